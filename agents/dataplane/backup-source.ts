@@ -1,0 +1,46 @@
+/**
+ * What the data plane carries: one opened backup, seen from the target server.
+ *
+ * The mount agent implements it on a repository, the data plane's client implements it over TLS, and the mount
+ * process reads it; tests hand in one made in memory. Nothing here knows a repository format or FUSE.
+ */
+
+/** One entry of a backup's file tree. Paths are normalised: relative, `/`-separated, no `.`, `..` or empty parts. */
+export interface TreeEntry {
+  /** `data/…` below PGDATA, `tblspc/<oid>/…` below a tablespace. `data` and `tblspc/<oid>` themselves are entries. */
+  readonly path: string
+  readonly kind: 'file' | 'directory' | 'symlink'
+  /** Permission bits, e.g. 0o600. */
+  readonly mode: number
+  /** Seconds since the epoch, with fraction where the format has one. */
+  readonly mtime: number
+  /** Bytes; 0 for directories and symbolic links. */
+  readonly size: number
+  /** Where a symbolic link points, exactly as the backup recorded it. */
+  readonly linkTarget?: string
+  /** What `read` takes; present exactly on files of size > 0. Stable for one backup, also across mount agent restarts. */
+  readonly file?: number
+}
+
+/** One backup, opened. Every method may be called concurrently. Failures are `HowdahError`s that name file and backup. */
+export interface BackupSource {
+  /** All entries, parents before children, in batches of a few hundred; order is the same on every call. */
+  tree(): AsyncIterable<readonly TreeEntry[]>
+
+  /**
+   * `length` bytes at `offset` of a file; fewer only where the file ends.
+   * @throws HowdahError `backup_damaged` | `repository_unavailable` | `timeout`
+   */
+  read(file: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+
+  /**
+   * Size in bytes of a WAL segment or timeline history file after decoding (`000000010000000000000007`,
+   * `00000002.history`), or undefined when the archive has none; answered at once either way.
+   */
+  walSize(name: string): Promise<number | undefined>
+
+  /** `length` bytes at `offset` of a decoded WAL file; fewer only where it ends. @throws as `read`, or `wal_missing` */
+  walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+
+  close(): Promise<void>
+}

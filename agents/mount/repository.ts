@@ -1,0 +1,52 @@
+/**
+ * The seam for repository formats. A format reader implements `Repository`; everything else of the mount agent
+ * (inventory, spool, serving) knows only this file.
+ *
+ * Contract for every reader: the repository is opened read-only and never written to; its contents are untrusted
+ * (paths may not leave the repository or the backup, sizes are bounded); every damage is a `HowdahError` that names
+ * the file and the backup, never zeros and never a hang.
+ */
+
+import type { BackupSummary } from '../../messages/definitions.ts'
+import type { BackupSource } from '../dataplane/backup-source.ts'
+
+export type RepositoryFormat = 'pgbackrest' | 'barman' | 'basebackup'
+
+export interface RepositoryOptions {
+  readonly name: string
+  readonly format: RepositoryFormat
+  /** Absolute path of the repository's root. */
+  readonly path: string
+  /** File that holds the repository's passphrase, for encrypted repositories. */
+  readonly passphraseFile?: string
+  /** basebackup only: a directory of WAL segments to recover with, beside what the backup itself carries. */
+  readonly walPath?: string
+}
+
+export interface Repository {
+  /** Names of the instances (pgBackRest: stanzas; Barman: servers; basebackup: directories), sorted. */
+  instances(): Promise<string[]>
+  /** @throws HowdahError `unknown_instance` (naming those there are) */
+  instance(name: string): Promise<Instance>
+}
+
+export interface Instance {
+  readonly name: string
+  /** Oldest first. A backup that cannot be published (in progress, failed, unsupported) is listed with `unusable`. */
+  backups(): Promise<BackupSummary[]>
+  /**
+   * Opens a backup by its label.
+   * @throws HowdahError `unknown_backup` (naming those there are) | `backup_damaged` | `backup_unsupported`
+   */
+  open(label: string): Promise<OpenBackup>
+}
+
+/** A `BackupSource` on the repository itself, with what the target must know to recover it. */
+export interface OpenBackup extends BackupSource {
+  readonly summary: BackupSummary
+  /** Sum of the file sizes. */
+  readonly totalBytes: number
+  readonly fileCount: number
+  /** OIDs of the tablespaces, as in `tblspc/<oid>`. */
+  readonly tablespaces: readonly string[]
+}

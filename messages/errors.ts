@@ -1,0 +1,96 @@
+/**
+ * The one table of error codes. Every error that crosses a process (reply, event, dead letter, exit) carries one of
+ * these codes; what a person reads is the message, what a program decides by is the code.
+ */
+
+/** code → what it means, and whether the same request can succeed later without anybody changing it. */
+export const ERROR_CODES = {
+  invalid_message: { retryable: false, means: 'a message does not match the schema of its type' },
+  unknown_message_type: { retryable: false, means: 'no such message type' },
+  message_too_large: { retryable: false, means: 'a message is larger than the contract allows' },
+  unroutable: { retryable: true, means: 'no queue took the message: its consumer was never started here' },
+  broker_unavailable: { retryable: true, means: 'RabbitMQ cannot be reached' },
+  timeout: { retryable: true, means: 'an answer did not come before its deadline' },
+  unknown_repository: { retryable: false, means: 'no mount agent serves a repository of that name' },
+  unknown_instance: { retryable: false, means: 'the repository has no instance of that name' },
+  unknown_backup: { retryable: false, means: 'the instance has no backup with that label' },
+  unknown_target: { retryable: false, means: 'no target agent of that name ever registered' },
+  unknown_session: { retryable: false, means: 'no session has that id' },
+  agent_offline: { retryable: true, means: 'the agent is known but not connected' },
+  session_state: { retryable: false, means: 'the session is in a state in which that cannot be done' },
+  repository_unavailable: { retryable: true, means: 'the repository or its mount server cannot be reached' },
+  backup_unsupported: { retryable: false, means: 'the backup uses something that Howdah cannot read' },
+  backup_damaged: { retryable: false, means: 'the repository contradicts itself or a file of it is damaged' },
+  wal_missing: { retryable: false, means: 'the archive lacks a WAL segment that recovery needs' },
+  target_unreachable: {
+    retryable: false,
+    means: 'the recovery target cannot be reached with this backup and archive',
+  },
+  preflight_failed: { retryable: false, means: 'several checks on the target failed; each is listed' },
+  user_missing: { retryable: false, means: 'the operating system user does not exist on the target' },
+  postgres_missing: {
+    retryable: false,
+    means: 'PostgreSQL of the major version is not installed on the target',
+  },
+  port_taken: { retryable: false, means: 'the port is in use on the target' },
+  path_unsafe: { retryable: false, means: 'a mount or cache directory is not safe to use, or not writable' },
+  space_low: { retryable: false, means: 'the file system of the write cache has too little free space' },
+  fuse_unusable: { retryable: false, means: 'FUSE cannot be used on the target' },
+  mount_failed: { retryable: true, means: 'the mount process did not come up, or died' },
+  postgres_failed: {
+    retryable: false,
+    means: 'PostgreSQL did not start or did not reach the recovery target',
+  },
+  unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
+  configuration: { retryable: false, means: 'a configuration key, flag or environment variable is wrong' },
+  internal: { retryable: true, means: 'a defect in Howdah; the log has the stack' },
+} as const satisfies Record<string, { retryable: boolean; means: string }>
+
+export type ErrorCode = keyof typeof ERROR_CODES
+
+/** An error as it travels in messages. `field` names the part of the request that is to blame. */
+export interface ErrorBody {
+  code: ErrorCode
+  message: string
+  field?: string | undefined
+  /** Each finding, where there are several (preflight). */
+  details?: ErrorBody[] | undefined
+}
+
+/** An error with a code that a person and a program can act on. */
+export class HowdahError extends Error {
+  readonly code: ErrorCode
+  readonly field: string | undefined
+  readonly details: ErrorBody[] | undefined
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; field?: string; details?: ErrorBody[] } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'HowdahError'
+    this.code = code
+    this.field = options.field
+    this.details = options.details
+  }
+
+  get retryable(): boolean {
+    return ERROR_CODES[this.code].retryable
+  }
+
+  toBody(): ErrorBody {
+    return {
+      code: this.code,
+      message: this.message,
+      ...(this.field !== undefined && { field: this.field }),
+      ...(this.details !== undefined && { details: this.details }),
+    }
+  }
+}
+
+/** What is thrown anywhere, as it travels: a `HowdahError` as it is, anything else as `internal`. */
+export function errorBody(error: unknown): ErrorBody {
+  if (error instanceof HowdahError) return error.toBody()
+  return { code: 'internal', message: error instanceof Error ? error.message : String(error) }
+}

@@ -1,0 +1,104 @@
+/**
+ * The steps of a session between coordinator and agents: what each takes and gives.
+ *
+ * A step has `run` and `undo`; both are safe to repeat, and repeating a finished one gives its result again. The
+ * coordinator hands each step the results of those before it, so an agent needs to remember nothing that it cannot
+ * find on its own machine.
+ */
+import { z } from 'zod'
+import {
+  BackupSummary,
+  Bytes,
+  Connection,
+  Name,
+  Port,
+  RecoverTo,
+  RepositoryName,
+  SessionId,
+  StepName,
+  UserName,
+} from './values.ts'
+
+/** Where and with what the target's mount process reaches the opened backup. */
+export const DataPlaneAddress = z.object({
+  host: z.string(),
+  port: Port,
+  /** Signed by the mount agent; worthless without the target's certificate, so not a secret. */
+  ticket: z.string().max(8192),
+})
+
+export const ResolveResult = z.object({
+  backup: BackupSummary,
+  totalBytes: Bytes,
+  fileCount: z.int().min(0),
+  tablespaces: z.array(z.string()),
+  dataPlane: DataPlaneAddress,
+})
+
+export const PreflightResult = z.object({
+  port: Port,
+  /** The operating system user that the instance runs as. */
+  user: UserName,
+  /** Directory of the PostgreSQL executables. */
+  binaries: z.string(),
+  mountPoint: z.string(),
+  cachePath: z.string(),
+  warnings: z.array(z.string()),
+})
+
+export const MountResult = z.object({
+  mountPoint: z.string(),
+  cachePath: z.string(),
+})
+
+export const RecoverResult = z.object({
+  connection: Connection,
+  warnings: z.array(z.string()),
+})
+
+/** What is asked of the published instance, beyond where it comes from; the part of `instance.publish` that the target uses. */
+export const TargetOptions = z.strictObject({
+  user: UserName.optional().describe('operating system user; default: from the target agent configuration'),
+  port: Port.optional().describe('default: a free one from the target agent configuration'),
+})
+
+export const StepInput = z.object({
+  repository: Name,
+  instance: RepositoryName,
+  backup: z.union([z.literal('latest'), RepositoryName]),
+  recoverTo: RecoverTo,
+  target: Name,
+  options: TargetOptions,
+  resolved: ResolveResult.optional(),
+  checked: PreflightResult.optional(),
+  mounted: MountResult.optional(),
+})
+
+/** Body of `step.run` and `step.undo`. */
+export const StepCommand = z.object({
+  session: SessionId,
+  step: StepName,
+  attempt: z.int().min(1),
+  input: StepInput,
+})
+
+/** Result of `run` by step. `undo` gives `undone`: what it took back, in words. */
+export const STEP_RESULTS = {
+  resolve: ResolveResult,
+  preflight: PreflightResult,
+  mount: MountResult,
+  recover: RecoverResult,
+} as const satisfies Record<StepName, z.ZodType>
+
+export const UndoResult = z.object({ undone: z.array(z.string()) })
+
+export type DataPlaneAddress = z.infer<typeof DataPlaneAddress>
+export type ResolveResult = z.infer<typeof ResolveResult>
+export type PreflightResult = z.infer<typeof PreflightResult>
+export type MountResult = z.infer<typeof MountResult>
+export type RecoverResult = z.infer<typeof RecoverResult>
+export type TargetOptions = z.infer<typeof TargetOptions>
+export type StepInput = z.infer<typeof StepInput>
+export type StepCommand = z.infer<typeof StepCommand>
+export type UndoResult = z.infer<typeof UndoResult>
+export type StepResult<S extends StepName> = z.infer<(typeof STEP_RESULTS)[S]>
