@@ -31,7 +31,9 @@ export interface Delivery<Type extends string = string, Body = unknown> {
 }
 
 export type CommandDelivery = { [T in CommandType]: Delivery<T, CommandBody<T>> }[CommandType]
-export type AgentCommandDelivery = { [T in AgentCommandType]: Delivery<T, AgentCommandBody<T>> }[AgentCommandType]
+export type AgentCommandDelivery = {
+  [T in AgentCommandType]: Delivery<T, AgentCommandBody<T>>
+}[AgentCommandType]
 export type EventDelivery = { [T in EventType]: Delivery<T, EventBody<T>> }[EventType]
 
 export interface Consumer {
@@ -49,7 +51,11 @@ export interface SendOptions {
 
 export interface Bus {
   /** Sends a command to the coordinator and waits for its reply. A refusal is a reply, not an exception. @throws HowdahError `timeout` | `unroutable` | `broker_unavailable` */
-  request<T extends CommandType>(type: T, body: CommandBody<T>, options?: SendOptions): Promise<CommandReply<T>>
+  request<T extends CommandType>(
+    type: T,
+    body: CommandBody<T>,
+    options?: SendOptions,
+  ): Promise<CommandReply<T>>
 
   /** Sends a command to an agent; resolves when the broker has it safely. @throws HowdahError `unroutable` | `broker_unavailable` | `timeout` */
   sendToAgent<T extends AgentCommandType>(
