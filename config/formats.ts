@@ -1,0 +1,149 @@
+/** The value formats of the configuration: each checks one value and says what a right one looks like. */
+import path from 'node:path'
+
+export interface RepositoryConfig {
+  name: string
+  format: 'pgbackrest' | 'barman' | 'basebackup'
+  path: string
+  passphraseFile?: string
+  walPath?: string
+}
+
+/** A convict format: `name` is what the schema refers to, `coerce` also turns the text of a flag or variable into the value. */
+export interface ValueFormat {
+  readonly name: string
+  readonly coerce: (value: unknown) => unknown
+  /** Throws an error whose message says what a right value is. */
+  readonly validate: (value: unknown) => void
+}
+
+function check(condition: boolean, expectation: string): void {
+  if (!condition) throw new Error(expectation)
+}
+
+const same = (value: unknown): unknown => value
+
+export const name: ValueFormat = {
+  name: 'name',
+  coerce: same,
+  validate: (value) =>
+    check(
+      typeof value === 'string' && /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(value),
+      'must be set: letters, digits, _ and -, at most 63',
+    ),
+}
+
+export const absolutePath: ValueFormat = {
+  name: 'absolute-path',
+  coerce: same,
+  validate: (value) => check(typeof value === 'string' && path.isAbsolute(value), 'must be an absolute path'),
+}
+
+/** A port to listen on: unlike convict's own, never 0. */
+export const port: ValueFormat = {
+  name: 'fixed-port',
+  coerce: (value) => (typeof value === 'string' ? Number(value) : value),
+  validate: (value) =>
+    check(
+      Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65535,
+      'must be a port from 1 to 65535',
+    ),
+}
+
+function urlFormat(formatName: string, protocols: string[], example: string): ValueFormat {
+  return {
+    name: formatName,
+    coerce: same,
+    validate: (value) =>
+      check(
+        typeof value === 'string' && URL.canParse(value) && protocols.includes(new URL(value).protocol),
+        `must be a URL like ${example}`,
+      ),
+  }
+}
+
+export const brokerUrl = urlFormat('broker-url', ['amqp:', 'amqps:'], 'amqp://user:password@host:5672/vhost')
+
+export const postgresUrl = urlFormat(
+  'postgres-url',
+  ['postgres:', 'postgresql:'],
+  'postgres://user:password@host:5432/database',
+)
+
+const UNITS: Record<string, number> = { '': 1, KIB: 1024, MIB: 1024 ** 2, GIB: 1024 ** 3, TIB: 1024 ** 4 }
+
+/** A size: a number of bytes, or text with a binary unit. */
+export const bytes: ValueFormat = {
+  name: 'bytes',
+  coerce: (value) => {
+    if (typeof value !== 'string') return value
+    const parts = /^(\d+(?:\.\d+)?)\s*([KMGT]iB)?$/i.exec(value.trim())
+    const factor = UNITS[(parts?.[2] ?? '').toUpperCase()]
+    return parts === null || factor === undefined ? value : Math.round(Number(parts[1]) * factor)
+  },
+  validate: (value) =>
+    check(
+      Number.isSafeInteger(value) && (value as number) >= 0,
+      'must be a size: bytes, or a number with KiB, MiB, GiB or TiB',
+    ),
+}
+
+export const seconds: ValueFormat = {
+  name: 'seconds',
+  coerce: (value) => (typeof value === 'string' && value.trim() !== '' ? Number(value) : value),
+  validate: (value) =>
+    check(
+      typeof value === 'number' && Number.isFinite(value) && value > 0,
+      'must be a number of seconds above 0',
+    ),
+}
+
+/** Absolute directories, as a list or as colon-separated text. */
+export const directoryPatterns: ValueFormat = {
+  name: 'directory-patterns',
+  coerce: (value) => (typeof value === 'string' ? value.split(':') : value),
+  validate: (value) =>
+    check(
+      Array.isArray(value) &&
+        value.length > 0 &&
+        value.every((item) => typeof item === 'string' && path.isAbsolute(item)),
+      'must be a list of absolute paths',
+    ),
+}
+
+const REPOSITORY_FORMATS = ['pgbackrest', 'barman', 'basebackup']
+const REPOSITORY_KEYS = ['name', 'format', 'path', 'passphraseFile', 'walPath']
+
+export const repositories: ValueFormat = {
+  name: 'repositories',
+  coerce: same,
+  validate: (value) => {
+    check(Array.isArray(value), 'must be a list of repositories')
+    const seen = new Set<string>()
+    for (const [index, item] of (value as unknown[]).entries()) {
+      check(typeof item === 'object' && item !== null, `[${index}] must be an object`)
+      const entry = item as Record<string, unknown>
+      for (const key of Object.keys(entry)) {
+        check(
+          REPOSITORY_KEYS.includes(key),
+          `[${index}].${key} is not a key; there are ${REPOSITORY_KEYS.join(', ')}`,
+        )
+      }
+      name.validate(entry.name)
+      check(
+        REPOSITORY_FORMATS.includes(String(entry.format)),
+        `[${index}].format must be one of ${REPOSITORY_FORMATS.join(', ')}`,
+      )
+      for (const key of ['path', 'passphraseFile', 'walPath']) {
+        if (key === 'path' || entry[key] !== undefined) {
+          check(
+            typeof entry[key] === 'string' && path.isAbsolute(entry[key]),
+            `[${index}].${key} must be an absolute path`,
+          )
+        }
+      }
+      check(!seen.has(String(entry.name)), `[${index}].name "${String(entry.name)}" is there twice`)
+      seen.add(String(entry.name))
+    }
+  },
+}

@@ -1,0 +1,48 @@
+/** Loads one role's configuration: file, then environment, then flags; validated, with errors that name the key. */
+import { readFileSync } from 'node:fs'
+import convict, { type Schema } from 'convict'
+import { HowdahError } from '../messages/errors.ts'
+
+export interface ConfigSources {
+  /** Configuration file (JSON); undefined: none. */
+  readonly file?: string | undefined
+  readonly env: NodeJS.ProcessEnv
+  /** Flags as given after the verb: `['--broker', 'amqp://…']`. */
+  readonly args: readonly string[]
+}
+
+/** @throws HowdahError `configuration` that names the file, and every wrong key with what it must be */
+export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
+  const origin = sources.file ?? 'environment and flags'
+  try {
+    const config = convict(schema, { env: sources.env, args: [...sources.args] })
+    if (sources.file !== undefined) config.load(parseFile(sources.file) as never)
+    config.validate({ allowed: 'strict' })
+    return config.getProperties()
+  } catch (error) {
+    if (error instanceof HowdahError) throw error
+    throw new HowdahError('configuration', `configuration (${origin}): ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+}
+
+function parseFile(file: string): unknown {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new HowdahError('configuration', `configuration file ${file}: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new HowdahError(
+      'configuration',
+      `configuration file ${file} is not JSON: ${(error as Error).message}`,
+      { cause: error },
+    )
+  }
+}

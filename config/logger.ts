@@ -1,0 +1,18 @@
+/** The log of a process: JSON lines on stderr, without secrets. */
+import { type Logger, pino } from 'pino'
+
+/** `role` names the process in every line. Broker URLs are logged without their password. */
+export function createLogger(role: string, level: string): Logger {
+  return pino(
+    { level, base: { role, pid: process.pid }, redact: ['*.password', '*.passphrase', '*.ticket'] },
+    pino.destination({ dest: 2, sync: true }),
+  )
+}
+
+/** A URL that may be logged or shown: without user and password. */
+export function withoutCredentials(url: string): string {
+  const parsed = new URL(url)
+  parsed.username = ''
+  parsed.password = ''
+  return parsed.href
+}

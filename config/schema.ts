@@ -1,0 +1,344 @@
+/**
+ * Every configuration key of every role: what it means, its default, its environment variable and its flag. The
+ * values come from the configuration file, then the environment, then flags; the last one wins.
+ */
+import convict, { type Schema } from 'convict'
+import {
+  absolutePath,
+  brokerUrl,
+  bytes,
+  directoryPatterns,
+  name,
+  port,
+  postgresUrl,
+  type RepositoryConfig,
+  repositories,
+  seconds,
+} from './formats.ts'
+
+for (const format of [
+  absolutePath,
+  brokerUrl,
+  bytes,
+  directoryPatterns,
+  name,
+  port,
+  postgresUrl,
+  repositories,
+  seconds,
+]) {
+  convict.addFormat(format)
+}
+
+export interface CommonConfig {
+  broker: { url: string; ca: string | null; certificate: string | null; key: string | null }
+  log: { level: string }
+}
+
+export interface TlsConfig {
+  ca: string
+  certificate: string
+  key: string
+}
+
+export interface CoordinatorConfig extends CommonConfig {
+  store: { path: string; url: string | null }
+  heartbeat: { lostAfter: number }
+  retry: { attempts: number; firstDelay: number; maxDelay: number }
+}
+
+export interface MountAgentConfig extends CommonConfig {
+  name: string
+  stateDirectory: string
+  repositories: RepositoryConfig[]
+  dataPlane: { host: string; port: number; advertise: string }
+  tls: TlsConfig
+  spool: { directory: string | null; maxBytes: number }
+  heartbeat: { interval: number }
+}
+
+export interface TargetAgentConfig extends CommonConfig {
+  name: string
+  stateDirectory: string
+  mountRoot: string
+  cacheRoot: string
+  tls: TlsConfig
+  postgres: {
+    user: string
+    firstPort: number
+    lastPort: number
+    binaryDirectories: string[]
+    startDeadline: number
+  }
+  cache: { minimumFreeBytes: number; reserveBytes: number; quotaBytes: number }
+  readDeadline: number
+  heartbeat: { interval: number }
+}
+
+export interface ClientConfig extends CommonConfig {}
+
+const common: Schema<CommonConfig> = {
+  broker: {
+    url: {
+      doc: 'Where RabbitMQ is: amqp://user:password@host:port/vhost, or amqps://… for TLS',
+      format: brokerUrl.name,
+      default: 'amqp://127.0.0.1:5672',
+      env: 'HOWDAH_BROKER_URL',
+      arg: 'broker',
+      sensitive: true,
+    },
+    ca: {
+      doc: 'File with the certificate authority that signed the broker certificate (PEM)',
+      format: absolutePath.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_BROKER_CA',
+    },
+    certificate: {
+      doc: 'File with the client certificate to show to the broker (PEM)',
+      format: absolutePath.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_BROKER_CERTIFICATE',
+    },
+    key: {
+      doc: 'File with the key of that certificate (PEM)',
+      format: absolutePath.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_BROKER_KEY',
+    },
+  },
+  log: {
+    level: {
+      doc: 'How much is logged',
+      format: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
+      default: 'info',
+      env: 'HOWDAH_LOG_LEVEL',
+      arg: 'log-level',
+    },
+  },
+}
+
+const agentName = {
+  doc: 'Name of this agent: part of its queue name, and what --target names on a target server',
+  format: name.name,
+  default: null as unknown as string,
+  env: 'HOWDAH_AGENT_NAME',
+  arg: 'name',
+}
+
+const stateDirectory = (role: string) => ({
+  doc: 'Directory for what the process must keep across restarts',
+  format: absolutePath.name,
+  default: `/var/lib/howdah/${role}`,
+  env: 'HOWDAH_STATE_DIRECTORY',
+  arg: 'state-directory',
+})
+
+const tls = (role: string): Schema<TlsConfig> => ({
+  ca: {
+    doc: 'File with the certificate authority of the data plane (PEM)',
+    format: absolutePath.name,
+    default: '/etc/howdah/tls/ca.pem',
+    env: 'HOWDAH_TLS_CA',
+  },
+  certificate: {
+    doc: 'File with the certificate of this agent (PEM)',
+    format: absolutePath.name,
+    default: `/etc/howdah/tls/${role}.pem`,
+    env: 'HOWDAH_TLS_CERTIFICATE',
+  },
+  key: {
+    doc: 'File with the key of that certificate (PEM), readable by this agent only',
+    format: absolutePath.name,
+    default: `/etc/howdah/tls/${role}.key`,
+    env: 'HOWDAH_TLS_KEY',
+  },
+})
+
+const heartbeat: Schema<{ interval: number }> = {
+  interval: {
+    doc: 'Seconds between two heartbeats to the coordinator',
+    format: seconds.name,
+    default: 10,
+    env: 'HOWDAH_HEARTBEAT_INTERVAL',
+  },
+}
+
+export const coordinatorSchema: Schema<CoordinatorConfig> = {
+  ...common,
+  store: {
+    path: {
+      doc: 'SQLite file that holds sessions and their history',
+      format: absolutePath.name,
+      default: '/var/lib/howdah/coordinator/store.sqlite',
+      env: 'HOWDAH_STORE_PATH',
+      arg: 'store',
+    },
+    url: {
+      doc: 'PostgreSQL database that holds them instead: several coordinators can share it',
+      format: postgresUrl.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_STORE_URL',
+      sensitive: true,
+    },
+  },
+  heartbeat: {
+    lostAfter: {
+      doc: 'Seconds without a heartbeat after which an agent counts as offline',
+      format: seconds.name,
+      default: 30,
+      env: 'HOWDAH_HEARTBEAT_LOST_AFTER',
+    },
+  },
+  retry: {
+    attempts: {
+      doc: 'How often a step that failed for a passing reason is tried before the session fails',
+      format: 'nat',
+      default: 5,
+      env: 'HOWDAH_RETRY_ATTEMPTS',
+    },
+    firstDelay: {
+      doc: 'Seconds before the first of these tries; doubled for each further one',
+      format: seconds.name,
+      default: 1,
+      env: 'HOWDAH_RETRY_FIRST_DELAY',
+    },
+    maxDelay: {
+      doc: 'Seconds that such a delay never exceeds',
+      format: seconds.name,
+      default: 60,
+      env: 'HOWDAH_RETRY_MAX_DELAY',
+    },
+  },
+}
+
+export const mountAgentSchema: Schema<MountAgentConfig> = {
+  ...common,
+  name: agentName,
+  stateDirectory: stateDirectory('mount-agent'),
+  repositories: {
+    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?}]',
+    format: repositories.name,
+    default: [],
+  },
+  dataPlane: {
+    host: {
+      doc: 'Address to listen on for target servers',
+      format: String,
+      default: '127.0.0.1',
+      env: 'HOWDAH_DATA_PLANE_HOST',
+    },
+    port: {
+      doc: 'Port to listen on; 0 takes a free one at every start',
+      format: 'port',
+      default: 7420,
+      env: 'HOWDAH_DATA_PLANE_PORT',
+    },
+    advertise: {
+      doc: 'Host name or address under which target servers reach this one',
+      format: String,
+      default: '127.0.0.1',
+      env: 'HOWDAH_DATA_PLANE_ADVERTISE',
+    },
+  },
+  tls: tls('mount-agent'),
+  spool: {
+    directory: {
+      doc: 'Directory for decoded copies of compressed files; default: spool/ in stateDirectory',
+      format: absolutePath.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_SPOOL_DIRECTORY',
+    },
+    maxBytes: {
+      doc: 'Size that the spool may take: bytes, or with a unit ("50 GiB")',
+      format: bytes.name,
+      default: 50 * 1024 ** 3,
+      env: 'HOWDAH_SPOOL_MAX_BYTES',
+    },
+  },
+  heartbeat,
+}
+
+export const targetAgentSchema: Schema<TargetAgentConfig> = {
+  ...common,
+  name: agentName,
+  stateDirectory: stateDirectory('target-agent'),
+  mountRoot: {
+    doc: 'Directory below which sessions are mounted',
+    format: absolutePath.name,
+    default: '/tmp/howdah',
+    env: 'HOWDAH_MOUNT_ROOT',
+  },
+  cacheRoot: {
+    doc: 'Directory below which sessions keep their changes',
+    format: absolutePath.name,
+    default: '/var/tmp/howdah',
+    env: 'HOWDAH_CACHE_ROOT',
+  },
+  tls: tls('target-agent'),
+  postgres: {
+    user: {
+      doc: 'Operating system user that published instances run as unless a publish command names another',
+      format: String,
+      default: 'postgres',
+      env: 'HOWDAH_POSTGRES_USER',
+    },
+    firstPort: {
+      doc: 'First port that an instance gets when a publish command names none',
+      format: port.name,
+      default: 54320,
+      env: 'HOWDAH_POSTGRES_FIRST_PORT',
+    },
+    lastPort: {
+      doc: 'Last such port',
+      format: port.name,
+      default: 54999,
+      env: 'HOWDAH_POSTGRES_LAST_PORT',
+    },
+    binaryDirectories: {
+      doc: 'Where PostgreSQL executables may be; %v stands for the major version',
+      format: directoryPatterns.name,
+      default: ['/usr/lib/postgresql/%v/bin', '/usr/pgsql-%v/bin', '/opt/postgresql/%v/bin'],
+      env: 'HOWDAH_POSTGRES_BINARY_DIRECTORIES',
+    },
+    startDeadline: {
+      doc: 'Seconds without any progress after which a starting instance counts as stuck',
+      format: seconds.name,
+      default: 600,
+      env: 'HOWDAH_POSTGRES_START_DEADLINE',
+    },
+  },
+  cache: {
+    minimumFreeBytes: {
+      doc: 'Free space that the file system of the write cache must have before a session may start',
+      format: bytes.name,
+      default: 1024 ** 3,
+      env: 'HOWDAH_CACHE_MINIMUM_FREE_BYTES',
+    },
+    reserveBytes: {
+      doc: 'Free space that sessions leave on that file system: below it, writes get "no space left on device"',
+      format: bytes.name,
+      default: 256 * 1024 ** 2,
+      env: 'HOWDAH_CACHE_RESERVE_BYTES',
+    },
+    quotaBytes: {
+      doc: 'Space that one write cache may take; 0: no limit but the reserve',
+      format: bytes.name,
+      default: 0,
+      env: 'HOWDAH_CACHE_QUOTA_BYTES',
+    },
+  },
+  readDeadline: {
+    doc: 'Seconds that a read waits for an absent mount server before PostgreSQL gets an I/O error',
+    format: seconds.name,
+    default: 120,
+    env: 'HOWDAH_READ_DEADLINE',
+  },
+  heartbeat,
+}
+
+export const clientSchema: Schema<ClientConfig> = common
