@@ -1,7 +1,12 @@
 /** Loads one role's configuration: file, then environment, then flags; validated, with errors that name the key. */
 import { readFileSync } from 'node:fs'
 import convict, { type Schema } from 'convict'
-import { HowdahError } from '../messages/errors.ts'
+
+/** The configuration is wrong; the message names the file and every wrong key. */
+export class ConfigurationError extends Error {
+  readonly code = 'configuration'
+  override readonly name = 'ConfigurationError'
+}
 
 export interface ConfigSources {
   /** Configuration file (JSON); undefined: none. */
@@ -11,7 +16,7 @@ export interface ConfigSources {
   readonly args: readonly string[]
 }
 
-/** @throws HowdahError `configuration` that names the file, and every wrong key with what it must be */
+/** @throws ConfigurationError that names the file, and every wrong key with what it must be */
 export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
   const origin = sources.file ?? 'environment and flags'
   try {
@@ -20,8 +25,8 @@ export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
     config.validate({ allowed: 'strict' })
     return config.getProperties()
   } catch (error) {
-    if (error instanceof HowdahError) throw error
-    throw new HowdahError('configuration', `configuration (${origin}): ${(error as Error).message}`, {
+    if (error instanceof ConfigurationError) throw error
+    throw new ConfigurationError(`configuration (${origin}): ${(error as Error).message}`, {
       cause: error,
     })
   }
@@ -32,17 +37,15 @@ function parseFile(file: string): unknown {
   try {
     text = readFileSync(file, 'utf8')
   } catch (error) {
-    throw new HowdahError('configuration', `configuration file ${file}: ${(error as Error).message}`, {
+    throw new ConfigurationError(`configuration file ${file}: ${(error as Error).message}`, {
       cause: error,
     })
   }
   try {
     return JSON.parse(text)
   } catch (error) {
-    throw new HowdahError(
-      'configuration',
-      `configuration file ${file} is not JSON: ${(error as Error).message}`,
-      { cause: error },
-    )
+    throw new ConfigurationError(`configuration file ${file} is not JSON: ${(error as Error).message}`, {
+      cause: error,
+    })
   }
 }

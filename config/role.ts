@@ -1,0 +1,128 @@
+/**
+ * What the three roles' processes have in common: flags, `--help`, configuration, log, signals and exit status. A role
+ * hands in its schema and how to start it.
+ */
+import { parseArgs } from 'node:util'
+import type { Schema } from 'convict'
+import type { Logger } from 'pino'
+import { type ConfigKey, describeKeys } from './describe.ts'
+import { ConfigurationError, loadConfig } from './load.ts'
+import { createLogger } from './logger.ts'
+
+export interface RoleOptions<Config> {
+  /** The verb: `mount-agent`. */
+  readonly role: string
+  readonly summary: string
+  readonly schema: Schema<Config>
+  /** Starts everything; resolves when the role consumes. */
+  readonly start: (config: Config, logger: Logger) => Promise<RunningRole>
+}
+
+export interface RunningRole {
+  /** What `--json` prints once the role is ready. */
+  readonly ready: object
+  /** Stops in an orderly way. */
+  close(): Promise<void>
+}
+
+/** An orderly stop that takes longer than this is given up. Milliseconds. */
+const CLOSE_DEADLINE_MS = 20_000
+
+/** Runs a role until SIGINT or SIGTERM. Exit status 0 stopped, 1 failed, 2 wrong usage or configuration. */
+export async function runRole<Config extends { log: { level: string } }>(
+  options: RoleOptions<Config>,
+): Promise<void> {
+  const keys = describeKeys(options.schema)
+  const { file, json, help, args } = readFlags(options.role, keys, process.argv.slice(2))
+  if (help) {
+    process.stdout.write(helpText(options, keys))
+    return
+  }
+  let logger: Logger | undefined
+  try {
+    const config = loadConfig(options.schema, { file, env: process.env, args })
+    logger = createLogger(options.role, config.log.level)
+    const stop = stopSignal()
+    const role = await options.start(config, logger)
+    if (json) process.stdout.write(`${JSON.stringify({ ready: true, ...role.ready })}\n`)
+    logger.info(role.ready, `${options.role} is ready`)
+    logger.info(`${await stop}: stopping`)
+    setTimeout(() => {
+      logger?.error(`not stopped after ${CLOSE_DEADLINE_MS / 1000} s; exiting all the same`)
+      process.exit(1)
+    }, CLOSE_DEADLINE_MS).unref()
+    await role.close()
+    process.exit(0)
+  } catch (error) {
+    if (error instanceof ConfigurationError) fail(2, error.message)
+    if (logger) logger.fatal({ err: error }, `${options.role} failed`)
+    fail(1, `howdah ${options.role}: ${(error as Error).message}`)
+  }
+}
+
+function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {
+  const flags = Object.fromEntries(
+    keys.flatMap(({ flag }) => (flag === undefined ? [] : [[flag, { type: 'string' as const }]])),
+  )
+  try {
+    const { values } = parseArgs({
+      args: argv,
+      options: {
+        ...flags,
+        config: { type: 'string' },
+        json: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+    const { config, json = false, help = false, ...settings } = values as Record<string, string | boolean>
+    return {
+      file: (config as string | undefined) ?? process.env.HOWDAH_CONFIG,
+      json: json === true,
+      help: help === true,
+      args: Object.entries(settings).flatMap(([flag, value]) => [`--${flag}`, String(value)]),
+    }
+  } catch (error) {
+    return fail(2, `${(error as Error).message}\nSee "howdah ${role} --help".`)
+  }
+}
+
+function helpText<Config>({ role, summary }: RoleOptions<Config>, keys: readonly ConfigKey[]): string {
+  const lines = keys.flatMap(({ key, doc, shown, env, flag }) => {
+    const ways = [flag && `--${flag}`, env].filter(Boolean).join(', ')
+    return [`  ${key}${ways ? `  (${ways})` : ''}`, `      ${doc}`, `      default: ${shown}`]
+  })
+  return `NAME
+  howdah ${role}: ${summary}
+
+SYNOPSIS
+  howdah ${role} [--config FILE] [--json] [FLAG VALUE]…
+
+OPTIONS
+  --config FILE  configuration file (JSON); also HOWDAH_CONFIG
+  --json         print one JSON line on stdout once ready; the log goes to stderr either way
+  -h, --help     this text
+
+CONFIGURATION
+  From the file, then the environment, then flags; the last one wins. In the file a dot is a level:
+  broker.url is {"broker": {"url": …}}. Samples: config/${role}.json.
+
+${lines.join('\n')}
+
+SIGNALS
+  SIGTERM, SIGINT  stop in an orderly way; what is published stays published
+
+EXIT STATUS
+  0 stopped, 1 failed, 2 wrong usage or configuration
+`
+}
+
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve(signal))
+  })
+}
+
+function fail(status: number, message: string): never {
+  process.stderr.write(`${message}\n`)
+  process.exit(status)
+}

@@ -1,0 +1,118 @@
+/** The agents that the coordinator knows: who they are, what they serve, and whether they are there. */
+import { HowdahError } from '../messages/errors.ts'
+import type { AgentView } from '../messages/values.ts'
+import type { Store } from './store/store.ts'
+
+export interface AgentRegistry {
+  /** An agent said that it is there. */
+  online(agent: AgentView): Promise<void>
+  /** An agent stopped in an orderly way. */
+  offline(kind: AgentView['kind'], name: string): Promise<void>
+  list(): AgentView[]
+  isOnline(agent: { kind: AgentView['kind']; name: string }): boolean
+  /** The mount agent that serves a repository, an online one first. @throws HowdahError `unknown_repository` | `agent_offline` */
+  forRepository(repository: string): AgentView
+  /** @throws HowdahError `unknown_target` | `agent_offline` */
+  target(name: string): AgentView
+}
+
+export interface RegistryOptions {
+  readonly store: Store
+  /** Milliseconds without a heartbeat after which an agent counts as offline. */
+  readonly lostAfterMs: number
+  readonly now: () => number
+}
+
+/** Agents that were online when the coordinator stopped count as online until a heartbeat is missed. */
+export async function openAgentRegistry({
+  store,
+  lostAfterMs,
+  now,
+}: RegistryOptions): Promise<AgentRegistry> {
+  const startedAt = now()
+  const agents = new Map<string, AgentView & { savedAt: number }>()
+  for (const agent of await store.agents()) {
+    const lastSeen = agent.online ? new Date(startedAt).toISOString() : agent.lastSeen
+    agents.set(key(agent), { ...agent, lastSeen, savedAt: startedAt })
+  }
+
+  async function keep(agent: AgentView): Promise<void> {
+    const known = agents.get(key(agent))
+    const fresh = known && now() - known.savedAt < lostAfterMs / 3 && sameButTime(known, agent)
+    agents.set(key(agent), { ...agent, savedAt: fresh ? known.savedAt : now() })
+    if (!fresh) await store.saveAgent(agent)
+  }
+
+  function isHeard(agent: AgentView): boolean {
+    return agent.online && now() - Date.parse(agent.lastSeen) < lostAfterMs
+  }
+
+  function views(): AgentView[] {
+    return [...agents.values()].map(({ savedAt: _, ...agent }) => ({ ...agent, online: isHeard(agent) }))
+  }
+
+  function requireOnline(agent: AgentView, field: string): AgentView {
+    if (agent.online) return agent
+    throw new HowdahError(
+      'agent_offline',
+      `the ${agent.kind} agent "${agent.name}" on ${agent.host} is offline since ${agent.lastSeen}; start it there and try again`,
+      { field },
+    )
+  }
+
+  return {
+    online: (agent) => keep({ ...agent, online: true, lastSeen: new Date(now()).toISOString() }),
+    async offline(kind, name) {
+      const known = agents.get(key({ kind, name }))
+      if (!known) return
+      const { savedAt: _, ...agent } = known
+      await keep({ ...agent, online: false })
+    },
+    list: views,
+    isOnline(agent) {
+      const known = agents.get(key(agent))
+      return known !== undefined && isHeard(known)
+    },
+    forRepository(repository) {
+      const mounts = views().filter((agent) => agent.kind === 'mount')
+      const serving = mounts.filter((agent) => agent.repositories?.some(({ name }) => name === repository))
+      const agent = serving.find(({ online }) => online) ?? serving[0]
+      if (agent) return requireOnline(agent, 'repository')
+      const names = mounts.flatMap((mount) => mount.repositories?.map(({ name }) => name) ?? [])
+      throw new HowdahError(
+        'unknown_repository',
+        `no mount agent serves a repository "${repository}"; ${listed('there are', names)}`,
+        { field: 'repository' },
+      )
+    },
+    target(name) {
+      const targets = views().filter((agent) => agent.kind === 'target')
+      const agent = targets.find((target) => target.name === name)
+      if (agent) return requireOnline(agent, 'target')
+      throw new HowdahError(
+        'unknown_target',
+        `no target agent "${name}" ever registered; ${listed(
+          'there are',
+          targets.map((target) => target.name),
+        )}`,
+        { field: 'target' },
+      )
+    },
+  }
+}
+
+function key(agent: { kind: string; name: string }): string {
+  return `${agent.kind}.${agent.name}`
+}
+
+function sameButTime(a: AgentView & { savedAt?: number }, b: AgentView): boolean {
+  const comparable = ({ lastSeen: _, savedAt: __, ...rest }: AgentView & { savedAt?: number }) =>
+    JSON.stringify(Object.entries(rest).sort(([x], [y]) => x.localeCompare(y)))
+  return comparable(a) === comparable(b)
+}
+
+function listed(prefix: string, names: readonly string[]): string {
+  if (names.length === 0) return 'there is none yet'
+  const shown = [...new Set(names)].sort().slice(0, 20)
+  return `${prefix}: ${shown.join(', ')}${names.length > shown.length ? ', …' : ''}`
+}

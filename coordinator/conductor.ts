@@ -1,0 +1,249 @@
+/**
+ * Moves sessions on: takes what happened, saves the session, and tells the next agent what to do.
+ *
+ * The order is always save, then send. A crash in between loses nothing: the saved session says what was to be sent,
+ * and it is sent again at the next start; agents do a repeated step once.
+ */
+import type { Logger } from 'pino'
+import type { Bus, EventDelivery, Outcome } from '../messages/bus.ts'
+import { HowdahError } from '../messages/errors.ts'
+import type { AgentRegistry } from './agent-registry.ts'
+import { plan, stateOf } from './planner.ts'
+import { type Session, stepAgent, stepInput } from './session.ts'
+import type { Answer, Store } from './store/store.ts'
+import * as transitions from './transitions.ts'
+
+export interface Conductor {
+  /** Takes up every session that is not settled. Call before consuming. */
+  start(): Promise<void>
+  /** Saves a new session with the answer to its command and begins it. False: that command made one before. */
+  begin(session: Session, answer: Answer): Promise<boolean>
+  /** Changes a session and does what follows. Undefined: there is no such session. */
+  change(id: string, mutate: (session: Session) => void): Promise<Session | undefined>
+  /** An event of `howdah.coordinator.events`. */
+  onEvent(delivery: EventDelivery): Promise<Outcome>
+  /** Stops timers and waits for what is under way. */
+  close(): Promise<void>
+}
+
+export interface ConductorOptions {
+  readonly store: Store
+  readonly bus: Bus
+  readonly registry: AgentRegistry
+  readonly retry: transitions.RetryPolicy
+  readonly logger: Logger
+  readonly now: () => number
+  readonly random: () => number
+  /** Milliseconds between two sweeps over the sessions for what got stuck. */
+  readonly sweepMs?: number
+  /** Milliseconds after which a step that nobody reported on is sent again. */
+  readonly resendAfterMs?: number
+}
+
+export function createConductor(options: ConductorOptions): Conductor {
+  const { store, bus, registry, logger, now, random, sweepMs = 5_000, resendAfterMs = 20_000 } = options
+  const locks = new Map<string, Promise<unknown>>()
+  const background = new Set<Promise<unknown>>()
+  const retryTimers = new Map<string, NodeJS.Timeout>()
+  let sweeper: NodeJS.Timeout | undefined
+  let closed = false
+
+  const isoNow = (): string => new Date(now()).toISOString()
+
+  /** One change of a session at a time, in the order of the calls. */
+  async function exclusive<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const previous = locks.get(id) ?? Promise.resolve()
+    const run = previous.then(work, work)
+    const settled = run.catch(() => undefined)
+    locks.set(id, settled)
+    try {
+      return await run
+    } finally {
+      if (locks.get(id) === settled) locks.delete(id)
+    }
+  }
+
+  /** Work that a handler does not wait for; `close` does. */
+  function inBackground(what: string, session: string, work: Promise<unknown>): void {
+    const tracked = work.catch((error: unknown) => logger.warn({ err: error, session }, `${what} failed`))
+    background.add(tracked)
+    void tracked.finally(() => background.delete(tracked))
+  }
+
+  function change(id: string, mutate: (session: Session) => void): Promise<Session | undefined> {
+    return exclusive(id, async () => {
+      for (;;) {
+        const session = await store.session(id)
+        if (!session) return undefined
+        const before = JSON.stringify(session)
+        const previous = session.state
+        mutate(session)
+        const next = plan(session, now())
+        if (next.action === 'send') transitions.beginStep(session, next.step, next.direction, isoNow())
+        session.state = stateOf(session)
+        if (JSON.stringify(session) !== before) {
+          session.updatedAt = isoNow()
+          if (!(await store.saveSession(session))) continue
+        }
+        if (session.state !== previous) announce(session, previous)
+        if (next.action === 'send') send(session)
+        if (next.action === 'await-retry') scheduleRetry(session)
+        return session
+      }
+    })
+  }
+
+  function send(session: Session): void {
+    const { current } = session
+    if (!current || closed) return
+    const { step, direction, attempt } = current
+    const sending = bus.sendToAgent(
+      stepAgent(session, step),
+      direction === 'run' ? 'step.run' : 'step.undo',
+      { session: session.id, step, attempt, input: stepInput(session) },
+      { messageId: `${session.id}.${attempt}` },
+    )
+    inBackground(`sending ${direction} of ${step}`, session.id, sending)
+  }
+
+  function announce(session: Session, previous: Session['state'] | undefined): void {
+    const error = session.failure ?? session.error
+    logger.info(
+      { session: session.id, state: session.state, previous, error: error?.message },
+      'session state',
+    )
+    const event = {
+      session: session.id,
+      state: session.state,
+      ...(previous && { previous }),
+      ...(error && { error, reason: error.message }),
+    }
+    inBackground('announcing a state', session.id, bus.emit('session.state', event))
+  }
+
+  function scheduleRetry(session: Session): void {
+    if (session.retryAt === undefined || closed) return
+    clearTimeout(retryTimers.get(session.id))
+    const timer = setTimeout(
+      () => {
+        retryTimers.delete(session.id)
+        inBackground(
+          'a retry',
+          session.id,
+          change(session.id, () => undefined),
+        )
+      },
+      Math.max(0, Date.parse(session.retryAt) - now()),
+    )
+    retryTimers.set(session.id, timer)
+  }
+
+  /** Sends again what nobody reported on, and marks sessions whose agent is away. */
+  async function sweep(): Promise<void> {
+    for (const session of await store.sessions({ settled: false })) {
+      if (closed) return
+      const { id, current } = session
+      if (!current) {
+        if (session.retryAt !== undefined && !retryTimers.has(id)) await change(id, () => undefined)
+        continue
+      }
+      const agent = stepAgent(session, current.step)
+      if (!registry.isOnline(agent)) {
+        await change(id, (latest) => transitions.agentAway(latest, agent))
+      } else if (now() - Date.parse(current.heardAt) > resendAfterMs) {
+        await resend(id, current.attempt)
+      }
+    }
+  }
+
+  async function resend(id: string, attempt: number): Promise<void> {
+    const session = await change(id, (latest) => transitions.currentRenewed(latest, attempt, isoNow()))
+    if (session?.current?.attempt === attempt) send(session)
+  }
+
+  function scheduleSweep(): void {
+    sweeper = setTimeout(() => {
+      const work = sweep().finally(() => {
+        if (!closed) scheduleSweep()
+      })
+      inBackground('a sweep', '*', work)
+    }, sweepMs)
+  }
+
+  async function applyEvent(delivery: EventDelivery): Promise<void> {
+    const { type, body } = delivery
+    switch (type) {
+      case 'session.step-started':
+      case 'session.step-progress':
+        await change(body.session, (session) => transitions.stepReported(session, body, isoNow()))
+        return
+      case 'session.step-done':
+        await change(body.session, (session) => transitions.stepDone(session, body, isoNow()))
+        return
+      case 'session.step-failed':
+        await change(body.session, (session) =>
+          transitions.stepFailed(session, body, options.retry, now(), random),
+        )
+        return
+      case 'session.usage':
+        await change(body.session, (session) => {
+          session.usage = body.usage
+        })
+        return
+      case 'session.lost':
+        await change(body.session, (session) => transitions.partLost(session, body))
+        return
+      case 'agent.online':
+        await registry.online(body)
+        return
+      case 'agent.offline':
+        await registry.offline(body.kind, body.name)
+        return
+      case 'session.state':
+        // Our own; the queue is not bound to it.
+        return
+      default:
+        delivery satisfies never
+    }
+  }
+
+  return {
+    async start() {
+      for (const session of await store.sessions({ settled: false })) {
+        const changed = await change(session.id, () => undefined)
+        if (changed?.current) send(changed)
+      }
+      scheduleSweep()
+    },
+
+    async begin(session, answer) {
+      const added = await store.addSession(session, answer)
+      if (added) {
+        announce(session, undefined)
+        await change(session.id, () => undefined)
+      }
+      return added
+    },
+
+    change,
+
+    async onEvent(delivery) {
+      try {
+        await applyEvent(delivery)
+        return 'ack'
+      } catch (error) {
+        if (error instanceof HowdahError && error.code === 'invalid_message') {
+          return { deadLetter: error.message }
+        }
+        throw error
+      }
+    },
+
+    async close() {
+      closed = true
+      clearTimeout(sweeper)
+      for (const timer of retryTimers.values()) clearTimeout(timer)
+      await Promise.allSettled([...background, ...locks.values()])
+    },
+  }
+}

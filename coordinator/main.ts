@@ -1,0 +1,74 @@
+/** The coordinator's process: puts the parts together, and stops them in order. */
+import { randomInt } from 'node:crypto'
+import { withoutCredentials } from '../config/logger.ts'
+import { runRole } from '../config/role.ts'
+import { coordinatorSchema } from '../config/schema.ts'
+import { connectBus } from '../messages/amqp-bus.ts'
+import { openAgentRegistry } from './agent-registry.ts'
+import { createConductor } from './conductor.ts'
+import { createIntake } from './intake.ts'
+import { sessionId } from './session-id.ts'
+import { openPostgresStore } from './store/postgres.ts'
+import { openSqliteStore } from './store/sqlite.ts'
+
+/** How long answers and settled sessions are kept. */
+const KEEP_DAYS = 30
+const DAY_MS = 86_400_000
+
+await runRole({
+  role: 'coordinator',
+  summary: 'takes commands, drives the agents, keeps the sessions',
+  schema: coordinatorSchema,
+  async start(config, logger) {
+    const { store: storeConfig, retry, heartbeat, broker } = config
+    const now = Date.now
+    const store = storeConfig.url
+      ? await openPostgresStore(storeConfig.url, logger)
+      : openSqliteStore(storeConfig.path)
+    const registry = await openAgentRegistry({ store, lostAfterMs: heartbeat.lostAfter * 1000, now })
+    const bus = await connectBus({ url: broker.url, appId: 'howdah-coordinator', logger })
+    const conductor = createConductor({
+      store,
+      bus,
+      registry,
+      logger,
+      now,
+      random: Math.random,
+      retry: {
+        attempts: retry.attempts,
+        firstDelayMs: retry.firstDelay * 1000,
+        maxDelayMs: retry.maxDelay * 1000,
+      },
+    })
+    const intake = createIntake({
+      store,
+      bus,
+      registry,
+      conductor,
+      logger,
+      now,
+      newSessionId: (instance) => sessionId(instance, randomInt),
+    })
+    const prune = (): void => {
+      store
+        .prune(new Date(now() - KEEP_DAYS * DAY_MS))
+        .catch((error: unknown) => logger.warn({ err: error }, 'pruning the store failed'))
+    }
+    prune()
+    const pruner = setInterval(prune, DAY_MS)
+    await conductor.start()
+    const events = await bus.consumeCoordinatorEvents(conductor.onEvent)
+    const commands = await bus.consumeCommands(intake)
+    return {
+      ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
+      async close() {
+        clearInterval(pruner)
+        await commands.close()
+        await events.close()
+        await conductor.close()
+        await bus.close()
+        await store.close()
+      },
+    }
+  },
+})
