@@ -28,6 +28,10 @@ export const ERROR_CODES = {
   },
   preflight_failed: { retryable: false, means: 'several checks on the target failed; each is listed' },
   user_missing: { retryable: false, means: 'the operating system user does not exist on the target' },
+  user_unusable: {
+    retryable: false,
+    means: 'the operating system user exists on the target but cannot run PostgreSQL there',
+  },
   postgres_missing: {
     retryable: false,
     means: 'PostgreSQL of the major version is not installed on the target',
@@ -40,6 +44,10 @@ export const ERROR_CODES = {
   postgres_failed: {
     retryable: false,
     means: 'PostgreSQL did not start or did not reach the recovery target',
+  },
+  library_missing: {
+    retryable: false,
+    means: 'the target lacks a library without which the data of the backup cannot be read',
   },
   unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
   configuration: { retryable: false, means: 'a configuration key, flag or environment variable is wrong' },
