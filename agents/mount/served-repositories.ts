@@ -1,0 +1,69 @@
+/** The repositories that this mount agent serves, by name: what the inventory, the steps and the data plane read. */
+import type { AgentCommandBody, RepositoryInventory } from '../../messages/definitions.ts'
+import { errorBody, HowdahError } from '../../messages/errors.ts'
+import type { InstanceInventory } from '../../messages/values.ts'
+import type { Instance, OpenBackup, Repository, RepositoryOptions } from './repository.ts'
+
+export interface ServedRepositories {
+  readonly names: readonly Pick<RepositoryOptions, 'name' | 'format'>[]
+  /** @throws HowdahError `unknown_repository` | `unknown_instance` | `repository_unavailable` */
+  instance(repository: string, instance: string): Promise<Instance>
+  /** @throws HowdahError as `instance`, and as `Instance.open` */
+  open(backup: { repository: string; instance: string; backup: string }): Promise<OpenBackup>
+  /** What there is; what cannot be read is listed with its error and hides nothing else. */
+  inventory(filter: AgentCommandBody<'repository.list'>): Promise<RepositoryInventory[]>
+}
+
+export function serveRepositories(
+  mountAgent: string,
+  repositories: readonly { readonly options: RepositoryOptions; readonly repository: Repository }[],
+): ServedRepositories {
+  const byName = new Map(repositories.map((served) => [served.options.name, served.repository]))
+
+  async function instance(name: string, instanceName: string): Promise<Instance> {
+    const repository = byName.get(name)
+    if (!repository) {
+      throw new HowdahError(
+        'unknown_repository',
+        `the mount agent "${mountAgent}" serves no repository "${name}"`,
+        {
+          field: 'repository',
+        },
+      )
+    }
+    return repository.instance(instanceName)
+  }
+
+  async function instanceInventory(repository: Repository, name: string): Promise<InstanceInventory> {
+    try {
+      return { instance: name, backups: await (await repository.instance(name)).backups() }
+    } catch (error) {
+      return { instance: name, backups: [], error: errorBody(error) }
+    }
+  }
+
+  return {
+    names: repositories.map(({ options: { name, format } }) => ({ name, format })),
+    instance,
+    async open(backup) {
+      return (await instance(backup.repository, backup.instance)).open(backup.backup)
+    },
+    async inventory(filter) {
+      const wanted = repositories.filter(
+        ({ options }) => filter.repository === undefined || options.name === filter.repository,
+      )
+      return Promise.all(
+        wanted.map(async ({ options, repository }): Promise<RepositoryInventory> => {
+          const about = { repository: options.name, format: options.format, mountAgent }
+          try {
+            const names = filter.instance === undefined ? await repository.instances() : [filter.instance]
+            const instances = await Promise.all(names.map((name) => instanceInventory(repository, name)))
+            return { ...about, instances }
+          } catch (error) {
+            return { ...about, instances: [], error: errorBody(error) }
+          }
+        }),
+      )
+    },
+  }
+}

@@ -1,0 +1,236 @@
+import { expect } from 'chai'
+import fc from 'fast-check'
+import { plan, stateOf } from '../../coordinator/planner.ts'
+import { newSession, type Session, sessionView } from '../../coordinator/session.ts'
+import * as transitions from '../../coordinator/transitions.ts'
+import type { EventBody } from '../../messages/definitions.ts'
+import { SessionView } from '../../messages/definitions.ts'
+import type { ErrorCode } from '../../messages/errors.ts'
+import { STEPS, type StepName } from '../../messages/values.ts'
+import { stepResults } from './step-results.ts'
+
+const NOW = '2026-11-22T06:00:00.000Z'
+const POLICY = { attempts: 3, firstDelayMs: 1000, maxDelayMs: 60_000 }
+const request = {
+  repository: 'main',
+  instance: 'shop',
+  backup: 'latest',
+  recoverTo: { type: 'latest' as const },
+  target: 'db-7',
+  options: {},
+}
+
+const fresh = (): Session => newSession('shop-abc234', request, 'backup-1', NOW)
+
+/** Lets the planner choose and begins what it chose. */
+function advance(session: Session, now = Date.parse(NOW)): ReturnType<typeof plan> {
+  const next = plan(session, now)
+  if (next.action === 'send') transitions.beginStep(session, next.step, next.direction, NOW)
+  session.state = stateOf(session)
+  return next
+}
+
+function finish(session: Session, result?: Record<string, unknown>): void {
+  const { current } = session
+  if (!current) throw new Error('no step is under way')
+  const { step, direction, attempt } = current
+  const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [`undid ${step}`] })
+  transitions.stepDone(session, { session: session.id, step, direction, attempt, result: given }, NOW)
+  session.state = stateOf(session)
+}
+
+function fail(session: Session, code: ErrorCode): void {
+  const { current } = session
+  if (!current) throw new Error('no step is under way')
+  const { step, direction, attempt } = current
+  const error = { code, message: `${step} broke` }
+  const event = { session: session.id, step, direction, attempt, error }
+  transitions.stepFailed(session, event, POLICY, Date.parse(NOW), () => 0.5)
+  session.state = stateOf(session)
+}
+
+function published(): Session {
+  const session = fresh()
+  while (advance(session).action === 'send') finish(session)
+  return session
+}
+
+describe('the session planner', () => {
+  it('runs the steps in their order and then rests as published', () => {
+    const session = fresh()
+    const seen: string[] = []
+    while (advance(session).action === 'send') {
+      seen.push(`${session.state}: ${session.current?.step}`)
+      finish(session)
+    }
+    expect(seen).to.deep.equal([
+      'validating: resolve',
+      'validating: preflight',
+      'mounting: mount',
+      'recovering: recover',
+    ])
+    expect(session.state).to.equal('published')
+  })
+
+  it('waits for the agent while a step is under way', () => {
+    const session = fresh()
+    advance(session)
+    expect(advance(session)).to.deep.equal({ action: 'await-agent' })
+  })
+
+  it('undoes what was begun, in reverse, and then rests as closed', () => {
+    const session = published()
+    transitions.unpublishRequested(session)
+    const undone: (StepName | undefined)[] = []
+    while (advance(session).action === 'send') {
+      undone.push(session.current?.step)
+      finish(session)
+    }
+    expect(undone).to.deep.equal(['recover', 'mount', 'preflight'])
+    expect(session.state).to.equal('closed')
+    expect(session.undone).to.deep.equal(['undid recover', 'undid mount', 'undid preflight'])
+  })
+
+  it('undoes a step that is still running when the session is unpublished in the middle of it', () => {
+    const session = fresh()
+    for (const _ of ['resolve', 'preflight']) {
+      advance(session)
+      finish(session)
+    }
+    advance(session)
+    expect(session.current?.step).to.equal('mount')
+    transitions.unpublishRequested(session)
+    expect(advance(session)).to.deep.equal({ action: 'send', step: 'mount', direction: 'undo' })
+  })
+
+  it('cleans up and fails when a step fails for a lasting reason', () => {
+    const session = fresh()
+    advance(session)
+    finish(session)
+    advance(session)
+    fail(session, 'port_taken')
+    expect(session.state).to.equal('unpublishing')
+    advance(session)
+    expect(session.current).to.include({ step: 'preflight', direction: 'undo' })
+    finish(session)
+    expect(session.state).to.equal('failed')
+    expect(sessionView(session).error).to.deep.include({ code: 'port_taken' })
+  })
+
+  it('tries a step again that failed for a passing reason, with a growing delay, a bounded number of times', () => {
+    const session = fresh()
+    const delays: number[] = []
+    let now = Date.parse(NOW)
+    for (;;) {
+      advance(session, now)
+      fail(session, 'repository_unavailable')
+      if (session.failure) break
+      expect(session.state).to.equal('disrupted')
+      expect(plan(session, now)).to.deep.equal({ action: 'await-retry' })
+      const retryAt = Date.parse(session.retryAt ?? '')
+      delays.push(retryAt - Date.parse(NOW))
+      now = retryAt
+    }
+    expect(delays).to.deep.equal([1000, 2000])
+    expect(session.state).to.equal('failed')
+  })
+
+  it('never cleans up a session that was published, whatever fails', () => {
+    const session = published()
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'killed' })
+    for (let round = 0; round < 10; round++) {
+      advance(session, Number.MAX_SAFE_INTEGER)
+      fail(session, 'postgres_failed')
+      expect(session.desired).to.equal('published')
+      expect(session.state).to.equal('disrupted')
+    }
+  })
+
+  it('mounts and starts again after the mount was lost, and only starts after PostgreSQL was lost', () => {
+    for (const [what, expected] of [
+      ['mount', ['mount', 'recover']],
+      ['postgres', ['recover']],
+    ] as const) {
+      const session = published()
+      transitions.partLost(session, { session: session.id, what, reason: 'gone' })
+      expect(stateOf(session)).to.equal('disrupted')
+      const steps: (StepName | undefined)[] = []
+      while (advance(session).action === 'send') {
+        steps.push(session.current?.step)
+        finish(session)
+      }
+      expect(steps).to.deep.equal(expected)
+      expect(session.state).to.equal('published')
+    }
+  })
+
+  it('ignores events of a step that is no longer the current one', () => {
+    const session = fresh()
+    advance(session)
+    const { attempt } = session.current ?? { attempt: 0 }
+    finish(session)
+    advance(session)
+    const before = JSON.stringify(session)
+    const stale = { session: session.id, step: 'resolve' as const, direction: 'run' as const, attempt }
+    transitions.stepDone(session, { ...stale, result: stepResults.resolve }, NOW)
+    transitions.stepReported(session, stale, NOW)
+    transitions.stepFailed(
+      session,
+      { ...stale, error: { code: 'internal', message: 'late' } },
+      POLICY,
+      Date.parse(NOW),
+      () => 0.5,
+    )
+    expect(JSON.stringify(session)).to.equal(before)
+  })
+
+  it('refuses a result that has not the shape of its step', () => {
+    const session = fresh()
+    advance(session)
+    expect(() => finish(session, { backup: 7 }))
+      .to.throw(/resolve/)
+      .with.property('code', 'invalid_message')
+  })
+
+  it('ends in published, closed or failed after any mishaps, once agents answer again', () => {
+    const mishap = fc.oneof(
+      fc.record({ kind: fc.constant('done' as const) }),
+      fc.record({
+        kind: fc.constant('fail' as const),
+        code: fc.constantFrom<ErrorCode>('port_taken', 'internal', 'mount_failed', 'postgres_failed'),
+      }),
+      fc.record({
+        kind: fc.constant('lost' as const),
+        what: fc.constantFrom('mount' as const, 'postgres' as const),
+      }),
+      fc.record({ kind: fc.constant('unpublish' as const) }),
+      fc.record({ kind: fc.constant('away' as const) }),
+      fc.record({ kind: fc.constant('restart' as const) }),
+    )
+    fc.assert(
+      fc.property(fc.array(mishap, { maxLength: 40 }), (mishaps) => {
+        let session = fresh()
+        const late = Number.MAX_SAFE_INTEGER
+        for (const event of mishaps) {
+          advance(session, late)
+          if (event.kind === 'done' && session.current) finish(session)
+          if (event.kind === 'fail' && session.current) fail(session, event.code)
+          if (event.kind === 'lost') {
+            const lost: EventBody<'session.lost'> = { session: session.id, what: event.what, reason: 'gone' }
+            transitions.partLost(session, lost)
+          }
+          if (event.kind === 'unpublish') transitions.unpublishRequested(session)
+          if (event.kind === 'away') transitions.agentAway(session, { kind: 'target', name: 'db-7' })
+          if (event.kind === 'restart') session = JSON.parse(JSON.stringify(session)) as Session
+        }
+        for (let step = 0; step < 2 * STEPS.length && advance(session, late).action !== 'rest'; step++) {
+          finish(session)
+        }
+        expect(session.state).to.be.oneOf(['published', 'closed', 'failed'])
+        if (session.state !== 'published') expect(session.begun).to.deep.equal([])
+        SessionView.parse(sessionView(session))
+      }),
+      { numRuns: 500 },
+    )
+  })
+})

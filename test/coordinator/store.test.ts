@@ -1,0 +1,169 @@
+import { chown, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { newSession, type Session } from '../../coordinator/session.ts'
+import { openPostgresStore } from '../../coordinator/store/postgres.ts'
+import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
+import type { Store } from '../../coordinator/store/store.ts'
+import type { AgentView } from '../../messages/values.ts'
+import { type Cluster, makeCluster, postgresAccount } from '../support/postgres-cluster.ts'
+
+const request = {
+  repository: 'main',
+  instance: 'shop',
+  backup: 'latest',
+  recoverTo: { type: 'latest' as const },
+  target: 'db-7',
+  options: {},
+}
+
+function session(id: string, createdAt = '2026-11-22T06:00:00.000Z'): Session {
+  return newSession(id, request, 'backup-1', createdAt)
+}
+
+const agent: AgentView = {
+  kind: 'target',
+  name: 'db-7',
+  online: true,
+  lastSeen: '2026-11-22T06:00:00.000Z',
+  version: '0.1.0',
+  host: 'db-7.example',
+}
+
+function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>): void {
+  let store: Store
+
+  beforeEach(async () => {
+    store = await open()
+  })
+
+  afterEach(() => store.close())
+
+  it('gives a session back as it was saved, also after a restart', async () => {
+    const saved = session('shop-1')
+    await store.addSession(saved, { messageId: 'm1', reply: { accepted: true } })
+    saved.warnings.push('mind the gap')
+    expect(await store.saveSession(saved)).to.equal(true)
+    await store.close()
+    store = await reopen()
+    expect(await store.session('shop-1')).to.deep.include({ version: 1, warnings: ['mind the gap'] })
+  })
+
+  it('adds a session and the answer to its command together, and only once', async () => {
+    const answer = { messageId: 'm1', reply: { accepted: true, session: 'shop-1' } }
+    expect(await store.addSession(session('shop-1'), answer)).to.equal(true)
+    expect(await store.addSession(session('shop-2'), answer)).to.equal(false)
+    expect(await store.session('shop-2')).to.equal(undefined)
+    expect(await store.answer('m1')).to.deep.equal(answer.reply)
+  })
+
+  it('refuses a save on an older version, so that no change is overwritten unseen', async () => {
+    await store.addSession(session('shop-1'), { messageId: 'm1', reply: {} })
+    const [mine, theirs] = [await store.session('shop-1'), await store.session('shop-1')]
+    expect(await store.saveSession(mine as Session)).to.equal(true)
+    expect(await store.saveSession(theirs as Session)).to.equal(false)
+  })
+
+  it('lists sessions newest first, settled ones only when asked for', async () => {
+    for (const [index, state] of (['published', 'closed', 'failed', 'validating'] as const).entries()) {
+      const one = { ...session(`shop-${index}`, `2026-11-22T06:00:0${index}.000Z`), state }
+      await store.addSession(one, { messageId: `m${index}`, reply: {} })
+    }
+    const ids = (sessions: Session[]): string[] => sessions.map(({ id }) => id)
+    expect(ids(await store.sessions({ settled: false }))).to.deep.equal(['shop-3', 'shop-0'])
+    expect(ids(await store.sessions({ settled: true, limit: 3 }))).to.deep.equal([
+      'shop-3',
+      'shop-2',
+      'shop-1',
+    ])
+  })
+
+  it('keeps the first answer to a command', async () => {
+    await store.saveAnswer({ messageId: 'm1', reply: { accepted: true } })
+    await store.saveAnswer({ messageId: 'm1', reply: { accepted: false } })
+    expect(await store.answer('m1')).to.deep.equal({ accepted: true })
+    expect(await store.answer('m2')).to.equal(undefined)
+  })
+
+  it('keeps the last word of every agent', async () => {
+    await store.saveAgent(agent)
+    await store.saveAgent({ ...agent, online: false })
+    await store.saveAgent({ ...agent, kind: 'mount' })
+    expect(await store.agents()).to.deep.equal([
+      { ...agent, kind: 'mount' },
+      { ...agent, online: false },
+    ])
+  })
+
+  it('forgets old settled sessions and answers, and never a session that is alive', async () => {
+    for (const state of ['published', 'closed'] as const) {
+      await store.addSession({ ...session(state), state }, { messageId: state, reply: {} })
+    }
+    await store.prune(new Date(Date.now() + 1000))
+    expect((await store.sessions({ settled: true })).map(({ id }) => id)).to.deep.equal(['published'])
+    expect(await store.answer('closed')).to.equal(undefined)
+  })
+}
+
+describe('the store', () => {
+  describe('on SQLite', () => {
+    let directory: string
+
+    beforeEach(async () => {
+      directory = await mkdtemp(path.join(tmpdir(), 'howdah-store-'))
+    })
+
+    afterEach(() => rm(directory, { recursive: true }))
+
+    const open = async (): Promise<Store> => openSqliteStore(path.join(directory, 'deep', 'store.sqlite'))
+    storeContract(open, open)
+
+    it('says which configuration key is wrong when the file cannot be opened', () => {
+      expect(() => openSqliteStore('/dev/null/store.sqlite'))
+        .to.throw(/store\.path: \/dev\/null/)
+        .with.property('code', 'configuration')
+    })
+  })
+
+  describe('on PostgreSQL', function () {
+    this.timeout(60_000)
+    const logger = pino({ level: 'silent' })
+    let directory: string
+    let cluster: Cluster | undefined
+    let url: string
+
+    before(async () => {
+      directory = await mkdtemp(path.join(tmpdir(), 'howdah-store-'))
+      const account = await postgresAccount()
+      await chown(directory, account.uid, account.gid)
+      cluster = await makeCluster({ directory, account, configuration: 'inside', settings: {} })
+      await cluster.start()
+      url = `postgres://${cluster.user}@127.0.0.1:${cluster.port}/postgres`
+    })
+
+    after(async () => {
+      await cluster?.stop()
+      await rm(directory, { recursive: true })
+    })
+
+    storeContract(
+      async () => {
+        await cluster?.sql('DROP SCHEMA IF EXISTS howdah CASCADE')
+        return openPostgresStore(url, logger)
+      },
+      () => openPostgresStore(url, logger),
+    )
+
+    it('says which configuration key is wrong when the database cannot be reached', async () => {
+      const opening = openPostgresStore('postgres://127.0.0.1:1/none', logger)
+      const error = await opening.then(
+        () => undefined,
+        (refusal: unknown) => refusal,
+      )
+      expect(error).to.include({ code: 'configuration' })
+      expect((error as Error).message).to.match(/^store\.url: /)
+    })
+  })
+})
