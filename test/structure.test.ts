@@ -1,0 +1,213 @@
+/**
+ * Holds the layout of the source tree: which rooms there are, which of our rooms and which libraries each may import,
+ * and that nothing imports in a circle.
+ */
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
+import { basename, dirname, join, normalize } from 'node:path'
+import { expect } from 'chai'
+
+const ROOT = join(import.meta.dirname, '..')
+
+interface Room {
+  /** Rooms of ours that it may import, beside itself. */
+  readonly rooms: readonly string[]
+  /** Libraries that it may import. */
+  readonly libraries: readonly string[]
+}
+
+/** A file belongs to the room with the longest path that it is in. */
+const ROOMS: Readonly<Record<string, Room>> = {
+  messages: { rooms: [], libraries: ['amqplib', 'zod'] },
+  config: { rooms: [], libraries: ['convict', 'pino'] },
+  coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'zod'] },
+  'coordinator/cli': {
+    rooms: ['coordinator', 'messages', 'config'],
+    // @peculiar/x509 asks its user to load reflect-metadata.
+    libraries: ['commander', '@peculiar/x509', 'reflect-metadata', 'zod'],
+  },
+  'agents/runtime': { rooms: ['messages', 'config'], libraries: ['zod'] },
+  'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },
+  'agents/mount': {
+    rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
+    libraries: ['zod', 'lz4-napi', 'seek-bzip'],
+  },
+  'agents/target': {
+    rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
+    libraries: ['zod', 'fuse-native', 'pg'],
+  },
+  'agents/install': { rooms: ['agents/runtime', 'messages', 'config'], libraries: ['ssh2'] },
+}
+
+/** Libraries of which any room may import types. */
+const TYPES_ANYWHERE = ['pino']
+
+interface Import {
+  readonly specifier: string
+  readonly typesOnly: boolean
+}
+
+const STATEMENT =
+  /^[ \t]*(?:import|export)\s+(?:(type)\s+(?!from\b|,))?(?:[\w$*{}\s,]*?\bfrom\s*)?(['"])([^'"\n]+)\2/gm
+const CALL = /\b(?:import|require)\(\s*(['"])([^'"\n]+)\1/g
+
+function importsOf(source: string): Import[] {
+  const code = source.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '')
+  return [
+    ...Array.from(code.matchAll(STATEMENT), (match) => ({
+      specifier: match[3] ?? '',
+      typesOnly: match[1] !== undefined,
+    })),
+    ...Array.from(code.matchAll(CALL), (match) => ({ specifier: match[2] ?? '', typesOnly: false })),
+  ]
+}
+
+const sources = globSync('{agents,coordinator,messages,config}/**/*.ts', { cwd: ROOT }).sort()
+const files = new Map(
+  sources.map((path) => [path, importsOf(readFileSync(join(ROOT, path), 'utf8'))] as const),
+)
+
+function roomOf(path: string): string | undefined {
+  return Object.keys(ROOMS)
+    .filter((room) => path.startsWith(`${room}/`))
+    .sort((a, b) => b.length - a.length)[0]
+}
+
+/** The file of ours that a specifier names, relative to the root; undefined for a library or a part of Node. */
+function ownFile(importer: string, specifier: string): string | undefined {
+  return specifier.startsWith('.') ? normalize(join(dirname(importer), specifier)) : undefined
+}
+
+function libraryOf(specifier: string): string {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/')
+}
+
+/** `judge` gives what is wrong with one import, or undefined. */
+function offences(judge: (importer: string, one: Import) => string | undefined): string[] {
+  return [...files].flatMap(([importer, imports]) =>
+    imports.flatMap((one) => {
+      const wrong = judge(importer, one)
+      return wrong === undefined ? [] : [`${importer} imports ${one.specifier}: ${wrong}`]
+    }),
+  )
+}
+
+/** Circles among the files, each told once, as the path that comes back to its beginning. */
+function circles(): string[] {
+  const found: string[] = []
+  const done = new Set<string>()
+  const visit = (path: string, trail: readonly string[]): void => {
+    const seen = trail.indexOf(path)
+    if (seen !== -1) {
+      found.push([...trail.slice(seen), path].join(' → '))
+      return
+    }
+    if (done.has(path)) return
+    for (const { specifier } of files.get(path) ?? []) {
+      const next = ownFile(path, specifier)
+      if (next !== undefined) visit(next, [...trail, path])
+    }
+    done.add(path)
+  }
+  for (const path of files.keys()) visit(path, [])
+  return found
+}
+
+describe('the layout of the source tree', () => {
+  it('has every room and every file that a visitor looks for', () => {
+    const expected = [
+      ...['coordinator', 'agents', 'messages', 'config', 'test', 'docs'],
+      ...['docker-compose.yml', 'package.json', 'tsconfig.json', 'README.md', 'ARCHITECTURE.md', 'LICENSE'],
+      ...['bin/howdah', 'coordinator/cli', 'agents/runtime', 'agents/dataplane'],
+      ...['agents/mount', 'agents/target'],
+    ]
+    expect(expected.filter((path) => !existsSync(join(ROOT, path)))).to.deep.equal([])
+  })
+
+  it('has each source file in a room', () => {
+    expect(sources).to.not.be.empty
+    expect(sources.filter((path) => roomOf(path) === undefined)).to.deep.equal([])
+  })
+
+  it('lets a room import only the rooms it may', () => {
+    const wrong = offences((importer, { specifier }) => {
+      const file = ownFile(importer, specifier)
+      if (file === undefined) return undefined
+      const [from, to] = [roomOf(importer), roomOf(file)]
+      if (from === undefined || to === from) return undefined
+      if (to === undefined) return 'is in no room'
+      return ROOMS[from]?.rooms.includes(to) ? undefined : `${from} may not import ${to}`
+    })
+    expect(wrong).to.deep.equal([])
+  })
+
+  it('lets a room import only the libraries it may', () => {
+    const wrong = offences((importer, { specifier, typesOnly }) => {
+      if (specifier.startsWith('.') || isBuiltin(specifier)) return undefined
+      const [room, library] = [roomOf(importer), libraryOf(specifier)]
+      if (typesOnly && TYPES_ANYWHERE.includes(library)) return undefined
+      return room !== undefined && ROOMS[room]?.libraries.includes(library)
+        ? undefined
+        : `${room} may not import it`
+    })
+    expect(wrong).to.deep.equal([])
+  })
+
+  it('never lets the coordinator and the agents import each other', () => {
+    const top = (path: string) => path.split('/')[0] ?? ''
+    const wrong = offences((importer, { specifier }) => {
+      const file = ownFile(importer, specifier)
+      if (file === undefined) return undefined
+      const pair = [top(importer), top(file)].sort().join(' ')
+      return pair === 'agents coordinator' ? 'they talk by messages only' : undefined
+    })
+    expect(wrong).to.deep.equal([])
+  })
+
+  it('reads configuration in main.ts files only', () => {
+    const wrong = offences((importer, { specifier, typesOnly }) =>
+      ownFile(importer, specifier) === 'config/load.ts' &&
+      basename(importer) !== 'main.ts' &&
+      !importer.startsWith('config/') &&
+      !typesOnly
+        ? 'hand the values in instead'
+        : undefined,
+    )
+    expect(wrong).to.deep.equal([])
+  })
+
+  it('has no import circles', () => {
+    expect(circles()).to.deep.equal([])
+  })
+
+  it('recognises every way to import', () => {
+    const source = `
+      import type { A } from 'a'
+      import b, { type B } from "b"
+      import * as c from 'c'
+      import 'd'
+      export { e } from 'e'
+      export * from 'f'
+      // import nothing from 'no'
+      /* import nothing from 'no' */
+      const g = await import('g')
+      const h = require('h')
+      import {
+        i,
+        type I,
+      } from 'i'
+      const text = "import x from"
+    `
+    expect(
+      importsOf(source)
+        .map(({ specifier }) => specifier)
+        .sort(),
+    ).to.deep.equal([...'abcdefghi'])
+    expect(importsOf(source).filter(({ typesOnly }) => typesOnly)).to.deep.equal([
+      { specifier: 'a', typesOnly: true },
+    ])
+  })
+})
