@@ -1,0 +1,350 @@
+/**
+ * One connection of the data plane's server: greeting, requests, answers, and the bounds that keep one peer from
+ * taking more than its share. A peer that breaks the protocol loses its connection, and nothing else happens.
+ */
+import type { TLSSocket } from 'node:tls'
+import type { Logger } from 'pino'
+import { errorBody, HowdahError } from '../../messages/errors.ts'
+import type { BackupLease, BackupPool } from './backup-pool.ts'
+import type { BackupSource } from './backup-source.ts'
+import { FrameParser, FrameWriter } from './frames.ts'
+import {
+  CLIENT_FRAMES,
+  decodeHello,
+  decodeRead,
+  decodeTree,
+  decodeTreeCredit,
+  decodeWalRead,
+  decodeWalSize,
+  encodeEmpty,
+  encodeError,
+  encodeHeader,
+  encodeSize,
+  encodeWelcome,
+  FRAME,
+  malformed,
+  NO_REQUEST,
+  PROTOCOL_VERSION,
+} from './protocol.ts'
+import { sendTree, type TreeFlow } from './server-tree.ts'
+import type { Ticket } from './ticket.ts'
+
+/** Bounds per connection. */
+export interface ConnectionLimits {
+  /** How long the first frame may take, ms. */
+  readonly helloMs: number
+  /** A connection on which nothing moved for that long is closed, ms. */
+  readonly idleMs: number
+  /** Most reads that run at once. */
+  readonly requests: number
+  /** Most requests that wait for their turn; then nothing more is taken from the socket. */
+  readonly waiting: number
+  /** Most trees that are sent at once. */
+  readonly trees: number
+  /** Most bytes that are being read or wait to be sent. One request is always let through. */
+  readonly bytesInFlight: number
+}
+
+export interface ServedConnectionOptions {
+  readonly socket: TLSSocket
+  readonly limits: ConnectionLimits
+  readonly backups: BackupPool
+  readonly logger: Logger
+  /** @throws HowdahError `unauthorized` */
+  readonly authorize: (ticket: string) => Ticket
+}
+
+/** What a request takes beside its payload: its objects here and its frame. Bytes, roughly. */
+const REQUEST_BYTES = 512
+
+/** How long a refused peer has to read why. */
+const PARTING_MS = 1000
+
+interface Request {
+  readonly id: number
+  readonly cost: number
+  /** Gives the answer's frame: one buffer, or header and payload. */
+  readonly run: (source: BackupSource, signal: AbortSignal) => Promise<readonly [Buffer, Buffer?]>
+}
+
+/** Serves the connection until its socket closes. */
+export function serveConnection(options: ServedConnectionOptions): void {
+  new Connection(options)
+}
+
+class Connection {
+  readonly #socket: TLSSocket
+  readonly #limits: ConnectionLimits
+  readonly #backups: BackupPool
+  readonly #authorize: (ticket: string) => Ticket
+  readonly #writer: FrameWriter
+  readonly #parser: FrameParser
+  /** Runs until the hello came, and again once the connection was refused. */
+  #timer: NodeJS.Timeout
+  #logger: Logger
+  #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
+  #lease: BackupLease | undefined
+  #waiting: Request[] = []
+  readonly #running = new Map<number, AbortController>()
+  readonly #trees = new Map<number, TreeFlow>()
+  #runningBytes = 0
+
+  constructor(options: ServedConnectionOptions) {
+    const { socket, limits } = options
+    this.#socket = socket
+    this.#limits = limits
+    this.#backups = options.backups
+    this.#authorize = options.authorize
+    this.#logger = options.logger
+    this.#writer = new FrameWriter(socket, () => this.#moved())
+    this.#parser = new FrameParser(CLIENT_FRAMES, (type, id, payload) => this.#take(type, id, payload))
+    this.#timer = setTimeout(
+      () => this.#refuse(new HowdahError('timeout', 'The hello did not come in time.')),
+      limits.helloMs,
+    )
+    socket.setTimeout(limits.idleMs, () => {
+      this.#logger.info('data plane: connection closed, nothing moved on it')
+      this.close()
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#logger.info({ code: error.code }, 'data plane: connection lost')
+    })
+    socket.on('end', () => this.close())
+    socket.on('close', () => {
+      this.close()
+      clearTimeout(this.#timer)
+    })
+    socket.on('data', (chunk: Buffer) => this.#push(chunk))
+  }
+
+  close(): void {
+    this.#leave()
+    this.#socket.destroy()
+  }
+
+  /** Gives up everything the connection holds; what its requests still bring is dropped. */
+  #leave(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    clearTimeout(this.#timer)
+    this.#waiting = []
+    for (const controller of this.#running.values()) controller.abort()
+    for (const flow of this.#trees.values()) flow.stop()
+    this.#lease?.release()
+  }
+
+  #push(chunk: Buffer): void {
+    if (this.#state === 'closed') return
+    try {
+      this.#parser.push(chunk)
+    } catch (error) {
+      this.#refuse(error)
+    }
+    this.#throttle()
+  }
+
+  /** Says why, and ends the connection. */
+  #refuse(error: unknown): void {
+    if (this.#state === 'closed') return
+    const body = errorBody(error)
+    this.#logger.warn({ code: body.code, reason: body.message }, 'data plane: connection refused')
+    this.#leave()
+    this.#writer.send(encodeError(NO_REQUEST, body))
+    // The peer closes once it has read that; one that does not is cut.
+    this.#timer = setTimeout(() => this.#socket.destroy(), PARTING_MS)
+    this.#socket.resume()
+  }
+
+  #take(type: number, id: number, payload: Buffer): void {
+    if (this.#state === 'closed') return
+    if (type === FRAME.ping) {
+      this.#writer.send(encodeEmpty(FRAME.pong, NO_REQUEST))
+      return
+    }
+    if (this.#state === 'greeting') {
+      if (type !== FRAME.hello) throw malformed('first')
+      void this.#greet(payload)
+      return
+    }
+    if (this.#state !== 'open') throw malformed('early')
+    this.#request(type, id, payload)
+  }
+
+  async #greet(payload: Buffer): Promise<void> {
+    this.#state = 'opening'
+    clearTimeout(this.#timer)
+    try {
+      const hello = decodeHello(payload)
+      if (hello.version !== PROTOCOL_VERSION) {
+        throw new HowdahError(
+          'unauthorized',
+          `The mount server speaks version ${PROTOCOL_VERSION} of the data plane, the target version ${hello.version}; install the same Howdah on both.`,
+        )
+      }
+      const ticket = this.#authorize(hello.ticket)
+      this.#logger = this.#logger.child({ session: ticket.session })
+      const lease = await this.#backups.acquire(ticket)
+      if (this.#ended()) {
+        lease.release()
+        return
+      }
+      this.#lease = lease
+      this.#state = 'open'
+      this.#writer.send(encodeWelcome())
+      this.#logger.debug({ backup: ticket.backup }, 'data plane: connected')
+    } catch (error) {
+      if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'opening a backup failed')
+      this.#refuse(error)
+    }
+  }
+
+  #request(type: number, id: number, payload: Buffer): void {
+    switch (type) {
+      case FRAME.read: {
+        const { file, offset, length } = decodeRead(payload)
+        this.#queue({
+          id,
+          cost: length + REQUEST_BYTES,
+          run: async (source, signal) =>
+            dataFrame(id, await source.read(file, offset, length, signal), length),
+        })
+        break
+      }
+      case FRAME.walRead: {
+        const { name, offset, length } = decodeWalRead(payload)
+        this.#queue({
+          id,
+          cost: length + REQUEST_BYTES,
+          run: async (source, signal) =>
+            dataFrame(id, await source.walRead(name, offset, length, signal), length),
+        })
+        break
+      }
+      case FRAME.walSize: {
+        const name = decodeWalSize(payload)
+        this.#queue({
+          id,
+          cost: REQUEST_BYTES,
+          run: async (source) => [encodeSize(id, await source.walSize(name))],
+        })
+        break
+      }
+      case FRAME.tree:
+        this.#startTree(id, payload)
+        break
+      case FRAME.treeCredit:
+        this.#trees.get(id)?.grant(decodeTreeCredit(payload))
+        break
+      case FRAME.cancel:
+        this.#cancel(id)
+        break
+      default:
+        throw malformed('second hello')
+    }
+  }
+
+  #queue(request: Request): void {
+    if (this.#taken(request.id)) throw malformed('request with a used number')
+    this.#waiting.push(request)
+    this.#admit()
+  }
+
+  #taken(id: number): boolean {
+    return this.#running.has(id) || this.#trees.has(id)
+  }
+
+  #admit(): void {
+    const source = this.#lease?.source
+    while (this.#waiting.length > 0 && source !== undefined && this.#running.size < this.#limits.requests) {
+      const [next] = this.#waiting
+      const taken = this.#runningBytes + this.#writer.pendingBytes
+      if (next === undefined || (taken > 0 && taken + next.cost > this.#limits.bytesInFlight)) return
+      this.#waiting.shift()
+      if (this.#taken(next.id)) {
+        this.#refuse(malformed('request with a used number'))
+        return
+      }
+      void this.#run(next, source)
+    }
+  }
+
+  async #run(request: Request, source: BackupSource): Promise<void> {
+    const { id, cost } = request
+    const controller = new AbortController()
+    this.#running.set(id, controller)
+    this.#runningBytes += cost
+    try {
+      const [head, payload] = await request.run(source, controller.signal)
+      if (!controller.signal.aborted) this.#writer.send(head, payload)
+    } catch (error) {
+      if (!controller.signal.aborted) this.#fail(id, error)
+    }
+    this.#running.delete(id)
+    this.#runningBytes -= cost
+    if (this.#waiting.length > 0) this.#moved()
+  }
+
+  #fail(id: number, error: unknown): void {
+    if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'data plane: a request failed')
+    this.#writer.send(encodeError(id, errorBody(error)))
+  }
+
+  #cancel(id: number): void {
+    const at = this.#waiting.findIndex((request) => request.id === id)
+    if (at >= 0) this.#waiting.splice(at, 1)
+    this.#running.get(id)?.abort()
+    this.#trees.get(id)?.stop()
+  }
+
+  #startTree(id: number, payload: Buffer): void {
+    const source = this.#lease?.source
+    if (source === undefined || this.#taken(id) || this.#trees.size >= this.#limits.trees) {
+      throw malformed('tree')
+    }
+    const { skip, credit } = decodeTree(payload)
+    const flow = sendTree({
+      id,
+      source,
+      skip,
+      credit,
+      send: (head, body) => this.#writer.send(head, body),
+      room: () => this.#writer.pendingBytes < this.#limits.bytesInFlight,
+    })
+    this.#trees.set(id, flow)
+    flow.done
+      .catch((error: unknown) => {
+        if (!this.#ended()) this.#fail(id, error)
+      })
+      .finally(() => this.#trees.delete(id))
+  }
+
+  /** Something was sent or finished: there may be room for more. */
+  #moved(): void {
+    if (this.#state === 'closed') return
+    this.#admit()
+    for (const flow of this.#trees.values()) flow.wake()
+    this.#throttle()
+  }
+
+  /** Takes nothing more from the socket while too much waits, and goes on when it does not. */
+  #throttle(): void {
+    if (this.#state === 'closed') return
+    const full =
+      this.#waiting.length >= this.#limits.waiting || this.#writer.pendingBytes > this.#limits.bytesInFlight
+    if (full !== this.#socket.isPaused()) {
+      if (full) this.#socket.pause()
+      else this.#socket.resume()
+    }
+  }
+
+  /** A function, so that the compiler does not take the state before a wait for the state after it. */
+  #ended(): boolean {
+    return this.#state === 'closed'
+  }
+}
+
+function dataFrame(id: number, data: Buffer, most: number): [Buffer, Buffer] {
+  if (data.length > most)
+    throw new Error(`a backup source gave ${data.length} bytes where ${most} were asked`)
+  return [encodeHeader(FRAME.data, id, data.length), data]
+}

@@ -1,0 +1,110 @@
+/** Makes keys and X.509 certificates (RFC 5280): the private authority's own, and those that it signs. Touches no files. */
+import 'reflect-metadata'
+import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, webcrypto } from 'node:crypto'
+import { isIP } from 'node:net'
+import * as x509 from '@peculiar/x509'
+
+/** PEM texts. */
+export interface IssuedCertificate {
+  readonly certificate: string
+  readonly key: string
+}
+
+export interface CertificateRequest {
+  readonly commonName: string
+  /** DNS names and IP addresses. */
+  readonly names: readonly string[]
+  /** A server of the data plane, or a client of it. */
+  readonly usage: 'server' | 'client'
+  readonly notBefore: Date
+  readonly notAfter: Date
+}
+
+const ECDSA = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
+
+/** A self-signed authority that can sign certificates of agents and no further authorities. */
+export async function makeAuthority(notBefore: Date, notAfter: Date): Promise<IssuedCertificate> {
+  const { key, pair } = await makeKey()
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned(
+    {
+      serialNumber: serialNumber(),
+      // A name of its own for each authority, so that a remade one is never taken for the old.
+      name: [{ CN: [`Howdah authority ${randomBytes(8).toString('hex')}`] }],
+      notBefore,
+      notAfter,
+      signingAlgorithm: ECDSA,
+      keys: pair,
+      extensions: [
+        new x509.BasicConstraintsExtension(true, 0, true),
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+        await x509.SubjectKeyIdentifierExtension.create(pair.publicKey, false, webcrypto),
+      ],
+    },
+    webcrypto,
+  )
+  return { certificate: pem(certificate), key }
+}
+
+/** A certificate and its new key, signed by the authority. */
+export async function issueCertificate(
+  authority: IssuedCertificate,
+  request: CertificateRequest,
+): Promise<IssuedCertificate> {
+  const issuer = new x509.X509Certificate(authority.certificate)
+  const { key, pair } = await makeKey()
+  const names = request.names.map((value) =>
+    isIP(value) ? ({ type: 'ip', value } as const) : ({ type: 'dns', value } as const),
+  )
+  const certificate = await x509.X509CertificateGenerator.create(
+    {
+      serialNumber: serialNumber(),
+      subject: [{ CN: [request.commonName] }],
+      issuer: issuer.subjectName,
+      notBefore: request.notBefore,
+      notAfter: request.notAfter,
+      signingAlgorithm: ECDSA,
+      publicKey: pair.publicKey,
+      signingKey: await importPrivateKey(createPrivateKey(authority.key)),
+      extensions: [
+        new x509.BasicConstraintsExtension(false, undefined, true),
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+        new x509.ExtendedKeyUsageExtension([
+          request.usage === 'server' ? x509.ExtendedKeyUsage.serverAuth : x509.ExtendedKeyUsage.clientAuth,
+        ]),
+        ...(names.length > 0 ? [new x509.SubjectAlternativeNameExtension(names)] : []),
+        await x509.SubjectKeyIdentifierExtension.create(pair.publicKey, false, webcrypto),
+        await x509.AuthorityKeyIdentifierExtension.create(issuer, false, webcrypto),
+      ],
+    },
+    webcrypto,
+  )
+  return { certificate: pem(certificate), key }
+}
+
+async function makeKey(): Promise<{ key: string; pair: webcrypto.CryptoKeyPair }> {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const spki = publicKey.export({ type: 'spki', format: 'der' })
+  return {
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    pair: {
+      privateKey: await importPrivateKey(privateKey),
+      publicKey: await webcrypto.subtle.importKey('spki', spki, ECDSA, true, ['verify']),
+    },
+  }
+}
+
+function importPrivateKey(key: KeyObject): Promise<webcrypto.CryptoKey> {
+  const pkcs8 = key.export({ type: 'pkcs8', format: 'der' })
+  return webcrypto.subtle.importKey('pkcs8', pkcs8, ECDSA, false, ['sign'])
+}
+
+/** Hexadecimal, 16 bytes, positive (RFC 5280, 4.1.2.2). */
+function serialNumber(): string {
+  const bytes = randomBytes(16)
+  bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40
+  return bytes.toString('hex')
+}
+
+function pem(certificate: x509.X509Certificate): string {
+  return `${certificate.toString('pem')}\n`
+}

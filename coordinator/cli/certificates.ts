@@ -1,0 +1,192 @@
+/**
+ * The certificates of an installation, as files of one directory: a private authority and one certificate per agent.
+ *
+ * Owns `ca.pem`, `ca.key` and `<kind>-<name>.pem|key` there and decides when one is made again. The data plane trusts
+ * what this authority signs and nothing else.
+ */
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { chmod, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
+import { isIP } from 'node:net'
+import { join } from 'node:path'
+import { HowdahError } from '../../messages/errors.ts'
+import type { CertificateRequest, IssuedCertificate } from './certificate-authority.ts'
+
+export interface CertifiedAgent {
+  readonly kind: 'mount' | 'target'
+  readonly name: string
+  /** DNS names and IP addresses by which others reach it; only mount servers need any. */
+  readonly addresses: readonly string[]
+}
+
+export interface CertificatePaths {
+  /** The authority's certificate. */
+  readonly ca: string
+  readonly cert: string
+  readonly key: string
+}
+
+export interface EnsureCertificatesOptions {
+  readonly agents: readonly CertifiedAgent[]
+  /** The time, for tests. */
+  readonly now?: () => Date
+}
+
+const DAY_MS = 86_400_000
+const AUTHORITY_DAYS = 3650
+const AGENT_DAYS = 1095
+/** A certificate with less time left than that is made again. */
+const RENEW_DAYS = 30
+/** Clocks of other machines may be behind. */
+const BACKDATE_DAYS = 1
+
+/** The name that a mount server's certificate carries for the data plane's clients, which know it by its agent's name. */
+export function mountServerName(agent: string): string {
+  return `${agent}.mount.howdah`
+}
+
+/**
+ * Makes what is missing, expires within 30 days, was signed by another authority or carries other addresses; leaves
+ * the rest as it is. Keys are readable by their owner only.
+ * @returns the files of each agent, in the order given
+ * @throws HowdahError `configuration` when the authority's key is needed and is not there or does not fit
+ */
+export async function ensureCertificates(
+  directory: string,
+  { agents, now = () => new Date() }: EnsureCertificatesOptions,
+): Promise<CertificatePaths[]> {
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  const today = now()
+  const ca = join(directory, 'ca.pem')
+  const authority = await ensureAuthority(directory, today)
+  const paths: CertificatePaths[] = []
+  for (const agent of agents) {
+    const base = join(directory, `${agent.kind}-${agent.name}`)
+    const files = { ca, cert: `${base}.pem`, key: `${base}.key` }
+    const names = namesOf(agent)
+    if (!(await isCurrent(files, authority, agent.name, names, today))) {
+      const key = await readAuthorityKey(directory, authority)
+      const { issueCertificate } = await import('./certificate-authority.ts')
+      const request: CertificateRequest = {
+        commonName: agent.name,
+        names,
+        usage: agent.kind === 'mount' ? 'server' : 'client',
+        notBefore: days(today, -BACKDATE_DAYS),
+        notAfter: days(today, AGENT_DAYS),
+      }
+      await writePair(files, await issueCertificate({ certificate: authority.toString(), key }, request))
+    }
+    await chmod(files.key, 0o600)
+    paths.push(files)
+  }
+  return paths
+}
+
+async function ensureAuthority(directory: string, today: Date): Promise<X509Certificate> {
+  const files = { cert: join(directory, 'ca.pem'), key: join(directory, 'ca.key') }
+  const existing = parse(await readIfThere(files.cert))
+  if (existing !== undefined && hasTime(existing, today)) return existing
+  const { makeAuthority } = await import('./certificate-authority.ts')
+  const made = await makeAuthority(days(today, -BACKDATE_DAYS), days(today, AUTHORITY_DAYS))
+  await writePair(files, made)
+  return new X509Certificate(made.certificate)
+}
+
+async function readAuthorityKey(directory: string, authority: X509Certificate): Promise<string> {
+  const path = join(directory, 'ca.key')
+  const key = await readIfThere(path)
+  if (key === undefined || !keyFits(authority, key)) {
+    throw new HowdahError(
+      'configuration',
+      `${path} is missing or does not fit ca.pem. Bring it back, or remove ca.pem: then a new authority is made, and every machine needs its new certificates.`,
+    )
+  }
+  await chmod(path, 0o600)
+  return key
+}
+
+async function isCurrent(
+  files: { cert: string; key: string },
+  authority: X509Certificate,
+  commonName: string,
+  names: readonly string[],
+  today: Date,
+): Promise<boolean> {
+  const certificate = parse(await readIfThere(files.cert))
+  const key = await readIfThere(files.key)
+  if (certificate === undefined || key === undefined) return false
+  return (
+    hasTime(certificate, today) &&
+    certificate.checkIssued(authority) &&
+    certificate.verify(authority.publicKey) &&
+    certificate.subject === `CN=${commonName}` &&
+    carriesExactly(certificate, names) &&
+    keyFits(certificate, key)
+  )
+}
+
+function namesOf(agent: CertifiedAgent): string[] {
+  if (agent.kind === 'target') return []
+  return [...new Set([mountServerName(agent.name), ...agent.addresses])]
+}
+
+function carriesExactly(certificate: X509Certificate, names: readonly string[]): boolean {
+  const carried = certificate.subjectAltName?.split(', ') ?? []
+  return (
+    carried.length === names.length &&
+    names.every((name) =>
+      isIP(name) ? certificate.checkIP(name) !== undefined : carried.includes(`DNS:${name}`),
+    )
+  )
+}
+
+function keyFits(certificate: X509Certificate, key: string): boolean {
+  try {
+    return certificate.checkPrivateKey(createPrivateKey(key))
+  } catch {
+    return false
+  }
+}
+
+function hasTime(certificate: X509Certificate, today: Date): boolean {
+  return new Date(certificate.validTo) > days(today, RENEW_DAYS)
+}
+
+function parse(pem: string | undefined): X509Certificate | undefined {
+  try {
+    return pem === undefined ? undefined : new X509Certificate(pem)
+  } catch {
+    return undefined
+  }
+}
+
+function days(from: Date, count: number): Date {
+  return new Date(from.getTime() + count * DAY_MS)
+}
+
+/** The key first: a certificate on disk always has its key, and a key without its certificate is seen and made again. */
+async function writePair(files: { cert: string; key: string }, issued: IssuedCertificate): Promise<void> {
+  await writeAtomically(files.key, issued.key, 0o600)
+  await writeAtomically(files.cert, issued.certificate, 0o644)
+}
+
+async function writeAtomically(path: string, text: string, mode: number): Promise<void> {
+  const temporary = `${path}.${process.pid}.new`
+  await unlink(temporary).catch(ignoreMissing)
+  const file = await open(temporary, 'wx', mode)
+  try {
+    await file.chmod(mode)
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(temporary, path)
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(ignoreMissing)
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
+}

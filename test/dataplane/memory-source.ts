@@ -1,0 +1,74 @@
+/** A backup made in memory, for tests of the data plane: file `n` holds bytes that follow from their position. */
+import type { BackupSource, TreeEntry } from '../../agents/dataplane/backup-source.ts'
+import { HowdahError } from '../../messages/errors.ts'
+
+export const FILE_BYTES = 8 * 1024 * 1024
+export const WAL_NAME = '000000010000000000000007'
+
+/** What `read(file, offset, length)` of a memory source gives. */
+export function expectedBytes(file: number, offset: number, length: number): Buffer {
+  const end = Math.min(offset + length, FILE_BYTES)
+  const bytes = Buffer.allocUnsafe(Math.max(0, end - offset))
+  for (let i = 0; i < bytes.length; i++)
+    bytes[i] = (file * 31 + (offset + i) * 7 + ((offset + i) >> 8)) & 0xff
+  return bytes
+}
+
+export interface MemorySourceOptions {
+  readonly entries?: readonly TreeEntry[]
+  /** Called before each read is answered. */
+  readonly beforeRead?: (
+    file: number,
+    offset: number,
+    signal: AbortSignal | undefined,
+  ) => Promise<void> | void
+}
+
+export interface MemorySource extends BackupSource {
+  readonly closed: boolean
+}
+
+export function createMemorySource(options: MemorySourceOptions = {}): MemorySource {
+  let closed = false
+  return {
+    get closed() {
+      return closed
+    },
+    async *tree() {
+      const { entries = [] } = options
+      for (let at = 0; at < entries.length; at += 500) yield entries.slice(at, at + 500)
+    },
+    async read(file, offset, length, signal) {
+      await options.beforeRead?.(file, offset, signal)
+      return expectedBytes(file, offset, length)
+    },
+    async walSize(name) {
+      return name === WAL_NAME ? FILE_BYTES : undefined
+    },
+    async walRead(name, offset, length) {
+      if (name !== WAL_NAME) throw new HowdahError('wal_missing', `The archive has no ${name}.`)
+      return expectedBytes(7, offset, length)
+    },
+    async close() {
+      closed = true
+    },
+  }
+}
+
+/** A tree as a cluster has it: directories of databases full of relation files. */
+export function makeTree(files: number): TreeEntry[] {
+  const entries: TreeEntry[] = []
+  const directory = (path: string) =>
+    entries.push({ path, kind: 'directory', mode: 0o700, mtime: 1_700_000_000, size: 0 })
+  directory('data')
+  directory('data/base')
+  for (let i = 0; i < files; i++) {
+    const database = `data/base/${16384 + Math.floor(i / 1000)}`
+    if (i % 1000 === 0) directory(database)
+    const size = i % 3 === 0 ? 0 : i * 8192
+    const path = `${database}/${100_000 + i}${i % 10 === 0 ? '_fsm' : ''}`
+    const common = { path, kind: 'file', mode: 0o600, mtime: 1_700_000_000 + i / 4, size } as const
+    entries.push(size > 0 ? { ...common, file: i } : common)
+  }
+  return entries
+}
