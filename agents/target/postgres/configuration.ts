@@ -1,0 +1,185 @@
+/**
+ * The settings that a published instance runs with, and the files made for it outside the backup. Pure.
+ *
+ * Everything is given as `-c name=value`, which wins over postgresql.conf and postgresql.auto.conf of the backup and
+ * over ALTER SYSTEM. Parameters and the major versions that have them: the release notes and runtime-config pages of
+ * each version's documentation; an unknown parameter would keep PostgreSQL from starting.
+ */
+import { type BackupConfiguration, parseMemory } from './backup-configuration.ts'
+import type { ControlData } from './control-data.ts'
+import { recoverySettings } from './recovery-settings.ts'
+import { clusterName, type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
+
+export interface MachineMemory {
+  /** Bytes of RAM. */
+  readonly total: number
+  /** Bytes of free huge pages. */
+  readonly freeHugePages: number
+}
+
+export interface ConfigurationInput {
+  readonly spec: InstanceSpec
+  readonly backup: BackupConfiguration
+  readonly control: ControlData
+  readonly memory: MachineMemory
+  /** What `decidePreload` says. */
+  readonly preload: ReadonlyMap<string, string>
+}
+
+interface Override {
+  readonly name: string
+  readonly value: string
+  /** First and last major version that has the parameter; open where absent. */
+  readonly from?: number
+  readonly to?: number
+}
+
+/** PostgreSQL's defaults (postgresql.conf.sample) of what recovery has minimums for. */
+const LIMIT_DEFAULTS: Record<keyof ControlData, number> = {
+  max_connections: 100,
+  max_worker_processes: 8,
+  max_wal_senders: 10,
+  max_prepared_transactions: 0,
+  max_locks_per_transaction: 64,
+}
+
+const SHARED_BUFFERS_DEFAULT = 128 * 1024 ** 2
+
+/** Arguments of `postgres`, without the program's own name. */
+export function postgresArguments(input: ConfigurationInput): string[] {
+  const settings = instanceSettings(input)
+  return [
+    '-D',
+    instancePaths(input.spec).data,
+    ...[...settings].flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+  ]
+}
+
+/** The overrides by name, in the order in which they must be given. */
+export function instanceSettings(input: ConfigurationInput): Map<string, string> {
+  const { spec, backup, control, memory, preload } = input
+  const version = majorVersion(spec.version)
+  const settings = new Map<string, string>()
+  const add = (overrides: readonly Override[]) => {
+    for (const { name, value, from, to } of overrides) {
+      if (version >= (from ?? 0) && version <= (to ?? Number.POSITIVE_INFINITY)) settings.set(name, value)
+    }
+  }
+  add(placement(spec, backup.hasConfigFile))
+  add(QUARANTINE)
+  add(LOGGING)
+  if (version >= 12) for (const [name, value] of recoverySettings(spec)) settings.set(name, value)
+  for (const [name, value] of limits(backup, control)) settings.set(name, value)
+  for (const [name, value] of memorySettings(backup, memory)) settings.set(name, value)
+  for (const [name, value] of preload) settings.set(name, value)
+  return settings
+}
+
+function placement(spec: InstanceSpec, hasConfigFile: boolean): Override[] {
+  const paths = instancePaths(spec)
+  return [
+    ...(hasConfigFile ? [] : [{ name: 'config_file', value: paths.configFile }]),
+    { name: 'data_directory', value: paths.data },
+    { name: 'hba_file', value: paths.hba },
+    { name: 'ident_file', value: paths.ident },
+    { name: 'external_pid_file', value: `${paths.run}/postmaster.pid` },
+    { name: 'port', value: String(spec.port) },
+    { name: 'listen_addresses', value: 'localhost' },
+    { name: 'unix_socket_directories', value: paths.run },
+    // The directory is 0700; production's group need not exist here.
+    { name: 'unix_socket_group', value: '' },
+    { name: 'unix_socket_permissions', value: '0777' },
+    { name: 'cluster_name', value: clusterName(spec.session) },
+    { name: 'stats_temp_directory', value: 'pg_stat_tmp', to: 14 },
+  ]
+}
+
+/** What keeps the instance from reaching out, and from behaving as a member of production's cluster. */
+const QUARANTINE: readonly Override[] = [
+  { name: 'archive_mode', value: 'off' },
+  { name: 'archive_command', value: '' },
+  { name: 'archive_library', value: '', from: 15 },
+  { name: 'archive_timeout', value: '0' },
+  { name: 'synchronous_standby_names', value: '' },
+  { name: 'max_logical_replication_workers', value: '0', from: 10 },
+  { name: 'sync_replication_slots', value: 'off', from: 17 },
+  { name: 'summarize_wal', value: 'off', from: 17 },
+  // WAL kept for standbys would fill the write cache.
+  { name: 'wal_keep_segments', value: '0', to: 12 },
+  { name: 'wal_keep_size', value: '0', from: 13 },
+  { name: 'primary_conninfo', value: '', from: 12 },
+  { name: 'primary_slot_name', value: '', from: 12 },
+  { name: 'promote_trigger_file', value: '', from: 12, to: 15 },
+  { name: 'archive_cleanup_command', value: '', from: 12 },
+  { name: 'recovery_end_command', value: '', from: 12 },
+  { name: 'recovery_min_apply_delay', value: '0', from: 12 },
+  // Nobody may connect before promotion, so nothing is checked against limits that production raised since the backup.
+  { name: 'hot_standby', value: 'off' },
+  // Production turns these around where a cluster manager or a switch-over wants it.
+  { name: 'restart_after_crash', value: 'on' },
+  { name: 'default_transaction_read_only', value: 'off' },
+  { name: 'ssl', value: 'off' },
+  { name: 'bonjour', value: 'off' },
+  { name: 'oauth_validator_libraries', value: '', from: 18 },
+  // io_uring is forbidden on many a machine where production has it.
+  { name: 'io_method', value: 'worker', from: 18 },
+  // Else PostgreSQL opens and syncs every single file of the mount before it recovers.
+  { name: 'recovery_init_sync_method', value: 'syncfs', from: 14 },
+]
+
+/** The log goes where the agent reads it, in the language in which it reads it. */
+const LOGGING: readonly Override[] = [
+  { name: 'logging_collector', value: 'off' },
+  { name: 'log_destination', value: 'stderr' },
+  { name: 'log_min_messages', value: 'warning' },
+  { name: 'log_line_prefix', value: '%m [%p] ' },
+  { name: 'log_timezone', value: 'UTC' },
+  { name: 'log_startup_progress_interval', value: '1s', from: 15 },
+  { name: 'lc_messages', value: 'C' },
+]
+
+/** Limits that the backup's configuration has lower than production's pg_control, and what must go with them. */
+function limits(backup: BackupConfiguration, control: ControlData): Map<string, string> {
+  const raised = new Map<string, string>()
+  for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof ControlData)[]) {
+    const configured = Number(backup.settings.get(name) ?? LIMIT_DEFAULTS[name])
+    const needed = control[name]
+    if (needed !== undefined && !(configured >= needed)) raised.set(name, String(needed))
+  }
+  // PostgreSQL refuses to start with WAL senders at this level.
+  if (raised.has('max_wal_senders') && backup.settings.get('wal_level') === 'minimal')
+    raised.set('wal_level', 'replica')
+  return raised
+}
+
+/** Production's shared_buffers where it takes at most a quarter of this machine, else that quarter. */
+function memorySettings(backup: BackupConfiguration, memory: MachineMemory): Map<string, string> {
+  const settings = new Map<string, string>()
+  const asked = parseMemory(backup.settings.get('shared_buffers') ?? '', 8192) ?? SHARED_BUFFERS_DEFAULT
+  const buffers = Math.min(asked, Math.max(memory.total / 4, 16 * 1024 ** 2))
+  if (buffers < asked) settings.set('shared_buffers', `${Math.floor(buffers / 1024)}kB`)
+  settings.set('huge_pages', memory.freeHugePages > buffers ? 'try' : 'off')
+  return settings
+}
+
+/** pg_hba.conf of the published instance; made anew at each start. */
+export function hbaFile(spec: InstanceSpec): string {
+  const method = majorVersion(spec.version) >= 10 ? 'scram-sha-256' : 'md5'
+  return `# Made by Howdah for session ${spec.session}; written anew when the instance starts.
+# The socket directory is open to root and ${spec.user.name} only, so whoever gets there needs no password.
+local all all trust
+host  all all 127.0.0.1/32 ${method}
+host  all all ::1/128 ${method}
+`
+}
+
+export function identFile(spec: InstanceSpec): string {
+  return `# Made by Howdah for session ${spec.session}; no mappings.\n`
+}
+
+/** postgresql.conf for a backup without one. */
+export function configFile(spec: InstanceSpec): string {
+  return `# Made by Howdah for session ${spec.session}: the backup has no postgresql.conf. Settings that the published
+# instance must have are given on its command line and win over this file.
+`
+}

@@ -1,0 +1,77 @@
+/** Asks a starting instance over its socket whether it is usable, and finds a superuser of it. */
+import pg from 'pg'
+import { type InstanceSpec, instancePaths } from './specification.ts'
+
+export type Readiness =
+  /** Not there yet: no socket, starting up, or still in recovery. */
+  | { readonly state: 'starting' }
+  /** Promoted and accepting. `superuser` is undefined when none of the roles that we know exists. */
+  | { readonly state: 'ready'; readonly superuser: string | undefined }
+  /** Accepting, but something is wrong that waiting does not mend. */
+  | { readonly state: 'refused'; readonly reason: string }
+
+/** SQLSTATE codes (PostgreSQL documentation, appendix A). */
+const CANNOT_CONNECT_NOW = '57P03'
+const INVALID_AUTHORIZATION = '28000'
+const INVALID_CATALOG_NAME = '3D000'
+const NOT_IN_PREREQUISITE_STATE = '55000'
+const TOO_MANY_CONNECTIONS = '53300'
+
+/** One attempt; answers within `timeoutMs`. */
+export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promise<Readiness> {
+  for (const user of new Set(['postgres', spec.user.name])) {
+    for (const database of ['postgres', 'template1']) {
+      try {
+        return await ask(spec, user, database, timeoutMs)
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string }
+        if (code === INVALID_AUTHORIZATION) break
+        if (code === INVALID_CATALOG_NAME || code === NOT_IN_PREREQUISITE_STATE) continue
+        const sqlState = code !== undefined && /^[0-9A-Z]{5}$/.test(code)
+        if (
+          !sqlState ||
+          code === CANNOT_CONNECT_NOW ||
+          code === TOO_MANY_CONNECTIONS ||
+          code.startsWith('57')
+        )
+          return { state: 'starting' }
+        return { state: 'refused', reason: `${message} (SQLSTATE ${code})` }
+      }
+    }
+  }
+  // A role is looked up only after recovery, as nobody is let in before.
+  return { state: 'ready', superuser: undefined }
+}
+
+async function ask(
+  spec: InstanceSpec,
+  user: string,
+  database: string,
+  timeoutMs: number,
+): Promise<Readiness> {
+  const client = new pg.Client({
+    host: instancePaths(spec).run,
+    port: spec.port,
+    user,
+    database,
+    ssl: false,
+    application_name: 'howdah',
+    connectionTimeoutMillis: timeoutMs,
+    query_timeout: timeoutMs,
+  })
+  // A server that goes away is told by the query's rejection; this keeps it from being an uncaught event too.
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    const { rows } = await client.query<{ usable: boolean; superuser: string | null }>(
+      `SELECT NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::boolean AS usable,
+              (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
+               ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser`,
+    )
+    const row = rows[0]
+    if (row?.usable !== true) return { state: 'starting' }
+    return { state: 'ready', superuser: row.superuser ?? undefined }
+  } finally {
+    await client.end().catch(() => undefined)
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * Makes the data directory in the mount ready for its first start: asks for recovery, and takes out what would tie
+ * the instance to production.
+ *
+ * What it writes goes to the write cache. The directory's contents come from the repository and are not trusted:
+ * no symbolic link of it is followed.
+ */
+import { constants } from 'node:fs'
+import { lchown, lstat, open, readdir, readlink, rm, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HowdahError } from '../../../messages/errors.ts'
+import { writeOwnFile } from './own-file.ts'
+import { recoveryFile } from './recovery-settings.ts'
+import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
+
+/** Files that a server, standby or restore left behind, from all versions. */
+const LEFTOVERS = [
+  'standby.signal',
+  'recovery.signal',
+  'recovery.conf',
+  'promote',
+  'fallback_promote',
+  'postmaster.pid',
+  // PostgreSQL would make links to production's paths from it.
+  'tablespace_map',
+]
+
+/**
+ * Arms recovery once; after that does nothing, for PostgreSQL itself says in the data directory how far it came.
+ * @throws HowdahError `backup_damaged` when the data directory is none
+ */
+export async function armRecovery(spec: InstanceSpec): Promise<void> {
+  const paths = instancePaths(spec)
+  if (await exists(paths.armed)) return
+  await assertDirectory(paths.data)
+  await Promise.all([
+    ...LEFTOVERS.map((name) => rm(join(paths.data, name), { force: true })),
+    removeSlots(join(paths.data, 'pg_replslot')),
+    linkTablespaces(spec),
+  ])
+  const [name, text] =
+    majorVersion(spec.version) >= 12 ? ['recovery.signal', ''] : ['recovery.conf', recoveryFile(spec)]
+  await createFor(spec, join(paths.data, name), text)
+  await writeOwnFile(paths.armed, '', 0o600)
+}
+
+/**
+ * Takes away the postmaster.pid of a server that is known to be dead. After a reboot its process id may be another
+ * process's, and PostgreSQL would refuse to start.
+ */
+export async function removeStalePidFile(spec: InstanceSpec): Promise<void> {
+  await rm(join(instancePaths(spec).data, 'postmaster.pid'), { force: true })
+}
+
+/** Slots would hold back WAL for standbys that never come. */
+async function removeSlots(directory: string): Promise<void> {
+  if (!(await exists(directory))) return
+  await assertDirectory(directory)
+  for (const name of await readdir(directory))
+    await rm(join(directory, name), { recursive: true, force: true })
+}
+
+/** Links in pg_tblspc lead to the mount's tablespaces and nowhere else. */
+async function linkTablespaces(spec: InstanceSpec): Promise<void> {
+  const { data, tablespaces } = instancePaths(spec)
+  const links = join(data, 'pg_tblspc')
+  if (!(await exists(links))) return
+  await assertDirectory(links)
+  const wanted = new Set((await exists(tablespaces)) ? await readdir(tablespaces) : [])
+  for (const entry of await readdir(links, { withFileTypes: true })) {
+    if (!entry.isSymbolicLink()) continue
+    const path = join(links, entry.name)
+    if (wanted.has(entry.name) && (await readlink(path)) === join(tablespaces, entry.name))
+      wanted.delete(entry.name)
+    else await rm(path)
+  }
+  for (const oid of wanted) {
+    const path = join(links, oid)
+    if (await exists(path)) continue
+    await symlink(join(tablespaces, oid), path)
+    await lchown(path, spec.user.uid, spec.user.gid)
+  }
+}
+
+async function createFor({ user }: InstanceSpec, path: string, text: string): Promise<void> {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+  const file = await open(path, flags, 0o600)
+  try {
+    await file.chown(user.uid, user.gid)
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function assertDirectory(path: string): Promise<void> {
+  if (!(await lstat(path)).isDirectory())
+    throw new HowdahError('backup_damaged', `${path} of the backup is not a directory.`)
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await lstat(path).catch(absent)) !== undefined
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
+}

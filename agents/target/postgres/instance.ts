@@ -1,0 +1,187 @@
+/**
+ * The life of a published instance's server: start it and wait until it is promoted, find it again, stop it.
+ *
+ * The server runs detached and outlives the agent. What is known of it is on this machine: its process, and a record
+ * beside its configuration, in a directory that only the agent may write to. A finished start is never done twice.
+ */
+import { spawn } from 'node:child_process'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import type { RecoverResult } from '../../../messages/definitions.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import { askReadiness } from './connection.ts'
+import { armRecovery, removeStalePidFile } from './data-directory.ts'
+import { prepareConfiguration } from './prepare.ts'
+import { findPostmaster, isRunning, type Postmaster, postmasterAt, startTimeOf } from './process-table.ts'
+import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
+import { mappedSegments } from './shared-memory.ts'
+import { type InstanceSpec, instancePaths } from './specification.ts'
+import { openLog, type Phase, startFailure } from './startup-log.ts'
+import { removeRemains } from './stop.ts'
+import { identity } from './user-process.ts'
+
+export interface StartDependencies {
+  readonly logger: Logger
+  readonly onProgress?: (progress: { readonly detail: string }) => void
+  /** Stops waiting; the server goes on until `stopInstance`. */
+  readonly signal?: AbortSignal
+  /** How long recovery may take, ms. Default 12 hours: replaying WAL takes what it takes. */
+  readonly timeoutMs?: number
+}
+
+export interface RunningInstance {
+  readonly postmaster: Postmaster
+  /** What `startInstance` gave; undefined while it was never found usable. */
+  readonly result: RecoverResult | undefined
+}
+
+/** Pauses between looks at the log, ms: short while a small instance would be through, then longer. */
+const QUICK_PAUSE = 5
+const QUICK_FOR = 3_000
+const LONG_PAUSE = 50
+/** Without a hint from the log, the server is asked this often, ms. */
+const ASK_EVERY = 500
+const ASK_TIMEOUT = 30_000
+const DEFAULT_TIMEOUT = 12 * 60 * 60 * 1000
+
+/**
+ * Starts the instance, or adopts it when it runs, and resolves when it is promoted, writable and accepts connections.
+ * Repeating it gives the same result.
+ * @throws HowdahError `wal_missing` | `target_unreachable` | `port_taken` | `space_low` | `library_missing` |
+ * `backup_damaged` | `postgres_failed` | `timeout`; the signal's reason when aborted
+ */
+export async function startInstance(spec: InstanceSpec, deps: StartDependencies): Promise<RecoverResult> {
+  deps.signal?.throwIfAborted()
+  const running = await findInstance(spec)
+  if (running?.result !== undefined) return running.result
+  const began = performance.now()
+  const record = running === undefined ? await launch(spec, deps) : await adopt(spec, running.postmaster)
+  return awaitPromotion(spec, record, deps, began)
+}
+
+/** The session's running server, also one that another agent process started. Does not touch the mount. */
+export async function findInstance(spec: InstanceSpec): Promise<RunningInstance | undefined> {
+  const record = await readRecord(spec)
+  const recorded = record === undefined ? undefined : await postmasterAt(record.pid, spec)
+  if (record !== undefined && recorded?.startTime === record.startTime)
+    return { postmaster: recorded, result: record.result }
+  // An agent that died between starting the server and writing the record left none.
+  const postmaster = await findPostmaster({ ...spec, uid: spec.user.uid })
+  return postmaster === undefined ? undefined : { postmaster, result: undefined }
+}
+
+async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<InstanceRecord> {
+  const paths = instancePaths(spec)
+  await removeRemains(spec)
+  await armRecovery(spec)
+  await removeStalePidFile(spec)
+  const prepared = await prepareConfiguration(spec)
+  deps.signal?.throwIfAborted()
+  const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
+  const log = await open(paths.log, flags, 0o640)
+  try {
+    await log.chown(process.geteuid?.() ?? spec.user.uid, spec.user.gid)
+    const logOffset = (await log.stat()).size
+    const child = spawn(`${spec.binaries}/postgres`, prepared.arguments, {
+      ...identity(spec.user),
+      cwd: spec.cachePath,
+      detached: true,
+      env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C', HOME: '/' },
+      stdio: ['ignore', log.fd, log.fd],
+    })
+    const pid = await new Promise<number>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('spawn', () => resolve(child.pid ?? 0))
+    }).catch((cause: unknown) => {
+      throw new HowdahError(
+        'postgres_failed',
+        `${spec.binaries}/postgres could not be started: ${String(cause)}`,
+        { cause },
+      )
+    })
+    child.unref()
+    const startTime = (await startTimeOf(pid)) ?? ''
+    const record = { pid, startTime, logOffset, segments: [], warnings: prepared.warnings, result: undefined }
+    await writeRecord(spec, record)
+    deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
+    return record
+  } finally {
+    await log.close()
+  }
+}
+
+async function adopt(spec: InstanceSpec, postmaster: Postmaster): Promise<InstanceRecord> {
+  const record = await readRecord(spec)
+  if (record?.pid === postmaster.pid && record.startTime === postmaster.startTime) return record
+  const { pid, startTime } = postmaster
+  return { pid, startTime, logOffset: 0, segments: [], warnings: [], result: undefined }
+}
+
+async function awaitPromotion(
+  spec: InstanceSpec,
+  record: InstanceRecord,
+  deps: StartDependencies,
+  began: number,
+): Promise<RecoverResult> {
+  const spawned = performance.now()
+  const deadline = spawned + (deps.timeoutMs ?? DEFAULT_TIMEOUT)
+  const phases: Partial<Record<Phase | 'prepared' | 'usable', number>> = {
+    prepared: Math.round(spawned - began),
+  }
+  const elapsed = () => Math.round(performance.now() - spawned)
+  const log = await openLog(instancePaths(spec).log, record.logOffset)
+  let nextAsk = spawned + ASK_EVERY
+  try {
+    for (;;) {
+      const alive = await isRunning(record)
+      for (const { detail, phase } of await log.poll()) {
+        deps.onProgress?.({ detail })
+        if (phase !== undefined) phases[phase] ??= elapsed()
+        if (phase === 'ready') nextAsk = 0
+      }
+      if (!alive) throw startFailure(spec, log, 'ended before the instance was usable')
+      if (performance.now() >= nextAsk) {
+        const readiness = await askReadiness(spec, ASK_TIMEOUT)
+        if (readiness.state === 'refused')
+          throw new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${readiness.reason}`)
+        if (readiness.state === 'ready') {
+          phases.usable = elapsed()
+          const result = await finish(spec, record, readiness.superuser)
+          deps.logger.info({ session: spec.session, pid: record.pid, phases }, 'PostgreSQL is promoted')
+          return result
+        }
+        nextAsk = performance.now() + ASK_EVERY
+      }
+      if (performance.now() > deadline)
+        throw new HowdahError(
+          'timeout',
+          `PostgreSQL did not finish recovery in time; it goes on. Its log is ${instancePaths(spec).log}.`,
+        )
+      const pause = performance.now() - spawned < QUICK_FOR ? QUICK_PAUSE : LONG_PAUSE
+      await delay(pause, undefined, deps.signal === undefined ? {} : { signal: deps.signal })
+    }
+  } finally {
+    await log.close()
+  }
+}
+
+async function finish(
+  spec: InstanceSpec,
+  record: InstanceRecord,
+  superuser: string | undefined,
+): Promise<RecoverResult> {
+  const { run } = instancePaths(spec)
+  const warnings = [...record.warnings]
+  if (superuser === undefined)
+    warnings.push(
+      `No role "postgres" or "${spec.user.name}" exists in the instance; connect as the superuser that it has.`,
+    )
+  const result: RecoverResult = {
+    connection: { host: run, socketDirectory: run, port: spec.port, user: superuser ?? 'postgres' },
+    warnings,
+  }
+  await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid), result })
+  return result
+}

@@ -1,0 +1,93 @@
+/** Gathers what the configuration of an instance follows from, and writes the files made for it. */
+import { execFile } from 'node:child_process'
+import { access, readFile, realpath } from 'node:fs/promises'
+import { totalmem } from 'node:os'
+import { isAbsolute, join } from 'node:path'
+import { promisify } from 'node:util'
+import { readBackupConfiguration, type Settings } from './backup-configuration.ts'
+import { configFile, hbaFile, identFile, type MachineMemory, postgresArguments } from './configuration.ts'
+import { readControlData } from './control-data.ts'
+import { writeOwnFile } from './own-file.ts'
+import { decidePreload, PRELOAD_SETTINGS } from './preload-libraries.ts'
+import { restoreScript } from './recovery-settings.ts'
+import { type InstanceSpec, instancePaths } from './specification.ts'
+
+const run = promisify(execFile)
+
+export interface PreparedConfiguration {
+  /** For the program `postgres`. */
+  readonly arguments: string[]
+  readonly warnings: string[]
+}
+
+/** @throws HowdahError `backup_damaged` | `library_missing` | `timeout` */
+export async function prepareConfiguration(spec: InstanceSpec): Promise<PreparedConfiguration> {
+  const paths = instancePaths(spec)
+  const [control, memory, { backup, preload }] = await Promise.all([
+    readControlData(spec),
+    machineMemory(),
+    readBackup(spec),
+    writeOwnFile(paths.hba, hbaFile(spec), 0o644),
+    writeOwnFile(paths.ident, identFile(spec), 0o644),
+    writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644),
+  ])
+  if (!backup.hasConfigFile && !(await exists(paths.configFile)))
+    await writeOwnFile(paths.configFile, configFile(spec), 0o644)
+  return {
+    arguments: postgresArguments({ spec, backup, control, memory, preload: preload.settings }),
+    warnings: [...preload.warnings],
+  }
+}
+
+async function readBackup(spec: InstanceSpec) {
+  const backup = await readBackupConfiguration(instancePaths(spec).data)
+  const preload = await decidePreload(backup.settings, await libraryFinder(spec, backup.settings))
+  return { backup, preload }
+}
+
+/** @returns a function that says whether the target has a loadable library of a name; yes when that cannot be known */
+async function libraryFinder(
+  spec: InstanceSpec,
+  settings: Settings,
+): Promise<(library: string) => Promise<boolean>> {
+  const asked = PRELOAD_SETTINGS.some((name) => (settings.get(name) ?? '') !== '')
+  if (!asked || settings.has('dynamic_library_path')) return async () => true
+  const directory = await libraryDirectory(spec.binaries)
+  return async (library) => {
+    const plain = library.replace(/^\$libdir\//, '')
+    const path = isAbsolute(plain) ? plain : directory && join(directory, plain)
+    if (path === undefined) return true
+    return (await exists(path)) || (await exists(`${path}.so`))
+  }
+}
+
+/** Directory of PostgreSQL's loadable modules ($libdir). */
+async function libraryDirectory(binaries: string): Promise<string | undefined> {
+  try {
+    const { stdout } = await run(`${binaries}/pg_config`, ['--pkglibdir'], { timeout: 10_000 })
+    return stdout.trim()
+  } catch {
+    // Some distributions have pg_config in their development package only.
+    const beside = join(await realpath(binaries), '..', 'lib')
+    for (const candidate of [beside, join(beside, 'postgresql')]) {
+      if (await exists(join(candidate, 'plpgsql.so'))) return candidate
+    }
+    return undefined
+  }
+}
+
+async function machineMemory(): Promise<MachineMemory> {
+  const text = await readFile('/proc/meminfo', 'utf8')
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0)
+  return {
+    total: totalmem(),
+    freeHugePages: field('HugePages_Free') * field('Hugepagesize') * 1024,
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}

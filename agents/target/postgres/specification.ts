@@ -1,0 +1,83 @@
+/**
+ * What a published instance is made of on the target: the facts that every part of this directory works from, and the
+ * paths that follow from them. Nothing is read here.
+ */
+import type { RecoverTo } from '../../../messages/definitions.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+
+export interface SystemUser {
+  readonly name: string
+  readonly uid: number
+  readonly gid: number
+}
+
+export interface InstanceSpec {
+  readonly session: string
+  /** Root of the mount: `data/`, `tblspc/<oid>/`, `wal/`. A canonical path without symbolic links. */
+  readonly mountPoint: string
+  /** The session's directory made by `prepareSessionDirectories`. */
+  readonly cachePath: string
+  /** Directory of the PostgreSQL executables of `version`. */
+  readonly binaries: string
+  /** Major version, e.g. "15" or "9.6". */
+  readonly version: string
+  readonly user: SystemUser
+  readonly port: number
+  readonly recoverTo: RecoverTo
+  /** First and last WAL segment without which the backup is not consistent; for error messages. */
+  readonly neededWal?: { readonly first?: string | undefined; readonly last?: string | undefined }
+}
+
+export interface InstancePaths {
+  readonly data: string
+  readonly wal: string
+  readonly tablespaces: string
+  /** The socket directory, 0700 of the user. */
+  readonly run: string
+  readonly log: string
+  readonly configuration: string
+  readonly hba: string
+  readonly ident: string
+  readonly configFile: string
+  readonly restoreScript: string
+  /** Says that the data directory was made ready for recovery, which must happen once only. */
+  readonly armed: string
+  readonly record: string
+}
+
+export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>): InstancePaths {
+  const conf = `${spec.cachePath}/conf`
+  return {
+    data: `${spec.mountPoint}/data`,
+    wal: `${spec.mountPoint}/wal`,
+    tablespaces: `${spec.mountPoint}/tblspc`,
+    run: `${spec.cachePath}/run`,
+    log: `${spec.cachePath}/log/postgresql.log`,
+    configuration: conf,
+    hba: `${conf}/pg_hba.conf`,
+    ident: `${conf}/pg_ident.conf`,
+    configFile: `${conf}/postgresql.conf`,
+    restoreScript: `${conf}/restore-wal.sh`,
+    armed: `${conf}/recovery-armed`,
+    record: `${conf}/postgres.json`,
+  }
+}
+
+/** `cluster_name` of a session's instance; it heads the process title of every server process. */
+export function clusterName(session: string): string {
+  return `howdah-${session}`
+}
+
+/**
+ * A major version as a number that compares: 9.6, 10, … 18.
+ * @throws HowdahError `backup_unsupported` for what is no version of PostgreSQL that Howdah publishes
+ */
+export function majorVersion(version: string): number {
+  const match = /^(?:9\.6|1\d)$/.exec(version)
+  if (match === null)
+    throw new HowdahError(
+      'backup_unsupported',
+      `The backup is of PostgreSQL ${JSON.stringify(version)}; Howdah publishes 9.6 to 19.`,
+    )
+  return Number(match[0])
+}

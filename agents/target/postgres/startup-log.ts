@@ -1,0 +1,216 @@
+/**
+ * Reads PostgreSQL's log while an instance recovers: progress for people, and why it failed.
+ *
+ * PostgreSQL says these things in its log only. The instance runs with lc_messages=C, so the texts are those of its
+ * sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c; postmaster/postmaster.c; libpq/pqcomm.c).
+ * Nothing depends on progress texts; a failure that no text explains is `postgres_failed`.
+ */
+import { open } from 'node:fs/promises'
+import { type ErrorCode, HowdahError } from '../../../messages/errors.ts'
+import { type InstanceSpec, instancePaths } from './specification.ts'
+
+/** More than this of a log is not read at once; bytes. */
+const CHUNK = 64 * 1024
+/** Lines that an error quotes. */
+const QUOTED_LINES = 6
+/** Lines with a reason that are kept, the last ones. */
+const KEPT_LINES = 50
+
+export type Phase = 'redo' | 'consistent' | 'redo_done' | 'promoted' | 'ready'
+
+export interface LogReader {
+  /** Reads what was added; gives the new lines that tell of progress. */
+  poll(): Promise<Progress[]>
+  /** The last WAL file that was restored from the archive. */
+  readonly lastRestored: string | undefined
+  /** Lines of severity ERROR and above with what belongs to them, oldest first. */
+  readonly reasons: readonly string[]
+  close(): Promise<void>
+}
+
+export interface Progress {
+  readonly detail: string
+  readonly phase?: Phase
+}
+
+const PROGRESS: readonly { pattern: RegExp; detail: (match: RegExpExecArray) => string; phase?: Phase }[] = [
+  {
+    pattern: /LOG: {2}redo starts at (\S+)/,
+    detail: ([, lsn]) => `replaying WAL from ${lsn}`,
+    phase: 'redo',
+  },
+  {
+    pattern: /LOG: {2}restored log file "([^"]+)" from archive/,
+    detail: ([, name]) => `restored WAL file ${name}`,
+  },
+  {
+    pattern: /LOG: {2}redo in progress, elapsed time: \S+ s, current LSN: (\S+)/,
+    detail: ([, lsn]) => `replayed WAL to ${lsn}`,
+  },
+  {
+    pattern: /LOG: {2}consistent recovery state reached at (\S+)/,
+    detail: ([, lsn]) => `consistent at ${lsn}`,
+    phase: 'consistent',
+  },
+  {
+    pattern: /LOG: {2}redo done at (\S+)/,
+    detail: ([, lsn]) => `replay ended at ${lsn}`,
+    phase: 'redo_done',
+  },
+  {
+    pattern: /LOG: {2}last completed transaction was at log time (.+)$/,
+    detail: ([, time]) => `last transaction of ${time}`,
+  },
+  {
+    pattern: /LOG: {2}selected new timeline ID: (\d+)/,
+    detail: ([, timeline]) => `promoting to timeline ${timeline}`,
+  },
+  { pattern: /LOG: {2}archive recovery complete/, detail: () => 'promoted', phase: 'promoted' },
+  {
+    pattern: /LOG: {2}database system is ready to accept connections/,
+    detail: () => 'accepting connections',
+    phase: 'ready',
+  },
+]
+
+/** @param offset bytes of the log that are of earlier starts */
+export async function openLog(path: string, offset: number): Promise<LogReader> {
+  const file = await open(path, 'r')
+  const buffer = Buffer.alloc(CHUNK)
+  const reasons: string[] = []
+  let position = offset
+  let rest = ''
+  let lastRestored: string | undefined
+  let inReason = false
+
+  function take(line: string): Progress | undefined {
+    const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
+    if (severity !== undefined) inReason = ['ERROR', 'FATAL', 'PANIC'].includes(severity)
+    // What has no prefix comes from the restore script, the dynamic loader and the like.
+    const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
+    const bindFailure = /could not bind /.test(line)
+    if (inReason || bindFailure || (bare && line !== '')) {
+      reasons.push(line)
+      if (reasons.length > KEPT_LINES) reasons.shift()
+    }
+    lastRestored = /restored log file "([^"]+)"/.exec(line)?.[1] ?? lastRestored
+    for (const { pattern, detail, phase } of PROGRESS) {
+      const match = pattern.exec(line)
+      if (match !== null) return { detail: detail(match), ...(phase !== undefined && { phase }) }
+    }
+    return undefined
+  }
+
+  return {
+    async poll() {
+      const progress: Progress[] = []
+      for (;;) {
+        const { bytesRead } = await file.read(buffer, 0, CHUNK, position)
+        if (bytesRead === 0) return progress
+        position += bytesRead
+        const lines = (rest + buffer.toString('utf8', 0, bytesRead)).split('\n')
+        rest = (lines.pop() ?? '').slice(-CHUNK)
+        for (const line of lines) {
+          const step = take(line)
+          if (step !== undefined) progress.push(step)
+        }
+      }
+    },
+    get lastRestored() {
+      return lastRestored
+    },
+    reasons,
+    close: () => file.close(),
+  }
+}
+
+interface Cause {
+  readonly pattern: RegExp
+  readonly code: ErrorCode
+  readonly field?: string
+  readonly message: (spec: InstanceSpec, log: LogReader) => string
+}
+
+const walMissing = (spec: InstanceSpec, log: LogReader) => {
+  const { first, last } = spec.neededWal ?? {}
+  const needed =
+    first === undefined
+      ? 'WAL that the backup needs to become consistent'
+      : `WAL that the backup needs to become consistent (segments ${first} to ${last ?? 'the end of the backup'})`
+  const got =
+    log.lastRestored === undefined ? 'no segment was found' : `the last one found is ${log.lastRestored}`
+  return `The archive lacks ${needed}; ${got}. Publish another backup, or bring the segments back into the archive.`
+}
+
+/** The first that matches wins. */
+const CAUSES: readonly Cause[] = [
+  {
+    pattern: /could not locate (?:a valid|required) checkpoint record/,
+    code: 'wal_missing',
+    message: walMissing,
+  },
+  { pattern: /could not find redo location/, code: 'wal_missing', message: walMissing },
+  {
+    pattern: /WAL ends before (?:end of online backup|consistent recovery point)/,
+    code: 'wal_missing',
+    message: walMissing,
+  },
+  {
+    pattern: /recovery ended before configured recovery target was reached/,
+    code: 'target_unreachable',
+    field: 'recoverTo',
+    message: (spec, log) =>
+      `The archive ends before ${describeTarget(spec)}; the last WAL file found is ${log.lastRestored ?? 'none'}. Choose an earlier target, or "latest".`,
+  },
+  {
+    pattern: /requested recovery stop point is before consistent recovery point/,
+    code: 'target_unreachable',
+    field: 'recoverTo',
+    message: (spec) =>
+      `${describeTarget(spec)} is before the end of the backup. Choose an older backup or a later target.`,
+  },
+  {
+    pattern: /recovery target timeline \d+ does not exist|requested timeline \d+ is not/,
+    code: 'target_unreachable',
+    field: 'recoverTo.timeline',
+    message: (spec) =>
+      `Timeline ${String(spec.recoverTo.timeline ?? 'latest')} cannot be reached from this backup; ${describeTarget(spec)} needs another timeline or another backup.`,
+  },
+  {
+    pattern:
+      /could not bind \S+ (?:address|socket).*Address already in use|could not create any TCP\/IP sockets/,
+    code: 'port_taken',
+    field: 'port',
+    message: ({ port }) =>
+      `Port ${port} is in use on the target (who by: ss -ltnp 'sport = :${port}'). Choose another port, or free it and retry.`,
+  },
+  {
+    pattern: /No space left on device/,
+    code: 'space_low',
+    message: ({ cachePath }) =>
+      `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath} and retry.`,
+  },
+]
+
+function describeTarget({ recoverTo }: InstanceSpec): string {
+  return recoverTo.value === undefined
+    ? `the recovery target "${recoverTo.type}"`
+    : `the recovery target ${recoverTo.type} ${recoverTo.value}`
+}
+
+/** Why the server ended, from its log. */
+export function startFailure(spec: InstanceSpec, log: LogReader, ending: string): HowdahError {
+  const path = instancePaths(spec).log
+  const quoted = log.reasons.slice(-QUOTED_LINES).map((line) => line.replace(/^.*?\] (?=[A-Z]+: )/, ''))
+  const text = log.reasons.join('\n')
+  const cause = CAUSES.find(({ pattern }) => pattern.test(text))
+  const said = quoted.length === 0 ? '' : ` PostgreSQL said: ${quoted.join(' | ')}`
+  if (cause === undefined)
+    return new HowdahError('postgres_failed', `PostgreSQL ${ending}.${said} The whole log is in ${path}.`)
+  const message = cause.message(spec, log)
+  return new HowdahError(
+    cause.code,
+    `${message.charAt(0).toUpperCase()}${message.slice(1)}${said} The whole log is in ${path}.`,
+    cause.field === undefined ? {} : { field: cause.field },
+  )
+}

@@ -1,0 +1,77 @@
+/** Finds the PostgreSQL executables of a major version. */
+import { execFile } from 'node:child_process'
+import { access, constants } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import type { SystemUser } from '../postgres/specification.ts'
+import { identity } from '../postgres/user-process.ts'
+import type { Finding, Looked } from './settings.ts'
+
+const run = promisify(execFile)
+
+const NEEDED = ['postgres', 'pg_controldata'] as const
+
+/**
+ * The first of `directories` that has executables of that version, which `user` can run (anyone when undefined).
+ * @param version major version, e.g. "15"
+ * @param directories with `%v` for the version
+ */
+export async function lookUpBinaries(
+  version: string,
+  directories: readonly string[],
+  user: SystemUser | undefined,
+): Promise<Looked<string>> {
+  const candidates = directories.map((directory) => directory.replaceAll('%v', version))
+  const problems: string[] = []
+  for (const directory of candidates) {
+    if (!(await isThere(`${directory}/postgres`))) continue
+    const problem = await examine(directory, version, user)
+    if (problem === undefined) return { value: directory }
+    problems.push(problem)
+  }
+  const finding: Finding =
+    problems.length > 0
+      ? {
+          code: 'postgres_missing',
+          message: `PostgreSQL ${version} on the target cannot be used: ${problems.join('; ')}.`,
+        }
+      : {
+          code: 'postgres_missing',
+          message: `The backup is of PostgreSQL ${version}, which is not installed on the target (looked in ${candidates.join(', ')}). Install that major version (Debian: apt install postgresql-${version}), or add its directory to the target agent's configuration.`,
+        }
+  return { findings: [finding] }
+}
+
+/** The major version in the output of `postgres --version`: "postgres (PostgreSQL) 15.14 (Debian 15.14-0)" gives "15". */
+export function majorOf(output: string): string | undefined {
+  return /\) (9\.\d|\d{2})/.exec(output)?.[1]
+}
+
+async function examine(
+  directory: string,
+  version: string,
+  user: SystemUser | undefined,
+): Promise<string | undefined> {
+  for (const name of NEEDED) {
+    if (!(await isThere(`${directory}/${name}`))) return `${directory} lacks ${name}`
+  }
+  try {
+    const { stdout } = await run(`${directory}/postgres`, ['--version'], {
+      ...(user === undefined ? {} : identity(user)),
+      cwd: '/',
+      timeout: 10_000,
+    })
+    const found = majorOf(stdout)
+    return found === version ? undefined : `${directory}/postgres says it is ${stdout.trim()}`
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message: string }
+    const who = user === undefined ? '' : ` as "${user.name}"`
+    return `${directory}/postgres cannot be run${who} (${typeof code === 'string' ? code : message.trim()})`
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path, constants.F_OK).then(
+    () => true,
+    () => false,
+  )
+}

@@ -1,0 +1,35 @@
+/** Estimates what a write cache needs and compares it with what is free. */
+import { statfs } from 'node:fs/promises'
+
+const WAL_ALLOWANCE = 64 * 1024 ** 2
+/** Metadata of the mounted tree, per file. */
+const PER_FILE = 1024
+/** Part of the backup that recovery changes and first use reads: 1 %. */
+const TOUCHED = 0.01
+
+/**
+ * Bytes that the write cache is reckoned to take until the instance is usable: 64 MiB of WAL, 1 KiB of metadata per
+ * file and 1 % of the backup, at least `minimum`. What users change and read later comes on top and has no bound that
+ * could be known.
+ */
+export function estimateCacheBytes(totalBytes: number, fileCount: number, minimum: number): number {
+  return Math.max(minimum, Math.ceil(WAL_ALLOWANCE + fileCount * PER_FILE + totalBytes * TOUCHED))
+}
+
+/** Bytes that may be written to the file system of `path`. */
+export async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path)
+  return bavail * bsize
+}
+
+/** Bytes for people: "1.5 GB". */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB']
+  let value = bytes
+  let unit = 0
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000
+    unit++
+  }
+  return `${value < 9.95 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`
+}
