@@ -95,7 +95,7 @@ function offences(judge: (importer: string, one: Import) => string | undefined):
   )
 }
 
-/** Circles among the files, each told once, as the path that comes back to its beginning. */
+/** Circles of imports that remain when Node has erased the types, each as the path that comes back to its beginning. */
 function circles(): string[] {
   const found: string[] = []
   const done = new Set<string>()
@@ -106,8 +106,8 @@ function circles(): string[] {
       return
     }
     if (done.has(path)) return
-    for (const { specifier } of files.get(path) ?? []) {
-      const next = ownFile(path, specifier)
+    for (const { specifier, typesOnly } of files.get(path) ?? []) {
+      const next = typesOnly ? undefined : ownFile(path, specifier)
       if (next !== undefined) visit(next, [...trail, path])
     }
     done.add(path)
