@@ -1,0 +1,104 @@
+/**
+ * Which broker a client verb talks to. A flag beats the environment, and a named broker beats the state directory of
+ * a running `howdah up`, whose `up.json` is read here and written in up-state.ts.
+ */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { z } from 'zod'
+import type { CommonConfig } from '../../config/schema.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { isAlive } from './process-identity.ts'
+import { UsageError } from './verb.ts'
+
+export interface BrokerFlags {
+  readonly broker?: string | undefined
+  readonly config?: string | undefined
+  readonly state?: string | undefined
+}
+
+export interface BrokerSources {
+  readonly flags: BrokerFlags
+  readonly env: NodeJS.ProcessEnv
+  /** Loads a client configuration from a file, the environment and a broker URL that overrides both. */
+  readonly load: (file: string | undefined, brokerUrl: string | undefined) => CommonConfig
+  /** Where `howdah up` keeps its state unless told otherwise. */
+  readonly defaultState: string
+}
+
+/** `up.json`: where the broker of a running `up` is; it holds a password, mode 0600. */
+export const UpFile = z.object({
+  broker: z.string(),
+  pid: z.int().positive(),
+  /** Start time of that process in clock ticks after boot: proc(5), field 22 of stat. */
+  startTime: z.string(),
+})
+export type UpFile = z.infer<typeof UpFile>
+
+export function upFilePath(state: string): string {
+  return path.join(state, 'up.json')
+}
+
+/**
+ * @throws UsageError that says which ways there are to name a broker
+ * @throws HowdahError `broker_unavailable` when the `up` of a state directory does not run
+ */
+export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
+  const { flags, env, load, defaultState } = sources
+  const given = (url: string) => load(flags.config ?? env.HOWDAH_CONFIG, url).broker
+  if (flags.broker !== undefined) return given(flags.broker)
+  if (flags.state !== undefined) return given(brokerOfUp(flags.state))
+  if (flags.config !== undefined) return load(flags.config, undefined).broker
+  if (env.HOWDAH_BROKER_URL) return given(env.HOWDAH_BROKER_URL)
+  if (env.HOWDAH_CONFIG) return load(env.HOWDAH_CONFIG, undefined).broker
+  if (env.HOWDAH_STATE) return given(brokerOfUp(env.HOWDAH_STATE))
+  const running = readUpFile(defaultState)
+  if (running !== undefined && isAlive(running)) return given(running.broker)
+  throw new UsageError(
+    `no broker is named, and no "howdah up" runs with the state directory ${defaultState}; name one by ` +
+      '--broker URL (HOWDAH_BROKER_URL), by a configuration file with broker.url: --config FILE (HOWDAH_CONFIG), ' +
+      'or by the state directory of a running "howdah up": --state DIR (HOWDAH_STATE)',
+  )
+}
+
+function brokerOfUp(state: string): string {
+  const up = readUpFile(state)
+  if (up === undefined) {
+    throw new HowdahError(
+      'broker_unavailable',
+      `no "howdah up" runs with the state directory ${state}: ${upFilePath(state)} is not there`,
+    )
+  }
+  if (!isAlive(up)) {
+    throw new HowdahError(
+      'broker_unavailable',
+      `the "howdah up" with the state directory ${state} (process ${up.pid}) is gone; start it again with ` +
+        `"howdah up --state ${state}"`,
+    )
+  }
+  return up.broker
+}
+
+function readUpFile(state: string): UpFile | undefined {
+  let text: string
+  try {
+    text = readFileSync(upFilePath(state), 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw new HowdahError('configuration', `${upFilePath(state)}: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+  const parsed = UpFile.safeParse(parseJson(text))
+  if (!parsed.success) {
+    throw new HowdahError('configuration', `${upFilePath(state)} is damaged; start "howdah up" again`)
+  }
+  return parsed.data
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

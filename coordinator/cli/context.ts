@@ -1,0 +1,27 @@
+/** What every verb gets handed: its outputs, the environment, the clock, Ctrl-C, and a way to the broker. */
+import type { Bus } from '../../messages/bus.ts'
+import type { BrokerFlags } from './broker-url.ts'
+import type { Terminal } from './terminal.ts'
+
+export interface Context {
+  readonly stdout: Terminal
+  readonly stderr: Terminal
+  readonly env: NodeJS.ProcessEnv
+  readonly now: () => Date
+  /** Aborted by Ctrl-C and SIGTERM. */
+  readonly interrupted: AbortSignal
+  /** Aborted by the second of these: no more patience. */
+  readonly hurried: AbortSignal
+  /** @throws HowdahError `configuration` (no broker named) | `broker_unavailable` */
+  connect(flags: BrokerFlags): Promise<BrokerConnection>
+}
+
+/** Closed where `await using` leaves its block. */
+export interface BrokerConnection extends AsyncDisposable {
+  readonly bus: Bus
+}
+
+/** Exactly one JSON document on stdout. */
+export function printJson(context: Context, document: object): void {
+  context.stdout.line(JSON.stringify(document))
+}

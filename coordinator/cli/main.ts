@@ -1,0 +1,72 @@
+/** The command line: picks the verb, hands it its context, and turns what is thrown into messages and exit status. */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { HowdahError } from '../../messages/errors.ts'
+import { findBroker } from './broker-url.ts'
+import { runCommandLine } from './command-line.ts'
+import type { Context } from './context.ts'
+import { defaultStateDirectory } from './options.ts'
+import { createTerminal } from './terminal.ts'
+import { UsageError } from './verb.ts'
+
+const interruption = new AbortController()
+const hurry = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+
+// A reader that goes away (`howdah sessions | head`) ends the program quietly.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+
+const context: Context = {
+  stdout: createTerminal(process.stdout, process.env),
+  stderr: createTerminal(process.stderr, process.env),
+  env: process.env,
+  now: () => new Date(),
+  interrupted: interruption.signal,
+  hurried: hurry.signal,
+  connect: async (flags) => {
+    // Loaded when needed: help and usage errors come at once.
+    const { ConfigurationError, loadConfig } = await import('../../config/load.ts')
+    const { clientSchema } = await import('../../config/schema.ts')
+    const { createLogger } = await import('../../config/logger.ts')
+    const { connectBus } = await import('../../messages/amqp-bus.ts')
+    const load = (file: string | undefined, url: string | undefined) => {
+      const args = url === undefined ? [] : ['--broker', url]
+      try {
+        return loadConfig(clientSchema, { file, env: process.env, args })
+      } catch (error) {
+        throw error instanceof ConfigurationError ? new UsageError(error.message) : error
+      }
+    }
+    const broker = findBroker({
+      flags,
+      env: process.env,
+      load,
+      defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
+    })
+    const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
+    const bus = await connectBus({ url: broker.url, appId: 'howdah-client', logger })
+    return { bus, [Symbol.asyncDispose]: () => bus.close() }
+  },
+}
+
+process.exitCode = await runCommandLine(context, process.argv.slice(2), readVersion())
+
+/** First an orderly end, then a quick one, then none. */
+function onSignal(): void {
+  if (hurry.signal.aborted) process.exit(130)
+  if (interruption.signal.aborted) hurry.abort()
+  else interruption.abort()
+}
+
+function readVersion(): string {
+  for (const candidate of ['../../package.json', '../../../package.json']) {
+    try {
+      const text = readFileSync(path.join(import.meta.dirname, candidate), 'utf8')
+      const parsed = JSON.parse(text) as { name?: unknown; version?: unknown }
+      if (parsed.name === 'howdah' && typeof parsed.version === 'string') return parsed.version
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+  }
+  throw new HowdahError('internal', 'package.json is not where it should be; install Howdah again')
+}

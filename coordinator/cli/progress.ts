@@ -1,0 +1,130 @@
+/**
+ * The progress of one session on an output: repainted in place where a person looks at it, one plain line per change
+ * elsewhere.
+ */
+import type { SessionView, StepReport } from '../../messages/definitions.ts'
+import { formatClock, formatDuration } from './format.ts'
+import { elapsedMs, type RateOf, stepDetail, stepLines } from './session-lines.ts'
+import { latestAttempts } from './session-progress.ts'
+import { LiveBlock, type Terminal } from './terminal.ts'
+
+const FRAME_MS = 120
+/** Plain lines about bytes of one step come no more often. */
+const PLAIN_PROGRESS_MS = 2000
+const RATE_WINDOW_MS = 4000
+
+export interface Progress {
+  update(view: SessionView): void
+  /** A remark above the progress. */
+  notice(text: string): void
+  /** Leaves the last state on the output. */
+  close(): void
+}
+
+export interface ProgressOptions {
+  readonly terminal: Terminal
+  readonly now: () => Date
+  /** Shows undone steps only: for unpublishing. */
+  readonly undoOnly?: boolean
+}
+
+export function createProgress(options: ProgressOptions): Progress {
+  return options.terminal.live ? createLiveProgress(options) : createPlainProgress(options)
+}
+
+function createLiveProgress({ terminal, now, undoOnly = false }: ProgressOptions): Progress {
+  const block = new LiveBlock(terminal)
+  const rates = new Rates()
+  let view: SessionView | undefined
+  let frame = 0
+  const paint = () => {
+    if (view === undefined) return
+    block.paint(stepLines(terminal, view, { now: now(), frame, rateOf: rates.of, undoOnly }))
+  }
+  const timer = setInterval(() => {
+    frame += 1
+    paint()
+  }, FRAME_MS)
+  return {
+    update: (next) => {
+      view = next
+      for (const report of next.steps) rates.add(report, now().getTime())
+      paint()
+    },
+    notice: (text) => {
+      block.clear()
+      terminal.line(`  ${terminal.style('yellow', terminal.marks.warning)} ${text}`)
+      paint()
+    },
+    close: () => {
+      clearInterval(timer)
+      paint()
+      block.keep()
+    },
+  }
+}
+
+function createPlainProgress({ terminal, now, undoOnly = false }: ProgressOptions): Progress {
+  const rates = new Rates()
+  const told = new Map<string, { status: string; detail: string; at: number }>()
+  let state: string | undefined
+  const line = (subject: string, text: string) =>
+    terminal.line(`${formatClock(now())}  ${subject.padEnd(14)}  ${text}`.trimEnd())
+  const tell = (report: StepReport) => {
+    const at = now().getTime()
+    rates.add(report, at)
+    const subject = report.direction === 'undo' ? `undo ${report.step}` : report.step
+    const before = told.get(subject)
+    const status = `${report.attempt} ${report.status}`
+    const detail = stepDetail(report, rates.of)
+    if (before?.status === status) {
+      if (report.status !== 'running' || before.detail === detail || at - before.at < PLAIN_PROGRESS_MS)
+        return
+    }
+    told.set(subject, { status, detail, at })
+    const elapsed = isFinished(report) ? formatDuration(elapsedMs(report, now())) : ''
+    line(subject, [report.status.padEnd(7), elapsed, detail].filter((part) => part !== '').join('  '))
+  }
+  return {
+    update: (view) => {
+      for (const report of latestAttempts(view.steps)) {
+        if (report.direction === 'undo' || !undoOnly) tell(report)
+      }
+      if (view.state !== state) line('session', view.state)
+      state = view.state
+    },
+    notice: (text) => line('note', text),
+    close: () => {},
+  }
+}
+
+function isFinished(report: StepReport): boolean {
+  return report.status === 'done' || report.status === 'failed'
+}
+
+/** Bytes per second of each step over the last seconds. */
+class Rates {
+  readonly #samples = new Map<string, { at: number; bytes: number }[]>()
+
+  add(report: StepReport, at: number): void {
+    if (report.bytesDone === undefined) return
+    const key = keyOf(report)
+    const samples = this.#samples.get(key) ?? []
+    if (samples.at(-1)?.bytes === report.bytesDone) return
+    samples.push({ at, bytes: report.bytesDone })
+    while (samples.length > 2 && at - (samples[0]?.at ?? at) > RATE_WINDOW_MS) samples.shift()
+    this.#samples.set(key, samples)
+  }
+
+  readonly of: RateOf = (report) => {
+    const samples = this.#samples.get(keyOf(report))
+    const first = samples?.[0]
+    const last = samples?.at(-1)
+    if (first === undefined || last === undefined || last.at - first.at < 100) return undefined
+    return (1000 * (last.bytes - first.bytes)) / (last.at - first.at)
+  }
+}
+
+function keyOf({ step, direction, attempt }: StepReport): string {
+  return `${direction} ${step} ${attempt}`
+}

@@ -1,0 +1,90 @@
+/** Asking the coordinator: a refusal becomes an exception, a session id may be cut short. */
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Bus } from '../../messages/bus.ts'
+import type { CommandBody, CommandReply, CommandType, SessionView } from '../../messages/definitions.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { isSessionPrefix } from './options.ts'
+
+export type Accepted<T extends CommandType> = Extract<CommandReply<T>, { accepted: true }>
+
+export interface AskOptions {
+  readonly messageId?: string | undefined
+  readonly signal: AbortSignal
+  /** Milliseconds until there must be an answer, tries included. */
+  readonly deadlineMs?: number
+  /** Milliseconds that one try waits. */
+  readonly tryMs?: number
+  /** Told before each further try. */
+  readonly onWaiting?: (error: HowdahError) => void
+}
+
+/**
+ * Sends a command until it is answered: a coordinator that is just starting again takes it later, and the same
+ * message id makes every try the same request.
+ * @throws HowdahError the refusal as it came | `unroutable` | `timeout` | `broker_unavailable`
+ */
+export async function ask<T extends CommandType>(
+  bus: Bus,
+  type: T,
+  body: CommandBody<T>,
+  options: AskOptions,
+): Promise<Accepted<T>> {
+  const messageId = options.messageId ?? randomUUID()
+  const deadline = Date.now() + (options.deadlineMs ?? 60_000)
+  for (;;) {
+    try {
+      const timeoutMs = Math.max(1, Math.min(options.tryMs ?? 15_000, deadline - Date.now()))
+      const reply = await bus.request(type, body, { messageId, signal: options.signal, timeoutMs })
+      if (reply.accepted) return reply as Accepted<T>
+      const { code, message, field, details } = reply.error
+      throw new HowdahError(code, message, {
+        ...(field !== undefined && { field }),
+        ...(details !== undefined && { details }),
+      })
+    } catch (error) {
+      if (!isPassing(error) || options.signal.aborted || Date.now() + 1000 >= deadline) throw error
+      options.onWaiting?.(error)
+      await sleep(500 + Math.random() * 500, undefined, { signal: options.signal })
+    }
+  }
+}
+
+/** Whether the coordinator or the broker is only away. */
+export function isPassing(error: unknown): error is HowdahError {
+  return error instanceof HowdahError && (error.code === 'timeout' || error.code === 'broker_unavailable')
+}
+
+/**
+ * The full id of a session that a person named by its beginning.
+ * @throws HowdahError `unknown_session` | `configuration` when several begin so
+ */
+export async function resolveSession(bus: Bus, prefix: string, signal: AbortSignal): Promise<string> {
+  const { sessions } = await ask(bus, 'session.list', { all: true }, { signal })
+  return matchSession(sessions, prefix)
+}
+
+/** Pure part of `resolveSession`: an exact id wins over longer ones. */
+export function matchSession(sessions: readonly SessionView[], prefix: string): string {
+  const matches = isSessionPrefix(prefix) ? sessions.filter(({ id }) => id.startsWith(prefix)) : []
+  const exact = matches.find(({ id }) => id === prefix)
+  const [first, second] = matches
+  if (exact !== undefined) return exact.id
+  if (first === undefined) {
+    throw new HowdahError(
+      'unknown_session',
+      `no session is called or begins with "${prefix}"; see "howdah sessions --all"`,
+      { field: 'session' },
+    )
+  }
+  if (second !== undefined) {
+    const ids = matches.slice(0, 8).map(({ id }) => id)
+    const more = matches.length > ids.length ? ` and ${matches.length - ids.length} more` : ''
+    throw new HowdahError(
+      'unknown_session',
+      `"${prefix}" is the beginning of several sessions: ${ids.join(', ')}${more}; write one more character`,
+      { field: 'session' },
+    )
+  }
+  return first.id
+}

@@ -1,0 +1,157 @@
+/** The lines that show a session: its steps, how to connect, what failed. Everything free-form is made printable. */
+import { type SessionState, type SessionView, STEPS, type StepReport } from '../../messages/definitions.ts'
+import type { ErrorBody } from '../../messages/errors.ts'
+import { formatBytes, formatDuration, formatRate, formatShare } from './format.ts'
+import { latestAttempts } from './session-progress.ts'
+import { cut, printable, type Style, type Terminal, wrap } from './terminal.ts'
+
+export const STATE_STYLE = {
+  validating: 'cyan',
+  mounting: 'cyan',
+  recovering: 'cyan',
+  published: 'green',
+  disrupted: 'yellow',
+  unpublishing: 'cyan',
+  closed: 'dim',
+  failed: 'red',
+} as const satisfies Record<SessionState, Style>
+
+/** Bytes per second of a running step; undefined when it is not known yet. */
+export type RateOf = (report: StepReport) => number | undefined
+
+/** What a row of the progress shows: a step that was begun, or one still to come. */
+type Row = { label: string; report: StepReport | undefined }
+
+/** One line per step, each fitting the terminal. `frame` turns the mark of running steps. */
+export function stepLines(
+  terminal: Terminal,
+  view: SessionView,
+  options: { now: Date; frame: number; rateOf: RateOf; undoOnly: boolean },
+): string[] {
+  const reports = latestAttempts(view.steps)
+  const runs: Row[] = STEPS.map((step) => ({
+    label: step,
+    report: reports.find((report) => report.step === step && report.direction === 'run'),
+  }))
+  const undos: Row[] = reports
+    .filter(({ direction }) => direction === 'undo')
+    .map((report) => ({ label: `undo ${report.step}`, report }))
+  const isComing = (row: Row) => row.report !== undefined || !isEnding(view.state)
+  const rows = options.undoOnly ? undos : [...runs.filter(isComing), ...undos]
+  const labelWidth = Math.max(9, ...rows.map(({ label }) => label.length))
+  return rows.map(({ label, report }) => {
+    const room = terminal.columns - labelWidth - 17
+    if (report === undefined) return `  ${terminal.style('dim', `${terminal.marks.waiting} ${label}`)}`
+    const elapsed = formatDuration(elapsedMs(report, options.now)).padStart(9)
+    const detail = cut(stepDetail(report, options.rateOf), room, terminal.marks.ellipsis)
+    return `  ${mark(terminal, report, options.frame)} ${label.padEnd(labelWidth)} ${elapsed}  ${detail}`.trimEnd()
+  })
+}
+
+/** What a step is at, in words: bytes, rate, attempt and detail, or its error. */
+export function stepDetail(report: StepReport, rateOf: RateOf): string {
+  if (report.status === 'failed' && report.error !== undefined) return printable(report.error.message)
+  const parts: string[] = []
+  const { bytesDone, bytesTotal, detail } = report
+  if (bytesDone !== undefined) {
+    parts.push(bytesTotal === undefined ? formatBytes(bytesDone) : formatShare(bytesDone, bytesTotal))
+  }
+  const rate = report.status === 'running' ? rateOf(report) : undefined
+  if (rate !== undefined) parts.push(formatRate(rate))
+  if (report.attempt > 1) parts.push(`attempt ${report.attempt}`)
+  if (report.status === 'sent') parts.push('waits for its agent')
+  if (detail !== undefined) parts.push(printable(detail))
+  return parts.join('  ')
+}
+
+/** Milliseconds that a step took, or has taken so far; never negative, whatever the clocks say. */
+export function elapsedMs(report: StepReport, now: Date): number {
+  const end = report.finishedAt === undefined ? now.getTime() : Date.parse(report.finishedAt)
+  return Math.max(0, end - Date.parse(report.startedAt))
+}
+
+/** An error with its code, its findings one per line, and what was taken back. */
+export function errorLines(terminal: Terminal, error: ErrorBody, undone: readonly string[] = []): string[] {
+  const columns = Math.min(terminal.columns, 100)
+  const lines = [
+    ...hanging(terminal.style('red', 'error'), 5, printable(error.message), columns),
+    `${' '.repeat(7)}${terminal.style('dim', `code ${error.code}${error.field === undefined ? '' : `, field ${error.field}`}`)}`,
+  ]
+  for (const finding of error.details ?? []) {
+    lines.push(
+      ...hanging(
+        `       ${terminal.marks.failed}`,
+        8,
+        `${printable(finding.message)} (${finding.code})`,
+        columns,
+      ),
+    )
+  }
+  for (const [index, text] of undone.entries()) {
+    lines.push(...hanging(index === 0 ? 'undone' : '      ', 6, printable(text), columns))
+  }
+  return lines
+}
+
+/** The psql line that connects to a published instance; undefined while there is none. */
+export function psqlLine(view: SessionView): string | undefined {
+  if (view.connection === undefined) return undefined
+  const { host, port, user } = view.connection
+  return `psql -h ${shellWord(host)} -p ${port} -U ${shellWord(user)} -d postgres`
+}
+
+/** `12.4 MB of 1.50 GB (0.8 %)`, or undefined while nothing is known. */
+export function fetchedText(view: SessionView): string | undefined {
+  if (view.usage === undefined) return undefined
+  const { fetchedBytes, totalBytes } = view.usage
+  const share = totalBytes === 0 ? '' : ` (${((100 * fetchedBytes) / totalBytes).toFixed(1)} %)`
+  return `${formatShare(fetchedBytes, totalBytes)}${share}`
+}
+
+/** Path and size of the write cache, or undefined. */
+export function writeCacheText(view: SessionView): string | undefined {
+  if (view.writeCache === undefined) return undefined
+  return `${printable(view.writeCache.path)} (${formatBytes(view.writeCache.bytes)})`
+}
+
+/** Label and value in two columns, wrapped below the value. */
+export function fieldLines(
+  terminal: Terminal,
+  fields: readonly (readonly [string, string | undefined])[],
+): string[] {
+  const shown = fields.filter((field): field is readonly [string, string] => field[1] !== undefined)
+  const labelWidth = Math.max(...shown.map(([label]) => label.length))
+  return shown.flatMap(([label, value]) =>
+    hanging(`  ${terminal.style('dim', label.padEnd(labelWidth))}`, labelWidth + 2, value, terminal.columns),
+  )
+}
+
+function hanging(head: string, headWidth: number, text: string, columns: number): string[] {
+  const [first = '', ...rest] = wrap(text, Math.max(20, columns - headWidth - 2))
+  return [`${head}  ${first}`, ...rest.map((line) => `${' '.repeat(headWidth + 2)}${line}`)]
+}
+
+function mark(terminal: Terminal, report: StepReport, frame: number): string {
+  const { marks } = terminal
+  switch (report.status) {
+    case 'sent':
+      return terminal.style('dim', marks.waiting)
+    case 'running':
+      return terminal.style('cyan', marks.running[frame % marks.running.length] ?? marks.waiting)
+    case 'done':
+      return terminal.style('green', marks.done)
+    case 'failed':
+      return terminal.style('red', marks.failed)
+    default:
+      return report.status satisfies never
+  }
+}
+
+function isEnding(state: SessionState): boolean {
+  return state === 'unpublishing' || state === 'closed' || state === 'failed'
+}
+
+function shellWord(text: string): string {
+  const word = printable(text)
+  return /^[A-Za-z0-9_./:@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+}

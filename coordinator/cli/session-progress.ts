@@ -1,0 +1,93 @@
+/**
+ * A session as a client follows it: the coordinator's snapshots, and between them the agents' events. Pure functions.
+ *
+ * Events come straight from the agents, so that a snapshot may be behind them: of one attempt of a step, whatever is
+ * further on wins. State, connection and errors of the session come from snapshots alone.
+ */
+import type { EventDelivery } from '../../messages/bus.ts'
+import { type SessionView, STEPS, type StepReport } from '../../messages/definitions.ts'
+
+const RANK = { sent: 0, running: 1, done: 2, failed: 2 } as const satisfies Record<
+  StepReport['status'],
+  number
+>
+
+/** A newer snapshot, without losing what events told meanwhile. */
+export function mergeSnapshot(known: SessionView | undefined, snapshot: SessionView): SessionView {
+  if (known === undefined) return snapshot
+  let steps: StepReport[] = [...snapshot.steps]
+  for (const report of known.steps) steps = upsert(steps, report)
+  return { ...snapshot, steps }
+}
+
+/** What an event changes. `now` is when a step began that no snapshot has told about. */
+export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date): SessionView {
+  switch (delivery.type) {
+    case 'session.step-started':
+    case 'session.step-progress':
+    case 'session.step-done':
+    case 'session.step-failed':
+      return { ...view, steps: upsert(view.steps, reportOf(delivery, now)) }
+    case 'session.usage':
+      return { ...view, usage: delivery.body.usage }
+    case 'session.state':
+    case 'session.lost':
+    case 'agent.online':
+    case 'agent.offline':
+      return view
+    default:
+      return delivery satisfies never
+  }
+}
+
+/** The latest attempt of every step, in order of doing: runs first to last, then undos last to first. */
+export function latestAttempts(steps: readonly StepReport[]): StepReport[] {
+  const latest = new Map<string, StepReport>()
+  for (const report of steps) {
+    const key = `${report.direction} ${report.step}`
+    const other = latest.get(key)
+    if (other === undefined || other.attempt <= report.attempt) latest.set(key, report)
+  }
+  const order = (report: StepReport) =>
+    report.direction === 'run' ? STEPS.indexOf(report.step) : 2 * STEPS.length - STEPS.indexOf(report.step)
+  return [...latest.values()].sort((a, b) => order(a) - order(b))
+}
+
+function upsert(steps: readonly StepReport[], report: StepReport): StepReport[] {
+  const index = steps.findIndex(
+    ({ step, direction, attempt }) =>
+      step === report.step && direction === report.direction && attempt === report.attempt,
+  )
+  const other = steps[index]
+  if (other === undefined) return [...steps, report]
+  const isFurther =
+    RANK[report.status] > RANK[other.status] ||
+    (report.status === other.status && (report.bytesDone ?? 0) >= (other.bytesDone ?? 0))
+  return isFurther ? steps.with(index, { ...other, ...report, startedAt: other.startedAt }) : [...steps]
+}
+
+type StepEvent = Extract<EventDelivery, { type: `session.step-${string}` }>
+
+function reportOf(delivery: StepEvent, now: Date): StepReport {
+  const { step, direction, attempt } = delivery.body
+  const report: StepReport = { step, direction, attempt, status: 'running', startedAt: now.toISOString() }
+  switch (delivery.type) {
+    case 'session.step-started':
+      return report
+    case 'session.step-progress': {
+      const { detail, bytesDone, bytesTotal } = delivery.body
+      return {
+        ...report,
+        ...(detail !== undefined && { detail }),
+        ...(bytesDone !== undefined && { bytesDone }),
+        ...(bytesTotal !== undefined && { bytesTotal }),
+      }
+    }
+    case 'session.step-done':
+      return { ...report, status: 'done', finishedAt: now.toISOString() }
+    case 'session.step-failed':
+      return { ...report, status: 'failed', finishedAt: now.toISOString(), error: delivery.body.error }
+    default:
+      return delivery satisfies never
+  }
+}

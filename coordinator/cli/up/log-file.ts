@@ -1,0 +1,64 @@
+/** Follows the log file of a role: pino's JSON lines, and the plain lines of a start that failed. */
+import { closeSync, fstatSync, openSync, readSync, watch } from 'node:fs'
+import { StringDecoder } from 'node:string_decoder'
+
+export interface LogLine {
+  /** pino's level: 40 is a warning, 50 an error, 60 fatal; plain text counts as 50. */
+  readonly level: number
+  readonly text: string
+}
+
+export interface LogFollower {
+  /** Hands over what was written since, now. */
+  read(): void
+  close(): void
+}
+
+const CHUNK_BYTES = 64 * 1024
+/** What is longer is no line of a log. */
+const MAX_LINE_CHARACTERS = 256 * 1024
+
+/** Follows a file from its present end; makes it when it is not there. */
+export function followLog(file: string, onLine: (line: LogLine) => void): LogFollower {
+  closeSync(openSync(file, 'a', 0o600))
+  const descriptor = openSync(file, 'r')
+  const buffer = Buffer.alloc(CHUNK_BYTES)
+  const decoder = new StringDecoder('utf8')
+  let position = fstatSync(descriptor).size
+  let rest = ''
+  const read = () => {
+    for (;;) {
+      const length = readSync(descriptor, buffer, 0, buffer.length, position)
+      if (length === 0) return
+      position += length
+      const lines = (rest + decoder.write(buffer.subarray(0, length))).split('\n')
+      rest = (lines.pop() ?? '').slice(0, MAX_LINE_CHARACTERS)
+      for (const line of lines) if (line.trim() !== '') onLine(logLine(line))
+    }
+  }
+  const watcher = watch(file, read)
+  // Without news from the file system the log is still in the file.
+  watcher.on('error', () => {})
+  return {
+    read,
+    close: () => {
+      watcher.close()
+      closeSync(descriptor)
+    },
+  }
+}
+
+/** One line of a log as a level and words. */
+export function logLine(line: string): LogLine {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(line)
+  } catch {
+    return { level: 50, text: line.trim() }
+  }
+  if (typeof parsed !== 'object' || parsed === null) return { level: 50, text: line.trim() }
+  const { level, msg, err } = parsed as { level?: unknown; msg?: unknown; err?: { message?: unknown } | null }
+  const reason = typeof err?.message === 'string' && err.message !== msg ? err.message : undefined
+  const text = [msg, reason].filter((part) => typeof part === 'string' && part !== '').join(': ')
+  return { level: typeof level === 'number' ? level : 30, text: text === '' ? line.trim() : text }
+}

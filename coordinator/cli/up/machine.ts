@@ -1,0 +1,200 @@
+/**
+ * Everything of Howdah on one machine: broker, certificates, configuration files and the three roles, started in
+ * order and stopped in the reverse.
+ */
+import { existsSync, mkdirSync } from 'node:fs'
+import { userInfo } from 'node:os'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import type { RepositoryConfig } from '../../../config/formats.ts'
+import type { Bus } from '../../../messages/bus.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import { startPrivateBroker } from '../broker.ts'
+import { ensureCertificates } from '../certificates.ts'
+import { ask, isPassing } from '../request.ts'
+import { stopLeftovers } from './leftovers.ts'
+import { AGENT_NAME, freePort, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } from './role-files.ts'
+import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
+import type { StateDirectory } from './state-directory.ts'
+
+/** Leftovers get as long as a role takes to stop by itself. */
+const LEFTOVER_DEADLINE_MS = 25_000
+const READY_DEADLINE_MS = 60_000
+/** Agents go last: what they finish is still taken by the coordinator's queues. */
+const STOP_ORDER: readonly RoleName[] = ['coordinator', 'target-agent', 'mount-agent']
+
+export interface MachineOptions {
+  readonly state: StateDirectory
+  readonly repositories: readonly RepositoryConfig[]
+  /** Undefined: a private one. */
+  readonly brokerUrl: string | undefined
+  readonly env: NodeJS.ProcessEnv
+  readonly logger: Logger
+  readonly onNotice: (text: string) => void
+  /** What is being done now, in words. */
+  readonly onStep: (text: string) => void
+  readonly connect: (url: string) => Promise<Bus>
+  readonly signal: AbortSignal
+}
+
+export interface Machine {
+  readonly brokerUrl: string
+  readonly bus: Bus
+  stop(hurried: AbortSignal): Promise<void>
+}
+
+/**
+ * Resolves once coordinator and agents consume.
+ * @throws HowdahError that says which part did not start and why; everything that was started is stopped again
+ */
+export async function startMachine(options: MachineOptions): Promise<Machine> {
+  const { state, logger, onNotice, onStep, signal, env } = options
+  const undo: ((hurried: AbortSignal) => Promise<void>)[] = []
+  const stop = async (hurried: AbortSignal) => {
+    for (const step of undo.splice(0).reverse()) {
+      await step(hurried).catch((error: unknown) => {
+        logger.error({ err: error }, 'stopping a part failed')
+        onNotice(`stopping a part failed: ${error instanceof Error ? error.message : String(error)}`)
+      })
+    }
+  }
+  try {
+    const leftovers = await stopLeftovers(path.join(state.path, 'run'), LEFTOVER_DEADLINE_MS, logger)
+    if (leftovers.length > 0)
+      onNotice(`stopped what an earlier "howdah up" left behind: ${leftovers.join(', ')}`)
+    signal.throwIfAborted()
+
+    let { brokerUrl } = options
+    if (brokerUrl === undefined) {
+      onStep('starting a private RabbitMQ')
+      const broker = await part('the private broker', () =>
+        startPrivateBroker({ directory: path.join(state.path, 'broker'), logger }),
+      )
+      undo.push(() => broker.stop())
+      brokerUrl = broker.url
+    }
+    signal.throwIfAborted()
+    state.announce(brokerUrl)
+
+    const files = await prepareFiles(options, brokerUrl)
+    onStep('starting coordinator and agents')
+    const startedAt = Date.now()
+    const launcher = findLauncher()
+    const roles = STOP_ORDER.map((role) =>
+      startRole({
+        role,
+        launcher,
+        configFile: files[role],
+        stateDirectory: state.path,
+        env: roleEnvironment(env),
+        logger,
+        onNotice,
+      }),
+    )
+    undo.push(async (hurried) => {
+      for (const role of roles) await role.stop(hurried)
+    })
+
+    const bus = await part('the connection to the broker', () => options.connect(brokerUrl))
+    undo.push(() => bus.close())
+    await waitUntilReady(bus, roles, startedAt, signal)
+    for (const role of roles) role.settle()
+    return { brokerUrl, bus, stop }
+  } catch (error) {
+    await stop(AbortSignal.any([]))
+    throw error
+  }
+}
+
+async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: string) {
+  for (const role of STOP_ORDER) mkdirSync(path.join(state.path, role), { recursive: true, mode: 0o700 })
+  const [mountCertificate, targetCertificate] = await part('the certificates', () =>
+    ensureCertificates(path.join(state.path, 'tls'), {
+      agents: [
+        { kind: 'mount', name: AGENT_NAME, addresses: [LOOPBACK, 'localhost'] },
+        { kind: 'target', name: AGENT_NAME, addresses: [] },
+      ],
+    }),
+  )
+  if (mountCertificate === undefined || targetCertificate === undefined) {
+    throw new HowdahError('internal', 'a certificate of an agent was not made')
+  }
+  return writeRoleFiles({
+    stateDirectory: state.path,
+    brokerUrl,
+    repositories,
+    dataPlanePort: await freePort(readEarlier(state.path)?.dataPlane.port),
+    mountCertificate,
+    targetCertificate,
+    postgresUser: process.getuid?.() === 0 ? undefined : userInfo().username,
+  })
+}
+
+/** The coordinator answers, and both agents were seen since they were started. */
+async function waitUntilReady(
+  bus: Bus,
+  roles: readonly RoleProcess[],
+  startedAt: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = Date.now() + READY_DEADLINE_MS
+  const kinds = ['mount', 'target'] as const
+  let missing = 'the coordinator does not answer'
+  while (Date.now() < deadline) {
+    for (const role of roles) {
+      const reason = role.hopeless()
+      if (reason !== undefined) {
+        throw new HowdahError(
+          'internal',
+          `${role.role} does not start: ${reason}; its log is ${role.logFile}`,
+        )
+      }
+    }
+    try {
+      const { agents } = await ask(bus, 'agent.list', {}, { signal, deadlineMs: 2000, tryMs: 2000 })
+      const absent = kinds.filter(
+        (kind) =>
+          !agents.some(
+            (agent) =>
+              agent.kind === kind &&
+              agent.name === AGENT_NAME &&
+              agent.online &&
+              Date.parse(agent.lastSeen) >= startedAt,
+          ),
+      )
+      if (absent.length === 0) return
+      missing = `the ${absent.join(' and the ')} agent did not register`
+    } catch (error) {
+      if (signal.aborted) throw signal.reason
+      const isEarly = error instanceof HowdahError && error.code === 'unroutable'
+      if (!isEarly && !isPassing(error)) throw error
+      missing = `the coordinator does not answer (${error.message})`
+    }
+    await sleep(100, undefined, { signal })
+  }
+  const logs = path.dirname(roles[0]?.logFile ?? '')
+  throw new HowdahError(
+    'timeout',
+    `not ready after ${READY_DEADLINE_MS / 1000} s: ${missing}; the logs are in ${logs}`,
+  )
+}
+
+async function part<T>(name: string, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start()
+  } catch (error) {
+    const code = error instanceof HowdahError ? error.code : 'internal'
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new HowdahError(code, `${name} does not start: ${reason}`, { cause: error })
+  }
+}
+
+/** `bin/howdah` of this installation: above the sources, or above `dist/`. */
+function findLauncher(): string {
+  for (let directory = import.meta.dirname; directory !== '/'; directory = path.dirname(directory)) {
+    const launcher = path.join(directory, 'bin', 'howdah')
+    if (existsSync(launcher)) return launcher
+  }
+  throw new HowdahError('internal', 'bin/howdah is not where it should be; install Howdah again')
+}

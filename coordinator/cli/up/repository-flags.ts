@@ -1,0 +1,80 @@
+/** `--repository NAME=FORMAT:PATH` and `--passphrase-file NAME=FILE`: parsed, then checked on the disk. */
+import { accessSync, constants, statSync } from 'node:fs'
+import path from 'node:path'
+import { InvalidArgumentError } from 'commander'
+import { name as nameFormat, type RepositoryConfig } from '../../../config/formats.ts'
+import { UsageError } from '../verb.ts'
+
+const FORMATS = ['pgbackrest', 'barman', 'basebackup'] as const
+
+export interface PassphraseFile {
+  readonly repository: string
+  readonly file: string
+}
+
+/** @throws InvalidArgumentError that shows the right form */
+export function parseRepository(text: string): RepositoryConfig {
+  const form = 'It must be NAME=FORMAT:PATH, e.g. prod=pgbackrest:/var/lib/pgbackrest'
+  const parts = /^([^=]+)=([^:]+):(.+)$/su.exec(text)
+  const [, name = '', format = '', location = ''] = parts ?? []
+  if (parts === null) throw new InvalidArgumentError(`${form}.`)
+  try {
+    nameFormat.validate(name)
+  } catch {
+    throw new InvalidArgumentError(`${form}; NAME is letters, digits, _ and -, at most 63.`)
+  }
+  const known = FORMATS.find((candidate) => candidate === format)
+  if (known === undefined) throw new InvalidArgumentError(`${form}; FORMAT is ${FORMATS.join(', ')}.`)
+  return { name, format: known, path: path.resolve(location) }
+}
+
+/** @throws InvalidArgumentError that shows the right form */
+export function parsePassphraseFile(text: string): PassphraseFile {
+  const parts = /^([^=]+)=(.+)$/su.exec(text)
+  if (parts === null) throw new InvalidArgumentError('It must be NAME=FILE, NAME being a --repository.')
+  return { repository: parts[1] ?? '', file: path.resolve(parts[2] ?? '') }
+}
+
+/** Puts the two together. @throws UsageError for names that are twice there or nowhere */
+export function joinPassphrases(
+  repositories: readonly RepositoryConfig[],
+  passphrases: readonly PassphraseFile[],
+): RepositoryConfig[] {
+  const names = repositories.map(({ name }) => name)
+  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  if (twice !== undefined) throw new UsageError(`--repository: the name "${twice}" is given twice`)
+  for (const { repository } of passphrases) {
+    if (!names.includes(repository)) {
+      const known = names.length === 0 ? 'none is given' : `there are ${names.join(', ')}`
+      throw new UsageError(`--passphrase-file: no --repository is called "${repository}"; ${known}`)
+    }
+  }
+  return repositories.map((repository) => {
+    const passphrase = passphrases.find((candidate) => candidate.repository === repository.name)
+    return passphrase === undefined ? repository : { ...repository, passphraseFile: passphrase.file }
+  })
+}
+
+/** @throws UsageError that lists every path that is not there or cannot be read */
+export function checkPaths(repositories: readonly RepositoryConfig[]): void {
+  const problems = repositories.flatMap((repository) => [
+    ...problem(repository.path, 'directory', `--repository ${repository.name}`),
+    ...(repository.passphraseFile === undefined
+      ? []
+      : problem(repository.passphraseFile, 'file', `--passphrase-file ${repository.name}`)),
+  ])
+  if (problems.length > 0) throw new UsageError(problems.join('; '))
+}
+
+function problem(file: string, kind: 'directory' | 'file', flag: string): string[] {
+  const stats = statSync(file, { throwIfNoEntry: false })
+  if (stats === undefined) return [`${flag}: ${file} does not exist`]
+  if (kind === 'directory' ? !stats.isDirectory() : !stats.isFile())
+    return [`${flag}: ${file} is not a ${kind}`]
+  try {
+    accessSync(file, kind === 'directory' ? constants.R_OK | constants.X_OK : constants.R_OK)
+    return []
+  } catch {
+    return [`${flag}: ${file} cannot be read by this user`]
+  }
+}

@@ -1,0 +1,124 @@
+/** The configuration files that `howdah up` writes for the three roles, one each, in its state directory. */
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import path from 'node:path'
+import { z } from 'zod'
+import type { RepositoryConfig } from '../../../config/formats.ts'
+import type { CertificatePaths } from '../certificates.ts'
+import type { RoleName } from './role-process.ts'
+import { writePrivate } from './state-directory.ts'
+
+/** What both agents of `howdah up` are called. */
+export const AGENT_NAME = 'local'
+export const LOOPBACK = '127.0.0.1'
+
+export interface RoleFilesOptions {
+  readonly stateDirectory: string
+  readonly brokerUrl: string
+  readonly repositories: readonly RepositoryConfig[]
+  readonly dataPlanePort: number
+  readonly mountCertificate: CertificatePaths
+  readonly targetCertificate: CertificatePaths
+  /** The only user that instances can run as, where `up` is not root. */
+  readonly postgresUser: string | undefined
+}
+
+/** Writes the files, mode 0600. Resolves to their paths. */
+export function writeRoleFiles(options: RoleFilesOptions): Record<RoleName, string> {
+  const { stateDirectory, brokerUrl } = options
+  const broker = { url: brokerUrl }
+  const directoryOf = (role: RoleName) => path.join(stateDirectory, role)
+  const tls = ({ ca, cert, key }: CertificatePaths) => ({ ca, certificate: cert, key })
+  const documents: Record<RoleName, object> = {
+    coordinator: { broker, store: { path: path.join(directoryOf('coordinator'), 'store.sqlite') } },
+    'mount-agent': {
+      broker,
+      name: AGENT_NAME,
+      stateDirectory: directoryOf('mount-agent'),
+      repositories: options.repositories,
+      dataPlane: { host: LOOPBACK, port: options.dataPlanePort, advertise: LOOPBACK },
+      tls: tls(options.mountCertificate),
+    },
+    'target-agent': {
+      broker,
+      name: AGENT_NAME,
+      stateDirectory: directoryOf('target-agent'),
+      tls: tls(options.targetCertificate),
+      ...(options.postgresUser !== undefined && { postgres: { user: options.postgresUser } }),
+    },
+  }
+  const fileOf = (role: RoleName) => roleFile(stateDirectory, role)
+  for (const [role, document] of Object.entries(documents)) writePrivate(fileOf(role as RoleName), document)
+  return {
+    coordinator: fileOf('coordinator'),
+    'mount-agent': fileOf('mount-agent'),
+    'target-agent': fileOf('target-agent'),
+  }
+}
+
+const EarlierMountAgent = z.object({
+  dataPlane: z.object({ port: z.int().min(1).max(65535) }),
+  repositories: z.array(
+    z.object({
+      name: z.string(),
+      format: z.enum(['pgbackrest', 'barman', 'basebackup']),
+      path: z.string(),
+      passphraseFile: z.string().exactOptional(),
+      walPath: z.string().exactOptional(),
+    }),
+  ),
+})
+
+/** What the last `up` of this state directory served, and on which port; undefined when there was none. */
+export function readEarlier(stateDirectory: string): z.infer<typeof EarlierMountAgent> | undefined {
+  try {
+    return EarlierMountAgent.parse(JSON.parse(readFileSync(roleFile(stateDirectory, 'mount-agent'), 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+/** The wanted port if it is free, else a free one: mount processes that live on look for the one they know. */
+export async function freePort(wanted: number | undefined): Promise<number> {
+  if (wanted !== undefined && (await tryPort(wanted)) !== undefined) return wanted
+  const port = await tryPort(0)
+  if (port === undefined) throw new Error('no free TCP port on 127.0.0.1')
+  return port
+}
+
+async function tryPort(port: number): Promise<number | undefined> {
+  const server = createServer()
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(undefined))
+    server.listen({ host: LOOPBACK, port, exclusive: true }, () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined))
+    })
+  })
+}
+
+/** Variables that would override what the files say, which the roles must not inherit. */
+const OVERRIDING = [
+  'HOWDAH_AGENT_NAME',
+  'HOWDAH_BROKER_URL',
+  'HOWDAH_CONFIG',
+  'HOWDAH_STATE',
+  'HOWDAH_STATE_DIRECTORY',
+  'HOWDAH_STORE_PATH',
+  'HOWDAH_STORE_URL',
+  'HOWDAH_TLS_CA',
+  'HOWDAH_TLS_CERTIFICATE',
+  'HOWDAH_TLS_KEY',
+  'HOWDAH_DATA_PLANE_HOST',
+  'HOWDAH_DATA_PLANE_PORT',
+  'HOWDAH_DATA_PLANE_ADVERTISE',
+]
+
+/** The environment of the roles: what tunes them passes, what the files fix does not. */
+export function roleEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !OVERRIDING.includes(name)))
+}
+
+function roleFile(stateDirectory: string, role: RoleName): string {
+  return path.join(stateDirectory, 'config', `${role}.json`)
+}

@@ -1,0 +1,135 @@
+/**
+ * One role as a child process of `howdah up`: started through the launcher, started again with backoff when it dies,
+ * stopped in order. It is a process group of its own, so that Ctrl-C reaches `up` alone, which stops the roles in
+ * order; and it writes its log file itself, so that the death of `up` does not break it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, renameSync, statSync } from 'node:fs'
+import path from 'node:path'
+import type { Logger } from 'pino'
+import { identify } from '../process-identity.ts'
+import { forgetProcess, recordProcess, stopProcess } from './leftovers.ts'
+import { followLog, type LogLine } from './log-file.ts'
+
+export type RoleName = 'coordinator' | 'mount-agent' | 'target-agent'
+
+const FIRST_DELAY_MS = 250
+const MAX_DELAY_MS = 30_000
+/** A role that lived so long starts again at once when it dies. */
+const STEADY_MS = 60_000
+/** Longer than a role takes at most to stop by itself. */
+export const STOP_DEADLINE_MS = 25_000
+const MAX_LOG_BYTES = 32 * 1024 * 1024
+/** A role that died so often before `up` was ready will not come up. */
+const MAX_EARLY_DEATHS = 3
+const EXIT_WRONG_CONFIGURATION = 2
+
+export interface RoleProcessOptions {
+  readonly role: RoleName
+  readonly launcher: string
+  readonly configFile: string
+  readonly stateDirectory: string
+  readonly env: NodeJS.ProcessEnv
+  readonly logger: Logger
+  /** Told about deaths, and warnings of the role's log. */
+  readonly onNotice: (text: string) => void
+}
+
+export interface RoleProcess {
+  readonly role: RoleName
+  readonly logFile: string
+  /** Why the role cannot run, once that is clear. */
+  hopeless(): string | undefined
+  /** From here on every death is passing. */
+  settle(): void
+  /** SIGTERM, deadline, SIGKILL; `hurried` cuts the deadline short. */
+  stop(hurried: AbortSignal): Promise<void>
+}
+
+export function startRole(options: RoleProcessOptions): RoleProcess {
+  const { role, stateDirectory, logger, onNotice } = options
+  const logFile = path.join(stateDirectory, 'log', `${role}.log`)
+  const runDirectory = path.join(stateDirectory, 'run')
+  keepSmall(logFile)
+  const stopping = new AbortController()
+  let child: ChildProcess | undefined
+  let earlyDeaths: number | undefined = 0
+  let delayMs = FIRST_DELAY_MS
+  let hopeless: string | undefined
+  let lastLine: LogLine | undefined
+  let timer: NodeJS.Timeout | undefined
+
+  const log = followLog(logFile, (line) => {
+    lastLine = line
+    if (line.level >= 40) onNotice(`${role}: ${line.text}`)
+  })
+
+  const start = () => {
+    const startedAt = Date.now()
+    const output = openSync(logFile, 'a', 0o600)
+    child = spawn(options.launcher, [role, '--config', options.configFile], {
+      cwd: stateDirectory,
+      env: options.env,
+      detached: true,
+      stdio: ['ignore', output, output],
+    })
+    closeSync(output)
+    const identity = child.pid === undefined ? undefined : identify(child.pid)
+    if (identity !== undefined) recordProcess(runDirectory, role, identity)
+    logger.info({ pid: child.pid }, `${role} started`)
+    child.once('error', (error) => onDeath(startedAt, error.message, undefined))
+    child.once('exit', (code, signal) =>
+      onDeath(startedAt, signal === null ? `exit status ${code}` : signal, code ?? undefined),
+    )
+  }
+
+  const onDeath = (startedAt: number, how: string, code: number | undefined) => {
+    child = undefined
+    forgetProcess(runDirectory, role)
+    if (stopping.signal.aborted) return
+    log.read()
+    if (earlyDeaths !== undefined) {
+      earlyDeaths += 1
+      if (code === EXIT_WRONG_CONFIGURATION || earlyDeaths >= MAX_EARLY_DEATHS) {
+        hopeless = `${how}${lastLine === undefined ? '' : `: ${lastLine.text}`}`
+        return
+      }
+    }
+    if (Date.now() - startedAt > STEADY_MS) delayMs = FIRST_DELAY_MS
+    const delay = delayMs * (0.75 + Math.random() * 0.5)
+    delayMs = Math.min(MAX_DELAY_MS, delayMs * 2)
+    const text = `${role} died (${how}); started again in ${(delay / 1000).toFixed(1)} s`
+    logger.warn(text)
+    onNotice(text)
+    timer = setTimeout(start, delay)
+  }
+
+  start()
+  return {
+    role,
+    logFile,
+    hopeless: () => hopeless,
+    settle: () => {
+      earlyDeaths = undefined
+    },
+    stop: async (hurried) => {
+      stopping.abort()
+      clearTimeout(timer)
+      const running = child
+      const identity = running?.pid === undefined ? undefined : identify(running.pid)
+      if (running !== undefined && identity !== undefined) {
+        const exited = once(running, 'exit')
+        await stopProcess(identity, STOP_DEADLINE_MS, hurried)
+        await exited
+      }
+      log.close()
+      logger.info(`${role} stopped`)
+    },
+  }
+}
+
+function keepSmall(file: string): void {
+  const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0
+  if (size > MAX_LOG_BYTES) renameSync(file, `${file}.1`)
+}

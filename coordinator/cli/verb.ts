@@ -1,0 +1,145 @@
+/**
+ * What a verb of the command line is: one description from which parsing and help both come. Parsing is commander's;
+ * here its errors become usage errors that name the flag and show the right form.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import type { Context } from './context.ts'
+
+export interface OptionDescription {
+  /** Flag and value name: `--port <N>`. */
+  readonly flags: string
+  readonly description: string
+  readonly required?: boolean
+  /** May be given several times; the value is an array. */
+  readonly repeatable?: boolean
+  /** What happens without it, for the help. */
+  readonly defaultText?: string
+  /** Turns the text into the value. @throws InvalidArgumentError that says what a right value is */
+  readonly parse?: (text: string) => unknown
+}
+
+export interface ArgumentDescription {
+  readonly name: string
+  readonly required: boolean
+  readonly description: string
+}
+
+export type Entry = readonly [term: string, description: string]
+
+/** What a verb says about itself: enough for `--help`. */
+export interface VerbDescription {
+  readonly name: string
+  readonly summary: string
+  /** Paragraphs. */
+  readonly description: readonly string[]
+  readonly argument?: ArgumentDescription
+  readonly options: readonly OptionDescription[]
+  readonly exitStatus: readonly Entry[]
+  readonly environment: readonly Entry[]
+  readonly files: readonly Entry[]
+  /** Command line, and what it does. */
+  readonly examples: readonly Entry[]
+}
+
+export interface Call<Options> {
+  readonly context: Context
+  readonly options: Options
+  readonly argument: string | undefined
+}
+
+export interface Verb<Options = never> extends VerbDescription {
+  /** Resolves to the exit status. */
+  run(call: Call<Options>): Promise<number>
+}
+
+/** A verb whose options are known to itself alone. */
+export interface RunnableVerb extends VerbDescription {
+  /** @throws UsageError before anything is done */
+  start(context: Context, args: readonly string[]): Promise<number>
+}
+
+/** Wrong usage: exit status 2. The message names the flag and says what is right. */
+export class UsageError extends Error {
+  readonly verb: VerbDescription | undefined
+  /** Further lines of advice. */
+  readonly hints: readonly string[]
+
+  constructor(message: string, verb?: VerbDescription, hints: readonly string[] = []) {
+    super(message)
+    this.name = 'UsageError'
+    this.verb = verb
+    this.hints = hints
+  }
+}
+
+export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
+  return {
+    ...verb,
+    start: (context, args) => {
+      const { options, argument } = parseArguments(verb, args)
+      return verb.run({ context, options: options as Options, argument })
+    },
+  }
+}
+
+/** `howdah publish --repository <R> … [options]`: the required parts spelled out. */
+export function synopsis(verb: VerbDescription): string {
+  const parts = ['howdah', verb.name]
+  if (verb.argument !== undefined) {
+    parts.push(verb.argument.required ? verb.argument.name : `[${verb.argument.name}]`)
+  }
+  for (const option of verb.options) if (option.required === true) parts.push(option.flags)
+  if (verb.options.some((option) => option.required !== true)) parts.push('[options]')
+  return parts.join(' ')
+}
+
+/** The long flag of an option: `--port`. */
+export function longFlag(option: OptionDescription): string {
+  return new Option(option.flags).long ?? option.flags
+}
+
+function parseArguments(verb: VerbDescription, args: readonly string[]) {
+  const command = new Command(verb.name)
+    .exitOverride()
+    .configureOutput({ writeErr: () => {}, writeOut: () => {} })
+    .helpOption(false)
+    .allowExcessArguments(false)
+  if (verb.argument !== undefined) {
+    command.argument(verb.argument.required ? `<${verb.argument.name}>` : `[${verb.argument.name}]`)
+  }
+  for (const description of verb.options) command.addOption(commanderOption(description))
+  try {
+    command.parse([...args], { from: 'user' })
+  } catch (error) {
+    if (error instanceof CommanderError) throw usageErrorOf(error, verb)
+    throw error
+  }
+  const options: Record<string, unknown> = command.opts()
+  const missing = verb.options.filter(
+    (option) => option.required === true && options[new Option(option.flags).attributeName()] === undefined,
+  )
+  if (missing.length > 0) {
+    throw new UsageError(`missing ${missing.map((option) => option.flags).join(', ')}`, verb)
+  }
+  return { options, argument: command.args[0] }
+}
+
+function commanderOption(description: OptionDescription): Option {
+  const option = new Option(description.flags, description.description)
+  const parse = description.parse ?? ((text: string) => text)
+  if (description.repeatable === true) {
+    option.default([])
+    option.argParser((text: string, previous: unknown) => [...(previous as unknown[]), parse(text)])
+  } else if (description.flags.includes('<')) {
+    option.argParser((text: string, previous: unknown) => {
+      if (previous !== undefined) throw new InvalidArgumentError('It is given twice.')
+      return parse(text)
+    })
+  }
+  return option
+}
+
+function usageErrorOf(error: CommanderError, verb: VerbDescription): UsageError {
+  const [message = '', ...hints] = error.message.replace(/^error: /, '').split('\n')
+  return new UsageError(message.replace(/\.$/, ''), verb, hints)
+}

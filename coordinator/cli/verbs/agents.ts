@@ -1,0 +1,70 @@
+/** `howdah agents`: the agents that ever registered. */
+import type { AgentView } from '../../../messages/definitions.ts'
+import { type Context, printJson } from '../context.ts'
+import { formatAge } from '../format.ts'
+import {
+  brokerOptions,
+  type ClientOptions,
+  clientEnvironment,
+  clientExitStatus,
+  clientFiles,
+  jsonOption,
+} from '../options.ts'
+import { ask } from '../request.ts'
+import { renderTable } from '../table.ts'
+import { printable } from '../terminal.ts'
+import { type Call, defineVerb } from '../verb.ts'
+
+export const agents = defineVerb<ClientOptions>({
+  name: 'agents',
+  summary: 'list the agents, and whether they are online',
+  description: [
+    'One line per agent that ever registered: mount agents with the repositories that they serve, target agents ' +
+      'with the PostgreSQL versions that they can publish.',
+  ],
+  options: [jsonOption('Print {"agents": […]} as one JSON document.'), ...brokerOptions],
+  exitStatus: clientExitStatus,
+  environment: clientEnvironment,
+  files: clientFiles,
+  examples: [['howdah agents', 'Which targets there are.']],
+  run: runAgents,
+})
+
+async function runAgents({ context, options }: Call<ClientOptions>): Promise<number> {
+  await using connection = await context.connect(options)
+  const reply = await ask(connection.bus, 'agent.list', {}, { signal: context.interrupted })
+  if (options.json === true) printJson(context, { agents: reply.agents })
+  else if (reply.agents.length === 0) context.stdout.line('No agent ever registered.')
+  else for (const line of agentTable(context, reply.agents)) context.stdout.line(line)
+  return 0
+}
+
+export function agentTable(
+  { stdout, now }: Pick<Context, 'stdout' | 'now'>,
+  rows: readonly AgentView[],
+): string[] {
+  return renderTable(
+    stdout,
+    [
+      { title: 'KIND', value: ({ kind }) => kind },
+      { title: 'NAME', value: ({ name }) => name },
+      {
+        title: 'STATE',
+        value: ({ online }) => (online ? 'online' : 'offline'),
+        style: (text, { online }) => stdout.style(online ? 'green' : 'red', text),
+      },
+      { title: 'SEEN', value: ({ lastSeen }) => formatAge(new Date(lastSeen), now()), align: 'right' },
+      { title: 'HOST', value: ({ host }) => printable(host), minimum: 8, expendable: 1 },
+      { title: 'VERSION', value: ({ version }) => printable(version), expendable: 2 },
+      { title: 'SERVES', value: servesText, minimum: 12 },
+    ],
+    rows,
+  )
+}
+
+function servesText({ repositories = [], postgresVersions = [] }: AgentView): string {
+  return [
+    ...repositories.map(({ name, format }) => `${name} (${format})`),
+    ...(postgresVersions.length === 0 ? [] : [`PostgreSQL ${postgresVersions.map(printable).join(', ')}`]),
+  ].join(', ')
+}

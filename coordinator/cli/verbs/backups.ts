@@ -1,0 +1,139 @@
+/** `howdah backups`: what can be published. */
+import type { BackupSummary, RepositoryInventory } from '../../../messages/definitions.ts'
+import { type Context, printJson } from '../context.ts'
+import { count, formatAge, formatBytes, formatTime } from '../format.ts'
+import {
+  brokerOptions,
+  type ClientOptions,
+  clientEnvironment,
+  clientExitStatus,
+  clientFiles,
+  jsonOption,
+  parseName,
+  parseRepositoryName,
+} from '../options.ts'
+import { ask } from '../request.ts'
+import { errorLines } from '../session-lines.ts'
+import { renderTable } from '../table.ts'
+import { printable, wrap } from '../terminal.ts'
+import { type Call, defineVerb } from '../verb.ts'
+
+interface BackupsOptions extends ClientOptions {
+  readonly repository?: string
+  readonly instance?: string
+}
+
+export const backups = defineVerb<BackupsOptions>({
+  name: 'backups',
+  summary: 'list what can be published: repositories, instances, backups',
+  description: [
+    'Reads the inventory of every repository afresh, and shows one table of backups per instance, oldest first: ' +
+      'label, type, when the backup ended, its size as PostgreSQL sees it, and the PostgreSQL version. A backup ' +
+      'that cannot be published is listed with the reason.',
+  ],
+  options: [
+    { flags: '--repository <R>', description: 'That repository only.', parse: parseName },
+    { flags: '--instance <I>', description: 'That instance only.', parse: parseRepositoryName },
+    jsonOption('Print {"repositories": […]} as one JSON document.'),
+    ...brokerOptions,
+  ],
+  exitStatus: clientExitStatus,
+  environment: clientEnvironment,
+  files: clientFiles,
+  examples: [
+    ['howdah backups', 'Everything.'],
+    [
+      `howdah backups --instance main --json | jq -r '.repositories[].instances[].backups[-1].label'`,
+      'The label of the latest backup of an instance.',
+    ],
+  ],
+  run: runBackups,
+})
+
+async function runBackups({ context, options }: Call<BackupsOptions>): Promise<number> {
+  await using connection = await context.connect(options)
+  const { repository, instance } = options
+  const reply = await ask(
+    connection.bus,
+    'inventory.list',
+    { ...(repository !== undefined && { repository }), ...(instance !== undefined && { instance }) },
+    { signal: context.interrupted, tryMs: 60_000, deadlineMs: 120_000 },
+  )
+  if (options.json === true) printJson(context, { repositories: reply.repositories })
+  else for (const line of inventoryLines(context, reply.repositories)) context.stdout.line(line)
+  return 0
+}
+
+export function inventoryLines(
+  context: Pick<Context, 'stdout' | 'now'>,
+  repositories: readonly RepositoryInventory[],
+): string[] {
+  const { stdout } = context
+  if (repositories.length === 0) return ['No mount agent serves a repository; see "howdah agents".']
+  const lines: string[] = []
+  for (const { repository, format, mountAgent, instances, error } of repositories) {
+    if (lines.length > 0) lines.push('')
+    const remark = stdout.style('dim', `${format}, mount agent ${mountAgent}`)
+    lines.push(`${stdout.style('bold', `Repository ${repository}`)}  ${remark}`)
+    if (error !== undefined) lines.push(...errorLines(stdout, error))
+    else if (instances.length === 0) lines.push('  No instances.')
+    for (const found of instances) {
+      const many = stdout.style('dim', count(found.backups.length, 'backup'))
+      lines.push('', `  Instance ${stdout.style('bold', printable(found.instance))}  ${many}`)
+      if (found.error !== undefined) lines.push(...errorLines(stdout, found.error))
+      if (found.backups.length > 0)
+        lines.push(...backupTable(context, found.backups).map((line) => `  ${line}`))
+    }
+  }
+  return lines
+}
+
+function backupTable(
+  { stdout, now }: Pick<Context, 'stdout' | 'now'>,
+  rows: readonly BackupSummary[],
+): string[] {
+  const terminal = { ...stdout, columns: stdout.columns - 2 }
+  const isUsable = ({ unusable }: BackupSummary) => unusable === undefined
+  const table = renderTable(
+    terminal,
+    [
+      {
+        title: 'LABEL',
+        value: ({ label }) => printable(label),
+        minimum: 16,
+        style: (text, row) => (isUsable(row) ? text : stdout.style('dim', text)),
+      },
+      { title: 'TYPE', value: ({ type }) => type },
+      {
+        title: 'STOPPED AT',
+        value: ({ stoppedAt }) => (stoppedAt === undefined ? '' : formatTime(new Date(stoppedAt))),
+      },
+      {
+        title: 'AGE',
+        value: ({ stoppedAt }) =>
+          stoppedAt === undefined ? '' : formatAge(new Date(stoppedAt), now()).replace(' ago', ''),
+        align: 'right',
+        expendable: 2,
+      },
+      {
+        title: 'SIZE',
+        value: ({ bytes }) => (bytes === undefined ? '' : formatBytes(bytes)),
+        align: 'right',
+        expendable: 1,
+      },
+      { title: 'PG', value: ({ postgresVersion }) => printable(postgresVersion), align: 'right' },
+    ],
+    rows,
+  )
+  const [header = '', ...body] = table
+  return [
+    header,
+    ...body.flatMap((line, index) => {
+      const reason = rows[index]?.unusable
+      if (reason === undefined) return [line]
+      const [first = '', ...rest] = wrap(printable(reason), Math.max(20, terminal.columns - 4))
+      const mark = stdout.style('yellow', stdout.marks.warning)
+      return [line, `  ${mark} ${first}`, ...rest.map((more) => `    ${more}`)]
+    }),
+  ]
+}

@@ -1,0 +1,219 @@
+/** `howdah up`: everything on this machine, in the foreground, until Ctrl-C. */
+import { once } from 'node:events'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { RepositoryConfig } from '../../../config/formats.ts'
+import type { Bus } from '../../../messages/bus.ts'
+import { type Context, printJson } from '../context.ts'
+import { count, formatDuration } from '../format.ts'
+import { clientExitStatus, defaultStateDirectory, jsonOption, parseBrokerUrl } from '../options.ts'
+import { ask } from '../request.ts'
+import { fieldLines } from '../session-lines.ts'
+import type { Machine } from '../up/machine.ts'
+import {
+  checkPaths,
+  joinPassphrases,
+  type PassphraseFile,
+  parsePassphraseFile,
+  parseRepository,
+} from '../up/repository-flags.ts'
+import { type Call, defineVerb } from '../verb.ts'
+
+interface UpOptions {
+  readonly json?: true
+  readonly repository: readonly RepositoryConfig[]
+  readonly passphraseFile: readonly PassphraseFile[]
+  readonly state?: string
+  readonly broker?: string
+  readonly unpublishOnExit?: true
+}
+
+const UNPUBLISH_DEADLINE_MS = 120_000
+
+export const up = defineVerb<UpOptions>({
+  name: 'up',
+  summary: 'run everything on this machine in the foreground',
+  description: [
+    'Starts a coordinator, a mount agent and a target agent, both called "local", and a private RabbitMQ unless a ' +
+      'broker is configured. Certificates and configuration files are made in the state directory. A role that ' +
+      'dies is started again.',
+    'Ctrl-C stops everything in order. Sessions stay published: their PostgreSQL lives on, reads of what was not ' +
+      'fetched yet wait, and the next "howdah up" with the same state directory takes the sessions over. A second ' +
+      'Ctrl-C waits for nothing.',
+  ],
+  options: [
+    {
+      flags: '--repository <NAME=FORMAT:PATH>',
+      description:
+        'Backup repository to publish from. NAME is what "howdah publish --repository" takes, FORMAT is pgbackrest, ' +
+        'barman or basebackup, PATH is its directory, which is only read.',
+      repeatable: true,
+      defaultText: 'those of the last "howdah up" with this state directory',
+      parse: parseRepository,
+    },
+    {
+      flags: '--passphrase-file <NAME=FILE>',
+      description: 'File that holds the passphrase of the encrypted repository NAME.',
+      repeatable: true,
+      parse: parsePassphraseFile,
+    },
+    {
+      flags: '--state <DIR>',
+      description: 'Directory for everything that must be kept; one "howdah up" at a time.',
+      defaultText: '/var/lib/howdah for root, $XDG_STATE_HOME/howdah or ~/.local/state/howdah for others',
+      parse: (text) => path.resolve(text),
+    },
+    {
+      flags: '--broker <URL>',
+      description: 'The broker to use: amqp://user:password@host:port/vhost, or amqps:// for TLS.',
+      defaultText: 'a private RabbitMQ',
+      parse: parseBrokerUrl,
+    },
+    { flags: '--unpublish-on-exit', description: 'Unpublish all sessions before stopping.' },
+    jsonOption(
+      'Print {"ready": true, "broker": URL, "state": DIR} on one line once everything runs, and nothing else on ' +
+        'stdout.',
+    ),
+  ],
+  exitStatus: [
+    ['0', 'Stopped by SIGINT or SIGTERM.'],
+    ['1', 'A part could not be started; the message says which and why, and the rest was stopped.'],
+    ...clientExitStatus.slice(2),
+  ],
+  environment: [
+    ['HOWDAH_BROKER_URL', 'The broker to use, as --broker.'],
+    ['HOWDAH_STATE', 'State directory, as --state.'],
+    ['HOWDAH_LOG_LEVEL', 'What is logged: fatal, error, warn, info, debug or trace. Default: info.'],
+    [
+      'HOWDAH_…',
+      'Other variables tune the roles, as their --help tells, e.g. HOWDAH_MOUNT_ROOT and HOWDAH_CACHE_ROOT.',
+    ],
+  ],
+  files: [
+    ['STATE/up.json', 'Broker of the running "howdah up", for the other verbs; readable by its owner only.'],
+    ['STATE/log/', 'One log of JSON lines per role, and up.log.'],
+    ['STATE/config/', 'The configuration of each role, written anew at every start.'],
+    ['STATE/tls/', 'Certificates and keys of the data plane.'],
+    ['/tmp/howdah/SESSION', 'Mounted backups.'],
+    ['/var/tmp/howdah/SESSION', 'Write caches.'],
+  ],
+  examples: [
+    ['howdah up --repository prod=pgbackrest:/var/lib/pgbackrest', 'Everything for one repository.'],
+    [
+      'howdah up --state ./state --repository a=basebackup:/backups --unpublish-on-exit',
+      'To try it out, leaving nothing published.',
+    ],
+  ],
+  run: runUp,
+})
+
+async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
+  const begun = context.now()
+  // Loaded when needed: the other verbs come at once.
+  const { openStateDirectory } = await import('../up/state-directory.ts')
+  const { startMachine } = await import('../up/machine.ts')
+  const { readEarlier } = await import('../up/role-files.ts')
+  const { openUpLog } = await import('../up/up-log.ts')
+  const { connectBus } = await import('../../../messages/amqp-bus.ts')
+
+  const stateDirectory = path.resolve(
+    options.state ?? context.env.HOWDAH_STATE ?? defaultStateDirectory(context.env, process.getuid?.() ?? 0),
+  )
+  const given = joinPassphrases(options.repository, options.passphraseFile)
+  const repositories = given.length > 0 ? given : (readEarlier(stateDirectory)?.repositories ?? [])
+  checkPaths(repositories)
+  const brokerUrl = options.broker ?? (context.env.HOWDAH_BROKER_URL || undefined)
+
+  const state = openStateDirectory(stateDirectory)
+  try {
+    const log = openUpLog(stateDirectory, context.env.HOWDAH_LOG_LEVEL ?? 'info')
+    const remark = (text: string) => context.stderr.line(context.stderr.style('dim', text))
+    const notice = (text: string) => {
+      context.stderr.line(`${context.stderr.style('yellow', context.stderr.marks.warning)} ${text}`)
+    }
+    if (repositories.length === 0) {
+      notice('no --repository is given: there is nothing to publish until "howdah up" is started with one')
+    }
+    const machine = await startMachine({
+      state,
+      repositories,
+      brokerUrl,
+      env: context.env,
+      logger: log,
+      onNotice: notice,
+      onStep: remark,
+      connect: (url) => connectBus({ url, appId: 'howdah-up', logger: log }),
+      signal: context.interrupted,
+    })
+    if (options.json === true) {
+      printJson(context, { ready: true, broker: machine.brokerUrl, state: stateDirectory })
+    } else {
+      const took = formatDuration(context.now().getTime() - begun.getTime())
+      for (const line of readyLines(context, stateDirectory, repositories, took)) context.stdout.line(line)
+    }
+    if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
+    remark('stopping')
+    await leaveSessions(context, machine, options.unpublishOnExit === true, notice)
+    await machine.stop(context.hurried)
+    return 0
+  } finally {
+    state.release()
+  }
+}
+
+function readyLines(
+  { stdout, env }: Context,
+  state: string,
+  repositories: readonly RepositoryConfig[],
+  took: string,
+): string[] {
+  const isDefault = state === defaultStateDirectory(env, process.getuid?.() ?? 0)
+  const flag = isDefault ? '' : ` --state ${state}`
+  const first = repositories[0]?.name ?? 'NAME'
+  return [
+    `${stdout.style('green', 'Howdah is up')} after ${took}. Ctrl-C stops it; sessions stay published.`,
+    ...fieldLines(stdout, [
+      ...repositories.map(
+        ({ name, format, path: location }) => ['repository', `${name} (${format}, ${location})`] as const,
+      ),
+      ['state', state],
+      ['next', `howdah backups${flag}`],
+      ['then', `howdah publish${flag} --repository ${first} --instance INSTANCE --target local`],
+    ]),
+  ]
+}
+
+/** Unpublishes the open sessions, or says that they stay. A coordinator that does not answer does not hold up the end. */
+async function leaveSessions(
+  { hurried }: Context,
+  { bus }: Machine,
+  unpublish: boolean,
+  notice: (text: string) => void,
+): Promise<void> {
+  const signal = AbortSignal.any([hurried, AbortSignal.timeout(unpublish ? UNPUBLISH_DEADLINE_MS : 3000)])
+  try {
+    const open = await openSessions(bus, signal)
+    if (open.length === 0) return
+    if (!unpublish) {
+      notice(`${count(open.length, 'session')} left as they are for the next "howdah up": ${open.join(', ')}`)
+      return
+    }
+    notice(`unpublishing ${open.join(', ')}`)
+    await Promise.all(open.map((session) => unpublishOne(bus, session, signal)))
+    while ((await openSessions(bus, signal)).length > 0) await sleep(250, undefined, { signal })
+  } catch (error) {
+    if (unpublish) {
+      const reason = error instanceof Error ? error.message : String(error)
+      notice(`sessions may still be published (${reason}); "howdah up" with the same state takes them over`)
+    }
+  }
+}
+
+async function openSessions(bus: Bus, signal: AbortSignal): Promise<string[]> {
+  const { sessions } = await ask(bus, 'session.list', {}, { signal, tryMs: 3000 })
+  return sessions.filter(({ state }) => state !== 'closed' && state !== 'failed').map(({ id }) => id)
+}
+
+async function unpublishOne(bus: Bus, session: string, signal: AbortSignal): Promise<void> {
+  await ask(bus, 'session.unpublish', { session }, { signal })
+}

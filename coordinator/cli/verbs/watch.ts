@@ -1,0 +1,157 @@
+/** `howdah watch`: follows one session, or the events of all, as they happen. */
+import { once } from 'node:events'
+import type { Bus, EventDelivery } from '../../../messages/bus.ts'
+import { type Context, printJson } from '../context.ts'
+import { followSession } from '../follow-session.ts'
+import { formatClock, formatDuration, formatShare } from '../format.ts'
+import { brokerOptions, type ClientOptions, clientEnvironment, clientFiles, jsonOption } from '../options.ts'
+import { resolveSession } from '../request.ts'
+import { printable } from '../terminal.ts'
+import { type Call, defineVerb } from '../verb.ts'
+import { waitForSession } from '../wait-for-session.ts'
+import { resultLines } from './publish.ts'
+
+export const watch = defineVerb<ClientOptions>({
+  name: 'watch',
+  summary: 'follow a session, or all of them, as it happens',
+  description: [
+    'With SESSION: shows its steps until it is published, closed or failed. Without: one line for each event of ' +
+      'every session, until Ctrl-C.',
+  ],
+  argument: {
+    name: 'SESSION',
+    required: false,
+    description: 'Session id, or the beginning of one that no other session has. Default: all sessions.',
+  },
+  options: [
+    jsonOption(
+      'Print one JSON document per line and event: {"time", "type", "body"} as the events of the message contract ' +
+        'are. With SESSION, the first and the last line have the type "session.show" and the whole session as body.',
+    ),
+    ...brokerOptions,
+  ],
+  exitStatus: [
+    ['0', 'The session settled well, or Ctrl-C.'],
+    ['1', 'The session failed, or it cannot be followed.'],
+    ['2', 'Wrong usage; nothing was done.'],
+  ],
+  environment: clientEnvironment,
+  files: clientFiles,
+  examples: [
+    ['howdah watch main-x7', 'Until that session settles.'],
+    [`howdah watch --json | jq -c 'select(.type == "session.state")'`, 'State changes of all sessions.'],
+  ],
+  run: runWatch,
+})
+
+async function runWatch({ context, options, argument }: Call<ClientOptions>): Promise<number> {
+  await using connection = await context.connect(options)
+  const { bus } = connection
+  const json = options.json === true
+  if (argument === undefined) return watchAll(context, bus, json)
+  const session = await resolveSession(bus, argument, context.interrupted)
+  if (json) return watchJson(context, bus, session)
+  const started = context.now()
+  const { view } = await waitForSession({
+    context,
+    bus,
+    session,
+    settled: hasSettled,
+    json,
+    timeout: undefined,
+  })
+  if (view === undefined || !hasSettled(view)) return 0
+  const took = formatDuration(context.now().getTime() - started.getTime())
+  if (view.state === 'closed') context.stdout.line('Closed.')
+  else for (const line of resultLines(context.stdout, view, took)) context.stdout.line(line)
+  return view.state === 'failed' ? 1 : 0
+}
+
+function hasSettled({ state }: { state: string }): boolean {
+  return state === 'published' || state === 'closed' || state === 'failed'
+}
+
+async function watchJson(context: Context, bus: Bus, session: string): Promise<number> {
+  let isFirst = true
+  const printView = (view: object) => printJson(context, documentOf(context, 'session.show', view))
+  try {
+    const view = await followSession({
+      bus,
+      session,
+      settled: hasSettled,
+      now: context.now,
+      signal: context.interrupted,
+      onView: (next) => {
+        if (isFirst) printView(next)
+        isFirst = false
+      },
+      onEvent: ({ type, body }) => printJson(context, documentOf(context, type, body)),
+      onReachable: (reachable) =>
+        context.stderr.line(
+          `howdah watch: the coordinator ${reachable ? 'answers again' : 'does not answer'}`,
+        ),
+    })
+    printView(view)
+    return view.state === 'failed' ? 1 : 0
+  } catch (error) {
+    if (context.interrupted.aborted) return 0
+    throw error
+  }
+}
+
+async function watchAll(context: Context, bus: Bus, json: boolean): Promise<number> {
+  const consumer = await bus.watchEvents('session.#', (delivery) => {
+    if (json) printJson(context, documentOf(context, delivery.type, delivery.body))
+    else if (delivery.type.startsWith('session.')) context.stdout.line(eventLine(context, delivery))
+  })
+  if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
+  if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
+  await consumer.close()
+  return 0
+}
+
+function documentOf({ now }: Context, type: string, body: object): object {
+  return { time: now().toISOString(), type, body }
+}
+
+/** One event as a line: time, session, what happened. */
+export function eventLine({ stdout, now }: Pick<Context, 'stdout' | 'now'>, delivery: EventDelivery): string {
+  const session = 'session' in delivery.body ? delivery.body.session : ''
+  return `${stdout.style('dim', formatClock(now()))}  ${session.padEnd(16)}  ${eventText(delivery)}`
+}
+
+function eventText(delivery: EventDelivery): string {
+  const stepOf = (body: { direction: string; step: string }) =>
+    body.direction === 'undo' ? `undo ${body.step}` : body.step
+  switch (delivery.type) {
+    case 'session.state': {
+      const { state, error, reason } = delivery.body
+      return [state, error?.message ?? reason]
+        .filter((part) => part !== undefined)
+        .map(printable)
+        .join(': ')
+    }
+    case 'session.step-started':
+      return `${stepOf(delivery.body)} started`
+    case 'session.step-progress': {
+      const { bytesDone, bytesTotal, detail } = delivery.body
+      const share = bytesDone === undefined ? '' : formatShare(bytesDone, bytesTotal ?? bytesDone)
+      return [stepOf(delivery.body), share, printable(detail ?? '')].filter((part) => part !== '').join('  ')
+    }
+    case 'session.step-done':
+      return `${stepOf(delivery.body)} done`
+    case 'session.step-failed':
+      return `${stepOf(delivery.body)} failed: ${printable(delivery.body.error.message)}`
+    case 'session.usage': {
+      const { fetchedBytes, totalBytes } = delivery.body.usage
+      return `fetched ${formatShare(fetchedBytes, totalBytes)}`
+    }
+    case 'session.lost':
+      return `lost its ${delivery.body.what}: ${printable(delivery.body.reason)}`
+    case 'agent.online':
+    case 'agent.offline':
+      return `${delivery.body.kind} agent ${delivery.body.name} ${delivery.type.slice('agent.'.length)}`
+    default:
+      return delivery satisfies never
+  }
+}
