@@ -1,0 +1,55 @@
+/**
+ * Decompression by name: a stream for large files, and all at once for small ones. Damage shows as an error of the
+ * stream or promise; which file it was is the caller's to say.
+ */
+import type { Duplex } from 'node:stream'
+import { promisify } from 'node:util'
+import { createGunzip, createZstdDecompress, gunzip, zstdDecompress } from 'node:zlib'
+import { bunzip2, createBunzip2 } from './bzip2.ts'
+import { createLz4FrameDecoder, decodeLz4Frames } from './lz4-frame.ts'
+import type { Compression } from './stored-file.ts'
+
+/** Bytes that a decompressor gives at a time: small enough that the first ones come soon, large enough to be cheap. */
+const CHUNK_BYTES = 256 * 1024
+
+const gunzipAll = promisify(gunzip)
+const zstdDecompressAll = promisify(zstdDecompress)
+
+export function createDecompressor(compression: Compression): Duplex {
+  switch (compression) {
+    case 'gz':
+      return createGunzip({ chunkSize: CHUNK_BYTES })
+    case 'zst':
+      return createZstdDecompress({ chunkSize: CHUNK_BYTES })
+    case 'lz4':
+      return createLz4FrameDecoder()
+    case 'bz2':
+      return createBunzip2()
+    default:
+      return compression satisfies never
+  }
+}
+
+/** Decompresses a whole buffer. @throws Error when it is damaged, or gives more than `maxBytes` */
+export async function decompress(
+  compression: Compression,
+  stored: Buffer,
+  maxBytes: number,
+): Promise<Buffer> {
+  // zlib takes no limit of 0.
+  const maxOutputLength = Math.max(1, maxBytes)
+  switch (compression) {
+    case 'gz':
+      return gunzipAll(stored, { maxOutputLength, chunkSize: chunkFor(maxBytes) })
+    case 'zst':
+      return zstdDecompressAll(stored, { maxOutputLength, chunkSize: chunkFor(maxBytes) })
+    case 'lz4':
+      return decodeLz4Frames(stored, maxBytes)
+    case 'bz2':
+      return bunzip2(stored, maxBytes)
+    default:
+      return compression satisfies never
+  }
+}
+
+const chunkFor = (bytes: number) => Math.min(Math.max(bytes, 4096), 1024 * 1024)

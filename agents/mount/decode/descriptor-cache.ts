@@ -1,0 +1,146 @@
+/**
+ * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file below the
+ * root that the caller names, after symbolic links. Read-only.
+ */
+import { close, constants, fstat, open, read, readlink, realpath } from 'node:fs'
+import { promisify } from 'node:util'
+import { HowdahError } from '../../../messages/errors.ts'
+
+const openFile = promisify(open)
+const closeFile = promisify(close)
+const resolvePath = promisify(realpath)
+const resolveLink = promisify(readlink)
+const statFile = promisify(fstat)
+
+/** Unused descriptors are closed after this time, so that files deleted meanwhile give their space back. */
+const IDLE_MS = 60_000
+
+export interface OpenedFile {
+  readonly fd: number
+  /** Bytes. */
+  readonly size: number
+  readonly mtimeMs: number
+}
+
+export interface DescriptorCache {
+  /**
+   * Runs `work` on the file, open for as long as it takes.
+   * @throws HowdahError `backup_damaged` when the path leads out of `root` or is no regular file; errors of open(2) as they are
+   */
+  use<T>(root: string, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
+  /** Opens the file anew next time. */
+  forget(path: string): void
+  /** Closes what is not in use; what is in use is closed when its work ends. */
+  close(): Promise<void>
+}
+
+interface Entry {
+  readonly opened: Promise<OpenedFile>
+  users: number
+  usedAt: number
+}
+
+export function createDescriptorCache(limit: number): DescriptorCache {
+  // In the order of last use: the first is the one to close.
+  const entries = new Map<string, Entry>()
+  const roots = new Map<string, Promise<string>>()
+  let closed = false
+
+  const idle = setInterval(() => {
+    const before = Date.now() - IDLE_MS
+    for (const [path, entry] of entries) {
+      if (entry.users === 0 && entry.usedAt < before) drop(path, entry)
+    }
+    roots.clear()
+  }, IDLE_MS)
+  idle.unref()
+
+  function drop(path: string, entry: Entry): void {
+    if (entries.get(path) === entry) entries.delete(path)
+    entry.opened.then(({ fd }) => closeFile(fd)).catch(() => undefined)
+  }
+
+  function makeRoom(): void {
+    if (entries.size <= limit && !closed) return
+    for (const [path, entry] of entries) {
+      if (entry.users === 0) drop(path, entry)
+      if (entries.size <= limit && !closed) return
+    }
+  }
+
+  async function openBelow(root: string, path: string): Promise<OpenedFile> {
+    let realRoot = roots.get(root)
+    if (realRoot === undefined) {
+      realRoot = resolvePath(root)
+      roots.set(root, realRoot)
+      realRoot.catch(() => roots.delete(root))
+    }
+    const inside = await realRoot
+    // O_NONBLOCK: a FIFO planted in a repository must not hang us.
+    const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+    try {
+      const [where, stat] = await Promise.all([resolveLink(`/proc/self/fd/${fd}`), statFile(fd)])
+      if (inside !== '/' && !where.startsWith(`${inside}/`)) {
+        throw new HowdahError('backup_damaged', `${path} leads out of the repository ${root}`)
+      }
+      if (!stat.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
+      return { fd, size: stat.size, mtimeMs: stat.mtimeMs }
+    } catch (error) {
+      await closeFile(fd)
+      throw error
+    }
+  }
+
+  return {
+    async use(root, path, work) {
+      let entry = entries.get(path)
+      if (entry === undefined) {
+        entry = { opened: openBelow(root, path), users: 0, usedAt: 0 }
+        const made = entry
+        made.opened.catch(() => {
+          if (entries.get(path) === made) entries.delete(path)
+        })
+      } else {
+        entries.delete(path)
+      }
+      entries.set(path, entry)
+      entry.users += 1
+      entry.usedAt = Date.now()
+      try {
+        return await work(await entry.opened)
+      } finally {
+        entry.users -= 1
+        if (entry.users === 0 && entries.get(path) !== entry) drop(path, entry)
+        else makeRoom()
+      }
+    },
+    forget(path) {
+      const entry = entries.get(path)
+      if (entry === undefined) return
+      if (entry.users === 0) drop(path, entry)
+      else entries.delete(path)
+    },
+    async close() {
+      closed = true
+      clearInterval(idle)
+      makeRoom()
+    },
+  }
+}
+
+/** Up to `length` bytes at `offset`; fewer only at the end of the file. */
+export function readAt(fd: number, offset: number, length: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(length)
+  return new Promise((resolve, reject) => {
+    const fill = (done: number): void => {
+      read(fd, buffer, done, length - done, offset + done, (error, count) => {
+        if (error !== null) reject(error)
+        else if (count === 0) resolve(buffer.subarray(0, done))
+        else if (done + count === length) resolve(buffer)
+        else fill(done + count)
+      })
+    }
+    if (length === 0) resolve(buffer)
+    else fill(0)
+  })
+}

@@ -1,0 +1,72 @@
+/**
+ * How a format says where the bytes of one file of a backup are: a region of a repository file and the transforms
+ * that lead from the stored bytes to the plain ones. Formats make these, the spool reads them; neither knows the other.
+ */
+import { HowdahError } from '../../../messages/errors.ts'
+
+export type Compression = 'gz' | 'zst' | 'lz4' | 'bz2'
+
+/** A part of one file of a repository. */
+export interface Region {
+  /** The repository's root: nothing outside of it is ever read, symbolic links included. Absolute. */
+  readonly root: string
+  /** Absolute path of the file. */
+  readonly path: string
+  /** Bytes from the start of the file. */
+  readonly offset: number
+  /** Bytes; undefined: to the end of the file. */
+  readonly length: number | undefined
+  /** The region must be the file from its start to its end. */
+  readonly wholeFile: boolean
+}
+
+/** One step from stored to plain bytes. */
+export type Transform = { readonly kind: 'decompress'; readonly compression: Compression }
+
+export interface StoredFile {
+  readonly region: Region
+  /** In the order in which they are applied when reading. Empty: read in place. */
+  readonly transforms: readonly Transform[]
+  /** Bytes when plain; undefined where only decoding tells. */
+  readonly size: number | undefined
+  /** SHA-1 of the plain bytes, lower-case hex. */
+  readonly sha1?: string
+  /** How messages name it, e.g. `pg_data/base/1/112 of backup 20261122-055302F`. */
+  readonly description: string
+}
+
+/** `backup_damaged`, naming what and where. */
+export const damaged = (file: StoredFile, finding: string, cause?: unknown): HowdahError =>
+  new HowdahError(
+    'backup_damaged',
+    `${file.description} is damaged: ${finding} (${file.region.path}); check the repository with its own tool, or publish another backup`,
+    { cause },
+  )
+
+/**
+ * Gives any failure of reading or decoding a stored file its code: what the file system could not do for a reason
+ * outside of the backup is `repository_unavailable`, all else is `backup_damaged`.
+ */
+export function storedFileError(error: unknown, file: StoredFile): unknown {
+  if (error instanceof HowdahError) return error
+  if (error instanceof Error && error.name === 'AbortError') return error
+  if (!isSystemError(error)) {
+    return damaged(
+      file,
+      `it does not decode, ${error instanceof Error ? error.message : String(error)}`,
+      error,
+    )
+  }
+  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return damaged(file, 'its file is missing', error)
+  if (error.code === 'ELOOP') return damaged(file, 'its path goes in circles', error)
+  return new HowdahError(
+    'repository_unavailable',
+    `${file.description} cannot be read: ${error.code} on ${file.region.path}`,
+    { cause: error },
+  )
+}
+
+/** An error of a system call: it has an errno code and the name of the call. */
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException & { code: string } {
+  return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string'
+}

@@ -1,0 +1,53 @@
+/** An opened backup from its parts: tree, places of the bytes, WAL. The same for every format. */
+import type { BackupSummary } from '../../../messages/definitions.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import type { StoredFile } from '../decode/stored-file.ts'
+import type { OpenBackup } from '../repository.ts'
+import type { Spool } from '../spool.ts'
+import type { BackupTree } from './tree.ts'
+import type { WalFiles } from './wal-files.ts'
+
+const BATCH = 500
+
+export interface BackupParts<Source> {
+  readonly summary: BackupSummary
+  readonly tree: BackupTree<Source>
+  /** Made once per file, when it is first read. */
+  readonly storedFile: (source: Source, size: number) => StoredFile
+  readonly wal: WalFiles
+}
+
+export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): OpenBackup {
+  const { summary, tree, wal } = parts
+  const files = new Map<number, StoredFile>()
+
+  function fileAt(number: number): StoredFile {
+    const known = files.get(number)
+    if (known !== undefined) return known
+    const found = tree.source(number)
+    if (found === undefined) {
+      throw new HowdahError('invalid_message', `backup ${summary.label} has no file ${number}`)
+    }
+    const made = parts.storedFile(found.source, found.entry.size)
+    files.set(number, made)
+    return made
+  }
+
+  return {
+    summary,
+    totalBytes: tree.totalBytes,
+    fileCount: tree.fileCount,
+    tablespaces: tree.tablespaces,
+    async *tree() {
+      for (let start = 0; start < tree.entries.length; start += BATCH) {
+        yield tree.entries.slice(start, start + BATCH)
+      }
+    },
+    read: async (file, offset, length, signal) => spool.read(fileAt(file), offset, length, signal),
+    walSize: (name) => wal.size(name),
+    walRead: (name, offset, length, signal) => wal.read(name, offset, length, signal),
+    async close() {
+      files.clear()
+    },
+  }
+}

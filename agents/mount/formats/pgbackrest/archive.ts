@@ -1,0 +1,138 @@
+/**
+ * The WAL archive of a stanza: `<version>-<id>/<first 16 digits>/<segment>-<sha1>[.ext]`, with timeline history files
+ * beside the directories and `.backup` files in them (src/command/archive/common.c).
+ */
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import type { WalLocator } from '../wal-files.ts'
+import { readInfoFile } from './info-file.ts'
+import { digits, MalformedInfo, parseObject, readInfo } from './ini.ts'
+
+const ENTRY = /^([0-9A-F]{24})(\.partial)?-([0-9a-f]{40})(?:\.(gz|zst|lz4|bz2))?$/
+/** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
+const SETTLED_MS = 2000
+
+export interface Cluster {
+  readonly systemIdentifier: string | undefined
+  readonly postgresVersion: string
+}
+
+interface Listing {
+  readonly mtimeMs: number
+  readonly readAt: number
+  /** Full segments and, under `<segment>.partial`, partial ones: all that there are of each. */
+  readonly segments: ReadonlyMap<string, readonly StoredFile[]>
+}
+
+/** @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster */
+export async function openArchive(root: string, stanza: string, cluster: Cluster): Promise<WalLocator> {
+  const stanzaDirectory = join(root, 'archive', stanza)
+  const infoPath = join(stanzaDirectory, 'archive.info')
+  const ids = await readInfoFile(root, infoPath, (bytes) => archiveIds(bytes, cluster))
+  const id = ids.at(-1)
+  if (id === undefined) {
+    throw new HowdahError(
+      'backup_damaged',
+      `${infoPath} knows no WAL archive of PostgreSQL ${cluster.postgresVersion} with system identifier ${cluster.systemIdentifier}`,
+    )
+  }
+  const directory = join(stanzaDirectory, id)
+  const listings = new Map<string, Listing>()
+  const loose = new Map<string, StoredFile>()
+
+  async function list(name: string): Promise<Listing['segments']> {
+    const path = join(directory, name)
+    const { mtimeMs } = await stat(path)
+    const known = listings.get(name)
+    if (known !== undefined && known.mtimeMs === mtimeMs && known.readAt - mtimeMs > SETTLED_MS) {
+      return known.segments
+    }
+    const readAt = Date.now()
+    const segments = new Map<string, StoredFile[]>()
+    for (const entry of await readdir(path)) {
+      const [, segment, partial, sha1, extension] = ENTRY.exec(entry) ?? []
+      if (segment === undefined || sha1 === undefined) continue
+      const key = segment + (partial ?? '')
+      // One object per file, so that what is known of it is not asked again.
+      const before = known?.segments.get(key)?.find((file) => file.region.path === join(path, entry))
+      const file = before ?? walFile(root, join(path, entry), key, stanza, sha1, extension as Compression)
+      segments.set(key, [...(segments.get(key) ?? []), file])
+    }
+    listings.set(name, { mtimeMs, readAt, segments })
+    return segments
+  }
+
+  async function segment(name: string): Promise<StoredFile | undefined> {
+    const segments = await list(name.slice(0, 16))
+    const found = segments.get(name) ?? segments.get(`${name}.partial`) ?? []
+    const checksums = new Set(found.map((file) => file.sha1))
+    if (checksums.size > 1) {
+      throw new HowdahError(
+        'backup_damaged',
+        `the WAL archive of ${stanza} has ${name} with different contents: ${found.map((file) => file.region.path).join(', ')}`,
+      )
+    }
+    return found[0]
+  }
+
+  async function looseFile(path: string, name: string): Promise<StoredFile | undefined> {
+    const known = loose.get(path)
+    if (known !== undefined) return known
+    await stat(path)
+    const file = walFile(root, path, name, stanza, undefined, undefined)
+    loose.set(path, file)
+    return file
+  }
+
+  return {
+    async locate(name) {
+      try {
+        if (name.endsWith('.history')) return await looseFile(join(directory, name), name)
+        if (name.endsWith('.backup')) return await looseFile(join(directory, name.slice(0, 16), name), name)
+        return await segment(name)
+      } catch (error) {
+        if (!isSystemError(error)) throw error
+        if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+        throw new HowdahError(
+          'repository_unavailable',
+          `the WAL archive of ${stanza} cannot be read: ${error.code} in ${directory}`,
+          { cause: error },
+        )
+      }
+    },
+  }
+}
+
+function walFile(
+  root: string,
+  path: string,
+  name: string,
+  stanza: string,
+  sha1: string | undefined,
+  compression: Compression | undefined,
+): StoredFile {
+  return {
+    region: { root, path, offset: 0, length: undefined, wholeFile: true },
+    transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
+    size: undefined,
+    ...(sha1 === undefined ? {} : { sha1 }),
+    description: `WAL file ${name} of ${stanza}`,
+  }
+}
+
+/** The archive directories of a cluster, oldest first. @throws MalformedInfo */
+function archiveIds(bytes: Buffer, cluster: Cluster): string[] {
+  const found: { id: number; version: string }[] = []
+  readInfo(bytes, (section, key, value) => {
+    if (section !== 'db:history') return
+    const version = parseObject(key, value)['db-version']
+    if (typeof version !== 'string' || !/^[0-9.]{1,8}$/.test(version) || !/^\d{1,9}$/.test(key)) {
+      throw new MalformedInfo(`history entry ${key} is not valid`)
+    }
+    const same = cluster.systemIdentifier === undefined || digits(value, 'db-id') === cluster.systemIdentifier
+    if (same && version === cluster.postgresVersion) found.push({ id: Number(key), version })
+  })
+  return found.sort((a, b) => a.id - b.id).map(({ id, version }) => `${version}-${id}`)
+}

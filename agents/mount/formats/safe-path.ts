@@ -1,0 +1,22 @@
+/** Paths that come from a repository: they are untrusted, and may not leave the place that they are for. */
+import { HowdahError } from '../../../messages/errors.ts'
+
+/** The longest path that Linux takes. */
+const MAX_PATH_BYTES = 4096
+
+/** Whether `path` is relative, `/`-separated and free of `.`, `..`, empty parts and NUL. */
+export function isSafePath(path: string): boolean {
+  if (path.length === 0 || path.length > MAX_PATH_BYTES || path.includes('\0')) return false
+  // Nearly all paths have no dot at the start of a part: those need no split.
+  if (!/(^|\/)(\.{0,2})(\/|$)/.test(path)) return true
+  return false
+}
+
+/** @throws HowdahError `backup_damaged` naming where the path is from */
+export function assertSafePath(path: string, from: string): void {
+  if (isSafePath(path)) return
+  throw new HowdahError(
+    'backup_damaged',
+    `${from} has the path ${JSON.stringify(path.slice(0, 200))}, which leads out of the backup or is malformed; such a backup is not opened`,
+  )
+}

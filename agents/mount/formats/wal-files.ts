@@ -1,0 +1,75 @@
+/**
+ * The WAL side of an opened backup, whatever the format: names, sizes and bytes of decoded segments, with the next
+ * segments decoded ahead of replay. Where a segment is stored is the format's to say.
+ */
+import { HowdahError } from '../../../messages/errors.ts'
+import type { StoredFile } from '../decode/stored-file.ts'
+import type { Spool } from '../spool.ts'
+
+const SEGMENT = /^[0-9A-F]{24}$/
+const WAL_NAME = /^([0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history)$/
+
+const SEGMENTS_AHEAD = 2
+/** Larger segments are not decoded ahead: a few of them would fill the memory. Bytes. */
+const MAX_AHEAD_BYTES = 64 * 1024 * 1024
+
+export interface WalLocator {
+  /** The stored file of a segment, `.partial`, `.backup` or `.history` file; undefined when there is none. */
+  locate(name: string): Promise<StoredFile | undefined>
+}
+
+export interface WalFiles {
+  size(name: string): Promise<number | undefined>
+  read(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+}
+
+export function createWalFiles(locator: WalLocator, spool: Spool, instance: string): WalFiles {
+  let aheadOf: string | undefined
+
+  const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
+
+  /** A segment that is damaged or not there yet says so when it is asked for, not here. */
+  function decodeAhead(name: string, segmentBytes: number): void {
+    if (aheadOf === name || !SEGMENT.test(name) || segmentBytes > MAX_AHEAD_BYTES) return
+    aheadOf = name
+    let next = name
+    for (let count = 0; count < SEGMENTS_AHEAD; count += 1) {
+      next = segmentAfter(next, segmentBytes)
+      void locate(next)
+        .then((file) => (file === undefined ? undefined : spool.whole(file)))
+        .catch(() => undefined)
+    }
+  }
+
+  return {
+    async size(name) {
+      const file = await locate(name)
+      if (file === undefined) return undefined
+      // Whoever asks for the size reads next: what is decoded to tell it is not decoded again.
+      const { length } = await spool.whole(file)
+      decodeAhead(name, length)
+      return length
+    },
+    async read(name, offset, length, signal) {
+      signal?.throwIfAborted()
+      const file = await locate(name)
+      if (file === undefined) {
+        throw new HowdahError('wal_missing', `the WAL archive of ${instance} has no ${name}`)
+      }
+      const contents = await spool.whole(file)
+      signal?.throwIfAborted()
+      decodeAhead(name, contents.length)
+      return contents.subarray(offset, offset + length)
+    },
+  }
+}
+
+/** The name of the next segment on the same timeline (XLogFileName of PostgreSQL's xlog_internal.h). */
+export function segmentAfter(name: string, segmentBytes: number): string {
+  const perLog = Math.max(1, Math.floor(0x1_0000_0000 / Math.max(1, segmentBytes)))
+  const next = Number.parseInt(name.slice(16), 16) + 1
+  const log = Number.parseInt(name.slice(8, 16), 16) + (next >= perLog ? 1 : 0)
+  return name.slice(0, 8) + hex(log) + hex(next >= perLog ? 0 : next)
+}
+
+const hex = (value: number) => value.toString(16).toUpperCase().padStart(8, '0')
