@@ -1,0 +1,129 @@
+/**
+ * How the demo speaks: numbered chapters, steps with the time they took, and blocks of what other programs print.
+ * Fits 80 columns; only on a terminal are there colours and lines that are painted over.
+ */
+import { formatDuration } from '../../coordinator/cli/format.ts'
+import { cut, type Terminal, width, wrap } from '../../coordinator/cli/terminal.ts'
+
+export interface Narration {
+  chapter(title: string): void
+  /** Runs `work` and tells `text` with a mark and the time that it took; what `work` gives is given on. */
+  step<T>(text: string | ((result: T) => string), work: () => Promise<T>, doing?: string): Promise<T>
+  /** A finding that took no time of its own. */
+  finding(text: string): void
+  paragraph(text: string): void
+  /** A command line, as a person would type it. */
+  command(line: string): void
+  /** Output of another program; lines are cut to the width. */
+  output(text: string): void
+  /** Label and value per line, the values in one column. */
+  facts(rows: readonly (readonly [string, string])[]): void
+  /** A bar of 40 columns: the share of a whole. */
+  bar(share: number, text: string): void
+  failure(text: string): void
+}
+
+const MAX_COLUMNS = 80
+const INDENT = '   '
+
+export function createNarration(terminal: Terminal, now: () => number = () => performance.now()): Narration {
+  const columns = () => Math.min(MAX_COLUMNS, terminal.columns)
+  const { marks } = terminal
+  const unicode = marks.ellipsis === '…'
+  let chapters = 0
+
+  const timed = (mark: string, text: string, milliseconds: number) => {
+    const time = formatDuration(milliseconds)
+    const lines = wrap(text, columns() - INDENT.length - time.length - 5)
+    const last = lines.pop() ?? ''
+    const lead = (index: number) => (index === 0 ? `${INDENT}${mark} ` : `${INDENT}  `)
+    for (const [index, line] of lines.entries()) terminal.line(lead(index) + line)
+    const room = columns() - INDENT.length - 4 - width(last) - time.length
+    const dots = terminal.style('dim', ` ${'.'.repeat(Math.max(2, room))} `)
+    terminal.line(`${lead(lines.length)}${last}${dots}${time}`)
+  }
+
+  return {
+    chapter(title) {
+      chapters += 1
+      const heading = `${chapters}  ${title} `
+      const rule = (unicode ? '─' : '-').repeat(Math.max(0, columns() - heading.length))
+      terminal.line()
+      terminal.line(`${terminal.style('bold', heading)}${terminal.style('dim', rule)}`)
+    },
+
+    async step(text, work, doing) {
+      const begun = now()
+      const started = doing ?? (typeof text === 'string' ? text : '')
+      let frame = 0
+      const paint = () => {
+        const mark = marks.running[frame++ % marks.running.length] ?? ''
+        const time = now() - begun < 1000 ? '' : `  ${Math.floor((now() - begun) / 1000)} s`
+        const line = cut(`${started} ${marks.ellipsis}${time}`, columns() - 6, marks.ellipsis)
+        terminal.write(`\r\x1b[K${INDENT}${terminal.style('cyan', mark)} ${line}`)
+      }
+      if (terminal.live) paint()
+      const ticking = terminal.live ? setInterval(paint, 100) : undefined
+      const settle = () => {
+        clearInterval(ticking)
+        if (terminal.live) terminal.write('\r\x1b[K')
+      }
+      try {
+        const result = await work()
+        settle()
+        const told = typeof text === 'string' ? text : text(result)
+        timed(terminal.style('green', marks.done), told, now() - begun)
+        return result
+      } catch (error) {
+        settle()
+        timed(terminal.style('red', marks.failed), started, now() - begun)
+        throw error
+      }
+    },
+
+    finding(text) {
+      const [first = '', ...rest] = wrap(text, columns() - 5)
+      terminal.line(`${INDENT}${terminal.style('green', marks.done)} ${first}`)
+      for (const line of rest) terminal.line(`${INDENT}  ${line}`)
+    },
+
+    paragraph(text) {
+      for (const line of wrap(text, columns() - INDENT.length)) terminal.line(INDENT + line)
+    },
+
+    command(line) {
+      terminal.line()
+      terminal.line(`${INDENT}${terminal.style('dim', '$')} ${terminal.style('cyan', line)}`)
+    },
+
+    output(text) {
+      for (const line of text.trimEnd().split('\n')) {
+        terminal.line(`${INDENT}  ${terminal.style('dim', cut(line, columns() - 5, marks.ellipsis))}`)
+      }
+    },
+
+    facts(rows) {
+      const longest = Math.max(...rows.map(([label]) => width(label)))
+      for (const [label, value] of rows) {
+        const dots = terminal.style('dim', '.'.repeat(longest + 3 - width(label)))
+        terminal.line(`${INDENT}  ${label} ${dots} ${terminal.style('bold', value)}`)
+      }
+    },
+
+    bar(share, text) {
+      const filled = Math.max(share > 0 ? 1 : 0, Math.round(Math.min(1, share) * 40))
+      const [full, empty] = unicode ? ['█', '░'] : ['#', '-']
+      const bar =
+        terminal.style('green', full.repeat(filled)) + terminal.style('dim', empty.repeat(40 - filled))
+      terminal.line(`${INDENT}  ${bar} ${text}`)
+    },
+
+    failure(text) {
+      terminal.line()
+      for (const [index, line] of text.split('\n').entries()) {
+        const lead = index === 0 ? `${terminal.style('red', marks.failed)} ` : '  '
+        terminal.line(INDENT + lead + line)
+      }
+    },
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * What the demo shows, chapter by chapter: a production, its backup, the publishing, changes, and the repository as it
+ * was. Starts and ends nothing that outlives it but what it is handed.
+ */
+import { execFile } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { formatBytes, formatDuration } from '../../coordinator/cli/format.ts'
+import type { SessionView } from '../../messages/definitions.ts'
+import type { Production } from '../support/production.ts'
+import type { Howdah } from './howdah.ts'
+import type { Narration } from './narration.ts'
+import { connectTo, type Published } from './published.ts'
+import { printTree, type TreePrint } from './repository-print.ts'
+
+const run = promisify(execFile)
+
+export const STANZA = 'shop'
+export const REPOSITORY = 'production'
+
+/** The rows that the demo counts, in production and in the published instance. */
+const COUNTS = `select (select count(*) from pgbench_accounts), (select count(*) from archived_orders),
+  (select count(*) from notes), (select count(*) from notes where note like 'after the backup%')`
+
+interface Counts {
+  readonly accounts: string
+  readonly orders: string
+  readonly notes: string
+  readonly notesAfterBackup: string
+}
+
+function parseCounts(line: string): Counts {
+  const [accounts = '', orders = '', notes = '', notesAfterBackup = ''] = line.split('|')
+  return { accounts, orders, notes, notesAfterBackup }
+}
+
+const grouped = (digits: string) => digits.replace(/\B(?=(\d{3})+$)/g, ',')
+const digest = ({ sha256 }: TreePrint) => `${sha256.slice(0, 16)}…${sha256.slice(-8)}`
+
+export interface MadeProduction {
+  readonly production: Production
+  readonly counts: Counts
+  readonly print: TreePrint
+}
+
+/** Backs the production up, lets it go on, shuts it down, and takes the fingerprint of its repository. */
+export async function backUp(narration: Narration, production: Production): Promise<MadeProduction> {
+  await narration.step('Full backup by pgBackRest, gzip', () => production.backup('full'))
+  const counts = await narration.step('500 rows written after the backup, WAL archived', async () => {
+    await production.writeNotes(500, 'after the backup')
+    await production.switchWal()
+    return parseCounts(await production.sql(COUNTS))
+  })
+  await narration.step('Production shut down: from here on only its repository counts', () =>
+    production.stop(),
+  )
+  const print = await narration.step(
+    ({ files, bytes }) =>
+      `SHA-256 over the repository: ${grouped(String(files))} files, ${formatBytes(bytes)}`,
+    () => printTree(production.path),
+    'SHA-256 over the repository',
+  )
+  narration.facts([
+    ['accounts (pgbench)', grouped(counts.accounts)],
+    ['orders (in a tablespace)', grouped(counts.orders)],
+    ['notes', `${grouped(counts.notes)}, ${counts.notesAfterBackup} of them after the backup`],
+    ['repository', digest(print)],
+  ])
+  return { production, counts, print }
+}
+
+export interface PublishedSession {
+  readonly session: SessionView
+  readonly instance: Published
+}
+
+/** Publishes through the queue and compares the answers with production's. */
+export async function publish(
+  narration: Narration,
+  howdah: Howdah,
+  made: MadeProduction,
+  signal: AbortSignal,
+): Promise<PublishedSession> {
+  narration.command('howdah backups')
+  narration.output(await howdah.run('backups'))
+  const args = ['publish', '--repository', REPOSITORY, '--instance', STANZA, '--target', 'local']
+  narration.command(`howdah ${args.join(' ')}`)
+  const begun = performance.now()
+  const session = await narration.step(
+    ({ id }) => `Published: session ${id}`,
+    () => howdah.json<SessionView>(...args),
+    'Publishing',
+  )
+  if (session.connection === undefined) throw new Error('the published session has no connection')
+  for (const { step, startedAt, finishedAt, direction } of session.steps) {
+    if (direction !== 'run' || finishedAt === undefined) continue
+    narration.output(
+      `${step.padEnd(10)} ${formatDuration(Date.parse(finishedAt) - Date.parse(startedAt)).padStart(8)}`,
+    )
+  }
+  const instance = connectTo(session.connection, made.production.database, signal)
+  const answer = await narration.step('First query answered', () => instance.sql(COUNTS))
+  narration.paragraph(`From the command to the first answer: ${formatDuration(performance.now() - begun)}.`)
+  const found = parseCounts(answer)
+  narration.facts([
+    ['accounts', grouped(found.accounts)],
+    ['orders', grouped(found.orders)],
+    ['notes', `${grouped(found.notes)}, ${found.notesAfterBackup} of them after the backup`],
+  ])
+  if (JSON.stringify(found) !== JSON.stringify(made.counts)) {
+    throw new Error(
+      `the published instance has other rows than production had: ${answer} instead of ${Object.values(made.counts).join('|')}`,
+    )
+  }
+  narration.finding('The same rows as production had.')
+  return { session, instance }
+}
+
+/** Changes the published instance; shows where the changes are, and that they are not in the repository. */
+export async function change(
+  narration: Narration,
+  howdah: Howdah,
+  made: MadeProduction,
+  { session, instance }: PublishedSession,
+): Promise<void> {
+  const cache = session.writeCache?.path
+  if (cache === undefined) throw new Error('the published session has no write cache')
+  const show = () => howdah.json<SessionView>('show', session.id)
+  const [shownBefore, usedBefore] = await Promise.all([show(), diskUsage(cache)])
+  await narration.step('1,000 accounts updated', () =>
+    instance.sql('update pgbench_accounts set abalance = abalance + 1 where aid <= 1000'),
+  )
+  await narration.step('A new table of 100,000 rows', () =>
+    instance.sql(
+      'create table made_on_the_mount as select i, md5(i::text) from generate_series(1, 100000) i',
+    ),
+  )
+  await narration.step('Checkpoint', () => instance.sql('checkpoint'))
+  const sum = await instance.sql(
+    'select (select sum(abalance) from pgbench_accounts where aid <= 1000), (select count(*) from made_on_the_mount)',
+  )
+  if (sum !== '1000|100000') throw new Error(`the changes cannot be read back: ${sum} instead of 1000|100000`)
+  const shown = await narration.step('The changes are in the write cache', async () => {
+    const before = shownBefore.writeCache?.bytes ?? 0
+    const deadline = Date.now() + 30_000
+    let view = await show()
+    while ((view.writeCache?.bytes ?? 0) <= before && Date.now() < deadline) {
+      await sleep(250)
+      view = await show()
+    }
+    return view
+  })
+  const used = await diskUsage(cache)
+  if (used <= usedBefore) throw new Error(`the write cache did not grow: ${used} bytes after ${usedBefore}`)
+  narration.facts([
+    ['before, howdah show', formatBytes(shownBefore.writeCache?.bytes ?? 0)],
+    ['before, du', formatBytes(usedBefore)],
+    ['after, howdah show', formatBytes(shown.writeCache?.bytes ?? 0)],
+    ['after, du', formatBytes(used)],
+    ['where', cache],
+  ])
+  const print = await narration.step('SHA-256 over the repository once more', () =>
+    printTree(made.production.path),
+  )
+  narration.facts([
+    ['repository before', digest(made.print)],
+    ['repository now', digest(print)],
+  ])
+  if (print.sha256 !== made.print.sha256) throw new Error('the repository has changed; it must never')
+  narration.finding('Byte-identical: names, modes, times and contents of every file.')
+}
+
+/** The session in the list, and how little of the instance was fetched. */
+export async function look(
+  narration: Narration,
+  howdah: Howdah,
+  { session }: PublishedSession,
+): Promise<void> {
+  narration.command('howdah sessions')
+  narration.output(await howdah.run('sessions'))
+  const { usage } = await howdah.json<SessionView>('show', session.id)
+  if (usage === undefined) return
+  const share = usage.totalBytes === 0 ? 0 : usage.fetchedBytes / usage.totalBytes
+  narration.paragraph('')
+  narration.facts([
+    ['size of the instance', formatBytes(usage.totalBytes)],
+    ['fetched so far', `${formatBytes(usage.fetchedBytes)} (${(100 * share).toFixed(1)} %)`],
+  ])
+  narration.bar(share, 'fetched')
+}
+
+/** Bytes on disk of a directory, as `du` counts them: a sparse file takes what it has. */
+async function diskUsage(path: string): Promise<number> {
+  // du complains of files that vanish meanwhile, and its sum is right all the same.
+  const { stdout } = await run('du', ['-s', '--block-size=1', path]).catch((error: { stdout?: string }) => ({
+    stdout: error.stdout ?? '',
+  }))
+  return Number(stdout.split('\t')[0] ?? 0)
+}
