@@ -1,0 +1,325 @@
+/**
+ * A private RabbitMQ node for `howdah up`, the demo and the tests, from the installed rabbitmq-server package.
+ *
+ * Everything of it (data, logs, configuration, cookie, credentials) is in one directory, and it listens on one
+ * loopback port only: Erlang distribution is off, so there is no epmd, no distribution port and no rabbitmqctl.
+ * What tests need of rabbitmqctl goes over its standard input; when that ends, because we died, the node stops by
+ * itself. Touches neither the machine's own broker nor its configuration.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { access, chmod, mkdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../messages/errors.ts'
+
+/** The server script itself: /usr/sbin/rabbitmq-server of Debian switches to another user and to the system's paths. */
+const SERVER_SCRIPT = '/usr/lib/rabbitmq/bin/rabbitmq-server'
+const USER = 'howdah'
+const READY = 'howdah: ready'
+
+export interface PrivateBrokerOptions {
+  /** Made with mode 0700 when it is missing. The same directory keeps its queues, port and credentials. */
+  readonly directory: string
+  readonly logger: Logger
+  /** Default: the one of the last start, else a free one. */
+  readonly port?: number
+  /** How long the node may take to come up. Default 120 s. */
+  readonly startTimeoutMs?: number
+}
+
+export interface PrivateBroker {
+  /** With credentials: not for logs. The same after `restart` and after another start in the same directory. */
+  readonly url: string
+  readonly pid: number
+  /** Resolves when the node is gone, killed after 20 s if need be. Safe to repeat. */
+  stop(): Promise<void>
+  /** Stops the node, at once (`SIGKILL`) when `crash` is set, and starts it again on the same port. */
+  restart(options?: { crash?: boolean }): Promise<void>
+  /** Makes a virtual host that the same user may use, in some 20 ms; resolves to its URL. */
+  createVirtualHost(name: string): Promise<string>
+  deleteVirtualHost(name: string): Promise<void>
+}
+
+interface Identity {
+  port: number
+  password: string
+}
+
+/**
+ * Starts the private node of a directory and waits until it accepts connections; a node that an earlier process left
+ * there is stopped first.
+ * @throws HowdahError `configuration` when RabbitMQ is not installed, `broker_unavailable` when it does not come up
+ */
+export async function startPrivateBroker(options: PrivateBrokerOptions): Promise<PrivateBroker> {
+  const { logger, startTimeoutMs = 120_000 } = options
+  await access(SERVER_SCRIPT).catch((cause: unknown) => {
+    throw new HowdahError(
+      'configuration',
+      `RabbitMQ is not installed (${SERVER_SCRIPT} is missing): install the package rabbitmq-server, or name a broker with --broker`,
+      { cause },
+    )
+  })
+  await mkdir(options.directory, { recursive: true, mode: 0o700 })
+  const directory = await realpath(options.directory)
+  await stopOrphan(directory, logger)
+  const identity = await prepare(directory, options.port, logger)
+  const url = `amqp://${USER}:${identity.password}@127.0.0.1:${identity.port}`
+
+  let node = await startNode(directory, startTimeoutMs, logger)
+  let stopping: Promise<void> | undefined
+  const stop = () => {
+    stopping ??= stopNode(node, directory)
+    return stopping
+  }
+  return {
+    url,
+    get pid() {
+      return node.pid
+    },
+    stop,
+    async restart({ crash = false } = {}) {
+      if (crash) killGroup(node.pid, 'SIGKILL')
+      await stop()
+      node = await startNode(directory, startTimeoutMs, logger)
+      stopping = undefined
+    },
+    async createVirtualHost(name) {
+      await node.command('vhost', name)
+      return `${url}/${encodeURIComponent(name)}`
+    },
+    deleteVirtualHost: (name) => node.command('drop', name),
+  }
+}
+
+interface Node {
+  readonly pid: number
+  readonly child: ChildProcess
+  command(verb: 'vhost' | 'drop', name: string): Promise<void>
+}
+
+/** Writes the configuration files; keeps port and password of an earlier start, because the node keeps its users. */
+async function prepare(directory: string, wantedPort: number | undefined, logger: Logger): Promise<Identity> {
+  const file = join(directory, 'broker.json')
+  const earlier = await readFile(file, 'utf8').then(
+    (text) => JSON.parse(text) as Identity,
+    () => undefined,
+  )
+  let port = wantedPort ?? earlier?.port ?? (await freePort())
+  if (wantedPort === undefined && !(await portIsFree(port))) {
+    const taken = port
+    port = await freePort()
+    logger.warn({ taken, port }, 'the private broker moves to another port, its own is in use')
+  }
+  const identity = { port, password: earlier?.password ?? randomBytes(18).toString('hex') }
+  await writeSecret(file, JSON.stringify(identity))
+  await writeSecret(
+    join(directory, 'rabbitmq.conf'),
+    [
+      `listeners.tcp.1 = 127.0.0.1:${identity.port}`,
+      `default_user = ${USER}`,
+      `default_pass = ${identity.password}`,
+      'default_user_tags.administrator = true',
+      // The default of 512 MB per quorum log file is memory, too.
+      'raft.wal_max_size_bytes = 16777216',
+      'log.file = broker.log',
+      'log.file.level = warning',
+      'log.console = false',
+      '',
+    ].join('\n'),
+  )
+  await writeFile(join(directory, 'enabled_plugins'), '[].\n')
+  return identity
+}
+
+async function startNode(directory: string, timeoutMs: number, logger: Logger): Promise<Node> {
+  const started = performance.now()
+  const child = spawn(SERVER_SCRIPT, serverArguments(), {
+    cwd: directory,
+    env: serverEnvironment(directory),
+    detached: true, // an interrupt at the terminal is ours to handle, in our order
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
+  child.stdin.on('error', () => {}) // it died; 'exit' tells
+  const tail: string[] = []
+  const lines = createInterface({ input: child.stdout })
+  const keep = (line: string) => {
+    tail.push(line)
+    if (tail.length > 40) tail.shift()
+  }
+  lines.on('line', keep)
+  createInterface({ input: child.stderr }).on('line', keep)
+
+  const expectLine = async (wanted: string, waitMs: number, what: string) => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const onLine = (line: string) => line.includes(wanted) && resolve()
+    const onExit = () => reject(new Error('it exited'))
+    const timer = setTimeout(() => reject(new Error(`nothing after ${waitMs} ms`)), waitMs)
+    lines.on('line', onLine)
+    child.once('exit', onExit).once('error', reject)
+    try {
+      await promise
+    } catch (cause) {
+      throw new HowdahError(
+        'broker_unavailable',
+        `the private broker in ${directory} did not ${what}; see ${join(directory, 'log')}. Its last output: ${tail.slice(-8).join(' | ')}`,
+        { cause },
+      )
+    } finally {
+      clearTimeout(timer)
+      lines.off('line', onLine)
+      child.off('exit', onExit).off('error', reject)
+    }
+  }
+
+  const pid = child.pid
+  if (pid !== undefined) await writeFile(join(directory, 'broker.pid'), `${pid}\n`)
+  try {
+    await expectLine(READY, timeoutMs, 'come up')
+  } catch (error) {
+    if (pid !== undefined) killGroup(pid, 'SIGKILL')
+    throw error
+  }
+  logger.info({ pid, ms: Math.round(performance.now() - started) }, 'private broker is up')
+  return {
+    pid: pid as number,
+    child,
+    async command(verb, name) {
+      if (!/^[A-Za-z0-9_.-]{1,100}$/.test(name)) {
+        throw new HowdahError('internal', `"${name}" cannot be the name of a virtual host here`)
+      }
+      const answer = expectLine(`howdah: ${verb} ${name} `, 30_000, `${verb} ${name}`)
+      child.stdin.write(`${verb} ${name}\n`)
+      await answer
+    },
+  }
+}
+
+/** Ends with the shell-free form: `erl` gets these after the script's own arguments. */
+function serverArguments(): string[] {
+  const program = `
+    supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup),
+    Answer = fun(Verb, Name, Result) -> io:format("howdah: ~s ~s ~0p~n", [Verb, Name, Result]) end,
+    Loop = fun Loop() ->
+      case io:get_line("") of
+        Line when is_list(Line) ->
+          case string:lexemes(Line, " \\n") of
+            ["vhost", Name] ->
+              V = list_to_binary(Name), A = <<".*">>, U = <<"${USER}">>,
+              rabbit_vhost:add(V, U),
+              Answer("vhost", Name, rabbit_auth_backend_internal:set_permissions(U, V, A, A, A, U));
+            ["drop", Name] ->
+              Answer("drop", Name, catch rabbit_vhost:delete(list_to_binary(Name), <<"${USER}">>));
+            _ -> ok
+          end,
+          Loop();
+        _ -> init:stop()
+      end
+    end,
+    io:format("~n${READY}~n"),
+    spawn(Loop).`
+  return [
+    '-noshell',
+    ...['-sname', 'howdah@localhost'],
+    ...['-start_epmd', 'false', '-dist_listen', 'false'],
+    // RabbitMQ insists on asking for its own distribution port; this answers it, and nothing listens there.
+    ...['-erl_epmd_port', '1'],
+    ...['-eval', program.replaceAll(/\s+/g, ' ').trim()],
+  ]
+}
+
+function serverEnvironment(directory: string): NodeJS.ProcessEnv {
+  return {
+    PATH: process.env['PATH'],
+    LANG: 'C.UTF-8',
+    HOME: directory, // where Erlang looks for its cookie
+    RABBITMQ_ALLOW_INPUT: '1',
+    RABBITMQ_NODENAME: 'howdah@localhost',
+    RABBITMQ_CONF_ENV_FILE: join(directory, 'rabbitmq-env.conf'),
+    RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, 'advanced.config'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, 'enabled_plugins'),
+    RABBITMQ_GENERATED_CONFIG_DIR: join(directory, 'generated'),
+    RABBITMQ_PLUGINS_EXPAND_DIR: join(directory, 'plugins'),
+    RABBITMQ_MNESIA_BASE: join(directory, 'data'),
+    RABBITMQ_LOG_BASE: join(directory, 'log'),
+    RABBITMQ_PID_FILE: join(directory, 'rabbitmq.pid'),
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+S 2:2',
+    // For the helper processes that RabbitMQ starts, which would leave an epmd behind otherwise.
+    ERL_FLAGS: '-start_epmd false -dist_listen false',
+  }
+}
+
+async function stopNode(node: Node, directory: string): Promise<void> {
+  const { child, pid } = node
+  if (child.exitCode === null && child.signalCode === null) {
+    const exited = once(child, 'exit')
+    child.stdin?.end()
+    killGroup(pid, 'SIGTERM')
+    const killer = setTimeout(() => killGroup(pid, 'SIGKILL'), 20_000)
+    await exited
+    clearTimeout(killer)
+  }
+  await rm(join(directory, 'broker.pid'), { force: true })
+}
+
+/** A node stops by itself when the process that started it dies; this waits for that and insists after a while. */
+async function stopOrphan(directory: string, logger: Logger): Promise<void> {
+  const file = join(directory, 'broker.pid')
+  const pid = Number(await readFile(file, 'utf8').catch(() => ''))
+  if (!(pid > 1) || !(await isNodeOf(pid, directory))) return
+  logger.warn({ pid }, 'stopping a private broker that an earlier process left')
+  killGroup(pid, 'SIGTERM')
+  const deadline = performance.now() + 20_000
+  while (await isNodeOf(pid, directory)) {
+    if (performance.now() > deadline) killGroup(pid, 'SIGKILL')
+    await sleep(50)
+  }
+  await rm(file, { force: true })
+}
+
+/** Erlang has its home directory, which is ours alone, among its arguments: a recycled pid never matches. */
+async function isNodeOf(pid: number, directory: string): Promise<boolean> {
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  const words = commandLine.split('\0')
+  return words[words.indexOf('-home') + 1] === directory
+}
+
+function killGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal)
+  } catch {
+    // it is gone, which is what was wanted
+  }
+}
+
+async function writeSecret(file: string, text: string): Promise<void> {
+  await writeFile(file, text, { mode: 0o600 })
+  await chmod(file, 0o600)
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new HowdahError('internal', 'no free port')
+  return address.port
+}
+
+async function portIsFree(port: number): Promise<boolean> {
+  const server = createServer().listen(port, '127.0.0.1')
+  try {
+    await once(server, 'listening')
+  } catch {
+    return false
+  }
+  server.close()
+  await once(server, 'close')
+  return true
+}
