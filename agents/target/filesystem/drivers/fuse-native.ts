@@ -1,0 +1,367 @@
+/**
+ * The driver over the package fuse-native (libfuse 2.9's high-level interface): works without root, through fusermount.
+ * Translates paths to inodes and errors to errno. The only file that knows fuse-native.
+ *
+ * Limits of the package: `utimens` carries the access time only, so both times get it, in milliseconds; two names of
+ * one inode are two files to the kernel's page cache.
+ */
+import { execFile } from 'node:child_process'
+import { accessSync, constants as fsConstants } from 'node:fs'
+import { constants } from 'node:os'
+import { promisify } from 'node:util'
+import { HowdahError } from '../../../../messages/errors.ts'
+import {
+  type Attributes,
+  type Driver,
+  type FileSystem,
+  FileSystemError,
+  type Handle,
+  type Ino,
+  type MaybePromise,
+  type MountedFileSystem,
+  type MountOptions,
+} from '../file-system.ts'
+import { isMounted } from './mount-table.ts'
+import { createPathResolver } from './path-resolver.ts'
+
+const run = promisify(execFile)
+
+type Done = (result: number, value?: unknown) => void
+
+/** Nobody else changes the tree, so what the kernel knows of existing files stays true. */
+const KEPT_SECONDS = 86_400
+/** How often it is looked whether the mount is still there. */
+const WATCH_MS = 500
+const UNMOUNT_DEADLINE_MS = 10_000
+const UNCHANGED_ID = 0xffffffff
+const S_IFMT = 0o170000
+const S_IFREG = 0o100000
+
+/** Makes the driver; fuse-native is loaded at the first mount, or by `load` ahead of it. */
+export function fuseNativeDriver(): Driver & { load(): Promise<unknown> } {
+  return {
+    name: 'fuse-native',
+    load: () => import('fuse-native'),
+    mount,
+  }
+}
+
+async function mount(
+  mountPoint: string,
+  fileSystem: FileSystem,
+  options: MountOptions,
+): Promise<MountedFileSystem> {
+  const { default: Fuse } = await import('fuse-native').catch((cause: unknown) => {
+    throw new HowdahError('fuse_unusable', 'libfuse cannot be loaded: install the package libfuse2', {
+      cause,
+    })
+  })
+  try {
+    accessSync('/dev/fuse', fsConstants.R_OK | fsConstants.W_OK)
+  } catch (cause) {
+    throw new HowdahError('fuse_unusable', '/dev/fuse cannot be opened: load the kernel module fuse', {
+      cause,
+    })
+  }
+  const { operations, attributesOf } = translate(fileSystem)
+
+  class Mount extends Fuse {
+    protected override _fuseOptions(): string {
+      const kept = [`attr_timeout=${KEPT_SECONDS}`, `entry_timeout=${KEPT_SECONDS}`, 'negative_timeout=0']
+      const source = options.source.replaceAll(/[\s,]/g, '_')
+      const list = [`fsname=${source}`, 'subtype=howdah', 'default_permissions', 'use_ino', 'kernel_cache']
+      list.push(...kept, 'big_writes', 'max_read=131072', 'noatime', 'nosuid', 'nodev')
+      if (options.allowOther) list.push('allow_other')
+      return `-o${list.join(',')}`
+    }
+
+    protected override _op_getattr(signal: Done, path: string): void {
+      answer(
+        signal,
+        () => attributesOf(path),
+        (attributes) => signal(0, encode(attributes)),
+      )
+    }
+
+    protected override _op_fgetattr(signal: Done, path: string, handle: Handle): void {
+      answer(
+        signal,
+        () => attributesOf(path, handle),
+        (attributes) => signal(0, encode(attributes)),
+      )
+    }
+  }
+
+  const fuse = new Mount(mountPoint, operations, { timeout: false })
+  await new Promise<void>((resolve, reject) => {
+    fuse.mount((cause) => {
+      if (cause === null) resolve()
+      else
+        reject(
+          new HowdahError('mount_failed', `${mountPoint} could not be mounted: ${cause.message}`, { cause }),
+        )
+    })
+  })
+  return watch(mountPoint)
+}
+
+function watch(mountPoint: string): MountedFileSystem {
+  let end = () => {}
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  const check = () => {
+    if (isMounted(mountPoint)) return
+    clearInterval(timer)
+    end()
+  }
+  const timer = setInterval(check, WATCH_MS)
+  return {
+    ended,
+    async unmount() {
+      const [command, ...args] = process.geteuid?.() === 0 ? ['umount'] : ['fusermount', '-u']
+      try {
+        if (isMounted(mountPoint))
+          await run(command ?? '', [...args, mountPoint], { timeout: UNMOUNT_DEADLINE_MS })
+      } catch (cause) {
+        if (isMounted(mountPoint)) {
+          throw new HowdahError('mount_failed', `${mountPoint} cannot be unmounted: files on it are in use`, {
+            cause,
+          })
+        }
+      }
+      check()
+      await ended
+    },
+  }
+}
+
+/** Runs an operation and answers its error; `reply` answers its value. */
+function answer<T>(done: Done, work: () => MaybePromise<T>, reply: (value: T) => void): void {
+  try {
+    const value = work()
+    if (value instanceof Promise) value.then(reply).catch((error: unknown) => done(errnoOf(error)))
+    else reply(value)
+  } catch (error) {
+    done(errnoOf(error))
+  }
+}
+
+function errnoOf(error: unknown): number {
+  const name = error instanceof FileSystemError ? error.errno : 'EIO'
+  return -((constants.errno as Record<string, number>)[name] ?? constants.errno.EIO)
+}
+
+/** `next` once the value is there, at once when it is there already. */
+function after<T, U>(value: MaybePromise<T>, next: (value: T) => MaybePromise<U>): MaybePromise<U> {
+  return value instanceof Promise ? value.then(next) : next(value)
+}
+
+/** The operations as fuse-native calls them: path first, callback last. */
+function translate(fileSystem: FileSystem) {
+  const paths = createPathResolver(fileSystem)
+  const handles = new Map<Handle, Ino>()
+  const caller = { uid: 0, gid: 0 }
+  const ok = (done: Done) => () => done(0)
+
+  function attributesOf(path: string, handle?: Handle): MaybePromise<Attributes> {
+    const ino = handle === undefined ? undefined : handles.get(handle)
+    return ino === undefined
+      ? after(paths.resolve(path), (found) => fileSystem.getattr(found))
+      : fileSystem.getattr(ino)
+  }
+
+  function inParent<T>(
+    path: string,
+    work: (directory: Ino, name: string) => MaybePromise<T>,
+  ): MaybePromise<T> {
+    return after(paths.parent(path), ({ directory, name }) => work(directory, name))
+  }
+
+  function set(path: string, changes: Parameters<FileSystem['setattr']>[1], done: Done): void {
+    answer(done, () => after(paths.resolve(path), (ino) => fileSystem.setattr(ino, changes)), ok(done))
+  }
+
+  /** libfuse keeps the kernel's references to itself, so the one that a new name brings is given up at once. */
+  function drop({ ino }: Attributes): void {
+    fileSystem.forget(ino, 1)
+  }
+
+  function create(path: string, mode: number): MaybePromise<Handle> {
+    return inParent(path, (directory, name) =>
+      after(
+        fileSystem.create(directory, name, mode, fsConstants.O_RDWR | fsConstants.O_EXCL, caller),
+        ({ attributes, handle }) => {
+          drop(attributes)
+          handles.set(handle, attributes.ino)
+          return handle
+        },
+      ),
+    )
+  }
+
+  function release(handle: Handle): MaybePromise<void> {
+    handles.delete(handle)
+    return fileSystem.release(handle)
+  }
+
+  function unlink(path: string): MaybePromise<void> {
+    return inParent(path, (directory, name) => {
+      if (!paths.unhide(directory, name)) fileSystem.unlink(directory, name)
+    })
+  }
+
+  function rename(from: string, to: string): MaybePromise<void> {
+    return inParent(from, (directory, name) =>
+      inParent(to, (newDirectory, newName) => {
+        if (!paths.isHidden(newName)) return fileSystem.rename(directory, name, newDirectory, newName)
+        return after(paths.resolve(from), (ino) => {
+          fileSystem.unlink(directory, name)
+          paths.hide(newDirectory, newName, ino)
+        })
+      }),
+    )
+  }
+
+  const operations = {
+    statfs(_path: string, done: Done) {
+      answer(
+        done,
+        () => fileSystem.statfs(),
+        (statistics) => {
+          // The package carries 32 bits of each count.
+          let scale = 1
+          while (statistics.blocks / scale > 0xffffffff) scale *= 2
+          const { blockSize, blocks, freeBlocks, availableBlocks, files, freeFiles } = statistics
+          done(0, {
+            bsize: blockSize * scale,
+            frsize: blockSize * scale,
+            blocks: Math.floor(blocks / scale),
+            bfree: Math.floor(freeBlocks / scale),
+            bavail: Math.floor(availableBlocks / scale),
+            files: Math.min(files, 0xffffffff),
+            ffree: Math.min(freeFiles, 0xffffffff),
+            favail: Math.min(freeFiles, 0xffffffff),
+            namemax: 255,
+          })
+        },
+      )
+    },
+    readdir(path: string, done: Done) {
+      answer(
+        done,
+        () => after(paths.resolve(path), (ino) => fileSystem.readdir(ino)),
+        (entries) => done(0, ['.', '..', ...entries.map(({ name }) => name)]),
+      )
+    },
+    readlink(path: string, done: Done) {
+      answer(
+        done,
+        () => after(paths.resolve(path), (ino) => fileSystem.readlink(ino)),
+        (target) => done(0, target),
+      )
+    },
+    mkdir(path: string, mode: number, done: Done) {
+      const work = () =>
+        inParent(path, (directory, name) => drop(fileSystem.mkdir(directory, name, mode, caller)))
+      answer(done, work, ok(done))
+    },
+    symlink(target: string, path: string, done: Done) {
+      const work = () =>
+        inParent(path, (directory, name) => drop(fileSystem.symlink(directory, name, target, caller)))
+      answer(done, work, ok(done))
+    },
+    link(path: string, newPath: string, done: Done) {
+      const work = () =>
+        after(paths.resolve(path), (ino) =>
+          inParent(newPath, (directory, name) => drop(fileSystem.link(ino, directory, name))),
+        )
+      answer(done, work, ok(done))
+    },
+    mknod(path: string, mode: number, _device: number, done: Done) {
+      if ((mode & S_IFMT) !== S_IFREG) return done(-constants.errno.EPERM)
+      answer(done, () => after(create(path, mode), release), ok(done))
+    },
+    unlink(path: string, done: Done) {
+      answer(done, () => unlink(path), ok(done))
+    },
+    rmdir(path: string, done: Done) {
+      answer(done, () => inParent(path, (directory, name) => fileSystem.rmdir(directory, name)), ok(done))
+    },
+    rename(from: string, to: string, done: Done) {
+      answer(done, () => rename(from, to), ok(done))
+    },
+    truncate(path: string, size: number, done: Done) {
+      set(path, { size }, done)
+    },
+    ftruncate(path: string, handle: Handle, size: number, done: Done) {
+      const ino = handles.get(handle)
+      if (ino === undefined) return set(path, { size }, done)
+      answer(done, () => fileSystem.setattr(ino, { size }), ok(done))
+    },
+    chmod(path: string, mode: number, done: Done) {
+      set(path, { mode }, done)
+    },
+    chown(path: string, uid: number, gid: number, done: Done) {
+      set(path, { ...(uid !== UNCHANGED_ID && { uid }), ...(gid !== UNCHANGED_ID && { gid }) }, done)
+    },
+    utimens(path: string, atime: number, mtime: number, done: Done) {
+      set(path, { atime: atime / 1000, mtime: mtime / 1000 }, done)
+    },
+    open(path: string, flags: number, done: Done) {
+      const work = () =>
+        after(paths.resolve(path), (ino) =>
+          after(fileSystem.open(ino, flags), (handle) => {
+            handles.set(handle, ino)
+            return handle
+          }),
+        )
+      answer(done, work, (handle) => done(0, handle))
+    },
+    create(path: string, mode: number, done: Done) {
+      answer(
+        done,
+        () => create(path, mode),
+        (handle) => done(0, handle),
+      )
+    },
+    read(_path: string, handle: Handle, buffer: Buffer, length: number, position: number, done: Done) {
+      answer(done, () => fileSystem.read(handle, buffer, length, position), done)
+    },
+    write(_path: string, handle: Handle, buffer: Buffer, length: number, position: number, done: Done) {
+      answer(done, () => fileSystem.write(handle, buffer, length, position), done)
+    },
+    fsync(_path: string, _dataOnly: number, handle: Handle, done: Done) {
+      answer(done, () => fileSystem.fsync(handle), ok(done))
+    },
+    fsyncdir(path: string, _dataOnly: number, _handle: Handle, done: Done) {
+      answer(done, () => after(paths.resolve(path), (ino) => fileSystem.fsyncdir(ino)), ok(done))
+    },
+    release(_path: string, handle: Handle, done: Done) {
+      answer(done, () => release(handle), ok(done))
+    },
+  }
+  return { operations, attributesOf }
+}
+
+/** As fuse-native hands attributes to its native part: 18 words, times in milliseconds. */
+function encode(attributes: Attributes): Uint32Array {
+  const words = new Uint32Array(18)
+  words[0] = attributes.mode
+  words[1] = attributes.uid
+  words[2] = attributes.gid
+  long(3, attributes.size)
+  words[6] = attributes.nlink
+  words[7] = attributes.ino
+  words[9] = 8192
+  long(10, attributes.allocated / 512)
+  long(12, Math.max(0, Math.floor(attributes.atime * 1000)))
+  long(14, Math.max(0, Math.floor(attributes.mtime * 1000)))
+  long(16, Math.max(0, Math.floor(attributes.ctime * 1000)))
+  return words
+
+  function long(at: number, value: number): void {
+    words[at] = value % 0x100000000
+    words[at + 1] = Math.floor(value / 0x100000000)
+  }
+}

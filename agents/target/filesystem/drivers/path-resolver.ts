@@ -1,0 +1,68 @@
+/**
+ * Paths to inodes, for a driver that is handed paths. Also hides what libfuse does to files that are removed while
+ * open: it renames them to a name of its own, which here is a removal with a memory.
+ */
+import { type FileSystem, FileSystemError, type Ino, type MaybePromise } from '../file-system.ts'
+
+const ROOT: Ino = 1
+
+/** Source: libfuse 2.9, lib/fuse.c, hidden_name. */
+const HIDDEN_NAME = /^\.fuse_hidden[0-9a-f]{16}$/
+
+export interface PathResolver {
+  /** @throws FileSystemError ENOENT | ENOTDIR | EIO */
+  resolve(path: string): MaybePromise<Ino>
+  /** The directory of a path, and the last name. */
+  parent(path: string): MaybePromise<{ directory: Ino; name: string }>
+  isHidden(name: string): boolean
+  /** From now on this name leads to an inode that has no other. */
+  hide(directory: Ino, name: string, ino: Ino): void
+  /** Tells whether there was such a name. */
+  unhide(directory: Ino, name: string): boolean
+}
+
+export function createPathResolver(fileSystem: FileSystem): PathResolver {
+  const hidden = new Map<string, Ino>()
+
+  function lookup(directory: Ino, name: string): MaybePromise<Ino> {
+    const known = hidden.size > 0 ? hidden.get(`${directory}/${name}`) : undefined
+    if (known !== undefined) return known
+    const found = fileSystem.lookup(directory, name)
+    if (found instanceof Promise) return found.then(({ ino }) => ino)
+    // libfuse keeps the kernel's references to itself.
+    fileSystem.forget(found.ino, 1)
+    return found.ino
+  }
+
+  function walk(parts: readonly string[]): MaybePromise<Ino> {
+    let at = ROOT
+    for (const [index, part] of parts.entries()) {
+      const next = lookup(at, part)
+      if (typeof next !== 'number') {
+        // Only names below wal/ wait, and nothing lies below them.
+        if (index + 1 < parts.length) throw new FileSystemError('ENOTDIR')
+        return next
+      }
+      at = next
+    }
+    return at
+  }
+
+  const split = (path: string) => path.split('/').filter((part) => part !== '')
+
+  return {
+    resolve: (path) => walk(split(path)),
+    parent(path) {
+      const parts = split(path)
+      const name = parts.pop() ?? ''
+      const directory = walk(parts)
+      if (typeof directory === 'number') return { directory, name }
+      return directory.then((ino) => ({ directory: ino, name }))
+    },
+    isHidden: (name) => HIDDEN_NAME.test(name),
+    hide(directory, name, ino) {
+      hidden.set(`${directory}/${name}`, ino)
+    },
+    unhide: (directory, name) => hidden.delete(`${directory}/${name}`),
+  }
+}

@@ -1,0 +1,75 @@
+/** One inode that differs from the base tree, or is open: its attributes, its block map and its place in local storage. */
+import { BLOCK, type BlockMap } from './block-map.ts'
+import type { Attributes, Ino } from './file-system.ts'
+import type { AttributesRow } from './journal.ts'
+import type { Piece } from './read-path.ts'
+
+export class Inode {
+  readonly ino: Ino
+  mode = 0
+  nlink = 1
+  uid = 0
+  gid = 0
+  /** Seconds since the epoch. */
+  atime = 0
+  mtime = 0
+  ctime = 0
+  /** Of a symbolic link. */
+  target: string | undefined
+  size = 0
+  /** Bytes from the start that the repository still answers for, where no local block does. Never grows. */
+  baseSize = 0
+  map: BlockMap
+
+  /** Descriptor of the local file, or -1. */
+  fd = -1
+  /** Uses of `fd` across a wait; it is not closed meanwhile. */
+  pins = 0
+  handles = 0
+  /** Reads of the source under way, by each block they cover. */
+  readonly fetching = new Map<number, Promise<Piece>>()
+  /** Gone for good: no name, no handle. */
+  freed = false
+
+  /** Local data was written since the last sync of the local file. */
+  dataDirty = false
+  /** Size or changed blocks differ from the journal, so a sync must write them. */
+  essential = false
+  /** The local file may be longer than the contents, and may be cut once that is committed. */
+  trim = false
+  /** Local bytes between the size and the end of its block are known to be zero. */
+  tailClean = false
+  /** The last sync under way; syncs of one file follow each other. */
+  syncing: Promise<void> = Promise.resolve()
+
+  constructor(ino: Ino, map: BlockMap) {
+    this.ino = ino
+    this.map = map
+  }
+
+  /** Blocks below this number may have content in the repository. */
+  get baseBlocks(): number {
+    return Math.ceil(this.baseSize / BLOCK)
+  }
+
+  row(): AttributesRow {
+    const { ino, mode, nlink, uid, gid, atime, mtime, ctime, target } = this
+    return { ino, mode, nlink, uid, gid, atime, mtime, ctime, target: target ?? null }
+  }
+
+  attributes(): Attributes {
+    return {
+      ino: this.ino,
+      mode: this.mode,
+      nlink: this.nlink,
+      uid: this.uid,
+      gid: this.gid,
+      size: this.size,
+      // What is still in the repository counts as allocated: tools take a file without blocks for one hole.
+      allocated: Math.min(Math.ceil(this.size / BLOCK), this.baseBlocks + this.map.changed) * BLOCK,
+      atime: this.atime,
+      mtime: this.mtime,
+      ctime: this.ctime,
+    }
+  }
+}

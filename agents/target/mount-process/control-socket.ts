@@ -1,0 +1,88 @@
+/** The mount process's control socket: one JSON document per line, one answer per question, local users only. */
+import { rmSync } from 'node:fs'
+import { connect, createServer, type Server } from 'node:net'
+import { createInterface } from 'node:readline'
+import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors.ts'
+
+export type ControlRequest = 'status' | 'unmount'
+
+export interface MountStatus {
+  /** Bytes that came from the repository. */
+  readonly fetchedBytes: number
+  /** Bytes of the backup. */
+  readonly totalBytes: number
+  /** Bytes that the write cache holds, `pg_wal` not included. */
+  readonly cacheBytes: number
+  /** Of these, what was changed since publishing. */
+  readonly changedBytes: number
+  /** Whether the mount server answers now. */
+  readonly connected: boolean
+  /** The last failure to read the repository. */
+  readonly lastError?: string | undefined
+}
+
+type Answer = { readonly value: unknown } | { readonly error: ErrorBody }
+
+const MAX_LINE = 4096
+
+/** Listens; a socket file left from a process that died is replaced. */
+export async function listenForControl(
+  path: string,
+  handle: (request: ControlRequest) => Promise<unknown>,
+): Promise<Server> {
+  rmSync(path, { force: true })
+  const server = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    const lines = createInterface({ input: socket })
+    lines.on('error', () => undefined)
+    lines.on('line', (line) => {
+      if (line.length > MAX_LINE) return socket.destroy()
+      reply(line, handle).then(
+        (answer) => {
+          if (socket.writable) socket.write(`${JSON.stringify(answer)}\n`)
+        },
+        () => socket.destroy(),
+      )
+    })
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, resolve)
+  })
+  return server
+}
+
+async function reply(line: string, handle: (request: ControlRequest) => Promise<unknown>): Promise<Answer> {
+  try {
+    const { request } = JSON.parse(line) as { request?: unknown }
+    if (request !== 'status' && request !== 'unmount') {
+      throw new HowdahError('unknown_message_type', 'the mount process knows the requests status and unmount')
+    }
+    return { value: await handle(request) }
+  } catch (error) {
+    return { error: errorBody(error) }
+  }
+}
+
+/** Asks a mount process. @throws HowdahError its error, or `timeout` | `mount_failed` when it does not answer */
+export async function askControl<T>(path: string, request: ControlRequest, deadlineMs: number): Promise<T> {
+  const socket = connect(path)
+  try {
+    const line = await new Promise<string>((resolve, reject) => {
+      const fail = (cause?: unknown) =>
+        reject(new HowdahError('mount_failed', `the mount process at ${path} does not answer`, { cause }))
+      socket.setTimeout(deadlineMs, () =>
+        reject(new HowdahError('timeout', `the mount process at ${path} did not answer in ${deadlineMs} ms`)),
+      )
+      socket.on('error', fail)
+      socket.on('close', () => fail())
+      createInterface({ input: socket }).once('line', resolve).on('error', fail)
+      socket.write(`${JSON.stringify({ request })}\n`)
+    })
+    const answer = JSON.parse(line) as { value?: T; error?: ErrorBody }
+    if (answer.error !== undefined) throw new HowdahError(answer.error.code, answer.error.message)
+    return answer.value as T
+  } finally {
+    socket.destroy()
+  }
+}

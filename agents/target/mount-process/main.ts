@@ -1,0 +1,30 @@
+/** The mount process of one session: `node main.ts <write cache>/mount.json`. Started by mount-process.ts. */
+import { readFileSync } from 'node:fs'
+import { createLogger } from '../../../config/logger.ts'
+import { errorBody } from '../../../messages/errors.ts'
+import { connectDataPlane } from '../../dataplane/client.ts'
+import { readMountSpec } from './mount-spec.ts'
+import { runMountProcess } from './run-mount-process.ts'
+
+process.umask(0o077)
+const spec = readMountSpec(process.argv[2] ?? '')
+process.title = `howdah mount ${spec.session}`
+const logger = createLogger('mount-process', spec.logLevel ?? 'info').child({ session: spec.session })
+
+try {
+  const { host, port, ticket, serverName, tls } = spec.dataPlane
+  const source = connectDataPlane({
+    host,
+    port,
+    ticket,
+    serverName,
+    tls: { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key) },
+    logger,
+    deadlineMs: spec.readDeadlineMs,
+  })
+  await runMountProcess(spec, { source, logger })
+  process.exit()
+} catch (error) {
+  logger.fatal({ err: error, error: errorBody(error) }, 'the mount process ends')
+  process.exit(1)
+}

@@ -1,0 +1,213 @@
+/**
+ * The agent's side of mount processes: start one, find one again after the agent's restart, ask it, stop it. They
+ * outlive the agent; what ties them together is the write cache's directory.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { Logger } from 'pino'
+import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
+import { askControl, type MountStatus } from './control-socket.ts'
+import { clearDeadMount } from './dead-mount.ts'
+import { cachePaths, type MountSpec, readMountSpec, writeMountSpec } from './mount-spec.ts'
+import { identify, isAlive, type ProcessIdentity } from './process-identity.ts'
+
+export interface MountProcess {
+  readonly pid: number
+  readonly mountPoint: string
+  /** @throws HowdahError `timeout` | `mount_failed` */
+  status(): Promise<MountStatus>
+  /**
+   * Unmounts in order, everything durable; resolves when the process has ended. `force`: when that is refused or takes
+   * too long the process is killed and the mount detached; what was not durable is lost.
+   * @throws HowdahError `mount_failed` when files on the mount are in use and not `force`
+   */
+  stop(options?: { readonly force?: boolean }): Promise<void>
+  /** Resolves when the process has ended, whatever ended it. */
+  readonly ended: Promise<void>
+}
+
+export interface StartMountDependencies {
+  readonly logger: Logger
+  /** Milliseconds until the mount must answer. */
+  readonly deadlineMs?: number
+  /** The program to run instead of main.ts, and what Node is given before it. */
+  readonly program?: string
+  readonly nodeArguments?: readonly string[]
+}
+
+const ANSWER_DEADLINE_MS = 5000
+const STOP_DEADLINE_MS = 30_000
+const LIVENESS_MS = 250
+const SHOWN_LOG_LINES = 5
+
+/**
+ * Mounts a session in a process of its own; gives the one that is there already when it is. Safe to repeat.
+ * @throws HowdahError what the process died of, else `mount_failed` with its last log lines
+ */
+export async function startMountProcess(
+  spec: MountSpec,
+  dependencies: StartMountDependencies,
+): Promise<MountProcess> {
+  const running = await findMountProcess(spec.cachePath)
+  if (running !== undefined) return running
+  const { logger, deadlineMs = 60_000, nodeArguments = [] } = dependencies
+  const program = dependencies.program ?? ownProgram()
+  const paths = cachePaths(spec.cachePath)
+  await clearDeadMount(spec.mountPoint)
+  mkdirSync(paths.logDirectory, { recursive: true, mode: 0o700 })
+  const specPath = writeMountSpec(spec)
+  const log = openSync(paths.log, 'a', 0o600)
+  let child: ChildProcess
+  try {
+    child = spawn(
+      process.execPath,
+      ['--disable-warning=ExperimentalWarning', ...nodeArguments, program, specPath],
+      {
+        detached: true,
+        cwd: '/',
+        stdio: ['ignore', log, log, 'pipe'],
+        env: { ...process.env, HOWDAH_READY_FD: '3' },
+      },
+    )
+  } finally {
+    closeSync(log)
+  }
+  try {
+    await waitUntilReady(child, deadlineMs)
+  } catch (cause) {
+    if (child.pid !== undefined && identify(child.pid) !== undefined) child.kill('SIGKILL')
+    await clearDeadMount(spec.mountPoint)
+    throw deathOf(spec, paths.log, cause)
+  }
+  child.unref()
+  const identity = child.pid === undefined ? undefined : identify(child.pid)
+  if (identity === undefined) throw deathOf(spec, paths.log)
+  logger.info({ session: spec.session, pid: identity.pid, mountPoint: spec.mountPoint }, 'mounted')
+  return mountProcess(identity, spec)
+}
+
+/** The mount process that serves this write cache; undefined when there is none alive. */
+export async function findMountProcess(cachePath: string): Promise<MountProcess | undefined> {
+  const paths = cachePaths(cachePath)
+  let identity: ProcessIdentity
+  let spec: MountSpec
+  try {
+    identity = JSON.parse(readFileSync(paths.identity, 'utf8')) as ProcessIdentity
+    spec = readMountSpec(paths.spec)
+  } catch {
+    return undefined
+  }
+  const giveUp = Date.now() + ANSWER_DEADLINE_MS
+  // It may be on its way up.
+  while (isAlive(identity)) {
+    try {
+      await askControl<MountStatus>(paths.socket, 'status', ANSWER_DEADLINE_MS)
+      return mountProcess(identity, spec)
+    } catch (error) {
+      if (Date.now() >= giveUp) throw error
+      await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS))
+    }
+  }
+  return undefined
+}
+
+function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: MountSpec): MountProcess {
+  const { socket } = cachePaths(cachePath)
+  const ended = new Promise<void>((resolve) => {
+    const timer = setInterval(() => {
+      if (isAlive(identity)) return
+      clearInterval(timer)
+      resolve()
+    }, LIVENESS_MS)
+    timer.unref()
+  })
+
+  async function orderly(): Promise<void> {
+    try {
+      await askControl(socket, 'unmount', STOP_DEADLINE_MS)
+    } catch (error) {
+      if (isAlive(identity)) throw error
+    }
+    await waitUntilEnded(identity, STOP_DEADLINE_MS)
+  }
+
+  return {
+    pid: identity.pid,
+    mountPoint,
+    ended,
+    status: () => askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS),
+    async stop({ force = false } = {}) {
+      try {
+        if (isAlive(identity)) await orderly()
+      } catch (error) {
+        if (!force) throw error
+        // Detached first, so that nobody enters a mount without a server.
+        await clearDeadMount(mountPoint)
+        if (isAlive(identity)) process.kill(identity.pid, 'SIGKILL')
+        await waitUntilEnded(identity, STOP_DEADLINE_MS)
+      }
+      await clearDeadMount(mountPoint)
+    },
+  }
+}
+
+async function waitUntilEnded(identity: ProcessIdentity, deadlineMs: number): Promise<void> {
+  const giveUp = Date.now() + deadlineMs
+  while (isAlive(identity)) {
+    if (Date.now() >= giveUp) {
+      throw new HowdahError('timeout', `the mount process ${identity.pid} did not end in ${deadlineMs} ms`)
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+async function waitUntilReady(child: ChildProcess, deadlineMs: number): Promise<void> {
+  const ready = child.stdio[3] as Readable
+  let timer: NodeJS.Timeout | undefined
+  try {
+    await new Promise<void>((resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no mount within ${deadlineMs} ms`)), deadlineMs)
+      child.once('error', reject)
+      child.once('exit', (code, signal) => reject(new Error(`it ended with ${signal ?? code}`)))
+      ready.once('data', () => resolve())
+      ready.on('error', reject)
+    })
+  } finally {
+    clearTimeout(timer)
+    ready.destroy()
+  }
+}
+
+/** What the process said last, in words. */
+function deathOf(spec: MountSpec, logPath: string, cause?: unknown): HowdahError {
+  let lines: string[] = []
+  try {
+    lines = readFileSync(logPath, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES)
+  } catch {
+    // Without a log the cause alone has to do.
+  }
+  const error = fatalError(lines)
+  if (error !== undefined) {
+    return new HowdahError(error.code, `${spec.mountPoint} was not mounted: ${error.message}`, { cause })
+  }
+  const said = lines.length > 0 ? `; it said: ${lines.join(' | ')}` : ''
+  return new HowdahError('mount_failed', `the mount process of ${spec.session} did not come up${said}`, {
+    cause,
+  })
+}
+
+function fatalError(lines: readonly string[]): ErrorBody | undefined {
+  try {
+    return (JSON.parse(lines.at(-1) ?? '') as { error?: ErrorBody }).error
+  } catch {
+    return undefined
+  }
+}
+
+/** Beside this file, as TypeScript or as it was built. */
+function ownProgram(): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  return fileURLToPath(new URL(`./main.${extension}`, import.meta.url))
+}
