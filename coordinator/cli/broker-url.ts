@@ -54,9 +54,13 @@ export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
   const running = readUpFile(defaultState)
   if (running !== undefined && isAlive(running)) return given(running.broker)
   throw new UsageError(
-    `no broker is named, and no "howdah up" runs with the state directory ${defaultState}; name one by ` +
-      '--broker URL (HOWDAH_BROKER_URL), by a configuration file with broker.url: --config FILE (HOWDAH_CONFIG), ' +
-      'or by the state directory of a running "howdah up": --state DIR (HOWDAH_STATE)',
+    `no broker is named, and no "howdah up" runs with the state directory ${defaultState}`,
+    undefined,
+    [
+      '--broker URL or HOWDAH_BROKER_URL names one, like amqp://user:password@host:5672/vhost',
+      '--config FILE or HOWDAH_CONFIG names a configuration file that has broker.url',
+      '--state DIR or HOWDAH_STATE names the state directory of a running "howdah up"',
+    ],
   )
 }
 

@@ -103,7 +103,7 @@ function unknownVerb(name: string): UsageError {
       const [, ...hints] = error.message.split('\n')
       if (name.startsWith('-'))
         return new UsageError(`the verb comes first, then its options: not ${printable(name)}`)
-      return new UsageError(`there is no verb "${printable(name)}"`, undefined, hints)
+      return new UsageError([`there is no verb "${printable(name)}"`, ...hints].join(' '))
     }
     throw error
   }
@@ -116,7 +116,8 @@ function fail(context: Context, error: unknown, first: string | undefined, json:
   const program = page === undefined ? 'howdah' : `howdah ${page.name}`
   if (error instanceof UsageError) {
     if (json) printJson(context, { error: { code: 'configuration', message: error.message } })
-    stderr.line(`${program}: ${printable([error.message, ...error.hints].join(' '))}`)
+    stderr.line(`${program}: ${printable(error.message)}`)
+    for (const hint of error.hints) stderr.line(`  ${hint}`)
     if (error.verb !== undefined) stderr.line(`Usage: ${synopsis(error.verb)}`)
     stderr.line(`"${program} --help" tells more.`)
     return 2
@@ -128,7 +129,7 @@ function fail(context: Context, error: unknown, first: string | undefined, json:
   }
   const body = errorBody(error)
   if (json) printJson(context, { error: body })
-  stderr.line(`${program}: failed`)
+  stderr.line(`${program} failed`)
   for (const line of errorLines(stderr, body)) stderr.line(line)
   if (
     !(error instanceof HowdahError) &&

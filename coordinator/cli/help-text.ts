@@ -1,6 +1,6 @@
 /** The help of the whole command and of each verb, laid out like a manual page. */
 import { type Terminal, wrap } from './terminal.ts'
-import { type Entry, type OptionDescription, synopsis, type VerbDescription } from './verb.ts'
+import { type Entry, form, type OptionDescription, synopsis, type VerbDescription } from './verb.ts'
 
 const MAX_COLUMNS = 100
 const INDENT = '    '
@@ -77,7 +77,7 @@ function optionEntry(option: OptionDescription): Entry {
     ...(option.repeatable === true ? ['May be given several times.'] : []),
     ...(option.defaultText === undefined ? [] : [`Default: ${option.defaultText}.`]),
   ]
-  return [option.flags, [option.description, ...remarks].join(' ')]
+  return [form(option), [option.description, ...remarks].join(' ')]
 }
 
 function entryLines(terminal: Terminal, entries: readonly Entry[]): string[] {

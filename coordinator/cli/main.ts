@@ -27,8 +27,6 @@ const context: Context = {
     // Loaded when needed: help and usage errors come at once.
     const { ConfigurationError, loadConfig } = await import('../../config/load.ts')
     const { clientSchema } = await import('../../config/schema.ts')
-    const { createLogger } = await import('../../config/logger.ts')
-    const { connectBus } = await import('../../messages/amqp-bus.ts')
     const load = (file: string | undefined, url: string | undefined) => {
       const args = url === undefined ? [] : ['--broker', url]
       try {
@@ -43,6 +41,8 @@ const context: Context = {
       load,
       defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
     })
+    const { createLogger } = await import('../../config/logger.ts')
+    const { connectBus } = await import('../../messages/amqp-bus.ts')
     const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
     const bus = await connectBus({ url: broker.url, appId: 'howdah-client', logger })
     return { bus, [Symbol.asyncDispose]: () => bus.close() }

@@ -1,10 +1,9 @@
 /** Options that several verbs share, and the values that options take. */
 import { homedir } from 'node:os'
 import path from 'node:path'
-import { InvalidArgumentError } from 'commander'
 import { RecoverTo } from '../../messages/definitions.ts'
 import { Name, RepositoryName, SessionId } from '../../messages/values.ts'
-import type { Entry, OptionDescription } from './verb.ts'
+import { type Entry, InvalidValue, type OptionDescription } from './verb.ts'
 
 export interface ClientOptions {
   readonly json?: true
@@ -20,6 +19,7 @@ export const brokerOptions: readonly OptionDescription[] = [
   {
     flags: '--broker <URL>',
     description: 'The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS.',
+    secret: true,
     parse: parseBrokerUrl,
   },
   {
@@ -72,8 +72,7 @@ export function defaultStateDirectory(env: NodeJS.ProcessEnv, uid: number): stri
 
 export function parseBrokerUrl(text: string): string {
   if (!URL.canParse(text) || !['amqp:', 'amqps:'].includes(new URL(text).protocol)) {
-    // The value is not repeated: it may hold a password.
-    throw new InvalidArgumentError('It must be like amqp://user:password@host:5672/vhost.')
+    throw new InvalidValue('like amqp://user:password@host:5672/vhost')
   }
   return text
 }
@@ -81,7 +80,7 @@ export function parseBrokerUrl(text: string): string {
 export function parsePort(text: string): number {
   const port = Number(text)
   if (!/^\d+$/.test(text) || port < 1 || port > 65535) {
-    throw new InvalidArgumentError('It must be a number from 1 to 65535.')
+    throw new InvalidValue('a number from 1 to 65535')
   }
   return port
 }
@@ -89,21 +88,21 @@ export function parsePort(text: string): number {
 export function parseSeconds(text: string): number {
   const seconds = Number(text)
   if (text.trim() === '' || !Number.isFinite(seconds) || seconds <= 0) {
-    throw new InvalidArgumentError('It must be a number of seconds above 0.')
+    throw new InvalidValue('a number of seconds above 0')
   }
   return seconds
 }
 
 export function parseName(text: string): string {
   if (!Name.safeParse(text).success) {
-    throw new InvalidArgumentError('It must be letters, digits, _ and -, at most 63.')
+    throw new InvalidValue('letters, digits, _ and -, at most 63')
   }
   return text
 }
 
 export function parseRepositoryName(text: string): string {
   if (!RepositoryName.safeParse(text).success) {
-    throw new InvalidArgumentError('It must be a name as "howdah backups" shows it: no slash.')
+    throw new InvalidValue('a name as "howdah backups" shows it: no slash')
   }
   return text
 }
@@ -120,7 +119,7 @@ export function parseRecoverTo(text: string): RecoverTo {
   const parsed = RecoverTo.safeParse(value === undefined ? { type } : { type, value })
   const needsValue = !['latest', 'immediate'].includes(type)
   if (!parsed.success || needsValue !== (value !== undefined)) {
-    throw new InvalidArgumentError('It must be latest, immediate, time=…, lsn=…, xid=… or name=….')
+    throw new InvalidValue('latest, immediate, time=…, lsn=…, xid=… or name=…')
   }
   return parsed.data
 }

@@ -114,16 +114,17 @@ export function writeCacheText(view: SessionView): string | undefined {
   return `${printable(view.writeCache.path)} (${formatBytes(view.writeCache.bytes)})`
 }
 
+/** A field of `fieldLines`; `whole`: never wrapped, so that it can be copied. Without value it is left out. */
+export type Field = readonly [label: string, value: string | undefined, whole?: 'whole']
+
 /** Label and value in two columns, wrapped below the value. */
-export function fieldLines(
-  terminal: Terminal,
-  fields: readonly (readonly [string, string | undefined])[],
-): string[] {
-  const shown = fields.filter((field): field is readonly [string, string] => field[1] !== undefined)
+export function fieldLines(terminal: Terminal, fields: readonly Field[]): string[] {
+  const shown = fields.filter(([, value]) => value !== undefined)
   const labelWidth = Math.max(...shown.map(([label]) => label.length))
-  return shown.flatMap(([label, value]) =>
-    hanging(`  ${terminal.style('dim', label.padEnd(labelWidth))}`, labelWidth + 2, value, terminal.columns),
-  )
+  return shown.flatMap(([label, value = '', whole]) => {
+    const columns = whole === 'whole' ? Number.POSITIVE_INFINITY : terminal.columns
+    return hanging(`  ${terminal.style('dim', label.padEnd(labelWidth))}`, labelWidth + 2, value, columns)
+  })
 }
 
 function hanging(head: string, headWidth: number, text: string, columns: number): string[] {

@@ -37,7 +37,7 @@ export function renderTable<Row>(
   return lines
 }
 
-function fit<Row>(columns: readonly Column<Row>[], rows: readonly Row[], room: number) {
+function layOut<Row>(columns: readonly Column<Row>[], rows: readonly Row[], room: number) {
   let fitting = [...columns]
   for (;;) {
     const widths = fitting.map((column) =>

@@ -2,7 +2,7 @@
  * What a verb of the command line is: one description from which parsing and help both come. Parsing is commander's;
  * here its errors become usage errors that name the flag and show the right form.
  */
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import type { Context } from './context.ts'
 
 export interface OptionDescription {
@@ -14,7 +14,9 @@ export interface OptionDescription {
   readonly repeatable?: boolean
   /** What happens without it, for the help. */
   readonly defaultText?: string
-  /** Turns the text into the value. @throws InvalidArgumentError that says what a right value is */
+  /** The value may hold a password: messages do not repeat it. */
+  readonly secret?: boolean
+  /** Turns the text into the value. @throws InvalidValue that says what a right value is */
   readonly parse?: (text: string) => unknown
 }
 
@@ -61,7 +63,7 @@ export interface RunnableVerb extends VerbDescription {
 /** Wrong usage: exit status 2. The message names the flag and says what is right. */
 export class UsageError extends Error {
   readonly verb: VerbDescription | undefined
-  /** Further lines of advice. */
+  /** Further advice, a line each. */
   readonly hints: readonly string[]
 
   constructor(message: string, verb?: VerbDescription, hints: readonly string[] = []) {
@@ -70,6 +72,11 @@ export class UsageError extends Error {
     this.verb = verb
     this.hints = hints
   }
+}
+
+/** Thrown by an option's `parse`; the message goes on after "it must be". */
+export class InvalidValue extends Error {
+  override readonly name = 'InvalidValue'
 }
 
 export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
@@ -88,14 +95,14 @@ export function synopsis(verb: VerbDescription): string {
   if (verb.argument !== undefined) {
     parts.push(verb.argument.required ? verb.argument.name : `[${verb.argument.name}]`)
   }
-  for (const option of verb.options) if (option.required === true) parts.push(option.flags)
+  for (const option of verb.options) if (option.required === true) parts.push(form(option))
   if (verb.options.some((option) => option.required !== true)) parts.push('[options]')
   return parts.join(' ')
 }
 
-/** The long flag of an option: `--port`. */
-export function longFlag(option: OptionDescription): string {
-  return new Option(option.flags).long ?? option.flags
+/** An option as it is written: `--port N`. */
+export function form(option: OptionDescription): string {
+  return option.flags.replace(/[<>]/g, '')
 }
 
 function parseArguments(verb: VerbDescription, args: readonly string[]) {
@@ -107,7 +114,7 @@ function parseArguments(verb: VerbDescription, args: readonly string[]) {
   if (verb.argument !== undefined) {
     command.argument(verb.argument.required ? `<${verb.argument.name}>` : `[${verb.argument.name}]`)
   }
-  for (const description of verb.options) command.addOption(commanderOption(description))
+  for (const description of verb.options) command.addOption(commanderOption(description, verb))
   try {
     command.parse([...args], { from: 'user' })
   } catch (error) {
@@ -119,20 +126,28 @@ function parseArguments(verb: VerbDescription, args: readonly string[]) {
     (option) => option.required === true && options[new Option(option.flags).attributeName()] === undefined,
   )
   if (missing.length > 0) {
-    throw new UsageError(`missing ${missing.map((option) => option.flags).join(', ')}`, verb)
+    throw new UsageError(`missing ${missing.map(form).join(', ')}`, verb)
   }
   return { options, argument: command.args[0] }
 }
 
-function commanderOption(description: OptionDescription): Option {
+function commanderOption(description: OptionDescription, verb: VerbDescription): Option {
   const option = new Option(description.flags, description.description)
-  const parse = description.parse ?? ((text: string) => text)
+  const parse = (text: string): unknown => {
+    try {
+      return description.parse === undefined ? text : description.parse(text)
+    } catch (error) {
+      if (!(error instanceof InvalidValue)) throw error
+      const value = description.secret === true ? 'the value' : `"${text}"`
+      throw new UsageError(`${form(description)}: ${value} is wrong, it must be ${error.message}`, verb)
+    }
+  }
   if (description.repeatable === true) {
     option.default([])
     option.argParser((text: string, previous: unknown) => [...(previous as unknown[]), parse(text)])
   } else if (description.flags.includes('<')) {
     option.argParser((text: string, previous: unknown) => {
-      if (previous !== undefined) throw new InvalidArgumentError('It is given twice.')
+      if (previous !== undefined) throw new UsageError(`${form(description)} is given twice`, verb)
       return parse(text)
     })
   }
@@ -141,5 +156,5 @@ function commanderOption(description: OptionDescription): Option {
 
 function usageErrorOf(error: CommanderError, verb: VerbDescription): UsageError {
   const [message = '', ...hints] = error.message.replace(/^error: /, '').split('\n')
-  return new UsageError(message.replace(/\.$/, ''), verb, hints)
+  return new UsageError([message.replace(/[<>]/g, ''), ...hints].join(' '), verb)
 }

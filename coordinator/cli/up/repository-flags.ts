@@ -1,9 +1,8 @@
 /** `--repository NAME=FORMAT:PATH` and `--passphrase-file NAME=FILE`: parsed, then checked on the disk. */
 import { accessSync, constants, statSync } from 'node:fs'
 import path from 'node:path'
-import { InvalidArgumentError } from 'commander'
 import { name as nameFormat, type RepositoryConfig } from '../../../config/formats.ts'
-import { UsageError } from '../verb.ts'
+import { InvalidValue, UsageError } from '../verb.ts'
 
 const FORMATS = ['pgbackrest', 'barman', 'basebackup'] as const
 
@@ -12,26 +11,26 @@ export interface PassphraseFile {
   readonly file: string
 }
 
-/** @throws InvalidArgumentError that shows the right form */
+/** @throws InvalidValue that shows the right form */
 export function parseRepository(text: string): RepositoryConfig {
-  const form = 'It must be NAME=FORMAT:PATH, e.g. prod=pgbackrest:/var/lib/pgbackrest'
+  const form = 'NAME=FORMAT:PATH, e.g. prod=pgbackrest:/var/lib/pgbackrest'
   const parts = /^([^=]+)=([^:]+):(.+)$/su.exec(text)
   const [, name = '', format = '', location = ''] = parts ?? []
-  if (parts === null) throw new InvalidArgumentError(`${form}.`)
+  if (parts === null) throw new InvalidValue(form)
   try {
     nameFormat.validate(name)
   } catch {
-    throw new InvalidArgumentError(`${form}; NAME is letters, digits, _ and -, at most 63.`)
+    throw new InvalidValue(`${form}; NAME is letters, digits, _ and -, at most 63`)
   }
   const known = FORMATS.find((candidate) => candidate === format)
-  if (known === undefined) throw new InvalidArgumentError(`${form}; FORMAT is ${FORMATS.join(', ')}.`)
+  if (known === undefined) throw new InvalidValue(`${form}; FORMAT is ${FORMATS.join(', ')}`)
   return { name, format: known, path: path.resolve(location) }
 }
 
-/** @throws InvalidArgumentError that shows the right form */
+/** @throws InvalidValue that shows the right form */
 export function parsePassphraseFile(text: string): PassphraseFile {
   const parts = /^([^=]+)=(.+)$/su.exec(text)
-  if (parts === null) throw new InvalidArgumentError('It must be NAME=FILE, NAME being a --repository.')
+  if (parts === null) throw new InvalidValue('NAME=FILE, NAME being a --repository')
   return { repository: parts[1] ?? '', file: path.resolve(parts[2] ?? '') }
 }
 

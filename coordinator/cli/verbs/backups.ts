@@ -75,12 +75,12 @@ export function inventoryLines(
     if (lines.length > 0) lines.push('')
     const remark = stdout.style('dim', `${format}, mount agent ${mountAgent}`)
     lines.push(`${stdout.style('bold', `Repository ${repository}`)}  ${remark}`)
-    if (error !== undefined) lines.push(...errorLines(stdout, error))
+    if (error !== undefined) lines.push(...errorLines(stdout, error).map((line) => `  ${line}`))
     else if (instances.length === 0) lines.push('  No instances.')
     for (const found of instances) {
       const many = stdout.style('dim', count(found.backups.length, 'backup'))
       lines.push('', `  Instance ${stdout.style('bold', printable(found.instance))}  ${many}`)
-      if (found.error !== undefined) lines.push(...errorLines(stdout, found.error))
+      if (found.error !== undefined) lines.push(...errorLines(stdout, found.error).map((line) => `  ${line}`))
       if (found.backups.length > 0)
         lines.push(...backupTable(context, found.backups).map((line) => `  ${line}`))
     }

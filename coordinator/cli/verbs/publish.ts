@@ -201,7 +201,7 @@ export function resultLines(terminal: Terminal, view: SessionView, took: string)
     '',
     `${terminal.style('green', 'Published')} in ${took}: backup ${printable(view.backup)}, recovered to ${printable(formatRecoverTo(view.recoverTo))}.`,
     ...fieldLines(terminal, [
-      ['connect', psqlLine(view)],
+      ['connect', psqlLine(view), 'whole'],
       ['fetched', fetchedText(view)],
       ['changes', writeCacheText(view)],
       ['close', `howdah unpublish ${view.id}`],

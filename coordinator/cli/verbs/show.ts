@@ -76,7 +76,7 @@ export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, vi
       ['target', view.target],
       ['created', time(view.createdAt)],
       ['changed', time(view.updatedAt)],
-      ['connect', psqlLine(view)],
+      ['connect', psqlLine(view), 'whole'],
       ['fetched', fetchedText(view)],
       ['write cache', writeCacheText(view)],
       ['mount', view.mountPoint === undefined ? undefined : printable(view.mountPoint)],

@@ -67,6 +67,7 @@ export const up = defineVerb<UpOptions>({
       flags: '--broker <URL>',
       description: 'The broker to use: amqp://user:password@host:port/vhost, or amqps:// for TLS.',
       defaultText: 'a private RabbitMQ',
+      secret: true,
       parse: parseBrokerUrl,
     },
     { flags: '--unpublish-on-exit', description: 'Unpublish all sessions before stopping.' },
@@ -109,21 +110,20 @@ export const up = defineVerb<UpOptions>({
 
 async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const begun = context.now()
-  // Loaded when needed: the other verbs come at once.
-  const { openStateDirectory } = await import('../up/state-directory.ts')
-  const { startMachine } = await import('../up/machine.ts')
-  const { readEarlier } = await import('../up/role-files.ts')
-  const { openUpLog } = await import('../up/up-log.ts')
-  const { connectBus } = await import('../../../messages/amqp-bus.ts')
-
   const stateDirectory = path.resolve(
     options.state ?? context.env.HOWDAH_STATE ?? defaultStateDirectory(context.env, process.getuid?.() ?? 0),
   )
+  const { readEarlier } = await import('../up/role-files.ts')
   const given = joinPassphrases(options.repository, options.passphraseFile)
   const repositories = given.length > 0 ? given : (readEarlier(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
   const brokerUrl = options.broker ?? (context.env.HOWDAH_BROKER_URL || undefined)
 
+  // Loaded when needed: the other verbs, and usage errors, come at once.
+  const { openStateDirectory } = await import('../up/state-directory.ts')
+  const { startMachine } = await import('../up/machine.ts')
+  const { openUpLog } = await import('../up/up-log.ts')
+  const { connectBus } = await import('../../../messages/amqp-bus.ts')
   const state = openStateDirectory(stateDirectory)
   try {
     const log = openUpLog(stateDirectory, context.env.HOWDAH_LOG_LEVEL ?? 'info')
@@ -177,8 +177,8 @@ function readyLines(
         ({ name, format, path: location }) => ['repository', `${name} (${format}, ${location})`] as const,
       ),
       ['state', state],
-      ['next', `howdah backups${flag}`],
-      ['then', `howdah publish${flag} --repository ${first} --instance INSTANCE --target local`],
+      ['next', `howdah backups${flag}`, 'whole'],
+      ['then', `howdah publish${flag} --repository ${first} --instance INSTANCE --target local`, 'whole'],
     ]),
   ]
 }

@@ -1,0 +1,95 @@
+/** A coordinator in memory behind the `Bus` interface, for what the command line does with answers and events. */
+import type { Bus, Consumer, EventDelivery } from '../../messages/bus.ts'
+import type {
+  CommandBody,
+  CommandReply,
+  CommandType,
+  EventBody,
+  EventType,
+  SessionView,
+} from '../../messages/definitions.ts'
+
+type Answers = { [T in CommandType]?: (body: CommandBody<T>) => CommandReply<T> | Promise<CommandReply<T>> }
+
+export interface FakeBus extends Bus {
+  /** Every request so far. */
+  readonly requests: { type: CommandType; body: unknown; messageId: string | undefined }[]
+  readonly isClosed: boolean
+  /** Who watches events now. */
+  readonly watchers: number
+  tell<T extends EventType>(type: T, body: EventBody<T>): void
+}
+
+export function createFakeBus(answers: Answers): FakeBus {
+  const handlers = new Set<(delivery: EventDelivery) => void>()
+  const requests: FakeBus['requests'] = []
+  let isClosed = false
+  const unused = (): never => {
+    throw new Error('the command line does not use that')
+  }
+  return {
+    requests,
+    get isClosed() {
+      return isClosed
+    },
+    get watchers() {
+      return handlers.size
+    },
+    connected: true,
+    async request<T extends CommandType>(type: T, body: CommandBody<T>, options?: { messageId?: string }) {
+      requests.push({ type, body, messageId: options?.messageId })
+      const answer = answers[type] as ((body: CommandBody<T>) => CommandReply<T>) | undefined
+      if (answer === undefined) throw new Error(`no answer to ${type} is prepared`)
+      return answer(body)
+    },
+    async watchEvents(_pattern, handler): Promise<Consumer> {
+      handlers.add(handler)
+      return {
+        close: async () => {
+          handlers.delete(handler)
+        },
+      }
+    },
+    tell(type, body) {
+      const delivery = {
+        type,
+        body,
+        messageId: 'm',
+        correlationId: undefined,
+        replyTo: undefined,
+        appId: undefined,
+        routingKey: type,
+        redelivered: false,
+      } as unknown as EventDelivery
+      for (const handler of handlers) handler(delivery)
+    },
+    sendToAgent: unused,
+    requestInventory: unused,
+    emit: unused,
+    reply: unused,
+    consumeCommands: unused,
+    consumeCoordinatorEvents: unused,
+    consumeAgentCommands: unused,
+    enroll: unused,
+    close: async () => {
+      isClosed = true
+    },
+  }
+}
+
+export function sessionView(changes: Partial<SessionView> = {}): SessionView {
+  return {
+    id: 'main-x7f3k2',
+    state: 'validating',
+    repository: 'prod',
+    instance: 'main',
+    backup: 'latest',
+    recoverTo: { type: 'latest' },
+    target: 'local',
+    createdAt: '2025-11-22T06:30:00.000Z',
+    updatedAt: '2025-11-22T06:30:00.000Z',
+    steps: [],
+    warnings: [],
+    ...changes,
+  }
+}

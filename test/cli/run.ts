@@ -1,0 +1,66 @@
+/** Runs a command line in this process against a fake bus, and keeps what it writes. */
+import { runCommandLine } from '../../coordinator/cli/command-line.ts'
+import type { Context } from '../../coordinator/cli/context.ts'
+import { createTerminal } from '../../coordinator/cli/terminal.ts'
+import type { Bus } from '../../messages/bus.ts'
+
+export interface Run {
+  readonly stdout: () => string
+  readonly stderr: () => string
+  readonly status: Promise<number>
+  interrupt(): void
+}
+
+export interface RunOptions {
+  readonly bus?: Bus
+  readonly tty?: boolean
+  readonly columns?: number
+  readonly env?: NodeJS.ProcessEnv
+  readonly now?: () => Date
+}
+
+export const NOW = new Date('2025-11-22T06:33:10Z')
+
+export function run(args: readonly string[], options: RunOptions = {}): Run {
+  const { bus, tty = false, columns = 80, env = { LANG: 'C.UTF-8' }, now = () => NOW } = options
+  const interruption = new AbortController()
+  const written = { stdout: '', stderr: '' }
+  const terminal = (name: 'stdout' | 'stderr') =>
+    createTerminal(
+      {
+        write: (text) => {
+          written[name] += text
+        },
+        isTTY: tty,
+        columns,
+      },
+      env,
+    )
+  const context: Context = {
+    stdout: terminal('stdout'),
+    stderr: terminal('stderr'),
+    env,
+    now,
+    interrupted: interruption.signal,
+    hurried: new AbortController().signal,
+    connect: async () => {
+      if (bus === undefined) throw new Error('no bus is prepared')
+      return { bus, [Symbol.asyncDispose]: () => bus.close() }
+    },
+  }
+  return {
+    stdout: () => written.stdout,
+    stderr: () => written.stderr,
+    status: runCommandLine(context, args, '1.2.3'),
+    interrupt: () => interruption.abort(),
+  }
+}
+
+/** Waits until a condition holds; fails after ten seconds. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + 10_000
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`not so after 10 s: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
