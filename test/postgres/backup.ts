@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Logger, pino } from 'pino'
-import type { RecoverTo } from '../../messages/definitions.ts'
-import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
+import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
+import type { RecoverTo } from '../../messages/definitions.ts'
 import {
   type Account,
   freePort,
@@ -48,11 +48,9 @@ export interface BackupOptions {
 export async function makeBackup(options: BackupOptions = {}): Promise<Backup> {
   const directory = await mkdtemp(join(tmpdir(), 'howdah-postgres-test-'))
   const account = await postgresAccount()
-  const [production, data, archive] = ['production', 'backup', 'archive'].map((name) => join(directory, name)) as [
-    string,
-    string,
-    string,
-  ]
+  const [production, data, archive] = ['production', 'backup', 'archive'].map((name) =>
+    join(directory, name),
+  ) as [string, string, string]
   try {
     await chmod(directory, 0o711)
     for (const made of [production, archive]) {

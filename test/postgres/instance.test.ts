@@ -1,11 +1,79 @@
+import { execFile } from 'node:child_process'
+import {
+  appendFile,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { expect } from 'chai'
-import { startInstance } from '../../agents/target/postgres/instance.ts'
+import { findInstance, startInstance } from '../../agents/target/postgres/instance.ts'
+import { findServerProcesses } from '../../agents/target/postgres/process-table.ts'
+import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
+import { stopInstance } from '../../agents/target/postgres/stop.ts'
+import type { RecoverTo } from '../../messages/definitions.ts'
+import type { ErrorCode } from '../../messages/errors.ts'
+import { HowdahError } from '../../messages/errors.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from './backup.ts'
+
+const run = promisify(execFile)
+const LATEST: RecoverTo = { type: 'latest' }
+
+/** Rejects with what `start` failed with. */
+async function failure(start: Promise<unknown>): Promise<HowdahError> {
+  try {
+    await start
+  } catch (error) {
+    if (error instanceof HowdahError) return error
+    throw error
+  }
+  throw new Error('it did not fail')
+}
+
+async function expectFailure(spec: InstanceSpec, code: ErrorCode): Promise<HowdahError> {
+  const error = await failure(startInstance(spec, { logger }))
+  expect(error.code, error.message).to.equal(code)
+  expect(await findInstance(spec)).to.equal(undefined)
+  return error
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 10_000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error('the condition did not come true within 10 s')
+    await delay(20)
+  }
+}
+
+/** Shared memory of the user's dead servers. */
+async function orphanedSegments(uid: number): Promise<string[]> {
+  const table = await readFile('/proc/sysvipc/shm', 'utf8')
+  const lines = table.split('\n').slice(1)
+  return lines.filter((line) => {
+    const [, , , , , , attached, owner] = line.trim().split(/\s+/)
+    return attached === '0' && Number(owner) === uid
+  })
+}
 
 describe('A published instance', function () {
   this.timeout(60_000)
   let backup: Backup
   let published: Published | undefined
+
+  async function mount(recoverTo = LATEST, changes: Partial<InstanceSpec> = {}): Promise<Published> {
+    published = await mountCopy(backup, recoverTo, changes)
+    return published
+  }
+  const inData = (name: string) => join(published?.spec.mountPoint ?? '', 'data', name)
 
   before(async () => {
     backup = await makeBackup({ settings: { fsync: 'on' } })
@@ -16,16 +84,277 @@ describe('A published instance', function () {
   })
   after(() => backup?.remove())
 
-  it('recovers to the end of the archive and is writable', async () => {
-    published = await mountCopy(backup)
-    const result = await startInstance(published.spec, { logger })
-    expect(await published.sql('SELECT count(*) FROM t')).to.equal('1500')
-    await published.sql('INSERT INTO t VALUES (0)')
-    expect(result.connection).to.deep.equal({
-      host: `${published.spec.cachePath}/run`,
-      socketDirectory: `${published.spec.cachePath}/run`,
-      port: published.spec.port,
-      user: backup.account.name,
+  it('recovers to the end of the archive, is writable, and says how to connect', async () => {
+    const { spec, sql } = await mount()
+    const result = await startInstance(spec, { logger })
+    await sql('INSERT INTO t VALUES (0)')
+    expect(await sql('SELECT count(*) FROM t')).to.equal('1501')
+    const run = `${spec.cachePath}/run`
+    expect(result).to.deep.equal({
+      connection: { host: run, socketDirectory: run, port: spec.port, user: 'postgres' },
+      warnings: [],
     })
+  })
+
+  it('recovers to the end of the backup only, when asked to', async () => {
+    const { spec, sql } = await mount({ type: 'immediate' })
+    await startInstance(spec, { logger })
+    expect(await sql('SELECT count(*) FROM t')).to.equal('1000')
+  })
+
+  it('tells how recovery goes on', async () => {
+    const { spec } = await mount()
+    const details: string[] = []
+    await startInstance(spec, { logger, onProgress: ({ detail }) => details.push(detail) })
+    expect(details.join('\n')).to.match(/restored WAL file 0{7}1[0-9A-F]{16}/)
+    expect(details).to.include('promoting to timeline 2')
+    expect(details.at(-1)).to.equal('accepting connections')
+  })
+
+  it('neither archives, replicates nor follows, whatever production did', async () => {
+    const { spec, sql } = await mount()
+    const marker = join(backup.directory, 'production-was-disturbed')
+    let connections = 0
+    const primary: Server = createServer((socket) => {
+      connections++
+      socket.destroy()
+    })
+    await new Promise<void>((resolve) => primary.listen(0, '127.0.0.1', resolve))
+    const address = primary.address()
+    const port = address !== null && typeof address === 'object' ? address.port : 0
+    const settings = {
+      archive_mode: 'always',
+      archive_command: `touch ${marker}; exit 0`,
+      archive_timeout: '1s',
+      archive_cleanup_command: `touch ${marker}`,
+      recovery_end_command: `touch ${marker}`,
+      restore_command: `touch ${marker}; exit 1`,
+      primary_conninfo: `host=127.0.0.1 port=${port} user=replicator`,
+      primary_slot_name: 'standby_1',
+      recovery_target_time: '2020-01-01 00:00:00+00',
+      recovery_target_action: 'shutdown',
+      recovery_min_apply_delay: '1h',
+      synchronous_standby_names: '*',
+      default_transaction_read_only: 'on',
+      listen_addresses: '*',
+      unix_socket_directories: '/var/run/postgresql',
+      unix_socket_group: 'no-such-group',
+      external_pid_file: marker,
+      ssl: 'on',
+      ssl_cert_file: '/no/such/certificate',
+      logging_collector: 'on',
+      log_directory: '/no/such/directory',
+      data_directory: '/no/such/data',
+      hba_file: '/no/such/hba',
+    }
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value}'\n`)
+    await appendFile(inData('postgresql.conf'), `port = ${port}\n`)
+    await appendFile(inData('postgresql.auto.conf'), lines.join(''))
+    await writeFile(inData('standby.signal'), '')
+    await mkdir(inData('pg_replslot/standby_1'))
+    try {
+      await startInstance(spec, { logger })
+      await sql('INSERT INTO t VALUES (0); SELECT pg_switch_wal()')
+      expect(await sql('SELECT count(*) FROM t')).to.equal('1501')
+      expect(await sql('SELECT count(*) FROM pg_replication_slots')).to.equal('0')
+      expect(
+        await sql(
+          `SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'wal ?receiver|archiver|logical'`,
+        ),
+      ).to.equal('0')
+      expect(connections).to.equal(0)
+      expect(await lstat(marker).catch(() => 'absent')).to.equal('absent')
+      expect(await sql('SHOW listen_addresses')).to.equal('localhost')
+    } finally {
+      await new Promise((resolve) => primary.close(resolve))
+    }
+  })
+
+  it('leaves out preloaded libraries that act on their own or are missing, and says so', async () => {
+    const { spec, sql } = await mount()
+    await appendFile(
+      inData('postgresql.conf'),
+      "shared_preload_libraries = 'pg_cron, auto_explain, no_such_library'\n",
+    )
+    const { warnings } = await startInstance(spec, { logger })
+    expect(await sql('SHOW shared_preload_libraries')).to.equal('auto_explain')
+    expect(warnings).to.have.length(2)
+    expect(warnings.join(' ')).to.match(/pg_cron.*production jobs.*no_such_library.*does not have it/)
+  })
+
+  it('has the limits that recovery needs where the configuration of the backup is lower', async () => {
+    const { spec, sql } = await mount()
+    await appendFile(
+      inData('postgresql.conf'),
+      'max_connections = 20\nmax_wal_senders = 3\nmax_worker_processes = 50\n',
+    )
+    await startInstance(spec, { logger })
+    const limits = 'max_connections,max_wal_senders,max_worker_processes'.split(',')
+    expect(await sql(limits.map((name) => `SHOW ${name};`).join('\n'))).to.equal('100\n10\n50')
+  })
+
+  it('has its tablespaces in the mount, never where production has them', async () => {
+    const { spec, sql } = await mount()
+    const oid = '16500'
+    const production = join(backup.directory, 'production-tablespace')
+    const mounted = join(spec.mountPoint, 'tblspc', oid)
+    await mkdir(mounted, { recursive: true })
+    await symlink(production, inData(`pg_tblspc/${oid}`))
+    await writeFile(inData('tablespace_map'), `${oid} ${production}\n`)
+    await startInstance(spec, { logger })
+    expect(await readlink(inData(`pg_tblspc/${oid}`))).to.equal(mounted)
+    expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
+  })
+
+  it('follows no symbolic link that the backup has in place of its signal files', async () => {
+    const { spec } = await mount()
+    const victim = join(backup.directory, 'victim')
+    await writeFile(victim, 'precious')
+    await symlink(victim, inData('recovery.signal'))
+    await startInstance(spec, { logger })
+    expect(await readFile(victim, 'utf8')).to.equal('precious')
+  })
+
+  it('is adopted with the same result by an agent that knows nothing of it', async () => {
+    const { spec } = await mount()
+    const first = await startInstance(spec, { logger })
+    const before = await findInstance(spec)
+    expect(await startInstance(spec, { logger })).to.deep.equal(first)
+    await rm(`${spec.cachePath}/conf/postgres.json`)
+    expect(await startInstance(spec, { logger })).to.deep.equal(first)
+    expect((await findInstance(spec))?.postmaster).to.deep.equal(before?.postmaster)
+  })
+
+  it('starts again after its postmaster was killed, with what was committed and without recovering from the archive', async () => {
+    const { spec, sql } = await mount({ type: 'immediate' })
+    await startInstance(spec, { logger })
+    await sql('INSERT INTO t VALUES (0)')
+    const timeline = 'SELECT timeline_id FROM pg_control_checkpoint()'
+    const before = await sql(timeline)
+    const pid = (await findInstance(spec))?.postmaster.pid ?? 0
+    process.kill(pid, 'SIGKILL')
+    await until(async () => (await findInstance(spec)) === undefined)
+    await startInstance(spec, { logger })
+    expect(await sql('SELECT count(*) FROM t')).to.equal('1001')
+    expect(await sql(timeline)).to.equal(before)
+    expect((await findInstance(spec))?.postmaster.pid).not.to.equal(pid)
+  })
+
+  it('starts again after it was stopped in the middle of recovery', async () => {
+    const { spec, sql } = await mount()
+    // What asks for WAL waits on a FIFO that nobody writes to, as if the mount server were away.
+    const segment = (await readdir(join(spec.mountPoint, 'wal')))
+      .filter((name) => /^[0-9A-F]{24}$/.test(name))
+      .sort()
+    const last = join(spec.mountPoint, 'wal', segment.at(-1) ?? '')
+    await rename(last, `${last}.away`)
+    await run('mkfifo', ['-m', '644', last])
+    const starting = failure(startInstance(spec, { logger, timeoutMs: 1_000 }))
+    expect((await starting).code).to.equal('timeout')
+    expect(await stopInstance(spec, { logger, graceMs: 500 })).not.to.equal('absent')
+    await rename(`${last}.away`, last)
+    await startInstance(spec, { logger })
+    expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
+  })
+
+  it('stops with all its processes and shared memory gone, and stopping it again does nothing', async () => {
+    const { spec } = await mount()
+    await startInstance(spec, { logger })
+    expect(await stopInstance(spec, { logger })).to.equal('fast')
+    expect(await stopInstance(spec, { logger })).to.equal('absent')
+    expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
+  })
+
+  it('leaves no process and no shared memory when it is stopped after its postmaster was killed', async () => {
+    const { spec } = await mount()
+    await startInstance(spec, { logger })
+    const pid = (await findInstance(spec))?.postmaster.pid ?? 0
+    const { segments } = JSON.parse(await readFile(`${spec.cachePath}/conf/postgres.json`, 'utf8')) as {
+      segments: string[]
+    }
+    expect(segments).not.to.deep.equal([])
+    process.kill(pid, 'SIGKILL')
+    await until(async () => (await findInstance(spec)) === undefined)
+    await stopInstance(spec, { logger })
+    expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
+    expect((await readdir('/dev/shm')).filter((name) => segments.includes(name))).to.deep.equal([])
+    const orphans = await orphanedSegments(spec.user.uid)
+    expect(orphans.filter((line) => line.trim().split(/\s+/)[4] === String(pid))).to.deep.equal([])
+  })
+
+  it('is refused as port_taken when something else listens there', async () => {
+    const { spec } = await mount()
+    const other = createServer()
+    await new Promise<void>((resolve) => other.listen(spec.port, '127.0.0.1', resolve))
+    try {
+      const error = await expectFailure(spec, 'port_taken')
+      expect(error.message).to.include(`Port ${spec.port} is in use`)
+    } finally {
+      await new Promise((resolve) => other.close(resolve))
+    }
+  })
+
+  it('fails as wal_missing, naming the segments, when the archive lacks what the backup needs', async () => {
+    const neededWal = { first: '000000010000000000000002', last: '000000010000000000000002' }
+    const { spec } = await mount(LATEST, { neededWal })
+    for (const name of await readdir(join(spec.mountPoint, 'wal')))
+      await rm(join(spec.mountPoint, 'wal', name))
+    const error = await expectFailure(spec, 'wal_missing')
+    expect(error.message).to.include(neededWal.first).and.to.include(spec.cachePath)
+  })
+
+  it('fails as target_unreachable when the archive ends before the target', async () => {
+    const { spec } = await mount({ type: 'name', value: 'never-made' })
+    const error = await expectFailure(spec, 'target_unreachable')
+    expect(error.message).to.include('never-made')
+  })
+
+  it('does not take a failing archive for the end of the archive', async () => {
+    const { spec } = await mount()
+    await rm(join(spec.mountPoint, 'wal'), { recursive: true })
+    await writeFile(join(spec.mountPoint, 'wal'), '')
+    const error = await expectFailure(spec, 'postgres_failed')
+    expect(error.message).to.include('from the archive failed')
+  })
+
+  it('fails with what PostgreSQL says when its configuration is wrong', async () => {
+    const { spec } = await mount()
+    await appendFile(inData('postgresql.conf'), 'work_mem = plenty\n')
+    const error = await expectFailure(spec, 'postgres_failed')
+    expect(error.message).to.include('work_mem').and.to.include(`${spec.cachePath}/log/postgresql.log`)
+  })
+
+  it('names no superuser that does not exist', async () => {
+    const { spec, sql } = await mount()
+    await startInstance(spec, { logger })
+    await sql('CREATE ROLE chief SUPERUSER LOGIN')
+    await sql('ALTER ROLE postgres RENAME TO somebody', 'chief')
+    await rm(`${spec.cachePath}/conf/postgres.json`)
+    const { warnings } = await startInstance(spec, { logger })
+    expect(warnings.join()).to.include('No role "postgres"')
+  })
+})
+
+describe('A published instance of a backup without postgresql.conf', function () {
+  this.timeout(60_000)
+  let backup: Backup
+  let published: Published | undefined
+
+  before(async () => {
+    backup = await makeBackup({ configuration: 'outside', settings: { fsync: 'on', max_connections: '250' } })
+  })
+  after(async () => {
+    await published?.remove()
+    await backup?.remove()
+  })
+
+  it('starts with a made one and with the limits of production', async () => {
+    published = await mountCopy(backup)
+    await startInstance(published.spec, { logger })
+    expect(await published.sql('SHOW max_connections')).to.equal('250')
+    expect(await published.sql('SHOW config_file')).to.equal(
+      `${published.spec.cachePath}/conf/postgresql.conf`,
+    )
+    expect(await published.sql('SELECT count(*) FROM t')).to.equal('1500')
   })
 })

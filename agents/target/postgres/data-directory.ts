@@ -9,7 +9,7 @@ import { constants } from 'node:fs'
 import { lchown, lstat, open, readdir, readlink, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
-import { writeOwnFile } from './own-file.ts'
+import { createDurableMark } from './own-file.ts'
 import { recoveryFile } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
 
@@ -41,7 +41,7 @@ export async function armRecovery(spec: InstanceSpec): Promise<void> {
   const [name, text] =
     majorVersion(spec.version) >= 12 ? ['recovery.signal', ''] : ['recovery.conf', recoveryFile(spec)]
   await createFor(spec, join(paths.data, name), text)
-  await writeOwnFile(paths.armed, '', 0o600)
+  await createDurableMark(paths.armed)
 }
 
 /**

@@ -42,7 +42,7 @@ const QUICK_PAUSE = 5
 const QUICK_FOR = 3_000
 const LONG_PAUSE = 50
 /** Without a hint from the log, the server is asked this often, ms. */
-const ASK_EVERY = 500
+const ASK_EVERY = 2_000
 const ASK_TIMEOUT = 30_000
 const DEFAULT_TIMEOUT = 12 * 60 * 60 * 1000
 
@@ -75,9 +75,10 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
 async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<InstanceRecord> {
   const paths = instancePaths(spec)
   await removeRemains(spec)
-  await armRecovery(spec)
-  await removeStalePidFile(spec)
-  const prepared = await prepareConfiguration(spec)
+  const [prepared] = await Promise.all([
+    prepareConfiguration(spec),
+    armRecovery(spec).then(() => removeStalePidFile(spec)),
+  ])
   deps.signal?.throwIfAborted()
   const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
   const log = await open(paths.log, flags, 0o640)

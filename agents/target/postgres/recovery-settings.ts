@@ -82,7 +82,7 @@ function timeline({ recoverTo }: InstanceSpec): number | string {
 
 function restoreCommand(spec: InstanceSpec): string {
   // `%` begins a placeholder of restore_command.
-  return `/bin/sh ${shellQuote(instancePaths(spec).restoreScript).replaceAll('%', '%%')} %f "%p"`
+  return `exec /bin/sh ${shellQuote(instancePaths(spec).restoreScript).replaceAll('%', '%%')} %f "%p"`
 }
 
 /**
@@ -92,7 +92,7 @@ function restoreCommand(spec: InstanceSpec): string {
  */
 export function restoreScript(spec: InstanceSpec): string {
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
-message=$(LC_ALL=C cp -- ${shellQuote(instancePaths(spec).wal)}/"$1" "$2" 2>&1) && exit 0
+message=$(LC_ALL=C exec cp -- ${shellQuote(instancePaths(spec).wal)}/"$1" "$2" 2>&1) && exit 0
 case $message in
 *'No such file or directory'*) exit 1 ;;
 esac

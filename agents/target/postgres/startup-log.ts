@@ -81,15 +81,19 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let position = offset
   let rest = ''
   let lastRestored: string | undefined
+  // Refused connections say "the database system is starting up" and the like, which is no reason of anything.
   let inReason = false
 
   function take(line: string): Progress | undefined {
     const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
-    if (severity !== undefined) inReason = ['ERROR', 'FATAL', 'PANIC'].includes(severity)
+    if (severity !== undefined)
+      inReason =
+        ['ERROR', 'FATAL', 'PANIC'].includes(severity) && !/FATAL: {2}the database system is /.test(line)
     // What has no prefix comes from the restore script, the dynamic loader and the like.
     const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
-    const bindFailure = /could not bind /.test(line)
-    if (inReason || bindFailure || (bare && line !== '')) {
+    // What is wrong with a configuration, a port or the WAL is told by LOG lines before the one that ends it all.
+    const complaint = /(?:LOG|WARNING): {2}(?:could not|invalid|unrecognized|syntax error) /.test(line)
+    if (inReason || complaint || (bare && line !== '')) {
       reasons.push(line)
       if (reasons.length > KEPT_LINES) reasons.shift()
     }

@@ -1,0 +1,264 @@
+import { chmod, chown, lstat, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { majorOf } from '../../agents/target/preflight/binaries.ts'
+import { preflight } from '../../agents/target/preflight/preflight.ts'
+import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
+import type { PreflightRequest, PreflightSettings } from '../../agents/target/preflight/settings.ts'
+import { estimateCacheBytes, formatBytes } from '../../agents/target/preflight/space.ts'
+import type { StepInput, TargetOptions } from '../../messages/definitions.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { freePort, postgresAccount } from '../support/postgres-cluster.ts'
+
+const isRoot = process.geteuid?.() === 0
+
+function inputOf(options: TargetOptions = {}, version = '15'): StepInput {
+  return {
+    repository: 'main',
+    instance: 'shop',
+    backup: 'latest',
+    recoverTo: { type: 'latest' },
+    target: 'local',
+    options,
+    resolved: {
+      backup: { label: 'B', type: 'full', postgresVersion: version },
+      totalBytes: 1_000_000,
+      fileCount: 1000,
+      tablespaces: [],
+      dataPlane: { mountAgent: 'local', host: 'localhost', port: 1, ticket: '' },
+    },
+  }
+}
+
+async function failure(attempt: Promise<unknown>): Promise<HowdahError> {
+  try {
+    await attempt
+  } catch (error) {
+    if (error instanceof HowdahError) return error
+    throw error
+  }
+  throw new Error('it did not fail')
+}
+
+describe('Preflight', function () {
+  this.timeout(20_000)
+  let root: string
+  let settings: PreflightSettings
+  let user: string
+  const servers: Server[] = []
+
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'howdah-preflight-test-'))
+    await chmod(root, 0o711)
+    user = (await postgresAccount()).name
+    const first = await freePort()
+    settings = {
+      mountRoot: join(root, 'mounts'),
+      cacheRoot: join(root, 'caches'),
+      defaultUser: user,
+      portRange: [first, first],
+      binaryDirectories: ['/no/such/%v/bin', '/usr/lib/postgresql/%v/bin'],
+      reserveBytes: 0,
+      minimumFreeBytes: 1024,
+    }
+  })
+  afterEach(async () => {
+    await Promise.all(servers.splice(0).map((server) => new Promise((resolve) => server.close(resolve))))
+    await rm(root, { recursive: true, force: true })
+  })
+
+  const check = (
+    changes: Partial<PreflightSettings> = {},
+    input = inputOf(),
+    reservedPorts = new Set<number>(),
+  ) => {
+    const request: PreflightRequest = {
+      session: 's-1',
+      input,
+      settings: { ...settings, ...changes },
+      reservedPorts,
+    }
+    return preflight(request)
+  }
+  async function listen(port: number, host: string): Promise<void> {
+    const server = createServer()
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(port, host, resolve)
+    })
+    servers.push(server)
+  }
+
+  it('gives port, user, executables and paths, and makes the two roots', async () => {
+    expect(await check()).to.deep.equal({
+      port: settings.portRange[0],
+      user,
+      binaries: '/usr/lib/postgresql/15/bin',
+      mountPoint: join(root, 'mounts/s-1'),
+      cachePath: join(root, 'caches/s-1'),
+      warnings: [],
+    })
+    for (const made of [settings.mountRoot, settings.cacheRoot]) {
+      expect((await lstat(made)).mode & 0o7777).to.equal(0o711)
+      expect(await readdir(made)).to.deep.equal([])
+    }
+  })
+
+  it('reports every check that fails, each with its code', async () => {
+    const port = await freePort()
+    await listen(port, '127.0.0.1')
+    await mkdir(settings.mountRoot, { mode: 0o777 })
+    await chmod(settings.mountRoot, 0o777)
+    const input = inputOf({ user: 'no-such-user', port }, '11')
+    const error = await failure(check({ minimumFreeBytes: 2 ** 60 }, input))
+    expect(error.code).to.equal('preflight_failed')
+    expect(error.details?.map(({ code }) => code)).to.deep.equal([
+      'user_missing',
+      'postgres_missing',
+      'port_taken',
+      'path_unsafe',
+      'space_low',
+    ])
+    for (const { message } of error.details ?? []) expect(error.message).to.include(message)
+  })
+
+  it('gives the code of the one check that fails', async () => {
+    const error = await failure(check({}, inputOf({ user: 'no-such-user' })))
+    expect(error.code).to.equal('user_missing')
+    expect(error.field).to.equal('user')
+    expect(error.details).to.equal(undefined)
+  })
+
+  it('refuses root as the user of an instance', async () => {
+    expect((await failure(check({}, inputOf({ user: 'root' })))).code).to.equal('user_unusable')
+  })
+
+  it('refuses executables of another version than their directory says', async () => {
+    const error = await failure(
+      check({ binaryDirectories: ['/usr/lib/postgresql/15/bin'] }, inputOf({}, '14')),
+    )
+    expect(error.code).to.equal('postgres_missing')
+    expect(error.message).to.include('says it is postgres (PostgreSQL) 15')
+  })
+
+  it('refuses an asked port that is taken, on IPv4 and on any address', async () => {
+    for (const host of ['127.0.0.1', '0.0.0.0']) {
+      const port = await freePort()
+      await listen(port, host)
+      const error = await failure(check({}, inputOf({ port })))
+      expect(error.code).to.equal('port_taken')
+      expect(error.message).to.include(String(port))
+    }
+  })
+
+  it('chooses a port that is neither taken nor of another session', async () => {
+    const [first] = settings.portRange
+    await listen(first, '127.0.0.1')
+    const range: [number, number] = [first, first + 20]
+    const { port } = await check({ portRange: range })
+    expect(port).to.be.greaterThan(first)
+    expect((await check({ portRange: range }, inputOf(), new Set([port]))).port).to.be.greaterThan(port)
+  })
+
+  it('refuses roots that lie in each other', async () => {
+    const error = await failure(check({ cacheRoot: join(settings.mountRoot, 'caches') }))
+    expect(error.code).to.equal('path_unsafe')
+  })
+
+  it('refuses a symbolic link planted as the mount root, and leaves what it leads to alone', async () => {
+    const elsewhere = join(root, 'elsewhere')
+    await mkdir(elsewhere)
+    await symlink(elsewhere, settings.mountRoot)
+    const error = await failure(check())
+    expect(error.code).to.equal('path_unsafe')
+    expect(error.message).to.include('symbolic link')
+    expect(await readdir(elsewhere)).to.deep.equal([])
+  })
+
+  it('refuses a root below a directory in which others may exchange things', async () => {
+    await mkdir(join(root, 'open'))
+    await chmod(join(root, 'open'), 0o777)
+    expect((await failure(check({ cacheRoot: join(root, 'open/caches') }))).code).to.equal('path_unsafe')
+    await chmod(join(root, 'open'), 0o1777)
+    await check({ cacheRoot: join(root, 'open/caches') })
+  })
+
+  it('refuses a root that belongs to somebody else', async function () {
+    if (!isRoot) return this.skip()
+    await mkdir(settings.cacheRoot)
+    await chown(settings.cacheRoot, 65534, 65534)
+    expect((await failure(check())).message).to.include('belongs to uid 65534')
+  })
+
+  it('refuses a root that the user of the instance cannot reach', async function () {
+    if (!isRoot) return this.skip()
+    await chmod(root, 0o700)
+    const error = await failure(check())
+    expect(error.message).to.include(`"${user}" may not enter ${root}`)
+  })
+
+  it('says how much space is needed and how much there is', async () => {
+    const error = await failure(check({ minimumFreeBytes: 2 ** 60 }))
+    expect(error.code).to.equal('space_low')
+    expect(error.message).to.match(/needs about 1153 PB.*only \d+(\.\d)? [kMGT]?B are free/)
+  })
+
+  it('refuses a cache root too long for a socket', async () => {
+    const long = join(root, 'x'.repeat(100))
+    expect((await failure(check({ cacheRoot: long }))).message).to.include('longer than the 107 bytes')
+  })
+})
+
+describe('The directories of a session', () => {
+  let root: string
+  const made = () => ({ mountPoint: join(root, 'mount'), cachePath: join(root, 'cache'), uid: 0, gid: 0 })
+
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'howdah-directories-test-'))
+  })
+  afterEach(() => rm(root, { recursive: true, force: true }))
+
+  it('are made once and left alone after', async () => {
+    const { uid, gid } = await postgresAccount()
+    const directories = { ...made(), uid, gid }
+    await prepareSessionDirectories(directories)
+    await writeFile(join(root, 'cache/run/kept'), '')
+    await prepareSessionDirectories(directories)
+    const run = await lstat(join(root, 'cache/run'))
+    expect([run.uid, run.mode & 0o7777]).to.deep.equal([uid, 0o700])
+    expect((await lstat(join(root, 'cache'))).mode & 0o7777).to.equal(0o711)
+    expect((await lstat(join(root, 'mount'))).mode & 0o7777).to.equal(0o700)
+    expect(await readdir(join(root, 'cache'))).to.have.members(['conf', 'log', 'pg_wal', 'run'])
+    expect(await readdir(join(root, 'cache/run'))).to.deep.equal(['kept'])
+  })
+
+  it('are refused when something else is in their place', async () => {
+    await symlink('/etc', join(root, 'cache'))
+    const error = await failure(prepareSessionDirectories({ ...made(), ...(await postgresAccount()) }))
+    expect(error.code).to.equal('path_unsafe')
+  })
+})
+
+describe('Preflight estimates and versions', () => {
+  it('reckon with WAL, files and a hundredth of the backup', () => {
+    expect(estimateCacheBytes(100e9, 100_000, 0)).to.equal(64 * 1024 ** 2 + 102_400_000 + 1e9)
+    expect(estimateCacheBytes(0, 0, 5e9)).to.equal(5e9)
+  })
+
+  it('print bytes for people', () => {
+    expect(['0', '1500', '20000000', '999900000'].map((text) => formatBytes(Number(text)))).to.deep.equal([
+      '0 B',
+      '1.5 kB',
+      '20 MB',
+      '1.0 GB',
+    ])
+  })
+
+  it('read the major version of postgres --version', () => {
+    expect(majorOf('postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)')).to.equal('15')
+    expect(majorOf('postgres (PostgreSQL) 9.6.24')).to.equal('9.6')
+    expect(majorOf('postgres (PostgreSQL) 18beta1')).to.equal('18')
+  })
+})
