@@ -41,7 +41,7 @@ const ROLES = [
 export const VERBS = [up, backups, publish, sessions, show, watch, unpublish, agents] as const
 
 /** Everything that has a page. */
-export const PAGES: readonly VerbDescription[] = [...VERBS, HELP]
+const PAGES: readonly VerbDescription[] = [...VERBS, HELP]
 
 /** Runs a command line without the program's name. Resolves to the exit status: 0 done, 1 failed, 2 wrong usage. */
 export async function runCommandLine(

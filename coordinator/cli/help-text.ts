@@ -10,7 +10,7 @@ export function verbHelp(terminal: Terminal, verb: VerbDescription): string[] {
   const heading = (text: string) => terminal.style('bold', text)
   const lines = [
     heading('NAME'),
-    `${INDENT}howdah ${verb.name} - ${verb.summary}`,
+    ...indented(terminal, `howdah ${verb.name} - ${verb.summary}`),
     '',
     heading('SYNOPSIS'),
     ...indented(terminal, synopsis(verb), '    '),

@@ -9,8 +9,9 @@ export interface LogLine {
 }
 
 export interface LogFollower {
-  /** Hands over what was written since, now. */
+  /** Hands over what was written since, now. Not after `close`. */
   read(): void
+  /** Safe to repeat. */
   close(): void
 }
 
@@ -39,9 +40,12 @@ export function followLog(file: string, onLine: (line: LogLine) => void): LogFol
   const watcher = watch(file, read)
   // Without news from the file system the log is still in the file.
   watcher.on('error', () => {})
+  let isClosed = false
   return {
     read,
     close: () => {
+      if (isClosed) return
+      isClosed = true
       watcher.close()
       closeSync(descriptor)
     },

@@ -19,7 +19,7 @@ import {
 } from '../options.ts'
 import { ask } from '../request.ts'
 import { errorLines, fetchedText, fieldLines, psqlLine, writeCacheText } from '../session-lines.ts'
-import { printable, type Terminal } from '../terminal.ts'
+import { printable, type Terminal, wrap } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { unsettled, waitForSession } from '../wait-for-session.ts'
 
@@ -199,7 +199,10 @@ export function resultLines(terminal: Terminal, view: SessionView, took: string)
   }
   return [
     '',
-    `${terminal.style('green', 'Published')} in ${took}: backup ${printable(view.backup)}, recovered to ${printable(formatRecoverTo(view.recoverTo))}.`,
+    ...wrap(
+      `${terminal.style('green', 'Published')} in ${took}: backup ${printable(view.backup)}, recovered to ${printable(formatRecoverTo(view.recoverTo))}.`,
+      terminal.columns,
+    ),
     ...fieldLines(terminal, [
       ['connect', psqlLine(view), 'whole'],
       ['fetched', fetchedText(view)],

@@ -1,0 +1,277 @@
+/** Publishing, unpublishing and watching: what is sent, what is shown, and how they end. */
+import { stripVTControlCharacters } from 'node:util'
+import { expect } from 'chai'
+import type { SessionView } from '../../messages/definitions.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
+import { run, until } from './run.ts'
+
+const PUBLISH = ['publish', '--repository', 'prod', '--instance', 'main', '--target', 'local']
+const ID = 'main-x7f3k2'
+const AT = '2025-11-22T06:30:00.000Z'
+const LATER = '2025-11-22T06:30:01.500Z'
+
+const published = (): SessionView =>
+  sessionView({
+    state: 'published',
+    backup: '20251122-060000F',
+    connection: { host: '/tmp/howdah/s', port: 54320, socketDirectory: '/tmp/howdah/s', user: 'postgres' },
+    writeCache: { path: '/var/tmp/howdah/s', bytes: 3_400_000 },
+    usage: { fetchedBytes: 12_400_000, totalBytes: 1_500_000_000, cacheBytes: 3_400_000 },
+    steps: [
+      { step: 'resolve', direction: 'run', attempt: 1, status: 'done', startedAt: AT, finishedAt: LATER },
+      { step: 'recover', direction: 'run', attempt: 1, status: 'done', startedAt: AT, finishedAt: LATER },
+    ],
+  })
+
+const failed = (): SessionView =>
+  sessionView({
+    state: 'failed',
+    error: {
+      code: 'preflight_failed',
+      message: '2 checks failed',
+      details: [
+        { code: 'port_taken', message: 'port 5432 is in use' },
+        { code: 'user_missing', message: 'no user "x"' },
+      ],
+    },
+    undone: ['unmounted /tmp/howdah/s'],
+  })
+
+describe('publish', () => {
+  let view: SessionView
+  let bus: FakeBus
+
+  beforeEach(() => {
+    view = sessionView()
+    bus = createFakeBus({
+      'instance.publish': () => ({ accepted: true, session: ID }),
+      'session.unpublish': () => ({ accepted: true, session: ID }),
+      'session.list': () => ({ accepted: true, sessions: [view, sessionView({ id: 'main-b' })] }),
+      'session.show': () => ({ accepted: true, session: view }),
+    })
+  })
+
+  function settle(next: SessionView) {
+    view = next
+    bus.tell('session.state', { session: ID, state: next.state })
+  }
+
+  it('sends what the flags say, and nothing else', async () => {
+    const flags = [
+      '--backup',
+      'B',
+      '--port',
+      '5433',
+      '--user',
+      'pg',
+      '--recover-to',
+      'time=2025-11-22 07:30+01',
+    ]
+    const { status, stdout } = run([...PUBLISH, ...flags, '--no-wait', '--message-id', 'm-1', '--json'], {
+      bus,
+    })
+    expect(await status).to.equal(0)
+    expect(JSON.parse(stdout())).to.deep.equal({ accepted: true, session: ID })
+    expect(bus.requests).to.deep.equal([
+      {
+        type: 'instance.publish',
+        messageId: 'm-1',
+        body: {
+          repository: 'prod',
+          instance: 'main',
+          target: 'local',
+          backup: 'B',
+          port: 5433,
+          user: 'pg',
+          recoverTo: { type: 'time', value: '2025-11-22 07:30+01' },
+        },
+      },
+    ])
+    expect(bus.isClosed).to.equal(true)
+  })
+
+  it('asks again with the same message id when the coordinator does not answer', async () => {
+    let tries = 0
+    const patient = createFakeBus({
+      'instance.publish': () => {
+        tries += 1
+        if (tries === 1) throw new HowdahError('timeout', 'no answer')
+        return { accepted: true, session: ID }
+      },
+    })
+    const { status } = run([...PUBLISH, '--no-wait'], { bus: patient })
+    expect(await status).to.equal(0)
+    const ids = new Set(patient.requests.map(({ messageId }) => messageId))
+    expect([patient.requests.length, ids.size]).to.deep.equal([2, 1])
+  })
+
+  it('shows a refusal with code and field, and exits with 1', async () => {
+    const refusing = createFakeBus({
+      'instance.publish': () => ({
+        accepted: false,
+        error: {
+          code: 'unknown_target',
+          message: 'no target "local"; there are db-7, db-8',
+          field: 'target',
+        },
+      }),
+    })
+    const { status, stdout, stderr } = run([...PUBLISH, '--json'], { bus: refusing })
+    expect(await status).to.equal(1)
+    expect(JSON.parse(stdout())).to.deep.equal({
+      error: { code: 'unknown_target', message: 'no target "local"; there are db-7, db-8', field: 'target' },
+    })
+    expect(stderr()).to.include('there are db-7, db-8').and.to.include('code unknown_target, field target')
+  })
+
+  it('prints one plain line per change when piped, and how to connect', async () => {
+    const { status, stdout } = run(PUBLISH, { bus })
+    await until(() => stdout().includes('validating'), 'the first snapshot is shown')
+    const step = { session: ID, step: 'resolve', direction: 'run', attempt: 1 } as const
+    bus.tell('session.step-started', step)
+    bus.tell('session.step-started', step)
+    bus.tell('session.step-progress', {
+      ...step,
+      bytesDone: 5_000_000,
+      bytesTotal: 62_000_000,
+      detail: 'reading',
+    })
+    settle(published())
+    expect(await status).to.equal(0)
+    expect(stdout()).not.to.include('\x1b')
+    expect(stdout().match(/resolve {2,}running/g)).to.have.length(1)
+    expect(stdout()).to.match(/resolve {2,}done {2,}1\.50 s/)
+    expect(stdout()).to.include('psql -h /tmp/howdah/s -p 54320 -U postgres -d postgres')
+    expect(stdout()).to.include('12.4 MB of 1.50 GB (0.8 %)')
+    expect(bus.watchers).to.equal(0)
+  })
+
+  it('with --json prints the session alone on stdout, and progress on stderr', async () => {
+    const { status, stdout, stderr } = run([...PUBLISH, '--json'], { bus })
+    await until(() => stderr().includes('validating'), 'the first snapshot is shown')
+    settle(published())
+    expect(await status).to.equal(0)
+    expect(JSON.parse(stdout())).to.deep.equal(published())
+    expect(stdout().trim().split('\n')).to.have.length(1)
+    expect(stderr()).to.include('psql -h')
+  })
+
+  it('on a terminal paints steps in place, each line within the width', async () => {
+    const { status, stdout } = run(PUBLISH, { bus, tty: true, columns: 60 })
+    await until(() => stdout().includes('resolve'), 'steps are shown')
+    const step = { session: ID, step: 'mount', direction: 'run', attempt: 1 } as const
+    bus.tell('session.step-progress', {
+      ...step,
+      bytesDone: 5_000_000,
+      bytesTotal: 62_000_000,
+      detail: 'x'.repeat(99),
+    })
+    expect(stdout()).to.include('\x1b[4A')
+    expect(stdout()).to.include('5.00 of 62.0 MB')
+    settle(published())
+    expect(await status).to.equal(0)
+    const plain = stripVTControlCharacters(stdout())
+    const wide = plain.split('\n').filter((line) => [...line].length > 60 && !line.includes('psql'))
+    expect(wide).to.deep.equal([])
+  })
+
+  it('shows why a session failed and what was undone, and exits with 1', async () => {
+    view = failed()
+    const { status, stdout } = run(PUBLISH, { bus })
+    expect(await status).to.equal(1)
+    for (const part of ['code preflight_failed', 'port 5432 is in use (port_taken)', 'undone  unmounted']) {
+      expect(stdout()).to.include(part)
+    }
+  })
+
+  it('a failed session is one JSON document, and exits with 1', async () => {
+    view = failed()
+    const { status, stdout } = run([...PUBLISH, '--json'], { bus })
+    expect(await status).to.equal(1)
+    expect(JSON.parse(stdout())).to.deep.equal(failed())
+  })
+
+  it('Ctrl-C leaves the session alone and says how to go on', async () => {
+    const running = run(PUBLISH, { bus })
+    await until(() => running.stdout().includes('validating'), 'the first snapshot is shown')
+    running.interrupt()
+    expect(await running.status).to.equal(130)
+    expect(running.stderr()).to.include(`howdah watch ${ID}`).and.to.include(`howdah unpublish ${ID}`)
+    expect(bus.requests.some(({ type }) => type === 'session.unpublish')).to.equal(false)
+    expect(bus.isClosed).to.equal(true)
+  })
+
+  it('--timeout gives up waiting with status 1', async () => {
+    const { status, stderr } = run([...PUBLISH, '--timeout', '0.05'], { bus })
+    expect(await status).to.equal(1)
+    expect(stderr()).to.include('not done after 0.05 s')
+  })
+
+  it('keeps waiting while the coordinator is away, and says so once', async () => {
+    let isAway = true
+    const restarting = createFakeBus({
+      'instance.publish': () => ({ accepted: true, session: ID }),
+      'session.show': () => {
+        if (isAway) throw new HowdahError('unroutable', 'no coordinator')
+        return { accepted: true, session: published() }
+      },
+    })
+    const { status, stdout } = run(PUBLISH, { bus: restarting })
+    await until(() => stdout().includes('does not answer'), 'the absence is told')
+    isAway = false
+    restarting.tell('session.state', { session: ID, state: 'published' })
+    expect(await status).to.equal(0)
+    expect(stdout().match(/does not answer/g)).to.have.length(1)
+    expect(stdout()).to.include('answers again')
+  }).timeout(15_000)
+
+  it('shows no control characters of messages', async () => {
+    view = sessionView({ state: 'failed', error: { code: 'internal', message: 'a\x1b[31mb\nc' } })
+    const { status, stdout } = run(PUBLISH, { bus })
+    expect(await status).to.equal(1)
+    expect(stdout()).not.to.include('\x1b')
+    expect(stdout()).to.include('a [31mb c')
+  })
+
+  it('unpublish waits until the session is closed, named by its beginning', async () => {
+    view = published()
+    const { status, stdout } = run(['unpublish', 'main-x'], { bus })
+    await until(() => bus.watchers === 1 && stdout().includes('published'), 'the session is followed')
+    settle(sessionView({ state: 'closed', undone: ['stopped PostgreSQL'] }))
+    expect(await status).to.equal(0)
+    expect(bus.requests).to.deep.include.members([
+      { type: 'session.unpublish', body: { session: ID }, messageId: bus.requests[1]?.messageId },
+    ])
+    expect(stdout()).to.include('Closed in').and.to.include('undone  stopped PostgreSQL')
+  })
+
+  it('a beginning that several sessions share is refused with their ids', async () => {
+    const { status, stderr } = run(['unpublish', 'main'], { bus })
+    expect(await status).to.equal(1)
+    expect(stderr()).to.include(ID).and.to.include('main-b')
+    expect(bus.requests.map(({ type }) => type)).to.deep.equal(['session.list'])
+  })
+
+  it('watch --json prints snapshots and events, one per line', async () => {
+    const { status, stdout } = run(['watch', ID, '--json'], { bus })
+    await until(() => stdout() !== '', 'the first snapshot is printed')
+    settle(published())
+    expect(await status).to.equal(0)
+    const lines = stdout()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(lines.map(({ type }) => type)).to.deep.equal(['session.show', 'session.state', 'session.show'])
+    expect(lines[2].body).to.deep.equal(published())
+  })
+
+  it('watch without a session tells the events of all until Ctrl-C', async () => {
+    const running = run(['watch'], { bus })
+    await until(() => bus.watchers === 1, 'events are watched')
+    bus.tell('session.lost', { session: ID, what: 'mount', reason: 'killed' })
+    running.interrupt()
+    expect(await running.status).to.equal(0)
+    expect(running.stdout()).to.include(`${ID}       lost its mount: killed`)
+  })
+})

@@ -1,0 +1,176 @@
+/** Tables and pages: what they show, and that they fit. */
+import { expect } from 'chai'
+import { formatAge, formatBytes, formatDuration, formatShare } from '../../coordinator/cli/format.ts'
+import type { AgentView, RepositoryInventory } from '../../messages/definitions.ts'
+import { createFakeBus, sessionView } from './fake-bus.ts'
+import { NOW, run } from './run.ts'
+
+const AGENTS: AgentView[] = [
+  {
+    kind: 'mount',
+    name: 'local',
+    online: true,
+    lastSeen: '2025-11-22T06:33:07Z',
+    version: '0.1.0',
+    host: 'a-very-long-host-name.backup.example.com',
+    repositories: [{ name: 'prod', format: 'pgbackrest' }],
+  },
+  {
+    kind: 'target',
+    name: 'local',
+    online: false,
+    lastSeen: '2025-11-22T03:33:07Z',
+    version: '0.1.0',
+    host: 'db-7',
+    postgresVersions: ['13', '15'],
+  },
+]
+
+const REPOSITORIES: RepositoryInventory[] = [
+  {
+    repository: 'prod',
+    format: 'pgbackrest',
+    mountAgent: 'local',
+    instances: [
+      {
+        instance: 'main',
+        backups: [
+          {
+            label: '20251119-060000F_20251120-060000I',
+            type: 'incremental',
+            stoppedAt: '2025-11-20T06:00:00Z',
+            bytes: 1_503_000_000,
+            postgresVersion: '15',
+            unusable:
+              'block incremental backups are not read yet, which is a reason that takes several lines here',
+          },
+          { label: '20251122-060000F', type: 'full', postgresVersion: '15' },
+        ],
+      },
+    ],
+  },
+  {
+    repository: 'gone',
+    format: 'barman',
+    mountAgent: 'local',
+    instances: [],
+    error: { code: 'repository_unavailable', message: '/mnt/barman cannot be read' },
+  },
+]
+
+const bus = () =>
+  createFakeBus({
+    'session.list': ({ all }) => ({
+      accepted: true,
+      sessions: all === true ? [sessionView({ state: 'closed' })] : [],
+    }),
+    'session.show': () => ({ accepted: true, session: sessionView() }),
+    'agent.list': () => ({ accepted: true, agents: AGENTS }),
+    'inventory.list': () => ({ accepted: true, repositories: REPOSITORIES }),
+  })
+
+async function output(args: string[], columns: number): Promise<string> {
+  const { status, stdout } = run(args, { bus: bus(), tty: true, columns, env: { NO_COLOR: '1', LANG: 'C' } })
+  expect(await status).to.equal(0)
+  return stdout()
+}
+
+describe('tables', () => {
+  for (const columns of [60, 80, 120]) {
+    for (const args of [['agents'], ['backups'], ['sessions', '--all'], ['show', 'main']]) {
+      it(`howdah ${args.join(' ')} fits ${columns} columns`, async () => {
+        const { status, stdout } = run(args, {
+          bus: createFakeBus({
+            'session.list': () => ({ accepted: true, sessions: [sessionView()] }),
+            'session.show': () => ({ accepted: true, session: sessionView({ warnings: ['w '.repeat(90)] }) }),
+            'agent.list': () => ({ accepted: true, agents: AGENTS }),
+            'inventory.list': () => ({ accepted: true, repositories: REPOSITORIES }),
+          }),
+          tty: true,
+          columns,
+          env: { NO_COLOR: '1' },
+        })
+        expect(await status).to.equal(0)
+        expect(
+          stdout()
+            .split('\n')
+            .filter((line) => [...line].length > columns),
+        ).to.deep.equal([])
+      })
+    }
+  }
+
+  it('of agents tell what is online and what each serves', async () => {
+    const text = await output(['agents'], 120)
+    expect(text).to.match(/mount +local +online +3 s ago .*prod \(pgbackrest\)/)
+    expect(text).to.match(/target +local +offline +3 h ago .*PostgreSQL 13, 15/)
+  })
+
+  it('of backups tell why one cannot be published, and what is wrong with a repository', async () => {
+    const text = await output(['backups'], 100)
+    expect(text).to.match(/20251119-060000F_20251120-060000I +incremental +2025-11-\d\d .* 2 d +1\.50 GB +15/)
+    expect(text).to.include('! block incremental backups are not read yet')
+    expect(text).to.include('error  /mnt/barman cannot be read').and.to.include('code repository_unavailable')
+  })
+
+  it('of no sessions say how to see closed ones', async () => {
+    expect(await output(['sessions'], 80)).to.equal('No open sessions; --all shows closed ones.\n')
+    expect(await output(['sessions', '--all'], 80)).to.match(/main-x7f3k2 +closed +prod\/main/)
+  })
+
+  it('are one JSON document with --json', async () => {
+    const documents = await Promise.all(
+      [['agents'], ['backups'], ['sessions']].map(async (args) =>
+        JSON.parse(await output([...args, '--json'], 80)),
+      ),
+    )
+    expect(documents).to.deep.equal([{ agents: AGENTS }, { repositories: REPOSITORIES }, { sessions: [] }])
+  })
+})
+
+describe('numbers for a person', () => {
+  it('sizes have three digits and a unit', () => {
+    const sizes = [0, 999, 1000, 12_345, 999_499, 999_500, 1_503_000_000, 5e15].map(formatBytes)
+    expect(sizes).to.deep.equal([
+      '0 B',
+      '999 B',
+      '1.00 kB',
+      '12.3 kB',
+      '999 kB',
+      '1.00 MB',
+      '1.50 GB',
+      '5.00 PB',
+    ])
+  })
+
+  it('shares name a common unit once', () => {
+    expect([formatShare(12_400_000, 62_000_000), formatShare(12_400_000, 1.5e9)]).to.deep.equal([
+      '12.4 of 62.0 MB',
+      '12.4 MB of 1.50 GB',
+    ])
+  })
+
+  it('durations go from hundredths of seconds to days, and are never negative', () => {
+    const durations = [-5, 40, 9994, 9999, 59_949, 59_960, 185_000, 7_800_000, 273_600_000].map(
+      formatDuration,
+    )
+    expect(durations).to.deep.equal([
+      '0.00 s',
+      '0.04 s',
+      '9.99 s',
+      '10.0 s',
+      '59.9 s',
+      '1 min 00 s',
+      '3 min 05 s',
+      '2 h 10 min',
+      '3 d 4 h',
+    ])
+  })
+
+  it('ages have one unit', () => {
+    const ages = [0, 12, 200, 7200, 172_800].map((seconds) =>
+      formatAge(new Date(NOW.getTime() - seconds * 1000), NOW),
+    )
+    expect(ages).to.deep.equal(['now', '12 s ago', '3 min ago', '2 h ago', '2 d ago'])
+  })
+})

@@ -1,0 +1,116 @@
+/** Wrong usage, help and version. */
+import { expect } from 'chai'
+import { VERBS } from '../../coordinator/cli/command-line.ts'
+import { form } from '../../coordinator/cli/verb.ts'
+import { run } from './run.ts'
+
+const PUBLISH = ['publish', '--repository', 'prod', '--instance', 'main', '--target', 'local']
+
+describe('usage errors', () => {
+  const cases: [string, string[], string[]][] = [
+    ['no verb', [], ['USAGE']],
+    ['an unknown verb', ['publsh'], ['no verb "publsh"', 'Did you mean publish?']],
+    ['an option before the verb', ['--json', 'sessions'], ['the verb comes first']],
+    ['an unknown option', ['publish', '--repositry', 'x'], ["'--repositry'", 'Did you mean --repository?']],
+    ['missing options', ['publish', '--repository', 'x'], ['missing --instance I, --target T']],
+    ['an option without its value', ['publish', '--repository'], ["'--repository R' argument missing"]],
+    ['a port that is none', [...PUBLISH, '--port', '70000'], ['--port N', '"70000"', '1 to 65535']],
+    ['an unknown recovery target', [...PUBLISH, '--recover-to', 'tim=3'], ['--recover-to WHAT', 'time=…']],
+    ['a recovery target without value', [...PUBLISH, '--recover-to', 'lsn'], ['--recover-to WHAT']],
+    [
+      'a recovery target with a needless value',
+      [...PUBLISH, '--recover-to', 'latest=1'],
+      ['--recover-to WHAT'],
+    ],
+    ['a name that cannot be', ['publish', '--repository', 'a b'], ['--repository R: "a b" is wrong']],
+    ['an option given twice', [...PUBLISH, '--target', 'x'], ['--target T is given twice']],
+    ['a missing session', ['show'], ["'SESSION'", 'howdah show SESSION']],
+    ['too many arguments', ['sessions', 'x'], ['too many arguments']],
+    ['a repository in a wrong form', ['up', '--repository', 'x'], ['NAME=FORMAT:PATH', 'prod=pgbackrest:']],
+    ['an unknown format', ['up', '--repository', 'x=tar:/x'], ['pgbackrest, barman, basebackup']],
+    [
+      'repositories that do not exist, all at once',
+      ['up', '--repository', 'a=barman:/nowhere/a', '--repository', 'b=barman:/nowhere/b'],
+      ['/nowhere/a does not exist', '/nowhere/b does not exist'],
+    ],
+    [
+      'a repository that is no directory',
+      ['up', '--repository', 'a=barman:/etc/passwd'],
+      ['/etc/passwd is not a directory'],
+    ],
+    [
+      'a name given twice',
+      ['up', '--repository', 'a=barman:/tmp', '--repository', 'a=barman:/etc'],
+      ['"a" is given twice'],
+    ],
+    [
+      'a passphrase for an unknown repository',
+      ['up', '--repository', 'a=barman:/tmp', '--passphrase-file', 'b=/etc/hostname'],
+      ['no --repository is called "b"', 'there are a'],
+    ],
+  ]
+  for (const [name, args, parts] of cases) {
+    it(`${name}: exits with 2 and says what is right`, async () => {
+      const { status, stdout, stderr } = run(args)
+      expect(await status).to.equal(2)
+      for (const part of parts) expect(stderr()).to.include(part)
+      if (!args.includes('--json')) expect(stdout()).to.equal('')
+    })
+  }
+
+  it('never repeats a broker URL, which may hold a password', async () => {
+    const { status, stdout, stderr } = run(['sessions', '--json', '--broker', 'http://u:secret@host'])
+    expect(await status).to.equal(2)
+    expect(stderr()).to.include('amqp://user:password@host:5672/vhost')
+    expect(stdout() + stderr()).not.to.include('secret')
+  })
+
+  it('are one JSON document with --json', async () => {
+    const { status, stdout } = run(['publish', '--json'])
+    expect(await status).to.equal(2)
+    expect(JSON.parse(stdout()).error.code).to.equal('configuration')
+  })
+})
+
+describe('help', () => {
+  for (const verb of VERBS) {
+    it(`of ${verb.name} lists every option, and fits 80 columns`, async () => {
+      const { status, stdout } = run([verb.name, '--help'])
+      expect(await status).to.equal(0)
+      for (const option of verb.options) expect(stdout()).to.include(`    ${form(option)}\n`)
+      const prose = stdout().slice(0, stdout().indexOf('\nEXAMPLES\n'))
+      expect(prose.split('\n').filter((line) => line.length > 80)).to.deep.equal([])
+    })
+  }
+
+  it('is the same by "help VERB" and "VERB --help"', async () => {
+    const pages = [run(['help', 'publish']), run(['publish', '--repository', 'x', '--help'])]
+    expect(await Promise.all(pages.map(({ status }) => status))).to.deep.equal([0, 0])
+    expect(pages[0]?.stdout()).to.equal(pages[1]?.stdout())
+  })
+
+  it('of the whole names every verb and every role', async () => {
+    const { status, stdout } = run(['--help'])
+    expect(await status).to.equal(0)
+    for (const { name } of VERBS) expect(stdout()).to.match(new RegExp(`^ +${name} `, 'm'))
+    for (const role of ['coordinator', 'mount-agent', 'target-agent'])
+      expect(stdout()).to.include(`    ${role} `)
+  })
+
+  it('of an unknown verb is wrong usage', async () => {
+    const { status, stderr } = run(['help', 'session'])
+    expect(await status).to.equal(2)
+    expect(stderr()).to.include('Did you mean sessions?')
+  })
+})
+
+describe('--version', () => {
+  it('prints the version, as JSON too', async () => {
+    const plain = run(['--version'])
+    const json = run(['--version', '--json'])
+    expect(await plain.status).to.equal(0)
+    expect(await json.status).to.equal(0)
+    expect(plain.stdout()).to.equal('howdah 1.2.3\n')
+    expect(JSON.parse(json.stdout())).to.deep.equal({ version: '1.2.3' })
+  })
+})
