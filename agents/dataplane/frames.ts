@@ -12,7 +12,7 @@ export type FrameHandler = (type: number, id: number, payload: Buffer) => void
 
 const EMPTY = Buffer.alloc(0)
 
-/** Cuts a byte stream into frames. A payload inside one chunk is handed on as a part of it, without a copy. */
+/** Cuts a byte stream into frames. Every payload is copied, once, into a buffer of its own; chunks may be reused. */
 export class FrameParser {
   readonly #bounds: PayloadBounds
   readonly #handle: FrameHandler
@@ -48,9 +48,6 @@ export class FrameParser {
       at += this.#headerTaken
       if (length === 0) {
         this.#handle(this.#type, this.#id, EMPTY)
-      } else if (chunk.length - at >= length) {
-        at += length
-        this.#handle(this.#type, this.#id, chunk.subarray(at - length, at))
       } else {
         this.#payload = Buffer.allocUnsafe(length)
         this.#filled = 0
@@ -96,7 +93,7 @@ export class FrameParser {
   }
 }
 
-/** Small frames are joined to writes of about this size; a larger payload is written on its own, without a copy. */
+/** Small frames are joined to batches of about this size; a larger payload is written on its own, without a copy. */
 const BATCH_BYTES = 128 * 1024
 
 /**
@@ -139,8 +136,15 @@ export class FrameWriter {
     this.#scheduled = false
     if (this.#writing > 0 || this.#queue.length === 0 || this.#socket.destroyed) return
     const batch = this.#takeBatch()
-    this.#writing = batch.length
-    this.#socket.write(batch, this.#written)
+    // A large payload goes with the batch that ends in its header, lest the header wait for a round of its own.
+    const large = (this.#queue[0]?.length ?? 0) > BATCH_BYTES ? this.#queue.shift() : undefined
+    this.#writing = batch.length + (large?.length ?? 0)
+    if (large === undefined) {
+      this.#socket.write(batch, this.#written)
+    } else {
+      this.#socket.write(batch)
+      this.#socket.write(large, this.#written)
+    }
   }
 
   readonly #written = (): void => {
