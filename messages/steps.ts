@@ -21,6 +21,8 @@ import {
 
 /** Where and with what the target's mount process reaches the opened backup. */
 export const DataPlaneAddress = z.object({
+  /** Name of the mount agent, which its certificate must carry. */
+  mountAgent: Name,
   host: z.string(),
   port: Port,
   /** Signed by the mount agent; worthless without the target's certificate, so not a secret. */

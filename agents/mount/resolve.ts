@@ -1,14 +1,14 @@
 /** The step `resolve`: finds the backup, opens it, and signs the ticket that the target reads it with. */
 
 import type { Ticket } from '../dataplane/ticket.ts'
-import type { StepHandler } from '../runtime/agent.ts'
+import type { StepHandler } from '../runtime/step-runner.ts'
 import { chooseBackup } from './choose-backup.ts'
 import type { ServedRepositories } from './served-repositories.ts'
 
 export interface ResolveOptions {
   readonly repositories: ServedRepositories
   /** Where targets reach this agent's data plane. */
-  readonly dataPlane: { readonly host: string; readonly port: number }
+  readonly dataPlane: { readonly mountAgent: string; readonly host: string; readonly port: number }
   readonly sign: (ticket: Ticket) => string
   readonly now: () => number
 }

@@ -7,7 +7,7 @@ export const stepResults = {
     totalBytes: 1_500_000_000,
     fileCount: 1300,
     tablespaces: ['16390'],
-    dataPlane: { host: '127.0.0.1', port: 7420, ticket: 'signed' },
+    dataPlane: { mountAgent: 'backup-1', host: '127.0.0.1', port: 7420, ticket: 'signed' },
   },
   preflight: {
     port: 54320,

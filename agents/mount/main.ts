@@ -1,0 +1,76 @@
+/** The mount agent's process: serves backups beside their repositories. Puts the parts together. */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { withoutCredentials } from '../../config/logger.ts'
+import { runRole } from '../../config/role.ts'
+import { mountAgentSchema } from '../../config/schema.ts'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import { createDataPlaneServer } from '../dataplane/server.ts'
+import { loadTicketKey, signTicket } from '../dataplane/ticket.ts'
+import { runAgent } from '../runtime/agent.ts'
+import { openJournal } from '../runtime/journal.ts'
+import { openRepository } from './formats/open-repository.ts'
+import { resolveStep } from './resolve.ts'
+import { serveRepositories } from './served-repositories.ts'
+import { createSpool } from './spool.ts'
+
+await runRole({
+  role: 'mount-agent',
+  summary: 'serves backups to target servers, from the machine where their repository is',
+  schema: mountAgentSchema,
+  async start(config, logger) {
+    const { name, stateDirectory, spool: spoolConfig, dataPlane, broker, tls } = config
+    const spool = await createSpool({
+      directory: spoolConfig.directory ?? path.join(stateDirectory, 'spool'),
+      maxBytes: spoolConfig.maxBytes,
+      logger,
+    })
+    const repositories = serveRepositories(
+      name,
+      config.repositories.map((options) => ({
+        options,
+        repository: openRepository(options, { spool, logger }),
+      })),
+    )
+    const ticketKey = await loadTicketKey(path.join(stateDirectory, 'ticket.key'))
+    const server = await createDataPlaneServer({
+      host: dataPlane.host,
+      port: dataPlane.port,
+      tls: {
+        ca: readFileSync(tls.ca),
+        cert: readFileSync(tls.certificate),
+        key: readFileSync(tls.key),
+      },
+      ticketKey,
+      openBackup: (ticket) => repositories.open(ticket),
+      logger,
+    })
+    const bus = await connectBus({ url: broker.url, appId: `howdah-mount-${name}`, logger })
+    const agent = await runAgent({
+      address: { kind: 'mount', name },
+      bus,
+      journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
+      steps: {
+        resolve: resolveStep({
+          repositories,
+          dataPlane: { mountAgent: name, host: dataPlane.advertise, port: server.address.port },
+          sign: (ticket) => signTicket(ticket, ticketKey),
+          now: Date.now,
+        }),
+      },
+      describe: () => ({ repositories: [...repositories.names] }),
+      inventory: async (filter) => ({ accepted: true, repositories: await repositories.inventory(filter) }),
+      heartbeatMs: config.heartbeat.interval * 1000,
+      logger,
+    })
+    return {
+      ready: { role: 'mount-agent', name, dataPlane: server.address, broker: withoutCredentials(broker.url) },
+      async close() {
+        await agent.close()
+        await bus.close()
+        await server.close()
+        await spool.close()
+      },
+    }
+  },
+})

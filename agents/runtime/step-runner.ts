@@ -1,0 +1,202 @@
+/**
+ * Does the steps that an agent was told to do: those of one session one after another, those of different sessions
+ * side by side. A later step of a session supersedes an earlier one, which is aborted and waited for.
+ *
+ * Everything is in the journal before it is acknowledged and again before it is reported, so a crash at any moment
+ * leads to a step done again or an outcome told again, never to one forgotten.
+ */
+import type { Logger } from 'pino'
+import type { EventBody, EventType } from '../../messages/definitions.ts'
+import { errorBody } from '../../messages/errors.ts'
+import { backoffMs, pause } from '../../messages/retry.ts'
+import type { StepCommand, StepResult, UndoResult } from '../../messages/steps.ts'
+import type { StepName } from '../../messages/values.ts'
+import type { Direction, Journal, JournalEntry, StepOutcome } from './journal.ts'
+
+export interface StepProgress {
+  /** What goes on, in words. */
+  readonly detail?: string
+  readonly bytesDone?: number
+  readonly bytesTotal?: number
+}
+
+export interface StepContext {
+  /** Aborts when the step is superseded or the agent stops. */
+  readonly signal: AbortSignal
+  /** May be called as often as one likes. */
+  readonly progress: (progress: StepProgress) => void
+  readonly logger: Logger
+}
+
+/** Both are safe to repeat, also by another process after a crash in the middle. */
+export interface StepHandler<S extends StepName = StepName> {
+  run(command: StepCommand, context: StepContext): Promise<StepResult<S>>
+  undo(command: StepCommand, context: StepContext): Promise<UndoResult>
+}
+
+export type StepHandlers = { readonly [S in StepName]?: StepHandler<S> }
+
+export interface StepRunner {
+  /** Takes a step command; returns when it is durable. */
+  accept(direction: Direction, command: StepCommand): void
+  /** Takes up what an earlier process left. */
+  resume(): void
+  /** Aborts what runs, without an outcome: the next process does it again. */
+  close(): Promise<void>
+}
+
+export interface StepRunnerOptions {
+  readonly journal: Journal
+  readonly handlers: StepHandlers
+  readonly emit: <T extends EventType>(type: T, body: EventBody<T>, messageId?: string) => Promise<void>
+  readonly logger: Logger
+  /** Sessions whose steps run at the same time. */
+  readonly concurrency?: number
+}
+
+const PROGRESS_EVERY_MS = 250
+
+export function createStepRunner(options: StepRunnerOptions): StepRunner {
+  const { journal, handlers, emit, logger, concurrency = 16 } = options
+  const chains = new Map<string, Promise<void>>()
+  const running = new Map<string, AbortController>()
+  const announcements = new Set<Promise<void>>()
+  const closing = new AbortController()
+  const waiting: (() => void)[] = []
+  let busy = 0
+
+  function begin(entry: JournalEntry): void {
+    const { session } = entry.command
+    running.get(session)?.abort(new Error('superseded by a later command'))
+    const chain = (chains.get(session) ?? Promise.resolve()).then(() => execute(entry))
+    chains.set(session, chain)
+    void chain.finally(() => {
+      if (chains.get(session) === chain) chains.delete(session)
+    })
+  }
+
+  async function execute({ direction, command }: JournalEntry): Promise<void> {
+    const { session, step, attempt } = command
+    const about = { session, step, direction, attempt }
+    if (closing.signal.aborted || !journal.isLatest(session, attempt)) return
+    await enter()
+    const abort = new AbortController()
+    running.set(session, abort)
+    const log = logger.child(about)
+    try {
+      log.info('step begins')
+      report('session.step-started', about)
+      const context = { signal: abort.signal, progress: throttledProgress(about), logger: log }
+      const outcome = await perform(direction, command, context)
+      // Superseded: nobody waits for the outcome. Stopping: the next process does the step.
+      if (closing.signal.aborted || !journal.isLatest(session, attempt)) return
+      if (outcome.ok) log.info('step done')
+      else log.warn({ error: outcome.error }, 'step failed')
+      journal.finish(session, attempt, outcome)
+      announce({ direction, command, outcome })
+    } finally {
+      running.delete(session)
+      leave()
+    }
+  }
+
+  async function perform(
+    direction: Direction,
+    command: StepCommand,
+    context: StepContext,
+  ): Promise<StepOutcome> {
+    try {
+      const handler = handlers[command.step]
+      if (!handler) throw new Error(`this agent has no step ${command.step}`)
+      const result = await handler[direction](command, context)
+      return { ok: true, result }
+    } catch (error) {
+      const body = errorBody(error)
+      if (body.code === 'internal') context.logger.error({ err: error }, 'a step failed by a defect')
+      return { ok: false, error: body }
+    }
+  }
+
+  /** Tells an outcome until the broker has it. */
+  function announce({ direction, command, outcome }: JournalEntry): void {
+    if (!outcome) return
+    const { session, step, attempt } = command
+    const about = { session, step, direction, attempt }
+    const messageId = `${session}.${attempt}.outcome`
+    const telling = (async () => {
+      for (let failures = 1; !closing.signal.aborted; failures++) {
+        try {
+          if (outcome.ok) await emit('session.step-done', { ...about, result: outcome.result }, messageId)
+          else await emit('session.step-failed', { ...about, error: outcome.error }, messageId)
+          journal.announced(session, attempt)
+          return
+        } catch (error) {
+          logger.warn({ err: error, ...about }, 'an outcome could not be told yet')
+          await pause(backoffMs(failures, { firstMs: 200, maxMs: 10_000 }), closing.signal)
+        }
+      }
+    })()
+    announcements.add(telling)
+    void telling.finally(() => announcements.delete(telling))
+  }
+
+  function report<T extends EventType>(type: T, body: EventBody<T>): void {
+    emit(type, body).catch((error: unknown) => logger.debug({ err: error }, `${type} was not told`))
+  }
+
+  /** Passes the first report at once and then the latest one, so many times a second. */
+  function throttledProgress(about: Omit<EventBody<'session.step-started'>, never>) {
+    let last = 0
+    let next: StepProgress | undefined
+    let timer: NodeJS.Timeout | undefined
+    const flush = (): void => {
+      timer = undefined
+      last = Date.now()
+      const current = running.has(about.session) ? next : undefined
+      if (current) report('session.step-progress', { ...about, ...current })
+    }
+    return (progress: StepProgress): void => {
+      next = { ...next, ...progress }
+      timer ??= setTimeout(flush, Math.max(0, last + PROGRESS_EVERY_MS - Date.now())).unref()
+    }
+  }
+
+  async function enter(): Promise<void> {
+    if (busy >= concurrency) await new Promise<void>((resolve) => waiting.push(resolve))
+    else busy += 1
+  }
+
+  function leave(): void {
+    const next = waiting.shift()
+    if (next) next()
+    else busy -= 1
+  }
+
+  return {
+    accept(direction, command) {
+      const { session, step, attempt } = command
+      switch (journal.accept(direction, command)) {
+        case 'new':
+          begin({ direction, command, outcome: undefined })
+          return
+        case 'known': {
+          const entry = journal.find(session, attempt)
+          if (entry?.outcome) announce(entry)
+          else if (running.has(session)) report('session.step-started', { session, step, direction, attempt })
+          return
+        }
+        case 'stale':
+          logger.info({ session, step, direction, attempt }, 'ignored a step that a later one superseded')
+      }
+    },
+    resume() {
+      for (const entry of journal.unannounced()) announce(entry)
+      for (const entry of journal.unfinished()) begin(entry)
+    },
+    async close() {
+      closing.abort()
+      for (const abort of running.values()) abort.abort(new Error('the agent stops'))
+      await Promise.allSettled([...chains.values(), ...announcements])
+    },
+  }
+}

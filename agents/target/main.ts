@@ -1,0 +1,62 @@
+/** The target agent's process: mounts and runs published instances. Puts the parts together. */
+import path from 'node:path'
+import { withoutCredentials } from '../../config/logger.ts'
+import { runRole } from '../../config/role.ts'
+import { targetAgentSchema } from '../../config/schema.ts'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import { runAgent } from '../runtime/agent.ts'
+import { openJournal } from '../runtime/journal.ts'
+import { readSessions } from './published-session.ts'
+import { createSessionWatch } from './session-watch.ts'
+import { targetSteps } from './steps.ts'
+
+await runRole({
+  role: 'target-agent',
+  summary: 'mounts backups on this server and runs PostgreSQL on them',
+  schema: targetAgentSchema,
+  async start(config, logger) {
+    const { name, stateDirectory, mountRoot, cacheRoot, postgres, cache, tls, broker } = config
+    const bus = await connectBus({ url: broker.url, appId: `howdah-target-${name}`, logger })
+    const watch = createSessionWatch({
+      lost: (event) => bus.emit('session.lost', event),
+      usage: (session, usage) => bus.emit('session.usage', { session, usage }),
+      logger,
+    })
+    const kept = await readSessions(cacheRoot)
+    const steps = targetSteps({
+      settings: {
+        mountRoot,
+        cacheRoot,
+        defaultUser: postgres.user,
+        portRange: [postgres.firstPort, postgres.lastPort],
+        binaryDirectories: postgres.binaryDirectories,
+        reserveBytes: cache.reserveBytes,
+        minimumFreeBytes: cache.minimumFreeBytes,
+      },
+      tls: { ca: tls.ca, cert: tls.certificate, key: tls.key },
+      quotaBytes: cache.quotaBytes,
+      readDeadlineMs: config.readDeadline * 1000,
+      watch,
+      ports: new Map(kept.map(({ session, port }) => [session, port])),
+      logger,
+    })
+    const agent = await runAgent({
+      address: { kind: 'target', name },
+      bus,
+      journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
+      steps,
+      describe: () => ({}),
+      heartbeatMs: config.heartbeat.interval * 1000,
+      logger,
+    })
+    for (const session of kept) await watch.add(session)
+    return {
+      ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
+      async close() {
+        watch.close()
+        await agent.close()
+        await bus.close()
+      },
+    }
+  },
+})

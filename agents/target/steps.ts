@@ -1,0 +1,143 @@
+/**
+ * The target's steps of a session: `preflight`, `mount`, `recover`. Each finds on this machine what there is already,
+ * so it may be run or undone any number of times, by any agent process.
+ */
+import { rm, rmdir } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import type { StepHandler } from '../runtime/step-runner.ts'
+import { clearDeadMount } from './mount-process/dead-mount.ts'
+import { findMountProcess, startMountProcess } from './mount-process/mount-process.ts'
+import type { MountSpec } from './mount-process/mount-spec.ts'
+import { startInstance } from './postgres/instance.ts'
+import { stopInstance } from './postgres/stop.ts'
+import { preflight } from './preflight/preflight.ts'
+import { prepareSessionDirectories } from './preflight/session-directories.ts'
+import type { PreflightSettings } from './preflight/settings.ts'
+import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
+import type { SessionWatch } from './session-watch.ts'
+
+export interface TargetStepsOptions {
+  readonly settings: PreflightSettings
+  /** PEM files that mount processes show to the mount server. */
+  readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
+  readonly quotaBytes: number
+  readonly readDeadlineMs: number
+  readonly watch: SessionWatch
+  /** Ports that sessions of this target have, by session; 0: not chosen yet. */
+  readonly ports: Map<string, number>
+  readonly logger: Logger
+}
+
+export interface TargetSteps {
+  readonly preflight: StepHandler<'preflight'>
+  readonly mount: StepHandler<'mount'>
+  readonly recover: StepHandler<'recover'>
+}
+
+export function targetSteps(options: TargetStepsOptions): TargetSteps {
+  const { settings, tls, watch, ports, logger } = options
+  const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
+  const mountPointOf = (session: string): string => `${settings.mountRoot}/${session}`
+
+  function mountSpec(session: PublishedSession): MountSpec {
+    const { host, port, ticket, mountAgent } = session.dataPlane
+    return {
+      session: session.session,
+      mountPoint: session.mountPoint,
+      cachePath: session.cachePath,
+      owner: { uid: session.user.uid, gid: session.user.gid },
+      allowOther: process.geteuid?.() === 0,
+      dataPlane: { host, port, ticket, serverName: mountAgent, tls },
+      extraFiles: [],
+      ...(options.quotaBytes > 0 && { quotaBytes: options.quotaBytes }),
+      reserveBytes: settings.reserveBytes,
+      readDeadlineMs: options.readDeadlineMs,
+    }
+  }
+
+  return {
+    preflight: {
+      async run({ session, input }, { signal }) {
+        const others = [...ports].filter(([id]) => id !== session).map(([, port]) => port)
+        // From now on the session counts, so that nobody takes the roots away below it.
+        ports.set(session, ports.get(session) ?? 0)
+        const result = await preflight({ session, input, settings, reservedPorts: new Set(others), signal })
+        ports.set(session, result.port)
+        return result
+      },
+      async undo({ session }) {
+        ports.delete(session)
+        if (ports.size === 0) {
+          await removeWhenEmpty(settings.mountRoot)
+          await removeWhenEmpty(settings.cacheRoot)
+        }
+        return { undone: [] }
+      },
+    },
+
+    mount: {
+      async run(command, { signal }) {
+        const session = await publishedSession(command)
+        const { mountPoint, cachePath, user } = session
+        await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
+        await keepSession(session)
+        if (!(await findMountProcess(cachePath))) {
+          // Whatever still runs on a mount that is gone cannot be saved, and would hold on to it.
+          await stopInstance(session, { logger, mode: 'immediate' })
+          signal.throwIfAborted()
+          await startMountProcess(mountSpec(session), { logger })
+        }
+        return { mountPoint, cachePath }
+      },
+      async undo({ session }) {
+        const undone: string[] = []
+        const [mountPoint, cachePath] = [mountPointOf(session), cachePathOf(session)]
+        const kept = await readSession(cachePath)
+        if (kept) await stopInstance(kept, { logger })
+        const mount = await findMountProcess(cachePath)
+        if (mount) {
+          await mount.stop({ force: true })
+          undone.push(`unmounted ${mountPoint}`)
+        }
+        await clearDeadMount(mountPoint)
+        if (await removeDirectory(mountPoint)) undone.push(`removed ${mountPoint}`)
+        if (kept) undone.push(`removed the write cache ${cachePath}`)
+        await rm(cachePath, { recursive: true, force: true })
+        return { undone }
+      },
+    },
+
+    recover: {
+      async run(command, { signal, progress }) {
+        const session = await publishedSession(command)
+        const result = await startInstance(session, { logger, signal, onProgress: progress })
+        await watch.add(session)
+        return result
+      },
+      async undo({ session }) {
+        watch.remove(session)
+        const kept = await readSession(cachePathOf(session))
+        if (!kept) return { undone: [] }
+        const outcome = await stopInstance(kept, { logger })
+        return { undone: outcome === 'absent' ? [] : [`stopped PostgreSQL on port ${kept.port}`] }
+      },
+    },
+  }
+}
+
+/** Removes an empty directory. False: there was none. */
+async function removeDirectory(directory: string): Promise<boolean> {
+  try {
+    await rmdir(directory)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
+}
+
+async function removeWhenEmpty(directory: string): Promise<void> {
+  await rmdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY'].includes(error.code ?? '')) throw error
+  })
+}

@@ -1,0 +1,145 @@
+import { expect } from 'chai'
+import type { EventDelivery } from '../../messages/bus.ts'
+import type { SessionView, StepName } from '../../messages/definitions.ts'
+import { restartBroker } from '../support/broker.ts'
+import { type Fleet, type Role, startFleet } from '../support/fleet.ts'
+import { makeProduction, type Production } from '../support/production.ts'
+
+describe('crashes', function () {
+  this.timeout(120_000)
+  let production: Production
+  let fleet: Fleet
+  let failed = false
+
+  before(async () => {
+    production = await makeProduction({ compress: 'gz' })
+    await production.backup('full')
+    await production.writeNotes(100, 'after the backup')
+    await production.switchWal()
+    fleet = await startFleet({
+      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
+    })
+  })
+
+  afterEach(function () {
+    failed ||= this.currentTest?.state === 'failed'
+  })
+
+  after(async () => {
+    await fleet?.remove(failed)
+    await production?.remove()
+  })
+
+  /** Begins to publish; resolves with the session's id when the step has been started by its agent. */
+  async function publishUntil(step: StepName): Promise<string> {
+    const seen: EventDelivery[] = []
+    let wake = (): void => undefined
+    const watch = await fleet.bus.watchEvents('session.#', (delivery) => {
+      seen.push(delivery)
+      wake()
+    })
+    const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
+    const reply = await fleet.bus.request('instance.publish', body)
+    if (!reply.accepted) throw new Error(reply.error.message)
+    const started = ({ type, body: event }: EventDelivery): boolean =>
+      type === 'session.step-started' && event.session === reply.session && event.step === step
+    while (!seen.some(started)) {
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+    await watch.close()
+    return reply.session
+  }
+
+  async function expectComplete(id: string): Promise<SessionView> {
+    const session = await fleet.untilState(id, 'published')
+    expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
+    return session
+  }
+
+  async function unpublish(id: string): Promise<void> {
+    await fleet.howdahJson('unpublish', id)
+  }
+
+  const middles: readonly (readonly [Role, StepName])[] = [
+    ['coordinator', 'resolve'],
+    ['coordinator', 'mount'],
+    ['coordinator', 'recover'],
+    ['mount-agent', 'resolve'],
+    ['mount-agent', 'mount'],
+    ['mount-agent', 'recover'],
+    ['target-agent', 'preflight'],
+    ['target-agent', 'mount'],
+    ['target-agent', 'recover'],
+  ]
+  for (const [role, step] of middles) {
+    it(`a publish completes after kill -9 of the ${role} in the step ${step}`, async () => {
+      const id = await publishUntil(step)
+      await fleet.stop(role, 'SIGKILL')
+      await fleet.start(role)
+      await expectComplete(id)
+      await unpublish(id)
+    })
+  }
+
+  for (const step of ['mount', 'recover'] as const) {
+    it(`a publish completes after a restart of the broker in the step ${step}`, async () => {
+      const id = await publishUntil(step)
+      await restartBroker()
+      await expectComplete(id)
+      await unpublish(id)
+    })
+  }
+
+  it('a restarted target agent adopts a published instance, and PostgreSQL never stops', async () => {
+    const id = await publishUntil('recover')
+    const session = await expectComplete(id)
+    const started = await fleet.sql(session, 'SELECT pg_postmaster_start_time()')
+    await fleet.stop('target-agent', 'SIGKILL')
+    await fleet.sql(session, 'CREATE TABLE meanwhile (n int)', production.database)
+    await fleet.start('target-agent')
+    await fleet.sql(session, 'INSERT INTO meanwhile VALUES (1)', production.database)
+    expect(await fleet.sql(session, 'SELECT pg_postmaster_start_time()')).to.equal(started)
+    expect(await fleet.show(id)).to.include({ state: 'published' })
+    await unpublish(id)
+  })
+
+  it('a published instance comes back by itself after kill -9 of PostgreSQL, with what was committed', async () => {
+    const id = await publishUntil('recover')
+    const session = await expectComplete(id)
+    await fleet.sql(session, 'CREATE TABLE kept AS SELECT 42 AS n', production.database)
+    const pid = await fleet.sql(session, "SELECT pg_read_file('postmaster.pid', 0, 10)")
+    process.kill(Number.parseInt(pid, 10), 'SIGKILL')
+    await fleet.untilState(id, 'disrupted')
+    const again = await fleet.untilState(id, 'published')
+    expect(await fleet.sql(again, 'SELECT n FROM kept', production.database)).to.equal('42')
+    await unpublish(id)
+  })
+
+  it('an unpublish completes after kill -9 of the target agent in the middle of it', async () => {
+    const id = await publishUntil('recover')
+    await expectComplete(id)
+    const reply = await fleet.bus.request('session.unpublish', { session: id })
+    expect(reply.accepted).to.equal(true)
+    await fleet.stop('target-agent', 'SIGKILL')
+    await fleet.start('target-agent')
+    await fleet.untilState(id, 'closed')
+  })
+
+  it('what an agent that is away should do waits for it, and the session says so', async () => {
+    await fleet.stop('mount-agent', 'SIGKILL')
+    const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
+    const reply = await fleet.bus.request('instance.publish', body)
+    if (!reply.accepted) {
+      expect(reply.error.code).to.equal('agent_offline')
+      await fleet.start('mount-agent')
+      return
+    }
+    const waiting = await fleet.untilState(reply.session, 'disrupted')
+    expect(waiting.error).to.include({ code: 'agent_offline' })
+    await fleet.start('mount-agent')
+    await expectComplete(reply.session)
+    await unpublish(reply.session)
+  })
+})

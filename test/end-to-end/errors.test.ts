@@ -1,0 +1,161 @@
+import { mkdir, rm, symlink } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import path from 'node:path'
+import { expect } from 'chai'
+import type { SessionView } from '../../messages/definitions.ts'
+import type { ErrorBody } from '../../messages/errors.ts'
+import { type Fleet, startFleet } from '../support/fleet.ts'
+import { makeProduction, type Production } from '../support/production.ts'
+
+describe('errors', function () {
+  this.timeout(120_000)
+  let production: Production
+  let fleet: Fleet
+  let label: string
+  let failed = false
+
+  before(async () => {
+    production = await makeProduction({ compress: 'none' })
+    label = await production.backup('full')
+    fleet = await startFleet({
+      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
+      target: { cache: { minimumFreeBytes: '1 MiB' } },
+    })
+  })
+
+  afterEach(function () {
+    failed ||= this.currentTest?.state === 'failed'
+  })
+
+  after(async () => {
+    await fleet?.remove(failed)
+    await production?.remove()
+  })
+
+  /** A publish that must fail: its error, by `--json`. */
+  async function refused(changes: Record<string, string>): Promise<ErrorBody> {
+    const flags = { repository: 'main', instance: production.stanza, target: 'db-7', ...changes }
+    const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value])
+    const { status, stdout } = await fleet.howdah('publish', ...args, '--json')
+    expect(status).to.equal(1)
+    const { error, state } = JSON.parse(stdout) as Partial<SessionView>
+    if (state !== undefined) expect(state).to.equal('failed')
+    return error as ErrorBody
+  }
+
+  const cases: readonly (readonly [string, Record<string, string>, string, RegExp])[] = [
+    ['an unknown repository', { repository: 'nope' }, 'unknown_repository', /"nope".*main/],
+    ['an unknown instance', { instance: 'nope' }, 'unknown_instance', /nope/],
+    ['an unknown backup', { backup: '20200101-000000F' }, 'unknown_backup', /20200101-000000F/],
+    ['an unknown target', { target: 'nope' }, 'unknown_target', /"nope".*db-7/],
+    ['a user that does not exist', { user: 'nobody-at-all' }, 'user_missing', /nobody-at-all/],
+  ]
+  for (const [what, changes, code, message] of cases) {
+    it(`${what} is refused by name`, async () => {
+      const error = await refused(changes)
+      expect(error).to.include({ code })
+      expect(error.message).to.match(message)
+    })
+  }
+
+  it('an unknown backup is answered with those there are', async () => {
+    expect((await refused({ backup: 'latest-but-one' })).message).to.include(label)
+  })
+
+  it('a port that is taken is refused by its number', async () => {
+    const server = createServer()
+    const port = await new Promise<number>((resolve) => {
+      server.listen(0, '127.0.0.1', () => {
+        const address = server.address()
+        resolve(typeof address === 'object' && address ? address.port : 0)
+      })
+    })
+    try {
+      const error = await refused({ port: String(port) })
+      expect(error).to.include({ code: 'port_taken' })
+      expect(error.message).to.include(String(port))
+    } finally {
+      server.close()
+    }
+  })
+
+  it('several findings on the target are reported together', async () => {
+    const error = await refused({ user: 'nobody-at-all', port: String(production.port) })
+    expect(error.code).to.equal('preflight_failed')
+    expect(error.details?.map(({ code }) => code)).to.have.members(['user_missing', 'port_taken'])
+  })
+
+  it('a mount root that somebody planted as a symbolic link is refused', async () => {
+    await rm(fleet.mountRoot, { recursive: true, force: true })
+    const elsewhere = path.join(fleet.directory, 'elsewhere')
+    await mkdir(elsewhere)
+    await symlink(elsewhere, fleet.mountRoot)
+    try {
+      const error = await refused({})
+      expect(error).to.include({ code: 'path_unsafe' })
+      expect(error.message).to.include(fleet.mountRoot)
+    } finally {
+      await rm(fleet.mountRoot)
+      await mkdir(fleet.mountRoot, { mode: 0o711 })
+    }
+  })
+
+  it('a failed publish says what it undid and leaves nothing behind', async () => {
+    const manifest = { repository: 'main', instance: production.stanza, target: 'db-7' }
+    const reply = await fleet.bus.request('instance.publish', { ...manifest, user: 'nobody-at-all' })
+    if (!reply.accepted) throw new Error(reply.error.message)
+    const session = await fleet.untilState(reply.session, 'failed')
+    expect(session.undone).to.be.an('array')
+    expect(session.steps.map(({ step, status }) => `${step} ${status}`)).to.include('preflight failed')
+  })
+
+  it('a target that is offline is refused at once', async () => {
+    await fleet.stop('target-agent')
+    try {
+      const error = await refused({})
+      expect(error).to.include({ code: 'agent_offline' })
+      expect(error.message).to.include('db-7')
+    } finally {
+      await fleet.start('target-agent')
+    }
+  })
+})
+
+describe('errors of a target', function () {
+  this.timeout(120_000)
+  let production: Production
+
+  before(async () => {
+    production = await makeProduction({ compress: 'none' })
+    await production.backup('full')
+  })
+
+  after(() => production?.remove())
+
+  const settings: readonly (readonly [string, object, string, RegExp])[] = [
+    [
+      'without PostgreSQL of the major version',
+      { postgres: { binaryDirectories: ['/opt/none/%v/bin'] } },
+      'postgres_missing',
+      /15/,
+    ],
+    ['with too little space', { cache: { minimumFreeBytes: '8000 TiB' } }, 'space_low', /free/],
+  ]
+  for (const [what, target, code, message] of settings) {
+    it(`a target ${what} is refused before anything is mounted`, async () => {
+      const repository = { name: 'main', format: 'pgbackrest', path: production.path } as const
+      const fleet = await startFleet({ repositories: [repository], target })
+      try {
+        const args = ['--repository', 'main', '--instance', production.stanza, '--target', 'db-7']
+        const { status, stdout } = await fleet.howdah('publish', ...args, '--json')
+        expect(status).to.equal(1)
+        const { error, steps } = JSON.parse(stdout) as SessionView
+        expect(error).to.include({ code })
+        expect(error?.message).to.match(message)
+        expect(steps.some(({ step }) => step === 'mount')).to.equal(false)
+      } finally {
+        await fleet.remove()
+      }
+    })
+  }
+})

@@ -1,0 +1,235 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { expect } from 'chai'
+import type { SessionView } from '../../messages/definitions.ts'
+import { directoryDigest } from '../support/digest.ts'
+import { type Fleet, startFleet } from '../support/fleet.ts'
+import { makeProduction, type Production } from '../support/production.ts'
+
+const FIXTURES = fileURLToPath(new URL('../../../shared/fixtures/', import.meta.url))
+
+/** The fixture's tables as expected.json describes them. */
+const STATE = {
+  orders: [
+    'shop',
+    "SELECT count(*) || ':' || md5(string_agg(id||note||customer, ',' ORDER BY id)) FROM orders",
+  ],
+  customers: ['shop', "SELECT count(*) || ':' || md5(string_agg(id||name, ',' ORDER BY id)) FROM customers"],
+  facts: ['analytics', "SELECT count(*) || ':' || md5(string_agg(id||'-'||v, ',' ORDER BY id)) FROM facts"],
+  extra: [
+    'shop',
+    "SELECT coalesce(string_agg(tablename, ',' ORDER BY tablename), '') FROM pg_tables WHERE tablename LIKE 'extra%'",
+  ],
+} as const
+
+interface Expected {
+  backups: { label: string; type: string; state: Record<string, string> }[]
+  latest: Record<string, string>
+}
+
+describe('publishing', function () {
+  this.timeout(120_000)
+
+  describe('the fixture plain-gz-incr', () => {
+    let directory: string
+    let fleet: Fleet
+    let expected: Expected
+    let failed = false
+
+    before(async () => {
+      directory = await mkdtemp(path.join(tmpdir(), 'howdah-fixture-'))
+      execFileSync('tar', ['xzf', path.join(FIXTURES, 'plain-gz-incr.tar.gz'), '-C', directory])
+      expected = JSON.parse(readFileSync(path.join(directory, 'expected.json'), 'utf8')) as Expected
+      const repository = {
+        name: 'fixture',
+        format: 'pgbackrest',
+        path: path.join(directory, 'repo'),
+      } as const
+      fleet = await startFleet({ repositories: [repository] })
+    })
+
+    afterEach(function () {
+      failed ||= this.currentTest?.state === 'failed'
+    })
+
+    after(async () => {
+      await fleet?.remove(failed)
+      await rm(directory, { recursive: true, force: true })
+    })
+
+    async function stateOf(session: SessionView): Promise<Record<string, string>> {
+      const found: Record<string, string> = {}
+      for (const [table, [database, query]] of Object.entries(STATE)) {
+        found[table] = await fleet.sql(session, query, database)
+      }
+      return found
+    }
+
+    it('shows every backup, at its end, exactly as it was', async () => {
+      for (const { label, state } of expected.backups) {
+        const session = await fleet.publish(
+          ...['--repository', 'fixture', '--instance', 'demo', '--backup', label],
+          ...['--recover-to', 'immediate'],
+        )
+        expect(session).to.include({ state: 'published', backup: label })
+        expect(await stateOf(session)).to.deep.equal(state)
+        await fleet.howdahJson('unpublish', session.id)
+      }
+    })
+
+    it('shows the last committed state at latest, from the full backup as from the newest', async () => {
+      for (const backup of [expected.backups[0]?.label ?? '', expected.backups.at(-1)?.label ?? '']) {
+        const session = await fleet.publish(
+          '--repository',
+          'fixture',
+          '--instance',
+          'demo',
+          '--backup',
+          backup,
+        )
+        expect(await stateOf(session)).to.deep.equal(expected.latest)
+        await fleet.howdahJson('unpublish', session.id)
+      }
+    })
+
+    it('leaves the repository as it was, to the byte', async () => {
+      const repository = path.join(directory, 'repo')
+      const before = await directoryDigest(repository)
+      const session = await fleet.publish('--repository', 'fixture', '--instance', 'demo')
+      await fleet.sql(
+        session,
+        'UPDATE orders SET note = note || $$!$$; VACUUM FULL orders; CHECKPOINT',
+        'shop',
+      )
+      await fleet.howdahJson('unpublish', session.id)
+      expect(await directoryDigest(repository)).to.equal(before)
+    })
+
+    it('fetches only what was touched, and tells how much that was', async () => {
+      const { id } = await fleet.publish('--repository', 'fixture', '--instance', 'demo')
+      const { usage } = await fleet.show(id)
+      expect(usage?.totalBytes).to.be.greaterThan(20_000_000)
+      expect(usage?.fetchedBytes).to.be.greaterThan(0)
+      expect(usage?.fetchedBytes).to.be.lessThan((usage?.totalBytes ?? 0) / 2)
+      await fleet.howdahJson('unpublish', id)
+    })
+  })
+
+  describe('a production of its own', () => {
+    let production: Production
+    let fleet: Fleet
+    let session: SessionView
+    let backups: string
+    let failed = false
+
+    before(async () => {
+      production = await makeProduction({ compress: 'zst', bundle: true, configuration: 'outside' })
+      await production.backup('full')
+      await production.writeNotes(100, 'after the backup')
+      await production.switchWal()
+      backups = path.join(production.directory, 'basebackups')
+      await production.basebackup(path.join(backups, 'shop', 'monday'))
+      fleet = await startFleet({
+        repositories: [
+          { name: 'main', format: 'pgbackrest', path: production.path },
+          { name: 'plain', format: 'basebackup', path: backups },
+        ],
+      })
+      session = await fleet.publish('--repository', 'main', '--instance', production.stanza)
+    })
+
+    afterEach(function () {
+      failed ||= this.currentTest?.state === 'failed'
+    })
+
+    after(async () => {
+      await fleet?.remove(failed)
+      await production?.remove()
+    })
+
+    it('is promoted and writable, with the rows written after the backup', async () => {
+      expect(await fleet.sql(session, 'SELECT pg_is_in_recovery()')).to.equal('f')
+      expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
+      await fleet.sql(
+        session,
+        'CREATE TABLE mine AS SELECT generate_series(1, 1000) AS n',
+        production.database,
+      )
+      expect(await fleet.sql(session, 'SELECT sum(n) FROM mine', production.database)).to.equal('500500')
+    })
+
+    it('keeps every change in the write cache and out of production', async () => {
+      const change =
+        'CREATE TABLE bulk AS SELECT n, repeat($$x$$, 500) AS t FROM generate_series(1, 20000) AS n'
+      await fleet.sql(session, `${change}; CHECKPOINT`, production.database)
+      const du = execFileSync('du', ['-s', '--block-size=1', session.writeCache?.path ?? ''], {
+        encoding: 'utf8',
+      })
+      expect(Number(du.split('\t')[0])).to.be.greaterThan(10_000_000)
+      expect(await production.sql("SELECT count(*) FROM pg_tables WHERE tablename = 'bulk'")).to.equal('0')
+    })
+
+    it('neither archives nor replicates', async () => {
+      const settings = [
+        'archive_mode',
+        'archive_command',
+        'primary_conninfo',
+        'max_logical_replication_workers',
+      ]
+      const shown = await Promise.all(settings.map((name) => fleet.sql(session, `SHOW ${name}`)))
+      expect(shown).to.deep.equal(['off', '(disabled)', '', '0'])
+      const before = await directoryDigest(production.path)
+      await fleet.sql(session, 'SELECT pg_switch_wal(); CHECKPOINT')
+      expect(await directoryDigest(production.path)).to.equal(before)
+    })
+
+    it('serves psql, pg_dump and pgbench', async () => {
+      const { host, port, user } = session.connection ?? { host: '', port: 0, user: '' }
+      const where = ['-h', host, '-p', String(port), '-U', user]
+      const dump = execFileSync('pg_dump', [...where, production.database], { encoding: 'utf8' })
+      expect(dump).to.include('PostgreSQL database dump complete')
+      const bench = execFileSync(
+        '/usr/lib/postgresql/15/bin/pgbench',
+        [...where, '-n', '-t', '50', production.database],
+        {
+          encoding: 'utf8',
+          stdio: ['ignore', 'pipe', 'ignore'],
+        },
+      )
+      expect(bench).to.match(/number of transactions actually processed: 50\/50/)
+    })
+
+    it('runs beside another session of the same backup, apart from it', async () => {
+      const other = await fleet.publish('--repository', 'main', '--instance', production.stanza)
+      expect(other.connection?.port).not.to.equal(session.connection?.port)
+      await fleet.sql(other, 'TRUNCATE notes', production.database)
+      expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
+      await fleet.howdahJson('unpublish', other.id)
+    })
+
+    it('is published from a pg_basebackup directory with its own WAL', async () => {
+      const plain = await fleet.publish('--repository', 'plain', '--instance', 'shop', '--backup', 'monday')
+      expect(await fleet.sql(plain, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
+      expect(await fleet.sql(plain, 'SELECT count(*) FROM archived_orders', production.database)).to.match(
+        /^\d+$/,
+      )
+      await fleet.howdahJson('unpublish', plain.id)
+    })
+
+    it('leaves nothing behind when it is unpublished', async () => {
+      const { id, connection } = await fleet.publish('--repository', 'main', '--instance', production.stanza)
+      const gone = await fleet.howdahJson<SessionView>('unpublish', id)
+      expect(gone.state).to.equal('closed')
+      const found = (command: string): string =>
+        execFileSync('sh', ['-c', `${command} || true`], { encoding: 'utf8' })
+      expect(found(`grep ${id} /proc/self/mounts`)).to.equal('')
+      expect(found(`find ${fleet.mountRoot} ${fleet.cacheRoot} -name '*${id}*'`)).to.equal('')
+      expect(found(`pgrep -fa ${id}`)).to.equal('')
+      expect(found(`ss -Hltn 'sport = :${connection?.port}'`)).to.equal('')
+    })
+  })
+})

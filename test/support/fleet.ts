@@ -1,0 +1,281 @@
+/**
+ * A whole Howdah for tests: coordinator, mount agent and target agent as separate processes with configuration files,
+ * on the test run's private broker, with directories of their own. Each can be killed and started by itself.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { pino } from 'pino'
+import type { RepositoryConfig } from '../../config/formats.ts'
+import { ensureCertificates } from '../../coordinator/cli/certificates.ts'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import type { Bus } from '../../messages/bus.ts'
+import type { SessionView } from '../../messages/definitions.ts'
+import { type TestVhost, testVhost } from './broker.ts'
+import { freePort, postgresAccount, runAs } from './postgres-cluster.ts'
+
+export type Role = 'coordinator' | 'mount-agent' | 'target-agent'
+
+const ROLES: readonly Role[] = ['coordinator', 'mount-agent', 'target-agent']
+const LAUNCHER = fileURLToPath(new URL('../../bin/howdah', import.meta.url))
+const READY_DEADLINE_MS = 30_000
+
+export interface CommandOutcome {
+  readonly status: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface Fleet {
+  readonly directory: string
+  readonly brokerUrl: string
+  readonly mountRoot: string
+  readonly cacheRoot: string
+  /** A client of its own on the fleet's broker. */
+  readonly bus: Bus
+  /** Starts a role and waits until it consumes. */
+  start(role: Role): Promise<void>
+  /** SIGTERM by default; resolves when the process is gone. */
+  stop(role: Role, signal?: NodeJS.Signals): Promise<void>
+  /** Runs `bin/howdah` with the fleet's broker. */
+  howdah(...args: string[]): Promise<CommandOutcome>
+  /** Runs a verb with `--json`, expects success, and gives the document. */
+  howdahJson<T>(...args: string[]): Promise<T>
+  publish(...args: string[]): Promise<SessionView>
+  show(session: string): Promise<SessionView>
+  /** Polls until the session is in the state; fails at once when it settled in another one. */
+  untilState(session: string, state: SessionView['state'], seconds?: number): Promise<SessionView>
+  /** Runs SQL in a published instance as its superuser; rows are lines, columns separated by `|`. */
+  sql(session: SessionView, text: string, database?: string): Promise<string>
+  /** Unpublishes what is left, stops everything, deletes the directories. Logs are shown when `failed`. */
+  remove(failed?: boolean): Promise<void>
+}
+
+export interface FleetOptions {
+  readonly repositories: readonly RepositoryConfig[]
+  /** More of the target agent's configuration. */
+  readonly target?: object
+  /** More of the coordinator's configuration. */
+  readonly coordinator?: object
+}
+
+export async function startFleet(options: FleetOptions): Promise<Fleet> {
+  const vhost: TestVhost = await testVhost()
+  const directory = await mkdtemp(path.join(tmpdir(), 'howdah-fleet-'))
+  const mountRoot = path.join(directory, 'mnt')
+  const cacheRoot = await mkdtemp('/var/tmp/howdah-fleet-')
+  const roles = new Map<Role, ChildProcess>()
+  const logFile = (role: Role): string => path.join(directory, `${role}.log`)
+  const bus = await connectBus({ url: vhost.url, appId: 'test', logger: pino({ level: 'silent' }) })
+  await writeConfiguration()
+  await mkdir(mountRoot, { mode: 0o711 })
+
+  async function writeConfiguration(): Promise<void> {
+    const tls = path.join(directory, 'tls')
+    await ensureCertificates(tls, {
+      agents: [
+        { kind: 'mount', name: 'backup-1', addresses: ['127.0.0.1', 'localhost'] },
+        { kind: 'target', name: 'db-7', addresses: [] },
+      ],
+    })
+    const tlsFiles = (name: string): object => ({
+      ca: path.join(tls, 'ca.pem'),
+      certificate: path.join(tls, `${name}.pem`),
+      key: path.join(tls, `${name}.key`),
+    })
+    const common = { broker: { url: vhost.url }, log: { level: 'debug' } }
+    const files: Record<Role, object> = {
+      coordinator: {
+        ...common,
+        store: { path: path.join(directory, 'coordinator', 'store.sqlite') },
+        heartbeat: { lostAfter: 3 },
+        retry: { firstDelay: 0.2, maxDelay: 2 },
+        ...options.coordinator,
+      },
+      'mount-agent': {
+        ...common,
+        name: 'backup-1',
+        stateDirectory: path.join(directory, 'mount-agent'),
+        repositories: options.repositories,
+        dataPlane: { host: '127.0.0.1', port: await freePort(), advertise: '127.0.0.1' },
+        tls: tlsFiles('mount-backup-1'),
+        heartbeat: { interval: 1 },
+      },
+      'target-agent': {
+        ...common,
+        name: 'db-7',
+        stateDirectory: path.join(directory, 'target-agent'),
+        mountRoot,
+        cacheRoot,
+        tls: tlsFiles('target-db-7'),
+        heartbeat: { interval: 1 },
+        ...options.target,
+      },
+    }
+    for (const role of ROLES) {
+      await writeFile(path.join(directory, `${role}.json`), JSON.stringify(files[role]), { mode: 0o600 })
+    }
+  }
+
+  async function start(role: Role): Promise<void> {
+    const child = spawn(LAUNCHER, [role, '--config', path.join(directory, `${role}.json`), '--json'], {
+      cwd: '/',
+      env: cleanEnvironment(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    roles.set(role, child)
+    child.stderr.on('data', (chunk: Buffer) => appendFileSync(logFile(role), chunk))
+    const ended = once(child, 'exit').then(async () => {
+      throw new Error(`${role} ended: ${(await tail(logFile(role), 10)) || 'it logged nothing'}`)
+    })
+    ended.catch(() => undefined)
+    const ready = once(child.stdout, 'data')
+    const late = AbortSignal.timeout(READY_DEADLINE_MS)
+    await Promise.race([
+      ready,
+      ended,
+      once(late, 'abort').then(() => Promise.reject(new Error(`${role} is not ready`))),
+    ])
+  }
+
+  async function stop(role: Role, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = roles.get(role)
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill(signal)
+    await exited
+  }
+
+  async function howdah(...args: string[]): Promise<CommandOutcome> {
+    const child = spawn(LAUNCHER, [...args, '--broker', vhost.url], {
+      cwd: '/',
+      env: cleanEnvironment(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    const [status] = (await once(child, 'close')) as [number | null]
+    return { status: status ?? -1, stdout, stderr }
+  }
+
+  async function howdahJson<T>(...args: string[]): Promise<T> {
+    const { status, stdout, stderr } = await howdah(...args, '--json')
+    if (status !== 0) throw new Error(`howdah ${args.join(' ')} exited with ${status}: ${stderr}\n${stdout}`)
+    return JSON.parse(stdout) as T
+  }
+
+  async function show(session: string): Promise<SessionView> {
+    const reply = await bus.request('session.show', { session })
+    if (!reply.accepted) throw new Error(`session.show ${session}: ${reply.error.message}`)
+    return reply.session
+  }
+
+  async function removeSessions(): Promise<void> {
+    const reply = await bus.request('session.list', {}, { timeoutMs: 10_000 })
+    if (!reply.accepted) return
+    for (const { id } of reply.sessions) {
+      await bus.request('session.unpublish', { session: id })
+      await untilState(id, 'closed', 30)
+    }
+  }
+
+  async function untilState(
+    session: string,
+    state: SessionView['state'],
+    seconds = 60,
+  ): Promise<SessionView> {
+    const deadline = Date.now() + seconds * 1000
+    for (;;) {
+      const view = await show(session)
+      if (view.state === state) return view
+      if ((view.state === 'closed' || view.state === 'failed') && view.state !== state) {
+        throw new Error(`${session} is ${view.state}, not ${state}: ${JSON.stringify(view.error)}`)
+      }
+      if (Date.now() > deadline) throw new Error(`${session} is still not ${state}: ${JSON.stringify(view)}`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+
+  try {
+    await Promise.all(ROLES.map(start))
+    await untilOnline(bus)
+  } catch (error) {
+    for (const role of ROLES) await stop(role, 'SIGKILL')
+    await bus.close()
+    await vhost.remove()
+    throw error
+  }
+
+  return {
+    directory,
+    brokerUrl: vhost.url,
+    mountRoot,
+    cacheRoot,
+    bus,
+    start,
+    stop,
+    howdah,
+    howdahJson,
+    show,
+    untilState,
+    publish: (...args) => howdahJson<SessionView>('publish', '--target', 'db-7', ...args),
+    async sql(session, text, database = 'postgres') {
+      const { connection } = session
+      if (!connection) throw new Error(`${session.id} has no connection`)
+      const { host, port, user } = connection
+      const args = ['-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-h', host, '-p', String(port)]
+      const account = await postgresAccount()
+      return (
+        await runAs(account, 'psql', [...args, '-U', user, '-d', database, '-f', '-'], { input: text })
+      ).trimEnd()
+    },
+    async remove(failed = false) {
+      try {
+        for (const role of ROLES) if (!isRunning(roles.get(role))) await start(role)
+        await removeSessions()
+      } finally {
+        for (const role of ROLES) await stop(role)
+        await bus.close()
+        await vhost.remove()
+        if (failed)
+          for (const role of ROLES) process.stderr.write(`\n--- ${role}\n${await tail(logFile(role), 60)}\n`)
+        await rm(directory, { recursive: true, force: true })
+        await rm(cacheRoot, { recursive: true, force: true })
+      }
+    },
+  }
+}
+
+/** Both agents have registered with the coordinator. */
+async function untilOnline(bus: Bus): Promise<void> {
+  const deadline = Date.now() + READY_DEADLINE_MS
+  for (;;) {
+    const reply = await bus.request('agent.list', {})
+    if (reply.accepted && reply.agents.filter(({ online }) => online).length === 2) return
+    if (Date.now() > deadline) throw new Error(`agents are not online: ${JSON.stringify(reply)}`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+function isRunning(child: ChildProcess | undefined): boolean {
+  return child !== undefined && child.exitCode === null && child.signalCode === null
+}
+
+function cleanEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HOWDAH_')))
+}
+
+async function tail(file: string, lines: number): Promise<string> {
+  const text = await readFile(file, 'utf8').catch(() => '')
+  return text.trimEnd().split('\n').slice(-lines).join('\n')
+}
