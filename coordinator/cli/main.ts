@@ -13,8 +13,9 @@ const interruption = new AbortController()
 const hurry = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
 
-// A reader that goes away (`howdah sessions | head`) ends the program quietly.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+// A reader or a terminal that goes away (`howdah watch | head`) ends the program in its usual way.
+process.stdout.on('error', () => interruption.abort())
+process.stderr.on('error', () => interruption.abort())
 
 const context: Context = {
   stdout: createTerminal(process.stdout, process.env),
@@ -49,7 +50,7 @@ const context: Context = {
   },
 }
 
-process.exitCode = await runCommandLine(context, process.argv.slice(2), readVersion())
+process.exit(await runCommandLine(context, process.argv.slice(2), readVersion()))
 
 /** First an orderly end, then a quick one, then none. */
 function onSignal(): void {

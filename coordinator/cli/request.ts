@@ -56,20 +56,30 @@ export function isPassing(error: unknown): error is HowdahError {
 }
 
 /**
- * The full id of a session that a person named by its beginning.
+ * The full id of a session that a person named by its beginning; open sessions are looked at before settled ones.
  * @throws HowdahError `unknown_session` | `configuration` when several begin so
  */
 export async function resolveSession(bus: Bus, prefix: string, signal: AbortSignal): Promise<string> {
-  const { sessions } = await ask(bus, 'session.list', { all: true }, { signal })
-  return matchSession(sessions, prefix)
+  if (isSessionPrefix(prefix) && (await exists(bus, prefix, signal))) return prefix
+  const open = await ask(bus, 'session.list', {}, { signal })
+  if (open.sessions.some(({ id }) => id.startsWith(prefix))) return matchSession(open.sessions, prefix)
+  const all = await ask(bus, 'session.list', { all: true }, { signal })
+  return matchSession(all.sessions, prefix)
 }
 
-/** Pure part of `resolveSession`: an exact id wins over longer ones. */
-export function matchSession(sessions: readonly SessionView[], prefix: string): string {
+async function exists(bus: Bus, session: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await ask(bus, 'session.show', { session }, { signal })
+    return true
+  } catch (error) {
+    if (error instanceof HowdahError && error.code === 'unknown_session') return false
+    throw error
+  }
+}
+
+function matchSession(sessions: readonly SessionView[], prefix: string): string {
   const matches = isSessionPrefix(prefix) ? sessions.filter(({ id }) => id.startsWith(prefix)) : []
-  const exact = matches.find(({ id }) => id === prefix)
   const [first, second] = matches
-  if (exact !== undefined) return exact.id
   if (first === undefined) {
     throw new HowdahError(
       'unknown_session',

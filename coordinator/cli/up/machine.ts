@@ -10,8 +10,9 @@ import type { Logger } from 'pino'
 import type { RepositoryConfig } from '../../../config/formats.ts'
 import type { Bus } from '../../../messages/bus.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import { startPrivateBroker } from '../broker.ts'
+import { type PrivateBroker, startPrivateBroker } from '../broker.ts'
 import { ensureCertificates } from '../certificates.ts'
+import { identify, isAlive } from '../process-identity.ts'
 import { ask, isPassing } from '../request.ts'
 import { stopLeftovers } from './leftovers.ts'
 import { AGENT_NAME, freePort, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } from './role-files.ts'
@@ -21,6 +22,7 @@ import type { StateDirectory } from './state-directory.ts'
 /** Leftovers get as long as a role takes to stop by itself. */
 const LEFTOVER_DEADLINE_MS = 25_000
 const READY_DEADLINE_MS = 60_000
+const BROKER_CHECK_MS = 2000
 /** Agents go last: what they finish is still taken by the coordinator's queues. */
 const STOP_ORDER: readonly RoleName[] = ['coordinator', 'target-agent', 'mount-agent']
 
@@ -35,13 +37,16 @@ export interface MachineOptions {
   /** What is being done now, in words. */
   readonly onStep: (text: string) => void
   readonly connect: (url: string) => Promise<Bus>
+  /** Gives up starting. */
   readonly signal: AbortSignal
+  /** Cuts short the patience of stopping. */
+  readonly hurried: AbortSignal
 }
 
 export interface Machine {
   readonly brokerUrl: string
   readonly bus: Bus
-  stop(hurried: AbortSignal): Promise<void>
+  stop(): Promise<void>
 }
 
 /**
@@ -50,10 +55,10 @@ export interface Machine {
  */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const { state, logger, onNotice, onStep, signal, env } = options
-  const undo: ((hurried: AbortSignal) => Promise<void>)[] = []
-  const stop = async (hurried: AbortSignal) => {
+  const undo: (() => Promise<void>)[] = []
+  const stop = async () => {
     for (const step of undo.splice(0).reverse()) {
-      await step(hurried).catch((error: unknown) => {
+      await step().catch((error: unknown) => {
         logger.error({ err: error }, 'stopping a part failed')
         onNotice(`stopping a part failed: ${error instanceof Error ? error.message : String(error)}`)
       })
@@ -71,7 +76,11 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       const broker = await part('the private broker', () =>
         startPrivateBroker({ directory: path.join(state.path, 'broker'), logger }),
       )
-      undo.push(() => broker.stop())
+      const watch = keepRunning(broker, logger, onNotice)
+      undo.push(async () => {
+        await watch.stop()
+        await broker.stop()
+      })
       brokerUrl = broker.url
     }
     signal.throwIfAborted()
@@ -92,8 +101,8 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         onNotice,
       }),
     )
-    undo.push(async (hurried) => {
-      for (const role of roles) await role.stop(hurried)
+    undo.push(async () => {
+      for (const role of roles) await role.stop(options.hurried)
     })
 
     const bus = await part('the connection to the broker', () => options.connect(brokerUrl))
@@ -102,8 +111,37 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     for (const role of roles) role.settle()
     return { brokerUrl, bus, stop }
   } catch (error) {
-    await stop(AbortSignal.any([]))
+    await stop()
     throw error
+  }
+}
+
+/** Starts the private broker again when it dies. */
+function keepRunning(broker: PrivateBroker, logger: Logger, onNotice: (text: string) => void) {
+  let identity = identify(broker.pid)
+  let restarting: Promise<void> | undefined
+  const restart = async () => {
+    onNotice('the private RabbitMQ died; starting it again')
+    try {
+      await broker.restart()
+      identity = identify(broker.pid)
+    } catch (error) {
+      logger.error({ err: error }, 'the private broker does not start again')
+      onNotice(
+        `the private RabbitMQ does not start again: ${error instanceof Error ? error.message : String(error)}`,
+      )
+    }
+    restarting = undefined
+  }
+  const timer = setInterval(() => {
+    const isRunning = identity !== undefined && isAlive(identity)
+    if (!isRunning && restarting === undefined) restarting = restart()
+  }, BROKER_CHECK_MS)
+  return {
+    stop: async () => {
+      clearInterval(timer)
+      await restarting
+    },
   }
 }
 

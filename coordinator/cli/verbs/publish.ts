@@ -185,22 +185,23 @@ async function runPublish({ context, options }: Call<PublishOptions>): Promise<n
   return view.state === 'published' ? 0 : 1
 }
 
-/** What is said when a publish has settled. */
-export function resultLines(terminal: Terminal, view: SessionView, took: string): string[] {
+/** What is said when a publish has settled; `took`: since when it was asked for, where that is known. */
+export function resultLines(terminal: Terminal, view: SessionView, took: string | undefined): string[] {
   if (view.state !== 'published') {
     const reason =
       view.error ??
       ({ code: 'session_state', message: 'the session was closed while it was published' } as const)
     return [
       '',
-      `${terminal.style('red', `Not published`)} after ${took}.`,
+      `${terminal.style('red', 'Not published')}${took === undefined ? '' : ` after ${took}`}.`,
       ...errorLines(terminal, reason, view.undone),
     ]
   }
   return [
     '',
     ...wrap(
-      `${terminal.style('green', 'Published')} in ${took}: backup ${printable(view.backup)}, recovered to ${printable(formatRecoverTo(view.recoverTo))}.`,
+      `${terminal.style('green', 'Published')}${took === undefined ? '' : ` in ${took}`}: backup ` +
+        `${printable(view.backup)}, recovered to ${printable(formatRecoverTo(view.recoverTo))}.`,
       terminal.columns,
     ),
     ...fieldLines(terminal, [

@@ -17,7 +17,7 @@ import {
   parsePassphraseFile,
   parseRepository,
 } from '../up/repository-flags.ts'
-import { type Call, defineVerb } from '../verb.ts'
+import { type Call, defineVerb, InvalidValue, UsageError } from '../verb.ts'
 
 interface UpOptions {
   readonly json?: true
@@ -117,7 +117,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const given = joinPassphrases(options.repository, options.passphraseFile)
   const repositories = given.length > 0 ? given : (readEarlier(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
-  const brokerUrl = options.broker ?? (context.env.HOWDAH_BROKER_URL || undefined)
+  const brokerUrl = options.broker ?? brokerOfEnvironment(context.env)
 
   // Loaded when needed: the other verbs, and usage errors, come at once.
   const { openStateDirectory } = await import('../up/state-directory.ts')
@@ -144,6 +144,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
       onStep: remark,
       connect: (url) => connectBus({ url, appId: 'howdah-up', logger: log }),
       signal: context.interrupted,
+      hurried: context.hurried,
     })
     if (options.json === true) {
       printJson(context, { ready: true, broker: machine.brokerUrl, state: stateDirectory })
@@ -154,10 +155,20 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
     if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
     remark('stopping')
     await leaveSessions(context, machine, options.unpublishOnExit === true, notice)
-    await machine.stop(context.hurried)
+    await machine.stop()
     return 0
   } finally {
     state.release()
+  }
+}
+
+function brokerOfEnvironment({ HOWDAH_BROKER_URL: url }: NodeJS.ProcessEnv): string | undefined {
+  if (url === undefined || url === '') return undefined
+  try {
+    return parseBrokerUrl(url)
+  } catch (error) {
+    if (error instanceof InvalidValue) throw new UsageError(`HOWDAH_BROKER_URL must be ${error.message}`)
+    throw error
   }
 }
 

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Bus, EventDelivery } from '../../../messages/bus.ts'
 import { type Context, printJson } from '../context.ts'
 import { followSession } from '../follow-session.ts'
-import { formatClock, formatDuration, formatShare } from '../format.ts'
+import { formatClock, formatShare } from '../format.ts'
 import { brokerOptions, type ClientOptions, clientEnvironment, clientFiles, jsonOption } from '../options.ts'
 import { resolveSession } from '../request.ts'
 import { printable } from '../terminal.ts'
@@ -51,7 +51,6 @@ async function runWatch({ context, options, argument }: Call<ClientOptions>): Pr
   if (argument === undefined) return watchAll(context, bus, json)
   const session = await resolveSession(bus, argument, context.interrupted)
   if (json) return watchJson(context, bus, session)
-  const started = context.now()
   const { view } = await waitForSession({
     context,
     bus,
@@ -61,9 +60,8 @@ async function runWatch({ context, options, argument }: Call<ClientOptions>): Pr
     timeout: undefined,
   })
   if (view === undefined || !hasSettled(view)) return 0
-  const took = formatDuration(context.now().getTime() - started.getTime())
   if (view.state === 'closed') context.stdout.line('Closed.')
-  else for (const line of resultLines(context.stdout, view, took)) context.stdout.line(line)
+  else for (const line of resultLines(context.stdout, view, undefined)) context.stdout.line(line)
   return view.state === 'failed' ? 1 : 0
 }
 
