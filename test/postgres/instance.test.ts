@@ -257,6 +257,27 @@ describe('A published instance', function () {
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
   })
 
+  it('goes on recovering when the one who waits is told to stop waiting', async () => {
+    const { spec } = await mount()
+    const controller = new AbortController()
+    const reason = new Error('the step was cancelled')
+    const starting = startInstance(spec, {
+      logger,
+      signal: controller.signal,
+      onProgress: () => controller.abort(reason),
+    })
+    expect(await starting.catch((error: unknown) => error)).to.equal(reason)
+    expect((await startInstance(spec, { logger })).connection.port).to.equal(spec.port)
+  })
+
+  it('is usable although production made its database read-only', async () => {
+    const { spec, sql } = await mount()
+    await startInstance(spec, { logger })
+    await sql('ALTER DATABASE postgres SET default_transaction_read_only = on')
+    await rm(`${spec.cachePath}/conf/postgres.json`)
+    await startInstance(spec, { logger, timeoutMs: 10_000 })
+  })
+
   it('stops with all its processes and shared memory gone, and stopping it again does nothing', async () => {
     const { spec } = await mount()
     await startInstance(spec, { logger })
@@ -315,6 +336,22 @@ describe('A published instance', function () {
     await writeFile(join(spec.mountPoint, 'wal'), '')
     const error = await expectFailure(spec, 'postgres_failed')
     expect(error.message).to.include('from the archive failed')
+  })
+
+  it('fails with the signal that killed it in the middle of recovery, and leaves nothing', async () => {
+    const { spec } = await mount()
+    const error = await failure(
+      startInstance(spec, {
+        logger,
+        onProgress: ({ detail }) => {
+          if (detail.startsWith('replaying'))
+            void findInstance(spec).then((found) => found && process.kill(found.postmaster.pid, 'SIGKILL'))
+        },
+      }),
+    )
+    expect(error.message).to.include('was killed by SIGKILL')
+    await stopInstance(spec, { logger })
+    expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
   })
 
   it('fails with what PostgreSQL says when its configuration is wrong', async () => {

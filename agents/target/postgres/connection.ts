@@ -64,7 +64,7 @@ async function ask(
   try {
     await client.connect()
     const { rows } = await client.query<{ usable: boolean; superuser: string | null }>(
-      `SELECT NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::boolean AS usable,
+      `SELECT NOT pg_is_in_recovery() AS usable,
               (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
                ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser`,
     )

@@ -13,6 +13,7 @@ import type { RecoverResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { askReadiness } from './connection.ts'
 import { armRecovery, removeStalePidFile } from './data-directory.ts'
+import { withDeadline } from './deadline.ts'
 import { prepareConfiguration } from './prepare.ts'
 import { findPostmaster, isRunning, type Postmaster, postmasterAt, startTimeOf } from './process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
@@ -37,6 +38,13 @@ export interface RunningInstance {
   readonly result: RecoverResult | undefined
 }
 
+/** A server whose recovery is awaited. */
+interface Watched {
+  readonly record: InstanceRecord
+  /** How it ended, in words; called when it did. */
+  readonly ending: () => string
+}
+
 /** Pauses between looks at the log, ms: short while a small instance would be through, then longer. */
 const QUICK_PAUSE = 5
 const QUICK_FOR = 3_000
@@ -44,6 +52,8 @@ const LONG_PAUSE = 50
 /** Without a hint from the log, the server is asked this often, ms. */
 const ASK_EVERY = 2_000
 const ASK_TIMEOUT = 30_000
+/** For what is read from and written to the mount before the server starts, ms. */
+const PREPARE_TIMEOUT = 120_000
 const DEFAULT_TIMEOUT = 12 * 60 * 60 * 1000
 
 /**
@@ -57,8 +67,8 @@ export async function startInstance(spec: InstanceSpec, deps: StartDependencies)
   const running = await findInstance(spec)
   if (running?.result !== undefined) return running.result
   const began = performance.now()
-  const record = running === undefined ? await launch(spec, deps) : await adopt(spec, running.postmaster)
-  return awaitPromotion(spec, record, deps, began)
+  const watched = running === undefined ? await launch(spec, deps) : await adopt(spec, running.postmaster)
+  return awaitPromotion(spec, watched, deps, began)
 }
 
 /** The session's running server, also one that another agent process started. Does not touch the mount. */
@@ -72,13 +82,14 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
   return postmaster === undefined ? undefined : { postmaster, result: undefined }
 }
 
-async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<InstanceRecord> {
+async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<Watched> {
   const paths = instancePaths(spec)
   await removeRemains(spec)
-  const [prepared] = await Promise.all([
-    prepareConfiguration(spec),
-    armRecovery(spec).then(() => removeStalePidFile(spec)),
-  ])
+  const [prepared] = await withDeadline(
+    Promise.all([prepareConfiguration(spec), armRecovery(spec).then(() => removeStalePidFile(spec))]),
+    PREPARE_TIMEOUT,
+    `The mount ${spec.mountPoint} did not answer within ${PREPARE_TIMEOUT / 1000} s. See whether the mount server can be reached, and retry.`,
+  )
   deps.signal?.throwIfAborted()
   const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
   const log = await open(paths.log, flags, 0o640)
@@ -103,26 +114,31 @@ async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<Inst
       )
     })
     child.unref()
+    let ending = 'ended'
+    child.once('exit', (code, killed) => {
+      ending = killed === null ? `ended with status ${code}` : `was killed by ${killed}`
+    })
     const startTime = (await startTimeOf(pid)) ?? ''
     const record = { pid, startTime, logOffset, segments: [], warnings: prepared.warnings, result: undefined }
     await writeRecord(spec, record)
     deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
-    return record
+    return { record, ending: () => ending }
   } finally {
     await log.close()
   }
 }
 
-async function adopt(spec: InstanceSpec, postmaster: Postmaster): Promise<InstanceRecord> {
+async function adopt(spec: InstanceSpec, postmaster: Postmaster): Promise<Watched> {
+  const ending = () => 'ended'
   const record = await readRecord(spec)
-  if (record?.pid === postmaster.pid && record.startTime === postmaster.startTime) return record
+  if (record?.pid === postmaster.pid && record.startTime === postmaster.startTime) return { record, ending }
   const { pid, startTime } = postmaster
-  return { pid, startTime, logOffset: 0, segments: [], warnings: [], result: undefined }
+  return { record: { pid, startTime, logOffset: 0, segments: [], warnings: [], result: undefined }, ending }
 }
 
 async function awaitPromotion(
   spec: InstanceSpec,
-  record: InstanceRecord,
+  { record, ending }: Watched,
   deps: StartDependencies,
   began: number,
 ): Promise<RecoverResult> {
@@ -140,9 +156,12 @@ async function awaitPromotion(
       for (const { detail, phase } of await log.poll()) {
         deps.onProgress?.({ detail })
         if (phase !== undefined) phases[phase] ??= elapsed()
+        // Noted early, so that they can be removed if the server is killed in the middle of recovery.
+        if (phase === 'redo')
+          await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid) })
         if (phase === 'ready') nextAsk = 0
       }
-      if (!alive) throw startFailure(spec, log, 'ended before the instance was usable')
+      if (!alive) throw startFailure(spec, log, `${ending()} before the instance was usable`)
       if (performance.now() >= nextAsk) {
         const readiness = await askReadiness(spec, ASK_TIMEOUT)
         if (readiness.state === 'refused')
@@ -161,7 +180,9 @@ async function awaitPromotion(
           `PostgreSQL did not finish recovery in time; it goes on. Its log is ${instancePaths(spec).log}.`,
         )
       const pause = performance.now() - spawned < QUICK_FOR ? QUICK_PAUSE : LONG_PAUSE
-      await delay(pause, undefined, deps.signal === undefined ? {} : { signal: deps.signal })
+      await delay(pause, undefined, deps.signal === undefined ? {} : { signal: deps.signal }).catch(() =>
+        deps.signal?.throwIfAborted(),
+      )
     }
   } finally {
     await log.close()

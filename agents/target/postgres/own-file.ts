@@ -1,13 +1,23 @@
-/** Writes files in directories that only the agent may write to, so that a crash of it leaves the old or the new contents. */
+/** Writes files in directories that only the agent may write to. */
 import { open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-export async function writeOwnFile(path: string, text: string, mode: number): Promise<void> {
+/**
+ * Writes a file so that a crash leaves its old or its new contents.
+ * @param crash `machine`: also a power cut; `process`: only of ours, for files that are made anew after a reboot
+ */
+export async function writeOwnFile(
+  path: string,
+  text: string,
+  mode: number,
+  crash: 'machine' | 'process' = 'machine',
+): Promise<void> {
   const temporary = `${path}.new`
   const file = await open(temporary, 'w', mode)
   try {
     await file.writeFile(text)
     await file.chmod(mode)
+    if (crash === 'machine') await file.sync()
   } finally {
     await file.close()
   }

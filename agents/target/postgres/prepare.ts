@@ -27,12 +27,12 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     readControlData(spec),
     machineMemory(),
     readBackup(spec),
-    writeOwnFile(paths.hba, hbaFile(spec), 0o644),
-    writeOwnFile(paths.ident, identFile(spec), 0o644),
-    writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644),
+    writeOwnFile(paths.hba, hbaFile(spec), 0o644, 'process'),
+    writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
+    writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644, 'process'),
   ])
   if (!backup.hasConfigFile && !(await exists(paths.configFile)))
-    await writeOwnFile(paths.configFile, configFile(spec), 0o644)
+    await writeOwnFile(paths.configFile, configFile(spec), 0o644, 'process')
   return {
     arguments: postgresArguments({ spec, backup, control, memory, preload: preload.settings }),
     warnings: [...preload.warnings],

@@ -34,7 +34,7 @@ export async function readRecord(spec: InstanceSpec): Promise<InstanceRecord | u
 }
 
 export async function writeRecord(spec: InstanceSpec, record: InstanceRecord): Promise<void> {
-  await writeOwnFile(instancePaths(spec).record, JSON.stringify(record), 0o600)
+  await writeOwnFile(instancePaths(spec).record, JSON.stringify(record), 0o600, 'process')
 }
 
 export async function removeRecord(spec: InstanceSpec): Promise<void> {
