@@ -1,0 +1,41 @@
+/** What RabbitMQ's and the socket's errors mean for a person: one map from them to `HowdahError`. */
+import { HowdahError } from './errors.ts'
+
+/** Reply codes of AMQP 0-9-1, section 1.2 of the specification's constants. */
+const ACCESS_REFUSED = 403
+const NOT_FOUND = 404
+const PRECONDITION_FAILED = 406
+const NOT_ALLOWED = 530
+
+/** An error of amqplib, as the error that says what to do. `doing` completes "RabbitMQ refused to …". */
+export function amqpFailure(error: unknown, doing: string): HowdahError {
+  if (error instanceof HowdahError) return error
+  const { code, message = String(error) } = error as { code?: unknown; message?: string }
+  const text = message.slice(0, 500)
+  switch (code) {
+    case PRECONDITION_FAILED:
+      return new HowdahError(
+        'configuration',
+        `RabbitMQ refused to ${doing}, because it exists there with other properties: delete it if nothing else uses it, or give Howdah a virtual host of its own. ${text}`,
+        { cause: error },
+      )
+    case ACCESS_REFUSED:
+      return new HowdahError(
+        'configuration',
+        `RabbitMQ does not allow this user to ${doing}: check user, password and permissions. ${text}`,
+        { cause: error },
+      )
+    case NOT_ALLOWED:
+      return new HowdahError(
+        'configuration',
+        `RabbitMQ does not let this user into the virtual host: check the path of the broker URL. ${text}`,
+        { cause: error },
+      )
+    case NOT_FOUND:
+      return new HowdahError('unroutable', `RabbitMQ could not ${doing}. ${text}`, { cause: error })
+    default:
+      return new HowdahError('broker_unavailable', `RabbitMQ could not ${doing}: ${text || String(code)}`, {
+        cause: error,
+      })
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Consuming one queue: checks each delivery, hands it to its handler, and settles it by what the handler returns.
+ *
+ * A delivery that breaks the contract is answered where it asks for it and dead-lettered; one whose handler keeps
+ * failing is tried again a bounded number of times, with growing waits, and dead-lettered then. Nothing that a
+ * message holds stops the consumer.
+ */
+import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
+import type { Logger } from 'pino'
+import type { Consumer, Delivery, Outcome } from './bus.ts'
+import { type Expected, openEnvelope } from './envelope.ts'
+import { type ErrorBody, errorBody } from './errors.ts'
+import { keepChannel } from './kept-channel.ts'
+import { type Backoff, backoffMs, pause } from './retry.ts'
+
+export interface Redelivery extends Backoff {
+  /** Deliveries of one message before it is dead-lettered; less than the queue's own limit. */
+  readonly tries: number
+}
+
+export interface ConsumerOptions {
+  readonly connection: RecoveringChannelModel
+  readonly queue: string
+  readonly prefetch: number
+  readonly redelivery: Redelivery
+  readonly expected: Expected
+  readonly logger: Logger
+  declare(channel: ConfirmChannel): Promise<void>
+  handle(delivery: Delivery): Promise<Outcome>
+  /** Answers a message that is refused. */
+  refuse(message: ConsumeMessage, error: ErrorBody): Promise<void>
+  /** Resolves when the copy is safe. */
+  deadLetter(message: ConsumeMessage, queue: string, reason: string): Promise<void>
+}
+
+export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
+  const { connection, queue, prefetch, redelivery, expected, logger } = options
+  const running = new Set<Promise<void>>()
+  const closing = new AbortController()
+  let tag: string | undefined
+
+  const kept = keepChannel({
+    connection,
+    purpose: `consume ${queue}`,
+    logger,
+    async setUp(channel) {
+      await options.declare(channel)
+      await channel.prefetch(prefetch)
+      const consuming = await channel.consume(queue, (message) => {
+        if (message === null) {
+          logger.warn({ queue }, 'RabbitMQ cancelled the consumer, starting it again')
+          kept.reopen()
+          return
+        }
+        const handling = settle(channel, message).finally(() => running.delete(handling))
+        running.add(handling)
+      })
+      tag = consuming.consumerTag
+    },
+  })
+
+  /** Never rejects. */
+  async function settle(channel: ConfirmChannel, message: ConsumeMessage): Promise<void> {
+    // A delivery whose channel is gone comes again; its acknowledgement has nowhere to go.
+    const onChannel = (act: () => void) => {
+      try {
+        act()
+      } catch {
+        logger.debug({ queue }, 'the channel of a delivery is gone')
+      }
+    }
+    try {
+      const outcome = await decide(message)
+      if (outcome === 'requeue') await retryLater(channel, message, onChannel)
+      else {
+        if (outcome !== 'ack') await options.deadLetter(message, queue, outcome.deadLetter)
+        onChannel(() => channel.ack(message))
+      }
+    } catch (error) {
+      logger.error({ err: error, queue }, 'a delivery could not be settled')
+      await pause(backoffMs(1, redelivery), closing.signal)
+      onChannel(() => channel.nack(message, false, true))
+    }
+  }
+
+  async function decide(message: ConsumeMessage): Promise<Outcome> {
+    const { delivery, refused } = openEnvelope(message, expected)
+    if (refused) {
+      logger.warn({ queue, error: refused }, 'refused a message')
+      await options.refuse(message, refused)
+      return { deadLetter: `${refused.code}: ${refused.message}` }
+    }
+    try {
+      return await options.handle(delivery)
+    } catch (error) {
+      logger.error({ err: error, queue, type: delivery.type }, 'the handler of a message failed')
+      if (deliveryCount(message) + 1 < redelivery.tries) return 'requeue'
+      const { code, message: text } = errorBody(error)
+      return { deadLetter: `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}` }
+    }
+  }
+
+  async function retryLater(
+    channel: ConfirmChannel,
+    message: ConsumeMessage,
+    onChannel: (act: () => void) => void,
+  ): Promise<void> {
+    const tries = deliveryCount(message) + 1
+    if (tries >= redelivery.tries) {
+      await options.deadLetter(message, queue, `it was put back ${tries} times`)
+      onChannel(() => channel.ack(message))
+      return
+    }
+    await pause(backoffMs(tries, redelivery), closing.signal)
+    onChannel(() => channel.nack(message, false, true))
+  }
+
+  try {
+    await kept.opened
+  } catch (error) {
+    await kept.close()
+    throw error
+  }
+  return {
+    async close() {
+      if (tag !== undefined) await kept.current?.cancel(tag).catch(() => {})
+      closing.abort()
+      await Promise.all(running)
+      await kept.close()
+    },
+  }
+}
+
+/**
+ * How often a quorum queue delivered this message before. RabbitMQ counts returned and lost deliveries in
+ * `x-delivery-count` (absent at first); releases after 4.0 count those put back on purpose in `x-acquired-count`.
+ */
+function deliveryCount({ properties }: ConsumeMessage): number {
+  const count = (name: string): number => {
+    const value: unknown = properties.headers?.[name]
+    return typeof value === 'number' && value > 0 ? value : 0
+  }
+  return Math.max(count('x-delivery-count'), count('x-acquired-count'))
+}

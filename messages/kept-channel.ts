@@ -1,0 +1,115 @@
+/**
+ * A channel that comes back: opened and set up again after every reconnect, and after RabbitMQ closed it alone.
+ *
+ * Owns one channel; what is declared and consumed on it is the caller's `setUp`, which must be safe to repeat.
+ */
+import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
+import type { Logger } from 'pino'
+import { amqpFailure } from './amqp-failure.ts'
+import type { HowdahError } from './errors.ts'
+import { backoffMs, pause } from './retry.ts'
+
+const REOPEN = { firstMs: 100, maxMs: 5_000 }
+
+export interface KeptChannelOptions {
+  readonly connection: RecoveringChannelModel
+  /** Completes "RabbitMQ refused to …". */
+  readonly purpose: string
+  readonly logger: Logger
+  /** Declares and consumes; the channel counts as open when it resolves. */
+  setUp(channel: ConfirmChannel): Promise<void>
+  onOpen?(channel: ConfirmChannel): void
+}
+
+export interface KeptChannel {
+  /** The channel while it is usable. */
+  readonly current: ConfirmChannel | undefined
+  /** Why it is not, if that is known. */
+  readonly failure: HowdahError | undefined
+  /** Settles with the first set-up: a wrong configuration rejects, a broker that is away is waited for. */
+  readonly opened: Promise<void>
+  /** Drops the channel and opens another one. */
+  reopen(): void
+  close(): Promise<void>
+}
+
+export function keepChannel(options: KeptChannelOptions): KeptChannel {
+  const { connection, purpose, logger, setUp, onOpen } = options
+  const closing = new AbortController()
+  const first = Promise.withResolvers<void>()
+  first.promise.catch(() => {})
+  let current: ConfirmChannel | undefined
+  let failure: HowdahError | undefined
+  let opening: Promise<void> | undefined
+
+  const begin = () => {
+    if (opening || current || closing.signal.aborted) return
+    opening = open().finally(() => {
+      opening = undefined
+      // The channel may have gone between its set-up and here.
+      if (!current && !closing.signal.aborted) begin()
+    })
+  }
+
+  async function open(): Promise<void> {
+    for (let attempt = 1; !closing.signal.aborted; attempt++) {
+      try {
+        await openOnce()
+        failure = undefined
+        first.resolve()
+        return
+      } catch (error) {
+        failure = amqpFailure(failure?.code === 'configuration' ? failure : error, purpose)
+        if (closing.signal.aborted) return
+        if (failure.code === 'configuration') first.reject(failure)
+        logger.warn({ err: failure, attempt }, `cannot ${purpose}`)
+        await pause(backoffMs(attempt, REOPEN), closing.signal)
+      }
+    }
+  }
+
+  async function openOnce(): Promise<void> {
+    failure = undefined
+    const channel = await connection.createConfirmChannel()
+    let alive = true
+    channel.on('error', (error) => {
+      failure = amqpFailure(error, purpose)
+    })
+    channel.once('close', () => {
+      alive = false
+      if (current !== channel) return
+      current = undefined
+      if (failure) logger.warn({ err: failure }, 'RabbitMQ closed a channel')
+      begin()
+    })
+    try {
+      await setUp(channel)
+    } catch (error) {
+      if (alive) await channel.close().catch(() => {})
+      throw error
+    }
+    if (!alive) throw failure ?? new Error('the channel was closed while it was set up')
+    current = channel
+    onOpen?.(channel)
+  }
+
+  begin()
+  return {
+    get current() {
+      return current
+    },
+    get failure() {
+      return failure
+    },
+    opened: first.promise,
+    reopen() {
+      current?.close().catch(() => {}) // 'close' begins again
+    },
+    async close() {
+      closing.abort()
+      const channel = current
+      current = undefined
+      await channel?.close().catch(() => {})
+    },
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Publishing with confirms: what was not confirmed is published again after a reconnect with the same message_id, and
+ * what RabbitMQ returned as unroutable is an error of the sender.
+ */
+import type { ConfirmChannel, Message, Options } from 'amqplib'
+import type { Logger } from 'pino'
+import { HowdahError } from './errors.ts'
+
+const RESEND_AFTER_NACK_MS = 250
+
+export interface Publication {
+  readonly exchange: string
+  readonly routingKey: string
+  readonly content: Buffer
+  readonly options: Options.Publish & { readonly messageId?: string }
+  /** Reject with `unroutable` when no queue takes it; the text says what that means. Absent: nobody needs to take it. */
+  readonly unroutable?: string
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal | undefined
+}
+
+interface Pending extends Publication {
+  inFlight: boolean
+  returned: boolean
+  settle(error?: Error): void
+}
+
+export interface Publisher {
+  /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `timeout` */
+  publish(publication: Publication): Promise<void>
+  /** The channel is there (again): sends what waits. */
+  attach(channel: ConfirmChannel): void
+  /** Resolves when nothing is unconfirmed any more, or at the deadline. */
+  drain(timeoutMs: number): Promise<void>
+  /** Rejects what is still unconfirmed. */
+  abandon(): void
+}
+
+export interface PublisherOptions {
+  readonly channel: () => ConfirmChannel | undefined
+  /** Why there is no channel. */
+  readonly failure: () => Error | undefined
+  readonly logger: Logger
+}
+
+export function createPublisher({ channel, failure, logger }: PublisherOptions): Publisher {
+  const waiting = new Set<Pending>()
+  const idle = new Set<() => void>()
+
+  function transmit(pending: Pending): void {
+    const current = channel()
+    if (!current || pending.inFlight) return
+    pending.inFlight = true
+    pending.returned = false
+    const mandatory = pending.unroutable !== undefined
+    const { exchange, routingKey, content, options } = pending
+    try {
+      current.publish(exchange, routingKey, content, { ...options, mandatory }, (error: unknown) => {
+        if (current !== channel()) return // sent again with the next channel
+        pending.inFlight = false
+        if (error) {
+          logger.warn({ messageId: options.messageId }, 'RabbitMQ did not take a message, sending it again')
+          setTimeout(() => waiting.has(pending) && transmit(pending), RESEND_AFTER_NACK_MS)
+        } else if (pending.returned) pending.settle(new HowdahError('unroutable', pending.unroutable ?? ''))
+        else pending.settle()
+      })
+    } catch {
+      pending.inFlight = false // the channel is closing, the next one sends it
+    }
+  }
+
+  /** RabbitMQ returns a message before it confirms it, on the same channel. */
+  function onReturn({ fields, properties }: Message): void {
+    for (const pending of waiting) {
+      if (
+        pending.inFlight &&
+        pending.options.messageId === properties.messageId &&
+        pending.exchange === fields.exchange &&
+        pending.routingKey === fields.routingKey
+      ) {
+        pending.returned = true
+      }
+    }
+  }
+
+  return {
+    attach(current) {
+      current.on('return', onReturn)
+      for (const pending of waiting) {
+        pending.inFlight = false
+        transmit(pending)
+      }
+    },
+
+    publish(publication) {
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
+      const { signal, timeoutMs } = publication
+      const pending: Pending = {
+        ...publication,
+        inFlight: false,
+        returned: false,
+        settle(error) {
+          if (!waiting.delete(pending)) return
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', onAbort)
+          if (error) reject(error)
+          else resolve()
+          if (waiting.size === 0) for (const wake of idle) wake()
+        },
+      }
+      const onAbort = () => pending.settle(abortError(signal))
+      const timer = setTimeout(() => {
+        const seconds = timeoutMs / 1000
+        const why = failure()
+        pending.settle(
+          channel()
+            ? new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
+            : new HowdahError(
+                'broker_unavailable',
+                `there was no connection to RabbitMQ for ${seconds} s${why ? `: ${why.message}` : ''}`,
+                why ? { cause: why } : {},
+              ),
+        )
+      }, timeoutMs)
+      waiting.add(pending)
+      if (signal?.aborted) onAbort()
+      else {
+        signal?.addEventListener('abort', onAbort)
+        transmit(pending)
+      }
+      return promise
+    },
+
+    async drain(timeoutMs) {
+      if (waiting.size === 0) return
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const timer = setTimeout(resolve, timeoutMs)
+      idle.add(resolve)
+      await promise
+      idle.delete(resolve)
+      clearTimeout(timer)
+    },
+
+    abandon() {
+      for (const pending of waiting) {
+        pending.settle(
+          new HowdahError('broker_unavailable', 'the connection was closed before the message was confirmed'),
+        )
+      }
+    },
+  }
+}
+
+/** What an aborted wait throws: the reason of the signal. */
+export function abortError(signal: AbortSignal | undefined): Error {
+  const reason: unknown = signal?.reason
+  return reason instanceof Error ? reason : new HowdahError('timeout', 'the wait was called off')
+}

@@ -1,0 +1,95 @@
+/** Requests that wait for their reply. Owns the correlation ids of one connection; knows nothing of exchanges. */
+import { randomUUID } from 'node:crypto'
+import type { ConsumeMessage } from 'amqplib'
+import type { z } from 'zod'
+import { bodyError, MAX_REPLY_BYTES, parseJson } from './envelope.ts'
+import { HowdahError } from './errors.ts'
+import { abortError } from './publisher.ts'
+
+interface Open {
+  readonly schema: z.ZodType
+  resolve(body: unknown): void
+  reject(error: Error): void
+  send(): void
+  /** RabbitMQ has it; before that, the publisher sends it again by itself. */
+  sent: boolean
+}
+
+export interface AskOptions {
+  readonly schema: z.ZodType
+  readonly timeoutMs: number
+  /** What the error says when nobody answers in time. */
+  readonly unanswered: string
+  readonly signal?: AbortSignal | undefined
+  /** Publishes the request with this correlation id; called again, with the same message_id, after a reconnect. */
+  send(correlationId: string): Promise<void>
+}
+
+export interface Requests {
+  ask(options: AskOptions): Promise<unknown>
+  onReply(message: ConsumeMessage | null): void
+  /** The reply queue is another one now: replies to what was asked before cannot arrive any more. */
+  askAgain(): void
+  abandon(): void
+}
+
+export function createRequests(): Requests {
+  const open = new Map<string, Open>()
+  return {
+    async ask({ schema, timeoutMs, unanswered, signal, send }) {
+      const correlationId = randomUUID()
+      const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+      const onAbort = () => reject(abortError(signal))
+      const timer = setTimeout(() => reject(new HowdahError('timeout', unanswered)), timeoutMs)
+      const entry: Open = {
+        schema,
+        resolve,
+        reject,
+        sent: false,
+        send() {
+          entry.sent = false
+          send(correlationId).then(() => {
+            entry.sent = true
+          }, reject)
+        },
+      }
+      open.set(correlationId, entry)
+      signal?.addEventListener('abort', onAbort)
+      if (signal?.aborted) onAbort()
+      else entry.send()
+      try {
+        return await promise
+      } finally {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', onAbort)
+        open.delete(correlationId)
+      }
+    },
+
+    onReply(message) {
+      const waiting = open.get(String(message?.properties.correlationId))
+      if (!message || !waiting) return
+      const parsed = message.content.length > MAX_REPLY_BYTES ? undefined : parseJson(message.content)
+      if (!parsed) {
+        waiting.reject(new HowdahError('invalid_message', 'the reply is not JSON, or too large'))
+        return
+      }
+      const checked = waiting.schema.safeParse(parsed.value)
+      if (checked.success) waiting.resolve(checked.data)
+      else {
+        const { message: said } = bodyError(checked.error)
+        waiting.reject(new HowdahError('invalid_message', `the reply does not match its schema: ${said}`))
+      }
+    },
+
+    askAgain() {
+      for (const entry of open.values()) if (entry.sent) entry.send()
+    },
+
+    abandon() {
+      for (const entry of open.values()) {
+        entry.reject(new HowdahError('broker_unavailable', 'the connection was closed before the reply came'))
+      }
+    },
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * The exchanges, queues, bindings and routing keys of the contract: one table, from which the bus declares and the
+ * AsyncAPI document is made. Nothing here needs a feature that RabbitMQ 3.10 lacks or RabbitMQ 4 removed.
+ */
+import type { EventBody, EventType } from './definitions.ts'
+
+export interface Exchange {
+  readonly name: string
+  readonly type: 'topic' | 'direct'
+  readonly summary: string
+}
+
+export interface Binding {
+  readonly exchange: Exchange
+  readonly pattern: string
+}
+
+export interface Queue {
+  readonly name: string
+  readonly summary: string
+  readonly bindings: readonly Binding[]
+  /** Arguments of the declaration. A queue that exists with other ones is an error of RabbitMQ (PRECONDITION_FAILED). */
+  readonly arguments: Readonly<Record<string, string | number | boolean>>
+}
+
+/** As in `AgentAddress` of bus.ts, which imports would make a circle with. */
+interface Agent {
+  readonly kind: 'mount' | 'target'
+  readonly name: string
+}
+
+export const COMMANDS_EXCHANGE: Exchange = {
+  name: 'howdah.commands',
+  type: 'topic',
+  summary: 'Commands from clients and backup software; the routing key is the command type.',
+}
+
+export const AGENTS_EXCHANGE: Exchange = {
+  name: 'howdah.agents',
+  type: 'direct',
+  summary: 'Commands from the coordinator to an agent; the routing key is mount.<agent> or target.<agent>.',
+}
+
+export const EVENTS_EXCHANGE: Exchange = {
+  name: 'howdah.events',
+  type: 'topic',
+  summary: 'Everything that happens: session.<id>.<event> and agent.<kind>.<name>.<event>.',
+}
+
+export const EXCHANGES = [COMMANDS_EXCHANGE, AGENTS_EXCHANGE, EVENTS_EXCHANGE] as const
+
+const DEAD_LETTERS_NAME = 'howdah.dead-letters'
+
+/** Deliveries of one message before RabbitMQ itself dead-letters it. The bus gives up earlier; this ends crash loops. */
+export const DELIVERY_LIMIT = 20
+
+const work = {
+  'x-queue-type': 'quorum',
+  'x-delivery-limit': DELIVERY_LIMIT,
+  // The default exchange: it routes by queue name and cannot be missing.
+  'x-dead-letter-exchange': '',
+  'x-dead-letter-routing-key': DEAD_LETTERS_NAME,
+} as const
+
+export const DEAD_LETTERS: Queue = {
+  name: DEAD_LETTERS_NAME,
+  summary: 'What could not be handled, with the reason in the header howdah-reason; the oldest go first.',
+  bindings: [],
+  arguments: { 'x-queue-type': 'quorum', 'x-max-length': 10_000 },
+}
+
+export const COORDINATOR_COMMANDS: Queue = {
+  name: 'howdah.coordinator',
+  summary: 'Commands in; one coordinator at a time consumes.',
+  bindings: [{ exchange: COMMANDS_EXCHANGE, pattern: '#' }],
+  arguments: { ...work, 'x-single-active-consumer': true },
+}
+
+/** What agents tell. `session.state` is not among it: that is the coordinator's own. */
+const COORDINATOR_PATTERNS = [
+  'session.*.step-started',
+  'session.*.step-progress',
+  'session.*.step-done',
+  'session.*.step-failed',
+  'session.*.usage',
+  'session.*.lost',
+  'agent.#',
+]
+
+export const COORDINATOR_EVENTS: Queue = {
+  name: 'howdah.coordinator.events',
+  summary: 'Events back to the coordinator; one coordinator at a time consumes.',
+  bindings: COORDINATOR_PATTERNS.map((pattern) => ({ exchange: EVENTS_EXCHANGE, pattern })),
+  arguments: { ...work, 'x-single-active-consumer': true },
+}
+
+/** The queue of one agent. */
+export function agentQueue(agent: Agent): Queue {
+  return {
+    name: `howdah.${agent.kind}.${agent.name}`,
+    summary: `Commands to the ${agent.kind} agent ${agent.name}.`,
+    bindings: [{ exchange: AGENTS_EXCHANGE, pattern: agentRoutingKey(agent) }],
+    arguments: work,
+  }
+}
+
+export function agentRoutingKey(agent: Agent): string {
+  return `${agent.kind}.${agent.name}`
+}
+
+/** `session.step-done` of session s1 → `session.s1.step-done`; `agent.online` of mount agent m → `agent.mount.m.online`. */
+export function eventRoutingKey<T extends EventType>(type: T, body: EventBody<T>): string {
+  const [family, event] = type.split('.') as [string, string]
+  const about = body as { session?: string; kind?: string; name?: string }
+  return family === 'session'
+    ? `session.${about.session}.${event}`
+    : `agent.${about.kind}.${about.name}.${event}`
+}

@@ -1,0 +1,69 @@
+/**
+ * One private RabbitMQ for a mocha run, started when the first test asks for it and stopped after the last one; each
+ * test file works in a virtual host of its own.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+
+export interface TestVhost {
+  readonly url: string
+  remove(): Promise<void>
+}
+
+interface Running {
+  readonly broker: PrivateBroker
+  readonly directory: string
+}
+
+let running: Promise<Running> | undefined
+
+async function start(): Promise<Running> {
+  const directory = await mkdtemp(join(tmpdir(), 'howdah-test-broker-'))
+  try {
+    const broker = await startPrivateBroker({ directory, logger: pino({ level: 'silent' }) })
+    return { broker, directory }
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** The broker of this run. Starting it takes some 5 to 10 s: give the hook that asks first a timeout to match. */
+export async function testBroker(): Promise<PrivateBroker> {
+  running ??= start()
+  return (await running).broker
+}
+
+/** An empty virtual host. */
+export async function testVhost(): Promise<TestVhost> {
+  const broker = await testBroker()
+  const name = `test-${randomBytes(6).toString('hex')}`
+  const url = await broker.createVirtualHost(name)
+  return { url, remove: () => broker.deleteVirtualHost(name) }
+}
+
+/** Stops and starts the broker of this run under everybody's hands. */
+export async function restartBroker(options?: { crash?: boolean }): Promise<void> {
+  const broker = await testBroker()
+  await broker.restart(options)
+}
+
+/** Loaded by .mocharc.json, before the check for leftovers. */
+export const mochaHooks = {
+  async afterAll(this: Mocha.Context) {
+    this.timeout(40_000)
+    await stopTestBroker()
+  },
+}
+
+/** For programs that are not run by mocha, which call it at their end. Safe to repeat. */
+export async function stopTestBroker(): Promise<void> {
+  const started = await running?.catch(() => undefined)
+  running = undefined
+  await started?.broker.stop()
+  if (started) await rm(started.directory, { recursive: true, force: true })
+}
