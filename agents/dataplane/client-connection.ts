@@ -34,6 +34,9 @@ export interface ClientConnectionOptions {
   readonly onDown: (connection: ClientConnection, error: HowdahError) => void
 }
 
+/** A refusal seldom passes soon: the wait after it is that of the attempt with this number at least. */
+const REFUSED_ATTEMPTS = 5
+
 /** More than a TLS record holds. */
 const RECEIVE_BYTES = 64 * 1024
 
@@ -153,7 +156,10 @@ export class ClientConnection {
           : `${host}:${port} closed the connection.`,
       )
       const refused = failure.code !== 'repository_unavailable'
-      this.#timer = setTimeout(() => this.#connect(), backoffMs(refused ? 10 : this.#attempts))
+      this.#timer = setTimeout(
+        () => this.#connect(),
+        backoffMs(refused ? Math.max(this.#attempts, REFUSED_ATTEMPTS) : this.#attempts),
+      )
       this.#attempts += 1
       this.#options.onDown(this, failure)
     })

@@ -47,7 +47,7 @@ export interface DataPlaneClientOptions {
   readonly logger: Logger
   /** How long a request may take, reconnects included; default 60 s. A tree: from one batch to the next. */
   readonly deadlineMs?: number
-  /** How often a silent server is asked for a sign of life; at three times that it counts as gone. Default 3 s. */
+  /** How often a silent server is asked for a sign of life; at three times that it counts as gone. Default 2.5 s. */
   readonly pingMs?: number
 }
 
@@ -82,7 +82,7 @@ class Client implements DataPlaneClient, ExchangeHost {
   #closed = false
 
   constructor(options: DataPlaneClientOptions) {
-    const { host, port, ticket, serverName, pingMs = 3000 } = options
+    const { host, port, ticket, serverName, pingMs = 2500 } = options
     this.deadlineMs = options.deadlineMs ?? 60_000
     this.#logger = options.logger
     const secureContext = createSecureContext(options.tls)

@@ -318,9 +318,12 @@ class Connection {
       .finally(() => this.#trees.delete(id))
   }
 
-  /** Something was sent or finished: there may be room for more. */
+  /** Something was sent or finished: there may be room for more, or the last word was said. */
   #moved(): void {
-    if (this.#state === 'closed') return
+    if (this.#state === 'closed') {
+      if (this.#writer.pendingBytes === 0) this.#socket.end()
+      return
+    }
     this.#admit()
     for (const flow of this.#trees.values()) flow.wake()
     this.#throttle()

@@ -266,32 +266,26 @@ describe('the data plane', function () {
     expect(sources.length).to.equal(2)
   })
 
-  it('notices a server that has gone silent, and asks another', async () => {
-    const first = await plane.serve(createMemorySource())
-    const client = plane.connect(first, { connections: 1, pingMs: 30 })
+  it('notices a cut cable, and asks again over a new connection', async () => {
+    const server = await plane.serve(createMemorySource())
+    const cable = await plane.cable(server)
+    const client = plane.connect(cable, { connections: 1, pingMs: 50 })
     await client.read(1, 0, 10)
-    // What stands behind the port neither answers nor closes, like a host whose cable was cut.
-    await first.close()
-    const { createServer } = await import('node:net')
-    const sockets = new Set<import('node:net').Socket>()
-    const mute = createServer((socket) => {
-      sockets.add(socket)
-      socket.on('error', () => {})
-    })
-    await new Promise<void>((resolve) => mute.listen(first.address.port, '127.0.0.1', resolve))
-    try {
-      const read = client.read(1, 0, 10)
-      await until(() => sockets.size > 1)
-      await new Promise<void>((resolve) => {
-        mute.close(() => resolve())
-        for (const socket of sockets) socket.destroy()
-      })
-      await plane.serve(createMemorySource(), { port: first.address.port })
-      expect((await read).length).to.equal(10)
-    } finally {
-      for (const socket of sockets) socket.destroy()
-      mute.close()
-    }
+    cable.cut()
+    const read = client.read(2, 0, 10)
+    await until(() => !client.connected)
+    cable.mend()
+    expect((await read).equals(expectedBytes(2, 0, 10))).to.equal(true)
+  })
+
+  it('keeps a connection that is idle but alive', async () => {
+    const cable = await plane.cable(await plane.serve(createMemorySource()))
+    const client = plane.connect(cable, { connections: 1, pingMs: 20 })
+    await client.read(1, 0, 10)
+    const before = cable.bytesBack
+    await until(() => cable.bytesBack > before + 200)
+    expect(client.connected).to.equal(true)
+    expect(cable.connections).to.equal(1)
   })
 
   it('rejects what is outstanding when the client is closed', async () => {

@@ -1,5 +1,6 @@
 /** What the data plane's tests share: certificates made once per suite, servers and clients that are closed again. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -67,6 +68,18 @@ async function makeCertificates(): Promise<Certificates> {
   }
 }
 
+type Addressed = Pick<DataPlaneServer, 'address'>
+
+export interface Cable extends Addressed {
+  /** Connections made so far. */
+  readonly connections: number
+  /** Bytes that came from the server. */
+  readonly bytesBack: number
+  cut(): void
+  /** New connections work again; those from before stay silent. */
+  mend(): void
+}
+
 export interface DataPlaneFixture {
   readonly certificates: Certificates
   /** Certificates of another authority, with the same names. */
@@ -75,7 +88,9 @@ export interface DataPlaneFixture {
     source: BackupSource | ((ticket: Ticket) => Promise<BackupSource>),
     options?: Partial<DataPlaneServerOptions>,
   ): Promise<DataPlaneServer>
-  connect(server: DataPlaneServer, options?: Partial<DataPlaneClientOptions>): DataPlaneClient
+  connect(server: Addressed, options?: Partial<DataPlaneClientOptions>): DataPlaneClient
+  /** A way to the server that can be cut: then bytes vanish and nothing is closed. */
+  cable(server: DataPlaneServer): Promise<Cable>
   /** A TLS connection that speaks whatever the test writes. */
   connectRaw(server: DataPlaneServer, options?: tls.ConnectionOptions): Promise<tls.TLSSocket>
 }
@@ -134,6 +149,49 @@ export function useDataPlane(): DataPlaneFixture {
       })
       closers.push(() => client.close())
       return client
+    },
+    async cable(server) {
+      const sockets = new Set<Socket>()
+      const counts = { connections: 0, bytesBack: 0 }
+      let whole = true
+      const listener = createServer((near) => {
+        counts.connections += 1
+        const far = connect(server.address.port, server.address.host)
+        for (const [from, to] of [
+          [near, far],
+          [far, near],
+        ] as const) {
+          sockets.add(from)
+          from.on('error', () => {})
+          from.on('close', () => to.destroy())
+          from.on('data', (chunk: Buffer) => {
+            if (from === far) counts.bytesBack += chunk.length
+            if (whole && !silent.has(from)) to.write(chunk)
+          })
+        }
+      })
+      const silent = new WeakSet<Socket>()
+      await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
+      closers.push(async () => {
+        for (const socket of sockets) socket.destroy()
+        await new Promise<void>((resolve) => listener.close(() => resolve()))
+      })
+      return {
+        address: { host: '127.0.0.1', port: (listener.address() as AddressInfo).port },
+        get connections() {
+          return counts.connections
+        },
+        get bytesBack() {
+          return counts.bytesBack
+        },
+        cut() {
+          whole = false
+          for (const socket of sockets) silent.add(socket)
+        },
+        mend() {
+          whole = true
+        },
+      }
     },
     async connectRaw(server, options = {}) {
       const socket = tls.connect({

@@ -5,12 +5,16 @@ import { HowdahError } from '../../messages/errors.ts'
 export const FILE_BYTES = 8 * 1024 * 1024
 export const WAL_NAME = '000000010000000000000007'
 
+const PERIOD = 65_521
+const pattern = Buffer.from(
+  Uint32Array.from({ length: PERIOD }, (_, i) => Math.imul(i, 2_654_435_761) >>> 24),
+)
+
 /** What `read(file, offset, length)` of a memory source gives. */
 export function expectedBytes(file: number, offset: number, length: number): Buffer {
-  const end = Math.min(offset + length, FILE_BYTES)
-  const bytes = Buffer.allocUnsafe(Math.max(0, end - offset))
-  for (let i = 0; i < bytes.length; i++)
-    bytes[i] = (file * 31 + (offset + i) * 7 + ((offset + i) >> 8)) & 0xff
+  const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(offset + length, FILE_BYTES) - offset))
+  let from = (offset + file * 4099) % PERIOD
+  for (let at = 0; at < bytes.length; from = 0) at += pattern.copy(bytes, at, from)
   return bytes
 }
 

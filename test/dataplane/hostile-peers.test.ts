@@ -1,0 +1,233 @@
+/** Who is let in, and what a peer that breaks the rules can do: lose its own connection, nothing else. */
+import { randomBytes } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import { expect } from 'chai'
+import { FrameParser } from '../../agents/dataplane/frames.ts'
+import {
+  CLIENT_FRAMES,
+  decodeError,
+  encodeEmpty,
+  encodeHeader,
+  encodeHello,
+  encodeRead,
+  encodeTree,
+  encodeWalSize,
+  FRAME,
+  MAX_READ_BYTES,
+  SERVER_FRAMES,
+} from '../../agents/dataplane/protocol.ts'
+import { signTicket } from '../../agents/dataplane/ticket.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { expectFailure, ticket, ticketKey, until, useDataPlane } from './fixture.ts'
+import { createMemorySource, makeTree } from './memory-source.ts'
+
+const goodHello = encodeHello(signTicket(ticket, ticketKey))
+
+interface Frame {
+  readonly type: number
+  readonly id: number
+  readonly payload: Buffer
+}
+
+function closing(socket: TLSSocket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) resolve()
+    else socket.once('close', () => resolve())
+  })
+}
+
+/** Collects the server's frames. */
+function listen(socket: TLSSocket): { readonly frames: Frame[]; readonly closed: Promise<void> } {
+  const frames: Frame[] = []
+  const parser = new FrameParser(SERVER_FRAMES, (type, id, payload) => frames.push({ type, id, payload }))
+  socket.on('data', (chunk: Buffer) => parser.push(chunk))
+  return { frames, closed: closing(socket) }
+}
+
+describe('the data plane and its peers', function () {
+  this.timeout(30_000)
+  const plane = useDataPlane()
+
+  /** Expects the server to end that connection with an error, and to serve others as before. */
+  async function expectRefused(write: (socket: TLSSocket) => void, code: string): Promise<void> {
+    const server = await plane.serve(createMemorySource())
+    const other = plane.connect(server)
+    await other.read(1, 0, 10)
+    const socket = await plane.connectRaw(server)
+    const { frames, closed } = listen(socket)
+    write(socket)
+    await closed
+    const last = frames.at(-1)
+    expect(last?.type).to.equal(FRAME.error)
+    expect(decodeError(last?.payload ?? Buffer.alloc(0)).code).to.equal(code)
+    expect((await other.read(2, 0, 10)).length).to.equal(10)
+    expect(other.connected).to.equal(true)
+  }
+
+  it('refuses a client without a certificate', async () => {
+    const server = await plane.serve(createMemorySource())
+    const socket = await plane.connectRaw(server, { cert: undefined, key: undefined })
+    await closing(socket)
+    expect((await plane.connect(server).read(1, 0, 10)).length).to.equal(10)
+  })
+
+  it('refuses a client whose certificate another authority signed', async () => {
+    let opened = false
+    const server = await plane.serve(async () => {
+      opened = true
+      return createMemorySource()
+    })
+    const socket = await plane.connectRaw(server, {
+      ...plane.strangers.target,
+      ca: plane.certificates.mount.ca,
+      servername: 'vault.mount.howdah',
+    })
+    socket.write(goodHello)
+    await closing(socket)
+    expect(opened).to.equal(false)
+  })
+
+  it('refuses a mount server that asks with its serving certificate', async () => {
+    const server = await plane.serve(createMemorySource())
+    const socket = await plane.connectRaw(server, plane.certificates.mount)
+    await closing(socket)
+    expect(socket.bytesRead).to.be.lessThan(16_384)
+  })
+
+  it('refuses a server whose certificate another authority signed', async () => {
+    const server = await plane.serve(createMemorySource(), { tls: plane.strangers.mount })
+    const client = plane.connect(server)
+    await expectFailure(client.read(1, 0, 10), 'unauthorized')
+    expect(client.lastError).to.contain('certificate')
+  })
+
+  it('refuses a server of another name', async () => {
+    const server = await plane.serve(createMemorySource())
+    await expectFailure(plane.connect(server, { serverName: 'other' }).read(1, 0, 10), 'unauthorized')
+  })
+
+  it('refuses a ticket for another target', async () => {
+    const server = await plane.serve(createMemorySource())
+    const client = plane.connect(server, { tls: plane.certificates.otherTarget })
+    const error = await expectFailure(client.read(1, 0, 10), 'unauthorized')
+    expect(error.message).to.contain('replica').and.to.contain('other')
+  })
+
+  it('refuses a forged ticket', async () => {
+    const server = await plane.serve(createMemorySource())
+    const client = plane.connect(server, { ticket: signTicket(ticket, Buffer.alloc(32, 8)) })
+    await expectFailure(client.read(1, 0, 10), 'unauthorized')
+    await expectFailure(client.walSize('000000010000000000000001'), 'unauthorized')
+  })
+
+  it('tells why a backup cannot be opened, and goes on once it can', async () => {
+    let there = false
+    const server = await plane.serve(async () => {
+      if (!there) throw new HowdahError('unknown_backup', 'Instance main has no backup X; it has Y.')
+      return createMemorySource()
+    })
+    const client = plane.connect(server)
+    const error = await expectFailure(client.read(1, 0, 10), 'unknown_backup')
+    expect(error.message).to.contain('it has Y')
+    there = true
+    await until(() => client.connected)
+    expect((await client.read(1, 0, 10)).length).to.equal(10)
+  })
+
+  it('closes a connection that begins with garbage', () =>
+    expectRefused((socket) => socket.write('GET / HTTP/1.1\r\nHost: howdah\r\n\r\n'), 'invalid_message'))
+
+  it('closes a connection that announces an oversize frame', () =>
+    expectRefused((socket) => socket.write(encodeHeader(FRAME.hello, 0, 2 ** 31)), 'message_too_large'))
+
+  it('closes a connection that asks before it greets', () =>
+    expectRefused((socket) => socket.write(encodeRead(1, 1, 0, 10)), 'invalid_message'))
+
+  it('closes a connection that does not greet in time', async () => {
+    const server = await plane.serve(createMemorySource(), { limits: { helloMs: 50 } })
+    const { frames, closed } = listen(await plane.connectRaw(server))
+    await closed
+    expect(decodeError(frames[0]?.payload ?? Buffer.alloc(0)).code).to.equal('timeout')
+  })
+
+  it('closes a connection that asks for more than a frame holds', async () => {
+    const server = await plane.serve(createMemorySource())
+    const socket = await plane.connectRaw(server)
+    const { frames, closed } = listen(socket)
+    socket.write(goodHello)
+    await until(() => frames.length === 1)
+    socket.write(encodeRead(1, 1, 0, MAX_READ_BYTES + 1))
+    await closed
+    expect(decodeError(frames[1]?.payload ?? Buffer.alloc(0)).code).to.equal('message_too_large')
+  })
+
+  it('closes a connection that asks for a path instead of a WAL name', async () => {
+    const server = await plane.serve(createMemorySource())
+    const socket = await plane.connectRaw(server)
+    const { frames, closed } = listen(socket)
+    socket.write(goodHello)
+    await until(() => frames.length === 1)
+    socket.write(encodeWalSize(1, '../../../etc/shadow'))
+    await closed
+    expect(frames.at(-1)?.type).to.equal(FRAME.error)
+  })
+
+  it('lives through random bytes after a good greeting', async () => {
+    const server = await plane.serve(createMemorySource())
+    for (let n = 0; n < 20; n++) {
+      const socket = await plane.connectRaw(server)
+      const { closed } = listen(socket)
+      socket.write(goodHello)
+      for (const type of CLIENT_FRAMES.keys()) {
+        const payload = randomBytes(n % 17)
+        const frame = Buffer.concat([encodeHeader(FRAME.read, n, payload.length), payload])
+        frame[8] = type
+        socket.write(frame)
+      }
+      socket.write(randomBytes(1000))
+      await closed
+    }
+    expect((await plane.connect(server).read(1, 0, 10)).length).to.equal(10)
+  })
+
+  it('keeps what a client that does not read costs within its bound', async () => {
+    const size = 256 * 1024
+    const bytesInFlight = 1024 * 1024
+    let reads = 0
+    const server = await plane.serve(
+      createMemorySource({
+        entries: makeTree(100_000),
+        beforeRead: () => {
+          reads += 1
+        },
+      }),
+      { limits: { bytesInFlight, waiting: 50 } },
+    )
+    const socket = await plane.connectRaw(server)
+    const { frames } = listen(socket)
+    socket.write(goodHello)
+    await until(() => frames.length === 1)
+    socket.pause()
+    socket.write(encodeTree(100_000, 0, 0xffff_ffff))
+    for (let id = 1; id <= 2000; id++) socket.write(encodeRead(id, 1, 0, size))
+    for (let n = 0; n < 50_000; n++) socket.write(encodeEmpty(FRAME.ping, 0))
+    const other = plane.connect(server)
+    for (let n = 0; n < 50; n++) expect((await other.read(2, 0, 10)).length).to.equal(10)
+    // What the kernel's socket buffers take comes on top.
+    expect(reads - 50).to.be.lessThan(bytesInFlight / size + 64)
+    socket.resume()
+    await until(() => frames.filter(({ type }) => type === FRAME.data).length === 2000)
+  })
+
+  it('drops a client on which nothing moves any more', async () => {
+    const source = createMemorySource()
+    const server = await plane.serve(source, { limits: { idleMs: 100, lingerMs: 1 } })
+    const socket = await plane.connectRaw(server)
+    const { frames } = listen(socket)
+    socket.write(goodHello)
+    await until(() => frames.length === 1)
+    socket.pause()
+    for (let id = 1; id <= 200; id++) socket.write(encodeRead(id, 1, 0, MAX_READ_BYTES))
+    await until(() => source.closed)
+  })
+})
