@@ -143,7 +143,8 @@ export class WalDirectory {
     return {
       ...owner,
       ino: file.ino,
-      mode: 0o100400,
+      // PostgreSQL opens its copy for writing, and cp gives the copy this mode; writes here are refused all the same.
+      mode: 0o100600,
       nlink: 1,
       size: file.size,
       allocated: file.size,
