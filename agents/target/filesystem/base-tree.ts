@@ -46,8 +46,8 @@ export class BaseTree {
     let total = 0
     for (let ino = ROOT + 1; ino <= this.count; ino++) {
       const parent = columns.parents[ino] ?? ROOT
-      let children = this.#children.get(parent)
-      if (children === undefined) this.#children.set(parent, (children = new Map()))
+      const children = this.#children.get(parent) ?? new Map<string, Ino>()
+      this.#children.set(parent, children)
       children.set(columns.names[ino] ?? '', ino)
       if (((columns.modes[ino] ?? 0) & S_IFMT) === S_IFDIR) {
         this.#directories.set(parent, (this.#directories.get(parent) ?? 0) + 1)

@@ -77,9 +77,9 @@ export class Durability {
   }
 
   entryChanged(parent: Ino, name: string): void {
-    let names = this.#entries.get(parent)
-    if (names === undefined) this.#entries.set(parent, (names = new Set()))
-    names.add(name)
+    const names = this.#entries.get(parent)
+    if (names === undefined) this.#entries.set(parent, new Set([name]))
+    else names.add(name)
   }
 
   freed(inode: Inode): void {

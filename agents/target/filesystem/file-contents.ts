@@ -99,7 +99,10 @@ export class FileContents {
       const fd = files.descriptor(inode)
       if (end > inode.size) this.#cleanTail(inode)
       // A block enters the map whole, so nothing that the local file held before can show.
-      for (const block of this.#edges(inode, position, end)) this.#seed(inode, fd, block, pieces)
+      for (const block of this.#edges(inode, position, end)) {
+        const needsBase = this.#needsBase(inode, block, position, end)
+        this.#seed(inode, fd, block, needsBase ? pieces : undefined)
+      }
       writeAll(fd, buffer, length, position)
     } catch (error) {
       space.give(added)
@@ -132,14 +135,14 @@ export class FileContents {
     return position > block * BLOCK || end < blockEnd
   }
 
-  #seed(inode: Inode, fd: number, block: number, pieces: readonly Piece[]): void {
+  /** Writes a block as the repository has it, or zeros. */
+  #seed(inode: Inode, fd: number, block: number, pieces: readonly Piece[] | undefined): void {
     const seed = Buffer.alloc(BLOCK)
-    if (block < inode.baseBlocks) copyFromPieces(pieces, seed, 0, block * BLOCK, this.#blockEnd(inode, block))
+    if (pieces !== undefined) {
+      const end = Math.min((block + 1) * BLOCK, inode.baseSize)
+      copyFromPieces(pieces, seed, 0, block * BLOCK, end)
+    }
     writeAll(fd, seed, BLOCK, block * BLOCK)
-  }
-
-  #blockEnd(inode: Inode, block: number): number {
-    return Math.min((block + 1) * BLOCK, inode.baseSize)
   }
 
   /** What follows the end in its block may be left from a longer file; it must read as zeros once the file grows. */

@@ -64,8 +64,8 @@ export class Namespace {
   }
 
   #change(parent: Ino, name: string, ino: Ino): void {
-    let changes = this.#changes.get(parent)
-    if (changes === undefined) this.#changes.set(parent, (changes = new Map()))
-    changes.set(name, ino)
+    const changes = this.#changes.get(parent)
+    if (changes === undefined) this.#changes.set(parent, new Map([[name, ino]]))
+    else changes.set(name, ino)
   }
 }

@@ -105,6 +105,8 @@ export class ReadPath {
   /** Notes a read of bytes `position` to `end` and reads ahead when the handle is being scanned. */
   advance(inode: Inode, stream: ReadStream, position: number, end: number): void {
     const goesOn = stream.next >= 0 && Math.abs(position - stream.next) <= REORDERING
+    // Read before: an overtaken request of the kernel, or the same bytes again.
+    if (goesOn && end <= stream.next) return
     stream.next = goesOn ? Math.max(stream.next, end) : end
     stream.window = goesOn ? Math.min(Math.max(stream.window * 2, (end - position) * 2), MAX_READ) : 0
     if (!goesOn) stream.ahead = end

@@ -35,6 +35,8 @@ export interface StartMountDependencies {
   /** The program to run instead of main.ts, and what Node is given before it. */
   readonly program?: string
   readonly nodeArguments?: readonly string[]
+  /** Directory in which Node keeps compiled code for the next start; only this user may write to it. */
+  readonly compileCache?: string
 }
 
 const ANSWER_DEADLINE_MS = 5000
@@ -52,7 +54,7 @@ export async function startMountProcess(
 ): Promise<MountProcess> {
   const running = await findMountProcess(spec.cachePath)
   if (running !== undefined) return running
-  const { logger, deadlineMs = 60_000, nodeArguments = [] } = dependencies
+  const { logger, deadlineMs = 60_000, nodeArguments = [], compileCache } = dependencies
   const program = dependencies.program ?? ownProgram()
   const paths = cachePaths(spec.cachePath)
   await clearDeadMount(spec.mountPoint)
@@ -68,7 +70,11 @@ export async function startMountProcess(
         detached: true,
         cwd: '/',
         stdio: ['ignore', log, log, 'pipe'],
-        env: { ...process.env, HOWDAH_READY_FD: '3' },
+        env: {
+          ...process.env,
+          HOWDAH_READY_FD: '3',
+          ...(compileCache !== undefined && { NODE_COMPILE_CACHE: compileCache }),
+        },
       },
     )
   } finally {

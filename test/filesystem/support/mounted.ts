@@ -1,0 +1,81 @@
+/** A directory mounted as a backup by a mount process of its own, and the commands that tests run on it. */
+import { execFile } from 'node:child_process'
+import { chmod, chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { pino } from 'pino'
+import { clearDeadMount } from '../../../agents/target/mount-process/dead-mount.ts'
+import {
+  findMountProcess,
+  type MountProcess,
+  startMountProcess,
+} from '../../../agents/target/mount-process/mount-process.ts'
+import type { MountSpec } from '../../../agents/target/mount-process/mount-spec.ts'
+
+const PROGRAM = fileURLToPath(new URL('./mount-main.ts', import.meta.url))
+const COMMAND_DEADLINE_MS = 60_000
+const run = promisify(execFile)
+
+export interface Scratch {
+  /** Removed with everything in it, mounts and processes first. */
+  readonly directory: string
+  readonly mountPoint: string
+  readonly cachePath: string
+  remove(): Promise<void>
+}
+
+export async function makeScratch(owner: { uid: number; gid: number }): Promise<Scratch> {
+  const directory = await mkdtemp('/var/tmp/howdah-mount-')
+  const cachePath = `${directory}/cache`
+  const mountPoint = `${directory}/mnt`
+  await chmod(directory, 0o755)
+  await mkdir(cachePath)
+  await mkdir(`${directory}/base`)
+  await chown(`${directory}/base`, owner.uid, owner.gid)
+  return {
+    directory,
+    mountPoint,
+    cachePath,
+    async remove() {
+      await (await findMountProcess(cachePath))?.stop({ force: true })
+      await clearDeadMount(mountPoint)
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Mounts `base` as the backup's `data/`. */
+export function startMount(
+  scratch: Scratch,
+  base: string,
+  owner: { uid: number; gid: number },
+  changes: Partial<MountSpec> = {},
+): Promise<MountProcess> {
+  return startMountProcess(
+    {
+      session: 'test',
+      mountPoint: scratch.mountPoint,
+      cachePath: scratch.cachePath,
+      owner: { uid: owner.uid, gid: owner.gid },
+      allowOther: true,
+      // The test's mount program takes the directory for the ticket.
+      dataPlane: { host: '', port: 0, ticket: base, serverName: '', tls: { ca: '', cert: '', key: '' } },
+      extraFiles: [],
+      reserveBytes: 0,
+      readDeadlineMs: 10_000,
+      ...changes,
+    },
+    { logger: pino({ level: 'silent' }), program: PROGRAM },
+  )
+}
+
+/** Runs a shell script; gives its stdout. @throws Error with its stderr */
+export async function shell(script: string, cwd: string): Promise<string> {
+  const { stdout } = await run('sh', ['-euc', script], { cwd, timeout: COMMAND_DEADLINE_MS })
+  return stdout
+}
+
+export async function python(script: string, cwd: string): Promise<string> {
+  const { stdout } = await run('python3', ['-c', script], { cwd, timeout: COMMAND_DEADLINE_MS })
+  return stdout.trim()
+}
