@@ -252,6 +252,7 @@ describe('A published instance', function () {
     const starting = failure(startInstance(spec, { logger, timeoutMs: 1_000 }))
     expect((await starting).code).to.equal('timeout')
     expect(await stopInstance(spec, { logger, graceMs: 500 })).not.to.equal('absent')
+    expect((await run('ps', ['-eo', 'args'])).stdout).not.to.include(spec.mountPoint)
     await rename(`${last}.away`, last)
     await startInstance(spec, { logger })
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
@@ -293,12 +294,17 @@ describe('A published instance', function () {
     const { segments } = JSON.parse(await readFile(`${spec.cachePath}/conf/postgres.json`, 'utf8')) as {
       segments: string[]
     }
-    expect(segments).not.to.deep.equal([])
+    // The control segment of dynamic shared memory lists the others, at 16 and every 40 bytes on.
+    const control = await readFile(`/dev/shm/${segments[0]}`)
+    const statistics = `PostgreSQL.${control.readUInt32LE(16)}`
+    expect(await readdir('/dev/shm')).to.include(statistics)
     process.kill(pid, 'SIGKILL')
     await until(async () => (await findInstance(spec)) === undefined)
     await stopInstance(spec, { logger })
     expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
-    expect((await readdir('/dev/shm')).filter((name) => segments.includes(name))).to.deep.equal([])
+    expect(
+      (await readdir('/dev/shm')).filter((name) => [...segments, statistics].includes(name)),
+    ).to.deep.equal([])
     const orphans = await orphanedSegments(spec.user.uid)
     expect(orphans.filter((line) => line.trim().split(/\s+/)[4] === String(pid))).to.deep.equal([])
   })

@@ -46,11 +46,11 @@ export async function postmasterAt(
 }
 
 /**
- * All server processes of a session but zombies: those that work in its data directory, and those whose title has its
- * cluster name (a lazily unmounted directory has no path any more).
+ * All server processes of a session but zombies: those that work in its data directory, those whose title has its
+ * cluster name (a lazily unmounted directory has no path any more), and what restores WAL for them.
  */
 export async function findServerProcesses(where: Where): Promise<ServerProcess[]> {
-  const { data } = instancePaths(where)
+  const { data, wal, restoreScript } = instancePaths(where)
   const title = `postgres: ${clusterName(where.session)}: `
   return eachProcess(where.uid, async (pid) => {
     const [directory, commandLine, state] = await Promise.all([
@@ -62,7 +62,8 @@ export async function findServerProcesses(where: Where): Promise<ServerProcess[]
     const ours =
       (directory === data && /(^|\/)postgres(:|$)/.test(commandLine[0] ?? '')) ||
       commandLine[0]?.startsWith(title) === true ||
-      (commandLine[1] === '-D' && commandLine[2] === data)
+      (commandLine[1] === '-D' && commandLine[2] === data) ||
+      commandLine.some((word) => word.includes(restoreScript) || word.startsWith(`${wal}/`))
     return ours ? { pid, startTime: state.startTime } : undefined
   })
 }

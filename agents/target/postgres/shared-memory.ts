@@ -6,6 +6,7 @@
  */
 import { execFile } from 'node:child_process'
 import { lstat, readFile, rm } from 'node:fs/promises'
+import { endianness } from 'node:os'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
@@ -16,13 +17,20 @@ export async function mappedSegments(pid: number): Promise<string[]> {
   return [...new Set([...maps.matchAll(/ \/dev\/shm\/(PostgreSQL\.\d+)$/gm)].map((match) => match[1] ?? ''))]
 }
 
+export interface DeadPostmaster {
+  readonly pid: number
+  readonly uid: number
+  /** Major version, as a number. */
+  readonly version: number
+  /** What `mappedSegments` said while it lived. */
+  readonly mapped: readonly string[]
+}
+
 /**
  * Removes what a dead postmaster left.
- * @param pid of the dead postmaster
- * @param mapped what `mappedSegments` said while it lived
  * @returns how many segments were removed
  */
-export async function removeSegments(pid: number, uid: number, mapped: readonly string[]): Promise<number> {
+export async function removeSegments({ pid, uid, version, mapped }: DeadPostmaster): Promise<number> {
   const table = await readFile('/proc/sysvipc/shm', 'utf8').catch(() => '')
   let removed = 0
   for (const line of table.split('\n').slice(1)) {
@@ -35,7 +43,8 @@ export async function removeSegments(pid: number, uid: number, mapped: readonly 
       () => undefined,
     )
   }
-  for (const name of mapped) {
+  const listed = await Promise.all(mapped.map((name) => controlledSegments(name, version)))
+  for (const name of new Set([...mapped, ...listed.flat()])) {
     const path = `/dev/shm/${name}`
     const stat = await lstat(path).catch(() => undefined)
     if (stat === undefined || stat.uid !== uid || !stat.isFile()) continue
@@ -43,4 +52,25 @@ export async function removeSegments(pid: number, uid: number, mapped: readonly 
     removed++
   }
   return removed
+}
+
+/** dsm.c: PG_DYNSHMEM_CONTROL_MAGIC. */
+const CONTROL_MAGIC = 0x9a503d32
+const CONTROL_HEADER = 16
+
+/**
+ * The segments that a control segment lists; none when `name` is no control segment. Statistics (15 and newer) and
+ * parallel queries keep such segments, which the postmaster itself never maps.
+ *
+ * dsm.c: magic, nitems and maxitems, then at 16 the items, each beginning with its handle, all uint32 in the machine's
+ * byte order. An item takes 40 bytes; before version 14, which added two page numbers, 24.
+ */
+async function controlledSegments(name: string, version: number): Promise<string[]> {
+  const segment = await readFile(`/dev/shm/${name}`).catch(() => undefined)
+  if (segment === undefined || segment.length < CONTROL_HEADER) return []
+  const word = endianness() === 'LE' ? segment.readUInt32LE.bind(segment) : segment.readUInt32BE.bind(segment)
+  if (word(0) !== CONTROL_MAGIC) return []
+  const itemBytes = version >= 14 ? 40 : 24
+  const items = Math.min(word(4), Math.floor((segment.length - CONTROL_HEADER) / itemBytes))
+  return Array.from({ length: items }, (_, index) => `PostgreSQL.${word(CONTROL_HEADER + index * itemBytes)}`)
 }

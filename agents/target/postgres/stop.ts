@@ -5,7 +5,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster, findServerProcesses, isRunning, type ServerProcess } from './process-table.ts'
 import { readRecord, removeRecord } from './record.ts'
 import { mappedSegments, removeSegments } from './shared-memory.ts'
-import type { InstanceSpec } from './specification.ts'
+import { type InstanceSpec, majorVersion } from './specification.ts'
 
 export interface StopDependencies {
   readonly logger: Logger
@@ -31,7 +31,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
   if (postmaster !== undefined) {
     const segments = await mappedSegments(postmaster.pid)
     outcome = await endPostmaster(postmaster, deps)
-    await removeSegments(postmaster.pid, spec.user.uid, segments)
+    await removeSegments({ ...deadOf(spec), pid: postmaster.pid, mapped: segments })
     deps.logger.info({ session: spec.session, pid: postmaster.pid, outcome }, 'stopped PostgreSQL')
   }
   const killed = await removeRemains(spec)
@@ -47,8 +47,13 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
 export async function removeRemains(spec: InstanceSpec): Promise<number> {
   const killed = await killAll(() => findServerProcesses({ ...spec, uid: spec.user.uid }))
   const record = await readRecord(spec)
-  if (record !== undefined) await removeSegments(record.pid, spec.user.uid, record.segments)
+  if (record !== undefined)
+    await removeSegments({ ...deadOf(spec), pid: record.pid, mapped: record.segments })
   return killed
+}
+
+function deadOf({ user, version }: InstanceSpec) {
+  return { uid: user.uid, version: majorVersion(version) }
 }
 
 async function endPostmaster(postmaster: ServerProcess, deps: StopDependencies): Promise<StopOutcome> {
