@@ -12,6 +12,8 @@ export interface Narration {
   /** A finding that took no time of its own. */
   finding(text: string): void
   paragraph(text: string): void
+  /** An empty line. */
+  gap(): void
   /** A command line, as a person would type it. */
   command(line: string): void
   /** Output of another program; lines are cut to the width. */
@@ -91,6 +93,10 @@ export function createNarration(terminal: Terminal, now: () => number = () => pe
       for (const line of wrap(text, columns() - INDENT.length)) terminal.line(INDENT + line)
     },
 
+    gap() {
+      terminal.line()
+    },
+
     command(line) {
       terminal.line()
       terminal.line(`${INDENT}${terminal.style('dim', '$')} ${terminal.style('cyan', line)}`)
@@ -120,7 +126,9 @@ export function createNarration(terminal: Terminal, now: () => number = () => pe
 
     failure(text) {
       terminal.line()
-      for (const [index, line] of text.split('\n').entries()) {
+      const room = columns() - 5
+      const lines = text.split('\n').flatMap((line) => (width(line) <= room ? [line] : wrap(line, room)))
+      for (const [index, line] of lines.entries()) {
         const lead = index === 0 ? `${terminal.style('red', marks.failed)} ` : '  '
         terminal.line(INDENT + lead + line)
       }

@@ -21,8 +21,13 @@ export function connectTo(connection: Connection, database: string, signal: Abor
     psqlLine: `psql ${where.join(' ')}`,
     async sql(text) {
       const args = ['-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', ...where, '-c', text]
-      const { stdout } = await run(`${POSTGRES_BIN}/psql`, args, { timeout: DEADLINE_MS, signal })
-      return stdout.trimEnd()
+      try {
+        const { stdout } = await run(`${POSTGRES_BIN}/psql`, args, { timeout: DEADLINE_MS, signal })
+        return stdout.trimEnd()
+      } catch (error) {
+        const said = (error as { stderr?: string }).stderr?.trim()
+        throw new Error(`${said || (error as Error).message}, with the statement: ${text}`, { cause: error })
+      }
     },
   }
 }

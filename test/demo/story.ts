@@ -181,7 +181,7 @@ export async function look(
   const { usage } = await howdah.json<SessionView>('show', session.id)
   if (usage === undefined) return
   const share = usage.totalBytes === 0 ? 0 : usage.fetchedBytes / usage.totalBytes
-  narration.paragraph('')
+  narration.gap()
   narration.facts([
     ['size of the instance', formatBytes(usage.totalBytes)],
     ['fetched so far', `${formatBytes(usage.fetchedBytes)} (${(100 * share).toFixed(1)} %)`],
