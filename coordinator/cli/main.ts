@@ -43,9 +43,9 @@ const context: Context = {
       defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
     })
     const { createLogger } = await import('../../config/logger.ts')
-    const { connectBus } = await import('../../messages/amqp-bus.ts')
+    const { connectTo } = await import('./connect.ts')
     const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
-    const bus = await connectBus({ url: broker.url, appId: 'howdah-client', logger })
+    const bus = await connectTo(broker, 'howdah-client', logger)
     return { bus, [Symbol.asyncDispose]: () => bus.close() }
   },
 }

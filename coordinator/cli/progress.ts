@@ -5,7 +5,7 @@
 import type { SessionView, StepReport } from '../../messages/definitions.ts'
 import { formatClock, formatDuration } from './format.ts'
 import { elapsedMs, type RateOf, stepDetail, stepLines } from './session-lines.ts'
-import { latestAttempts } from './session-progress.ts'
+import { hasSettled, latestAttempts } from './session-progress.ts'
 import { LiveBlock, type Terminal } from './terminal.ts'
 
 const FRAME_MS = 120
@@ -87,11 +87,14 @@ function createPlainProgress({ terminal, now, undoOnly = false }: ProgressOption
   }
   return {
     update: (view) => {
+      const isNew = view.state !== state
+      state = view.state
+      const isEnd = hasSettled(view)
+      if (isNew && !isEnd) line('session', view.state)
       for (const report of latestAttempts(view.steps)) {
         if (report.direction === 'undo' || !undoOnly) tell(report)
       }
-      if (view.state !== state) line('session', view.state)
-      state = view.state
+      if (isNew && isEnd) line('session', view.state)
     },
     notice: (text) => line('note', text),
     close: () => {},

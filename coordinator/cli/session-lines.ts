@@ -72,7 +72,7 @@ export function elapsedMs(report: StepReport, now: Date): number {
 
 /** An error with its code, its findings one per line, and what was taken back. */
 export function errorLines(terminal: Terminal, error: ErrorBody, undone: readonly string[] = []): string[] {
-  const columns = Math.min(terminal.columns, 100)
+  const columns = terminal.live ? Math.min(terminal.columns, 100) : Number.POSITIVE_INFINITY
   const lines = [
     ...hanging(terminal.style('red', 'error'), 5, printable(error.message), columns),
     `${' '.repeat(7)}${terminal.style('dim', `code ${error.code}${error.field === undefined ? '' : `, field ${error.field}`}`)}`,

@@ -20,6 +20,11 @@ export function mergeSnapshot(known: SessionView | undefined, snapshot: SessionV
   return { ...snapshot, steps }
 }
 
+/** Published, closed or failed: nothing goes on by itself. */
+export function hasSettled({ state }: Pick<SessionView, 'state'>): boolean {
+  return state === 'published' || state === 'closed' || state === 'failed'
+}
+
 /** What an event changes. `now` is when a step began that no snapshot has told about. */
 export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date): SessionView {
   switch (delivery.type) {

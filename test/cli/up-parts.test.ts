@@ -183,6 +183,9 @@ describe('howdah up', function () {
     expect(logLine('{"level":60,"msg":"failed","err":{"message":"no room"}}').text).to.equal(
       'failed: no room',
     )
+    const step =
+      '{"level":40,"session":"s-1","step":"mount","error":{"message":"no room"},"msg":"step failed"}'
+    expect(logLine(step).text).to.equal('s-1: mount: step failed: no room')
     expect(logLine('Error: plain')).to.deep.equal({ level: 50, text: 'Error: plain' })
     expect(logLine('null').text).to.equal('null')
   })

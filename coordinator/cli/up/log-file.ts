@@ -61,8 +61,15 @@ export function logLine(line: string): LogLine {
     return { level: 50, text: line.trim() }
   }
   if (typeof parsed !== 'object' || parsed === null) return { level: 50, text: line.trim() }
-  const { level, msg, err } = parsed as { level?: unknown; msg?: unknown; err?: { message?: unknown } | null }
-  const reason = typeof err?.message === 'string' && err.message !== msg ? err.message : undefined
-  const text = [msg, reason].filter((part) => typeof part === 'string' && part !== '').join(': ')
+  const { level, msg, session, step, err, error } = parsed as Record<string, unknown>
+  const reason = messageOf(err) ?? messageOf(error)
+  const text = [session, step, msg, reason === msg ? undefined : reason]
+    .filter((part) => typeof part === 'string' && part !== '')
+    .join(': ')
   return { level: typeof level === 'number' ? level : 30, text: text === '' ? line.trim() : text }
+}
+
+function messageOf(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('message' in error)) return undefined
+  return typeof error.message === 'string' ? error.message : undefined
 }

@@ -9,6 +9,7 @@ import { closeSync, openSync, renameSync, statSync } from 'node:fs'
 import path from 'node:path'
 import type { Logger } from 'pino'
 import { identify } from '../process-identity.ts'
+import { printable } from '../terminal.ts'
 import { forgetProcess, recordProcess, stopProcess } from './leftovers.ts'
 import { followLog, type LogLine } from './log-file.ts'
 
@@ -62,7 +63,7 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
 
   const log = followLog(logFile, (line) => {
     lastLine = line
-    if (line.level >= 40) onNotice(`${role}: ${line.text}`)
+    if (line.level >= 40) onNotice(`${role}: ${printable(line.text)}`)
   })
 
   const start = () => {

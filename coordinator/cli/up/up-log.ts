@@ -4,8 +4,5 @@ import { type Logger, pino } from 'pino'
 
 export function openUpLog(stateDirectory: string, level: string): Logger {
   const file = path.join(stateDirectory, 'log', 'up.log')
-  return pino(
-    { level, base: { role: 'up', pid: process.pid } },
-    pino.destination({ dest: file, sync: true, mode: 0o600 }),
-  )
+  return pino({ level, base: { role: 'up' } }, pino.destination({ dest: file, sync: true, mode: 0o600 }))
 }

@@ -19,6 +19,7 @@ import {
 } from '../options.ts'
 import { ask } from '../request.ts'
 import { errorLines, fetchedText, fieldLines, psqlLine, writeCacheText } from '../session-lines.ts'
+import { hasSettled } from '../session-progress.ts'
 import { printable, type Terminal, wrap } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { unsettled, waitForSession } from '../wait-for-session.ts'
@@ -168,7 +169,7 @@ async function runPublish({ context, options }: Call<PublishOptions>): Promise<n
     context,
     bus,
     session,
-    settled: ({ state }) => state === 'published' || state === 'failed' || state === 'closed',
+    settled: hasSettled,
     json,
     timeout: options.timeout,
   })

@@ -84,6 +84,10 @@ export const up = defineVerb<UpOptions>({
   environment: [
     ['HOWDAH_BROKER_URL', 'The broker to use, as --broker.'],
     ['HOWDAH_STATE', 'State directory, as --state.'],
+    [
+      'HOWDAH_BROKER_CA, HOWDAH_BROKER_CERTIFICATE, HOWDAH_BROKER_KEY',
+      'TLS files for an amqps:// broker (PEM).',
+    ],
     ['HOWDAH_LOG_LEVEL', 'What is logged: fatal, error, warn, info, debug or trace. Default: info.'],
     [
       'HOWDAH_…',
@@ -123,7 +127,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const { openStateDirectory } = await import('../up/state-directory.ts')
   const { startMachine } = await import('../up/machine.ts')
   const { openUpLog } = await import('../up/up-log.ts')
-  const { connectBus } = await import('../../../messages/amqp-bus.ts')
+  const { connectTo } = await import('../connect.ts')
   const state = openStateDirectory(stateDirectory)
   try {
     const log = openUpLog(stateDirectory, context.env.HOWDAH_LOG_LEVEL ?? 'info')
@@ -142,7 +146,17 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
       logger: log,
       onNotice: notice,
       onStep: remark,
-      connect: (url) => connectBus({ url, appId: 'howdah-up', logger: log }),
+      connect: (url) =>
+        connectTo(
+          {
+            url,
+            ca: context.env.HOWDAH_BROKER_CA ?? null,
+            certificate: context.env.HOWDAH_BROKER_CERTIFICATE ?? null,
+            key: context.env.HOWDAH_BROKER_KEY ?? null,
+          },
+          'howdah-up',
+          log,
+        ),
       signal: context.interrupted,
       hurried: context.hurried,
     })

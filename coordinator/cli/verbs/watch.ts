@@ -6,6 +6,7 @@ import { followSession } from '../follow-session.ts'
 import { formatClock, formatShare } from '../format.ts'
 import { brokerOptions, type ClientOptions, clientEnvironment, clientFiles, jsonOption } from '../options.ts'
 import { resolveSession } from '../request.ts'
+import { hasSettled } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { waitForSession } from '../wait-for-session.ts'
@@ -63,10 +64,6 @@ async function runWatch({ context, options, argument }: Call<ClientOptions>): Pr
   if (view.state === 'closed') context.stdout.line('Closed.')
   else for (const line of resultLines(context.stdout, view, undefined)) context.stdout.line(line)
   return view.state === 'failed' ? 1 : 0
-}
-
-function hasSettled({ state }: { state: string }): boolean {
-  return state === 'published' || state === 'closed' || state === 'failed'
 }
 
 async function watchJson(context: Context, bus: Bus, session: string): Promise<number> {
