@@ -30,6 +30,7 @@ export interface BackupPoolOptions {
 
 interface Entry {
   readonly opening: Promise<BackupSource>
+  opened: boolean
   users: number
   linger: NodeJS.Timeout | undefined
 }
@@ -66,7 +67,12 @@ export function createBackupPool(options: BackupPoolOptions): BackupPool {
       const key = JSON.stringify([ticket.repository, ticket.instance, ticket.backup])
       let entry = entries.get(key)
       if (entry === undefined) {
-        entry = { opening: Promise.resolve(ticket).then(openBackup), users: 0, linger: undefined }
+        entry = {
+          opening: Promise.resolve(ticket).then(openBackup),
+          opened: false,
+          users: 0,
+          linger: undefined,
+        }
         entries.set(key, entry)
       }
       const mine = entry
@@ -75,6 +81,7 @@ export function createBackupPool(options: BackupPoolOptions): BackupPool {
       lingering.delete(key)
       try {
         const source = await mine.opening
+        mine.opened = true
         let released = false
         return {
           source,
@@ -90,7 +97,9 @@ export function createBackupPool(options: BackupPoolOptions): BackupPool {
     },
 
     async close() {
-      await Promise.all([...entries].map(([key, entry]) => drop(key, entry)))
+      const dropped = [...entries].map(([key, entry]) => ({ opened: entry.opened, done: drop(key, entry) }))
+      // One that is still being opened closes once it is open; nobody needs to wait for that.
+      await Promise.all(dropped.filter(({ opened }) => opened).map(({ done }) => done))
     },
   }
 }

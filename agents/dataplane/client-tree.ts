@@ -25,6 +25,7 @@ export async function* receiveTree(host: ExchangeHost): AsyncGenerator<readonly 
     connection: undefined,
     attempts: 0,
     retry: undefined,
+    reason: undefined,
     answer(type, payload) {
       if (type === FRAME.treeBatch) {
         const entries = decodeTreeBatch(payload)

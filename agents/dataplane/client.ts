@@ -1,19 +1,12 @@
-/**
- * The data plane's client: a `BackupSource` whose bytes come from a mount server. Requests wait while the server is
- * away, are asked again when it is back (all are reads, so asking twice is harmless), and fail past their deadline.
- */
+/** The data plane's client: a `BackupSource` whose bytes come from a mount server. */
 import tls from 'node:tls'
 import type { Logger } from 'pino'
-import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
-import { backoffMs } from './backoff.ts'
+import { HowdahError } from '../../messages/errors.ts'
 import type { BackupSource, TreeEntry } from './backup-source.ts'
-import { ClientConnection } from './client-connection.ts'
 import { receiveTree } from './client-tree.ts'
-import type { Exchange, ExchangeHost } from './exchange.ts'
+import { ExchangeTable } from './exchange-table.ts'
 import {
-  decodeError,
   decodeSize,
-  encodeEmpty,
   encodeRead,
   encodeWalRead,
   encodeWalSize,
@@ -51,9 +44,6 @@ export interface DataPlaneClientOptions {
   readonly pingMs?: number
 }
 
-/** An answer with one of these is asked for again until the deadline: the repository behind the server is away. */
-const PASSING: ReadonlySet<ErrorCode> = new Set(['repository_unavailable', 'timeout'])
-
 /** A certificate of a mount agent carries this name. */
 export function mountServerName(agent: string): string {
   return `${agent}.mount.howdah`
@@ -69,54 +59,34 @@ export function connectDataPlane(options: DataPlaneClientOptions): DataPlaneClie
   return new Client(options)
 }
 
-class Client implements DataPlaneClient, ExchangeHost {
-  readonly deadlineMs: number
-  readonly #logger: Logger
-  readonly #connections: ClientConnection[]
-  readonly #exchanges = new Map<number, Exchange>()
-  readonly #sweep: NodeJS.Timeout
-  #lastId = 0
-  #lastError: HowdahError | undefined
-  /** The server's refusal, while it stands: no connection was made since. */
-  #refusal: HowdahError | undefined
-  #closed = false
+class Client implements DataPlaneClient {
+  readonly #exchanges: ExchangeTable
 
   constructor(options: DataPlaneClientOptions) {
-    const { host, port, ticket, serverName, pingMs = 2500 } = options
-    this.deadlineMs = options.deadlineMs ?? 60_000
-    this.#logger = options.logger
-    const secureContext = createSecureContext(options.tls)
-    const connectionOptions = {
+    const { host, port, ticket, serverName, logger, connections = 2, deadlineMs = 60_000 } = options
+    this.#exchanges = new ExchangeTable({
       host,
       port,
       ticket,
-      pingMs,
-      secureContext,
       serverName: serverName === undefined ? undefined : mountServerName(serverName),
-      onReady: (connection: ClientConnection) => this.#ready(connection),
-      onFrame: (connection: ClientConnection, type: number, id: number, payload: Buffer) =>
-        this.#frame(connection, type, id, payload),
-      onDown: (connection: ClientConnection, error: HowdahError) => this.#down(connection, error),
-    }
-    this.#connections = Array.from(
-      { length: options.connections ?? 2 },
-      () => new ClientConnection(connectionOptions),
-    )
-    // One timer for all deadlines: a timer per request would cost more than the request.
-    const sweepMs = Math.max(10, Math.min(1000, this.deadlineMs / 4))
-    this.#sweep = setInterval(() => this.#expire(), sweepMs)
+      secureContext: createSecureContext(options.tls),
+      pingMs: options.pingMs ?? 2500,
+      connections,
+      deadlineMs,
+      logger,
+    })
   }
 
   get connected(): boolean {
-    return this.#connections.some((connection) => connection.ready)
+    return this.#exchanges.connected
   }
 
   get lastError(): string | undefined {
-    return this.connected ? undefined : this.#lastError?.message
+    return this.connected ? undefined : this.#exchanges.lastError?.message
   }
 
   tree(): AsyncIterable<readonly TreeEntry[]> {
-    return receiveTree(this)
+    return receiveTree(this.#exchanges)
   }
 
   read(file: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
@@ -142,37 +112,7 @@ class Client implements DataPlaneClient, ExchangeHost {
   }
 
   async close(): Promise<void> {
-    this.#closed = true
-    clearInterval(this.#sweep)
-    for (const connection of this.#connections) connection.close()
-    for (const id of [...this.#exchanges.keys()]) this.#fail(id, closedError())
-  }
-
-  now(): number {
-    return performance.now()
-  }
-
-  nextId(): number {
-    do {
-      this.#lastId = this.#lastId >= 0xffff_ffff ? 1 : this.#lastId + 1
-    } while (this.#exchanges.has(this.#lastId))
-    return this.#lastId
-  }
-
-  start(id: number, exchange: Exchange): void {
-    const refusal = this.#closed ? closedError() : this.#refusal
-    if (refusal !== undefined) {
-      exchange.fail(refusal)
-      return
-    }
-    this.#exchanges.set(id, exchange)
-    this.#dispatch(exchange)
-  }
-
-  abandon(id: number): void {
-    const exchange = this.#exchanges.get(id)
-    exchange?.connection?.send(encodeEmpty(FRAME.cancel, id))
-    this.#end(id)
+    this.#exchanges.close()
   }
 
   async #readAll(
@@ -207,19 +147,22 @@ class Client implements DataPlaneClient, ExchangeHost {
   ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason)
-      const id = this.nextId()
+      const exchanges = this.#exchanges
+      const id = exchanges.nextId()
+      const frame = encode(id)
       const abort = () => {
-        this.abandon(id)
+        exchanges.abandon(id)
         reject(signal?.reason)
       }
       signal?.addEventListener('abort', abort, { once: true })
-      this.start(id, {
-        frame: encode(id),
+      exchanges.start(id, {
+        frame,
         cost,
-        deadline: this.now() + this.deadlineMs,
+        deadline: exchanges.now() + exchanges.deadlineMs,
         connection: undefined,
         attempts: 0,
         retry: undefined,
+        reason: undefined,
         answer(type, payload) {
           const value = decode(type, payload)
           signal?.removeEventListener('abort', abort)
@@ -233,102 +176,6 @@ class Client implements DataPlaneClient, ExchangeHost {
       })
     })
   }
-
-  /** Asks over the connection with the least to do; without any the exchange waits for the next that is ready. */
-  #dispatch(exchange: Exchange): void {
-    let best: ClientConnection | undefined
-    for (const connection of this.#connections) {
-      if (connection.ready && (best === undefined || connection.load < best.load)) best = connection
-    }
-    if (best === undefined) return
-    exchange.connection = best
-    best.load += exchange.cost
-    best.send(exchange.frame)
-  }
-
-  #frame(connection: ClientConnection, type: number, id: number, payload: Buffer): void {
-    const exchange = this.#exchanges.get(id)
-    // An answer to what was cancelled, or was meanwhile asked elsewhere.
-    if (exchange === undefined || exchange.connection !== connection) return
-    if (type === FRAME.error) this.#refused(id, exchange, decodeError(payload))
-    else if (exchange.answer(type, payload)) this.#end(id)
-  }
-
-  #refused(id: number, exchange: Exchange, error: HowdahError): void {
-    if (!PASSING.has(error.code)) {
-      this.#fail(id, error)
-      return
-    }
-    this.#lastError = error
-    this.#release(exchange)
-    exchange.retry = setTimeout(() => {
-      exchange.retry = undefined
-      this.#dispatch(exchange)
-    }, backoffMs(exchange.attempts))
-    exchange.attempts += 1
-  }
-
-  #ready(connection: ClientConnection): void {
-    if (this.#lastError !== undefined) this.#logger.info('data plane: connected')
-    this.#lastError = undefined
-    this.#refusal = undefined
-    connection.load = 0
-    for (const exchange of this.#exchanges.values()) {
-      if (exchange.connection === undefined && exchange.retry === undefined) this.#dispatch(exchange)
-    }
-  }
-
-  #down(connection: ClientConnection, error: HowdahError): void {
-    if (this.#lastError?.message !== error.message) {
-      this.#logger.warn({ code: error.code, reason: error.message }, 'data plane: not connected')
-    }
-    this.#lastError = error
-    connection.load = 0
-    for (const exchange of this.#exchanges.values()) {
-      if (exchange.connection !== connection) continue
-      exchange.connection = undefined
-      this.#dispatch(exchange)
-    }
-    if (PASSING.has(error.code) || this.connected) return
-    this.#refusal = error
-    for (const id of [...this.#exchanges.keys()]) this.#fail(id, error)
-  }
-
-  #expire(): void {
-    const now = this.now()
-    for (const [id, exchange] of this.#exchanges) {
-      if (exchange.deadline > now) continue
-      exchange.connection?.send(encodeEmpty(FRAME.cancel, id))
-      const reason = this.#lastError?.message ?? 'The mount server did not answer.'
-      this.#fail(
-        id,
-        new HowdahError(
-          'repository_unavailable',
-          `A read of the backup was given up after ${this.deadlineMs / 1000} s. ${reason}`,
-          { cause: this.#lastError },
-        ),
-      )
-    }
-  }
-
-  #fail(id: number, error: Error): void {
-    const exchange = this.#exchanges.get(id)
-    this.#end(id)
-    exchange?.fail(error)
-  }
-
-  #end(id: number): void {
-    const exchange = this.#exchanges.get(id)
-    if (exchange === undefined) return
-    this.#exchanges.delete(id)
-    this.#release(exchange)
-    if (exchange.retry !== undefined) clearTimeout(exchange.retry)
-  }
-
-  #release(exchange: Exchange): void {
-    if (exchange.connection !== undefined) exchange.connection.load -= exchange.cost
-    exchange.connection = undefined
-  }
 }
 
 function createSecureContext({ ca, cert, key }: DataPlaneClientOptions['tls']): tls.SecureContext {
@@ -337,8 +184,4 @@ function createSecureContext({ ca, cert, key }: DataPlaneClientOptions['tls']): 
   } catch (cause) {
     throw new HowdahError('configuration', 'The data plane cannot use its certificate or key.', { cause })
   }
-}
-
-function closedError(): HowdahError {
-  return new HowdahError('repository_unavailable', 'The connection to the mount server was closed.')
 }

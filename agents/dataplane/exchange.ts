@@ -1,4 +1,5 @@
 /** What the data plane's client has under way with the server: one exchange per request, and who runs them. */
+import type { HowdahError } from '../../messages/errors.ts'
 import type { ClientConnection } from './client-connection.ts'
 
 /** Something that waits for frames from the server. */
@@ -12,6 +13,8 @@ export interface Exchange {
   connection: ClientConnection | undefined
   attempts: number
   retry: NodeJS.Timeout | undefined
+  /** The passing error that the server last answered with. */
+  reason: HowdahError | undefined
   /** Takes a frame and says whether it was the last. @throws HowdahError when the frame does not belong here */
   answer(type: number, payload: Buffer): boolean
   fail(error: Error): void

@@ -11,21 +11,17 @@ import { FrameParser, FrameWriter } from './frames.ts'
 import {
   CLIENT_FRAMES,
   decodeHello,
-  decodeRead,
   decodeTree,
   decodeTreeCredit,
-  decodeWalRead,
-  decodeWalSize,
   encodeEmpty,
   encodeError,
-  encodeHeader,
-  encodeSize,
   encodeWelcome,
   FRAME,
   malformed,
   NO_REQUEST,
   PROTOCOL_VERSION,
 } from './protocol.ts'
+import { decodeRequest, type ServerRequest } from './server-request.ts'
 import { sendTree, type TreeFlow } from './server-tree.ts'
 import type { Ticket } from './ticket.ts'
 
@@ -54,18 +50,8 @@ export interface ServedConnectionOptions {
   readonly authorize: (ticket: string) => Ticket
 }
 
-/** What a request takes beside its payload: its objects here and its frame. Bytes, roughly. */
-const REQUEST_BYTES = 512
-
 /** How long a refused peer has to read why. */
 const PARTING_MS = 1000
-
-interface Request {
-  readonly id: number
-  readonly cost: number
-  /** Gives the answer's frame: one buffer, or header and payload. */
-  readonly run: (source: BackupSource, signal: AbortSignal) => Promise<readonly [Buffer, Buffer?]>
-}
 
 /** Serves the connection until its socket closes. */
 export function serveConnection(options: ServedConnectionOptions): void {
@@ -84,7 +70,7 @@ class Connection {
   #logger: Logger
   #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
   #lease: BackupLease | undefined
-  #waiting: Request[] = []
+  #waiting: ServerRequest[] = []
   readonly #running = new Map<number, AbortController>()
   readonly #trees = new Map<number, TreeFlow>()
   #runningBytes = 0
@@ -200,35 +186,11 @@ class Connection {
 
   #request(type: number, id: number, payload: Buffer): void {
     switch (type) {
-      case FRAME.read: {
-        const { file, offset, length } = decodeRead(payload)
-        this.#queue({
-          id,
-          cost: length + REQUEST_BYTES,
-          run: async (source, signal) =>
-            dataFrame(id, await source.read(file, offset, length, signal), length),
-        })
+      case FRAME.read:
+      case FRAME.walRead:
+      case FRAME.walSize:
+        this.#queue(decodeRequest(type, id, payload))
         break
-      }
-      case FRAME.walRead: {
-        const { name, offset, length } = decodeWalRead(payload)
-        this.#queue({
-          id,
-          cost: length + REQUEST_BYTES,
-          run: async (source, signal) =>
-            dataFrame(id, await source.walRead(name, offset, length, signal), length),
-        })
-        break
-      }
-      case FRAME.walSize: {
-        const name = decodeWalSize(payload)
-        this.#queue({
-          id,
-          cost: REQUEST_BYTES,
-          run: async (source) => [encodeSize(id, await source.walSize(name))],
-        })
-        break
-      }
       case FRAME.tree:
         this.#startTree(id, payload)
         break
@@ -243,7 +205,7 @@ class Connection {
     }
   }
 
-  #queue(request: Request): void {
+  #queue(request: ServerRequest): void {
     if (this.#taken(request.id)) throw malformed('request with a used number')
     this.#waiting.push(request)
     this.#admit()
@@ -268,7 +230,7 @@ class Connection {
     }
   }
 
-  async #run(request: Request, source: BackupSource): Promise<void> {
+  async #run(request: ServerRequest, source: BackupSource): Promise<void> {
     const { id, cost } = request
     const controller = new AbortController()
     this.#running.set(id, controller)
@@ -298,10 +260,18 @@ class Connection {
 
   #startTree(id: number, payload: Buffer): void {
     const source = this.#lease?.source
-    if (source === undefined || this.#taken(id) || this.#trees.size >= this.#limits.trees) {
-      throw malformed('tree')
-    }
     const { skip, credit } = decodeTree(payload)
+    if (source === undefined || this.#taken(id)) throw malformed('tree')
+    if (this.#trees.size >= this.#limits.trees) {
+      this.#fail(
+        id,
+        new HowdahError(
+          'repository_unavailable',
+          'The mount server sends enough trees to this target already.',
+        ),
+      )
+      return
+    }
     const flow = sendTree({
       id,
       source,
@@ -344,10 +314,4 @@ class Connection {
   #ended(): boolean {
     return this.#state === 'closed'
   }
-}
-
-function dataFrame(id: number, data: Buffer, most: number): [Buffer, Buffer] {
-  if (data.length > most)
-    throw new Error(`a backup source gave ${data.length} bytes where ${most} were asked`)
-  return [encodeHeader(FRAME.data, id, data.length), data]
 }

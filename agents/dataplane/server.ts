@@ -34,7 +34,7 @@ export const DEFAULT_LIMITS: DataPlaneLimits = {
   helloMs: 10_000,
   idleMs: 60_000,
   requests: 256,
-  waiting: 1024,
+  waiting: 4096,
   trees: 4,
   bytesInFlight: 32 * 1024 * 1024,
 }
