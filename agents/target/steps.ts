@@ -2,7 +2,7 @@
  * The target's steps of a session: `preflight`, `mount`, `recover`. Each finds on this machine what there is already,
  * so it may be run or undone any number of times, by any agent process.
  */
-import { rm, rmdir } from 'node:fs/promises'
+import { lstat, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { StepHandler } from '../runtime/step-runner.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
@@ -11,6 +11,7 @@ import type { MountSpec } from './mount-process/mount-spec.ts'
 import { startInstance } from './postgres/instance.ts'
 import { stopInstance } from './postgres/stop.ts'
 import { preflight } from './preflight/preflight.ts'
+import { ROOT_MODE } from './preflight/safe-directory.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
@@ -68,8 +69,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       async undo({ session }) {
         ports.delete(session)
         if (ports.size === 0) {
-          await removeWhenEmpty(settings.mountRoot)
-          await removeWhenEmpty(settings.cacheRoot)
+          await removeRoot(settings.mountRoot)
+          await removeRoot(settings.cacheRoot)
         }
         return { undone: [] }
       },
@@ -93,7 +94,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         const undone: string[] = []
         const [mountPoint, cachePath] = [mountPointOf(session), cachePathOf(session)]
         const kept = await readSession(cachePath)
-        if (kept) await stopInstance(kept, { logger })
+        if (kept) await stopInstance(kept, { logger, mode: 'immediate' })
         const mount = await findMountProcess(cachePath)
         if (mount) {
           await mount.stop({ force: true })
@@ -118,7 +119,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         watch.remove(session)
         const kept = await readSession(cachePathOf(session))
         if (!kept) return { undone: [] }
-        const outcome = await stopInstance(kept, { logger })
+        // What it would write at an orderly shutdown is about to be thrown away.
+        const outcome = await stopInstance(kept, { logger, mode: 'immediate' })
         return { undone: outcome === 'absent' ? [] : [`stopped PostgreSQL on port ${kept.port}`] }
       },
     },
@@ -136,8 +138,12 @@ async function removeDirectory(directory: string): Promise<boolean> {
   }
 }
 
-async function removeWhenEmpty(directory: string): Promise<void> {
-  await rmdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY'].includes(error.code ?? '')) throw error
-  })
+/** Removes a root that preflight made, when nothing is in it any more; one that somebody else made stays. */
+async function removeRoot(directory: string): Promise<void> {
+  try {
+    const { mode, uid } = await lstat(directory)
+    if ((mode & 0o7777) === ROOT_MODE && uid === process.geteuid?.()) await rmdir(directory)
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY', 'EBUSY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+  }
 }

@@ -7,6 +7,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import type { SessionView } from '../../messages/definitions.ts'
+import { stopTestBroker } from '../support/broker.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { POSTGRES_BIN, postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
@@ -19,11 +20,15 @@ interface Published {
   readonly session: SessionView
 }
 
-for (const scale of SCALES) await measure(scale)
+try {
+  for (const scale of SCALES) await measure(scale)
+} finally {
+  await stopTestBroker()
+}
 
 async function measure(scale: number): Promise<void> {
   process.stderr.write(`making a production of pgbench scale ${scale} and its backup …\n`)
-  const production = await makeProduction({ scale, compress: 'gz' })
+  const production = await makeProduction({ scale, compress: 'gz', settings: { fsync: 'on' } })
   let fleet: Fleet | undefined
   try {
     await production.backup('full')
@@ -31,7 +36,9 @@ async function measure(scale: number): Promise<void> {
     await production.switchWal()
     const bytes = await treeBytes(production.dataDirectory)
     await production.stop()
-    fleet = await startFleet({ repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }] })
+    fleet = await startFleet({
+      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
+    })
     const first = await publishOnce(fleet, production)
     const publishes: Published[] = []
     const restores: number[] = []
@@ -98,7 +105,9 @@ async function restoreOnce(production: Production): Promise<number> {
     if (notes.trim() !== '11000') throw new Error(`the restored instance has ${notes} notes, not 11000`)
     return seconds
   } finally {
-    await runAs(account, `${POSTGRES_BIN}/pg_ctl`, ['stop', '-D', data, '-m', 'immediate', '-s']).catch(() => undefined)
+    await runAs(account, `${POSTGRES_BIN}/pg_ctl`, ['stop', '-D', data, '-m', 'immediate', '-s']).catch(
+      () => undefined,
+    )
     await rm(directory, { recursive: true, force: true })
   }
 }
@@ -141,7 +150,9 @@ function median(values: readonly number[]): number {
 async function treeBytes(root: string): Promise<number> {
   const names = await readdir(root, { recursive: true, withFileTypes: true })
   const sizes = await Promise.all(
-    names.filter((entry) => entry.isFile()).map(async (entry) => (await stat(path.join(entry.parentPath, entry.name))).size),
+    names
+      .filter((entry) => entry.isFile())
+      .map(async (entry) => (await stat(path.join(entry.parentPath, entry.name))).size),
   )
   return sizes.reduce((sum, size) => sum + size, 0)
 }

@@ -40,9 +40,7 @@ describe('the contract, from outside', function () {
   }
 
   /** Publishes with amqplib alone and waits for the answer. */
-  async function ask(
-    sent: Sent,
-  ): Promise<{
+  async function ask(sent: Sent): Promise<{
     accepted: boolean
     session?: string
     error?: { code: string; message: string; field?: string }

@@ -96,7 +96,6 @@ describe('errors', function () {
       expect(error.message).to.include(fleet.mountRoot)
     } finally {
       await rm(fleet.mountRoot)
-      await mkdir(fleet.mountRoot, { mode: 0o711 })
     }
   })
 

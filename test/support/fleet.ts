@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { appendFileSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -67,12 +67,14 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const vhost: TestVhost = await testVhost()
   const directory = await mkdtemp(path.join(tmpdir(), 'howdah-fleet-'))
   const mountRoot = path.join(directory, 'mnt')
-  const cacheRoot = await mkdtemp('/var/tmp/howdah-fleet-')
+  const cacheHome = await mkdtemp('/var/tmp/howdah-fleet-')
+  const cacheRoot = path.join(cacheHome, 'cache')
+  // The instance's user passes through both.
+  for (const passed of [directory, cacheHome]) await chmod(passed, 0o711)
   const roles = new Map<Role, ChildProcess>()
   const logFile = (role: Role): string => path.join(directory, `${role}.log`)
   const bus = await connectBus({ url: vhost.url, appId: 'test', logger: pino({ level: 'silent' }) })
   await writeConfiguration()
-  await mkdir(mountRoot, { mode: 0o711 })
 
   async function writeConfiguration(): Promise<void> {
     const tls = path.join(directory, 'tls')
@@ -250,7 +252,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         if (failed)
           for (const role of ROLES) process.stderr.write(`\n--- ${role}\n${await tail(logFile(role), 60)}\n`)
         await rm(directory, { recursive: true, force: true })
-        await rm(cacheRoot, { recursive: true, force: true })
+        await rm(cacheHome, { recursive: true, force: true })
       }
     },
   }

@@ -11,6 +11,9 @@ import type { SystemUser } from '../postgres/specification.ts'
 const WRITABLE_BY_OTHERS = 0o022
 const STICKY = 0o1000
 
+/** Mode of the roots that preflight makes: sessions can be reached, not listed. */
+export const ROOT_MODE = 0o711
+
 /** Everything that is wrong with using `path`; made with mode 0711 when missing. Each problem is a sentence. */
 export async function unsafeties(path: string, user: SystemUser | undefined): Promise<string[]> {
   if (!path.startsWith('/') || resolve(path) !== path) return [`"${path}" is not a plain absolute path.`]
@@ -67,9 +70,9 @@ async function examine(path: string, last: boolean, self: number): Promise<strin
 
 async function create(path: string): Promise<string | undefined> {
   try {
-    await mkdir(path, { mode: 0o711 })
+    await mkdir(path, { mode: ROOT_MODE })
     // mkdir's mode is subject to the umask.
-    await chmod(path, 0o711)
+    await chmod(path, ROOT_MODE)
     return undefined
   } catch (error) {
     // Another session's preflight may have been faster; its directory is looked at by the caller's next run.
