@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { type ConfirmChannel, type ConsumeMessage, connect, type RecoveringChannelModel } from 'amqplib'
+import { type ConsumeMessage, connect, type RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import type { z } from 'zod'
 import { amqpFailure } from './amqp-failure.ts'
@@ -167,17 +167,18 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
 
   async function deadLetter(message: ConsumeMessage, queue: string, reason: string): Promise<void> {
     const { fields, properties, content } = message
-    const known = Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined))
+    // RabbitMQ would check these two against the publisher and its clock; the copy belongs to neither.
+    const dropped = ['userId', 'expiration']
+    const known = Object.fromEntries(
+      Object.entries(properties).filter(([name, value]) => value !== undefined && !dropped.includes(name)),
+    )
     await publisher.publish({
       exchange: '',
       routingKey: DEAD_LETTERS.name,
       content: content.subarray(0, MAX_MESSAGE_BYTES),
       options: {
         ...known,
-        // RabbitMQ checks these against the publisher and its clock; the copy is neither's.
-        userId: undefined,
-        expiration: undefined,
-        deliveryMode: 2,
+        persistent: true,
         headers: {
           ...properties.headers,
           'howdah-reason': reason.slice(0, 1000),

@@ -234,7 +234,7 @@ function serverArguments(): string[] {
 
 function serverEnvironment(directory: string): NodeJS.ProcessEnv {
   return {
-    PATH: process.env['PATH'],
+    PATH: process.env.PATH,
     LANG: 'C.UTF-8',
     HOME: directory, // where Erlang looks for its cookie
     RABBITMQ_ALLOW_INPUT: '1',

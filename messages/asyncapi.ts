@@ -1,0 +1,258 @@
+/**
+ * The AsyncAPI 3 document for integrators, made from definitions and topology. Says nothing that they do not say.
+ * Source of the format: https://www.asyncapi.com/docs/reference/specification/v3.0.0 and its AMQP binding 0.3.0.
+ */
+import { z } from 'zod'
+import * as definitions from './definitions.ts'
+import { AGENT_COMMANDS, COMMANDS, CONTRACT_VERSION, EVENTS, MAX_MESSAGE_BYTES } from './definitions.ts'
+import { VERSION_HEADER } from './envelope.ts'
+import {
+  AGENTS_EXCHANGE,
+  agentQueue,
+  COMMANDS_EXCHANGE,
+  COORDINATOR_COMMANDS,
+  COORDINATOR_EVENTS,
+  DEAD_LETTERS,
+  EVENTS_EXCHANGE,
+  type Exchange,
+  type Queue,
+} from './topology.ts'
+
+type Json = Record<string, unknown>
+
+interface Definition {
+  readonly summary: string
+  readonly body: z.ZodType
+  readonly reply?: z.ZodType
+}
+
+/** Every schema that the contract exports by name is a component of its own. */
+const named = z.registry<{ id: string }>()
+for (const [id, value] of Object.entries(definitions))
+  if (value instanceof z.ZodType) named.add(value, { id })
+
+/** The document, ready for JSON. The same input gives the same text. */
+export function asyncApiDocument(): Json {
+  const messages: Json = { ...messagesOf(COMMANDS), ...messagesOf(AGENT_COMMANDS), ...messagesOf(EVENTS) }
+  const replies = Object.keys(messages).filter((name) => name.endsWith('.reply'))
+  return {
+    asyncapi: '3.0.0',
+    info: {
+      title: 'Howdah',
+      version: `${CONTRACT_VERSION}.0.0`,
+      description: [
+        'Publishes PostgreSQL instances straight from a backup repository.',
+        'Messages are persistent, with a JSON body of at most',
+        `${MAX_MESSAGE_BYTES} bytes, published as mandatory and with publisher confirms.`,
+        'The headers below that are not howdah-version are AMQP basic properties of the same name.',
+      ].join(' '),
+      license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
+    },
+    defaultContentType: 'application/json',
+    channels: {
+      ...Object.fromEntries(
+        Object.entries<Definition>(COMMANDS).map(([type, { summary }]) => [
+          type,
+          channel(type, COMMANDS_EXCHANGE, summary, [type]),
+        ]),
+      ),
+      agents: {
+        ...channel('{kind}.{agent}', AGENTS_EXCHANGE, AGENTS_EXCHANGE.summary, Object.keys(AGENT_COMMANDS)),
+        parameters: AGENT_PARAMETERS,
+      },
+      ...Object.fromEntries(
+        Object.entries<Definition>(EVENTS).map(([type, { summary }]) => [type, eventChannel(type, summary)]),
+      ),
+      replies: {
+        address: null,
+        title: 'Replies',
+        description: 'The default exchange, with reply_to of the command as routing key.',
+        messages: references(replies),
+      },
+      [COORDINATOR_COMMANDS.name]: queueChannel(COORDINATOR_COMMANDS, Object.keys(COMMANDS)),
+      [COORDINATOR_EVENTS.name]: queueChannel(COORDINATOR_EVENTS, agentEvents()),
+      'howdah.agent': {
+        ...queueChannel(agentQueue({ kind: 'mount', name: '{agent}' }), Object.keys(AGENT_COMMANDS)),
+        address: 'howdah.{kind}.{agent}',
+        description: 'Commands to one agent.',
+        parameters: AGENT_PARAMETERS,
+      },
+      [DEAD_LETTERS.name]: queueChannel(DEAD_LETTERS, []),
+    },
+    operations: {
+      ...Object.fromEntries(
+        Object.entries<Definition>(COMMANDS).map(([type, definition]) => [
+          type,
+          commandOperation('receive', type, type, definition),
+        ]),
+      ),
+      ...Object.fromEntries(
+        Object.entries<Definition>(AGENT_COMMANDS).map(([type, definition]) => [
+          type,
+          commandOperation('send', type, 'agents', definition),
+        ]),
+      ),
+      ...Object.fromEntries(
+        Object.entries<Definition>(EVENTS).map(([type, definition]) => [
+          type,
+          commandOperation('send', type, type, definition),
+        ]),
+      ),
+    },
+    components: { messages, schemas: componentSchemas() },
+  }
+}
+
+const AGENT_PARAMETERS = {
+  kind: { description: 'What the agent does.', enum: ['mount', 'target'] },
+  agent: { description: 'Name of the agent.' },
+}
+
+function messagesOf(definitions: Readonly<Record<string, Definition>>): Json {
+  const messages: Json = {}
+  for (const [type, { summary, body, reply }] of Object.entries(definitions)) {
+    messages[type] = message(type, summary, body, reply !== undefined)
+    if (reply) messages[`${type}.reply`] = message(`${type}.reply`, `Answer to ${type}.`, reply, false)
+  }
+  return messages
+}
+
+function message(type: string, summary: string, body: z.ZodType, answered: boolean): Json {
+  const isReply = type.endsWith('.reply')
+  return {
+    name: type,
+    title: type,
+    summary,
+    contentType: 'application/json',
+    correlationId: { location: '$message.header#/correlation_id' },
+    headers: {
+      type: 'object',
+      required: [VERSION_HEADER, 'type', 'message_id', ...(isReply ? ['correlation_id'] : [])],
+      properties: {
+        [VERSION_HEADER]: { const: CONTRACT_VERSION, description: 'version of this contract' },
+        type: { const: type },
+        message_id: {
+          type: 'string',
+          minLength: 1,
+          description: 'idempotency key: the same again is the same message',
+        },
+        correlation_id: { type: 'string', description: 'given back in the reply; default: message_id' },
+        ...(answered && { reply_to: { type: 'string', description: 'queue that the reply goes to' } }),
+        timestamp: { type: 'integer', description: 'seconds since the epoch' },
+        app_id: { type: 'string', description: 'the sender' },
+      },
+    },
+    payload: schemaOf(body),
+    bindings: { amqp: { contentEncoding: 'utf-8', messageType: type, bindingVersion: '0.3.0' } },
+  }
+}
+
+function schemaOf(schema: z.ZodType): Json {
+  const id = named.get(schema)?.id
+  if (id !== undefined) return { $ref: componentUri(id) }
+  const {
+    $schema,
+    definitions: _,
+    ...rest
+  } = z.toJSONSchema(schema, {
+    target: 'draft-7',
+    io: 'input',
+    metadata: named,
+  }) as Json
+  return withComponents(rest)
+}
+
+function componentSchemas(): Json {
+  const { schemas } = z.toJSONSchema(named, { target: 'draft-7', io: 'input', uri: componentUri })
+  return Object.fromEntries(
+    Object.entries(schemas).map(([id, { $schema, $id, id: _, ...schema }]) => [id, schema]),
+  )
+}
+
+function componentUri(id: string): string {
+  return `#/components/schemas/${id}`
+}
+
+/** Zod refers to shared schemas as definitions of the same schema; here they are components of the document. */
+function withComponents(schema: Json): Json {
+  return JSON.parse(
+    JSON.stringify(schema).replaceAll(/"#\/(?:\$defs|definitions)\//g, '"#/components/schemas/'),
+  ) as Json
+}
+
+function channel(address: string, exchange: Exchange, description: string, types: string[]): Json {
+  const { name, type } = exchange
+  return {
+    address,
+    description,
+    messages: references(types),
+    bindings: {
+      amqp: {
+        is: 'routingKey',
+        exchange: { name, type, durable: true, autoDelete: false, vhost: '/' },
+        bindingVersion: '0.3.0',
+      },
+    },
+  }
+}
+
+function eventChannel(type: string, summary: string): Json {
+  const [family, event] = type.split('.')
+  if (family === 'session') {
+    return {
+      ...channel(`session.{session}.${event}`, EVENTS_EXCHANGE, summary, [type]),
+      parameters: { session: { description: 'Id of the session.' } },
+    }
+  }
+  return {
+    ...channel(`agent.{kind}.{agent}.${event}`, EVENTS_EXCHANGE, summary, [type]),
+    parameters: AGENT_PARAMETERS,
+  }
+}
+
+function queueChannel(queue: Queue, types: string[]): Json {
+  return {
+    address: queue.name,
+    description: queue.summary,
+    messages: references(types),
+    bindings: {
+      amqp: {
+        is: 'queue',
+        queue: { name: queue.name, durable: true, exclusive: false, autoDelete: false, vhost: '/' },
+        bindingVersion: '0.3.0',
+      },
+    },
+    'x-arguments': queue.arguments,
+    'x-bindings': queue.bindings.map(({ exchange, pattern }) => ({ exchange: exchange.name, pattern })),
+  }
+}
+
+function commandOperation(
+  action: 'send' | 'receive',
+  type: string,
+  channelName: string,
+  { summary, reply }: Definition,
+): Json {
+  const channelRef = `#/channels/${channelName}`
+  return {
+    action,
+    summary,
+    channel: { $ref: channelRef },
+    messages: [{ $ref: `${channelRef}/messages/${type}` }],
+    ...(reply && {
+      reply: {
+        address: { location: '$message.header#/reply_to' },
+        channel: { $ref: '#/channels/replies' },
+        messages: [{ $ref: `#/channels/replies/messages/${type}.reply` }],
+      },
+    }),
+  }
+}
+
+function references(types: readonly string[]): Json {
+  return Object.fromEntries(types.map((type) => [type, { $ref: `#/components/messages/${type}` }]))
+}
+
+function agentEvents(): string[] {
+  return Object.keys(EVENTS).filter((type) => type !== 'session.state')
+}
