@@ -90,8 +90,8 @@ describe('the engine, POSIX', () => {
 
   it('never shows the backup again behind a cut', async () => {
     const ino = await fs.ino(TABLE)
-    fs.engine.setattr(ino, { size: BLOCK + 10 })
-    fs.engine.setattr(ino, { size: 4 * BLOCK })
+    await fs.engine.setattr(ino, { size: BLOCK + 10 })
+    await fs.engine.setattr(ino, { size: 4 * BLOCK })
     const content = await fs.readFile(TABLE)
     expect(content.subarray(0, BLOCK + 10).equals(table.subarray(0, BLOCK + 10))).to.equal(true)
     expect(content.subarray(BLOCK + 10).every((byte) => byte === 0)).to.equal(true)
@@ -102,7 +102,7 @@ describe('the engine, POSIX', () => {
     await fs.write(handle, pattern(4 * BLOCK, 7), 0)
     await fs.engine.fsync(handle)
     const ino = await fs.ino(TABLE)
-    fs.engine.setattr(ino, { size: 100 })
+    await fs.engine.setattr(ino, { size: 100 })
     await fs.write(handle, Buffer.from('end'), 3 * BLOCK)
     const content = await fs.readFile(TABLE)
     expect(content.subarray(0, 100).equals(pattern(100, 7))).to.equal(true)
@@ -206,7 +206,7 @@ describe('the engine, POSIX', () => {
 
   it('changes mode, owner and times', async () => {
     const ino = await fs.ino(TABLE)
-    fs.engine.setattr(ino, { mode: 0o640, uid: 7, gid: 8, atime: 11.5, mtime: 22.25 })
+    await fs.engine.setattr(ino, { mode: 0o640, uid: 7, gid: 8, atime: 11.5, mtime: 22.25 })
     expect(await fs.stat(TABLE)).to.include({ mode: 0o100640, uid: 7, gid: 8, atime: 11.5, mtime: 22.25 })
   })
 

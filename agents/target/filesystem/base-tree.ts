@@ -163,6 +163,7 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
       if (entry.kind === 'directory') directories.set(entry.path, ino)
     }
   }
+  columns.mtimes[ROOT] = columns.mtimes[ROOT + 1] ?? 0
   return new BaseTree(columns)
 }
 

@@ -24,13 +24,12 @@ export interface DurabilityDependencies {
 
 /** Milliseconds after which a change is made durable although nobody asked. */
 export interface DurabilityIntervals {
-  readonly names: number
-  readonly contents: number
+  readonly changed: number
   /** Losing these only means to fetch them again. */
   readonly fetched: number
 }
 
-export const DEFAULT_INTERVALS: DurabilityIntervals = { names: 1000, contents: 2000, fetched: 10_000 }
+export const DEFAULT_INTERVALS: DurabilityIntervals = { changed: 1000, fetched: 10_000 }
 
 /** Contents of one file as they were when its data was synced. */
 interface Snapshot {
@@ -53,13 +52,17 @@ export class Durability {
   #snapshots: Snapshot[] = []
   #commit: Promise<void> | undefined
   readonly #timers: NodeJS.Timeout[]
+  readonly #running = new Set<Promise<void>>()
 
   constructor(dependencies: DurabilityDependencies) {
     this.#to = dependencies
-    const { names, contents, fetched } = dependencies.intervals
+    const { changed, fetched } = dependencies.intervals
     this.#timers = [
-      this.#every(names, () => this.syncNames()),
-      this.#every(contents, () => this.#syncFiles((inode) => inode.essential)),
+      // Contents first: a name that is durable before them leads to an empty file after a crash.
+      this.#every(changed, async () => {
+        await this.#syncFiles((inode) => inode.essential)
+        await this.syncNames()
+      }),
       this.#every(fetched, () => this.#syncFiles(() => true)),
     ]
   }
@@ -113,9 +116,15 @@ export class Durability {
     await this.syncNames()
   }
 
-  /** Forgets what is not durable; `syncAll` comes before an orderly end. */
-  stop(): void {
+  /** Begins to make a file durable that takes the place of another, so that a crash finds either of them whole. */
+  syncSoon(inode: Inode): void {
+    if (inode.essential) this.#background(this.#syncFiles((one) => one === inode))
+  }
+
+  /** Ends the timers; resolves when what they began is done. */
+  async stop(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
+    await Promise.all(this.#running)
   }
 
   get #namesAreDirty(): boolean {
@@ -240,13 +249,21 @@ export class Durability {
     const timer = setInterval(() => {
       if (running) return
       running = true
-      work()
-        .catch((err: unknown) => this.#to.logger.error({ err }, 'the write cache could not be synced'))
-        .finally(() => {
+      this.#background(
+        work().finally(() => {
           running = false
-        })
+        }),
+      )
     }, interval)
     timer.unref()
     return timer
+  }
+
+  /** What nobody waits for; what fails is tried again at the next interval. */
+  #background(work: Promise<void>): void {
+    const logged = work
+      .catch((err: unknown) => this.#to.logger.error({ err }, 'the write cache could not be synced'))
+      .finally(() => this.#running.delete(logged))
+    this.#running.add(logged)
   }
 }

@@ -330,7 +330,10 @@ export function createEngine(options: EngineOptions): Engine {
         countSubdirectory(from, -1)
         if (replaced === undefined) countSubdirectory(to, 1)
       }
-      if (replaced !== undefined) loseName(replaced)
+      if (replaced !== undefined) {
+        loseName(replaced)
+        durability.syncSoon(moved)
+      }
     },
 
     readdir(ino): DirectoryEntry[] {
@@ -419,14 +422,14 @@ export function createEngine(options: EngineOptions): Engine {
     flush: () => durability.syncAll(),
 
     async close() {
-      durability.stop()
+      await durability.stop()
       await durability.syncAll()
       journal.close()
       files.close()
     },
 
     abandon() {
-      durability.stop()
+      durability.stop().catch(() => undefined)
       journal.close()
       files.close()
     },

@@ -115,7 +115,9 @@ function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
   }
   chownSync(wal, owner.uid, owner.gid)
-  mkdirSync(mountPoint, { recursive: true, mode: 0o755 })
+  const umask = process.umask(0o022)
+  mkdirSync(mountPoint, { recursive: true })
+  process.umask(umask)
 }
 
 /** The tree as it was saved at the first mount, so that a later one needs no mount server. */

@@ -33,7 +33,7 @@ export interface Fixture {
 }
 
 /** Intervals so long that nothing becomes durable by itself. */
-const NEVER = { names: 3_600_000, contents: 3_600_000, fetched: 3_600_000 }
+const NEVER = { changed: 3_600_000, fetched: 3_600_000 }
 
 export async function makeFixture(
   source: MemorySource,
@@ -82,6 +82,8 @@ export async function makeFixture(
     return buffer.subarray(0, count)
   }
 
+  const stat = async (path: string) => engine.getattr(await ino(path))
+
   return {
     get engine() {
       return engine
@@ -90,7 +92,7 @@ export async function makeFixture(
     ino,
     at,
     read,
-    stat: async (path) => engine.getattr(await ino(path)),
+    stat,
     exists: (path) =>
       ino(path).then(
         () => true,
@@ -106,7 +108,7 @@ export async function makeFixture(
     },
     async readFile(path) {
       const handle = await engine.open(await ino(path), constants.O_RDONLY)
-      const { size } = await this.stat(path)
+      const { size } = await stat(path)
       const content = await read(handle, size + 1, 0)
       await engine.release(handle)
       return content

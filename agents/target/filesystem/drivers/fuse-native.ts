@@ -36,6 +36,7 @@ const UNMOUNT_DEADLINE_MS = 10_000
 const UNCHANGED_ID = 0xffffffff
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
+const S_IFDIR = 0o040000
 
 /** Makes the driver; fuse-native is loaded at the first mount, or by `load` ahead of it. */
 export function fuseNativeDriver(): Driver & { load(): Promise<unknown> } {
@@ -247,11 +248,19 @@ function translate(fileSystem: FileSystem) {
         },
       )
     },
-    readdir(path: string, done: Done) {
+    readdir(path: string, done: (result: number, names?: unknown, types?: unknown) => void) {
       answer(
         done,
         () => after(paths.resolve(path), (ino) => fileSystem.readdir(ino)),
-        (entries) => done(0, ['.', '..', ...entries.map(({ name }) => name)]),
+        (entries) => {
+          const dots = ['.', '..'].map((name) => ({ name, ino: 0, type: S_IFDIR }))
+          const all = [...dots, ...entries]
+          done(
+            0,
+            all.map(({ name }) => name),
+            all.map(({ ino, type }) => ({ ino, mode: type })),
+          )
+        },
       )
     },
     readlink(path: string, done: Done) {
