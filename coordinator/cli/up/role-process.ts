@@ -24,6 +24,10 @@ export const STOP_DEADLINE_MS = 25_000
 const MAX_LOG_BYTES = 32 * 1024 * 1024
 /** A role that died so often before `up` was ready will not come up. */
 const MAX_EARLY_DEATHS = 3
+/** pino's level. */
+const WARNING = 40
+const REPEAT_MS = 60_000
+const MAX_TOLD = 1000
 const EXIT_WRONG_CONFIGURATION = 2
 
 export interface RoleProcessOptions {
@@ -60,11 +64,22 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
   let hopeless: string | undefined
   let lastLine: LogLine | undefined
   let timer: NodeJS.Timeout | undefined
+  const told = new Map<string, number>()
 
   const log = followLog(logFile, (line) => {
     lastLine = line
-    if (line.level >= 40) onNotice(`${role}: ${printable(line.text)}`)
+    if (line.level >= WARNING && isNews(line.text)) onNotice(`${role}: ${printable(line.text)}`)
   })
+
+  /** What is said again and again, as while the broker is away, is told once in a while; the log has it all. */
+  const isNews = (text: string) => {
+    const now = Date.now()
+    const before = told.get(text)
+    if (before !== undefined && now - before < REPEAT_MS) return false
+    if (told.size >= MAX_TOLD) told.clear()
+    told.set(text, now)
+    return true
+  }
 
   const start = () => {
     const startedAt = Date.now()

@@ -88,7 +88,10 @@ export const up = defineVerb<UpOptions>({
       'HOWDAH_BROKER_CA, HOWDAH_BROKER_CERTIFICATE, HOWDAH_BROKER_KEY',
       'TLS files for an amqps:// broker (PEM).',
     ],
-    ['HOWDAH_LOG_LEVEL', 'What is logged: fatal, error, warn, info, debug or trace. Default: info.'],
+    [
+      'HOWDAH_LOG_LEVEL',
+      'What the roles log: fatal, error, warn, info, debug or trace. Default: info. When it is set, "howdah up" itself logs JSON lines on stderr too.',
+    ],
     [
       'HOWDAH_…',
       'Other variables tune the roles, as their --help tells, e.g. HOWDAH_MOUNT_ROOT and HOWDAH_CACHE_ROOT.',
@@ -96,7 +99,7 @@ export const up = defineVerb<UpOptions>({
   ],
   files: [
     ['STATE/up.json', 'Broker of the running "howdah up", for the other verbs; readable by its owner only.'],
-    ['STATE/log/', 'One log of JSON lines per role, and up.log.'],
+    ['STATE/log/', 'One log of JSON lines per role; warnings are shown on stderr too.'],
     ['STATE/config/', 'The configuration of each role, written anew at every start.'],
     ['STATE/tls/', 'Certificates and keys of the data plane.'],
     ['/tmp/howdah/SESSION', 'Mounted backups.'],
@@ -126,11 +129,11 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   // Loaded when needed: the other verbs, and usage errors, come at once.
   const { openStateDirectory } = await import('../up/state-directory.ts')
   const { startMachine } = await import('../up/machine.ts')
-  const { openUpLog } = await import('../up/up-log.ts')
+  const { createLogger } = await import('../../../config/logger.ts')
   const { connectTo } = await import('../connect.ts')
   const state = openStateDirectory(stateDirectory)
   try {
-    const log = openUpLog(stateDirectory, context.env.HOWDAH_LOG_LEVEL ?? 'info')
+    const log = createLogger('up', context.env.HOWDAH_LOG_LEVEL ?? 'silent')
     const remark = (text: string) => context.stderr.line(context.stderr.style('dim', text))
     const notice = (text: string) => {
       context.stderr.line(`${context.stderr.style('yellow', context.stderr.marks.warning)} ${text}`)
