@@ -141,6 +141,25 @@ describe('the data plane', function () {
     expect(calls).to.equal(4)
   })
 
+  it('says what was wrong when the repository stays away past the deadline', async () => {
+    const source = createMemorySource({
+      beforeRead: () => {
+        throw new HowdahError('repository_unavailable', 'The disk is away.')
+      },
+    })
+    const client = plane.connect(await plane.serve(source), { deadlineMs: 200 })
+    const error = await expectFailure(client.read(1, 0, 10), 'repository_unavailable')
+    expect(error.message).to.contain('The disk is away.')
+  })
+
+  it('lets more trees wait than are sent at once', async () => {
+    const entries = makeTree(3000)
+    const server = await plane.serve(createMemorySource({ entries }), { limits: { trees: 1 } })
+    const client = plane.connect(server, { connections: 1 })
+    const trees = await Promise.all(Array.from({ length: 4 }, () => collect(client.tree())))
+    for (const tree of trees) expect(tree).to.deep.equal(entries)
+  })
+
   it('hands on what is damaged as it is, and at once', async () => {
     const source = createMemorySource({
       beforeRead: () => {
