@@ -1,6 +1,7 @@
 /** An opened backup from its parts: tree, places of the bytes, WAL. The same for every format. */
 import type { BackupSummary } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
+import type { TreeEntry } from '../../dataplane/backup-source.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { OpenBackup } from '../repository.ts'
 import type { Spool } from '../spool.ts'
@@ -13,7 +14,7 @@ export interface BackupParts<Source> {
   readonly summary: BackupSummary
   readonly tree: BackupTree<Source>
   /** Made once per file, when it is first read. */
-  readonly storedFile: (source: Source, size: number) => StoredFile
+  readonly storedFile: (source: Source, entry: TreeEntry) => StoredFile
   readonly wal: WalFiles
 }
 
@@ -28,7 +29,7 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     if (found === undefined) {
       throw new HowdahError('invalid_message', `backup ${summary.label} has no file ${number}`)
     }
-    const made = parts.storedFile(found.source, found.entry.size)
+    const made = parts.storedFile(found.source, found.entry)
     files.set(number, made)
     return made
   }

@@ -48,7 +48,7 @@ export function buildTree<Source>(nodes: TreeNode<Source>[], from: string): Back
     assertSafePath(path, from)
     if (path === previous) throw wrong(path, 'twice')
     previous = path
-    const oid = /^tblspc\/(\d{1,10})$/.exec(path)?.[1]
+    const oid = path.startsWith('tblspc/') ? /^tblspc\/(\d{1,10})$/.exec(path)?.[1] : undefined
     if (path !== 'data' && oid === undefined) {
       const above = path.slice(0, Math.max(0, path.lastIndexOf('/')))
       if (above !== parent && !directories.has(above)) throw wrong(path, 'without its directory')
@@ -60,15 +60,10 @@ export function buildTree<Source>(nodes: TreeNode<Source>[], from: string): Back
       totalBytes += size
       fileCount += 1
     }
-    entries.push({
-      path,
-      kind,
-      mode,
-      mtime,
-      size,
-      ...(node.linkTarget === undefined ? {} : { linkTarget: node.linkTarget }),
-      ...(kind === 'file' && size > 0 ? { file: index } : {}),
-    })
+    // Spelled out: a spread for each of 100,000 entries takes longer than all the rest.
+    if (kind === 'file' && size > 0) entries.push({ path, kind, mode, mtime, size, file: index })
+    else if (node.linkTarget === undefined) entries.push({ path, kind, mode, mtime, size })
+    else entries.push({ path, kind, mode, mtime, size, linkTarget: node.linkTarget })
   }
   if (!directories.has('data')) throw wrong('data', 'not at all')
   return {

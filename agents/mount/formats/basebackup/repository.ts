@@ -83,7 +83,7 @@ function openInstance(options: RepositoryOptions, name: string, spool: Spool): I
         {
           summary,
           tree,
-          storedFile: (path, size) => ({
+          storedFile: (path, { size }) => ({
             region: { root, path, offset: 0, length: size, wholeFile: true },
             transforms: [],
             size,

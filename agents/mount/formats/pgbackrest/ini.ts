@@ -11,6 +11,9 @@ export class MalformedInfo extends Error {
   override readonly name = 'MalformedInfo'
 }
 
+/** What JSON writes as it is. */
+const UNESCAPED = /^[\w/.-]*$/
+
 const LINE_FEED = 10
 const BATCH = 64 * 1024
 
@@ -30,7 +33,7 @@ export function readInfo(bytes: Buffer, visit: (section: string, key: string, va
       hashed += `${hashedSection === undefined ? '' : '},'}${JSON.stringify(section)}:{`
       hashedSection = section
     } else hashed += ','
-    hashed += `${JSON.stringify(key)}:${value}`
+    hashed += UNESCAPED.test(key) ? `"${key}":${value}` : `${JSON.stringify(key)}:${value}`
     if (hashed.length > BATCH) {
       hash.update(hashed)
       hashed = ''

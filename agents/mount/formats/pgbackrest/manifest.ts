@@ -8,52 +8,46 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
 import { MalformedInfo, parseObject, parseValue, readInfo } from './ini.ts'
 
-/** Where the manifest says that a file is. */
-export interface ManifestFile {
-  /** `pg_data/…` or `pg_tblspc/<oid>/…`. */
-  readonly name: string
-  /** Bytes that it takes in the repository. */
-  readonly repoSize: number
-  readonly sha1: string | undefined
-  /** Label of the backup that owns the bytes, when it is another one. */
-  readonly reference: string | undefined
-  readonly bundle: { readonly id: number; readonly offset: number } | undefined
-}
+/** A file's line of the manifest, as it stands there; `storedFile` of stored-files.ts reads it when the file is read. */
+export type ManifestFile = Readonly<Record<string, unknown>>
 
 export interface Manifest {
   readonly label: string
   readonly compressType: string
+  /** What the files name as the backups that own their bytes; not checked. */
+  readonly references: readonly string[]
   readonly tree: BackupTree<ManifestFile>
 }
-
-const LABEL = /^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$/
-
-type Fields = Readonly<Record<string, unknown>>
 
 /**
  * @param from names the manifest in messages
  * @throws MalformedInfo | HowdahError `backup_damaged` | `backup_unsupported`
  */
 export function parseManifest(bytes: Buffer, from: string): Manifest {
-  const files: { name: string; fields: Fields }[] = []
-  const paths: { name: string; fields: Fields }[] = []
+  const nodes: Node[] = []
+  // By tree path.
   const links = new Map<string, string>()
+  const references = new Set<unknown>()
   const defaults: Record<string, Record<string, unknown>> = {}
   const backup: Record<string, unknown> = {}
   const option: Record<string, unknown> = {}
+  let blockIncremental = false
 
   readInfo(bytes, (section, key, value) => {
     switch (section) {
       case 'target:file':
-        files.push({ name: key, fields: parseObject(key, value) })
+        blockIncremental ||= value.includes('"bi"')
+        nodes.push(fileNode(key, parseObject(key, value)))
+        references.add(nodes.at(-1)?.source?.reference)
         return
       case 'target:path':
-        paths.push({ name: key, fields: parseObject(key, value) })
+        if (key === 'pg_tblspc' || isTablespaceLink(key)) return
+        nodes.push(directoryNode(key, parseObject(key, value)))
         return
       case 'target:link': {
         const destination = parseObject(key, value).destination
         if (typeof destination !== 'string') throw new MalformedInfo(`link ${key} has no destination`)
-        links.set(key, destination)
+        links.set(treePath(key), destination)
         return
       }
       case 'target:file:default':
@@ -70,77 +64,67 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
 
   const label = backup['backup-label']
   if (typeof label !== 'string') throw new MalformedInfo('it does not say which backup it is of')
-  if (backup['backup-block-incr'] === true || backup['backup-bundle-raw'] === true) {
+  if (blockIncremental || backup['backup-block-incr'] === true || backup['backup-bundle-raw'] === true) {
     throw unsupported(label)
   }
-
-  const nodes: TreeNode<ManifestFile>[] = []
-  // Directories and files that are linked in production are in the backup themselves; only tablespaces stay links.
-  const listed = new Set<string>()
-  for (const { name, fields } of paths) {
-    const path = treePath(name)
-    if (path === undefined) continue
-    listed.add(name)
-    const mode = modeOf(name, fields.mode ?? defaults['target:path:default']?.mode ?? '0700')
-    if (!isTablespaceLink(name)) nodes.push({ path, kind: 'directory', mode, mtime: 0, size: 0 })
+  const fileMode = modeOf('[target:file:default]', defaults['target:file:default']?.mode ?? '0600')
+  const directoryMode = modeOf('[target:path:default]', defaults['target:path:default']?.mode ?? '0700')
+  for (const node of nodes) {
+    if (node.mode === DEFAULT_MODE) node.mode = node.kind === 'file' ? fileMode : directoryMode
+    // What production only links to is in the backup itself; nothing but tablespaces stays a link.
+    links.delete(node.path)
   }
-  for (const { name, fields } of files) {
-    const path = treePath(name)
-    if (path === undefined) throw new MalformedInfo(`file ${name} is in no known place`)
-    listed.add(name)
-    if (fields.bi !== undefined || fields.bim !== undefined) throw unsupported(label)
-    const size = whole(name, 'size', fields.size)
-    nodes.push({
-      path,
-      kind: 'file',
-      mode: modeOf(name, fields.mode ?? defaults['target:file:default']?.mode ?? '0600'),
-      mtime: whole(name, 'timestamp', fields.timestamp),
-      size,
-      source: manifestFile(name, fields, size),
-    })
-  }
-  for (const [name, linkTarget] of links) {
-    const path = treePath(name)
-    if (path === undefined) throw new MalformedInfo(`link ${name} is in no known place`)
-    if (listed.has(name) && !isTablespaceLink(name)) continue
+  for (const [path, linkTarget] of links) {
     nodes.push({ path, kind: 'symlink', mode: 0o777, mtime: 0, size: 0, linkTarget })
   }
 
   const compressType = option['option-compress-type'] ?? (option['option-compress'] === true ? 'gz' : 'none')
-  return { label, compressType: String(compressType), tree: buildTree(nodes, from) }
-}
-
-function manifestFile(name: string, fields: Fields, size: number): ManifestFile {
-  const { checksum, reference } = fields
-  if (reference !== undefined && (typeof reference !== 'string' || !LABEL.test(reference))) {
-    throw new MalformedInfo(`file ${name} refers to something that is no backup label`)
-  }
   return {
-    name,
-    repoSize: fields['repo-size'] === undefined ? size : whole(name, 'repo-size', fields['repo-size']),
-    sha1: typeof checksum === 'string' && /^[0-9a-f]{40}$/.test(checksum) ? checksum : undefined,
-    reference,
-    bundle:
-      fields.bni === undefined
-        ? undefined
-        : {
-            id: whole(name, 'bni', fields.bni),
-            offset: fields.bno === undefined ? 0 : whole(name, 'bno', fields.bno),
-          },
+    label,
+    compressType: String(compressType),
+    references: [...references].flatMap((one) => (one === undefined ? [] : String(one))),
+    tree: buildTree(nodes, from),
   }
 }
 
-/** `pg_data/X` → `data/X`, `pg_tblspc/<oid>/X` → `tblspc/<oid>/X`; undefined for `pg_tblspc` itself and all else. */
-function treePath(name: string): string | undefined {
-  if (name === 'pg_data' || name.startsWith('pg_data/')) return name.slice('pg_'.length)
-  if (name.startsWith('pg_tblspc/')) return name.slice('pg_'.length)
-  if (name === 'pg_tblspc') return undefined
+/** The default is only known when the whole manifest is read. */
+const DEFAULT_MODE = -1
+
+type Node = { -readonly [K in keyof TreeNode<ManifestFile>]: TreeNode<ManifestFile>[K] }
+
+const modeOrDefault = (name: string, fields: ManifestFile) =>
+  fields.mode === undefined ? DEFAULT_MODE : modeOf(name, fields.mode)
+
+const fileNode = (name: string, fields: ManifestFile): Node => ({
+  path: treePath(name),
+  kind: 'file',
+  mode: modeOrDefault(name, fields),
+  mtime: whole(name, 'timestamp', fields.timestamp),
+  size: whole(name, 'size', fields.size),
+  source: fields,
+})
+
+const directoryNode = (name: string, fields: ManifestFile): Node => ({
+  path: treePath(name),
+  kind: 'directory',
+  mode: modeOrDefault(name, fields),
+  mtime: 0,
+  size: 0,
+})
+
+/** `pg_data/X` → `data/X`, `pg_tblspc/<oid>/X` → `tblspc/<oid>/X`. @throws MalformedInfo for all else */
+function treePath(name: string): string {
+  if (name === 'pg_data' || name.startsWith('pg_data/') || name.startsWith('pg_tblspc/')) return name.slice(3)
   throw new MalformedInfo(`${JSON.stringify(name)} is in no known place`)
 }
 
+/** The manifest's name of a tree path. */
+export const manifestName = (treePath: string): string => `pg_${treePath}`
+
 const isTablespaceLink = (name: string) => /^pg_data\/pg_tblspc\/\d+$/.test(name)
 
-function whole(name: string, what: string, value: unknown): number {
+/** @throws MalformedInfo unless it is a whole number from 0 on */
+export function whole(name: string, what: string, value: unknown): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
   throw new MalformedInfo(`${name} has no valid ${what}`)
 }

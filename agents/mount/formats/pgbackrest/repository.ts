@@ -77,6 +77,13 @@ function openStanza(root: string, stanza: string, spool: Spool): Instance {
       if (manifest.label !== label) {
         throw new HowdahError('backup_damaged', `${manifestPath} is of backup ${manifest.label}`)
       }
+      for (const reference of manifest.references) {
+        if (summaries.some((backup) => backup.label === reference)) continue
+        throw new HowdahError(
+          'backup_damaged',
+          `backup ${label} refers to files of backup ${JSON.stringify(reference)}, which is not in the repository`,
+        )
+      }
       const archive = await openArchive(root, stanza, {
         systemIdentifier: summary.systemIdentifier,
         postgresVersion: summary.postgresVersion,

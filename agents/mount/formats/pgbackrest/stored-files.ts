@@ -4,8 +4,9 @@
  */
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { TreeEntry } from '../../../dataplane/backup-source.ts'
 import type { Compression, StoredFile } from '../../decode/stored-file.ts'
-import type { ManifestFile } from './manifest.ts'
+import { type ManifestFile, manifestName, whole } from './manifest.ts'
 
 const COMPRESSIONS: Readonly<Record<string, Compression | null>> = {
   none: null,
@@ -15,27 +16,36 @@ const COMPRESSIONS: Readonly<Record<string, Compression | null>> = {
   bz2: 'bz2',
 }
 
-/** @throws HowdahError `backup_unsupported` for a compression that is not known */
+/**
+ * The references of the files must be labels of the stanza's backups.
+ * @throws HowdahError `backup_unsupported` for a compression that is not known
+ */
 export function storedFiles(
   root: string,
   stanzaDirectory: string,
   label: string,
   compressType: string,
-): (file: ManifestFile, size: number) => StoredFile {
+): (file: ManifestFile, entry: TreeEntry) => StoredFile {
   const compression = COMPRESSIONS[compressType]
   if (compression === undefined) {
     throw new HowdahError('backup_unsupported', `backup ${label} is compressed by ${compressType}`)
   }
   const extension = compression === null ? '' : `.${compression}`
-  return ({ name, repoSize, sha1, reference, bundle }, size) => {
-    const owner = join(stanzaDirectory, reference ?? label)
+  return (file, { path, size }) => {
+    const name = manifestName(path)
+    const { checksum, reference, bni, bno } = file
+    const owner = join(stanzaDirectory, reference === undefined ? label : String(reference))
+    const sha1 = typeof checksum === 'string' && /^[0-9a-f]{40}$/.test(checksum) ? checksum : undefined
     return {
       region: {
         root,
-        path: bundle === undefined ? join(owner, name + extension) : join(owner, 'bundle', String(bundle.id)),
-        offset: bundle?.offset ?? 0,
-        length: repoSize,
-        wholeFile: bundle === undefined,
+        path:
+          bni === undefined
+            ? join(owner, name + extension)
+            : join(owner, 'bundle', String(whole(name, 'bni', bni))),
+        offset: bno === undefined ? 0 : whole(name, 'bno', bno),
+        length: file['repo-size'] === undefined ? size : whole(name, 'repo-size', file['repo-size']),
+        wholeFile: bni === undefined,
       },
       transforms: compression === null ? [] : [{ kind: 'decompress', compression }],
       size,
