@@ -30,26 +30,26 @@ interface Columns {
   contents: [Ino, string][]
 }
 
+type Children = Map<Ino, Map<string, Ino>>
+
 /** Inode numbers 1 (the root) to `count`, in the order of the entries. */
 export class BaseTree {
   readonly totalBytes: number
   readonly #columns: Columns
-  readonly #children = new Map<Ino, Map<string, Ino>>()
+  readonly #children: Children
   readonly #directories = new Map<Ino, number>()
   readonly #links: Map<Ino, string>
   readonly #contents: Map<Ino, Buffer>
 
-  constructor(columns: Columns) {
+  constructor(columns: Columns, children = childrenOf(columns)) {
     this.#columns = columns
+    this.#children = children
     this.#links = new Map(columns.links)
     this.#contents = new Map(columns.contents.map(([ino, content]) => [ino, Buffer.from(content)]))
     let total = 0
     for (let ino = ROOT + 1; ino <= this.count; ino++) {
-      const parent = columns.parents[ino] ?? ROOT
-      const children = this.#children.get(parent) ?? new Map<string, Ino>()
-      this.#children.set(parent, children)
-      children.set(columns.names[ino] ?? '', ino)
       if (((columns.modes[ino] ?? 0) & S_IFMT) === S_IFDIR) {
+        const parent = columns.parents[ino] ?? ROOT
         this.#directories.set(parent, (this.#directories.get(parent) ?? 0) + 1)
       }
       total += columns.sizes[ino] ?? 0
@@ -131,12 +131,14 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
     contents: [],
   }
   const directories = new Map<string, Ino>([['', ROOT]])
-  const seen = new Set<string>()
+  const children: Children = new Map()
   for await (const batch of batches) {
     for (const entry of batch) {
       const slash = entry.path.lastIndexOf('/')
       const parent = directories.get(slash < 0 ? '' : entry.path.slice(0, slash))
-      if (parent === undefined || seen.has(entry.path)) {
+      const name = entry.path.slice(slash + 1)
+      const siblings = parent === undefined ? undefined : siblingsIn(children, parent)
+      if (parent === undefined || siblings === undefined || siblings.has(name)) {
         throw new HowdahError(
           'backup_damaged',
           `the backup's list of files has ${JSON.stringify(entry.path)} ${parent === undefined ? 'without its directory' : 'twice'}`,
@@ -150,9 +152,9 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
       ) {
         throw new HowdahError('backup_damaged', `the backup's list of files is wrong about ${entry.path}`)
       }
-      seen.add(entry.path)
       const ino = columns.names.length
-      columns.names.push(entry.path.slice(slash + 1))
+      siblings.set(name, ino)
+      columns.names.push(name)
       columns.parents.push(parent)
       columns.modes.push(TYPES[entry.kind] | entry.mode)
       columns.mtimes.push(entry.mtime)
@@ -164,7 +166,24 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
     }
   }
   columns.mtimes[ROOT] = columns.mtimes[ROOT + 1] ?? 0
-  return new BaseTree(columns)
+  return new BaseTree(columns, children)
+}
+
+function siblingsIn(children: Children, parent: Ino): Map<string, Ino> {
+  let siblings = children.get(parent)
+  if (siblings === undefined) {
+    siblings = new Map()
+    children.set(parent, siblings)
+  }
+  return siblings
+}
+
+function childrenOf({ names, parents }: Columns): Children {
+  const children: Children = new Map()
+  for (let ino = ROOT + 1; ino < names.length; ino++) {
+    siblingsIn(children, parents[ino] ?? ROOT).set(names[ino] ?? '', ino)
+  }
+  return children
 }
 
 /** The inverse of `serialize`. @throws HowdahError `mount_failed` when it is not such a text */

@@ -133,7 +133,7 @@ export async function* publishedTree(
 
 function isHidden(path: string): boolean {
   if (HIDDEN_FILES.has(path) || path === 'data/pg_wal') return true
-  if (HIDDEN_BELOW.some((prefix) => path.startsWith(prefix))) return true
+  if (path.startsWith('data/pg_') && HIDDEN_BELOW.some((prefix) => path.startsWith(prefix))) return true
   // Temporary files and directories of the queries that ran during the backup; PostgreSQL makes the directory again.
   return path.includes('/pgsql_tmp')
 }
@@ -151,16 +151,16 @@ function leadsOut(entry: TreeEntry): boolean {
   return posix.join(posix.dirname(entry.path), target).startsWith('..')
 }
 
+/** Parts are no `.` and no `..`; one expression, because a backup may have very many files. */
+const NORMAL_PATH = /^(?:data|tblspc|tblspc\/\d+)(?:(?<!^tblspc)\/(?!\.{1,2}(?:\/|$))[^/\0]+)*$/
+const MAX_PART_BYTES = 255
+
 function checkPath(path: string): void {
-  const parts = path.split('/')
-  const first = parts[0]
-  const belongs =
-    first === 'data' || (first === 'tblspc' && (parts.length === 1 || /^\d+$/.test(parts[1] ?? '')))
-  const normal = parts.every(
-    (part) =>
-      part !== '' && part !== '.' && part !== '..' && !part.includes('\0') && Buffer.byteLength(part) <= 255,
-  )
-  if (!belongs || !normal) {
+  const normal =
+    NORMAL_PATH.test(path) &&
+    (path.length < MAX_PART_BYTES / 4 ||
+      path.split('/').every((part) => Buffer.byteLength(part) <= MAX_PART_BYTES))
+  if (!normal) {
     throw new HowdahError(
       'backup_damaged',
       `the backup names a file ${JSON.stringify(path)}, which cannot be published`,
