@@ -1,6 +1,6 @@
 /** `howdah up` as a process, with its private broker and the real roles. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
@@ -68,6 +68,9 @@ describe('howdah up, running', function () {
   after(async () => {
     if (!hasEnded()) child.kill('SIGTERM')
     await until(hasEnded, 'up has ended')
+    // After a failure there may be roles, or a broker, of an `up` that was killed.
+    for (const pid of processesOf(directory)) process.kill(pid, 'SIGKILL')
+    await until(() => processesOf(directory).length === 0, 'nothing is left')
     rmSync(directory, { recursive: true })
   })
 
@@ -151,3 +154,17 @@ describe('howdah up, running', function () {
     expect(existsSync(path.join(state, 'run/coordinator.process.json'))).to.equal(false)
   })
 })
+
+/** Processes whose command line names a directory. */
+function processesOf(directory: string): number[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(directory)
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+}
