@@ -116,7 +116,7 @@ async function tell(): Promise<void> {
   await change(narration, howdah, made, published)
 
   narration.chapter('Look')
-  await look(narration, howdah, published)
+  await look(narration, howdah, made, published)
 
   if (keep) await stay(published)
 }

@@ -20,8 +20,8 @@ export interface Narration {
   output(text: string): void
   /** Label and value per line, the values in one column. */
   facts(rows: readonly (readonly [string, string])[]): void
-  /** A bar of 40 columns: the share of a whole. */
-  bar(share: number, text: string): void
+  /** A bar: the share of a whole. */
+  bar(share: number): void
   failure(text: string): void
 }
 
@@ -116,12 +116,12 @@ export function createNarration(terminal: Terminal, now: () => number = () => pe
       }
     },
 
-    bar(share, text) {
-      const filled = Math.max(share > 0 ? 1 : 0, Math.round(Math.min(1, share) * 40))
+    bar(share) {
+      const length = columns() - INDENT.length
+      const filled = Math.max(share > 0 ? 1 : 0, Math.round(Math.min(1, share) * length))
       const [full, empty] = unicode ? ['█', '░'] : ['#', '-']
-      const bar =
-        terminal.style('green', full.repeat(filled)) + terminal.style('dim', empty.repeat(40 - filled))
-      terminal.line(`${INDENT}  ${bar} ${text}`)
+      const rest = terminal.style('dim', empty.repeat(length - filled))
+      terminal.line(`${INDENT}${terminal.style('green', full.repeat(filled))}${rest}`)
     },
 
     failure(text) {

@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { formatBytes, formatDuration } from '../../coordinator/cli/format.ts'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView, Usage } from '../../messages/definitions.ts'
 import type { Production } from '../support/production.ts'
 import type { Howdah } from './howdah.ts'
 import type { Narration } from './narration.ts'
@@ -18,21 +18,32 @@ const run = promisify(execFile)
 export const STANZA = 'shop'
 export const REPOSITORY = 'production'
 
-/** The rows that the demo counts, in production and in the published instance. */
-const COUNTS = `select (select count(*) from pgbench_accounts), (select count(*) from archived_orders),
+/** The small tables; counted in production and in the published instance. */
+const COUNTS = `select (select count(*) from pgbench_tellers), (select count(*) from archived_orders),
   (select count(*) from notes), (select count(*) from notes where note like 'after the backup%')`
+/** Reads the whole of the large table: no index has the column. */
+const ACCOUNTS = 'select count(abalance) from pgbench_accounts'
+/** How long a figure of `howdah show` may lag behind. */
+const USAGE_MS = 30_000
 
 interface Counts {
-  readonly accounts: string
+  readonly tellers: string
   readonly orders: string
   readonly notes: string
   readonly notesAfterBackup: string
 }
 
 function parseCounts(line: string): Counts {
-  const [accounts = '', orders = '', notes = '', notesAfterBackup = ''] = line.split('|')
-  return { accounts, orders, notes, notesAfterBackup }
+  const [tellers = '', orders = '', notes = '', notesAfterBackup = ''] = line.split('|')
+  return { tellers, orders, notes, notesAfterBackup }
 }
+
+const countFacts = ({ tellers, orders, notes, notesAfterBackup }: Counts) =>
+  [
+    ['tellers (pgbench)', grouped(tellers)],
+    ['orders (in a tablespace)', grouped(orders)],
+    ['notes', `${grouped(notes)}, ${notesAfterBackup} of them after the backup`],
+  ] as const
 
 const grouped = (digits: string) => digits.replace(/\B(?=(\d{3})+$)/g, ',')
 const digest = ({ sha256 }: TreePrint) => `${sha256.slice(0, 16)}…${sha256.slice(-8)}`
@@ -40,17 +51,23 @@ const digest = ({ sha256 }: TreePrint) => `${sha256.slice(0, 16)}…${sha256.sli
 export interface MadeProduction {
   readonly production: Production
   readonly counts: Counts
+  readonly accounts: string
   readonly print: TreePrint
 }
 
 /** Backs the production up, lets it go on, shuts it down, and takes the fingerprint of its repository. */
 export async function backUp(narration: Narration, production: Production): Promise<MadeProduction> {
+  // As a production that has been running for a while; without it, the first reader of each page would write it again.
+  const accounts = await narration.step('Vacuumed, as autovacuum would in time', async () => {
+    await production.sql('vacuum (freeze, analyze)')
+    return production.sql(ACCOUNTS)
+  })
   await narration.step('Full backup by pgBackRest, gzip', () => production.backup('full'))
-  const counts = await narration.step('500 rows written after the backup, WAL archived', async () => {
+  await narration.step('500 rows written after the backup, WAL archived', async () => {
     await production.writeNotes(500, 'after the backup')
     await production.switchWal()
-    return parseCounts(await production.sql(COUNTS))
   })
+  const counts = parseCounts(await production.sql(COUNTS))
   await narration.step('Production shut down: from here on only its repository counts', () =>
     production.stop(),
   )
@@ -61,12 +78,11 @@ export async function backUp(narration: Narration, production: Production): Prom
     'SHA-256 over the repository',
   )
   narration.facts([
-    ['accounts (pgbench)', grouped(counts.accounts)],
-    ['orders (in a tablespace)', grouped(counts.orders)],
-    ['notes', `${grouped(counts.notes)}, ${counts.notesAfterBackup} of them after the backup`],
+    ['accounts (pgbench)', grouped(accounts)],
+    ...countFacts(counts),
     ['repository', digest(print)],
   ])
-  return { production, counts, print }
+  return { production, counts, accounts, print }
 }
 
 export interface PublishedSession {
@@ -102,11 +118,7 @@ export async function publish(
   const answer = await narration.step('First query answered', () => instance.sql(COUNTS))
   narration.paragraph(`From the command to the first answer: ${formatDuration(performance.now() - begun)}.`)
   const found = parseCounts(answer)
-  narration.facts([
-    ['accounts', grouped(found.accounts)],
-    ['orders', grouped(found.orders)],
-    ['notes', `${grouped(found.notes)}, ${found.notesAfterBackup} of them after the backup`],
-  ])
+  narration.facts(countFacts(found))
   if (JSON.stringify(found) !== JSON.stringify(made.counts)) {
     throw new Error(
       `the published instance has other rows than production had: ${answer} instead of ${Object.values(made.counts).join('|')}`,
@@ -141,22 +153,17 @@ export async function change(
   )
   if (sum !== '1000|100000') throw new Error(`the changes cannot be read back: ${sum} instead of 1000|100000`)
   const shown = await narration.step('The changes are in the write cache', async () => {
-    const before = shownBefore.writeCache?.bytes ?? 0
-    const deadline = Date.now() + 30_000
-    let view = await show()
-    while ((view.writeCache?.bytes ?? 0) <= before && Date.now() < deadline) {
-      await sleep(250)
-      view = await show()
-    }
-    return view
+    const size = Number(await instance.sql("select pg_table_size('made_on_the_mount')"))
+    const enough = (shownBefore.writeCache?.bytes ?? 0) + size
+    return await until(show, (view) => (view.writeCache?.bytes ?? 0) >= enough, 'writeCache.bytes to grow')
   })
   const used = await diskUsage(cache)
   if (used <= usedBefore) throw new Error(`the write cache did not grow: ${used} bytes after ${usedBefore}`)
   narration.facts([
     ['before, howdah show', formatBytes(shownBefore.writeCache?.bytes ?? 0)],
-    ['before, du', formatBytes(usedBefore)],
+    ['before, du with pg_wal', formatBytes(usedBefore)],
     ['after, howdah show', formatBytes(shown.writeCache?.bytes ?? 0)],
-    ['after, du', formatBytes(used)],
+    ['after, du with pg_wal', formatBytes(used)],
     ['where', cache],
   ])
   const print = await narration.step('SHA-256 over the repository once more', () =>
@@ -170,23 +177,50 @@ export async function change(
   narration.finding('Byte-identical: names, modes, times and contents of every file.')
 }
 
-/** The session in the list, and how little of the instance was fetched. */
+/** The session in the list, how little of the instance was fetched, and that more comes when it is read. */
 export async function look(
   narration: Narration,
   howdah: Howdah,
-  { session }: PublishedSession,
+  made: MadeProduction,
+  { session, instance }: PublishedSession,
 ): Promise<void> {
   narration.command('howdah sessions')
   narration.output(await howdah.run('sessions'))
-  const { usage } = await howdah.json<SessionView>('show', session.id)
-  if (usage === undefined) return
-  const share = usage.totalBytes === 0 ? 0 : usage.fetchedBytes / usage.totalBytes
   narration.gap()
-  narration.facts([
-    ['size of the instance', formatBytes(usage.totalBytes)],
-    ['fetched so far', `${formatBytes(usage.fetchedBytes)} (${(100 * share).toFixed(1)} %)`],
-  ])
-  narration.bar(share, 'fetched')
+  const show = () => howdah.json<SessionView>('show', session.id)
+  const { usage } = await show()
+  if (usage === undefined) throw new Error('howdah show knows no usage of the published session')
+  const tell = (text: string, { fetchedBytes, totalBytes }: Usage) => {
+    const share = totalBytes === 0 ? 0 : fetchedBytes / totalBytes
+    narration.paragraph(
+      `${text}: ${formatBytes(fetchedBytes)} of ${formatBytes(totalBytes)} (${(100 * share).toFixed(1)} %)`,
+    )
+    narration.bar(share)
+  }
+  tell('Fetched from the repository for all this', usage)
+  const accounts = await narration.step('Now every account is counted, which reads the whole table', () =>
+    instance.sql(ACCOUNTS),
+  )
+  if (accounts !== made.accounts) {
+    throw new Error(`the published instance has ${accounts} accounts, production had ${made.accounts}`)
+  }
+  const more = await until(
+    show,
+    (view) => (view.usage?.fetchedBytes ?? 0) > usage.fetchedBytes,
+    'usage.fetchedBytes to grow',
+  )
+  tell(`${grouped(accounts)} accounts, as production had. Fetched`, more.usage ?? usage)
+}
+
+/** Asks again until the answer is as wanted. @throws Error that names what was waited for */
+async function until<T>(ask: () => Promise<T>, wanted: (answer: T) => boolean, what: string): Promise<T> {
+  const deadline = Date.now() + USAGE_MS
+  for (;;) {
+    const answer = await ask()
+    if (wanted(answer)) return answer
+    if (Date.now() > deadline) throw new Error(`waited ${USAGE_MS / 1000} s for ${what}`)
+    await sleep(250)
+  }
 }
 
 /** Bytes on disk of a directory, as `du` counts them: a sparse file takes what it has. */
