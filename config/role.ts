@@ -25,6 +25,9 @@ export interface RunningRole {
   close(): Promise<void>
 }
 
+/** How long a role waits for a broker that is not there yet, as at boot; then it ends, and its supervisor decides. */
+export const BROKER_WAIT_MS = 300_000
+
 /** An orderly stop that takes longer than this is given up. Milliseconds. */
 const CLOSE_DEADLINE_MS = 20_000
 
@@ -43,7 +46,9 @@ export async function runRole<Config extends { log: { level: string } }>(
     const config = loadConfig(options.schema, { file, env: process.env, args })
     logger = createLogger(options.role, config.log.level)
     const stop = stopSignal()
-    const role = await options.start(config, logger)
+    // Told to stop while still waiting for its broker: there is nothing to close yet.
+    const role = await Promise.race([options.start(config, logger), stop.then(() => undefined)])
+    if (role === undefined) process.exit(0)
     if (json) process.stdout.write(`${JSON.stringify({ ready: true, ...role.ready })}\n`)
     logger.info(role.ready, `${options.role} is ready`)
     logger.info(`${await stop}: stopping`)

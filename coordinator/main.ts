@@ -1,8 +1,9 @@
 /** The coordinator's process: puts the parts together, and stops them in order. */
 import { randomInt } from 'node:crypto'
 import { withoutCredentials } from '../config/logger.ts'
-import { runRole } from '../config/role.ts'
+import { BROKER_WAIT_MS, runRole } from '../config/role.ts'
 import { coordinatorSchema } from '../config/schema.ts'
+import { brokerAccess } from '../config/tls.ts'
 import { connectBus } from '../messages/amqp-bus.ts'
 import { openAgentRegistry } from './agent-registry.ts'
 import { createConductor } from './conductor.ts'
@@ -26,7 +27,12 @@ await runRole({
       ? await openPostgresStore(storeConfig.url, logger)
       : openSqliteStore(storeConfig.path)
     const registry = await openAgentRegistry({ store, lostAfterMs: heartbeat.lostAfter * 1000, now })
-    const bus = await connectBus({ url: broker.url, appId: 'howdah-coordinator', logger })
+    const bus = await connectBus({
+      ...brokerAccess(broker),
+      appId: 'howdah-coordinator',
+      logger,
+      waitMs: BROKER_WAIT_MS,
+    })
     const conductor = createConductor({
       store,
       bus,

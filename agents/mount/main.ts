@@ -1,9 +1,9 @@
 /** The mount agent's process: serves backups beside their repositories. Puts the parts together. */
-import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
-import { runRole } from '../../config/role.ts'
+import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { mountAgentSchema } from '../../config/schema.ts'
+import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { createDataPlaneServer } from '../dataplane/server.ts'
 import { loadTicketKey, signTicket } from '../dataplane/ticket.ts'
@@ -36,16 +36,17 @@ await runRole({
     const server = await createDataPlaneServer({
       host: dataPlane.host,
       port: dataPlane.port,
-      tls: {
-        ca: readFileSync(tls.ca),
-        cert: readFileSync(tls.certificate),
-        key: readFileSync(tls.key),
-      },
+      tls: readTls(tls, 'tls'),
       ticketKey,
       openBackup: (ticket) => repositories.open(ticket),
       logger,
     })
-    const bus = await connectBus({ url: broker.url, appId: `howdah-mount-${name}`, logger })
+    const bus = await connectBus({
+      ...brokerAccess(broker),
+      appId: `howdah-mount-${name}`,
+      logger,
+      waitMs: BROKER_WAIT_MS,
+    })
     const agent = await runAgent({
       address: { kind: 'mount', name },
       bus,

@@ -1,8 +1,9 @@
 /** The target agent's process: mounts and runs published instances. Puts the parts together. */
 import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
-import { runRole } from '../../config/role.ts'
+import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
+import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
@@ -16,7 +17,14 @@ await runRole({
   schema: targetAgentSchema,
   async start(config, logger) {
     const { name, stateDirectory, mountRoot, cacheRoot, postgres, cache, tls, broker } = config
-    const bus = await connectBus({ url: broker.url, appId: `howdah-target-${name}`, logger })
+    // Mount processes read them; what is wrong with them shows now and not at the first mount.
+    readTls(tls, 'tls')
+    const bus = await connectBus({
+      ...brokerAccess(broker),
+      appId: `howdah-target-${name}`,
+      logger,
+      waitMs: BROKER_WAIT_MS,
+    })
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),

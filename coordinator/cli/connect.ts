@@ -1,27 +1,18 @@
-/** Connects the command line to a broker, with the TLS files that the configuration names. */
-import { readFileSync } from 'node:fs'
+/** Connects the command line to a broker. */
 import type { Logger } from 'pino'
+import { ConfigurationError } from '../../config/load.ts'
 import type { CommonConfig } from '../../config/schema.ts'
+import { brokerAccess } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 /** @throws HowdahError `broker_unavailable` | `configuration` */
-export function connectTo(broker: CommonConfig['broker'], appId: string, logger: Logger): Promise<Bus> {
-  const tls = {
-    ...(broker.ca !== null && { ca: readPem(broker.ca) }),
-    ...(broker.certificate !== null && { cert: readPem(broker.certificate) }),
-    ...(broker.key !== null && { key: readPem(broker.key) }),
-  }
-  return connectBus({ url: broker.url, appId, logger, ...(Object.keys(tls).length > 0 && { tls }) })
-}
-
-function readPem(file: string): Buffer {
+export async function connectTo(broker: CommonConfig['broker'], appId: string, logger: Logger): Promise<Bus> {
   try {
-    return readFileSync(file)
+    return await connectBus({ ...brokerAccess(broker), appId, logger })
   } catch (error) {
-    throw new HowdahError('configuration', `TLS file of the broker: ${(error as Error).message}`, {
-      cause: error,
-    })
+    if (!(error instanceof ConfigurationError)) throw error
+    throw new HowdahError('configuration', error.message, { cause: error })
   }
 }

@@ -1,0 +1,39 @@
+/** TLS files that the configuration names, read for those who connect. */
+import { readFileSync } from 'node:fs'
+import { ConfigurationError } from './load.ts'
+import type { CommonConfig, TlsConfig } from './schema.ts'
+
+/** Contents of PEM files, by the names that Node's TLS has for them. */
+export interface TlsMaterial {
+  ca?: Buffer
+  cert?: Buffer
+  key?: Buffer
+}
+
+/** @throws ConfigurationError that names the key whose file cannot be read */
+export function readTls<T extends { [K in keyof TlsConfig]: string | null }>(
+  files: T,
+  prefix: string,
+): T extends TlsConfig ? Required<TlsMaterial> : TlsMaterial {
+  const { ca, certificate, key } = files
+  const material: TlsMaterial = {
+    ...(ca !== null && { ca: read(ca, `${prefix}.ca`) }),
+    ...(certificate !== null && { cert: read(certificate, `${prefix}.certificate`) }),
+    ...(key !== null && { key: read(key, `${prefix}.key`) }),
+  }
+  return material as ReturnType<typeof readTls<T>>
+}
+
+/** What a process connects to RabbitMQ with. @throws ConfigurationError */
+export function brokerAccess(broker: CommonConfig['broker']): { url: string; tls?: TlsMaterial } {
+  const tls = readTls(broker, 'broker')
+  return { url: broker.url, ...(Object.keys(tls).length > 0 && { tls }) }
+}
+
+function read(file: string, key: string): Buffer {
+  try {
+    return readFileSync(file)
+  } catch (error) {
+    throw new ConfigurationError(`configuration: ${key}: ${(error as Error).message}`, { cause: error })
+  }
+}
