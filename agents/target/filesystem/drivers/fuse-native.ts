@@ -60,9 +60,13 @@ async function mount(
   try {
     accessSync('/dev/fuse', fsConstants.R_OK | fsConstants.W_OK)
   } catch (cause) {
-    throw new HowdahError('fuse_unusable', '/dev/fuse cannot be opened: load the kernel module fuse', {
-      cause,
-    })
+    throw new HowdahError(
+      'fuse_unusable',
+      '/dev/fuse cannot be opened: load the kernel module fuse, and let this user read and write the device',
+      {
+        cause,
+      },
+    )
   }
   const { operations, attributesOf } = translate(fileSystem)
 
