@@ -1,13 +1,15 @@
 /** The log of a process: JSON lines on stderr, without secrets. */
 import { type Logger, pino } from 'pino'
 
-/** `role` names the process in every line. Broker URLs are logged without their password. */
+/** `role` names the process in every line. `level`: pino's. */
 export function createLogger(role: string, level: string): Logger {
   return pino(
     { level, base: { role, pid: process.pid }, redact: ['*.password', '*.passphrase', '*.ticket'] },
-    pino.destination({ dest: 2, sync: true }),
+    pino.destination({ dest: STDERR, sync: true }),
   )
 }
+
+const STDERR = 2
 
 /** A URL that may be logged or shown: without user and password. */
 export function withoutCredentials(url: string): string {

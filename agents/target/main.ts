@@ -7,6 +7,7 @@ import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { installedVersions } from './preflight/binaries.ts'
 import { readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
 import { targetSteps } from './steps.ts'
@@ -30,6 +31,7 @@ await runRole({
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
       logger,
     })
+    const postgresVersions = await installedVersions(postgres.binaryDirectories)
     const kept = await readSessions(cacheRoot)
     const steps = targetSteps({
       settings: {
@@ -53,7 +55,7 @@ await runRole({
       bus,
       journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
       steps,
-      describe: () => ({}),
+      describe: () => ({ postgresVersions }),
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
     })

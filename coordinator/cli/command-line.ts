@@ -8,6 +8,7 @@ import { printable } from './terminal.ts'
 import { synopsis, UsageError, type VerbDescription } from './verb.ts'
 import { agents } from './verbs/agents.ts'
 import { backups } from './verbs/backups.ts'
+import { certificates } from './verbs/certificates.ts'
 import { publish } from './verbs/publish.ts'
 import { sessions } from './verbs/sessions.ts'
 import { show } from './verbs/show.ts'
@@ -38,7 +39,7 @@ const ROLES = [
 ] as const
 
 /** Verbs that are run here; the roles are the launcher's. */
-export const VERBS = [up, backups, publish, sessions, show, watch, unpublish, agents] as const
+export const VERBS = [up, backups, publish, sessions, show, watch, unpublish, agents, certificates] as const
 
 /** Everything that has a page. */
 const PAGES: readonly VerbDescription[] = [...VERBS, HELP]
@@ -84,7 +85,7 @@ function overviewLines({ stdout }: Context): string[] {
   return overview(stdout, [
     ['EVERYTHING ON THIS MACHINE', [up]],
     ['SESSIONS', [backups, publish, sessions, show, watch, unpublish, agents]],
-    ['ROLES', ROLES],
+    ['ROLES', [...ROLES, certificates]],
     ['MORE', [HELP]],
   ])
 }

@@ -68,16 +68,29 @@ export function clusterName(session: string): string {
   return `howdah-${session}`
 }
 
+/** Major versions that Howdah publishes, oldest first. */
+export const PUBLISHABLE_VERSIONS: readonly string[] = [
+  '9.6',
+  '10',
+  '11',
+  '12',
+  '13',
+  '14',
+  '15',
+  '16',
+  '17',
+  '18',
+]
+
 /**
  * A major version as a number that compares: 9.6, 10, … 18.
  * @throws HowdahError `backup_unsupported` for what is no version of PostgreSQL that Howdah publishes
  */
 export function majorVersion(version: string): number {
-  const match = /^(?:9\.6|1\d)$/.exec(version)
-  if (match === null)
+  if (!PUBLISHABLE_VERSIONS.includes(version))
     throw new HowdahError(
       'backup_unsupported',
-      `The backup is of PostgreSQL ${JSON.stringify(version)}; Howdah publishes 9.6 to 19.`,
+      `The backup is of PostgreSQL ${JSON.stringify(version)}; Howdah publishes ${PUBLISHABLE_VERSIONS[0]} to ${PUBLISHABLE_VERSIONS.at(-1)}.`,
     )
-  return Number(match[0])
+  return Number(version)
 }

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import type { SystemUser } from '../postgres/specification.ts'
+import { PUBLISHABLE_VERSIONS, type SystemUser } from '../postgres/specification.ts'
 import { identity } from '../postgres/user-process.ts'
 import type { Finding, Looked } from './settings.ts'
 
@@ -44,6 +44,17 @@ export async function lookUpBinaries(
 /** The major version in the output of `postgres --version`: "postgres (PostgreSQL) 15.14 (Debian 15.14-0)" gives "15". */
 export function majorOf(output: string): string | undefined {
   return /\) (9\.\d|\d{2})/.exec(output)?.[1]
+}
+
+/** Major versions that have executables in one of `directories`, oldest first; for the inventory, nothing is run. */
+export async function installedVersions(directories: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(
+    PUBLISHABLE_VERSIONS.map(async (version) => {
+      const places = directories.map((directory) => `${directory.replaceAll('%v', version)}/postgres`)
+      return (await Promise.all(places.map(isThere))).includes(true) ? version : undefined
+    }),
+  )
+  return found.filter((version) => version !== undefined)
 }
 
 async function examine(

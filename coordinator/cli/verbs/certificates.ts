@@ -1,0 +1,78 @@
+/** `howdah certificates`: makes and renews the certificates of the data plane, for agents that run on several machines. */
+import path from 'node:path'
+import { type CertifiedAgent, ensureCertificates } from '../certificates.ts'
+import { printJson } from '../context.ts'
+import { jsonOption, parseName } from '../options.ts'
+import { type Call, defineVerb, InvalidValue } from '../verb.ts'
+
+interface Options {
+  readonly directory: string
+  readonly mount: readonly CertifiedAgent[]
+  readonly target: readonly CertifiedAgent[]
+  readonly json?: true
+}
+
+export const certificates = defineVerb<Options>({
+  name: 'certificates',
+  summary: 'make or renew the certificates of the agents',
+  description: [
+    'Makes a certificate authority and one certificate per agent, which mount agents and target agents show to each ' +
+      'other on the data plane. Safe to repeat: what is there and still good stays; a certificate that ends within 30 ' +
+      'days, or whose addresses changed, is made anew.',
+    'Copy ca.pem and the two files of an agent to its machine, and name them there in its configuration (tls.ca, ' +
+      'tls.certificate, tls.key). ca.key stays here, or goes to a safe place: whoever has it can make agents.',
+  ],
+  options: [
+    {
+      flags: '--directory <DIR>',
+      description: 'Where the files are, and are made.',
+      required: true,
+      parse: (text) => path.resolve(text),
+    },
+    {
+      flags: '--mount <NAME=ADDRESS[,ADDRESS…]>',
+      description: 'A mount agent, with the host names and addresses under which targets reach it.',
+      repeatable: true,
+      parse: parseMount,
+    },
+    {
+      flags: '--target <NAME>',
+      description: 'A target agent.',
+      repeatable: true,
+      parse: (text) => ({ kind: 'target', name: parseName(text), addresses: [] }),
+    },
+    jsonOption('Print {"certificates": [{"ca", "cert", "key"}, …]}, in the order of the flags.'),
+  ],
+  exitStatus: [
+    ['0', 'Done.'],
+    ['1', 'A file could not be read or written; the message says which.'],
+    ['2', 'Wrong usage; nothing was done.'],
+  ],
+  environment: [],
+  files: [
+    ['DIR/ca.pem, DIR/ca.key', 'The authority.'],
+    ['DIR/mount-NAME.pem, DIR/mount-NAME.key', 'A mount agent; target-NAME for a target agent.'],
+  ],
+  examples: [
+    [
+      'howdah certificates --directory tls --mount backup-1=backup-1.example,10.0.0.5 --target db-7 --target db-8',
+      'One mount server and two targets.',
+    ],
+  ],
+  run: runCertificates,
+})
+
+async function runCertificates({ context, options }: Call<Options>): Promise<number> {
+  const agents = [...options.mount, ...options.target]
+  const made = await ensureCertificates(options.directory, { agents })
+  if (options.json === true) printJson(context, { certificates: made })
+  else for (const { cert, key } of made) context.stdout.line(`${cert}  ${key}`)
+  return 0
+}
+
+function parseMount(text: string): CertifiedAgent {
+  const [name = '', addresses = ''] = text.split('=', 2)
+  const list = addresses.split(',').filter((address) => address !== '')
+  if (list.length === 0) throw new InvalidValue('like backup-1=backup-1.example,10.0.0.5')
+  return { kind: 'mount', name: parseName(name), addresses: list }
+}
