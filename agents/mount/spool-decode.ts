@@ -16,6 +16,8 @@ import { damaged, type StoredFile, storedFileError } from './decode/stored-file.
 import type { Turns } from './spool-turns.ts'
 
 const READ_BYTES = 256 * 1024
+/** What is decoded in one turn. */
+const TURN_BYTES = 1024 * 1024
 /** A decode stays urgent until it is this far ahead of what was asked for: sequential readers do not stop and go. */
 const AHEAD_BYTES = 8 * 1024 * 1024
 
@@ -103,24 +105,30 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
     const out = await spoolWork(path, () => openFile(part, 'w+', 0o600))
     fd = out
     const pieces = (plain() as AsyncIterable<Buffer>)[Symbol.asyncIterator]()
+    // One piece is decoded while the one before it is written.
+    const pull = () => {
+      const next = pieces.next()
+      next.catch(() => undefined)
+      return next
+    }
+    let next = pull()
+    let over = false
     try {
-      for (;;) {
-        const end = await turns.take(urgent)
+      while (!over) {
+        const endTurn = await turns.take(urgent)
         try {
-          cancelled.signal.throwIfAborted()
-          const piece = await pieces.next()
-          if (piece.done === true) break
-          if (decoded + piece.value.length > size) {
-            throw damaged(file, `it decodes to more than the ${size} bytes that the backup lists`)
+          for (const until = decoded + TURN_BYTES; decoded < until && !over; ) {
+            cancelled.signal.throwIfAborted()
+            const piece = await next
+            over = piece.done === true
+            if (piece.done === true) break
+            next = pull()
+            await take(out, piece.value)
+            hash?.update(piece.value)
           }
-          const at = decoded
-          await spoolWork(path, () => writeAll(out, piece.value, at))
-          hash?.update(piece.value)
-          decoded += piece.value.length
         } finally {
-          end()
+          endTurn()
         }
-        wake(out)
       }
     } finally {
       await pieces.return?.()
@@ -136,6 +144,16 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
       await renameFile(part, path)
     })
     complete = true
+  }
+
+  /** Writes the next plain bytes and hands them out. */
+  async function take(out: number, piece: Buffer): Promise<void> {
+    if (decoded + piece.length > size) {
+      throw damaged(file, `it decodes to more than the ${size} bytes that the backup lists`)
+    }
+    await spoolWork(path, () => writeAll(out, piece, decoded))
+    decoded += piece.length
+    wake(out)
   }
 
   function wake(out: number): void {

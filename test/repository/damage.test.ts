@@ -45,6 +45,9 @@ describe('a damaged pgBackRest repository', function () {
       const directory = join(fixture.repository, 'backup/demo', label)
       for (const part of ['pg_data', 'pg_tblspc']) await rm(join(directory, part), { recursive: true })
     }
+    for (const database of ['4', '5']) {
+      await rm(join(fixture.repository, 'backup/demo', full, 'pg_data/base', database), { recursive: true })
+    }
   })
   after(async () => {
     if (fixture !== undefined) await rm(fixture.directory, { recursive: true, force: true })

@@ -14,11 +14,13 @@ import { openArchive } from './archive.ts'
 import { parseBackupInfo } from './backup-info.ts'
 import { readInfoFile } from './info-file.ts'
 import { parseManifest, unsupportedReason } from './manifest.ts'
+import { createManifestCache, type ManifestCache } from './manifest-cache.ts'
 import { storedFiles } from './stored-files.ts'
 
 export function openPgbackrest(options: RepositoryOptions, spool: Spool): Repository {
   const root = options.path
   const backupDirectory = join(root, 'backup')
+  const manifests = createManifestCache()
 
   async function instances(): Promise<string[]> {
     try {
@@ -42,12 +44,12 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
     async instance(name) {
       const names = await instances()
       if (!names.includes(name) || !isSafePath(name)) throw unknownInstance(options.name, name, names)
-      return openStanza(root, name, spool)
+      return openStanza(root, name, spool, manifests)
     },
   }
 }
 
-function openStanza(root: string, stanza: string, spool: Spool): Instance {
+function openStanza(root: string, stanza: string, spool: Spool, manifests: ManifestCache): Instance {
   const directory = join(root, 'backup', stanza)
 
   const listed = async () =>
@@ -73,7 +75,9 @@ function openStanza(root: string, stanza: string, spool: Spool): Instance {
         )
       }
       const manifestPath = join(directory, label, 'backup.manifest')
-      const manifest = await readInfoFile(root, manifestPath, (bytes) => parseManifest(bytes, manifestPath))
+      const manifest = await manifests.get(manifestPath, () =>
+        readInfoFile(root, manifestPath, (bytes) => parseManifest(bytes, manifestPath)),
+      )
       if (manifest.label !== label) {
         throw new HowdahError('backup_damaged', `${manifestPath} is of backup ${manifest.label}`)
       }

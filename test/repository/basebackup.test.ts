@@ -1,0 +1,152 @@
+/** What pg_basebackup directories have of their own: layouts, labels, tablespaces elsewhere, WAL from two places. */
+import { execFile } from 'node:child_process'
+import { mkdir, readdir, readFile, rename, rm, symlink, truncate, unlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import { expect } from 'chai'
+import type { Repository } from '../../agents/mount/repository.ts'
+import type { Spool } from '../../agents/mount/spool.ts'
+import { makeProduction, type Production } from '../support/production.ts'
+import { openForTest, temporaryDirectory } from './fixture.ts'
+
+const run = promisify(execFile)
+
+describe('a repository of pg_basebackup directories', function () {
+  this.timeout(60_000)
+  let production: Production
+  let original: string
+  let scratch: string
+  let root: string
+  let spool: Spool
+  let repository: Repository
+
+  before(async () => {
+    production = await makeProduction()
+    original = join(production.directory, 'backups/monday')
+    await production.basebackup(original)
+  })
+  after(() => production?.remove())
+
+  beforeEach(async () => {
+    scratch = await temporaryDirectory()
+    root = join(scratch, 'repository')
+    await mkdir(join(root, 'shop'), { recursive: true })
+    use()
+  })
+  afterEach(async () => {
+    await spool.close()
+    await rm(scratch, { recursive: true, force: true })
+  })
+
+  function use(walPath?: string): void {
+    const options = {
+      format: 'basebackup' as const,
+      path: root,
+      ...(walPath === undefined ? {} : { walPath }),
+    }
+    const opened = openForTest(options, join(scratch, 'spool'))
+    repository = opened.repository
+    spool = opened.spool
+  }
+
+  /** A copy whose tablespace lies in the repository, unless told otherwise. */
+  async function place(directory: string, tablespace = `${directory}.tblspc`): Promise<void> {
+    await run('cp', ['-a', original, directory])
+    await run('cp', ['-a', `${original}.tblspc`, tablespace])
+    for (const oid of await readdir(join(directory, 'pg_tblspc'))) {
+      await unlink(join(directory, 'pg_tblspc', oid))
+      await symlink(tablespace, join(directory, 'pg_tblspc', oid))
+    }
+  }
+  const backups = async () => (await repository.instance('shop')).backups()
+  const open = async (label: string) => (await repository.instance('shop')).open(label)
+  const failure = async (work: Promise<unknown>): Promise<{ code: string; message: string }> =>
+    work.then(
+      () => {
+        throw new Error('nothing failed')
+      },
+      (error: { code: string; message: string }) => error,
+    )
+
+  it('finds instances that are a backup and instances that hold several, and nothing else', async () => {
+    await place(join(root, 'shop/monday'))
+    await place(join(root, 'shop/tuesday'))
+    await place(join(root, 'single'))
+    await mkdir(join(root, 'notes'))
+    expect(await repository.instances()).to.deep.equal(['shop', 'single'])
+    expect((await backups()).map(({ label }) => label)).to.have.members(['monday', 'tuesday'])
+    const single = await repository.instance('single')
+    expect((await single.backups()).map(({ label }) => label)).to.deep.equal(['single'])
+    expect((await failure(repository.instance('notes'))).message).to.include('shop, single')
+    expect((await failure(open('friday'))).message).to.include('monday, tuesday')
+  })
+
+  it('tells from label and manifest when it started, where it stopped, and what WAL it needs', async () => {
+    await place(join(root, 'shop/monday'))
+    const [summary] = await backups()
+    const label = await readFile(join(original, 'backup_label'), 'utf8')
+    expect(label).to.include(summary?.startLsn).and.include(summary?.startWal)
+    expect(summary).to.include({ type: 'full', timeline: 1, postgresVersion: '15' })
+    expect(summary?.startedAt).to.match(/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z$/)
+    expect(summary?.stoppedAt).to.match(/Z$/)
+    expect(await readdir(join(original, 'pg_wal'))).to.include(summary?.stopWal)
+    expect(summary?.stopLsn).to.match(/^0\/[0-9A-F]+$/)
+  })
+
+  it('lists as unusable what has no backup_label or is in tar format', async () => {
+    await place(join(root, 'shop/monday'))
+    await unlink(join(root, 'shop/monday/backup_label'))
+    await mkdir(join(root, 'shop/tar'))
+    await writeFile(join(root, 'shop/tar/base.tar.gz'), '')
+    const found = new Map((await backups()).map(({ label, unusable }) => [label, unusable]))
+    expect(found.get('monday')).to.include('backup_label')
+    expect(found.get('tar')).to.include('tar')
+    expect((await failure(open('monday'))).code).to.equal('backup_unsupported')
+  })
+
+  it('refuses tablespaces outside of the repository, saying what to do', async () => {
+    await place(join(root, 'shop/monday'), join(scratch, 'elsewhere'))
+    expect((await backups())[0]?.unusable)
+      .to.include('elsewhere')
+      .and.include('-T')
+    expect((await failure(open('monday'))).code).to.equal('backup_unsupported')
+  })
+
+  it('notices a missing file and one that was cut short', async () => {
+    await place(join(root, 'shop/monday'))
+    const version = join(root, 'shop/monday/base/1/PG_VERSION')
+    await rename(version, `${version}.away`)
+    const missing = await failure(open('monday'))
+    expect(missing.code).to.equal('backup_damaged')
+    expect(missing.message).to.include('base/1/PG_VERSION')
+    await rename(`${version}.away`, version)
+    await truncate(version, 1)
+    expect((await failure(open('monday'))).message).to.include(version)
+  })
+
+  it('takes WAL from walPath first, compressed or not, then from the backup, then partial', async () => {
+    await place(join(root, 'shop/monday'))
+    const own = join(root, 'shop/monday/pg_wal')
+    const [carried = ''] = (await readdir(own)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
+    const walPath = join(scratch, 'wal')
+    await mkdir(walPath)
+    const marked = Buffer.alloc(16 * 1024 * 1024, 'archived')
+    await writeFile(join(walPath, `${carried}.gz`), gzipSync(marked, { level: 1 }))
+    await writeFile(join(walPath, '0000000100000000000000AA'), marked)
+    await writeFile(join(walPath, '0000000100000000000000AB.partial'), marked)
+    await writeFile(join(walPath, '00000002.history'), 'history')
+    await spool.close()
+    use(walPath)
+    const backup = await open('monday')
+    for (const name of [carried, '0000000100000000000000AA', '0000000100000000000000AB']) {
+      expect(await backup.walSize(name), name).to.equal(marked.length)
+      expect((await backup.walRead(name, 8, 8)).toString(), name).to.equal('archived')
+    }
+    expect((await backup.walRead('00000002.history', 0, 100)).toString()).to.equal('history')
+    await unlink(join(walPath, `${carried}.gz`))
+    expect(
+      (await backup.walRead(carried, 0, 100)).equals((await readFile(join(own, carried))).subarray(0, 100)),
+    ).to.equal(true)
+  })
+})
