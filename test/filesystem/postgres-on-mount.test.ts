@@ -48,7 +48,7 @@ describe('PostgreSQL on a mount', function () {
     await scratch.remove()
   })
 
-  const mount = () => startMount(scratch, cluster.dataDirectory, account)
+  const mount = (changes = {}) => startMount(scratch, cluster.dataDirectory, account, changes)
   const tool = (name: string, ...args: string[]) => runAs(account, `${POSTGRES_BIN}/${name}`, args)
   const connection = () => ['-h', cluster.socketDirectory, '-p', String(cluster.port)]
   const pgbench = (...args: string[]) => tool('pgbench', ...connection(), ...args, 'postgres')
@@ -96,6 +96,23 @@ describe('PostgreSQL on a mount', function () {
     await mount()
     await start()
     expect(await cluster.sql('select sum(abalance), count(*) from pgbench_accounts')).to.equal(before)
+  })
+
+  it('says that space is out at the quota, goes on reading, and goes on writing when room was made', async () => {
+    await (await mount()).stop()
+    const mounted = await mount({ quotaBytes: 24 * 1024 * 1024 })
+    await start()
+    await cluster.sql('create table small as select 1')
+    const message = await cluster.sql('create table large as select generate_series(1, 2000000)').then(
+      () => 'none',
+      (error: Error) => error.message,
+    )
+    expect(message).to.contain('No space left on device')
+    expect(await cluster.sql('select count(*) from pgbench_accounts')).to.equal('500000')
+    expect((await mounted.status()).changedBytes).to.be.at.most(24 * 1024 * 1024)
+    await cluster.sql('checkpoint')
+    await cluster.sql('create table medium as select generate_series(1, 20000)')
+    await amcheck()
   })
 
   it('recovers every commit after kill -9 of the mount process under load', async () => {

@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
@@ -42,6 +43,7 @@ export interface StartMountDependencies {
 const ANSWER_DEADLINE_MS = 5000
 const STOP_DEADLINE_MS = 30_000
 const LIVENESS_MS = 250
+const LAST_WORDS_MS = 300
 const SHOWN_LOG_LINES = 5
 
 /**
@@ -94,7 +96,7 @@ export async function startMountProcess(
   return mountProcess(identity, spec)
 }
 
-/** The mount process that serves this write cache; undefined when there is none alive. */
+/** The mount process that serves this write cache, once it answers or after 5 s; undefined when there is none alive. */
 export async function findMountProcess(cachePath: string): Promise<MountProcess | undefined> {
   const paths = cachePaths(cachePath)
   let identity: ProcessIdentity
@@ -111,9 +113,10 @@ export async function findMountProcess(cachePath: string): Promise<MountProcess 
     try {
       await askControl<MountStatus>(paths.socket, 'status', ANSWER_DEADLINE_MS)
       return mountProcess(identity, spec)
-    } catch (error) {
-      if (Date.now() >= giveUp) throw error
-      await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS))
+    } catch {
+      // Silent, but it holds the mount: it can be asked again, and stopped by force.
+      if (Date.now() >= giveUp) return mountProcess(identity, spec)
+      await sleep(LIVENESS_MS)
     }
   }
   return undefined
@@ -134,7 +137,10 @@ function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: Moun
     try {
       await askControl(socket, 'unmount', STOP_DEADLINE_MS)
     } catch (error) {
-      if (isAlive(identity)) throw error
+      // It may have ended before its answer was read.
+      await waitUntilEnded(identity, LAST_WORDS_MS).catch(() => {
+        throw error
+      })
     }
     await waitUntilEnded(identity, STOP_DEADLINE_MS)
   }
@@ -165,7 +171,7 @@ async function waitUntilEnded(identity: ProcessIdentity, deadlineMs: number): Pr
     if (Date.now() >= giveUp) {
       throw new HowdahError('timeout', `the mount process ${identity.pid} did not end in ${deadlineMs} ms`)
     }
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await sleep(20)
   }
 }
 

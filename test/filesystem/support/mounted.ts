@@ -44,12 +44,13 @@ export async function makeScratch(owner: { uid: number; gid: number }): Promise<
   }
 }
 
-/** Mounts `base` as the backup's `data/`. */
+/** Mounts `base` as the backup's `data/`; with main.ts for program, what `changes.dataPlane` leads to. */
 export function startMount(
   scratch: Scratch,
   base: string,
   owner: { uid: number; gid: number },
   changes: Partial<MountSpec> = {},
+  program: string | undefined = PROGRAM,
 ): Promise<MountProcess> {
   return startMountProcess(
     {
@@ -65,7 +66,7 @@ export function startMount(
       readDeadlineMs: 10_000,
       ...changes,
     },
-    { logger: pino({ level: 'silent' }), program: PROGRAM },
+    { logger: pino({ level: 'silent' }), ...(program !== undefined && { program }) },
   )
 }
 
