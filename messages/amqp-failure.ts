@@ -12,7 +12,7 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
   if (error instanceof HowdahError) return error
   const { code, message = String(error) } = error as { code?: unknown; message?: string }
   const text = message.slice(0, 500)
-  switch (code) {
+  switch (code ?? handshakeCode(message)) {
     case PRECONDITION_FAILED:
       return new HowdahError(
         'configuration',
@@ -38,4 +38,11 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
         cause: error,
       })
   }
+}
+
+/** amqplib gives no code with what ends a handshake: the refusal's number, or the frame's name, is in its text only. */
+function handshakeCode(message: string): number | undefined {
+  if (message.includes('403 (ACCESS-REFUSED)')) return ACCESS_REFUSED
+  if (/^Expected ConnectionOpenOk; got <ConnectionClose\b/.test(message)) return NOT_ALLOWED
+  return undefined
 }

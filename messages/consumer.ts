@@ -33,6 +33,9 @@ export interface ConsumerOptions {
   deadLetter(message: ConsumeMessage, queue: string, reason: string): Promise<void>
 }
 
+/** How long `close` waits for handlers; what they had not settled then is delivered again. */
+const CLOSE_DEADLINE_MS = 10_000
+
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
   const { connection, queue, prefetch, redelivery, expected, logger } = options
   const running = new Set<Promise<void>>()
@@ -125,7 +128,9 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     async close() {
       if (tag !== undefined) await kept.current?.cancel(tag).catch(() => {})
       closing.abort()
-      await Promise.all(running)
+      const deadline = new AbortController()
+      await Promise.race([Promise.all(running), pause(CLOSE_DEADLINE_MS, deadline.signal)])
+      deadline.abort()
       await kept.close()
     },
   }

@@ -46,15 +46,19 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     logger,
   })
 
-  const online = (): Promise<void> =>
-    bus.emit('agent.online', {
-      ...address,
-      online: true,
-      lastSeen: new Date().toISOString(),
-      version: version(),
-      host: hostname(),
-      ...describe(),
-    })
+  const online = (timeoutMs?: number): Promise<void> =>
+    bus.emit(
+      'agent.online',
+      {
+        ...address,
+        online: true,
+        lastSeen: new Date().toISOString(),
+        version: version(),
+        host: hostname(),
+        ...describe(),
+      },
+      timeoutMs === undefined ? {} : { timeoutMs },
+    )
 
   journal.prune(new Date(Date.now() - REMEMBER_DAYS * DAY_MS))
   await bus.enroll(address)
@@ -82,7 +86,8 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   })
   await online()
   const heartbeat = setInterval(() => {
-    online().catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
+    // One heartbeat at a time: after an outage only the latest matters.
+    online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
   }, heartbeatMs)
   const pruner = setInterval(() => journal.prune(new Date(Date.now() - REMEMBER_DAYS * DAY_MS)), DAY_MS)
 

@@ -34,7 +34,7 @@ export interface Journal {
   /** The latest step of every session that has one to do. */
   unfinished(): JournalEntry[]
   unannounced(): JournalEntry[]
-  /** Forgets announced steps that are older. */
+  /** Forgets older steps that are announced, or that a later one of their session superseded. */
   prune(before: Date): void
   close(): void
 }
@@ -69,7 +69,9 @@ export function openJournal(file: string): Journal {
     SELECT * FROM step AS s WHERE outcome IS NULL
     AND attempt = (SELECT max(attempt) FROM step WHERE session = s.session)`)
   const selectUnannounced = db.prepare('SELECT * FROM step WHERE outcome IS NOT NULL AND NOT announced')
-  const deleteOld = db.prepare('DELETE FROM step WHERE accepted_at < ? AND announced')
+  const deleteOld = db.prepare(`
+    DELETE FROM step AS s WHERE accepted_at < ? AND (announced
+    OR attempt < (SELECT max(attempt) FROM step WHERE session = s.session))`)
 
   const latestAttempt = (session: string): number => Number(latest.get(session)?.attempt ?? 0)
 

@@ -7,7 +7,7 @@
  */
 import type { Logger } from 'pino'
 import type { EventBody, EventType } from '../../messages/definitions.ts'
-import { errorBody } from '../../messages/errors.ts'
+import { type ErrorBody, errorBody, HowdahError } from '../../messages/errors.ts'
 import { backoffMs, pause } from '../../messages/retry.ts'
 import type { StepCommand, StepResult, UndoResult } from '../../messages/steps.ts'
 import type { StepName } from '../../messages/values.ts'
@@ -55,6 +55,8 @@ export interface StepRunnerOptions {
 }
 
 const PROGRESS_EVERY_MS = 250
+/** How long `close` waits for steps that do not heed their signal. */
+const CLOSE_DEADLINE_MS = 10_000
 
 export function createStepRunner(options: StepRunnerOptions): StepRunner {
   const { journal, handlers, emit, logger, concurrency = 16 } = options
@@ -78,8 +80,11 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   async function execute({ direction, command }: JournalEntry): Promise<void> {
     const { session, step, attempt } = command
     const about = { session, step, direction, attempt }
-    if (closing.signal.aborted || !journal.isLatest(session, attempt)) return
     await enter()
+    if (closing.signal.aborted || !journal.isLatest(session, attempt)) {
+      leave()
+      return
+    }
     const abort = new AbortController()
     running.set(session, abort)
     const log = logger.child(about)
@@ -118,8 +123,9 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   }
 
   /** Tells an outcome until the broker has it. */
-  function announce({ direction, command, outcome }: JournalEntry): void {
-    if (!outcome) return
+  function announce({ direction, command, outcome: journalled }: JournalEntry): void {
+    if (!journalled) return
+    let outcome = journalled
     const { session, step, attempt } = command
     const about = { session, step, direction, attempt }
     const messageId = `${session}.${attempt}.outcome`
@@ -131,6 +137,10 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
           journal.announced(session, attempt)
           return
         } catch (error) {
+          if (error instanceof HowdahError && !error.retryable) {
+            outcome = { ok: false, error: unspeakable(error) }
+            journal.finish(session, attempt, outcome)
+          }
           logger.warn({ err: error, ...about }, 'an outcome could not be told yet')
           await pause(backoffMs(failures, { firstMs: 200, maxMs: 10_000 }), closing.signal)
         }
@@ -157,7 +167,8 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
     }
     return (progress: StepProgress): void => {
       next = { ...next, ...progress }
-      timer ??= setTimeout(flush, Math.max(0, last + PROGRESS_EVERY_MS - Date.now())).unref()
+      if (timer !== undefined) return
+      timer = setTimeout(flush, Math.max(0, last + PROGRESS_EVERY_MS - Date.now())).unref()
     }
   }
 
@@ -196,7 +207,15 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
     async close() {
       closing.abort()
       for (const abort of running.values()) abort.abort(new Error('the agent stops'))
-      await Promise.allSettled([...chains.values(), ...announcements])
+      const deadline = new AbortController()
+      const settled = Promise.allSettled([...chains.values(), ...announcements])
+      await Promise.race([settled, pause(CLOSE_DEADLINE_MS, deadline.signal)])
+      deadline.abort()
     },
   }
+}
+
+/** An outcome that breaks the contract can never be told; that it does can. */
+function unspeakable({ message }: HowdahError): ErrorBody {
+  return { code: 'internal', message: `the outcome of the step cannot be sent: ${message.slice(0, 500)}` }
 }

@@ -71,23 +71,25 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   const url = `amqp://${USER}:${identity.password}@127.0.0.1:${identity.port}`
 
   let node = await startNode(directory, startTimeoutMs, logger)
-  let stopping: Promise<void> | undefined
-  const stop = () => {
-    stopping ??= stopNode(node, directory)
-    return stopping
+  /** Stops and restarts, one after another. */
+  let queue: Promise<void> = Promise.resolve()
+  const next = (work: () => Promise<void>): Promise<void> => {
+    const done = queue.then(work)
+    queue = done.catch(() => {}) // the caller has the error
+    return done
   }
   return {
     url,
     get pid() {
       return node.pid
     },
-    stop,
-    async restart({ crash = false } = {}) {
-      if (crash) killGroup(node.pid, 'SIGKILL')
-      await stop()
-      node = await startNode(directory, startTimeoutMs, logger)
-      stopping = undefined
-    },
+    stop: () => next(() => stopNode(node, directory)),
+    restart: ({ crash = false } = {}) =>
+      next(async () => {
+        if (crash) killGroup(node.pid, 'SIGKILL')
+        await stopNode(node, directory)
+        node = await startNode(directory, startTimeoutMs, logger)
+      }),
     async createVirtualHost(name) {
       await node.command('vhost', name)
       return `${url}/${encodeURIComponent(name)}`

@@ -4,6 +4,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus, CommandDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
+import { connectRaw } from './raw-client.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 
@@ -62,5 +63,104 @@ describe('the bus', function () {
       appId: 'client',
       routingKey: 'agent.list',
     })
+  })
+
+  it('says that the coordinator may not run when no answer comes', async () => {
+    const error = await failure(client.request('agent.list', {}, { timeoutMs: 200 }))
+    expect(error.code).to.equal('timeout')
+    expect(error.message).to.include('howdah coordinator')
+  })
+
+  it('lets a request be called off', async () => {
+    const reason = new HowdahError('timeout', 'enough')
+    expect(await failure(client.request('agent.list', {}, { signal: AbortSignal.abort(reason) }))).to.equal(
+      reason,
+    )
+  })
+
+  it('keeps the commands of an enrolled agent while it is away', async () => {
+    const agent = { kind: 'mount', name: 'later' } as const
+    await client.enroll(agent)
+    await coordinator.sendToAgent(agent, 'repository.list', { repository: 'main' })
+    const arrived = Promise.withResolvers<unknown>()
+    const consumer = await client.consumeAgentCommands(agent, async ({ body }) => {
+      arrived.resolve(body)
+      return 'ack'
+    })
+    expect(await arrived.promise).to.deep.equal({ repository: 'main' })
+    await consumer.close()
+  })
+
+  it('brings the inventory of a mount agent', async () => {
+    const agent = { kind: 'mount', name: 'm1' } as const
+    const consumer = await client.consumeAgentCommands(agent, async (delivery) => {
+      await client.reply(delivery, { accepted: true, repositories: [] })
+      return 'ack'
+    })
+    expect(await coordinator.requestInventory('m1', {})).to.deep.equal({ accepted: true, repositories: [] })
+    await consumer.close()
+  })
+
+  it('hands events to those who watch them', async () => {
+    const seen = Promise.withResolvers<string>()
+    const watch = await client.watchEvents('session.s1.#', ({ type }) => seen.resolve(type))
+    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
+    await coordinator.emit('session.usage', { session: 's2', usage })
+    await coordinator.emit('session.lost', { session: 's1', what: 'mount', reason: 'test' })
+    expect(await seen.promise).to.equal('session.lost')
+    await watch.close()
+  })
+
+  it('sends nothing that does not match its schema', async () => {
+    const error = await failure(client.request('session.show', { session: 'NO' }))
+    expect(error).to.include({ code: 'invalid_message', field: 'session' })
+  })
+
+  it('delivers again what a handler puts back', async () => {
+    let deliveries = 0
+    const consumer = await coordinator.consumeCommands(async (delivery) => {
+      if (delivery.messageId !== 'again') return 'ack'
+      deliveries += 1
+      if (deliveries === 1) return 'requeue'
+      await coordinator.reply(delivery, { accepted: true, agents: [] })
+      return 'ack'
+    })
+    await client.request('agent.list', {}, { messageId: 'again' })
+    expect(deliveries).to.equal(2)
+    await consumer.close()
+  })
+
+  it('says what to do about a queue of that name with other properties', async () => {
+    const raw = await connectRaw(vhost.url)
+    await raw.channel.assertQueue('howdah.target.odd', { durable: true })
+    const error = await failure(client.enroll({ kind: 'target', name: 'odd' }))
+    expect(error.code).to.equal('configuration')
+    expect(error.message).to.include('howdah.target.odd').and.include('delete it')
+    const consuming = await failure(
+      client.consumeAgentCommands({ kind: 'target', name: 'odd' }, async () => 'ack'),
+    )
+    expect(consuming.code).to.equal('configuration')
+    await raw.close()
+  })
+
+  it('does not wait for a broker that refuses the password', async () => {
+    const url = new URL(vhost.url)
+    url.password = 'wrong'
+    const error = await failure(connectBus({ url: url.href, appId: 'client', logger, waitMs: 60_000 }))
+    expect(error.code).to.equal('configuration')
+  })
+
+  it('does not wait for a virtual host that is not there', async () => {
+    const url = new URL(vhost.url)
+    url.pathname = '/nowhere'
+    const error = await failure(connectBus({ url: url.href, appId: 'client', logger, waitMs: 60_000 }))
+    expect(error.code).to.equal('configuration')
+  })
+
+  it('gives up a broker that is not there after a while, without naming the password', async () => {
+    const url = 'amqp://howdah:sesame@127.0.0.1:1/'
+    const error = await failure(connectBus({ url, appId: 'client', logger, waitMs: 300 }))
+    expect(error.code).to.equal('broker_unavailable')
+    expect(error.message).to.include('127.0.0.1:1').and.not.include('sesame')
   })
 })
