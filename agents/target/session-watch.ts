@@ -2,6 +2,7 @@
  * Watches published sessions: reports what they read and keep, and when their mount or their PostgreSQL is gone. It
  * mends nothing itself; the coordinator sends the steps again.
  */
+import { readdir, stat } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { EventBody } from '../../messages/definitions.ts'
 import type { Usage } from '../../messages/values.ts'
@@ -36,7 +37,7 @@ interface Watched {
 /** Between two looks at a session. Milliseconds. */
 const LOOK_EVERY_MS = 500
 /** Usage is reported at most this often. Milliseconds. */
-const REPORT_EVERY_MS = 5_000
+const REPORT_EVERY_MS = 2_000
 
 export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions): SessionWatch {
   const watched = new Map<string, Watched>()
@@ -64,7 +65,12 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
 
   async function report(entry: Watched): Promise<void> {
     entry.reportedAt = Date.now()
-    const { fetchedBytes, totalBytes, cacheBytes } = await entry.mount.status()
+    const [status, walBytes] = await Promise.all([
+      entry.mount.status(),
+      allocatedBytes(`${entry.session.cachePath}/pg_wal`),
+    ])
+    const { fetchedBytes, totalBytes } = status
+    const cacheBytes = status.cacheBytes + walBytes
     const { reported } = entry
     if (reported?.fetchedBytes === fetchedBytes && reported.cacheBytes === cacheBytes) return
     entry.reported = { fetchedBytes, totalBytes, cacheBytes }
@@ -126,3 +132,20 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
     },
   }
 }
+
+/** What the files of one directory take; PostgreSQL may remove some meanwhile. */
+async function allocatedBytes(directory: string): Promise<number> {
+  const names = await readdir(directory)
+  const sizes = await Promise.all(
+    names.map((name) =>
+      stat(`${directory}/${name}`).then(
+        ({ blocks }) => blocks * STAT_BLOCK_BYTES,
+        () => 0,
+      ),
+    ),
+  )
+  return sizes.reduce((sum, size) => sum + size, 0)
+}
+
+/** Unit of `st_blocks`; stat(2). */
+const STAT_BLOCK_BYTES = 512

@@ -4,7 +4,7 @@
  */
 import { lstat, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import type { StepHandler } from '../runtime/step-runner.ts'
+import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
 import { findMountProcess, startMountProcess } from './mount-process/mount-process.ts'
 import type { MountSpec } from './mount-process/mount-spec.ts'
@@ -111,9 +111,14 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     recover: {
       async run(command, { signal, progress }) {
         const session = await publishedSession(command)
-        const result = await startInstance(session, { logger, signal, onProgress: progress })
-        await watch.add(session)
-        return result
+        const stopCounting = await countFetched(session.cachePath, progress)
+        try {
+          const result = await startInstance(session, { logger, signal, onProgress: progress })
+          await watch.add(session)
+          return result
+        } finally {
+          stopCounting()
+        }
       },
       async undo({ session }) {
         watch.remove(session)
@@ -126,6 +131,21 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     },
   }
 }
+
+/** Reports how much the mount fetches while a step goes on; call what it gives to stop. */
+async function countFetched(cachePath: string, progress: StepContext['progress']): Promise<() => void> {
+  const mount = await findMountProcess(cachePath)
+  const timer = setInterval(() => {
+    mount
+      ?.status()
+      .then(({ fetchedBytes }) => progress({ bytesDone: fetchedBytes }))
+      // It only adorns the step; what is wrong with the mount shows in the step itself.
+      .catch(() => undefined)
+  }, COUNT_EVERY_MS)
+  return () => clearInterval(timer)
+}
+
+const COUNT_EVERY_MS = 300
 
 /** Removes an empty directory. False: there was none. */
 async function removeDirectory(directory: string): Promise<boolean> {
