@@ -1,0 +1,254 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { openJournal } from '../../agents/runtime/journal.ts'
+import { createStepRunner, type StepHandler, type StepRunner } from '../../agents/runtime/step-runner.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { command, MOUNTED } from './commands.ts'
+
+interface Told {
+  readonly type: string
+  readonly session: string
+  readonly direction: string
+  readonly attempt: number
+  readonly error?: { code: string }
+}
+
+describe('the step runner', () => {
+  let directory: string
+  let told: Told[]
+  let emitFails: ((type: string, body: unknown) => Error | undefined) | undefined
+  const runners: { runner: StepRunner; close: () => Promise<void> }[] = []
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'howdah-runtime-'))
+    told = []
+    emitFails = undefined
+  })
+
+  afterEach(async () => {
+    for (const { close } of runners.splice(0)) await close()
+    await rm(directory, { recursive: true })
+  })
+
+  function startRunner(mount: Partial<StepHandler<'mount'>>): StepRunner {
+    const journal = openJournal(join(directory, 'journal.sqlite'))
+    const handler: StepHandler<'mount'> = {
+      run: async () => MOUNTED,
+      undo: async () => ({ undone: [] }),
+      ...mount,
+    }
+    const runner = createStepRunner({
+      journal,
+      handlers: { mount: handler },
+      emit: async (type, body) => {
+        const error = emitFails?.(type, body)
+        if (error) throw error
+        told.push({ type, ...(body as unknown as Omit<Told, 'type'>) })
+      },
+      logger: pino({ level: 'silent' }),
+    })
+    const close = async () => {
+      await runner.close()
+      journal.close()
+    }
+    runners.push({ runner, close })
+    return runner
+  }
+
+  /** Ends the first runner as a process that stops does. */
+  async function stopRunner(): Promise<void> {
+    await runners.shift()?.close()
+  }
+
+  async function until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2))
+  }
+
+  const outcomes = () => told.filter(({ type }) => /done|failed/.test(type))
+
+  it('tells that a step began and that it is done', async () => {
+    startRunner({}).accept('run', command('s1', 1))
+    await until(() => outcomes().length === 1)
+    expect(told.map(({ type }) => type)).to.deep.equal(['session.step-started', 'session.step-done'])
+    expect(told[1]).to.deep.include({ session: 's1', direction: 'run', attempt: 1, result: MOUNTED })
+  })
+
+  it('tells with which code a step failed', async () => {
+    const run = async () => Promise.reject(new HowdahError('space_low', 'too little'))
+    startRunner({ run }).accept('run', command('s1', 1))
+    await until(() => outcomes().length === 1)
+    expect(outcomes()[0]).to.include({ type: 'session.step-failed' })
+    expect(outcomes()[0]?.error).to.deep.equal({ code: 'space_low', message: 'too little' })
+  })
+
+  it('does a step once that is sent again while it runs', async () => {
+    let runs = 0
+    const release = Promise.withResolvers<void>()
+    const runner = startRunner({
+      async run() {
+        runs += 1
+        await release.promise
+        return MOUNTED
+      },
+    })
+    runner.accept('run', command('s1', 1))
+    await until(() => runs === 1)
+    runner.accept('run', command('s1', 1))
+    release.resolve()
+    await until(() => outcomes().length === 1)
+    expect(runs).to.equal(1)
+    expect(told.filter(({ type }) => type === 'session.step-started')).to.have.length(2)
+  })
+
+  it('tells the outcome again of a step that is sent again when it is done', async () => {
+    let runs = 0
+    const runner = startRunner({
+      async run() {
+        runs += 1
+        return MOUNTED
+      },
+    })
+    runner.accept('run', command('s1', 1))
+    await until(() => outcomes().length === 1)
+    runner.accept('run', command('s1', 1))
+    await until(() => outcomes().length === 2)
+    expect(runs).to.equal(1)
+    expect(outcomes()[1]).to.deep.equal(outcomes()[0])
+  })
+
+  it('aborts a running step when it is to be undone, waits for its end, and tells the undoing only', async () => {
+    const order: string[] = []
+    const runner = startRunner({
+      async run(_, { signal }) {
+        order.push('run')
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+        order.push('aborted')
+        throw signal.reason
+      },
+      async undo() {
+        order.push('undo')
+        return { undone: ['unmounted'] }
+      },
+    })
+    runner.accept('run', command('s1', 1))
+    await until(() => order.length === 1)
+    runner.accept('undo', command('s1', 2))
+    await until(() => outcomes().length === 1)
+    expect(order).to.deep.equal(['run', 'aborted', 'undo'])
+    expect(outcomes()[0]).to.include({ type: 'session.step-done', direction: 'undo', attempt: 2 })
+  })
+
+  it('does not do a step that a later one superseded', async () => {
+    let runs = 0
+    const runner = startRunner({
+      async run() {
+        runs += 1
+        return MOUNTED
+      },
+    })
+    runner.accept('undo', command('s1', 2))
+    runner.accept('run', command('s1', 1))
+    await until(() => outcomes().length === 1)
+    expect(runs).to.equal(0)
+  })
+
+  it('does the steps of different sessions side by side', async () => {
+    let running = 0
+    const both = Promise.withResolvers<void>()
+    const runner = startRunner({
+      async run() {
+        running += 1
+        if (running === 2) both.resolve()
+        await both.promise
+        return MOUNTED
+      },
+    })
+    runner.accept('run', command('s1', 1))
+    runner.accept('run', command('s2', 1))
+    await until(() => outcomes().length === 2)
+  })
+
+  it('has nothing to undo in a session that it never saw', async () => {
+    startRunner({}).accept('undo', command('s9', 1))
+    await until(() => outcomes().length === 1)
+    expect(outcomes()[0]).to.deep.include({ type: 'session.step-done', result: { undone: [] } })
+  })
+
+  it('fails a step that it does not have', async () => {
+    startRunner({}).accept('run', command('s1', 1, 'recover'))
+    await until(() => outcomes().length === 1)
+    expect(outcomes()[0]?.type).to.equal('session.step-failed')
+  })
+
+  it('tells an outcome until the broker has it', async () => {
+    let refusals = 0
+    emitFails = (type) => {
+      if (type !== 'session.step-done' || refusals === 2) return undefined
+      refusals += 1
+      return new HowdahError('broker_unavailable', 'away')
+    }
+    startRunner({}).accept('run', command('s1', 1))
+    await until(() => outcomes().length === 1)
+    expect(refusals).to.equal(2)
+  })
+
+  it('tells that an outcome cannot be told when it breaks the contract', async () => {
+    emitFails = (type) =>
+      type === 'session.step-done' ? new HowdahError('message_too_large', 'too long') : undefined
+    startRunner({}).accept('run', command('s1', 1))
+    await until(() => outcomes().length === 1)
+    expect(outcomes()[0]?.error?.code).to.equal('internal')
+  })
+
+  it('does again what an earlier process did not finish', async () => {
+    const hang: StepHandler<'mount'>['run'] = (_, { signal }) =>
+      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    startRunner({ run: hang }).accept('run', command('s1', 1))
+    await until(() => told.length === 1)
+    await stopRunner()
+    startRunner({}).resume()
+    await until(() => outcomes().length === 1)
+    expect(outcomes()[0]).to.include({ type: 'session.step-done', attempt: 1 })
+  })
+
+  it('tells an outcome that an earlier process could not tell, without doing the step again', async () => {
+    let tries = 0
+    emitFails = (type) => {
+      if (type !== 'session.step-done') return undefined
+      tries += 1
+      return new HowdahError('broker_unavailable', 'away')
+    }
+    startRunner({}).accept('run', command('s1', 1))
+    await until(() => tries > 0)
+    await stopRunner()
+    emitFails = undefined
+    let runs = 0
+    startRunner({
+      async run() {
+        runs += 1
+        return MOUNTED
+      },
+    }).resume()
+    await until(() => outcomes().length === 1)
+    expect(runs).to.equal(0)
+  })
+
+  it('forgets old steps that are told or superseded, and no others', async () => {
+    const journal = openJournal(join(directory, 'journal.sqlite'))
+    for (const attempt of [1, 2, 3]) journal.accept('run', command('s1', attempt))
+    journal.accept('run', command('s2', 1))
+    journal.finish('s2', 1, { ok: true, result: {} })
+    journal.announced('s2', 1)
+    journal.prune(new Date(Date.now() + 60_000))
+    expect([1, 2, 3].map((attempt) => journal.find('s1', attempt) !== undefined)).to.deep.equal([
+      false,
+      false,
+      true,
+    ])
+    expect(journal.find('s2', 1)).to.equal(undefined)
+    journal.close()
+  })
+})
