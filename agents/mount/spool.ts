@@ -63,7 +63,8 @@ interface Identity {
 /** One file of the directory, complete or being decoded. */
 interface Entry {
   readonly path: string
-  readonly size: number
+  /** Bytes that it takes in the directory. */
+  size: number
   decode: Decode | undefined
   failedAt: number | undefined
   users: number
@@ -135,8 +136,17 @@ export function createSpool(options: SpoolOptions): Spool {
   function identify(file: StoredFile): Promise<Identity> {
     const known = identities.get(file)
     if (known !== undefined) return known
+    const made = readIdentity(file)
+    identities.set(file, made)
+    made.catch(() => identities.delete(file))
+    return made
+  }
+
+  async function readIdentity(file: StoredFile): Promise<Identity> {
     const { root, path, offset, length, wholeFile } = file.region
-    const made = descriptors.use(root, path, async ({ size, mtimeMs }) => {
+    // Whoever opens a backup sees it as it is now, not as somebody's open descriptor remembers it.
+    await descriptors.refresh(path)
+    return descriptors.use(root, path, async ({ size, mtimeMs }) => {
       if (wholeFile && length !== undefined && size !== length) {
         throw damaged(file, `it takes ${size} bytes where the backup lists ${length}`)
       }
@@ -150,9 +160,6 @@ export function createSpool(options: SpoolOptions): Spool {
         length: stored,
       }
     })
-    identities.set(file, made)
-    made.catch(() => identities.delete(file))
-    return made
   }
 
   const readStored = (file: StoredFile, offset: number, length: number) =>
@@ -215,8 +222,11 @@ export function createSpool(options: SpoolOptions): Spool {
       if (decode.complete) entry.decode = undefined
       else if (entries.get(key) === entry) {
         bytes -= entry.size
-        entries.set(key, { ...entry, size: 0, failedAt: Date.now() })
-        logger.warn({ err: decode.failure, file: file.description }, 'a file of a backup does not decode')
+        entry.size = 0
+        entry.failedAt = Date.now()
+        if (!closed) {
+          logger.warn({ err: decode.failure, file: file.description }, 'a file of a backup does not decode')
+        }
       }
     })
     return entry

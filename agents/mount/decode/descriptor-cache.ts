@@ -2,7 +2,7 @@
  * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file below the
  * root that the caller names, after symbolic links. Read-only.
  */
-import { close, constants, fstat, open, read, readlink, realpath } from 'node:fs'
+import { close, constants, fstat, open, read, readlink, realpath, stat } from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
 
@@ -11,12 +11,14 @@ const closeFile = promisify(close)
 const resolvePath = promisify(realpath)
 const resolveLink = promisify(readlink)
 const statFile = promisify(fstat)
+const statPath = promisify(stat)
 
 /** Unused descriptors are closed after this time, so that files deleted meanwhile give their space back. */
 const IDLE_MS = 60_000
 
 export interface OpenedFile {
   readonly fd: number
+  readonly ino: number
   /** Bytes. */
   readonly size: number
   readonly mtimeMs: number
@@ -30,6 +32,8 @@ export interface DescriptorCache {
   use<T>(root: string, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
   /** Opens the file anew next time. */
   forget(path: string): void
+  /** Opens the file anew next time if what is open is not what the path names now, or has changed since. */
+  refresh(path: string): Promise<void>
   /** Closes what is not in use; what is in use is closed when its work ends. */
   close(): Promise<void>
 }
@@ -60,6 +64,13 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     entry.opened.then(({ fd }) => closeFile(fd)).catch(() => undefined)
   }
 
+  function forget(path: string): void {
+    const entry = entries.get(path)
+    if (entry === undefined) return
+    if (entry.users === 0) drop(path, entry)
+    else entries.delete(path)
+  }
+
   function makeRoom(): void {
     if (entries.size <= limit && !closed) return
     for (const [path, entry] of entries) {
@@ -79,12 +90,12 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     // O_NONBLOCK: a FIFO planted in a repository must not hang us.
     const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
     try {
-      const [where, stat] = await Promise.all([resolveLink(`/proc/self/fd/${fd}`), statFile(fd)])
+      const [where, found] = await Promise.all([resolveLink(`/proc/self/fd/${fd}`), statFile(fd)])
       if (inside !== '/' && !where.startsWith(`${inside}/`)) {
         throw new HowdahError('backup_damaged', `${path} leads out of the repository ${root}`)
       }
-      if (!stat.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
-      return { fd, size: stat.size, mtimeMs: stat.mtimeMs }
+      if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
+      return { fd, ino: found.ino, size: found.size, mtimeMs: found.mtimeMs }
     } catch (error) {
       await closeFile(fd)
       throw error
@@ -114,11 +125,17 @@ export function createDescriptorCache(limit: number): DescriptorCache {
         else makeRoom()
       }
     },
-    forget(path) {
+    forget,
+    async refresh(path) {
       const entry = entries.get(path)
       if (entry === undefined) return
-      if (entry.users === 0) drop(path, entry)
-      else entries.delete(path)
+      try {
+        const [opened, now] = await Promise.all([entry.opened, statPath(path)])
+        if (opened.ino === now.ino && opened.size === now.size && opened.mtimeMs === now.mtimeMs) return
+      } catch {
+        // Opening it again tells what is wrong.
+      }
+      forget(path)
     },
     async close() {
       closed = true
