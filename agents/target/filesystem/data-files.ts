@@ -8,7 +8,7 @@ import {
   constants,
   fdatasync,
   fsync,
-  ftruncate,
+  ftruncateSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -82,15 +82,14 @@ export class DataFiles {
     }
   }
 
-  /** Gives the room behind `size` back. Nothing waits for it. */
+  /** Gives the room behind `size` back, at once: a later write may need the place again. */
   cut(inode: Inode, size: number): void {
     if (!this.#known.has(inode.ino)) return
-    const fd = this.descriptor(inode)
-    inode.pins++
-    // Room that cannot be given back now is given back with the file.
-    ftruncate(fd, size, () => {
-      inode.pins--
-    })
+    try {
+      ftruncateSync(this.descriptor(inode), size)
+    } catch {
+      // Room that cannot be given back now is given back with the file.
+    }
   }
 
   /** Deletes a local file. Nothing waits for it: what is left after a crash is swept at the next start. */

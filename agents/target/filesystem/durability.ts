@@ -174,6 +174,7 @@ export class Durability {
     inode.dataDirty = false
     inode.essential = false
     inode.trim = false
+    inode.syncingSize = size
     const snapshot: Snapshot = { inode, row, chunks, trim }
     try {
       if (dataDirty) await this.#to.files.sync(inode)
@@ -181,6 +182,8 @@ export class Durability {
       inode.dataDirty = true
       this.#giveBack(snapshot)
       throw localError(error)
+    } finally {
+      inode.syncingSize = 0
     }
     if (inode.freed) return
     if (essential || chunks.length > 0 || trim) this.#snapshots.push(snapshot)
@@ -238,9 +241,12 @@ export class Durability {
     this.#entries.clear()
     this.#freed.clear()
     for (const ino of freed) files.remove(ino)
-    for (const { inode, row, trim } of snapshots) {
-      // What the commit tells of must stay, and so must what was written since.
-      if (trim) files.cut(inode, Math.ceil(Math.max(row.size, inode.size) / BLOCK) * BLOCK)
+    const committed = new Map(snapshots.map(({ inode, row }) => [inode, row.size]))
+    for (const { inode, trim } of snapshots) {
+      if (!trim) continue
+      // What this commit tells of must stay, what the next one will tell of, and what was written since.
+      const size = Math.max(committed.get(inode) ?? 0, inode.syncingSize, inode.size)
+      files.cut(inode, Math.ceil(size / BLOCK) * BLOCK)
     }
   }
 
