@@ -1,0 +1,8 @@
+/** A process that starts a private broker, to be killed. Argument: its directory. Prints the URL when it is up. */
+import { pino } from 'pino'
+import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
+
+const directory = process.argv[2] ?? ''
+const broker = await startPrivateBroker({ directory, logger: pino({ level: 'silent' }) })
+console.log(broker.url)
+setInterval(() => {}, 60_000)
