@@ -21,6 +21,8 @@ import { HowdahError } from '../../messages/errors.ts'
 const SERVER_SCRIPT = '/usr/lib/rabbitmq/bin/rabbitmq-server'
 const USER = 'howdah'
 const READY = 'howdah: ready'
+/** An orderly stop takes a second or two, but never ends when nobody reads the node's output any more. */
+const ORPHAN_STOP_MS = 4_000
 
 export interface PrivateBrokerOptions {
   /** Made with mode 0700 when it is missing. The same directory keeps its queues, port and credentials. */
@@ -219,7 +221,7 @@ function serverArguments(): string[] {
             _ -> ok
           end,
           Loop();
-        _ -> init:stop()
+        _ -> timer:apply_after(${ORPHAN_STOP_MS}, erlang, halt, [0]), init:stop()
       end
     end,
     io:format("~n${READY}~n"),
