@@ -1,12 +1,7 @@
 /** Loads one role's configuration: file, then environment, then flags; validated, with errors that name the key. */
 import { readFileSync } from 'node:fs'
 import convict, { type Schema } from 'convict'
-
-/** The configuration is wrong; the message names the file and every wrong key. */
-export class ConfigurationError extends Error {
-  readonly code = 'configuration'
-  override readonly name = 'ConfigurationError'
-}
+import { ConfigurationError } from './configuration-error.ts'
 
 export interface ConfigSources {
   /** Configuration file (JSON); undefined: none. */

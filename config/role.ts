@@ -5,8 +5,9 @@
 import { parseArgs } from 'node:util'
 import type { Schema } from 'convict'
 import type { Logger } from 'pino'
+import { ConfigurationError } from './configuration-error.ts'
 import { type ConfigKey, describeKeys } from './describe.ts'
-import { ConfigurationError, loadConfig } from './load.ts'
+import { loadConfig } from './load.ts'
 import { createLogger } from './logger.ts'
 
 export interface RoleOptions<Config> {

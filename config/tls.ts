@@ -1,6 +1,6 @@
 /** TLS files that the configuration names, read for those who connect. */
 import { readFileSync } from 'node:fs'
-import { ConfigurationError } from './load.ts'
+import { ConfigurationError } from './configuration-error.ts'
 import type { CommonConfig, TlsConfig } from './schema.ts'
 
 /** Contents of PEM files, by the names that Node's TLS has for them. */

@@ -1,6 +1,6 @@
 /** Connects the command line to a broker. */
 import type { Logger } from 'pino'
-import { ConfigurationError } from '../../config/load.ts'
+import { ConfigurationError } from '../../config/configuration-error.ts'
 import type { CommonConfig } from '../../config/schema.ts'
 import { brokerAccess } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'

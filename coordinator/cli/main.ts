@@ -26,7 +26,10 @@ const context: Context = {
   hurried: hurry.signal,
   connect: async (flags) => {
     // Loaded when needed: help and usage errors come at once.
-    const { ConfigurationError, loadConfig } = await import('../../config/load.ts')
+    const [{ ConfigurationError }, { loadConfig }] = await Promise.all([
+      import('../../config/configuration-error.ts'),
+      import('../../config/load.ts'),
+    ])
     const { clientSchema } = await import('../../config/schema.ts')
     const load = (file: string | undefined, url: string | undefined) => {
       const args = url === undefined ? [] : ['--broker', url]
