@@ -96,12 +96,12 @@ export function createConductor(options: ConductorOptions): Conductor {
   function send(session: Session): void {
     const { current } = session
     if (!current || closed) return
-    const { step, direction, attempt } = current
+    const { step, direction, sequence } = current
     const sending = bus.sendToAgent(
       stepAgent(session, step),
       direction === 'run' ? 'step.run' : 'step.undo',
-      { session: session.id, step, attempt, input: stepInput(session) },
-      { messageId: `${session.id}.${attempt}` },
+      { session: session.id, step, sequence, input: stepInput(session) },
+      { messageId: `${session.id}.${sequence}` },
     )
     inBackground(`sending ${direction} of ${step}`, session.id, sending)
   }
@@ -151,14 +151,14 @@ export function createConductor(options: ConductorOptions): Conductor {
       if (!registry.isOnline(agent)) {
         await change(id, (latest) => transitions.agentAway(latest, agent))
       } else if (now() - Date.parse(current.heardAt) > resendAfterMs) {
-        await resend(id, current.attempt)
+        await resend(id, current.sequence)
       }
     }
   }
 
-  async function resend(id: string, attempt: number): Promise<void> {
-    const session = await change(id, (latest) => transitions.currentRenewed(latest, attempt, isoNow()))
-    if (session?.current?.attempt === attempt) send(session)
+  async function resend(id: string, sequence: number): Promise<void> {
+    const session = await change(id, (latest) => transitions.currentRenewed(latest, sequence, isoNow()))
+    if (session?.current?.sequence === sequence) send(session)
   }
 
   function scheduleSweep(): void {

@@ -28,7 +28,7 @@ export interface Session {
   /** The step that an agent was told to do and has not finished. */
   current?: CurrentStep | undefined
   /** Counts every step command of this session, so that each has a number of its own. */
-  attempts: number
+  sequence: number
   /** Failures of the present step in a row. */
   failures: number
   /** Not before this time is the failed step tried again. */
@@ -74,7 +74,7 @@ export function newSession(id: string, request: SessionRequest, mountAgent: stri
     mountAgent,
     results: {},
     begun: [],
-    attempts: 0,
+    sequence: 0,
     failures: 0,
     everPublished: false,
     steps: [],

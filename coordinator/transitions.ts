@@ -17,17 +17,17 @@ export interface RetryPolicy {
   readonly maxDelayMs: number
 }
 
-type StepEvent = { step: StepName; direction: 'run' | 'undo'; attempt: number }
+type StepEvent = { step: StepName; direction: 'run' | 'undo'; sequence: number }
 
 /** The planner chose this step: it becomes the current one, about to be sent. */
 export function beginStep(session: Session, step: StepName, direction: 'run' | 'undo', now: string): void {
   settleCurrent(session, 'failed', now, superseded)
-  session.attempts += 1
+  session.sequence += 1
   session.retryAt = undefined
   session.current = {
     step,
     direction,
-    attempt: session.attempts,
+    sequence: session.sequence,
     status: 'sent',
     startedAt: now,
     heardAt: now,
@@ -129,8 +129,8 @@ export function agentAway(session: Session, agent: { kind: string; name: string 
 }
 
 /** Nobody reported on the current step for long: it counts as sent anew. */
-export function currentRenewed(session: Session, attempt: number, now: string): void {
-  if (session.current?.attempt === attempt) session.current = { ...session.current, heardAt: now }
+export function currentRenewed(session: Session, sequence: number, now: string): void {
+  if (session.current?.sequence === sequence) session.current = { ...session.current, heardAt: now }
 }
 
 /** Somebody asked for the end of the session. */
@@ -164,7 +164,7 @@ function isCurrent(
     current !== undefined &&
     current.step === event.step &&
     current.direction === event.direction &&
-    current.attempt === event.attempt
+    current.sequence === event.sequence
   )
 }
 

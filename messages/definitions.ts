@@ -12,6 +12,7 @@ import {
   RecoverTo,
   RepositoryInventory,
   RepositoryName,
+  Sequence,
   SessionId,
   SessionState,
   SessionView,
@@ -90,7 +91,7 @@ const stepOf = {
   session: SessionId,
   step: StepName,
   direction: z.enum(['run', 'undo']),
-  attempt: z.int().min(1),
+  sequence: Sequence,
 }
 
 /** Events: exchange `howdah.events`, routing key `session.<id>.<event>` or `agent.<kind>.<name>.<event>`. */

@@ -14,6 +14,7 @@ import {
   Port,
   RecoverTo,
   RepositoryName,
+  Sequence,
   SessionId,
   StepName,
   UserName,
@@ -80,7 +81,7 @@ export const StepInput = z.object({
 export const StepCommand = z.object({
   session: SessionId,
   step: StepName,
-  attempt: z.int().min(1),
+  sequence: Sequence,
   input: StepInput,
 })
 

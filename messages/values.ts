@@ -97,6 +97,9 @@ export const RepositoryInventory = z.object({
   error: ErrorSchema.optional(),
 })
 
+/** Counts the step commands of one session; the highest is the one that counts. */
+export const Sequence = z.int().min(1)
+
 /** The steps of publishing in their order; undone in reverse. `resolve` is the mount agent's, the others the target's. */
 export const STEPS = ['resolve', 'preflight', 'mount', 'recover'] as const
 export const StepName = z.enum(STEPS)
@@ -133,7 +136,7 @@ export const Usage = z.object({
 export const StepReport = z.object({
   step: StepName,
   direction: z.enum(['run', 'undo']),
-  attempt: z.int().min(1),
+  sequence: Sequence,
   status: z.enum(['sent', 'running', 'done', 'failed']),
   startedAt: Time,
   finishedAt: Time.optional(),

@@ -21,16 +21,16 @@ export interface JournalEntry {
   readonly outcome: StepOutcome | undefined
 }
 
-/** Steps of one session are numbered by `attempt`; the highest is the one that counts. */
+/** Steps of one session are numbered by `sequence`; the highest is the one that counts. */
 export interface Journal {
   /** Keeps a new step. `known`: it is there already. `stale`: a later one of its session is. */
   accept(direction: Direction, command: StepCommand): 'new' | 'known' | 'stale'
-  find(session: string, attempt: number): JournalEntry | undefined
+  find(session: string, sequence: number): JournalEntry | undefined
   /** Whether this is the latest step of its session. */
-  isLatest(session: string, attempt: number): boolean
-  finish(session: string, attempt: number, outcome: StepOutcome): void
+  isLatest(session: string, sequence: number): boolean
+  finish(session: string, sequence: number, outcome: StepOutcome): void
   /** The coordinator's broker has the outcome. */
-  announced(session: string, attempt: number): void
+  announced(session: string, sequence: number): void
   /** The latest step of every session that has one to do. */
   unfinished(): JournalEntry[]
   unannounced(): JournalEntry[]
@@ -45,13 +45,13 @@ const SCHEMA = `
   PRAGMA busy_timeout = 5000;
   CREATE TABLE IF NOT EXISTS step (
     session TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     direction TEXT NOT NULL,
     command TEXT NOT NULL,
     outcome TEXT,
     announced INTEGER NOT NULL DEFAULT 0,
     accepted_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    PRIMARY KEY (session, attempt)
+    PRIMARY KEY (session, sequence)
   ) STRICT, WITHOUT ROWID;
 `
 
@@ -60,39 +60,39 @@ export function openJournal(file: string): Journal {
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
   const db = new DatabaseSync(file)
   db.exec(SCHEMA)
-  const latest = db.prepare('SELECT max(attempt) AS attempt FROM step WHERE session = ?')
-  const insert = db.prepare('INSERT INTO step (session, attempt, direction, command) VALUES (?, ?, ?, ?)')
-  const select = db.prepare('SELECT * FROM step WHERE session = ? AND attempt = ?')
-  const setOutcome = db.prepare('UPDATE step SET outcome = ? WHERE session = ? AND attempt = ?')
-  const setAnnounced = db.prepare('UPDATE step SET announced = 1 WHERE session = ? AND attempt = ?')
+  const latest = db.prepare('SELECT max(sequence) AS sequence FROM step WHERE session = ?')
+  const insert = db.prepare('INSERT INTO step (session, sequence, direction, command) VALUES (?, ?, ?, ?)')
+  const select = db.prepare('SELECT * FROM step WHERE session = ? AND sequence = ?')
+  const setOutcome = db.prepare('UPDATE step SET outcome = ? WHERE session = ? AND sequence = ?')
+  const setAnnounced = db.prepare('UPDATE step SET announced = 1 WHERE session = ? AND sequence = ?')
   const selectUnfinished = db.prepare(`
     SELECT * FROM step AS s WHERE outcome IS NULL
-    AND attempt = (SELECT max(attempt) FROM step WHERE session = s.session)`)
+    AND sequence = (SELECT max(sequence) FROM step WHERE session = s.session)`)
   const selectUnannounced = db.prepare('SELECT * FROM step WHERE outcome IS NOT NULL AND NOT announced')
   const deleteOld = db.prepare(`
     DELETE FROM step AS s WHERE accepted_at < ? AND (announced
-    OR attempt < (SELECT max(attempt) FROM step WHERE session = s.session))`)
+    OR sequence < (SELECT max(sequence) FROM step WHERE session = s.session))`)
 
-  const latestAttempt = (session: string): number => Number(latest.get(session)?.attempt ?? 0)
+  const latestAttempt = (session: string): number => Number(latest.get(session)?.sequence ?? 0)
 
   return {
     accept(direction, command) {
-      const { session, attempt } = command
-      if (select.get(session, attempt)) return 'known'
-      if (attempt < latestAttempt(session)) return 'stale'
-      insert.run(session, attempt, direction, JSON.stringify(command))
+      const { session, sequence } = command
+      if (select.get(session, sequence)) return 'known'
+      if (sequence < latestAttempt(session)) return 'stale'
+      insert.run(session, sequence, direction, JSON.stringify(command))
       return 'new'
     },
-    find(session, attempt) {
-      const row = select.get(session, attempt)
+    find(session, sequence) {
+      const row = select.get(session, sequence)
       return row && entry(row)
     },
-    isLatest: (session, attempt) => latestAttempt(session) === attempt,
-    finish(session, attempt, outcome) {
-      setOutcome.run(JSON.stringify(outcome), session, attempt)
+    isLatest: (session, sequence) => latestAttempt(session) === sequence,
+    finish(session, sequence, outcome) {
+      setOutcome.run(JSON.stringify(outcome), session, sequence)
     },
-    announced(session, attempt) {
-      setAnnounced.run(session, attempt)
+    announced(session, sequence) {
+      setAnnounced.run(session, sequence)
     },
     unfinished: () => selectUnfinished.all().map(entry),
     unannounced: () => selectUnannounced.all().map(entry),

@@ -78,10 +78,10 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   }
 
   async function execute({ direction, command }: JournalEntry): Promise<void> {
-    const { session, step, attempt } = command
-    const about = { session, step, direction, attempt }
+    const { session, step, sequence } = command
+    const about = { session, step, direction, sequence }
     await enter()
-    if (closing.signal.aborted || !journal.isLatest(session, attempt)) {
+    if (closing.signal.aborted || !journal.isLatest(session, sequence)) {
       leave()
       return
     }
@@ -94,10 +94,10 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
       const context = { signal: abort.signal, progress: throttledProgress(about), logger: log }
       const outcome = await perform(direction, command, context)
       // Superseded: nobody waits for the outcome. Stopping: the next process does the step.
-      if (closing.signal.aborted || !journal.isLatest(session, attempt)) return
+      if (closing.signal.aborted || !journal.isLatest(session, sequence)) return
       if (outcome.ok) log.info('step done')
       else log.warn({ error: outcome.error }, 'step failed')
-      journal.finish(session, attempt, outcome)
+      journal.finish(session, sequence, outcome)
       announce({ direction, command, outcome })
     } finally {
       running.delete(session)
@@ -126,20 +126,20 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   function announce({ direction, command, outcome: journalled }: JournalEntry): void {
     if (!journalled) return
     let outcome = journalled
-    const { session, step, attempt } = command
-    const about = { session, step, direction, attempt }
-    const messageId = `${session}.${attempt}.outcome`
+    const { session, step, sequence } = command
+    const about = { session, step, direction, sequence }
+    const messageId = `${session}.${sequence}.outcome`
     const telling = (async () => {
       for (let failures = 1; !closing.signal.aborted; failures++) {
         try {
           if (outcome.ok) await emit('session.step-done', { ...about, result: outcome.result }, messageId)
           else await emit('session.step-failed', { ...about, error: outcome.error }, messageId)
-          journal.announced(session, attempt)
+          journal.announced(session, sequence)
           return
         } catch (error) {
           if (error instanceof HowdahError && !error.retryable) {
             outcome = { ok: false, error: unspeakable(error) }
-            journal.finish(session, attempt, outcome)
+            journal.finish(session, sequence, outcome)
           }
           logger.warn({ err: error, ...about }, 'an outcome could not be told yet')
           await pause(backoffMs(failures, { firstMs: 200, maxMs: 10_000 }), closing.signal)
@@ -185,19 +185,20 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
 
   return {
     accept(direction, command) {
-      const { session, step, attempt } = command
+      const { session, step, sequence } = command
       switch (journal.accept(direction, command)) {
         case 'new':
           begin({ direction, command, outcome: undefined })
           return
         case 'known': {
-          const entry = journal.find(session, attempt)
+          const entry = journal.find(session, sequence)
           if (entry?.outcome) announce(entry)
-          else if (running.has(session)) report('session.step-started', { session, step, direction, attempt })
+          else if (running.has(session))
+            report('session.step-started', { session, step, direction, sequence })
           return
         }
         case 'stale':
-          logger.info({ session, step, direction, attempt }, 'ignored a step that a later one superseded')
+          logger.info({ session, step, direction, sequence }, 'ignored a step that a later one superseded')
       }
     },
     resume() {

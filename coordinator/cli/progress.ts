@@ -75,7 +75,7 @@ function createPlainProgress({ terminal, now, undoOnly = false }: ProgressOption
     rates.add(report, at)
     const subject = report.direction === 'undo' ? `undo ${report.step}` : report.step
     const before = told.get(subject)
-    const status = `${report.attempt} ${report.status}`
+    const status = `${report.sequence} ${report.status}`
     const detail = stepDetail(report, rates.of)
     if (before?.status === status) {
       if (report.status !== 'running' || before.detail === detail || at - before.at < PLAIN_PROGRESS_MS)
@@ -128,6 +128,6 @@ class Rates {
   }
 }
 
-function keyOf({ step, direction, attempt }: StepReport): string {
-  return `${direction} ${step} ${attempt}`
+function keyOf({ step, direction, sequence }: StepReport): string {
+  return `${direction} ${step} ${sequence}`
 }

@@ -48,7 +48,7 @@ export function stepLines(
   })
 }
 
-/** What a step is at, in words: bytes, rate, attempt and detail, or its error. */
+/** What a step is at, in words: bytes, rate and detail, or its error. */
 export function stepDetail(report: StepReport, rateOf: RateOf): string {
   if (report.status === 'failed' && report.error !== undefined) return printable(report.error.message)
   const parts: string[] = []
@@ -58,7 +58,6 @@ export function stepDetail(report: StepReport, rateOf: RateOf): string {
   }
   const rate = report.status === 'running' ? rateOf(report) : undefined
   if (rate !== undefined) parts.push(formatRate(rate))
-  if (report.attempt > 1) parts.push(`attempt ${report.attempt}`)
   if (report.status === 'sent') parts.push('waits for its agent')
   if (detail !== undefined) parts.push(printable(detail))
   return parts.join('  ')

@@ -1,7 +1,7 @@
 /**
  * A session as a client follows it: the coordinator's snapshots, and between them the agents' events. Pure functions.
  *
- * Events come straight from the agents, so that a snapshot may be behind them: of one attempt of a step, whatever is
+ * Events come straight from the agents, so that a snapshot may be behind them: of one doing of a step, whatever is
  * further on wins. State, connection and errors of the session come from snapshots alone.
  */
 import type { EventDelivery } from '../../messages/bus.ts'
@@ -45,13 +45,13 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
   }
 }
 
-/** The latest attempt of every step, in order of doing: runs first to last, then undos last to first. */
+/** The latest doing of every step, in order of doing: runs first to last, then undos last to first. */
 export function latestAttempts(steps: readonly StepReport[]): StepReport[] {
   const latest = new Map<string, StepReport>()
   for (const report of steps) {
     const key = `${report.direction} ${report.step}`
     const other = latest.get(key)
-    if (other === undefined || other.attempt <= report.attempt) latest.set(key, report)
+    if (other === undefined || other.sequence <= report.sequence) latest.set(key, report)
   }
   const order = (report: StepReport) =>
     report.direction === 'run' ? STEPS.indexOf(report.step) : 2 * STEPS.length - STEPS.indexOf(report.step)
@@ -60,8 +60,8 @@ export function latestAttempts(steps: readonly StepReport[]): StepReport[] {
 
 function upsert(steps: readonly StepReport[], report: StepReport): StepReport[] {
   const index = steps.findIndex(
-    ({ step, direction, attempt }) =>
-      step === report.step && direction === report.direction && attempt === report.attempt,
+    ({ step, direction, sequence }) =>
+      step === report.step && direction === report.direction && sequence === report.sequence,
   )
   const other = steps[index]
   if (other === undefined) return [...steps, report]
@@ -74,8 +74,8 @@ function upsert(steps: readonly StepReport[], report: StepReport): StepReport[] 
 type StepEvent = Extract<EventDelivery, { type: `session.step-${string}` }>
 
 function reportOf(delivery: StepEvent, now: Date): StepReport {
-  const { step, direction, attempt } = delivery.body
-  const report: StepReport = { step, direction, attempt, status: 'running', startedAt: now.toISOString() }
+  const { step, direction, sequence } = delivery.body
+  const report: StepReport = { step, direction, sequence, status: 'running', startedAt: now.toISOString() }
   switch (delivery.type) {
     case 'session.step-started':
       return report

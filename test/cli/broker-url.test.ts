@@ -73,7 +73,8 @@ describe('the broker of a client verb', () => {
     } catch (error) {
       expect(error).to.be.instanceOf(UsageError)
       const hints = (error as UsageError).hints.join('\n')
-      for (const part of ['--broker', 'HOWDAH_BROKER_URL', '--config', '--state']) expect(hints).to.include(part)
+      for (const part of ['--broker', 'HOWDAH_BROKER_URL', '--config', '--state'])
+        expect(hints).to.include(part)
     }
   })
 })

@@ -19,8 +19,8 @@ const published = (): SessionView =>
     writeCache: { path: '/var/tmp/howdah/s', bytes: 3_400_000 },
     usage: { fetchedBytes: 12_400_000, totalBytes: 1_500_000_000, cacheBytes: 3_400_000 },
     steps: [
-      { step: 'resolve', direction: 'run', attempt: 1, status: 'done', startedAt: AT, finishedAt: LATER },
-      { step: 'recover', direction: 'run', attempt: 1, status: 'done', startedAt: AT, finishedAt: LATER },
+      { step: 'resolve', direction: 'run', sequence: 1, status: 'done', startedAt: AT, finishedAt: LATER },
+      { step: 'recover', direction: 'run', sequence: 1, status: 'done', startedAt: AT, finishedAt: LATER },
     ],
   })
 
@@ -131,7 +131,7 @@ describe('publish', () => {
   it('prints one plain line per change when piped, and how to connect', async () => {
     const { status, stdout } = run(PUBLISH, { bus })
     await until(() => stdout().includes('validating'), 'the first snapshot is shown')
-    const step = { session: ID, step: 'resolve', direction: 'run', attempt: 1 } as const
+    const step = { session: ID, step: 'resolve', direction: 'run', sequence: 1 } as const
     bus.tell('session.step-started', step)
     bus.tell('session.step-started', step)
     bus.tell('session.step-progress', {
@@ -163,7 +163,7 @@ describe('publish', () => {
   it('on a terminal paints steps in place, each line within the width', async () => {
     const { status, stdout } = run(PUBLISH, { bus, tty: true, columns: 60 })
     await until(() => stdout().includes('resolve'), 'steps are shown')
-    const step = { session: ID, step: 'mount', direction: 'run', attempt: 1 } as const
+    const step = { session: ID, step: 'mount', direction: 'run', sequence: 1 } as const
     bus.tell('session.step-progress', {
       ...step,
       bytesDone: 5_000_000,

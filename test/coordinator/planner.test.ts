@@ -33,18 +33,18 @@ function advance(session: Session, now = Date.parse(NOW)): ReturnType<typeof pla
 function finish(session: Session, result?: Record<string, unknown>): void {
   const { current } = session
   if (!current) throw new Error('no step is under way')
-  const { step, direction, attempt } = current
+  const { step, direction, sequence } = current
   const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [`undid ${step}`] })
-  transitions.stepDone(session, { session: session.id, step, direction, attempt, result: given }, NOW)
+  transitions.stepDone(session, { session: session.id, step, direction, sequence, result: given }, NOW)
   session.state = stateOf(session)
 }
 
 function fail(session: Session, code: ErrorCode): void {
   const { current } = session
   if (!current) throw new Error('no step is under way')
-  const { step, direction, attempt } = current
+  const { step, direction, sequence } = current
   const error = { code, message: `${step} broke` }
-  const event = { session: session.id, step, direction, attempt, error }
+  const event = { session: session.id, step, direction, sequence, error }
   transitions.stepFailed(session, event, POLICY, Date.parse(NOW), () => 0.5)
   session.state = stateOf(session)
 }
@@ -167,11 +167,11 @@ describe('the session planner', () => {
   it('ignores events of a step that is no longer the current one', () => {
     const session = fresh()
     advance(session)
-    const { attempt } = session.current ?? { attempt: 0 }
+    const { sequence } = session.current ?? { sequence: 0 }
     finish(session)
     advance(session)
     const before = JSON.stringify(session)
-    const stale = { session: session.id, step: 'resolve' as const, direction: 'run' as const, attempt }
+    const stale = { session: session.id, step: 'resolve' as const, direction: 'run' as const, sequence }
     transitions.stepDone(session, { ...stale, result: stepResults.resolve }, NOW)
     transitions.stepReported(session, stale, NOW)
     transitions.stepFailed(

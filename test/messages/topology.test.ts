@@ -56,7 +56,7 @@ describe('the topology', () => {
   })
 
   it('routes an event of a session by the id of the session', () => {
-    const body = { session: 's1', step: 'mount', direction: 'run', attempt: 1, result: {} } as const
+    const body = { session: 's1', step: 'mount', direction: 'run', sequence: 1, result: {} } as const
     expect(eventRoutingKey('session.step-done', body)).to.equal('session.s1.step-done')
   })
 

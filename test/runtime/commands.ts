@@ -1,11 +1,11 @@
 /** Step commands for tests of the runtime. */
 import type { StepCommand } from '../../messages/steps.ts'
 
-export function command(session: string, attempt: number, step: StepCommand['step'] = 'mount'): StepCommand {
+export function command(session: string, sequence: number, step: StepCommand['step'] = 'mount'): StepCommand {
   return {
     session,
     step,
-    attempt,
+    sequence,
     input: {
       repository: 'main',
       instance: 'demo',

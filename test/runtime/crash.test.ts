@@ -87,7 +87,7 @@ describe('an agent that crashes', function () {
     await writeFile(join(directory, 'go'), '')
     await startAgent()
     await until(() => done('s1').length > 0)
-    expect(done('s1')[0]?.body).to.deep.include({ attempt: 1, direction: 'run', result: MOUNTED })
+    expect(done('s1')[0]?.body).to.deep.include({ sequence: 1, direction: 'run', result: MOUNTED })
     expect(ran(2)).to.equal(true)
   })
 

@@ -12,7 +12,7 @@ interface Told {
   readonly type: string
   readonly session: string
   readonly direction: string
-  readonly attempt: number
+  readonly sequence: number
   readonly error?: { code: string }
 }
 
@@ -73,7 +73,7 @@ describe('the step runner', () => {
     startRunner({}).accept('run', command('s1', 1))
     await until(() => outcomes().length === 1)
     expect(told.map(({ type }) => type)).to.deep.equal(['session.step-started', 'session.step-done'])
-    expect(told[1]).to.deep.include({ session: 's1', direction: 'run', attempt: 1, result: MOUNTED })
+    expect(told[1]).to.deep.include({ session: 's1', direction: 'run', sequence: 1, result: MOUNTED })
   })
 
   it('tells with which code a step failed', async () => {
@@ -138,7 +138,7 @@ describe('the step runner', () => {
     runner.accept('undo', command('s1', 2))
     await until(() => outcomes().length === 1)
     expect(order).to.deep.equal(['run', 'aborted', 'undo'])
-    expect(outcomes()[0]).to.include({ type: 'session.step-done', direction: 'undo', attempt: 2 })
+    expect(outcomes()[0]).to.include({ type: 'session.step-done', direction: 'undo', sequence: 2 })
   })
 
   it('does not do a step that a later one superseded', async () => {
@@ -211,7 +211,7 @@ describe('the step runner', () => {
     await stopRunner()
     startRunner({}).resume()
     await until(() => outcomes().length === 1)
-    expect(outcomes()[0]).to.include({ type: 'session.step-done', attempt: 1 })
+    expect(outcomes()[0]).to.include({ type: 'session.step-done', sequence: 1 })
   })
 
   it('tells an outcome that an earlier process could not tell, without doing the step again', async () => {
@@ -238,12 +238,12 @@ describe('the step runner', () => {
 
   it('forgets old steps that are told or superseded, and no others', async () => {
     const journal = openJournal(join(directory, 'journal.sqlite'))
-    for (const attempt of [1, 2, 3]) journal.accept('run', command('s1', attempt))
+    for (const sequence of [1, 2, 3]) journal.accept('run', command('s1', sequence))
     journal.accept('run', command('s2', 1))
     journal.finish('s2', 1, { ok: true, result: {} })
     journal.announced('s2', 1)
     journal.prune(new Date(Date.now() + 60_000))
-    expect([1, 2, 3].map((attempt) => journal.find('s1', attempt) !== undefined)).to.deep.equal([
+    expect([1, 2, 3].map((sequence) => journal.find('s1', sequence) !== undefined)).to.deep.equal([
       false,
       false,
       true,
