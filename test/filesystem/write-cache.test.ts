@@ -50,7 +50,7 @@ describe('the write cache', () => {
     const made = await fs.create('data/new', pattern(BLOCK + 1, 6))
     await fs.engine.fsync(handle)
     await fs.engine.fsync(made)
-    fs.crash()
+    await fs.crash()
     const expected = Buffer.from(table)
     pattern(2 * BLOCK, 8).copy(expected, 2 * BLOCK)
     expect((await fs.readFile(TABLE)).equals(expected)).to.equal(true)
@@ -63,7 +63,7 @@ describe('the write cache', () => {
     await fs.engine.fsync(handle)
     await fs.write(handle, pattern(2 * BLOCK, 9), 3 * BLOCK)
     await fs.write(handle, pattern(BLOCK, 9), 10 * BLOCK)
-    fs.crash()
+    await fs.crash()
     const content = await fs.readFile(TABLE)
     const block = (buffer: Buffer, index: number) => buffer.subarray(index * BLOCK, (index + 1) * BLOCK)
     expect(content).to.have.length(table.length)
@@ -78,7 +78,7 @@ describe('the write cache', () => {
     await fs.write(handle, pattern(4 * BLOCK, 8), 0)
     await fs.engine.fsync(handle)
     await fs.engine.setattr(await fs.ino(TABLE), { size: 10 })
-    fs.crash()
+    await fs.crash()
     const content = await fs.readFile(TABLE)
     expect(content).to.have.length(table.length)
     expect(content.subarray(0, 4 * BLOCK).equals(pattern(4 * BLOCK, 8))).to.equal(true)
@@ -90,7 +90,7 @@ describe('the write cache', () => {
     await fs.engine.fsync(handle)
     await fs.engine.setattr(await fs.ino(TABLE), { size: 10 })
     await fs.engine.fsync(handle)
-    fs.crash()
+    await fs.crash()
     await fs.engine.setattr(await fs.ino(TABLE), { size: 4 * BLOCK })
     const content = await fs.readFile(TABLE)
     expect(content.subarray(0, 10).equals(pattern(10, 8))).to.equal(true)
@@ -99,7 +99,7 @@ describe('the write cache', () => {
 
   it('has no file after a crash whose creation was not synced, and reuses nothing of it', async () => {
     await fs.create('data/lost', pattern(BLOCK, 3))
-    fs.crash()
+    await fs.crash()
     expect(await fs.exists('data/lost')).to.equal(false)
     const handle = await fs.create('data/other')
     await fs.write(handle, Buffer.from('x'), BLOCK - 1)
@@ -113,7 +113,7 @@ describe('the write cache', () => {
     await fs.engine.fsync(handle)
     fs.engine.rename(...(await fs.at('data/draft')), ...(await fs.at('data/PG_VERSION')))
     await fs.engine.fsyncdir(await fs.ino('data'))
-    fs.crash()
+    await fs.crash()
     expect((await fs.readFile('data/PG_VERSION')).toString()).to.equal('16\n')
     expect(await fs.exists('data/draft')).to.equal(false)
   })
@@ -124,7 +124,7 @@ describe('the write cache', () => {
     await fs.create('data/new', pattern(BLOCK, 2))
     await fs.readFile(TABLE)
     const durable = async () => {
-      fs.crash()
+      await fs.crash()
       const reads = source.reads.length
       return (
         (await fs.exists('data/new')) &&
@@ -156,7 +156,7 @@ describe('the write cache', () => {
     await fs.write(handle, pattern(BLOCK, 2), 0)
     fs.engine.unlink(...(await fs.at(TABLE)))
     await fs.engine.fsync(handle)
-    fs.crash()
+    await fs.crash()
     expect(await fs.exists(TABLE)).to.equal(false)
     await fs.remount()
     expect(readdirSync(`${fs.cachePath}/files`)).to.deep.equal([])

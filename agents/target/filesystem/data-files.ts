@@ -29,6 +29,7 @@ export class DataFiles {
   readonly #known: Set<number>
   /** Files were made since the directory was last synced. */
   #madeFiles = false
+  #closed = false
 
   /** `limit`: descriptors kept open at once. */
   constructor(directory: string, limit: number) {
@@ -52,6 +53,7 @@ export class DataFiles {
   /** The descriptor of an inode's local file, made when missing. */
   descriptor(inode: Inode): number {
     if (inode.fd >= 0) return inode.fd
+    if (this.#closed) throw new Error('the write cache is closed')
     inode.fd = openSync(this.#path(inode.ino), constants.O_RDWR | constants.O_CREAT, 0o600)
     if (!this.#known.has(inode.ino)) {
       this.#known.add(inode.ino)
@@ -107,6 +109,7 @@ export class DataFiles {
   }
 
   close(): void {
+    this.#closed = true
     for (const inode of this.#open) this.release(inode)
     closeSync(this.#directoryFd)
   }

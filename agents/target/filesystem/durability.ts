@@ -8,7 +8,7 @@ import type { BaseTree } from './base-tree.ts'
 import { BLOCK, type MapChunk } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import { localError } from './file-contents.ts'
-import type { Ino } from './file-system.ts'
+import { FileSystemError, type Ino } from './file-system.ts'
 import type { Inode } from './inode.ts'
 import type { ContentsRow, EntryRow, Journal } from './journal.ts'
 
@@ -94,6 +94,7 @@ export class Durability {
 
   /** Resolves when a file's data, and what is needed to find them, are durable. @throws FileSystemError EIO | ENOSPC */
   async syncFile(inode: Inode): Promise<void> {
+    const failures = inode.syncFailures
     await this.#syncData(inode, inode.essential)
     if (
       this.#namesAreDirty ||
@@ -102,6 +103,10 @@ export class Durability {
       this.#commit !== undefined
     )
       await this.#commitSoon()
+    // A commit that somebody else waited for may have failed meanwhile, with this file in it.
+    if (inode.syncFailures !== failures) {
+      throw new FileSystemError('EIO', 'what was written could not be made durable')
+    }
   }
 
   /** Resolves when every name and attribute is durable. @throws FileSystemError EIO | ENOSPC */
@@ -191,6 +196,7 @@ export class Durability {
 
   #giveBack({ inode, chunks, trim }: Snapshot): void {
     if (inode.freed) return
+    inode.syncFailures++
     inode.map.restoreDirty(chunks)
     inode.essential = true
     inode.trim ||= trim

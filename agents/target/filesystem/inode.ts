@@ -39,6 +39,8 @@ export class Inode {
   trim = false
   /** Local bytes between the size and the end of its block are known to be zero. */
   tailClean = false
+  /** Times that contents could not be made durable; whoever waited for it then must hear of it. */
+  syncFailures = 0
   /** Size of the contents whose data is being synced, to be committed next. */
   syncingSize = 0
   /** The last sync under way; syncs of one file follow each other. */

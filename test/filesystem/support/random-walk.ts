@@ -98,7 +98,7 @@ async function walkOn(fs: Fixture, base: Record<string, Buffer>, seed: number, s
   async function reopen(crash: boolean, step: number): Promise<void> {
     const midway = crash && random(2) === 0
     if (!midway) await Promise.all(pending)
-    if (crash) fs.crash()
+    if (crash) await fs.crash(pending)
     else await fs.remount()
     await Promise.allSettled(pending)
     pending = []
