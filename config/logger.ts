@@ -1,11 +1,11 @@
-/** The log of a process: JSON lines on stderr, without secrets. */
+/** The log of a process: JSON lines, without secrets. */
 import { type Logger, pino } from 'pino'
 
-/** `role` names the process in every line. `level`: pino's. */
-export function createLogger(role: string, level: string): Logger {
+/** `role` names the process in every line. `level`: pino's. `file`: instead of stderr. */
+export function createLogger(role: string, level: string, file?: string): Logger {
   return pino(
     { level, base: { role, pid: process.pid }, redact: ['*.password', '*.passphrase', '*.ticket'] },
-    pino.destination({ dest: STDERR, sync: true }),
+    pino.destination({ dest: file ?? STDERR, sync: true }),
   )
 }
 

@@ -1,4 +1,5 @@
 /** The target agent's process: mounts and runs published instances. Puts the parts together. */
+import { mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
@@ -7,6 +8,7 @@ import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { keepSpare } from './mount-process/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import { readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
@@ -31,6 +33,8 @@ await runRole({
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
       logger,
     })
+    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
+    const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
     const kept = await readSessions(cacheRoot)
     const steps = targetSteps({
@@ -47,6 +51,7 @@ await runRole({
       quotaBytes: cache.quotaBytes,
       readDeadlineMs: config.readDeadline * 1000,
       watch,
+      spare,
       ports: new Map(kept.map(({ session, port }) => [session, port])),
       logger,
     })
@@ -64,6 +69,7 @@ await runRole({
       ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
       async close() {
         watch.close()
+        spare.close()
         await agent.close()
         await bus.close()
       },

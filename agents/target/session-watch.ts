@@ -6,9 +6,9 @@ import { readdir, stat } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { EventBody } from '../../messages/definitions.ts'
 import type { Usage } from '../../messages/values.ts'
+import { isAlive, type ProcessIdentity } from '../runtime/process-identity.ts'
 import { findMountProcess, type MountProcess } from './mount-process/mount-process.ts'
 import { findInstance } from './postgres/instance.ts'
-import { isRunning, type ServerProcess } from './postgres/process-table.ts'
 import type { PublishedSession } from './published-session.ts'
 
 export interface SessionWatch {
@@ -29,7 +29,7 @@ interface Watched {
   readonly session: PublishedSession
   readonly mount: MountProcess
   mountEnded: boolean
-  readonly postmaster: ServerProcess
+  readonly postmaster: ProcessIdentity
   reported: Usage | undefined
   reportedAt: number
 }
@@ -47,7 +47,7 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
   async function look(entry: Watched): Promise<void> {
     const { session, postmaster } = entry
     const goneMount = entry.mountEnded ? 'the mount process ended' : undefined
-    const gonePostgres = (await isRunning(postmaster)) ? undefined : 'PostgreSQL ended'
+    const gonePostgres = isAlive(postmaster) ? undefined : 'PostgreSQL ended'
     if (watched.get(session.session) !== entry) return
     const reason = goneMount ?? gonePostgres
     if (reason === undefined) {

@@ -6,6 +6,7 @@ import { lstat, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
+import type { SpareMountProgram } from './mount-process/launch.ts'
 import { findMountProcess, startMountProcess } from './mount-process/mount-process.ts'
 import type { MountSpec } from './mount-process/mount-spec.ts'
 import { startInstance } from './postgres/instance.ts'
@@ -24,6 +25,7 @@ export interface TargetStepsOptions {
   readonly quotaBytes: number
   readonly readDeadlineMs: number
   readonly watch: SessionWatch
+  readonly spare: SpareMountProgram
   /** Ports that sessions of this target have, by session; 0: not chosen yet. */
   readonly ports: Map<string, number>
   readonly logger: Logger
@@ -36,7 +38,7 @@ export interface TargetSteps {
 }
 
 export function targetSteps(options: TargetStepsOptions): TargetSteps {
-  const { settings, tls, watch, ports, logger } = options
+  const { settings, tls, watch, spare, ports, logger } = options
   const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
   const mountPointOf = (session: string): string => `${settings.mountRoot}/${session}`
 
@@ -86,7 +88,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           // Whatever still runs on a mount that is gone cannot be saved, and would hold on to it.
           await stopInstance(session, { logger, mode: 'immediate' })
           signal.throwIfAborted()
-          await startMountProcess(mountSpec(session), { logger })
+          await startMountProcess(mountSpec(session), { logger, launch: () => spare.take() })
         }
         return { mountPoint, cachePath }
       },

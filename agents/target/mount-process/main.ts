@@ -1,16 +1,21 @@
-/** The mount process of one session: `node main.ts <write cache>/mount.json`. Started by mount-process.ts. */
+/** The program of a mount process: loads, waits for its orders, mounts one session. Started by launch.ts. */
 import { readFileSync } from 'node:fs'
 import { createLogger } from '../../../config/logger.ts'
 import { errorBody } from '../../../messages/errors.ts'
 import { connectDataPlane } from '../../dataplane/client.ts'
-import { readMountSpec } from './mount-spec.ts'
-import { runMountProcess } from './run-mount-process.ts'
+import { awaitOrders, cachePaths } from './mount-spec.ts'
+import { runMountProcess, warmUp } from './run-mount-process.ts'
 
 process.umask(0o077)
-const spec = readMountSpec(process.argv[2] ?? '')
-process.title = `howdah mount ${spec.session}`
-const logger = createLogger('mount-process', spec.logLevel ?? 'info').child({ session: spec.session })
+process.title = 'howdah mount, waiting'
+await warmUp()
+const spec = awaitOrders()
+if (spec === undefined) process.exit(0)
 
+process.title = `howdah mount ${spec.session}`
+const logger = createLogger('mount-process', spec.logLevel ?? 'info', cachePaths(spec.cachePath).log).child({
+  session: spec.session,
+})
 try {
   const { host, port, ticket, serverName, tls } = spec.dataPlane
   const source = connectDataPlane({

@@ -2,17 +2,17 @@
  * The agent's side of mount processes: start one, find one again after the agent's restart, ask it, stop it. They
  * outlive the agent; what ties them together is the write cache's directory.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import type { ChildProcess } from 'node:child_process'
+import { mkdirSync, readFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
 import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
+import { identify, isAlive, type ProcessIdentity } from '../../runtime/process-identity.ts'
 import { askControl, type MountStatus } from './control-socket.ts'
 import { clearDeadMount } from './dead-mount.ts'
+import { launch } from './launch.ts'
 import { cachePaths, type MountSpec, readMountSpec, writeMountSpec } from './mount-spec.ts'
-import { identify, isAlive, type ProcessIdentity } from './process-identity.ts'
 
 export interface MountProcess {
   readonly pid: number
@@ -33,11 +33,8 @@ export interface StartMountDependencies {
   readonly logger: Logger
   /** Milliseconds until the mount must answer. */
   readonly deadlineMs?: number
-  /** The program to run instead of main.ts, and what Node is given before it. */
-  readonly program?: string
-  readonly nodeArguments?: readonly string[]
-  /** Directory in which Node keeps compiled code for the next start; only this user may write to it. */
-  readonly compileCache?: string
+  /** Gives a program that waits for its orders, e.g. a spare one; default: a new one. */
+  readonly launch?: () => ChildProcess
 }
 
 const ANSWER_DEADLINE_MS = 5000
@@ -56,32 +53,15 @@ export async function startMountProcess(
 ): Promise<MountProcess> {
   const running = await findMountProcess(spec.cachePath)
   if (running !== undefined) return running
-  const { logger, deadlineMs = 60_000, nodeArguments = [], compileCache } = dependencies
-  const program = dependencies.program ?? ownProgram()
+  const { logger, deadlineMs = 60_000 } = dependencies
   const paths = cachePaths(spec.cachePath)
   await clearDeadMount(spec.mountPoint)
   mkdirSync(paths.logDirectory, { recursive: true, mode: 0o700 })
   const specPath = writeMountSpec(spec)
-  const log = openSync(paths.log, 'a', 0o600)
-  let child: ChildProcess
-  try {
-    child = spawn(
-      process.execPath,
-      ['--disable-warning=ExperimentalWarning', ...nodeArguments, program, specPath],
-      {
-        detached: true,
-        cwd: '/',
-        stdio: ['ignore', log, log, 'pipe'],
-        env: {
-          ...process.env,
-          HOWDAH_READY_FD: '3',
-          ...(compileCache !== undefined && { NODE_COMPILE_CACHE: compileCache }),
-        },
-      },
-    )
-  } finally {
-    closeSync(log)
-  }
+  const child = dependencies.launch?.() ?? launch({ errors: paths.log })
+  // A program that died says so by its exit.
+  child.stdin?.on('error', () => undefined)
+  child.stdin?.end(`${specPath}\n`)
   try {
     await waitUntilReady(child, deadlineMs)
   } catch (cause) {
@@ -216,10 +196,4 @@ function fatalError(lines: readonly string[]): ErrorBody | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Beside this file, as TypeScript or as it was built. */
-function ownProgram(): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return fileURLToPath(new URL(`./main.${extension}`, import.meta.url))
 }

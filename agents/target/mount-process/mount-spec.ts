@@ -40,20 +40,29 @@ export function cachePaths(cachePath: string) {
     spec: `${cachePath}/mount.json`,
     tree: `${cachePath}/tree.json`,
     wal: `${cachePath}/pg_wal`,
-    runDirectory: `${cachePath}/run`,
-    socket: `${cachePath}/run/mount.sock`,
-    identity: `${cachePath}/run/mount.pid`,
+    // Not in run/, which the instance's user may write to: the agent signals the process that is named here.
+    socket: `${cachePath}/mount.sock`,
+    identity: `${cachePath}/mount.pid`,
     logDirectory: `${cachePath}/log`,
     log: `${cachePath}/log/mount.log`,
   }
 }
 
-/** The ticket is a secret, so only the owner of this process may read it. */
+/** Readable by the owner of this process only. */
 export function writeMountSpec(spec: MountSpec): string {
   const path = cachePaths(spec.cachePath).spec
   writeFileSync(path, JSON.stringify(spec), { mode: 0o600 })
   chmodSync(path, 0o600)
   return path
+}
+
+/**
+ * Waits for the agent's orders: the path of a spec on standard input. Undefined when the agent ended before.
+ * @throws HowdahError `mount_failed`
+ */
+export function awaitOrders(): MountSpec | undefined {
+  const path = readFileSync(0, 'utf8').trim()
+  return path === '' ? undefined : readMountSpec(path)
 }
 
 /** @throws HowdahError `mount_failed` */

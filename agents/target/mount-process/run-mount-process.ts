@@ -2,11 +2,13 @@
  * The life of a mount process: open the backup's tree and the write cache, mount, answer the control socket, and end
  * in order. It must never touch its own mount: it would wait for itself.
  */
-import { chmodSync, chownSync, createWriteStream, existsSync, mkdirSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { chmodSync, chownSync, constants, createWriteStream, existsSync, mkdirSync, openSync } from 'node:fs'
 import { open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSource } from '../../dataplane/backup-source.ts'
+import { identify } from '../../runtime/process-identity.ts'
 import { type BaseTree, buildBaseTree, parseBaseTree } from '../filesystem/base-tree.ts'
 import { fuseNativeDriver } from '../filesystem/drivers/fuse-native.ts'
 import { createEngine } from '../filesystem/engine.ts'
@@ -14,7 +16,6 @@ import { publishedTree } from '../filesystem/published-tree.ts'
 import { listenForControl, type MountStatus } from './control-socket.ts'
 import { clearDeadMount } from './dead-mount.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
-import { identify } from './process-identity.ts'
 
 /** A backup whose server may be away. */
 export type MountSource = BackupSource & {
@@ -27,15 +28,19 @@ export interface RunMountDependencies {
   readonly logger: Logger
 }
 
+const driver = fuseNativeDriver()
+
+/** Loads what mounting needs; a failure shows at mount. */
+export async function warmUp(): Promise<void> {
+  await driver.load().catch(() => undefined)
+}
+
 /** Mounts and serves until told to stop. @throws HowdahError `mount_failed` and what the source and the driver throw */
 export async function runMountProcess(spec: MountSpec, dependencies: RunMountDependencies): Promise<void> {
   const { source, logger } = dependencies
   const { mountPoint, cachePath, owner } = spec
   const paths = cachePaths(cachePath)
-  const driver = fuseNativeDriver()
-  // Loading takes as long as the tree; a failure shows at mount.
-  driver.load().catch(() => undefined)
-
+  keepFromAgeing(cachePath)
   prepareDirectories(spec)
   await writeFile(paths.identity, JSON.stringify(identify(process.pid)), { mode: 0o600 })
   const tree = await openTree(spec, source, logger)
@@ -107,11 +112,24 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
   }
 }
 
+/**
+ * systemd-tmpfiles deletes what is old in /tmp and /var/tmp, but nothing below a directory that somebody holds a lock
+ * on (systemd.io/TEMPORARY_DIRECTORIES). flock(1) locks the open directory that it inherits, and the lock stays with
+ * it in this process.
+ */
+function keepFromAgeing(directory: string): void {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  const flock = spawn('flock', ['--shared', '--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] })
+  // Without flock(1) there is most likely no systemd-tmpfiles either.
+  flock.on('error', () => undefined)
+  flock.unref()
+}
+
 function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
-  const { wal, runDirectory, logDirectory } = cachePaths(cachePath)
+  const { wal, logDirectory } = cachePaths(cachePath)
   // The instance's user passes through to pg_wal and sees nothing else.
   chmodSync(cachePath, 0o711)
-  for (const directory of [runDirectory, logDirectory, wal]) {
+  for (const directory of [logDirectory, wal]) {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
   }
   chownSync(wal, owner.uid, owner.gid)

@@ -11,11 +11,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { RecoverResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
+import { identify, isAlive } from '../../runtime/process-identity.ts'
 import { askReadiness } from './connection.ts'
 import { armRecovery, removeStalePidFile } from './data-directory.ts'
 import { withDeadline } from './deadline.ts'
 import { prepareConfiguration } from './prepare.ts'
-import { findPostmaster, isRunning, type Postmaster, postmasterAt, startTimeOf } from './process-table.ts'
+import { findPostmaster, type Postmaster, postmasterAt } from './process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
 import { mappedSegments } from './shared-memory.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
@@ -118,7 +119,7 @@ async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<Watc
     child.once('exit', (code, killed) => {
       ending = killed === null ? `ended with status ${code}` : `was killed by ${killed}`
     })
-    const startTime = (await startTimeOf(pid)) ?? ''
+    const startTime = identify(pid)?.startTime ?? ''
     const record = { pid, startTime, logOffset, segments: [], warnings: prepared.warnings, result: undefined }
     await writeRecord(spec, record)
     deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
@@ -152,7 +153,7 @@ async function awaitPromotion(
   let nextAsk = spawned + ASK_EVERY
   try {
     for (;;) {
-      const alive = await isRunning(record)
+      const alive = isAlive(record)
       for (const { detail, phase } of await log.poll()) {
         deps.onProgress?.({ detail })
         if (phase !== undefined) phases[phase] ??= elapsed()

@@ -5,22 +5,12 @@
  */
 import { lstatSync } from 'node:fs'
 import { readdir, readFile, readlink } from 'node:fs/promises'
+import { identify, type ProcessIdentity } from '../../runtime/process-identity.ts'
 import { clusterName, type InstanceSpec, instancePaths } from './specification.ts'
 
-export interface ServerProcess {
-  readonly pid: number
-  /** Clock ticks since boot; with `pid` it names a process until the next reboot. */
-  readonly startTime: string
-}
-
-export interface Postmaster extends ServerProcess {
+export interface Postmaster extends ProcessIdentity {
   /** The port of its command line. */
   readonly port: number | undefined
-}
-
-interface ProcessState extends ServerProcess {
-  readonly parent: number
-  readonly dead: boolean
 }
 
 type Where = Pick<InstanceSpec, 'mountPoint' | 'cachePath' | 'session'> & { readonly uid: number }
@@ -29,7 +19,7 @@ type Where = Pick<InstanceSpec, 'mountPoint' | 'cachePath' | 'session'> & { read
 export async function findPostmaster(where: Where): Promise<Postmaster | undefined> {
   const found = await eachProcess(where.uid, (pid) => postmasterAt(pid, where))
   // A child that was only just forked still has the postmaster's command line.
-  const parents = await Promise.all(found.map(async ({ pid }) => (await processState(pid))?.parent))
+  const parents = found.map(({ pid }) => identify(pid)?.parent)
   return found.find((_, index) => !found.some(({ pid }) => pid === parents[index]))
 }
 
@@ -38,8 +28,9 @@ export async function postmasterAt(
   pid: number,
   where: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>,
 ): Promise<Postmaster | undefined> {
-  const [state, commandLine] = await Promise.all([processState(pid), commandLineOf(pid)])
-  if (state === undefined || state.dead || commandLine === undefined) return undefined
+  const state = identify(pid)
+  const commandLine = await commandLineOf(pid)
+  if (state === undefined || commandLine === undefined) return undefined
   if (commandLine[1] !== '-D' || commandLine[2] !== instancePaths(where).data) return undefined
   const port = commandLine.find((argument) => argument.startsWith('port='))
   return { pid, startTime: state.startTime, port: port === undefined ? undefined : Number(port.slice(5)) }
@@ -49,16 +40,16 @@ export async function postmasterAt(
  * All server processes of a session but zombies: those that work in its data directory, those whose title has its
  * cluster name (a lazily unmounted directory has no path any more), and what restores WAL for them.
  */
-export async function findServerProcesses(where: Where): Promise<ServerProcess[]> {
+export async function findServerProcesses(where: Where): Promise<ProcessIdentity[]> {
   const { data, wal, restoreScript } = instancePaths(where)
   const title = `postgres: ${clusterName(where.session)}: `
   return eachProcess(where.uid, async (pid) => {
-    const [directory, commandLine, state] = await Promise.all([
+    const state = identify(pid)
+    const [directory, commandLine] = await Promise.all([
       readlink(`/proc/${pid}/cwd`).catch(() => undefined),
       commandLineOf(pid),
-      processState(pid),
     ])
-    if (state === undefined || state.dead || commandLine === undefined) return undefined
+    if (state === undefined || commandLine === undefined) return undefined
     const ours =
       (directory === data && /(^|\/)postgres(:|$)/.test(commandLine[0] ?? '')) ||
       commandLine[0]?.startsWith(title) === true ||
@@ -66,17 +57,6 @@ export async function findServerProcesses(where: Where): Promise<ServerProcess[]
       commandLine.some((word) => word.includes(restoreScript) || word.startsWith(`${wal}/`))
     return ours ? { pid, startTime: state.startTime } : undefined
   })
-}
-
-/** Whether that very process still runs; a zombie does not. */
-export async function isRunning(process: ServerProcess): Promise<boolean> {
-  const state = await processState(process.pid)
-  return state !== undefined && !state.dead && state.startTime === process.startTime
-}
-
-/** When the process started, in clock ticks since boot. */
-export async function startTimeOf(pid: number): Promise<string | undefined> {
-  return (await processState(pid))?.startTime
 }
 
 async function eachProcess<T>(uid: number, look: (pid: number) => Promise<T | undefined>): Promise<T[]> {
@@ -92,16 +72,6 @@ function ownerOf(pid: number): number | undefined {
 
 async function commandLineOf(pid: number): Promise<string[] | undefined> {
   return (await readProc(`${pid}/cmdline`))?.split('\0')
-}
-
-async function processState(pid: number): Promise<ProcessState | undefined> {
-  const stat = await readProc(`${pid}/stat`)
-  if (stat === undefined) return undefined
-  // The second field is the program's name in parentheses and may itself contain blanks and parentheses.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  const startTime = fields[19]
-  if (startTime === undefined) return undefined
-  return { pid, startTime, parent: Number(fields[1]), dead: fields[0] === 'Z' || fields[0] === 'X' }
 }
 
 async function readProc(path: string): Promise<string | undefined> {

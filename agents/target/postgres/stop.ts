@@ -2,7 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
-import { findPostmaster, findServerProcesses, isRunning, type ServerProcess } from './process-table.ts'
+import { isAlive, type ProcessIdentity } from '../../runtime/process-identity.ts'
+import { findPostmaster, findServerProcesses } from './process-table.ts'
 import { readRecord, removeRecord } from './record.ts'
 import { mappedSegments, removeSegments } from './shared-memory.ts'
 import { type InstanceSpec, majorVersion } from './specification.ts'
@@ -56,7 +57,7 @@ function deadOf({ user, version }: InstanceSpec) {
   return { uid: user.uid, version: majorVersion(version) }
 }
 
-async function endPostmaster(postmaster: ServerProcess, deps: StopDependencies): Promise<StopOutcome> {
+async function endPostmaster(postmaster: ProcessIdentity, deps: StopDependencies): Promise<StopOutcome> {
   const grace = deps.graceMs ?? 30_000
   // PostgreSQL documentation, "Shutting Down the Server".
   if (deps.mode !== 'immediate') {
@@ -73,7 +74,7 @@ async function endPostmaster(postmaster: ServerProcess, deps: StopDependencies):
   )
 }
 
-async function killAll(find: () => Promise<ServerProcess[]>): Promise<number> {
+async function killAll(find: () => Promise<ProcessIdentity[]>): Promise<number> {
   const killed = new Set<number>()
   const deadline = performance.now() + KILL_TIMEOUT
   for (;;) {
@@ -92,16 +93,16 @@ async function killAll(find: () => Promise<ServerProcess[]>): Promise<number> {
   }
 }
 
-async function ended(process: ServerProcess, timeoutMs: number): Promise<boolean> {
+async function ended(process: ProcessIdentity, timeoutMs: number): Promise<boolean> {
   const deadline = performance.now() + timeoutMs
-  for (let pause = POLL; await isRunning(process); pause = Math.min(pause * 1.5, 200)) {
+  for (let pause = POLL; isAlive(process); pause = Math.min(pause * 1.5, 200)) {
     if (performance.now() > deadline) return false
     await delay(pause)
   }
   return true
 }
 
-function signal({ pid }: ServerProcess, name: NodeJS.Signals): void {
+function signal({ pid }: ProcessIdentity, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)
   } catch (error) {

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { clearDeadMount } from '../../../agents/target/mount-process/dead-mount.ts'
+import { launch } from '../../../agents/target/mount-process/launch.ts'
 import {
   findMountProcess,
   type MountProcess,
@@ -66,7 +67,11 @@ export function startMount(
       readDeadlineMs: 10_000,
       ...changes,
     },
-    { logger: pino({ level: 'silent' }), ...(program !== undefined && { program }) },
+    {
+      logger: pino({ level: 'silent' }),
+      launch: () =>
+        launch({ errors: `${scratch.directory}/errors.log`, ...(program !== undefined && { program }) }),
+    },
   )
 }
 
