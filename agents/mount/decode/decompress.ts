@@ -4,13 +4,23 @@
  */
 import type { Duplex } from 'node:stream'
 import { promisify } from 'node:util'
-import { createGunzip, createZstdDecompress, gunzip, zstdDecompress } from 'node:zlib'
+import {
+  createGunzip,
+  createZstdDecompress,
+  gunzip,
+  gunzipSync,
+  zstdDecompress,
+  zstdDecompressSync,
+} from 'node:zlib'
 import { bunzip2, createBunzip2 } from './bzip2.ts'
 import { createLz4FrameDecoder, decodeLz4Frames } from './lz4-frame.ts'
 import type { Compression } from './stored-file.ts'
 
 /** Bytes that a decompressor gives at a time: small enough that the first ones come soon, large enough to be cheap. */
 const CHUNK_BYTES = 256 * 1024
+
+/** What is stored in fewer bytes is decoded at once: the way to a thread and back takes longer. */
+const AT_ONCE_BYTES = 64 * 1024
 
 const gunzipAll = promisify(gunzip)
 const zstdDecompressAll = promisify(zstdDecompress)
@@ -37,12 +47,13 @@ export async function decompress(
   maxBytes: number,
 ): Promise<Buffer> {
   // zlib takes no limit of 0.
-  const maxOutputLength = Math.max(1, maxBytes)
+  const options = { maxOutputLength: Math.max(1, maxBytes), chunkSize: chunkFor(maxBytes) }
+  const atOnce = stored.length <= AT_ONCE_BYTES
   switch (compression) {
     case 'gz':
-      return gunzipAll(stored, { maxOutputLength, chunkSize: chunkFor(maxBytes) })
+      return atOnce ? gunzipSync(stored, options) : gunzipAll(stored, options)
     case 'zst':
-      return zstdDecompressAll(stored, { maxOutputLength, chunkSize: chunkFor(maxBytes) })
+      return atOnce ? zstdDecompressSync(stored, options) : zstdDecompressAll(stored, options)
     case 'lz4':
       return decodeLz4Frames(stored, maxBytes)
     case 'bz2':

@@ -2,15 +2,13 @@
  * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file below the
  * root that the caller names, after symbolic links. Read-only.
  */
-import { close, constants, fstat, open, read, readlink, realpath, stat } from 'node:fs'
+import { close, constants, fstatSync, open, read, readlinkSync, realpath, stat } from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
 
 const openFile = promisify(open)
 const closeFile = promisify(close)
 const resolvePath = promisify(realpath)
-const resolveLink = promisify(readlink)
-const statFile = promisify(fstat)
 const statPath = promisify(stat)
 
 /** Unused descriptors are closed after this time, so that files deleted meanwhile give their space back. */
@@ -90,7 +88,9 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     // O_NONBLOCK: a FIFO planted in a repository must not hang us.
     const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
     try {
-      const [where, found] = await Promise.all([resolveLink(`/proc/self/fd/${fd}`), statFile(fd)])
+      // Answered from memory, so a thread pool's round trip would only cost.
+      const where = readlinkSync(`/proc/self/fd/${fd}`)
+      const found = fstatSync(fd)
       if (inside !== '/' && !where.startsWith(`${inside}/`)) {
         throw new HowdahError('backup_damaged', `${path} leads out of the repository ${root}`)
       }
