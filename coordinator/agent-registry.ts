@@ -9,6 +9,8 @@ export interface AgentRegistry {
   /** An agent stopped in an orderly way. */
   offline(kind: AgentView['kind'], name: string): Promise<void>
   list(): AgentView[]
+  /** Takes over what another coordinator heard and saved. */
+  refresh(): Promise<void>
   isOnline(agent: { kind: AgentView['kind']; name: string }): boolean
   /** The mount agent that serves a repository, an online one first. @throws HowdahError `unknown_repository` | `agent_offline` */
   forRepository(repository: string): AgentView
@@ -66,9 +68,15 @@ export async function openAgentRegistry({
       const known = agents.get(key({ kind, name }))
       if (!known) return
       const { savedAt: _, ...agent } = known
-      await keep({ ...agent, online: false })
+      await keep({ ...agent, online: false, lastSeen: new Date(now()).toISOString() })
     },
     list: views,
+    async refresh() {
+      for (const agent of await store.agents()) {
+        const known = agents.get(key(agent))
+        if (!known || agent.lastSeen > known.lastSeen) agents.set(key(agent), { ...agent, savedAt: now() })
+      }
+    },
     isOnline(agent) {
       const known = agents.get(key(agent))
       return known !== undefined && isHeard(known)

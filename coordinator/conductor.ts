@@ -140,6 +140,7 @@ export function createConductor(options: ConductorOptions): Conductor {
 
   /** Sends again what nobody reported on, and marks sessions whose agent is away. */
   async function sweep(): Promise<void> {
+    await registry.refresh()
     for (const session of await store.sessions({ settled: false })) {
       if (closed) return
       const { id, current } = session

@@ -37,6 +37,9 @@ export function beginStep(session: Session, step: StepName, direction: 'run' | '
 
 const superseded: ErrorBody = { code: 'session_state', message: 'superseded by a later command' }
 
+/** Progress is kept at most this often: every change of a session is one more durable write. Milliseconds. */
+const KEEP_PROGRESS_MS = 1_000
+
 /** `session.step-started` and `session.step-progress`. */
 export function stepReported(
   session: Session,
@@ -44,6 +47,8 @@ export function stepReported(
   now: string,
 ): void {
   if (!isCurrent(session, event)) return
+  const { status, heardAt } = session.current
+  if (status === 'running' && Date.parse(now) - Date.parse(heardAt) < KEEP_PROGRESS_MS) return
   const { detail, bytesDone, bytesTotal } = event
   if (session.error?.code === 'agent_offline') session.error = undefined
   session.current = {

@@ -84,7 +84,8 @@ async function restoreOnce(production: Production): Promise<number> {
       `--tablespace-map-all=${path.join(directory, 'tablespaces')}`,
       '--archive-mode=off',
     )
-    const options = `-c unix_socket_directories=${sockets} -c listen_addresses= -c fsync=on`
+    // Without hot standby pg_ctl waits for the end of recovery, as publishing does.
+    const options = `-c unix_socket_directories=${sockets} -c listen_addresses= -c hot_standby=off`
     await runAs(account, `${POSTGRES_BIN}/pg_ctl`, [
       'start',
       ...server,
