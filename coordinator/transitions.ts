@@ -100,6 +100,8 @@ export function stepFailed(
   settleCurrent(session, 'failed', time, error)
   session.failures += 1
   session.error = error
+  // The step found that one before it is no longer in effect.
+  if (error.code === 'mount_failed') session.results = { ...session.results, mount: undefined }
   const passing = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
   // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
   if (direction === 'undo' || session.everPublished || passing) {

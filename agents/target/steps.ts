@@ -4,11 +4,13 @@
  */
 import { lstat, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
+import { HowdahError } from '../../messages/errors.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
-import { findMountProcess, startMountProcess } from './mount-process/mount-process.ts'
+import { findMountProcess, type MountProcess, startMountProcess } from './mount-process/mount-process.ts'
 import type { MountSpec } from './mount-process/mount-spec.ts'
+import { isRecovered } from './postgres/first-recovery.ts'
 import { startInstance } from './postgres/instance.ts'
 import { stopInstance } from './postgres/stop.ts'
 import { preflight } from './preflight/preflight.ts'
@@ -82,12 +84,14 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       async run(command, { signal }) {
         const session = await publishedSession(command)
         const { mountPoint, cachePath, user } = session
-        await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
-        await keepSession(session)
         if (!(await findMountProcess(cachePath))) {
           // Whatever still runs on a mount that is gone cannot be saved, and would hold on to it.
           await stopInstance(session, { logger, mode: 'immediate' })
+          await clearDeadMount(mountPoint)
+          await discardInterruptedRecovery(session)
           signal.throwIfAborted()
+          await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
+          await keepSession(session)
           await startMountProcess(mountSpec(session), { logger, launch: () => spare.take() })
         }
         return { mountPoint, cachePath }
@@ -113,11 +117,24 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     recover: {
       async run(command, { signal, progress }) {
         const session = await publishedSession(command)
-        const stopCounting = await countFetched(session.cachePath, progress)
+        const mount = await findMountProcess(session.cachePath)
+        if (!mount) throw mountGone()
+        const stopCounting = countFetched(mount, progress)
+        const ended = new AbortController()
+        void mount.ended.then(() => ended.abort(mountGone()))
         try {
-          const result = await startInstance(session, { logger, signal, onProgress: progress })
+          const result = await startInstance(session, {
+            logger,
+            signal: AbortSignal.any([signal, ended.signal]),
+            onProgress: progress,
+            syncMount: () => mount.sync(),
+          })
           await watch.add(session)
           return result
+        } catch (error) {
+          // Without its mount PostgreSQL fails in a hundred ways; that is the one that counts.
+          if (await findMountProcess(session.cachePath)) throw error
+          throw mountGone(error)
         } finally {
           stopCounting()
         }
@@ -134,12 +151,24 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   }
 }
 
+/**
+ * Takes away a write cache whose first recovery ended with its mount: that runs without fsync, so what is there may be
+ * of different moments. Nothing of anybody is in it yet, and it begins anew from the backup.
+ */
+async function discardInterruptedRecovery({ cachePath, mountPoint }: PublishedSession): Promise<void> {
+  if (await isRecovered({ cachePath, mountPoint })) return
+  await rm(cachePath, { recursive: true, force: true })
+}
+
+function mountGone(cause?: unknown): HowdahError {
+  return new HowdahError('mount_failed', 'the mount process ended while PostgreSQL was starting', { cause })
+}
+
 /** Reports how much the mount fetches while a step goes on; call what it gives to stop. */
-async function countFetched(cachePath: string, progress: StepContext['progress']): Promise<() => void> {
-  const mount = await findMountProcess(cachePath)
+function countFetched(mount: MountProcess, progress: StepContext['progress']): () => void {
   const timer = setInterval(() => {
     mount
-      ?.status()
+      .status()
       .then(({ fetchedBytes }) => progress({ bytesDone: fetchedBytes }))
       // It only adorns the step; what is wrong with the mount shows in the step itself.
       .catch(() => undefined)

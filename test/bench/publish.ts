@@ -84,8 +84,7 @@ async function restoreOnce(production: Production): Promise<number> {
       `--tablespace-map-all=${path.join(directory, 'tablespaces')}`,
       '--archive-mode=off',
     )
-    // Without hot standby pg_ctl waits for the end of recovery, as publishing does.
-    const options = `-c unix_socket_directories=${sockets} -c listen_addresses= -c hot_standby=off`
+    const options = `-c unix_socket_directories=${sockets} -c listen_addresses=`
     await runAs(account, `${POSTGRES_BIN}/pg_ctl`, [
       'start',
       ...server,
@@ -95,13 +94,12 @@ async function restoreOnce(production: Production): Promise<number> {
       options,
     ])
     const where = ['-X', '-A', '-t', '-h', sockets, '-p', String(production.port), '-U', account.name]
-    const notes = await runAs(account, 'psql', [
-      ...where,
-      '-d',
-      production.database,
-      '-c',
-      'SELECT count(*) FROM notes',
-    ])
+    // It answers while it still recovers; publishing ends with the promoted instance, and so does this.
+    const query = 'SELECT count(*) FROM notes WHERE NOT pg_is_in_recovery()'
+    let notes = ''
+    for (let tries = 0; tries < 1000 && notes.trim() !== '11000'; tries++) {
+      notes = await runAs(account, 'psql', [...where, '-d', production.database, '-c', query])
+    }
     const seconds = (performance.now() - started) / 1000
     if (notes.trim() !== '11000') throw new Error(`the restored instance has ${notes} notes, not 11000`)
     return seconds

@@ -164,6 +164,14 @@ describe('the session planner', () => {
     }
   })
 
+  it('mounts again when recovery finds its mount gone', () => {
+    const session = fresh()
+    while (advance(session).action === 'send' && session.current?.step !== 'recover') finish(session)
+    fail(session, 'mount_failed')
+    advance(session, Number.MAX_SAFE_INTEGER)
+    expect(session.current).to.include({ step: 'mount', direction: 'run' })
+  })
+
   it('ignores events of a step that is no longer the current one', () => {
     const session = fresh()
     advance(session)

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { expect } from 'chai'
 import type { EventDelivery } from '../../messages/bus.ts'
 import type { SessionView, StepName } from '../../messages/definitions.ts'
@@ -58,6 +59,11 @@ describe('crashes', function () {
     return session
   }
 
+  function killMountProcess(id: string): void {
+    const [pid] = execFileSync('pgrep', ['-f', `^howdah mount ${id}$`], { encoding: 'utf8' }).split('\n')
+    process.kill(Number(pid), 'SIGKILL')
+  }
+
   async function unpublish(id: string): Promise<void> {
     await fleet.howdahJson('unpublish', id)
   }
@@ -114,6 +120,28 @@ describe('crashes', function () {
     await fleet.untilState(id, 'disrupted')
     const again = await fleet.untilState(id, 'published')
     expect(await fleet.sql(again, 'SELECT n FROM kept', production.database)).to.equal('42')
+    await unpublish(id)
+  })
+
+  it('a publish completes after kill -9 of the mount process in the middle of recovery', async () => {
+    const id = await publishUntil('recover')
+    killMountProcess(id)
+    await expectComplete(id)
+    await unpublish(id)
+  })
+
+  it('a published instance comes back by itself after kill -9 of its mount process, with what was committed', async () => {
+    const id = await publishUntil('recover')
+    const session = await expectComplete(id)
+    await fleet.sql(
+      session,
+      'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n',
+      production.database,
+    )
+    killMountProcess(id)
+    await fleet.untilState(id, 'disrupted')
+    const again = await fleet.untilState(id, 'published')
+    expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
     await unpublish(id)
   })
 

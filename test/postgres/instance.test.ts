@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import {
+  access,
   appendFile,
   lstat,
   mkdir,
@@ -40,7 +41,7 @@ async function failure(start: Promise<unknown>): Promise<HowdahError> {
 }
 
 async function expectFailure(spec: InstanceSpec, code: ErrorCode): Promise<HowdahError> {
-  const error = await failure(startInstance(spec, { logger }))
+  const error = await failure(startInstance(spec, { logger, syncMount }))
   expect(error.code, error.message).to.equal(code)
   expect(await findInstance(spec)).to.equal(undefined)
   return error
@@ -64,6 +65,9 @@ async function orphanedSegments(uid: number): Promise<string[]> {
   })
 }
 
+/** The data directory of these tests is a plain one, without a mount. */
+const syncMount = async (): Promise<void> => undefined
+
 describe('A published instance', function () {
   this.timeout(60_000)
   let backup: Backup
@@ -86,7 +90,7 @@ describe('A published instance', function () {
 
   it('recovers to the end of the archive, is writable, and says how to connect', async () => {
     const { spec, sql } = await mount()
-    const result = await startInstance(spec, { logger })
+    const result = await startInstance(spec, { logger, syncMount })
     await sql('INSERT INTO t VALUES (0)')
     expect(await sql('SELECT count(*) FROM t')).to.equal('1501')
     const run = `${spec.cachePath}/run`
@@ -96,16 +100,27 @@ describe('A published instance', function () {
     })
   })
 
+  it('is durable before it is told to be there, and syncs from then on', async () => {
+    const { spec, sql } = await mount()
+    const synced: string[] = []
+    const askAndSync = async (): Promise<void> => {
+      synced.push(await sql('SHOW fsync'))
+    }
+    await startInstance(spec, { logger, syncMount: askAndSync })
+    expect(synced).to.deep.equal(['on'])
+    await access(`${spec.cachePath}/conf/recovered`)
+  })
+
   it('recovers to the end of the backup only, when asked to', async () => {
     const { spec, sql } = await mount({ type: 'immediate' })
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     expect(await sql('SELECT count(*) FROM t')).to.equal('1000')
   })
 
   it('tells how recovery goes on', async () => {
     const { spec } = await mount()
     const details: string[] = []
-    await startInstance(spec, { logger, onProgress: ({ detail }) => details.push(detail) })
+    await startInstance(spec, { logger, syncMount, onProgress: ({ detail }) => details.push(detail) })
     expect(details.join('\n')).to.match(/restored WAL file 0{7}1[0-9A-F]{16}/)
     expect(details).to.include('promoting to timeline 2')
     expect(details.at(-1)).to.equal('accepting connections')
@@ -153,7 +168,7 @@ describe('A published instance', function () {
     await writeFile(inData('standby.signal'), '')
     await mkdir(inData('pg_replslot/standby_1'))
     try {
-      await startInstance(spec, { logger })
+      await startInstance(spec, { logger, syncMount })
       await sql('INSERT INTO t VALUES (0); SELECT pg_switch_wal()')
       expect(await sql('SELECT count(*) FROM t')).to.equal('1501')
       expect(await sql('SELECT count(*) FROM pg_replication_slots')).to.equal('0')
@@ -176,7 +191,7 @@ describe('A published instance', function () {
       inData('postgresql.conf'),
       "shared_preload_libraries = 'pg_cron, auto_explain, no_such_library'\n",
     )
-    const { warnings } = await startInstance(spec, { logger })
+    const { warnings } = await startInstance(spec, { logger, syncMount })
     expect(await sql('SHOW shared_preload_libraries')).to.equal('auto_explain')
     expect(warnings).to.have.length(2)
     expect(warnings.join(' ')).to.match(/pg_cron.*production jobs.*no_such_library.*does not have it/)
@@ -188,7 +203,7 @@ describe('A published instance', function () {
       inData('postgresql.conf'),
       'max_connections = 20\nmax_wal_senders = 3\nmax_worker_processes = 50\n',
     )
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     const limits = 'max_connections,max_wal_senders,max_worker_processes'.split(',')
     expect(await sql(limits.map((name) => `SHOW ${name};`).join('\n'))).to.equal('100\n10\n50')
   })
@@ -201,7 +216,7 @@ describe('A published instance', function () {
     await mkdir(mounted, { recursive: true })
     await symlink(production, inData(`pg_tblspc/${oid}`))
     await writeFile(inData('tablespace_map'), `${oid} ${production}\n`)
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     expect(await readlink(inData(`pg_tblspc/${oid}`))).to.equal(mounted)
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
   })
@@ -211,30 +226,30 @@ describe('A published instance', function () {
     const victim = join(backup.directory, 'victim')
     await writeFile(victim, 'precious')
     await symlink(victim, inData('recovery.signal'))
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     expect(await readFile(victim, 'utf8')).to.equal('precious')
   })
 
   it('is adopted with the same result by an agent that knows nothing of it', async () => {
     const { spec } = await mount()
-    const first = await startInstance(spec, { logger })
+    const first = await startInstance(spec, { logger, syncMount })
     const before = await findInstance(spec)
-    expect(await startInstance(spec, { logger })).to.deep.equal(first)
+    expect(await startInstance(spec, { logger, syncMount })).to.deep.equal(first)
     await rm(`${spec.cachePath}/conf/postgres.json`)
-    expect(await startInstance(spec, { logger })).to.deep.equal(first)
+    expect(await startInstance(spec, { logger, syncMount })).to.deep.equal(first)
     expect((await findInstance(spec))?.postmaster).to.deep.equal(before?.postmaster)
   })
 
   it('starts again after its postmaster was killed, with what was committed and without recovering from the archive', async () => {
     const { spec, sql } = await mount({ type: 'immediate' })
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     await sql('INSERT INTO t VALUES (0)')
     const timeline = 'SELECT timeline_id FROM pg_control_checkpoint()'
     const before = await sql(timeline)
     const pid = (await findInstance(spec))?.postmaster.pid ?? 0
     process.kill(pid, 'SIGKILL')
     await until(async () => (await findInstance(spec)) === undefined)
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     expect(await sql('SELECT count(*) FROM t')).to.equal('1001')
     expect(await sql(timeline)).to.equal(before)
     expect((await findInstance(spec))?.postmaster.pid).not.to.equal(pid)
@@ -249,12 +264,12 @@ describe('A published instance', function () {
     const last = join(spec.mountPoint, 'wal', segment.at(-1) ?? '')
     await rename(last, `${last}.away`)
     await run('mkfifo', ['-m', '644', last])
-    const starting = failure(startInstance(spec, { logger, timeoutMs: 1_000 }))
+    const starting = failure(startInstance(spec, { logger, syncMount, timeoutMs: 1_000 }))
     expect((await starting).code).to.equal('timeout')
     expect(await stopInstance(spec, { logger, graceMs: 500 })).not.to.equal('absent')
     expect((await run('ps', ['-eo', 'args'])).stdout).not.to.include(spec.mountPoint)
     await rename(`${last}.away`, last)
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
   })
 
@@ -264,24 +279,25 @@ describe('A published instance', function () {
     const reason = new Error('the step was cancelled')
     const starting = startInstance(spec, {
       logger,
+      syncMount,
       signal: controller.signal,
       onProgress: () => controller.abort(reason),
     })
     expect(await starting.catch((error: unknown) => error)).to.equal(reason)
-    expect((await startInstance(spec, { logger })).connection.port).to.equal(spec.port)
+    expect((await startInstance(spec, { logger, syncMount })).connection.port).to.equal(spec.port)
   })
 
   it('is usable although production made its database read-only', async () => {
     const { spec, sql } = await mount()
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     await sql('ALTER DATABASE postgres SET default_transaction_read_only = on')
     await rm(`${spec.cachePath}/conf/postgres.json`)
-    await startInstance(spec, { logger, timeoutMs: 10_000 })
+    await startInstance(spec, { logger, syncMount, timeoutMs: 10_000 })
   })
 
   it('stops with all its processes and shared memory gone, and stopping it again does nothing', async () => {
     const { spec } = await mount()
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     expect(await stopInstance(spec, { logger })).to.equal('fast')
     expect(await stopInstance(spec, { logger })).to.equal('absent')
     expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
@@ -289,7 +305,7 @@ describe('A published instance', function () {
 
   it('leaves no process and no shared memory when it is stopped after its postmaster was killed', async () => {
     const { spec } = await mount()
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     const pid = (await findInstance(spec))?.postmaster.pid ?? 0
     const { segments } = JSON.parse(await readFile(`${spec.cachePath}/conf/postgres.json`, 'utf8')) as {
       segments: string[]
@@ -349,6 +365,7 @@ describe('A published instance', function () {
     const error = await failure(
       startInstance(spec, {
         logger,
+        syncMount,
         onProgress: ({ detail }) => {
           if (detail.startsWith('replaying'))
             void findInstance(spec).then((found) => found && process.kill(found.postmaster.pid, 'SIGKILL'))
@@ -369,11 +386,11 @@ describe('A published instance', function () {
 
   it('names no superuser that does not exist', async () => {
     const { spec, sql } = await mount()
-    await startInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
     await sql('CREATE ROLE chief SUPERUSER LOGIN')
     await sql('ALTER ROLE postgres RENAME TO somebody', 'chief')
     await rm(`${spec.cachePath}/conf/postgres.json`)
-    const { warnings } = await startInstance(spec, { logger })
+    const { warnings } = await startInstance(spec, { logger, syncMount })
     expect(warnings.join()).to.include('No role "postgres"')
   })
 })
@@ -393,7 +410,7 @@ describe('A published instance of a backup without postgresql.conf', function ()
 
   it('starts with a made one and with the limits of production', async () => {
     published = await mountCopy(backup)
-    await startInstance(published.spec, { logger })
+    await startInstance(published.spec, { logger, syncMount })
     expect(await published.sql('SHOW max_connections')).to.equal('250')
     expect(await published.sql('SHOW config_file')).to.equal(
       `${published.spec.cachePath}/conf/postgresql.conf`,

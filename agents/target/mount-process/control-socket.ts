@@ -4,7 +4,8 @@ import { connect, createServer, type Server } from 'node:net'
 import { createInterface } from 'node:readline'
 import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors.ts'
 
-export type ControlRequest = 'status' | 'unmount'
+const REQUESTS = ['status', 'sync', 'unmount'] as const
+export type ControlRequest = (typeof REQUESTS)[number]
 
 export interface MountStatus {
   /** Bytes that came from the repository. */
@@ -54,9 +55,13 @@ export async function listenForControl(
 
 async function reply(line: string, handle: (request: ControlRequest) => Promise<unknown>): Promise<Answer> {
   try {
-    const { request } = JSON.parse(line) as { request?: unknown }
-    if (request !== 'status' && request !== 'unmount') {
-      throw new HowdahError('unknown_message_type', 'the mount process knows the requests status and unmount')
+    const { request: asked } = JSON.parse(line) as { request?: unknown }
+    const request = REQUESTS.find((known) => known === asked)
+    if (request === undefined) {
+      throw new HowdahError(
+        'unknown_message_type',
+        `the mount process knows the requests ${REQUESTS.join(', ')}`,
+      )
     }
     return { value: await handle(request) }
   } catch (error) {

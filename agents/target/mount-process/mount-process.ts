@@ -19,6 +19,8 @@ export interface MountProcess {
   readonly mountPoint: string
   /** @throws HowdahError `timeout` | `mount_failed` */
   status(): Promise<MountStatus>
+  /** Makes everything that was written durable. @throws HowdahError `timeout` | `mount_failed` */
+  sync(): Promise<void>
   /**
    * Unmounts in order, everything durable; resolves when the process has ended. `force`: when that is refused or takes
    * too long the process is killed and the mount detached; what was not durable is lost.
@@ -130,6 +132,9 @@ function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: Moun
     mountPoint,
     ended,
     status: () => askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS),
+    async sync() {
+      await askControl(socket, 'sync', STOP_DEADLINE_MS)
+    },
     async stop({ force = false } = {}) {
       try {
         if (isAlive(identity)) await orderly()

@@ -71,6 +71,7 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
   const server = await listenForControl(paths.socket, async (request) => {
     if (request === 'status') return status()
     await engine.flush()
+    if (request === 'sync') return {}
     await mounted.unmount()
     return {}
   })
@@ -134,7 +135,8 @@ function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
   }
   chownSync(wal, owner.uid, owner.gid)
   const umask = process.umask(0o022)
-  mkdirSync(mountPoint, { recursive: true })
+  // Not its parents: what lies above is for the agent to check.
+  if (!existsSync(mountPoint)) mkdirSync(mountPoint, { mode: 0o700 })
   process.umask(umask)
 }
 

@@ -65,7 +65,7 @@ export function instanceSettings(input: ConfigurationInput): Map<string, string>
       if (version >= (from ?? 0) && version <= (to ?? Number.POSITIVE_INFINITY)) settings.set(name, value)
     }
   }
-  add(placement(spec, backup.hasConfigFile))
+  add(placement(spec))
   add(QUARANTINE)
   add(LOGGING)
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) settings.set(name, value)
@@ -75,10 +75,10 @@ export function instanceSettings(input: ConfigurationInput): Map<string, string>
   return settings
 }
 
-function placement(spec: InstanceSpec, hasConfigFile: boolean): Override[] {
+function placement(spec: InstanceSpec): Override[] {
   const paths = instancePaths(spec)
   return [
-    ...(hasConfigFile ? [] : [{ name: 'config_file', value: paths.configFile }]),
+    { name: 'config_file', value: paths.configFile },
     { name: 'data_directory', value: paths.data },
     { name: 'hba_file', value: paths.hba },
     { name: 'ident_file', value: paths.ident },
@@ -177,9 +177,17 @@ export function identFile(spec: InstanceSpec): string {
   return `# Made by Howdah for session ${spec.session}; no mappings.\n`
 }
 
-/** postgresql.conf for a backup without one. */
-export function configFile(spec: InstanceSpec): string {
-  return `# Made by Howdah for session ${spec.session}: the backup has no postgresql.conf. Settings that the published
-# instance must have are given on its command line and win over this file.
-`
+/**
+ * The configuration file that the instance is started with: the backup's own, if it has one, and what must be able to
+ * change while the instance runs. All else is given on its command line and wins over this file.
+ * @param synced false until recovery is finished, see first-recovery.ts
+ */
+export function configFile(spec: InstanceSpec, hasConfigFile: boolean, synced: boolean): string {
+  const { data } = instancePaths(spec)
+  const lines = [
+    `# Made by Howdah for session ${spec.session}; written anew when the instance starts.`,
+    ...(hasConfigFile ? [`include '${data.replaceAll("'", "''")}/postgresql.conf'`] : []),
+    ...(synced ? [] : ['fsync = off']),
+  ]
+  return `${lines.join('\n')}\n`
 }

@@ -5,10 +5,21 @@ import { type InstanceSpec, instancePaths } from './specification.ts'
 export type Readiness =
   /** Not there yet: no socket, starting up, or still in recovery. */
   | { readonly state: 'starting' }
-  /** Promoted and accepting. `superuser` is undefined when none of the roles that we know exists. */
-  | { readonly state: 'ready'; readonly superuser: string | undefined }
+  /** Promoted and accepting. Both are undefined when none of the roles that we know exists. */
+  | {
+      readonly state: 'ready'
+      readonly superuser: string | undefined
+      /** Who asked, and can ask again. */
+      readonly connectedAs: Identity | undefined
+    }
   /** Accepting, but something is wrong that waiting does not mend. */
   | { readonly state: 'refused'; readonly reason: string }
+
+/** A role, and a database that it may connect to. */
+export interface Identity {
+  readonly user: string
+  readonly database: string
+}
 
 /** SQLSTATE codes (PostgreSQL documentation, appendix A). */
 const CANNOT_CONNECT_NOW = '57P03'
@@ -22,7 +33,7 @@ export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promi
   for (const user of new Set(['postgres', spec.user.name])) {
     for (const database of ['postgres', 'template1']) {
       try {
-        return await ask(spec, user, database, timeoutMs)
+        return await ask(spec, { user, database }, timeoutMs)
       } catch (error) {
         const { code, message } = error as { code?: string; message: string }
         if (code === INVALID_AUTHORIZATION) break
@@ -40,20 +51,44 @@ export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promi
     }
   }
   // A role is looked up only after recovery, as nobody is let in before.
-  return { state: 'ready', superuser: undefined }
+  return { state: 'ready', superuser: undefined, connectedAs: undefined }
 }
 
-async function ask(
+async function ask(spec: InstanceSpec, as: Identity, timeoutMs: number): Promise<Readiness> {
+  const row = await queryRow<{ usable: boolean; superuser: string | null }>(
+    spec,
+    as,
+    `SELECT NOT pg_is_in_recovery() AS usable,
+            (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
+             ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser`,
+    timeoutMs,
+  )
+  if (row?.usable !== true) return { state: 'starting' }
+  return { state: 'ready', superuser: row.superuser ?? undefined, connectedAs: as }
+}
+
+/** Whether a server has read its configuration since `time`, ms since the epoch. @throws the error of the connection */
+export async function configLoadedSince(
   spec: InstanceSpec,
-  user: string,
-  database: string,
+  as: Identity,
+  time: number,
   timeoutMs: number,
-): Promise<Readiness> {
+): Promise<boolean> {
+  const query = `SELECT pg_conf_load_time() >= to_timestamp(${time / 1000}) AS loaded`
+  return (await queryRow<{ loaded: boolean }>(spec, as, query, timeoutMs))?.loaded === true
+}
+
+/** The first row of a query, on a connection of its own. */
+async function queryRow<Row extends object>(
+  spec: InstanceSpec,
+  as: Identity,
+  query: string,
+  timeoutMs: number,
+): Promise<Row | undefined> {
   const client = new pg.Client({
     host: instancePaths(spec).run,
     port: spec.port,
-    user,
-    database,
+    ...as,
     ssl: false,
     application_name: 'howdah',
     connectionTimeoutMillis: timeoutMs,
@@ -63,14 +98,7 @@ async function ask(
   client.on('error', () => undefined)
   try {
     await client.connect()
-    const { rows } = await client.query<{ usable: boolean; superuser: string | null }>(
-      `SELECT NOT pg_is_in_recovery() AS usable,
-              (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
-               ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser`,
-    )
-    const row = rows[0]
-    if (row?.usable !== true) return { state: 'starting' }
-    return { state: 'ready', superuser: row.superuser ?? undefined }
+    return (await client.query<Row>(query)).rows[0]
   } finally {
     await client.end().catch(() => undefined)
   }

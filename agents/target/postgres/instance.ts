@@ -15,6 +15,7 @@ import { identify, isAlive } from '../../runtime/process-identity.ts'
 import { askReadiness } from './connection.ts'
 import { armRecovery, removeStalePidFile } from './data-directory.ts'
 import { withDeadline } from './deadline.ts'
+import { finishFirstRecovery, isRecovered } from './first-recovery.ts'
 import { prepareConfiguration } from './prepare.ts'
 import { findPostmaster, type Postmaster, postmasterAt } from './process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
@@ -25,6 +26,8 @@ import { removeRemains } from './stop.ts'
 import { identity } from './user-process.ts'
 
 export interface StartDependencies {
+  /** Makes durable what was written to the mount: PostgreSQL's own syncing of a file system does not reach it. */
+  readonly syncMount: () => Promise<void>
   readonly logger: Logger
   readonly onProgress?: (progress: { readonly detail: string }) => void
   /** Stops waiting; the server goes on until `stopInstance`. */
@@ -86,6 +89,8 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
 async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<Watched> {
   const paths = instancePaths(spec)
   await removeRemains(spec)
+  // What a server that crashed had written must be durable before recovery decides by it.
+  if (await isRecovered(spec)) await deps.syncMount()
   const [prepared] = await withDeadline(
     Promise.all([prepareConfiguration(spec), armRecovery(spec).then(() => removeStalePidFile(spec))]),
     PREPARE_TIMEOUT,
@@ -145,7 +150,7 @@ async function awaitPromotion(
 ): Promise<RecoverResult> {
   const spawned = performance.now()
   const deadline = spawned + (deps.timeoutMs ?? DEFAULT_TIMEOUT)
-  const phases: Partial<Record<Phase | 'prepared' | 'usable', number>> = {
+  const phases: Partial<Record<Phase | 'prepared' | 'usable' | 'durable', number>> = {
     prepared: Math.round(spawned - began),
   }
   const elapsed = () => Math.round(performance.now() - spawned)
@@ -169,7 +174,9 @@ async function awaitPromotion(
           throw new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${readiness.reason}`)
         if (readiness.state === 'ready') {
           phases.usable = elapsed()
+          await finishFirstRecovery(spec, record.pid, readiness.connectedAs, deps)
           const result = await finish(spec, record, readiness.superuser)
+          phases.durable = elapsed()
           deps.logger.info({ session: spec.session, pid: record.pid, phases }, 'PostgreSQL is promoted')
           return result
         }

@@ -5,8 +5,9 @@ import { totalmem } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
 import { readBackupConfiguration, type Settings } from './backup-configuration.ts'
-import { configFile, hbaFile, identFile, type MachineMemory, postgresArguments } from './configuration.ts'
+import { hbaFile, identFile, type MachineMemory, postgresArguments } from './configuration.ts'
 import { readControlData } from './control-data.ts'
+import { writeConfigFile } from './first-recovery.ts'
 import { writeOwnFile } from './own-file.ts'
 import { decidePreload, PRELOAD_SETTINGS } from './preload-libraries.ts'
 import { restoreScript } from './recovery-settings.ts'
@@ -31,8 +32,7 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
     writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644, 'process'),
   ])
-  if (!backup.hasConfigFile && !(await exists(paths.configFile)))
-    await writeOwnFile(paths.configFile, configFile(spec), 0o644, 'process')
+  await writeConfigFile(spec, backup.hasConfigFile)
   return {
     arguments: postgresArguments({ spec, backup, control, memory, preload: preload.settings }),
     warnings: [...preload.warnings],

@@ -42,6 +42,10 @@ export interface InstancePaths {
   readonly restoreScript: string
   /** Says that the data directory was made ready for recovery, which must happen once only. */
   readonly armed: string
+  /** Says that recovery was finished once and everything that it wrote is durable. */
+  readonly recovered: string
+  /** PostgreSQL's WAL, a local directory. */
+  readonly pgWal: string
   readonly record: string
 }
 
@@ -59,6 +63,8 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
     configFile: `${conf}/postgresql.conf`,
     restoreScript: `${conf}/restore-wal.sh`,
     armed: `${conf}/recovery-armed`,
+    recovered: `${conf}/recovered`,
+    pgWal: `${spec.cachePath}/pg_wal`,
     record: `${conf}/postgres.json`,
   }
 }
