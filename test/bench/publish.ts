@@ -3,7 +3,7 @@
  * PostgreSQL, on the same repository in the same run. Sizes as pgbench scales: `SCALES=100,400` (1.5 GB and 6 GB).
  */
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import type { SessionView } from '../../messages/definitions.ts'
@@ -34,7 +34,6 @@ async function measure(scale: number): Promise<void> {
     await production.backup('full')
     await production.writeNotes(10_000, 'after the backup')
     await production.switchWal()
-    const bytes = await treeBytes(production.dataDirectory)
     await production.stop()
     fleet = await startFleet({
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
@@ -46,7 +45,7 @@ async function measure(scale: number): Promise<void> {
       restores.push(await restoreOnce(production))
       publishes.push(await publishOnce(fleet, production))
     }
-    report(scale, bytes, first, publishes, restores)
+    report(scale, first, publishes, restores)
   } finally {
     await fleet?.remove()
     await production.remove()
@@ -113,7 +112,6 @@ async function restoreOnce(production: Production): Promise<number> {
 
 function report(
   scale: number,
-  bytes: number,
   first: Published,
   publishes: readonly Published[],
   restores: readonly number[],
@@ -123,7 +121,7 @@ function report(
   const { usage } = middle.session
   const lines = [
     '',
-    `pgbench scale ${scale}, ${(bytes / 1e9).toFixed(2)} GB, pgBackRest gz; command to first answered query, seconds`,
+    `pgbench scale ${scale}, ${((usage?.totalBytes ?? 0) / 1e9).toFixed(2)} GB, pgBackRest gz; command to first answered query, seconds`,
     `  ${'pgbackrest restore --process-max=2 + start'.padEnd(44)} ${spread(restores)}`,
     `  ${'howdah publish'.padEnd(44)} ${spread(published)}   first of all: ${first.seconds.toFixed(2)}`,
     `  ${'ratio of the medians'.padEnd(44)} ${(median(restores) / median(published)).toFixed(1)} ×`,
@@ -144,14 +142,4 @@ function spread(values: readonly number[]): string {
 
 function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN
-}
-
-async function treeBytes(root: string): Promise<number> {
-  const names = await readdir(root, { recursive: true, withFileTypes: true })
-  const sizes = await Promise.all(
-    names
-      .filter((entry) => entry.isFile())
-      .map(async (entry) => (await stat(path.join(entry.parentPath, entry.name))).size),
-  )
-  return sizes.reduce((sum, size) => sum + size, 0)
 }
