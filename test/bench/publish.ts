@@ -28,9 +28,16 @@ try {
 
 async function measure(scale: number): Promise<void> {
   process.stderr.write(`making a production of pgbench scale ${scale} and its backup …\n`)
-  const production = await makeProduction({ scale, compress: 'gz', settings: { fsync: 'on' } })
+  const production = await makeProduction({
+    scale,
+    compress: 'gz',
+    settings: { fsync: 'on', autovacuum: 'off' },
+  })
   let fleet: Fleet | undefined
   try {
+    // As after any night: without it, either way would first replay the WAL of vacuuming what was just loaded.
+    await production.sql('VACUUM (FREEZE, ANALYZE)')
+    await production.sql('CHECKPOINT')
     await production.backup('full')
     await production.writeNotes(10_000, 'after the backup')
     await production.switchWal()
