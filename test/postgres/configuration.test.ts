@@ -6,6 +6,7 @@ import {
 } from '../../agents/target/postgres/backup-configuration.ts'
 import {
   type ConfigurationInput,
+  configFile,
   hbaFile,
   instanceSettings,
   postgresArguments,
@@ -98,9 +99,21 @@ describe('The settings of a published instance', () => {
       '-D',
       '/tmp/howdah/shop-1/data',
       '-c',
-      'data_directory=/tmp/howdah/shop-1/data',
+      'config_file=/var/tmp/howdah/shop-1/conf/postgresql.conf',
     ])
     expect(args).to.include('archive_command=')
+  })
+
+  it('include the file of the backup, and go without fsync until recovery is done', () => {
+    const lines = (hasConfigFile: boolean, synced: boolean) =>
+      configFile(specOf(), hasConfigFile, synced)
+        .split('\n')
+        .filter((line) => line !== '' && !line.startsWith('#'))
+    expect(lines(true, false)).to.deep.equal([
+      "include '/tmp/howdah/shop-1/data/postgresql.conf'",
+      'fsync = off',
+    ])
+    expect(lines(false, true)).to.deep.equal([])
   })
 
   it('let nobody in over TCP without a password and nobody replicate', () => {
