@@ -5,7 +5,7 @@
 import type { OnReadOpts } from 'node:net'
 import tls from 'node:tls'
 import { HowdahError } from '../../messages/errors.ts'
-import { backoffMs } from './backoff.ts'
+import { type Backoff, backoffMs } from '../../messages/retry.ts'
 import { FrameParser, FrameWriter } from './frames.ts'
 import {
   decodeError,
@@ -36,6 +36,8 @@ export interface ClientConnectionOptions {
 
 /** A refusal seldom passes soon: the wait after it is that of the attempt with this number at least. */
 const REFUSED_ATTEMPTS = 5
+/** Between tries to connect, and to ask again. */
+export const RECONNECT: Backoff = { firstMs: 50, maxMs: 5000 }
 
 /** More than a TLS record holds. */
 const RECEIVE_BYTES = 64 * 1024
@@ -158,7 +160,7 @@ export class ClientConnection {
       const refused = failure.code !== 'repository_unavailable'
       this.#timer = setTimeout(
         () => this.#connect(),
-        backoffMs(refused ? Math.max(this.#attempts, REFUSED_ATTEMPTS) : this.#attempts),
+        backoffMs((refused ? Math.max(this.#attempts, REFUSED_ATTEMPTS) : this.#attempts) + 1, RECONNECT),
       )
       this.#attempts += 1
       this.#options.onDown(this, failure)

@@ -4,8 +4,8 @@
  */
 import type { Logger } from 'pino'
 import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
-import { backoffMs } from './backoff.ts'
-import { ClientConnection, type ClientConnectionOptions } from './client-connection.ts'
+import { backoffMs } from '../../messages/retry.ts'
+import { ClientConnection, type ClientConnectionOptions, RECONNECT } from './client-connection.ts'
 import type { Exchange, ExchangeHost } from './exchange.ts'
 import { decodeError, encodeEmpty, FRAME } from './protocol.ts'
 
@@ -116,10 +116,13 @@ export class ExchangeTable implements ExchangeHost {
     }
     exchange.reason = error
     this.#release(exchange)
-    exchange.retry = setTimeout(() => {
-      exchange.retry = undefined
-      this.#dispatch(exchange)
-    }, backoffMs(exchange.attempts))
+    exchange.retry = setTimeout(
+      () => {
+        exchange.retry = undefined
+        this.#dispatch(exchange)
+      },
+      backoffMs(exchange.attempts + 1, RECONNECT),
+    )
     exchange.attempts += 1
   }
 

@@ -1,7 +1,5 @@
 /** The command line: picks the verb, hands it its context, and turns what is thrown into messages and exit status. */
-import { readFileSync } from 'node:fs'
-import path from 'node:path'
-import { HowdahError } from '../../messages/errors.ts'
+import { version } from '../../config/version.ts'
 import { findBroker } from './broker-url.ts'
 import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
@@ -53,24 +51,11 @@ const context: Context = {
   },
 }
 
-process.exit(await runCommandLine(context, process.argv.slice(2), readVersion()))
+process.exit(await runCommandLine(context, process.argv.slice(2), version()))
 
 /** First an orderly end, then a quick one, then none. */
 function onSignal(): void {
   if (hurry.signal.aborted) process.exit(130)
   if (interruption.signal.aborted) hurry.abort()
   else interruption.abort()
-}
-
-function readVersion(): string {
-  for (const candidate of ['../../package.json', '../../../package.json']) {
-    try {
-      const text = readFileSync(path.join(import.meta.dirname, candidate), 'utf8')
-      const parsed = JSON.parse(text) as { name?: unknown; version?: unknown }
-      if (parsed.name === 'howdah' && typeof parsed.version === 'string') return parsed.version
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    }
-  }
-  throw new HowdahError('internal', 'package.json is not where it should be; install Howdah again')
 }

@@ -8,6 +8,7 @@ import type { BackupSource } from '../../dataplane/backup-source.ts'
 import type { BaseTree } from './base-tree.ts'
 import { ABSENT, BLOCK, FETCHED } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
+import { withinDeadline } from './deadline.ts'
 import { FileSystemError } from './file-system.ts'
 import type { Inode } from './inode.ts'
 import type { Space } from './space.ts'
@@ -145,19 +146,10 @@ export class ReadPath {
     const content = base.content(inode.ino)
     if (content !== undefined) return content.subarray(offset, offset + length)
     this.reads++
-    const deadline = new AbortController()
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(new Error(`no answer within ${deadlineMs} ms`))
-        deadline.abort()
-      }, deadlineMs)
-    })
     try {
-      const data = await Promise.race([
-        source.read(base.file(inode.ino), offset, length, deadline.signal),
-        late,
-      ])
+      const data = await withinDeadline(deadlineMs, (signal) =>
+        source.read(base.file(inode.ino), offset, length, signal),
+      )
       if (data.length !== length) throw new Error(`the repository gave ${data.length} bytes of ${length}`)
       return data
     } catch (cause) {
@@ -165,8 +157,6 @@ export class ReadPath {
       this.lastError = `${file}: ${cause instanceof Error ? cause.message : String(cause)}`
       logger.error({ err: cause, file, offset, length }, 'a block could not be read from the repository')
       throw new FileSystemError('EIO', `${file} could not be read from the repository`, { cause })
-    } finally {
-      clearTimeout(timer)
     }
   }
 

@@ -2,8 +2,10 @@
  * The read-only directory `wal/`: names of the WAL archive, decoded by the mount server. Every lookup asks the source;
  * what is read passes through in large chunks and is not kept in the write cache.
  */
+
 import type { Logger } from 'pino'
 import type { BackupSource } from '../../dataplane/backup-source.ts'
+import { withinDeadline } from './deadline.ts'
 import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
 
 export type WalSource = Pick<BackupSource, 'walSize' | 'walRead'>
@@ -114,21 +116,11 @@ export class WalDirectory {
 
   async #bounded<T>(name: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { deadlineMs, logger } = this.#to
-    const deadline = new AbortController()
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(new Error(`no answer within ${deadlineMs} ms`))
-        deadline.abort()
-      }, deadlineMs)
-    })
     try {
-      return await Promise.race([work(deadline.signal), late])
+      return await withinDeadline(deadlineMs, work)
     } catch (cause) {
       logger.error({ err: cause, file: name }, 'a WAL file could not be read from the archive')
       throw new FileSystemError('EIO', `${name} could not be read from the archive`, { cause })
-    } finally {
-      clearTimeout(timer)
     }
   }
 

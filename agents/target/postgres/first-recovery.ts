@@ -7,12 +7,12 @@
  * meanwhile is synced before anybody is told that the instance is there. Later starts, after a crash, sync as ever. A
  * first recovery that ends with its mount begins anew from the backup: see `mount` in steps.ts.
  */
-import { access, open, readdir } from 'node:fs/promises'
+import { open, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import { configFile } from './configuration.ts'
 import { configLoadedSince, type Identity } from './connection.ts'
-import { createDurableMark, writeOwnFile } from './own-file.ts'
+import { createDurableMark, exists, writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
 export interface FirstRecoveryDependencies {
@@ -92,11 +92,4 @@ async function syncDirectory(directory: string): Promise<void> {
     })
     await file?.sync().finally(() => file.close())
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

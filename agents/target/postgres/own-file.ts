@@ -1,5 +1,5 @@
-/** Writes files in directories that only the agent may write to. */
-import { open, rename } from 'node:fs/promises'
+/** Files in directories that only the agent may write to. */
+import { access, open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
@@ -34,4 +34,12 @@ export async function createDurableMark(path: string): Promise<void> {
       await file.close()
     }
   }
+}
+
+/** Whether there is something at the path that this process may look at. */
+export async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
 }

@@ -1,6 +1,6 @@
 /** Gathers what the configuration of an instance follows from, and writes the files made for it. */
 import { execFile } from 'node:child_process'
-import { access, readFile, realpath } from 'node:fs/promises'
+import { readFile, realpath } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -8,7 +8,7 @@ import { readBackupConfiguration, type Settings } from './backup-configuration.t
 import { hbaFile, identFile, type MachineMemory, postgresArguments } from './configuration.ts'
 import { readControlData } from './control-data.ts'
 import { writeConfigFile } from './first-recovery.ts'
-import { writeOwnFile } from './own-file.ts'
+import { exists, writeOwnFile } from './own-file.ts'
 import { decidePreload, PRELOAD_SETTINGS } from './preload-libraries.ts'
 import { restoreScript } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
@@ -83,11 +83,4 @@ async function machineMemory(): Promise<MachineMemory> {
     total: totalmem(),
     freeHugePages: field('HugePages_Free') * field('Hugepagesize') * 1024,
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -1,6 +1,7 @@
 /** Makes the directories of one session, below roots that `unsafeties` found safe. */
-import { chmod, lchown, lstat, mkdir, readFile } from 'node:fs/promises'
+import { chmod, lchown, lstat, mkdir } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
+import { isMounted } from '../filesystem/drivers/mount-table.ts'
 
 export interface SessionDirectories {
   readonly mountPoint: string
@@ -21,23 +22,12 @@ export async function prepareSessionDirectories(directories: SessionDirectories)
   const { mountPoint, cachePath, uid, gid } = directories
   const self = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 }
   const user = { uid, gid }
-  if (!(await isMounted(mountPoint))) await ensure(mountPoint, 0o700, self)
+  if (!isMounted(mountPoint)) await ensure(mountPoint, 0o700, self)
   await ensure(cachePath, 0o711, self)
   await ensure(`${cachePath}/pg_wal`, 0o700, user)
   await ensure(`${cachePath}/run`, 0o700, user)
   await ensure(`${cachePath}/conf`, 0o755, self)
   await ensure(`${cachePath}/log`, 0o750, { uid: self.uid, gid })
-}
-
-/** Whether something is mounted exactly there; looks at no file system, as one that hangs would not answer. */
-export async function isMounted(path: string): Promise<boolean> {
-  const table = await readFile('/proc/self/mountinfo', 'utf8')
-  return table.split('\n').some((line) => decodeOctal(line.split(' ')[4] ?? '') === path)
-}
-
-/** Blanks and backslashes in mountinfo are octal escapes; proc(5). */
-function decodeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 }
 
 async function ensure(path: string, mode: number, owner: { uid: number; gid: number }): Promise<void> {
