@@ -22,6 +22,20 @@ export interface TreeEntry {
   readonly file?: number
 }
 
+/** A range of one file of the backup. `file` as in `TreeEntry`; bytes. */
+export interface FileRange {
+  readonly file: number
+  readonly offset: number
+  readonly length: number
+}
+
+/** Bytes of a file that were asked for with others. */
+export interface RangeData {
+  readonly file: number
+  readonly offset: number
+  readonly data: Buffer
+}
+
 /** One backup, opened. Every method may be called concurrently. Failures are `HowdahError`s that name file and backup. */
 export interface BackupSource {
   /** All entries, parents before children, in batches of a few hundred; order is the same on every call. */
@@ -32,6 +46,12 @@ export interface BackupSource {
    * @throws HowdahError `backup_damaged` | `repository_unavailable` | `timeout`
    */
   read(file: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+
+  /**
+   * Many ranges in one request, streamed back in their order in pieces of at most 1 MiB. A range that cannot be read is
+   * left out: whoever needs it reads it, and gets the error. @throws as `read` when the request itself fails
+   */
+  readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData>
 
   /**
    * Size in bytes of a WAL segment or timeline history file after decoding (`000000010000000000000007`,

@@ -1,17 +1,15 @@
 /**
  * The seam between the mounted file system and the way FUSE requests arrive.
  *
- * The engine implements it; a driver (fuse-native, later the kernel protocol spoken directly) translates requests to
- * these calls and errors to errno. Inode- and handle-based, as the kernel is. An operation that local state can answer
- * returns its value; only one that waits (for a missing block, for a sync) returns a promise. So a driver can answer
- * the fast ones at once: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
+ * The engine implements it; a driver (the kernel protocol spoken directly, or fuse-native) translates requests to these
+ * calls and errors to errno. Based on inodes and counted references, as the kernel's protocol is: there are no open
+ * files here, an inode lives while it has a name or a reference. An operation that local state can answer returns its
+ * value; only one that waits (for a missing block, for a sync) returns a promise. So a driver can answer the fast ones
+ * at once: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
  */
 
 /** Inode number; 1 is the root of the mount. */
 export type Ino = number
-
-/** An open file or directory. */
-export type Handle = number
 
 export type MaybePromise<T> = T | Promise<T>
 
@@ -24,22 +22,26 @@ export interface Attributes {
   readonly gid: number
   /** Bytes. */
   readonly size: number
-  /** Bytes that the file takes in local storage. */
+  /** Bytes that the file takes, as `st_blocks` tells. */
   readonly allocated: number
-  /** Seconds since the epoch, with fraction. */
-  readonly atime: number
-  readonly mtime: number
-  readonly ctime: number
+  /** Of a device, as makedev(3) gives it. */
+  readonly rdev: number
+  /** Nanoseconds since the epoch. */
+  readonly atime: bigint
+  readonly mtime: bigint
+  readonly ctime: bigint
 }
 
-/** What `setattr` changes; what is undefined stays. Times: seconds since the epoch, or the clock's now. */
+/** What `setattr` changes; what is undefined stays. Times: nanoseconds since the epoch, or the clock's now. */
 export interface AttributeChanges {
   readonly mode?: number
   readonly uid?: number
   readonly gid?: number
   readonly size?: number
-  readonly atime?: number | 'now'
-  readonly mtime?: number | 'now'
+  readonly atime?: bigint | 'now'
+  readonly mtime?: bigint | 'now'
+  /** Only from a kernel that keeps times itself (writeback cache); else every change sets it to now. */
+  readonly ctime?: bigint
 }
 
 export interface DirectoryEntry {
@@ -47,12 +49,6 @@ export interface DirectoryEntry {
   readonly ino: Ino
   /** `S_IFMT` bits of the mode. */
   readonly type: number
-}
-
-/** Who makes the request; new files belong to them unless the file system has a fixed owner. */
-export interface Caller {
-  readonly uid: number
-  readonly gid: number
 }
 
 export interface FileSystemStatistics {
@@ -76,40 +72,55 @@ export class FileSystemError extends Error {
   }
 }
 
+/** Who makes the request; new files belong to them, and to the directory's group where that has the set-group-ID bit. */
+export interface Caller {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Of renameat2(2). */
+export type RenameMode = 'replace' | 'noreplace' | 'exchange'
+
+/** Of fallocate(2): room for a range, a hole in it, or zeros in it; `keepSize`: the file does not grow. */
+export interface Fallocate {
+  readonly what: 'allocate' | 'punch-hole' | 'zero-range'
+  readonly keepSize: boolean
+}
+
 export interface FileSystem {
-  /** @throws FileSystemError ENOENT | ENOTDIR | EIO */
+  /** Attributes of a name; takes a reference. @throws FileSystemError ENOENT | ENOTDIR | EIO */
   lookup(parent: Ino, name: string): MaybePromise<Attributes>
   getattr(ino: Ino): Attributes
   setattr(ino: Ino, changes: AttributeChanges): MaybePromise<Attributes>
   readlink(ino: Ino): string
+  /** A file of any kind but directory and symbolic link; takes a reference, as all do that make a name. */
+  mknod(parent: Ino, name: string, mode: number, rdev: number, caller: Caller): Attributes
   mkdir(parent: Ino, name: string, mode: number, caller: Caller): Attributes
   symlink(parent: Ino, name: string, target: string, caller: Caller): Attributes
   link(ino: Ino, parent: Ino, name: string): Attributes
   unlink(parent: Ino, name: string): void
   rmdir(parent: Ino, name: string): void
-  /** Replaces `newName` when it exists, by POSIX's rules. */
-  rename(parent: Ino, name: string, newParent: Ino, newName: string): void
-  /** All entries but `.` and `..`. */
+  /** By POSIX's rules; `replace` is rename(2). */
+  rename(parent: Ino, name: string, newParent: Ino, newName: string, mode: RenameMode): void
+  /** All entries but `.` and `..`; takes no references. */
   readdir(ino: Ino): MaybePromise<readonly DirectoryEntry[]>
+  /** The directory that a directory lies in; the root's is itself. */
+  parent(ino: Ino): Ino
 
-  /** `flags` as in open(2); O_TRUNC is honoured here, O_CREAT and O_EXCL in `create`. */
-  open(ino: Ino, flags: number): MaybePromise<Handle>
-  create(
-    parent: Ino,
-    name: string,
-    mode: number,
-    flags: number,
-    caller: Caller,
-  ): MaybePromise<{ attributes: Attributes; handle: Handle }>
   /** Reads into `buffer` from its start; gives the bytes read, fewer than asked only at the end of the file. */
-  read(handle: Handle, buffer: Buffer, length: number, position: number): MaybePromise<number>
-  write(handle: Handle, buffer: Buffer, length: number, position: number): MaybePromise<number>
+  read(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number>
+  /** `buffer` must stay as it is until the promise, if one is given, resolves. */
+  write(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number>
+  fallocate(ino: Ino, how: Fallocate, position: number, length: number): MaybePromise<void>
+  /** The next position from `position` on in data or in a hole, as lseek(2). @throws FileSystemError ENXIO */
+  seek(ino: Ino, position: number, to: 'data' | 'hole'): number
   /** Returns when data, and the metadata needed to find them, are durable. */
-  fsync(handle: Handle): Promise<void>
+  fsync(ino: Ino): Promise<void>
   /** Makes a directory's entries durable. */
   fsyncdir(ino: Ino): Promise<void>
-  release(handle: Handle): MaybePromise<void>
-  /** The kernel gives up references that lookups gave it; an unlinked inode without any is freed. */
+  /** One more reference to an inode that is known already. */
+  remember(ino: Ino): void
+  /** Gives up references; an inode without name and reference is freed. */
   forget(ino: Ino, count: number): void
   statfs(): FileSystemStatistics
 }

@@ -1,0 +1,19 @@
+/**
+ * What the engine waits for: the repository, the disk and the journal. The engine itself never blocks and holds no
+ * timer, so it can live in a thread that sleeps in the FUSE device; the services are then another thread's, and their
+ * answers come as messages.
+ */
+import type { Batch } from './journal.ts'
+
+export interface Services {
+  /** A range of a file of the backup, all of it. @throws HowdahError when it cannot be had before the deadline */
+  read(file: number, offset: number, length: number): Promise<Buffer>
+  /** Bytes of a decoded WAL file; undefined: the archive does not have it. @throws as `read` */
+  walSize(name: string): Promise<number | undefined>
+  /** @throws as `read` */
+  walRead(name: string, offset: number, length: number): Promise<Buffer>
+  /** Resolves when what was written to an open file (by its descriptor in this process) is on disk: fdatasync(2). */
+  sync(fd: number): Promise<void>
+  /** Resolves when a batch is durable in the journal; rejects when none of it is. Batches are committed in order. */
+  commit(batch: Batch): Promise<void>
+}
