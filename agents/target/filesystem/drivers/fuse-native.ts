@@ -12,10 +12,10 @@ import { promisify } from 'node:util'
 import { HowdahError } from '../../../../messages/errors.ts'
 import {
   type Attributes,
+  type Caller,
   type Driver,
   type FileSystem,
   FileSystemError,
-  type Handle,
   type Ino,
   type MaybePromise,
   type MountedFileSystem,
@@ -34,6 +34,8 @@ const KEPT_SECONDS = 86_400
 const WATCH_MS = 500
 const UNMOUNT_DEADLINE_MS = 10_000
 const UNCHANGED_ID = 0xffffffff
+/** The package carries handles in 32 bits. */
+const MAX_HANDLE = 0x7fffffff
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
 const S_IFDIR = 0o040000
@@ -68,7 +70,7 @@ async function mount(
       },
     )
   }
-  const { operations, attributesOf } = translate(fileSystem)
+  const { operations, attributesOf } = translate(fileSystem, { uid: options.uid, gid: options.gid })
 
   class Mount extends Fuse {
     protected override _fuseOptions(): string {
@@ -88,7 +90,7 @@ async function mount(
       )
     }
 
-    protected override _op_fgetattr(signal: Done, path: string, handle: Handle): void {
+    protected override _op_fgetattr(signal: Done, path: string, handle: number): void {
       answer(
         signal,
         () => attributesOf(path, handle),
@@ -162,15 +164,14 @@ function after<T, U>(value: MaybePromise<T>, next: (value: T) => MaybePromise<U>
   return value instanceof Promise ? value.then(next) : next(value)
 }
 
-/** The operations as fuse-native calls them: path first, callback last. */
-function translate(fileSystem: FileSystem) {
+/** The operations as fuse-native calls them: path first, callback last. It does not know who calls. */
+function translate(fileSystem: FileSystem, caller: Caller) {
   const paths = createPathResolver(fileSystem)
-  const handles = new Map<Handle, Ino>()
-  const caller = { uid: 0, gid: 0 }
+  const handles = openFiles(fileSystem)
   const ok = (done: Done) => () => done(0)
 
-  function attributesOf(path: string, handle?: Handle): MaybePromise<Attributes> {
-    const ino = handle === undefined ? undefined : handles.get(handle)
+  function attributesOf(path: string, handle?: number): MaybePromise<Attributes> {
+    const ino = handle === undefined ? undefined : handles.find(handle)
     return ino === undefined
       ? after(paths.resolve(path), (found) => fileSystem.getattr(found))
       : fileSystem.getattr(ino)
@@ -192,22 +193,8 @@ function translate(fileSystem: FileSystem) {
     fileSystem.forget(ino, 1)
   }
 
-  function create(path: string, mode: number): MaybePromise<Handle> {
-    return inParent(path, (directory, name) =>
-      after(
-        fileSystem.create(directory, name, mode, fsConstants.O_RDWR | fsConstants.O_EXCL, caller),
-        ({ attributes, handle }) => {
-          drop(attributes)
-          handles.set(handle, attributes.ino)
-          return handle
-        },
-      ),
-    )
-  }
-
-  function release(handle: Handle): MaybePromise<void> {
-    handles.delete(handle)
-    return fileSystem.release(handle)
+  function mknod(path: string, mode: number, device: number): MaybePromise<Ino> {
+    return inParent(path, (directory, name) => fileSystem.mknod(directory, name, mode, device, caller).ino)
   }
 
   function unlink(path: string): MaybePromise<void> {
@@ -219,7 +206,9 @@ function translate(fileSystem: FileSystem) {
   function rename(from: string, to: string): MaybePromise<void> {
     return inParent(from, (directory, name) =>
       inParent(to, (newDirectory, newName) => {
-        if (!paths.isHidden(newName)) return fileSystem.rename(directory, name, newDirectory, newName)
+        if (!paths.isHidden(newName)) {
+          return fileSystem.rename(directory, name, newDirectory, newName, 'replace')
+        }
         return after(paths.resolve(from), (ino) => {
           fileSystem.unlink(directory, name)
           paths.hide(newDirectory, newName, ino)
@@ -291,9 +280,9 @@ function translate(fileSystem: FileSystem) {
         )
       answer(done, work, ok(done))
     },
-    mknod(path: string, mode: number, _device: number, done: Done) {
-      if ((mode & S_IFMT) !== S_IFREG) return done(-constants.errno.EPERM)
-      answer(done, () => after(create(path, mode), release), ok(done))
+    mknod(path: string, mode: number, device: number, done: Done) {
+      const work = () => after(mknod(path, mode, device), (ino) => fileSystem.forget(ino, 1))
+      answer(done, work, ok(done))
     },
     unlink(path: string, done: Done) {
       answer(done, () => unlink(path), ok(done))
@@ -307,8 +296,8 @@ function translate(fileSystem: FileSystem) {
     truncate(path: string, size: number, done: Done) {
       set(path, { size }, done)
     },
-    ftruncate(path: string, handle: Handle, size: number, done: Done) {
-      const ino = handles.get(handle)
+    ftruncate(path: string, handle: number, size: number, done: Done) {
+      const ino = handles.find(handle)
       if (ino === undefined) return set(path, { size }, done)
       answer(done, () => fileSystem.setattr(ino, { size }), ok(done))
     },
@@ -319,42 +308,68 @@ function translate(fileSystem: FileSystem) {
       set(path, { ...(uid !== UNCHANGED_ID && { uid }), ...(gid !== UNCHANGED_ID && { gid }) }, done)
     },
     utimens(path: string, atime: number, mtime: number, done: Done) {
-      set(path, { atime: atime / 1000, mtime: mtime / 1000 }, done)
+      set(path, { atime: nanoseconds(atime), mtime: nanoseconds(mtime) }, done)
     },
-    open(path: string, flags: number, done: Done) {
+    open(path: string, _flags: number, done: Done) {
       const work = () =>
-        after(paths.resolve(path), (ino) =>
-          after(fileSystem.open(ino, flags), (handle) => {
-            handles.set(handle, ino)
-            return handle
-          }),
-        )
+        after(paths.resolve(path), (ino) => {
+          fileSystem.remember(ino)
+          return handles.add(ino)
+        })
       answer(done, work, (handle) => done(0, handle))
     },
     create(path: string, mode: number, done: Done) {
-      answer(
-        done,
-        () => create(path, mode),
-        (handle) => done(0, handle),
-      )
+      const work = () => after(mknod(path, (mode & ~S_IFMT) | S_IFREG, 0), (ino) => handles.add(ino))
+      answer(done, work, (handle) => done(0, handle))
     },
-    read(_path: string, handle: Handle, buffer: Buffer, length: number, position: number, done: Done) {
-      answer(done, () => fileSystem.read(handle, buffer, length, position), done)
+    read(_path: string, handle: number, buffer: Buffer, length: number, position: number, done: Done) {
+      answer(done, () => fileSystem.read(handles.get(handle), buffer, length, position), done)
     },
-    write(_path: string, handle: Handle, buffer: Buffer, length: number, position: number, done: Done) {
-      answer(done, () => fileSystem.write(handle, buffer, length, position), done)
+    write(_path: string, handle: number, buffer: Buffer, length: number, position: number, done: Done) {
+      answer(done, () => fileSystem.write(handles.get(handle), buffer, length, position), done)
     },
-    fsync(_path: string, _dataOnly: number, handle: Handle, done: Done) {
-      answer(done, () => fileSystem.fsync(handle), ok(done))
+    fsync(_path: string, _dataOnly: number, handle: number, done: Done) {
+      answer(done, () => fileSystem.fsync(handles.get(handle)), ok(done))
     },
-    fsyncdir(path: string, _dataOnly: number, _handle: Handle, done: Done) {
+    fsyncdir(path: string, _dataOnly: number, _handle: number, done: Done) {
       answer(done, () => after(paths.resolve(path), (ino) => fileSystem.fsyncdir(ino)), ok(done))
     },
-    release(_path: string, handle: Handle, done: Done) {
-      answer(done, () => release(handle), ok(done))
+    release(_path: string, handle: number, done: Done) {
+      answer(done, () => handles.release(handle), ok(done))
     },
   }
   return { operations, attributesOf }
+}
+
+/** Open files of libfuse; each holds one reference to its inode, so that a removed file lives while it is open. */
+function openFiles(fileSystem: FileSystem) {
+  const inodes = new Map<number, Ino>()
+  let last = 0
+
+  return {
+    /** Takes over a reference that the caller holds. */
+    add(ino: Ino): number {
+      do last = last >= MAX_HANDLE ? 1 : last + 1
+      while (inodes.has(last))
+      inodes.set(last, ino)
+      return last
+    },
+    find: (handle: number) => inodes.get(handle),
+    /** @throws FileSystemError EBADF */
+    get(handle: number): Ino {
+      const ino = inodes.get(handle)
+      if (ino === undefined) throw new FileSystemError('EBADF')
+      return ino
+    },
+    release(handle: number): void {
+      const ino = inodes.get(handle)
+      if (inodes.delete(handle) && ino !== undefined) fileSystem.forget(ino, 1)
+    },
+  }
+}
+
+function nanoseconds(milliseconds: number): bigint {
+  return BigInt(Math.floor(milliseconds)) * 1_000_000n
 }
 
 /** As fuse-native hands attributes to its native part: 18 words, times in milliseconds. */
@@ -368,10 +383,14 @@ function encode(attributes: Attributes): Uint32Array {
   words[7] = attributes.ino
   words[9] = 8192
   long(10, attributes.allocated / 512)
-  long(12, Math.max(0, Math.floor(attributes.atime * 1000)))
-  long(14, Math.max(0, Math.floor(attributes.mtime * 1000)))
-  long(16, Math.max(0, Math.floor(attributes.ctime * 1000)))
+  long(12, milliseconds(attributes.atime))
+  long(14, milliseconds(attributes.mtime))
+  long(16, milliseconds(attributes.ctime))
   return words
+
+  function milliseconds(time: bigint): number {
+    return time < 0n ? 0 : Number(time / 1_000_000n)
+  }
 
   function long(at: number, value: number): void {
     words[at] = value % 0x100000000

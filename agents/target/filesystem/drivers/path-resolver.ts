@@ -2,7 +2,13 @@
  * Paths to inodes, for a driver that is handed paths. Also hides what libfuse does to files that are removed while
  * open: it renames them to a name of its own, which here is a removal with a memory.
  */
-import { type FileSystem, FileSystemError, type Ino, type MaybePromise } from '../file-system.ts'
+import {
+  type Attributes,
+  type FileSystem,
+  FileSystemError,
+  type Ino,
+  type MaybePromise,
+} from '../file-system.ts'
 
 const ROOT: Ino = 1
 
@@ -25,13 +31,16 @@ export function createPathResolver(fileSystem: FileSystem): PathResolver {
   const hidden = new Map<string, Ino>()
 
   function lookup(directory: Ino, name: string): MaybePromise<Ino> {
-    const known = hidden.size > 0 ? hidden.get(`${directory}/${name}`) : undefined
-    if (known !== undefined) return known
+    const unnamed = hidden.size > 0 ? hidden.get(`${directory}/${name}`) : undefined
+    if (unnamed !== undefined) return unnamed
     const found = fileSystem.lookup(directory, name)
-    if (found instanceof Promise) return found.then(({ ino }) => ino)
-    // libfuse keeps the kernel's references to itself.
-    fileSystem.forget(found.ino, 1)
-    return found.ino
+    return found instanceof Promise ? found.then(known) : known(found)
+  }
+
+  /** libfuse keeps the kernel's references to itself. */
+  function known({ ino }: Attributes): Ino {
+    fileSystem.forget(ino, 1)
+    return ino
   }
 
   function walk(parts: readonly string[]): MaybePromise<Ino> {
