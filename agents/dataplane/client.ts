@@ -2,7 +2,8 @@
 import tls from 'node:tls'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import type { BackupSource, TreeEntry } from './backup-source.ts'
+import type { BackupSource, FileRange, RangeData, TreeEntry } from './backup-source.ts'
+import { receiveRanges } from './client-ranges.ts'
 import { receiveTree } from './client-tree.ts'
 import { ExchangeTable } from './exchange-table.ts'
 import {
@@ -91,6 +92,10 @@ class Client implements DataPlaneClient {
 
   read(file: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
     return this.#readAll(offset, length, signal, (id, at, bytes) => encodeRead(id, file, at, bytes))
+  }
+
+  readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData> {
+    return receiveRanges(this.#exchanges, ranges, signal)
   }
 
   walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {

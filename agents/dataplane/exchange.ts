@@ -4,8 +4,8 @@ import type { ClientConnection } from './client-connection.ts'
 
 /** Something that waits for frames from the server. */
 export interface Exchange {
-  /** What asks for it, now or after a reconnect. */
-  frame: Buffer
+  /** What asks for it, now or after a reconnect: for what has not come yet. */
+  readonly frame: Buffer
   /** Bytes that the answer may take. */
   readonly cost: number
   /** When it fails, on the clock of `performance.now`; Infinity while it waits for its caller. */
@@ -20,7 +20,7 @@ export interface Exchange {
   fail(error: Error): void
 }
 
-/** What the tree needs of the client. */
+/** What a stream needs of the client. */
 export interface ExchangeHost {
   nextId(): number
   now(): number

@@ -7,15 +7,23 @@
  */
 import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
 import { ErrorSchema } from '../../messages/values.ts'
+import type { FileRange } from './backup-source.ts'
 
 /** Raised whenever a frame changes its meaning; both ends must speak the same. */
-export const PROTOCOL_VERSION = 1
+export const PROTOCOL_VERSION = 2
 
 /** Bytes of `length`, request id and type. */
 export const HEADER_BYTES = 9
 
 /** Most that one `read` or `walRead` may ask for. Bytes. */
 export const MAX_READ_BYTES = 4 * 1024 * 1024
+
+/** Most ranges that one `readMany` may ask for, and most bytes that they may have together. */
+export const MAX_RANGES = 4096
+export const MAX_RANGES_BYTES = 64 * 1024 * 1024
+
+/** Most bytes of a range that one `rangeData` may carry. */
+export const MAX_PIECE_BYTES = 1024 * 1024
 
 /** Largest payload of a `treeBatch`. Bytes. */
 export const MAX_TREE_BATCH_BYTES = 512 * 1024
@@ -32,14 +40,15 @@ export const NO_REQUEST = 0
 export const FRAME = {
   hello: 1,
   tree: 2,
-  /** Lets the server send more batches of a tree that it is sending. */
-  treeCredit: 3,
+  /** Lets the server send more of what it streams: batches of a tree, bytes of ranges. */
+  credit: 3,
   read: 4,
   walSize: 5,
   walRead: 6,
   /** The caller has no use for the answer any more; none needs to come. */
   cancel: 7,
   ping: 8,
+  readMany: 9,
   welcome: 16,
   treeBatch: 17,
   treeEnd: 18,
@@ -47,6 +56,8 @@ export const FRAME = {
   size: 20,
   error: 21,
   pong: 22,
+  rangeData: 23,
+  rangesEnd: 24,
 } as const
 
 export type FrameType = (typeof FRAME)[keyof typeof FRAME]
@@ -56,15 +67,23 @@ export type PayloadBounds = ReadonlyMap<number, number>
 
 const MAX_WAL_NAME_BYTES = 64
 
+/** Of `readMany`: credit and index before the ranges, then file, offset and length of each. Bytes. */
+const RANGES_HEAD_BYTES = 8
+const RANGE_BYTES = 16
+
+/** Of `rangeData`: index and offset before the data. Bytes. */
+const PIECE_HEAD_BYTES = 10
+
 export const CLIENT_FRAMES: PayloadBounds = new Map([
   [FRAME.hello, 2 + MAX_TICKET_BYTES],
   [FRAME.tree, 8],
-  [FRAME.treeCredit, 4],
+  [FRAME.credit, 4],
   [FRAME.read, 16],
   [FRAME.walSize, MAX_WAL_NAME_BYTES],
   [FRAME.walRead, 10 + MAX_WAL_NAME_BYTES],
   [FRAME.cancel, 0],
   [FRAME.ping, 0],
+  [FRAME.readMany, RANGES_HEAD_BYTES + MAX_RANGES * RANGE_BYTES],
 ])
 
 export const SERVER_FRAMES: PayloadBounds = new Map([
@@ -75,6 +94,8 @@ export const SERVER_FRAMES: PayloadBounds = new Map([
   [FRAME.size, 6],
   [FRAME.error, MAX_ERROR_BYTES],
   [FRAME.pong, 0],
+  [FRAME.rangeData, PIECE_HEAD_BYTES + MAX_PIECE_BYTES],
+  [FRAME.rangesEnd, 0],
 ])
 
 /** Segments (also `.partial`), timeline histories and backup labels: the names that a PostgreSQL archive holds. */
@@ -126,21 +147,15 @@ export function decodeTree(payload: Buffer): { skip: number; credit: number } {
   return { skip: payload.readUInt32BE(0), credit: payload.readUInt32BE(4) }
 }
 
-export function encodeTreeCredit(id: number, credit: number): Buffer {
-  const buffer = frame(FRAME.treeCredit, id, 4)
+export function encodeCredit(id: number, credit: number): Buffer {
+  const buffer = frame(FRAME.credit, id, 4)
   buffer.writeUInt32BE(credit, HEADER_BYTES)
   return buffer
 }
 
-export function decodeTreeCredit(payload: Buffer): number {
-  if (payload.length !== 4) throw malformed('treeCredit')
+export function decodeCredit(payload: Buffer): number {
+  if (payload.length !== 4) throw malformed('credit')
   return payload.readUInt32BE(0)
-}
-
-export interface ReadRequest {
-  readonly file: number
-  readonly offset: number
-  readonly length: number
 }
 
 export function encodeRead(id: number, file: number, offset: number, length: number): Buffer {
@@ -152,11 +167,63 @@ export function encodeRead(id: number, file: number, offset: number, length: num
   return buffer
 }
 
-export function decodeRead(payload: Buffer): ReadRequest {
+export function decodeRead(payload: Buffer): FileRange {
   if (payload.length !== 16) throw malformed('read')
   const length = payload.readUInt32BE(12)
-  if (length > MAX_READ_BYTES) throw tooLong(length)
+  if (length > MAX_READ_BYTES) throw tooLong(length, MAX_READ_BYTES)
   return { file: payload.readUIntBE(0, 6), offset: payload.readUIntBE(6, 6), length }
+}
+
+export interface RangesRequest {
+  /** Bytes that may be sent before the peer grants more. */
+  readonly credit: number
+  /** Number of the first range: those before it were answered earlier. */
+  readonly first: number
+  readonly ranges: readonly FileRange[]
+}
+
+export function encodeReadMany(id: number, { credit, first, ranges }: RangesRequest): Buffer {
+  const buffer = frame(FRAME.readMany, id, RANGES_HEAD_BYTES + ranges.length * RANGE_BYTES)
+  let at = buffer.writeUInt32BE(credit, HEADER_BYTES)
+  at = buffer.writeUInt32BE(first, at)
+  for (const { file, offset, length } of ranges) {
+    if (!isUint48(file) || !isUint48(offset)) throw outOfRange(`file ${file} at ${offset}`)
+    at = buffer.writeUIntBE(file, at, 6)
+    at = buffer.writeUIntBE(offset, at, 6)
+    at = buffer.writeUInt32BE(length, at)
+  }
+  return buffer
+}
+
+export function decodeReadMany(payload: Buffer): RangesRequest {
+  const count = (payload.length - RANGES_HEAD_BYTES) / RANGE_BYTES
+  if (!Number.isInteger(count) || count < 1) throw malformed('readMany')
+  const ranges: FileRange[] = []
+  let bytes = 0
+  for (let at = RANGES_HEAD_BYTES; at < payload.length; at += RANGE_BYTES) {
+    const length = payload.readUInt32BE(at + 12)
+    bytes += length
+    ranges.push({ file: payload.readUIntBE(at, 6), offset: payload.readUIntBE(at + 6, 6), length })
+  }
+  if (bytes > MAX_RANGES_BYTES) throw tooLong(bytes, MAX_RANGES_BYTES)
+  return { credit: payload.readUInt32BE(0), first: payload.readUInt32BE(4), ranges }
+}
+
+/** What comes before the data of a piece: the number of its range, and its offset in the file. */
+export function encodePieceHead(id: number, index: number, offset: number, dataBytes: number): Buffer {
+  const buffer = frame(FRAME.rangeData, id, PIECE_HEAD_BYTES + dataBytes, PIECE_HEAD_BYTES)
+  buffer.writeUInt32BE(index, HEADER_BYTES)
+  buffer.writeUIntBE(offset, HEADER_BYTES + 4, 6)
+  return buffer
+}
+
+export function decodePiece(payload: Buffer): { index: number; offset: number; data: Buffer } {
+  if (payload.length <= PIECE_HEAD_BYTES) throw malformed('rangeData')
+  return {
+    index: payload.readUInt32BE(0),
+    offset: payload.readUIntBE(4, 6),
+    data: payload.subarray(PIECE_HEAD_BYTES),
+  }
 }
 
 export function encodeWalSize(id: number, name: string): Buffer {
@@ -187,7 +254,7 @@ export function encodeWalRead(id: number, name: string, offset: number, length: 
 export function decodeWalRead(payload: Buffer): WalReadRequest {
   if (payload.length < 10) throw malformed('walRead')
   const length = payload.readUInt32BE(6)
-  if (length > MAX_READ_BYTES) throw tooLong(length)
+  if (length > MAX_READ_BYTES) throw tooLong(length, MAX_READ_BYTES)
   return { name: walName(payload.toString('utf8', 10)), offset: payload.readUIntBE(0, 6), length }
 }
 
@@ -265,9 +332,9 @@ function outOfRange(what: string): HowdahError {
   )
 }
 
-function tooLong(length: number): HowdahError {
+function tooLong(length: number, most: number): HowdahError {
   return new HowdahError(
     'message_too_large',
-    `The data plane's peer asked for ${length} bytes at once; ${MAX_READ_BYTES} are the most.`,
+    `The data plane's peer asked for ${length} bytes at once; ${most} are the most.`,
   )
 }

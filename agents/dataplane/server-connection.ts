@@ -10,9 +10,10 @@ import type { BackupSource } from './backup-source.ts'
 import { FrameParser, FrameWriter } from './frames.ts'
 import {
   CLIENT_FRAMES,
+  decodeCredit,
   decodeHello,
+  decodeReadMany,
   decodeTree,
-  decodeTreeCredit,
   encodeEmpty,
   encodeError,
   encodeWelcome,
@@ -21,8 +22,10 @@ import {
   NO_REQUEST,
   PROTOCOL_VERSION,
 } from './protocol.ts'
+import { sendRanges } from './server-ranges.ts'
 import { decodeRequest, type ServerRequest } from './server-request.ts'
-import { sendTree, type TreeFlow } from './server-tree.ts'
+import { StreamGate, StreamTable } from './server-stream.ts'
+import { sendTree } from './server-tree.ts'
 import type { Ticket } from './ticket.ts'
 
 /** Bounds per connection. */
@@ -35,8 +38,8 @@ export interface ConnectionLimits {
   readonly requests: number
   /** Most requests that wait for their turn; then nothing more is taken from the socket. */
   readonly waiting: number
-  /** Most trees that are sent at once. */
-  readonly trees: number
+  /** Most trees and lists of ranges that are streamed at once. */
+  readonly streams: number
   /** Most bytes that are being read or wait to be sent. One request is always let through. */
   readonly bytesInFlight: number
 }
@@ -49,6 +52,9 @@ export interface ServedConnectionOptions {
   /** @throws HowdahError `unauthorized` */
   readonly authorize: (ticket: string) => Ticket
 }
+
+/** What waits to be sent when no stream adds to it: the answer to a small read must not wait long behind one. Bytes. */
+const STREAM_AHEAD_BYTES = 2 * 1024 * 1024
 
 /** How long a refused peer has to read why. */
 const PARTING_MS = 1000
@@ -72,7 +78,7 @@ class Connection {
   #lease: BackupLease | undefined
   #waiting: ServerRequest[] = []
   readonly #running = new Map<number, AbortController>()
-  readonly #trees = new Map<number, TreeFlow>()
+  readonly #streams: StreamTable
   #runningBytes = 0
 
   constructor(options: ServedConnectionOptions) {
@@ -82,6 +88,7 @@ class Connection {
     this.#backups = options.backups
     this.#authorize = options.authorize
     this.#logger = options.logger
+    this.#streams = new StreamTable(limits.streams)
     this.#writer = new FrameWriter(socket, () => this.#moved())
     this.#parser = new FrameParser(CLIENT_FRAMES, (type, id, payload) => this.#take(type, id, payload))
     this.#timer = setTimeout(
@@ -115,7 +122,7 @@ class Connection {
     clearTimeout(this.#timer)
     this.#waiting = []
     for (const controller of this.#running.values()) controller.abort()
-    for (const flow of this.#trees.values()) flow.stop()
+    this.#streams.stopAll()
     this.#lease?.release()
   }
 
@@ -191,11 +198,18 @@ class Connection {
       case FRAME.walSize:
         this.#queue(decodeRequest(type, id, payload))
         break
-      case FRAME.tree:
-        this.#startTree(id, payload)
+      case FRAME.tree: {
+        const { skip, credit } = decodeTree(payload)
+        this.#stream(id, credit, (source, gate, send) => sendTree(id, source, skip, gate, send))
         break
-      case FRAME.treeCredit:
-        this.#trees.get(id)?.grant(decodeTreeCredit(payload))
+      }
+      case FRAME.readMany: {
+        const request = decodeReadMany(payload)
+        this.#stream(id, request.credit, (source, gate, send) => sendRanges(id, source, request, gate, send))
+        break
+      }
+      case FRAME.credit:
+        this.#streams.grant(id, decodeCredit(payload))
         break
       case FRAME.cancel:
         this.#cancel(id)
@@ -212,7 +226,7 @@ class Connection {
   }
 
   #taken(id: number): boolean {
-    return this.#running.has(id) || this.#trees.has(id)
+    return this.#running.has(id) || this.#streams.has(id)
   }
 
   #admit(): void {
@@ -255,37 +269,27 @@ class Connection {
     const at = this.#waiting.findIndex((request) => request.id === id)
     if (at >= 0) this.#waiting.splice(at, 1)
     this.#running.get(id)?.abort()
-    this.#trees.get(id)?.stop()
+    this.#streams.stop(id)
   }
 
-  #startTree(id: number, payload: Buffer): void {
+  #stream(
+    id: number,
+    credit: number,
+    run: (
+      source: BackupSource,
+      gate: StreamGate,
+      send: (head: Buffer, body?: Buffer) => void,
+    ) => Promise<void>,
+  ): void {
     const source = this.#lease?.source
-    const { skip, credit } = decodeTree(payload)
-    if (source === undefined || this.#taken(id)) throw malformed('tree')
-    if (this.#trees.size >= this.#limits.trees) {
-      this.#fail(
-        id,
-        new HowdahError(
-          'repository_unavailable',
-          'The mount server sends enough trees to this target already.',
-        ),
-      )
-      return
-    }
-    const flow = sendTree({
-      id,
-      source,
-      skip,
-      credit,
-      send: (head, body) => this.#writer.send(head, body),
-      room: () => this.#writer.pendingBytes < this.#limits.bytesInFlight,
-    })
-    this.#trees.set(id, flow)
-    flow.done
+    if (source === undefined || this.#taken(id)) throw malformed('request with a used number')
+    const most = Math.min(STREAM_AHEAD_BYTES, this.#limits.bytesInFlight)
+    const gate = new StreamGate(credit, () => this.#writer.pendingBytes < most)
+    this.#streams
+      .run(id, gate, () => run(source, gate, (head, body) => this.#writer.send(head, body)))
       .catch((error: unknown) => {
-        if (!this.#ended()) this.#fail(id, error)
+        if (!this.#ended() && !gate.signal.aborted) this.#fail(id, error)
       })
-      .finally(() => this.#trees.delete(id))
   }
 
   /** Something was sent or finished: there may be room for more, or the last word was said. */
@@ -295,7 +299,7 @@ class Connection {
       return
     }
     this.#admit()
-    for (const flow of this.#trees.values()) flow.wake()
+    this.#streams.wake()
     this.#throttle()
   }
 

@@ -35,7 +35,7 @@ export const DEFAULT_LIMITS: DataPlaneLimits = {
   idleMs: 60_000,
   requests: 256,
   waiting: 4096,
-  trees: 4,
+  streams: 4,
   bytesInFlight: 32 * 1024 * 1024,
 }
 

@@ -154,7 +154,7 @@ describe('the data plane', function () {
 
   it('lets more trees wait than are sent at once', async () => {
     const entries = makeTree(3000)
-    const server = await plane.serve(createMemorySource({ entries }), { limits: { trees: 1 } })
+    const server = await plane.serve(createMemorySource({ entries }), { limits: { streams: 1 } })
     const client = plane.connect(server, { connections: 1 })
     const trees = await Promise.all(Array.from({ length: 4 }, () => collect(client.tree())))
     for (const tree of trees) expect(tree).to.deep.equal(entries)

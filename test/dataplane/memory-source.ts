@@ -1,5 +1,6 @@
 /** A backup made in memory, for tests of the data plane: file `n` holds bytes that follow from their position. */
 import type { BackupSource, TreeEntry } from '../../agents/dataplane/backup-source.ts'
+import { readRanges } from '../../agents/dataplane/read-ranges.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 export const FILE_BYTES = 8 * 1024 * 1024
@@ -34,7 +35,7 @@ export interface MemorySource extends BackupSource {
 
 export function createMemorySource(options: MemorySourceOptions = {}): MemorySource {
   let closed = false
-  return {
+  const source: MemorySource = {
     get closed() {
       return closed
     },
@@ -45,6 +46,9 @@ export function createMemorySource(options: MemorySourceOptions = {}): MemorySou
     async read(file, offset, length, signal) {
       await options.beforeRead?.(file, offset, signal)
       return expectedBytes(file, offset, length)
+    },
+    readMany(ranges, signal) {
+      return readRanges(source.read, ranges, signal)
     },
     async walSize(name) {
       return name === WAL_NAME ? FILE_BYTES : undefined
@@ -57,6 +61,7 @@ export function createMemorySource(options: MemorySourceOptions = {}): MemorySou
       closed = true
     },
   }
+  return source
 }
 
 /** A tree as a cluster has it: directories of databases full of relation files. */

@@ -1,7 +1,8 @@
 /** An opened backup from its parts: tree, places of the bytes, WAL. The same for every format. */
 import type { BackupSummary } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import type { TreeEntry } from '../../dataplane/backup-source.ts'
+import type { BackupSource, TreeEntry } from '../../dataplane/backup-source.ts'
+import { readRanges } from '../../dataplane/read-ranges.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { OpenBackup } from '../repository.ts'
 import type { Spool } from '../spool.ts'
@@ -34,6 +35,9 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     return made
   }
 
+  const read: BackupSource['read'] = async (file, offset, length, signal) =>
+    spool.read(fileAt(file), offset, length, signal)
+
   return {
     summary,
     totalBytes: tree.totalBytes,
@@ -44,7 +48,8 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
         yield tree.entries.slice(start, start + BATCH)
       }
     },
-    read: async (file, offset, length, signal) => spool.read(fileAt(file), offset, length, signal),
+    read,
+    readMany: (ranges, signal) => readRanges(read, ranges, signal),
     walSize: (name) => wal.size(name),
     walRead: (name, offset, length, signal) => wal.read(name, offset, length, signal),
     async close() {

@@ -2,6 +2,7 @@
 import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BackupSource, TreeEntry } from '../../../agents/dataplane/backup-source.ts'
+import { readRanges } from '../../../agents/dataplane/read-ranges.ts'
 
 export function directorySource(directory: string): BackupSource & { readonly connected: boolean } {
   const files: string[] = []
@@ -21,6 +22,18 @@ export function directorySource(directory: string): BackupSource & { readonly co
     }
   }
 
+  const read: BackupSource['read'] = async (file, offset, length) => {
+    // After a restart nobody asked for the tree, and file numbers are the same on every walk.
+    if (files.length === 0) Array.from(walk('data'))
+    const buffer = Buffer.alloc(length)
+    const fd = openSync(files[file] ?? '', 'r')
+    try {
+      return buffer.subarray(0, readSync(fd, buffer, 0, length, offset))
+    } finally {
+      closeSync(fd)
+    }
+  }
+
   return {
     connected: true,
     async *tree() {
@@ -34,17 +47,8 @@ export function directorySource(directory: string): BackupSource & { readonly co
       }
       yield batch
     },
-    async read(file, offset, length) {
-      // After a restart nobody asked for the tree, and file numbers are the same on every walk.
-      if (files.length === 0) Array.from(walk('data'))
-      const buffer = Buffer.alloc(length)
-      const fd = openSync(files[file] ?? '', 'r')
-      try {
-        return buffer.subarray(0, readSync(fd, buffer, 0, length, offset))
-      } finally {
-        closeSync(fd)
-      }
-    },
+    read,
+    readMany: (ranges, signal) => readRanges(read, ranges, signal),
     async walSize(name) {
       return name === '00000002.history' ? 5 : undefined
     },

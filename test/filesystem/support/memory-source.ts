@@ -1,6 +1,7 @@
 /** A backup made in memory, which counts its reads and can be told to hold them back or to fail. */
 import { setTimeout } from 'node:timers/promises'
 import type { BackupSource, TreeEntry } from '../../../agents/dataplane/backup-source.ts'
+import { readRanges } from '../../../agents/dataplane/read-ranges.ts'
 
 export interface MemorySource extends BackupSource {
   /** Every read so far: file path, offset and length in bytes. */
@@ -51,6 +52,7 @@ export function memorySource(
       if (source.failing) throw new Error('the repository is gone')
       return Buffer.from((files[path] ?? Buffer.alloc(0)).subarray(offset, offset + length))
     },
+    readMany: (ranges, signal) => readRanges(source.read, ranges, signal),
     walSize: async (name) => wal[name]?.length,
     walRead: async (name, offset, length) => (wal[name] ?? Buffer.alloc(0)).subarray(offset, offset + length),
     async close() {},
