@@ -1,0 +1,293 @@
+/**
+ * Where the blocks of one fetched store lie, on disk: `index.sqlite` beside `blocks.data`, shared by all mount processes
+ * of that backup. Blocking, so it belongs to the thread that has the journal; the engine's side is fetched-store.ts.
+ *
+ * `blocks.data` is one sparse file of slots of a block each. A process reserves an extent of slots, writes blocks into
+ * it in the order in which they come, syncs, and only then saves which slot holds which block. So the index never
+ * claims what is not on disk, and losing any of it only means to fetch again.
+ */
+import { randomUUID } from 'node:crypto'
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  statfsSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import type { Logger } from 'pino'
+import { BLOCK } from '../block-map.ts'
+import { discardStoreNow, fetchedBytesOnDisk, STORE_FORMAT } from './fetched-stores.ts'
+
+/** Blocks per chunk of the index: 8 MiB of a file. */
+export const CHUNK_BLOCKS = 1024
+
+/** The slots of consecutive blocks of a file of the backup; 0: not held. */
+export interface FetchedChunk {
+  readonly file: number
+  readonly chunk: number
+  /** Of block `chunk * CHUNK_BLOCKS` and those that follow; may be shorter than the chunk. */
+  readonly slots: Uint32Array
+}
+
+/** Slots that one process may fill. */
+export interface FetchedExtent {
+  readonly first: number
+  readonly count: number
+}
+
+/** What the engine needs of an opened store; plain data. */
+export interface FetchedState {
+  readonly dataPath: string
+  readonly chunks: readonly FetchedChunk[]
+  /** None when there is no room. */
+  readonly extent: FetchedExtent | undefined
+}
+
+export interface FetchedIndexOptions {
+  /** The directory of all stores; made when missing. */
+  readonly root: string
+  readonly key: string
+  /** Bytes that all stores may take together. */
+  readonly budgetBytes: number
+  /** Bytes that stay free on the file system. */
+  readonly reserveBytes: number
+  readonly logger: Logger
+}
+
+export interface FetchedIndex {
+  readonly state: FetchedState
+  /** Slots to fill next, of which `unused` were handed out before; undefined when budget or file system is full. */
+  reserve(unused: number): FetchedExtent | undefined
+  /**
+   * Adds chunks whose blocks are on disk to what others have saved; gives what others saved since the last call.
+   * @throws the error of SQLite; nothing was saved then
+   */
+  save(chunks: readonly FetchedChunk[]): FetchedChunk[]
+  close(): void
+}
+
+/** Slots in one extent: 64 MiB. */
+const EXTENT = 8192
+/** Slots that can be told apart. */
+const MAX_SLOTS = 2 ** 32
+const BUSY_MS = 2000
+
+const SCHEMA = `
+  CREATE TABLE store (format INTEGER NOT NULL, id TEXT NOT NULL, next INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
+  CREATE TABLE chunks (
+    file INTEGER, chunk INTEGER, revision INTEGER NOT NULL, slots BLOB NOT NULL,
+    PRIMARY KEY (file, chunk)) STRICT, WITHOUT ROWID;
+  CREATE INDEX chunks_by_revision ON chunks (revision);
+`
+
+interface StoreRow {
+  readonly format: number
+  readonly id: string
+  readonly next: number
+  readonly revision: number
+}
+
+interface ChunkRow {
+  readonly file: number
+  readonly chunk: number
+  readonly slots: Uint8Array
+}
+
+/**
+ * Opens a store, or makes it. One that is damaged or of another format is discarded and begun anew; undefined when that
+ * fails too: fetched blocks are then not kept.
+ */
+export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | undefined {
+  const { root, key, logger } = options
+  const directory = `${root}/${key}`
+  try {
+    return openStore(directory, options)
+  } catch (err) {
+    logger.warn({ err, directory }, 'a store of fetched blocks is damaged; it is discarded and begun anew')
+  }
+  try {
+    discardStoreNow(directory)
+    return openStore(directory, options)
+  } catch (err) {
+    logger.error({ err, directory }, 'fetched blocks cannot be kept')
+    return undefined
+  }
+}
+
+function openStore(directory: string, options: FetchedIndexOptions): FetchedIndex {
+  const { root, budgetBytes, reserveBytes, logger } = options
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const dataPath = `${directory}/blocks.data`
+  const database = new DatabaseSync(`${directory}/index.sqlite`, { timeout: BUSY_MS })
+  let fd = -1
+  let seen = 0
+  let nameIsDurable = false
+
+  function inTransaction<T>(work: () => T): T {
+    database.exec('BEGIN IMMEDIATE')
+    try {
+      const result = work()
+      database.exec('COMMIT')
+      return result
+    } catch (error) {
+      if (database.isTransaction) database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  const store = () => database.prepare('SELECT * FROM store').get() as unknown as StoreRow | undefined
+
+  function reserve(unused: number): FetchedExtent | undefined {
+    try {
+      const { bsize, bavail } = statfsSync(directory)
+      const room = Math.min(budgetBytes - fetchedBytesOnDisk(root), bsize * bavail - reserveBytes)
+      const count = Math.min(EXTENT, Math.floor(room / BLOCK) - unused)
+      if (count <= 0) return undefined
+      return inTransaction(() => {
+        const first = store()?.next ?? MAX_SLOTS
+        if (first + count > MAX_SLOTS) return undefined
+        // No block of a file that was damaged later can lie behind its end.
+        ftruncateSync(fd, (first + count) * BLOCK)
+        database.prepare('UPDATE store SET next = ?').run(first + count)
+        return { first, count }
+      })
+    } catch (err) {
+      logger.warn({ err, directory }, 'there is no room for fetched blocks')
+      return undefined
+    }
+  }
+
+  function load(): FetchedChunk[] {
+    const { format, id, next, revision } = inTransaction(() => {
+      const tables = database
+        .prepare("SELECT count(*) AS count FROM sqlite_master WHERE name = 'store'")
+        .get()
+      if (tables?.count === 0) make()
+      return store()
+    }) ?? { format: 0, id: '', next: 0, revision: 0 }
+    if (format !== STORE_FORMAT) throw new Error(`it has format ${format}`)
+    fd = openSync(dataPath, constants.O_RDWR)
+    const head = Buffer.from(header(id))
+    const found = Buffer.alloc(head.length)
+    readSync(fd, found, 0, found.length, 0)
+    if (!found.equals(head)) throw new Error('index and data are of different stores')
+    seen = revision
+    const chunks = rows(database.prepare('SELECT file, chunk, slots FROM chunks').all())
+    const end = chunks.reduce((last, { slots }) => slots.reduce((a, b) => Math.max(a, b), last), 0)
+    if (end >= next) throw new Error('the index names blocks that were never reserved')
+    if (end > 0) checkLength(fd, (end + 1) * BLOCK)
+    return chunks
+  }
+
+  function make(): void {
+    const id = randomUUID()
+    const made = openSync(dataPath, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600)
+    try {
+      writeSync(made, header(id), 0)
+    } finally {
+      closeSync(made)
+    }
+    database.exec(SCHEMA)
+    // Slot 0 is the header's, so that 0 can stand for a block that is not held.
+    database.prepare('INSERT INTO store VALUES (?, ?, 1, 0)').run(STORE_FORMAT, id)
+  }
+
+  try {
+    // A commit that a power cut takes back was of blocks that can be fetched again.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+    const chunks = load()
+    touch(directory)
+    const state = { dataPath, chunks, extent: reserve(0) }
+    const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)')
+    const getChunk = database.prepare('SELECT file, chunk, slots FROM chunks WHERE file = ? AND chunk = ?')
+    const newer = database.prepare('SELECT file, chunk, slots FROM chunks WHERE revision > ?')
+
+    return {
+      state,
+      reserve,
+
+      save(added) {
+        if (!nameIsDurable) {
+          syncDirectory(directory)
+          nameIsDurable = true
+        }
+        return inTransaction(() => {
+          const others = rows(newer.all(seen))
+          const revision = (store()?.revision ?? 0) + 1
+          for (const chunk of added) {
+            const [held] = rows(getChunk.all(chunk.file, chunk.chunk))
+            const { buffer, byteOffset, byteLength } = merged(held?.slots, chunk.slots)
+            putChunk.run(chunk.file, chunk.chunk, revision, new Uint8Array(buffer, byteOffset, byteLength))
+          }
+          database.prepare('UPDATE store SET revision = ?').run(revision)
+          seen = revision
+          return others
+        })
+      },
+
+      close() {
+        database.close()
+        closeSync(fd)
+        touch(directory)
+      },
+    }
+  } catch (error) {
+    database.close()
+    if (fd >= 0) closeSync(fd)
+    throw error
+  }
+}
+
+/** The first bytes of `blocks.data`. */
+function header(id: string): string {
+  return `howdah fetched blocks ${STORE_FORMAT} ${id}\n`
+}
+
+function checkLength(fd: number, length: number): void {
+  const probe = Buffer.alloc(1)
+  if (readSync(fd, probe, 0, 1, length - 1) !== 1) throw new Error(`its data end before byte ${length}`)
+}
+
+/** What a store's age is told by. */
+function touch(directory: string): void {
+  const now = new Date()
+  try {
+    utimesSync(directory, now, now)
+  } catch {
+    // It was removed while it was in use, and needs no age any more.
+  }
+}
+
+function syncDirectory(directory: string): void {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** @throws Error when a row cannot be one of ours */
+function rows(found: readonly unknown[]): FetchedChunk[] {
+  return (found as ChunkRow[]).map(({ file, chunk, slots }) => {
+    if (slots.length % 4 !== 0 || slots.length > CHUNK_BLOCKS * 4 || file < 0 || chunk < 0) {
+      throw new Error('the index is damaged')
+    }
+    return { file, chunk, slots: new Uint32Array(slots.slice().buffer) }
+  })
+}
+
+/** What is held stays where it is. */
+function merged(held: Uint32Array | undefined, added: Uint32Array): Uint32Array {
+  if (held === undefined) return added
+  const both = new Uint32Array(Math.max(held.length, added.length))
+  both.set(held)
+  for (const [at, slot] of added.entries()) if (both[at] === 0) both[at] = slot
+  return both
+}

@@ -1,0 +1,112 @@
+/**
+ * The fetched stores of a target: local copies of what came from repositories, `<root>/<key>/` for each backup. Names
+ * them, measures them and removes those that were used longest ago. What is inside one is fetched-index.ts's.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { readdirSync, renameSync, statSync } from 'node:fs'
+import { readdir, rename, rm, stat } from 'node:fs/promises'
+
+/** Of what lies in a store; another one is another store. */
+export const STORE_FORMAT = 1
+
+/** What tells one backup's contents from any other's. */
+export interface StoreIdentity {
+  readonly repository: string
+  readonly instance: string
+  readonly label: string
+  /** Of the backup's file tree, so that a label used again for other contents gets another store. */
+  readonly fingerprint: string
+}
+
+const KEY = /^[0-9a-f]{40}$/
+const DISCARDED = /^\.discarded-/
+
+/** The name of a backup's store. */
+export function fetchedStoreKey({ repository, instance, label, fingerprint }: StoreIdentity): string {
+  return createHash('sha256')
+    .update(JSON.stringify([STORE_FORMAT, repository, instance, label, fingerprint]))
+    .digest('hex')
+    .slice(0, 40)
+}
+
+/** Bytes that all stores below `root` take on disk; 0 when there is none. */
+export function fetchedBytesOnDisk(root: string): number {
+  let bytes = 0
+  for (const key of listed(() => readdirSync(root))) {
+    if (!KEY.test(key)) continue
+    for (const name of listed(() => readdirSync(`${root}/${key}`))) {
+      const found = statSync(`${root}/${key}/${name}`, { throwIfNoEntry: false })
+      // Of stat(2): in units of 512 bytes, whatever the file system's block is.
+      bytes += (found?.blocks ?? 0) * 512
+    }
+  }
+  return bytes
+}
+
+/**
+ * Removes the stores that were used longest ago, and that no session uses, until all take at most `budgetBytes`.
+ * What a mount process still has open stays readable to it. @returns the keys that were removed
+ */
+export async function trimFetchedStores(
+  root: string,
+  budgetBytes: number,
+  inUse: ReadonlySet<string>,
+): Promise<string[]> {
+  const names = await readdir(root).catch(ignoreMissing)
+  await Promise.all(names.filter((name) => DISCARDED.test(name)).map((name) => remove(`${root}/${name}`)))
+  const stores = await Promise.all(names.filter((name) => KEY.test(name)).map((key) => measure(root, key)))
+  let total = stores.reduce((sum, { bytes }) => sum + bytes, 0)
+  const removed: string[] = []
+  for (const { key, bytes } of stores.sort((a, b) => a.used - b.used)) {
+    if (total <= budgetBytes) break
+    if (inUse.has(key)) continue
+    await discardStore(`${root}/${key}`)
+    total -= bytes
+    removed.push(key)
+  }
+  return removed
+}
+
+/** Takes a store out of use at once, whoever has it open; its room comes back soon after. */
+export async function discardStore(directory: string): Promise<void> {
+  const aside = setAside(directory)
+  await rename(directory, aside).catch(ignoreMissing)
+  await remove(aside)
+}
+
+/** As `discardStore`, but its room comes back when stores are trimmed next. @throws the error of the file system */
+export function discardStoreNow(directory: string): void {
+  renameSync(directory, setAside(directory))
+}
+
+function setAside(directory: string): string {
+  const slash = directory.lastIndexOf('/')
+  return `${directory.slice(0, slash)}/.discarded-${randomUUID()}`
+}
+
+async function measure(root: string, key: string) {
+  // Opening and closing a store sets its directory's time.
+  const used = (await stat(`${root}/${key}`).catch(() => undefined))?.mtimeMs ?? 0
+  const names = await readdir(`${root}/${key}`).catch(ignoreMissing)
+  const sizes = await Promise.all(
+    names.map(async (name) => (await stat(`${root}/${key}/${name}`).catch(() => undefined))?.blocks ?? 0),
+  )
+  return { key, used, bytes: sizes.reduce((sum, blocks) => sum + blocks * 512, 0) }
+}
+
+function remove(path: string): Promise<void> {
+  return rm(path, { recursive: true, force: true })
+}
+
+function listed(read: () => string[]): string[] {
+  try {
+    return read()
+  } catch (error) {
+    return ignoreMissing(error)
+  }
+}
+
+function ignoreMissing(error: unknown): string[] {
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+  throw error
+}

@@ -1,0 +1,265 @@
+/** Local copies of a backup's blocks: found again, shared, and never wrong. */
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { expect } from 'chai'
+import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
+import {
+  fetchedBytesOnDisk,
+  fetchedStoreKey,
+  trimFetchedStores,
+} from '../../../agents/target/filesystem/fetched/fetched-stores.ts'
+import { pattern } from '../support/memory-source.ts'
+import { makeStores, readStore, type Stores } from './store-fixture.ts'
+
+describe('the store of fetched blocks', () => {
+  let stores: Stores
+
+  beforeEach(() => {
+    stores = makeStores()
+  })
+  afterEach(() => stores.remove())
+
+  const data = pattern(40 * BLOCK - 100)
+
+  it('gives back what was kept, at any offset and across blocks that came in any order', () => {
+    const { store } = stores.open()
+    for (const first of [30, 0, 20, 10]) {
+      expect(store.keep(7, first, data.subarray(first * BLOCK, (first + 10) * BLOCK))).to.equal('kept')
+    }
+    expect(readStore(store, 7, 0, data.length)?.equals(data)).to.equal(true)
+    expect(readStore(store, 7, 12345, 100_000)?.equals(data.subarray(12345, 112_345))).to.equal(true)
+    expect(store.bytes).to.equal(40 * BLOCK)
+  })
+
+  it('does not mistake one file or block for another', () => {
+    const { store } = stores.open()
+    store.keep(3, 5, data.subarray(0, BLOCK))
+    expect(store.has(3, 5)).to.equal(true)
+    for (const [file, block] of [
+      [3, 4],
+      [3, 6],
+      [2, 5],
+      [4, 5],
+      [3, 5 + 1024],
+      [3, 2 ** 30 - 1],
+    ] as const) {
+      expect(store.has(file, block), `${file} ${block}`).to.equal(false)
+    }
+    expect(readStore(store, 3, 5 * BLOCK, BLOCK + 1)).to.equal(undefined)
+  })
+
+  it('is found again after a close', async () => {
+    const before = stores.open()
+    before.store.keep(7, 0, data)
+    before.store.keep(8, 2000, data.subarray(0, BLOCK))
+    await before.close()
+    const { store } = stores.open()
+    expect(readStore(store, 7, 0, data.length)?.equals(data)).to.equal(true)
+    expect(store.has(8, 2000)).to.equal(true)
+    expect(store.has(8, 0)).to.equal(false)
+  })
+
+  it('syncs data before it saves where they are', async () => {
+    const { store, asked } = stores.open()
+    store.keep(7, 0, data)
+    await store.flush()
+    expect(asked.filter((what) => what !== 'reserve')).to.deep.equal(['sync', 'save'])
+  })
+
+  it('does not claim what was kept after the last flush, once its process is gone', async () => {
+    const before = stores.open()
+    before.store.keep(7, 0, data.subarray(0, BLOCK))
+    await before.store.flush()
+    before.store.keep(7, 1, data.subarray(BLOCK, 2 * BLOCK))
+    before.crash()
+    const { store } = stores.open()
+    expect([store.has(7, 0), store.has(7, 1)]).to.deep.equal([true, false])
+  })
+
+  it('does not save what was kept while a sync was under way', async () => {
+    const before = stores.open()
+    before.store.keep(7, 0, data.subarray(0, BLOCK))
+    before.duringSync = () => before.store.keep(7, 1, data.subarray(BLOCK, 2 * BLOCK))
+    await before.store.flush()
+    expect(before.store.unflushed).to.equal(true)
+    before.crash()
+    const { store } = stores.open()
+    expect([store.has(7, 0), store.has(7, 1)]).to.deep.equal([true, false])
+  })
+
+  it('tries again to save what could not be saved', async () => {
+    const before = stores.open()
+    before.failSaves = true
+    before.store.keep(7, 0, data)
+    await before.store.flush()
+    expect(before.store.unflushed).to.equal(true)
+    before.failSaves = false
+    await before.close()
+    expect(stores.open().store.has(7, 0)).to.equal(true)
+  })
+
+  it('is shared by sessions that are open at once, and loses the blocks of none', async () => {
+    const one = stores.open()
+    const two = stores.open()
+    one.store.keep(7, 0, data.subarray(0, BLOCK))
+    two.store.keep(7, 1, data.subarray(BLOCK, 2 * BLOCK))
+    two.store.keep(7, 0, data.subarray(0, BLOCK))
+    await one.store.flush()
+    await two.store.flush()
+    expect(readStore(two.store, 7, 0, 2 * BLOCK)?.equals(data.subarray(0, 2 * BLOCK))).to.equal(true)
+    one.store.keep(9, 0, data.subarray(0, BLOCK))
+    await one.store.flush()
+    expect(one.store.has(7, 1)).to.equal(true)
+    one.crash()
+    two.crash()
+    const later = stores.open()
+    expect(readStore(later.store, 7, 0, 2 * BLOCK)?.equals(data.subarray(0, 2 * BLOCK))).to.equal(true)
+    expect(later.store.has(9, 0)).to.equal(true)
+  })
+
+  it('goes on over many extents without a pause, and asks ahead', async () => {
+    const opened = stores.open()
+    const chunk = pattern(8 * 1024 * 1024)
+    for (let at = 0; at < 20; at++) {
+      expect(opened.store.keep(1, at * 1024, chunk)).to.equal('kept')
+      await Promise.resolve()
+      await Promise.resolve()
+      await Promise.resolve()
+    }
+    expect(readStore(opened.store, 1, 19 * chunk.length, chunk.length)?.equals(chunk)).to.equal(true)
+    await opened.close()
+    expect(stores.open().store.has(1, 20 * 1024 - 1)).to.equal(true)
+  })
+
+  it('refuses what would be more than the budget, and tells so', async () => {
+    let rooms = 0
+    const { store } = stores.open({ budgetBytes: 2 * 1024 * 1024 }, () => rooms++)
+    const chunk = pattern(1024 * 1024)
+    const answers: string[] = []
+    for (let at = 0; at < 6; at++) {
+      answers.push(store.keep(1, at * 128, chunk))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(answers[0]).to.equal('kept')
+    expect(answers.at(-1)).to.equal('refused')
+    expect(rooms).to.be.greaterThan(0)
+    expect(fetchedBytesOnDisk(stores.root)).to.be.lessThan(2.5 * 1024 * 1024)
+    expect(readStore(store, 1, 0, chunk.length)?.equals(chunk)).to.equal(true)
+  })
+
+  it('keeps nothing when the file system is down to its reserve', () => {
+    const { store } = stores.open({ reserveBytes: 1e15 })
+    expect(store.keep(1, 0, data)).to.equal('refused')
+  })
+
+  const filled = async () => {
+    const before = stores.open()
+    before.store.keep(7, 0, data)
+    await before.close()
+  }
+  const damages: Record<string, () => void> = {
+    'the index is no database': () =>
+      writeFileSync(`${stores.directory}/index.sqlite`, 'no database at all'.repeat(500)),
+    'the index is cut': () => truncateSync(`${stores.directory}/index.sqlite`, 5000),
+    'the data are cut': () => truncateSync(`${stores.directory}/blocks.data`, 3 * BLOCK),
+    'the data are missing': () => writeFileSync(`${stores.directory}/blocks.data`, ''),
+    'the data are of another store': () => {
+      const fd = openSync(`${stores.directory}/blocks.data`, 'r+')
+      writeSync(fd, 'howdah fetched blocks 1 another', 0)
+      closeSync(fd)
+    },
+    'the format is another': () => change('UPDATE store SET format = 999'),
+    'a row is nonsense': () => change("UPDATE chunks SET slots = x'010203'"),
+    'a row names blocks that were never reserved': () => change("UPDATE chunks SET slots = x'ffffff00'"),
+  }
+  function change(sql: string): void {
+    const database = new DatabaseSync(`${stores.directory}/index.sqlite`)
+    database.exec(sql)
+    database.close()
+  }
+  for (const [what, damage] of Object.entries(damages)) {
+    it(`is discarded and begun anew when ${what}`, async () => {
+      await filled()
+      damage()
+      const { store } = stores.open()
+      expect(store.has(7, 0)).to.equal(false)
+      expect(store.keep(7, 0, data)).to.equal('kept')
+      expect(readStore(store, 7, 0, data.length)?.equals(data)).to.equal(true)
+    })
+  }
+
+  it('holds nothing any more when its data are cut while it is used', async () => {
+    const { store } = stores.open()
+    store.keep(7, 0, data)
+    truncateSync(`${stores.directory}/blocks.data`, 2 * BLOCK)
+    expect(readStore(store, 7, 0, data.length)).to.equal(undefined)
+    expect(store.has(7, 0)).to.equal(false)
+    expect(store.keep(7, 0, data)).to.equal('refused')
+  })
+
+  it('goes on for those who have it open when it is removed', async () => {
+    const { store } = stores.open()
+    store.keep(7, 0, data)
+    await trimFetchedStores(stores.root, 0, new Set())
+    expect(existsSync(stores.directory)).to.equal(false)
+    expect(readStore(store, 7, 0, data.length)?.equals(data)).to.equal(true)
+    await store.flush()
+    expect(stores.open().store.has(7, 0)).to.equal(false)
+  })
+})
+
+describe('the budget of fetched stores', () => {
+  let stores: Stores
+  const keys = ['1', '2', '3'].map((digit) => digit.repeat(40))
+
+  beforeEach(() => {
+    stores = makeStores()
+    keys.forEach((key, age) => {
+      mkdirSync(`${stores.root}/${key}`)
+      writeFileSync(`${stores.root}/${key}/blocks.data`, Buffer.alloc(1024 * 1024, 1))
+      utimesSync(`${stores.root}/${key}`, 1000 + age, 1000 + age)
+    })
+  })
+  afterEach(() => stores.remove())
+
+  it('is kept by removing what was used longest ago', async () => {
+    const removed = await trimFetchedStores(stores.root, 2.5 * 1024 * 1024, new Set())
+    expect(removed).to.deep.equal([keys[0]])
+    expect(existsSync(`${stores.root}/${keys[1]}`)).to.equal(true)
+    expect(fetchedBytesOnDisk(stores.root)).to.be.within(2 * 1024 ** 2, 2.5 * 1024 ** 2)
+  })
+
+  it('never takes what a session uses', async () => {
+    expect(await trimFetchedStores(stores.root, 0, new Set(keys.slice(0, 1)))).to.deep.equal(keys.slice(1))
+    expect(existsSync(`${stores.root}/${keys[0]}`)).to.equal(true)
+  })
+
+  it('leaves alone what is no store', async () => {
+    writeFileSync(`${stores.root}/main-demo.touched.json`, '{}')
+    await trimFetchedStores(stores.root, 0, new Set())
+    expect(statSync(`${stores.root}/main-demo.touched.json`).isFile()).to.equal(true)
+  })
+
+  it('has nothing to do before the first session', async () => {
+    expect(await trimFetchedStores(`${stores.root}/none`, 0, new Set())).to.deep.equal([])
+  })
+
+  it('counts one store for one backup, and another for other contents under the same label', () => {
+    const backup = { repository: 'r', instance: 'i', label: 'l', fingerprint: 'f' }
+    expect(fetchedStoreKey(backup)).to.equal(fetchedStoreKey({ ...backup }))
+    expect(fetchedStoreKey(backup)).to.not.equal(fetchedStoreKey({ ...backup, fingerprint: 'g' }))
+    expect(fetchedStoreKey({ ...backup, repository: 'ri', instance: '' })).to.not.equal(
+      fetchedStoreKey({ ...backup, repository: 'r', instance: 'i' }),
+    )
+  })
+})

@@ -1,0 +1,108 @@
+/** Fetched stores in a directory of their own, as the mount process puts them together, without threads. */
+import { fdatasyncSync, mkdtempSync, rmSync } from 'node:fs'
+import { pino } from 'pino'
+import {
+  type FetchedIndex,
+  type FetchedIndexOptions,
+  openFetchedIndex,
+} from '../../../agents/target/filesystem/fetched/fetched-index.ts'
+import { FetchedStore } from '../../../agents/target/filesystem/fetched/fetched-store.ts'
+
+export const KEY = 'a'.repeat(40)
+const silent = pino({ level: 'silent' })
+
+export interface OpenStore {
+  readonly store: FetchedStore
+  readonly index: FetchedIndex | undefined
+  /** What the store asked of the services, in order. */
+  readonly asked: string[]
+  /** Instead of saving. */
+  failSaves: boolean
+  /** Happens while a sync is under way. */
+  duringSync: () => void
+  /** In order, with everything saved. */
+  close(): Promise<void>
+  /** As kill -9 leaves it. */
+  crash(): void
+}
+
+export interface Stores {
+  readonly root: string
+  readonly directory: string
+  open(options?: Partial<FetchedIndexOptions>, onRoom?: () => void): OpenStore
+  remove(): void
+}
+
+export function makeStores(): Stores {
+  const root = mkdtempSync('/var/tmp/howdah-fetched-')
+  const opened = new Set<OpenStore>()
+  return {
+    root,
+    directory: `${root}/${KEY}`,
+    open(options = {}, onRoom = () => undefined) {
+      const index = openFetchedIndex({
+        root,
+        key: KEY,
+        budgetBytes: 1024 ** 4,
+        reserveBytes: 0,
+        logger: silent,
+        ...options,
+      })
+      const asked: string[] = []
+      const store = new FetchedStore({
+        state: structuredClone(index?.state),
+        logger: silent,
+        onRoom,
+        services: {
+          async sync(fd) {
+            asked.push('sync')
+            fdatasyncSync(fd)
+            one.duringSync()
+          },
+          async reserveFetched(unused) {
+            asked.push('reserve')
+            return index?.reserve(unused)
+          },
+          async saveFetched(chunks) {
+            asked.push('save')
+            if (one.failSaves) throw new Error('the index cannot be written')
+            return index?.save(chunks) ?? []
+          },
+        },
+      })
+      const one: OpenStore = {
+        store,
+        index,
+        asked,
+        failSaves: false,
+        duringSync: () => undefined,
+        async close() {
+          await store.flush()
+          one.crash()
+        },
+        crash() {
+          if (!opened.delete(one)) return
+          store.close()
+          index?.close()
+        },
+      }
+      opened.add(one)
+      return one
+    },
+    remove() {
+      for (const one of opened) one.crash()
+      rmSync(root, { recursive: true, force: true })
+    },
+  }
+}
+
+/** What a store has of a range; undefined when it has not all of it. */
+export function readStore(
+  store: FetchedStore,
+  file: number,
+  position: number,
+  length: number,
+): Buffer | undefined {
+  const buffer = Buffer.alloc(length + 2, 0xee)
+  return store.read(file, position, length, buffer, 1) ? buffer.subarray(1, length + 1) : undefined
+}
