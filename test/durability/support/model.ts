@@ -1,0 +1,224 @@
+/**
+ * The model test: random sequences of system calls on a mount with a backup underneath, and the same on a plain
+ * directory of the local file system; both must give the same results and end as the same tree. A sequence that fails
+ * is shrunk.
+ */
+import { execFile } from 'node:child_process'
+import { linkSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import fc from 'fast-check'
+import type { MountProcess } from '../../../agents/target/mount-process/mount-process.ts'
+import type { MountSpec } from '../../../agents/target/mount-process/mount-spec.ts'
+import { makeScratch, type Scratch, startMount } from '../../filesystem/support/mounted.ts'
+import { type Account, postgresAccount } from '../../support/postgres-cluster.ts'
+import { type Abilities, BASE_FILES, type Operation, operations } from './operations.ts'
+import { type Difference, type PosixWorker, startPosixWorker } from './posix-worker.ts'
+
+const run = promisify(execFile)
+
+export interface ModelDriver {
+  readonly name: string
+  readonly able: Abilities
+  /** What makes a mount process use this driver. */
+  readonly spec: Partial<MountSpec>
+}
+
+export interface ModelOptions {
+  readonly driver: ModelDriver
+  /** Operations to make, about. */
+  readonly operations: number
+  readonly seed: number
+  /** Operations of one sequence, at most. */
+  readonly longest?: number
+  /** Milliseconds since the epoch after which no new sequence begins. */
+  readonly until?: number
+  readonly onProgress?: (made: number) => void
+}
+
+export interface ModelOutcome {
+  /** Operations made; of a failed run without those of shrinking. */
+  readonly made: number
+  readonly counterexample?: Counterexample
+}
+
+/** A shrunk sequence after which the two sides part. */
+export interface Counterexample {
+  readonly driver: string
+  readonly operations: readonly Operation[]
+  readonly difference: Difference
+}
+
+/** Sequences that one mount serves, each in a directory of its own. */
+const CASES = 60
+/** Milliseconds that shrinking may take. */
+const SHRINK_MS = 40_000
+const BASE_TIME = new Date('2010-05-06T07:08:09.500Z')
+
+/** Runs random sequences until one fails or enough were made. */
+export async function runModel(options: ModelOptions): Promise<ModelOutcome> {
+  const { driver, longest = 160, until = Number.POSITIVE_INFINITY } = options
+  const bench = await createBench(driver)
+  let made = 0
+  let counterexample: Counterexample | undefined
+  let shrinkUntil = 0
+  const property = fc.asyncProperty(operations(longest, driver.able), async (sequence) => {
+    if (counterexample === undefined) made += sequence.length
+    else if (Date.now() > shrinkUntil) return
+    const difference = await bench.run(sequence)
+    if (difference === undefined) return
+    if (counterexample === undefined) shrinkUntil = Date.now() + SHRINK_MS
+    counterexample = { driver: driver.name, operations: sequence, difference }
+    throw new Error('the mount and the plain directory differ')
+  })
+  try {
+    for (let batch = 0; made < options.operations && Date.now() < until; batch++) {
+      await fc.check(property, { seed: options.seed + batch, numRuns: 4 })
+      options.onProgress?.(made)
+      if (counterexample !== undefined) return { made, counterexample }
+    }
+    return { made }
+  } finally {
+    await bench.end()
+  }
+}
+
+/** Runs one sequence, such as a counterexample's. */
+export async function replay(
+  driver: ModelDriver,
+  sequence: readonly Operation[],
+): Promise<Difference | undefined> {
+  const bench = await createBench(driver)
+  try {
+    return await bench.run(sequence)
+  } finally {
+    await bench.end()
+  }
+}
+
+interface Bench {
+  /** Runs a sequence in a fresh directory of both sides. */
+  run(sequence: readonly Operation[]): Promise<Difference | undefined>
+  end(): Promise<void>
+}
+
+/** Mounts and plain directories, made anew when their directories are used up or a mount has failed. */
+async function createBench(driver: ModelDriver): Promise<Bench> {
+  const account = await postgresAccount()
+  let pair: Pair | undefined
+  let used = 0
+
+  async function end(): Promise<void> {
+    const ended = pair
+    pair = undefined
+    await ended?.remove()
+  }
+
+  return {
+    async run(sequence) {
+      if (used >= CASES) await end()
+      if (pair === undefined) {
+        used = 0
+        pair = await makePair(driver, account)
+      }
+      try {
+        return await pair.run(used++, sequence)
+      } catch (error) {
+        await end()
+        const message = error instanceof Error ? error.message : String(error)
+        return { index: sequence.length, op: { op: 'check' }, mount: message, plain: 'nothing of this' }
+      }
+    },
+    end,
+  }
+}
+
+/** A mount, a plain directory beside it, and the process that calls both. */
+interface Pair {
+  run(directory: number, sequence: readonly Operation[]): Promise<Difference | undefined>
+  remove(): Promise<void>
+}
+
+async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
+  const scratch: Scratch = await makeScratch(account)
+  const base = `${scratch.directory}/base`
+  const plain = `${scratch.directory}/plain`
+  const mount = (): Promise<MountProcess> => startMount(scratch, base, account, driver.spec)
+  let worker: PosixWorker | undefined
+  try {
+    makeBase(base)
+    mkdirSync(plain)
+    await run('cp', ['-a', `${base}/c0`, `${scratch.directory}/template`])
+    await run('chown', ['-R', `${account.uid}:${account.gid}`, base, plain, `${scratch.directory}/template`])
+    await mount()
+    worker = startPosixWorker(account)
+  } catch (error) {
+    worker?.end()
+    await scratch.remove()
+    throw error
+  }
+  const { begin, run: call, closeFiles, end } = worker
+
+  async function remount(crash: boolean): Promise<Difference | undefined> {
+    const difference = crash ? await call([{ op: 'sync-all' }]) : undefined
+    await closeFiles()
+    const mounted = await mount()
+    if (crash) {
+      process.kill(mounted.pid, 'SIGKILL')
+      await mounted.ended
+    } else await mounted.stop()
+    await mount()
+    return difference ?? (await call([{ op: 'check' }]))
+  }
+
+  return {
+    async run(directory, sequence) {
+      await run('cp', ['-a', `${scratch.directory}/template`, `${plain}/c${directory}`])
+      await begin(
+        `${scratch.mountPoint}/data/c${directory}`,
+        `${plain}/c${directory}`,
+        driver.able.exactTimes,
+      )
+      let done = 0
+      const steps = [...sequence, { op: 'check' }]
+      for (const [index, step] of steps.entries()) {
+        const remounts = step.op === 'remount' || step.op === 'crash'
+        if (!remounts && index < sequence.length) continue
+        const calls = steps.slice(done, remounts ? index : index + 1)
+        const found = await call(calls)
+        if (found !== undefined) return { ...found, index: done + found.index }
+        const after = remounts ? await remount(step.op === 'crash') : undefined
+        if (after !== undefined) return { ...after, index }
+        done = index + 1
+      }
+      return undefined
+    },
+    async remove() {
+      end()
+      await scratch.remove()
+    },
+  }
+}
+
+/** The backup: a directory for every sequence with the same files in it, which take their place on disk once. */
+function makeBase(base: string): void {
+  for (let directory = 0; directory < CASES; directory++) {
+    const home = join(base, `c${directory}`)
+    for (const [index, [path, size]] of Object.entries(BASE_FILES).entries()) {
+      mkdirSync(dirname(join(home, path)), { recursive: true, mode: 0o755 })
+      if (directory > 0) {
+        linkSync(join(base, 'c0', path), join(home, path))
+        continue
+      }
+      const content = Buffer.from(
+        Array.from({ length: size }, (_, at) => (at * 13 + (at >> 12) * 7 + index) % 256),
+      )
+      writeFileSync(join(home, path), content, { mode: 0o600 })
+    }
+  }
+  const age = (path: string): void => {
+    if (statSync(path).isDirectory()) for (const name of readdirSync(path)) age(join(path, name))
+    utimesSync(path, BASE_TIME, BASE_TIME)
+  }
+  age(base)
+}
