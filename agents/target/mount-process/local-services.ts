@@ -1,0 +1,84 @@
+/**
+ * The engine's services by this thread's own means: the backup's source, the thread pool, the journal and the index of
+ * fetched blocks. For an engine in this thread, and for the calls of one in another.
+ */
+import { fdatasync, fsync } from 'node:fs'
+import { promisify } from 'node:util'
+import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import type { BackupSource, FileRange, RangeData } from '../../dataplane/backup-source.ts'
+import { withinDeadline } from '../filesystem/deadline.ts'
+import type { FetchedIndex } from '../filesystem/fetched/fetched-index.ts'
+import type { Journal } from '../filesystem/journal.ts'
+import type { Services } from '../filesystem/services.ts'
+
+export interface LocalServicesOptions {
+  readonly source: Pick<BackupSource, 'read' | 'readMany' | 'walSize' | 'walRead'>
+  readonly journal: Pick<Journal, 'commit'>
+  /** None: fetched blocks are not kept. */
+  readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save'> | undefined
+  /** Milliseconds that the repository may take to answer, reconnects included. */
+  readonly readDeadlineMs: number
+}
+
+export interface LocalServices extends Services {
+  /** The next piece is taken from the source when `onPiece` has resolved. */
+  readMany(ranges: readonly FileRange[], onPiece: (piece: RangeData) => void | Promise<void>): Promise<void>
+}
+
+/** SQLite's code for a database that cannot grow. Source: sqlite3.h. */
+const SQLITE_FULL = 13
+const fdatasyncAsync = promisify(fdatasync)
+const fsyncAsync = promisify(fsync)
+
+export function localServices(options: LocalServicesOptions): LocalServices {
+  const { source, journal, fetched, readDeadlineMs } = options
+
+  async function bounded<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    try {
+      return await withinDeadline(readDeadlineMs, work)
+    } catch (cause) {
+      if (cause instanceof HowdahError) throw cause
+      throw new HowdahError('repository_unavailable', errorBody(cause).message, { cause })
+    }
+  }
+
+  return {
+    read: (file, offset, length) =>
+      bounded(async (signal) => {
+        const data = await source.read(file, offset, length, signal)
+        if (data.length === length) return data
+        throw new HowdahError('backup_damaged', `the repository gave ${data.length} bytes of ${length}`)
+      }),
+
+    async readMany(ranges, onPiece) {
+      const ended = new AbortController()
+      const pieces = source.readMany(ranges, ended.signal)[Symbol.asyncIterator]()
+      try {
+        for (;;) {
+          const next = await bounded(() => pieces.next())
+          if (next.done) return
+          await onPiece(next.value)
+        }
+      } finally {
+        ended.abort()
+      }
+    },
+
+    walSize: (name) => bounded(() => source.walSize(name)),
+    walRead: (name, offset, length) => bounded((signal) => source.walRead(name, offset, length, signal)),
+    sync: (fd) => fdatasyncAsync(fd),
+    syncDirectory: (fd) => fsyncAsync(fd),
+
+    async commit(batch) {
+      try {
+        journal.commit(batch)
+      } catch (error) {
+        if ((error as { errcode?: unknown }).errcode !== SQLITE_FULL) throw error
+        throw Object.assign(new Error('the journal has no room', { cause: error }), { code: 'ENOSPC' })
+      }
+    },
+
+    reserveFetched: async (unused) => fetched?.reserve(unused),
+    saveFetched: async (chunks) => fetched?.save(chunks) ?? [],
+  }
+}
