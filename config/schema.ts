@@ -70,7 +70,7 @@ export interface TargetAgentConfig extends CommonConfig {
     binaryDirectories: string[]
     startDeadline: number
   }
-  cache: { minimumFreeBytes: number; reserveBytes: number; quotaBytes: number }
+  cache: { minimumFreeBytes: number; reserveBytes: number; quotaBytes: number; fetchedBytes: number }
   readDeadline: number
   heartbeat: { interval: number }
 }
@@ -330,6 +330,12 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       format: bytes.name,
       default: 0,
       env: 'HOWDAH_CACHE_QUOTA_BYTES',
+    },
+    fetchedBytes: {
+      doc: 'Space that copies of what was read from repositories may take, over all sessions; they serve later sessions of the same backup. 0: keep none',
+      format: bytes.name,
+      default: 20 * 1024 ** 3,
+      env: 'HOWDAH_CACHE_FETCHED_BYTES',
     },
   },
   readDeadline: {
