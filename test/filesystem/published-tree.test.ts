@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
-import { buildBaseTree, parseBaseTree, ROOT } from '../../agents/target/filesystem/base-tree.ts'
+import { buildBaseTree } from '../../agents/target/filesystem/base-tree.ts'
 import { type PublishedEntry, publishedTree } from '../../agents/target/filesystem/published-tree.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 
@@ -120,14 +120,5 @@ describe('the published tree', () => {
       const tree = buildBaseTree(publishedTree(batches([directory('data'), ...entries]), OPTIONS))
       expect(await codeOf(tree)).to.equal('backup_damaged')
     }
-  })
-
-  it('is the same after it was saved and read again', async () => {
-    const entries = [directory('data'), directory('data/base'), file('data/base/1'), link('data/l', 'base')]
-    const tree = await buildBaseTree(publishedTree(batches(entries), OPTIONS))
-    const again = parseBaseTree(tree.serialize(), 'tree.json')
-    expect(again.serialize()).to.equal(tree.serialize())
-    expect([...again.children(ROOT)]).to.deep.equal([...tree.children(ROOT)])
-    expect(again.totalBytes).to.equal(3)
   })
 })
