@@ -1,16 +1,30 @@
 /** What the kernel says is mounted. Never touches a mount itself: that may hang when its server is gone. */
 import { readFileSync } from 'node:fs'
 
-/** Whether something is mounted at exactly this absolute path. */
-export function isMounted(path: string): boolean {
-  return mountPoints().includes(path)
+export interface Mount {
+  readonly mountPoint: string
+  /** The file system's device number, `major:minor`. */
+  readonly device: string
 }
 
-/** Source: proc(5), /proc/pid/mountinfo; the mount point is the fifth field, with octal escapes. */
-function mountPoints(): string[] {
+/** Whether something is mounted at exactly this absolute path. */
+export function isMounted(path: string): boolean {
+  return findMount(path) !== undefined
+}
+
+/** What is mounted at exactly this absolute path; where one mount hides another, the one that shows. */
+export function findMount(path: string): Mount | undefined {
+  return mounts().findLast(({ mountPoint }) => mountPoint === path)
+}
+
+/** Source: proc(5), /proc/pid/mountinfo; the device is the third field, the mount point the fifth, with octal escapes. */
+function mounts(): Mount[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
-    .map((line) => (line.split(' ')[4] ?? '').replaceAll(/\\([0-7]{3})/g, (_, code: string) => octal(code)))
+    .map((line) => {
+      const [, , device = '', , mountPoint = ''] = line.split(' ')
+      return { device, mountPoint: mountPoint.replaceAll(/\\([0-7]{3})/g, (_, code: string) => octal(code)) }
+    })
 }
 
 function octal(code: string): string {

@@ -1,0 +1,165 @@
+/**
+ * Mounts a FUSE device and unmounts it, without ever touching the mount: its server may be this very process. Needs
+ * root. Who serves the device is not decided here.
+ */
+import { execFile, spawn } from 'node:child_process'
+import { closeSync, constants, openSync, writeFileSync, writeSync } from 'node:fs'
+import { promisify } from 'node:util'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../../../../messages/errors.ts'
+import type { MountedFileSystem, MountOptions } from '../../file-system.ts'
+import { findMount, isMounted } from '../mount-table.ts'
+import { tuneBackingDevice } from './backing-device.ts'
+import { NOTIFY_RETRIEVE, ROOT_ID } from './protocol.ts'
+
+const run = promisify(execFile)
+const WATCH_MS = 500
+const MOUNT_DEADLINE_MS = 10_000
+/** Changed pages are written to the server first. */
+const UNMOUNT_DEADLINE_MS = 60_000
+/** The child's number of the descriptor that it inherits. */
+const INHERITED_FD = 3
+
+export interface DeviceMountOptions extends MountOptions {
+  readonly logger: Logger
+}
+
+export interface MountedDevice extends MountedFileSystem {
+  /** The device, for `serve`, which may run in another thread. Closed by `close`. */
+  readonly fd: number
+  /**
+   * Has the thread that sleeps in the device wake up: the kernel is asked for nothing of the root, and its answer is a
+   * message on the device. Only once the server has agreed with the kernel: before, this would block.
+   */
+  knock(): void
+  /** Ends the connection at once: everything that waits for the file system fails. False when the kernel lacks the way. */
+  abort(): boolean
+  /** Closes the device, when nobody serves it any more. A mount that is still there answers ENOTCONN from then on. */
+  close(): void
+}
+
+/** Mounts; resolves before anything is served. @throws HowdahError `mount_failed` | `fuse_unusable` */
+export async function mountDevice(mountPoint: string, options: DeviceMountOptions): Promise<MountedDevice> {
+  const fd = openDevice()
+  try {
+    await mount(fd, mountPoint, options)
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+  const device = findMount(mountPoint)?.device
+  if (device !== undefined) tuneBackingDevice(device, options.logger)
+  return mounted(fd, mountPoint, device, options.logger)
+}
+
+function openDevice(): number {
+  try {
+    return openSync('/dev/fuse', constants.O_RDWR)
+  } catch (cause) {
+    throw new HowdahError(
+      'fuse_unusable',
+      '/dev/fuse cannot be opened: load the kernel module fuse, and let this user read and write the device',
+      { cause },
+    )
+  }
+}
+
+/** Source of the options: Linux, Documentation/filesystems/fuse/fuse.rst, and mount(8). */
+async function mount(fd: number, mountPoint: string, options: MountOptions): Promise<void> {
+  const list = [`fd=${INHERITED_FD}`, 'rootmode=40000', 'user_id=0', 'group_id=0', 'default_permissions']
+  list.push('subtype=howdah', 'nosuid', 'nodev', 'noatime')
+  if (options.allowOther) list.push('allow_other')
+  const source = options.source.replaceAll(/[\s,]/g, '_')
+  const child = spawn('mount', ['-i', '-t', 'fuse', '-o', list.join(','), source, mountPoint], {
+    stdio: ['ignore', 'ignore', 'pipe', fd],
+    timeout: MOUNT_DEADLINE_MS,
+  })
+  let said = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('close', resolve)
+    child.once('error', (cause) =>
+      reject(new HowdahError('mount_failed', 'the program mount cannot be run', { cause })),
+    )
+  })
+  if (code === 0) return
+  throw new HowdahError(
+    'mount_failed',
+    `${mountPoint} could not be mounted: ${said.trim() || 'mount was stopped'}`,
+  )
+}
+
+function mounted(fd: number, mountPoint: string, device: string | undefined, logger: Logger): MountedDevice {
+  const message = knockMessage()
+  let open = true
+  let end = () => {}
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  const check = () => {
+    const now = findMount(mountPoint)
+    if (now !== undefined && now.device === device) return
+    clearInterval(timer)
+    end()
+  }
+  const timer = setInterval(check, WATCH_MS)
+
+  return {
+    fd,
+    ended,
+
+    knock() {
+      if (!open) return
+      try {
+        writeSync(fd, message)
+      } catch (error) {
+        // A mount that is about to go wakes its server itself.
+        logger.debug({ err: error }, 'the FUSE device takes no knock')
+      }
+    },
+
+    async unmount() {
+      try {
+        if (isMounted(mountPoint)) await run('umount', ['-i', mountPoint], { timeout: UNMOUNT_DEADLINE_MS })
+      } catch (cause) {
+        if (isMounted(mountPoint)) {
+          throw new HowdahError('mount_failed', `${mountPoint} cannot be unmounted: files on it are in use`, {
+            cause,
+          })
+        }
+      }
+      check()
+      await ended
+    },
+
+    abort() {
+      if (device === undefined) return false
+      try {
+        // A connection is named by the minor number of its device. Source: Documentation/filesystems/fuse/fuse.rst.
+        writeFileSync(`/sys/fs/fuse/connections/${device.split(':')[1] ?? ''}/abort`, '1')
+        return true
+      } catch (error) {
+        logger.debug({ err: error }, 'the FUSE connection cannot be aborted')
+        return false
+      }
+    },
+
+    close() {
+      if (open) closeSync(fd)
+      open = false
+      clearInterval(timer)
+    },
+  }
+}
+
+/** `fuse_out_header` of a notification (its code stands for the error), and `fuse_notify_retrieve_out`. */
+function knockMessage(): Buffer {
+  const bytes = Buffer.alloc(48)
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, 12)
+  words[0] = bytes.length
+  words[1] = NOTIFY_RETRIEVE
+  words[6] = ROOT_ID
+  return bytes
+}

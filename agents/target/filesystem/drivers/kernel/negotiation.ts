@@ -1,0 +1,72 @@
+/** The first exchange on the device: what the kernel offers, and what of it Howdah takes. */
+
+import { INIT, INIT_OUT_BYTES, MAJOR, MAX_PAGES, MAX_TRANSFER, MINOR, OLDEST_MINOR } from './protocol.ts'
+import type { Reply } from './reply.ts'
+import type { Request } from './request.ts'
+
+/** `fuse_init_in`: major, minor, max_readahead, flags. */
+const IN_MAJOR = 10
+const IN_MINOR = 11
+const IN_FLAGS = 13
+/**
+ * Requests of read-ahead and write-back that the kernel may have under way: no limit. So none waits in the kernel, and a
+ * request that comes after another is read after it.
+ */
+const MAX_BACKGROUND = 0xffff
+const CONGESTED_AT = 0xffff
+/** The kernel takes the least of this and what its backing device is set to, which is tuned after mounting. */
+const MAX_READ_AHEAD = 64 * 1024 * 1024
+const EPROTO = 71
+
+/**
+ * What is taken, and why.
+ * - WRITEBACK_CACHE: writes gather in the page cache; sizes and times of regular files are then the kernel's.
+ * - NO_OPEN_SUPPORT: files are opened without asking, requests name inodes.
+ * - EXPLICIT_INVAL_DATA, and not AUTO_INVAL_DATA: nobody else changes files, so cached pages stay true.
+ * - DO_READDIRPLUS with READDIRPLUS_AUTO: `ls -l` of a directory is one request, `ls` makes no lookups.
+ * Not taken: HANDLE_KILLPRIV and its second version (the kernel takes set-user-ID bits away itself, by SETATTR);
+ * ATOMIC_O_TRUNC (O_TRUNC arrives as SETATTR); DONT_MASK (modes arrive with the umask applied); POSIX_LOCKS and
+ * FLOCK_LOCKS (locks are the kernel's own); NO_OPENDIR_SUPPORT (listings are kept for each open directory).
+ */
+const WANTED =
+  INIT.ASYNC_READ |
+  INIT.BIG_WRITES |
+  INIT.DO_READDIRPLUS |
+  INIT.READDIRPLUS_AUTO |
+  INIT.ASYNC_DIO |
+  INIT.WRITEBACK_CACHE |
+  INIT.NO_OPEN_SUPPORT |
+  INIT.PARALLEL_DIROPS |
+  INIT.MAX_PAGES |
+  INIT.CACHE_SYMLINKS |
+  INIT.EXPLICIT_INVAL_DATA
+
+export type Answered =
+  | { readonly outcome: 'agreed' | 'ask-again'; readonly length: number }
+  | { readonly outcome: 'refused'; readonly errno: number }
+
+/**
+ * Answers INIT. `ask-again`: the kernel speaks a newer major version and will ask in ours. Source: the comment «Version
+ * negotiation» in linux/fuse.h.
+ */
+export function negotiate(request: Request, reply: Reply): Answered {
+  request.need(4)
+  const major = request.word(IN_MAJOR)
+  const minor = request.word(IN_MINOR)
+  reply.zero(INIT_OUT_BYTES)
+  reply.word(0, MAJOR)
+  reply.word(1, MINOR)
+  if (major > MAJOR) return { outcome: 'ask-again', length: INIT_OUT_BYTES }
+  if (major < MAJOR || minor < OLDEST_MINOR) return { outcome: 'refused', errno: EPROTO }
+  reply.word(1, Math.min(minor, MINOR))
+  reply.word(2, MAX_READ_AHEAD)
+  reply.word(3, request.word(IN_FLAGS) & WANTED)
+  // max_background and congestion_threshold, of 16 bits each.
+  reply.halves(4, MAX_BACKGROUND, CONGESTED_AT)
+  reply.word(5, MAX_TRANSFER)
+  // time_gran: times are exact to the nanosecond.
+  reply.word(6, 1)
+  // max_pages and map_alignment.
+  reply.halves(7, MAX_PAGES, 0)
+  return { outcome: 'agreed', length: INIT_OUT_BYTES }
+}

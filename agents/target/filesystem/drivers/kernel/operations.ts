@@ -1,0 +1,286 @@
+/**
+ * The table of operations: each decodes its request, calls the file system and encodes the answer. What is missing in
+ * the table the kernel is told so by ENOSYS, and does without it for good: OPEN, RELEASE and FLUSH (files are not open
+ * here), CREATE (it sends MKNOD instead), ACCESS (it checks permissions itself), extended attributes, locks, POLL, BMAP,
+ * COPY_FILE_RANGE (it copies itself), TMPFILE, STATX (it asks GETATTR), SYNCFS (it is not asked for by this kind of
+ * mount, and nothing here can sync everything).
+ */
+import {
+  type Caller,
+  type FileSystem,
+  FileSystemError,
+  type MaybePromise,
+  type RenameMode,
+} from '../../file-system.ts'
+import { createDirectoryListings } from './directory-listings.ts'
+import { encodeName } from './names.ts'
+import {
+  FALLOC_KEEP_SIZE,
+  FALLOC_PUNCH_HOLE,
+  FALLOC_ZERO_RANGE,
+  FATTR,
+  IN,
+  IN_HEADER_BYTES,
+  MAX_TRANSFER,
+  OP,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  ROOT_ID,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from './protocol.ts'
+import { KEPT_SECONDS, type Reply } from './reply.ts'
+import type { Request } from './request.ts'
+
+/**
+ * Does what a request asks; gives the bytes of data in the reply, or `NO_REPLY`. Once it has returned, the request
+ * belongs to somebody else, but that of a WRITE. @throws FileSystemError
+ */
+export type Operation = (request: Request, reply: Reply) => MaybePromise<number>
+
+/** For requests that are not answered. */
+export const NO_REPLY = -1
+
+/** Where the fields of a request begin, in words: after `fuse_in_header`. */
+const BODY = IN.SIZE_WORDS
+
+const MODE_BITS = 0o7777
+const COUNT_BYTES = 8
+type Changes = {
+  -readonly [K in keyof Parameters<FileSystem['setattr']>[1]]: Parameters<FileSystem['setattr']>[1][K]
+}
+
+export interface OperationOptions {
+  /** A directory in the root where names appear by themselves, so that the kernel must always ask for missing ones. */
+  readonly volatileDirectory?: string | undefined
+}
+
+/** @returns operations by their number in the protocol */
+export function createOperations(
+  fileSystem: FileSystem,
+  options: OperationOptions = {},
+): readonly (Operation | undefined)[] {
+  const listings = createDirectoryListings(fileSystem)
+  const volatileInode = inodeInRoot(options.volatileDirectory)
+  const table: (Operation | undefined)[] = []
+
+  function inodeInRoot(name: string | undefined): number | undefined {
+    if (name === undefined) return undefined
+    const found = fileSystem.lookup(ROOT_ID, name)
+    if (found instanceof Promise) throw new TypeError('a directory of the root is looked up at once')
+    fileSystem.forget(found.ino, 1)
+    return found.ino
+  }
+
+  table[OP.LOOKUP] = (request, reply) => {
+    const parent = request.node
+    const name = request.name(IN_HEADER_BYTES)
+    try {
+      const found = fileSystem.lookup(parent, name)
+      if (!(found instanceof Promise)) return reply.entry(found)
+      return found
+        .then((attributes) => reply.entry(attributes))
+        .catch((error: unknown) => missing(parent, reply, error))
+    } catch (error) {
+      return missing(parent, reply, error)
+    }
+  }
+
+  function missing(parent: number, reply: Reply, error: unknown): number {
+    if (parent === volatileInode || !(error instanceof FileSystemError) || error.errno !== 'ENOENT')
+      throw error
+    return reply.noEntry(KEPT_SECONDS)
+  }
+
+  table[OP.FORGET] = (request) => {
+    request.need(2)
+    fileSystem.forget(request.node, request.long(BODY))
+    return NO_REPLY
+  }
+
+  table[OP.BATCH_FORGET] = (request) => {
+    request.need(2)
+    const count = request.word(BODY)
+    request.need(2 + count * 4)
+    for (let index = 0; index < count; index++) {
+      const at = BODY + 2 + index * 4
+      fileSystem.forget(request.long(at), request.long(at + 2))
+    }
+    return NO_REPLY
+  }
+
+  table[OP.GETATTR] = (request, reply) => reply.attributes(fileSystem.getattr(request.node))
+
+  table[OP.SETATTR] = (request, reply) => {
+    const changed = fileSystem.setattr(request.node, changesOf(request))
+    if (!(changed instanceof Promise)) return reply.attributes(changed)
+    return changed.then((attributes) => reply.attributes(attributes))
+  }
+
+  table[OP.READLINK] = (request, reply) => encodeName(fileSystem.readlink(request.node), reply.data, 0)
+
+  table[OP.SYMLINK] = (request, reply) => {
+    const name = request.name(IN_HEADER_BYTES)
+    const target = request.target(request.after(IN_HEADER_BYTES))
+    return reply.entry(fileSystem.symlink(request.node, name, target, callerOf(request)))
+  }
+
+  table[OP.MKNOD] = (request, reply) => {
+    request.need(4)
+    const name = request.name(IN_HEADER_BYTES + 16)
+    const mode = request.word(BODY)
+    return reply.entry(fileSystem.mknod(request.node, name, mode, request.word(BODY + 1), callerOf(request)))
+  }
+
+  table[OP.MKDIR] = (request, reply) => {
+    request.need(2)
+    const name = request.name(IN_HEADER_BYTES + 8)
+    return reply.entry(
+      fileSystem.mkdir(request.node, name, request.word(BODY) & MODE_BITS, callerOf(request)),
+    )
+  }
+
+  table[OP.LINK] = (request, reply) => {
+    request.need(2)
+    const name = request.name(IN_HEADER_BYTES + 8)
+    return reply.entry(fileSystem.link(request.long(BODY), request.node, name))
+  }
+
+  table[OP.UNLINK] = (request) => {
+    fileSystem.unlink(request.node, request.name(IN_HEADER_BYTES))
+    return 0
+  }
+
+  table[OP.RMDIR] = (request) => {
+    fileSystem.rmdir(request.node, request.name(IN_HEADER_BYTES))
+    return 0
+  }
+
+  table[OP.RENAME] = (request) => {
+    request.need(2)
+    return rename(request, IN_HEADER_BYTES + 8, 'replace')
+  }
+
+  table[OP.RENAME2] = (request) => {
+    request.need(4)
+    return rename(request, IN_HEADER_BYTES + 16, renameMode(request.word(BODY + 2)))
+  }
+
+  function rename(request: Request, namesAt: number, mode: RenameMode): number {
+    const name = request.name(namesAt)
+    const newName = request.name(request.after(namesAt))
+    fileSystem.rename(request.node, name, request.long(BODY), newName, mode)
+    return 0
+  }
+
+  // `fuse_read_in`: fh, offset, size.
+  table[OP.READ] = (request, reply) => {
+    request.need(10)
+    const length = Math.min(request.word(BODY + 4), MAX_TRANSFER)
+    return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2))
+  }
+
+  // `fuse_write_in`: fh, offset, size.
+  table[OP.WRITE] = (request, reply) => {
+    request.need(10)
+    const length = request.word(BODY + 4)
+    request.need(10 + length / 4)
+    const written = fileSystem.write(request.node, request.written, length, request.long(BODY + 2))
+    if (typeof written === 'number') return countOf(reply, written)
+    return written.then((count) => countOf(reply, count))
+  }
+
+  // `fuse_fallocate_in`: fh, offset, length, mode.
+  table[OP.FALLOCATE] = (request) => {
+    request.need(8)
+    const done = fileSystem.fallocate(
+      request.node,
+      fallocateOf(request.word(BODY + 6)),
+      request.long(BODY + 2),
+      request.long(BODY + 4),
+    )
+    return done instanceof Promise ? done.then(() => 0) : 0
+  }
+
+  // `fuse_lseek_in`: fh, offset, whence.
+  table[OP.LSEEK] = (request, reply) => {
+    request.need(6)
+    const whence = request.word(BODY + 4)
+    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FileSystemError('EINVAL')
+    const to = whence === SEEK_DATA ? 'data' : 'hole'
+    reply.long(0, fileSystem.seek(request.node, request.long(BODY + 2), to))
+    return COUNT_BYTES
+  }
+
+  table[OP.FSYNC] = (request) => fileSystem.fsync(request.node).then(() => 0)
+  table[OP.FSYNCDIR] = (request) => fileSystem.fsyncdir(request.node).then(() => 0)
+  table[OP.STATFS] = (_request, reply) => reply.statistics(fileSystem.statfs())
+
+  table[OP.OPENDIR] = (request, reply) => listings.open(request.node, reply)
+  table[OP.READDIR] = (request, reply) => listings.read(request, reply, false)
+  table[OP.READDIRPLUS] = (request, reply) => listings.read(request, reply, true)
+  table[OP.RELEASEDIR] = (request) => listings.close(request)
+
+  table[OP.IOCTL] = () => {
+    throw new FileSystemError('ENOTTY')
+  }
+  table[OP.DESTROY] = () => 0
+  // The knock: it was only to wake this thread.
+  table[OP.NOTIFY_REPLY] = () => NO_REPLY
+
+  return table
+}
+
+function callerOf(request: Request): Caller {
+  return { uid: request.word(IN.UID), gid: request.word(IN.GID) }
+}
+
+/** `fuse_write_out` */
+function countOf(reply: Reply, count: number): number {
+  reply.word(0, count)
+  reply.word(1, 0)
+  return COUNT_BYTES
+}
+
+/** `fuse_setattr_in`: valid, fh, size, lock_owner, three times, their nanoseconds, mode, uid, gid. */
+function changesOf(request: Request): Changes {
+  request.need(22)
+  const valid = request.word(BODY)
+  const changes: Changes = {}
+  if ((valid & FATTR.MODE) !== 0) changes.mode = request.word(BODY + 17) & MODE_BITS
+  if ((valid & FATTR.UID) !== 0) changes.uid = request.word(BODY + 19)
+  if ((valid & FATTR.GID) !== 0) changes.gid = request.word(BODY + 20)
+  if ((valid & FATTR.SIZE) !== 0) changes.size = request.long(BODY + 4)
+  if ((valid & FATTR.ATIME_NOW) !== 0) changes.atime = 'now'
+  else if ((valid & FATTR.ATIME) !== 0) changes.atime = nanoseconds(request, BODY + 8, BODY + 14)
+  if ((valid & FATTR.MTIME_NOW) !== 0) changes.mtime = 'now'
+  else if ((valid & FATTR.MTIME) !== 0) changes.mtime = nanoseconds(request, BODY + 10, BODY + 15)
+  if ((valid & FATTR.CTIME) !== 0) changes.ctime = nanoseconds(request, BODY + 12, BODY + 16)
+  return changes
+}
+
+function renameMode(flags: number): RenameMode {
+  if (flags === 0) return 'replace'
+  if (flags === RENAME_NOREPLACE) return 'noreplace'
+  if (flags === RENAME_EXCHANGE) return 'exchange'
+  throw new FileSystemError('EINVAL')
+}
+
+function fallocateOf(mode: number): Parameters<FileSystem['fallocate']>[1] {
+  const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0
+  switch (mode & ~FALLOC_KEEP_SIZE) {
+    case 0:
+      return { what: 'allocate', keepSize }
+    case FALLOC_PUNCH_HOLE:
+      return { what: 'punch-hole', keepSize }
+    case FALLOC_ZERO_RANGE:
+      return { what: 'zero-range', keepSize }
+    default:
+      throw new FileSystemError('EOPNOTSUPP')
+  }
+}
+
+/** Seconds and nanoseconds as one number of nanoseconds. */
+function nanoseconds(request: Request, secondsAt: number, nanosecondsAt: number): bigint {
+  return request.signedLong(secondsAt) * 1_000_000_000n + BigInt(request.word(nanosecondsAt))
+}

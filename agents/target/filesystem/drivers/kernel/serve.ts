@@ -1,0 +1,238 @@
+/**
+ * The loop on the device: takes a request, answers it at once when local state can, else lets it wait and takes the
+ * next. It blocks its thread while nothing is asked.
+ *
+ * Between two requests nothing else runs in this thread, but when mail waits, or when an operation gave a promise: then
+ * the loop goes through the event loop once, where promises go on.
+ */
+import { readFileSync, readSync, writeSync } from 'node:fs'
+import { constants } from 'node:os'
+import { setImmediate } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../../../../messages/errors.ts'
+import { type FileSystem, FileSystemError } from '../../file-system.ts'
+import type { Mail } from './mail.ts'
+import { negotiate } from './negotiation.ts'
+import { createOperations, NO_REPLY, type OperationOptions } from './operations.ts'
+import { IN, OP } from './protocol.ts'
+import { Reply } from './reply.ts'
+import { Request } from './request.ts'
+
+export interface ServeOptions extends OperationOptions {
+  readonly logger: Logger
+  /** The kernel and this side have agreed: from now on the mount answers, and may be knocked at. */
+  readonly onReady?: () => void
+}
+
+/** The device, or what stands for it in a test. */
+export interface Device {
+  /** Blocks until there is a message; gives its bytes. @throws as readSync */
+  read(buffer: Buffer): number
+  /** @throws as writeSync */
+  write(buffer: Buffer, length: number): void
+}
+
+/** A read that waits. */
+interface Waiting {
+  readonly low: number
+  readonly high: number
+  /** The thread that asked. */
+  readonly pid: number
+  answered: boolean
+}
+
+const { errno } = constants
+const MAX_SPARE = 16
+const GONE: readonly unknown[] = ['ENODEV', 'ECONNABORTED']
+
+/**
+ * Serves a mounted device until it is unmounted. @throws HowdahError `fuse_unusable` when the kernel's protocol is too
+ * old, `mount_failed` when the device fails
+ */
+export function serve(fd: number, fileSystem: FileSystem, mail: Mail, options: ServeOptions): Promise<void> {
+  const device: Device = {
+    read: (buffer) => readSync(fd, buffer, 0, buffer.length, null),
+    write: (buffer, length) => {
+      writeSync(fd, buffer, 0, length, null)
+    },
+  }
+  return serveDevice(device, fileSystem, mail, options)
+}
+
+/** As `serve`, on any device. */
+export async function serveDevice(
+  device: Device,
+  fileSystem: FileSystem,
+  mail: Mail,
+  options: ServeOptions,
+): Promise<void> {
+  const { logger } = options
+  const operations = createOperations(fileSystem, options)
+  const spareRequests: Request[] = []
+  const spareReplies: Reply[] = []
+  const waitingReads = new Map<number, Waiting>()
+  let request = new Request()
+  /** An operation waits that may go on by itself. */
+  let started = false
+  let ended = false
+
+  if (!agree()) return
+  options.onReady?.()
+  while (answerMany()) {
+    if (mail.waiting()) mail.deliver()
+    await setImmediate()
+  }
+
+  /** Answers requests as long as nothing else is to do; false when the device is gone. */
+  function answerMany(): boolean {
+    started = false
+    while (!started && !ended && mail.fallAsleep()) {
+      const received = receive()
+      mail.wakeUp()
+      if (received && !ended) answer()
+    }
+    return !ended
+  }
+
+  /** Reads one message; false when there is none that can be answered. */
+  function receive(): boolean {
+    try {
+      const length = device.read(request.bytes)
+      if (request.accept(length)) return true
+      logger.error({ length }, 'the kernel sent half a message on the FUSE device')
+    } catch (error) {
+      const code = codeOf(error)
+      if (GONE.includes(code)) ended = true
+      // The request was taken back, or a signal came.
+      else if (code !== 'ENOENT' && code !== 'EINTR') {
+        throw new HowdahError('mount_failed', 'the FUSE device cannot be read', { cause: error })
+      }
+    }
+    return false
+  }
+
+  function answer(): void {
+    const opcode = request.word(IN.OPCODE)
+    const low = request.word(IN.UNIQUE)
+    const high = request.word(IN.UNIQUE + 1)
+    if (opcode === OP.INTERRUPT) {
+      interrupt()
+      return
+    }
+    const reply = takeReply()
+    const operation = operations[opcode]
+    if (operation === undefined) {
+      send(reply, reply.finish(low, high, errno.ENOSYS, 0))
+      return
+    }
+    try {
+      const result = operation(request, reply)
+      if (typeof result !== 'number') wait(opcode, low, high, reply, result)
+      else if (result === NO_REPLY) giveBack(reply)
+      else send(reply, reply.finish(low, high, 0, result))
+    } catch (error) {
+      send(reply, reply.finish(low, high, errnoOf(error, opcode), 0))
+    }
+  }
+
+  function wait(opcode: number, low: number, high: number, reply: Reply, result: Promise<number>): void {
+    started = true
+    const mine: Waiting = { low, high, pid: request.word(IN.PID), answered: false }
+    const unique = request.long(IN.UNIQUE)
+    const held = opcode === OP.WRITE ? request : undefined
+    if (opcode === OP.READ) waitingReads.set(unique, mine)
+    if (held !== undefined) request = spareRequests.pop() ?? new Request()
+
+    const over = (error: number, length: number) => {
+      if (opcode === OP.READ) waitingReads.delete(unique)
+      if (held !== undefined && spareRequests.length < MAX_SPARE) spareRequests.push(held)
+      if (mine.answered || ended) giveBack(reply)
+      else send(reply, reply.finish(low, high, error, length))
+    }
+    result.then(
+      (length) => over(0, length),
+      (error: unknown) => over(errnoOf(error, opcode), 0),
+    )
+  }
+
+  /**
+   * Somebody who waits got a signal. The kernel does not say whether it is deadly, and a read of a file that ends by any
+   * other signal is more than programs expect; so only the reads of those who are being killed are ended, that they can
+   * go. All else is done soon, or must not be left half done.
+   */
+  function interrupt(): void {
+    const mine = waitingReads.get(request.long(IN.SIZE_WORDS))
+    if (mine === undefined || mine.answered || !isBeingKilled(mine.pid)) return
+    mine.answered = true
+    const reply = takeReply()
+    send(reply, reply.finish(mine.low, mine.high, errno.EINTR, 0))
+  }
+
+  function send(reply: Reply, length: number): void {
+    try {
+      device.write(reply.bytes, length)
+    } catch (error) {
+      const code = codeOf(error)
+      if (GONE.includes(code)) ended = true
+      // ENOENT: nobody waits for it any more.
+      else if (code !== 'ENOENT') logger.error({ err: error }, 'the kernel does not take an answer')
+    }
+    giveBack(reply)
+  }
+
+  function takeReply(): Reply {
+    return spareReplies.pop() ?? new Reply()
+  }
+
+  function giveBack(reply: Reply): void {
+    if (spareReplies.length < MAX_SPARE) spareReplies.push(reply)
+  }
+
+  function errnoOf(error: unknown, opcode: number): number {
+    if (!(error instanceof FileSystemError)) logger.error({ err: error, opcode }, 'a file operation failed')
+    const name = error instanceof FileSystemError ? error.errno : 'EIO'
+    return (errno as Record<string, number>)[name] ?? errno.EIO
+  }
+
+  /** False when the device was gone before both sides had agreed. */
+  function agree(): boolean {
+    for (;;) {
+      if (ended) return false
+      if (!receive()) continue
+      const low = request.word(IN.UNIQUE)
+      const high = request.word(IN.UNIQUE + 1)
+      const reply = takeReply()
+      if (request.word(IN.OPCODE) !== OP.INIT) {
+        send(reply, reply.finish(low, high, errno.EIO, 0))
+        continue
+      }
+      const answered = negotiate(request, reply)
+      if (answered.outcome === 'refused') {
+        send(reply, reply.finish(low, high, answered.errno, 0))
+        throw new HowdahError(
+          'fuse_unusable',
+          'the kernel is too old: its FUSE protocol is older than 7.23 (Linux 3.15)',
+        )
+      }
+      send(reply, reply.finish(low, high, 0, answered.length))
+      if (answered.outcome === 'agreed') return !ended
+    }
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined
+}
+
+/**
+ * A deadly signal has the kernel mark all threads of a process with SIGKILL, before it wakes them. Source: Linux,
+ * kernel/signal.c, complete_signal; `SigPnd` in proc(5). A thread that is not there any more does not wait either.
+ */
+function isBeingKilled(thread: number): boolean {
+  try {
+    const pending = /^SigPnd:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${thread}/status`, 'latin1'))?.[1]
+    return ((Number.parseInt((pending ?? '0').slice(-4), 16) >> (constants.signals.SIGKILL - 1)) & 1) === 1
+  } catch {
+    return true
+  }
+}
