@@ -41,6 +41,10 @@ export const ERROR_CODES = {
   space_low: { retryable: false, means: 'the file system of the write cache has too little free space' },
   fuse_unusable: { retryable: false, means: 'FUSE cannot be used on the target' },
   mount_failed: { retryable: true, means: 'the mount process did not come up, or died' },
+  cache_unusable: {
+    retryable: false,
+    means: 'the write cache on the target is damaged, or of another version of Howdah',
+  },
   postgres_failed: {
     retryable: false,
     means: 'PostgreSQL did not start or did not reach the recovery target',

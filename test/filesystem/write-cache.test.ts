@@ -1,12 +1,11 @@
-import { constants, existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { expect } from 'chai'
 import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
 import type { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { type Fixture, makeFixture } from './support/engine-fixture.ts'
+import { CALLER, type Fixture, makeFixture } from './support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from './support/memory-source.ts'
 
 const TABLE = 'data/base/1/1000'
-const CALLER = { uid: 0, gid: 0 }
 
 describe('the write cache', () => {
   const table = pattern(40 * BLOCK + 100)
@@ -26,7 +25,7 @@ describe('the write cache', () => {
     fs.engine.mkdir(await fs.ino('data'), 'sub', 0o750, CALLER)
     fs.engine.symlink(await fs.ino('data/sub'), 'link', 'target', CALLER)
     fs.engine.unlink(...(await fs.at('data/PG_VERSION')))
-    fs.engine.rename(...(await fs.at(TABLE)), ...(await fs.at('data/sub/moved')))
+    fs.engine.rename(...(await fs.at(TABLE)), ...(await fs.at('data/sub/moved')), 'replace')
     const before = await fs.readFile('data/sub/moved')
     await fs.remount()
     expect((await fs.readFile('data/sub/moved')).equals(before)).to.equal(true)
@@ -111,7 +110,7 @@ describe('the write cache', () => {
   it('makes a rename durable with fsync of the directory', async () => {
     const handle = await fs.create('data/draft', Buffer.from('16\n'))
     await fs.engine.fsync(handle)
-    fs.engine.rename(...(await fs.at('data/draft')), ...(await fs.at('data/PG_VERSION')))
+    fs.engine.rename(...(await fs.at('data/draft')), ...(await fs.at('data/PG_VERSION')), 'replace')
     await fs.engine.fsyncdir(await fs.ino('data'))
     await fs.crash()
     expect((await fs.readFile('data/PG_VERSION')).toString()).to.equal('16\n')
@@ -120,7 +119,7 @@ describe('the write cache', () => {
 
   it('makes names and contents durable by itself after a while', async () => {
     await fs.remove()
-    fs = await makeFixture(source, { intervals: { changed: 5, fetched: 5 } })
+    fs = await makeFixture(source, { intervals: { changed: 5, all: 5 } })
     await fs.create('data/new', pattern(BLOCK, 2))
     await fs.readFile(TABLE)
     const durable = async () => {
@@ -146,7 +145,7 @@ describe('the write cache', () => {
     const handle = await fs.create('data/new', pattern(BLOCK, 2))
     await fs.engine.fsync(handle)
     fs.engine.unlink(...(await fs.at('data/new')))
-    await fs.engine.release(handle)
+    fs.engine.forget(handle, 1)
     await fs.remount()
     expect(readdirSync(`${fs.cachePath}/files`)).to.deep.equal([])
   })
@@ -265,7 +264,7 @@ describe('the read path', () => {
     source.gate = new Promise((resolve) => {
       open = resolve
     })
-    const handle = await fs.open(TABLE, constants.O_RDWR)
+    const handle = await fs.open(TABLE)
     const late = fs.read(handle, 4 * BLOCK, 0)
     await fs.write(handle, pattern(BLOCK, 77), BLOCK)
     await fs.engine.setattr(await fs.ino(TABLE), { size: 2 * BLOCK })

@@ -48,6 +48,47 @@ export class BlockMap {
     return (((bits[index >> 2] ?? 0) >> ((index & 3) * 2)) & 3) as BlockState
   }
 
+  /** Nothing changed since the last `takeDirty`. */
+  get isClean(): boolean {
+    return this.#dirty.size === 0
+  }
+
+  /** One more than the last block that is held. */
+  get end(): number {
+    let end = 0
+    for (const [chunk, bits] of this.#chunks) {
+      const byte = bits.findLastIndex((four) => four !== 0)
+      if (byte < 0) continue
+      const last = chunk * CHUNK_BLOCKS + byte * 4 + ((31 - Math.clz32(bits[byte] ?? 0)) >> 1)
+      end = Math.max(end, last + 1)
+    }
+    return end
+  }
+
+  /** The first block from `from` on that is held; -1 when there is none. */
+  nextHeld(from: number): number {
+    let found = -1
+    for (const [chunk, bits] of this.#chunks) {
+      const start = chunk * CHUNK_BLOCKS
+      if (start + bits.length * 4 <= from || (found >= 0 && start > found)) continue
+      for (let block = Math.max(from, start); block < start + bits.length * 4; block++) {
+        if (bits[(block - start) >> 2] === 0) block |= 3
+        else if (this.get(block) !== ABSENT) {
+          found = block
+          break
+        }
+      }
+    }
+    return found
+  }
+
+  /** The first block from `from` on that is not held. */
+  nextAbsent(from: number): number {
+    let block = from
+    while (this.get(block) !== ABSENT) block++
+    return block
+  }
+
   /** Sets blocks `first` to `last`; tells whether any was different before. */
   set(first: number, last: number, state: BlockState): boolean {
     let different = false

@@ -2,42 +2,53 @@
  * The local sparse files of a write cache, `<directory>/<inode number>`, and their open descriptors. Which of their
  * bytes mean anything is the block map's to say.
  */
-import {
-  close,
-  closeSync,
-  constants,
-  fdatasync,
-  fsync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  unlink,
-  unlinkSync,
-} from 'node:fs'
-import { promisify } from 'node:util'
+import * as fs from 'node:fs'
 import type { Inode } from './inode.ts'
+import type { Services } from './services.ts'
 
-const fdatasyncAsync = promisify(fdatasync)
-const fsyncAsync = promisify(fsync)
+/** What is used of `node:fs`; another one can record what happens to the files, and when. */
+export interface LocalIo {
+  mkdirSync(path: string, options: { recursive: true; mode: number }): unknown
+  readdirSync(path: string): string[]
+  openSync(path: string, flags: number, mode?: number): number
+  closeSync(fd: number): void
+  readSync(fd: number, buffer: Buffer, offset: number, length: number, position: number): number
+  writeSync(fd: number, buffer: Buffer, offset: number, length: number, position: number): number
+  ftruncateSync(fd: number, size: number): void
+  unlinkSync(path: string): void
+}
+
+export interface DataFilesDependencies {
+  /** Made when missing. */
+  readonly directory: string
+  readonly services: Pick<Services, 'sync' | 'syncDirectory'>
+  /** Descriptors kept open at once. */
+  readonly limit: number
+  readonly io?: LocalIo | undefined
+}
+
+const { O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR } = fs.constants
 
 export class DataFiles {
   readonly #directory: string
   readonly #directoryFd: number
   readonly #limit: number
+  readonly #services: Pick<Services, 'sync' | 'syncDirectory'>
+  readonly #io: LocalIo
   readonly #open = new Set<Inode>()
   readonly #known: Set<number>
   /** Files were made since the directory was last synced. */
   #madeFiles = false
   #closed = false
 
-  /** `limit`: descriptors kept open at once. */
-  constructor(directory: string, limit: number) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+  constructor({ directory, services, limit, io = fs }: DataFilesDependencies) {
     this.#directory = directory
+    this.#services = services
     this.#limit = limit
-    this.#directoryFd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-    this.#known = new Set(readdirSync(directory).map(Number))
+    this.#io = io
+    io.mkdirSync(directory, { recursive: true, mode: 0o700 })
+    this.#directoryFd = io.openSync(directory, O_RDONLY | O_DIRECTORY)
+    this.#known = new Set(io.readdirSync(directory).map(Number))
   }
 
   /** Removes the files of inodes that are not wanted any more. Only before the first use. */
@@ -46,41 +57,47 @@ export class DataFiles {
       if (wanted(ino)) continue
       this.#known.delete(ino)
       // At once: the number may be given to a new inode.
-      unlinkSync(this.#path(ino))
+      this.#io.unlinkSync(this.#path(ino))
     }
   }
 
-  /** The descriptor of an inode's local file, made when missing. */
-  descriptor(inode: Inode): number {
-    if (inode.fd >= 0) return inode.fd
-    if (this.#closed) throw new Error('the write cache is closed')
-    inode.fd = openSync(this.#path(inode.ino), constants.O_RDWR | constants.O_CREAT, 0o600)
-    if (!this.#known.has(inode.ino)) {
-      this.#known.add(inode.ino)
-      this.#madeFiles = true
+  /** Bytes read, fewer than asked only at the end of the local file. @throws the error of the file system */
+  read(inode: Inode, buffer: Buffer, offset: number, length: number, position: number): number {
+    const fd = inode.fd >= 0 ? inode.fd : this.#descriptor(inode)
+    let done = this.#io.readSync(fd, buffer, offset, length, position)
+    while (done < length) {
+      const got = this.#io.readSync(fd, buffer, offset + done, length - done, position + done)
+      if (got === 0) break
+      done += got
     }
-    this.#open.add(inode)
-    if (this.#open.size > this.#limit) this.#closeOldest()
-    return inode.fd
+    return done
+  }
+
+  /** Writes the first `length` bytes of the buffer, all of them; the file is made when missing. @throws as `read` */
+  write(inode: Inode, buffer: Buffer, length: number, position: number): void {
+    const fd = inode.fd >= 0 ? inode.fd : this.#descriptor(inode)
+    let done = 0
+    while (done < length) {
+      done += this.#io.writeSync(fd, buffer, done, length - done, position + done)
+    }
   }
 
   /** Resolves when what was written to the local file, and its name, are on disk. */
   async sync(inode: Inode): Promise<void> {
-    const fd = this.descriptor(inode)
     inode.pins++
     try {
-      await fdatasyncAsync(fd)
+      await this.#services.sync(this.#descriptor(inode))
     } finally {
       inode.pins--
+      if (inode.freed || this.#closed) this.release(inode)
     }
-    if (this.#madeFiles) {
-      this.#madeFiles = false
-      try {
-        await fsyncAsync(this.#directoryFd)
-      } catch (error) {
-        this.#madeFiles = true
-        throw error
-      }
+    if (!this.#madeFiles) return
+    this.#madeFiles = false
+    try {
+      await this.#services.syncDirectory(this.#directoryFd)
+    } catch (error) {
+      this.#madeFiles = true
+      throw error
     }
   }
 
@@ -88,15 +105,20 @@ export class DataFiles {
   cut(inode: Inode, size: number): void {
     if (!this.#known.has(inode.ino)) return
     try {
-      ftruncateSync(this.descriptor(inode), size)
+      this.#io.ftruncateSync(this.#descriptor(inode), size)
     } catch {
       // Room that cannot be given back now is given back with the file.
     }
   }
 
-  /** Deletes a local file. Nothing waits for it: what is left after a crash is swept at the next start. */
+  /** Deletes a local file. What is left of it after a crash is swept at the next start. */
   remove(ino: number): void {
-    if (this.#known.delete(ino)) unlink(this.#path(ino), () => undefined)
+    if (!this.#known.delete(ino)) return
+    try {
+      this.#io.unlinkSync(this.#path(ino))
+    } catch {
+      // As after a crash.
+    }
   }
 
   /** Closes an inode's descriptor when nothing uses it. */
@@ -105,13 +127,27 @@ export class DataFiles {
     this.#open.delete(inode)
     const fd = inode.fd
     inode.fd = -1
-    close(fd)
+    this.#io.closeSync(fd)
   }
 
   close(): void {
     this.#closed = true
     for (const inode of this.#open) this.release(inode)
-    closeSync(this.#directoryFd)
+    this.#io.closeSync(this.#directoryFd)
+  }
+
+  /** The descriptor of an inode's local file, which is made when missing. */
+  #descriptor(inode: Inode): number {
+    if (inode.fd >= 0) return inode.fd
+    if (this.#closed) throw new Error('the write cache is closed')
+    if (this.#open.size >= this.#limit) this.#closeOldest()
+    inode.fd = this.#io.openSync(this.#path(inode.ino), O_RDWR | O_CREAT, 0o600)
+    if (!this.#known.has(inode.ino)) {
+      this.#known.add(inode.ino)
+      this.#madeFiles = true
+    }
+    this.#open.add(inode)
+    return inode.fd
   }
 
   #closeOldest(): void {

@@ -4,13 +4,7 @@
  */
 import { type BaseTree, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './base-tree.ts'
 import type { Durability } from './durability.ts'
-import {
-  type Caller,
-  type DirectoryEntry,
-  type FileSystem,
-  FileSystemError,
-  type Ino,
-} from './file-system.ts'
+import { type Caller, type FileSystem, FileSystemError, type Ino, type RenameMode } from './file-system.ts'
 import type { Inode } from './inode.ts'
 import type { Inodes } from './inodes.ts'
 import type { Namespace } from './namespace.ts'
@@ -24,23 +18,33 @@ export interface DirectoryOperationsDependencies {
   readonly wal: WalDirectory
   /** The directory `wal/`. */
   readonly walIno: Ino
-  /** Seconds since the epoch. */
-  readonly now: () => number
+  /** Nanoseconds since the epoch. */
+  readonly now: () => bigint
 }
 
-type Operations = Pick<
+export type DirectoryOperations = Pick<
   FileSystem,
-  'lookup' | 'readlink' | 'mkdir' | 'symlink' | 'link' | 'unlink' | 'rmdir' | 'rename' | 'readdir'
+  | 'lookup'
+  | 'readlink'
+  | 'mknod'
+  | 'mkdir'
+  | 'symlink'
+  | 'link'
+  | 'unlink'
+  | 'rmdir'
+  | 'rename'
+  | 'readdir'
+  | 'parent'
 >
 
-export interface DirectoryOperations extends Operations {
-  /** The inode of a name in a directory where names may change, 0 for none. @throws FileSystemError ENOTDIR | EROFS */
-  existing(parent: Ino, name: string): Ino
-  /** Makes an inode with a name, referenced once by the kernel. @throws FileSystemError EEXIST and as `existing` */
-  make(parent: Ino, name: string, mode: number): Inode
-}
-
 const MAX_NAME_BYTES = 255
+/** Source: PATH_MAX of linux/limits.h, which counts the byte at the end. */
+const MAX_TARGET_BYTES = 4095
+/** As on ext4; of directories it does not limit the number. Source: EXT4_LINK_MAX of fs/ext4/ext4.h. */
+const MAX_LINKS = 65_000
+const S_ISGID = 0o2000
+
+const isDirectory = ({ mode }: Inode) => (mode & S_IFMT) === S_IFDIR
 
 export function createDirectoryOperations(
   dependencies: DirectoryOperationsDependencies,
@@ -50,6 +54,7 @@ export function createDirectoryOperations(
   /** The inode of a name. @throws FileSystemError ENOENT */
   function find(parent: Ino, name: string): Ino {
     requireDirectory(parent)
+    requireName(name)
     const ino = names.lookup(parent, name)
     if (ino === 0) throw new FileSystemError('ENOENT')
     return ino
@@ -69,8 +74,15 @@ export function createDirectoryOperations(
     return directory
   }
 
+  function requireName(name: string): void {
+    // A character takes three bytes for each unit of its length at most.
+    if (name.length * 3 > MAX_NAME_BYTES && Buffer.byteLength(name) > MAX_NAME_BYTES) {
+      throw new FileSystemError('ENAMETOOLONG')
+    }
+  }
+
   function requireFree(parent: Ino, name: string): void {
-    if (Buffer.byteLength(name) > MAX_NAME_BYTES) throw new FileSystemError('ENAMETOOLONG')
+    requireName(name)
     if (names.lookup(parent, name) !== 0) throw new FileSystemError('EEXIST')
   }
 
@@ -80,7 +92,7 @@ export function createDirectoryOperations(
   }
 
   function enter(directory: Inode, name: string, inode: Inode): void {
-    names.set(directory.ino, name, inode.ino, (inode.mode & S_IFMT) === S_IFDIR)
+    names.set(directory.ino, name, inode.ino, isDirectory(inode))
     durability.entryChanged(directory.ino, name)
     touchDirectory(directory)
   }
@@ -91,10 +103,13 @@ export function createDirectoryOperations(
     touchDirectory(directory)
   }
 
-  function make(parent: Ino, name: string, mode: number): Inode {
+  /** Makes an inode with a name, referenced once. A directory with the set-group-ID bit hands on its group. */
+  function make(parent: Ino, name: string, mode: number, caller: Caller): Inode {
     const directory = writable(parent)
     requireFree(parent, name)
-    const inode = inodes.create(mode)
+    const hands = (directory.mode & S_ISGID) !== 0
+    const inode = inodes.create(mode, caller.uid, hands ? directory.gid : caller.gid)
+    if (hands && isDirectory(inode)) inode.mode |= S_ISGID
     inode.atime = inode.mtime = inode.ctime = now()
     durability.attributesChanged(inode, true)
     enter(directory, name, inode)
@@ -104,7 +119,7 @@ export function createDirectoryOperations(
 
   /** An inode has lost a name. */
   function loseName(inode: Inode): void {
-    inode.nlink = (inode.mode & S_IFMT) === S_IFDIR ? 0 : inode.nlink - 1
+    inode.nlink = isDirectory(inode) ? 0 : inode.nlink - 1
     inode.ctime = now()
     durability.attributesChanged(inode, true)
     inodes.freeIfUnused(inode)
@@ -119,14 +134,24 @@ export function createDirectoryOperations(
     if (parent === ROOT && base.has(ino)) throw new FileSystemError('EBUSY')
   }
 
+  /** What a rename would put in the place of `replaced`. */
+  function requireReplaceable(moved: Inode, replaced: Inode): void {
+    if (isDirectory(moved) && !isDirectory(replaced)) throw new FileSystemError('ENOTDIR')
+    if (!isDirectory(moved) && isDirectory(replaced)) throw new FileSystemError('EISDIR')
+    if (isDirectory(replaced) && !names.isEmpty(replaced.ino)) throw new FileSystemError('ENOTEMPTY')
+  }
+
+  function moveInto(directory: Inode, name: string, moved: Inode, from: Inode): void {
+    enter(directory, name, moved)
+    moved.ctime = now()
+    durability.attributesChanged(moved)
+    if (isDirectory(moved) && directory !== from) {
+      countSubdirectory(from, -1)
+      countSubdirectory(directory, 1)
+    }
+  }
+
   return {
-    existing(parent, name) {
-      writable(parent)
-      return names.lookup(parent, name)
-    },
-
-    make,
-
     lookup(parent, name) {
       if (parent === walIno) return wal.lookup(name)
       const attributes = inodes.attributes(find(parent, name))
@@ -140,19 +165,27 @@ export function createDirectoryOperations(
       return inode.target
     },
 
-    mkdir(parent, name, mode, _caller: Caller) {
-      const inode = make(parent, name, S_IFDIR | (mode & 0o7777))
+    mknod(parent, name, mode, rdev, caller) {
+      const type = mode & S_IFMT
+      if (type === S_IFDIR || type === S_IFLNK) throw new FileSystemError('EINVAL')
+      const inode = make(parent, name, (type === 0 ? S_IFREG : type) | (mode & 0o7777), caller)
+      inode.rdev = rdev
+      return inode.attributes()
+    },
+
+    mkdir(parent, name, mode, caller) {
+      const inode = make(parent, name, S_IFDIR | (mode & 0o7777), caller)
       inode.nlink = 2
       countSubdirectory(inodes.get(parent), 1)
       return inode.attributes()
     },
 
-    symlink(parent, name, target, _caller: Caller) {
-      const inode = make(parent, name, S_IFLNK | 0o777)
+    symlink(parent, name, target, caller) {
+      const size = Buffer.byteLength(target)
+      if (size > MAX_TARGET_BYTES) throw new FileSystemError('ENAMETOOLONG')
+      const inode = make(parent, name, S_IFLNK | 0o777, caller)
       inode.target = target
-      inode.size = Buffer.byteLength(target)
-      inode.essential = true
-      durability.contentsChanged(inode)
+      inode.size = size
       return inode.attributes()
     },
 
@@ -160,9 +193,10 @@ export function createDirectoryOperations(
       const directory = writable(parent)
       if (wal.has(ino)) throw new FileSystemError('EROFS')
       const inode = inodes.get(ino)
-      if ((inode.mode & S_IFMT) === S_IFDIR) throw new FileSystemError('EPERM')
+      if (isDirectory(inode)) throw new FileSystemError('EPERM')
       if (inode.nlink === 0) throw new FileSystemError('ENOENT')
       requireFree(parent, name)
+      if (inode.nlink >= MAX_LINKS) throw new FileSystemError('EMLINK')
       inode.nlink++
       inode.ctime = now()
       durability.attributesChanged(inode, true)
@@ -192,40 +226,39 @@ export function createDirectoryOperations(
       loseName(inode)
     },
 
-    rename(parent, name, newParent, newName) {
+    rename(parent, name, newParent, newName, mode: RenameMode) {
       const from = writable(parent)
       const to = writable(newParent)
-      const ino = find(parent, name)
-      requireFixedName(parent, ino)
-      const moved = inodes.get(ino)
-      const isDirectory = (moved.mode & S_IFMT) === S_IFDIR
-      if (isDirectory && names.isWithin(newParent, ino)) throw new FileSystemError('EINVAL')
-      if (Buffer.byteLength(newName) > MAX_NAME_BYTES) throw new FileSystemError('ENAMETOOLONG')
+      const moved = inodes.get(find(parent, name))
+      requireFixedName(parent, moved.ino)
+      if (isDirectory(moved) && names.isWithin(newParent, moved.ino)) throw new FileSystemError('EINVAL')
+      requireName(newName)
       const replacedIno = names.lookup(newParent, newName)
-      if (replacedIno === ino) return
+      if (replacedIno === 0 && mode === 'exchange') throw new FileSystemError('ENOENT')
+      if (replacedIno !== 0 && mode === 'noreplace') throw new FileSystemError('EEXIST')
+      // Two names of one file stay as they are, says POSIX.
+      if (replacedIno === moved.ino) return
       const replaced = replacedIno === 0 ? undefined : inodes.get(replacedIno)
       if (replaced !== undefined) {
         requireFixedName(newParent, replacedIno)
-        const replacesDirectory = (replaced.mode & S_IFMT) === S_IFDIR
-        if (isDirectory && !replacesDirectory) throw new FileSystemError('ENOTDIR')
-        if (!isDirectory && replacesDirectory) throw new FileSystemError('EISDIR')
-        if (replacesDirectory && !names.isEmpty(replacedIno)) throw new FileSystemError('ENOTEMPTY')
+        if (mode === 'exchange') {
+          if (isDirectory(replaced) && names.isWithin(parent, replacedIno))
+            throw new FileSystemError('EINVAL')
+          moveInto(to, newName, moved, from)
+          moveInto(from, name, replaced, to)
+          return
+        }
+        requireReplaceable(moved, replaced)
       }
       leave(from, name)
-      enter(to, newName, moved)
-      moved.ctime = now()
-      durability.attributesChanged(moved)
-      if (isDirectory) {
-        countSubdirectory(from, -1)
-        if (replaced === undefined) countSubdirectory(to, 1)
-      }
-      if (replaced !== undefined) {
-        loseName(replaced)
-        durability.syncSoon(moved)
-      }
+      moveInto(to, newName, moved, from)
+      if (replaced === undefined) return
+      if (isDirectory(replaced)) countSubdirectory(to, -1)
+      loseName(replaced)
+      durability.syncSoon(moved)
     },
 
-    readdir(ino): DirectoryEntry[] {
+    readdir(ino) {
       requireDirectory(ino)
       if (ino === walIno) return wal.list().map(({ name, ino: file }) => ({ name, ino: file, type: S_IFREG }))
       return Array.from(names.entries(ino), ([name, child]) => ({
@@ -233,6 +266,11 @@ export function createDirectoryOperations(
         ino: child,
         type: inodes.mode(child) & S_IFMT,
       }))
+    },
+
+    parent(ino) {
+      requireDirectory(ino)
+      return ino === ROOT ? ROOT : names.parent(ino)
     },
   }
 }

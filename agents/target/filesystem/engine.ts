@@ -5,36 +5,37 @@
 import type { Logger } from 'pino'
 import { type BaseTree, ROOT, S_IFDIR, S_IFMT } from './base-tree.ts'
 import { BLOCK } from './block-map.ts'
-import { DataFiles } from './data-files.ts'
+import { DataFiles, type LocalIo } from './data-files.ts'
 import { createDirectoryOperations } from './directory-operations.ts'
-import { DEFAULT_INTERVALS, Durability, type DurabilityIntervals } from './durability.ts'
+import { Durability } from './durability.ts'
 import { FileContents } from './file-contents.ts'
 import { createFileOperations } from './file-operations.ts'
+import { FileRanges } from './file-ranges.ts'
 import type { FileSystem } from './file-system.ts'
 import type { Inode } from './inode.ts'
 import { Inodes } from './inodes.ts'
-import { openJournal } from './journal.ts'
+import type { JournalState } from './journal.ts'
 import { Namespace } from './namespace.ts'
-import { type BlockSource, ReadPath } from './read-path.ts'
+import { ReadPath } from './read-path.ts'
+import type { Services } from './services.ts'
 import { Space, type SpaceLimits } from './space.ts'
-import { WalDirectory, type WalSource } from './wal-directory.ts'
+import { WalDirectory } from './wal-directory.ts'
 
 export interface EngineOptions {
   readonly tree: BaseTree
   /** The write cache: a directory that only this engine uses; made when missing. */
   readonly cachePath: string
-  readonly source: BlockSource
-  /** None: `wal/` is empty. */
-  readonly wal?: WalSource
-  /** To whom everything belongs. */
+  /** What the write cache's journal has. */
+  readonly journalState: JournalState
+  readonly services: Services
+  /** To whom everything of the backup belongs. */
   readonly owner: { readonly uid: number; readonly gid: number }
   readonly limits: SpaceLimits
   readonly logger: Logger
   /** Milliseconds since the epoch. */
   readonly clock?: () => number
-  /** Milliseconds that a read may wait for the repository before it fails with EIO. */
-  readonly deadlineMs?: number
-  readonly intervals?: DurabilityIntervals
+  /** What is used of `node:fs` for the local files. */
+  readonly io?: LocalIo
 }
 
 export interface EngineStatistics {
@@ -53,11 +54,18 @@ export interface EngineStatistics {
 
 export interface Engine extends FileSystem {
   statistics(): EngineStatistics
-  /** Makes everything durable. */
+  /** Whether `syncChanged` has anything to do. */
+  readonly unsynced: boolean
+  /**
+   * Makes names, attributes, sizes and newly changed blocks durable; to be called every second while there are any.
+   * @throws FileSystemError EIO | ENOSPC; everything is kept for the next time
+   */
+  syncChanged(): Promise<void>
+  /** Makes everything durable. @throws as `syncChanged` */
   flush(): Promise<void>
-  /** Makes everything durable and closes the write cache. */
+  /** Makes everything durable and closes the local files. @throws as `syncChanged`, the files open still */
   close(): Promise<void>
-  /** Closes the write cache as it is, as a crash would leave it. */
+  /** Closes the local files as they are, as a crash would leave them. */
   abandon(): void
 }
 
@@ -65,42 +73,42 @@ const MAX_OPEN_LOCAL_FILES = 1000
 
 /** Opens a write cache over a published tree, with everything that was durable in it. */
 export function createEngine(options: EngineOptions): Engine {
-  const { tree: base, owner, logger, cachePath } = options
-  const clock = options.clock ?? Date.now
-  const deadlineMs = options.deadlineMs ?? 120_000
-  const now = () => clock() / 1000
+  const { tree: base, owner, logger, cachePath, journalState, services } = options
+  const now = nanoseconds(options.clock ?? Date.now)
 
-  const files = new DataFiles(`${cachePath}/files`, MAX_OPEN_LOCAL_FILES)
-  const journal = openJournal(`${cachePath}/journal.sqlite`)
+  const files = new DataFiles({
+    directory: `${cachePath}/files`,
+    services,
+    limit: MAX_OPEN_LOCAL_FILES,
+    io: options.io,
+  })
   const space = new Space(cachePath, options.limits)
-  const names = new Namespace(base, journal.entries())
+  const names = new Namespace(base, journalState.entries)
   const durability = new Durability({
     base,
     files,
-    journal,
+    services,
     logger,
     entry: (parent, name) => names.lookup(parent, name),
-    intervals: options.intervals ?? DEFAULT_INTERVALS,
   })
-  const inodes = new Inodes({ base, journal, files, owner, onFree })
+  const inodes = new Inodes({ base, journalState, files, owner, onFree })
   const readPath = new ReadPath({
     base,
-    source: options.source,
+    services,
     files,
     space,
     logger,
-    deadlineMs,
     onKept: (inode) => durability.contentsChanged(inode),
   })
   const contents = new FileContents({ files, readPath, space, durability, now })
-  const walIno = base.children(ROOT).get('wal') ?? 0
-  const wal = new WalDirectory({ source: options.wal, owner, mtime: now(), logger, deadlineMs })
+  const ranges = new FileRanges({ contents, files, space, durability, now })
+  const walIno = base.lookup(ROOT, 'wal')
+  const wal = new WalDirectory({ services, owner, mtime: now(), logger })
   const shared = { inodes, durability, wal, walIno, now }
-  const directories = createDirectoryOperations({ ...shared, base, names })
-  const operations = createFileOperations({ ...shared, directories, contents })
+  let changedSync: Promise<void> | undefined
 
   space.changedBytes = inodes.changedBefore * BLOCK
-  for (const { parent, ino } of journal.entries()) {
+  for (const { parent, ino } of journalState.entries) {
     if (ino !== 0 && inodes.isDirectory(ino)) names.noteParent(ino, parent)
   }
   for (const orphan of inodes.orphans()) inodes.freeIfUnused(orphan)
@@ -113,10 +121,14 @@ export function createEngine(options: EngineOptions): Engine {
   }
 
   return {
-    ...directories,
-    ...operations,
+    ...createDirectoryOperations({ ...shared, base, names }),
+    ...createFileOperations({ ...shared, contents, ranges }),
 
     fsyncdir: () => durability.syncNames(),
+
+    remember(ino) {
+      if (!wal.has(ino)) inodes.remember(ino)
+    },
 
     forget(ino, count) {
       if (!wal.has(ino)) inodes.forget(ino, count)
@@ -135,19 +147,43 @@ export function createEngine(options: EngineOptions): Engine {
       }
     },
 
+    get unsynced() {
+      return durability.unsynced
+    },
+
+    syncChanged() {
+      changedSync ??= durability.syncChanged().finally(() => {
+        changedSync = undefined
+      })
+      return changedSync
+    },
+
     flush: () => durability.syncAll(),
 
     async close() {
-      await durability.stop()
       await durability.syncAll()
-      journal.close()
+      durability.stop()
       files.close()
     },
 
     abandon() {
-      durability.stop().catch(() => undefined)
-      journal.close()
+      durability.stop()
       files.close()
     },
+  }
+}
+
+/** The clock in nanoseconds since the epoch. */
+function nanoseconds(clock: () => number): () => bigint {
+  let milliseconds = 0
+  let now = 0n
+  return () => {
+    const reading = Math.floor(clock())
+    // Most calls of a busy engine fall into the same millisecond as the one before.
+    if (reading !== milliseconds) {
+      milliseconds = reading
+      now = BigInt(reading) * 1_000_000n
+    }
+    return now
   }
 }

@@ -1,14 +1,14 @@
 /**
  * The bytes of files: which come from the local file, which from the repository and which are zero. Synchronous unless
- * a block is missing. Knows no names and no handles; the durability of what it writes is durability.ts's.
+ * a block is missing. Knows no names; the durability of what it writes is durability.ts's.
  */
-import { readSync } from 'node:fs'
 import { ABSENT, BLOCK, CHANGED } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import type { Durability } from './durability.ts'
 import { FileSystemError, type MaybePromise } from './file-system.ts'
 import type { Inode } from './inode.ts'
-import { type Piece, type ReadPath, type ReadStream, writeAll } from './read-path.ts'
+import { localError } from './local-error.ts'
+import type { Piece, ReadPath } from './read-path.ts'
 import type { Space } from './space.ts'
 
 export interface FileContentsDependencies {
@@ -16,8 +16,8 @@ export interface FileContentsDependencies {
   readonly readPath: ReadPath
   readonly space: Space
   readonly durability: Durability
-  /** Seconds since the epoch. */
-  readonly now: () => number
+  /** Nanoseconds since the epoch. */
+  readonly now: () => bigint
 }
 
 export class FileContents {
@@ -28,13 +28,7 @@ export class FileContents {
   }
 
   /** As `FileSystem.read`. */
-  read(
-    inode: Inode,
-    stream: ReadStream,
-    buffer: Buffer,
-    length: number,
-    position: number,
-  ): MaybePromise<number> {
+  read(inode: Inode, buffer: Buffer, length: number, position: number): MaybePromise<number> {
     const end = Math.min(position + length, inode.size)
     if (position >= end) return 0
     const first = Math.floor(position / BLOCK)
@@ -42,12 +36,12 @@ export class FileContents {
     const { readPath } = this.#to
     if (!readPath.isMissing(inode, first, last)) {
       this.#copy(inode, buffer, position, end, [])
-      if (inode.baseSize > end) readPath.advance(inode, stream, position, end)
+      if (inode.baseSize > end) readPath.advance(inode, position, end)
       return end - position
     }
     const pieces = readPath.fetch(inode, first, last)
-    readPath.advance(inode, stream, position, end)
-    return pieces.then((got) => {
+    readPath.advance(inode, position, end)
+    return this.#pinned(inode, pieces, (got) => {
       // The file may have been cut meanwhile.
       const now = Math.min(end, inode.size)
       if (position >= now) return 0
@@ -63,9 +57,8 @@ export class FileContents {
       this.#needsBase(inode, block, position, position + length),
     )
     if (missing.length === 0) return this.#apply(inode, buffer, length, position, [])
-    return Promise.all(missing.map((block) => this.#to.readPath.fetch(inode, block, block))).then((pieces) =>
-      this.#apply(inode, buffer, length, position, pieces.flat()),
-    )
+    const pieces = Promise.all(missing.map((block) => this.#to.readPath.fetch(inode, block, block)))
+    return this.#pinned(inode, pieces, (got) => this.#apply(inode, buffer, length, position, got.flat()))
   }
 
   /** Cuts or extends a file; what is added reads as zeros. */
@@ -88,6 +81,16 @@ export class FileContents {
     durability.attributesChanged(inode)
   }
 
+  /** Goes on with an inode once `work` is done. */
+  async #pinned<T>(inode: Inode, work: Promise<T>, then: (done: T) => number): Promise<number> {
+    inode.pins++
+    try {
+      return then(await work)
+    } finally {
+      inode.pins--
+    }
+  }
+
   #apply(inode: Inode, buffer: Buffer, length: number, position: number, pieces: readonly Piece[]): number {
     const { durability, files, now, space } = this.#to
     const end = position + length
@@ -96,14 +99,13 @@ export class FileContents {
     const added = last - first + 1 - inode.map.countChanged(first, last)
     space.take(added)
     try {
-      const fd = files.descriptor(inode)
       if (end > inode.size) this.#cleanTail(inode)
       // A block enters the map whole, so nothing that the local file held before can show.
       for (const block of this.#edges(inode, position, end)) {
         const needsBase = this.#needsBase(inode, block, position, end)
-        this.#seed(inode, fd, block, needsBase ? pieces : undefined)
+        this.#seed(inode, block, needsBase ? pieces : undefined)
       }
-      writeAll(fd, buffer, length, position)
+      files.write(inode, buffer, length, position)
     } catch (error) {
       space.give(added)
       throw localError(error)
@@ -136,13 +138,13 @@ export class FileContents {
   }
 
   /** Writes a block as the repository has it, or zeros. */
-  #seed(inode: Inode, fd: number, block: number, pieces: readonly Piece[] | undefined): void {
+  #seed(inode: Inode, block: number, pieces: readonly Piece[] | undefined): void {
     const seed = Buffer.alloc(BLOCK)
     if (pieces !== undefined) {
       const end = Math.min((block + 1) * BLOCK, inode.baseSize)
       copyFromPieces(pieces, seed, 0, block * BLOCK, end)
     }
-    writeAll(fd, seed, BLOCK, block * BLOCK)
+    this.#to.files.write(inode, seed, BLOCK, block * BLOCK)
   }
 
   /** What follows the end in its block may be left from a longer file; it must read as zeros once the file grows. */
@@ -150,7 +152,7 @@ export class FileContents {
     const rest = BLOCK - (inode.size % BLOCK)
     const block = Math.floor(inode.size / BLOCK)
     if (!inode.tailClean && rest < BLOCK && inode.map.get(block) !== ABSENT) {
-      writeAll(this.#to.files.descriptor(inode), Buffer.alloc(rest), rest, inode.size)
+      this.#to.files.write(inode, Buffer.alloc(rest), rest, inode.size)
       inode.dataDirty = true
     }
     inode.tailClean = true
@@ -183,14 +185,9 @@ export class FileContents {
   }
 
   #readLocal(inode: Inode, buffer: Buffer, offset: number, position: number, length: number): void {
-    let done = 0
     try {
-      const fd = this.#to.files.descriptor(inode)
-      while (done < length) {
-        const got = readSync(fd, buffer, offset + done, length - done, position + done)
-        if (got === 0) throw new Error(`the local file of inode ${inode.ino} ends at ${position + done}`)
-        done += got
-      }
+      const got = this.#to.files.read(inode, buffer, offset, length, position)
+      if (got < length) throw new Error(`the local file of inode ${inode.ino} ends at ${position + got}`)
     } catch (cause) {
       throw new FileSystemError('EIO', 'the write cache cannot be read', { cause })
     }
@@ -214,15 +211,4 @@ function copyFromPieces(
     piece.data.copy(buffer, offset + at - position, at - start, stop - start)
     at = stop
   }
-}
-
-/** An error of the local file system as the engine's. */
-export function localError(error: unknown): FileSystemError {
-  if (error instanceof FileSystemError) return error
-  const code = (error as NodeJS.ErrnoException).code
-  return new FileSystemError(
-    code === 'ENOSPC' || code === 'EDQUOT' ? 'ENOSPC' : 'EIO',
-    'the write cache cannot be written',
-    { cause: error },
-  )
 }

@@ -1,80 +1,45 @@
-/** The operations on files and their handles. What bytes are is file-contents.ts's. */
-import { constants } from 'node:fs'
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './base-tree.ts'
-import type { DirectoryOperations } from './directory-operations.ts'
+/** The operations on files. What bytes are is file-contents.ts's and file-ranges.ts's. */
+import { S_IFDIR, S_IFMT, S_IFREG } from './base-tree.ts'
 import type { Durability } from './durability.ts'
 import type { FileContents } from './file-contents.ts'
-import {
-  type AttributeChanges,
-  type Attributes,
-  type FileSystem,
-  FileSystemError,
-  type Handle,
-  type Ino,
-} from './file-system.ts'
+import type { FileRanges } from './file-ranges.ts'
+import { type Attributes, type FileSystem, FileSystemError, type Ino } from './file-system.ts'
 import type { Inode } from './inode.ts'
 import type { Inodes } from './inodes.ts'
-import { newReadStream, type ReadStream } from './read-path.ts'
 import type { WalDirectory } from './wal-directory.ts'
 
 export interface FileOperationsDependencies {
-  readonly directories: DirectoryOperations
   readonly inodes: Inodes
   readonly contents: FileContents
+  readonly ranges: FileRanges
   readonly durability: Durability
   readonly wal: WalDirectory
   /** The directory `wal/`. */
   readonly walIno: Ino
-  /** Seconds since the epoch. */
-  readonly now: () => number
+  /** Nanoseconds since the epoch. */
+  readonly now: () => bigint
 }
 
 export type FileOperations = Pick<
   FileSystem,
-  'getattr' | 'setattr' | 'open' | 'create' | 'read' | 'write' | 'fsync' | 'release'
+  'getattr' | 'setattr' | 'read' | 'write' | 'fallocate' | 'seek' | 'fsync'
 >
 
-interface OpenFile {
-  readonly ino: Ino
-  /** None for a WAL file. */
-  readonly inode: Inode | undefined
-  readonly stream: ReadStream
-}
-
-const O_ACCMODE = 3
-const { O_EXCL, O_RDONLY, O_TRUNC } = constants
-
 export function createFileOperations(dependencies: FileOperationsDependencies): FileOperations {
-  const { directories, inodes, contents, durability, wal, walIno, now } = dependencies
-  const handles = new Map<Handle, OpenFile>()
-  let nextHandle: Handle = 1
+  const { inodes, contents, ranges, durability, wal, walIno, now } = dependencies
 
-  function openHandle(ino: Ino, inode: Inode | undefined): Handle {
-    if (inode !== undefined) inode.handles++
-    const handle = nextHandle
-    do nextHandle = nextHandle === 0x7fffffff ? 1 : nextHandle + 1
-    while (handles.has(nextHandle))
-    handles.set(handle, { ino, inode, stream: newReadStream() })
-    return handle
-  }
-
-  function opened(handle: Handle): OpenFile {
-    const file = handles.get(handle)
-    if (file === undefined) throw new FileSystemError('EBADF')
-    return file
-  }
-
-  function open(ino: Ino, flags: number): Handle {
-    const writes = (flags & O_ACCMODE) !== O_RDONLY
-    if (wal.has(ino)) {
-      if (writes) throw new FileSystemError('EROFS')
-      return openHandle(ino, undefined)
-    }
+  /** The inode of a file with contents. */
+  function regular(ino: Ino): Inode {
     const inode = inodes.get(ino)
-    if ((inode.mode & S_IFMT) === S_IFDIR && writes) throw new FileSystemError('EISDIR')
-    if ((inode.mode & S_IFMT) === S_IFLNK) throw new FileSystemError('ELOOP')
-    if ((flags & O_TRUNC) !== 0 && writes) contents.resize(inode, 0)
-    return openHandle(ino, inode)
+    const type = inode.mode & S_IFMT
+    if (type !== S_IFREG) throw new FileSystemError(type === S_IFDIR ? 'EISDIR' : 'EINVAL')
+    return inode
+  }
+
+  /** Source: POSIX, of write() and of fallocate(): EINVAL below zero, EFBIG beyond the largest file. */
+  function requireRange(position: number, length: number): void {
+    if (position < 0 || length < 0) throw new FileSystemError('EINVAL')
+    if (!Number.isSafeInteger(position + length)) throw new FileSystemError('EFBIG')
   }
 
   return {
@@ -82,61 +47,55 @@ export function createFileOperations(dependencies: FileOperationsDependencies): 
       return wal.has(ino) ? wal.getattr(ino) : inodes.attributes(ino)
     },
 
-    setattr(ino: Ino, changes: AttributeChanges): Attributes {
+    setattr(ino, changes): Attributes {
       if (wal.has(ino) || ino === walIno) throw new FileSystemError('EROFS')
       const inode = inodes.get(ino)
-      const { mode, uid, gid, size, atime, mtime } = changes
+      const { mode, uid, gid, size, atime, mtime, ctime } = changes
       if (size !== undefined) {
-        if ((inode.mode & S_IFMT) !== S_IFREG) throw new FileSystemError('EISDIR')
-        contents.resize(inode, size)
+        requireRange(size, 0)
+        contents.resize(regular(ino), size)
       }
       if (mode !== undefined) inode.mode = (inode.mode & S_IFMT) | (mode & 0o7777)
       if (uid !== undefined) inode.uid = uid
       if (gid !== undefined) inode.gid = gid
-      inode.ctime = now()
-      if (atime !== undefined) inode.atime = atime === 'now' ? inode.ctime : atime
-      if (mtime !== undefined) inode.mtime = mtime === 'now' ? inode.ctime : mtime
-      durability.attributesChanged(inode, true)
+      const time = now()
+      inode.ctime = ctime ?? time
+      if (atime !== undefined) inode.atime = atime === 'now' ? time : atime
+      if (mtime !== undefined) inode.mtime = mtime === 'now' ? time : mtime
+      // A kernel that keeps the times itself sends them alone before every sync, which shall not wait for them.
+      const timesOnly = ctime !== undefined && [mode, uid, gid, atime].every((change) => change === undefined)
+      durability.attributesChanged(inode, !timesOnly)
       return inode.attributes()
     },
 
-    open,
-
-    create(parent, name, mode, flags) {
-      const existing = directories.existing(parent, name)
-      if (existing === 0) {
-        const inode = directories.make(parent, name, S_IFREG | (mode & 0o7777))
-        return { attributes: inode.attributes(), handle: openHandle(inode.ino, inode) }
-      }
-      if ((flags & O_EXCL) !== 0) throw new FileSystemError('EEXIST')
-      const handle = open(existing, flags)
-      inodes.remember(existing)
-      return { attributes: inodes.attributes(existing), handle }
+    read(ino, buffer, length, position) {
+      if (wal.has(ino)) return wal.read(ino, buffer, length, position)
+      return contents.read(regular(ino), buffer, length, position)
     },
 
-    read(handle, buffer, length, position) {
-      const { ino, inode, stream } = opened(handle)
-      if (inode === undefined) return wal.read(ino, buffer, length, position)
-      return contents.read(inode, stream, buffer, length, position)
+    write(ino, buffer, length, position) {
+      if (wal.has(ino)) throw new FileSystemError('EROFS')
+      requireRange(position, length)
+      return contents.write(regular(ino), buffer, length, position)
     },
 
-    write(handle, buffer, length, position) {
-      const { inode } = opened(handle)
-      if (inode === undefined) throw new FileSystemError('EROFS')
-      return contents.write(inode, buffer, length, position)
+    fallocate(ino, how, position, length) {
+      if (wal.has(ino)) throw new FileSystemError('EROFS')
+      requireRange(position, length)
+      if (length === 0) throw new FileSystemError('EINVAL')
+      return ranges.fallocate(regular(ino), how, position, length)
     },
 
-    async fsync(handle) {
-      const { inode } = opened(handle)
-      if (inode !== undefined) await durability.syncFile(inode)
+    seek(ino, position, to) {
+      if (position < 0) throw new FileSystemError('ENXIO')
+      if (!wal.has(ino)) return ranges.seek(regular(ino), position, to)
+      const { size } = wal.getattr(ino)
+      if (position >= size) throw new FileSystemError('ENXIO')
+      return to === 'data' ? position : size
     },
 
-    release(handle) {
-      const { inode } = opened(handle)
-      handles.delete(handle)
-      if (inode === undefined) return
-      inode.handles--
-      inodes.freeIfUnused(inode)
+    async fsync(ino) {
+      if (!wal.has(ino)) await durability.syncFile(inodes.get(ino))
     },
   }
 }

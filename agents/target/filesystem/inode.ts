@@ -1,8 +1,8 @@
-/** One inode that differs from the base tree, or is open: its attributes, its block map and its place in local storage. */
+/** One inode that differs from the base tree, or is used: its attributes, its block map and its place in local storage. */
 import { BLOCK, type BlockMap } from './block-map.ts'
 import type { Attributes, Ino } from './file-system.ts'
 import type { AttributesRow } from './journal.ts'
-import type { Piece } from './read-path.ts'
+import type { Piece, ReadStream } from './read-path.ts'
 
 export class Inode {
   readonly ino: Ino
@@ -10,12 +10,15 @@ export class Inode {
   nlink = 1
   uid = 0
   gid = 0
-  /** Seconds since the epoch. */
-  atime = 0
-  mtime = 0
-  ctime = 0
+  /** Of a device. */
+  rdev = 0
+  /** Nanoseconds since the epoch. */
+  atime = 0n
+  mtime = 0n
+  ctime = 0n
   /** Of a symbolic link. */
   target: string | undefined
+  /** Bytes; of a symbolic link those of its target. */
   size = 0
   /** Bytes from the start that the repository still answers for, where no local block does. Never grows. */
   baseSize = 0
@@ -23,12 +26,13 @@ export class Inode {
 
   /** Descriptor of the local file, or -1. */
   fd = -1
-  /** Uses of `fd` across a wait; it is not closed meanwhile. */
+  /** Uses across a wait; neither `fd` is closed nor the inode dropped meanwhile. */
   pins = 0
-  handles = 0
+  /** Readers of the file that were told apart, to read ahead of each. */
+  readonly streams: ReadStream[] = []
   /** Reads of the source under way, by each block they cover. */
   readonly fetching = new Map<number, Promise<Piece>>()
-  /** Gone for good: no name, no handle. */
+  /** Gone for good: no name, no reference. */
   freed = false
 
   /** Local data was written since the last sync of the local file. */
@@ -41,10 +45,10 @@ export class Inode {
   tailClean = false
   /** Times that contents could not be made durable; whoever waited for it then must hear of it. */
   syncFailures = 0
-  /** Size of the contents whose data is being synced, to be committed next. */
-  syncingSize = 0
+  /** Written data may be lost and nobody who asked to have it synced knows yet. */
+  lossUntold = false
   /** The last sync under way; syncs of one file follow each other. */
-  syncing: Promise<void> = Promise.resolve()
+  syncing: Promise<void> | undefined
 
   constructor(ino: Ino, map: BlockMap) {
     this.ino = ino
@@ -57,8 +61,8 @@ export class Inode {
   }
 
   row(): AttributesRow {
-    const { ino, mode, nlink, uid, gid, atime, mtime, ctime, target } = this
-    return { ino, mode, nlink, uid, gid, atime, mtime, ctime, target: target ?? null }
+    const { ino, mode, nlink, uid, gid, rdev, atime, mtime, ctime, target } = this
+    return { ino, mode, nlink, uid, gid, rdev, atime, mtime, ctime, target: target ?? null }
   }
 
   attributes(): Attributes {
@@ -71,6 +75,7 @@ export class Inode {
       size: this.size,
       // What is still in the repository counts as allocated: tools take a file without blocks for one hole.
       allocated: Math.min(Math.ceil(this.size / BLOCK), this.baseBlocks + this.map.changed) * BLOCK,
+      rdev: this.rdev,
       atime: this.atime,
       mtime: this.mtime,
       ctime: this.ctime,

@@ -1,20 +1,21 @@
 /**
  * All inodes of the mount: those of the base tree until something touches them, and those of the journal and of this
- * run. Gives out inode numbers and counts what holds an inode that has lost its names.
+ * run. Gives out inode numbers and counts references: what has neither name nor reference goes away.
  */
 import { type BaseTree, S_IFDIR, S_IFMT } from './base-tree.ts'
 import { BLOCK, BlockMap } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
 import { Inode } from './inode.ts'
-import type { AttributesRow, ContentsRow, Journal } from './journal.ts'
+import type { AttributesRow, ContentsRecord, JournalState } from './journal.ts'
 
 export interface InodesDependencies {
   readonly base: BaseTree
-  readonly journal: Journal
+  readonly journalState: JournalState
   readonly files: DataFiles
+  /** Of what comes from the backup. */
   readonly owner: { readonly uid: number; readonly gid: number }
-  /** An inode without name and use goes away. */
+  /** An inode without name and reference goes away. */
   readonly onFree: (inode: Inode) => void
 }
 
@@ -26,22 +27,23 @@ export class Inodes {
   readonly #loaded = new Map<Ino, Inode>()
   /** Rows of the journal that no inode was made of yet. */
   readonly #attributes = new Map<Ino, AttributesRow>()
-  readonly #contents = new Map<Ino, ContentsRow>()
-  readonly #lookups = new Map<Ino, number>()
+  readonly #contents = new Map<Ino, ContentsRecord>()
+  readonly #references = new Map<Ino, number>()
   #next: Ino
 
   constructor(dependencies: InodesDependencies) {
     this.#to = dependencies
-    const { base, files, journal } = dependencies
+    const { base, files, journalState } = dependencies
     let last = base.count
-    for (const row of journal.attributes()) {
+    for (const row of journalState.attributes) {
       this.#attributes.set(row.ino, row)
       last = Math.max(last, row.ino)
     }
     let fetched = 0
     let changed = 0
-    for (const row of journal.contents()) {
-      this.#contents.set(row.ino, row)
+    for (const record of journalState.contents) {
+      const { row } = record
+      this.#contents.set(row.ino, record)
       last = Math.max(last, row.ino)
       fetched += row.fetched
       changed += row.changed
@@ -57,12 +59,13 @@ export class Inodes {
     for (const { ino, nlink } of [...this.#attributes.values()]) if (nlink === 0) yield this.get(ino)
   }
 
-  /** Makes an inode number. */
-  create(mode: number): Inode {
+  /** Makes an inode, under a number that was never used in this write cache as far as it knows. */
+  create(mode: number, uid: number, gid: number): Inode {
     const inode = new Inode(this.#next++, new BlockMap())
     inode.mode = mode
+    inode.uid = uid
+    inode.gid = gid
     inode.tailClean = true
-    Object.assign(inode, this.#to.owner)
     this.#loaded.set(inode.ino, inode)
     return inode
   }
@@ -89,7 +92,8 @@ export class Inodes {
       return this.#load(ino).attributes()
     }
     const mtime = base.mtime(ino)
-    const size = contentSize(base, ino)
+    const link = base.link(ino)
+    const size = link === undefined ? base.size(ino) : Buffer.byteLength(link)
     return {
       ino,
       mode: base.mode(ino),
@@ -98,41 +102,42 @@ export class Inodes {
       gid: owner.gid,
       size,
       allocated: Math.ceil(size / BLOCK) * BLOCK,
+      rdev: 0,
       atime: mtime,
       mtime,
       ctime: mtime,
     }
   }
 
-  /** The kernel holds one more reference. */
+  /** One more reference. */
   remember(ino: Ino): void {
-    this.#lookups.set(ino, (this.#lookups.get(ino) ?? 0) + 1)
+    this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1)
   }
 
   forget(ino: Ino, count: number): void {
-    const left = (this.#lookups.get(ino) ?? 0) - count
+    const left = (this.#references.get(ino) ?? 0) - count
     if (left > 0) {
-      this.#lookups.set(ino, left)
+      this.#references.set(ino, left)
       return
     }
-    this.#lookups.delete(ino)
+    this.#references.delete(ino)
     const inode = this.#loaded.get(ino)
     if (inode !== undefined) this.freeIfUnused(inode)
   }
 
   freeIfUnused(inode: Inode): void {
-    if (inode.nlink > 0 || inode.handles > 0 || inode.freed || this.#lookups.has(inode.ino)) return
+    if (inode.nlink > 0 || inode.freed || this.#references.has(inode.ino)) return
     inode.freed = true
     this.#loaded.delete(inode.ino)
     this.#to.onFree(inode)
   }
 
   #load(ino: Ino): Inode {
-    const { base, journal, owner } = this.#to
+    const { base, owner } = this.#to
     const attributes = this.#attributes.get(ino)
     const contents = this.#contents.get(ino)
     if (!base.has(ino) && attributes === undefined) throw new FileSystemError('ENOENT')
-    const inode = new Inode(ino, contents === undefined ? new BlockMap() : BlockMap.from(journal.chunks(ino)))
+    const inode = new Inode(ino, BlockMap.from(contents?.chunks ?? []))
     if (attributes !== undefined) {
       const { target, ...plain } = attributes
       Object.assign(inode, plain)
@@ -144,21 +149,15 @@ export class Inodes {
       inode.target = base.link(ino)
     }
     if (contents !== undefined) {
-      inode.size = contents.size
-      inode.baseSize = contents.baseSize
+      inode.size = contents.row.size
+      inode.baseSize = contents.row.baseSize
     } else if (base.has(ino)) {
-      inode.size = contentSize(base, ino)
-      inode.baseSize = base.size(ino)
+      inode.size = inode.baseSize = base.size(ino)
     }
+    if (inode.target !== undefined) inode.size = Buffer.byteLength(inode.target)
     this.#attributes.delete(ino)
     this.#contents.delete(ino)
     this.#loaded.set(ino, inode)
     return inode
   }
-}
-
-/** A symbolic link's size is its target's length. */
-function contentSize(base: BaseTree, ino: Ino): number {
-  const link = base.link(ino)
-  return link === undefined ? base.size(ino) : Buffer.byteLength(link)
 }

@@ -1,8 +1,9 @@
 /**
  * The metadata of a write cache in SQLite: attributes, contents (size and block map) and directory entries that differ
- * from the base tree. A commit is durable when it returns.
+ * from the base tree. A commit is durable when it returns. The engine never calls this: its services do.
  */
 import { DatabaseSync } from 'node:sqlite'
+import { HowdahError } from '../../../messages/errors.ts'
 import type { MapChunk } from './block-map.ts'
 import type { Ino } from './file-system.ts'
 
@@ -12,9 +13,11 @@ export interface AttributesRow {
   readonly nlink: number
   readonly uid: number
   readonly gid: number
-  readonly atime: number
-  readonly mtime: number
-  readonly ctime: number
+  readonly rdev: number
+  /** Nanoseconds since the epoch. */
+  readonly atime: bigint
+  readonly mtime: bigint
+  readonly ctime: bigint
   readonly target: string | null
 }
 
@@ -34,90 +37,123 @@ export interface EntryRow {
   readonly ino: Ino
 }
 
+/** Contents of one file; of its map the chunks that are told of. */
+export interface ContentsRecord {
+  readonly row: ContentsRow
+  readonly chunks: readonly MapChunk[]
+}
+
+/** All that the journal holds; plain data, which can be sent to another thread. */
+export interface JournalState {
+  readonly attributes: readonly AttributesRow[]
+  readonly contents: readonly ContentsRecord[]
+  readonly entries: readonly EntryRow[]
+}
+
+/** What one commit changes; plain data. */
 export interface Batch {
   readonly attributes: readonly AttributesRow[]
-  readonly contents: readonly { readonly row: ContentsRow; readonly chunks: readonly MapChunk[] }[]
-  readonly entries: readonly EntryRow[]
+  readonly contents: readonly ContentsRecord[]
+  /** `ino` null: the name is as the base tree has it. */
+  readonly entries: readonly (Omit<EntryRow, 'ino'> & { readonly ino: Ino | null })[]
   /** Inodes to forget entirely. */
   readonly freed: readonly Ino[]
 }
 
+/** Of `PRAGMA user_version`. A journal without one, but with tables, is of the time before versions. */
+const SCHEMA_VERSION = 2
+
 const SCHEMA = `
-  PRAGMA journal_mode = WAL;
-  PRAGMA synchronous = FULL;
-  PRAGMA locking_mode = EXCLUSIVE;
-  CREATE TABLE IF NOT EXISTS attributes (
+  CREATE TABLE attributes (
     ino INTEGER PRIMARY KEY, mode INTEGER NOT NULL, nlink INTEGER NOT NULL, uid INTEGER NOT NULL,
-    gid INTEGER NOT NULL, atime REAL NOT NULL, mtime REAL NOT NULL, ctime REAL NOT NULL, target TEXT) STRICT;
-  CREATE TABLE IF NOT EXISTS contents (
+    gid INTEGER NOT NULL, rdev INTEGER NOT NULL, atime INTEGER NOT NULL, mtime INTEGER NOT NULL,
+    ctime INTEGER NOT NULL, target TEXT) STRICT;
+  CREATE TABLE contents (
     ino INTEGER PRIMARY KEY, size INTEGER NOT NULL, base_size INTEGER NOT NULL, fetched INTEGER NOT NULL,
     changed INTEGER NOT NULL) STRICT;
-  CREATE TABLE IF NOT EXISTS chunks (
+  CREATE TABLE chunks (
     ino INTEGER, chunk INTEGER, map BLOB NOT NULL, PRIMARY KEY (ino, chunk)) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS entries (
+  CREATE TABLE entries (
     parent INTEGER, name TEXT, ino INTEGER NOT NULL, PRIMARY KEY (parent, name)) STRICT, WITHOUT ROWID;
+  PRAGMA user_version = ${SCHEMA_VERSION};
 `
 
 export type Journal = ReturnType<typeof openJournal>
 
-/** Opens or makes the journal; another process that has it open makes this fail. */
+/**
+ * Opens or makes the journal; another process that has it open makes this fail.
+ * @throws HowdahError `cache_unusable` when the file is not of this version
+ */
 export function openJournal(path: string) {
   const database = new DatabaseSync(path)
-  database.exec(SCHEMA)
+  try {
+    database.exec(
+      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE',
+    )
+    if (isEmpty(database)) database.exec(SCHEMA)
+    else requireVersion(database, path)
+    database.exec('COMMIT')
+  } catch (error) {
+    database.close()
+    throw error
+  }
   const begin = database.prepare('BEGIN IMMEDIATE')
   const end = database.prepare('COMMIT')
   const rollback = database.prepare('ROLLBACK')
   const putAttributes = database.prepare(
-    'INSERT OR REPLACE INTO attributes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
+    'INSERT OR REPLACE INTO attributes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
   )
   const putContents = database.prepare('INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)')
   const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)')
   const dropChunk = database.prepare('DELETE FROM chunks WHERE ino = ? AND chunk = ?')
   const putEntry = database.prepare('INSERT OR REPLACE INTO entries VALUES (?, ?, ?)')
   const dropEntry = database.prepare('DELETE FROM entries WHERE parent = ? AND name = ?')
-  const chunksOf = database.prepare('SELECT chunk, map FROM chunks WHERE ino = ?')
   const drops = ['attributes', 'contents', 'chunks'].map((table) =>
     database.prepare(`DELETE FROM ${table} WHERE ino = ?`),
   )
 
-  return {
-    attributes: () => database.prepare('SELECT * FROM attributes').all() as unknown as AttributesRow[],
-    contents: () =>
-      database
-        .prepare('SELECT ino, size, base_size AS baseSize, fetched, changed FROM contents')
-        .all() as unknown as ContentsRow[],
-    entries: () => database.prepare('SELECT * FROM entries').all() as unknown as EntryRow[],
-    chunks: (ino: Ino) => chunksOf.all(ino) as unknown as MapChunk[],
+  function apply(batch: Batch): void {
+    for (const { ino, mode, nlink, uid, gid, rdev, atime, mtime, ctime, target } of batch.attributes) {
+      putAttributes.run(ino, mode, nlink, uid, gid, rdev, atime, mtime, ctime, target)
+    }
+    for (const { row, chunks } of batch.contents) {
+      putContents.run(row.ino, row.size, row.baseSize, row.fetched, row.changed)
+      for (const { chunk, map } of chunks) {
+        if (map.length > 0) putChunk.run(row.ino, chunk, map)
+        else dropChunk.run(row.ino, chunk)
+      }
+    }
+    for (const { parent, name, ino } of batch.entries) {
+      if (ino === null) dropEntry.run(parent, name)
+      else putEntry.run(parent, name, ino)
+    }
+    for (const ino of batch.freed) for (const drop of drops) drop.run(ino)
+  }
 
-    /** Makes all of it durable, or throws and makes none of it. `isBase` tells which names need a mark when gone. */
-    commit(batch: Batch, isBase: (parent: Ino, name: string) => boolean): void {
+  return {
+    /** What is durable. */
+    load(): JournalState {
+      const chunks = Map.groupBy(
+        database.prepare('SELECT ino, chunk, map FROM chunks').all() as unknown as (MapChunk & {
+          ino: Ino
+        })[],
+        ({ ino }) => ino,
+      )
+      const contents = database
+        .prepare('SELECT ino, size, base_size AS baseSize, fetched, changed FROM contents')
+        .all() as unknown as ContentsRow[]
+      return {
+        attributes: loadAttributes(database),
+        contents: contents.map((row) => ({ row, chunks: chunks.get(row.ino) ?? [] })),
+        entries: database.prepare('SELECT parent, name, ino FROM entries').all() as unknown as EntryRow[],
+      }
+    },
+
+    /** Makes all of it durable, or throws and makes none of it. */
+    commit(batch: Batch): void {
       begin.run()
       try {
-        for (const row of batch.attributes) {
-          putAttributes.run(
-            row.ino,
-            row.mode,
-            row.nlink,
-            row.uid,
-            row.gid,
-            row.atime,
-            row.mtime,
-            row.ctime,
-            row.target,
-          )
-        }
-        for (const { row, chunks } of batch.contents) {
-          putContents.run(row.ino, row.size, row.baseSize, row.fetched, row.changed)
-          for (const { chunk, map } of chunks) {
-            if (map.length > 0) putChunk.run(row.ino, chunk, map)
-            else dropChunk.run(row.ino, chunk)
-          }
-        }
-        for (const { parent, name, ino } of batch.entries) {
-          if (ino === 0 && !isBase(parent, name)) dropEntry.run(parent, name)
-          else putEntry.run(parent, name, ino)
-        }
-        for (const ino of batch.freed) for (const drop of drops) drop.run(ino)
+        apply(batch)
         end.run()
       } catch (error) {
         if (database.isTransaction) rollback.run()
@@ -129,4 +165,36 @@ export function openJournal(path: string) {
       database.close()
     },
   }
+}
+
+function isEmpty(database: DatabaseSync): boolean {
+  return database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined
+}
+
+function requireVersion(database: DatabaseSync, path: string): void {
+  const version = database.prepare('PRAGMA user_version').get()?.user_version
+  if (version === SCHEMA_VERSION) return
+  throw new HowdahError(
+    'cache_unusable',
+    `the journal ${path} of the write cache has version ${version}, this Howdah reads version ${SCHEMA_VERSION}: ` +
+      'go on with the version that published the session, or unpublish it',
+  )
+}
+
+/** Times exceed what a number holds exactly; everything else is given as numbers. */
+function loadAttributes(database: DatabaseSync): AttributesRow[] {
+  const select = database.prepare('SELECT * FROM attributes')
+  select.setReadBigInts(true)
+  return (select.all() as unknown as Record<keyof AttributesRow, bigint>[]).map((row) => ({
+    ino: Number(row.ino),
+    mode: Number(row.mode),
+    nlink: Number(row.nlink),
+    uid: Number(row.uid),
+    gid: Number(row.gid),
+    rdev: Number(row.rdev),
+    atime: row.atime,
+    mtime: row.mtime,
+    ctime: row.ctime,
+    target: row.target as unknown as string | null,
+  }))
 }

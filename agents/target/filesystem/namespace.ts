@@ -17,7 +17,7 @@ export class Namespace {
 
   /** 0 when there is none. */
   lookup(parent: Ino, name: string): Ino {
-    return this.#changes.get(parent)?.get(name) ?? this.#base.children(parent).get(name) ?? 0
+    return this.#changes.get(parent)?.get(name) ?? this.#base.lookup(parent, name)
   }
 
   set(parent: Ino, name: string, ino: Ino, isDirectory: boolean): void {
@@ -26,7 +26,7 @@ export class Namespace {
   }
 
   delete(parent: Ino, name: string): void {
-    if (this.#base.children(parent).has(name)) this.#change(parent, name, 0)
+    if (this.#base.lookup(parent, name) !== 0) this.#change(parent, name, 0)
     else this.#changes.get(parent)?.delete(name)
   }
 
@@ -38,7 +38,7 @@ export class Namespace {
 
   *entries(directory: Ino): IterableIterator<[string, Ino]> {
     const changes = this.#changes.get(directory)
-    for (const [name, ino] of this.#base.children(directory)) {
+    for (const [name, ino] of this.#base.entries(directory)) {
       if (changes?.has(name) !== true) yield [name, ino]
     }
     for (const [name, ino] of changes ?? []) if (ino !== 0) yield [name, ino]

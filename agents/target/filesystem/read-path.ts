@@ -2,18 +2,14 @@
  * Brings missing blocks from the repository: one read for each block however many wait for it, read-ahead that grows
  * with sequential use, bounded in time and memory. What arrives is kept in the local file where there is room.
  */
-import { writeSync } from 'node:fs'
 import type { Logger } from 'pino'
-import type { BackupSource } from '../../dataplane/backup-source.ts'
 import type { BaseTree } from './base-tree.ts'
 import { ABSENT, BLOCK, FETCHED } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
-import { withinDeadline } from './deadline.ts'
 import { FileSystemError } from './file-system.ts'
 import type { Inode } from './inode.ts'
+import type { Services } from './services.ts'
 import type { Space } from './space.ts'
-
-export type BlockSource = Pick<BackupSource, 'read'>
 
 /** Consecutive blocks as the repository has them; shorter only at the end of the file. */
 export interface Piece {
@@ -22,7 +18,7 @@ export interface Piece {
   readonly data: Buffer
 }
 
-/** How one handle has been read, to tell a scan from random touches. */
+/** How one reader has read a file, to tell a scan from random touches. */
 export interface ReadStream {
   /** Where the next read begins, if it goes on. */
   next: number
@@ -32,11 +28,10 @@ export interface ReadStream {
   ahead: number
 }
 
-export function newReadStream(): ReadStream {
-  return { next: -1, window: 0, ahead: 0 }
-}
+/** Readers of one file that are told apart. */
+const MAX_STREAMS = 4
 
-/** Bytes in one read of the source, and the most that is read ahead of one handle. */
+/** Bytes in one read of the source, and the most that is read ahead of one reader. */
 const MAX_READ = 1024 * 1024
 /** Bytes by which the kernel's parallel reads of one scan may come out of order. */
 const REORDERING = 128 * 1024
@@ -45,12 +40,10 @@ const AHEAD_BUDGET = 16 * 1024 * 1024
 
 export interface ReadPathDependencies {
   readonly base: BaseTree
-  readonly source: BlockSource
+  readonly services: Pick<Services, 'read'>
   readonly files: DataFiles
   readonly space: Space
   readonly logger: Logger
-  /** Milliseconds that a read of the source may take, its reconnects included. */
-  readonly deadlineMs: number
   /** Blocks of the inode were kept. */
   readonly onKept: (inode: Inode) => void
 }
@@ -103,15 +96,24 @@ export class ReadPath {
     return Promise.all(pieces)
   }
 
-  /** Notes a read of bytes `position` to `end` and reads ahead when the handle is being scanned. */
-  advance(inode: Inode, stream: ReadStream, position: number, end: number): void {
-    const goesOn = stream.next >= 0 && Math.abs(position - stream.next) <= REORDERING
+  /** Notes a read of bytes `position` to `end` and reads ahead when the file is being scanned there. */
+  advance(inode: Inode, position: number, end: number): void {
+    const { streams } = inode
+    let index = streams.findIndex(({ next }) => Math.abs(position - next) <= REORDERING)
+    const goesOn = index >= 0
+    if (!goesOn) {
+      index = streams.length < MAX_STREAMS ? streams.length : 0
+      streams[index] = { next: end, window: 0, ahead: end }
+    }
+    const [stream] = streams.splice(index, 1)
+    if (stream === undefined) return
+    // The one that was read least recently is first.
+    streams.push(stream)
     // Read before: an overtaken request of the kernel, or the same bytes again.
-    if (goesOn && end <= stream.next) return
-    stream.next = goesOn ? Math.max(stream.next, end) : end
-    stream.window = goesOn ? Math.min(Math.max(stream.window * 2, (end - position) * 2), MAX_READ) : 0
-    if (!goesOn) stream.ahead = end
-    if (stream.window === 0 || end >= inode.baseSize) return
+    if (!goesOn || end <= stream.next) return
+    stream.next = end
+    stream.window = Math.min(Math.max(stream.window * 2, (end - position) * 2), MAX_READ)
+    if (end >= inode.baseSize) return
     const from = Math.max(stream.ahead, end)
     const to = Math.min(stream.next + stream.window, inode.baseSize)
     // In portions worth a round trip, unless it is the rest of the file.
@@ -142,14 +144,12 @@ export class ReadPath {
   }
 
   async #read(inode: Inode, offset: number, length: number): Promise<Buffer> {
-    const { base, source, deadlineMs, logger } = this.#to
+    const { base, services, logger } = this.#to
     const content = base.content(inode.ino)
     if (content !== undefined) return content.subarray(offset, offset + length)
     this.reads++
     try {
-      const data = await withinDeadline(deadlineMs, (signal) =>
-        source.read(base.file(inode.ino), offset, length, signal),
-      )
+      const data = await services.read(base.file(inode.ino), offset, length)
       if (data.length !== length) throw new Error(`the repository gave ${data.length} bytes of ${length}`)
       return data
     } catch (cause) {
@@ -170,14 +170,13 @@ export class ReadPath {
         if (inode.map.get(block) !== ABSENT) continue
         let runEnd = block
         while (runEnd < end && inode.map.get(runEnd + 1) === ABSENT) runEnd++
-        const fd = files.descriptor(inode)
         const bytes = data.subarray(
           (block - first) * BLOCK,
           Math.min((runEnd + 1) * BLOCK, inode.baseSize) - first * BLOCK,
         )
-        writeAll(fd, bytes, bytes.length, block * BLOCK)
+        files.write(inode, bytes, bytes.length, block * BLOCK)
         const rest = (runEnd - block + 1) * BLOCK - bytes.length
-        if (rest > 0) writeAll(fd, ZEROS, rest, block * BLOCK + bytes.length)
+        if (rest > 0) files.write(inode, ZEROS, rest, block * BLOCK + bytes.length)
         inode.map.set(block, runEnd, FETCHED)
         inode.dataDirty = true
         block = runEnd
@@ -188,10 +187,4 @@ export class ReadPath {
       logger.warn({ err, inode: inode.ino }, 'a fetched block could not be kept in the write cache')
     }
   }
-}
-
-/** Writes all of it. @throws the error of the file system */
-export function writeAll(fd: number, buffer: Buffer, length: number, position: number): void {
-  let done = 0
-  while (done < length) done += writeSync(fd, buffer, done, length - done, position + done)
 }

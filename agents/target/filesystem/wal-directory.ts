@@ -4,11 +4,8 @@
  */
 
 import type { Logger } from 'pino'
-import type { BackupSource } from '../../dataplane/backup-source.ts'
-import { withinDeadline } from './deadline.ts'
 import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
-
-export type WalSource = Pick<BackupSource, 'walSize' | 'walRead'>
+import type { Services } from './services.ts'
 
 /** Inode numbers of WAL files begin here, away from those that the journal knows. */
 export const FIRST_WAL_INO = 0x80000000
@@ -29,11 +26,11 @@ interface WalFile {
 }
 
 export interface WalDirectoryDependencies {
-  readonly source: WalSource | undefined
+  readonly services: Pick<Services, 'walSize' | 'walRead'>
   readonly owner: { readonly uid: number; readonly gid: number }
-  readonly mtime: number
+  /** Nanoseconds since the epoch. */
+  readonly mtime: bigint
   readonly logger: Logger
-  readonly deadlineMs: number
 }
 
 export class WalDirectory {
@@ -50,9 +47,8 @@ export class WalDirectory {
   async lookup(name: string): Promise<Attributes> {
     const known = this.#byName.get(name)
     if (known !== undefined) return this.#attributes(known)
-    const { source } = this.#to
-    if (source === undefined || !WAL_NAME.test(name)) throw new FileSystemError('ENOENT')
-    const size = await this.#bounded(name, () => source.walSize(name))
+    if (!WAL_NAME.test(name)) throw new FileSystemError('ENOENT')
+    const size = await this.#asked(name, this.#to.services.walSize(name))
     if (size === undefined) throw new FileSystemError('ENOENT')
     let file = this.#byName.get(name)
     if (file === undefined) {
@@ -96,15 +92,11 @@ export class WalDirectory {
   }
 
   #chunk(file: WalFile, index: number): Promise<Buffer> {
-    const { source } = this.#to
     const key = `${file.name} ${index}`
     const known = this.#chunks.get(key)
     if (known !== undefined) return known
-    if (source === undefined) throw new FileSystemError('EIO')
     const length = Math.min(CHUNK, file.size - index * CHUNK)
-    const chunk = this.#bounded(file.name, (signal) =>
-      source.walRead(file.name, index * CHUNK, length, signal),
-    )
+    const chunk = this.#asked(file.name, this.#to.services.walRead(file.name, index * CHUNK, length))
     this.#chunks.set(key, chunk)
     chunk.catch(() => this.#chunks.delete(key))
     for (const oldest of this.#chunks.keys()) {
@@ -114,12 +106,11 @@ export class WalDirectory {
     return chunk
   }
 
-  async #bounded<T>(name: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const { deadlineMs, logger } = this.#to
+  async #asked<T>(name: string, answer: Promise<T>): Promise<T> {
     try {
-      return await withinDeadline(deadlineMs, work)
+      return await answer
     } catch (cause) {
-      logger.error({ err: cause, file: name }, 'a WAL file could not be read from the archive')
+      this.#to.logger.error({ err: cause, file: name }, 'a WAL file could not be read from the archive')
       throw new FileSystemError('EIO', `${name} could not be read from the archive`, { cause })
     }
   }
@@ -140,6 +131,7 @@ export class WalDirectory {
       nlink: 1,
       size: file.size,
       allocated: file.size,
+      rdev: 0,
       atime: mtime,
       mtime,
       ctime: mtime,

@@ -1,14 +1,18 @@
 /** An engine over a memory source with a write cache in a directory of its own, and short ways to use it. */
-import { constants, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { pino } from 'pino'
 import { type BaseTree, buildBaseTree, ROOT } from '../../../agents/target/filesystem/base-tree.ts'
 import { createEngine, type Engine, type EngineOptions } from '../../../agents/target/filesystem/engine.ts'
-import type { Attributes, Handle, Ino } from '../../../agents/target/filesystem/file-system.ts'
+import type { Attributes, Ino } from '../../../agents/target/filesystem/file-system.ts'
+import { type Journal, openJournal } from '../../../agents/target/filesystem/journal.ts'
 import { publishedTree } from '../../../agents/target/filesystem/published-tree.ts'
+import type { Services } from '../../../agents/target/filesystem/services.ts'
+import { localServices } from '../../../agents/target/mount-process/local-services.ts'
 import type { MemorySource } from './memory-source.ts'
 
 export const OWNER = { uid: 1234, gid: 4321 }
-const CALLER = { uid: 0, gid: 0 }
+/** Who makes what the fixture makes. */
+export const CALLER = { uid: 77, gid: 88 }
 
 export interface Fixture {
   readonly engine: Engine
@@ -17,11 +21,13 @@ export interface Fixture {
   ino(path: string): Promise<Ino>
   stat(path: string): Promise<Attributes>
   exists(path: string): Promise<boolean>
-  open(path: string, flags?: number): Promise<Handle>
-  create(path: string, content?: Buffer): Promise<Handle>
-  read(handle: Handle, length: number, position: number): Promise<Buffer>
+  /** The inode of a path with a reference, as an open file holds one. */
+  open(path: string): Promise<Ino>
+  /** As `open`, of a file that is made. */
+  create(path: string, content?: Buffer): Promise<Ino>
+  read(ino: Ino, length: number, position: number): Promise<Buffer>
   readFile(path: string): Promise<Buffer>
-  write(handle: Handle, content: Buffer, position: number): Promise<void>
+  write(ino: Ino, content: Buffer, position: number): Promise<void>
   /** Directory inode and last name, as most operations take them. */
   at(path: string): Promise<[Ino, string]>
   names(path: string): Promise<string[]>
@@ -32,13 +38,16 @@ export interface Fixture {
   remove(): Promise<void>
 }
 
-/** Intervals so long that nothing becomes durable by itself. */
-const NEVER = { changed: 3_600_000, fetched: 3_600_000 }
+export interface FixtureOptions extends Partial<EngineOptions> {
+  /** Milliseconds between calls of `syncChanged`, and of `flush`; nothing becomes durable by itself without. */
+  readonly intervals?: { readonly changed: number; readonly all: number }
+  /** Of reads of the source, in milliseconds. */
+  readonly deadlineMs?: number
+  /** Between the engine and its services. */
+  readonly intercept?: (services: Services) => Services
+}
 
-export async function makeFixture(
-  source: MemorySource,
-  options: Partial<EngineOptions> = {},
-): Promise<Fixture> {
+export async function makeFixture(source: MemorySource, options: FixtureOptions = {}): Promise<Fixture> {
   const cachePath = options.cachePath ?? mkdtempSync('/var/tmp/howdah-engine-')
   const tree: BaseTree = await buildBaseTree(
     publishedTree(source.tree(), {
@@ -48,19 +57,40 @@ export async function makeFixture(
       now: 2000,
     }),
   )
-  const make = () =>
-    createEngine({
+  let journal: Journal
+  let timers: NodeJS.Timeout[] = []
+  const make = () => {
+    journal = openJournal(`${cachePath}/journal.sqlite`)
+    const services = localServices({ source, journal, readDeadlineMs: options.deadlineMs ?? 5000 })
+    const made = createEngine({
       tree,
       cachePath,
-      source,
-      wal: source,
+      journalState: journal.load(),
+      services: options.intercept?.(services) ?? services,
       owner: OWNER,
       limits: { reserveBytes: 0 },
       logger: pino({ level: 'silent' }),
-      intervals: NEVER,
-      deadlineMs: 5000,
       ...options,
     })
+    if (options.intervals !== undefined) {
+      const again = (work: () => Promise<void>, ms: number) =>
+        setInterval(() => void work().catch(() => undefined), ms)
+      timers = [
+        again(() => made.syncChanged(), options.intervals.changed),
+        again(() => made.flush(), options.intervals.all),
+      ]
+    }
+    return made
+  }
+  const stopTimers = () => {
+    for (const timer of timers) clearInterval(timer)
+    timers = []
+  }
+  const abandon = () => {
+    stopTimers()
+    engine.abandon()
+    journal.close()
+  }
   let engine = make()
   let open = true
 
@@ -76,9 +106,9 @@ export async function makeFixture(
     const slash = path.lastIndexOf('/')
     return [await ino(path.slice(0, slash)), path.slice(slash + 1)]
   }
-  const read = async (handle: Handle, length: number, position: number) => {
+  const read = async (file: Ino, length: number, position: number) => {
     const buffer = Buffer.alloc(length, 0xee)
-    const count = await engine.read(handle, buffer, length, position)
+    const count = await engine.read(file, buffer, length, position)
     return buffer.subarray(0, count)
   }
 
@@ -98,37 +128,36 @@ export async function makeFixture(
         () => true,
         () => false,
       ),
-    open: async (path, flags = constants.O_RDWR) => engine.open(await ino(path), flags),
+    async open(path) {
+      const file = await ino(path)
+      engine.remember(file)
+      return file
+    },
     async create(path, content) {
       const [directory, name] = await at(path)
-      const { attributes, handle } = await engine.create(directory, name, 0o600, constants.O_RDWR, CALLER)
-      engine.forget(attributes.ino, 1)
-      if (content !== undefined) await engine.write(handle, content, content.length, 0)
-      return handle
+      const file = engine.mknod(directory, name, 0o100600, 0, CALLER).ino
+      if (content !== undefined) await engine.write(file, content, content.length, 0)
+      return file
     },
-    async readFile(path) {
-      const handle = await engine.open(await ino(path), constants.O_RDONLY)
-      const { size } = await stat(path)
-      const content = await read(handle, size + 1, 0)
-      await engine.release(handle)
-      return content
-    },
-    async write(handle, content, position) {
-      await engine.write(handle, content, content.length, position)
+    readFile: async (path) => read(await ino(path), (await stat(path)).size + 1, 0),
+    async write(file, content, position) {
+      await engine.write(file, content, content.length, position)
     },
     names: async (path) => (await engine.readdir(await ino(path))).map(({ name }) => name).sort(),
     async crash(underWay = []) {
-      engine.abandon()
+      abandon()
       // A process that is gone does nothing more; this one has to come to rest.
       await Promise.allSettled(underWay)
       engine = make()
     },
     async remount() {
+      stopTimers()
       await engine.close()
+      journal.close()
       engine = make()
     },
     async remove() {
-      if (open) engine.abandon()
+      if (open) abandon()
       open = false
       rmSync(cachePath, { recursive: true, force: true })
     },

@@ -3,13 +3,13 @@
  * orderly remounts must give the newest state; after a crash each block must be one of the states since the last sync.
  */
 import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
-import type { Handle } from '../../../agents/target/filesystem/file-system.ts'
+import type { Ino } from '../../../agents/target/filesystem/file-system.ts'
 import { type Fixture, makeFixture } from './engine-fixture.ts'
 import { memorySource, pattern } from './memory-source.ts'
 
 interface ModelFile {
   readonly path: string
-  handle: Handle
+  handle: Ino
   /** Contents since the last sync, oldest first; the last is what is there now. */
   states: Buffer[]
 }
@@ -19,7 +19,7 @@ const MAX_BLOCKS = 24
 /** Walks `steps` steps; the same seed walks the same way. @throws Error that names the step where the two part */
 export async function walk(seed: number, steps: number, timers: boolean): Promise<void> {
   const base = { 'data/a': pattern(20 * BLOCK + 100, 1), 'data/b': pattern(3 * BLOCK, 2) }
-  const fs = await makeFixture(memorySource(base), timers ? { intervals: { changed: 3, fetched: 7 } } : {})
+  const fs = await makeFixture(memorySource(base), timers ? { intervals: { changed: 3, all: 7 } } : {})
   try {
     await walkOn(fs, base, seed, steps)
   } finally {
