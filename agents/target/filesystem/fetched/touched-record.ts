@@ -1,0 +1,117 @@
+/**
+ * What a publish touched of a backup until it was usable, as paths and blocks, so that the next publish of the instance
+ * can fetch it in one request; and its file, `<root>/<repository>-<instance>.touched.json`. Recording is the engine's,
+ * loading and saving the thread's that may wait for the disk.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import type { BaseTree } from '../base-tree.ts'
+import type { Ino } from '../file-system.ts'
+
+/** Plain data. */
+export interface TouchedRecord {
+  readonly version: 1
+  /** As in the published tree. */
+  readonly paths: readonly string[]
+  /** Index of the path, first block, count of blocks; and so on, in the order in which they were wanted. */
+  readonly ranges: readonly number[]
+}
+
+/** 64 MiB, which is more than any start of PostgreSQL reads before recovery. */
+const MAX_BLOCKS = 8192
+const MAX_TEXT_BYTES = 4 * 1024 * 1024
+
+export class TouchRecorder {
+  readonly #seen = new Map<Ino, Set<number>>()
+  readonly #ranges: { ino: Ino; first: number; count: number }[] = []
+  #blocks = 0
+
+  /** Notes blocks of the backup's contents of an inode. */
+  touch(ino: Ino, first: number, last: number): void {
+    let seen = this.#seen.get(ino)
+    if (seen === undefined) {
+      seen = new Set()
+      this.#seen.set(ino, seen)
+    }
+    for (let block = first; block <= last && this.#blocks < MAX_BLOCKS; block++) {
+      if (seen.has(block)) continue
+      seen.add(block)
+      this.#blocks++
+      const before = this.#ranges.at(-1)
+      if (before?.ino === ino && before.first + before.count === block) before.count++
+      else this.#ranges.push({ ino, first: block, count: 1 })
+    }
+  }
+
+  record(base: Pick<BaseTree, 'path'>): TouchedRecord {
+    const indexes = new Map([...this.#seen.keys()].map((ino, index) => [ino, index]))
+    return {
+      version: 1,
+      paths: [...this.#seen.keys()].map((ino) => base.path(ino)),
+      ranges: this.#ranges.flatMap(({ ino, first, count }) => [indexes.get(ino) ?? 0, first, count]),
+    }
+  }
+}
+
+/** The record of an instance; undefined when there is none, or its file is none of ours. */
+export async function loadTouched(
+  root: string,
+  repository: string,
+  instance: string,
+): Promise<TouchedRecord | undefined> {
+  try {
+    const text = await readFile(recordPath(root, repository, instance), 'utf8')
+    const record: unknown = text.length > MAX_TEXT_BYTES ? undefined : JSON.parse(text)
+    return isRecord(record) ? record : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Replaces the record of an instance, whole or not at all. @throws the error of the file system */
+export async function saveTouched(
+  root: string,
+  repository: string,
+  instance: string,
+  record: TouchedRecord,
+): Promise<void> {
+  const text = JSON.stringify(record)
+  if (text.length > MAX_TEXT_BYTES) return
+  await mkdir(root, { recursive: true, mode: 0o700 })
+  const path = recordPath(root, repository, instance)
+  const draft = `${path}.${randomUUID()}`
+  try {
+    const file = await open(draft, 'wx', 0o600)
+    try {
+      await file.writeFile(text)
+      await file.datasync()
+    } finally {
+      await file.close()
+    }
+    await rename(draft, path)
+  } catch (error) {
+    await rm(draft, { force: true })
+    throw error
+  }
+}
+
+/** Names come from messages: what is not plain in them is left out of the file's name, and told apart by a digest. */
+function recordPath(root: string, repository: string, instance: string): string {
+  const plain = `${repository}-${instance}`
+  const name = plain.replace(/[^A-Za-z0-9_.-]/g, '_').slice(0, 100)
+  const digest = createHash('sha256')
+    .update(JSON.stringify([repository, instance]))
+    .digest('hex')
+  return `${root}/${name}-${digest.slice(0, 12)}.touched.json`
+}
+
+function isRecord(value: unknown): value is TouchedRecord {
+  if (typeof value !== 'object' || value === null) return false
+  const { version, paths, ranges } = value as Partial<TouchedRecord>
+  if (version !== 1 || !Array.isArray(paths) || !Array.isArray(ranges) || ranges.length % 3 !== 0)
+    return false
+  return (
+    paths.every((path) => typeof path === 'string') &&
+    ranges.every((number) => Number.isSafeInteger(number) && number >= 0)
+  )
+}

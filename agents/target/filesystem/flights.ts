@@ -1,0 +1,50 @@
+/** Reads of the repository that are under way, or whose bytes wait in memory, by the blocks that they bring. */
+
+/** Consecutive blocks as the repository has them; shorter only at the end of the file. */
+export interface Piece {
+  readonly first: number
+  readonly last: number
+  readonly data: Buffer
+}
+
+export interface Flight {
+  readonly file: number
+  readonly first: number
+  readonly last: number
+  /** Undefined: it was left out of a request for many, and is to be asked for by itself. */
+  readonly landed: Promise<Piece | undefined>
+  /** Bytes that come before it on the same way. */
+  readonly distance: () => number
+  /** Has landed, and stays in memory. */
+  piece?: Piece
+}
+
+export class Flights {
+  readonly #byFile = new Map<number, Flight[]>()
+
+  /** The flight that brings a block soonest. */
+  at(file: number, block: number): Flight | undefined {
+    const flights = this.#byFile.get(file)
+    if (flights === undefined) return undefined
+    let soonest: Flight | undefined
+    for (const flight of flights) {
+      if (flight.first > block || flight.last < block) continue
+      if (soonest === undefined || flight.distance() < soonest.distance()) soonest = flight
+    }
+    return soonest
+  }
+
+  add(flight: Flight): void {
+    const flights = this.#byFile.get(flight.file)
+    if (flights === undefined) this.#byFile.set(flight.file, [flight])
+    else flights.push(flight)
+  }
+
+  remove(flight: Flight): void {
+    const flights = this.#byFile.get(flight.file)
+    const index = flights?.indexOf(flight) ?? -1
+    if (flights === undefined || index < 0) return
+    if (flights.length === 1) this.#byFile.delete(flight.file)
+    else flights.splice(index, 1)
+  }
+}
