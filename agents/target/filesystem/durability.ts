@@ -67,6 +67,8 @@ export class Durability {
   readonly #contents = new Set<Inode>()
   /** Others that were written since they were synced: the kernel brings their data to disk in its own time. */
   readonly #written = new Set<Inode>()
+  /** Syncs of files under way. */
+  readonly #syncs = new Set<Promise<void>>()
   #changes = new Changes()
   /** The commit under way, and the one that waits for it and takes everything that is there then. */
   #committing: Promise<void> | undefined
@@ -168,6 +170,8 @@ export class Durability {
       }
     }
     await Promise.all(Array.from({ length: PARALLEL_SYNCS }, lane))
+    // Others' syncs have taken their files out of the sets, and have not told the commit yet.
+    await Promise.allSettled(this.#syncs)
     if (this.#changes.snapshots.length > 0) await this.#commit()
     if (failures.length > 0) throw failures[0]
   }
@@ -180,7 +184,9 @@ export class Durability {
     const run = () => (withContents || inode.essential ? this.#syncContents(inode) : this.#syncPlain(inode))
     const sync = inode.syncing === undefined ? run() : inode.syncing.then(run, run)
     inode.syncing = sync
+    this.#syncs.add(sync)
     const done = () => {
+      this.#syncs.delete(sync)
       if (inode.syncing === sync) inode.syncing = undefined
     }
     sync.then(done, done)
