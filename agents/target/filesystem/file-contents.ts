@@ -99,7 +99,8 @@ export class FileContents {
     const added = last - first + 1 - inode.map.countChanged(first, last)
     space.take(added)
     try {
-      if (end > inode.size) this.#cleanTail(inode)
+      // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
+      if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)
       // A block enters the map whole, so nothing that the local file held before can show.
       for (const block of this.#edges(inode, position, end)) {
         const needsBase = this.#needsBase(inode, block, position, end)
