@@ -3,17 +3,16 @@
  * root. Who serves the device is not decided here.
  */
 import { execFile, spawn } from 'node:child_process'
-import { closeSync, constants, openSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
-import type { MountedFileSystem, MountOptions } from '../../file-system.ts'
+import type { MountOptions } from '../../file-system.ts'
 import { findMount, isMounted } from '../mount-table.ts'
 import { tuneBackingDevice } from './backing-device.ts'
-import { NOTIFY_RETRIEVE, ROOT_ID } from './protocol.ts'
+import { knockMessage } from './notifications.ts'
 
 const run = promisify(execFile)
-const WATCH_MS = 500
 const MOUNT_DEADLINE_MS = 10_000
 /** Changed pages are written to the server first. */
 const UNMOUNT_DEADLINE_MS = 60_000
@@ -24,16 +23,15 @@ export interface DeviceMountOptions extends MountOptions {
   readonly logger: Logger
 }
 
-export interface MountedDevice extends MountedFileSystem {
-  /** The device, for `serve`, which may run in another thread. Closed by `close`. */
+export interface MountedDevice {
+  /** The device, for `serve`, which may run in another thread and tells of the end. Closed by `close`. */
   readonly fd: number
-  /**
-   * Has the thread that sleeps in the device wake up: the kernel is asked for nothing of the root, and its answer is a
-   * message on the device. Only once the server has agreed with the kernel: before, this would block.
-   */
+  /** The device number of the file system, `major:minor`, as in mountinfo. */
+  readonly device: string
+  /** Has the thread that sleeps in the device wake up. Only once the server has agreed with the kernel. */
   knock(): void
-  /** Ends the connection at once: everything that waits for the file system fails. False when the kernel lacks the way. */
-  abort(): boolean
+  /** Unmounts; resolves when umount(8) has ended. @throws HowdahError `mount_failed` when files are in use */
+  unmount(): Promise<void>
   /** Closes the device, when nobody serves it any more. A mount that is still there answers ENOTCONN from then on. */
   close(): void
 }
@@ -47,8 +45,8 @@ export async function mountDevice(mountPoint: string, options: DeviceMountOption
     closeSync(fd)
     throw error
   }
-  const device = findMount(mountPoint)?.device
-  if (device !== undefined) tuneBackingDevice(device, options.logger)
+  const device = findMount(mountPoint)?.device ?? ''
+  tuneBackingDevice(device, options.logger)
   return mounted(fd, mountPoint, device, options.logger)
 }
 
@@ -91,29 +89,17 @@ async function mount(fd: number, mountPoint: string, options: MountOptions): Pro
   )
 }
 
-function mounted(fd: number, mountPoint: string, device: string | undefined, logger: Logger): MountedDevice {
-  const message = knockMessage()
+function mounted(fd: number, mountPoint: string, device: string, logger: Logger): MountedDevice {
+  const knock = knockMessage()
   let open = true
-  let end = () => {}
-  const ended = new Promise<void>((resolve) => {
-    end = resolve
-  })
-  const check = () => {
-    const now = findMount(mountPoint)
-    if (now !== undefined && now.device === device) return
-    clearInterval(timer)
-    end()
-  }
-  const timer = setInterval(check, WATCH_MS)
-
   return {
     fd,
-    ended,
+    device,
 
     knock() {
       if (!open) return
       try {
-        writeSync(fd, message)
+        writeSync(fd, knock)
       } catch (error) {
         // A mount that is about to go wakes its server itself.
         logger.debug({ err: error }, 'the FUSE device takes no knock')
@@ -121,45 +107,20 @@ function mounted(fd: number, mountPoint: string, device: string | undefined, log
     },
 
     async unmount() {
+      if (!isMounted(mountPoint)) return
       try {
-        if (isMounted(mountPoint)) await run('umount', ['-i', mountPoint], { timeout: UNMOUNT_DEADLINE_MS })
+        await run('umount', ['-i', mountPoint], { timeout: UNMOUNT_DEADLINE_MS })
       } catch (cause) {
-        if (isMounted(mountPoint)) {
-          throw new HowdahError('mount_failed', `${mountPoint} cannot be unmounted: files on it are in use`, {
-            cause,
-          })
-        }
-      }
-      check()
-      await ended
-    },
-
-    abort() {
-      if (device === undefined) return false
-      try {
-        // A connection is named by the minor number of its device. Source: Documentation/filesystems/fuse/fuse.rst.
-        writeFileSync(`/sys/fs/fuse/connections/${device.split(':')[1] ?? ''}/abort`, '1')
-        return true
-      } catch (error) {
-        logger.debug({ err: error }, 'the FUSE connection cannot be aborted')
-        return false
+        if (!isMounted(mountPoint)) return
+        throw new HowdahError('mount_failed', `${mountPoint} cannot be unmounted: files on it are in use`, {
+          cause,
+        })
       }
     },
 
     close() {
       if (open) closeSync(fd)
       open = false
-      clearInterval(timer)
     },
   }
-}
-
-/** `fuse_out_header` of a notification (its code stands for the error), and `fuse_notify_retrieve_out`. */
-function knockMessage(): Buffer {
-  const bytes = Buffer.alloc(48)
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, 12)
-  words[0] = bytes.length
-  words[1] = NOTIFY_RETRIEVE
-  words[6] = ROOT_ID
-  return bytes
 }

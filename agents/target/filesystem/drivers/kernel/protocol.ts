@@ -49,6 +49,7 @@ export const OP = {
 } as const
 
 /** `fuse_notify_code` */
+export const NOTIFY_INVAL_INODE = 2
 export const NOTIFY_RETRIEVE = 5
 
 /** Flags of INIT, the low 32 bits. */
