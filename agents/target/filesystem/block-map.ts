@@ -1,31 +1,26 @@
 /**
- * Which blocks of one file are held locally, and how: two bits per block, kept and saved in chunks. Knows neither the
- * file's size nor where the blocks lie.
+ * Which blocks of one file the session has changed: one bit per block, kept and saved in chunks. Everything else is the
+ * backup's, or a hole. Knows neither the file's size nor where the blocks lie.
  */
 
 /** Bytes per block: PostgreSQL's page. */
 export const BLOCK = 8192
 
-/** Not held: in the repository, or a hole. */
-export const ABSENT = 0
-/** A local copy of what the repository has. */
-export const FETCHED = 1
-/** Written since publishing. */
-export const CHANGED = 2
-
-export type BlockState = typeof ABSENT | typeof FETCHED | typeof CHANGED
-
-/** Blocks per chunk; a full one takes 1 KiB and stands for 32 MiB of the file. */
-const CHUNK_BLOCKS = 4096
+/** Blocks per chunk; a full one takes 1 KiB and stands for 64 MiB of the file. */
+const CHUNK_BLOCKS = 8192
+const CHUNK_BYTES = CHUNK_BLOCKS / 8
 
 export interface MapChunk {
   readonly chunk: number
-  /** Four blocks per byte, the lowest bits first; empty when no block is held. Shorter than a full chunk at the end. */
+  /** Eight blocks per byte, the lowest bit first; empty when none is changed. Shorter than a full chunk at the end. */
   readonly map: Uint8Array
 }
 
+/** Bits that are set in a byte. */
+const BITS = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length)
+
 export class BlockMap {
-  fetched = 0
+  /** Blocks that are changed. */
   changed = 0
   readonly #chunks = new Map<number, Uint8Array>()
   readonly #dirty = new Set<number>()
@@ -34,18 +29,15 @@ export class BlockMap {
     const map = new BlockMap()
     for (const { chunk, map: bits } of chunks) {
       map.#chunks.set(chunk, new Uint8Array(bits))
-      for (let block = 0; block < bits.length * 4; block++) {
-        map.#count(((bits[block >> 2] ?? 0) >> ((block & 3) * 2)) & 3, 1)
-      }
+      for (const byte of bits) map.changed += BITS[byte] ?? 0
     }
     return map
   }
 
-  get(block: number): BlockState {
+  isChanged(block: number): boolean {
+    if (this.changed === 0) return false
     const bits = this.#chunks.get(Math.floor(block / CHUNK_BLOCKS))
-    if (bits === undefined) return ABSENT
-    const index = block % CHUNK_BLOCKS
-    return (((bits[index >> 2] ?? 0) >> ((index & 3) * 2)) & 3) as BlockState
+    return bits !== undefined && ((bits[(block % CHUNK_BLOCKS) >> 3] ?? 0) & (1 << (block & 7))) !== 0
   }
 
   /** Nothing changed since the last `takeDirty`. */
@@ -53,73 +45,62 @@ export class BlockMap {
     return this.#dirty.size === 0
   }
 
-  /** One more than the last block that is held. */
+  /** One more than the last block that is changed. */
   get end(): number {
     let end = 0
     for (const [chunk, bits] of this.#chunks) {
-      const byte = bits.findLastIndex((four) => four !== 0)
+      const byte = bits.findLastIndex((eight) => eight !== 0)
       if (byte < 0) continue
-      const last = chunk * CHUNK_BLOCKS + byte * 4 + ((31 - Math.clz32(bits[byte] ?? 0)) >> 1)
-      end = Math.max(end, last + 1)
+      end = Math.max(end, chunk * CHUNK_BLOCKS + byte * 8 + 32 - Math.clz32(bits[byte] ?? 0))
     }
     return end
   }
 
-  /** The first block from `from` on that is held; -1 when there is none. */
-  nextHeld(from: number): number {
+  /** The first block from `from` on that is changed; -1 when there is none. */
+  nextChanged(from: number): number {
     let found = -1
     for (const [chunk, bits] of this.#chunks) {
       const start = chunk * CHUNK_BLOCKS
-      if (start + bits.length * 4 <= from || (found >= 0 && start > found)) continue
-      for (let block = Math.max(from, start); block < start + bits.length * 4; block++) {
-        if (bits[(block - start) >> 2] === 0) block |= 3
-        else if (this.get(block) !== ABSENT) {
-          found = block
-          break
-        }
-      }
+      if (start + bits.length * 8 <= from || (found >= 0 && start > found)) continue
+      const index = firstBit(bits, Math.max(from - start, 0), 0)
+      if (index < bits.length * 8) found = start + index
     }
     return found
   }
 
-  /** The first block from `from` on that is not held. */
-  nextAbsent(from: number): number {
-    let block = from
-    while (this.get(block) !== ABSENT) block++
-    return block
-  }
-
-  /** Sets blocks `first` to `last`; tells whether any was different before. */
-  set(first: number, last: number, state: BlockState): boolean {
-    let different = false
-    for (let block = first; block <= last; block++) {
-      const before = this.get(block)
-      if (before === state) continue
-      different = true
-      this.#count(before, -1)
-      this.#count(state, 1)
+  /** The first block from `from` on that is not changed. */
+  nextUnchanged(from: number): number {
+    for (let block = from; ; ) {
       const chunk = Math.floor(block / CHUNK_BLOCKS)
-      const index = block % CHUNK_BLOCKS
-      const bits = this.#room(chunk, index >> 2)
-      const shift = (index & 3) * 2
-      bits[index >> 2] = ((bits[index >> 2] ?? 0) & ~(3 << shift)) | (state << shift)
-      this.#dirty.add(chunk)
+      const bits = this.#chunks.get(chunk)
+      if (bits === undefined) return block
+      const index = firstBit(bits, block % CHUNK_BLOCKS, 0xff)
+      block = Math.max(block, chunk * CHUNK_BLOCKS + index)
+      if (index < CHUNK_BLOCKS) return block
     }
-    return different
   }
 
-  /** Forgets every block from `first` on. */
+  /** Marks blocks `first` to `last` as changed; tells whether any was not. */
+  change(first: number, last: number): boolean {
+    return this.#set(first, last, true)
+  }
+
+  /** Forgets the changes of blocks `first` to `last`. */
+  clear(first: number, last: number): void {
+    this.#set(first, Math.min(last, this.end - 1), false)
+  }
+
+  /** Forgets the changes of every block from `first` on. */
   clearFrom(first: number): void {
-    for (const [chunk, bits] of this.#chunks) {
-      const start = chunk * CHUNK_BLOCKS
-      const end = start + bits.length * 4
-      if (end > first) this.set(Math.max(start, first), end - 1, ABSENT)
-    }
+    this.clear(first, Number.POSITIVE_INFINITY)
   }
 
   countChanged(first: number, last: number): number {
     let count = 0
-    for (let block = first; block <= last; block++) if (this.get(block) === CHANGED) count++
+    if (this.changed === 0) return 0
+    for (const { chunk, byte, mask } of parts(first, last)) {
+      count += BITS[(this.#chunks.get(chunk)?.[byte] ?? 0) & mask] ?? 0
+    }
     return count
   }
 
@@ -141,9 +122,17 @@ export class BlockMap {
     for (const { chunk } of chunks) this.#dirty.add(chunk)
   }
 
-  #count(state: number, by: number): void {
-    if (state === FETCHED) this.fetched += by
-    else if (state === CHANGED) this.changed += by
+  #set(first: number, last: number, to: boolean): boolean {
+    const before = this.changed
+    for (const { chunk, byte, mask } of parts(first, last)) {
+      const held = this.#chunks.get(chunk)?.[byte] ?? 0
+      const now = to ? held | mask : held & ~mask
+      if (now === held) continue
+      this.#room(chunk, byte)[byte] = now
+      this.changed += (BITS[now] ?? 0) - (BITS[held] ?? 0)
+      this.#dirty.add(chunk)
+    }
+    return this.changed !== before
   }
 
   #room(chunk: number, byte: number): Uint8Array {
@@ -152,9 +141,35 @@ export class BlockMap {
     // Most files are small; their chunk grows with them.
     let length = Math.max(16, bits?.length ?? 0)
     while (length <= byte) length *= 2
-    const grown = new Uint8Array(Math.min(length, CHUNK_BLOCKS / 4))
+    const grown = new Uint8Array(Math.min(length, CHUNK_BYTES))
     if (bits !== undefined) grown.set(bits)
     this.#chunks.set(chunk, grown)
     return grown
   }
+}
+
+/** The bytes that blocks `first` to `last` lie in, with their bits of each. */
+function* parts(
+  first: number,
+  last: number,
+): IterableIterator<{ chunk: number; byte: number; mask: number }> {
+  for (let block = first; block <= last; block += 8 - (block & 7)) {
+    const from = block & 7
+    const to = Math.min(7, from + last - block)
+    yield {
+      chunk: Math.floor(block / CHUNK_BLOCKS),
+      byte: (block % CHUNK_BLOCKS) >> 3,
+      mask: (0xff >> (7 - to)) & (0xff << from),
+    }
+  }
+}
+
+/** The first bit from `from` on that stands out from bytes like `dull`; the number of bits when there is none. */
+function firstBit(bits: Uint8Array, from: number, dull: number): number {
+  for (let index = from; index < bits.length * 8; ) {
+    const different = ((bits[index >> 3] ?? 0) ^ dull) >> (index & 7)
+    if (different !== 0) return index + 31 - Math.clz32(different & -different)
+    index += 8 - (index & 7)
+  }
+  return Math.max(from, bits.length * 8)
 }

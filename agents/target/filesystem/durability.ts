@@ -210,7 +210,7 @@ export class Durability {
     if (inode.freed || !(this.#contents.has(inode) || this.#written.has(inode))) return
     const { size, baseSize, trim, dataDirty, essential, map } = inode
     const chunks = map.takeDirty()
-    const row = { ino: inode.ino, size, baseSize, fetched: map.fetched, changed: map.changed }
+    const row = { ino: inode.ino, size, baseSize, changed: map.changed }
     const localSize = Math.max(Math.ceil(size / BLOCK), map.end) * BLOCK
     const snapshot: Snapshot = { inode, row, chunks, localSize, trim }
     this.#contents.delete(inode)

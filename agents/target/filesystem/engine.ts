@@ -8,6 +8,8 @@ import { BLOCK } from './block-map.ts'
 import { DataFiles, type LocalIo } from './data-files.ts'
 import { createDirectoryOperations } from './directory-operations.ts'
 import { Durability } from './durability.ts'
+import type { FetchedState } from './fetched/fetched-index.ts'
+import type { TouchedRecord } from './fetched/touched-record.ts'
 import { FileContents } from './file-contents.ts'
 import { createFileOperations } from './file-operations.ts'
 import { FileRanges } from './file-ranges.ts'
@@ -28,6 +30,8 @@ export interface EngineOptions {
   /** What the write cache's journal has. */
   readonly journalState: JournalState
   readonly services: Services
+  /** Where blocks of the backup are kept; nothing that is fetched is kept without. */
+  readonly fetched?: FetchedState | undefined
   /** To whom everything of the backup belongs. */
   readonly owner: { readonly uid: number; readonly gid: number }
   readonly limits: SpaceLimits
@@ -39,11 +43,13 @@ export interface EngineOptions {
 }
 
 export interface EngineStatistics {
-  /** Bytes that came from the repository, over all runs, as far as they were kept. */
+  /** Bytes that came from the repository in this run. */
   readonly fetchedBytes: number
   /** Bytes of the backup. */
   readonly totalBytes: number
-  /** Bytes held locally. */
+  /** Bytes of the backup that are held locally, by whatever session they were fetched. */
+  readonly fetchedStoreBytes: number
+  /** Bytes that the session's changes take. */
   readonly cacheBytes: number
   readonly changedBytes: number
   /** Reads of the repository in this run. */
@@ -61,6 +67,14 @@ export interface Engine extends FileSystem {
    * @throws FileSystemError EIO | ENOSPC; everything is kept for the next time
    */
   syncChanged(): Promise<void>
+  /** Whether `flushFetched` has anything to do. */
+  readonly unflushed: boolean
+  /** Makes what was fetched findable by other sessions and after a restart. Never rejects: it is tried again. */
+  flushFetched(): Promise<void>
+  /** Fetches what an earlier publish touched, in one request. Resolves when it has come or failed; never rejects. */
+  prefetch(record: TouchedRecord): Promise<void>
+  /** The instance is usable: what was touched until now; undefined when it was told before. */
+  settled(): TouchedRecord | undefined
   /** Makes everything durable. @throws as `syncChanged` */
   flush(): Promise<void>
   /** Makes everything durable and closes the local files. @throws as `syncChanged`, the files open still */
@@ -92,14 +106,7 @@ export function createEngine(options: EngineOptions): Engine {
     entry: (parent, name) => names.lookup(parent, name),
   })
   const inodes = new Inodes({ base, journalState, files, owner, onFree })
-  const readPath = new ReadPath({
-    base,
-    services,
-    files,
-    space,
-    logger,
-    onKept: (inode) => durability.contentsChanged(inode),
-  })
+  const readPath = new ReadPath({ base, services, fetched: options.fetched, logger })
   const contents = new FileContents({ files, readPath, space, durability, now })
   const ranges = new FileRanges({ contents, files, space, durability, now })
   const walIno = base.lookup(ROOT, 'wal')
@@ -138,9 +145,10 @@ export function createEngine(options: EngineOptions): Engine {
 
     statistics() {
       return {
-        fetchedBytes: inodes.fetchedBefore * BLOCK + readPath.fetchedBytes,
+        fetchedBytes: readPath.fetchedBytes,
         totalBytes: base.totalBytes,
-        cacheBytes: inodes.fetchedBefore * BLOCK + readPath.fetchedBytes + space.changedBytes,
+        fetchedStoreBytes: readPath.heldBytes,
+        cacheBytes: space.changedBytes,
         changedBytes: space.changedBytes,
         sourceReads: readPath.reads,
         lastError: readPath.lastError,
@@ -158,16 +166,27 @@ export function createEngine(options: EngineOptions): Engine {
       return changedSync
     },
 
+    get unflushed() {
+      return readPath.unflushed
+    },
+
+    flushFetched: () => readPath.flush(),
+    prefetch: (record) => readPath.prefetch(record),
+    settled: () => readPath.settled(),
+
     flush: () => durability.syncAll(),
 
     async close() {
       await durability.syncAll()
       durability.stop()
+      await readPath.flush()
+      readPath.close()
       files.close()
     },
 
     abandon() {
       durability.stop()
+      readPath.close()
       files.close()
     },
   }

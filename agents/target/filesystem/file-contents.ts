@@ -1,14 +1,15 @@
 /**
- * The bytes of files: which come from the local file, which from the repository and which are zero. Synchronous unless
- * a block is missing. Knows no names; the durability of what it writes is durability.ts's.
+ * The bytes of files: which come from the local file, which are the backup's and which are zero. Synchronous unless a
+ * block is missing. Knows no names; the durability of what it writes is durability.ts's.
  */
-import { ABSENT, BLOCK, CHANGED } from './block-map.ts'
+import { BLOCK } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import type { Durability } from './durability.ts'
 import { FileSystemError, type MaybePromise } from './file-system.ts'
+import type { Piece } from './flights.ts'
 import type { Inode } from './inode.ts'
 import { localError } from './local-error.ts'
-import type { Piece, ReadPath } from './read-path.ts'
+import type { ReadPath } from './read-path.ts'
 import type { Space } from './space.ts'
 
 export interface FileContentsDependencies {
@@ -18,6 +19,12 @@ export interface FileContentsDependencies {
   readonly durability: Durability
   /** Nanoseconds since the epoch. */
   readonly now: () => bigint
+}
+
+/** A block to write whole before a write changes a part of it. */
+interface Seed {
+  readonly block: number
+  readonly data: Buffer
 }
 
 export class FileContents {
@@ -34,31 +41,22 @@ export class FileContents {
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const { readPath } = this.#to
-    if (!readPath.isMissing(inode, first, last)) {
-      this.#copy(inode, buffer, position, end, [])
-      if (inode.baseSize > end) readPath.advance(inode, position, end)
+    if (!readPath.isMissing(inode, first, last) && this.#copy(inode, buffer, position, end, [])) {
+      readPath.noteRead(inode, position, end)
       return end - position
     }
-    const pieces = readPath.fetch(inode, first, last)
-    readPath.advance(inode, position, end)
-    return this.#pinned(inode, pieces, (got) => {
-      // The file may have been cut meanwhile.
-      const now = Math.min(end, inode.size)
-      if (position >= now) return 0
-      this.#copy(inode, buffer, position, now, got)
-      return now - position
-    })
+    const reading = this.#readMissing(inode, buffer, position, end)
+    // After it, so that what is wanted now is asked for first.
+    readPath.noteRead(inode, position, end)
+    return reading
   }
 
   /** As `FileSystem.write`. @throws FileSystemError ENOSPC | EIO */
   write(inode: Inode, buffer: Buffer, length: number, position: number): MaybePromise<number> {
     if (length === 0) return 0
-    const missing = this.#edges(inode, position, position + length).filter((block) =>
-      this.#needsBase(inode, block, position, position + length),
-    )
-    if (missing.length === 0) return this.#apply(inode, buffer, length, position, [])
-    const pieces = Promise.all(missing.map((block) => this.#to.readPath.fetch(inode, block, block)))
-    return this.#pinned(inode, pieces, (got) => this.#apply(inode, buffer, length, position, got.flat()))
+    const seeds = this.#seeds(inode, position, position + length, [])
+    if (seeds === undefined) return this.#writeMissing(inode, buffer, length, position)
+    return this.#apply(inode, buffer, length, position, seeds)
   }
 
   /** Cuts or extends a file; what is added reads as zeros. */
@@ -81,17 +79,42 @@ export class FileContents {
     durability.attributesChanged(inode)
   }
 
-  /** Goes on with an inode once `work` is done. */
-  async #pinned<T>(inode: Inode, work: Promise<T>, then: (done: T) => number): Promise<number> {
+  async #readMissing(inode: Inode, buffer: Buffer, position: number, end: number): Promise<number> {
+    const first = Math.floor(position / BLOCK)
+    const last = Math.floor((end - 1) / BLOCK)
     inode.pins++
     try {
-      return then(await work)
+      for (;;) {
+        const pieces = await this.#to.readPath.fetch(inode, first, last)
+        // The file may have been cut meanwhile.
+        const now = Math.min(end, inode.size)
+        if (position >= now) return 0
+        if (this.#copy(inode, buffer, position, now, pieces)) return now - position
+      }
     } finally {
       inode.pins--
     }
   }
 
-  #apply(inode: Inode, buffer: Buffer, length: number, position: number, pieces: readonly Piece[]): number {
+  async #writeMissing(inode: Inode, buffer: Buffer, length: number, position: number): Promise<number> {
+    const { readPath } = this.#to
+    const end = position + length
+    inode.pins++
+    try {
+      for (;;) {
+        const blocks = this.#edges(inode, position, end).filter((block) =>
+          this.#needsBase(inode, block, position, end),
+        )
+        const pieces = await Promise.all(blocks.map((block) => readPath.fetch(inode, block, block)))
+        const seeds = this.#seeds(inode, position, end, pieces.flat())
+        if (seeds !== undefined) return this.#apply(inode, buffer, length, position, seeds)
+      }
+    } finally {
+      inode.pins--
+    }
+  }
+
+  #apply(inode: Inode, buffer: Buffer, length: number, position: number, seeds: readonly Seed[]): number {
     const { durability, files, now, space } = this.#to
     const end = position + length
     const first = Math.floor(position / BLOCK)
@@ -102,10 +125,7 @@ export class FileContents {
       // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
       if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)
       // A block enters the map whole, so nothing that the local file held before can show.
-      for (const block of this.#edges(inode, position, end)) {
-        const needsBase = this.#needsBase(inode, block, position, end)
-        this.#seed(inode, block, needsBase ? pieces : undefined)
-      }
+      for (const { block, data } of seeds) files.write(inode, data, BLOCK, block * BLOCK)
       files.write(inode, buffer, length, position)
     } catch (error) {
       space.give(added)
@@ -115,19 +135,19 @@ export class FileContents {
     if (grown) inode.size = end
     inode.mtime = inode.ctime = now()
     inode.dataDirty = true
-    if (inode.map.set(first, last, CHANGED) || grown) inode.essential = true
+    if (inode.map.change(first, last) || grown) inode.essential = true
     durability.contentsChanged(inode)
     durability.attributesChanged(inode)
     return length
   }
 
-  /** Blocks that a write covers in part and that have no local copy. */
+  /** Blocks that a write covers in part and that are not changed yet. */
   #edges(inode: Inode, position: number, end: number): number[] {
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const edges: number[] = []
-    if (position % BLOCK !== 0 && inode.map.get(first) === ABSENT) edges.push(first)
-    if (end % BLOCK !== 0 && inode.map.get(last) === ABSENT && edges[0] !== last) edges.push(last)
+    if (position % BLOCK !== 0 && !inode.map.isChanged(first)) edges.push(first)
+    if (end % BLOCK !== 0 && !inode.map.isChanged(last) && edges[0] !== last) edges.push(last)
     return edges
   }
 
@@ -138,51 +158,52 @@ export class FileContents {
     return position > block * BLOCK || end < blockEnd
   }
 
-  /** Writes a block as the repository has it, or zeros. */
-  #seed(inode: Inode, block: number, pieces: readonly Piece[] | undefined): void {
-    const seed = Buffer.alloc(BLOCK)
-    if (pieces !== undefined) {
-      const end = Math.min((block + 1) * BLOCK, inode.baseSize)
-      copyFromPieces(pieces, seed, 0, block * BLOCK, end)
+  /** What the blocks hold that a write covers in part; undefined when some of it is missing. */
+  #seeds(inode: Inode, position: number, end: number, pieces: readonly Piece[]): readonly Seed[] | undefined {
+    const seeds: Seed[] = []
+    for (const block of this.#edges(inode, position, end)) {
+      const data = Buffer.alloc(BLOCK)
+      if (this.#needsBase(inode, block, position, end)) {
+        const { readPath } = this.#to
+        const start = block * BLOCK
+        const stop = Math.min(start + BLOCK, inode.baseSize)
+        readPath.noteUse(inode, start, stop)
+        if (!readPath.copy(inode, start, stop, data, 0, pieces)) return undefined
+      }
+      seeds.push({ block, data })
     }
-    this.#to.files.write(inode, seed, BLOCK, block * BLOCK)
+    return seeds
   }
 
   /** What follows the end in its block may be left from a longer file; it must read as zeros once the file grows. */
   #cleanTail(inode: Inode): void {
     const rest = BLOCK - (inode.size % BLOCK)
     const block = Math.floor(inode.size / BLOCK)
-    if (!inode.tailClean && rest < BLOCK && inode.map.get(block) !== ABSENT) {
+    if (!inode.tailClean && rest < BLOCK && inode.map.isChanged(block)) {
       this.#to.files.write(inode, Buffer.alloc(rest), rest, inode.size)
       inode.dataDirty = true
     }
     inode.tailClean = true
   }
 
-  /** Bytes `position` to `end`, run by run of blocks of the same kind. */
-  #copy(inode: Inode, buffer: Buffer, position: number, end: number, pieces: readonly Piece[]): void {
+  /** Bytes `position` to `end`, run by run of blocks of the same kind; false when some are missing. */
+  #copy(inode: Inode, buffer: Buffer, position: number, end: number, pieces: readonly Piece[]): boolean {
+    const { map } = inode
     let at = position
     while (at < end) {
       let block = Math.floor(at / BLOCK)
-      const local = inode.map.get(block) !== ABSENT
-      const missing = !local && block < inode.baseBlocks
-      while (
-        (block + 1) * BLOCK < end &&
-        (inode.map.get(block + 1) !== ABSENT) === local &&
-        (!local && block + 1 < inode.baseBlocks) === missing
-      ) {
-        block++
-      }
+      const changed = map.isChanged(block)
+      while ((block + 1) * BLOCK < end && map.isChanged(block + 1) === changed) block++
       const runEnd = Math.min((block + 1) * BLOCK, end)
-      if (local) this.#readLocal(inode, buffer, at - position, at, runEnd - at)
+      if (changed) this.#readLocal(inode, buffer, at - position, at, runEnd - at)
       else {
-        buffer.fill(0, at - position, runEnd - position)
-        if (missing) {
-          copyFromPieces(pieces, buffer, at - position, at, Math.min(runEnd, inode.baseSize))
-        }
+        const baseEnd = Math.max(at, Math.min(runEnd, inode.baseSize))
+        if (!this.#to.readPath.copy(inode, at, baseEnd, buffer, at - position, pieces)) return false
+        buffer.fill(0, baseEnd - position, runEnd - position)
       }
       at = runEnd
     }
+    return true
   }
 
   #readLocal(inode: Inode, buffer: Buffer, offset: number, position: number, length: number): void {
@@ -192,24 +213,5 @@ export class FileContents {
     } catch (cause) {
       throw new FileSystemError('EIO', 'the write cache cannot be read', { cause })
     }
-  }
-}
-
-function copyFromPieces(
-  pieces: readonly Piece[],
-  buffer: Buffer,
-  offset: number,
-  position: number,
-  end: number,
-): void {
-  for (let at = position; at < end; ) {
-    const block = Math.floor(at / BLOCK)
-    const piece = pieces.find(({ first, last }) => first <= block && block <= last)
-    if (piece === undefined) throw new FileSystemError('EIO', `block ${block} was not fetched`)
-    const start = piece.first * BLOCK
-    const stop = Math.min(end, start + piece.data.length)
-    if (stop <= at) throw new FileSystemError('EIO', `block ${block} was fetched in part only`)
-    piece.data.copy(buffer, offset + at - position, at - start, stop - start)
-    at = stop
   }
 }

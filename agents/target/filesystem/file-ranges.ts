@@ -1,5 +1,5 @@
 /** Ranges of files as wholes: making room, holes and zeros in them, and finding what is data and what is a hole. */
-import { ABSENT, BLOCK, CHANGED } from './block-map.ts'
+import { BLOCK } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import type { Durability } from './durability.ts'
 import type { FileContents } from './file-contents.ts'
@@ -63,10 +63,10 @@ export class FileRanges {
     const { baseBlocks, map, size } = inode
     const block = Math.floor(position / BLOCK)
     if (to === 'hole') {
-      const hole = map.nextAbsent(Math.max(block, baseBlocks))
+      const hole = map.nextUnchanged(Math.max(block, baseBlocks))
       return Math.min(Math.max(position, hole * BLOCK), size)
     }
-    const data = block < baseBlocks ? block : map.nextHeld(block)
+    const data = block < baseBlocks ? block : map.nextChanged(block)
     if (data < 0 || data * BLOCK >= size) throw new FileSystemError('ENXIO')
     return Math.max(position, data * BLOCK)
   }
@@ -74,8 +74,8 @@ export class FileRanges {
   /** Puts zeros into the blocks from `first` to below `end` that are nowhere. */
   async #allocate(inode: Inode, first: number, end: number): Promise<void> {
     let turn = 0
-    for (let at = inode.map.nextAbsent(Math.max(first, inode.baseBlocks)); at < end; ) {
-      const held = inode.map.nextHeld(at)
+    for (let at = inode.map.nextUnchanged(Math.max(first, inode.baseBlocks)); at < end; ) {
+      const held = inode.map.nextChanged(at)
       const runEnd = Math.min(at + ZERO_BLOCKS, end, held < 0 ? end : held)
       this.#fill(inode, at, runEnd)
       turn += (runEnd - at) * BLOCK
@@ -83,7 +83,7 @@ export class FileRanges {
         turn = 0
         await this.#yield(inode)
       }
-      at = inode.map.nextAbsent(Math.max(runEnd, inode.baseBlocks))
+      at = inode.map.nextUnchanged(Math.max(runEnd, inode.baseBlocks))
     }
   }
 
@@ -96,7 +96,7 @@ export class FileRanges {
       space.give(end - first)
       throw localError(error)
     }
-    inode.map.set(first, end - 1, CHANGED)
+    inode.map.change(first, end - 1)
     inode.dataDirty = true
     inode.essential = true
     durability.contentsChanged(inode)
@@ -117,7 +117,7 @@ export class FileRanges {
     }
     const { durability, space } = this.#to
     const before = inode.map.changed
-    inode.map.set(first, Math.min(last, inode.map.end - 1), ABSENT)
+    inode.map.clear(first, last)
     space.give(before - inode.map.changed)
     inode.baseSize = Math.min(inode.baseSize, first * BLOCK)
     inode.essential = true
@@ -130,7 +130,7 @@ export class FileRanges {
     let turn = 0
     for (let at = position; at < Math.min(end, inode.size); ) {
       const block = Math.floor(at / BLOCK)
-      const data = block < inode.baseBlocks ? block : inode.map.nextHeld(block)
+      const data = block < inode.baseBlocks ? block : inode.map.nextChanged(block)
       if (data < 0) return
       at = Math.max(at, data * BLOCK)
       const length = Math.min(end, inode.size, at + ZEROS.length - (at % BLOCK)) - at

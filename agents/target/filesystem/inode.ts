@@ -2,7 +2,7 @@
 import { BLOCK, type BlockMap } from './block-map.ts'
 import type { Attributes, Ino } from './file-system.ts'
 import type { AttributesRow } from './journal.ts'
-import type { Piece, ReadStream } from './read-path.ts'
+import type { ReadStream } from './read-ahead.ts'
 
 export class Inode {
   readonly ino: Ino
@@ -30,8 +30,6 @@ export class Inode {
   pins = 0
   /** Readers of the file that were told apart, to read ahead of each. */
   readonly streams: ReadStream[] = []
-  /** Reads of the source under way, by each block they cover. */
-  readonly fetching = new Map<number, Promise<Piece>>()
   /** Gone for good: no name, no reference. */
   freed = false
 

@@ -20,8 +20,7 @@ export interface InodesDependencies {
 }
 
 export class Inodes {
-  /** Blocks, as the journal had them at start. */
-  readonly fetchedBefore: number
+  /** Changed blocks, as the journal had them at start. */
   readonly changedBefore: number
   readonly #to: InodesDependencies
   readonly #loaded = new Map<Ino, Inode>()
@@ -39,16 +38,13 @@ export class Inodes {
       this.#attributes.set(row.ino, row)
       last = Math.max(last, row.ino)
     }
-    let fetched = 0
     let changed = 0
     for (const record of journalState.contents) {
       const { row } = record
       this.#contents.set(row.ino, record)
       last = Math.max(last, row.ino)
-      fetched += row.fetched
       changed += row.changed
     }
-    this.fetchedBefore = fetched
     this.changedBefore = changed
     this.#next = last + 1
     files.sweep((ino) => this.#contents.has(ino))

@@ -25,8 +25,7 @@ export interface ContentsRow {
   readonly ino: Ino
   readonly size: number
   readonly baseSize: number
-  /** Blocks, for statistics and the quota without reading every map. */
-  readonly fetched: number
+  /** Blocks, for the quota without counting in every map. */
   readonly changed: number
 }
 
@@ -69,8 +68,7 @@ const SCHEMA = `
     gid INTEGER NOT NULL, rdev INTEGER NOT NULL, atime INTEGER NOT NULL, mtime INTEGER NOT NULL,
     ctime INTEGER NOT NULL, target TEXT) STRICT;
   CREATE TABLE contents (
-    ino INTEGER PRIMARY KEY, size INTEGER NOT NULL, base_size INTEGER NOT NULL, fetched INTEGER NOT NULL,
-    changed INTEGER NOT NULL) STRICT;
+    ino INTEGER PRIMARY KEY, size INTEGER NOT NULL, base_size INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT;
   CREATE TABLE chunks (
     ino INTEGER, chunk INTEGER, map BLOB NOT NULL, PRIMARY KEY (ino, chunk)) STRICT, WITHOUT ROWID;
   CREATE TABLE entries (
@@ -103,7 +101,7 @@ export function openJournal(path: string) {
   const putAttributes = database.prepare(
     'INSERT OR REPLACE INTO attributes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
   )
-  const putContents = database.prepare('INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)')
+  const putContents = database.prepare('INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?)')
   const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?)')
   const dropChunk = database.prepare('DELETE FROM chunks WHERE ino = ? AND chunk = ?')
   const putEntry = database.prepare('INSERT OR REPLACE INTO entries VALUES (?, ?, ?)')
@@ -117,7 +115,7 @@ export function openJournal(path: string) {
       putAttributes.run(ino, mode, nlink, uid, gid, rdev, atime, mtime, ctime, target)
     }
     for (const { row, chunks } of batch.contents) {
-      putContents.run(row.ino, row.size, row.baseSize, row.fetched, row.changed)
+      putContents.run(row.ino, row.size, row.baseSize, row.changed)
       for (const { chunk, map } of chunks) {
         if (map.length > 0) putChunk.run(row.ino, chunk, map)
         else dropChunk.run(row.ino, chunk)
@@ -140,7 +138,7 @@ export function openJournal(path: string) {
         ({ ino }) => ino,
       )
       const contents = database
-        .prepare('SELECT ino, size, base_size AS baseSize, fetched, changed FROM contents')
+        .prepare('SELECT ino, size, base_size AS baseSize, changed FROM contents')
         .all() as unknown as ContentsRow[]
       return {
         attributes: loadAttributes(database),

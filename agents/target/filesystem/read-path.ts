@@ -1,71 +1,81 @@
 /**
- * Brings missing blocks from the repository: one read for each block however many wait for it, read-ahead that grows
- * with sequential use, bounded in time and memory. What arrives is kept in the local file where there is room.
+ * The contents of the backup: what is held locally is copied at once, what is missing is brought from the repository,
+ * one read for each block however many wait for it, with read-ahead bounded in memory. What arrives is kept in the
+ * fetched store where there is room. Knows nothing of what the session changed but to leave it alone.
  */
 import type { Logger } from 'pino'
+import type { RangeData } from '../../dataplane/backup-source.ts'
 import type { BaseTree } from './base-tree.ts'
-import { ABSENT, BLOCK, FETCHED } from './block-map.ts'
-import type { DataFiles } from './data-files.ts'
+import { BLOCK } from './block-map.ts'
+import type { FetchedState } from './fetched/fetched-index.ts'
+import { FetchedStore } from './fetched/fetched-store.ts'
+import { type PlannedRange, planPrefetch } from './fetched/prefetch.ts'
+import { type TouchedRecord, TouchRecorder } from './fetched/touched-record.ts'
 import { FileSystemError } from './file-system.ts'
+import { type Flight, Flights, type Piece } from './flights.ts'
 import type { Inode } from './inode.ts'
+import { advance, notAhead } from './read-ahead.ts'
 import type { Services } from './services.ts'
-import type { Space } from './space.ts'
 
-/** Consecutive blocks as the repository has them; shorter only at the end of the file. */
-export interface Piece {
-  readonly first: number
-  readonly last: number
-  readonly data: Buffer
-}
-
-/** How one reader has read a file, to tell a scan from random touches. */
-export interface ReadStream {
-  /** Where the next read begins, if it goes on. */
-  next: number
-  /** Bytes to be ahead of the reader. */
-  window: number
-  /** Up to where reading ahead was started. */
-  ahead: number
-}
-
-/** Readers of one file that are told apart. */
-const MAX_STREAMS = 4
-
-/** Bytes in one read of the source, and the most that is read ahead of one reader. */
+/** Bytes in one read of the source. */
 const MAX_READ = 1024 * 1024
-/** Bytes by which the kernel's parallel reads of one scan may come out of order. */
-const REORDERING = 128 * 1024
-/** Bytes under way beyond which nothing is read ahead. */
-const AHEAD_BUDGET = 16 * 1024 * 1024
+/** Bytes under way or waiting to be kept beyond which nothing is read ahead. */
+const AHEAD_BUDGET = 24 * 1024 * 1024
+/** Bytes that stay in memory when the store has no room for them: what was read ahead is still to be read. */
+const MEMORY_BUDGET = 16 * 1024 * 1024
+/** How far from its turn a block of the prefetch may be for its reader to wait for it. */
+const NEAR = 1024 * 1024
+/** Bytes of a prefetch, with and without a store to put them in. */
+const MAX_PREFETCH = 64 * 1024 * 1024
+const MAX_PREFETCH_IN_MEMORY = MEMORY_BUDGET / 2
 
 export interface ReadPathDependencies {
   readonly base: BaseTree
-  readonly services: Pick<Services, 'read'>
-  readonly files: DataFiles
-  readonly space: Space
+  readonly services: Pick<Services, 'read' | 'readMany' | 'sync' | 'reserveFetched' | 'saveFetched'>
+  /** None: nothing that is fetched is kept. */
+  readonly fetched: FetchedState | undefined
   readonly logger: Logger
-  /** Blocks of the inode were kept. */
-  readonly onKept: (inode: Inode) => void
 }
-
-const ZEROS = Buffer.alloc(BLOCK)
 
 export class ReadPath {
   /** Bytes that came from the source. */
   fetchedBytes = 0
+  /** Requests to the source. */
   reads = 0
   lastError: string | undefined
   readonly #to: ReadPathDependencies
+  readonly #store: FetchedStore
+  readonly #flights = new Flights()
+  /** What has arrived and could not be kept yet, oldest first. */
+  readonly #inMemory = new Set<Flight>()
+  #memoryBytes = 0
   #underWay = 0
+  #recorder: TouchRecorder | undefined = new TouchRecorder()
 
   constructor(dependencies: ReadPathDependencies) {
     this.#to = dependencies
+    const { fetched: state, services, logger } = dependencies
+    this.#store = new FetchedStore({ state, services, logger, onRoom: () => this.#keepInMemory() })
   }
 
-  /** Whether a block of the range has to come from the repository. */
+  /** Bytes of the backup that are held locally, by whomever they were fetched. */
+  get heldBytes(): number {
+    return this.#store.bytes
+  }
+
+  /** Something was kept that a restart would not find. */
+  get unflushed(): boolean {
+    return this.#store.unflushed
+  }
+
+  /** Whether a block of the range, as far as it is the backup's and unchanged, has to come from the repository. */
   isMissing(inode: Inode, first: number, last: number): boolean {
+    const file = this.#to.base.file(inode.ino)
+    if (file < 0) return false
     const end = Math.min(last, inode.baseBlocks - 1)
-    for (let block = first; block <= end; block++) if (inode.map.get(block) === ABSENT) return true
+    for (let block = first; block <= end; block++) {
+      if (!inode.map.isChanged(block) && !this.#store.has(file, block)) return true
+    }
     return false
   }
 
@@ -73,118 +83,271 @@ export class ReadPath {
    * All missing blocks of the range, each with its neighbours that were asked for together.
    * @throws FileSystemError EIO
    */
-  fetch(inode: Inode, first: number, last: number): Promise<Piece[]> {
-    const pieces = new Set<Promise<Piece>>()
-    const end = Math.min(last, inode.baseBlocks - 1)
-    for (let block = first; block <= end; block++) {
-      if (inode.map.get(block) !== ABSENT) continue
-      let piece = inode.fetching.get(block)
-      if (piece === undefined) {
-        let runEnd = block
-        while (
-          runEnd < end &&
-          runEnd - block + 1 < MAX_READ / BLOCK &&
-          inode.map.get(runEnd + 1) === ABSENT &&
-          !inode.fetching.has(runEnd + 1)
-        ) {
-          runEnd++
-        }
-        piece = this.#start(inode, block, runEnd)
-      }
-      pieces.add(piece)
+  async fetch(inode: Inode, first: number, last: number): Promise<Piece[]> {
+    for (;;) {
+      const flights = this.#flightsFor(inode, first, Math.min(last, inode.baseBlocks - 1))
+      const pieces = await Promise.all(flights.map(({ landed }) => landed))
+      const got = pieces.filter((piece) => piece !== undefined)
+      // What a prefetch left out is asked for by itself.
+      if (got.length === pieces.length) return got
     }
-    return Promise.all(pieces)
   }
 
-  /** Notes a read of bytes `position` to `end` and reads ahead when the file is being scanned there. */
-  advance(inode: Inode, position: number, end: number): void {
-    const { streams } = inode
-    let index = streams.findIndex(({ next }) => Math.abs(position - next) <= REORDERING)
-    const goesOn = index >= 0
-    if (!goesOn) {
-      index = streams.length < MAX_STREAMS ? streams.length : 0
-      streams[index] = { next: end, window: 0, ahead: end }
-    }
-    const [stream] = streams.splice(index, 1)
-    if (stream === undefined) return
-    // The one that was read least recently is first.
-    streams.push(stream)
-    // Read before: an overtaken request of the kernel, or the same bytes again.
-    if (!goesOn || end <= stream.next) return
-    stream.next = end
-    stream.window = Math.min(Math.max(stream.window * 2, (end - position) * 2), MAX_READ)
-    if (end >= inode.baseSize) return
-    const from = Math.max(stream.ahead, end)
-    const to = Math.min(stream.next + stream.window, inode.baseSize)
-    // In portions worth a round trip, unless it is the rest of the file.
-    if (to - from < Math.min(stream.window / 2, inode.baseSize - from)) return
-    if (this.#underWay + (to - from) > AHEAD_BUDGET) return
-    stream.ahead = to
-    // Whoever reads these blocks gets the error.
-    this.fetch(inode, Math.ceil(from / BLOCK), Math.ceil(to / BLOCK) - 1).catch(() => undefined)
-  }
-
-  #start(inode: Inode, first: number, last: number): Promise<Piece> {
-    const offset = first * BLOCK
-    const length = Math.min((last + 1) * BLOCK, inode.baseSize) - offset
-    this.#underWay += length
-    const piece = this.#read(inode, offset, length)
-      .then((data) => {
-        this.fetchedBytes += data.length
-        const got = { first, last, data }
-        this.#keep(inode, got)
-        return got
-      })
-      .finally(() => {
-        this.#underWay -= length
-        for (let block = first; block <= last; block++) inode.fetching.delete(block)
-      })
-    for (let block = first; block <= last; block++) inode.fetching.set(block, piece)
-    return piece
-  }
-
-  async #read(inode: Inode, offset: number, length: number): Promise<Buffer> {
-    const { base, services, logger } = this.#to
+  /** Copies bytes `position` to `end`, unchanged since the backup; false when some are neither held nor in `pieces`. */
+  copy(
+    inode: Inode,
+    position: number,
+    end: number,
+    buffer: Buffer,
+    offset: number,
+    pieces: readonly Piece[],
+  ): boolean {
+    if (position >= end) return true
+    const { base } = this.#to
     const content = base.content(inode.ino)
-    if (content !== undefined) return content.subarray(offset, offset + length)
+    if (content !== undefined) {
+      content.copy(buffer, offset, position, end)
+      return true
+    }
+    for (let at = position; at < end; ) {
+      const block = Math.floor(at / BLOCK)
+      const to = offset + at - position
+      let stop = end
+      const piece = pieces.find(({ first, last }) => first <= block && block <= last)
+      if (piece !== undefined) {
+        const start = piece.first * BLOCK
+        stop = Math.min(end, start + piece.data.length)
+        if (stop <= at) throw new FileSystemError('EIO', `block ${block} was fetched in part only`)
+        piece.data.copy(buffer, to, at - start, stop - start)
+      } else {
+        for (const { first } of pieces) if (first > block) stop = Math.min(stop, first * BLOCK)
+        if (!this.#store.read(base.file(inode.ino), at, stop - at, buffer, to)) return false
+      }
+      at = stop
+    }
+    return true
+  }
+
+  /** Notes a read of bytes `position` to `end`, and reads ahead where the file is being scanned. */
+  noteRead(inode: Inode, position: number, end: number): void {
+    if (position >= inode.baseSize || this.#to.base.file(inode.ino) < 0) return
+    this.noteUse(inode, position, end)
+    const ahead = advance(inode.streams, position, end, inode.baseSize)
+    if (ahead === undefined) return
+    if (this.#underWay + this.#memoryBytes + ahead.to - ahead.from > AHEAD_BUDGET) {
+      notAhead(inode.streams, ahead.from)
+      return
+    }
+    // Whoever reads these blocks gets the error, if there is one.
+    this.#flightsFor(inode, Math.ceil(ahead.from / BLOCK), Math.ceil(ahead.to / BLOCK) - 1, true)
+  }
+
+  /** Notes that bytes of the backup are needed, whatever for. */
+  noteUse(inode: Inode, position: number, end: number): void {
+    if (this.#recorder === undefined) return
+    const last = Math.ceil(Math.min(end, inode.baseSize) / BLOCK) - 1
+    this.#recorder.touch(inode.ino, Math.floor(position / BLOCK), last)
+  }
+
+  /** Ends the recording of what is touched, and gives it; undefined when it has ended before. */
+  settled(): TouchedRecord | undefined {
+    const record = this.#recorder?.record(this.#to.base)
+    this.#recorder = undefined
+    return record
+  }
+
+  /** Fetches what an earlier publish touched, as far as it is not held. Resolves when it has come; never rejects. */
+  async prefetch(record: TouchedRecord): Promise<void> {
+    const { base, services, logger } = this.#to
+    const isHeld = (file: number, block: number) =>
+      this.#store.has(file, block) || this.#flights.at(file, block) !== undefined
+    const budget = this.#to.fetched?.extent === undefined ? MAX_PREFETCH_IN_MEMORY : MAX_PREFETCH
+    const ranges = planPrefetch(record, base, { isHeld, budget, maxRange: MAX_READ })
+    if (ranges.length === 0) return
+    const stream = new PrefetchStream(ranges, (flight) => this.#flights.remove(flight))
+    for (const flight of stream.flights) this.#flights.add(flight)
     this.reads++
     try {
-      const data = await services.read(base.file(inode.ino), offset, length)
+      await services.readMany(ranges, (data) => {
+        this.fetchedBytes += data.data.length
+        const landed = stream.take(data)
+        if (landed !== undefined) this.#settle(landed.flight, landed.piece)
+      })
+    } catch (err) {
+      logger.warn({ err }, 'what the last publish touched could not be fetched ahead')
+    }
+    stream.end()
+  }
+
+  /** As `FetchedStore.flush`. */
+  flush(): Promise<void> {
+    return this.#store.flush()
+  }
+
+  close(): void {
+    this.#store.close()
+  }
+
+  /** Reads under way, those begun now included, that bring what is missing; `ahead`: nobody waits for it yet. */
+  #flightsFor(inode: Inode, first: number, last: number, ahead = false): Flight[] {
+    const file = this.#to.base.file(inode.ino)
+    const wanted: Flight[] = []
+    if (file < 0) return wanted
+    const missing = (block: number) => !inode.map.isChanged(block) && !this.#store.has(file, block)
+    for (let block = first; block <= last; ) {
+      if (!missing(block)) {
+        block++
+        continue
+      }
+      let flight = this.#flights.at(file, block)
+      if (flight === undefined || (!ahead && flight.distance() > NEAR)) {
+        let end = block
+        const furthest = Math.min(last, block + MAX_READ / BLOCK - 1)
+        while (end < furthest && missing(end + 1) && this.#flights.at(file, end + 1) === undefined) end++
+        flight = this.#start(inode, file, block, end)
+      }
+      wanted.push(flight)
+      block = flight.last + 1
+    }
+    return wanted
+  }
+
+  #start(inode: Inode, file: number, first: number, last: number): Flight {
+    const offset = first * BLOCK
+    const length = Math.min((last + 1) * BLOCK, this.#to.base.size(inode.ino)) - offset
+    this.#underWay += length
+    this.reads++
+    const landed = this.#read(inode, file, offset, length).then((data) => ({ first, last, data }))
+    const flight: Flight = { file, first, last, landed, distance: () => 0 }
+    this.#flights.add(flight)
+    landed.then(
+      (piece) => {
+        this.#underWay -= length
+        this.fetchedBytes += length
+        this.#settle(flight, piece)
+      },
+      () => {
+        this.#underWay -= length
+        this.#flights.remove(flight)
+      },
+    )
+    return flight
+  }
+
+  async #read(inode: Inode, file: number, offset: number, length: number): Promise<Buffer> {
+    const { base, services, logger } = this.#to
+    try {
+      const data = await services.read(file, offset, length)
       if (data.length !== length) throw new Error(`the repository gave ${data.length} bytes of ${length}`)
       return data
     } catch (cause) {
-      const file = base.path(inode.ino)
-      this.lastError = `${file}: ${cause instanceof Error ? cause.message : String(cause)}`
-      logger.error({ err: cause, file, offset, length }, 'a block could not be read from the repository')
-      throw new FileSystemError('EIO', `${file} could not be read from the repository`, { cause })
+      const path = base.path(inode.ino)
+      this.lastError = `${path}: ${cause instanceof Error ? cause.message : String(cause)}`
+      logger.error(
+        { err: cause, file: path, offset, length },
+        'a block could not be read from the repository',
+      )
+      throw new FileSystemError('EIO', `${path} could not be read from the repository`, { cause })
     }
   }
 
-  /** Keeps what is still missing, as far as it still belongs to the file. */
-  #keep(inode: Inode, { first, last, data }: Piece): void {
-    const { files, space, logger, onKept } = this.#to
-    if (inode.freed || !space.mayKeep(last - first + 1)) return
-    const end = Math.min(last, inode.baseBlocks - 1)
-    try {
-      for (let block = first; block <= end; block++) {
-        if (inode.map.get(block) !== ABSENT) continue
-        let runEnd = block
-        while (runEnd < end && inode.map.get(runEnd + 1) === ABSENT) runEnd++
-        const bytes = data.subarray(
-          (block - first) * BLOCK,
-          Math.min((runEnd + 1) * BLOCK, inode.baseSize) - first * BLOCK,
-        )
-        files.write(inode, bytes, bytes.length, block * BLOCK)
-        const rest = (runEnd - block + 1) * BLOCK - bytes.length
-        if (rest > 0) files.write(inode, ZEROS, rest, block * BLOCK + bytes.length)
-        inode.map.set(block, runEnd, FETCHED)
-        inode.dataDirty = true
-        block = runEnd
+  /** Keeps what has landed, after those who waited for it were answered. */
+  #settle(flight: Flight, piece: Piece): void {
+    void answersGiven().then(() => {
+      if (this.#store.keep(flight.file, piece.first, piece.data) === 'kept') {
+        this.#flights.remove(flight)
+        return
       }
-      onKept(inode)
-    } catch (err) {
-      // Reading goes on without a copy; writes will tell that the cache is in trouble.
-      logger.warn({ err, inode: inode.ino }, 'a fetched block could not be kept in the write cache')
+      this.#inMemory.add(flight)
+      this.#memoryBytes += piece.data.length
+      flight.piece = piece
+      for (const oldest of this.#inMemory) {
+        if (this.#memoryBytes <= MEMORY_BUDGET) break
+        this.#leaveMemory(oldest)
+      }
+    })
+  }
+
+  /** There is room in the store again. */
+  #keepInMemory(): void {
+    for (const flight of this.#inMemory) {
+      const { file, first, piece } = flight
+      if (piece !== undefined && this.#store.keep(file, first, piece.data) !== 'kept') return
+      this.#leaveMemory(flight)
+    }
+  }
+
+  #leaveMemory(flight: Flight): void {
+    this.#inMemory.delete(flight)
+    this.#memoryBytes -= flight.piece?.data.length ?? 0
+    this.#flights.remove(flight)
+  }
+}
+
+/** Promises that lead from a piece to the answer of the request that waits for it, generously counted. */
+const HOPS = 10
+
+async function answersGiven(): Promise<void> {
+  for (let hop = 0; hop < HOPS; hop++) await undefined
+}
+
+/** The flights of one prefetch, which land in their order. */
+class PrefetchStream {
+  readonly flights: readonly Flight[]
+  readonly #ranges: readonly PlannedRange[]
+  readonly #land: ((piece: Piece | undefined) => void)[] = []
+  readonly #onLeftOut: (flight: Flight) => void
+  /** The range that comes next, and its place in the stream, in bytes. */
+  #next = 0
+  #at = 0
+
+  constructor(ranges: readonly PlannedRange[], onLeftOut: (flight: Flight) => void) {
+    this.#ranges = ranges
+    this.#onLeftOut = onLeftOut
+    let due = 0
+    this.flights = ranges.map(({ file, offset, length }) => {
+      const { promise, resolve } = Promise.withResolvers<Piece | undefined>()
+      this.#land.push(resolve)
+      const place = due
+      due += length
+      const first = offset / BLOCK
+      return {
+        file,
+        first,
+        last: first + Math.ceil(length / BLOCK) - 1,
+        landed: promise,
+        distance: () => place - this.#at,
+      }
+    })
+  }
+
+  /** The flight that a piece completes; those before it were left out. */
+  take({ file, offset, data }: RangeData): { flight: Flight; piece: Piece } | undefined {
+    for (let index = this.#next; index < this.#ranges.length; index++) {
+      const range = this.#ranges[index]
+      const flight = this.flights[index]
+      if (range === undefined || flight === undefined) return undefined
+      if (range.file !== file || range.offset !== offset || range.length !== data.length) continue
+      this.#leaveOut(index)
+      this.#next = index + 1
+      this.#at += range.length
+      const piece = { first: flight.first, last: flight.last, data }
+      this.#land[index]?.(piece)
+      return { flight, piece }
+    }
+    return undefined
+  }
+
+  end(): void {
+    this.#leaveOut(this.#ranges.length)
+  }
+
+  #leaveOut(end: number): void {
+    for (; this.#next < end; this.#next++) {
+      const flight = this.flights[this.#next]
+      this.#at += this.#ranges[this.#next]?.length ?? 0
+      if (flight !== undefined) this.#onLeftOut(flight)
+      this.#land[this.#next]?.(undefined)
     }
   }
 }

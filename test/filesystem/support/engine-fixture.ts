@@ -3,6 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { pino } from 'pino'
 import { type BaseTree, buildBaseTree, ROOT } from '../../../agents/target/filesystem/base-tree.ts'
 import { createEngine, type Engine, type EngineOptions } from '../../../agents/target/filesystem/engine.ts'
+import {
+  type FetchedIndex,
+  openFetchedIndex,
+} from '../../../agents/target/filesystem/fetched/fetched-index.ts'
 import type { Attributes, Ino } from '../../../agents/target/filesystem/file-system.ts'
 import { type Journal, openJournal } from '../../../agents/target/filesystem/journal.ts'
 import { publishedTree } from '../../../agents/target/filesystem/published-tree.ts'
@@ -43,6 +47,10 @@ export interface FixtureOptions extends Partial<EngineOptions> {
   readonly intervals?: { readonly changed: number; readonly all: number }
   /** Of reads of the source, in milliseconds. */
   readonly deadlineMs?: number
+  /** Directory of the fetched stores; the write cache's `fetched` by default. */
+  readonly fetchedRoot?: string
+  /** Bytes that may be kept of what is fetched; default: all. */
+  readonly fetchedBytes?: number
   /** Between the engine and its services. */
   readonly intercept?: (services: Services) => Services
 }
@@ -58,14 +66,26 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
     }),
   )
   let journal: Journal
+  let fetched: FetchedIndex | undefined
   let timers: NodeJS.Timeout[] = []
   const make = () => {
     journal = openJournal(`${cachePath}/journal.sqlite`)
-    const services = localServices({ source, journal, readDeadlineMs: options.deadlineMs ?? 5000 })
+    fetched =
+      options.fetchedBytes === 0
+        ? undefined
+        : openFetchedIndex({
+            root: options.fetchedRoot ?? `${cachePath}/fetched`,
+            key: 'f'.repeat(40),
+            budgetBytes: options.fetchedBytes ?? 1024 ** 4,
+            reserveBytes: 0,
+            logger: pino({ level: 'silent' }),
+          })
+    const services = localServices({ source, journal, fetched, readDeadlineMs: options.deadlineMs ?? 5000 })
     const made = createEngine({
       tree,
       cachePath,
       journalState: journal.load(),
+      fetched: fetched?.state,
       services: options.intercept?.(services) ?? services,
       owner: OWNER,
       limits: { reserveBytes: 0 },
@@ -78,6 +98,7 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
       timers = [
         again(() => made.syncChanged(), options.intervals.changed),
         again(() => made.flush(), options.intervals.all),
+        again(() => made.flushFetched(), options.intervals.all),
       ]
     }
     return made
@@ -90,6 +111,7 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
     stopTimers()
     engine.abandon()
     journal.close()
+    fetched?.close()
   }
   let engine = make()
   let open = true
@@ -154,6 +176,7 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
       stopTimers()
       await engine.close()
       journal.close()
+      fetched?.close()
       engine = make()
     },
     async remove() {

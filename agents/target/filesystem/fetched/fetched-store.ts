@@ -222,16 +222,14 @@ export class FetchedStore {
   #ask(): void {
     if (this.#asking) return
     this.#asking = true
-    this.#to.services
-      .reserveFetched(this.#end - this.#next)
-      .catch(() => undefined)
-      .then((extent) => {
-        this.#asking = false
-        this.#spare = extent
-        this.#full = extent === undefined
-        this.#refusedBytes = 0
-        this.#to.onRoom()
-      })
+    const given = (extent: FetchedExtent | undefined) => {
+      this.#asking = false
+      this.#spare = extent
+      this.#full = extent === undefined
+      this.#refusedBytes = 0
+      this.#to.onRoom()
+    }
+    this.#to.services.reserveFetched(this.#end - this.#next).then(given, () => given(undefined))
   }
 
   #write(data: Buffer): boolean {
