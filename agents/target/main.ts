@@ -1,6 +1,7 @@
 /** The target agent's process: mounts and runs published instances. Puts the parts together. */
-import { mkdirSync } from 'node:fs'
+import { accessSync, constants, mkdirSync } from 'node:fs'
 import path from 'node:path'
+import { ConfigurationError } from '../../config/configuration-error.ts'
 import { withoutCredentials } from '../../config/logger.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
@@ -10,6 +11,7 @@ import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
 import { keepSpare } from './mount-process/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
+import { ownName } from './preflight/user.ts'
 import { readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
 import { targetSteps } from './steps.ts'
@@ -33,7 +35,7 @@ await runRole({
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
       logger,
     })
-    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 })
+    makeStateDirectory(stateDirectory)
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
     const kept = await readSessions(cacheRoot)
@@ -76,3 +78,16 @@ await runRole({
     }
   },
 })
+
+/** @throws ConfigurationError that says what to do */
+function makeStateDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    accessSync(directory, constants.W_OK | constants.X_OK)
+  } catch (error) {
+    const user = ownName()
+    throw new ConfigurationError(
+      `stateDirectory: ${directory} cannot be used by the user "${user}" (${(error as Error).message}). Create it: install -d -o ${user} -m 0700 ${directory}.`,
+    )
+  }
+}

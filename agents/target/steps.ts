@@ -189,12 +189,17 @@ async function removeDirectory(directory: string): Promise<boolean> {
   }
 }
 
-/** Removes a root that preflight made, when nothing is in it any more; one that somebody else made stays. */
+const ROOT_STAYS: ReadonlySet<string> = new Set(['ENOENT', 'ENOTEMPTY', 'EBUSY', 'EACCES', 'EPERM', 'EROFS'])
+
+/**
+ * Removes a root that preflight made, when nothing is in it any more. One that somebody else made stays: so does one in
+ * a directory that an agent without root may not write to.
+ */
 async function removeRoot(directory: string): Promise<void> {
   try {
     const { mode, uid } = await lstat(directory)
     if ((mode & 0o7777) === ROOT_MODE && uid === process.geteuid?.()) await rmdir(directory)
   } catch (error) {
-    if (!['ENOENT', 'ENOTEMPTY', 'EBUSY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    if (!ROOT_STAYS.has((error as NodeJS.ErrnoException).code ?? '')) throw error
   }
 }

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { appendFileSync } from 'node:fs'
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,7 +16,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { SessionView } from '../../messages/definitions.ts'
 import { type TestVhost, testVhost } from './broker.ts'
-import { freePort, postgresAccount, runAs } from './postgres-cluster.ts'
+import { type Account, freePort, postgresAccount, runAs } from './postgres-cluster.ts'
 
 export type Role = 'coordinator' | 'mount-agent' | 'target-agent'
 
@@ -59,6 +59,8 @@ export interface FleetOptions {
   readonly repositories: readonly RepositoryConfig[]
   /** More of the target agent's configuration. */
   readonly target?: object
+  /** Runs the target agent as this account; it then owns what the agent needs. Default: as ourselves. */
+  readonly targetAccount?: Account
   /** More of the coordinator's configuration. */
   readonly coordinator?: object
 }
@@ -121,6 +123,18 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     for (const role of ROLES) {
       await writeFile(path.join(directory, `${role}.json`), JSON.stringify(files[role]), { mode: 0o600 })
     }
+    if (options.targetAccount) await giveToTarget(options.targetAccount, tls)
+  }
+
+  /** What an administrator does for an agent without root: its files are its own, and so are its directories. */
+  async function giveToTarget({ uid, gid }: Account, tls: string): Promise<void> {
+    await chmod(tls, 0o711)
+    for (const file of [`${tls}/target-db-7.key`, `${directory}/target-agent.json`])
+      await chown(file, uid, gid)
+    for (const made of [`${directory}/target-agent`, mountRoot, cacheRoot]) {
+      await mkdir(made, { mode: 0o711 })
+      await chown(made, uid, gid)
+    }
   }
 
   async function start(role: Role): Promise<void> {
@@ -128,6 +142,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       cwd: '/',
       env: cleanEnvironment(),
       stdio: ['ignore', 'pipe', 'pipe'],
+      ...(role === 'target-agent' && accountOf(options.targetAccount)),
     })
     roles.set(role, child)
     child.stderr.on('data', (chunk: Buffer) => appendFileSync(logFile(role), chunk))
@@ -267,6 +282,10 @@ async function untilOnline(bus: Bus): Promise<void> {
     if (Date.now() > deadline) throw new Error(`agents are not online: ${JSON.stringify(reply)}`)
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
+}
+
+function accountOf(account: Account | undefined): { uid?: number; gid?: number } {
+  return account === undefined ? {} : { uid: account.uid, gid: account.gid }
 }
 
 function isRunning(child: ChildProcess | undefined): boolean {

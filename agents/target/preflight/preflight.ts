@@ -3,12 +3,12 @@
  *
  * It leaves nothing behind but the two roots of mount points and write caches.
  */
-import { open, readdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { PreflightResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
 import { lookUpBinaries } from './binaries.ts'
+import { checkFuse } from './fuse.ts'
 import { lookUpPort } from './port.ts'
 import { unsafeties } from './safe-directory.ts'
 import type { Finding, PreflightContext, PreflightRequest } from './settings.ts'
@@ -25,7 +25,7 @@ const CHECKS: readonly { readonly name: string; readonly run: Check }[] = [
   { name: 'user', run: async ({ user }) => (await user()).findings ?? [] },
   { name: 'binaries', run: async ({ binaries }) => (await binaries()).findings ?? [] },
   { name: 'port', run: async ({ port }) => (await port()).findings ?? [] },
-  { name: 'fuse', run: checkFuse },
+  { name: 'fuse', run: () => checkFuse() },
   { name: 'directories', run: checkDirectories },
   { name: 'space', run: checkSpace },
 ]
@@ -94,30 +94,6 @@ function resolvedOf({ input }: PreflightRequest) {
   if (input.resolved === undefined)
     throw new HowdahError('internal', 'Preflight needs the result of the step "resolve".')
   return input.resolved
-}
-
-async function checkFuse(): Promise<Finding[]> {
-  const unusable = (message: string): Finding[] => [{ code: 'fuse_unusable', message }]
-  try {
-    await (await open('/dev/fuse', 'r+')).close()
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT')
-      return unusable(
-        '/dev/fuse is missing on the target. Load the kernel module (modprobe fuse); in a container, pass the device in (--device /dev/fuse --cap-add SYS_ADMIN).',
-      )
-    return unusable(
-      `/dev/fuse cannot be opened on the target (${code}). Let the target agent's user read and write it, and in a container allow the device.`,
-    )
-  }
-  if (process.geteuid?.() === 0) return []
-  const helpers = await Promise.all(
-    (process.env.PATH ?? '').split(':').map((directory) => readdir(directory).catch(() => [])),
-  )
-  if (helpers.flat().some((name) => name === 'fusermount' || name === 'fusermount3')) return []
-  return unusable(
-    'fusermount is missing on the target, and the agent does not run as root. Install it (Debian: apt install fuse), or run the agent as root.',
-  )
 }
 
 async function checkDirectories({ request, cachePath, user, port }: PreflightContext): Promise<Finding[]> {

@@ -7,6 +7,7 @@
 import { chmod, lstat, mkdir, mkdtemp, rmdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { SystemUser } from '../postgres/specification.ts'
+import { ownName } from './user.ts'
 
 const WRITABLE_BY_OTHERS = 0o022
 const STICKY = 0o1000
@@ -62,7 +63,7 @@ async function examine(path: string, last: boolean, self: number): Promise<strin
     return `${path} is a symbolic link (of uid ${stat.uid}), which could lead anywhere. Remove it if nobody should have put it there, or configure the real path.`
   if (!stat.isDirectory()) return `${path} is not a directory. Move it away.`
   if (stat.uid !== self && (last || stat.uid !== 0))
-    return `${path} belongs to uid ${stat.uid}, not to the target agent (uid ${self}). Find out who made it and remove it.`
+    return `${path} belongs to uid ${stat.uid}, not to the target agent (uid ${self}, "${ownName()}"). Find out who made it, and remove it or give it to the agent: chown ${ownName()} ${path}.`
   if ((stat.mode & WRITABLE_BY_OTHERS) !== 0 && (last || (stat.mode & STICKY) === 0))
     return `${path} is writable for other users (mode ${(stat.mode & 0o7777).toString(8)}), who could exchange what is in it. Do: chmod go-w ${path}.`
   return undefined
@@ -80,7 +81,7 @@ async function create(path: string): Promise<string | undefined> {
       const problem = await examine(path, true, process.geteuid?.() ?? 0)
       return problem === 'missing' ? `${path} comes and goes.` : problem
     }
-    return `${path} cannot be created (${(error as Error).message}).`
+    return `${path} cannot be created (${(error as Error).message}). Create it for the agent: install -d -o ${ownName()} -m 0711 ${path}.`
   }
 }
 

@@ -1,13 +1,24 @@
 /** Looks up the operating system user that an instance is to run as. */
 import { execFile } from 'node:child_process'
+import { userInfo } from 'node:os'
 import { promisify } from 'node:util'
 import type { SystemUser } from '../postgres/specification.ts'
 import type { Looked } from './settings.ts'
 
 const run = promisify(execFile)
 
+/** Who this process runs as: a name, or the uid where it has none. */
+export function ownName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return String(process.geteuid?.() ?? 0)
+  }
+}
+
 /**
- * The user as the system knows it, from whatever source NSS is configured for; the line is that of passwd(5).
+ * The user as the system knows it, from whatever source NSS is configured for; the line is that of passwd(5). An agent
+ * without root cannot change its group: as itself it has the one that it was started with.
  * @throws when getent cannot be run at all
  */
 export async function findUser(name: string): Promise<SystemUser | undefined> {
@@ -15,7 +26,9 @@ export async function findUser(name: string): Promise<SystemUser | undefined> {
     const { stdout } = await run('getent', ['passwd', '--', name], { timeout: 10_000 })
     const [found, , uid, gid] = stdout.trim().split(':')
     if (found !== name || uid === undefined || gid === undefined) return undefined
-    return { name, uid: Number(uid), gid: Number(gid) }
+    const self = process.geteuid?.() ?? 0
+    const isSelf = self !== 0 && Number(uid) === self
+    return { name, uid: Number(uid), gid: isSelf ? (process.getegid?.() ?? Number(gid)) : Number(gid) }
   } catch (error) {
     // getent(1): 2 is "not found".
     if ((error as { code?: unknown }).code === 2) return undefined
@@ -42,7 +55,7 @@ export async function lookUpUser(name: string, self: number): Promise<Looked<Sys
   if (self !== 0 && self !== user.uid)
     return finding(
       'user_unusable',
-      `The target agent does not run as root (uid ${self}), so it can run instances as itself only, not as "${name}". Publish with --user and the agent's own user, or run the agent as root.`,
+      `The target agent runs as "${ownName()}" (uid ${self}) and not as root, so the user of an instance must be its own, not "${name}". Publish with --user ${ownName()}, set postgres.user in the agent's configuration, or run the agent as root.`,
     )
   return { value: user }
 }
