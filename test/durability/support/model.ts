@@ -14,6 +14,7 @@ import { makeScratch, type Scratch, startMount } from '../../filesystem/support/
 import { type Account, postgresAccount } from '../../support/postgres-cluster.ts'
 import { type Abilities, BASE_FILES, type Operation, operations } from './operations.ts'
 import { type Difference, type PosixWorker, startPosixWorker } from './posix-worker.ts'
+import { type Shrunk, shrink } from './shrink.ts'
 
 const run = promisify(execFile)
 
@@ -52,7 +53,7 @@ export interface Counterexample {
 /** Sequences that one mount serves, each in a directory of its own. */
 const CASES = 60
 /** Milliseconds that shrinking may take. */
-const SHRINK_MS = 40_000
+const SHRINK_MS = 90_000
 const BASE_TIME = new Date('2010-05-06T07:08:09.500Z')
 
 /** Runs random sequences until one fails or enough were made. */
@@ -60,22 +61,20 @@ export async function runModel(options: ModelOptions): Promise<ModelOutcome> {
   const { driver, longest = 160, until = Number.POSITIVE_INFINITY } = options
   const bench = await createBench(driver)
   let made = 0
-  let counterexample: Counterexample | undefined
-  let shrinkUntil = 0
+  let failing: Shrunk<Difference> | undefined
   const property = fc.asyncProperty(operations(longest, driver.able), async (sequence) => {
-    if (counterexample === undefined) made += sequence.length
-    else if (Date.now() > shrinkUntil) return
-    const difference = await bench.run(sequence)
-    if (difference === undefined) return
-    if (counterexample === undefined) shrinkUntil = Date.now() + SHRINK_MS
-    counterexample = { driver: driver.name, operations: sequence, difference }
-    throw new Error('the mount and the plain directory differ')
+    made += sequence.length
+    const found = await bench.run(sequence)
+    if (found !== undefined) failing = { operations: sequence, found }
+    return found === undefined
   })
   try {
     for (let batch = 0; made < options.operations && Date.now() < until; batch++) {
-      await fc.check(property, { seed: options.seed + batch, numRuns: 4 })
+      await fc.check(property, { seed: options.seed + batch, numRuns: 4, endOnFailure: true })
       options.onProgress?.(made)
-      if (counterexample !== undefined) return { made, counterexample }
+      if (failing === undefined) continue
+      const { operations, found } = await shrink(failing, bench.run, Date.now() + SHRINK_MS)
+      return { made, counterexample: { driver: driver.name, operations, difference: found } }
     }
     return { made }
   } finally {
