@@ -40,11 +40,6 @@ export class BlockMap {
     return bits !== undefined && ((bits[(block % CHUNK_BLOCKS) >> 3] ?? 0) & (1 << (block & 7))) !== 0
   }
 
-  /** Nothing changed since the last `takeDirty`. */
-  get isClean(): boolean {
-    return this.#dirty.size === 0
-  }
-
   /** One more than the last block that is changed. */
   get end(): number {
     let end = 0

@@ -197,7 +197,7 @@ export class Durability {
   async #syncPlain(inode: Inode): Promise<void> {
     if (inode.freed || !inode.dataDirty) return
     inode.dataDirty = false
-    if (inode.map.isClean) this.#written.delete(inode)
+    this.#written.delete(inode)
     try {
       await this.#syncLocalFile(inode)
     } catch (error) {

@@ -52,6 +52,10 @@ export interface EngineStatistics {
   /** Bytes that the session's changes take. */
   readonly cacheBytes: number
   readonly changedBytes: number
+  /** Of changed bytes; none when undefined. */
+  readonly quotaBytes: number | undefined
+  /** Bytes of the cache's file system that are free above the reserve. */
+  readonly freeBytes: number
   /** Reads of the repository in this run. */
   readonly sourceReads: number
   /** The last failure to read the repository. */
@@ -115,6 +119,7 @@ export function createEngine(options: EngineOptions): Engine {
   let changedSync: Promise<void> | undefined
 
   space.changedBytes = inodes.changedBefore * BLOCK
+  space.check()
   for (const { parent, ino } of journalState.entries) {
     if (ino !== 0 && inodes.isDirectory(ino)) names.noteParent(ino, parent)
   }
@@ -143,6 +148,12 @@ export function createEngine(options: EngineOptions): Engine {
 
     statfs: () => space.statistics(),
 
+    get nearFull() {
+      return space.nearFull
+    },
+
+    flushed: () => space.flushed(),
+
     statistics() {
       return {
         fetchedBytes: readPath.fetchedBytes,
@@ -150,6 +161,8 @@ export function createEngine(options: EngineOptions): Engine {
         fetchedStoreBytes: readPath.heldBytes,
         cacheBytes: space.changedBytes,
         changedBytes: space.changedBytes,
+        quotaBytes: space.quotaBytes,
+        freeBytes: space.freeBytes(),
         sourceReads: readPath.reads,
         lastError: readPath.lastError,
       }
@@ -160,6 +173,7 @@ export function createEngine(options: EngineOptions): Engine {
     },
 
     syncChanged() {
+      space.check()
       changedSync ??= durability.syncChanged().finally(() => {
         changedSync = undefined
       })

@@ -52,11 +52,17 @@ export class FileContents {
   }
 
   /** As `FileSystem.write`. @throws FileSystemError ENOSPC | EIO */
-  write(inode: Inode, buffer: Buffer, length: number, position: number): MaybePromise<number> {
+  write(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    accepted = false,
+  ): MaybePromise<number> {
     if (length === 0) return 0
     const seeds = this.#seeds(inode, position, position + length, [])
-    if (seeds === undefined) return this.#writeMissing(inode, buffer, length, position)
-    return this.#apply(inode, buffer, length, position, seeds)
+    if (seeds === undefined) return this.#writeMissing(inode, buffer, length, position, accepted)
+    return this.#apply(inode, buffer, length, position, accepted, seeds)
   }
 
   /** Cuts or extends a file; what is added reads as zeros. */
@@ -96,7 +102,13 @@ export class FileContents {
     }
   }
 
-  async #writeMissing(inode: Inode, buffer: Buffer, length: number, position: number): Promise<number> {
+  async #writeMissing(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    accepted: boolean,
+  ): Promise<number> {
     const { readPath } = this.#to
     const end = position + length
     inode.pins++
@@ -107,20 +119,27 @@ export class FileContents {
         )
         const pieces = await Promise.all(blocks.map((block) => readPath.fetch(inode, block, block)))
         const seeds = this.#seeds(inode, position, end, pieces.flat())
-        if (seeds !== undefined) return this.#apply(inode, buffer, length, position, seeds)
+        if (seeds !== undefined) return this.#apply(inode, buffer, length, position, accepted, seeds)
       }
     } finally {
       inode.pins--
     }
   }
 
-  #apply(inode: Inode, buffer: Buffer, length: number, position: number, seeds: readonly Seed[]): number {
+  #apply(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    accepted: boolean,
+    seeds: readonly Seed[],
+  ): number {
     const { durability, files, now, space } = this.#to
     const end = position + length
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const added = last - first + 1 - inode.map.countChanged(first, last)
-    space.take(added)
+    space.take(added, accepted ? 'accepted' : end > inode.size ? 'growth' : 'overwrite')
     try {
       // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
       if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)

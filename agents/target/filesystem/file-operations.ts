@@ -73,10 +73,10 @@ export function createFileOperations(dependencies: FileOperationsDependencies): 
       return contents.read(regular(ino), buffer, length, position)
     },
 
-    write(ino, buffer, length, position) {
+    write(ino, buffer, length, position, accepted) {
       if (wal.has(ino)) throw new FileSystemError('EROFS')
       requireRange(position, length)
-      return contents.write(regular(ino), buffer, length, position)
+      return contents.write(regular(ino), buffer, length, position, accepted)
     },
 
     fallocate(ino, how, position, length) {

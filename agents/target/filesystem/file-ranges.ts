@@ -89,7 +89,7 @@ export class FileRanges {
 
   #fill(inode: Inode, first: number, end: number): void {
     const { durability, files, space } = this.#to
-    space.take(end - first)
+    space.take(end - first, 'allocation')
     try {
       files.write(inode, ZEROS, (end - first) * BLOCK, first * BLOCK)
     } catch (error) {

@@ -109,8 +109,11 @@ export interface FileSystem {
 
   /** Reads into `buffer` from its start; gives the bytes read, fewer than asked only at the end of the file. */
   read(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number>
-  /** `buffer` must stay as it is until the promise, if one is given, resolves. */
-  write(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number>
+  /**
+   * `buffer` must stay as it is until the promise, if one is given, resolves. `accepted`: the writer was told already
+   * that this is written, by a kernel that caches writes; it is not refused for quota or reserve.
+   */
+  write(ino: Ino, buffer: Buffer, length: number, position: number, accepted?: boolean): MaybePromise<number>
   fallocate(ino: Ino, how: Fallocate, position: number, length: number): MaybePromise<void>
   /** The next position from `position` on in data or in a hole, as lseek(2). @throws FileSystemError ENXIO */
   seek(ino: Ino, position: number, to: 'data' | 'hole'): number
@@ -123,6 +126,13 @@ export interface FileSystem {
   /** Gives up references; an inode without name and reference is freed. */
   forget(ino: Ino, count: number): void
   statfs(): FileSystemStatistics
+  /**
+   * There is less room left than the kernel may have accepted (the limits' margin): it should hand over each write from
+   * now on, and say when it has handed over all from before. Only then is a write refused for room.
+   */
+  readonly nearFull: boolean
+  /** The kernel has handed over what it had accepted when it became near full. */
+  flushed(): void
 }
 
 /** A way for FUSE requests to arrive at a `FileSystem`. */

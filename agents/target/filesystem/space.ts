@@ -1,4 +1,7 @@
-/** Room of the write cache: the quota of what is changed, and the reserve that the file system must keep free. */
+/**
+ * Room of the write cache: the quota of what is changed, and the reserve that the file system must keep free. Says what
+ * is refused when room runs out, and warns before, while there is still room for what the kernel has accepted already.
+ */
 import { statfsSync } from 'node:fs'
 import { BLOCK } from './block-map.ts'
 import { FileSystemError, type FileSystemStatistics } from './file-system.ts'
@@ -8,72 +11,149 @@ export interface SpaceLimits {
   readonly quotaBytes?: number | undefined
   /** Bytes that stay free on the cache's file system. */
   readonly reserveBytes: number
+  /**
+   * Bytes of changes that the kernel may have accepted and not handed over yet. With less room than that it is near
+   * full, and writes are refused only once the kernel has handed over everything. 0: it accepts nothing by itself.
+   */
+  readonly marginBytes?: number | undefined
 }
+
+/**
+ * What room is taken for. `growth` of a file is refused first. What `overwrite`s has a share more: a full instance goes
+ * on reading (hint bits), evicting, checkpointing and dropping tables, and that makes room. What was `accepted` by the
+ * kernel is never refused here: nobody would hear of it before an fsync, at which PostgreSQL ends.
+ */
+export type SpaceUse = 'growth' | 'allocation' | 'overwrite' | 'accepted'
 
 /** How many bytes may be handed out before the file system is asked again. */
 const TRUST_BYTES = 16 * 1024 * 1024
+/** The most that is left to overwriting. */
+const MAX_SHARE_BYTES = 256 * 1024 * 1024
+/** Of the margin; so much room ends being near full. */
+const RELIEF = 1.5
 
 export class Space {
   changedBytes = 0
+  /** Room for growth is less than the margin. */
+  nearFull = false
+  readonly quotaBytes: number | undefined
   readonly #directory: string
-  readonly #limits: SpaceLimits
+  readonly #reserve: number
+  readonly #margin: number
+  /** Bytes below the quota, and of the reserve, that only overwriting gets. */
+  readonly #quotaShare: number
+  readonly #reserveShare: number
   #free = 0
   #handedOut = Number.POSITIVE_INFINITY
+  /** Since it is near full the kernel has handed over all that it had accepted. */
+  #flushed = false
 
-  constructor(directory: string, limits: SpaceLimits) {
+  constructor(directory: string, { quotaBytes, reserveBytes, marginBytes }: SpaceLimits) {
     this.#directory = directory
-    this.#limits = limits
+    this.quotaBytes = quotaBytes
+    this.#reserve = reserveBytes
+    this.#margin = marginBytes ?? 0
+    this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / 8))
+    this.#reserveShare = Math.min(MAX_SHARE_BYTES, wholeBlocks(reserveBytes / 2))
   }
 
   /** Takes room for changed blocks. @throws FileSystemError ENOSPC */
-  take(blocks: number): void {
+  take(blocks: number, use: SpaceUse): void {
     if (blocks === 0) return
     const bytes = blocks * BLOCK
-    const { quotaBytes } = this.#limits
-    if (quotaBytes !== undefined && this.changedBytes + bytes > quotaBytes) {
-      throw new FileSystemError('ENOSPC', 'the quota of the write cache is used up')
-    }
-    if (!this.#hasFree(bytes, this.#limits.reserveBytes)) {
-      throw new FileSystemError('ENOSPC', 'the file system of the write cache is down to its reserve')
-    }
+    if (this.#mayRefuse(use)) this.#require(bytes, use === 'overwrite')
     this.changedBytes += bytes
+    this.#handedOut += bytes
+    if (this.#margin > 0) this.check()
   }
 
   give(blocks: number): void {
+    if (blocks === 0) return
     this.changedBytes -= blocks * BLOCK
     this.#handedOut = Number.POSITIVE_INFINITY
+    if (this.nearFull) this.check()
   }
 
-  /** Whether copies of the repository's blocks may be kept: they leave twice the reserve to changes. */
-  mayKeep(blocks: number): boolean {
-    return this.#hasFree(blocks * BLOCK, this.#limits.reserveBytes * 2)
+  /** Finds out whether it is near full; others fill the disk too. */
+  check(): void {
+    const room = this.#roomForGrowth()
+    if (!this.nearFull) {
+      this.nearFull = room < this.#margin
+      this.#flushed = false
+    } else if (room >= this.#margin * RELIEF) this.nearFull = false
   }
 
+  /** The kernel has handed over all that it had accepted when it became near full. */
+  flushed(): void {
+    this.#flushed = this.nearFull
+  }
+
+  /** Bytes that are free above the reserve. */
+  freeBytes(): number {
+    const { bsize, bavail } = statfsSync(this.#directory)
+    return Math.max(0, bsize * bavail - this.#reserve)
+  }
+
+  /** Of the cache's file system; available is what files may grow by. */
   statistics(): FileSystemStatistics {
     const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(this.#directory)
-    const reserve = Math.ceil(this.#limits.reserveBytes / bsize)
-    const { quotaBytes } = this.#limits
-    const quota =
-      quotaBytes === undefined
-        ? Number.POSITIVE_INFINITY
-        : Math.max(0, Math.floor((quotaBytes - this.changedBytes) / bsize))
+    this.#free = bsize * bavail
+    this.#handedOut = 0
+    const room = Math.max(0, Math.floor(this.#roomForGrowth() / bsize))
+    const free = this.quotaBytes === undefined ? bfree : Math.min(bfree, room)
     return {
       blockSize: bsize,
       blocks,
-      freeBlocks: Math.min(quota, bfree),
-      availableBlocks: Math.min(quota, Math.max(0, bavail - reserve)),
+      freeBlocks: free,
+      availableBlocks: Math.min(room, bavail),
       files,
       freeFiles: ffree,
     }
   }
 
-  #hasFree(bytes: number, reserve: number): boolean {
-    this.#handedOut += bytes
-    if (this.#handedOut > TRUST_BYTES || this.#free - this.#handedOut < reserve) {
+  #mayRefuse(use: SpaceUse): boolean {
+    switch (use) {
+      case 'accepted':
+        return false
+      case 'allocation':
+        return true
+      case 'growth':
+      case 'overwrite':
+        // Refusing a write over a page that was accepted before, and not handed over, would lose that as well.
+        return this.#margin === 0 || this.#flushed
+      default:
+        return use satisfies never
+    }
+  }
+
+  #require(bytes: number, overwrites: boolean): void {
+    const quota = (this.quotaBytes ?? Number.POSITIVE_INFINITY) - (overwrites ? 0 : this.#quotaShare)
+    if (this.changedBytes + bytes > quota) {
+      throw new FileSystemError('ENOSPC', 'the quota of the write cache is used up')
+    }
+    const reserve = this.#reserve - (overwrites ? this.#reserveShare : 0)
+    if (this.#freeAfterHandingOut(bytes) >= reserve) return
+    // Much of what was handed out may be counted twice, as it is written by now.
+    this.#handedOut = Number.POSITIVE_INFINITY
+    if (this.#freeAfterHandingOut(bytes) < reserve) {
+      throw new FileSystemError('ENOSPC', 'the file system of the write cache is down to its reserve')
+    }
+  }
+
+  #roomForGrowth(): number {
+    const quota = (this.quotaBytes ?? Number.POSITIVE_INFINITY) - this.#quotaShare - this.changedBytes
+    return Math.min(quota, this.#freeAfterHandingOut(0) - this.#reserve)
+  }
+
+  /** Bytes free when all is written that was handed out, and `bytes` more. */
+  #freeAfterHandingOut(bytes: number): number {
+    if (this.#handedOut > TRUST_BYTES) {
       const { bsize, bavail } = statfsSync(this.#directory)
       this.#free = bsize * bavail
-      this.#handedOut = bytes
+      this.#handedOut = 0
     }
-    return this.#free - bytes >= reserve
+    return this.#free - this.#handedOut - bytes
   }
 }
+
+const wholeBlocks = (bytes: number) => Math.floor(bytes / BLOCK) * BLOCK
