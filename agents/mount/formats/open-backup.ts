@@ -9,8 +9,6 @@ import type { Spool } from '../spool.ts'
 import type { BackupTree } from './tree.ts'
 import type { WalFiles } from './wal-files.ts'
 
-const BATCH = 500
-
 export interface BackupParts<Source> {
   readonly summary: BackupSummary
   readonly tree: BackupTree<Source>
@@ -44,9 +42,7 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     fileCount: tree.fileCount,
     tablespaces: tree.tablespaces,
     async *tree() {
-      for (let start = 0; start < tree.entries.length; start += BATCH) {
-        yield tree.entries.slice(start, start + BATCH)
-      }
+      yield* tree.entries()
     },
     read,
     readMany: (ranges, signal) => readRanges(read, ranges, signal),

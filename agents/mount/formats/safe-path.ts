@@ -4,12 +4,21 @@ import { HowdahError } from '../../../messages/errors.ts'
 /** The longest path that Linux takes. */
 const MAX_PATH_BYTES = 4096
 
+const DOT = 46
+
 /** Whether `path` is relative, `/`-separated and free of `.`, `..`, empty parts and NUL. */
 export function isSafePath(path: string): boolean {
   if (path.length === 0 || path.length > MAX_PATH_BYTES || path.includes('\0')) return false
   // Nearly all paths have no dot at the start of a part: those need no split.
   if (!/(^|\/)(\.{0,2})(\/|$)/.test(path)) return true
   return false
+}
+
+/** Whether what `path` has from `start` on is a name, safe when all before it is: no `.`, no `..`, nothing odd. */
+export function isSafeName(path: string, start: number): boolean {
+  const { length } = path
+  if (length > MAX_PATH_BYTES / 4 || path.includes('\0') || start === length) return false
+  return path.charCodeAt(start) !== DOT || (length > start + 2 && path.charCodeAt(start + 1) !== DOT)
 }
 
 /** @throws HowdahError `backup_damaged` naming where the path is from */

@@ -4,7 +4,9 @@
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { TreeEntry } from '../../dataplane/backup-source.ts'
-import { assertSafePath } from './safe-path.ts'
+import { assertSafePath, isSafeName } from './safe-path.ts'
+
+const BATCH = 500
 
 /** One thing that a manifest lists; `source` is the format's own note of where its bytes are. */
 export interface TreeNode<Source> {
@@ -18,8 +20,8 @@ export interface TreeNode<Source> {
 }
 
 export interface BackupTree<Source> {
-  /** Parents before children; the same order for the same backup, always. */
-  readonly entries: readonly TreeEntry[]
+  /** In batches; parents before children; the same order for the same backup, always. */
+  entries(): Iterable<readonly TreeEntry[]>
   /** Where the bytes of file number n are. */
   source(file: number): { readonly entry: TreeEntry; readonly source: Source } | undefined
   readonly totalBytes: number
@@ -30,51 +32,74 @@ export interface BackupTree<Source> {
 
 /**
  * @param from names the manifest in messages
+ * @param nodes is put in order, and kept
+ * @param sourceOf makes a file's source of the note that its node carries, when the file is first read
  * @throws HowdahError `backup_damaged` when two things have one path, one has no parent directory, or a path is unsafe
  */
-export function buildTree<Source>(nodes: TreeNode<Source>[], from: string): BackupTree<Source> {
+export function buildTree<Note, Source>(
+  nodes: TreeNode<Note>[],
+  from: string,
+  sourceOf: (note: Note, entry: TreeEntry) => Source,
+): BackupTree<Source> {
   nodes.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
   const directories = new Set<string>()
   const tablespaces: string[] = []
-  const entries: TreeEntry[] = []
   const wrong = (path: string, finding: string) =>
     new HowdahError('backup_damaged', `${from} lists ${JSON.stringify(path)} ${finding}`)
   let totalBytes = 0
   let fileCount = 0
   let previous = ''
   let parent = ''
-  for (const [index, node] of nodes.entries()) {
-    const { path, kind, mode, mtime, size } = node
-    assertSafePath(path, from)
+  for (const { path, kind, size } of nodes) {
     if (path === previous) throw wrong(path, 'twice')
     previous = path
-    const oid = path.startsWith('tblspc/') ? /^tblspc\/(\d{1,10})$/.exec(path)?.[1] : undefined
-    if (path !== 'data' && oid === undefined) {
-      const above = path.slice(0, Math.max(0, path.lastIndexOf('/')))
-      if (above !== parent && !directories.has(above)) throw wrong(path, 'without its directory')
-      parent = above
-    } else if (kind !== 'directory') throw wrong(path, 'as something else than a directory')
-    if (kind === 'directory') directories.add(path)
-    if (oid !== undefined) tablespaces.push(oid)
+    const slash = path.lastIndexOf('/')
+    // Most lie where the one before them does, and then only the name is new.
+    if (slash === parent.length && slash > 0 && path.startsWith(parent) && isSafeName(path, slash + 1)) {
+      if (kind === 'directory') directories.add(path)
+    } else {
+      assertSafePath(path, from)
+      const oid = path.startsWith('tblspc/') ? /^tblspc\/(\d{1,10})$/.exec(path)?.[1] : undefined
+      if (path !== 'data' && oid === undefined) {
+        const above = path.slice(0, Math.max(0, slash))
+        if (!directories.has(above)) throw wrong(path, 'without its directory')
+        parent = above
+      } else if (kind !== 'directory') throw wrong(path, 'as something else than a directory')
+      if (kind === 'directory') directories.add(path)
+      if (oid !== undefined) tablespaces.push(oid)
+    }
     if (kind === 'file') {
       totalBytes += size
       fileCount += 1
     }
-    // Spelled out: a spread for each of 100,000 entries takes longer than all the rest.
-    if (kind === 'file' && size > 0) entries.push({ path, kind, mode, mtime, size, file: index })
-    else if (node.linkTarget === undefined) entries.push({ path, kind, mode, mtime, size })
-    else entries.push({ path, kind, mode, mtime, size, linkTarget: node.linkTarget })
   }
   if (!directories.has('data')) throw wrong('data', 'not at all')
   return {
-    entries,
+    *entries() {
+      for (let start = 0; start < nodes.length; start += BATCH) {
+        const batch: TreeEntry[] = []
+        for (let n = start; n < Math.min(start + BATCH, nodes.length); n++) {
+          const node = nodes[n]
+          if (node !== undefined) batch.push(entryOf(node, n))
+        }
+        yield batch
+      }
+    },
     source(file) {
-      const entry = entries[file]
-      const source = nodes[file]?.source
-      return entry?.file === undefined || source === undefined ? undefined : { entry, source }
+      const node = nodes[file]
+      if (node?.source === undefined || node.size === 0) return undefined
+      const entry = entryOf(node, file)
+      return { entry, source: sourceOf(node.source, entry) }
     },
     totalBytes,
     fileCount,
     tablespaces: tablespaces.sort((a, b) => Number(a) - Number(b)),
   }
+}
+
+/** Spelled out: a spread for each of 100,000 entries takes longer than all the rest. */
+function entryOf({ path, kind, mode, mtime, size, linkTarget }: TreeNode<unknown>, index: number): TreeEntry {
+  if (kind === 'file' && size > 0) return { path, kind, mode, mtime, size, file: index }
+  if (linkTarget === undefined) return { path, kind, mode, mtime, size }
+  return { path, kind, mode, mtime, size, linkTarget }
 }

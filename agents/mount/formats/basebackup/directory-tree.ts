@@ -121,5 +121,5 @@ export async function walkBackup(
       `${backup} lacks ${lost}${missing.size > 1 ? ` and ${missing.size - 1} more files` : ''} that backup_manifest lists`,
     )
   }
-  return buildTree(nodes, backup)
+  return buildTree(nodes, backup, (path) => path)
 }

@@ -2,87 +2,170 @@
  * pgBackRest's own file form (doc/xml/… "format 5", src/info/info.c, src/common/ini.c): INI sections of `key=JSON`
  * lines, and in section `[backrest]` at the end a SHA-1 over all that stands before.
  *
- * Large manifests have a line per file of the cluster, so this goes over the bytes once, without a copy of the whole.
+ * Large manifests have a line per file of the cluster, so this goes over the bytes once, and makes strings only of
+ * what is asked for.
  */
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 
 /** What is wrong with a file of this form. Callers know the file's name, and whether a copy is left to try. */
 export class MalformedInfo extends Error {
   override readonly name = 'MalformedInfo'
 }
 
-/** What JSON writes as it is. */
-const UNESCAPED = /^[\w/.-]*$/
+/** A `key=value` line; positions in the file's bytes. */
+export interface InfoLine {
+  readonly keyStart: number
+  readonly keyEnd: number
+  readonly valueStart: number
+  readonly valueEnd: number
+}
 
 const LINE_FEED = 10
-const BATCH = 64 * 1024
+const QUOTE = 34
+const COMMA = 44
+const COLON = 58
+const EQUALS = 61
+const OPEN_BRACKET = 91
+const BACKSLASH = 92
+const CLOSE_BRACKET = 93
+
+const BATCH_BYTES = 64 * 1024
 
 /**
- * Gives every `key=value` line to `visit`, in order, the value as JSON text, and checks the checksum at the end.
+ * Gives every `key=value` line to `visit`, in order, and checks the checksum at the end. The line is only what it is
+ * until `visit` returns.
  * @throws MalformedInfo
  */
-export function readInfo(bytes: Buffer, visit: (section: string, key: string, value: string) => void): void {
-  const hash = createHash('sha1')
-  let hashed = '{'
+export function scanInfo(bytes: Buffer, visit: (section: string, line: InfoLine) => void): void {
+  const checksum = new Checksum(bytes)
+  const line = { keyStart: 0, keyEnd: 0, valueStart: 0, valueEnd: 0 }
   let section: string | undefined
-  // The section that was last written into the checksum; one without keys is not.
-  let hashedSection: string | undefined
-  let checksum: string | undefined
-  const hashKey = (key: string, value: string) => {
-    if (hashedSection !== section) {
-      hashed += `${hashedSection === undefined ? '' : '},'}${JSON.stringify(section)}:{`
-      hashedSection = section
-    } else hashed += ','
-    hashed += UNESCAPED.test(key) ? `"${key}":${value}` : `${JSON.stringify(key)}:${value}`
-    if (hashed.length > BATCH) {
-      hash.update(hashed)
-      hashed = ''
-    }
-  }
-
-  for (const line of lines(bytes)) {
-    if (line === '') continue
-    if (line.startsWith('[') && line.endsWith(']')) {
-      section = line.slice(1, -1)
+  let found: string | undefined
+  /** The first one from the line's start on. */
+  let equals = -1
+  for (let start = 0, end = 0; start < bytes.length; start = end + 1) {
+    end = bytes.indexOf(LINE_FEED, start)
+    if (end < 0) end = bytes.length
+    if (end === start) continue
+    if (bytes[start] === OPEN_BRACKET && bytes[end - 1] === CLOSE_BRACKET) {
+      section = bytes.toString('utf8', start + 1, end - 1)
       continue
     }
     if (section === undefined) throw new MalformedInfo('it does not start with a section')
-    const equals = separator(line)
-    if (equals < 0) throw new MalformedInfo(`section [${section}] has a line that is no key=value`)
-    const key = line.slice(0, equals)
-    const value = line.slice(equals + 1)
-    if (section === 'backrest' && key === 'backrest-checksum') {
-      checksum = value
+    if (equals < start) equals = next(bytes, EQUALS, start)
+    let keyEnd = equals
+    equals = next(bytes, EQUALS, keyEnd + 1)
+    // Names of files and databases may hold one themselves.
+    if (equals < end) keyEnd = separator(bytes, keyEnd, end)
+    if (keyEnd >= end) throw new MalformedInfo(`section [${section}] has a line that is no key=value`)
+    line.keyStart = start
+    line.keyEnd = keyEnd
+    line.valueStart = keyEnd + 1
+    line.valueEnd = end
+    if (section === 'backrest' && bytes.toString('utf8', start, keyEnd) === 'backrest-checksum') {
+      found = bytes.toString('utf8', keyEnd + 1, end)
       continue
     }
-    hashKey(key, value)
-    visit(section, key, value)
+    checksum.add(section, line)
+    visit(section, line)
   }
-  if (checksum === undefined) throw new MalformedInfo('it has no checksum, so it is not complete')
-  hash.update(hashedSection === undefined ? `${hashed}}` : `${hashed}}}`)
-  if (checksum !== `"${hash.digest('hex')}"`)
-    throw new MalformedInfo('its contents do not match its checksum')
+  if (found === undefined) throw new MalformedInfo('it has no checksum, so it is not complete')
+  if (found !== `"${checksum.digest()}"`) throw new MalformedInfo('its contents do not match its checksum')
 }
 
-function* lines(bytes: Buffer): Generator<string> {
-  let start = 0
-  while (start < bytes.length) {
-    const found = bytes.indexOf(LINE_FEED, start)
-    const end = found < 0 ? bytes.length : found
-    yield bytes.toString('utf8', start, end)
-    start = end + 1
+/**
+ * As `scanInfo`, with each line's key and, as JSON text, its value.
+ * @throws MalformedInfo
+ */
+export function readInfo(bytes: Buffer, visit: (section: string, key: string, value: string) => void): void {
+  scanInfo(bytes, (section, line) => visit(section, keyText(bytes, line), valueText(bytes, line)))
+}
+
+export const keyText = (bytes: Buffer, { keyStart, keyEnd }: InfoLine) =>
+  bytes.toString('utf8', keyStart, keyEnd)
+
+export const valueText = (bytes: Buffer, { valueStart, valueEnd }: InfoLine) =>
+  bytes.toString('utf8', valueStart, valueEnd)
+
+/** SHA-1 over `{"section":{"key":value,…},…}`; a section without keys is not in it. */
+class Checksum {
+  readonly #bytes: Buffer
+  readonly #hash: Hash = createHash('sha1')
+  readonly #batch = Buffer.allocUnsafe(BATCH_BYTES)
+  #filled: number
+  #section: string | undefined
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+    this.#filled = this.#batch.write('{')
+  }
+
+  add(section: string, line: InfoLine): void {
+    const bytes = this.#bytes
+    const { keyStart, keyEnd, valueStart, valueEnd } = line
+    if (this.#section !== section) {
+      this.#text(`${this.#section === undefined ? '' : '},'}${JSON.stringify(section)}:{`)
+      this.#section = section
+    } else {
+      if (this.#filled === BATCH_BYTES) this.#flush()
+      this.#batch[this.#filled++] = COMMA
+    }
+    const needed = valueEnd - keyStart + 3
+    if (this.#filled + needed > BATCH_BYTES) this.#flush()
+    if (needed > BATCH_BYTES || isEscaped(bytes, keyStart, keyEnd)) {
+      this.#text(`${JSON.stringify(keyText(bytes, line))}:`)
+      this.#flush()
+      this.#hash.update(bytes.subarray(valueStart, valueEnd))
+      return
+    }
+    const batch = this.#batch
+    let at = this.#filled
+    batch[at++] = QUOTE
+    at += bytes.copy(batch, at, keyStart, keyEnd)
+    batch[at++] = QUOTE
+    batch[at++] = COLON
+    this.#filled = at + bytes.copy(batch, at, valueStart, valueEnd)
+  }
+
+  digest(): string {
+    this.#text(this.#section === undefined ? '}' : '}}')
+    this.#flush()
+    return this.#hash.digest('hex')
+  }
+
+  #text(text: string): void {
+    if (this.#filled + text.length * 3 > BATCH_BYTES) this.#flush()
+    if (text.length * 3 > BATCH_BYTES) this.#hash.update(text)
+    else this.#filled += this.#batch.write(text, this.#filled)
+  }
+
+  #flush(): void {
+    this.#hash.update(this.#batch.subarray(0, this.#filled))
+    this.#filled = 0
   }
 }
 
-/** The `=` that has JSON after it: names of files and databases may hold one themselves. */
-function separator(line: string): number {
-  let equals = line.indexOf('=')
-  if (equals < 0 || line.indexOf('=', equals + 1) < 0) return equals
-  while (equals >= 0) {
-    if (isJson(line.slice(equals + 1))) return equals
-    equals = line.indexOf('=', equals + 1)
+/** Whether JSON writes a key otherwise than it stands there, or may. */
+function isEscaped(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at] ?? 0
+    if (byte < 32 || byte === QUOTE || byte === BACKSLASH || byte >= 127) return true
   }
-  return -1
+  return false
+}
+
+function next(bytes: Buffer, byte: number, from: number): number {
+  const found = bytes.indexOf(byte, from)
+  return found < 0 ? bytes.length : found
+}
+
+/** The `=` that has JSON after it. */
+function separator(bytes: Buffer, first: number, end: number): number {
+  let equals = first
+  while (equals < end && !isJson(bytes.toString('utf8', equals + 1, end))) {
+    equals = next(bytes, EQUALS, equals + 1)
+  }
+  return equals
 }
 
 function isJson(text: string): boolean {

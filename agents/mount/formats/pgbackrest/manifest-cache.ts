@@ -1,11 +1,13 @@
 /**
  * Manifests shared by all who have the same backup open: for 100,000 files one takes half a second to parse and tens
- * of megabytes. Nothing is kept for a backup that nobody has had open for a minute.
+ * of megabytes. Nothing is kept for a backup that nobody has had open for a minute, and a few at most that nobody has
+ * open now.
  */
 import { stat } from 'node:fs/promises'
 import type { Manifest } from './manifest.ts'
 
 const KEPT_MS = 60_000
+const KEPT = 4
 
 export interface ManifestCache {
   /** The manifest at `path`, as `read` gives it unless the file is the one that was read before. */
@@ -21,6 +23,17 @@ interface Shared {
 
 export function createManifestCache(): ManifestCache {
   const shared = new Map<string, Shared>()
+  /** Those that are kept whether or not somebody has them open, the longest kept first. */
+  const kept = new Set<Manifest['tree']>()
+
+  function keep(tree: Manifest['tree']): void {
+    kept.add(tree)
+    for (const oldest of kept) {
+      if (kept.size <= KEPT) break
+      kept.delete(oldest)
+    }
+    setTimeout(() => kept.delete(tree), KEPT_MS).unref()
+  }
 
   async function readShared(
     path: string,
@@ -40,8 +53,7 @@ export function createManifestCache(): ManifestCache {
     try {
       const manifest = await reading
       entry.manifest = { ...manifest, tree: new WeakRef(manifest.tree) }
-      const hold = manifest.tree
-      setTimeout(() => void hold, KEPT_MS).unref()
+      keep(manifest.tree)
       return manifest
     } catch (error) {
       if (shared.get(path) === entry) shared.delete(path)
@@ -52,7 +64,7 @@ export function createManifestCache(): ManifestCache {
   return {
     async get(path, read) {
       const identity = await stat(path).then(
-        ({ ino, size, mtimeMs }) => `${ino} ${size} ${mtimeMs}`,
+        ({ ino, size, mtimeMs, ctimeMs }) => `${ino} ${size} ${mtimeMs} ${ctimeMs}`,
         () => undefined,
       )
       // Without the file there is only its copy, which nobody should have to live on for long.

@@ -6,7 +6,8 @@
  */
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
-import { MalformedInfo, parseObject, parseValue, readInfo } from './ini.ts'
+import { type FileLine, readFileLine, startsWith } from './file-line.ts'
+import { type InfoLine, keyText, MalformedInfo, parseObject, parseValue, scanInfo, valueText } from './ini.ts'
 
 /** A file's line of the manifest, as it stands there; `storedFile` of stored-files.ts reads it when the file is read. */
 export type ManifestFile = Readonly<Record<string, unknown>>
@@ -20,6 +21,7 @@ export interface Manifest {
 }
 
 /**
+ * @param bytes must stay as they are
  * @param from names the manifest in messages
  * @throws MalformedInfo | HowdahError `backup_damaged` | `backup_unsupported`
  */
@@ -31,34 +33,49 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   const defaults: Record<string, Record<string, unknown>> = {}
   const backup: Record<string, unknown> = {}
   const option: Record<string, unknown> = {}
+  const file: FileLine = {
+    size: undefined,
+    timestamp: undefined,
+    mode: undefined,
+    reference: undefined,
+    hasBlockMap: false,
+  }
+  let reference: unknown
   let blockIncremental = false
 
-  readInfo(bytes, (section, key, value) => {
+  scanInfo(bytes, (section, line) => {
+    if (section === 'target:file') {
+      const path = pathOf(bytes, line)
+      readFileLine(path, bytes, line.valueStart, line.valueEnd, file)
+      nodes.push(fileNode(path, file, line.valueStart))
+      blockIncremental ||= file.hasBlockMap
+      if (file.reference !== reference) {
+        reference = file.reference
+        references.add(reference)
+      }
+      return
+    }
+    const key = keyText(bytes, line)
     switch (section) {
-      case 'target:file':
-        blockIncremental ||= value.includes('"bi"')
-        nodes.push(fileNode(key, parseObject(key, value)))
-        references.add(nodes.at(-1)?.source?.reference)
-        return
       case 'target:path':
         if (key === 'pg_tblspc' || isTablespaceLink(key)) return
-        nodes.push(directoryNode(key, parseObject(key, value)))
+        nodes.push(directoryNode(key, parseObject(key, valueText(bytes, line))))
         return
       case 'target:link': {
-        const destination = parseObject(key, value).destination
+        const { destination } = parseObject(key, valueText(bytes, line))
         if (typeof destination !== 'string') throw new MalformedInfo(`link ${key} has no destination`)
         links.set(treePath(key), destination)
         return
       }
       case 'target:file:default':
       case 'target:path:default':
-        defaults[section] = { ...defaults[section], [key]: parseValue(key, value) }
+        defaults[section] = { ...defaults[section], [key]: parseValue(key, valueText(bytes, line)) }
         return
       case 'backup':
-        backup[key] = parseValue(key, value)
+        backup[key] = parseValue(key, valueText(bytes, line))
         return
       case 'backup:option':
-        option[key] = parseValue(key, value)
+        option[key] = parseValue(key, valueText(bytes, line))
     }
   })
 
@@ -83,31 +100,39 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
     label,
     compressType: String(compressType),
     references: [...references].flatMap((one) => (one === undefined ? [] : String(one))),
-    tree: buildTree(nodes, from),
+    tree: buildTree(nodes, from, (start, { path }) =>
+      parseObject(manifestName(path), lineFrom(bytes, start)),
+    ),
   }
 }
 
 /** The default is only known when the whole manifest is read. */
 const DEFAULT_MODE = -1
 
-type Node = { -readonly [K in keyof TreeNode<ManifestFile>]: TreeNode<ManifestFile>[K] }
+/** The source of a file is where its value begins: who reads the file parses the line. */
+type Node = { -readonly [K in keyof TreeNode<number>]: TreeNode<number>[K] }
 
-const modeOrDefault = (name: string, fields: ManifestFile) =>
-  fields.mode === undefined ? DEFAULT_MODE : modeOf(name, fields.mode)
+function lineFrom(bytes: Buffer, start: number): string {
+  const end = bytes.indexOf('\n', start)
+  return bytes.toString('utf8', start, end < 0 ? bytes.length : end)
+}
 
-const fileNode = (name: string, fields: ManifestFile): Node => ({
-  path: treePath(name),
+const modeOrDefault = (name: string, mode: unknown) =>
+  mode === undefined ? DEFAULT_MODE : modeOf(name, mode)
+
+const fileNode = (path: string, { mode, timestamp, size }: FileLine, source: number): Node => ({
+  path,
   kind: 'file',
-  mode: modeOrDefault(name, fields),
-  mtime: whole(name, 'timestamp', fields.timestamp),
-  size: whole(name, 'size', fields.size),
-  source: fields,
+  mode: modeOrDefault(path, mode),
+  mtime: whole(path, 'timestamp', timestamp),
+  size: whole(path, 'size', size),
+  source,
 })
 
 const directoryNode = (name: string, fields: ManifestFile): Node => ({
   path: treePath(name),
   kind: 'directory',
-  mode: modeOrDefault(name, fields),
+  mode: modeOrDefault(name, fields.mode),
   mtime: 0,
   size: 0,
 })
@@ -116,6 +141,13 @@ const directoryNode = (name: string, fields: ManifestFile): Node => ({
 function treePath(name: string): string {
   if (name === 'pg_data' || name.startsWith('pg_data/') || name.startsWith('pg_tblspc/')) return name.slice(3)
   throw new MalformedInfo(`${JSON.stringify(name)} is in no known place`)
+}
+
+/** As `treePath` of a line's key; made of the bytes, because a part of a string is slow to compare. */
+function pathOf(bytes: Buffer, line: InfoLine): string {
+  const { keyStart, keyEnd } = line
+  const isKnown = startsWith(bytes, keyStart, 'pg_data/') || startsWith(bytes, keyStart, 'pg_tblspc/')
+  return isKnown ? bytes.toString('utf8', keyStart + 3, keyEnd) : treePath(keyText(bytes, line))
 }
 
 /** The manifest's name of a tree path. */
