@@ -1,16 +1,108 @@
-/** `npm run bench [-- NAME…]`: runs the benchmarks, all or the named ones, one after another. */
-import { readdirSync } from 'node:fs'
+/**
+ * `npm run bench [-- [--quick] [--output DIRECTORY] [NAME…]]`: measures, side by side in one run, and prints one table.
+ *
+ * A full run of all groups also writes docs/bench.json and docs/bench.svg; another one writes where it is told to. A
+ * target that is not reached is shown, and no failure.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { stopTestBroker } from '../support/broker.ts'
+import { chart } from './chart.ts'
+import type { Figure } from './figure.ts'
+import { coldReads } from './groups/cold-reads.ts'
+import { instance } from './groups/instance.ts'
+import { localIo } from './groups/local-io.ts'
+import { manyFiles } from './groups/many-files.ts'
+import { overlay } from './groups/overlay.ts'
+import { publish } from './groups/publish.ts'
+import { describeMachine } from './machine.ts'
+import { type Outcome, table, toJson } from './report.ts'
+import { createScope, listenForInterrupt, wasInterrupted } from './scope.ts'
+import { createWorkshop, FULL, type Group, QUICK } from './workshop.ts'
 
-const known = readdirSync(import.meta.dirname)
-  .filter((file) => file.endsWith('.ts') && file !== 'main.ts')
-  .map((file) => path.basename(file, '.ts'))
-const wanted = process.argv.slice(2)
-const unknown = wanted.filter((name) => !known.includes(name))
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+
+/** In the order of the table. */
+const GROUPS: ReadonlyMap<string, Group> = new Map([
+  ['publish', publish],
+  ['instance', instance],
+  ['local-io', localIo],
+  ['cold-reads', coldReads],
+  ['overlay', overlay],
+  ['many-files', manyFiles],
+])
+
+const { values: flags, positionals } = readArguments()
+const unknown = positionals.filter((name) => !GROUPS.has(name))
 if (unknown.length > 0) {
-  process.stderr.write(`no benchmark ${unknown.join(', ')}; there are: ${known.join(', ')}\n`)
-  process.exit(2)
+  usage(`there is no group ${unknown.join(', ')}; there are ${[...GROUPS.keys()].join(', ')}`)
 }
-for (const name of wanted.length > 0 ? wanted : known) {
-  await import(`./${name}.ts`)
+if (process.getuid?.() !== 0) usage('the bench mounts and drops caches, and must be run as root')
+
+// As bin/howdah has it: programs of a real installation do not compile anew at each start.
+process.env.NODE_COMPILE_CACHE ??= path.join(ROOT, 'node_modules/.cache/howdah')
+listenForInterrupt()
+const begun = performance.now()
+const outcome = await measure()
+process.stdout.write(`\n${table(outcome)}\n`)
+const output = flags.output ?? (isWhole() ? path.join(ROOT, 'docs') : undefined)
+if (output !== undefined && !wasInterrupted()) {
+  mkdirSync(output, { recursive: true })
+  writeFileSync(path.join(output, 'bench.json'), toJson(outcome))
+  writeFileSync(path.join(output, 'bench.svg'), chart(outcome))
+}
+process.stderr.write(`${Math.round((performance.now() - begun) / 1000)} s\n`)
+process.exitCode = wasInterrupted() ? 130 : outcome.failures.length > 0 ? 1 : 0
+
+async function measure(): Promise<Outcome> {
+  const machine = describeMachine()
+  const figures: Figure[] = []
+  const notes: string[] = []
+  const failures: string[] = []
+  const scope = createScope()
+  const amounts = flags.quick ? QUICK : FULL
+  const workshop = createWorkshop(amounts, scope, notes)
+  try {
+    for (const [name, group] of GROUPS) {
+      if (wasInterrupted() || (positionals.length > 0 && !positionals.includes(name))) continue
+      workshop.say(`${name}:`)
+      const inner = scope.inner()
+      try {
+        figures.push(...(await group(workshop, inner)))
+      } catch (error) {
+        // The other groups' figures are still worth having.
+        failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
+      } finally {
+        await inner.close()
+      }
+    }
+  } finally {
+    await scope.close()
+    await stopTestBroker()
+  }
+  return { takenAt: new Date().toISOString(), quick: amounts.quick, machine, figures, notes, failures }
+}
+
+function isWhole(): boolean {
+  return !flags.quick && positionals.length === 0 && outcome.failures.length === 0
+}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { quick: { type: 'boolean', default: false }, output: { type: 'string' } },
+    })
+  } catch (error) {
+    return usage(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function usage(what: string): never {
+  process.stderr.write(
+    `${what}\nusage: npm run bench -- [--quick] [--output DIRECTORY] [${[...GROUPS.keys()].join(' | ')}]…\n`,
+  )
+  process.exit(2)
 }
