@@ -198,6 +198,18 @@ describe('the store of fetched blocks', () => {
     })
   }
 
+  it('is left alone when it only cannot be opened at the moment', async () => {
+    await filled()
+    const database = new DatabaseSync(`${stores.directory}/index.sqlite`)
+    try {
+      database.exec('BEGIN IMMEDIATE')
+      expect(stores.open().store.keep(7, 0, data)).to.equal('refused')
+    } finally {
+      database.close()
+    }
+    expect(stores.open().store.has(7, 0)).to.equal(true)
+  })
+
   it('holds nothing any more when its data are cut while it is used', async () => {
     const { store } = stores.open()
     store.keep(7, 0, data)

@@ -109,6 +109,10 @@ export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | u
   try {
     return openStore(directory, options)
   } catch (err) {
+    if (isElsewhere(err)) {
+      logger.warn({ err, directory }, 'the store of fetched blocks cannot be opened now; nothing is kept')
+      return undefined
+    }
     logger.warn({ err, directory }, 'a store of fetched blocks is damaged; it is discarded and begun anew')
   }
   try {
@@ -118,6 +122,25 @@ export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | u
     logger.error({ err, directory }, 'fetched blocks cannot be kept')
     return undefined
   }
+}
+
+/** SQLITE_BUSY, SQLITE_FULL. Source: sqlite3.h. */
+const SQLITE_ELSEWHERE = new Set([5, 13])
+const SYSTEM_ELSEWHERE = new Set([
+  'ENOSPC',
+  'EDQUOT',
+  'EROFS',
+  'EACCES',
+  'EPERM',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+])
+
+/** Whether an error says nothing against the store itself. */
+function isElsewhere(error: unknown): boolean {
+  const { code, errcode } = error as { code?: string; errcode?: number }
+  return SYSTEM_ELSEWHERE.has(code ?? '') || SQLITE_ELSEWHERE.has((errcode ?? 0) & 0xff)
 }
 
 function openStore(directory: string, options: FetchedIndexOptions): FetchedIndex {
