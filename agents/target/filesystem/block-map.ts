@@ -19,16 +19,21 @@ export interface MapChunk {
 /** Bits that are set in a byte. */
 const BITS = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length)
 
+const NO_CHUNKS: Map<number, Uint8Array> = new Map()
+
 export class BlockMap {
   /** Blocks that are changed. */
   changed = 0
-  readonly #chunks = new Map<number, Uint8Array>()
-  readonly #dirty = new Set<number>()
+  /** Goes up with every block that changes or is cleared. */
+  version = 0
+  // Most files are never changed, and a backup may have very many.
+  #chunks: Map<number, Uint8Array> = NO_CHUNKS
+  #dirty: Set<number> | undefined
 
   static from(chunks: Iterable<MapChunk>): BlockMap {
     const map = new BlockMap()
     for (const { chunk, map: bits } of chunks) {
-      map.#chunks.set(chunk, new Uint8Array(bits))
+      map.#ownChunks().set(chunk, new Uint8Array(bits))
       for (const byte of bits) map.changed += BITS[byte] ?? 0
     }
     return map
@@ -82,7 +87,10 @@ export class BlockMap {
 
   /** Forgets the changes of blocks `first` to `last`. */
   clear(first: number, last: number): void {
-    this.#set(first, Math.min(last, this.end - 1), false)
+    for (const [chunk, bits] of this.#chunks) {
+      const start = chunk * CHUNK_BLOCKS
+      this.#set(Math.max(first, start), Math.min(last, start + bits.length * 8 - 1), false)
+    }
   }
 
   /** Forgets the changes of every block from `first` on. */
@@ -91,10 +99,12 @@ export class BlockMap {
   }
 
   countChanged(first: number, last: number): number {
-    let count = 0
     if (this.changed === 0) return 0
-    for (const { chunk, byte, mask } of parts(first, last)) {
-      count += BITS[(this.#chunks.get(chunk)?.[byte] ?? 0) & mask] ?? 0
+    if (first === last) return this.isChanged(first) ? 1 : 0
+    let count = 0
+    for (let block = first; block <= last; block = nextByte(block)) {
+      const byte = this.#chunks.get(Math.floor(block / CHUNK_BLOCKS))?.[(block % CHUNK_BLOCKS) >> 3] ?? 0
+      count += BITS[byte & bitsOf(block, last)] ?? 0
     }
     return count
   }
@@ -102,32 +112,47 @@ export class BlockMap {
   /** Copies of the chunks that changed since the last call. */
   takeDirty(): MapChunk[] {
     const taken: MapChunk[] = []
-    for (const chunk of this.#dirty) {
+    for (const chunk of this.#dirty ?? []) {
       const bits = this.#chunks.get(chunk) ?? new Uint8Array()
       let used = bits.length
       while (used > 0 && bits[used - 1] === 0) used--
       taken.push({ chunk, map: bits.slice(0, used) })
     }
-    this.#dirty.clear()
+    this.#dirty = undefined
     return taken
   }
 
   /** What was taken could not be saved. */
   restoreDirty(chunks: readonly MapChunk[]): void {
-    for (const { chunk } of chunks) this.#dirty.add(chunk)
+    for (const { chunk } of chunks) this.#noteDirty(chunk)
   }
 
   #set(first: number, last: number, to: boolean): boolean {
     const before = this.changed
-    for (const { chunk, byte, mask } of parts(first, last)) {
+    for (let block = first; block <= last; block = nextByte(block)) {
+      const chunk = Math.floor(block / CHUNK_BLOCKS)
+      const byte = (block % CHUNK_BLOCKS) >> 3
+      const mask = bitsOf(block, last)
       const held = this.#chunks.get(chunk)?.[byte] ?? 0
       const now = to ? held | mask : held & ~mask
       if (now === held) continue
       this.#room(chunk, byte)[byte] = now
       this.changed += (BITS[now] ?? 0) - (BITS[held] ?? 0)
-      this.#dirty.add(chunk)
+      this.#noteDirty(chunk)
     }
-    return this.changed !== before
+    if (this.changed === before) return false
+    this.version++
+    return true
+  }
+
+  #noteDirty(chunk: number): void {
+    this.#dirty ??= new Set()
+    this.#dirty.add(chunk)
+  }
+
+  #ownChunks(): Map<number, Uint8Array> {
+    if (this.#chunks === NO_CHUNKS) this.#chunks = new Map()
+    return this.#chunks
   }
 
   #room(chunk: number, byte: number): Uint8Array {
@@ -138,25 +163,19 @@ export class BlockMap {
     while (length <= byte) length *= 2
     const grown = new Uint8Array(Math.min(length, CHUNK_BYTES))
     if (bits !== undefined) grown.set(bits)
-    this.#chunks.set(chunk, grown)
+    this.#ownChunks().set(chunk, grown)
     return grown
   }
 }
 
-/** The bytes that blocks `first` to `last` lie in, with their bits of each. */
-function* parts(
-  first: number,
-  last: number,
-): IterableIterator<{ chunk: number; byte: number; mask: number }> {
-  for (let block = first; block <= last; block += 8 - (block & 7)) {
-    const from = block & 7
-    const to = Math.min(7, from + last - block)
-    yield {
-      chunk: Math.floor(block / CHUNK_BLOCKS),
-      byte: (block % CHUNK_BLOCKS) >> 3,
-      mask: (0xff >> (7 - to)) & (0xff << from),
-    }
-  }
+/** The first block of the next byte. */
+const nextByte = (block: number) => block + 8 - (block & 7)
+
+/** The bits that `block` and those after it, up to `last`, have in the byte that `block` lies in. */
+function bitsOf(block: number, last: number): number {
+  const from = block & 7
+  const to = Math.min(7, from + last - block)
+  return (0xff >> (7 - to)) & (0xff << from)
 }
 
 /** The first bit from `from` on that stands out from bytes like `dull`; the number of bits when there is none. */

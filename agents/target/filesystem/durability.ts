@@ -87,13 +87,17 @@ export class Durability {
   /** `essential`: more than the times, so a sync of the file has to write it. */
   attributesChanged(inode: Inode, essential = false): void {
     if (inode.freed) return
+    inode.differs = true
     this.#changes.attributes.add(inode)
     if (essential) this.#changes.essentialAttributes.add(inode)
   }
 
   /** Data was written; `inode.essential` tells whether the size or the changed blocks differ from the journal now. */
   contentsChanged(inode: Inode): void {
-    if (!inode.freed) (inode.essential ? this.#contents : this.#written).add(inode)
+    if (inode.freed) return
+    inode.differs = true
+    if (inode.essential) this.#contents.add(inode)
+    else this.#written.add(inode)
   }
 
   entryChanged(parent: Ino, name: string): void {

@@ -48,6 +48,14 @@ export class Inode {
   /** The last sync under way; syncs of one file follow each other. */
   syncing: Promise<void> | undefined
 
+  /** Has rows in the journal, or will have. */
+  differs = false
+
+  /** Changed blocks among those of the backup, of a version of the map; counting takes a while in a large file. */
+  #overlap = 0
+  #overlapVersion = -1
+  #overlapEnd = 0
+
   constructor(ino: Ino, map: BlockMap) {
     this.ino = ino
     this.map = map
@@ -71,12 +79,22 @@ export class Inode {
       uid: this.uid,
       gid: this.gid,
       size: this.size,
-      // What is still in the repository counts as allocated: tools take a file without blocks for one hole.
-      allocated: Math.min(Math.ceil(this.size / BLOCK), this.baseBlocks + this.map.changed) * BLOCK,
+      allocated: this.#allocatedBlocks() * BLOCK,
       rdev: this.rdev,
       atime: this.atime,
       mtime: this.mtime,
       ctime: this.ctime,
     }
+  }
+  /** What is still in the repository counts as allocated: tools take a file without blocks for one hole. */
+  #allocatedBlocks(): number {
+    const { baseBlocks, map } = this
+    if (map.changed === 0 || baseBlocks === 0) return baseBlocks + map.changed
+    if (this.#overlapVersion !== map.version || this.#overlapEnd !== baseBlocks) {
+      this.#overlapVersion = map.version
+      this.#overlapEnd = baseBlocks
+      this.#overlap = map.countChanged(0, baseBlocks - 1)
+    }
+    return baseBlocks + map.changed - this.#overlap
   }
 }

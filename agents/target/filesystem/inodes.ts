@@ -118,7 +118,10 @@ export class Inodes {
     }
     this.#references.delete(ino)
     const inode = this.#loaded.get(ino)
-    if (inode !== undefined) this.freeIfUnused(inode)
+    if (inode === undefined) return
+    this.freeIfUnused(inode)
+    // As the base tree has it: it can be made again, and a backup has very many.
+    if (!inode.differs && inode.pins === 0) this.#loaded.delete(ino)
   }
 
   freeIfUnused(inode: Inode): void {
@@ -151,6 +154,7 @@ export class Inodes {
       inode.size = inode.baseSize = base.size(ino)
     }
     if (inode.target !== undefined) inode.size = Buffer.byteLength(inode.target)
+    inode.differs = attributes !== undefined || contents !== undefined
     this.#attributes.delete(ino)
     this.#contents.delete(ino)
     this.#loaded.set(ino, inode)
