@@ -326,7 +326,7 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       env: 'HOWDAH_CACHE_RESERVE_BYTES',
     },
     quotaBytes: {
-      doc: 'Space that one write cache may take; 0: no limit but the reserve',
+      doc: 'Space that the changes of one session may take, without pg_wal, which max_wal_size bounds; 0: no limit but the reserve',
       format: bytes.name,
       default: 0,
       env: 'HOWDAH_CACHE_QUOTA_BYTES',

@@ -6,7 +6,9 @@
  */
 import type { Logger } from 'pino'
 import type { Bus, EventDelivery, Outcome } from '../messages/bus.ts'
+import type { EventBody } from '../messages/definitions.ts'
 import { HowdahError } from '../messages/errors.ts'
+import type { SpaceWarning } from '../messages/values.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import { plan, stateOf } from './planner.ts'
 import { type Session, stepAgent, stepInput } from './session.ts'
@@ -121,6 +123,19 @@ export function createConductor(options: ConductorOptions): Conductor {
     inBackground('announcing a state', session.id, bus.emit('session.state', event))
   }
 
+  async function usageReported({ session: id, usage }: EventBody<'session.usage'>): Promise<void> {
+    let raised: SpaceWarning[] = []
+    await change(id, (session) => {
+      raised = transitions.usageReported(session, usage, isoNow())
+    })
+    for (const warning of raised) {
+      const { about, level, message } = warning
+      logger[level === 'cleared' ? 'info' : 'warn']({ session: id, about, level }, message)
+      const event = { session: id, ...warning, usage }
+      inBackground('announcing a warning', id, bus.emit('session.warning', event))
+    }
+  }
+
   function scheduleRetry(session: Session): void {
     if (session.retryAt === undefined || closed) return
     clearTimeout(retryTimers.get(session.id))
@@ -187,9 +202,7 @@ export function createConductor(options: ConductorOptions): Conductor {
         )
         return
       case 'session.usage':
-        await change(body.session, (session) => {
-          session.usage = body.usage
-        })
+        await usageReported(body)
         return
       case 'session.lost':
         await change(body.session, (session) => transitions.partLost(session, body))
@@ -201,7 +214,8 @@ export function createConductor(options: ConductorOptions): Conductor {
         await registry.offline(body.kind, body.name)
         return
       case 'session.state':
-        // Our own; the queue is not bound to it.
+      case 'session.warning':
+        // Our own; the queue is not bound to them.
         return
       default:
         delivery satisfies never

@@ -1,7 +1,7 @@
 /** A session as the coordinator keeps it: what was asked for, what was observed, and the step under way. */
 import type { ErrorBody } from '../messages/errors.ts'
 import type { StepInput, StepResult } from '../messages/steps.ts'
-import type { Usage } from '../messages/values.ts'
+import type { SpaceWarning, Usage } from '../messages/values.ts'
 import {
   type SessionState,
   type SessionView,
@@ -9,6 +9,7 @@ import {
   type StepName,
   type StepReport,
 } from '../messages/values.ts'
+import { standingWarnings } from './space-warnings.ts'
 
 export interface Session {
   readonly id: string
@@ -42,6 +43,8 @@ export interface Session {
   usage?: Usage | undefined
   steps: StepReport[]
   warnings: string[]
+  /** Room that ran out or came back, oldest first; bounded. Missing: none ever did. */
+  warningHistory?: SpaceWarning[] | undefined
   undone: string[]
   readonly createdAt: string
   updatedAt: string
@@ -121,7 +124,13 @@ export function sessionView(session: Session): SessionView {
     ...(session.usage && { usage: session.usage }),
     steps: session.current ? [...session.steps, stepReport(session.current)] : session.steps,
     ...((session.failure ?? session.error) && { error: session.failure ?? session.error }),
-    warnings: session.warnings,
+    warnings: gone
+      ? session.warnings
+      : [
+          ...session.warnings,
+          ...standingWarnings(session.warningHistory ?? []).map(({ message }) => message),
+        ],
+    ...(session.warningHistory && { warningHistory: session.warningHistory }),
     ...(session.desired === 'absent' && { undone: session.undone }),
   }
 }

@@ -6,9 +6,10 @@ import { z } from 'zod'
 import type { EventBody } from '../messages/definitions.ts'
 import { ERROR_CODES, type ErrorBody, HowdahError } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
-import { STEPS, type StepName } from '../messages/values.ts'
+import { type SpaceWarning, STEPS, type StepName, type Usage } from '../messages/values.ts'
 import { LEAVES_TRACES } from './planner.ts'
 import type { Session } from './session.ts'
+import { newWarnings } from './space-warnings.ts'
 
 export interface RetryPolicy {
   /** How often a step that failed for a passing reason is tried before the session fails. */
@@ -115,6 +116,15 @@ export function stepFailed(
   session.failures = 0
 }
 
+/** `session.usage`. @returns the warnings that it gives rise to, for announcing; none when it is repeated */
+export function usageReported(session: Session, usage: Usage, now: string): SpaceWarning[] {
+  session.usage = usage
+  const history = session.warningHistory ?? []
+  const raised = newWarnings(history, usage, now)
+  if (raised.length > 0) session.warningHistory = [...history, ...raised].slice(-MAX_WARNINGS)
+  return raised
+}
+
 /** The mount or PostgreSQL of a published session is gone: what depended on it is to be done again. */
 export function partLost(session: Session, event: EventBody<'session.lost'>): void {
   if (session.desired !== 'published' || session.results.recover === undefined) return
@@ -190,3 +200,4 @@ function settleCurrent(
 }
 
 const MAX_STEP_REPORTS = 100
+const MAX_WARNINGS = 100

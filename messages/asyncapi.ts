@@ -4,7 +4,14 @@
  */
 import { z } from 'zod'
 import * as definitions from './definitions.ts'
-import { AGENT_COMMANDS, COMMANDS, CONTRACT_VERSION, EVENTS, MAX_MESSAGE_BYTES } from './definitions.ts'
+import {
+  AGENT_COMMANDS,
+  COMMANDS,
+  CONTRACT_VERSION,
+  COORDINATOR_EVENT_TYPES,
+  EVENTS,
+  MAX_MESSAGE_BYTES,
+} from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
 import {
   AGENTS_EXCHANGE,
@@ -254,5 +261,5 @@ function references(types: readonly string[]): Json {
 }
 
 function agentEvents(): string[] {
-  return Object.keys(EVENTS).filter((type) => type !== 'session.state')
+  return Object.keys(EVENTS).filter((type) => !COORDINATOR_EVENT_TYPES.has(type))
 }

@@ -16,6 +16,7 @@ import {
   SessionId,
   SessionState,
   SessionView,
+  SpaceWarning,
   StepName,
   type StepReport,
   Usage,
@@ -125,6 +126,11 @@ export const EVENTS = {
     summary: 'What a published session has fetched and keeps.',
     body: z.object({ session: SessionId, usage: Usage }),
   },
+  'session.warning': {
+    summary:
+      'The room for the changes of a session runs out, or is there again; sent once for each threshold.',
+    body: z.object({ session: SessionId, ...SpaceWarning.shape, usage: Usage }),
+  },
   'session.lost': {
     summary: 'A target agent found that the mount or PostgreSQL of a session is gone.',
     body: z.object({ session: SessionId, what: z.enum(['mount', 'postgres']), reason: z.string() }),
@@ -135,6 +141,12 @@ export const EVENTS = {
     body: z.object({ kind: z.enum(['mount', 'target']), name: Name }),
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType }>
+
+/** Events that the coordinator itself tells; all others are agents'. */
+export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([
+  'session.state',
+  'session.warning',
+] satisfies (keyof typeof EVENTS)[])
 
 export type CommandType = keyof typeof COMMANDS
 export type CommandBody<T extends CommandType> = z.infer<(typeof COMMANDS)[T]['body']>

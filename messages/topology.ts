@@ -76,7 +76,7 @@ export const COORDINATOR_COMMANDS: Queue = {
   arguments: { ...work, 'x-single-active-consumer': true },
 }
 
-/** What agents tell. `session.state` is not among it: that is the coordinator's own. */
+/** What agents tell: all but the coordinator's own events. */
 const COORDINATOR_PATTERNS = [
   'session.*.step-started',
   'session.*.step-progress',

@@ -126,11 +126,25 @@ export const Connection = z.object({
   user: z.string().describe('a superuser of the instance'),
 })
 
-/** How much of a session's backup was read, and what its changes take. */
+/** How much of a session's backup was read, and what its changes take. An older agent does not tell of room. */
 export const Usage = z.object({
   fetchedBytes: Bytes.describe('read from the mount server so far'),
   totalBytes: Bytes.describe('size of the backup'),
-  cacheBytes: Bytes.describe('space the write cache takes on the target'),
+  cacheBytes: Bytes.describe('space the write cache takes on the target, pg_wal included'),
+  changedBytes: Bytes.optional().describe('what of it are changed blocks: this is what the quota limits'),
+  quotaBytes: Bytes.nullable().optional().describe('what they may take; null: no limit but the reserve'),
+  freeBytes: Bytes.optional().describe("free on the write cache's file system above the reserve"),
+  reserveBytes: Bytes.optional().describe('what sessions leave free there'),
+})
+
+/** Room that runs out on a target, or is there again; the last one about each matter is what holds. */
+export const SpaceWarning = z.object({
+  about: z.enum(['quota', 'free-space']),
+  level: z
+    .enum(['low', 'critical', 'cleared'])
+    .describe('quota: past 80 % and 95 %; free-space: less than the reserve above it, and none'),
+  message: z.string(),
+  at: Time,
 })
 
 export const StepReport = z.object({
@@ -164,7 +178,8 @@ export const SessionView = z.object({
   usage: Usage.optional(),
   steps: z.array(StepReport),
   error: ErrorSchema.optional(),
-  warnings: z.array(z.string()),
+  warnings: z.array(z.string()).describe('what holds now'),
+  warningHistory: z.array(SpaceWarning).optional().describe('room that ran out or came back, oldest first'),
   undone: z.array(z.string()).describe('what the clean-up after a failure or unpublish took back').optional(),
 })
 
@@ -189,6 +204,7 @@ export type StepName = z.infer<typeof StepName>
 export type SessionState = z.infer<typeof SessionState>
 export type Connection = z.infer<typeof Connection>
 export type Usage = z.infer<typeof Usage>
+export type SpaceWarning = z.infer<typeof SpaceWarning>
 export type StepReport = z.infer<typeof StepReport>
 export type SessionView = z.infer<typeof SessionView>
 export type AgentView = z.infer<typeof AgentView>

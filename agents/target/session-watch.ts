@@ -2,12 +2,13 @@
  * Watches published sessions: reports what they read and keep, and when their mount or their PostgreSQL is gone. It
  * mends nothing itself; the coordinator sends the steps again.
  */
-import { readdir, stat } from 'node:fs/promises'
+import { readdir, stat, statfs } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { EventBody } from '../../messages/definitions.ts'
 import type { Usage } from '../../messages/values.ts'
 import { isAlive, type ProcessIdentity } from '../runtime/process-identity.ts'
 import { findMountProcess, type MountProcess } from './mount-process/mount-process.ts'
+import { cachePaths, readMountSpec } from './mount-process/mount-spec.ts'
 import { findInstance } from './postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
 
@@ -28,6 +29,8 @@ export interface SessionWatchOptions {
 interface Watched {
   readonly session: PublishedSession
   readonly mount: MountProcess
+  /** What the mount process was told, which a changed configuration does not change. */
+  readonly limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
   mountEnded: boolean
   readonly postmaster: ProcessIdentity
   reported: Usage | undefined
@@ -65,16 +68,19 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
 
   async function report(entry: Watched): Promise<void> {
     entry.reportedAt = Date.now()
-    const [status, walBytes] = await Promise.all([
-      entry.mount.status(),
-      allocatedBytes(`${entry.session.cachePath}/pg_wal`),
+    const { session, mount, limits } = entry
+    const [status, walBytes, disk] = await Promise.all([
+      mount.status(),
+      allocatedBytes(cachePaths(session.cachePath).wal),
+      statfs(session.cachePath),
     ])
-    const { fetchedBytes, totalBytes } = status
+    const { fetchedBytes, totalBytes, changedBytes } = status
     const cacheBytes = status.cacheBytes + walBytes
-    const { reported } = entry
-    if (reported?.fetchedBytes === fetchedBytes && reported.cacheBytes === cacheBytes) return
-    entry.reported = { fetchedBytes, totalBytes, cacheBytes }
-    await usage(entry.session.session, entry.reported)
+    const freeBytes = Math.max(0, disk.bavail * disk.bsize - limits.reserveBytes)
+    const now = { fetchedBytes, totalBytes, cacheBytes, changedBytes, ...limits, freeBytes }
+    if (entry.reported !== undefined && !isNews(entry.reported, now)) return
+    entry.reported = now
+    await usage(session.session, now)
   }
 
   function schedule(): void {
@@ -108,9 +114,11 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
         return
       }
       const { postmaster } = instance
+      const { quotaBytes = null, reserveBytes } = readMountSpec(cachePaths(session.cachePath).spec)
       const entry: Watched = {
         session,
         mount,
+        limits: { quotaBytes, reserveBytes },
         mountEnded: false,
         postmaster,
         reported: undefined,
@@ -132,6 +140,20 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
     },
   }
 }
+
+/** Others write to the same disk all the time: of its free space only what an operator would notice is news. */
+function isNews(before: Usage, now: Usage & { freeBytes: number }): boolean {
+  const moved = Math.abs(now.freeBytes - (before.freeBytes ?? 0))
+  return (
+    before.fetchedBytes !== now.fetchedBytes ||
+    before.cacheBytes !== now.cacheBytes ||
+    before.changedBytes !== now.changedBytes ||
+    moved > Math.max(NOTICED_BYTES, now.freeBytes * NOTICED_SHARE)
+  )
+}
+
+const NOTICED_BYTES = 8 * 1024 * 1024
+const NOTICED_SHARE = 0.02
 
 /** What the files of one directory take; PostgreSQL may remove some meanwhile. */
 async function allocatedBytes(directory: string): Promise<number> {

@@ -107,6 +107,21 @@ export function fetchedText(view: SessionView): string | undefined {
   return `${formatShare(fetchedBytes, totalBytes)}${share}`
 }
 
+/** `1.20 of 10.0 GB`, or what the changes take where no quota limits them; undefined while nothing is known. */
+export function changesText({ usage }: Pick<SessionView, 'usage'>): string | undefined {
+  if (usage?.changedBytes === undefined) return undefined
+  const { changedBytes, quotaBytes } = usage
+  return typeof quotaBytes === 'number' ? formatShare(changedBytes, quotaBytes) : formatBytes(changedBytes)
+}
+
+/** The changes, and what room there is for more; undefined while nothing is known. */
+export function roomText(view: SessionView): string | undefined {
+  const changes = changesText(view)
+  const { freeBytes, quotaBytes } = view.usage ?? {}
+  if (changes === undefined || freeBytes === undefined) return changes
+  return `${changes}${typeof quotaBytes === 'number' ? '' : ', no quota'}; ${formatBytes(freeBytes)} free on the target`
+}
+
 /** Path and size of the write cache, or undefined. */
 export function writeCacheText(view: SessionView): string | undefined {
   if (view.writeCache === undefined) return undefined

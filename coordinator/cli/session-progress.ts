@@ -36,6 +36,7 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
     case 'session.usage':
       return { ...view, usage: delivery.body.usage }
     case 'session.state':
+    case 'session.warning':
     case 'session.lost':
     case 'agent.online':
     case 'agent.offline':

@@ -17,7 +17,15 @@ const published = (): SessionView =>
     backup: '20251122-060000F',
     connection: { host: '/tmp/howdah/s', port: 54320, socketDirectory: '/tmp/howdah/s', user: 'postgres' },
     writeCache: { path: '/var/tmp/howdah/s', bytes: 3_400_000 },
-    usage: { fetchedBytes: 12_400_000, totalBytes: 1_500_000_000, cacheBytes: 3_400_000 },
+    usage: {
+      fetchedBytes: 12_400_000,
+      totalBytes: 1_500_000_000,
+      cacheBytes: 3_400_000,
+      changedBytes: 1_200_000_000,
+      quotaBytes: 10_000_000_000,
+      freeBytes: 35_000_000_000,
+      reserveBytes: 256_000_000,
+    },
     steps: [
       { step: 'resolve', direction: 'run', sequence: 1, status: 'done', startedAt: AT, finishedAt: LATER },
       { step: 'recover', direction: 'run', sequence: 1, status: 'done', startedAt: AT, finishedAt: LATER },

@@ -113,6 +113,39 @@ describe('tables', () => {
     expect(text).to.include('error  /mnt/barman cannot be read').and.to.include('code repository_unavailable')
   })
 
+  it('tell what the changes take of their quota, and of room that runs out', async () => {
+    const message = 'The changes take 8.10 GB of the quota of 10.0 GB (81 %).'
+    const view = sessionView({
+      state: 'published',
+      writeCache: { path: '/var/tmp/howdah/s', bytes: 8_500_000_000 },
+      usage: {
+        fetchedBytes: 1,
+        totalBytes: 2,
+        cacheBytes: 8_500_000_000,
+        changedBytes: 8_100_000_000,
+        quotaBytes: 10_000_000_000,
+        freeBytes: 35_000_000_000,
+        reserveBytes: 256_000_000,
+      },
+      warnings: [message],
+      warningHistory: [{ about: 'quota', level: 'low', message, at: '2025-11-22T06:31:00.000Z' }],
+    })
+    const showing = createFakeBus({
+      'session.list': () => ({ accepted: true, sessions: [view] }),
+      'session.show': () => ({ accepted: true, session: view }),
+    })
+    const shown = async (...args: string[]): Promise<string> => {
+      const { status, stdout } = run(args, { bus: showing, env: { LANG: 'C' } })
+      expect(await status).to.equal(0)
+      return stdout()
+    }
+    const page = await shown('show', 'main')
+    expect(page).to.match(/changes +8\.10 of 10\.0 GB; 35\.0 GB free on the target/)
+    expect(page).to.match(/warning +The changes take 8\.10 GB/)
+    expect(page).to.match(/\+1 min 00 s +quota +low +The changes take/)
+    expect(await shown('sessions')).to.include('8.10 of 10.0 GB')
+  })
+
   it('of no sessions say how to see closed ones', async () => {
     expect(await output(['sessions'], 80)).to.equal('No open sessions; --all shows closed ones.\n')
     expect(await output(['sessions', '--all'], 80)).to.match(/main-x7f3k2 +closed +prod\/main/)

@@ -45,10 +45,16 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
     const saved = session('shop-1')
     await store.addSession(saved, { messageId: 'm1', reply: { accepted: true } })
     saved.warnings.push('mind the gap')
+    const room = { about: 'quota', level: 'low', message: '81 %', at: '2026-11-22T06:00:00.000Z' } as const
+    saved.warningHistory = [room]
     expect(await store.saveSession(saved)).to.equal(true)
     await store.close()
     store = await reopen()
-    expect(await store.session('shop-1')).to.deep.include({ version: 1, warnings: ['mind the gap'] })
+    expect(await store.session('shop-1')).to.deep.include({
+      version: 1,
+      warnings: ['mind the gap'],
+      warningHistory: [room],
+    })
   })
 
   it('adds a session and the answer to its command together, and only once', async () => {

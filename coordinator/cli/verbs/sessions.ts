@@ -11,7 +11,7 @@ import {
   jsonOption,
 } from '../options.ts'
 import { ask } from '../request.ts'
-import { STATE_STYLE } from '../session-lines.ts'
+import { changesText, STATE_STYLE } from '../session-lines.ts'
 import { type Column, renderTable } from '../table.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
@@ -25,7 +25,7 @@ export const sessions = defineVerb<SessionsOptions>({
   summary: 'list the sessions, newest first',
   description: [
     'One line per session: its state, what it publishes, where, how much of the backup was fetched, and how much ' +
-      'its changes take. Closed and failed sessions are left out unless asked for.',
+      'its changes take, of their quota where there is one. Closed and failed sessions are left out unless asked for.',
   ],
   options: [
     { flags: '--all', description: 'Closed and failed sessions too.' },
@@ -86,7 +86,8 @@ export function sessionTable(
     },
     {
       title: 'CHANGES',
-      value: ({ writeCache }) => (writeCache === undefined ? '' : formatBytes(writeCache.bytes)),
+      value: (row) =>
+        row.writeCache === undefined ? '' : (changesText(row) ?? formatBytes(row.writeCache.bytes)),
       align: 'right',
       expendable: 4,
     },

@@ -18,6 +18,7 @@ import {
   fetchedText,
   fieldLines,
   psqlLine,
+  roomText,
   STATE_STYLE,
   stepDetail,
   writeCacheText,
@@ -30,8 +31,8 @@ export const show = defineVerb<ClientOptions>({
   name: 'show',
   summary: 'show all about one session',
   description: [
-    'State, connection, bytes fetched against the size of the backup, write cache, warnings, errors, and when each ' +
-      'step ran and how long it took.',
+    'State, connection, bytes fetched against the size of the backup, changes against their quota, write cache, ' +
+      'warnings, errors, when each step ran and how long it took, and when room ran out or came back.',
   ],
   argument: {
     name: 'SESSION',
@@ -44,7 +45,7 @@ export const show = defineVerb<ClientOptions>({
   files: clientFiles,
   examples: [
     ['howdah show main-x7', 'The session whose id begins so.'],
-    ['howdah show main-x7 --json | jq .usage', 'Bytes fetched, in total, and in the write cache.'],
+    ['howdah show main-x7 --json | jq .usage', 'Bytes fetched, in total, changed, of what quota, and free.'],
   ],
   run: runShow,
 })
@@ -78,6 +79,7 @@ export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, vi
       ['changed', time(view.updatedAt)],
       ['connect', psqlLine(view), 'whole'],
       ['fetched', fetchedText(view)],
+      ['changes', roomText(view)],
       ['write cache', writeCacheText(view)],
       ['mount', view.mountPoint === undefined ? undefined : printable(view.mountPoint)],
       ...view.warnings.map((warning) => ['warning', printable(warning)] as const),
@@ -88,31 +90,48 @@ export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, vi
     const undone = view.undone.map((text, index) => [index === 0 ? 'undone' : '', printable(text)] as const)
     lines.push('', ...fieldLines(stdout, undone))
   }
-  if (view.steps.length > 0) lines.push('', ...timeline({ stdout, now }, view).map((line) => `  ${line}`))
+  if (view.steps.length > 0 || view.warningHistory !== undefined)
+    lines.push('', ...timeline({ stdout, now }, view).map((line) => `  ${line}`))
   return lines
+}
+
+interface TimelineRow {
+  readonly at: string
+  readonly what: string
+  readonly status: string
+  readonly took: string
+  readonly detail: string
 }
 
 function timeline({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
   const begun = Date.parse(view.createdAt)
-  const steps = view.steps.toSorted((a, b) => Date.parse(a.startedAt) - Date.parse(b.startedAt))
+  const steps = view.steps.map((report) => ({
+    at: report.startedAt,
+    what: report.direction === 'undo' ? `undo ${report.step}` : report.step,
+    status: report.status,
+    took: formatDuration(elapsedMs(report, now())),
+    detail: stepDetail(report, () => undefined),
+  }))
+  const warnings = (view.warningHistory ?? []).map(({ at, about, level, message }) => {
+    const detail = printable(message)
+    return { at, what: about === 'quota' ? 'quota' : 'free space', status: level, took: '', detail }
+  })
+  const rows: TimelineRow[] = [...steps, ...warnings].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))
   const terminal = { ...stdout, columns: stdout.columns - 2 }
   return renderTable(
     terminal,
     [
-      {
-        title: 'AT',
-        value: ({ startedAt }) => `+${formatDuration(Date.parse(startedAt) - begun)}`,
-        align: 'right',
-      },
-      { title: 'STEP', value: ({ step, direction }) => (direction === 'undo' ? `undo ${step}` : step) },
+      { title: 'AT', value: ({ at }) => `+${formatDuration(Date.parse(at) - begun)}`, align: 'right' },
+      { title: 'STEP', value: ({ what }) => what },
       {
         title: 'STATUS',
         value: ({ status }) => status,
-        style: (text, { status }) => (status === 'failed' ? stdout.style('red', text) : text),
+        style: (text, { status }) =>
+          status === 'failed' || status === 'critical' ? stdout.style('red', text) : text,
       },
-      { title: 'TOOK', value: (report) => formatDuration(elapsedMs(report, now())), align: 'right' },
-      { title: 'DETAIL', value: (report) => stepDetail(report, () => undefined), minimum: 10 },
+      { title: 'TOOK', value: ({ took }) => took, align: 'right' },
+      { title: 'DETAIL', value: ({ detail }) => detail, minimum: 10 },
     ],
-    steps,
+    rows,
   )
 }

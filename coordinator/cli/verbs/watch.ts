@@ -6,6 +6,7 @@ import { followSession } from '../follow-session.ts'
 import { formatClock, formatShare } from '../format.ts'
 import { brokerOptions, type ClientOptions, clientEnvironment, clientFiles, jsonOption } from '../options.ts'
 import { resolveSession } from '../request.ts'
+import { changesText } from '../session-lines.ts'
 import { hasSettled } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
@@ -139,8 +140,11 @@ function eventText(delivery: EventDelivery): string {
       return `${stepOf(delivery.body)} failed: ${printable(delivery.body.error.message)}`
     case 'session.usage': {
       const { fetchedBytes, totalBytes } = delivery.body.usage
-      return `fetched ${formatShare(fetchedBytes, totalBytes)}`
+      const changes = changesText(delivery.body)
+      return `fetched ${formatShare(fetchedBytes, totalBytes)}${changes === undefined ? '' : `, changes ${changes}`}`
     }
+    case 'session.warning':
+      return `${delivery.body.level === 'cleared' ? '' : 'warning: '}${printable(delivery.body.message)}`
     case 'session.lost':
       return `lost its ${delivery.body.what}: ${printable(delivery.body.reason)}`
     case 'agent.online':
