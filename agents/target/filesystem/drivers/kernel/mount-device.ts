@@ -3,14 +3,15 @@
  * root. Who serves the device is not decided here.
  */
 import { execFile, spawn } from 'node:child_process'
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, stat, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
 import type { MountOptions } from '../../file-system.ts'
 import { findMount, isMounted } from '../mount-table.ts'
 import { tuneBackingDevice } from './backing-device.ts'
-import { knockMessage } from './notifications.ts'
+import { BELL, BELL_NAME } from './bell.ts'
+import { retrieveNothingMessage } from './notifications.ts'
 
 const run = promisify(execFile)
 const MOUNT_DEADLINE_MS = 10_000
@@ -90,7 +91,7 @@ async function mount(fd: number, mountPoint: string, options: MountOptions): Pro
 }
 
 function mounted(fd: number, mountPoint: string, device: string, logger: Logger): MountedDevice {
-  const knock = knockMessage()
+  const ring = retrieveNothingMessage(BELL.ino)
   let open = true
   return {
     fd,
@@ -99,10 +100,12 @@ function mounted(fd: number, mountPoint: string, device: string, logger: Logger)
     knock() {
       if (!open) return
       try {
-        writeSync(fd, knock)
+        writeSync(fd, ring)
       } catch (error) {
-        // A mount that is about to go wakes its server itself.
-        logger.debug({ err: error }, 'the FUSE device takes no knock')
+        logger.debug({ err: error }, 'the kernel does not hold the bell')
+        // Then to look for it is a request as well, and has the kernel hold it again. A mount that is about to go wakes
+        // its server itself.
+        stat(`${mountPoint}/${BELL_NAME}`, () => undefined)
       }
     },
 

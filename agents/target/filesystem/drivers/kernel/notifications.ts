@@ -1,6 +1,6 @@
 /** Messages to the kernel that answer no request. Each is one write to the device. */
 import type { Ino } from '../../file-system.ts'
-import { NOTIFY_INVAL_INODE, NOTIFY_RETRIEVE, OUT, OUT_HEADER_BYTES, ROOT_ID } from './protocol.ts'
+import { NOTIFY_INVAL_INODE, NOTIFY_RETRIEVE, OUT, OUT_HEADER_BYTES } from './protocol.ts'
 
 /** `fuse_notify_retrieve_out`: notify_unique, nodeid, offset, size. */
 const RETRIEVE_BYTES = 32
@@ -9,12 +9,14 @@ const INVAL_INODE_BYTES = 24
 const HEADER_WORDS = OUT.SIZE_WORDS
 
 /**
- * Asks for nothing of the root. The kernel answers with a request NOTIFY_REPLY, which wakes the thread that sleeps in
- * the device. Before INIT is answered, writing it blocks.
+ * Asks for no pages of a regular file. The kernel answers with a request NOTIFY_REPLY, which wakes the thread that sleeps
+ * in the device; or writing the message fails with ENOENT, when it does not hold the inode. Before INIT is answered,
+ * writing it blocks.
  */
-export function knockMessage(): Buffer {
+export function retrieveNothingMessage(ino: Ino): Buffer {
   const { bytes, words } = notification(NOTIFY_RETRIEVE, RETRIEVE_BYTES)
-  words[HEADER_WORDS + 2] = ROOT_ID
+  words[HEADER_WORDS + 2] = ino
+  words[HEADER_WORDS + 3] = ino / 2 ** 32
   return bytes
 }
 

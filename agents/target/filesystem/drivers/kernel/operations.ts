@@ -12,6 +12,7 @@ import {
   type MaybePromise,
   type RenameMode,
 } from '../../file-system.ts'
+import { BELL, BELL_NAME } from './bell.ts'
 import { createDirectoryListings } from './directory-listings.ts'
 import { encodeName } from './names.ts'
 import {
@@ -75,6 +76,7 @@ export function createOperations(
   table[OP.LOOKUP] = (request, reply) => {
     const parent = request.node
     const name = request.name(IN_HEADER_BYTES)
+    if (name === BELL_NAME && parent === ROOT_ID) return reply.entry(BELL)
     try {
       const found = fileSystem.lookup(parent, name)
       if (!(found instanceof Promise)) return reply.entry(found)
@@ -109,7 +111,10 @@ export function createOperations(
     return NO_REPLY
   }
 
-  table[OP.GETATTR] = (request, reply) => reply.attributes(fileSystem.getattr(request.node))
+  table[OP.GETATTR] = (request, reply) => {
+    const { node } = request
+    return reply.attributes(node === BELL.ino ? BELL : fileSystem.getattr(node))
+  }
 
   table[OP.SETATTR] = (request, reply) => {
     const changed = fileSystem.setattr(request.node, changesOf(request))
@@ -225,7 +230,7 @@ export function createOperations(
     throw new FileSystemError('ENOTTY')
   }
   table[OP.DESTROY] = () => 0
-  // The knock: it was only to wake this thread.
+  // The bell: it was only to wake this thread.
   table[OP.NOTIFY_REPLY] = () => NO_REPLY
 
   return table
