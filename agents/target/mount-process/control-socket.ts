@@ -4,7 +4,7 @@ import { connect, createServer, type Server } from 'node:net'
 import { createInterface } from 'node:readline'
 import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors.ts'
 
-const REQUESTS = ['status', 'sync', 'unmount'] as const
+const REQUESTS = ['status', 'sync', 'settled', 'unmount'] as const
 export type ControlRequest = (typeof REQUESTS)[number]
 
 export interface MountStatus {

@@ -6,7 +6,9 @@
  * sleeps and then looks at the count. Atomic operations have one order that both see, so at least one of the two sees
  * the other.
  */
+
 import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads'
+import type { Mail } from '../filesystem/drivers/kernel/mail.ts'
 
 /** Words of the shared memory. */
 const POSTED = 0
@@ -39,15 +41,13 @@ export interface MailboxOptions {
 }
 
 /** The receiver's side. */
-export function createMailbox({ port, state, receive, beforeSleep }: MailboxOptions) {
+export function createMailbox({ port, state, receive, beforeSleep }: MailboxOptions): Mail {
   let seen = 0
   const waiting = (): boolean => Atomics.load(state, POSTED) !== seen
 
   return {
-    /** Whether something was posted that was not delivered. */
     waiting,
 
-    /** To be called before the system call. False: there is mail, and the thread must not sleep. */
     fallAsleep(): boolean {
       beforeSleep?.()
       Atomics.store(state, ASLEEP, 1)
@@ -56,12 +56,10 @@ export function createMailbox({ port, state, receive, beforeSleep }: MailboxOpti
       return false
     },
 
-    /** To be called after the system call. */
     wakeUp(): void {
       Atomics.store(state, ASLEEP, 0)
     },
 
-    /** Hands over everything that waits. */
     deliver(): void {
       // What is posted from here on counts as new, though the loop may find it: that costs one vain look.
       seen = Atomics.load(state, POSTED)

@@ -21,6 +21,8 @@ export interface MountProcess {
   status(): Promise<MountStatus>
   /** Makes everything that was written durable. @throws HowdahError `timeout` | `mount_failed` */
   sync(): Promise<void>
+  /** The published instance can be used: what was touched until now is what the next publish fetches ahead. @throws as `sync` */
+  settled(): Promise<void>
   /**
    * Unmounts in order, everything durable; resolves when the process has ended. `force`: when that is refused or takes
    * too long the process is killed and the mount detached; what was not durable is lost.
@@ -134,6 +136,9 @@ function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: Moun
     status: () => askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS),
     async sync() {
       await askControl(socket, 'sync', STOP_DEADLINE_MS)
+    },
+    async settled() {
+      await askControl(socket, 'settled', ANSWER_DEADLINE_MS)
     },
     async stop({ force = false } = {}) {
       try {

@@ -1,10 +1,16 @@
 /** What a mount process is told: the file `<write cache>/mount.json`, and where it keeps what in the write cache. */
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { ExtraFile } from '../filesystem/published-tree.ts'
 
+/** How FUSE requests arrive: by the kernel's protocol, which takes the privilege to mount, or through libfuse. */
+export type MountDriver = 'kernel' | 'fuse-native'
+
 export interface MountSpec {
   readonly session: string
+  /** Default: `kernel` for root. */
+  readonly driver?: MountDriver
   /** Absolute; made when missing. */
   readonly mountPoint: string
   /** Absolute; exists. */
@@ -15,6 +21,10 @@ export interface MountSpec {
   readonly allowOther: boolean
   readonly dataPlane: DataPlaneAddress
   readonly extraFiles: readonly ExtraFile[]
+  /** What is mounted; without it nothing that is fetched is kept beyond the page cache, nor recorded. */
+  readonly backup?: { readonly repository: string; readonly instance: string; readonly label: string }
+  /** Where fetched blocks are kept for all sessions of a backup, and how many bytes of all backups; 0: none. */
+  readonly fetched?: { readonly directory: string; readonly budgetBytes: number }
   /** Bytes of changes; no limit when missing. */
   readonly quotaBytes?: number
   /** Bytes to keep free on the write cache's file system. */
@@ -38,7 +48,9 @@ export interface DataPlaneAddress {
 export function cachePaths(cachePath: string) {
   return {
     spec: `${cachePath}/mount.json`,
-    tree: `${cachePath}/tree.json`,
+    tree: `${cachePath}/tree.bin`,
+    /** The name of the fetched store that the session uses. */
+    fetchedKey: `${cachePath}/fetched.key`,
     wal: `${cachePath}/pg_wal`,
     // Not in run/, which the instance's user may write to: the agent signals the process that is named here.
     socket: `${cachePath}/mount.sock`,
@@ -60,8 +72,8 @@ export function writeMountSpec(spec: MountSpec): string {
  * Waits for the agent's orders: the path of a spec on standard input. Undefined when the agent ended before.
  * @throws HowdahError `mount_failed`
  */
-export function awaitOrders(): MountSpec | undefined {
-  const path = readFileSync(0, 'utf8').trim()
+export async function awaitOrders(): Promise<MountSpec | undefined> {
+  const path = (await text(process.stdin)).trim()
   return path === '' ? undefined : readMountSpec(path)
 }
 

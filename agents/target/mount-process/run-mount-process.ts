@@ -2,20 +2,20 @@
  * The life of a mount process: open the backup's tree and the write cache, mount, answer the control socket, and end
  * in order. It must never touch its own mount: it would wait for itself.
  */
-import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, constants, createWriteStream, existsSync, mkdirSync, openSync } from 'node:fs'
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { createWriteStream } from 'node:fs'
+import { rm, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSource } from '../../dataplane/backup-source.ts'
 import { identify } from '../../runtime/process-identity.ts'
-import { type BaseTree, buildBaseTree, parseBaseTree } from '../filesystem/base-tree.ts'
-import { fuseNativeDriver } from '../filesystem/drivers/fuse-native.ts'
-import { createEngine } from '../filesystem/engine.ts'
-import { publishedTree } from '../filesystem/published-tree.ts'
-import { listenForControl, type MountStatus } from './control-socket.ts'
-import { clearDeadMount } from './dead-mount.ts'
+import type { EngineStatistics } from '../filesystem/engine.ts'
+import { type ControlRequest, listenForControl, type MountStatus } from './control-socket.ts'
+import { abortMount } from './dead-mount.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
+import { type OpenSession, openSession } from './open-session.ts'
+import { keepFromAgeing, prepareDirectories } from './prepare.ts'
+import { type MountProgram, serveMount } from './serve-mount.ts'
+import type { ServingEngine } from './serving.ts'
+import { syncKernel } from './sync-kernel.ts'
 
 /** A backup whose server may be away. */
 export type MountSource = BackupSource & {
@@ -24,84 +24,65 @@ export type MountSource = BackupSource & {
 }
 
 export interface RunMountDependencies {
+  readonly program: MountProgram
   readonly source: MountSource
   readonly logger: Logger
 }
 
-const driver = fuseNativeDriver()
+/** How long a status waits for an engine that is busy, before it tells what was true last. Milliseconds. */
+const STATUS_PATIENCE_MS = 500
 
-/** Loads what mounting needs; a failure shows at mount. */
-export async function warmUp(): Promise<void> {
-  await driver.load().catch(() => undefined)
-}
-
-/** Mounts and serves until told to stop. @throws HowdahError `mount_failed` and what the source and the driver throw */
+/**
+ * Mounts and serves until told to stop. When it rejects, nothing is mounted any more.
+ * @throws HowdahError `mount_failed` and what the source and the driver throw
+ */
 export async function runMountProcess(spec: MountSpec, dependencies: RunMountDependencies): Promise<void> {
-  const { source, logger } = dependencies
-  const { mountPoint, cachePath, owner } = spec
+  const { program, source, logger } = dependencies
+  const { mountPoint, cachePath } = spec
   const paths = cachePaths(cachePath)
   keepFromAgeing(cachePath)
   prepareDirectories(spec)
   await writeFile(paths.identity, JSON.stringify(identify(process.pid)), { mode: 0o600 })
-  const tree = await openTree(spec, source, logger)
-  const engine = createEngine({
-    tree,
-    cachePath,
-    source,
-    wal: source,
-    owner,
-    limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes },
-    logger,
-    deadlineMs: spec.readDeadlineMs,
-  })
-  const mounted = await driver.mount(mountPoint, engine, {
-    ...owner,
-    allowOther: spec.allowOther,
-    source: `howdah:${spec.session}`,
-  })
-
-  let stopping: Promise<void> | undefined
-  const stop = () => {
-    stopping ??= end().catch((err: unknown) => {
-      logger.error({ err }, 'the write cache could not be closed in order')
-      process.exitCode = 1
-    })
-    return stopping
-  }
-  const server = await listenForControl(paths.socket, async (request) => {
-    if (request === 'status') return status()
-    await engine.flush()
-    if (request === 'sync') return {}
-    await mounted.unmount()
-    return {}
-  })
-  const terminate = () => {
-    logger.info('told to stop')
-    mounted
-      .unmount()
-      // Whoever still has files open loses them with this process anyway.
-      .catch(() => clearDeadMount(mountPoint))
-      .catch((err: unknown) => logger.error({ err }, 'the mount could not be taken away'))
-      .then(stop)
-      .catch(() => undefined)
-  }
-  process.once('SIGTERM', terminate)
-  process.once('SIGINT', terminate)
-  tellReady()
-  logger.info({ mountPoint, files: tree.count, sinceStartMs: Math.round(performance.now()) }, 'mounted')
-  await mounted.ended
-  await stop()
-
-  async function end(): Promise<void> {
+  const session = await openSession(spec, source, logger)
+  const files = session.serving.tree.count
+  try {
+    const engine = await serveMount(session.serving, program, logger)
+    const server = await listenForControl(paths.socket, answers({ spec, session, source, engine }))
+    const terminate = () => {
+      logger.info('told to stop')
+      unmountAnyhow(spec, engine, logger)
+    }
+    process.once('SIGTERM', terminate)
+    process.once('SIGINT', terminate)
+    tellReady()
+    logger.info({ mountPoint, files, sinceStartMs: Math.round(performance.now()) }, 'mounted')
+    prefetch(session, engine, logger)
+    await engine.ended
     server.close()
     await engine.close()
-    await source.close()
-    await rm(paths.identity, { force: true })
-    logger.info('unmounted, and the write cache is closed')
+  } catch (error) {
+    abortMount(mountPoint)
+    throw error
   }
+  session.close()
+  await source.close()
+  await rm(paths.identity, { force: true })
+  logger.info('unmounted, and the write cache is closed')
+}
 
-  function status(): MountStatus {
-    const { fetchedBytes, totalBytes, cacheBytes, changedBytes, lastError } = engine.statistics()
+interface Answering {
+  readonly spec: MountSpec
+  readonly session: OpenSession
+  readonly source: MountSource
+  readonly engine: ServingEngine
+}
+
+/** What the control socket is answered with. */
+function answers({ spec, session, source, engine }: Answering) {
+  const statistics = patient(() => engine.statistics())
+
+  async function status(): Promise<MountStatus> {
+    const { fetchedBytes, totalBytes, cacheBytes, changedBytes, lastError } = await statistics()
     return {
       fetchedBytes,
       totalBytes,
@@ -111,64 +92,78 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
       lastError: source.lastError ?? lastError,
     }
   }
-}
 
-/**
- * systemd-tmpfiles deletes what is old in /tmp and /var/tmp, but nothing below a directory that somebody holds a lock
- * on (systemd.io/TEMPORARY_DIRECTORIES). flock(1) locks the open directory that it inherits, and the lock stays with
- * it in this process.
- */
-function keepFromAgeing(directory: string): void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-  const flock = spawn('flock', ['--shared', '--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] })
-  // Without flock(1) there is most likely no systemd-tmpfiles either.
-  flock.on('error', () => undefined)
-  flock.unref()
-}
-
-function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
-  const { wal, logDirectory } = cachePaths(cachePath)
-  // The instance's user passes through to pg_wal and sees nothing else.
-  chmodSync(cachePath, 0o711)
-  for (const directory of [logDirectory, wal]) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+  async function sync(): Promise<void> {
+    await syncKernel(spec.mountPoint)
+    await engine.flush()
   }
-  chownSync(wal, owner.uid, owner.gid)
-  const umask = process.umask(0o022)
-  // Not its parents: what lies above is for the agent to check.
-  if (!existsSync(mountPoint)) mkdirSync(mountPoint, { mode: 0o700 })
-  process.umask(umask)
-}
 
-/** The tree as it was saved at the first mount, so that a later one needs no mount server. */
-async function openTree(spec: MountSpec, source: BackupSource, logger: Logger): Promise<BaseTree> {
-  const { tree: path, wal } = cachePaths(spec.cachePath)
-  if (existsSync(path)) return parseBaseTree(await readFile(path, 'utf8'), path)
-  const tree = await buildBaseTree(
-    publishedTree(source.tree(), {
-      mountPoint: spec.mountPoint,
-      walDirectory: wal,
-      extraFiles: spec.extraFiles,
-      now: Date.now() / 1000,
-      onDropped: (link, target) =>
-        logger.warn({ link, target }, 'a symbolic link out of the backup is left out'),
-    }),
-  )
-  try {
-    await saveDurably(path, tree.serialize())
-  } catch (cause) {
-    throw new HowdahError('mount_failed', `the backup's file list cannot be saved in ${path}`, { cause })
+  return async (request: ControlRequest): Promise<unknown> => {
+    switch (request) {
+      case 'status':
+        return status()
+      case 'sync':
+        await sync()
+        return {}
+      case 'settled': {
+        const record = await engine.settled()
+        if (record !== undefined) await session.keepTouched(record)
+        return {}
+      }
+      case 'unmount':
+        // What can take long is done while the mount still serves.
+        await engine.flush()
+        await engine.unmount()
+        return {}
+      default:
+        return request satisfies never
+    }
   }
-  return tree
 }
 
-async function saveDurably(path: string, text: string): Promise<void> {
-  const draft = `${path}.draft`
-  await writeFile(draft, text, { mode: 0o600, flush: true })
-  await rename(draft, path)
-  const directory = await open(path.slice(0, path.lastIndexOf('/')))
-  await directory.sync()
-  await directory.close()
+/** An engine that is busy for long is not waited for: its last answer is given again. */
+function patient(ask: () => Promise<EngineStatistics>): () => Promise<EngineStatistics> {
+  let last: EngineStatistics | undefined
+  let asked: Promise<EngineStatistics> | undefined
+  return async () => {
+    asked ??= ask().finally(() => {
+      asked = undefined
+    })
+    const answer = asked.then((statistics) => {
+      last = statistics
+      return statistics
+    })
+    if (last === undefined) return answer
+    const known = last
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<EngineStatistics>((resolve) => {
+      timer = setTimeout(() => resolve(known), STATUS_PATIENCE_MS)
+    })
+    return Promise.race([answer, late]).finally(() => clearTimeout(timer))
+  }
+}
+
+function prefetch(session: OpenSession, engine: ServingEngine, logger: Logger): void {
+  session
+    .touched()
+    .then(async (record) => record && engine.prefetch(record))
+    // What is not there is fetched when it is wanted.
+    .catch((err: unknown) => logger.warn({ err }, 'nothing was fetched ahead'))
+}
+
+/** Whoever has files open loses them with this process anyway; what they wrote is kept. */
+function unmountAnyhow({ mountPoint }: MountSpec, engine: ServingEngine, logger: Logger): void {
+  engine
+    .unmount()
+    .catch(async () => {
+      await syncKernel(mountPoint)
+      await engine.flush()
+      abortMount(mountPoint)
+    })
+    .catch((err: unknown) => {
+      logger.error({ err }, 'the mount could not be taken away in order')
+      abortMount(mountPoint)
+    })
 }
 
 /** On the descriptor that the starter waits on; it may be gone, or there never was one. */

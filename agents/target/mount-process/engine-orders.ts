@@ -1,0 +1,57 @@
+/** What the main thread and the engine thread of a mount process say to each other. */
+import type { MessagePort } from 'node:worker_threads'
+import type { FileRange } from '../../dataplane/backup-source.ts'
+import type { TreeColumns } from '../filesystem/base-tree.ts'
+import type { EngineStatistics } from '../filesystem/engine.ts'
+import type { FetchedState } from '../filesystem/fetched/fetched-index.ts'
+import type { TouchedRecord } from '../filesystem/fetched/touched-record.ts'
+import type { JournalState } from '../filesystem/journal.ts'
+import type { Services } from '../filesystem/services.ts'
+import type { SpaceLimits } from '../filesystem/space.ts'
+
+/** With what an engine thread is started, before there is anything to mount. */
+export interface EngineThreadData {
+  /** Calls of both sides. */
+  readonly port: MessagePort
+  readonly mailState: Int32Array<SharedArrayBuffer>
+}
+
+/** What an engine thread is to serve; the first and only message on its parent port. */
+export interface EngineOrders {
+  /** The FUSE device, mounted. */
+  readonly fd: number
+  readonly session: string
+  readonly cachePath: string
+  readonly columns: TreeColumns
+  readonly journalState: JournalState
+  readonly fetched: FetchedState | undefined
+  readonly owner: { readonly uid: number; readonly gid: number }
+  readonly limits: SpaceLimits
+  readonly log: { readonly level: string; readonly file: string }
+}
+
+/** What the engine thread offers; each as the engine has it. */
+export type EngineCalls = {
+  statistics(): EngineStatistics
+  syncChanged(): Promise<void>
+  flushFetched(): Promise<void>
+  flush(): Promise<void>
+  prefetch(record: TouchedRecord): Promise<void>
+  settled(): TouchedRecord | undefined
+  /** Only once the mount is gone. */
+  close(): Promise<void>
+  /** A piece of what `readMany` asked for under this number. */
+  piece(stream: number, file: number, offset: number, data: Buffer): void
+}
+
+/** What the main thread offers: the services, and ears. */
+export type MainCalls = Omit<Services, 'readMany'> & {
+  /** The pieces come by calls of `piece`; answered after the last. */
+  readMany(stream: number, ranges: readonly FileRange[]): Promise<void>
+  /** Something was changed that is not durable. Said once, and again after it was made durable. */
+  changed(): void
+  /** The same of something that was fetched. */
+  fetched(): void
+  /** The mount is gone, whoever took it away. */
+  unmounted(): void
+}

@@ -1,0 +1,60 @@
+/**
+ * The program of the engine thread: loads, waits for its orders, then sleeps in the FUSE device and serves what comes
+ * out of it. From then on nothing here may need the event loop: it turns only when the driver lets it.
+ */
+import { once } from 'node:events'
+import { parentPort, workerData } from 'node:worker_threads'
+import { createLogger } from '../../../config/logger.ts'
+import { BaseTree } from '../filesystem/base-tree.ts'
+import { serve } from '../filesystem/drivers/kernel/serve.ts'
+import { createEngine } from '../filesystem/engine.ts'
+import { type CallMessage, createCalls } from './calls.ts'
+import type { EngineCalls, EngineOrders, EngineThreadData, MainCalls } from './engine-orders.ts'
+import { createMailbox } from './mailbox.ts'
+import { remoteServices } from './remote-services.ts'
+
+if (parentPort === null) throw new Error('this is the program of a thread')
+const { port, mailState } = workerData as EngineThreadData
+const [orders] = (await once(parentPort, 'message')) as [EngineOrders]
+const { fd, log, session, columns, ...parts } = orders
+const logger = createLogger('mount-process', log.level, log.file).child({ session, thread: 'engine' })
+
+/** What main was told and has not acted on yet. */
+const told = { changed: false, fetched: false }
+const handlers: EngineCalls = {
+  statistics: () => engine.statistics(),
+  syncChanged: () => engine.syncChanged().finally(() => tellAgain('changed')),
+  flushFetched: () => engine.flushFetched().finally(() => tellAgain('fetched')),
+  flush: () => engine.flush().finally(() => tellAgain('changed')),
+  prefetch: (record) => engine.prefetch(record),
+  settled: () => engine.settled(),
+  close: () => engine.close(),
+  piece: (...piece) => remote.piece(...piece),
+}
+const calls = createCalls<MainCalls>(handlers, (message, transfer) => port.postMessage(message, transfer))
+const receive = (message: unknown) => calls.receive(message as CallMessage)
+const remote = remoteServices(calls)
+const engine = createEngine({ ...parts, tree: BaseTree.of(columns), services: remote.services, logger })
+const mail = createMailbox({
+  port,
+  state: mailState,
+  receive,
+  beforeSleep() {
+    if (!told.changed && engine.unsynced) tell('changed')
+    if (!told.fetched && engine.unflushed) tell('fetched')
+  },
+})
+
+await serve(fd, engine, mail, { logger, volatileDirectory: 'wal' })
+// The mount is gone and nothing sleeps any more: what is left comes by the event loop.
+port.on('message', receive)
+await calls.call('unmounted')
+
+function tell(what: keyof typeof told): void {
+  told[what] = true
+  void calls.call(what)
+}
+
+function tellAgain(what: keyof typeof told): void {
+  told[what] = false
+}

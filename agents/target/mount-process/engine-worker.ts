@@ -1,0 +1,143 @@
+/**
+ * The engine thread as the main thread sees it: started ahead, given its orders once, called by message. It sleeps in
+ * the FUSE device, so whoever sends it something may have to knock there.
+ */
+import { fileURLToPath } from 'node:url'
+import { MessageChannel, Worker } from 'node:worker_threads'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../../messages/errors.ts'
+import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
+import type { MountedDevice } from '../filesystem/drivers/kernel/mount-device.ts'
+import { type CallMessage, createCalls } from './calls.ts'
+import type { EngineCalls, EngineOrders, EngineThreadData } from './engine-orders.ts'
+import type { LocalServices } from './local-services.ts'
+import { createSender, sharedMailState } from './mailbox.ts'
+import { cachePaths } from './mount-spec.ts'
+import type { Serving, ServingEngine } from './serving.ts'
+import { createSyncTimers } from './sync-timers.ts'
+
+/** Pieces of a megabyte that the engine has not taken yet, of one `readMany`. */
+const PIECES_UNDER_WAY = 8
+const END_DEADLINE_MS = 2000
+
+export interface EngineWorker {
+  /** Has the thread serve a mount; to be called once. The tree is the thread's from then on. */
+  serve(serving: Serving, mount: MountedDevice, logger: Logger): ServingEngine
+  /** Ends the thread; false when it does not, within two seconds, because it sleeps in a system call. */
+  end(): Promise<boolean>
+}
+
+/** Starts a thread that loads the engine and waits. It keeps no process alive that has nothing else to do. */
+export function startEngineWorker(): EngineWorker {
+  const mailState = sharedMailState()
+  const { port1: port, port2 } = new MessageChannel()
+  const worker = new Worker(program(), {
+    workerData: { port: port2, mailState } satisfies EngineThreadData,
+    transferList: [port2],
+    name: 'engine',
+  })
+  worker.unref()
+  let crash: Error | undefined
+  let exited = false
+  worker.on('error', (error) => {
+    crash = error
+  })
+  worker.once('exit', () => {
+    exited = true
+  })
+
+  function serve(
+    { spec, tree, journalState, fetched, services }: Serving,
+    mount: MountedDevice,
+    logger: Logger,
+  ) {
+    worker.ref()
+    const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
+    const calls = createCalls<EngineCalls>(
+      {
+        ...services,
+        readMany: (stream: number, ranges: readonly FileRange[]) =>
+          services.readMany(
+            ranges,
+            bounded((piece) => calls.call('piece', stream, piece.file, piece.offset, piece.data)),
+          ),
+        changed: () => timers.changed(),
+        fetched: () => timers.fetched(),
+        unmounted: () => resolve(),
+      },
+      createSender(port, mailState, () => mount.knock()),
+    )
+    const timers = createSyncTimers({
+      syncChanged: () => calls.call('syncChanged'),
+      flushFetched: () => calls.call('flushFetched'),
+      logger,
+    })
+    const gone = () => {
+      const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
+      calls.end(reason)
+      reject(reason)
+    }
+    worker.once('exit', gone)
+    if (exited) gone()
+    port.on('message', (message: CallMessage) => calls.receive(message))
+    const { columns, transfer } = tree.transfer()
+    const orders: EngineOrders = {
+      fd: mount.fd,
+      session: spec.session,
+      cachePath: spec.cachePath,
+      columns,
+      journalState,
+      fetched,
+      owner: spec.owner,
+      limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes },
+      log: { level: logger.level, file: cachePaths(spec.cachePath).log },
+    }
+    worker.postMessage(orders, transfer)
+
+    return {
+      ended,
+      statistics: () => calls.call('statistics'),
+      flush: () => calls.call('flush'),
+      prefetch: (record) => calls.call('prefetch', record),
+      settled: () => calls.call('settled'),
+      unmount: () => mount.unmount(),
+      async close() {
+        await timers.stop()
+        await calls.call('close')
+        worker.off('exit', gone)
+        await worker.terminate()
+        port.close()
+        mount.close()
+      },
+    } satisfies ServingEngine
+  }
+
+  return {
+    serve,
+    end: async () => {
+      let timer: NodeJS.Timeout | undefined
+      const late = new Promise<boolean>((resolve) => {
+        timer = setTimeout(() => resolve(false), END_DEADLINE_MS)
+      })
+      return Promise.race([worker.terminate().then(() => true), late]).finally(() => clearTimeout(timer))
+    },
+  }
+}
+
+/** Resolves at once until so many are under way; each tells by its end that it was taken. */
+function bounded(send: (piece: RangeData) => Promise<void>): Parameters<LocalServices['readMany']>[1] {
+  const underWay = new Set<Promise<void>>()
+  return async (piece) => {
+    const sent = send(piece).finally(() => underWay.delete(sent))
+    underWay.add(sent)
+    // Without an engine there is nobody to tell.
+    sent.catch(() => undefined)
+    if (underWay.size >= PIECES_UNDER_WAY) await Promise.race(underWay)
+  }
+}
+
+/** Beside this file, as TypeScript or as it was built. */
+function program(): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  return fileURLToPath(new URL(`./engine-thread.${extension}`, import.meta.url))
+}

@@ -1,0 +1,44 @@
+/** A mount process from its start to its end: loads, waits for its orders, mounts one session, and never ends half. */
+import type { Logger } from 'pino'
+import { createLogger } from '../../../config/logger.ts'
+import { errorBody } from '../../../messages/errors.ts'
+import { abortMount } from './dead-mount.ts'
+import { awaitOrders, cachePaths, type MountSpec } from './mount-spec.ts'
+import { type MountSource, runMountProcess } from './run-mount-process.ts'
+import { loadMountProgram, type MountProgram } from './serve-mount.ts'
+
+/** `openSource` gives the backup that a spec names. Ends the process. */
+export async function mountProgram(
+  openSource: (spec: MountSpec, logger: Logger) => MountSource,
+): Promise<void> {
+  process.umask(0o077)
+  process.title = 'howdah mount, waiting'
+  const program = await loadMountProgram()
+  const spec = await awaitOrders()
+  if (spec === undefined) process.exit(0)
+
+  process.title = `howdah mount ${spec.session}`
+  const logger = createLogger('mount-process', spec.logLevel ?? 'info', cachePaths(spec.cachePath).log).child(
+    { session: spec.session },
+  )
+  const fail = async (error: unknown) => {
+    logger.fatal({ err: error, error: errorBody(error) }, 'the mount process ends')
+    await endProgram(program, spec)
+  }
+  // Without this thread nobody answers the engine's, and Node would wait for that one to wake up.
+  process.on('uncaughtException', fail)
+  try {
+    await runMountProcess(spec, { program, source: openSource(spec, logger), logger })
+    process.exit()
+  } catch (error) {
+    await fail(error)
+  }
+}
+
+/** Leaves no mount without a server, and no server that sleeps in its device for ever. */
+async function endProgram({ worker }: MountProgram, { mountPoint }: MountSpec): Promise<never> {
+  abortMount(mountPoint)
+  if (await (worker?.end() ?? true)) process.exit(1)
+  process.kill(process.pid, 'SIGKILL')
+  throw new Error('this is never reached')
+}

@@ -1,0 +1,75 @@
+/** What of a session lies on this machine's disk, opened: the backup's tree, the journal, the fetched store. */
+import { writeFile } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import type { BaseTree } from '../filesystem/base-tree.ts'
+import { type FetchedIndex, openFetchedIndex } from '../filesystem/fetched/fetched-index.ts'
+import { fetchedStoreKey } from '../filesystem/fetched/fetched-stores.ts'
+import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetched/touched-record.ts'
+import { openJournal } from '../filesystem/journal.ts'
+import { localServices } from './local-services.ts'
+import { cachePaths, type MountSpec } from './mount-spec.ts'
+import { openTree } from './prepare.ts'
+import type { MountSource } from './run-mount-process.ts'
+import type { Serving } from './serving.ts'
+
+export interface OpenSession {
+  readonly serving: Serving
+  /** What an earlier publish of the instance touched. */
+  touched(): Promise<TouchedRecord | undefined>
+  /** @throws the error of the file system */
+  keepTouched(record: TouchedRecord): Promise<void>
+  /** Only once the engine is closed. */
+  close(): void
+}
+
+/** @throws HowdahError `mount_failed` | `cache_unusable` and what the source throws */
+export async function openSession(
+  spec: MountSpec,
+  source: MountSource,
+  logger: Logger,
+): Promise<OpenSession> {
+  const tree = await openTree(spec, source, logger)
+  const journal = openJournal(`${spec.cachePath}/journal.sqlite`)
+  const store = await openStore(spec, tree, logger)
+  const { backup, fetched: stores } = spec
+
+  return {
+    serving: {
+      spec,
+      tree,
+      journalState: journal.load(),
+      fetched: store?.state,
+      services: localServices({ source, journal, fetched: store, readDeadlineMs: spec.readDeadlineMs }),
+    },
+    async touched() {
+      if (backup === undefined || stores === undefined) return undefined
+      return loadTouched(stores.directory, backup.repository, backup.instance)
+    },
+    async keepTouched(record) {
+      if (backup === undefined || stores === undefined) return
+      await saveTouched(stores.directory, backup.repository, backup.instance, record)
+    },
+    close() {
+      journal.close()
+      store?.close()
+    },
+  }
+}
+
+async function openStore(
+  { backup, cachePath, fetched, reserveBytes }: MountSpec,
+  tree: BaseTree,
+  logger: Logger,
+): Promise<FetchedIndex | undefined> {
+  if (backup === undefined || fetched === undefined || fetched.budgetBytes === 0) return undefined
+  const key = fetchedStoreKey({ ...backup, fingerprint: tree.fingerprint() })
+  await writeFile(cachePaths(cachePath).fetchedKey, key, { mode: 0o600 })
+  return openFetchedIndex({
+    root: fetched.directory,
+    key,
+    budgetBytes: fetched.budgetBytes,
+    // Fetched blocks give way before changes have to.
+    reserveBytes: 2 * reserveBytes,
+    logger,
+  })
+}

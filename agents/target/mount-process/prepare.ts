@@ -1,0 +1,68 @@
+/** What a mount needs before it can be served: its directories, their lock against ageing, and the backup's tree. */
+import { spawn } from 'node:child_process'
+import { chmodSync, chownSync, constants, existsSync, mkdirSync, openSync } from 'node:fs'
+import { open, readFile, rename, writeFile } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../../messages/errors.ts'
+import type { BackupSource } from '../../dataplane/backup-source.ts'
+import { type BaseTree, buildBaseTree, parseBaseTree } from '../filesystem/base-tree.ts'
+import { publishedTree } from '../filesystem/published-tree.ts'
+import { cachePaths, type MountSpec } from './mount-spec.ts'
+
+/**
+ * systemd-tmpfiles deletes what is old in /tmp and /var/tmp, but nothing below a directory that somebody holds a lock
+ * on (systemd.io/TEMPORARY_DIRECTORIES). flock(1) locks the open directory that it inherits, and the lock stays with
+ * it in this process.
+ */
+export function keepFromAgeing(directory: string): void {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  const flock = spawn('flock', ['--shared', '--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] })
+  // Without flock(1) there is most likely no systemd-tmpfiles either.
+  flock.on('error', () => undefined)
+  flock.unref()
+}
+
+export function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
+  const { wal, logDirectory } = cachePaths(cachePath)
+  // The instance's user passes through to pg_wal and sees nothing else.
+  chmodSync(cachePath, 0o711)
+  for (const directory of [logDirectory, wal]) {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+  }
+  chownSync(wal, owner.uid, owner.gid)
+  const umask = process.umask(0o022)
+  // Not its parents: what lies above is for the agent to check.
+  if (!existsSync(mountPoint)) mkdirSync(mountPoint, { mode: 0o700 })
+  process.umask(umask)
+}
+
+/** The tree as it was saved at the first mount, so that a later one needs no mount server. */
+export async function openTree(spec: MountSpec, source: BackupSource, logger: Logger): Promise<BaseTree> {
+  const { tree: path, wal } = cachePaths(spec.cachePath)
+  if (existsSync(path)) return parseBaseTree(await readFile(path), path)
+  const tree = await buildBaseTree(
+    publishedTree(source.tree(), {
+      mountPoint: spec.mountPoint,
+      walDirectory: wal,
+      extraFiles: spec.extraFiles,
+      now: Date.now() / 1000,
+      onDropped: (link, target) =>
+        logger.warn({ link, target }, 'a symbolic link out of the backup is left out'),
+    }),
+  )
+  try {
+    await saveDurably(path, tree.serialize())
+  } catch (cause) {
+    throw new HowdahError('mount_failed', `the backup's file list cannot be saved in ${path}`, { cause })
+  }
+  return tree
+}
+
+async function saveDurably(path: string, content: Uint8Array): Promise<void> {
+  const draft = `${path}.draft`
+  await writeFile(draft, content, { mode: 0o600, flush: true })
+  await rename(draft, path)
+  const directory = await open(path.slice(0, path.lastIndexOf('/')))
+  await directory.sync()
+  await directory.close()
+}
