@@ -51,6 +51,7 @@ await runRole({
       },
       tls: { ca: tls.ca, cert: tls.certificate, key: tls.key },
       quotaBytes: cache.quotaBytes,
+      fetchedBytes: cache.fetchedBytes,
       readDeadlineMs: config.readDeadline * 1000,
       watch,
       spare,

@@ -5,7 +5,9 @@
 import { lstat, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
+import type { StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
+import { createFetchedRoom } from './fetched-room.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
 import { findMountProcess, type MountProcess, startMountProcess } from './mount-process/mount-process.ts'
@@ -25,6 +27,8 @@ export interface TargetStepsOptions {
   /** PEM files that mount processes show to the mount server. */
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
   readonly quotaBytes: number
+  /** Bytes that local copies of fetched blocks may take, of all backups together. */
+  readonly fetchedBytes: number
   readonly readDeadlineMs: number
   readonly watch: SessionWatch
   readonly spare: SpareMountProgram
@@ -44,7 +48,13 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
   const mountPointOf = (session: string): string => `${settings.mountRoot}/${session}`
 
-  function mountSpec(session: PublishedSession): MountSpec {
+  const fetchedRoom = createFetchedRoom({
+    cacheRoot: settings.cacheRoot,
+    budgetBytes: options.fetchedBytes,
+    logger,
+  })
+
+  function mountSpec(session: PublishedSession, { repository, instance, resolved }: StepInput): MountSpec {
     const { host, port, ticket, mountAgent } = session.dataPlane
     return {
       session: session.session,
@@ -54,6 +64,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       allowOther: process.geteuid?.() === 0,
       dataPlane: { host, port, ticket, serverName: mountAgent, tls },
       extraFiles: [],
+      ...(resolved && { backup: { repository, instance, label: resolved.backup.label } }),
+      fetched: { directory: fetchedRoom.directory, budgetBytes: options.fetchedBytes },
       ...(options.quotaBytes > 0 && { quotaBytes: options.quotaBytes }),
       reserveBytes: settings.reserveBytes,
       readDeadlineMs: options.readDeadlineMs,
@@ -92,7 +104,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           signal.throwIfAborted()
           await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
           await keepSession(session)
-          await startMountProcess(mountSpec(session), { logger, launch: () => spare.take() })
+          await fetchedRoom.trim()
+          await startMountProcess(mountSpec(session, command.input), { logger, launch: () => spare.take() })
         }
         return { mountPoint, cachePath }
       },
@@ -110,6 +123,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         if (await removeDirectory(mountPoint)) undone.push(`removed ${mountPoint}`)
         if (kept) undone.push(`removed the write cache ${cachePath}`)
         await rm(cachePath, { recursive: true, force: true })
+        await fetchedRoom.trim()
         return { undone }
       },
     },
@@ -129,6 +143,10 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
             onProgress: progress,
             syncMount: () => mount.sync(),
           })
+          // The next publish does not depend on it.
+          mount
+            .settled()
+            .catch((err: unknown) => logger.warn({ err }, 'what the publish touched was not recorded'))
           await watch.add(session)
           return result
         } catch (error) {
