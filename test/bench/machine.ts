@@ -1,8 +1,13 @@
 /** The machine that the figures are of, and its caches. */
-import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
+import { promisify } from 'node:util'
 import { POSTGRES_BIN } from '../support/postgres-cluster.ts'
+
+const run = promisify(execFile)
+const DEADLINE_MS = 120_000
 
 export interface Machine {
   readonly processors: string
@@ -32,14 +37,19 @@ export function machineLine(machine: Machine): string {
 }
 
 /** Writes out what is dirty and drops the page cache, dentries and inodes (proc(5), drop_caches). Needs root. */
-export function dropCaches(): void {
-  execFileSync('sync')
-  writeFileSync('/proc/sys/vm/drop_caches', '3')
+export async function dropCaches(): Promise<void> {
+  await run('sync', [], { timeout: DEADLINE_MS })
+  await writeFile('/proc/sys/vm/drop_caches', '3')
 }
 
-/** Reads a file into the page cache. */
-export function warm(file: string): void {
-  execFileSync('cat', [file], { stdio: ['ignore', 'ignore', 'inherit'] })
+/** Writes out what is dirty of a file. */
+export async function syncFile(file: string): Promise<void> {
+  await run('sync', [file], { timeout: DEADLINE_MS })
+}
+
+/** Reads a file, into the page cache. */
+export async function warm(file: string): Promise<void> {
+  await run('sh', ['-c', 'exec cat "$1" > /dev/null', 'sh', file], { timeout: DEADLINE_MS })
 }
 
 /** Resident memory of a process, MiB (proc(5), status). */

@@ -47,16 +47,16 @@ export async function coldReads(workshop: Workshop, scope: Scope): Promise<reado
   const sshMount = path.join(repository, 'sshfs')
   scope.defer(sshMount, () => unmount(sshMount))
 
-  function forget(): void {
-    dropCaches()
-    warm(source)
+  async function forget(): Promise<void> {
+    await dropCaches()
+    await warm(source)
   }
 
   /** With nothing held: neither by the kernel nor in a write cache. */
   async function overSshfs(way: Way, turn: number): Promise<number> {
     await ssh.mount(data, sshMount)
     try {
-      forget()
+      await forget()
       return measure(await fio(job(way, path.join(sshMount, relative), turn)), way)
     } finally {
       await unmount(sshMount)
@@ -67,7 +67,7 @@ export async function coldReads(workshop: Workshop, scope: Scope): Promise<reado
     const mountScope = scope.inner()
     try {
       const mount = await plane.mount(mountScope)
-      forget()
+      await forget()
       return measure(await fio(job(way, path.join(mount.data, relative), turn)), way)
     } finally {
       await mountScope.close()
@@ -78,7 +78,7 @@ export async function coldReads(workshop: Workshop, scope: Scope): Promise<reado
     const client = plane.connect()
     try {
       const file = await fileNumber(client, `data/${relative}`)
-      forget()
+      await forget()
       if (pattern === 'sequential') {
         const seconds = await readAll(readers * AHEAD, bytes / CHUNK, (turn) =>
           client.read(file, turn * CHUNK, CHUNK),

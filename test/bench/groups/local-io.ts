@@ -2,13 +2,12 @@
  * System calls on what a session holds locally, beside the same on a directory of the same disk. Half of the file was
  * fetched from the backup, half was written since.
  */
-import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { makeScratch, startMount } from '../../filesystem/support/mounted.ts'
 import type { Figure } from '../figure.ts'
 import { type FioJob, fio } from '../fio.ts'
-import { warm } from '../machine.ts'
+import { syncFile, warm } from '../machine.ts'
 import type { Scope } from '../scope.ts'
 import { inTurns } from '../turns.ts'
 import type { Workshop } from '../workshop.ts'
@@ -41,7 +40,7 @@ export async function localIo(workshop: Workshop, scope: Scope): Promise<readonl
   })
   const files = [path.join(scratch.mountPoint, 'data', 'file'), path.join(plain, 'file')] as const
   await lay(files[1], fileBytes)
-  warm(files[0])
+  await warm(files[0])
   await lay(files[0], fileBytes / 2)
 
   const figures: Figure[] = []
@@ -59,7 +58,7 @@ export async function localIo(workshop: Workshop, scope: Scope): Promise<readonl
         } as const
         const { rate } = await fio({ ...job, ...common })
         // What one side left dirty is not to be written while the other is measured.
-        execFileSync('sync', [file])
+        await syncFile(file)
         return rate
       },
     )
@@ -81,5 +80,5 @@ export async function localIo(workshop: Workshop, scope: Scope): Promise<readonl
 /** Writes the first bytes of a file and syncs them. */
 async function lay(file: string, bytes: number): Promise<void> {
   await fio({ file, rw: 'write', blockSize: '1m', clients: 1, size: bytes, bytes })
-  execFileSync('sync', [file])
+  await syncFile(file)
 }

@@ -60,10 +60,10 @@ export async function overlay(workshop: Workshop, scope: Scope): Promise<readonl
       const inner = scope.inner()
       try {
         await sleep(SPARE_READY_MS)
-        dropCaches()
+        await dropCaches()
         // The data is to be cold, not the programs: those of either side are in use on such a machine.
         await fleet.howdah('sessions')
-        for (const program of PROGRAMS) warm(program)
+        for (const program of PROGRAMS) await warm(program)
         const begun = performance.now()
         const server = await start(inner)
         const seconds = (performance.now() - begun) / 1000
