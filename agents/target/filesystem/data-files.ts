@@ -39,6 +39,8 @@ export class DataFiles {
   readonly #known: Set<number>
   /** Files were made since the directory was last synced. */
   #madeFiles = false
+  /** The last sync of the directory. */
+  #directorySync: Promise<void> | undefined
   #closed = false
 
   constructor({ directory, services, limit, io = fs }: DataFilesDependencies) {
@@ -91,14 +93,12 @@ export class DataFiles {
       inode.pins--
       if (inode.freed || this.#closed) this.release(inode)
     }
-    if (!this.#madeFiles) return
-    this.#madeFiles = false
-    try {
-      await this.#services.syncDirectory(this.#directoryFd)
-    } catch (error) {
-      this.#madeFiles = true
-      throw error
+    if (this.#madeFiles) {
+      this.#madeFiles = false
+      this.#directorySync = this.#syncDirectory()
     }
+    // One that others began may be what this file's name waits for.
+    await this.#directorySync
   }
 
   /** Gives the room behind `size` back, at once: a later write may need the place again. */
@@ -148,6 +148,15 @@ export class DataFiles {
     }
     this.#open.add(inode)
     return inode.fd
+  }
+
+  async #syncDirectory(): Promise<void> {
+    try {
+      await this.#services.syncDirectory(this.#directoryFd)
+    } catch (error) {
+      this.#madeFiles = true
+      throw error
+    }
   }
 
   #closeOldest(): void {

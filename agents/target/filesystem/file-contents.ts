@@ -10,7 +10,7 @@ import type { Piece } from './flights.ts'
 import type { Inode } from './inode.ts'
 import { localError } from './local-error.ts'
 import type { ReadPath } from './read-path.ts'
-import type { Space } from './space.ts'
+import { type Space, useOfWrite } from './space.ts'
 
 export interface FileContentsDependencies {
   readonly files: DataFiles
@@ -139,7 +139,7 @@ export class FileContents {
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const added = last - first + 1 - inode.map.countChanged(first, last)
-    space.take(added, accepted ? 'accepted' : end > inode.size ? 'growth' : 'overwrite')
+    space.take(added, useOfWrite(end, inode.size, accepted))
     try {
       // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
       if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)

@@ -19,15 +19,28 @@ export interface SpaceLimits {
 }
 
 /**
- * What room is taken for. `growth` of a file is refused first. What `overwrite`s has a share more: a full instance goes
- * on reading (hint bits), evicting, checkpointing and dropping tables, and that makes room. What was `accepted` by the
- * kernel is never refused here: nobody would hear of it before an fsync, at which PostgreSQL ends.
+ * What room is taken for. `growth` of a file is refused first. A share more is left, half of it, to `small-growth`: under
+ * a full cache PostgreSQL still has to make its init files to let anybody in, and its catalogs grow by a block for a
+ * DROP TABLE. All of it is left to what `overwrites`: reading (hint bits), evicting, checkpoints. What was `accepted` by
+ * the kernel is never refused here: nobody would hear of it before an fsync, at which PostgreSQL ends.
  */
-export type SpaceUse = 'growth' | 'allocation' | 'overwrite' | 'accepted'
+export type SpaceUse = 'growth' | 'allocation' | 'small-growth' | 'overwrite' | 'accepted'
+
+/** Bytes up to which a file is small. */
+const SMALL_FILE_BYTES = 1024 * 1024
+
+/** The use of room of a write that ends at byte `end` of a file. */
+export function useOfWrite(end: number, size: number, accepted: boolean): SpaceUse {
+  if (accepted) return 'accepted'
+  if (end <= size) return 'overwrite'
+  return end <= SMALL_FILE_BYTES ? 'small-growth' : 'growth'
+}
 
 /** How many bytes may be handed out before the file system is asked again. */
 const TRUST_BYTES = 16 * 1024 * 1024
-/** The most that is left to overwriting. */
+/** Of the quota; the operator is warned before growth comes to it. */
+const QUOTA_SHARE = 32
+/** The most that growth does not get. */
 const MAX_SHARE_BYTES = 256 * 1024 * 1024
 /** Of the margin; so much room ends being near full. */
 const RELIEF = 1.5
@@ -40,7 +53,7 @@ export class Space {
   readonly #directory: string
   readonly #reserve: number
   readonly #margin: number
-  /** Bytes below the quota, and of the reserve, that only overwriting gets. */
+  /** Bytes below the quota, and of the reserve, that growth does not get. */
   readonly #quotaShare: number
   readonly #reserveShare: number
   #free = 0
@@ -53,7 +66,7 @@ export class Space {
     this.quotaBytes = quotaBytes
     this.#reserve = reserveBytes
     this.#margin = marginBytes ?? 0
-    this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / 8))
+    this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / QUOTA_SHARE))
     this.#reserveShare = Math.min(MAX_SHARE_BYTES, wholeBlocks(reserveBytes / 2))
   }
 
@@ -61,7 +74,7 @@ export class Space {
   take(blocks: number, use: SpaceUse): void {
     if (blocks === 0) return
     const bytes = blocks * BLOCK
-    if (this.#mayRefuse(use)) this.#require(bytes, use === 'overwrite')
+    if (this.#mayRefuse(use)) this.#require(bytes, WITHHELD[use])
     this.changedBytes += bytes
     this.#handedOut += bytes
     if (this.#margin > 0) this.check()
@@ -118,6 +131,7 @@ export class Space {
       case 'allocation':
         return true
       case 'growth':
+      case 'small-growth':
       case 'overwrite':
         // Refusing a write over a page that was accepted before, and not handed over, would lose that as well.
         return this.#margin === 0 || this.#flushed
@@ -126,12 +140,13 @@ export class Space {
     }
   }
 
-  #require(bytes: number, overwrites: boolean): void {
-    const quota = (this.quotaBytes ?? Number.POSITIVE_INFINITY) - (overwrites ? 0 : this.#quotaShare)
+  /** `withheld`: how much of the shares is kept from it. */
+  #require(bytes: number, withheld: number): void {
+    const quota = (this.quotaBytes ?? Number.POSITIVE_INFINITY) - withheld * this.#quotaShare
     if (this.changedBytes + bytes > quota) {
       throw new FileSystemError('ENOSPC', 'the quota of the write cache is used up')
     }
-    const reserve = this.#reserve - (overwrites ? this.#reserveShare : 0)
+    const reserve = this.#reserve - (1 - withheld) * this.#reserveShare
     if (this.#freeAfterHandingOut(bytes) >= reserve) return
     // Much of what was handed out may be counted twice, as it is written by now.
     this.#handedOut = Number.POSITIVE_INFINITY
@@ -154,6 +169,15 @@ export class Space {
     }
     return this.#free - this.#handedOut - bytes
   }
+}
+
+/** How much of the shares is kept from a use. */
+const WITHHELD: Readonly<Record<SpaceUse, number>> = {
+  growth: 1,
+  allocation: 1,
+  'small-growth': 0.5,
+  overwrite: 0,
+  accepted: 0,
 }
 
 const wholeBlocks = (bytes: number) => Math.floor(bytes / BLOCK) * BLOCK

@@ -1,0 +1,74 @@
+import { expect } from 'chai'
+import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
+import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
+import { Space, type SpaceUse, useOfWrite } from '../../agents/target/filesystem/space.ts'
+
+const MiB = 1024 * 1024
+
+/** Takes room block by block until it is refused; gives the bytes taken. */
+function takeAll(space: Space, use: SpaceUse, limit = 1_000_000): number {
+  let taken = 0
+  try {
+    for (; taken < limit; taken++) space.take(1, use)
+  } catch (error) {
+    if (!(error instanceof FileSystemError) || error.errno !== 'ENOSPC') throw error
+  }
+  return taken * BLOCK
+}
+
+describe('room of the write cache', () => {
+  const quotaBytes = 320 * MiB
+
+  it('refuses growth of large files first, then of small ones, and overwriting last', () => {
+    const space = new Space('/tmp', { quotaBytes, reserveBytes: 0 })
+    const uses: SpaceUse[] = ['growth', 'allocation', 'small-growth', 'overwrite']
+    expect(uses.map((use) => takeAll(space, use))).to.deep.equal([310 * MiB, 0, 5 * MiB, 5 * MiB])
+    space.give((15 * MiB) / BLOCK)
+    expect(takeAll(space, 'growth')).to.equal(5 * MiB)
+  })
+
+  it('tells the uses of writes apart by where they end', () => {
+    expect(useOfWrite(3 * MiB, 4 * MiB, false)).to.equal('overwrite')
+    expect(useOfWrite(MiB, MiB - 1, false)).to.equal('small-growth')
+    expect(useOfWrite(MiB + 1, MiB, false)).to.equal('growth')
+    expect(useOfWrite(MiB + 1, MiB, true)).to.equal('accepted')
+  })
+
+  it('is near full while what the kernel may hold could fill it, and refuses only what comes after that', () => {
+    const marginBytes = 20 * MiB
+    const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })
+    takeAll(space, 'growth', (290 * MiB) / BLOCK)
+    expect(space.nearFull).to.equal(false)
+    space.take(1, 'accepted')
+    expect(space.nearFull).to.equal(true)
+    takeAll(space, 'accepted', (5 * MiB) / BLOCK)
+    takeAll(space, 'growth', (20 * MiB) / BLOCK)
+    expect(takeAll(space, 'allocation')).to.equal(0)
+    space.flushed()
+    expect(takeAll(space, 'growth')).to.equal(0)
+    expect(takeAll(space, 'accepted', 10)).to.equal(10 * BLOCK)
+  })
+
+  it('is near full no longer when there is half as much again', () => {
+    const marginBytes = 20 * MiB
+    const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })
+    takeAll(space, 'growth', (292 * MiB) / BLOCK)
+    space.flushed()
+    space.give((11 * MiB) / BLOCK)
+    expect(space.nearFull).to.equal(true)
+    space.give(MiB / BLOCK)
+    expect(space.nearFull).to.equal(false)
+    takeAll(space, 'growth', (11 * MiB) / BLOCK)
+    expect(space.nearFull).to.equal(true)
+    expect(takeAll(space, 'growth', 10_000)).to.equal(10_000 * BLOCK)
+  })
+
+  it('keeps the reserve of the disk, but for half of it that is left to overwriting', () => {
+    const all = new Space('/tmp', { reserveBytes: 0 }).freeBytes()
+    const space = new Space('/tmp', { reserveBytes: all + 100 * MiB })
+    expect(space.freeBytes()).to.equal(0)
+    expect(space.statistics().availableBlocks).to.equal(0)
+    expect(takeAll(space, 'growth', 10)).to.equal(0)
+    expect(takeAll(space, 'overwrite', 10)).to.equal(10 * BLOCK)
+  })
+})
