@@ -7,6 +7,7 @@ import { receiveRanges } from './client-ranges.ts'
 import { receiveTree } from './client-tree.ts'
 import { ExchangeTable } from './exchange-table.ts'
 import {
+  CIPHER_SUITES,
   decodeSize,
   encodeRead,
   encodeWalRead,
@@ -185,7 +186,7 @@ class Client implements DataPlaneClient {
 
 function createSecureContext({ ca, cert, key }: DataPlaneClientOptions['tls']): tls.SecureContext {
   try {
-    return tls.createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3' })
+    return tls.createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3', ciphers: CIPHER_SUITES })
   } catch (cause) {
     throw new HowdahError('configuration', 'The data plane cannot use its certificate or key.', { cause })
   }

@@ -12,6 +12,12 @@ import type { FileRange } from './backup-source.ts'
 /** Raised whenever a frame changes its meaning; both ends must speak the same. */
 export const PROTOCOL_VERSION = 2
 
+/**
+ * Of TLS 1.3, by preference: AES-128 is as safe here as AES-256 and takes a third less time; ChaCha20 is for machines
+ * without instructions for AES.
+ */
+export const CIPHER_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256'
+
 /** Bytes of `length`, request id and type. */
 export const HEADER_BYTES = 9
 

@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import { createBackupPool } from './backup-pool.ts'
 import type { BackupSource } from './backup-source.ts'
+import { CIPHER_SUITES } from './protocol.ts'
 import { type ConnectionLimits, serveConnection } from './server-connection.ts'
 import { type Ticket, verifyTicket } from './ticket.ts'
 
@@ -139,6 +140,7 @@ function createTlsServer({ ca, cert, key }: TlsMaterial): tls.Server {
       key,
       minVersion: 'TLSv1.3',
       maxVersion: 'TLSv1.3',
+      ciphers: CIPHER_SUITES,
       requestCert: true,
       rejectUnauthorized: true,
       handshakeTimeout: 10_000,

@@ -16,6 +16,7 @@ import { decompress } from './decode/decompress.ts'
 import { createDescriptorCache, readAt } from './decode/descriptor-cache.ts'
 import { damaged, type StoredFile, storedFileError } from './decode/stored-file.ts'
 import { type Decode, startDecode } from './spool-decode.ts'
+import { createInPlaceReader } from './spool-in-place.ts'
 import { createMemoryCache } from './spool-memory.ts'
 import { createTurns } from './spool-turns.ts'
 
@@ -76,7 +77,12 @@ export function createSpool(options: SpoolOptions): Spool {
   const memory = createMemoryCache(MEMORY_BYTES)
   const turns = createTurns(availableParallelism(), QUIET_MS)
   const identities = new WeakMap<StoredFile, Promise<Identity>>()
-  const verified = new WeakSet<StoredFile>()
+  const inPlace = createInPlaceReader({
+    descriptors,
+    storedBytes: async (file) => (await identify(file)).length,
+    whole: async (file) => decodeWhole(file, await identify(file)),
+    checkedBytes: SMALL_BYTES,
+  })
   // In the order of last use.
   const entries = new Map<string, Entry>()
   let bytes = 0
@@ -188,22 +194,6 @@ export function createSpool(options: SpoolOptions): Spool {
     return memory.get(identity.key, () => decodeWhole(file, identity))
   }
 
-  async function readInPlace(file: StoredFile, offset: number, length: number): Promise<Buffer> {
-    const identity = await identify(file)
-    // Cheap to check as a whole, and among them are the files that PostgreSQL has no page checksums for.
-    if (file.sha1 !== undefined && identity.length <= SMALL_BYTES && !verified.has(file)) {
-      const contents = await decodeWhole(file, identity)
-      verified.add(file)
-      return contents.subarray(offset, offset + length)
-    }
-    const size = file.size ?? identity.length
-    if (size !== identity.length) throw damaged(file, `it has ${identity.length} bytes instead of ${size}`)
-    const expected = Math.max(0, Math.min(length, size - offset))
-    const read = await readStored(file, offset, expected)
-    if (read.length !== expected) throw damaged(file, `it ends before ${offset + expected}`)
-    return read
-  }
-
   function startEntry(key: string, file: StoredFile, size: number): Entry {
     makeRoom(size)
     const running = [...entries].filter(([, { decode }]) => decode !== undefined)
@@ -286,7 +276,7 @@ export function createSpool(options: SpoolOptions): Spool {
       assertOpen()
       signal?.throwIfAborted()
       try {
-        if (file.transforms.length === 0) return await readInPlace(file, offset, length)
+        if (file.transforms.length === 0) return await inPlace.read(file, offset, length)
         if (file.size === undefined || file.size <= SMALL_BYTES) {
           return (await whole(file)).subarray(offset, offset + length)
         }

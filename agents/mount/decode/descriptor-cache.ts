@@ -2,7 +2,18 @@
  * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file below the
  * root that the caller names, after symbolic links. Read-only.
  */
-import { close, constants, fstatSync, open, read, readlinkSync, realpath, stat } from 'node:fs'
+import {
+  close,
+  constants,
+  fstatSync,
+  open,
+  read,
+  readlinkSync,
+  readSync,
+  realpath,
+  stat,
+  statfs,
+} from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
 
@@ -10,6 +21,15 @@ const openFile = promisify(open)
 const closeFile = promisify(close)
 const resolvePath = promisify(realpath)
 const statPath = promisify(stat)
+const statFileSystem = promisify(statfs)
+
+/**
+ * File systems of local disks and memory (statfs(2), linux/magic.h): ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, overlayfs.
+ * A read of any other may wait for a network.
+ */
+const LOCAL_FILE_SYSTEMS = new Set([
+  0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x0102_1994, 0x794c_7630,
+])
 
 /** Unused descriptors are closed after this time, so that files deleted meanwhile give their space back. */
 const IDLE_MS = 60_000
@@ -20,6 +40,8 @@ export interface OpenedFile {
   /** Bytes. */
   readonly size: number
   readonly mtimeMs: number
+  /** On a file system of this machine's own. */
+  readonly local: boolean
 }
 
 export interface DescriptorCache {
@@ -28,6 +50,8 @@ export interface DescriptorCache {
    * @throws HowdahError `backup_damaged` when the path leads out of `root` or is no regular file; errors of open(2) as they are
    */
   use<T>(root: string, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
+  /** The file, if it is open already; only until the caller returns to the event loop. */
+  peek(path: string): OpenedFile | undefined
   /** Opens the file anew next time. */
   forget(path: string): void
   /** Opens the file anew next time if what is open is not what the path names now, or has changed since. */
@@ -38,6 +62,7 @@ export interface DescriptorCache {
 
 interface Entry {
   readonly opened: Promise<OpenedFile>
+  file: OpenedFile | undefined
   users: number
   usedAt: number
 }
@@ -46,6 +71,8 @@ export function createDescriptorCache(limit: number): DescriptorCache {
   // In the order of last use: the first is the one to close.
   const entries = new Map<string, Entry>()
   const roots = new Map<string, Promise<string>>()
+  /** By device number. */
+  const locality = new Map<number, Promise<boolean>>()
   let closed = false
 
   const idle = setInterval(() => {
@@ -77,6 +104,18 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     }
   }
 
+  function isLocal(device: number, fd: number): Promise<boolean> {
+    let local = locality.get(device)
+    if (local === undefined) {
+      local = statFileSystem(`/proc/self/fd/${fd}`).then(
+        ({ type }) => LOCAL_FILE_SYSTEMS.has(type),
+        () => false,
+      )
+      locality.set(device, local)
+    }
+    return local
+  }
+
   async function openBelow(root: string, path: string): Promise<OpenedFile> {
     let realRoot = roots.get(root)
     if (realRoot === undefined) {
@@ -95,7 +134,8 @@ export function createDescriptorCache(limit: number): DescriptorCache {
         throw new HowdahError('backup_damaged', `${path} leads out of the repository ${root}`)
       }
       if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
-      return { fd, ino: found.ino, size: found.size, mtimeMs: found.mtimeMs }
+      const local = await isLocal(found.dev, fd)
+      return { fd, ino: found.ino, size: found.size, mtimeMs: found.mtimeMs, local }
     } catch (error) {
       await closeFile(fd)
       throw error
@@ -106,11 +146,16 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     async use(root, path, work) {
       let entry = entries.get(path)
       if (entry === undefined) {
-        entry = { opened: openBelow(root, path), users: 0, usedAt: 0 }
+        entry = { opened: openBelow(root, path), file: undefined, users: 0, usedAt: 0 }
         const made = entry
-        made.opened.catch(() => {
-          if (entries.get(path) === made) entries.delete(path)
-        })
+        made.opened.then(
+          (file) => {
+            made.file = file
+          },
+          () => {
+            if (entries.get(path) === made) entries.delete(path)
+          },
+        )
       } else {
         entries.delete(path)
       }
@@ -124,6 +169,14 @@ export function createDescriptorCache(limit: number): DescriptorCache {
         if (entry.users === 0 && entries.get(path) !== entry) drop(path, entry)
         else makeRoom()
       }
+    },
+    peek(path) {
+      const entry = entries.get(path)
+      if (entry === undefined) return undefined
+      entries.delete(path)
+      entries.set(path, entry)
+      entry.usedAt = Date.now()
+      return entry.file
     },
     forget,
     async refresh(path) {
@@ -160,4 +213,16 @@ export function readAt(fd: number, offset: number, length: number): Promise<Buff
     if (length === 0) resolve(buffer)
     else fill(0)
   })
+}
+
+/** As `readAt`, at once: for what is most likely in the page cache. */
+export function readAtSync(fd: number, offset: number, length: number): Buffer {
+  const buffer = Buffer.allocUnsafe(length)
+  let done = 0
+  while (done < length) {
+    const count = readSync(fd, buffer, done, length - done, offset + done)
+    if (count === 0) break
+    done += count
+  }
+  return buffer.subarray(0, done)
 }
