@@ -17,6 +17,11 @@ const PROGRAM = fileURLToPath(new URL('./mount-main.ts', import.meta.url))
 const COMMAND_DEADLINE_MS = 60_000
 const run = promisify(execFile)
 
+export const DRIVERS = ['kernel', 'fuse-native'] as const
+
+/** What a test runs on that does not say it: HOWDAH_TEST_DRIVER, or what the mount process takes. */
+const usual = DRIVERS.find((driver) => driver === process.env.HOWDAH_TEST_DRIVER)
+
 export interface Scratch {
   /** Removed with everything in it, mounts and processes first. */
   readonly directory: string
@@ -56,6 +61,7 @@ export function startMount(
   return startMountProcess(
     {
       session: 'test',
+      ...(usual !== undefined && { driver: usual }),
       mountPoint: scratch.mountPoint,
       cachePath: scratch.cachePath,
       owner: { uid: owner.uid, gid: owner.gid },

@@ -1,0 +1,183 @@
+import { rmSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { expect } from 'chai'
+import { identify } from '../../agents/runtime/process-identity.ts'
+import { isMounted } from '../../agents/target/filesystem/drivers/mount-table.ts'
+import type { MountProcess } from '../../agents/target/mount-process/mount-process.ts'
+import type { HowdahError } from '../../messages/errors.ts'
+import { pattern } from '../filesystem/support/memory-source.ts'
+import {
+  DRIVERS,
+  makeScratch,
+  python,
+  type Scratch,
+  shell,
+  startMount,
+} from '../filesystem/support/mounted.ts'
+
+const OWNER = { uid: 0, gid: 0 }
+const UNRULY = fileURLToPath(new URL('./unruly-main.ts', import.meta.url))
+
+for (const driver of DRIVERS) {
+  describe(`a mount process with the driver ${driver}`, function () {
+    this.timeout(60_000)
+    let scratch: Scratch
+    let base: string
+    let data: string
+
+    beforeEach(async () => {
+      scratch = await makeScratch(OWNER)
+      base = `${scratch.directory}/base`
+      data = `${scratch.mountPoint}/data`
+      writeFileSync(`${base}/held`, pattern(100_000))
+      writeFileSync(`${base}/missing`, pattern(3_000_000, 2))
+    })
+    afterEach(() => scratch.remove())
+
+    const mount = () => startMount(scratch, base, OWNER, { driver, readDeadlineMs: 30_000 }, UNRULY)
+
+    /** Runs a script that keeps a file open until `close` is called; resolves when it is open. */
+    async function holdOpen(path: string, write = ''): Promise<{ close(): Promise<void> }> {
+      const [opened, go] = [`${scratch.directory}/opened`, `${scratch.directory}/go`]
+      const holder = shell(
+        `exec 3<> ${path}; ${write} touch ${opened}; until test -e ${go}; do sleep 0.02; done`,
+        data,
+      ).catch(() => undefined)
+      await shell(`until test -e ${opened}; do sleep 0.02; done`, '/')
+      return {
+        async close() {
+          writeFileSync(go, '')
+          await holder
+        },
+      }
+    }
+
+    const gone = (process: MountProcess) => [isMounted(scratch.mountPoint), identify(process.pid)]
+
+    it('answers from what it holds, and its status, while the repository does not answer others', async () => {
+      const process = await mount()
+      await shell(`cmp held ${base}/held; echo changed > new`, data)
+      writeFileSync(`${base}.shut`, '')
+      let waiting = true
+      const miss = shell(`cmp missing ${base}/missing`, data).finally(() => {
+        waiting = false
+      })
+      for (let round = 0; round < 5; round++) {
+        // Past the page cache, by the engine.
+        await shell(
+          'sync new; cat new; ls; stat held; dd if=held iflag=direct of=/dev/null bs=4096 count=8 status=none',
+          data,
+        )
+        expect((await process.status()).changedBytes).to.be.greaterThan(0)
+      }
+      expect(waiting).to.equal(true)
+      rmSync(`${base}.shut`)
+      await miss
+    })
+
+    it('answers its status while the mount is busy', async () => {
+      const process = await mount()
+      const busy = shell(
+        'for i in 1 2 3; do dd if=/dev/zero of=big bs=1M count=100 conv=fsync status=none; done',
+        data,
+      )
+      let over = false
+      let answers = 0
+      busy
+        .finally(() => {
+          over = true
+        })
+        .catch(() => undefined)
+      while (!over) {
+        await process.status()
+        answers++
+      }
+      await busy
+      expect(answers).to.be.greaterThan(3)
+    })
+
+    it('makes durable on request what nobody synced, the pages of open files too', async () => {
+      const process = await mount()
+      const holder = await holdOpen('big', 'dd if=/dev/urandom bs=1M count=60 status=none >&3;')
+      await process.sync()
+      await shell(`cp big ${scratch.directory}/copy`, data)
+      globalThis.process.kill(process.pid, 'SIGKILL')
+      await process.ended
+      await holder.close()
+      await mount()
+      await shell(`cmp big ${scratch.directory}/copy`, data)
+    })
+
+    it('is not unmounted while files are open, serves on, and is unmounted when they are closed', async () => {
+      const process = await mount()
+      const holder = await holdOpen('held')
+      const code = await process.stop().then(
+        () => 'stopped',
+        (error: HowdahError) => error.code,
+      )
+      expect(code).to.equal('mount_failed')
+      await shell(`cmp missing ${base}/missing`, data)
+      await holder.close()
+      await process.stop()
+      expect(gone(process)).to.deep.equal([false, undefined])
+    })
+
+    it('keeps on SIGTERM what was written to files that are still open', async () => {
+      const process = await mount()
+      const holder = await holdOpen('new', 'dd if=/dev/zero bs=1M count=20 status=none >&3;')
+      globalThis.process.kill(process.pid, 'SIGTERM')
+      await process.ended
+      expect(isMounted(scratch.mountPoint)).to.equal(false)
+      await holder.close()
+      await mount()
+      expect(await shell('stat -c %s new', data)).to.equal('20971520\n')
+    })
+
+    it('ends with its mount when its main thread fails, and what was synced is there at the next start', async () => {
+      const process = await mount()
+      await shell('echo kept > kept; sync kept .', data)
+      const holder = await holdOpen('held')
+      globalThis.process.kill(process.pid, 'SIGHUP')
+      await process.ended
+      expect(gone(process)).to.deep.equal([false, undefined])
+      await holder.close()
+      await mount()
+      expect(await shell('cat kept', data)).to.equal('kept\n')
+    })
+
+    it('leaves at kill -9 a dead mount, which the next start replaces with everything that was synced', async () => {
+      const process = await mount()
+      await python(
+        `import os
+f = os.open('held', os.O_RDWR)
+for i in range(10):
+    os.pwrite(f, bytes([i]) * 8192, i * 8192)
+os.fsync(f)`,
+        data,
+      )
+      globalThis.process.kill(process.pid, 'SIGKILL')
+      await process.ended
+      expect(isMounted(scratch.mountPoint)).to.equal(true)
+      await mount()
+      const found = await python("print([open('held', 'rb').read()[i * 8192] for i in range(10)])", data)
+      expect(found).to.equal('[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]')
+    })
+
+    if (driver === 'kernel') {
+      it('ends with its mount when its engine thread fails, and whoever waits gets an error', async () => {
+        const process = await mount()
+        await shell('echo kept > kept; sync kept .', data)
+        globalThis.process.kill(process.pid, 'SIGUSR2')
+        const answer = await shell(
+          'until ! stat . nothing; do :; done 2>&1; cat kept 2>&1 || echo failed',
+          data,
+        ).catch(() => 'failed')
+        expect(answer).to.contain('failed')
+        await process.ended
+        expect(gone(process)).to.deep.equal([false, undefined])
+        await mount()
+        expect(await shell('cat kept', data)).to.equal('kept\n')
+      })
+    }
+  })
+}
