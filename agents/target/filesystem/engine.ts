@@ -13,7 +13,7 @@ import type { TouchedRecord } from './fetched/touched-record.ts'
 import { FileContents } from './file-contents.ts'
 import { createFileOperations } from './file-operations.ts'
 import { FileRanges } from './file-ranges.ts'
-import type { FileSystem } from './file-system.ts'
+import type { FileSystem, Ino } from './file-system.ts'
 import type { Inode } from './inode.ts'
 import { Inodes } from './inodes.ts'
 import type { JournalState } from './journal.ts'
@@ -64,6 +64,8 @@ export interface EngineStatistics {
 
 export interface Engine extends FileSystem {
   statistics(): EngineStatistics
+  /** Regular files that a driver holds references to. */
+  referencedFiles(): Ino[]
   /** Whether `syncChanged` has anything to do. */
   readonly unsynced: boolean
   /**
@@ -153,6 +155,7 @@ export function createEngine(options: EngineOptions): Engine {
     },
 
     flushed: () => space.flushed(),
+    referencedFiles: () => inodes.referencedFiles(),
 
     statistics() {
       return {

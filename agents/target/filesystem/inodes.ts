@@ -2,7 +2,7 @@
  * All inodes of the mount: those of the base tree until something touches them, and those of the journal and of this
  * run. Gives out inode numbers and counts references: what has neither name nor reference goes away.
  */
-import { type BaseTree, S_IFDIR, S_IFMT } from './base-tree.ts'
+import { type BaseTree, S_IFDIR, S_IFMT, S_IFREG } from './base-tree.ts'
 import { BLOCK, BlockMap } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
@@ -69,6 +69,11 @@ export class Inodes {
   /** The inode itself, to be used or changed. @throws FileSystemError ENOENT */
   get(ino: Ino): Inode {
     return this.#loaded.get(ino) ?? this.#load(ino)
+  }
+
+  /** Regular files that the kernel may hold. */
+  referencedFiles(): Ino[] {
+    return [...this.#references.keys()].filter((ino) => (this.mode(ino) & S_IFMT) === S_IFREG)
   }
 
   isDirectory(ino: Ino): boolean {

@@ -5,6 +5,7 @@ import type { TreeColumns } from '../filesystem/base-tree.ts'
 import type { EngineStatistics } from '../filesystem/engine.ts'
 import type { FetchedState } from '../filesystem/fetched/fetched-index.ts'
 import type { TouchedRecord } from '../filesystem/fetched/touched-record.ts'
+import type { Ino } from '../filesystem/file-system.ts'
 import type { JournalState } from '../filesystem/journal.ts'
 import type { Services } from '../filesystem/services.ts'
 import type { SpaceLimits } from '../filesystem/space.ts'
@@ -38,6 +39,8 @@ export type EngineCalls = {
   flush(): Promise<void>
   prefetch(record: TouchedRecord): Promise<void>
   settled(): TouchedRecord | undefined
+  /** Answers `nearFull`: the kernel has handed over what it had accepted. `turn` is the number of that call. */
+  handedOver(turn: number): void
   /** Only once the mount is gone. */
   close(): Promise<void>
   /** A piece of what `readMany` asked for under this number. */
@@ -52,6 +55,11 @@ export type MainCalls = Omit<Services, 'readMany'> & {
   changed(): void
   /** The same of something that was fetched. */
   fetched(): void
+  /**
+   * The write cache became near full, or no longer is: the kernel is to write these files through, or not any more.
+   * `turn` counts the calls.
+   */
+  nearFull(turn: number, nearFull: boolean, files: Ino[]): void
   /** The mount is gone, whoever took it away. */
   unmounted(): void
 }

@@ -21,6 +21,8 @@ const logger = createLogger('mount-process', log.level, log.file).child({ sessio
 
 /** What main was told and has not acted on yet. */
 const told = { changed: false, fetched: false }
+/** How often it became near full, or no longer was. */
+let turns = 0
 const handlers: EngineCalls = {
   statistics: () => engine.statistics(),
   syncChanged: () => engine.syncChanged().finally(() => tellAgain('changed')),
@@ -28,6 +30,9 @@ const handlers: EngineCalls = {
   flush: () => engine.flush().finally(() => tellAgain('changed')),
   prefetch: (record) => engine.prefetch(record),
   settled: () => engine.settled(),
+  handedOver: (turn) => {
+    if (turn === turns) engine.flushed()
+  },
   close: () => engine.close(),
   piece: (...piece) => remote.piece(...piece),
 }
@@ -45,7 +50,11 @@ const mail = createMailbox({
   },
 })
 
-await serve(fd, engine, mail, { logger, volatileDirectory: 'wal' })
+await serve(fd, engine, mail, {
+  logger,
+  volatileDirectory: 'wal',
+  onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),
+})
 // The mount is gone and nothing sleeps any more: what is left comes by the event loop.
 port.on('message', receive)
 await calls.call('unmounted')

@@ -7,7 +7,10 @@ import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
+import { MAX_CHANGED_BYTES } from '../filesystem/drivers/kernel/backing-device.ts'
 import type { MountedDevice } from '../filesystem/drivers/kernel/mount-device.ts'
+import { switchFiles } from '../filesystem/drivers/kernel/write-through.ts'
+import type { Ino } from '../filesystem/file-system.ts'
 import { type CallMessage, createCalls } from './calls.ts'
 import type { EngineCalls, EngineOrders, EngineThreadData } from './engine-orders.ts'
 import type { LocalServices } from './local-services.ts'
@@ -19,6 +22,11 @@ import { createSyncTimers } from './sync-timers.ts'
 /** Pieces of a megabyte that the engine has not taken yet, of one `readMany`. */
 const PIECES_UNDER_WAY = 8
 const END_DEADLINE_MS = 2000
+/**
+ * The room with which a write cache is near full: what the kernel may have accepted, twice, for a page of 4 KiB may
+ * change a block of 8 KiB; and what it goes over its bound (with 60 writers of a stopped server by less than 16 MiB).
+ */
+const MARGIN_BYTES = 2 * MAX_CHANGED_BYTES + 32 * 1024 * 1024
 
 export interface EngineWorker {
   /** Has the thread serve a mount; to be called once. The tree is the thread's from then on. */
@@ -52,6 +60,7 @@ export function startEngineWorker(): EngineWorker {
     logger: Logger,
   ) {
     worker.ref()
+    let switching: Promise<void> = Promise.resolve()
     const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
     const calls = createCalls<EngineCalls>(
       {
@@ -63,6 +72,13 @@ export function startEngineWorker(): EngineWorker {
           ),
         changed: () => timers.changed(),
         fetched: () => timers.fetched(),
+        nearFull(turn: number, nearFull: boolean, files: Ino[]) {
+          switching = switching
+            .then(() => switchFiles(mount.fd, files, nearFull, logger))
+            .then(() => (nearFull ? calls.call('handedOver', turn) : undefined))
+            // A mount that ended meanwhile needs it no more.
+            .catch((err: unknown) => logger.debug({ err }, 'the kernel was not switched'))
+        },
         unmounted: () => resolve(),
       },
       createSender(port, mailState, () => mount.knock()),
@@ -89,7 +105,7 @@ export function startEngineWorker(): EngineWorker {
       journalState,
       fetched,
       owner: spec.owner,
-      limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes },
+      limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes: MARGIN_BYTES },
       log: { level: logger.level, file: cachePaths(spec.cachePath).log },
     }
     worker.postMessage(orders, transfer)
@@ -102,6 +118,7 @@ export function startEngineWorker(): EngineWorker {
       settled: () => calls.call('settled'),
       unmount: () => mount.unmount(),
       async close() {
+        await switching
         await timers.stop()
         await calls.call('close')
         worker.off('exit', gone)

@@ -24,8 +24,9 @@ const EPROTO = 71
  * - NO_OPEN_SUPPORT: files are opened without asking, requests name inodes.
  * - EXPLICIT_INVAL_DATA, and not AUTO_INVAL_DATA: nobody else changes files, so cached pages stay true.
  * - DO_READDIRPLUS with READDIRPLUS_AUTO: `ls -l` of a directory is one request, `ls` makes no lookups.
- * Not taken: HANDLE_KILLPRIV and its second version (the kernel takes set-user-ID bits away itself, by SETATTR);
- * ATOMIC_O_TRUNC (O_TRUNC arrives as SETATTR); DONT_MASK (modes arrive with the umask applied); POSIX_LOCKS and
+ * - HANDLE_KILLPRIV_V2: set-user-ID bits are taken away here, and files that have one are written through: see
+ *   write-through.ts.
+ * Not taken: ATOMIC_O_TRUNC (O_TRUNC arrives as SETATTR); DONT_MASK (modes arrive with the umask applied); POSIX_LOCKS and
  * FLOCK_LOCKS (locks are the kernel's own); NO_OPENDIR_SUPPORT (listings are kept for each open directory).
  */
 const WANTED =
@@ -39,7 +40,8 @@ const WANTED =
   INIT.PARALLEL_DIROPS |
   INIT.MAX_PAGES |
   INIT.CACHE_SYMLINKS |
-  INIT.EXPLICIT_INVAL_DATA
+  INIT.EXPLICIT_INVAL_DATA |
+  INIT.HANDLE_KILLPRIV_V2
 
 export type Answered =
   | { readonly outcome: 'agreed' | 'ask-again'; readonly length: number }

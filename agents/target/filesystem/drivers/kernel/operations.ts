@@ -29,9 +29,11 @@ import {
   ROOT_ID,
   SEEK_DATA,
   SEEK_HOLE,
+  WRITE_FLAG,
 } from './protocol.ts'
 import { KEPT_SECONDS, type Reply } from './reply.ts'
 import type { Request } from './request.ts'
+import { withoutPrivileges } from './write-through.ts'
 
 /**
  * Does what a request asks; gives the bytes of data in the reply, or `NO_REPLY`. Once it has returned, the request
@@ -117,7 +119,13 @@ export function createOperations(
   }
 
   table[OP.SETATTR] = (request, reply) => {
-    const changed = fileSystem.setattr(request.node, changesOf(request))
+    const { node } = request
+    const changes = changesOf(request)
+    const owned = changes.uid !== undefined || changes.gid !== undefined
+    if (owned || (request.word(BODY) & FATTR.KILL_SUIDGID) !== 0) dropPrivileges(node, changes)
+    // The kernel asks for nothing before it writes to a file whose privileges a write takes away.
+    if (Object.keys(changes).length === 0) return reply.attributes(fileSystem.getattr(node))
+    const changed = fileSystem.setattr(node, changes)
     if (!(changed instanceof Promise)) return reply.attributes(changed)
     return changed.then((attributes) => reply.attributes(attributes))
   }
@@ -185,12 +193,26 @@ export function createOperations(
     return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2))
   }
 
-  // `fuse_write_in`: fh, offset, size.
+  function dropPrivileges(node: number, changes: Changes): void {
+    const { mode } = fileSystem.getattr(node)
+    const left = withoutPrivileges(changes.mode ?? mode & MODE_BITS, mode)
+    if (left !== (mode & MODE_BITS)) changes.mode = left
+  }
+
+  // `fuse_write_in`: fh, offset, size, flags.
   table[OP.WRITE] = (request, reply) => {
     request.need(10)
     const length = request.word(BODY + 4)
     request.need(10 + length / 4)
-    const written = fileSystem.write(request.node, request.written, length, request.long(BODY + 2))
+    const { node } = request
+    const flags = request.word(BODY + 5)
+    if ((flags & WRITE_FLAG.KILL_SUIDGID) !== 0) {
+      const changes: Changes = {}
+      dropPrivileges(node, changes)
+      if (changes.mode !== undefined) void fileSystem.setattr(node, changes)
+    }
+    const accepted = (flags & WRITE_FLAG.CACHE) !== 0
+    const written = fileSystem.write(node, request.written, length, request.long(BODY + 2), accepted)
     if (typeof written === 'number') return countOf(reply, written)
     return written.then((count) => countOf(reply, count))
   }

@@ -65,6 +65,7 @@ export const INIT = {
   MAX_PAGES: 1 << 22,
   CACHE_SYMLINKS: 1 << 23,
   EXPLICIT_INVAL_DATA: 1 << 25,
+  HANDLE_KILLPRIV_V2: 1 << 28,
 } as const
 
 /** `fuse_setattr_in.valid` */
@@ -78,6 +79,14 @@ export const FATTR = {
   ATIME_NOW: 1 << 7,
   MTIME_NOW: 1 << 8,
   CTIME: 1 << 10,
+  KILL_SUIDGID: 1 << 11,
+} as const
+
+/** `fuse_write_in.write_flags` */
+export const WRITE_FLAG = {
+  /** It comes out of the page cache: the writer was told long ago that it is written. */
+  CACHE: 1 << 0,
+  KILL_SUIDGID: 1 << 2,
 } as const
 
 /** Of renameat2(2): linux/fs.h */

@@ -2,7 +2,7 @@
  * An answer to the kernel in the buffer that it is written from: the header, and behind it the data. The engine reads
  * files straight into `data`, so an answer is one write.
  */
-import type { Attributes, FileSystemStatistics } from '../../file-system.ts'
+import type { Attributes, FileSystem, FileSystemStatistics } from '../../file-system.ts'
 import { encodeName, nameLength } from './names.ts'
 import {
   ATTR_BYTES,
@@ -15,6 +15,7 @@ import {
   OUT,
   OUT_HEADER_BYTES,
 } from './protocol.ts'
+import { shownMode } from './write-through.ts'
 
 /** Nobody else changes the tree, so what the kernel knows stays true. */
 export const KEPT_SECONDS = 86_400
@@ -28,6 +29,11 @@ export class Reply {
   readonly data = this.bytes.subarray(OUT_HEADER_BYTES)
   readonly #words = new Uint32Array(this.bytes.buffer)
   readonly #halves = new Uint16Array(this.bytes.buffer)
+  readonly #fileSystem: Pick<FileSystem, 'nearFull'>
+
+  constructor(fileSystem: Pick<FileSystem, 'nearFull'>) {
+    this.#fileSystem = fileSystem
+  }
 
   /** Makes the header for `length` bytes of data, or for an error (a positive errno); gives the message's bytes. */
   finish(uniqueLow: number, uniqueHigh: number, error: number, length: number): number {
@@ -129,7 +135,7 @@ export class Reply {
     this.#time(word + 6, word + 12, attributes.atime)
     this.#time(word + 8, word + 13, attributes.mtime)
     this.#time(word + 10, word + 14, attributes.ctime)
-    this.word(word + 15, attributes.mode)
+    this.word(word + 15, shownMode(attributes.mode, this.#fileSystem.nearFull))
     this.word(word + 16, attributes.nlink)
     this.word(word + 17, attributes.uid)
     this.word(word + 18, attributes.gid)

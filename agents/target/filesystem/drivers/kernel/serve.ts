@@ -22,6 +22,8 @@ export interface ServeOptions extends OperationOptions {
   readonly logger: Logger
   /** The kernel and this side have agreed: from now on the mount answers, and may be knocked at. */
   readonly onReady?: () => void
+  /** The file system became near full, or no longer is: the kernel's files are to be switched, see write-through.ts. */
+  readonly onNearFull?: (nearFull: boolean) => void
 }
 
 /** The device, or what stands for it in a test. */
@@ -75,6 +77,7 @@ export async function serveDevice(
   /** An operation waits that may go on by itself. */
   let started = false
   let ended = false
+  let nearFull = false
 
   if (!agree()) return
   options.onReady?.()
@@ -86,7 +89,12 @@ export async function serveDevice(
   /** Answers requests as long as nothing else is to do; false when the device is gone. */
   function answerMany(): boolean {
     started = false
-    while (!started && !ended && mail.fallAsleep()) {
+    while (!started && !ended) {
+      if (fileSystem.nearFull !== nearFull) {
+        nearFull = fileSystem.nearFull
+        options.onNearFull?.(nearFull)
+      }
+      if (!mail.fallAsleep()) break
       const received = receive()
       mail.wakeUp()
       if (received && !ended) answer()
@@ -181,7 +189,7 @@ export async function serveDevice(
   }
 
   function takeReply(): Reply {
-    return spareReplies.pop() ?? new Reply()
+    return spareReplies.pop() ?? new Reply(fileSystem)
   }
 
   function giveBack(reply: Reply): void {
