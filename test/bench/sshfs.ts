@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, rm, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,7 +14,10 @@ import type { Scope } from './scope.ts'
 
 const run = promisify(execFile)
 const SSHD = '/usr/sbin/sshd'
-/** Where sshd sends its unprivileged half; compiled into Debian's (README.Debian of openssh-server). */
+/**
+ * Where sshd locks up its unprivileged half; compiled into Debian's. The package's service makes it at every start, and
+ * it stays: another sshd may have come to need it.
+ */
 const PRIVILEGE_SEPARATION = '/run/sshd'
 const DEADLINE_MS = 20_000
 
@@ -46,8 +49,7 @@ PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
 `,
   )
-  const made = await mkdir(PRIVILEGE_SEPARATION, { recursive: true, mode: 0o755 })
-  if (made !== undefined) scope.defer(PRIVILEGE_SEPARATION, () => rmdir(PRIVILEGE_SEPARATION))
+  await mkdir(PRIVILEGE_SEPARATION, { recursive: true, mode: 0o755 })
   const server = spawn(SSHD, ['-D', '-e', '-f', configuration], { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
   server.stderr.on('data', (chunk: Buffer) => {

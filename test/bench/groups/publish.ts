@@ -18,7 +18,6 @@ const SPARE_READY_MS = 6_000
 
 interface Size {
   readonly production: StockedProduction
-  readonly gigabytes: string
   readonly restores: number[]
   readonly firsts: number[]
   readonly seconds: number[]
@@ -30,7 +29,7 @@ export async function publish(workshop: Workshop, scope: Scope): Promise<readonl
   const sizes: Size[] = []
   for (const scale of [small, large]) {
     const production = await workshop.production(scale)
-    sizes.push({ production, gigabytes: '', restores: [], firsts: [], seconds: [], sessions: [] })
+    sizes.push({ production, restores: [], firsts: [], seconds: [], sessions: [] })
   }
   // One more than is measured: the first publish of all warms the agents.
   const views = await Promise.all(
