@@ -70,15 +70,12 @@ export function decodeTreeBatch(payload: Buffer): TreeEntry[] {
   const reader = new Reader(payload)
   const count = reader.uint32()
   const entries: TreeEntry[] = []
-  let previous = ''
+  const paths = new PathReader(reader)
   for (let i = 0; i < count; i++) {
     const flags = reader.byte()
     const kind = KINDS[flags & 3]
-    const shared = reader.varint()
-    if (kind === undefined || flags > 7 || shared > previous.length) throw malformed('treeBatch')
-    const rest = reader.string()
-    const path = shared === 0 ? rest : previous.slice(0, shared) + rest
-    if (!isNormalised(path)) throw malformed('treeBatch')
+    if (kind === undefined || flags > 7) throw malformed('treeBatch')
+    const path = paths.next()
     const mode = reader.varint()
     const mtime = reader.double()
     if (mode > 0o7777 || !Number.isFinite(mtime)) throw malformed('treeBatch')
@@ -91,7 +88,6 @@ export function decodeTreeBatch(payload: Buffer): TreeEntry[] {
     } else {
       entries.push({ path, kind, mode, mtime, size: 0 })
     }
-    previous = path
   }
   reader.end()
   return entries
@@ -99,8 +95,42 @@ export function decodeTreeBatch(payload: Buffer): TreeEntry[] {
 
 const UNSAFE = /^$|^\/|\/$|\/\/|\0|(?:^|\/)\.\.?(?:\/|$)/
 
-function isNormalised(path: string): boolean {
-  return path.length <= MAX_PATH && !UNSAFE.test(path)
+/**
+ * Paths that each begin as the one before. Made from bytes wherever they are ASCII: a string that is put together from
+ * others is slow in all that is done with it later.
+ */
+class PathReader {
+  readonly #reader: Reader
+  readonly #bytes = Buffer.allocUnsafe(MAX_PATH)
+  /** `bytes` has the previous path. */
+  #ascii = true
+  #previous = ''
+
+  constructor(reader: Reader) {
+    this.#reader = reader
+  }
+
+  /** @throws HowdahError `invalid_message` when it is not normalised */
+  next(): string {
+    const shared = this.#reader.varint()
+    if (shared > this.#previous.length) throw malformed('treeBatch')
+    const path = this.#asciiPath(shared) ?? this.#anyPath(shared)
+    if (path.length > MAX_PATH || UNSAFE.test(path)) throw malformed('treeBatch')
+    this.#previous = path
+    return path
+  }
+
+  #asciiPath(shared: number): string | undefined {
+    if (!this.#ascii) return undefined
+    const length = this.#reader.copyAscii(this.#bytes, shared)
+    return length < 0 ? undefined : this.#bytes.toString('latin1', 0, length)
+  }
+
+  #anyPath(shared: number): string {
+    const path = this.#previous.slice(0, shared) + this.#reader.string()
+    this.#ascii = Buffer.byteLength(path) === path.length && this.#bytes.write(path) === path.length
+    return path
+  }
 }
 
 function sharedPrefix(a: string, b: string): number {
@@ -126,6 +156,20 @@ function writeVarint(at: number, value: number): number {
 }
 
 function writeString(at: number, value: string): number {
+  // Most are short and ASCII, and done before a call of the buffer's own would be.
+  const { length } = value
+  if (length < 64) {
+    let n = 0
+    for (; n < length; n++) {
+      const code = value.charCodeAt(n)
+      if (code >= 0x80) break
+      scratch[at + 1 + n] = code
+    }
+    if (n === length) {
+      scratch[at] = length
+      return at + 1 + length
+    }
+  }
   const bytes = Buffer.byteLength(value)
   at = writeVarint(at, bytes)
   return at + scratch.write(value, at)
@@ -166,6 +210,30 @@ class Reader {
       scale *= 0x80
     }
     throw malformed('treeBatch')
+  }
+
+  /**
+   * Copies a string to `target` and gives where it ends there. -1, and nothing was read, when it is not ASCII or there
+   * is no room.
+   */
+  copyAscii(target: Buffer, at: number): number {
+    const begin = this.#at
+    const bytes = this.varint()
+    const start = this.#take(bytes)
+    if (at + bytes > target.length) {
+      this.#at = begin
+      return -1
+    }
+    const buffer = this.#buffer
+    for (let n = 0; n < bytes; n++) {
+      const byte = buffer[start + n] ?? 0
+      if (byte >= 0x80) {
+        this.#at = begin
+        return -1
+      }
+      target[at + n] = byte
+    }
+    return at + bytes
   }
 
   string(): string {

@@ -109,10 +109,27 @@ describe('the published tree', () => {
       'data/.',
       'data/a\0b',
       'data/',
+      '/x',
+      'tblspc/x',
     ]
     for (const path of [...paths, `data/${'x'.repeat(256)}`]) {
       expect(await codeOf(publish(file(path))), path).to.equal('backup_damaged')
     }
+  })
+
+  it('looks at each name, wherever the one before it lay', async () => {
+    const wrong = ['data/.', 'data/..', 'data/a\0', `data/${'é'.repeat(128)}`, 'tblspc/x']
+    for (const path of wrong) {
+      const before = [file('data/a'), directory('tblspc/1')]
+      expect(await codeOf(publish(...before, file(path))), path).to.equal('backup_damaged')
+      expect(await codeOf(publish(...before.reverse(), file(path))), path).to.equal('backup_damaged')
+    }
+    const tree = await publish(file('data/a'), file('data/postmaster.pid'), file('data/.b'), file('data/c'))
+    expect([...tree.keys()].filter((path) => /^data\/[^p]/.test(path))).to.include.members([
+      'data/a',
+      'data/.b',
+    ])
+    expect(tree.has('data/postmaster.pid')).to.equal(false)
   })
 
   it('refuses an entry that comes twice or without its directory', async () => {

@@ -36,11 +36,6 @@ const MAX_MTIME = 2 ** 33
 const FINGERPRINT_BYTES = 64 * 1024
 const FINGERPRINT_NUMBERS = 24
 
-interface Children extends Iterable<[string, Ino]> {
-  get(name: string): Ino | undefined
-  has(name: string): boolean
-}
-
 /** Inode numbers 1 (the root) to `count`, in the order of the entries. */
 export class BaseTree {
   /** Sum of the files' sizes. */
@@ -120,15 +115,6 @@ export class BaseTree {
     const { firstChildren, nextSiblings } = this.#columns
     for (let ino = firstChildren[directory] ?? 0; ino !== 0; ino = nextSiblings[ino] ?? 0) {
       yield [this.name(ino), ino]
-    }
-  }
-
-  /** `lookup` and `entries` of a directory, in the manner of a map. */
-  children(directory: Ino): Children {
-    return {
-      get: (name) => this.lookup(directory, name) || undefined,
-      has: (name) => this.lookup(directory, name) !== 0,
-      [Symbol.iterator]: () => this.entries(directory),
     }
   }
 
@@ -225,7 +211,9 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
   // Most entries lie where the one before them does.
   let directory = ''
   let parent: Ino | undefined = ROOT
-  for await (const batch of batches) {
+
+  // A function of its own: what lies in a loop that waits is compiled less well.
+  function add(batch: readonly PublishedEntry[]): void {
     for (const entry of batch) {
       const { path, kind, content } = entry
       const slash = path.lastIndexOf('/')
@@ -251,6 +239,8 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
       if (kind === 'directory') directories.set(path, ino)
     }
   }
+
+  for await (const batch of batches) add(batch)
   rows.setMtime(ROOT, rows.mtime(ROOT + 1))
   return indexed(rows.finish())
 }
