@@ -93,21 +93,24 @@ async function mount(fd: number, mountPoint: string, options: MountOptions): Pro
 function mounted(fd: number, mountPoint: string, device: string, logger: Logger): MountedDevice {
   const ring = retrieveNothingMessage(BELL.ino)
   let open = true
+
+  function knock(): void {
+    if (!open) return
+    try {
+      writeSync(fd, ring)
+    } catch (error) {
+      logger.debug({ err: error }, 'the kernel does not hold the bell')
+      // To look for it has the kernel hold it. That may be without a request, when somebody else was looking for it: so
+      // it is rung then. A mount that is about to go wakes its server itself.
+      stat(`${mountPoint}/${BELL_NAME}`, (failure) => failure === null && knock())
+    }
+  }
+
   return {
     fd,
     device,
 
-    knock() {
-      if (!open) return
-      try {
-        writeSync(fd, ring)
-      } catch (error) {
-        logger.debug({ err: error }, 'the kernel does not hold the bell')
-        // Then to look for it is a request as well, and has the kernel hold it again. A mount that is about to go wakes
-        // its server itself.
-        stat(`${mountPoint}/${BELL_NAME}`, () => undefined)
-      }
-    },
+    knock,
 
     async unmount() {
       if (!isMounted(mountPoint)) return
