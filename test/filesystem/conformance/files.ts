@@ -24,7 +24,6 @@ fd = os.open('f', os.O_RDWR | os.O_CREAT)
 os.unlink('f')
 same(os.fstat(fd).st_nlink, 0)
 `,
-    'link counts of removed files',
   )
   conforms(
     'a file that is replaced while open keeps its bytes for those who have it open',

@@ -16,13 +16,10 @@ export const LIMITS = {
   fallocate: { driver: 'fuse-native', because: `EOPNOTSUPP: ${PACKAGE}` },
   'holes and data': { driver: 'fuse-native', because: `the whole file is data: ${LIBFUSE_2}` },
   'device numbers': { driver: 'fuse-native', because: `fstat(2) gives 0: ${PACKAGE}` },
-  'link counts of removed files': {
+  'removed directories': { driver: 'fuse-native', because: 'libfuse 2.9 finds a directory by its path' },
+  'two names of one file': {
     driver: 'fuse-native',
-    because: 'libfuse 2.9 renames what is removed while open',
-  },
-  'one page cache for two names': {
-    driver: 'fuse-native',
-    because: 'libfuse 2.9 makes an inode of each path',
+    because: 'to libfuse 2.9 they are two files, whose attributes and pages the kernel keeps apart',
   },
 } as const satisfies Record<string, { driver: MountDriver; because: string }>
 

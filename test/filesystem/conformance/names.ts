@@ -12,9 +12,20 @@ same(os.stat('a').st_ino, os.stat('b').st_ino)
 os.unlink('a')
 same(os.stat('b').st_nlink, 1)
 same(read('b'), b'one')
+`,
+    'two names of one file',
+  )
+  conforms(
+    'a file gets a second name where there is none, a directory never',
+    `
+write('a', b'one')
 os.mkdir('d')
+os.link('a', 'd/b')
 fails('EPERM', os.link, 'd', 'e')
-fails('EEXIST', os.link, 'b', 'b')
+fails('EEXIST', os.link, 'a', 'd')
+fails('ENOENT', os.link, 'nothing', 'x')
+os.unlink('a')
+same(read('d/b'), b'one')
 `,
   )
   conforms(
@@ -30,7 +41,7 @@ os.pwrite(b, b'three', 0)
 same(os.pread(a, 5, 0), b'three')
 same(os.fstat(a).st_size, 5)
 `,
-    'one page cache for two names',
+    'two names of one file',
   )
   conforms(
     'rename follows the rules',
@@ -234,5 +245,6 @@ os.rmdir('../d')
 fails('ENOENT', os.open, 'f', os.O_CREAT | os.O_WRONLY)
 same(os.listdir('.'), [])
 `,
+    'removed directories',
   )
 }

@@ -23,6 +23,7 @@ import {
 } from '../file-system.ts'
 import { isMounted } from './mount-table.ts'
 import { createPathResolver } from './path-resolver.ts'
+import { keepableTime } from './times.ts'
 
 const run = promisify(execFile)
 
@@ -244,10 +245,15 @@ function translate(fileSystem: FileSystem, caller: Caller) {
     readdir(path: string, done: (result: number, names?: unknown, types?: unknown) => void) {
       answer(
         done,
-        () => after(paths.resolve(path), (ino) => fileSystem.readdir(ino)),
-        (entries) => {
-          const dots = ['.', '..'].map((name) => ({ name, ino: 0, type: S_IFDIR }))
-          const all = [...dots, ...entries]
+        () =>
+          after(paths.resolve(path), (ino) =>
+            after(fileSystem.readdir(ino), (entries) => [
+              { name: '.', ino, type: S_IFDIR },
+              { name: '..', ino: fileSystem.parent(ino), type: S_IFDIR },
+              ...entries,
+            ]),
+          ),
+        (all) => {
           done(
             0,
             all.map(({ name }) => name),
@@ -368,8 +374,10 @@ function openFiles(fileSystem: FileSystem) {
   }
 }
 
+/** The package gives times as numbers without a sign, of 64 bits. */
 function nanoseconds(milliseconds: number): bigint {
-  return BigInt(Math.floor(milliseconds)) * 1_000_000n
+  const signed = milliseconds < 2 ** 63 ? milliseconds : milliseconds - 2 ** 64
+  return keepableTime(BigInt(Math.floor(signed)) * 1_000_000n)
 }
 
 /** As fuse-native hands attributes to its native part: 18 words, times in milliseconds. */

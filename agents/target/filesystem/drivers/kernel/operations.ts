@@ -12,6 +12,7 @@ import {
   type MaybePromise,
   type RenameMode,
 } from '../../file-system.ts'
+import { keepableTime } from '../times.ts'
 import { BELL, BELL_NAME } from './bell.ts'
 import { createDirectoryListings } from './directory-listings.ts'
 import { encodeName } from './names.ts'
@@ -48,6 +49,7 @@ export const NO_REPLY = -1
 const BODY = IN.SIZE_WORDS
 
 const MODE_BITS = 0o7777
+const SECOND = 1_000_000_000n
 const COUNT_BYTES = 8
 type Changes = {
   -readonly [K in keyof Parameters<FileSystem['setattr']>[1]]: Parameters<FileSystem['setattr']>[1][K]
@@ -309,5 +311,5 @@ function fallocateOf(mode: number): Parameters<FileSystem['fallocate']>[1] {
 
 /** Seconds and nanoseconds as one number of nanoseconds. */
 function nanoseconds(request: Request, secondsAt: number, nanosecondsAt: number): bigint {
-  return request.signedLong(secondsAt) * 1_000_000_000n + BigInt(request.word(nanosecondsAt))
+  return keepableTime(request.signedLong(secondsAt) * SECOND + BigInt(request.word(nanosecondsAt)))
 }
