@@ -5,7 +5,8 @@
 import type { FileRange, RangeData } from './backup-source.ts'
 import { receiveStream } from './client-stream.ts'
 import type { ExchangeHost } from './exchange.ts'
-import { decodePiece, encodeReadMany, FRAME, MAX_RANGES, MAX_RANGES_BYTES, malformed } from './protocol.ts'
+import { FRAME, MAX_RANGES, MAX_RANGES_BYTES, malformed } from './protocol.ts'
+import { decodePiece, encodeReadMany } from './ranges-codec.ts'
 
 /** Bytes that may be under way or wait for the caller. */
 const WINDOW = 8 * 1024 * 1024

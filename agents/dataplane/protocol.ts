@@ -74,11 +74,11 @@ export type PayloadBounds = ReadonlyMap<number, number>
 const MAX_WAL_NAME_BYTES = 64
 
 /** Of `readMany`: credit and index before the ranges, then file, offset and length of each. Bytes. */
-const RANGES_HEAD_BYTES = 8
-const RANGE_BYTES = 16
+export const RANGES_HEAD_BYTES = 8
+export const RANGE_BYTES = 16
 
 /** Of `rangeData`: index and offset before the data. Bytes. */
-const PIECE_HEAD_BYTES = 10
+export const PIECE_HEAD_BYTES = 10
 
 export const CLIENT_FRAMES: PayloadBounds = new Map([
   [FRAME.hello, 2 + MAX_TICKET_BYTES],
@@ -180,58 +180,6 @@ export function decodeRead(payload: Buffer): FileRange {
   return { file: payload.readUIntBE(0, 6), offset: payload.readUIntBE(6, 6), length }
 }
 
-export interface RangesRequest {
-  /** Bytes that may be sent before the peer grants more. */
-  readonly credit: number
-  /** Number of the first range: those before it were answered earlier. */
-  readonly first: number
-  readonly ranges: readonly FileRange[]
-}
-
-export function encodeReadMany(id: number, { credit, first, ranges }: RangesRequest): Buffer {
-  const buffer = frame(FRAME.readMany, id, RANGES_HEAD_BYTES + ranges.length * RANGE_BYTES)
-  let at = buffer.writeUInt32BE(credit, HEADER_BYTES)
-  at = buffer.writeUInt32BE(first, at)
-  for (const { file, offset, length } of ranges) {
-    if (!isUint48(file) || !isUint48(offset)) throw outOfRange(`file ${file} at ${offset}`)
-    at = buffer.writeUIntBE(file, at, 6)
-    at = buffer.writeUIntBE(offset, at, 6)
-    at = buffer.writeUInt32BE(length, at)
-  }
-  return buffer
-}
-
-export function decodeReadMany(payload: Buffer): RangesRequest {
-  const count = (payload.length - RANGES_HEAD_BYTES) / RANGE_BYTES
-  if (!Number.isInteger(count) || count < 1) throw malformed('readMany')
-  const ranges: FileRange[] = []
-  let bytes = 0
-  for (let at = RANGES_HEAD_BYTES; at < payload.length; at += RANGE_BYTES) {
-    const length = payload.readUInt32BE(at + 12)
-    bytes += length
-    ranges.push({ file: payload.readUIntBE(at, 6), offset: payload.readUIntBE(at + 6, 6), length })
-  }
-  if (bytes > MAX_RANGES_BYTES) throw tooLong(bytes, MAX_RANGES_BYTES)
-  return { credit: payload.readUInt32BE(0), first: payload.readUInt32BE(4), ranges }
-}
-
-/** What comes before the data of a piece: the number of its range, and its offset in the file. */
-export function encodePieceHead(id: number, index: number, offset: number, dataBytes: number): Buffer {
-  const buffer = frame(FRAME.rangeData, id, PIECE_HEAD_BYTES + dataBytes, PIECE_HEAD_BYTES)
-  buffer.writeUInt32BE(index, HEADER_BYTES)
-  buffer.writeUIntBE(offset, HEADER_BYTES + 4, 6)
-  return buffer
-}
-
-export function decodePiece(payload: Buffer): { index: number; offset: number; data: Buffer } {
-  if (payload.length <= PIECE_HEAD_BYTES) throw malformed('rangeData')
-  return {
-    index: payload.readUInt32BE(0),
-    offset: payload.readUIntBE(4, 6),
-    data: payload.subarray(PIECE_HEAD_BYTES),
-  }
-}
-
 export function encodeWalSize(id: number, name: string): Buffer {
   const buffer = frame(FRAME.walSize, id, Buffer.byteLength(name))
   buffer.write(name, HEADER_BYTES)
@@ -314,7 +262,7 @@ export function malformed(what: string, cause?: unknown): HowdahError {
   })
 }
 
-function frame(type: FrameType, id: number, payloadBytes: number, room = payloadBytes): Buffer {
+export function frame(type: FrameType, id: number, payloadBytes: number, room = payloadBytes): Buffer {
   const buffer = Buffer.allocUnsafe(HEADER_BYTES + room)
   buffer.writeUInt32BE(payloadBytes, 0)
   buffer.writeUInt32BE(id, 4)
@@ -327,18 +275,18 @@ function walName(name: string): string {
   return name
 }
 
-function isUint48(value: number): boolean {
+export function isUint48(value: number): boolean {
   return Number.isInteger(value) && value >= 0 && value <= MAX_UINT48
 }
 
-function outOfRange(what: string): HowdahError {
+export function outOfRange(what: string): HowdahError {
   return new HowdahError(
     'invalid_message',
     `A read of ${what} is outside of what the data plane can address.`,
   )
 }
 
-function tooLong(length: number, most: number): HowdahError {
+export function tooLong(length: number, most: number): HowdahError {
   return new HowdahError(
     'message_too_large',
     `The data plane's peer asked for ${length} bytes at once; ${most} are the most.`,

@@ -12,7 +12,6 @@ import {
   CLIENT_FRAMES,
   decodeCredit,
   decodeHello,
-  decodeReadMany,
   decodeTree,
   encodeEmpty,
   encodeError,
@@ -22,8 +21,10 @@ import {
   NO_REQUEST,
   PROTOCOL_VERSION,
 } from './protocol.ts'
+import { decodeReadMany } from './ranges-codec.ts'
 import { sendRanges } from './server-ranges.ts'
-import { decodeRequest, type ServerRequest } from './server-request.ts'
+import { decodeRequest } from './server-request.ts'
+import { RequestTable } from './server-requests.ts'
 import { StreamGate, StreamTable } from './server-stream.ts'
 import { sendTree } from './server-tree.ts'
 import type { Ticket } from './ticket.ts'
@@ -76,11 +77,8 @@ class Connection {
   #logger: Logger
   #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
   #lease: BackupLease | undefined
-  #waiting: ServerRequest[] = []
-  readonly #running = new Map<number, AbortController>()
-  readonly #unused: AbortController[] = []
+  readonly #requests: RequestTable
   readonly #streams: StreamTable
-  #runningBytes = 0
 
   constructor(options: ServedConnectionOptions) {
     const { socket, limits } = options
@@ -91,6 +89,12 @@ class Connection {
     this.#logger = options.logger
     this.#streams = new StreamTable(limits.streams)
     this.#writer = new FrameWriter(socket, () => this.#moved())
+    this.#requests = new RequestTable({
+      limits,
+      writer: this.#writer,
+      onFailure: (id, error) => this.#fail(id, error),
+      onRoom: () => this.#moved(),
+    })
     this.#parser = new FrameParser(CLIENT_FRAMES, (type, id, payload) => this.#take(type, id, payload))
     this.#timer = setTimeout(
       () => this.#refuse(new HowdahError('timeout', 'The hello did not come in time.')),
@@ -121,8 +125,7 @@ class Connection {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     clearTimeout(this.#timer)
-    this.#waiting = []
-    for (const controller of this.#running.values()) controller.abort()
+    this.#requests.cancelAll()
     this.#streams.stopAll()
     this.#lease?.release()
   }
@@ -197,7 +200,8 @@ class Connection {
       case FRAME.read:
       case FRAME.walRead:
       case FRAME.walSize:
-        this.#queue(decodeRequest(type, id, payload))
+        this.#requests.add(decodeRequest(type, id, payload))
+        this.#admit()
         break
       case FRAME.tree: {
         const { skip, credit } = decodeTree(payload)
@@ -213,66 +217,31 @@ class Connection {
         this.#streams.grant(id, decodeCredit(payload))
         break
       case FRAME.cancel:
-        this.#cancel(id)
+        this.#requests.cancel(id)
+        this.#streams.stop(id)
         break
       default:
         throw malformed('second hello')
     }
   }
 
-  #queue(request: ServerRequest): void {
-    if (this.#taken(request.id)) throw malformed('request with a used number')
-    this.#waiting.push(request)
-    this.#admit()
-  }
-
   #taken(id: number): boolean {
-    return this.#running.has(id) || this.#streams.has(id)
+    return this.#requests.isRunning(id) || this.#streams.has(id)
   }
 
   #admit(): void {
     const source = this.#lease?.source
-    while (this.#waiting.length > 0 && source !== undefined && this.#running.size < this.#limits.requests) {
-      const [next] = this.#waiting
-      const taken = this.#runningBytes + this.#writer.pendingBytes
-      if (next === undefined || (taken > 0 && taken + next.cost > this.#limits.bytesInFlight)) return
-      this.#waiting.shift()
-      if (this.#taken(next.id)) {
-        this.#refuse(malformed('request with a used number'))
-        return
-      }
-      void this.#run(next, source)
-    }
-  }
-
-  async #run(request: ServerRequest, source: BackupSource): Promise<void> {
-    const { id, cost } = request
-    // One that was not used can serve the next request; to make one takes longer than all else here.
-    const controller = this.#unused.pop() ?? new AbortController()
-    this.#running.set(id, controller)
-    this.#runningBytes += cost
+    if (source === undefined) return
     try {
-      const [head, payload] = await request.run(source, controller.signal)
-      if (!controller.signal.aborted) this.#writer.send(head, payload)
+      this.#requests.admit(source, (id) => this.#streams.has(id))
     } catch (error) {
-      if (!controller.signal.aborted) this.#fail(id, error)
+      this.#refuse(error)
     }
-    this.#running.delete(id)
-    if (!controller.signal.aborted) this.#unused.push(controller)
-    this.#runningBytes -= cost
-    if (this.#waiting.length > 0) this.#moved()
   }
 
   #fail(id: number, error: unknown): void {
     if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'data plane: a request failed')
     this.#writer.send(encodeError(id, errorBody(error)))
-  }
-
-  #cancel(id: number): void {
-    const at = this.#waiting.findIndex((request) => request.id === id)
-    if (at >= 0) this.#waiting.splice(at, 1)
-    this.#running.get(id)?.abort()
-    this.#streams.stop(id)
   }
 
   #stream(
@@ -310,7 +279,7 @@ class Connection {
   #throttle(): void {
     if (this.#state === 'closed') return
     const full =
-      this.#waiting.length >= this.#limits.waiting || this.#writer.pendingBytes > this.#limits.bytesInFlight
+      this.#requests.waiting >= this.#limits.waiting || this.#writer.pendingBytes > this.#limits.bytesInFlight
     if (full !== this.#socket.isPaused()) {
       if (full) this.#socket.pause()
       else this.#socket.resume()

@@ -1,6 +1,7 @@
 /** Sends the ranges of one `readMany` over a data plane connection; its credit is counted in bytes. */
 import type { BackupSource, FileRange, RangeData } from './backup-source.ts'
-import { encodeEmpty, encodePieceHead, FRAME, MAX_PIECE_BYTES, type RangesRequest } from './protocol.ts'
+import { encodeEmpty, FRAME, MAX_PIECE_BYTES } from './protocol.ts'
+import { encodePieceHead, type RangesRequest } from './ranges-codec.ts'
 import type { StreamGate } from './server-stream.ts'
 
 /**
