@@ -60,6 +60,8 @@ export type MainCalls = Omit<Services, 'readMany'> & {
    * `turn` counts the calls.
    */
   nearFull(turn: number, nearFull: boolean, files: Ino[]): void
+  /** Has the kernel hand over what it holds of a file; answered when it has. */
+  writeBack(ino: Ino): Promise<void>
   /** The mount is gone, whoever took it away. */
   unmounted(): void
 }

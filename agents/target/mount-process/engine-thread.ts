@@ -53,6 +53,7 @@ const mail = createMailbox({
 await serve(fd, engine, mail, {
   logger,
   volatileDirectory: 'wal',
+  writeBack: (ino) => calls.call('writeBack', ino),
   onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),
 })
 // The mount is gone and nothing sleeps any more: what is left comes by the event loop.

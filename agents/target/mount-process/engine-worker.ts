@@ -9,7 +9,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
 import { MAX_CHANGED_BYTES } from '../filesystem/drivers/kernel/backing-device.ts'
 import type { MountedDevice } from '../filesystem/drivers/kernel/mount-device.ts'
-import { switchFiles } from '../filesystem/drivers/kernel/write-through.ts'
+import { switchFiles, writeBack } from '../filesystem/drivers/kernel/write-through.ts'
 import type { Ino } from '../filesystem/file-system.ts'
 import { type CallMessage, createCalls } from './calls.ts'
 import type { EngineCalls, EngineOrders, EngineThreadData } from './engine-orders.ts'
@@ -79,6 +79,7 @@ export function startEngineWorker(): EngineWorker {
             // A mount that ended meanwhile needs it no more.
             .catch((err: unknown) => logger.debug({ err }, 'the kernel was not switched'))
         },
+        writeBack: (ino: Ino) => writeBack(mount.fd, ino, logger),
         unmounted: () => resolve(),
       },
       createSender(port, mailState, () => mount.knock()),

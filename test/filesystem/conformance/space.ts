@@ -48,7 +48,6 @@ fd = os.open('f', os.O_RDWR | os.O_CREAT)
 os.pwrite(fd, b'x' * 65536, 0)
 os.pwrite(fd, b'x' * 65536, 1048576)
 os.ftruncate(fd, 2097152)
-os.fsync(fd)
 same(os.lseek(fd, 0, os.SEEK_DATA), 0)
 same(os.lseek(fd, 0, os.SEEK_HOLE), 65536)
 same(os.lseek(fd, 65536, os.SEEK_DATA), 1048576)
@@ -57,6 +56,19 @@ fails('ENXIO', os.lseek, fd, 1200000, os.SEEK_DATA)
 fails('ENXIO', os.lseek, fd, 2097152, os.SEEK_HOLE)
 `,
     'holes and data',
+  )
+  conforms(
+    'what was just written is no hole',
+    `
+for index in range(20):
+    fd = os.open(f'f{index}', os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, b'x' * 8192, 0)
+    os.pwrite(fd, b'y' * 400000, 8192)
+    same(os.lseek(fd, 0, os.SEEK_HOLE), 408192)
+    same(os.lseek(fd, 100000, os.SEEK_DATA), 100000)
+    os.pwrite(fd, b'z', 1_000_000)
+    assert os.lseek(fd, 500_000, os.SEEK_DATA) <= 1_000_000
+`,
   )
   conforms(
     'fallocate makes room, holes and zeros',

@@ -9,6 +9,7 @@ import {
   type Caller,
   type FileSystem,
   FileSystemError,
+  type Ino,
   type MaybePromise,
   type RenameMode,
 } from '../../file-system.ts'
@@ -58,6 +59,11 @@ type Changes = {
 export interface OperationOptions {
   /** A directory in the root where names appear by themselves, so that the kernel must always ask for missing ones. */
   readonly volatileDirectory?: string | undefined
+  /**
+   * Has the kernel write back what it holds of a file, from another thread; resolves when it has. Without it nobody is
+   * told of holes.
+   */
+  readonly writeBack?: ((ino: Ino) => Promise<void>) | undefined
 }
 
 /** @returns operations by their number in the protocol */
@@ -195,10 +201,17 @@ export function createOperations(
     return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2))
   }
 
-  function dropPrivileges(node: number, changes: Changes): void {
+  function dropPrivileges(node: Ino, changes: Changes): void {
     const { mode } = fileSystem.getattr(node)
     const left = withoutPrivileges(changes.mode ?? mode & MODE_BITS, mode)
     if (left !== (mode & MODE_BITS)) changes.mode = left
+  }
+
+  /** Somebody who may not keep a file's privileges changes its contents. */
+  function writtenBySomebody(node: Ino): void {
+    const changes: Changes = {}
+    dropPrivileges(node, changes)
+    if (changes.mode !== undefined) void fileSystem.setattr(node, changes)
   }
 
   // `fuse_write_in`: fh, offset, size, flags.
@@ -208,11 +221,7 @@ export function createOperations(
     request.need(10 + length / 4)
     const { node } = request
     const flags = request.word(BODY + 5)
-    if ((flags & WRITE_FLAG.KILL_SUIDGID) !== 0) {
-      const changes: Changes = {}
-      dropPrivileges(node, changes)
-      if (changes.mode !== undefined) void fileSystem.setattr(node, changes)
-    }
+    if ((flags & WRITE_FLAG.KILL_SUIDGID) !== 0) writtenBySomebody(node)
     const accepted = (flags & WRITE_FLAG.CACHE) !== 0
     const written = fileSystem.write(node, request.written, length, request.long(BODY + 2), accepted)
     if (typeof written === 'number') return countOf(reply, written)
@@ -222,8 +231,10 @@ export function createOperations(
   // `fuse_fallocate_in`: fh, offset, length, mode.
   table[OP.FALLOCATE] = (request) => {
     request.need(8)
+    const { node } = request
+    if (request.word(IN.UID) !== 0) writtenBySomebody(node)
     const done = fileSystem.fallocate(
-      request.node,
+      node,
       fallocateOf(request.word(BODY + 6)),
       request.long(BODY + 2),
       request.long(BODY + 4),
@@ -231,14 +242,19 @@ export function createOperations(
     return done instanceof Promise ? done.then(() => 0) : 0
   }
 
-  // `fuse_lseek_in`: fh, offset, whence.
-  table[OP.LSEEK] = (request, reply) => {
-    request.need(6)
-    const whence = request.word(BODY + 4)
-    if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FileSystemError('EINVAL')
-    const to = whence === SEEK_DATA ? 'data' : 'hole'
-    reply.long(0, fileSystem.seek(request.node, request.long(BODY + 2), to))
-    return COUNT_BYTES
+  // `fuse_lseek_in`: fh, offset, whence. The kernel asks although it may hold data of the file that is unknown here.
+  const { writeBack } = options
+  if (writeBack !== undefined) {
+    table[OP.LSEEK] = async (request, reply) => {
+      request.need(6)
+      const { node } = request
+      const position = request.long(BODY + 2)
+      const whence = request.word(BODY + 4)
+      if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new FileSystemError('EINVAL')
+      await writeBack(node)
+      reply.long(0, fileSystem.seek(node, position, whence === SEEK_DATA ? 'data' : 'hole'))
+      return COUNT_BYTES
+    }
   }
 
   table[OP.FSYNC] = (request) => fileSystem.fsync(request.node).then(() => 0)

@@ -54,6 +54,11 @@ export async function switchFiles(
   }
 }
 
+/** Has the kernel write back what it holds of a file, and ask for it again from then on. As `switchFiles`. */
+export function writeBack(fd: number, ino: Ino, logger: Logger): Promise<void> {
+  return notify(fd, invalidateMessage(ino, true), logger)
+}
+
 async function notify(fd: number, message: Buffer, logger: Logger): Promise<void> {
   try {
     await writeDevice(fd, message)
