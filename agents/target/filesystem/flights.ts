@@ -15,8 +15,9 @@ export interface Flight {
   readonly landed: Promise<Piece | undefined>
   /** Bytes that come before it on the same way. */
   readonly distance: () => number
-  /** Has landed, and stays in memory. */
+  /** Has landed, and is in memory until it is kept elsewhere. */
   piece?: Piece
+  keeping?: boolean
 }
 
 export class Flights {

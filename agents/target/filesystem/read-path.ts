@@ -23,6 +23,8 @@ const MAX_READ = 1024 * 1024
 const AHEAD_BUDGET = 24 * 1024 * 1024
 /** Bytes that stay in memory when the store has no room for them: what was read ahead is still to be read. */
 const MEMORY_BUDGET = 16 * 1024 * 1024
+/** Bytes that are written to the store at once, by this thread; more is another's to write. */
+const WRITTEN_HERE = 64 * 1024
 /** How far from its turn a block of the prefetch may be for its reader to wait for it. */
 const NEAR = 1024 * 1024
 /** Bytes of a prefetch, with and without a store to put them in. */
@@ -31,7 +33,7 @@ const MAX_PREFETCH_IN_MEMORY = MEMORY_BUDGET / 2
 
 export interface ReadPathDependencies {
   readonly base: BaseTree
-  readonly services: Pick<Services, 'read' | 'readMany' | 'sync' | 'reserveFetched' | 'saveFetched'>
+  readonly services: Pick<Services, 'read' | 'readMany' | 'write' | 'sync' | 'reserveFetched' | 'saveFetched'>
   /** None: nothing that is fetched is kept. */
   readonly fetched: FetchedState | undefined
   readonly logger: Logger
@@ -49,6 +51,8 @@ export class ReadPath {
   /** What has arrived and could not be kept yet, oldest first. */
   readonly #inMemory = new Set<Flight>()
   #memoryBytes = 0
+  /** What has landed and is on its way to the store. Never reject. */
+  readonly #keeps = new Set<Promise<void>>()
   #underWay = 0
   #recorder: TouchRecorder | undefined = new TouchRecorder()
 
@@ -179,9 +183,10 @@ export class ReadPath {
     stream.end()
   }
 
-  /** As `FetchedStore.flush`. */
-  flush(): Promise<void> {
-    return this.#store.flush()
+  /** As `FetchedStore.flush`, with what is being kept. */
+  async flush(): Promise<void> {
+    await Promise.all(this.#keeps)
+    await this.#store.flush()
   }
 
   close(): void {
@@ -253,32 +258,40 @@ export class ReadPath {
 
   /** Keeps what has landed, after those who waited for it were answered. */
   #settle(flight: Flight, piece: Piece): void {
-    void answersGiven().then(() => {
-      if (this.#store.keep(flight.file, piece.first, piece.data) === 'kept') {
-        this.#flights.remove(flight)
-        return
-      }
-      this.#inMemory.add(flight)
-      this.#memoryBytes += piece.data.length
-      flight.piece = piece
-      for (const oldest of this.#inMemory) {
-        if (this.#memoryBytes <= MEMORY_BUDGET) break
-        this.#leaveMemory(oldest)
-      }
-    })
+    flight.piece = piece
+    this.#inMemory.add(flight)
+    this.#memoryBytes += piece.data.length
+    const kept = answersGiven()
+      .then(() => this.#keep(flight, piece))
+      .finally(() => this.#keeps.delete(kept))
+    this.#keeps.add(kept)
   }
 
-  /** There is room in the store again. */
+  async #keep(flight: Flight, { first, data }: Piece): Promise<void> {
+    for (const oldest of this.#inMemory) {
+      if (this.#memoryBytes <= MEMORY_BUDGET) break
+      this.#leaveMemory(oldest)
+    }
+    if (flight.keeping) return
+    flight.keeping = true
+    const { file } = flight
+    const kept =
+      data.length <= WRITTEN_HERE
+        ? this.#store.keep(file, first, data)
+        : await this.#store.keepMuch(file, first, data)
+    flight.keeping = false
+    if (kept === 'kept') this.#leaveMemory(flight)
+  }
+
+  /** There is room in the store again, or there will be none. */
   #keepInMemory(): void {
     for (const flight of this.#inMemory) {
-      const { file, first, piece } = flight
-      if (piece !== undefined && this.#store.keep(file, first, piece.data) !== 'kept') return
-      this.#leaveMemory(flight)
+      if (flight.piece !== undefined) void this.#keep(flight, flight.piece)
     }
   }
 
   #leaveMemory(flight: Flight): void {
-    this.#inMemory.delete(flight)
+    if (!this.#inMemory.delete(flight)) return
     this.#memoryBytes -= flight.piece?.data.length ?? 0
     this.#flights.remove(flight)
   }

@@ -21,8 +21,12 @@ export interface Services {
   walRead(name: string, offset: number, length: number): Promise<Buffer>
   /** Resolves when what was written to an open file (by its descriptor in this process) is on disk: fdatasync(2). */
   sync(fd: number): Promise<void>
+  /** Writes all of `data` at a position of an open file; `data` must stay as it is meanwhile. @throws the system's error */
+  write(fd: number, data: Buffer, position: number): Promise<void>
   /** As `sync`, of a directory with its names: fsync(2); fdatasync(2) may leave new names out (ext4). */
   syncDirectory(fd: number): Promise<void>
+  /** Closes a descriptor of a large file without a name, whose room is free then; that may take a while. */
+  close(fd: number): Promise<void>
   /** Resolves when a batch is durable in the journal; rejects when none of it is. Batches are committed in order. */
   commit(batch: Batch): Promise<void>
   /** As `FetchedIndex.reserve`. */

@@ -2,7 +2,7 @@
  * The engine's services by this thread's own means: the backup's source, the thread pool, the journal and the index of
  * fetched blocks. For an engine in this thread, and for the calls of one in another.
  */
-import { fdatasync, fsync } from 'node:fs'
+import { close, fdatasync, fsync, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { BackupSource, FileRange, RangeData } from '../../dataplane/backup-source.ts'
@@ -29,6 +29,8 @@ export interface LocalServices extends Services {
 const SQLITE_FULL = 13
 const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
+const closeAsync = promisify(close)
+const writeAsync = promisify(write)
 
 export function localServices(options: LocalServicesOptions): LocalServices {
   const { source, journal, fetched, readDeadlineMs } = options
@@ -66,8 +68,15 @@ export function localServices(options: LocalServicesOptions): LocalServices {
 
     walSize: (name) => bounded(() => source.walSize(name)),
     walRead: (name, offset, length) => bounded((signal) => source.walRead(name, offset, length, signal)),
+    async write(fd, data, position) {
+      for (let done = 0; done < data.length; ) {
+        const { bytesWritten } = await writeAsync(fd, data, done, data.length - done, position + done)
+        done += bytesWritten
+      }
+    },
     sync: (fd) => fdatasyncAsync(fd),
     syncDirectory: (fd) => fsyncAsync(fd),
+    close: (fd) => closeAsync(fd),
 
     async commit(batch) {
       try {

@@ -28,8 +28,11 @@ export function remoteServices({ call }: Calls<MainCalls>): RemoteServices {
       },
       walSize: (name) => call('walSize', name),
       walRead: (name, offset, length) => call('walRead', name, offset, length),
+      // A copy is given away: readers still need the bytes.
+      write: (fd, data, position) => call('write', fd, Buffer.from(data), position),
       sync: (fd) => call('sync', fd),
       syncDirectory: (fd) => call('syncDirectory', fd),
+      close: (fd) => call('close', fd),
       commit: (batch) => call('commit', batch),
       reserveFetched: (unused) => call('reserveFetched', unused),
       saveFetched: (chunks) => call('saveFetched', chunks),

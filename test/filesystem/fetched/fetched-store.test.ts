@@ -41,6 +41,17 @@ describe('the store of fetched blocks', () => {
     expect(store.bytes).to.equal(40 * BLOCK)
   })
 
+  it('has much at once written by another thread, and holds it only then', async () => {
+    const { store, asked } = stores.open()
+    const kept = store.keepMuch(7, 0, data)
+    expect(store.has(7, 0)).to.equal(false)
+    expect(store.keep(7, 3, data.subarray(3 * BLOCK, 4 * BLOCK))).to.equal('kept')
+    expect(await kept).to.equal('kept')
+    expect(asked).to.include('write')
+    expect(readStore(store, 7, 0, data.length)?.equals(data)).to.equal(true)
+    expect(store.bytes).to.equal(40 * BLOCK)
+  })
+
   it('does not mistake one file or block for another', () => {
     const { store } = stores.open()
     store.keep(3, 5, data.subarray(0, BLOCK))

@@ -46,7 +46,7 @@ describe('the read path', () => {
     const parts: Buffer[] = []
     for (let at = from; at < end; at += length) {
       parts.push(await fs.read(file, Math.min(length, end - at), at))
-      await settled()
+      await turn()
     }
     return Buffer.concat(parts)
   }
@@ -64,11 +64,9 @@ describe('the read path', () => {
     const one = await mount()
     const two = await mount()
     await one.readFile(OTHER)
-    await settled()
-    await one.engine.flushFetched()
+    await settled(one)
     await two.read(await two.open(TABLE), BLOCK, 0)
-    await settled()
-    await two.engine.flushFetched()
+    await settled(two)
     const before = source.reads.length
     expect((await two.readFile(OTHER)).equals(other)).to.equal(true)
     expect(source.reads.length).to.equal(before)
@@ -80,8 +78,7 @@ describe('the read path', () => {
     const two = await mount()
     await one.write(await one.open(OTHER), Buffer.from('changed'), 5 * BLOCK + 10)
     await one.engine.flush()
-    await settled()
-    await one.engine.flushFetched()
+    await settled(one)
     expect((await two.readFile(OTHER)).equals(other)).to.equal(true)
     await two.remount()
     expect((await two.readFile(OTHER)).equals(other)).to.equal(true)
@@ -90,7 +87,7 @@ describe('the read path', () => {
   it('changes part of a block that is held without asking', async () => {
     const fs = await mount()
     await fs.readFile(OTHER)
-    await settled()
+    await settled(fs)
     const before = source.reads.length
     const file = await fs.open(OTHER)
     expect(fs.engine.write(file, Buffer.from('changed'), 7, 5 * BLOCK + 10)).to.equal(7)
@@ -103,7 +100,7 @@ describe('the read path', () => {
   it('goes on from the repository when the store is damaged under it', async () => {
     const fs = await mount()
     await fs.readFile(TABLE)
-    await settled()
+    await settled(fs)
     const [key] = readdirSync(root)
     truncateSync(`${root}/${key}/blocks.data`, BLOCK)
     expect((await fs.readFile(TABLE)).equals(table)).to.equal(true)
@@ -172,7 +169,7 @@ describe('the read path', () => {
   it('does not wait for what it reads ahead', async () => {
     const fs = await mount()
     await scan(fs, TABLE, 128 * 1024, 0, MIB)
-    await settled()
+    await settled(fs)
     const gate = Promise.withResolvers<void>()
     source.gate = gate.promise
     // What was asked for ahead before is there.
@@ -230,7 +227,7 @@ describe('the read path', () => {
       const record = await recorded()
       const fs = await mount({ intercept: counted })
       await fs.engine.prefetch(record)
-      await settled()
+      await settled(fs)
       await touch(fs)
       expect(requests).to.deep.equal({ many: 1, one: 0 })
       expect(ranges).to.have.length(6)
@@ -243,7 +240,7 @@ describe('the read path', () => {
       const fs = await mount({ intercept: counted })
       const prefetched = fs.engine.prefetch(record)
       const touched = touch(fs)
-      await settled()
+      await turn()
       gate.resolve()
       await Promise.all([prefetched, touched])
       expect(requests).to.deep.equal({ many: 1, one: 0 })
@@ -286,7 +283,7 @@ describe('the read path', () => {
     it('asks for nothing that is held already', async () => {
       const fs = await mount({ intercept: counted })
       await touch(fs)
-      await settled()
+      await settled(fs)
       const record = fs.engine.settled()
       expect(record?.paths).to.have.length(2)
       if (record !== undefined) await fs.engine.prefetch(record)
@@ -302,7 +299,12 @@ describe('the read path', () => {
   })
 })
 
-/** What had arrived is kept. */
-function settled(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 2))
+/** What has landed is kept. */
+async function settled(fs: Fixture): Promise<void> {
+  await turn()
+  await fs.engine.flushFetched()
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve))
 }

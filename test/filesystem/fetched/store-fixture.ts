@@ -1,5 +1,5 @@
 /** Fetched stores in a directory of their own, as the mount process puts them together, without threads. */
-import { fdatasyncSync, mkdtempSync, rmSync } from 'node:fs'
+import { fdatasyncSync, mkdtempSync, rmSync, writeSync } from 'node:fs'
 import { pino } from 'pino'
 import {
   type FetchedIndex,
@@ -54,6 +54,10 @@ export function makeStores(): Stores {
         logger: silent,
         onRoom,
         services: {
+          async write(fd, data, position) {
+            asked.push('write')
+            writeSync(fd, data, 0, data.length, position)
+          },
           async sync(fd) {
             asked.push('sync')
             fdatasyncSync(fd)

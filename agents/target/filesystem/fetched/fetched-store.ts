@@ -18,7 +18,7 @@ export type Kept = 'kept' | 'later' | 'refused'
 export interface FetchedStoreDependencies {
   /** None: nothing is held, and nothing is kept. */
   readonly state: FetchedState | undefined
-  readonly services: Pick<Services, 'sync' | 'reserveFetched' | 'saveFetched'>
+  readonly services: Pick<Services, 'write' | 'sync' | 'reserveFetched' | 'saveFetched'>
   readonly logger: Logger
   /** There is room again, or there will be none. */
   readonly onRoom: () => void
@@ -45,6 +45,8 @@ export class FetchedStore {
   /** No extent was to be had, and so many bytes were refused since. */
   #full = false
   #refusedBytes = 0
+  /** Writes of another thread under way; until they end the descriptor must not become another file's. */
+  #writing = 0
   #flushing: Promise<void> = Promise.resolve()
 
   constructor(dependencies: FetchedStoreDependencies) {
@@ -116,6 +118,33 @@ export class FetchedStore {
     return 'kept'
   }
 
+  /**
+   * As `keep`, for much at once: the writing, for which a busy disk may have to be waited, is another thread's. `data`
+   * must stay as it is meanwhile.
+   */
+  async keepMuch(file: number, first: number, data: Buffer): Promise<Kept> {
+    const count = Math.ceil(data.length / BLOCK)
+    const fd = this.#fd
+    if (fd < 0 || this.#end - this.#next < count) return this.keep(file, first, data)
+    const slot = this.#next
+    this.#next += count
+    if (this.#spare === undefined && !this.#full) this.#ask()
+    this.#writing++
+    try {
+      await this.#to.services.write(fd, data, slot * BLOCK)
+    } catch (err) {
+      this.#writeFailed(err)
+      return 'refused'
+    } finally {
+      this.#writing--
+      if (this.#fd < 0 && this.#writing === 0) closeSync(fd)
+    }
+    // Closed meanwhile: nobody knows what was written to.
+    if (this.#fd < 0) return 'refused'
+    this.#set(file, first, count, slot)
+    return 'kept'
+  }
+
   /** Makes what was kept findable by others and after a restart. Never rejects: what fails is tried again next time. */
   flush(): Promise<void> {
     this.#flushing = this.#flushing.then(() => this.#save())
@@ -123,8 +152,11 @@ export class FetchedStore {
   }
 
   close(): void {
-    if (this.#fd >= 0) closeSync(this.#fd)
-    this.#drop()
+    if (this.#fd >= 0 && this.#writing === 0) closeSync(this.#fd)
+    this.#fd = -1
+    this.#chunks.clear()
+    this.#dirty.clear()
+    this.bytes = 0
   }
 
   async #save(): Promise<void> {
@@ -153,10 +185,13 @@ export class FetchedStore {
     for (let done = 0; done < count; done++) {
       const block = first + done
       const key = file * CHUNKS_PER_FILE + Math.floor(block / CHUNK_BLOCKS)
-      this.#room(key, block % CHUNK_BLOCKS)[block % CHUNK_BLOCKS] = slot + done
+      const slots = this.#room(key, block % CHUNK_BLOCKS)
+      // Others may have brought it meanwhile; what is held stays where it is.
+      if (slots[block % CHUNK_BLOCKS] !== 0) continue
+      slots[block % CHUNK_BLOCKS] = slot + done
+      this.bytes += BLOCK
       this.#dirty.add(key)
     }
-    this.bytes += count * BLOCK
   }
 
   #merge(chunks: readonly FetchedChunk[]): void {
@@ -239,11 +274,15 @@ export class FetchedStore {
       }
       return true
     } catch (err) {
-      this.#to.logger.warn({ err }, 'a fetched block could not be kept; no more are for a while')
-      this.#next = this.#end
-      this.#full = true
+      this.#writeFailed(err)
       return false
     }
+  }
+
+  #writeFailed(err: unknown): void {
+    this.#to.logger.warn({ err }, 'a fetched block could not be kept; no more are for a while')
+    this.#next = this.#end
+    this.#full = true
   }
 
   #readAll(buffer: Buffer, offset: number, length: number, position: number): boolean {
@@ -256,16 +295,8 @@ export class FetchedStore {
       return true
     } catch (err) {
       this.#to.logger.error({ err }, 'the store of fetched blocks is damaged; it is not used any more')
-      if (this.#fd >= 0) closeSync(this.#fd)
-      this.#drop()
+      this.close()
       return false
     }
-  }
-
-  #drop(): void {
-    this.#fd = -1
-    this.#chunks.clear()
-    this.#dirty.clear()
-    this.bytes = 0
   }
 }
