@@ -90,7 +90,9 @@ describe('a target agent without root', function () {
     const gone = await fleet.howdahJson<SessionView>('unpublish', id)
     expect(gone.state).to.equal('closed')
     expect(found(`grep ${id} /proc/self/mounts`)).to.equal('')
-    expect(found(`find ${fleet.mountRoot} ${fleet.cacheRoot} -mindepth 1`)).to.equal('')
+    // What was fetched of the backup is kept for its next session.
+    const kept = `-path ${fleet.cacheRoot}/fetched -prune -o`
+    expect(found(`find ${fleet.mountRoot} ${fleet.cacheRoot} -mindepth 1 ${kept} -print`)).to.equal('')
     expect(found(`pgrep -fa '[${id.slice(0, 1)}]${id.slice(1)}'`)).to.equal('')
     expect(found(`ss -Hltn 'sport = :${connection?.port}'`)).to.equal('')
     expect(found(`awk '$5 == ${connection?.port}' /proc/sysvipc/shm`)).to.equal('')
