@@ -2,13 +2,17 @@
  * A published instance that is warm beside the same data in a directory on the disk of its write cache: restored from
  * the same backup, started with the published instance's own settings.
  */
+import { execFile } from 'node:child_process'
 import { chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import path from 'node:path'
+import { promisify } from 'node:util'
 import { type Fleet, startFleet } from '../../support/fleet.ts'
 import { postgresAccount } from '../../support/postgres-cluster.ts'
-import type { Figure } from '../figure.ts'
+import { type Figure, formatNumber, median } from '../figure.ts'
+import { processorSeconds } from '../machine.ts'
 import {
   expectSameSettings,
+  type PgbenchResult,
   pgbench,
   query,
   type Server,
@@ -39,12 +43,12 @@ export async function instance(workshop: Workshop, scope: Scope): Promise<readon
   workshop.say('  warming both …')
   for (const server of [published, local]) await warm(server)
   const sides = [published, local] as const
+  const costs = mountCosts(await mountProcessOf(published))
   const turns = (what: string, count: number) => ({ workshop, scope, what, count })
-  const readOnly = await inTurns(
-    turns('pgbench read-only', amounts.turns),
-    sides,
-    async (server) => (await pgbench(server, amounts.readOnlySeconds, ['-S'])).rate,
-  )
+  const readOnly = await inTurns(turns('pgbench read-only', amounts.turns), sides, async (server) => {
+    const run = () => pgbench(server, amounts.readOnlySeconds, ['-S'])
+    return (await (server === published ? costs.watch('read-only', run) : run())).rate
+  })
   const scan = async (workers: number) =>
     inTurns(turns(`count(*), ${workers} workers`, amounts.turns + 2), sides, (server) =>
       timed(server, `SELECT count(*) FROM ${LARGEST};`, `SET max_parallel_workers_per_gather = ${workers};`),
@@ -54,7 +58,8 @@ export async function instance(workshop: Workshop, scope: Scope): Promise<readon
   const checkpoints = { howdah: [] as number[], instead: [] as number[] }
   for (const server of sides) await query(server, 'CHECKPOINT')
   const tpcb = await inTurns(turns('pgbench TPC-B', amounts.turns), sides, async (server) => {
-    const { rate } = await pgbench(server, amounts.tpcbSeconds)
+    const run = () => pgbench(server, amounts.tpcbSeconds)
+    const { rate } = await (server === published ? costs.watch('TPC-B', run) : run())
     // What one side left dirty is not to be written while the other is measured.
     checkpoints[server === published ? 'howdah' : 'instead'].push(await timed(server, 'CHECKPOINT;'))
     return rate
@@ -81,6 +86,29 @@ async function publishedServer(fleet: Fleet, production: StockedProduction): Pro
   if (session.connection === undefined) throw new Error(`${session.id} has no connection`)
   const { host, port, user } = session.connection
   return { host, port, user, database: production.database }
+}
+
+/** The mount process of a published instance, which it names in its settings: `howdah-SESSION`. */
+async function mountProcessOf(server: Server): Promise<number> {
+  const session = (await query(server, 'SHOW cluster_name')).replace(/^howdah-/, '')
+  const found = await promisify(execFile)('pgrep', ['-f', `^howdah mount ${session}$`])
+  return Number(found.stdout)
+}
+
+/** What runs of pgbench cost the mount process, by kind. */
+function mountCosts(pid: number) {
+  const microseconds = new Map<string, number[]>()
+  return {
+    async watch(kind: string, run: () => Promise<PgbenchResult>): Promise<PgbenchResult> {
+      const before = processorSeconds(pid)
+      const result = await run()
+      const each = ((processorSeconds(pid) - before) * 1e6) / result.transactions
+      microseconds.set(kind, [...(microseconds.get(kind) ?? []), each])
+      return result
+    },
+    said: () =>
+      [...microseconds].map(([kind, values]) => `${kind} ${formatNumber(median(values))} µs`).join(', '),
+  }
 }
 
 async function restoredServer(
