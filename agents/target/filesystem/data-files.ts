@@ -21,11 +21,19 @@ export interface LocalIo {
 export interface DataFilesDependencies {
   /** Made when missing. */
   readonly directory: string
-  readonly services: Pick<Services, 'sync' | 'syncDirectory'>
+  readonly services: Pick<Services, 'sync' | 'syncDirectory' | 'close'>
   /** Descriptors kept open at once. */
   readonly limit: number
   readonly io?: LocalIo | undefined
 }
+
+/**
+ * Bytes from which giving the room of a file back is not waited for: it takes a quarter of a second for a gigabyte on
+ * ext4. Such a file loses its name while it is open, and others close it.
+ */
+const LARGE = 8 * 1024 * 1024
+/** Bytes that are cut off a file in one go. */
+const MAX_CUT = 64 * 1024 * 1024
 
 const { O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR } = fs.constants
 
@@ -33,9 +41,11 @@ export class DataFiles {
   readonly #directory: string
   readonly #directoryFd: number
   readonly #limit: number
-  readonly #services: Pick<Services, 'sync' | 'syncDirectory'>
+  readonly #services: Pick<Services, 'sync' | 'syncDirectory' | 'close'>
   readonly #io: LocalIo
   readonly #open = new Set<Inode>()
+  /** Descriptors of large files whose inodes are gone, until the journal knows. */
+  readonly #doomed = new Map<number, number>()
   readonly #known: Set<number>
   /** Files were made since the directory was last synced. */
   #madeFiles = false
@@ -82,6 +92,7 @@ export class DataFiles {
     while (done < length) {
       done += this.#io.writeSync(fd, buffer, done, length - done, position + done)
     }
+    if (position + length > inode.localEnd) inode.localEnd = position + length
   }
 
   /** Resolves when what was written to the local file, and its name, are on disk. */
@@ -101,14 +112,40 @@ export class DataFiles {
     await this.#directorySync
   }
 
-  /** Gives the room behind `size` back, at once: a later write may need the place again. */
-  cut(inode: Inode, size: number): void {
-    if (!this.#known.has(inode.ino)) return
+  /** Gives the room behind `size` back, as much as goes quickly; tells whether all of it. */
+  cut(inode: Inode, size: number): boolean {
+    if (!this.#known.has(inode.ino)) return true
     try {
-      this.#io.ftruncateSync(this.#descriptor(inode), size)
+      const fd = this.#descriptor(inode)
+      if (size === 0 && inode.localEnd > LARGE) {
+        if (inode.pins > 0) return false
+        // A later write makes the file anew.
+        this.#io.unlinkSync(this.#path(inode.ino))
+        this.#known.delete(inode.ino)
+        this.#open.delete(inode)
+        inode.fd = -1
+        inode.localEnd = 0
+        this.#closeElsewhere(fd)
+        return true
+      }
+      inode.localEnd = Math.max(size, inode.localEnd - MAX_CUT)
+      this.#io.ftruncateSync(fd, inode.localEnd)
+      return inode.localEnd === size
     } catch {
       // Room that cannot be given back now is given back with the file.
+      return true
     }
+  }
+
+  /** An inode is gone; its local file is removed once that is durable. */
+  doom(inode: Inode): void {
+    if (inode.fd < 0 || inode.pins > 0 || inode.localEnd <= LARGE) {
+      this.release(inode)
+      return
+    }
+    this.#open.delete(inode)
+    this.#doomed.set(inode.ino, inode.fd)
+    inode.fd = -1
   }
 
   /** Deletes a local file. What is left of it after a crash is swept at the next start. */
@@ -119,6 +156,10 @@ export class DataFiles {
     } catch {
       // As after a crash.
     }
+    const fd = this.#doomed.get(ino)
+    if (fd === undefined) return
+    this.#doomed.delete(ino)
+    this.#closeElsewhere(fd)
   }
 
   /** Closes an inode's descriptor when nothing uses it. */
@@ -133,6 +174,8 @@ export class DataFiles {
   close(): void {
     this.#closed = true
     for (const inode of this.#open) this.release(inode)
+    for (const fd of this.#doomed.values()) this.#io.closeSync(fd)
+    this.#doomed.clear()
     this.#io.closeSync(this.#directoryFd)
   }
 
@@ -157,6 +200,11 @@ export class DataFiles {
       this.#madeFiles = true
       throw error
     }
+  }
+
+  #closeElsewhere(fd: number): void {
+    // Nothing is lost when it fails: the process closes it with its end.
+    this.#services.close(fd).catch(() => undefined)
   }
 
   #closeOldest(): void {

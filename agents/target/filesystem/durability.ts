@@ -319,16 +319,13 @@ export class Durability {
   /** Gives back what lies behind the contents that were committed. */
   #cut({ inode, localSize }: Snapshot): void {
     if (inode.freed) return
-    if (inode.syncing !== undefined || this.#changes.snapshots.some((later) => later.inode === inode)) {
-      // The next commit may tell of more than there is now; it has to stay until then.
-      inode.trim = true
-      inode.essential = true
-      this.contentsChanged(inode)
-      return
-    }
-    this.#to.files.cut(
-      inode,
-      Math.max(localSize, Math.ceil(inode.size / BLOCK) * BLOCK, inode.map.end * BLOCK),
-    )
+    // The next commit may tell of more than there is now; it has to stay until then.
+    const waits =
+      inode.syncing !== undefined || this.#changes.snapshots.some((later) => later.inode === inode)
+    const size = Math.max(localSize, Math.ceil(inode.size / BLOCK) * BLOCK, inode.map.end * BLOCK)
+    if (!waits && this.#to.files.cut(inode, size)) return
+    inode.trim = true
+    inode.essential = true
+    this.contentsChanged(inode)
   }
 }

@@ -129,7 +129,7 @@ export function createEngine(options: EngineOptions): Engine {
 
   function onFree(inode: Inode): void {
     space.give(inode.map.changed)
-    files.release(inode)
+    files.doom(inode)
     durability.freed(inode)
     if ((inode.mode & S_IFMT) === S_IFDIR) names.forget(inode.ino)
   }

@@ -26,6 +26,8 @@ export class Inode {
 
   /** Descriptor of the local file, or -1. */
   fd = -1
+  /** Bytes of the local file, as far as they were written in this run or count as changed. */
+  localEnd = 0
   /** Uses across a wait; neither `fd` is closed nor the inode dropped meanwhile. */
   pins = 0
   /** Readers of the file that were told apart, to read ahead of each. */

@@ -154,6 +154,7 @@ export class Inodes {
     }
     if (contents !== undefined) {
       inode.size = contents.row.size
+      inode.localEnd = inode.map.end * BLOCK
       inode.baseSize = contents.row.baseSize
     } else if (base.has(ino)) {
       inode.size = inode.baseSize = base.size(ino)
