@@ -1,11 +1,16 @@
 /** A mount process from its start to its end: loads, waits for its orders, mounts one session, and never ends half. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { createLogger } from '../../../config/logger.ts'
 import { errorBody } from '../../../messages/errors.ts'
 import { abortMount } from './dead-mount.ts'
 import { awaitOrders, cachePaths, type MountSpec } from './mount-spec.ts'
+import { rehearse } from './rehearsal.ts'
 import { type MountSource, runMountProcess } from './run-mount-process.ts'
 import { loadMountProgram, type MountProgram } from './serve-mount.ts'
+
+/** A program that gets no orders for so long was started ahead. Milliseconds. */
+const SPARE_AFTER_MS = 100
 
 /** `openSource` gives the backup that a spec names. Ends the process. */
 export async function mountProgram(
@@ -14,7 +19,10 @@ export async function mountProgram(
   process.umask(0o077)
   process.title = 'howdah mount, waiting'
   const program = await loadMountProgram()
-  const spec = await awaitOrders()
+  const orders = awaitOrders()
+  const spare = Promise.race([orders.then(() => false), sleep(SPARE_AFTER_MS, true)])
+  if (await spare) await rehearse()
+  const spec = await orders
   if (spec === undefined) process.exit(0)
 
   process.title = `howdah mount ${spec.session}`

@@ -1,4 +1,4 @@
-/** What of a session lies on this machine's disk, opened: the backup's tree, the journal, the fetched store. */
+/** What of a session lies on this machine's disk beside the backup's tree: the journal and the fetched store, opened. */
 import { writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { BaseTree } from '../filesystem/base-tree.ts'
@@ -8,7 +8,6 @@ import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetc
 import { openJournal } from '../filesystem/journal.ts'
 import { localServices } from './local-services.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
-import { openTree } from './prepare.ts'
 import type { MountSource } from './run-mount-process.ts'
 import type { Serving } from './serving.ts'
 
@@ -22,13 +21,13 @@ export interface OpenSession {
   close(): void
 }
 
-/** @throws HowdahError `mount_failed` | `cache_unusable` and what the source throws */
+/** @throws HowdahError `cache_unusable` */
 export async function openSession(
   spec: MountSpec,
+  tree: BaseTree,
   source: MountSource,
   logger: Logger,
 ): Promise<OpenSession> {
-  const tree = await openTree(spec, source, logger)
   const journal = openJournal(`${spec.cachePath}/journal.sqlite`)
   const store = await openStore(spec, tree, logger)
   const { backup, fetched: stores } = spec

@@ -36,10 +36,18 @@ export function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec):
   process.umask(umask)
 }
 
+export interface OpenedTree {
+  readonly tree: BaseTree
+  /** Resolves when the tree is on disk. @throws HowdahError `mount_failed` */
+  readonly saved: Promise<void>
+}
+
 /** The tree as it was saved at the first mount, so that a later one needs no mount server. */
-export async function openTree(spec: MountSpec, source: BackupSource, logger: Logger): Promise<BaseTree> {
+export async function openTree(spec: MountSpec, source: BackupSource, logger: Logger): Promise<OpenedTree> {
   const { tree: path, wal } = cachePaths(spec.cachePath)
-  if (existsSync(path)) return parseBaseTree(await readFile(path), path)
+  if (existsSync(path)) {
+    return { tree: parseBaseTree(await readFile(path), path), saved: Promise.resolve() }
+  }
   const tree = await buildBaseTree(
     publishedTree(source.tree(), {
       mountPoint: spec.mountPoint,
@@ -50,12 +58,12 @@ export async function openTree(spec: MountSpec, source: BackupSource, logger: Lo
         logger.warn({ link, target }, 'a symbolic link out of the backup is left out'),
     }),
   )
-  try {
-    await saveDurably(path, tree.serialize())
-  } catch (cause) {
+  const saved = saveDurably(path, tree.serialize()).catch((cause: unknown) => {
     throw new HowdahError('mount_failed', `the backup's file list cannot be saved in ${path}`, { cause })
-  }
-  return tree
+  })
+  // Whoever waits for it hears of it.
+  saved.catch(() => undefined)
+  return { tree, saved }
 }
 
 async function saveDurably(path: string, content: Uint8Array): Promise<void> {

@@ -12,8 +12,8 @@ import { type ControlRequest, listenForControl, type MountStatus } from './contr
 import { abortMount } from './dead-mount.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
 import { type OpenSession, openSession } from './open-session.ts'
-import { keepFromAgeing, prepareDirectories } from './prepare.ts'
-import { type MountProgram, serveMount } from './serve-mount.ts'
+import { keepFromAgeing, openTree, prepareDirectories } from './prepare.ts'
+import { beginMount, type MountProgram } from './serve-mount.ts'
 import type { ServingEngine } from './serving.ts'
 import { syncKernel } from './sync-kernel.ts'
 
@@ -40,13 +40,16 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
   const { program, source, logger } = dependencies
   const { mountPoint, cachePath } = spec
   const paths = cachePaths(cachePath)
-  keepFromAgeing(cachePath)
   prepareDirectories(spec)
   await writeFile(paths.identity, JSON.stringify(identify(process.pid)), { mode: 0o600 })
-  const session = await openSession(spec, source, logger)
-  const files = session.serving.tree.count
+  const { tree, saved } = await openTree(spec, source, logger)
+  const files = tree.count
+  const mounting = beginMount(spec, program, logger)
+  let session: OpenSession
   try {
-    const engine = await serveMount(session.serving, program, logger)
+    session = await openSession(spec, tree, source, logger)
+    const engine = await mounting.serve(session.serving)
+    await saved
     const server = await listenForControl(paths.socket, answers({ spec, session, source, engine }))
     const terminate = () => {
       logger.info('told to stop')
@@ -55,12 +58,14 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
     process.once('SIGTERM', terminate)
     process.once('SIGINT', terminate)
     tellReady()
+    keepFromAgeing(cachePath)
     logger.info({ mountPoint, files, sinceStartMs: Math.round(performance.now()) }, 'mounted')
     prefetch(session, engine, logger)
     await engine.ended
     server.close()
     await engine.close()
   } catch (error) {
+    await mounting.settled()
     abortMount(mountPoint)
     throw error
   }

@@ -4,7 +4,7 @@ import { fuseNativeDriver } from '../filesystem/drivers/fuse-native.ts'
 import { mountDevice } from '../filesystem/drivers/kernel/mount-device.ts'
 import { serveHere } from './engine-here.ts'
 import { type EngineWorker, startEngineWorker } from './engine-worker.ts'
-import type { MountDriver } from './mount-spec.ts'
+import type { MountDriver, MountSpec } from './mount-spec.ts'
 import type { Serving, ServingEngine } from './serving.ts'
 
 /** What a mount process loads before it knows what it will mount. */
@@ -22,22 +22,38 @@ export async function loadMountProgram(): Promise<MountProgram> {
   return { worker: undefined }
 }
 
-/** @throws HowdahError `mount_failed` | `fuse_unusable` */
-export async function serveMount(
-  serving: Serving,
-  program: MountProgram,
-  logger: Logger,
-): Promise<ServingEngine> {
-  const { spec } = serving
-  if ((spec.driver ?? usualDriver()) === 'fuse-native') return serveHere(serving, fuseNative, logger)
+/** A mount that is on its way. */
+export interface Mounting {
+  /** @throws HowdahError `mount_failed` | `fuse_unusable` */
+  serve(serving: Serving): Promise<ServingEngine>
+  /** Resolves when nothing will appear at the mount point any more that is not there. */
+  settled(): Promise<void>
+}
+
+/** Begins to mount, as far as that needs no engine. */
+export function beginMount(spec: MountSpec, program: MountProgram, logger: Logger): Mounting {
+  if ((spec.driver ?? usualDriver()) === 'fuse-native') {
+    return {
+      serve: (serving) => serveHere(serving, fuseNative, logger),
+      settled: async () => undefined,
+    }
+  }
   const worker = program.worker ?? startEngineWorker()
-  const mount = await mountDevice(spec.mountPoint, {
+  const mounting = mountDevice(spec.mountPoint, {
     ...spec.owner,
     allowOther: spec.allowOther,
     source: `howdah:${spec.session}`,
     logger,
   })
-  return worker.serve(serving, mount, logger)
+  // Whoever serves it hears what went wrong.
+  const settled = mounting.then(
+    () => undefined,
+    () => undefined,
+  )
+  return {
+    serve: async (serving) => worker.serve(serving, await mounting, logger),
+    settled: () => settled,
+  }
 }
 
 /** The kernel's protocol takes the privilege to mount. */
