@@ -23,7 +23,7 @@ const MAX_READ = 1024 * 1024
 const AHEAD_BUDGET = 24 * 1024 * 1024
 /** Bytes that stay in memory when the store has no room for them: what was read ahead is still to be read. */
 const MEMORY_BUDGET = 16 * 1024 * 1024
-/** Bytes that are written to the store at once, by this thread; more is another's to write. */
+/** More is another thread's to write while the disk is busy. */
 const WRITTEN_HERE = 64 * 1024
 /** How far from its turn a block of the prefetch may be for its reader to wait for it. */
 const NEAR = 1024 * 1024
@@ -276,7 +276,7 @@ export class ReadPath {
     flight.keeping = true
     const { file } = flight
     const kept =
-      data.length <= WRITTEN_HERE
+      data.length <= WRITTEN_HERE || !this.#store.isBusy
         ? this.#store.keep(file, first, data)
         : await this.#store.keepMuch(file, first, data)
     flight.keeping = false

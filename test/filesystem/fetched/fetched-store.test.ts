@@ -52,6 +52,26 @@ describe('the store of fetched blocks', () => {
     expect(store.bytes).to.equal(40 * BLOCK)
   })
 
+  it('leaves much at once to another thread while the disk is busy, and tries again later', async () => {
+    let now = 0
+    let slow = 100
+    const { store } = stores.open({}, undefined, () => {
+      now += slow
+      return now
+    })
+    expect(store.isBusy).to.equal(false)
+    store.keep(1, 0, data)
+    expect(store.isBusy).to.equal(true)
+    slow = 0
+    const much = pattern(8 * 1024 * 1024)
+    for (let at = 1; at <= 7; at++) {
+      expect(await store.keepMuch(1, at * 1024, much)).to.equal('kept')
+      expect(store.isBusy).to.equal(true)
+    }
+    await store.keepMuch(1, 8 * 1024, much)
+    expect(store.isBusy).to.equal(false)
+  })
+
   it('does not mistake one file or block for another', () => {
     const { store } = stores.open()
     store.keep(3, 5, data.subarray(0, BLOCK))

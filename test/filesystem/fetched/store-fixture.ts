@@ -29,7 +29,7 @@ export interface OpenStore {
 export interface Stores {
   readonly root: string
   readonly directory: string
-  open(options?: Partial<FetchedIndexOptions>, onRoom?: () => void): OpenStore
+  open(options?: Partial<FetchedIndexOptions>, onRoom?: () => void, clock?: () => number): OpenStore
   remove(): void
 }
 
@@ -39,7 +39,7 @@ export function makeStores(): Stores {
   return {
     root,
     directory: `${root}/${KEY}`,
-    open(options = {}, onRoom = () => undefined) {
+    open(options = {}, onRoom = () => undefined, clock) {
       const index = openFetchedIndex({
         root,
         key: KEY,
@@ -53,6 +53,7 @@ export function makeStores(): Stores {
         state: structuredClone(index?.state),
         logger: silent,
         onRoom,
+        ...(clock !== undefined && { clock }),
         services: {
           async write(fd, data, position) {
             asked.push('write')

@@ -22,6 +22,8 @@ export interface FetchedStoreDependencies {
   readonly logger: Logger
   /** There is room again, or there will be none. */
   readonly onRoom: () => void
+  /** Milliseconds, of any beginning; for tests. */
+  readonly clock?: () => number
 }
 
 /** Files and chunks as one number. */
@@ -29,6 +31,10 @@ const CHUNKS_PER_FILE = 2 ** 20
 /** Bytes refused before room is asked for again: other stores may have gone. */
 const ASK_AGAIN_BYTES = 64 * 1024 * 1024
 const FIRST_LENGTH = 8
+/** A write into the page cache takes longer only when the kernel makes writers wait for the disk. */
+const BUSY_MS = 20
+/** Bytes that are then another thread's to write before this one tries again. */
+const BUSY_BYTES = 64 * 1024 * 1024
 
 export class FetchedStore {
   /** Bytes of blocks that are held. */
@@ -45,6 +51,8 @@ export class FetchedStore {
   /** No extent was to be had, and so many bytes were refused since. */
   #full = false
   #refusedBytes = 0
+  /** Bytes to leave to another thread. */
+  #busyBytes = 0
   /** Writes of another thread under way; until they end the descriptor must not become another file's. */
   #writing = 0
   #flushing: Promise<void> = Promise.resolve()
@@ -62,6 +70,11 @@ export class FetchedStore {
     this.#merge(state.chunks)
     if (state.extent === undefined) this.#full = true
     else this.#use(state.extent)
+  }
+
+  /** Writing has to wait for the disk: much at once is better left to `keepMuch`. */
+  get isBusy(): boolean {
+    return this.#busyBytes > 0
   }
 
   /** Something was kept that a restart would not find. */
@@ -125,6 +138,7 @@ export class FetchedStore {
   async keepMuch(file: number, first: number, data: Buffer): Promise<Kept> {
     const count = Math.ceil(data.length / BLOCK)
     const fd = this.#fd
+    this.#busyBytes -= data.length
     if (fd < 0 || this.#end - this.#next < count) return this.keep(file, first, data)
     const slot = this.#next
     this.#next += count
@@ -268,10 +282,13 @@ export class FetchedStore {
   }
 
   #write(data: Buffer): boolean {
+    const clock = this.#to.clock ?? (() => performance.now())
+    const begin = clock()
     try {
       for (let done = 0; done < data.length; ) {
         done += writeSync(this.#fd, data, done, data.length - done, this.#next * BLOCK + done)
       }
+      if (clock() - begin > BUSY_MS) this.#busyBytes = BUSY_BYTES
       return true
     } catch (err) {
       this.#writeFailed(err)
