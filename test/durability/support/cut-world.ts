@@ -37,11 +37,8 @@ interface Cut {
   readonly certain: Certain
 }
 
-/** What a service has to do yet. */
-interface Work {
-  readonly kind: 'sync' | 'commit'
-  end(): void
-}
+/** What a service has to do yet: ends it. */
+type Work = () => void
 
 export interface CutOptions {
   readonly random: Random
@@ -81,7 +78,8 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   let disk = new Disk()
   let batches: Batch[] = []
   let works: Work[] = []
-  let outgoing: Batch | undefined
+  /** Commits under way, the oldest first. */
+  let outgoing: Batch[] = []
   let automatic = false
   let model = new CutModel()
   let held: Ino[] = []
@@ -92,12 +90,9 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     const sync = (fd: number) =>
       new Promise<void>((resolve) => {
         const end = on.beginSync(fd)
-        wait({
-          kind: 'sync',
-          end() {
-            end()
-            resolve()
-          },
+        wait(() => {
+          end()
+          resolve()
         })
       })
     return {
@@ -118,22 +113,20 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
 
   function services(): Services {
     const wait = (work: Work) => {
-      if (automatic) work.end()
+      if (automatic) work()
       else works.push(work)
     }
     const on = disk
     const commit = (batch: Batch) =>
       new Promise<void>((resolve) => {
-        if (outgoing !== undefined) throw new Error('two commits are under way at once')
-        outgoing = structuredClone(batch)
-        const end = () => {
-          if (outgoing !== undefined) batches.push(outgoing)
-          outgoing = undefined
+        outgoing.push(structuredClone(batch))
+        disk.onEvent()
+        wait(() => {
+          const done = outgoing.shift()
+          if (done !== undefined) batches.push(done)
           disk.onEvent()
           resolve()
-        }
-        disk.onEvent()
-        wait({ kind: 'commit', end })
+        })
       })
     const made = service(on, commit, wait)
     return spoil?.(made) ?? made
@@ -178,7 +171,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
 
   function cut(left: Survivors): Cut {
     // A commit under way is there as a whole or not at all.
-    const more = outgoing !== undefined && random.oneIn(2) ? [outgoing] : []
+    const more = outgoing.slice(0, random.below(outgoing.length + 1))
     return { disk: disk.image(left), batches: [...batches, ...more], certain: model.certain }
   }
 
@@ -200,7 +193,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     const own = service(
       one.disk,
       async (batch) => void commits.push(structuredClone(batch)),
-      ({ end }) => end(),
+      (end) => end(),
     )
     let opened: Engine
     try {
@@ -254,7 +247,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     disk = from.disk
     batches = [...from.batches]
     works = []
-    outgoing = undefined
+    outgoing = []
     held = []
     engine = open(disk, batches, services())
     watch()
@@ -263,7 +256,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
 
   async function settle(): Promise<void> {
     while (works.length > 0) {
-      works.shift()?.end()
+      works.shift()?.()
       await turn()
     }
   }
@@ -399,7 +392,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
       case 'disk': {
         // Syncs end in any order; commits in theirs, as there is one at a time.
         const [work] = works.splice(number('which') % Math.max(1, works.length), 1)
-        work?.end()
+        work?.()
         return
       }
       case 'disk-all':
@@ -425,7 +418,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
             service(
               disk,
               async () => undefined,
-              ({ end }) => end(),
+              (end) => end(),
             ),
           ),
         )

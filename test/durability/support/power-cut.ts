@@ -15,6 +15,8 @@ export interface PowerCutOptions {
   readonly until?: number
   readonly onProgress?: (cuts: number) => void
   readonly spoil?: (services: Services) => Services
+  /** Milliseconds that shrinking may take. */
+  readonly shrinkMs?: number
 }
 
 export interface CutFailure {
@@ -56,7 +58,7 @@ export async function runPowerCuts(options: PowerCutOptions): Promise<PowerCutOu
     // More images of every moment, as other steps lead to other chances.
     const again = async (sequence: readonly Operation[]) =>
       (await runCuts(sequence, { seed, oneIn: 1, images: 6, spoil })).failure
-    const { operations, found } = await shrink(failing, again, Date.now() + SHRINK_MS)
+    const { operations, found } = await shrink(failing, again, Date.now() + (options.shrinkMs ?? SHRINK_MS))
     return { cuts, steps, counterexample: { seed, operations, wrong: found.wrong } }
   }
   return { cuts, steps }
