@@ -19,8 +19,6 @@ export interface Abilities {
   readonly links: boolean
   /** utimensat(2) sets both times, to the nanosecond; attributes of open files know no other names. */
   readonly exactTimes: boolean
-  /** SEEK_DATA and SEEK_HOLE. */
-  readonly seek: boolean
 }
 
 /** Bytes of the files that every case begins with, by path. */
@@ -37,7 +35,7 @@ export const BASE_FILES: Readonly<Record<string, number>> = {
 
 const FILE_NAMES = [...Object.keys(BASE_FILES), 'n0', 'n1', 'sub/n2', 'd0/n3', 'd0/d1/n4']
 const DIRECTORY_NAMES = ['d0', 'd0/d1', 'sub', 'sub/deep', 'sub/d2', '.']
-const ODD_NAMES = ['l0', 'sub/l1', 'nowhere/x', 'ü €', 'f1/below']
+const ODD_NAMES = ['l0', 'sub/l1', 'nowhere/x', 'ü €', 'f1/below', 'long-'.repeat(52)]
 
 const BLOCK = 8192
 const PAGE = 4096
@@ -105,6 +103,7 @@ export function operations(longest: number, able: Abilities): fc.Arbitrary<Opera
     [3, operation('truncate', { path: filePath, size: position })],
     [3, operation('map', { slot, at: position, length, fill, flush: fc.boolean() })],
     [2, operation('copy-range', { slot, to: slot, from: position, at: position, length })],
+    [3, operation('holes', { slot, at: position })],
     [4, operation('fsync', { slot, data: fc.boolean() })],
     [3, operation('fstat', { slot })],
     [3, operation('stat', { path })],
@@ -127,7 +126,6 @@ export function operations(longest: number, able: Abilities): fc.Arbitrary<Opera
   ]
   if (able.links) weighted.push([4, operation('link', { path: filePath, to: filePath })])
   if (able.fallocate) weighted.push([5, operation('fallocate', { slot, how: room, at: position, length })])
-  if (able.seek) weighted.push([3, operation('holes', { slot, at: position })])
   const one = fc.oneof(...weighted.map(([weight, arbitrary]) => ({ weight: weight * 20, arbitrary })))
   return fc.array(one, { minLength: 1, maxLength: longest, size: 'max' })
 }

@@ -1,0 +1,221 @@
+/**
+ * `npm run soak`: the durability tests for as long as one likes, with random sequences that a seed repeats. What fails
+ * is printed as small as it can be made, in a form that `--replay` runs again.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { DRIVERS } from '../durability/support/drivers.ts'
+import { runFetchedCuts } from '../durability/support/fetched-cut.ts'
+import { runKills } from '../durability/support/kill.ts'
+import { replay, runModel } from '../durability/support/model.ts'
+import type { Operation } from '../durability/support/operations.ts'
+import { runCuts, runPowerCuts } from '../durability/support/power-cut.ts'
+import { stopTestBroker } from '../support/broker.ts'
+
+const USAGE = `Usage: npm run soak -- [model|power-cut|kill]... [--operations N | --minutes M] [--seed S] [--driver D]
+       npm run soak -- --replay FILE
+
+  model       random system calls on a mount and on a plain directory, for each driver (default 100,000 operations)
+  power-cut   images of what a power cut could leave of the write cache and of the fetched store (default 20,000)
+  kill        kill -9 of the mount process of a published instance under load (default 50)
+All of them when none is named. --operations and --minutes are for each of them (of model: for each driver).
+  --seed S    repeats a run (default: the time)
+  --driver D  kernel or fuse-native only
+  --replay FILE  runs the counterexample that a failed run has written
+`
+
+const TESTS = ['model', 'power-cut', 'kill'] as const
+type Test = (typeof TESTS)[number]
+const OPERATIONS: Readonly<Record<Test, number>> = { model: 100_000, 'power-cut': 20_000, kill: 50 }
+/** Images of the write cache for one of the fetched store, which takes longer. */
+const FETCHED_SHARE = 40
+
+interface Options {
+  readonly tests: readonly Test[]
+  readonly operations: number | undefined
+  readonly minutes: number | undefined
+  readonly seed: number
+  readonly driver: string | undefined
+  readonly replay: string | undefined
+}
+
+/** What a failed run leaves: enough to run it again. */
+type Counterexample =
+  | { readonly test: 'model'; readonly driver: string; readonly operations: readonly Operation[] }
+  | { readonly test: 'power-cut'; readonly seed: number; readonly operations: readonly Operation[] }
+
+class UsageError extends Error {}
+
+function readOptions(): Options {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        operations: { type: 'string' },
+        minutes: { type: 'string' },
+        seed: { type: 'string' },
+        driver: { type: 'string' },
+        replay: { type: 'string' },
+      },
+    })
+    for (const name of positionals) {
+      if (!(TESTS as readonly string[]).includes(name)) throw new UsageError(`there is no soak ${name}`)
+    }
+    if (values.operations !== undefined && values.minutes !== undefined) {
+      throw new UsageError('--operations and --minutes exclude each other')
+    }
+    if (values.driver !== undefined && !DRIVERS.some(({ name }) => name === values.driver)) {
+      throw new UsageError(`there is no driver ${values.driver}`)
+    }
+    return {
+      tests: positionals.length > 0 ? (positionals as Test[]) : TESTS,
+      operations: positive('operations', values.operations, true),
+      minutes: positive('minutes', values.minutes, false),
+      seed: positive('seed', values.seed, true) ?? Date.now() % 1_000_000_000,
+      driver: values.driver,
+      replay: values.replay,
+    }
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`)
+    process.exit(2)
+  }
+}
+
+function positive(name: string, value: string | undefined, whole: boolean): number | undefined {
+  if (value === undefined) return undefined
+  const number = Number(value)
+  if (!(number > 0) || (whole && !Number.isSafeInteger(number))) {
+    throw new UsageError(`--${name} takes a positive ${whole ? 'whole ' : ''}number, not ${value}`)
+  }
+  return number
+}
+
+/** Prints at most once in five seconds. */
+function progress(what: string): (done: string) => void {
+  let printed = Date.now()
+  return (done) => {
+    if (Date.now() - printed < 5000) return
+    printed = Date.now()
+    process.stdout.write(`${what}: ${done}\n`)
+  }
+}
+
+function report(what: string, counterexample: Counterexample, difference: unknown): false {
+  const file = join(tmpdir(), `soak-${counterexample.test}-${process.pid}.json`)
+  writeFileSync(file, `${JSON.stringify(counterexample)}\n`)
+  process.stdout.write(
+    `${what}: FAILED after ${counterexample.operations.length} operations\n` +
+      `${counterexample.operations.map((one) => `  ${JSON.stringify(one)}`).join('\n')}\n` +
+      `${typeof difference === 'string' ? difference : JSON.stringify(difference, null, 2)}\n` +
+      `Once more: npm run soak -- --replay ${file}\n`,
+  )
+  return false
+}
+
+async function soakModel(options: Options, operations: number, until: number | undefined): Promise<boolean> {
+  let good = true
+  for (const driver of DRIVERS) {
+    if (options.driver !== undefined && options.driver !== driver.name) continue
+    const what = `model, ${driver.name}`
+    const tell = progress(what)
+    const began = Date.now()
+    const { made, counterexample } = await runModel({
+      driver,
+      operations,
+      seed: options.seed,
+      ...(until !== undefined && { until: Date.now() + until }),
+      onProgress: (count) => tell(`${count} operations`),
+    })
+    const seconds = (Date.now() - began) / 1000
+    process.stdout.write(`${what}: ${made} operations, ${Math.round(made / seconds)} a second\n`)
+    if (counterexample !== undefined) {
+      const { difference, ...rest } = counterexample
+      good = report(what, { test: 'model', ...rest }, difference)
+    }
+  }
+  return good
+}
+
+async function soakPowerCuts(options: Options, cuts: number, until: number | undefined): Promise<boolean> {
+  const { seed } = options
+  const tell = progress('power-cut')
+  const outcome = await runPowerCuts({
+    cuts,
+    seed,
+    ...(until !== undefined && { until: Date.now() + until }),
+    onProgress: (count) => tell(`${count} images`),
+  })
+  process.stdout.write(`power-cut: ${outcome.cuts} images of ${outcome.steps} steps\n`)
+  const { counterexample } = outcome
+  if (counterexample !== undefined) {
+    const { wrong, operations } = counterexample
+    return report('power-cut', { test: 'power-cut', seed: counterexample.seed, operations }, wrong)
+  }
+  const fetched = await runFetchedCuts({
+    cuts: until === undefined ? Math.ceil(cuts / FETCHED_SHARE) : Number.POSITIVE_INFINITY,
+    seed,
+    ...(until !== undefined && { until: Date.now() + until / 4 }),
+    onProgress: (count) => tell(`${count} cuts of the fetched store`),
+  })
+  process.stdout.write(`power-cut: ${fetched.cuts} cuts of the fetched store\n`)
+  if (fetched.wrong !== undefined) process.stdout.write(`power-cut: FAILED: ${fetched.wrong}\n`)
+  return fetched.wrong === undefined
+}
+
+async function soakKills(options: Options, kills: number, until: number | undefined): Promise<boolean> {
+  const tell = progress('kill')
+  const shown = (outcome: object) => JSON.stringify(outcome).replaceAll(/[{}"]/g, '').replaceAll(',', ', ')
+  try {
+    const outcome = await runKills({
+      kills,
+      seed: options.seed,
+      ...(until !== undefined && { until: Date.now() + until }),
+      onProgress: (now) => tell(shown(now)),
+    })
+    process.stdout.write(`kill: ${shown(outcome)}\n`)
+    return true
+  } catch (error) {
+    process.stdout.write(`kill: FAILED: ${error instanceof Error ? error.stack : String(error)}\n`)
+    return false
+  }
+}
+
+async function runReplay(file: string): Promise<boolean> {
+  const counterexample = JSON.parse(readFileSync(file, 'utf8')) as Counterexample
+  const { operations } = counterexample
+  if (counterexample.test === 'power-cut') {
+    const { failure } = await runCuts(operations, { seed: counterexample.seed, oneIn: 1, images: 6 })
+    process.stdout.write(failure === undefined ? 'It does not fail.\n' : `It fails: ${failure.wrong}\n`)
+    return failure === undefined
+  }
+  const driver = DRIVERS.find(({ name }) => name === counterexample.driver)
+  if (driver === undefined) throw new UsageError(`there is no driver ${counterexample.driver}`)
+  const difference = await replay(driver, operations)
+  process.stdout.write(
+    difference === undefined ? 'It does not fail.\n' : `It fails: ${JSON.stringify(difference, null, 2)}\n`,
+  )
+  return difference === undefined
+}
+
+async function soak(options: Options): Promise<boolean> {
+  if (options.replay !== undefined) return runReplay(options.replay)
+  process.stdout.write(`seed ${options.seed}\n`)
+  const until = options.minutes === undefined ? undefined : options.minutes * 60_000
+  let good = true
+  for (const test of options.tests) {
+    const operations =
+      options.operations ?? (until === undefined ? OPERATIONS[test] : Number.POSITIVE_INFINITY)
+    const run = { model: soakModel, 'power-cut': soakPowerCuts, kill: soakKills }[test]
+    good = (await run(options, operations, until)) && good
+  }
+  return good
+}
+
+const options = readOptions()
+try {
+  process.exitCode = (await soak(options)) ? 0 : 1
+} finally {
+  await stopTestBroker()
+}
