@@ -66,7 +66,11 @@ export class FileSystemError extends Error {
   readonly errno: string
 
   constructor(errno: string, message = errno, options?: { cause?: unknown }) {
+    // Most are everyday answers, such as that there is no such name: where they come from is not worth its time.
+    const limit = Error.stackTraceLimit
+    if (options?.cause === undefined) Error.stackTraceLimit = 0
     super(message, options)
+    Error.stackTraceLimit = limit
     this.name = 'FileSystemError'
     this.errno = errno
   }
