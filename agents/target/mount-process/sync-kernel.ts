@@ -9,9 +9,9 @@ const run = promisify(execFile)
 const DEADLINE_MS = 60_000
 
 /**
- * Resolves when everything that was written before has reached the server. syncfs(2) has all of it sent, but does not
- * wait for a FUSE server (Linux 6.18, fs/fs-writeback.c, wait_sb_inodes); the sync of the root that follows is a request
- * which the kernel gives to the server after those.
+ * Resolves when everything that was written before has reached the server. syncfs(2) has all of it sent; up to Linux
+ * 6.15 it does not wait for the answers, because a page counts as written when it was copied into a request (fs/fuse/
+ * file.c, fuse_writepage_locked). The sync of the root is a request of its own, which the server gets after those.
  * @throws the child's error
  */
 export async function syncKernel(mountPoint: string): Promise<void> {
