@@ -64,6 +64,7 @@ export async function instance(workshop: Workshop, scope: Scope): Promise<readon
     checkpoints[server === published ? 'howdah' : 'instead'].push(await timed(server, 'CHECKPOINT;'))
     return rate
   })
+  workshop.note(`processor time of the mount process, per transaction: ${costs.said()}`)
   const figure = (name: string, unit: Figure['unit'], values: Turns, limit?: number): Figure => ({
     name,
     unit,
