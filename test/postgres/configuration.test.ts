@@ -82,6 +82,22 @@ describe('The settings of a published instance', () => {
     expect(settings.get('wal_level')).to.equal('replica')
   })
 
+  it('let WAL take an eighth of the free disk, and four segments where that is less', () => {
+    const of = (
+      freeDisk: number,
+      settings: Record<string, string> = {},
+      walSegmentBytes = 16 * 1024 ** 2,
+    ) => {
+      const made = instanceSettings(inputOf(settings, { freeDisk, control: { walSegmentBytes } }))
+      return [made.get('max_wal_size'), made.get('min_wal_size')]
+    }
+    expect(of(100 * GB)).to.deep.equal([undefined, undefined])
+    expect(of(100 * GB, { max_wal_size: '64GB', min_wal_size: '4GB' })).to.deep.equal(['12800MB', undefined])
+    expect(of(4 * GB)).to.deep.equal(['512MB', undefined])
+    expect(of(GB / 4)).to.deep.equal(['64MB', '64MB'])
+    expect(of(GB, { max_wal_size: '300' }, 64 * 1024 ** 2)).to.deep.equal(['256MB', undefined])
+  })
+
   it('take at most a quarter of the memory', () => {
     expect(instanceSettings(inputOf({ shared_buffers: '64GB' })).get('shared_buffers')).to.equal('4194304kB')
     expect(instanceSettings(inputOf({ shared_buffers: '2GB' })).has('shared_buffers')).to.equal(false)

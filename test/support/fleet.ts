@@ -91,6 +91,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       certificate: path.join(tls, `${name}.pem`),
       key: path.join(tls, `${name}.key`),
     })
+    // Fleets of other test runs choose ports at the same time.
+    const firstPort = Math.min(await freePort(), 65_000)
     const common = { broker: { url: vhost.url }, log: { level: 'debug' } }
     const files: Record<Role, object> = {
       coordinator: {
@@ -117,6 +119,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         cacheRoot,
         tls: tlsFiles('target-db-7'),
         heartbeat: { interval: 1 },
+        postgres: { firstPort, lastPort: firstPort + 100 },
         ...options.target,
       },
     }

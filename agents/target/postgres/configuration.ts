@@ -6,7 +6,7 @@
  * each version's documentation; an unknown parameter would keep PostgreSQL from starting.
  */
 import { type BackupConfiguration, parseMemory } from './backup-configuration.ts'
-import type { ControlData } from './control-data.ts'
+import type { ControlData, RecoveryMinimums } from './control-data.ts'
 import { recoverySettings } from './recovery-settings.ts'
 import { clusterName, type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
 
@@ -22,6 +22,8 @@ export interface ConfigurationInput {
   readonly backup: BackupConfiguration
   readonly control: ControlData
   readonly memory: MachineMemory
+  /** Bytes free where pg_wal is; as much as anybody wants when it is not known. */
+  readonly freeDisk?: number
   /** What `decidePreload` says. */
   readonly preload: ReadonlyMap<string, string>
 }
@@ -35,7 +37,7 @@ interface Override {
 }
 
 /** PostgreSQL's defaults (postgresql.conf.sample) of what recovery has minimums for. */
-const LIMIT_DEFAULTS: Record<keyof ControlData, number> = {
+const LIMIT_DEFAULTS: Record<keyof RecoveryMinimums, number> = {
   max_connections: 100,
   max_worker_processes: 8,
   max_wal_senders: 10,
@@ -44,6 +46,13 @@ const LIMIT_DEFAULTS: Record<keyof ControlData, number> = {
 }
 
 const SHARED_BUFFERS_DEFAULT = 128 * 1024 ** 2
+const MAX_WAL_SIZE_DEFAULT = 1024 ** 3
+const MIN_WAL_SIZE_DEFAULT = 80 * 1024 ** 2
+const WAL_SEGMENT_DEFAULT = 16 * 1024 ** 2
+/** What WAL may take of the free disk. */
+const WAL_SHARE = 1 / 8
+/** PostgreSQL wants two at least; fewer than these would have it checkpoint all the time. */
+const FEWEST_WAL_SEGMENTS = 4
 
 /** Arguments of `postgres`, without the program's own name. */
 export function postgresArguments(input: ConfigurationInput): string[] {
@@ -71,6 +80,7 @@ export function instanceSettings(input: ConfigurationInput): Map<string, string>
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) settings.set(name, value)
   for (const [name, value] of limits(backup, control)) settings.set(name, value)
   for (const [name, value] of memorySettings(backup, memory)) settings.set(name, value)
+  for (const [name, value] of walSettings(input)) settings.set(name, value)
   for (const [name, value] of preload) settings.set(name, value)
   return settings
 }
@@ -141,7 +151,7 @@ const LOGGING: readonly Override[] = [
 /** Limits that the backup's configuration has lower than production's pg_control, and what must go with them. */
 function limits(backup: BackupConfiguration, control: ControlData): Map<string, string> {
   const raised = new Map<string, string>()
-  for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof ControlData)[]) {
+  for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]) {
     const configured = Number(backup.settings.get(name) ?? LIMIT_DEFAULTS[name])
     const needed = control[name]
     if (needed !== undefined && !(configured >= needed)) raised.set(name, String(needed))
@@ -159,6 +169,27 @@ function memorySettings(backup: BackupConfiguration, memory: MachineMemory): Map
   const buffers = Math.min(asked, Math.max(memory.total / 4, 16 * 1024 ** 2))
   if (buffers < asked) settings.set('shared_buffers', `${Math.floor(buffers / 1024)}kB`)
   settings.set('huge_pages', memory.freeHugePages > buffers ? 'try' : 'off')
+  return settings
+}
+
+/**
+ * WAL lies in the write cache, beside what was changed: it must not fill a disk that is smaller than production's, for
+ * PostgreSQL ends when it finds no room for WAL. And room that is made must not be lost to WAL kept for reuse.
+ */
+function walSettings({ spec, backup, control, freeDisk }: ConfigurationInput): Map<string, string> {
+  const settings = new Map<string, string>()
+  if (freeDisk === undefined) return settings
+  const least = FEWEST_WAL_SEGMENTS * (control.walSegmentBytes ?? WAL_SEGMENT_DEFAULT)
+  const bound = Math.max(least, freeDisk * WAL_SHARE)
+  // A number without a unit was one of segments before version 10.
+  const unit = majorVersion(spec.version) < 10 ? WAL_SEGMENT_DEFAULT : 1024 ** 2
+  const asked = (name: string, otherwise: number) =>
+    parseMemory(backup.settings.get(name) ?? '', unit) ?? otherwise
+  for (const [name, wanted] of [
+    ['max_wal_size', asked('max_wal_size', MAX_WAL_SIZE_DEFAULT)],
+    ['min_wal_size', asked('min_wal_size', MIN_WAL_SIZE_DEFAULT)],
+  ] as const)
+    if (wanted > bound) settings.set(name, `${Math.floor(bound / 1024 ** 2)}MB`)
   return settings
 }
 

@@ -11,12 +11,16 @@ import { identity } from './user-process.ts'
 const run = promisify(execFile)
 
 /** Settings of production at the time of the backup, below which recovery may not run. */
-export interface ControlData {
+export interface RecoveryMinimums {
   readonly max_connections?: number
   readonly max_worker_processes?: number
   readonly max_wal_senders?: number
   readonly max_prepared_transactions?: number
   readonly max_locks_per_transaction?: number
+}
+
+export interface ControlData extends RecoveryMinimums {
+  readonly walSegmentBytes?: number
 }
 
 /** Labels of pg_controldata's output (src/bin/pg_controldata/pg_controldata.c); the program prints short names. */
@@ -26,6 +30,7 @@ const LABELS: Record<string, keyof ControlData> = {
   'max_wal_senders setting': 'max_wal_senders',
   'max_prepared_xacts setting': 'max_prepared_transactions',
   'max_locks_per_xact setting': 'max_locks_per_transaction',
+  'Bytes per WAL segment': 'walSegmentBytes',
 }
 
 export function parseControlData(output: string): ControlData {

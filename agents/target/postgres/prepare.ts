@@ -1,6 +1,6 @@
 /** Gathers what the configuration of an instance follows from, and writes the files made for it. */
 import { execFile } from 'node:child_process'
-import { readFile, realpath } from 'node:fs/promises'
+import { readFile, realpath, statfs } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -24,9 +24,10 @@ export interface PreparedConfiguration {
 /** @throws HowdahError `backup_damaged` | `library_missing` | `timeout` */
 export async function prepareConfiguration(spec: InstanceSpec): Promise<PreparedConfiguration> {
   const paths = instancePaths(spec)
-  const [control, memory, { backup, preload }] = await Promise.all([
+  const [control, memory, disk, { backup, preload }] = await Promise.all([
     readControlData(spec),
     machineMemory(),
+    statfs(spec.cachePath),
     readBackup(spec),
     writeOwnFile(paths.hba, hbaFile(spec), 0o644, 'process'),
     writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
@@ -34,7 +35,14 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
   ])
   await writeConfigFile(spec, backup.hasConfigFile)
   return {
-    arguments: postgresArguments({ spec, backup, control, memory, preload: preload.settings }),
+    arguments: postgresArguments({
+      spec,
+      backup,
+      control,
+      memory,
+      freeDisk: disk.bavail * disk.bsize,
+      preload: preload.settings,
+    }),
     warnings: [...preload.warnings],
   }
 }
