@@ -111,7 +111,14 @@ export function createEngine(options: EngineOptions): Engine {
     logger,
     entry: (parent, name) => names.lookup(parent, name),
   })
-  const inodes = new Inodes({ base, journalState, files, owner, onFree })
+  const inodes = new Inodes({
+    base,
+    journalState,
+    files,
+    owner,
+    onDropped: (blocks) => space.give(blocks),
+    onFree,
+  })
   const readPath = new ReadPath({ base, services, fetched: options.fetched, logger })
   const contents = new FileContents({ files, readPath, space, durability, now })
   const ranges = new FileRanges({ contents, files, space, durability, now })

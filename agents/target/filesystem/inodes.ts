@@ -15,6 +15,8 @@ export interface InodesDependencies {
   readonly files: DataFiles
   /** Of what comes from the backup. */
   readonly owner: { readonly uid: number; readonly gid: number }
+  /** Blocks that the journal had as changed mean nothing. */
+  readonly onDropped: (blocks: number) => void
   /** An inode without name and reference goes away. */
   readonly onFree: (inode: Inode) => void
 }
@@ -154,6 +156,7 @@ export class Inodes {
     }
     if (contents !== undefined) {
       inode.size = contents.row.size
+      this.#dropBehindEnd(inode)
       inode.localEnd = inode.map.end * BLOCK
       inode.baseSize = contents.row.baseSize
     } else if (base.has(ino)) {
@@ -165,5 +168,15 @@ export class Inodes {
     this.#contents.delete(ino)
     this.#loaded.set(ino, inode)
     return inode
+  }
+
+  /**
+   * Room that was made behind the end of a file holds what was written there since, if a crash undid that the file grew;
+   * only zeros may show there.
+   */
+  #dropBehindEnd(inode: Inode): void {
+    const before = inode.map.changed
+    inode.map.clearFrom(Math.ceil(inode.size / BLOCK))
+    this.#to.onDropped(before - inode.map.changed)
   }
 }

@@ -44,6 +44,7 @@ async function walkOn(fs: Fixture, base: Record<string, Buffer>, seed: number, s
     const kind = random(100)
     if (kind < 40) await write(file)
     else if (kind < 50) await resize(file)
+    else if (kind < 57) await changeRange(file)
     else if (kind < 75) await check(file, step)
     else if (kind < 78)
       pending.push(fs.read(file.handle, 4 * BLOCK, random(20 * BLOCK)).catch(() => undefined))
@@ -76,6 +77,20 @@ async function walkOn(fs: Fixture, base: Record<string, Buffer>, seed: number, s
     await fs.engine.setattr(await fs.ino(file.path), { size })
     const state = Buffer.alloc(size)
     newest(file).copy(state)
+    file.states.push(state)
+  }
+
+  async function changeRange(file: ModelFile): Promise<void> {
+    const whole = random(2) === 0
+    const position = whole ? random(MAX_BLOCKS) * BLOCK : random(MAX_BLOCKS * BLOCK)
+    const length = whole ? (1 + random(6)) * BLOCK : 1 + random(6 * BLOCK)
+    const what = (['allocate', 'punch-hole', 'zero-range'] as const)[random(3)] ?? 'allocate'
+    const keepSize = what === 'punch-hole' || random(2) === 0
+    await fs.engine.fallocate(file.handle, { what, keepSize }, position, length)
+    const before = newest(file)
+    const state = Buffer.alloc(keepSize ? before.length : Math.max(before.length, position + length))
+    before.copy(state)
+    if (what !== 'allocate') state.fill(0, position, Math.min(position + length, state.length))
     file.states.push(state)
   }
 
