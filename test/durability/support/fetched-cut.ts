@@ -104,15 +104,17 @@ async function cutOnce(directory: string, random: Random, spoil: boolean): Promi
     await turn()
   }
   const left = join(directory, 'left')
-  cpSync(root, left, { recursive: true })
+  mkdirSync(left)
+  const indexFiles = readdirSync(join(root, KEY)).filter((name) => name.startsWith('index.'))
+  for (const name of indexFiles) copyFileSync(join(root, KEY, name), join(left, name))
   const image = survivors(durable, readFileSync(dataPath), random)
   store.close()
   // What still waits belongs to a process that is gone.
   index.close()
-  writeFileSync(join(left, KEY, 'blocks.data'), image)
-  rmSync(root, { recursive: true })
-  cpSync(left, root, { recursive: true })
+  for (const name of readdirSync(join(root, KEY))) rmSync(join(root, KEY, name))
+  for (const name of indexFiles) renameSync(join(left, name), join(root, KEY, name))
   rmSync(left, { recursive: true })
+  writeFileSync(dataPath, image)
   return check(root)
 }
 

@@ -21,10 +21,12 @@ export interface Difference {
   readonly where?: unknown
 }
 
+export class MountHangs extends Error {}
+
 export interface PosixWorker {
   /** Two directories that hold the same; `exact`: times too. */
   begin(mount: string, plain: string, exact: boolean): Promise<void>
-  /** The first difference. @throws Error when there is no answer in time */
+  /** The first difference. @throws MountHangs when there is no answer in time */
   run(operations: readonly Operation[]): Promise<Difference | undefined>
   /** Closes every file that is open. */
   closeFiles(): Promise<void>
@@ -32,10 +34,9 @@ export interface PosixWorker {
   end(): void
 }
 
-/** Starts the process, which runs as the given user. */
+/** Starts the process, which makes its calls as the given user. */
 export function startPosixWorker(account: { uid: number; gid: number }): PosixWorker {
-  const child = spawn('python3', ['-u', SCRIPT], {
-    ...(process.getuid?.() === 0 && { uid: account.uid, gid: account.gid }),
+  const child = spawn('python3', ['-u', SCRIPT, String(account.uid), String(account.gid)], {
     cwd: '/',
     stdio: ['pipe', 'pipe', 'inherit'],
   })
@@ -49,7 +50,7 @@ export function startPosixWorker(account: { uid: number; gid: number }): PosixWo
       timer = setTimeout(() => {
         child.kill('SIGKILL')
         const shown = JSON.stringify(order).slice(0, 2000)
-        reject(new Error(`no answer within ${DEADLINE_MS} ms, the mount hangs: ${shown}`))
+        reject(new MountHangs(`no answer within ${DEADLINE_MS} ms, the mount hangs: ${shown}`))
       }, DEADLINE_MS)
     })
     try {
