@@ -134,6 +134,20 @@ export function createEngine(options: EngineOptions): Engine {
   }
   for (const orphan of inodes.orphans()) inodes.freeIfUnused(orphan)
 
+  // What was cut or removed is given back by the commit that tells of it; who made room shall not wait for the next one.
+  space.onDiskFull = () => {
+    if (!durability.unsynced) return
+    syncChanged().catch((err: unknown) => logger.error({ err }, 'the write cache could not be synced'))
+  }
+
+  function syncChanged(): Promise<void> {
+    space.check()
+    changedSync ??= durability.syncChanged().finally(() => {
+      changedSync = undefined
+    })
+    return changedSync
+  }
+
   function onFree(inode: Inode): void {
     space.give(inode.map.changed)
     files.doom(inode)
@@ -182,13 +196,7 @@ export function createEngine(options: EngineOptions): Engine {
       return durability.unsynced
     },
 
-    syncChanged() {
-      space.check()
-      changedSync ??= durability.syncChanged().finally(() => {
-        changedSync = undefined
-      })
-      return changedSync
-    },
+    syncChanged,
 
     get unflushed() {
       return readPath.unflushed

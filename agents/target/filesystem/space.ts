@@ -47,6 +47,8 @@ const RELIEF = 1.5
 
 export class Space {
   changedBytes = 0
+  /** The disk has no room; called before that is told. */
+  onDiskFull: () => void = () => undefined
   /** Room for growth is less than the margin. */
   nearFull = false
   readonly quotaBytes: number | undefined
@@ -151,6 +153,7 @@ export class Space {
     // Much of what was handed out may be counted twice, as it is written by now.
     this.#handedOut = Number.POSITIVE_INFINITY
     if (this.#freeAfterHandingOut(bytes) < reserve) {
+      this.onDiskFull()
       throw new FileSystemError('ENOSPC', 'the file system of the write cache is down to its reserve')
     }
   }
