@@ -3,7 +3,7 @@ import { DRIVERS } from './support/drivers.ts'
 import { runModel } from './support/model.ts'
 
 /** The soak makes 100,000 and more: `npm run soak -- model`. */
-const OPERATIONS = 1200
+const OPERATIONS = 900
 const SEED = 20_250_101
 
 for (const driver of DRIVERS) {

@@ -40,6 +40,7 @@ const STEPS: readonly (readonly [number, fc.Arbitrary<Operation>])[] = [
       length,
     }),
   ],
+  [10, step('read', { file, at: position, length })],
   [8, step('make', { file })],
   [3, step('mkdir', { directory })],
   [2, step('rmdir', { directory })],

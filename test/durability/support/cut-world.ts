@@ -304,6 +304,14 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
         await engine.write(ino, data, data.length, at)
         return
       }
+      case 'read': {
+        const ino = await file(operation)
+        const data = Buffer.alloc(number('length'))
+        const got = await engine.read(ino, data, data.length, number('at'))
+        const right = model.content(ino).subarray(number('at'), number('at') + data.length)
+        if (!right.equals(data.subarray(0, got))) failure ??= `${operation.file} is read wrong`
+        return
+      }
       case 'resize': {
         const ino = await file(operation)
         const after = Buffer.alloc(number('size'))

@@ -2,7 +2,17 @@
  * Power cuts under the fetched store: its data file loses sectors that were not synced, its index keeps everything that
  * it was told, which is the worst that can be; whatever the index then claims must be the backup's bytes.
  */
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
