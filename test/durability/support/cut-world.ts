@@ -7,28 +7,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
-import { type BaseTree, buildBaseTree, ROOT } from '../../../agents/target/filesystem/base-tree.ts'
+import { type BaseTree, buildBaseTree } from '../../../agents/target/filesystem/base-tree.ts'
 import { createEngine, type Engine } from '../../../agents/target/filesystem/engine.ts'
-import {
-  type Fallocate,
-  FileSystemError,
-  type Ino,
-  type RenameMode,
-} from '../../../agents/target/filesystem/file-system.ts'
+import { FileSystemError, type Ino } from '../../../agents/target/filesystem/file-system.ts'
 import { type Batch, openJournal } from '../../../agents/target/filesystem/journal.ts'
 import { publishedTree } from '../../../agents/target/filesystem/published-tree.ts'
 import type { Services } from '../../../agents/target/filesystem/services.ts'
 import { memorySource, pattern } from '../../filesystem/support/memory-source.ts'
-import { type Certain, CutModel, type FoundFile } from './cut-model.ts'
+import { actOn } from './cut-actions.ts'
+import { look, place, type Seen } from './cut-look.ts'
+import { type Certain, CutModel } from './cut-model.ts'
 import { CUT_FILES } from './cut-steps.ts'
 import { Disk, type Survivors } from './disk.ts'
 import type { Operation } from './operations.ts'
 import type { Random } from './random.ts'
-
-const CALLER = { uid: 77, gid: 88 }
-const S_IFMT = 0o170000
-const S_IFREG = 0o100000
-const S_IFDIR = 0o040000
 
 /** What a cut leaves, and what may be on it. */
 interface Cut {
@@ -261,19 +253,6 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     }
   }
 
-  const find = async (path: string): Promise<Ino> => {
-    const [parent, name] = await place(engine, path)
-    const { ino } = await engine.lookup(parent, name)
-    engine.forget(ino, 1)
-    return ino
-  }
-  const file = async (operation: Operation): Promise<Ino> => {
-    const ino = await find(String(operation.file))
-    if ((engine.getattr(ino).mode & S_IFMT) !== S_IFREG) throw new FileSystemError('EISDIR')
-    if (!model.knows(ino)) model.noteContent(ino, Buffer.alloc(0))
-    return ino
-  }
-
   /** Notes what is durable when a sync has succeeded. */
   function whenDone(promise: Promise<void>, note: () => void): void {
     const on = model
@@ -289,117 +268,10 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   let failure: string | undefined
 
   async function act(operation: Operation): Promise<void> {
-    const { step } = model
-    const number = (field: string) => Number(operation[field])
     switch (operation.op) {
-      case 'write': {
-        const ino = await file(operation)
-        const at = number('at')
-        const data = pattern(number('length'), number('fill'))
-        const before = model.content(ino)
-        const after = Buffer.alloc(Math.max(before.length, at + data.length))
-        before.copy(after)
-        data.copy(after, at)
-        model.noteContent(ino, after)
-        await engine.write(ino, data, data.length, at)
-        return
-      }
-      case 'read': {
-        const ino = await file(operation)
-        const data = Buffer.alloc(number('length'))
-        const got = await engine.read(ino, data, data.length, number('at'))
-        const right = model.content(ino).subarray(number('at'), number('at') + data.length)
-        if (!right.equals(data.subarray(0, got))) failure ??= `${operation.file} is read wrong`
-        return
-      }
-      case 'resize': {
-        const ino = await file(operation)
-        const after = Buffer.alloc(number('size'))
-        model.content(ino).copy(after)
-        model.noteContent(ino, after)
-        await engine.setattr(ino, { size: number('size') })
-        return
-      }
-      case 'allocate': {
-        const ino = await file(operation)
-        const at = number('at')
-        const length = number('length')
-        const before = model.content(ino)
-        const grows = operation.how !== 'punch-hole' && at + length > before.length
-        const after = Buffer.alloc(grows ? at + length : before.length)
-        before.copy(after)
-        if (operation.how !== 'allocate')
-          after.fill(0, Math.min(at, after.length), Math.min(at + length, after.length))
-        model.noteContent(ino, after)
-        const what = operation.how as Fallocate['what']
-        await engine.fallocate(ino, { what, keepSize: what === 'punch-hole' }, at, length)
-        return
-      }
-      case 'make': {
-        const [parent, name] = await place(engine, String(operation.file))
-        const { ino } = engine.mknod(parent, name, S_IFREG | 0o600, 0, CALLER)
-        model.noteContent(ino, Buffer.alloc(0))
-        engine.forget(ino, 1)
-        return
-      }
-      case 'mkdir': {
-        const [parent, name] = await place(engine, String(operation.directory))
-        engine.forget(engine.mkdir(parent, name, 0o700, CALLER).ino, 1)
-        return
-      }
-      case 'rmdir':
-        return engine.rmdir(...(await place(engine, String(operation.directory))))
-      case 'unlink':
-        return engine.unlink(...(await place(engine, String(operation.file))))
-      case 'rename': {
-        const [from, to] = [
-          await place(engine, String(operation.file)),
-          await place(engine, String(operation.to)),
-        ]
-        return engine.rename(...from, ...to, operation.how as RenameMode)
-      }
-      case 'link': {
-        const ino = await find(String(operation.file))
-        engine.forget(engine.link(ino, ...(await place(engine, String(operation.to)))).ino, 1)
-        return
-      }
-      case 'symlink': {
-        const [parent, name] = await place(engine, String(operation.file))
-        engine.forget(engine.symlink(parent, name, 'some/where', CALLER).ino, 1)
-        return
-      }
-      case 'chmod':
-        await engine.setattr(await find(String(operation.file)), { mode: number('mode') })
-        return
-      case 'hold': {
-        const ino = await file(operation)
-        engine.remember(ino)
-        held.push(ino)
-        return
-      }
-      case 'let-go': {
-        const ino = held.shift()
-        if (ino !== undefined) engine.forget(ino, 1)
-        return
-      }
-      case 'fsync': {
-        const ino = await file(operation)
-        const renamed = model.lastRename(ino)
-        return whenDone(engine.fsync(ino), () => model.fileDurable(ino, step, renamed))
-      }
-      case 'fsyncdir':
-        return whenDone(engine.fsyncdir(ROOT), () => model.namesDurable(step))
-      case 'sync-changed':
-        // Joins one that runs already, so that what it makes durable is not certain.
-        return whenDone(engine.syncChanged(), () => undefined)
-      case 'flush':
-        return whenDone(engine.flush(), () => {
-          model.allContentsDurable(step)
-          model.namesDurable(step)
-        })
       case 'disk': {
         // Syncs end in any order; commits in theirs, as there is one at a time.
-        const [work] = works.splice(number('which') % Math.max(1, works.length), 1)
+        const [work] = works.splice(Number(operation.which) % Math.max(1, works.length), 1)
         work?.()
         return
       }
@@ -435,7 +307,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
         return reopen({ disk, batches, certain: now })
       }
       default:
-        throw new Error(`there is no step ${operation.op}`)
+        return actOn({ engine, model, held, whenDone }, operation)
     }
   }
 
@@ -463,54 +335,6 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   }
 }
 
-interface Seen {
-  readonly lines: readonly string[]
-  /** Of everything but directories. */
-  readonly paths: readonly string[]
-  readonly files: readonly FoundFile[]
-}
-
 function everything({ files }: Seen, step: number): Map<Ino, number> {
   return new Map(files.map(({ ino }) => [ino, step]))
-}
-
-/** Every name below `data/`, and the contents of every file when asked. */
-async function look(engine: Engine, withContents = true): Promise<Seen> {
-  const lines: string[] = []
-  const paths: string[] = []
-  const files: FoundFile[] = []
-  const seen = new Set<Ino>()
-
-  async function visit(ino: Ino, path: string): Promise<void> {
-    for (const { name, ino: child } of await engine.readdir(ino)) {
-      const { mode, nlink, size } = engine.getattr(child)
-      const kind = mode & S_IFMT
-      const target = kind === S_IFREG || kind === S_IFDIR ? '' : ` ${engine.readlink(child)} ${size}`
-      lines.push(`${child} ${path}/${name} ${mode.toString(8)} ${nlink}${target}`)
-      if (kind === S_IFDIR) await visit(child, `${path}/${name}`)
-      else paths.push(`${path}/${name}`)
-      if (kind !== S_IFREG || !withContents || seen.has(child)) continue
-      seen.add(child)
-      const content = Buffer.alloc(size)
-      const got = size === 0 ? 0 : await engine.read(child, content, size, 0)
-      if (got !== size) throw new Error(`${path}/${name}: ${got} of ${size} bytes could be read`)
-      files.push({ ino: child, path: `${path}/${name}`, content })
-    }
-  }
-  const { ino } = await engine.lookup(ROOT, 'data')
-  engine.forget(ino, 1)
-  await visit(ino, 'data')
-  return { lines: lines.sort(), paths, files }
-}
-
-/** Directory and last name of a path. @throws FileSystemError */
-async function place(engine: Engine, path: string): Promise<[Ino, string]> {
-  const names = path.split('/')
-  const last = names.pop() ?? ''
-  let at: Ino = ROOT
-  for (const name of names) {
-    at = (await engine.lookup(at, name)).ino
-    engine.forget(at, 1)
-  }
-  return [at, last]
 }
