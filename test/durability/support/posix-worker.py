@@ -96,7 +96,8 @@ class Side:
         return self.slots.get(op['slot'])
 
     def do_open(self, op):
-        flags = os.O_CLOEXEC
+        # A pipe without a partner must not wait for one.
+        flags = os.O_CLOEXEC | os.O_NONBLOCK
         for name in op['flags']:
             flags |= getattr(os, 'O_' + name.upper())
         fd = os.open(self.path(op['path']), flags, op['mode'])
