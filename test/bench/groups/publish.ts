@@ -14,7 +14,7 @@ import type { Scope } from '../scope.ts'
 import { NOTES, type StockedProduction, type Workshop } from '../workshop.ts'
 
 /** The target agent keeps a spare mount program ready, which it makes some seconds after the last was taken. */
-const SPARE_READY_MS = 6_000
+const SPARE_READY_MS = 7_000
 
 interface Size {
   readonly production: StockedProduction
@@ -43,18 +43,22 @@ export async function publish(workshop: Workshop, scope: Scope): Promise<readonl
   scope.defer('the agents', () => fleet.remove())
   for (const [index, { production }] of sizes.entries())
     await publishOnce(fleet, production, `size-${index}-0`)
+  let spareTaken = performance.now()
+  const publishWithSpare = async (production: StockedProduction, repository: string) => {
+    await sleep(Math.max(0, spareTaken + SPARE_READY_MS - performance.now()))
+    spareTaken = performance.now()
+    return publishOnce(fleet, production, repository)
+  }
   for (let turn = 1; turn <= publishes; turn++) {
     for (const [index, size] of sizes.entries()) {
       scope.check()
       workshop.say(`  ${turn} of ${publishes}, the ${index === 0 ? 'smaller' : 'larger'} …`)
       const repository = `size-${index}-${turn}`
       size.restores.push(await restoreOnce(scope, size.production))
-      await sleep(SPARE_READY_MS)
-      const first = await publishOnce(fleet, size.production, repository)
+      const first = await publishWithSpare(size.production, repository)
       size.firsts.push(first.seconds)
       size.sessions.push(first.session)
-      await sleep(SPARE_READY_MS)
-      size.seconds.push((await publishOnce(fleet, size.production, repository)).seconds)
+      size.seconds.push((await publishWithSpare(size.production, repository)).seconds)
     }
   }
   return [...sizes.flatMap((size) => sizeFigures(size, workshop)), growth(sizes)]
