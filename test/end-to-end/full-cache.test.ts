@@ -98,6 +98,10 @@ describe('a write cache that fills up', function () {
 
   let rows = 0
 
+  it('keeps what is committed though the backup says fsync = off', async () => {
+    expect(await sql('SHOW fsync')).to.equal('on')
+  })
+
   it('is warned of at 80 % of the quota, while writes still succeed', async () => {
     await fill(Math.ceil((0.82 * quota - (await changedBytes())) / ROW_BYTES))
     const warning = await warned('low')

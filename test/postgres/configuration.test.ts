@@ -120,7 +120,7 @@ describe('The settings of a published instance', () => {
     expect(args).to.include('archive_command=')
   })
 
-  it('include the file of the backup, and go without fsync until recovery is done', () => {
+  it('include the file of the backup, go without fsync until recovery is done, and never after', () => {
     const lines = (hasConfigFile: boolean, synced: boolean) =>
       configFile(specOf(), hasConfigFile, synced)
         .split('\n')
@@ -129,7 +129,16 @@ describe('The settings of a published instance', () => {
       "include '/tmp/howdah/shop-1/data/postgresql.conf'",
       'fsync = off',
     ])
-    expect(lines(false, true)).to.deep.equal([])
+    expect(lines(true, true).at(-1)).to.equal('fsync = on')
+    expect(lines(false, true)).to.deep.equal(['fsync = on'])
+  })
+
+  it('keep fsync on from the start where postgresql.auto.conf would turn it off again', () => {
+    const automatic = new Map([['fsync', 'off']])
+    const of = (backup: ConfigurationInput['backup']) =>
+      instanceSettings(inputOf({}, { backup })).get('fsync')
+    expect(of({ settings: automatic, automatic, hasConfigFile: true })).to.equal('on')
+    expect(of({ settings: automatic, automatic: new Map(), hasConfigFile: true })).to.equal(undefined)
   })
 
   it('let nobody in over TCP without a password and nobody replicate', () => {

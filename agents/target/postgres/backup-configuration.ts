@@ -19,6 +19,8 @@ export type Settings = ReadonlyMap<string, string>
 
 export interface BackupConfiguration {
   readonly settings: Settings
+  /** Those of postgresql.auto.conf alone. */
+  readonly automatic?: Settings
   /** Whether the data directory has a postgresql.conf that can be read. */
   readonly hasConfigFile: boolean
 }
@@ -51,8 +53,10 @@ export async function readBackupConfiguration(data: string): Promise<BackupConfi
     readSmallFile(join(data, 'postgresql.auto.conf')),
   ])
   if (main !== undefined) await collect(main, data, settings, 0)
-  if (automatic !== undefined) await collect(automatic, data, settings, 0)
-  return { settings, hasConfigFile: main !== undefined }
+  const fromAutomatic = new Map<string, string>()
+  if (automatic !== undefined) await collect(automatic, data, fromAutomatic, 0)
+  for (const [name, value] of fromAutomatic) settings.set(name, value)
+  return { settings, automatic: fromAutomatic, hasConfigFile: main !== undefined }
 }
 
 async function collect(

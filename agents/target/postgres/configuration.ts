@@ -80,6 +80,8 @@ export function instanceSettings(input: ConfigurationInput): Map<string, string>
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) settings.set(name, value)
   for (const [name, value] of limits(backup, control)) settings.set(name, value)
   for (const [name, value] of memorySettings(backup, memory)) settings.set(name, value)
+  // postgresql.auto.conf wins over the file in which fsync is turned on after the first recovery.
+  if (backup.automatic?.has('fsync')) settings.set('fsync', 'on')
   for (const [name, value] of walSettings(input)) settings.set(name, value)
   for (const [name, value] of preload) settings.set(name, value)
   return settings
@@ -218,7 +220,8 @@ export function configFile(spec: InstanceSpec, hasConfigFile: boolean, synced: b
   const lines = [
     `# Made by Howdah for session ${spec.session}; written anew when the instance starts.`,
     ...(hasConfigFile ? [`include '${data.replaceAll("'", "''")}/postgresql.conf'`] : []),
-    ...(synced ? [] : ['fsync = off']),
+    // Whatever the backup's file says: without fsync the end of a mount process would cost what was committed.
+    `fsync = ${synced ? 'on' : 'off'}`,
   ]
   return `${lines.join('\n')}\n`
 }
