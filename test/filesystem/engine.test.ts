@@ -209,6 +209,19 @@ describe('the engine, POSIX', () => {
     })
   })
 
+  it('leaves the times alone when a kernel that has accepted a write hands it over', async () => {
+    const file = await fs.create('data/new', pattern(10))
+    await fs.engine.setattr(file, { mtime: 22n, ctime: 33n })
+    await fs.engine.write(file, pattern(2 * BLOCK), 2 * BLOCK, 5, true)
+    await fs.engine.fsync(file)
+    const written = { size: 2 * BLOCK + 5, mtime: 22n, ctime: 33n }
+    expect(await fs.stat('data/new')).to.include(written)
+    await fs.crash()
+    expect(await fs.stat('data/new')).to.include(written)
+    await fs.engine.write(await fs.ino('data/new'), pattern(1), 1, 0, false)
+    expect((await fs.stat('data/new')).mtime > 33n).to.equal(true)
+  })
+
   it('refuses names that are too long', async () => {
     expect(await errnoOf(() => fs.create(`data/${'x'.repeat(256)}`))).to.equal('ENAMETOOLONG')
   })

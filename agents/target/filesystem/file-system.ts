@@ -115,7 +115,8 @@ export interface FileSystem {
   read(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number>
   /**
    * `buffer` must stay as it is until the promise, if one is given, resolves. `accepted`: the writer was told already
-   * that this is written, by a kernel that caches writes; it is not refused for quota or reserve.
+   * that this is written, by a kernel that caches writes; it is not refused for quota or reserve, and leaves the
+   * times alone, which that kernel sets.
    */
   write(ino: Ino, buffer: Buffer, length: number, position: number, accepted?: boolean): MaybePromise<number>
   fallocate(ino: Ino, how: Fallocate, position: number, length: number): MaybePromise<void>
