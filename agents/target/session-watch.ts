@@ -75,7 +75,7 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
       statfs(session.cachePath),
     ])
     const { fetchedBytes, totalBytes, changedBytes } = status
-    const cacheBytes = status.cacheBytes + walBytes
+    const cacheBytes = changedBytes + walBytes
     const freeBytes = Math.max(0, disk.bavail * disk.bsize - limits.reserveBytes)
     const now = { fetchedBytes, totalBytes, cacheBytes, changedBytes, ...limits, freeBytes }
     if (entry.reported !== undefined && !isNews(entry.reported, now)) return

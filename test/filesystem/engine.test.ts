@@ -1,21 +1,9 @@
 import { expect } from 'chai'
 import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
-import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { CALLER, type Fixture, makeFixture, OWNER } from './support/engine-fixture.ts'
+import { CALLER, errnoOf, type Fixture, makeFixture, OWNER } from './support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from './support/memory-source.ts'
 
 const TABLE = 'data/base/1/1000'
-
-/** The errno of what an operation throws or rejects with. */
-async function errnoOf(work: () => unknown): Promise<string> {
-  try {
-    await work()
-  } catch (error) {
-    if (error instanceof FileSystemError) return error.errno
-    throw error
-  }
-  return 'none'
-}
 
 describe('the engine, POSIX', () => {
   const table = pattern(5 * BLOCK + 100)
@@ -237,7 +225,7 @@ describe('the engine, POSIX', () => {
     expect(await errnoOf(() => fs.engine.mkdir(wal, 'x', 0o700, CALLER))).to.equal('EROFS')
     const file = await fs.ino('wal/000000010000000000000007')
     expect(await errnoOf(() => fs.engine.write(file, segment, 1, 0))).to.equal('EROFS')
-    expect(fs.engine.statistics().cacheBytes).to.equal(0)
+    expect(fs.engine.statistics().changedBytes).to.equal(0)
   })
 
   it('lists a directory of 100,000 files, some removed and some added', async function () {

@@ -2,21 +2,10 @@ import { statSync } from 'node:fs'
 import { expect } from 'chai'
 import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
 import type { Ino } from '../../agents/target/filesystem/file-system.ts'
-import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { type Fixture, makeFixture } from './support/engine-fixture.ts'
+import { errnoOf, type Fixture, makeFixture } from './support/engine-fixture.ts'
 import { memorySource, pattern } from './support/memory-source.ts'
 
 const TABLE = 'data/base/1/1000'
-
-async function errnoOf(work: () => unknown): Promise<string> {
-  try {
-    await work()
-  } catch (error) {
-    if (error instanceof FileSystemError) return error.errno
-    throw error
-  }
-  return 'none'
-}
 
 describe('ranges of files', () => {
   const table = pattern(10 * BLOCK + 100)

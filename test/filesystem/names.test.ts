@@ -1,20 +1,8 @@
 import { expect } from 'chai'
-import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { CALLER, type Fixture, makeFixture, OWNER } from './support/engine-fixture.ts'
+import { CALLER, errnoOf, type Fixture, makeFixture, OWNER } from './support/engine-fixture.ts'
 import { memorySource, pattern } from './support/memory-source.ts'
 
 const TABLE = 'data/base/1/1000'
-
-/** The errno of what an operation throws or rejects with. */
-async function errnoOf(work: () => unknown): Promise<string> {
-  try {
-    await work()
-  } catch (error) {
-    if (error instanceof FileSystemError) return error.errno
-    throw error
-  }
-  return 'none'
-}
 
 describe('names in the mounted file system', () => {
   let fs: Fixture

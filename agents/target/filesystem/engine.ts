@@ -50,14 +50,7 @@ export interface EngineStatistics {
   /** Bytes of the backup that are held locally, by whatever session they were fetched. */
   readonly fetchedStoreBytes: number
   /** Bytes that the session's changes take. */
-  readonly cacheBytes: number
   readonly changedBytes: number
-  /** Of changed bytes; none when undefined. */
-  readonly quotaBytes: number | undefined
-  /** Bytes of the cache's file system that are free above the reserve. */
-  readonly freeBytes: number
-  /** Reads of the repository in this run. */
-  readonly sourceReads: number
   /** The last failure to read the repository. */
   readonly lastError: string | undefined
 }
@@ -183,11 +176,7 @@ export function createEngine(options: EngineOptions): Engine {
         fetchedBytes: readPath.fetchedBytes,
         totalBytes: base.totalBytes,
         fetchedStoreBytes: readPath.heldBytes,
-        cacheBytes: space.changedBytes,
         changedBytes: space.changedBytes,
-        quotaBytes: space.quotaBytes,
-        freeBytes: space.freeBytes(),
-        sourceReads: readPath.reads,
         lastError: readPath.lastError,
       }
     },

@@ -42,8 +42,6 @@ export interface ReadPathDependencies {
 export class ReadPath {
   /** Bytes that came from the source. */
   fetchedBytes = 0
-  /** Requests to the source. */
-  reads = 0
   lastError: string | undefined
   readonly #to: ReadPathDependencies
   readonly #store: FetchedStore
@@ -170,7 +168,6 @@ export class ReadPath {
     if (ranges.length === 0) return
     const stream = new PrefetchStream(ranges, (flight) => this.#flights.remove(flight))
     for (const flight of stream.flights) this.#flights.add(flight)
-    this.reads++
     try {
       await services.readMany(ranges, (data) => {
         this.fetchedBytes += data.data.length
@@ -221,7 +218,6 @@ export class ReadPath {
     const offset = first * BLOCK
     const length = Math.min((last + 1) * BLOCK, this.#to.base.size(inode.ino)) - offset
     this.#underWay += length
-    this.reads++
     const landed = this.#read(inode, file, offset, length).then((data) => ({ first, last, data }))
     const flight: Flight = { file, first, last, landed, distance: () => 0 }
     this.#flights.add(flight)

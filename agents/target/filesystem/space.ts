@@ -51,8 +51,8 @@ export class Space {
   onDiskFull: () => void = () => undefined
   /** Room for growth is less than the margin. */
   nearFull = false
-  readonly quotaBytes: number | undefined
   readonly #directory: string
+  readonly #quota: number
   readonly #reserve: number
   readonly #margin: number
   /** Bytes below the quota, and of the reserve, that growth does not get. */
@@ -65,7 +65,7 @@ export class Space {
 
   constructor(directory: string, { quotaBytes, reserveBytes, marginBytes }: SpaceLimits) {
     this.#directory = directory
-    this.quotaBytes = quotaBytes
+    this.#quota = quotaBytes ?? Number.POSITIVE_INFINITY
     this.#reserve = reserveBytes
     this.#margin = marginBytes ?? 0
     this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / QUOTA_SHARE))
@@ -103,19 +103,13 @@ export class Space {
     this.#flushed = this.nearFull
   }
 
-  /** Bytes that are free above the reserve. */
-  freeBytes(): number {
-    const { bsize, bavail } = statfsSync(this.#directory)
-    return Math.max(0, bsize * bavail - this.#reserve)
-  }
-
   /** Of the cache's file system; available is what files may grow by. */
   statistics(): FileSystemStatistics {
     const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(this.#directory)
     this.#free = bsize * bavail
     this.#handedOut = 0
     const room = Math.max(0, Math.floor(this.#roomForGrowth() / bsize))
-    const free = this.quotaBytes === undefined ? bfree : Math.min(bfree, room)
+    const free = this.#quota === Number.POSITIVE_INFINITY ? bfree : Math.min(bfree, room)
     return {
       blockSize: bsize,
       blocks,
@@ -144,7 +138,7 @@ export class Space {
 
   /** `withheld`: how much of the shares is kept from it. */
   #require(bytes: number, withheld: number): void {
-    const quota = (this.quotaBytes ?? Number.POSITIVE_INFINITY) - withheld * this.#quotaShare
+    const quota = this.#quota - withheld * this.#quotaShare
     if (this.changedBytes + bytes > quota) {
       throw new FileSystemError('ENOSPC', 'the quota of the write cache is used up')
     }
@@ -159,7 +153,7 @@ export class Space {
   }
 
   #roomForGrowth(): number {
-    const quota = (this.quotaBytes ?? Number.POSITIVE_INFINITY) - this.#quotaShare - this.changedBytes
+    const quota = this.#quota - this.#quotaShare - this.changedBytes
     return Math.min(quota, this.#freeAfterHandingOut(0) - this.#reserve)
   }
 

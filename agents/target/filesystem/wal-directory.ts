@@ -8,7 +8,7 @@ import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
 import type { Services } from './services.ts'
 
 /** Inode numbers of WAL files begin here, away from those that the journal knows. */
-export const FIRST_WAL_INO = 2 ** 48
+const FIRST_WAL_INO = 2 ** 48
 
 /** A segment or a timeline history file. Source: PostgreSQL, access/xlog_internal.h. */
 const WAL_NAME = /^(?:[0-9A-F]{24}|[0-9A-F]{8}\.history)$/

@@ -12,9 +12,7 @@ export interface MountStatus {
   readonly fetchedBytes: number
   /** Bytes of the backup. */
   readonly totalBytes: number
-  /** Bytes that the write cache holds, `pg_wal` not included. */
-  readonly cacheBytes: number
-  /** Of these, what was changed since publishing. */
+  /** Bytes that what was changed since publishing takes, `pg_wal` not included. */
   readonly changedBytes: number
   /** Whether the mount server answers now. */
   readonly connected: boolean

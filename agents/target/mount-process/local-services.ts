@@ -6,10 +6,10 @@ import { close, fdatasync, fsync, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { BackupSource, FileRange, RangeData } from '../../dataplane/backup-source.ts'
-import { withinDeadline } from '../filesystem/deadline.ts'
 import type { FetchedIndex } from '../filesystem/fetched/fetched-index.ts'
 import type { Journal } from '../filesystem/journal.ts'
 import type { Services } from '../filesystem/services.ts'
+import { withinDeadline } from './deadline.ts'
 
 export interface LocalServicesOptions {
   readonly source: Pick<BackupSource, 'read' | 'readMany' | 'walSize' | 'walRead'>

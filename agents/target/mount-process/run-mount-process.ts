@@ -87,11 +87,10 @@ function answers({ spec, session, source, engine }: Answering) {
   const statistics = patient(() => engine.statistics())
 
   async function status(): Promise<MountStatus> {
-    const { fetchedBytes, totalBytes, cacheBytes, changedBytes, lastError } = await statistics()
+    const { fetchedBytes, totalBytes, changedBytes, lastError } = await statistics()
     return {
       fetchedBytes,
       totalBytes,
-      cacheBytes,
       changedBytes,
       connected: source.connected,
       lastError: source.lastError ?? lastError,

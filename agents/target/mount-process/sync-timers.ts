@@ -23,7 +23,7 @@ export interface SyncTimers {
 /** What a crash may cost of what was not synced by those who wrote it. Milliseconds. */
 export const CHANGED_AFTER_MS = 1000
 /** Losing what was fetched only means to fetch it again. Milliseconds. */
-export const FETCHED_AFTER_MS = 10_000
+const FETCHED_AFTER_MS = 10_000
 
 export function createSyncTimers({ syncChanged, flushFetched, logger }: SyncTimersOptions): SyncTimers {
   let stopped = false

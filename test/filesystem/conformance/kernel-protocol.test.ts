@@ -1,7 +1,7 @@
 /** The kernel's protocol where no kernel can be had to speak it wrongly: the device is an array of messages. */
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { noMail } from '../../../agents/target/filesystem/drivers/kernel/mail.ts'
+import type { Mail } from '../../../agents/target/filesystem/drivers/kernel/mail.ts'
 import { decodeName, encodeName, nameLength } from '../../../agents/target/filesystem/drivers/kernel/names.ts'
 import { OP } from '../../../agents/target/filesystem/drivers/kernel/protocol.ts'
 import { serveDevice } from '../../../agents/target/filesystem/drivers/kernel/serve.ts'
@@ -35,6 +35,14 @@ function init(major: number, minor: number): Buffer {
 }
 
 const AGREED = init(7, 45)
+
+/** Of a file system that waits for nothing outside its thread. */
+const noMail: Mail = {
+  waiting: () => false,
+  fallAsleep: () => true,
+  wakeUp: () => undefined,
+  deliver: () => undefined,
+}
 
 /** A file system that has only what a test needs of it. */
 function only(operations: Partial<FileSystem>): FileSystem {

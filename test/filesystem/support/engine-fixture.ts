@@ -7,7 +7,7 @@ import {
   type FetchedIndex,
   openFetchedIndex,
 } from '../../../agents/target/filesystem/fetched/fetched-index.ts'
-import type { Attributes, Ino } from '../../../agents/target/filesystem/file-system.ts'
+import { type Attributes, FileSystemError, type Ino } from '../../../agents/target/filesystem/file-system.ts'
 import { type Journal, openJournal } from '../../../agents/target/filesystem/journal.ts'
 import { publishedTree } from '../../../agents/target/filesystem/published-tree.ts'
 import type { Services } from '../../../agents/target/filesystem/services.ts'
@@ -185,4 +185,15 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
       rmSync(cachePath, { recursive: true, force: true })
     },
   }
+}
+
+/** The errno of what an operation throws or rejects with. */
+export async function errnoOf(work: () => unknown): Promise<string> {
+  try {
+    await work()
+  } catch (error) {
+    if (error instanceof FileSystemError) return error.errno
+    throw error
+  }
+  return 'none'
 }

@@ -68,7 +68,7 @@ export async function trimFetchedStores(
 }
 
 /** Takes a store out of use at once, whoever has it open; its room comes back soon after. */
-export async function discardStore(directory: string): Promise<void> {
+async function discardStore(directory: string): Promise<void> {
   const aside = setAside(directory)
   await rename(directory, aside).catch(ignoreMissing)
   await remove(aside)

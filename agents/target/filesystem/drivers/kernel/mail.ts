@@ -13,11 +13,3 @@ export interface Mail {
   /** Hands out all mail that waits: promises are resolved, timers run. */
   deliver(): void
 }
-
-/** For a file system that waits for nothing outside its thread. */
-export const noMail: Mail = {
-  waiting: () => false,
-  fallAsleep: () => true,
-  wakeUp: () => undefined,
-  deliver: () => undefined,
-}

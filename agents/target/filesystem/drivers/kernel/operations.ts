@@ -6,7 +6,9 @@
  * mount, and nothing here can sync everything).
  */
 import {
+  type AttributeChanges,
   type Caller,
+  type Fallocate,
   type FileSystem,
   FileSystemError,
   type Ino,
@@ -52,9 +54,7 @@ const BODY = IN.SIZE_WORDS
 const MODE_BITS = 0o7777
 const SECOND = 1_000_000_000n
 const COUNT_BYTES = 8
-type Changes = {
-  -readonly [K in keyof Parameters<FileSystem['setattr']>[1]]: Parameters<FileSystem['setattr']>[1][K]
-}
+type Changes = { -readonly [K in keyof AttributeChanges]: AttributeChanges[K] }
 
 export interface OperationOptions {
   /** A directory in the root where names appear by themselves, so that the kernel must always ask for missing ones. */
@@ -311,7 +311,7 @@ function renameMode(flags: number): RenameMode {
   throw new FileSystemError('EINVAL')
 }
 
-function fallocateOf(mode: number): Parameters<FileSystem['fallocate']>[1] {
+function fallocateOf(mode: number): Fallocate {
   const keepSize = (mode & FALLOC_KEEP_SIZE) !== 0
   switch (mode & ~FALLOC_KEEP_SIZE) {
     case 0:
