@@ -63,6 +63,17 @@ export async function actOn({ engine, model, held, whenDone }: Acting, operation
       if (!right.equals(data.subarray(0, got))) throw new Error(`${operation.file} is read wrong`)
       return
     }
+    case 'read-aside': {
+      // Still under way when other steps are done, so what it gives may be of before or after them.
+      const ino = await file(operation)
+      engine.remember(ino)
+      const data = Buffer.alloc(number('length'))
+      const reading = async () => engine.read(ino, data, data.length, number('at'))
+      reading()
+        .catch(() => undefined)
+        .finally(() => engine.forget(ino, 1))
+      return
+    }
     case 'resize': {
       const ino = await file(operation)
       const after = Buffer.alloc(number('size'))
@@ -143,6 +154,8 @@ export async function actOn({ engine, model, held, whenDone }: Acting, operation
     case 'sync-changed':
       // Joins one that runs already, so that what it makes durable is not certain.
       return whenDone(engine.syncChanged(), () => undefined)
+    case 'flush-fetched':
+      return engine.flushFetched()
     case 'flush':
       return whenDone(engine.flush(), () => {
         model.allContentsDurable(step)

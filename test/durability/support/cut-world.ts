@@ -1,6 +1,7 @@
 /**
  * An engine over a backup in memory, whose local files lie on a disk that can lose its power and whose services come to
- * an end when they are told to. Images of the disk are taken while steps are done, and judged by the model.
+ * an end when they are told to. Images of the disk are taken while steps are done, and judged by the model. What the
+ * engine fetches it keeps in a store that loses nothing: power cuts under that are fetched-cut.ts's.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,6 +10,10 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
 import { type BaseTree, buildBaseTree } from '../../../agents/target/filesystem/base-tree.ts'
 import { createEngine, type Engine } from '../../../agents/target/filesystem/engine.ts'
+import {
+  type FetchedIndex,
+  openFetchedIndex,
+} from '../../../agents/target/filesystem/fetched/fetched-index.ts'
 import { FileSystemError, type Ino } from '../../../agents/target/filesystem/file-system.ts'
 import { type Batch, openJournal } from '../../../agents/target/filesystem/journal.ts'
 import { publishedTree } from '../../../agents/target/filesystem/published-tree.ts'
@@ -50,6 +55,9 @@ export interface CutWorld {
   end(): void
 }
 
+/** Enough for all that there is. */
+const STORE_BYTES = 64 * 1024 * 1024
+
 const contents = Object.fromEntries(
   Object.entries(CUT_FILES).map(([path, size], index) => [path, pattern(size, index + 1)]),
 )
@@ -57,7 +65,7 @@ const fileOrder = Object.keys(contents).sort()
 
 export async function createCutWorld({ random, oneIn, images, spoil }: CutOptions): Promise<CutWorld> {
   const logger = pino({ level: 'silent' })
-  // Only asked how much room it has.
+  // Asked how much room it has; of the engine's files only the fetched store is in it.
   const cachePath = mkdtempSync(join(tmpdir(), 'howdah-cut-'))
   const tree: BaseTree = await buildBaseTree(
     publishedTree(memorySource(contents).tree(), {
@@ -67,6 +75,15 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
       now: 2000,
     }),
   )
+  const openStore = (): FetchedIndex | undefined =>
+    openFetchedIndex({
+      root: join(cachePath, 'fetched'),
+      key: 'f'.repeat(40),
+      budgetBytes: STORE_BYTES,
+      reserveBytes: 0,
+      logger,
+    })
+  let store = openStore()
   let disk = new Disk()
   let batches: Batch[] = []
   let works: Work[] = []
@@ -120,11 +137,22 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
           resolve()
         })
       })
-    const made = service(on, commit, wait)
-    return spoil?.(made) ?? made
+    const plain = service(on, commit, wait)
+    const made: Services = {
+      ...plain,
+      async read(file, offset, length) {
+        // Takes its time, so that other steps are done meanwhile.
+        for (let turns = random.below(4); turns > 0; turns--) await turn()
+        return plain.read(file, offset, length)
+      },
+      reserveFetched: async (unused) => store?.reserve(unused),
+      saveFetched: async (chunks) => store?.save(chunks) ?? [],
+    }
+    const spoiled = spoil?.(made) ?? made
+    return { ...spoiled, sync: async (fd) => (on.owns(fd) ? spoiled.sync(fd) : undefined) }
   }
 
-  function open(on: Disk, durable: readonly Batch[], services: Services): Engine {
+  function open(on: Disk, durable: readonly Batch[], services: Services, fetched?: FetchedIndex): Engine {
     const journal = openJournal(':memory:')
     try {
       for (const batch of durable) journal.commit(batch)
@@ -133,6 +161,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
         cachePath,
         journalState: journal.load(),
         services,
+        fetched: fetched?.state,
         owner: { uid: 1, gid: 2 },
         limits: { reserveBytes: 0 },
         logger,
@@ -143,9 +172,24 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     }
   }
 
-  let engine = open(disk, batches, services())
+  let engine = open(disk, batches, services(), store)
   watch()
-  rebase(await look(engine))
+  rebase(await lookAside())
+
+  /** What is durable, seen by another engine, so that this one still has to fetch it. */
+  async function lookAside(): Promise<Seen> {
+    const inert = service(
+      disk,
+      async () => undefined,
+      (end) => end(),
+    )
+    const other = open(disk, batches, inert)
+    try {
+      return await look(other)
+    } finally {
+      other.abandon()
+    }
+  }
 
   /** Takes images at some moments. */
   function watch(): void {
@@ -236,14 +280,16 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
 
   async function reopen(from: Cut): Promise<void> {
     engine.abandon()
+    store?.close()
     disk = from.disk
     batches = [...from.batches]
     works = []
     outgoing = []
     held = []
-    engine = open(disk, batches, services())
+    store = openStore()
+    engine = open(disk, batches, services(), store)
     watch()
-    rebase(await look(engine))
+    rebase(await lookAside())
   }
 
   async function settle(): Promise<void> {
@@ -291,17 +337,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
         await settle()
         automatic = false
         failure ??= await judgeAll()
-        const seen = await look(
-          open(
-            disk,
-            batches,
-            service(
-              disk,
-              async () => undefined,
-              (end) => end(),
-            ),
-          ),
-        )
+        const seen = await lookAside()
         const now = { ...model.certain, names: model.step, contents: everything(seen, model.step) }
         failure ??= model.judge(now, seen.lines, seen.files)
         return reopen({ disk, batches, certain: now })
@@ -330,6 +366,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     },
     end() {
       engine.abandon()
+      store?.close()
       rmSync(cachePath, { recursive: true, force: true })
     },
   }

@@ -8,7 +8,8 @@ import type { LocalIo } from '../../../agents/target/filesystem/data-files.ts'
 import type { Random } from './random.ts'
 
 export const SECTOR = 512
-const DIRECTORY_FD = 1
+/** Above the descriptors that the system gives. */
+const DIRECTORY_FD = 1_000_000
 
 /** What happened to a file since it was synced. */
 interface Change {
@@ -109,6 +110,11 @@ export class Disk implements LocalIo {
     if (!this.#names.delete(name)) throw new Error(`${name} is not there to be removed`)
     this.#pendingNames.push({ sequence: ++this.#sequence, name, file: undefined })
     this.onEvent()
+  }
+
+  /** Whether a descriptor is of this disk. */
+  owns(fd: number): boolean {
+    return fd >= DIRECTORY_FD
   }
 
   /** Begins to sync a file or the directory; what is there now is durable when the function that it gives is called. */

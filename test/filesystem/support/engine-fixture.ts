@@ -35,8 +35,8 @@ export interface Fixture {
   /** Directory inode and last name, as most operations take them. */
   at(path: string): Promise<[Ino, string]>
   names(path: string): Promise<string[]>
-  /** Drops the engine without any farewell and opens the write cache again, once what was `underWay` is over. */
-  crash(underWay?: readonly Promise<unknown>[]): Promise<void>
+  /** Drops the engine without any farewell and opens the write cache again. */
+  crash(): Promise<void>
   /** Closes in order and opens again. */
   remount(): Promise<void>
   remove(): Promise<void>
@@ -166,10 +166,8 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
       await engine.write(file, content, content.length, position)
     },
     names: async (path) => (await engine.readdir(await ino(path))).map(({ name }) => name).sort(),
-    async crash(underWay = []) {
+    async crash() {
       abandon()
-      // A process that is gone does nothing more; this one has to come to rest.
-      await Promise.allSettled(underWay)
       engine = make()
     },
     async remount() {
