@@ -1,9 +1,9 @@
 /** One suite for all drivers: what a local directory does, a mount does. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { pattern } from '../support/memory-source.ts'
+import { DRIVERS } from '../support/mounted.ts'
 import { attributesConform } from './attributes.ts'
 import { filesConform } from './files.ts'
-import { DRIVERS } from './limits.ts'
 import { namesConform } from './names.ts'
 import { spaceConforms } from './space.ts'
 import { conformance } from './support.ts'

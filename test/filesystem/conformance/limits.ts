@@ -1,8 +1,6 @@
 /** What a driver cannot do, by its library's or its kernel's nature. A test that runs into one of these must fail. */
 import type { MountDriver } from '../../../agents/target/mount-process/mount-spec.ts'
 
-export const DRIVERS: readonly MountDriver[] = ['kernel', 'fuse-native']
-
 const LIBFUSE_2 = 'libfuse 2.9 does not pass it on'
 const PACKAGE = 'the package fuse-native does not pass it on'
 
