@@ -1,5 +1,5 @@
 /**
- * What a write cache may hold after a power cut, by design.md, section 6: every file has contents that it had at its
+ * What a write cache may hold after a power cut, as ARCHITECTURE.md promises: every file has contents that it had at its
  * last sync or since, sector by sector; the names are those of one moment since they were last made durable.
  */
 import type { Ino } from '../../../agents/target/filesystem/file-system.ts'
