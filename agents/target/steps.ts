@@ -4,10 +4,11 @@
  */
 import { lstat, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import { HowdahError } from '../../messages/errors.ts'
+import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
 import { createFetchedRoom } from './fetched-room.ts'
+import { lastWords } from './last-words.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
 import { findMountProcess, type MountProcess, startMountProcess } from './mount-process/mount-process.ts'
@@ -150,9 +151,13 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           await watch.add(session)
           return result
         } catch (error) {
+          // A step that was superseded did not fail.
+          if (signal.aborted) throw error
+          logger.warn({ session: session.session, log: await lastWords(session) }, LAST_WORDS)
           // Without its mount PostgreSQL fails in a hundred ways; that is the one that counts.
-          if (await findMountProcess(session.cachePath)) throw error
-          throw mountGone(error)
+          const left = await findMountProcess(session.cachePath)
+          if (left === undefined) throw mountGone(error)
+          throw await withReadFailure(error, left)
         } finally {
           stopCounting()
         }
@@ -180,6 +185,20 @@ async function discardInterruptedRecovery({ cachePath, mountPoint }: PublishedSe
 
 function mountGone(cause?: unknown): HowdahError {
   return new HowdahError('mount_failed', 'the mount process ended while PostgreSQL was starting', { cause })
+}
+
+const LAST_WORDS = 'PostgreSQL did not come up; what the logs of the session say last, before they go with it'
+
+/** PostgreSQL tells of a failed read without its reason, which the mount knows: the error with it, where there is one. */
+async function withReadFailure(error: unknown, mount: MountProcess): Promise<unknown> {
+  const status = await mount.status().catch(() => undefined)
+  if (status?.lastError === undefined) return error
+  const { code, message, field, details } = errorBody(error)
+  return new HowdahError(code, `${message} The mount says: ${status.lastError}`, {
+    cause: error,
+    ...(field !== undefined && { field }),
+    ...(details !== undefined && { details }),
+  })
 }
 
 /** Reports how much the mount fetches while a step goes on; call what it gives to stop. */

@@ -1,4 +1,4 @@
-import { mkdir, rm, symlink } from 'node:fs/promises'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import path from 'node:path'
 import { expect } from 'chai'
@@ -106,6 +106,26 @@ describe('errors', function () {
     const session = await fleet.untilState(reply.session, 'failed')
     expect(session.undone).to.be.an('array')
     expect(session.steps.map(({ step, status }) => `${step} ${status}`)).to.include('preflight failed')
+  })
+
+  it('a damaged file that PostgreSQL cannot start without is named, and why; the logs of the session are kept', async () => {
+    const name = 'global/pg_filenode.map'
+    const file = path.join(production.path, 'backup', production.stanza, label, 'pg_data', name)
+    const contents = await readFile(file)
+    await writeFile(file, Buffer.alloc(contents.length, 'x'))
+    try {
+      const error = await refused({})
+      expect(error.code).to.equal('postgres_failed')
+      expect(error.message).to.include(`could not read file "${name}"`)
+      expect(error.message).to.match(/data\/global\/pg_filenode\.map: .* do not match their checksum/)
+    } finally {
+      await writeFile(file, contents)
+    }
+    const log = await readFile(path.join(fleet.directory, 'target-agent.log'), 'utf8')
+    const kept = log.split('\n').find((line) => line.includes('what the logs of the session say'))
+    const said = JSON.parse(kept ?? '{}').log as { mount: string[]; postgres: string[] } | undefined
+    expect(said?.mount.join()).to.match(/could not be read from the repository/)
+    expect(said?.postgres.join()).to.include(`could not read file "${name}"`)
   })
 
   it('a target that is offline is refused at once', async () => {

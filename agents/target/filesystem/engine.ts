@@ -51,7 +51,7 @@ export interface EngineStatistics {
   readonly fetchedStoreBytes: number
   /** Bytes that the session's changes take. */
   readonly changedBytes: number
-  /** The last failure to read the repository. */
+  /** The last failure to read the repository or the write cache. */
   readonly lastError: string | undefined
 }
 
@@ -177,7 +177,7 @@ export function createEngine(options: EngineOptions): Engine {
         totalBytes: base.totalBytes,
         fetchedStoreBytes: readPath.heldBytes,
         changedBytes: space.changedBytes,
-        lastError: readPath.lastError,
+        lastError: contents.lastError ?? readPath.lastError,
       }
     },
 

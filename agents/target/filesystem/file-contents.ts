@@ -28,6 +28,8 @@ interface Seed {
 }
 
 export class FileContents {
+  /** The last failure to read the write cache, in words. */
+  lastError: string | undefined
   readonly #to: FileContentsDependencies
 
   constructor(dependencies: FileContentsDependencies) {
@@ -232,7 +234,9 @@ export class FileContents {
       const got = this.#to.files.read(inode, buffer, offset, length, position)
       if (got < length) throw new Error(`the local file of inode ${inode.ino} ends at ${position + got}`)
     } catch (cause) {
-      throw new FileSystemError('EIO', 'the write cache cannot be read', { cause })
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      this.lastError = `the write cache cannot be read: ${reason}`
+      throw new FileSystemError('EIO', this.lastError, { cause })
     }
   }
 }

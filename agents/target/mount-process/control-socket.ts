@@ -16,7 +16,7 @@ export interface MountStatus {
   readonly changedBytes: number
   /** Whether the mount server answers now. */
   readonly connected: boolean
-  /** The last failure to read the repository. */
+  /** The last failure to read the repository or the write cache. */
   readonly lastError?: string | undefined
 }
 

@@ -75,10 +75,22 @@ async function untilReloaded(
     return
   }
   const deadline = performance.now() + RELOAD_TIMEOUT
-  while (!(await configLoadedSince(spec, as, before, RELOAD_TIMEOUT))) {
+  while (!(await hasReloaded(spec, as, before))) {
     if (performance.now() > deadline)
       throw new HowdahError('timeout', 'PostgreSQL did not read its configuration again within 30 s.')
     await delay(10, undefined, options)
+  }
+}
+
+/** @throws HowdahError `postgres_failed` when the server does not let in whom it let in before */
+async function hasReloaded(spec: InstanceSpec, as: Identity, time: number): Promise<boolean> {
+  try {
+    return await configLoadedSince(spec, as, time, RELOAD_TIMEOUT)
+  } catch (cause) {
+    const { code, message } = cause as { code?: string; message: string }
+    const state = code === undefined ? '' : ` (${code})`
+    const finding = `PostgreSQL was promoted, but does not let anybody in: ${message}${state}.`
+    throw new HowdahError('postgres_failed', finding, { cause })
   }
 }
 

@@ -197,8 +197,8 @@ export async function serveDevice(
   }
 
   function errnoOf(error: unknown, opcode: number): number {
-    if (!(error instanceof FileSystemError)) logger.error({ err: error, opcode }, 'a file operation failed')
     const name = error instanceof FileSystemError ? error.errno : 'EIO'
+    if (name === 'EIO') logger.error({ err: error, opcode }, 'a file operation failed')
     return (errno as Record<string, number>)[name] ?? errno.EIO
   }
 
