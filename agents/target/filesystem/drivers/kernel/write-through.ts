@@ -18,6 +18,7 @@ import { invalidateMessage } from './notifications.ts'
 
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
+const S_IFDIR = 0o040000
 const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const S_IXGRP = 0o0010
@@ -31,10 +32,11 @@ export function shownMode(mode: number, nearFull: boolean): number {
 
 /**
  * Mode bits without those that a write, a truncation or a change of owner takes away: the set-group-ID bit of a file
- * that its group may not execute is none. `mode`: with the file's type.
+ * that its group may not execute is none. Directories keep theirs. `mode`: with the file's type. Source: Linux,
+ * fs/open.c, chown_common.
  */
 export function withoutPrivileges(bits: number, mode: number): number {
-  if ((mode & S_IFMT) !== S_IFREG) return bits
+  if ((mode & S_IFMT) === S_IFDIR) return bits
   const group = (bits & S_IXGRP) !== 0 ? S_ISGID : 0
   return bits & ~(S_ISUID | group)
 }
