@@ -194,6 +194,11 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     return JSON.parse(stdout) as T
   }
 
+  async function logTails(lines: number): Promise<string> {
+    const tails = await Promise.all(ROLES.map((role) => tail(logFile(role), lines)))
+    return ROLES.map((role, index) => `\n--- ${role}\n${tails[index]}\n`).join('')
+  }
+
   async function show(session: string): Promise<SessionView> {
     const reply = await bus.request('session.show', { session })
     if (!reply.accepted) throw new Error(`session.show ${session}: ${reply.error.message}`)
@@ -248,7 +253,11 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     howdahJson,
     show,
     untilState,
-    publish: (...args) => howdahJson<SessionView>('publish', '--target', 'db-7', ...args),
+    publish: (...args) =>
+      howdahJson<SessionView>('publish', '--target', 'db-7', ...args).catch(async (error: Error) => {
+        // The fleet, and its logs with it, may be gone before anybody can look.
+        throw new Error(`${error.message}\n${await logTails(20)}`, { cause: error })
+      }),
     async sql(session, text, database = 'postgres') {
       const { connection } = session
       if (!connection) throw new Error(`${session.id} has no connection`)
@@ -267,8 +276,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         for (const role of ROLES) await stop(role)
         await bus.close()
         await vhost.remove()
-        if (failed)
-          for (const role of ROLES) process.stderr.write(`\n--- ${role}\n${await tail(logFile(role), 60)}\n`)
+        if (failed) process.stderr.write(await logTails(60))
         await rm(directory, { recursive: true, force: true })
         await rm(cacheHome, { recursive: true, force: true })
       }
