@@ -164,6 +164,12 @@ os.fsync(f)`,
     })
 
     if (driver === 'kernel') {
+      it('syncs its root also after the kernel has forgotten every file of it', async () => {
+        await mount()
+        // The engine waits for its other thread, which has to wake it, while the kernel holds the root's lock.
+        await shell('echo x > new; echo 2 > /proc/sys/vm/drop_caches; timeout 20 sync ..', data)
+      })
+
       it('ends with its mount when its engine thread fails, and whoever waits gets an error', async () => {
         const process = await mount()
         await shell('echo kept > kept; sync kept .', data)

@@ -3,7 +3,7 @@
  * root. Who serves the device is not decided here.
  */
 import { execFile, spawn } from 'node:child_process'
-import { closeSync, constants, openSync, stat, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, stat, statfs, writeSync } from 'node:fs'
 import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
@@ -93,6 +93,7 @@ async function mount(fd: number, mountPoint: string, options: MountOptions): Pro
 function mounted(fd: number, mountPoint: string, device: string, logger: Logger): MountedDevice {
   const ring = retrieveNothingMessage(BELL.ino)
   let open = true
+  let looking = false
 
   function knock(): void {
     if (!open) return
@@ -100,10 +101,20 @@ function mounted(fd: number, mountPoint: string, device: string, logger: Logger)
       writeSync(fd, ring)
     } catch (error) {
       logger.debug({ err: error }, 'the kernel does not hold the bell')
-      // To look for it has the kernel hold it. That may be without a request, when somebody else was looking for it: so
-      // it is rung then. A mount that is about to go wakes its server itself.
-      stat(`${mountPoint}/${BELL_NAME}`, (failure) => failure === null && knock())
+      // Always a request, and one that waits for no lock: whoever syncs the root holds its lock until this is answered.
+      // A mount that is about to go wakes its server itself.
+      statfs(mountPoint, () => undefined)
+      lookForBell()
     }
+  }
+
+  /** Has the kernel hold the bell from then on. Once at a time: it may wait for that lock, in the thread pool. */
+  function lookForBell(): void {
+    if (looking) return
+    looking = true
+    stat(`${mountPoint}/${BELL_NAME}`, () => {
+      looking = false
+    })
   }
 
   return {
