@@ -44,7 +44,7 @@ export function overview(
   const heading = (text: string) => terminal.style('bold', text)
   const lines = [
     'Howdah publishes PostgreSQL instances straight from a backup repository: usable in',
-    'about a second, nothing is restored, and the backup is never written to.',
+    'a second or two, nothing is restored, and the backup is never written to.',
     '',
     `${heading('USAGE')}`,
     `${INDENT}howdah VERB [options]`,
