@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { lstat, readdir, readlink } from 'node:fs/promises'
 import path from 'node:path'
-import { pipeline } from 'node:stream/promises'
 
 /** SHA-256 in hex. Access times do not count, everything else that a writer could change does. */
 export async function directoryDigest(root: string): Promise<string> {
@@ -15,7 +14,8 @@ export async function directoryDigest(root: string): Promise<string> {
     const kind = mode & 0o170000
     hash.update(`${name}\0${mode.toString(8)}\0${uid}\0${gid}\0${mtimeMs}\0${kind === 0o100000 ? size : 0}\0`)
     if (kind === 0o120000) hash.update(await readlink(file))
-    if (kind === 0o100000) await pipeline(createReadStream(file), hash, { end: false })
+    if (kind !== 0o100000) continue
+    for await (const bytes of createReadStream(file)) hash.update(bytes)
   }
   return hash.digest('hex')
 }
