@@ -110,7 +110,7 @@ export async function serveBackup(
       )
       const seconds = (performance.now() - started) / 1000
       spare.close()
-      return { process, data: path.join(scratch.mountPoint, 'data'), seconds }
+      return { process, data: scratch.data, seconds }
     },
   }
 }

@@ -19,8 +19,8 @@ describe('a mount over the data plane', function () {
 
   beforeEach(async () => {
     scratch = await makeScratch(OWNER)
-    base = `${scratch.directory}/base`
-    data = `${scratch.mountPoint}/data`
+    base = scratch.base
+    data = scratch.data
     writeFileSync(`${base}/table`, pattern(3_000_000))
     for (const part of ['ca', 'cert', 'key'] as const) {
       writeFileSync(`${scratch.directory}/${part}.pem`, plane.certificates.target[part], { mode: 0o600 })

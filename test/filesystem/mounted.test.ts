@@ -18,8 +18,8 @@ describe('a mount', function () {
 
   beforeEach(async () => {
     scratch = await makeScratch(OWNER)
-    base = `${scratch.directory}/base`
-    data = `${scratch.mountPoint}/data`
+    base = scratch.base
+    data = scratch.data
     mkdirSync(`${base}/sub`)
     writeFileSync(`${base}/sub/table`, pattern(300_000))
     writeFileSync(`${base}/PG_VERSION`, '15\n')

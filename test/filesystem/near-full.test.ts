@@ -20,9 +20,9 @@ describe('a mount whose write cache fills up under buffered writes', function ()
     if (process.geteuid?.() !== 0) return this.skip()
     const owner = await postgresAccount()
     scratch = await makeScratch(owner)
-    data = `${scratch.mountPoint}/data`
-    writeFileSync(`${scratch.directory}/base/table`, pattern(BASE_BYTES))
-    await startMount(scratch, `${scratch.directory}/base`, owner, { driver: 'kernel', quotaBytes: QUOTA })
+    data = scratch.data
+    writeFileSync(`${scratch.base}/table`, pattern(BASE_BYTES))
+    await startMount(scratch, scratch.base, owner, { driver: 'kernel', quotaBytes: QUOTA })
     // A page tells its file and number, so that none can be taken for another.
     prelude = `
 import errno, os, threading
@@ -100,10 +100,10 @@ print(count)`,
 
   it('has after kill -9 of the mount process what was synced', async () => {
     const owner = await postgresAccount()
-    const mount = await startMount(scratch, `${scratch.directory}/base`, owner)
+    const mount = await startMount(scratch, scratch.base, owner)
     process.kill(mount.pid, 'SIGKILL')
     await mount.ended
-    await startMount(scratch, `${scratch.directory}/base`, owner, { driver: 'kernel', quotaBytes: QUOTA })
+    await startMount(scratch, scratch.base, owner, { driver: 'kernel', quotaBytes: QUOTA })
     await python(`${prelude}\nfor f, n in enumerate([${pages.join(', ')}]): check(f, n)`, data)
   })
 })

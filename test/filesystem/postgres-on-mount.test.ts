@@ -39,7 +39,7 @@ describe('PostgreSQL on a mount', function () {
 
   beforeEach(async () => {
     scratch = await makeScratch(account)
-    data = `${scratch.mountPoint}/data`
+    data = scratch.data
     await mount()
     await shell(`cp -a ${cluster.dataDirectory}/pg_wal/. ${scratch.cachePath}/pg_wal/`, '/')
   })

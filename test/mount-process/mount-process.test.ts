@@ -27,8 +27,8 @@ for (const driver of DRIVERS) {
 
     beforeEach(async () => {
       scratch = await makeScratch(OWNER)
-      base = `${scratch.directory}/base`
-      data = `${scratch.mountPoint}/data`
+      base = scratch.base
+      data = scratch.data
       writeFileSync(`${base}/held`, pattern(100_000))
       writeFileSync(`${base}/missing`, pattern(3_000_000, 2))
     })

@@ -32,13 +32,13 @@ export async function localIo(workshop: Workshop, scope: Scope): Promise<readonl
   scope.defer(scratch.directory, () => scratch.remove())
   const plain = await mkdtemp('/var/tmp/howdah-bench-plain-')
   scope.defer(plain, () => rm(plain, { recursive: true, force: true }))
-  const base = path.join(scratch.directory, 'base')
+  const base = scratch.base
   await lay(path.join(base, 'file'), fileBytes)
   await startMount(scratch, base, OWNER, {
     fetched: { directory: path.join(scratch.directory, 'fetched'), budgetBytes: 4 * fileBytes },
     backup: { repository: 'bench', instance: 'bench', label: 'bench' },
   })
-  const files = [path.join(scratch.mountPoint, 'data', 'file'), path.join(plain, 'file')] as const
+  const files = [path.join(scratch.data, 'file'), path.join(plain, 'file')] as const
   await lay(files[1], fileBytes)
   await warm(files[0])
   await lay(files[0], fileBytes / 2)

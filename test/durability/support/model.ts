@@ -140,7 +140,7 @@ interface Pair {
 
 async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
   const scratch: Scratch = await makeScratch(account)
-  const base = `${scratch.directory}/base`
+  const base = scratch.base
   const plain = `${scratch.directory}/plain`
   const mount = (): Promise<MountProcess> => startMount(scratch, base, account, driver.spec)
   let worker: PosixWorker | undefined
@@ -173,11 +173,7 @@ async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
   return {
     async run(directory, sequence) {
       await run('cp', ['-a', `${scratch.directory}/template`, `${plain}/c${directory}`])
-      await begin(
-        `${scratch.mountPoint}/data/c${directory}`,
-        `${plain}/c${directory}`,
-        driver.able.exactTimes,
-      )
+      await begin(`${scratch.data}/c${directory}`, `${plain}/c${directory}`, driver.able.exactTimes)
       let done = 0
       const steps = [...sequence, { op: 'check' }]
       for (const [index, step] of steps.entries()) {

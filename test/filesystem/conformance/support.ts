@@ -28,8 +28,8 @@ export function conformance(driver: MountDriver, files: (base: string) => Promis
   before(async function () {
     this.timeout(TEST_DEADLINE_MS)
     scratch = await makeScratch(OWNER)
-    await files(`${scratch.directory}/base`)
-    mount = await startMount(scratch, `${scratch.directory}/base`, OWNER, { driver })
+    await files(scratch.base)
+    mount = await startMount(scratch, scratch.base, OWNER, { driver })
   })
 
   after(async function () {

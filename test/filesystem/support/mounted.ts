@@ -27,6 +27,10 @@ export interface Scratch {
   readonly directory: string
   readonly mountPoint: string
   readonly cachePath: string
+  /** A directory to be mounted as the backup. */
+  readonly base: string
+  /** Where it is once it is mounted. */
+  readonly data: string
   remove(): Promise<void>
 }
 
@@ -36,12 +40,15 @@ export async function makeScratch(owner: { uid: number; gid: number }): Promise<
   const mountPoint = `${directory}/mnt`
   await chmod(directory, 0o755)
   await mkdir(cachePath)
-  await mkdir(`${directory}/base`)
-  await chown(`${directory}/base`, owner.uid, owner.gid)
+  const base = `${directory}/base`
+  await mkdir(base)
+  await chown(base, owner.uid, owner.gid)
   return {
     directory,
     mountPoint,
     cachePath,
+    base,
+    data: `${mountPoint}/data`,
     async remove() {
       await (await findMountProcess(cachePath))?.stop({ force: true })
       await clearDeadMount(mountPoint)
