@@ -22,21 +22,19 @@ export interface RegistryOptions {
   readonly store: Store
   /** Milliseconds without a heartbeat after which an agent counts as offline. */
   readonly lostAfterMs: number
+  /** Since when heartbeats can arrive, as `now()` counts; undefined while they cannot. */
+  readonly listeningSince: () => number | undefined
   readonly now: () => number
 }
 
-/** Agents that were online when the coordinator stopped count as online until a heartbeat is missed. */
-export async function openAgentRegistry({
-  store,
-  lostAfterMs,
-  now,
-}: RegistryOptions): Promise<AgentRegistry> {
-  const startedAt = now()
+/**
+ * While no heartbeat can arrive, because the coordinator or its broker is away, silence says nothing of an agent: one
+ * that did not say goodbye counts as online until it missed its heartbeats after that.
+ */
+export async function openAgentRegistry(options: RegistryOptions): Promise<AgentRegistry> {
+  const { store, lostAfterMs, listeningSince, now } = options
   const agents = new Map<string, AgentView & { savedAt: number }>()
-  for (const agent of await store.agents()) {
-    const lastSeen = agent.online ? new Date(startedAt).toISOString() : agent.lastSeen
-    agents.set(key(agent), { ...agent, lastSeen, savedAt: startedAt })
-  }
+  for (const agent of await store.agents()) agents.set(key(agent), { ...agent, savedAt: now() })
 
   async function keep(agent: AgentView): Promise<void> {
     const known = agents.get(key(agent))
@@ -46,7 +44,9 @@ export async function openAgentRegistry({
   }
 
   function isHeard(agent: AgentView): boolean {
-    return agent.online && now() - Date.parse(agent.lastSeen) < lostAfterMs
+    if (!agent.online) return false
+    const silentSince = Math.max(Date.parse(agent.lastSeen), listeningSince() ?? now())
+    return now() - silentSince < lostAfterMs
   }
 
   function views(): AgentView[] {

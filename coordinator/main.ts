@@ -26,12 +26,17 @@ await runRole({
     const store = storeConfig.url
       ? await openPostgresStore(storeConfig.url, logger)
       : openSqliteStore(storeConfig.path)
-    const registry = await openAgentRegistry({ store, lostAfterMs: heartbeat.lostAfter * 1000, now })
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: 'howdah-coordinator',
       logger,
       waitMs: BROKER_WAIT_MS,
+    })
+    const registry = await openAgentRegistry({
+      store,
+      lostAfterMs: heartbeat.lostAfter * 1000,
+      listeningSince: () => bus.connectedSince,
+      now,
     })
     const conductor = createConductor({
       store,

@@ -71,7 +71,7 @@ export interface ConnectOptions {
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { appId, logger, prefetch = 20, waitMs = 10_000 } = options
   const redelivery = options.redelivery ?? { tries: 15, firstMs: 100, maxMs: 10_000 }
-  const { connection, isUp } = await openConnection(options, waitMs)
+  const { connection, upSince } = await openConnection(options, waitMs)
   const consumers = new Set<Consumer>()
   let closed = false
 
@@ -361,14 +361,14 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       }
     },
 
-    get connected() {
-      return isUp() && publishing.current !== undefined
+    get connectedSince() {
+      return publishing.current && upSince()
     },
 
     async close() {
       if (closed) return
       await Promise.all([...consumers].map((consumer) => consumer.close()))
-      if (bus.connected) await publisher.drain(5_000)
+      if (bus.connectedSince !== undefined) await publisher.drain(5_000)
       closed = true
       requests.abandon()
       publisher.abandon()
@@ -382,7 +382,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
 async function openConnection(
   { url, appId, tls, logger }: ConnectOptions,
   waitMs: number,
-): Promise<{ connection: RecoveringChannelModel; isUp: () => boolean }> {
+): Promise<{ connection: RecoveringChannelModel; upSince: () => number | undefined }> {
   const address = brokerAddress(url)
   const connection = await connect(address.href, {
     ...tls,
@@ -391,14 +391,14 @@ async function openConnection(
     clientProperties: { connection_name: appId },
     recovery: { initialDelay: 100, maxDelay: 5_000, jitter: 0.5, waitForConnect: false },
   })
-  let up = false
+  let up: number | undefined
   let last: Error | undefined
   connection.on('connect', () => {
-    up = true
+    up = Date.now()
     logger.debug('connected to RabbitMQ')
   })
   connection.on('disconnect', (error: Error) => {
-    up = false
+    up = undefined
     logger.warn({ err: error }, 'lost the connection to RabbitMQ, reconnecting')
   })
   connection.on('error', (error: Error) => {
@@ -422,7 +422,7 @@ async function openConnection(
     await connection.close()
     throw error
   }
-  return { connection, isUp: () => up }
+  return { connection, upSince: () => up }
 }
 
 /** @throws HowdahError `configuration`; the URL, which holds a password, is not in the message */

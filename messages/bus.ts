@@ -96,8 +96,8 @@ export interface Bus {
   /** Declares an agent's queue, so that commands wait for it while it is away. */
   enroll(agent: AgentAddress): Promise<void>
 
-  /** Whether the connection is up now. */
-  readonly connected: boolean
+  /** Since when the connection is up, in ms since the epoch; undefined while it is not. */
+  readonly connectedSince: number | undefined
 
   /** Closes consumers first, then waits for confirms, then closes the connection. */
   close(): Promise<void>

@@ -35,7 +35,7 @@ export function createFakeBus(answers: Answers): FakeBus {
     get watchers() {
       return handlers.size
     },
-    connected: true,
+    connectedSince: 0,
     async request<T extends CommandType>(type: T, body: CommandBody<T>, options?: { messageId?: string }) {
       requests.push({ type, body, messageId: options?.messageId })
       const answer = answers[type] as ((body: CommandBody<T>) => CommandReply<T>) | undefined

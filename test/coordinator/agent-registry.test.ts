@@ -22,11 +22,18 @@ describe('the agent registry', () => {
   let store: Store
   let registry: AgentRegistry
   let time: number
+  let listeningSince: number | undefined
   const open = (): Promise<AgentRegistry> =>
-    openAgentRegistry({ store, lostAfterMs: LOST_AFTER_MS, now: () => time })
+    openAgentRegistry({
+      store,
+      lostAfterMs: LOST_AFTER_MS,
+      listeningSince: () => listeningSince,
+      now: () => time,
+    })
 
   beforeEach(async () => {
     time = START
+    listeningSince = START
     store = openSqliteStore(':memory:')
     registry = await open()
   })
@@ -69,10 +76,23 @@ describe('the agent registry', () => {
   it('counts agents as online after a restart until a heartbeat is missed', async () => {
     await registry.online(target)
     time += 10 * LOST_AFTER_MS
+    listeningSince = time
     const restarted = await open()
     expect(restarted.isOnline(target)).to.equal(true)
     time += LOST_AFTER_MS
     expect(restarted.isOnline(target)).to.equal(false)
+  })
+
+  it('does not take it for silence of the agents that the broker is away', async () => {
+    await registry.online(target)
+    listeningSince = undefined
+    time += 10 * LOST_AFTER_MS
+    expect(registry.isOnline(target)).to.equal(true)
+    listeningSince = time
+    time += LOST_AFTER_MS - 1
+    expect(registry.isOnline(target)).to.equal(true)
+    time += 1
+    expect(registry.isOnline(target)).to.equal(false)
   })
 
   it('remembers after a restart that an agent said goodbye', async () => {

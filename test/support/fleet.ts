@@ -98,7 +98,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       coordinator: {
         ...common,
         store: { path: path.join(directory, 'coordinator', 'store.sqlite') },
-        heartbeat: { lostAfter: 3 },
+        // More than an agent takes to try the broker again after a restart.
+        heartbeat: { lostAfter: 8 },
         retry: { firstDelay: 0.2, maxDelay: 2 },
         ...options.coordinator,
       },
