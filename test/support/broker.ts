@@ -1,6 +1,7 @@
 /**
- * One private RabbitMQ for a mocha run, started when the first test asks for it and stopped after the last one; each
- * test file works in a virtual host of its own.
+ * One private RabbitMQ for a process of tests, started when the first test asks for it; each test file works in a
+ * virtual host of its own. It is stopped after the last test, but the one of a lane stays for the lane's next files
+ * and ends with the lane, by itself.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -8,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import { runDirectory } from './run-directory.ts'
 
 export interface TestVhost {
   readonly url: string
@@ -22,7 +24,7 @@ interface Running {
 let running: Promise<Running> | undefined
 
 async function start(): Promise<Running> {
-  const directory = await mkdtemp(join(tmpdir(), 'howdah-test-broker-'))
+  const directory = await mkdtemp(join(runDirectory() ?? tmpdir(), 'howdah-test-broker-'))
   try {
     const broker = await startPrivateBroker({ directory, logger: pino({ level: 'silent' }) })
     return { broker, directory }
@@ -56,7 +58,7 @@ export async function restartBroker(options?: { crash?: boolean }): Promise<void
 export const mochaHooks = {
   async afterAll(this: Mocha.Context) {
     this.timeout(40_000)
-    await stopTestBroker()
+    if (runDirectory() === undefined) await stopTestBroker()
   },
 }
 

@@ -1,0 +1,72 @@
+/**
+ * Runs the tests: `npm test [-- MOCHA-ARGUMENTS]`.
+ *
+ * Two lanes, which are mocha's worker processes, take one test file after another; what a file printed comes when the
+ * file is done. Answers for what the lanes leave on the machine once all have ended. Mocha is in a process group of
+ * its own, so that Ctrl-C reaches only us: the tests that run then end, and clean up.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expectNothingLeft, lookAround } from './support/leftovers.ts'
+import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
+
+const LANES = 2
+/** How long the tests may take to end after SIGTERM, which others follow up with SIGKILL. */
+const STOP_MS = 20_000
+/** npm passes on the Ctrl-C that the terminal sent to us, too. */
+const SAME_INTERRUPT_MS = 1_000
+
+const directory = mkdtempSync(join(tmpdir(), 'howdah-test-run-'))
+const before = lookAround()
+const mocha = spawn(
+  process.execPath,
+  [
+    createRequire(import.meta.url).resolve('mocha/bin/mocha.js'),
+    ...['--parallel', '--jobs', String(LANES)],
+    ...process.argv.slice(2),
+  ],
+  {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    detached: true,
+    env: { ...process.env, [RUN_DIRECTORY]: directory },
+  },
+)
+
+function kill(): void {
+  try {
+    if (mocha.pid !== undefined) process.kill(-mocha.pid, 'SIGKILL')
+  } catch {
+    // it is gone, which is what was wanted
+  }
+}
+
+let interrupted: { readonly status: number; readonly at: number } | undefined
+
+function interrupt(signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP', status: number): void {
+  if (interrupted === undefined) {
+    interrupted = { status, at: Date.now() }
+    stopLanes(directory)
+    console.error('\nThe tests that run now end and clean up. Ctrl-C again kills them.')
+  } else if (Date.now() - interrupted.at > SAME_INTERRUPT_MS) kill()
+  if (signal !== 'SIGINT') setTimeout(kill, STOP_MS).unref()
+}
+process.on('SIGINT', () => interrupt('SIGINT', 130))
+process.on('SIGTERM', () => interrupt('SIGTERM', 143))
+process.on('SIGHUP', () => interrupt('SIGHUP', 129))
+
+const [code, signal] = (await once(mocha, 'exit')) as [number | null, NodeJS.Signals | null]
+process.exitCode = interrupted?.status ?? code ?? 1
+if (signal !== null) console.error(`\nThe tests were ended by ${signal}.`)
+
+try {
+  await expectNothingLeft(before)
+} catch (error) {
+  console.error(`\n${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode ||= 1
+} finally {
+  rmSync(directory, { recursive: true, force: true })
+}
