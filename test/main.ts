@@ -7,7 +7,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,11 +15,14 @@ import { expectNothingLeft, lookAround } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
 
 const LANES = 2
+/** Rooms with files that take a minute, begun first so that no lane is left alone with one in the end. */
+const LONG = ['repository', 'end-to-end', 'durability', 'postgres']
 /** How long the tests may take to end after SIGTERM, which others follow up with SIGKILL. */
 const STOP_MS = 20_000
 /** npm passes on the Ctrl-C that the terminal sent to us, too. */
 const SAME_INTERRUPT_MS = 1_000
 
+const given = process.argv.slice(2)
 const directory = mkdtempSync(join(tmpdir(), 'howdah-test-run-'))
 const before = lookAround()
 const mocha = spawn(
@@ -27,7 +30,8 @@ const mocha = spawn(
   [
     createRequire(import.meta.url).resolve('mocha/bin/mocha.js'),
     ...['--parallel', '--jobs', String(LANES)],
-    ...process.argv.slice(2),
+    ...given,
+    ...(given.some((argument) => existsSync(argument)) ? [] : allFiles()),
   ],
   {
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -35,6 +39,12 @@ const mocha = spawn(
     env: { ...process.env, [RUN_DIRECTORY]: directory },
   },
 )
+
+function allFiles(): string[] {
+  const files = globSync('test/**/*.test.ts').sort()
+  const isOf = (room: string) => (file: string) => file.startsWith(`test/${room}/`)
+  return [...new Set([...LONG.flatMap((room) => files.filter(isOf(room))), ...files])]
+}
 
 function kill(): void {
   try {
