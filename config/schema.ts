@@ -45,6 +45,7 @@ export interface CoordinatorConfig extends CommonConfig {
   store: { path: string; url: string | null }
   heartbeat: { lostAfter: number }
   retry: { attempts: number; firstDelay: number; maxDelay: number }
+  resume: { automatic: boolean; attempts: number }
 }
 
 export interface MountAgentConfig extends CommonConfig {
@@ -72,6 +73,7 @@ export interface TargetAgentConfig extends CommonConfig {
   }
   cache: { minimumFreeBytes: number; reserveBytes: number; quotaBytes: number; fetchedBytes: number }
   readDeadline: number
+  limits: { sessions: number | null; cacheBytes: number | null }
   heartbeat: { interval: number }
 }
 
@@ -213,6 +215,20 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
       env: 'HOWDAH_RETRY_MAX_DELAY',
     },
   },
+  resume: {
+    automatic: {
+      doc: 'Whether a published session that lost a part goes on by itself when it can; if not, "howdah retry" does',
+      format: Boolean,
+      default: true,
+      env: 'HOWDAH_RESUME_AUTOMATIC',
+    },
+    attempts: {
+      doc: 'Failures in a row after which such a session waits for "howdah retry"; being away is no failure',
+      format: 'nat',
+      default: 20,
+      env: 'HOWDAH_RESUME_ATTEMPTS',
+    },
+  },
 }
 
 export const mountAgentSchema: Schema<MountAgentConfig> = {
@@ -343,6 +359,22 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
     format: seconds.name,
     default: 120,
     env: 'HOWDAH_READ_DEADLINE',
+  },
+  limits: {
+    sessions: {
+      doc: 'Sessions that this target takes at a time; null: as many as asked for',
+      format: 'nat',
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_LIMIT_SESSIONS',
+    },
+    cacheBytes: {
+      doc: 'Bytes that the write caches of all sessions together may take before no more are taken; null: no limit',
+      format: bytes.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_LIMIT_CACHE_BYTES',
+    },
   },
   heartbeat,
 }

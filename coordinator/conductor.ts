@@ -8,10 +8,13 @@ import type { Logger } from 'pino'
 import type { Bus, EventDelivery, Outcome } from '../messages/bus.ts'
 import type { EventBody } from '../messages/definitions.ts'
 import { HowdahError } from '../messages/errors.ts'
-import type { SpaceWarning } from '../messages/values.ts'
+import type { SpaceWarning, Usage } from '../messages/values.ts'
 import type { AgentRegistry } from './agent-registry.ts'
+import { historyOf } from './history.ts'
 import { plan, stateOf } from './planner.ts'
-import { type Session, stepAgent, stepInput } from './session.ts'
+import { beginNext } from './requests.ts'
+import type { Session } from './session.ts'
+import { stepAgent, stepInput } from './step-command.ts'
 import type { Answer, Store } from './store/store.ts'
 import * as transitions from './transitions.ts'
 
@@ -20,8 +23,11 @@ export interface Conductor {
   start(): Promise<void>
   /** Saves a new session with the answer to its command and begins it. False: that command made one before. */
   begin(session: Session, answer: Answer): Promise<boolean>
-  /** Changes a session and does what follows. Undefined: there is no such session. */
-  change(id: string, mutate: (session: Session) => void): Promise<Session | undefined>
+  /**
+   * Changes a session and does what follows. `command`: what somebody asked for, in words, for its history. Undefined:
+   * there is no such session. What `mutate` throws is thrown, and nothing is changed.
+   */
+  change(id: string, mutate: (session: Session) => void, command?: string): Promise<Session | undefined>
   /** An event of `howdah.coordinator.events`. */
   onEvent(delivery: EventDelivery): Promise<Outcome>
   /** Stops timers and waits for what is under way. */
@@ -72,7 +78,11 @@ export function createConductor(options: ConductorOptions): Conductor {
     void tracked.finally(() => background.delete(tracked))
   }
 
-  function change(id: string, mutate: (session: Session) => void): Promise<Session | undefined> {
+  function change(
+    id: string,
+    mutate: (session: Session) => void,
+    command?: string,
+  ): Promise<Session | undefined> {
     return exclusive(id, async () => {
       for (;;) {
         const session = await store.session(id)
@@ -80,12 +90,15 @@ export function createConductor(options: ConductorOptions): Conductor {
         const before = JSON.stringify(session)
         const previous = session.state
         mutate(session)
+        beginNext(session)
         const next = plan(session, now())
         if (next.action === 'send') transitions.beginStep(session, next.step, next.direction, isoNow())
         session.state = stateOf(session)
         if (JSON.stringify(session) !== before) {
           session.updatedAt = isoNow()
-          if (!(await store.saveSession(session))) continue
+          const history = historyOf(JSON.parse(before) as Session, session, session.updatedAt, command)
+          session.historyLength = (session.historyLength ?? 0) + history.length
+          if (!(await store.saveSession(session, history))) continue
         }
         if (session.state !== previous) announce(session, previous)
         if (next.action === 'send') send(session)
@@ -128,12 +141,24 @@ export function createConductor(options: ConductorOptions): Conductor {
     await change(id, (session) => {
       raised = transitions.usageReported(session, usage, isoNow())
     })
+    warn(id, raised, { usage })
+  }
+
+  function warn(id: string, raised: readonly SpaceWarning[], more: { usage?: Usage } = {}): void {
     for (const warning of raised) {
       const { about, level, message } = warning
       logger[level === 'cleared' ? 'info' : 'warn']({ session: id, about, level }, message)
-      const event = { session: id, ...warning, usage }
+      const event = { session: id, ...warning, ...more }
       inBackground('announcing a warning', id, bus.emit('session.warning', event))
     }
+  }
+
+  async function letTimePass(id: string): Promise<void> {
+    let raised: SpaceWarning[] = []
+    await change(id, (session) => {
+      raised = transitions.timePassed(session, isoNow())
+    })
+    warn(id, raised)
   }
 
   function scheduleRetry(session: Session): void {
@@ -159,6 +184,7 @@ export function createConductor(options: ConductorOptions): Conductor {
     for (const session of await store.sessions({ settled: false })) {
       if (closed) return
       const { id, current } = session
+      if (session.expires) await letTimePass(id)
       if (!current) {
         if (session.retryAt !== undefined && !retryTimers.has(id)) await change(id, () => undefined)
         continue
@@ -205,7 +231,15 @@ export function createConductor(options: ConductorOptions): Conductor {
         await usageReported(body)
         return
       case 'session.lost':
-        await change(body.session, (session) => transitions.partLost(session, body))
+        await change(body.session, (session) => transitions.partLost(session, body, options.retry))
+        return
+      case 'session.changes':
+        await change(body.session, (session) => {
+          session.changes = body.changes
+        })
+        return
+      case 'session.reachability':
+        await change(body.session, (session) => transitions.reachabilityReported(session, body))
         return
       case 'agent.online':
         await registry.online(body)
@@ -232,7 +266,10 @@ export function createConductor(options: ConductorOptions): Conductor {
     },
 
     async begin(session, answer) {
-      const added = await store.addSession(session, answer)
+      const command = `publish ${session.request.instance} of ${session.request.repository}`
+      const history = historyOf(undefined, session, isoNow(), command)
+      session.historyLength = history.length
+      const added = await store.addSession(session, history, answer)
       if (added) {
         announce(session, undefined)
         await change(session.id, () => undefined)

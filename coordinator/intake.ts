@@ -4,13 +4,21 @@
  */
 import type { Logger } from 'pino'
 import type { Bus, CommandDelivery, Outcome } from '../messages/bus.ts'
-import type { CommandBody, CommandReply, CommandType, RepositoryInventory } from '../messages/definitions.ts'
+import type {
+  CommandBody,
+  CommandReply,
+  CommandType,
+  RecoverTo,
+  RepositoryInventory,
+} from '../messages/definitions.ts'
 import { errorBody, HowdahError } from '../messages/errors.ts'
 import type { AgentRegistry } from './agent-registry.ts'
+import { checkPublish } from './check.ts'
 import type { Conductor } from './conductor.ts'
-import { newSession, sessionView } from './session.ts'
+import * as requests from './requests.ts'
+import { newSession, type Session, type SessionRequest } from './session.ts'
+import { sessionView } from './session-view.ts'
 import type { Store } from './store/store.ts'
-import { unpublishRequested } from './transitions.ts'
 
 export interface IntakeOptions {
   readonly store: Store
@@ -25,6 +33,8 @@ export interface IntakeOptions {
 
 /** How many sessions one list holds at most; the newest. */
 const MAX_LISTED = 500
+/** How many entries of a history are shown at most; the newest. */
+const MAX_HISTORY = 1000
 
 type Handlers = {
   [T in CommandType]: (body: CommandBody<T>, delivery: CommandDelivery) => Promise<CommandReply<T>>
@@ -33,41 +43,74 @@ type Handlers = {
 /** The handler for `Bus.consumeCommands`. */
 export function createIntake(options: IntakeOptions): (delivery: CommandDelivery) => Promise<Outcome> {
   const { store, bus, registry, conductor, logger, now } = options
+  const isoNow = (): string => new Date(now()).toISOString()
+  const inSeconds = (seconds: number): string => new Date(now() + seconds * 1000).toISOString()
 
   const handlers: Handlers = {
-    async 'instance.publish'(body, { messageId }) {
-      const { repository, instance, target, backup = 'latest', recoverTo = { type: 'latest' } } = body
-      checkRecoverTo(recoverTo)
-      const mountAgent = registry.forRepository(repository)
-      registry.target(target)
-      const request = {
-        repository,
-        instance,
-        backup,
-        recoverTo,
-        target,
-        options: {
-          ...(body.user !== undefined && { user: body.user }),
-          ...(body.port !== undefined && { port: body.port }),
-        },
-      }
-      const createdAt = new Date(now()).toISOString()
-      const session = newSession(options.newSessionId(instance), request, mountAgent.name, createdAt)
-      const reply = { accepted: true as const, session: session.id }
-      if (await conductor.begin(session, { messageId, reply })) return reply
-      // The same command came twice at once, and the other one won.
-      const earlier = await store.answer(messageId)
-      if (earlier) return earlier as CommandReply<'instance.publish'>
-      throw new HowdahError('internal', `the new session id ${session.id} is taken; send the command again`)
+    async 'instance.publish'(body, delivery) {
+      const mountAgent = registry.forRepository(body.repository)
+      await requireRoom(body.target)
+      return begin(sessionRequest(body), mountAgent.name, delivery, (session) => {
+        if (body.expiresIn !== undefined) requests.extend(session, inSeconds(body.expiresIn), isoNow())
+        if (body.export) {
+          session.errand = true
+          requests.addExport(session, body.export, isoNow())
+        }
+      })
     },
 
-    async 'session.unpublish'(body, { messageId }) {
-      const session = await conductor.change(body.session, unpublishRequested)
-      if (!session) throw unknownSession(body.session)
-      const reply = { accepted: true as const, session: session.id }
-      await store.saveAnswer({ messageId, reply })
-      return reply
+    async 'instance.check'(body) {
+      return { accepted: true, report: await checkPublish(sessionRequest(body), { bus, registry }) }
     },
+
+    async 'session.republish'(body, delivery) {
+      checkRecoverTo(body.recoverTo)
+      const session = await known(body.session)
+      if (body.port !== undefined && !body.alongside) {
+        throw new HowdahError('invalid_message', 'a port can be chosen for a republish alongside only', {
+          field: 'port',
+        })
+      }
+      const request = requests.requestAgain(session, body)
+      if (body.alongside) {
+        await requireRoom(request.target)
+        const { port: _, ...options } = request.options
+        const own = {
+          ...request,
+          options: { ...options, ...(body.port !== undefined && { port: body.port }) },
+        }
+        return begin(own, session.mountAgent, delivery)
+      }
+      if (!body.discardChanges) await requireNoChanges(session)
+      return change(body.session, delivery, (latest) => requests.republish(latest, request))
+    },
+
+    'session.unpublish': (body, delivery) =>
+      change(body.session, delivery, (session) => requests.unpublish(session, body)),
+
+    'session.retry': (body, delivery) => change(body.session, delivery, requests.retry),
+
+    'session.cancel': (body, delivery) => change(body.session, delivery, requests.cancel),
+
+    'session.promote': (body, delivery) => change(body.session, delivery, requests.promote),
+
+    async 'session.advance'(body, delivery) {
+      checkRecoverTo(body.recoverTo)
+      return change(body.session, delivery, (session) => requests.advance(session, body.recoverTo))
+    },
+
+    async 'session.export'({ session: id, ...request }, delivery) {
+      let added = ''
+      const reply = await change(id, delivery, (session) => {
+        added = requests.requestExport(session, request, isoNow())
+      })
+      return { ...reply, export: added }
+    },
+
+    'session.extend': ({ session: id, expiresIn }, delivery) =>
+      change(id, delivery, (session) =>
+        requests.extend(session, expiresIn === null ? undefined : inSeconds(expiresIn), isoNow()),
+      ),
 
     async 'session.list'({ all = false }) {
       const sessions = await store.sessions({ settled: all, limit: MAX_LISTED })
@@ -75,9 +118,9 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     },
 
     async 'session.show'(body) {
-      const session = await store.session(body.session)
-      if (!session) throw unknownSession(body.session)
-      return { accepted: true, session: sessionView(session) }
+      const session = await known(body.session)
+      const history = await store.history(session.id, MAX_HISTORY)
+      return { accepted: true, session: { ...sessionView(session), history } }
     },
 
     async 'inventory.list'(body) {
@@ -87,6 +130,90 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     async 'agent.list'() {
       return { accepted: true, agents: registry.list() }
     },
+  }
+
+  function sessionRequest(body: CommandBody<'instance.publish'>): SessionRequest {
+    const { repository, instance, target, backup = 'latest', recoverTo = { type: 'latest' } } = body
+    checkRecoverTo(recoverTo)
+    const { user, port, afterRecovery, listen, settings, hba } = body
+    const options = { user, port, afterRecovery, listen, settings, hba }
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+    return { repository, instance, backup, recoverTo, target, options: given }
+  }
+
+  /** Makes a session, or gives the answer that the same command got before. */
+  async function begin(
+    request: SessionRequest,
+    mountAgent: string,
+    { messageId }: CommandDelivery,
+    furnish: (session: Session) => void = () => undefined,
+  ): Promise<{ accepted: true; session: string }> {
+    const session = newSession(options.newSessionId(request.instance), request, mountAgent, isoNow())
+    furnish(session)
+    const reply = { accepted: true as const, session: session.id }
+    if (await conductor.begin(session, { messageId, reply })) return reply
+    // The same command came twice at once, and the other one won.
+    const earlier = await store.answer(messageId)
+    if (earlier) return earlier as typeof reply
+    throw new HowdahError('internal', `the new session id ${session.id} is taken; send the command again`)
+  }
+
+  async function change(
+    id: string,
+    { type, messageId }: CommandDelivery,
+    mutate: (session: Session) => void,
+  ): Promise<{ accepted: true; session: string }> {
+    const session = await conductor.change(id, mutate, type.replace(/^session\./, ''))
+    if (!session) throw unknownSession(id)
+    const reply = { accepted: true as const, session: session.id }
+    await store.saveAnswer({ messageId, reply })
+    return reply
+  }
+
+  async function known(id: string): Promise<Session> {
+    const session = await store.session(id)
+    if (!session) throw unknownSession(id)
+    return session
+  }
+
+  /** @throws HowdahError `limit_reached` | `unknown_target` | `agent_offline` */
+  async function requireRoom(name: string): Promise<void> {
+    const { limits } = registry.target(name)
+    if (!limits) return
+    const sessions = (await store.sessions({ settled: false })).filter(
+      ({ request }) => request.target === name,
+    )
+    if (limits.sessions !== null && sessions.length >= limits.sessions) {
+      throw new HowdahError(
+        'limit_reached',
+        `the target "${name}" takes ${limits.sessions} sessions at a time and has ${sessions.length}; unpublish one, or raise limits.sessions of its agent`,
+        { field: 'target' },
+      )
+    }
+    const bytes = sessions.reduce((sum, { usage }) => sum + (usage?.cacheBytes ?? 0), 0)
+    if (limits.cacheBytes !== null && bytes >= limits.cacheBytes) {
+      throw new HowdahError(
+        'limit_reached',
+        `the write caches of the target "${name}" take ${bytes} bytes of the ${limits.cacheBytes} that limits.cacheBytes of its agent allows; unpublish a session, or raise it`,
+        { field: 'target' },
+      )
+    }
+  }
+
+  /** @throws HowdahError `changes_unexported` | what asking the target agent throws */
+  async function requireNoChanges(session: Session): Promise<void> {
+    if (!session.everPublished || session.desired === 'absent') return
+    const agent = registry.target(session.request.target)
+    const reply = await bus.requestAgent(agent, 'session.changes', { session: session.id })
+    if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message)
+    const { changed, databases } = reply.changes
+    if (!changed) return
+    const where = databases.length > 0 ? ` in ${databases.join(', ')}` : ''
+    throw new HowdahError(
+      'changes_unexported',
+      `the session "${session.id}" holds changes${where} that were not exported; export them, publish alongside it, or discard them ("--discard-changes")`,
+      { field: 'discardChanges' },
+    )
   }
 
   /** Asks every mount agent concerned; one that does not answer is listed with its error, and hides no other. */
@@ -106,7 +233,9 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
           if (!agent.online) {
             throw new HowdahError('agent_offline', `the mount agent "${agent.name}" is offline`)
           }
-          const reply = await bus.requestInventory(agent.name, body, { timeoutMs: INVENTORY_DEADLINE_MS })
+          const reply = await bus.requestAgent(agent, 'repository.list', body, {
+            timeoutMs: INVENTORY_DEADLINE_MS,
+          })
           if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message)
           return reply.repositories
         } catch (error) {
@@ -142,7 +271,17 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
 }
 
 /** Commands that change something: the same `message_id` gets the same answer. Queries are answered anew. */
-const CHANGING: ReadonlySet<CommandType> = new Set(['instance.publish', 'session.unpublish'])
+const CHANGING: ReadonlySet<CommandType> = new Set([
+  'instance.publish',
+  'session.republish',
+  'session.unpublish',
+  'session.retry',
+  'session.cancel',
+  'session.promote',
+  'session.advance',
+  'session.export',
+  'session.extend',
+])
 
 const INVENTORY_DEADLINE_MS = 20_000
 
@@ -156,7 +295,9 @@ function unknownSession(id: string): HowdahError {
   )
 }
 
-function checkRecoverTo({ type, value }: NonNullable<CommandBody<'instance.publish'>['recoverTo']>): void {
+function checkRecoverTo(recoverTo: RecoverTo | undefined): void {
+  if (!recoverTo) return
+  const { type, value } = recoverTo
   const wantsValue = type !== 'latest' && type !== 'immediate'
   if (wantsValue === (value !== undefined)) return
   throw new HowdahError(

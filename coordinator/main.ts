@@ -21,7 +21,7 @@ await runRole({
   summary: 'takes commands, drives the agents, keeps the sessions',
   schema: coordinatorSchema,
   async start(config, logger) {
-    const { store: storeConfig, retry, heartbeat, broker } = config
+    const { store: storeConfig, retry, resume, heartbeat, broker } = config
     const now = Date.now
     const store = storeConfig.url
       ? await openPostgresStore(storeConfig.url, logger)
@@ -49,6 +49,7 @@ await runRole({
         attempts: retry.attempts,
         firstDelayMs: retry.firstDelay * 1000,
         maxDelayMs: retry.maxDelay * 1000,
+        resume,
       },
     })
     const intake = createIntake({

@@ -2,8 +2,8 @@
  * The session planner: from what should be and what is, the next thing to do. Pure; nobody remembers where a session
  * was, it is worked out again after every event and every restart.
  */
-import { type SessionState, STEPS, type StepName } from '../messages/values.ts'
-import type { Session } from './session.ts'
+import { type PublishStep, type SessionState, STEPS, type StepName } from '../messages/values.ts'
+import type { ExportJob, Session } from './session.ts'
 
 export type Plan =
   /** Tell the step's agent to run or undo a step. */
@@ -30,8 +30,9 @@ export function plan(session: Session, now: number): Plan {
 function nextStep(session: Session): { step: StepName; direction: 'run' | 'undo' } | undefined {
   switch (session.desired) {
     case 'published': {
-      const step = STEPS.find((name) => session.results[name] === undefined)
-      return step && { step, direction: 'run' }
+      if (session.awaitsRetry) return undefined
+      const step = missingStep(session)
+      return step ? { step, direction: 'run' } : nextExport(session)
     }
     case 'absent': {
       const step = session.begun.at(-1)
@@ -42,16 +43,34 @@ function nextStep(session: Session): { step: StepName; direction: 'run' | 'undo'
   }
 }
 
+/** The first step of publishing that is not in effect; undefined when the instance is published. */
+export function missingStep({ results }: Pick<Session, 'results'>): PublishStep | undefined {
+  return STEPS.find((name) => results[name] === undefined)
+}
+
+/** The export that is under way, or the next one that somebody asked for. */
+export function dueExport({ exports = [] }: Pick<Session, 'exports'>): ExportJob | undefined {
+  return (
+    exports.find(({ status }) => status === 'running') ?? exports.find(({ status }) => status === 'pending')
+  )
+}
+
+function nextExport(session: Session): { step: 'export'; direction: 'run' | 'undo' } | undefined {
+  const due = dueExport(session)
+  return due && { step: 'export', direction: due.cancelled ? 'undo' : 'run' }
+}
+
 /** The state that operators see, from the rest of the session. */
 export function stateOf(session: Session): SessionState {
-  const next = nextStep(session)
   if (session.desired === 'absent') {
-    if (next !== undefined) return 'unpublishing'
+    if (session.begun.length > 0 || session.next !== undefined) return 'unpublishing'
     return session.failure ? 'failed' : 'closed'
   }
-  if (next === undefined) return 'published'
-  if (session.error !== undefined) return 'disrupted'
-  switch (next.step) {
+  const step = missingStep(session)
+  if (session.error !== undefined || session.awaitsRetry || cutOff(session)) return 'disrupted'
+  switch (step) {
+    case undefined:
+      return dueExport(session) ? 'exporting' : 'published'
     case 'resolve':
     case 'preflight':
       return 'validating'
@@ -60,8 +79,13 @@ export function stateOf(session: Session): SessionState {
     case 'recover':
       return 'recovering'
     default:
-      return next.step satisfies never
+      return step satisfies never
   }
+}
+
+/** Reads fail because the mount server cannot be reached. Its absence alone, while nobody misses it, is none. */
+function cutOff({ reachability }: Session): boolean {
+  return reachability !== undefined && !reachability.reachable && reachability.failedReads > 0
 }
 
 /** Steps that leave something behind on their machine; `resolve` does not: a ticket is only signed. */
@@ -70,4 +94,5 @@ export const LEAVES_TRACES: Readonly<Record<StepName, boolean>> = {
   preflight: true,
   mount: true,
   recover: true,
+  export: true,
 }

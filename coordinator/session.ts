@@ -1,15 +1,17 @@
 /** A session as the coordinator keeps it: what was asked for, what was observed, and the step under way. */
 import type { ErrorBody } from '../messages/errors.ts'
 import type { StepInput, StepResult } from '../messages/steps.ts'
-import type { SpaceWarning, Usage } from '../messages/values.ts'
-import {
-  type SessionState,
-  type SessionView,
-  STEPS,
-  type StepName,
-  type StepReport,
+import type {
+  Changes,
+  ExportView,
+  PublishStep,
+  Reachability,
+  SessionState,
+  SpaceWarning,
+  StepName,
+  StepReport,
+  Usage,
 } from '../messages/values.ts'
-import { standingWarnings } from './space-warnings.ts'
 
 export interface Session {
   readonly id: string
@@ -19,7 +21,9 @@ export interface Session {
   desired: 'published' | 'absent'
   /** Follows from the rest (see planner.ts); kept for queries and events. */
   state: SessionState
-  readonly request: SessionRequest
+  request: SessionRequest
+  /** With what it begins again once everything is taken back: a republish in its place. */
+  next?: SessionRequest | undefined
   /** The mount agent that serves the repository. */
   readonly mountAgent: string
   /** What is: the results of the steps that are in effect. A step is taken out when it is undone or lost. */
@@ -34,6 +38,8 @@ export interface Session {
   failures: number
   /** Not before this time is the failed step tried again. */
   retryAt?: string | undefined
+  /** It does not go on by itself: its attempts are used up, or automatic resume is off. */
+  awaitsRetry?: boolean | undefined
   /** Once true, failures never lead to a clean-up: the write cache holds somebody's changes. */
   everPublished: boolean
   /** Why the session is disrupted or failed. */
@@ -46,9 +52,24 @@ export interface Session {
   /** Room that ran out or came back, oldest first; bounded. Missing: none ever did. */
   warningHistory?: SpaceWarning[] | undefined
   undone: string[]
+  /** The clean-up leaves the write cache, for a later retry. */
+  keepCache?: boolean | undefined
+  /** When it is to be unpublished, and when somebody said so: warnings go by the share of the time that is left. */
+  expires?: { readonly at: string; readonly setAt: string } | undefined
+  changes?: Changes | undefined
+  reachability?: Reachability | undefined
+  /** Oldest first. */
+  exports?: ExportJob[] | undefined
+  /** It was published for its export alone, and goes when that has ended. */
+  errand?: boolean | undefined
+  /** Number of the latest entry of its history. */
+  historyLength?: number | undefined
   readonly createdAt: string
   updatedAt: string
 }
+
+/** `cancelled`: somebody wants it stopped, and its agent is to be told. */
+export type ExportJob = ExportView & { cancelled?: boolean | undefined }
 
 /** `heardAt`: when the command was sent, or its agent last reported on it. */
 export type CurrentStep = StepReport & { heardAt: string }
@@ -58,14 +79,8 @@ export type SessionRequest = Pick<
   'repository' | 'instance' | 'backup' | 'recoverTo' | 'target' | 'options'
 >
 
-export type StepResults = { [S in StepName]?: StepResult<S> | undefined }
-
-/** Which agent a step is for. */
-export function stepAgent(session: Session, step: StepName): { kind: 'mount' | 'target'; name: string } {
-  return step === 'resolve'
-    ? { kind: 'mount', name: session.mountAgent }
-    : { kind: 'target', name: session.request.target }
-}
+/** Of the steps of publishing; what an export gave is with the export. */
+export type StepResults = { [S in PublishStep]?: StepResult<S> | undefined }
 
 export function newSession(id: string, request: SessionRequest, mountAgent: string, now: string): Session {
   return {
@@ -86,55 +101,4 @@ export function newSession(id: string, request: SessionRequest, mountAgent: stri
     createdAt: now,
     updatedAt: now,
   }
-}
-
-/** What the step's agent needs: the request and the results of the steps before. */
-export function stepInput(session: Session): StepInput {
-  return {
-    ...session.request,
-    ...(session.results.resolve && { resolved: session.results.resolve }),
-    ...(session.results.preflight && { checked: session.results.preflight }),
-    ...(session.results.mount && { mounted: session.results.mount }),
-  }
-}
-
-/** What clients see. */
-export function sessionView(session: Session): SessionView {
-  const { results, request } = session
-  const places = results.mount ?? results.preflight
-  const gone = session.state === 'closed' || session.state === 'failed'
-  const step = session.current?.step ?? STEPS.find((name) => results[name] === undefined)
-  return {
-    id: session.id,
-    state: session.state,
-    ...(step !== undefined && !gone && session.state !== 'published' && { step }),
-    repository: request.repository,
-    instance: request.instance,
-    backup: results.resolve?.backup.label ?? request.backup,
-    recoverTo: request.recoverTo,
-    target: request.target,
-    createdAt: session.createdAt,
-    updatedAt: session.updatedAt,
-    ...(results.recover && { connection: results.recover.connection }),
-    ...(places &&
-      !gone && {
-        mountPoint: places.mountPoint,
-        writeCache: { path: places.cachePath, bytes: session.usage?.cacheBytes ?? 0 },
-      }),
-    ...(session.usage && { usage: session.usage }),
-    steps: session.current ? [...session.steps, stepReport(session.current)] : session.steps,
-    ...((session.failure ?? session.error) && { error: session.failure ?? session.error }),
-    warnings: gone
-      ? session.warnings
-      : [
-          ...session.warnings,
-          ...standingWarnings(session.warningHistory ?? []).map(({ message }) => message),
-        ],
-    ...(session.warningHistory && { warningHistory: session.warningHistory }),
-    ...(session.desired === 'absent' && { undone: session.undone }),
-  }
-}
-
-function stepReport({ heardAt: _, ...report }: CurrentStep): StepReport {
-  return report
 }

@@ -6,16 +6,31 @@ import { z } from 'zod'
 import type { EventBody } from '../messages/definitions.ts'
 import { ERROR_CODES, type ErrorBody, HowdahError } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
-import { type SpaceWarning, STEPS, type StepName, type Usage } from '../messages/values.ts'
-import { LEAVES_TRACES } from './planner.ts'
-import type { Session } from './session.ts'
-import { newWarnings } from './space-warnings.ts'
+import {
+  type DatabaseExport,
+  type PublishStep,
+  type SpaceWarning,
+  STEPS,
+  type StepName,
+  type Usage,
+} from '../messages/values.ts'
+import { dueExport, LEAVES_TRACES } from './planner.ts'
+import { unpublish } from './requests.ts'
+import type { ExportJob, Session } from './session.ts'
+import { newExpiryWarnings, newSpaceWarnings } from './warnings.ts'
 
 export interface RetryPolicy {
   /** How often a step that failed for a passing reason is tried before the session fails. */
   readonly attempts: number
   readonly firstDelayMs: number
   readonly maxDelayMs: number
+  /** Sessions that were published before. */
+  readonly resume: {
+    /** Whether a session that lost a part goes on by itself. */
+    readonly automatic: boolean
+    /** Failures in a row of one step after which it waits for somebody. */
+    readonly attempts: number
+  }
 }
 
 type StepEvent = { step: StepName; direction: 'run' | 'undo'; sequence: number }
@@ -48,6 +63,7 @@ export function stepReported(
   now: string,
 ): void {
   if (!isCurrent(session, event)) return
+  if (event.step === 'export' && event.direction === 'run') exportReported(session, event)
   const { status, heardAt } = session.current
   if (status === 'running' && Date.parse(now) - Date.parse(heardAt) < KEEP_PROGRESS_MS) return
   const { detail, bytesDone, bytesTotal } = event
@@ -66,11 +82,22 @@ export function stepReported(
 export function stepDone(session: Session, event: EventBody<'session.step-done'>, now: string): void {
   if (!isCurrent(session, event)) return
   const { step } = event
+  if (step === 'export') {
+    exportEnded(session, event, now)
+  } else {
+    publishStepDone(session, step, event)
+  }
+  session.failures = 0
+  session.error = undefined
+  settleCurrent(session, 'done', now)
+}
+
+function publishStepDone(session: Session, step: PublishStep, event: EventBody<'session.step-done'>): void {
   switch (event.direction) {
     case 'run': {
       const result = parseResult(STEP_RESULTS[step], event)
       session.results = { ...session.results, [step]: result }
-      if ('warnings' in result) addWarnings(session, result.warnings)
+      if ('warnings' in result) addWarnings(session, result.warnings ?? [])
       if (step === STEPS.at(-1)) session.everPublished = true
       break
     }
@@ -83,9 +110,45 @@ export function stepDone(session: Session, event: EventBody<'session.step-done'>
     default:
       event.direction satisfies never
   }
-  session.failures = 0
-  session.error = undefined
-  settleCurrent(session, 'done', now)
+}
+
+/** The step `export` was done, or taken back because somebody cancelled it. */
+function exportEnded(session: Session, event: EventBody<'session.step-done'>, now: string): void {
+  session.begun = session.begun.filter((name) => name !== 'export')
+  if (event.direction === 'undo') {
+    session.undone.push(...parseResult(UndoResult, event).undone)
+    settleExport(session, now, { status: 'cancelled' })
+    return
+  }
+  const { databases, manifest } = parseResult(STEP_RESULTS.export, event)
+  const failed = databases.filter(({ status }) => status !== 'done')
+  settleExport(session, now, {
+    status: failed.length > 0 ? 'failed' : 'done',
+    databases,
+    ...(manifest !== undefined && { manifest }),
+    ...(failed.length > 0 && { error: exportError(failed) }),
+  })
+}
+
+function exportError(failed: readonly DatabaseExport[]): ErrorBody {
+  const names = failed.map(({ database }) => database).join(', ')
+  const details = failed.map(({ error }) => error).filter((error) => error !== undefined)
+  return {
+    code: 'export_failed',
+    message: `not exported: ${names}. ${details[0]?.message ?? ''}`.trim(),
+    ...(details.length > 0 && { details }),
+  }
+}
+
+/** The export under way has ended. An errand has then done what it was published for. */
+function settleExport(session: Session, now: string, end: Partial<ExportJob>): void {
+  const due = dueExport(session)
+  if (!due) return
+  const ended: ExportJob = { ...due, ...end, finishedAt: now }
+  session.exports = (session.exports ?? []).map((job) => (job.id === due.id ? ended : job))
+  if (!session.errand || session.desired === 'absent') return
+  session.desired = 'absent'
+  if (ended.error) session.failure = ended.error
 }
 
 export function stepFailed(
@@ -100,14 +163,23 @@ export function stepFailed(
   const time = new Date(now).toISOString()
   settleCurrent(session, 'failed', time, error)
   session.failures += 1
+  if (event.step === 'export' && direction === 'run') {
+    const again = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
+    if (again) session.retryAt = delayed(session, policy, now, random)
+    else exportFailed(session, error, time)
+    return
+  }
   session.error = error
   // The step found that one before it is no longer in effect.
   if (error.code === 'mount_failed') session.results = { ...session.results, mount: undefined }
   const passing = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
   // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
+  if (direction === 'run' && session.everPublished && exhausted(session, policy)) {
+    session.awaitsRetry = true
+    return
+  }
   if (direction === 'undo' || session.everPublished || passing) {
-    const delay = Math.min(policy.maxDelayMs, policy.firstDelayMs * 2 ** (session.failures - 1))
-    session.retryAt = new Date(now + delay * (0.75 + random() / 2)).toISOString()
+    session.retryAt = delayed(session, policy, now, random)
     return
   }
   session.failure = error
@@ -116,17 +188,53 @@ export function stepFailed(
   session.failures = 0
 }
 
+function exhausted({ failures }: Session, { resume }: RetryPolicy): boolean {
+  return !resume.automatic || failures >= resume.attempts
+}
+
+function delayed({ failures }: Session, policy: RetryPolicy, now: number, random: () => number): string {
+  const delay = Math.min(policy.maxDelayMs, policy.firstDelayMs * 2 ** (failures - 1))
+  return new Date(now + delay * (0.75 + random() / 2)).toISOString()
+}
+
+/** An export is not worth more than the session: what cannot be exported leaves the instance as it is. */
+function exportFailed(session: Session, error: ErrorBody, now: string): void {
+  session.failures = 0
+  session.begun = session.begun.filter((name) => name !== 'export')
+  settleExport(session, now, { status: 'failed', error })
+}
+
 /** `session.usage`. @returns the warnings that it gives rise to, for announcing; none when it is repeated */
 export function usageReported(session: Session, usage: Usage, now: string): SpaceWarning[] {
   session.usage = usage
-  const history = session.warningHistory ?? []
-  const raised = newWarnings(history, usage, now)
-  if (raised.length > 0) session.warningHistory = [...history, ...raised].slice(-MAX_WARNINGS)
+  return keepWarnings(session, newSpaceWarnings(session.warningHistory ?? [], usage, now))
+}
+
+/** Time passed. At the end of its time a session is unpublished. @returns warnings for announcing */
+export function timePassed(session: Session, now: string): SpaceWarning[] {
+  const { expires, desired } = session
+  if (desired === 'absent') return []
+  const raised = keepWarnings(session, newExpiryWarnings(session.warningHistory ?? [], expires, now))
+  if (expires && Date.parse(expires.at) <= Date.parse(now)) {
+    addWarnings(session, [`The time that the session was given was over at ${expires.at}.`])
+    unpublish(session, {})
+  }
+  return raised
+}
+
+function keepWarnings(session: Session, raised: SpaceWarning[]): SpaceWarning[] {
+  if (raised.length > 0) {
+    session.warningHistory = [...(session.warningHistory ?? []), ...raised].slice(-MAX_WARNINGS)
+  }
   return raised
 }
 
 /** The mount or PostgreSQL of a published session is gone: what depended on it is to be done again. */
-export function partLost(session: Session, event: EventBody<'session.lost'>): void {
+export function partLost(
+  session: Session,
+  event: EventBody<'session.lost'>,
+  { resume }: Pick<RetryPolicy, 'resume'>,
+): void {
   if (session.desired !== 'published' || session.results.recover === undefined) return
   const results = { ...session.results, recover: undefined }
   session.results = event.what === 'mount' ? { ...results, mount: undefined } : results
@@ -134,6 +242,22 @@ export function partLost(session: Session, event: EventBody<'session.lost'>): vo
     code: event.what === 'mount' ? 'mount_failed' : 'postgres_failed',
     message: event.reason,
   }
+  if (!resume.automatic) session.awaitsRetry = true
+}
+
+/** `session.reachability`: the target can, or cannot, reach the mount server. */
+export function reachabilityReported(session: Session, event: EventBody<'session.reachability'>): void {
+  const { session: _, ...reachability } = event
+  session.reachability = reachability.reachable ? undefined : reachability
+}
+
+/** Progress of the export under way; what of it is kept shows in the session. */
+function exportReported(session: Session, event: Partial<EventBody<'session.step-progress'>>): void {
+  const due = dueExport(session)
+  if (!due) return
+  const { detail, databases = due.databases } = event
+  const job: ExportJob = { ...due, status: 'running', databases, ...(detail !== undefined && { detail }) }
+  session.exports = (session.exports ?? []).map((one) => (one.id === due.id ? job : one))
 }
 
 /** The agent of the current step is not connected; its command waits in its queue. */
@@ -148,15 +272,6 @@ export function agentAway(session: Session, agent: { kind: string; name: string 
 /** Nobody reported on the current step for long: it counts as sent anew. */
 export function currentRenewed(session: Session, sequence: number, now: string): void {
   if (session.current?.sequence === sequence) session.current = { ...session.current, heardAt: now }
-}
-
-/** Somebody asked for the end of the session. */
-export function unpublishRequested(session: Session): void {
-  if (session.desired === 'absent') return
-  session.desired = 'absent'
-  session.failures = 0
-  session.retryAt = undefined
-  session.error = undefined
 }
 
 export function addWarnings(session: Session, warnings: readonly string[]): void {

@@ -11,7 +11,14 @@ import { amqpFailure } from './amqp-failure.ts'
 import type { AgentCommandDelivery, Bus, CommandDelivery, Consumer, Delivery, EventDelivery } from './bus.ts'
 import { type Redelivery, startConsumer } from './consumer.ts'
 import { declareExchanges, declareQueue } from './declare.ts'
-import { AGENT_COMMANDS, COMMANDS, EVENTS, MAX_MESSAGE_BYTES, type MessageType } from './definitions.ts'
+import {
+  AGENT_COMMANDS,
+  type AgentCommandType,
+  COMMANDS,
+  EVENTS,
+  MAX_MESSAGE_BYTES,
+  type MessageType,
+} from './definitions.ts'
 import {
   EXPECT_COMMANDS,
   EXPECT_EVENTS,
@@ -268,22 +275,21 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       })
     },
 
-    async requestInventory(name, body, { messageId = randomUUID(), timeoutMs = 30_000, signal } = {}) {
-      const { body: schema, reply } = AGENT_COMMANDS['repository.list']
-      const agent = { kind: 'mount', name } as const
+    async requestAgent(agent, type, body, { messageId = randomUUID(), timeoutMs = 30_000, signal } = {}) {
+      const { body: schema, reply } = AGENT_COMMANDS[type]
       const answered = await requests.ask({
         schema: reply,
         timeoutMs,
-        unanswered: `the mount agent ${name} did not answer repository.list within ${timeoutMs / 1000} s: is it running?`,
+        unanswered: `the ${agent.kind} agent ${agent.name} did not answer ${type} within ${timeoutMs / 1000} s: is it running?`,
         signal,
         send: (correlationId) =>
           send({
             schema,
-            type: 'repository.list',
+            type,
             body,
             exchange: AGENTS_EXCHANGE.name,
             routingKey: agentRoutingKey(agent),
-            unroutable: `the mount agent ${name} has no queue: it never registered on this broker`,
+            unroutable: `the ${agent.kind} agent ${agent.name} has no queue: it never registered on this broker`,
             messageId,
             correlationId,
             replyTo: DIRECT_REPLY,
@@ -458,6 +464,7 @@ async function within(ms: number, what: Promise<unknown>, reason: () => Error | 
 
 function replySchema(type: string): z.ZodType {
   if (Object.hasOwn(COMMANDS, type)) return COMMANDS[type as keyof typeof COMMANDS].reply
-  if (type === 'repository.list') return AGENT_COMMANDS[type].reply
+  const query = Object.hasOwn(AGENT_COMMANDS, type) && AGENT_COMMANDS[type as AgentCommandType]
+  if (query && 'reply' in query) return query.reply
   throw new HowdahError('internal', `${type} has no reply`)
 }

@@ -7,6 +7,8 @@
 import type {
   AgentCommandBody,
   AgentCommandType,
+  AgentQueryType,
+  AgentReply,
   CommandBody,
   CommandReply,
   CommandType,
@@ -65,12 +67,13 @@ export interface Bus {
     options?: SendOptions,
   ): Promise<void>
 
-  /** Sends `repository.list` to a mount agent and waits for its reply. Errors as `request`. */
-  requestInventory(
-    agent: string,
-    body: AgentCommandBody<'repository.list'>,
+  /** Asks an agent something and waits for its reply. Errors as `request`. */
+  requestAgent<T extends AgentQueryType>(
+    agent: AgentAddress,
+    type: T,
+    body: AgentCommandBody<T>,
     options?: SendOptions,
-  ): Promise<CommandReply<'inventory.list'>>
+  ): Promise<AgentReply<T>>
 
   /** Publishes an event; nobody needs to be listening. Resolves when the broker has it safely. */
   emit<T extends EventType>(type: T, body: EventBody<T>, options?: SendOptions): Promise<void>

@@ -3,12 +3,18 @@
  * queue topology and the AsyncAPI document all come from this table.
  */
 import { z } from 'zod'
-import { StepCommand, TargetOptions } from './steps.ts'
+import { ERROR_CODES, type ErrorCode } from './errors.ts'
+import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
   AgentView,
   Bytes,
+  Changes,
+  DatabaseExport,
   ErrorSchema,
+  ExportRequest,
   Name,
+  Port,
+  Reachability,
   RecoverTo,
   RepositoryInventory,
   RepositoryName,
@@ -28,19 +34,47 @@ export const CONTRACT_VERSION = 1
 /** A larger message is refused before it is parsed. Bytes. */
 export const MAX_MESSAGE_BYTES = 256 * 1024
 
+const ErrorObject = z.object({
+  code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]),
+  message: z.string(),
+  field: z.string().optional(),
+})
 const Refused = z.object({ accepted: z.literal(false), error: ErrorSchema })
 const accepted = <T extends z.ZodRawShape>(shape: T) =>
   z.discriminatedUnion('accepted', [z.object({ accepted: z.literal(true), ...shape }), Refused])
+
+/** How long a session lives, from now. Seconds; at most a year. */
+const ExpiresIn = z.int().min(1).max(31_536_000)
 
 export const PublishBody = z.strictObject({
   repository: Name,
   instance: RepositoryName,
   target: Name,
-  backup: RepositoryName.optional().describe('a label; default: the latest'),
+  backup: RepositoryName.optional().describe('a label; default: the newest that the recovery target allows'),
   recoverTo: RecoverTo.optional(),
-  user: TargetOptions.shape.user,
-  port: TargetOptions.shape.port,
-  options: z.strictObject({}).optional(),
+  ...TargetOptions.shape,
+  expiresIn: ExpiresIn.optional().describe('seconds after which it is unpublished; default: never'),
+  export: ExportRequest.optional().describe(
+    'an errand: export this when it is published, then unpublish; nothing is left',
+  ),
+})
+
+/** Something that a check found; `error` keeps the instance from being published, `warning` does not. */
+export const Finding = z.object({ level: z.enum(['error', 'warning']), ...ErrorObject.shape })
+
+/** What publishing will take. Missing: not known. */
+export const Estimate = z.object({
+  fetchBytes: Bytes.optional().describe('to fetch until the instance is usable'),
+  walBytes: Bytes.optional().describe('WAL to replay'),
+  cacheBytes: Bytes.optional().describe('room that the write cache needs for that'),
+  freeBytes: Bytes.optional().describe('free for write caches on the target'),
+})
+
+export const CheckReport = z.object({
+  backup: z.string().optional(),
+  recoverTo: RecoverTo.optional(),
+  findings: z.array(Finding),
+  estimate: Estimate,
 })
 
 /** Commands from clients and backup software: exchange `howdah.commands`, routing key = type. */
@@ -52,7 +86,58 @@ export const COMMANDS = {
   },
   'session.unpublish': {
     summary: 'Stop a published instance and remove everything that belongs to its session.',
+    body: z.strictObject({
+      session: SessionId,
+      keepCache: z.boolean().optional().describe('keep what was changed, for session.retry'),
+    }),
+    reply: accepted({ session: SessionId }),
+  },
+  'instance.check': {
+    summary: 'Find out whether a publish would work, and what it would take; nothing is mounted or kept.',
+    body: PublishBody,
+    reply: accepted({ report: CheckReport }),
+  },
+  'session.republish': {
+    summary:
+      'Publish the instance of a session again: in its place, or alongside it. Refused while it holds changes that were not exported.',
+    body: z.strictObject({
+      session: SessionId,
+      recoverTo: RecoverTo.optional().describe('default: latest'),
+      backup: RepositoryName.optional().describe('default: the newest that the recovery target allows'),
+      alongside: z.boolean().optional().describe('as another session, on another port'),
+      port: Port.optional().describe('alongside only'),
+      discardChanges: z.boolean().optional(),
+    }),
+    reply: accepted({ session: SessionId }),
+  },
+  'session.retry': {
+    summary: 'Go on with a session that does not go on by itself, or was closed with its changes kept.',
     body: z.strictObject({ session: SessionId }),
+    reply: accepted({ session: SessionId }),
+  },
+  'session.cancel': {
+    summary: 'Stop what is under way: an export, or the publishing with all that it did so far.',
+    body: z.strictObject({ session: SessionId }),
+    reply: accepted({ session: SessionId }),
+  },
+  'session.promote': {
+    summary: 'End a paused recovery: the instance becomes writable.',
+    body: z.strictObject({ session: SessionId }),
+    reply: accepted({ session: SessionId }),
+  },
+  'session.advance': {
+    summary: 'Move a paused recovery forward to a later target.',
+    body: z.strictObject({ session: SessionId, recoverTo: RecoverTo }),
+    reply: accepted({ session: SessionId }),
+  },
+  'session.export': {
+    summary: 'Export what was changed, or anything, from a published instance.',
+    body: z.strictObject({ session: SessionId, ...ExportRequest.shape }),
+    reply: accepted({ session: SessionId, export: z.string() }),
+  },
+  'session.extend': {
+    summary: 'Let a session live longer: this long from now.',
+    body: z.strictObject({ session: SessionId, expiresIn: ExpiresIn.nullable().describe('null: for ever') }),
     reply: accepted({ session: SessionId }),
   },
   'session.list': {
@@ -61,7 +146,7 @@ export const COMMANDS = {
     reply: accepted({ sessions: z.array(SessionView) }),
   },
   'session.show': {
-    summary: 'One session.',
+    summary: 'One session, with its history.',
     body: z.strictObject({ session: SessionId }),
     reply: accepted({ session: SessionView }),
   },
@@ -85,6 +170,21 @@ export const AGENT_COMMANDS = {
     summary: 'Read the inventory of the repositories that a mount agent serves.',
     body: z.strictObject({ repository: Name.optional(), instance: RepositoryName.optional() }),
     reply: accepted({ repositories: z.array(RepositoryInventory) }),
+  },
+  'backup.check': {
+    summary: 'What resolving would give, without opening anything; mount agents.',
+    body: z.strictObject({ input: StepInput }),
+    reply: accepted({ resolved: ResolveResult.optional(), findings: z.array(Finding) }),
+  },
+  'target.check': {
+    summary: 'Every finding of a preflight, and an estimate; target agents.',
+    body: z.strictObject({ input: StepInput }),
+    reply: accepted({ findings: z.array(Finding), estimate: Estimate }),
+  },
+  'session.changes': {
+    summary: 'What was changed in a published instance up to now; target agents.',
+    body: z.strictObject({ session: SessionId }),
+    reply: accepted({ changes: Changes }),
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType; reply?: z.ZodType }>
 
@@ -115,6 +215,7 @@ export const EVENTS = {
       detail: z.string().optional(),
       bytesDone: Bytes.optional(),
       bytesTotal: Bytes.optional(),
+      databases: z.array(DatabaseExport).optional().describe('of an export'),
     }),
   },
   'session.step-done': {
@@ -126,10 +227,17 @@ export const EVENTS = {
     summary: 'What a published session has fetched and keeps.',
     body: z.object({ session: SessionId, usage: Usage }),
   },
+  'session.changes': {
+    summary: 'What was changed in a published session.',
+    body: z.object({ session: SessionId, changes: Changes }),
+  },
+  'session.reachability': {
+    summary: 'The mount server of a published session cannot be reached from its target, or can be again.',
+    body: z.object({ session: SessionId, ...Reachability.shape }),
+  },
   'session.warning': {
-    summary:
-      'The room for the changes of a session runs out, or is there again; sent once for each threshold.',
-    body: z.object({ session: SessionId, ...SpaceWarning.shape, usage: Usage }),
+    summary: 'Room or time of a session runs out, or is there again; sent once for each threshold.',
+    body: z.object({ session: SessionId, ...SpaceWarning.shape, usage: Usage.optional() }),
   },
   'session.lost': {
     summary: 'A target agent found that the mount or PostgreSQL of a session is gone.',
@@ -148,11 +256,19 @@ export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([
   'session.warning',
 ] satisfies (keyof typeof EVENTS)[])
 
+export type Finding = z.infer<typeof Finding>
+export type Estimate = z.infer<typeof Estimate>
+export type CheckReport = z.infer<typeof CheckReport>
 export type CommandType = keyof typeof COMMANDS
 export type CommandBody<T extends CommandType> = z.infer<(typeof COMMANDS)[T]['body']>
 export type CommandReply<T extends CommandType> = z.infer<(typeof COMMANDS)[T]['reply']>
 export type AgentCommandType = keyof typeof AGENT_COMMANDS
 export type AgentCommandBody<T extends AgentCommandType> = z.infer<(typeof AGENT_COMMANDS)[T]['body']>
+/** Commands to agents that are answered at once, and not by events. */
+export type AgentQueryType = {
+  [T in AgentCommandType]: (typeof AGENT_COMMANDS)[T] extends { reply: z.ZodType } ? T : never
+}[AgentCommandType]
+export type AgentReply<T extends AgentQueryType> = z.infer<(typeof AGENT_COMMANDS)[T]['reply']>
 export type EventType = keyof typeof EVENTS
 export type EventBody<T extends EventType> = z.infer<(typeof EVENTS)[T]['body']>
 export type MessageType = CommandType | AgentCommandType | EventType

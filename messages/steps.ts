@@ -6,11 +6,14 @@
  * find on its own machine.
  */
 import { z } from 'zod'
+import { ExportRequest, ExportResult } from './exports.ts'
 import {
+  AfterRecovery,
   BackupSummary,
   Bytes,
   Connection,
   Name,
+  Paused,
   Port,
   RecoverTo,
   RepositoryName,
@@ -30,12 +33,29 @@ export const DataPlaneAddress = z.object({
   ticket: z.string().max(8192),
 })
 
+/** A database as the backup's own catalog has it. */
+export const DatabaseSummary = z.object({
+  name: z.string(),
+  collate: z.string().optional(),
+  ctype: z.string().optional(),
+  provider: z.enum(['libc', 'icu', 'builtin']).optional(),
+  collationVersion: z.string().optional(),
+  extensions: z.array(z.string()).optional(),
+})
+
 export const ResolveResult = z.object({
   backup: BackupSummary,
   totalBytes: Bytes,
   fileCount: z.int().min(0),
   tablespaces: z.array(z.string()),
   dataPlane: DataPlaneAddress,
+  /** What recovery is told to do, where that differs from what was asked: a time after the last commit is the latest. */
+  recoverTo: RecoverTo.optional(),
+  /** Bytes of WAL to replay; missing: not known. */
+  walBytes: Bytes.optional(),
+  /** Missing: the catalog could not be read ahead. */
+  databases: z.array(DatabaseSummary).optional(),
+  warnings: z.array(z.string()).optional(),
 })
 
 export const PreflightResult = z.object({
@@ -57,12 +77,25 @@ export const MountResult = z.object({
 export const RecoverResult = z.object({
   connection: Connection,
   warnings: z.array(z.string()),
+  /** Recovery stands still at its target, and the instance is read-only. */
+  paused: Paused.optional(),
 })
 
 /** What is asked of the published instance, beyond where it comes from; the part of `instance.publish` that the target uses. */
 export const TargetOptions = z.strictObject({
   user: UserName.optional().describe('operating system user; default: from the target agent configuration'),
   port: Port.optional().describe('default: a free one from the target agent configuration'),
+  afterRecovery: AfterRecovery.optional(),
+  listen: z
+    .array(z.string().min(1).max(255))
+    .max(64)
+    .optional()
+    .describe('addresses that the instance listens on; default: localhost'),
+  settings: z
+    .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_.]{0,126}$/), z.string().max(4096))
+    .optional()
+    .describe('PostgreSQL settings that win over those of the backup and of Howdah'),
+  hba: z.string().max(65_536).optional().describe('content of pg_hba.conf; default: local access only'),
 })
 
 export const StepInput = z.object({
@@ -75,6 +108,10 @@ export const StepInput = z.object({
   resolved: ResolveResult.optional(),
   checked: PreflightResult.optional(),
   mounted: MountResult.optional(),
+  /** For the undo of `mount`: the write cache stays, with what was changed. */
+  keepCache: z.boolean().optional(),
+  /** For `export`: which, and what. */
+  export: z.object({ id: z.string(), request: ExportRequest }).optional(),
 })
 
 /** Body of `step.run` and `step.undo`. */
@@ -91,10 +128,12 @@ export const STEP_RESULTS = {
   preflight: PreflightResult,
   mount: MountResult,
   recover: RecoverResult,
+  export: ExportResult,
 } as const satisfies Record<StepName, z.ZodType>
 
 export const UndoResult = z.object({ undone: z.array(z.string()) })
 
+export type DatabaseSummary = z.infer<typeof DatabaseSummary>
 export type DataPlaneAddress = z.infer<typeof DataPlaneAddress>
 export type ResolveResult = z.infer<typeof ResolveResult>
 export type PreflightResult = z.infer<typeof PreflightResult>

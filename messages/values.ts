@@ -1,36 +1,10 @@
-/** The values that messages are made of: names, recovery targets, backups, progress, errors. Schemas first, types from them. */
+/** The values that messages are made of: recovery targets, backups, sessions, progress. Schemas first, types from them. */
 import { z } from 'zod'
-import { ERROR_CODES, type ErrorCode } from './errors.ts'
+import { ExportView } from './exports.ts'
+import { Bytes, ErrorSchema, Name, Port, RepositoryName, Sequence, SessionId, Time } from './primitives.ts'
 
-/** Names of agents, repositories and targets: they become queue names and routing key words. */
-export const Name = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/)
-  .describe('letters, digits, _ and -, at most 63')
-
-/** Instance names and backup labels come from the repository. Never a path. */
-export const RepositoryName = z
-  .string()
-  .min(1)
-  .max(255)
-  .regex(/^(?!\.{1,2}$)[^/\p{Cc}]+$/u)
-  .describe('a name as the repository has it: no slash, no control character')
-
-export const SessionId = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,39}$/)
-  .describe('assigned by the coordinator: a part of the instance name and random characters')
-
-/** POSIX portable user names, and what useradd allows. */
-export const UserName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/)
-
-export const Port = z.int().min(1).max(65535)
-
-/** Bytes; a JSON number is exact to 9 PB. */
-export const Bytes = z.int().min(0)
-
-/** ISO 8601 with offset. */
-export const Time = z.iso.datetime({ offset: true })
+export * from './exports.ts'
+export * from './primitives.ts'
 
 export const RecoverTo = z
   .strictObject({
@@ -44,24 +18,10 @@ export const RecoverTo = z
   })
   .describe('the state asked for; default latest')
 
-const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
-
-export interface ErrorShape {
-  code: ErrorCode
-  message: string
-  field?: string | undefined
-  details?: ErrorShape[] | undefined
-}
-
-export const ErrorSchema: z.ZodType<ErrorShape> = z.object({
-  code: z.enum(codes),
-  message: z.string(),
-  field: z.string().optional(),
-  details: z
-    .array(z.object({ code: z.enum(codes), message: z.string(), field: z.string().optional() }))
-    .optional()
-    .describe('each finding, where there are several'),
-})
+/** What happens when the recovery target is reached. */
+export const AfterRecovery = z
+  .enum(['promote', 'pause'])
+  .describe('promote: writable; pause: read-only, and can be moved further forward. Default promote')
 
 export const BackupSummary = z.object({
   label: RepositoryName,
@@ -83,9 +43,22 @@ export const BackupSummary = z.object({
   unusable: z.string().optional().describe('why it cannot be published'),
 })
 
+/** A span of time that an instance can be recovered to without a gap in its WAL. */
+export const RecoverableWindow = z.object({
+  timeline: z.int().min(1),
+  from: Time.describe('the end of the first backup in it'),
+  to: Time.optional().describe('the last commit in the archive; missing: not known'),
+  fromLsn: z.string(),
+  toLsn: z.string(),
+  backups: z.array(RepositoryName).describe('backups that recovery to it can begin with, oldest first'),
+  missingWal: z.string().optional().describe('the first segment that is missing after it'),
+})
+
 export const InstanceInventory = z.object({
   instance: RepositoryName,
   backups: z.array(BackupSummary),
+  windows: z.array(RecoverableWindow).optional().describe('oldest first'),
+  databases: z.array(z.string()).optional().describe('of the newest backup, where it names them'),
   error: ErrorSchema.optional(),
 })
 
@@ -97,18 +70,17 @@ export const RepositoryInventory = z.object({
   error: ErrorSchema.optional(),
 })
 
-/** Counts the step commands of one session; the highest is the one that counts. */
-export const Sequence = z.int().min(1)
-
 /** The steps of publishing in their order; undone in reverse. `resolve` is the mount agent's, the others the target's. */
 export const STEPS = ['resolve', 'preflight', 'mount', 'recover'] as const
-export const StepName = z.enum(STEPS)
+/** All steps: `export` is done on a published session, whenever somebody asks for it. */
+export const StepName = z.enum([...STEPS, 'export'])
 
 export const SESSION_STATES = [
   'validating',
   'mounting',
   'recovering',
   'published',
+  'exporting',
   'disrupted',
   'unpublishing',
   'closed',
@@ -126,6 +98,12 @@ export const Connection = z.object({
   user: z.string().describe('a superuser of the instance'),
 })
 
+/** Where a paused recovery stands. */
+export const Paused = z.object({
+  lsn: z.string().describe('replayed up to here'),
+  lastCommit: Time.optional().describe('time of the last transaction that was replayed'),
+})
+
 /** How much of a session's backup was read, and what its changes take. An older agent does not tell of room. */
 export const Usage = z.object({
   fetchedBytes: Bytes.describe('read from the mount server so far'),
@@ -137,12 +115,14 @@ export const Usage = z.object({
   reserveBytes: Bytes.optional().describe('what sessions leave free there'),
 })
 
-/** Room that runs out on a target, or is there again; the last one about each matter is what holds. */
+/** Room or time that runs out for a session, or is there again; the last one about each matter is what holds. */
 export const SpaceWarning = z.object({
-  about: z.enum(['quota', 'free-space']),
+  about: z.enum(['quota', 'free-space', 'expiry']),
   level: z
     .enum(['low', 'critical', 'cleared'])
-    .describe('quota: past 80 % and 95 %; free-space: less than the reserve above it, and none'),
+    .describe(
+      'quota: past 80 % and 95 %; free-space: less than the reserve above it, and none; expiry: a quarter of the time left, and a twentieth',
+    ),
   message: z.string(),
   at: Time,
 })
@@ -157,6 +137,35 @@ export const StepReport = z.object({
   detail: z.string().optional(),
   bytesDone: Bytes.optional(),
   bytesTotal: Bytes.optional(),
+  error: ErrorSchema.optional(),
+})
+
+/** What was changed in a published instance since it was published. */
+export const Changes = z.object({
+  changed: z.boolean().describe('whether any transaction wrote since then'),
+  databases: z.array(z.string()).describe('those that are known to have changed and were not exported since'),
+})
+
+/** How the mount server is reached, where it is not: local reads and all writes go on meanwhile. */
+export const Reachability = z.object({
+  reachable: z.boolean(),
+  since: Time,
+  failedReads: z.int().min(0).describe('reads that got EIO since, because their deadline passed'),
+  reason: z.string().optional(),
+})
+
+/** One thing that happened to a session; the history is in the order of its numbers. */
+export const HistoryEntry = z.object({
+  number: z.int().min(1),
+  at: Time,
+  type: z.enum(['command', 'state', 'step', 'warning', 'disruption', 'export']),
+  text: z.string().describe('for people, one line'),
+  state: SessionState.optional(),
+  step: StepName.optional(),
+  direction: z.enum(['run', 'undo']).optional(),
+  sequence: Sequence.optional(),
+  status: z.enum(['sent', 'running', 'done', 'failed']).optional(),
+  milliseconds: z.number().min(0).optional().describe('how long a step took that ended'),
   error: ErrorSchema.optional(),
 })
 
@@ -178,6 +187,19 @@ export const SessionView = z.object({
   usage: Usage.optional(),
   steps: z.array(StepReport),
   error: ErrorSchema.optional(),
+  afterRecovery: AfterRecovery.optional(),
+  paused: Paused.optional(),
+  expiresAt: Time.optional(),
+  retryAt: Time.optional().describe('when the failed step is tried again by itself'),
+  awaitsRetry: z
+    .boolean()
+    .optional()
+    .describe('it does not go on by itself any more: session.retry, or unpublish'),
+  changes: Changes.optional(),
+  reachability: Reachability.optional(),
+  exports: z.array(ExportView).optional(),
+  keptCache: z.boolean().optional().describe('closed, with its changes kept for session.retry'),
+  history: z.array(HistoryEntry).optional().describe('in session.show only'),
   warnings: z.array(z.string()).describe('what holds now'),
   warningHistory: z.array(SpaceWarning).optional().describe('room that ran out or came back, oldest first'),
   undone: z.array(z.string()).describe('what the clean-up after a failure or unpublish took back').optional(),
@@ -194,9 +216,24 @@ export const AgentView = z.object({
     .array(z.object({ name: Name, format: z.enum(['pgbackrest', 'barman', 'basebackup']) }))
     .optional(),
   postgresVersions: z.array(z.string()).optional(),
+  limits: z
+    .object({
+      sessions: z.int().min(1).nullable().describe('sessions at a time; null: no limit'),
+      cacheBytes: Bytes.nullable().describe('write caches of all sessions together; null: no limit'),
+    })
+    .optional()
+    .describe('what a target agent takes'),
 })
 
 export type RecoverTo = z.infer<typeof RecoverTo>
+export type AfterRecovery = z.infer<typeof AfterRecovery>
+export type Paused = z.infer<typeof Paused>
+export type Changes = z.infer<typeof Changes>
+export type Reachability = z.infer<typeof Reachability>
+export type HistoryEntry = z.infer<typeof HistoryEntry>
+export type RecoverableWindow = z.infer<typeof RecoverableWindow>
+/** A step of publishing: `STEPS`. */
+export type PublishStep = (typeof STEPS)[number]
 export type BackupSummary = z.infer<typeof BackupSummary>
 export type InstanceInventory = z.infer<typeof InstanceInventory>
 export type RepositoryInventory = z.infer<typeof RepositoryInventory>

@@ -60,7 +60,12 @@ await runRole({
         }),
       },
       describe: () => ({ repositories: [...repositories.names] }),
-      inventory: async (filter) => ({ accepted: true, repositories: await repositories.inventory(filter) }),
+      queries: {
+        'repository.list': async (filter) => ({
+          accepted: true,
+          repositories: await repositories.inventory(filter),
+        }),
+      },
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
     })

@@ -6,11 +6,15 @@ import { hostname } from 'node:os'
 import type { Logger } from 'pino'
 import { version } from '../../config/version.ts'
 import type { AgentAddress, Bus } from '../../messages/bus.ts'
-import type { AgentCommandBody, CommandReply } from '../../messages/definitions.ts'
+import type { AgentCommandBody, AgentQueryType, AgentReply } from '../../messages/definitions.ts'
 import { errorBody } from '../../messages/errors.ts'
 import type { AgentView } from '../../messages/values.ts'
 import type { Journal } from './journal.ts'
 import { createStepRunner, type StepHandlers } from './step-runner.ts'
+
+export type AgentQueries = {
+  readonly [T in AgentQueryType]?: (body: AgentCommandBody<T>) => Promise<AgentReply<T>>
+}
 
 export interface AgentOptions {
   readonly address: AgentAddress
@@ -18,11 +22,9 @@ export interface AgentOptions {
   readonly journal: Journal
   readonly steps: StepHandlers
   /** What the coordinator should know of this agent beyond its name. */
-  readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions'>
-  /** Answers `repository.list`; mount agents only. */
-  readonly inventory?: (
-    filter: AgentCommandBody<'repository.list'>,
-  ) => Promise<CommandReply<'inventory.list'>>
+  readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions' | 'limits'>
+  /** What it answers at once. */
+  readonly queries: AgentQueries
   readonly heartbeatMs: number
   readonly logger: Logger
 }
@@ -38,7 +40,7 @@ const DAY_MS = 86_400_000
 
 /** Resolves when the agent consumes and the coordinator's broker knows that it is online. */
 export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
-  const { address, bus, journal, describe, inventory, heartbeatMs, logger } = options
+  const { address, bus, journal, describe, queries, heartbeatMs, logger } = options
   const runner = createStepRunner({
     journal,
     handlers: options.steps,
@@ -71,9 +73,13 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       case 'step.undo':
         runner.accept('undo', delivery.body)
         return 'ack'
-      case 'repository.list': {
-        if (!inventory) return { deadLetter: `a ${address.kind} agent has no repositories` }
-        const reply = await inventory(delivery.body).catch((error: unknown) => ({
+      case 'repository.list':
+      case 'backup.check':
+      case 'target.check':
+      case 'session.changes': {
+        const answer = queries[delivery.type] as ((body: unknown) => Promise<object>) | undefined
+        if (!answer) return { deadLetter: `a ${address.kind} agent does not answer ${delivery.type}` }
+        const reply = await answer(delivery.body).catch((error: unknown) => ({
           accepted: false as const,
           error: errorBody(error),
         }))

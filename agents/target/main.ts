@@ -63,7 +63,8 @@ await runRole({
       bus,
       journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
       steps,
-      describe: () => ({ postgresVersions }),
+      queries: {},
+      describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
     })

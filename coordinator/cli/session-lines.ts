@@ -10,6 +10,7 @@ export const STATE_STYLE = {
   mounting: 'cyan',
   recovering: 'cyan',
   published: 'green',
+  exporting: 'green',
   disrupted: 'yellow',
   unpublishing: 'cyan',
   closed: 'dim',

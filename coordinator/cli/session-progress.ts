@@ -5,7 +5,7 @@
  * further on wins. State, connection and errors of the session come from snapshots alone.
  */
 import type { EventDelivery } from '../../messages/bus.ts'
-import { type SessionView, STEPS, type StepReport } from '../../messages/definitions.ts'
+import { type SessionView, StepName, type StepReport } from '../../messages/definitions.ts'
 
 const RANK = { sent: 0, running: 1, done: 2, failed: 2 } as const satisfies Record<
   StepReport['status'],
@@ -35,6 +35,12 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
       return { ...view, steps: upsert(view.steps, reportOf(delivery, now)) }
     case 'session.usage':
       return { ...view, usage: delivery.body.usage }
+    case 'session.changes':
+      return { ...view, changes: delivery.body.changes }
+    case 'session.reachability': {
+      const { session: _, ...reachability } = delivery.body
+      return { ...view, reachability }
+    }
     case 'session.state':
     case 'session.warning':
     case 'session.lost':
@@ -54,8 +60,10 @@ export function latestAttempts(steps: readonly StepReport[]): StepReport[] {
     const other = latest.get(key)
     if (other === undefined || other.sequence <= report.sequence) latest.set(key, report)
   }
-  const order = (report: StepReport) =>
-    report.direction === 'run' ? STEPS.indexOf(report.step) : 2 * STEPS.length - STEPS.indexOf(report.step)
+  const order = ({ step, direction }: StepReport) => {
+    const place = StepName.options.indexOf(step)
+    return direction === 'run' ? place : 2 * StepName.options.length - place
+  }
   return [...latest.values()].sort((a, b) => order(a) - order(b))
 }
 

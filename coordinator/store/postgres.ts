@@ -2,7 +2,7 @@
 import pg from 'pg'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import type { AgentView } from '../../messages/values.ts'
+import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import type { Session } from '../session.ts'
 import type { Store } from './store.ts'
 
@@ -20,6 +20,12 @@ const SCHEMA = `
     document jsonb NOT NULL
   );
   CREATE INDEX IF NOT EXISTS session_by_age ON howdah.session (settled, created_at);
+  CREATE TABLE IF NOT EXISTS howdah.history (
+    session text NOT NULL REFERENCES howdah.session (id) ON DELETE CASCADE,
+    number integer NOT NULL,
+    document jsonb NOT NULL,
+    PRIMARY KEY (session, number)
+  );
   CREATE TABLE IF NOT EXISTS howdah.answer (
     message_id text PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -37,6 +43,20 @@ const SCHEMA = `
 const INSERT_SESSION = `
   INSERT INTO howdah.session (id, version, settled, created_at, updated_at, document)
   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`
+
+const INSERT_HISTORY = `
+  INSERT INTO howdah.history (session, number, document)
+  SELECT $1, (entry->>'number')::integer, entry FROM jsonb_array_elements($2::jsonb) AS entry`
+
+const UPDATE_SESSION = `
+  WITH saved AS (
+    UPDATE howdah.session SET version = $1, settled = $2, updated_at = $3, document = $4
+    WHERE id = $5 AND version = $6 RETURNING id
+  ), added AS (
+    INSERT INTO howdah.history (session, number, document)
+    SELECT saved.id, (entry->>'number')::integer, entry FROM saved, jsonb_array_elements($7::jsonb) AS entry
+  )
+  SELECT id FROM saved`
 
 const INSERT_ANSWER = 'INSERT INTO howdah.answer (message_id, reply) VALUES ($1, $2) ON CONFLICT DO NOTHING'
 
@@ -69,13 +89,14 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
         [settled, limit ?? null],
       )
     },
-    async addSession(session, answer) {
+    async addSession(session, history, answer) {
       const client = await pool.connect()
       try {
         await client.query('BEGIN')
         const answers = await client.query(INSERT_ANSWER, [answer.messageId, answer.reply])
         const sessions = await client.query(INSERT_SESSION, columns(session))
         const added = answers.rowCount === 1 && sessions.rowCount === 1
+        if (added) await client.query(INSERT_HISTORY, [session.id, JSON.stringify(history)])
         await client.query(added ? 'COMMIT' : 'ROLLBACK')
         client.release()
         return added
@@ -84,17 +105,28 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
         throw error
       }
     },
-    async saveSession(session) {
+    async saveSession(session, history) {
       const next = { ...session, version: session.version + 1 }
       const [id, version, settled, , updatedAt, document] = columns(next)
-      const { rowCount } = await pool.query(
-        `UPDATE howdah.session SET version = $1, settled = $2, updated_at = $3, document = $4
-         WHERE id = $5 AND version = $6`,
-        [version, settled, updatedAt, document, id, session.version],
-      )
+      const { rowCount } = await pool.query(UPDATE_SESSION, [
+        version,
+        settled,
+        updatedAt,
+        document,
+        id,
+        session.version,
+        JSON.stringify(history),
+      ])
       if (rowCount === 0) return false
       session.version = next.version
       return true
+    },
+    async history(id, limit) {
+      const newest = await documents<HistoryEntry>(
+        'SELECT document FROM howdah.history WHERE session = $1 ORDER BY number DESC LIMIT $2',
+        [id, limit],
+      )
+      return newest.reverse()
     },
     async answer(messageId) {
       const { rows } = await pool.query<{ reply: object }>(

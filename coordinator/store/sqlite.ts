@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { HowdahError } from '../../messages/errors.ts'
-import type { AgentView } from '../../messages/values.ts'
+import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import type { Session } from '../session.ts'
 import type { Store } from './store.ts'
 
@@ -11,6 +11,7 @@ const SCHEMA = `
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = FULL;
   PRAGMA busy_timeout = 5000;
+  PRAGMA foreign_keys = ON;
   CREATE TABLE IF NOT EXISTS session (
     id TEXT PRIMARY KEY,
     version INTEGER NOT NULL,
@@ -20,6 +21,12 @@ const SCHEMA = `
     document TEXT NOT NULL
   ) STRICT;
   CREATE INDEX IF NOT EXISTS session_by_age ON session (settled, created_at);
+  CREATE TABLE IF NOT EXISTS history (
+    session TEXT NOT NULL REFERENCES session (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (session, number)
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS answer (
     message_id TEXT PRIMARY KEY,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
@@ -58,6 +65,10 @@ export function openSqliteStore(file: string): Store {
   const update = db.prepare(
     'UPDATE session SET version = ?, settled = ?, updated_at = ?, document = ? WHERE id = ? AND version = ?',
   )
+  const insertEntry = db.prepare('INSERT INTO history (session, number, document) VALUES (?, ?, ?)')
+  const readHistory = db.prepare(
+    'SELECT document FROM history WHERE session = ? ORDER BY number DESC LIMIT ?',
+  )
   const readAnswer = db.prepare('SELECT reply FROM answer WHERE message_id = ?')
   const insertAnswer = db.prepare('INSERT OR IGNORE INTO answer (message_id, reply) VALUES (?, ?)')
   const readAgents = db.prepare('SELECT document FROM agent ORDER BY kind, name')
@@ -67,6 +78,23 @@ export function openSqliteStore(file: string): Store {
   const pruneAnswers = db.prepare('DELETE FROM answer WHERE created_at < ?')
   const pruneSessions = db.prepare('DELETE FROM session WHERE settled = 1 AND updated_at < ?')
 
+  /** All or nothing; `work` tells whether it is to be kept. */
+  function transaction(work: () => boolean): boolean {
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      const keep = work()
+      db.exec(keep ? 'COMMIT' : 'ROLLBACK')
+      return keep
+    } catch (error) {
+      db.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  function addHistory(id: string, entries: readonly HistoryEntry[]): void {
+    for (const entry of entries) insertEntry.run(id, entry.number, JSON.stringify(entry))
+  }
+
   return {
     async session(id) {
       return document<Session>(one.get(id))
@@ -74,28 +102,31 @@ export function openSqliteStore(file: string): Store {
     async sessions({ settled, limit = -1 }) {
       return (settled ? all : active).all(limit).map((row) => document<Session>(row) as Session)
     },
-    async addSession(session, answer) {
-      db.exec('BEGIN IMMEDIATE')
-      try {
-        const exists = one.get(session.id) !== undefined || readAnswer.get(answer.messageId) !== undefined
-        if (!exists) {
-          insert.run(...columns(session))
-          insertAnswer.run(answer.messageId, JSON.stringify(answer.reply))
-        }
-        db.exec('COMMIT')
-        return !exists
-      } catch (error) {
-        db.exec('ROLLBACK')
-        throw error
-      }
+    async addSession(session, history, answer) {
+      return transaction(() => {
+        if (one.get(session.id) !== undefined || readAnswer.get(answer.messageId) !== undefined) return false
+        insert.run(...columns(session))
+        addHistory(session.id, history)
+        insertAnswer.run(answer.messageId, JSON.stringify(answer.reply))
+        return true
+      })
     },
-    async saveSession(session) {
+    async saveSession(session, history) {
       const next = { ...session, version: session.version + 1 }
       const [id, version, settled, , updatedAt, text] = columns(next)
-      const { changes } = update.run(version, settled, updatedAt, text, id, session.version)
-      if (changes === 0) return false
-      session.version = next.version
-      return true
+      const saved = transaction(() => {
+        if (update.run(version, settled, updatedAt, text, id, session.version).changes === 0) return false
+        addHistory(id, history)
+        return true
+      })
+      if (saved) session.version = next.version
+      return saved
+    },
+    async history(id, limit) {
+      return readHistory
+        .all(id, limit)
+        .map((row) => document<HistoryEntry>(row) as HistoryEntry)
+        .reverse()
     },
     async answer(messageId) {
       const row = readAnswer.get(messageId)

@@ -64,7 +64,7 @@ export function createFakeBus(answers: Answers): FakeBus {
       for (const handler of handlers) handler(delivery)
     },
     sendToAgent: unused,
-    requestInventory: unused,
+    requestAgent: unused,
     emit: unused,
     reply: unused,
     consumeCommands: unused,

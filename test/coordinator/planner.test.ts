@@ -1,7 +1,10 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { plan, stateOf } from '../../coordinator/planner.ts'
-import { newSession, type Session, sessionView } from '../../coordinator/session.ts'
+import * as requests from '../../coordinator/requests.ts'
+import { newSession, type Session } from '../../coordinator/session.ts'
+import { sessionView } from '../../coordinator/session-view.ts'
+import type { RetryPolicy } from '../../coordinator/transitions.ts'
 import * as transitions from '../../coordinator/transitions.ts'
 import type { EventBody } from '../../messages/definitions.ts'
 import { SessionView } from '../../messages/definitions.ts'
@@ -10,7 +13,12 @@ import { STEPS, type StepName } from '../../messages/values.ts'
 import { stepResults } from './step-results.ts'
 
 const NOW = '2026-11-22T06:00:00.000Z'
-const POLICY = { attempts: 3, firstDelayMs: 1000, maxDelayMs: 60_000 }
+const POLICY: RetryPolicy = {
+  attempts: 3,
+  firstDelayMs: 1000,
+  maxDelayMs: 60_000,
+  resume: { automatic: true, attempts: 10 },
+}
 const request = {
   repository: 'main',
   instance: 'shop',
@@ -80,7 +88,7 @@ describe('the session planner', () => {
 
   it('undoes what was begun, in reverse, and then rests as closed', () => {
     const session = published()
-    transitions.unpublishRequested(session)
+    requests.unpublish(session, {})
     const undone: (StepName | undefined)[] = []
     while (advance(session).action === 'send') {
       undone.push(session.current?.step)
@@ -99,7 +107,7 @@ describe('the session planner', () => {
     }
     advance(session)
     expect(session.current?.step).to.equal('mount')
-    transitions.unpublishRequested(session)
+    requests.unpublish(session, {})
     expect(advance(session)).to.deep.equal({ action: 'send', step: 'mount', direction: 'undo' })
   })
 
@@ -137,7 +145,7 @@ describe('the session planner', () => {
 
   it('never cleans up a session that was published, whatever fails', () => {
     const session = published()
-    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'killed' })
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'killed' }, POLICY)
     for (let round = 0; round < 10; round++) {
       advance(session, Number.MAX_SAFE_INTEGER)
       fail(session, 'postgres_failed')
@@ -152,7 +160,7 @@ describe('the session planner', () => {
       ['postgres', ['recover']],
     ] as const) {
       const session = published()
-      transitions.partLost(session, { session: session.id, what, reason: 'gone' })
+      transitions.partLost(session, { session: session.id, what, reason: 'gone' }, POLICY)
       expect(stateOf(session)).to.equal('disrupted')
       const steps: (StepName | undefined)[] = []
       while (advance(session).action === 'send') {
@@ -225,9 +233,9 @@ describe('the session planner', () => {
           if (event.kind === 'fail' && session.current) fail(session, event.code)
           if (event.kind === 'lost') {
             const lost: EventBody<'session.lost'> = { session: session.id, what: event.what, reason: 'gone' }
-            transitions.partLost(session, lost)
+            transitions.partLost(session, lost, POLICY)
           }
-          if (event.kind === 'unpublish') transitions.unpublishRequested(session)
+          if (event.kind === 'unpublish') requests.unpublish(session, {})
           if (event.kind === 'away') transitions.agentAway(session, { kind: 'target', name: 'db-7' })
           if (event.kind === 'restart') session = JSON.parse(JSON.stringify(session)) as Session
         }

@@ -1,5 +1,6 @@
 /** A result of every step, as an agent would give it. */
-import type { StepResults } from '../../coordinator/session.ts'
+import type { StepResult } from '../../messages/steps.ts'
+import type { StepName } from '../../messages/values.ts'
 
 export const stepResults = {
   resolve: {
@@ -27,4 +28,5 @@ export const stepResults = {
     },
     warnings: ['the collation version differs'],
   },
-} satisfies Required<StepResults>
+  export: { databases: [] },
+} satisfies { [S in StepName]: StepResult<S> }

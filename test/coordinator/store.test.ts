@@ -7,7 +7,7 @@ import { newSession, type Session } from '../../coordinator/session.ts'
 import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
-import type { AgentView } from '../../messages/values.ts'
+import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { type Cluster, makeCluster, postgresAccount } from '../support/postgres-cluster.ts'
 
 const request = {
@@ -43,11 +43,11 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
 
   it('gives a session back as it was saved, also after a restart', async () => {
     const saved = session('shop-1')
-    await store.addSession(saved, { messageId: 'm1', reply: { accepted: true } })
+    await store.addSession(saved, [], { messageId: 'm1', reply: { accepted: true } })
     saved.warnings.push('mind the gap')
     const room = { about: 'quota', level: 'low', message: '81 %', at: '2026-11-22T06:00:00.000Z' } as const
     saved.warningHistory = [room]
-    expect(await store.saveSession(saved)).to.equal(true)
+    expect(await store.saveSession(saved, [])).to.equal(true)
     await store.close()
     store = await reopen()
     expect(await store.session('shop-1')).to.deep.include({
@@ -59,23 +59,23 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
 
   it('adds a session and the answer to its command together, and only once', async () => {
     const answer = { messageId: 'm1', reply: { accepted: true, session: 'shop-1' } }
-    expect(await store.addSession(session('shop-1'), answer)).to.equal(true)
-    expect(await store.addSession(session('shop-2'), answer)).to.equal(false)
+    expect(await store.addSession(session('shop-1'), [], answer)).to.equal(true)
+    expect(await store.addSession(session('shop-2'), [], answer)).to.equal(false)
     expect(await store.session('shop-2')).to.equal(undefined)
     expect(await store.answer('m1')).to.deep.equal(answer.reply)
   })
 
   it('refuses a save on an older version, so that no change is overwritten unseen', async () => {
-    await store.addSession(session('shop-1'), { messageId: 'm1', reply: {} })
+    await store.addSession(session('shop-1'), [], { messageId: 'm1', reply: {} })
     const [mine, theirs] = [await store.session('shop-1'), await store.session('shop-1')]
-    expect(await store.saveSession(mine as Session)).to.equal(true)
-    expect(await store.saveSession(theirs as Session)).to.equal(false)
+    expect(await store.saveSession(mine as Session, [])).to.equal(true)
+    expect(await store.saveSession(theirs as Session, [])).to.equal(false)
   })
 
   it('lists sessions newest first, settled ones only when asked for', async () => {
     for (const [index, state] of (['published', 'closed', 'failed', 'validating'] as const).entries()) {
       const one = { ...session(`shop-${index}`, `2026-11-22T06:00:0${index}.000Z`), state }
-      await store.addSession(one, { messageId: `m${index}`, reply: {} })
+      await store.addSession(one, [], { messageId: `m${index}`, reply: {} })
     }
     const ids = (sessions: Session[]): string[] => sessions.map(({ id }) => id)
     expect(ids(await store.sessions({ settled: false }))).to.deep.equal(['shop-3', 'shop-0'])
@@ -84,6 +84,25 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
       'shop-2',
       'shop-1',
     ])
+  })
+
+  it('keeps the history of a session with it, in its order, and forgets it with it', async () => {
+    const entry = (number: number): HistoryEntry => ({
+      number,
+      at: '2026-11-22T06:00:00.000Z',
+      type: 'state',
+      text: `entry ${number}`,
+    })
+    const kept = session('shop-1')
+    await store.addSession(kept, [entry(1)], { messageId: 'm1', reply: {} })
+    const stale = { ...kept }
+    await store.saveSession(kept, [entry(2), entry(3)])
+    expect(await store.saveSession(stale, [entry(2)])).to.equal(false)
+    expect(await store.history('shop-1', 10)).to.deep.equal([entry(1), entry(2), entry(3)])
+    expect(await store.history('shop-1', 2)).to.deep.equal([entry(2), entry(3)])
+    await store.saveSession({ ...kept, state: 'closed' }, [])
+    await store.prune(new Date(Date.now() + 1000))
+    expect(await store.history('shop-1', 10)).to.deep.equal([])
   })
 
   it('keeps the first answer to a command', async () => {
@@ -105,7 +124,7 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
 
   it('forgets old settled sessions and answers, and never a session that is alive', async () => {
     for (const state of ['published', 'closed'] as const) {
-      await store.addSession({ ...session(state), state }, { messageId: state, reply: {} })
+      await store.addSession({ ...session(state), state }, [], { messageId: state, reply: {} })
     }
     await store.prune(new Date(Date.now() + 1000))
     expect((await store.sessions({ settled: true })).map(({ id }) => id)).to.deep.equal(['published'])

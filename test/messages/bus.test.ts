@@ -97,7 +97,9 @@ describe('the bus', function () {
       await client.reply(delivery, { accepted: true, repositories: [] })
       return 'ack'
     })
-    expect(await coordinator.requestInventory('m1', {})).to.deep.equal({ accepted: true, repositories: [] })
+    expect(
+      await coordinator.requestAgent({ kind: 'mount', name: 'm1' }, 'repository.list', {}),
+    ).to.deep.equal({ accepted: true, repositories: [] })
     await consumer.close()
   })
 

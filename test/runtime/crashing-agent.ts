@@ -15,6 +15,7 @@ await runAgent({
   address: { kind: 'target', name: 'crashing' },
   bus,
   journal: openJournal(join(directory, 'journal.sqlite')),
+  queries: {},
   steps: {
     mount: {
       async run() {

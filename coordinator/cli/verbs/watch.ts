@@ -143,6 +143,17 @@ function eventText(delivery: EventDelivery): string {
       const changes = changesText(delivery.body)
       return `fetched ${formatShare(fetchedBytes, totalBytes)}${changes === undefined ? '' : `, changes ${changes}`}`
     }
+    case 'session.changes': {
+      const { changed, databases } = delivery.body.changes
+      if (!changed) return 'nothing changed'
+      return `changed${databases.length > 0 ? ` in ${databases.map(printable).join(', ')}` : ''}`
+    }
+    case 'session.reachability': {
+      const { reachable, failedReads, reason } = delivery.body
+      if (reachable) return 'the mount server can be reached again'
+      const failed = failedReads > 0 ? `, ${failedReads} reads failed` : ''
+      return `the mount server cannot be reached${failed}${reason === undefined ? '' : `: ${printable(reason)}`}`
+    }
     case 'session.warning':
       return `${delivery.body.level === 'cleared' ? '' : 'warning: '}${printable(delivery.body.message)}`
     case 'session.lost':

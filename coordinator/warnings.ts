@@ -1,6 +1,6 @@
 /**
- * When an operator is warned that the room for a session's changes runs out: a pure function of what was said before
- * and of the usage that a target reports. Each level has a threshold to reach and a lower one to leave, so that a
+ * When an operator is warned that the room for a session's changes, or its time, runs out: a pure function of what was
+ * said before and of what is. Each level has a threshold to reach and a lower one to leave, so that a
  * session that hovers about one is not told of again and again.
  */
 import type { SpaceWarning, Usage } from '../messages/values.ts'
@@ -14,7 +14,7 @@ interface Threshold {
   readonly leave: number
 }
 
-/** Gravest first; shares of the quota that is used, and of the reserve that is missing above the reserve. */
+/** Gravest first; shares of the quota that is used, of the reserve that is missing above the reserve, of the time that is over. */
 const THRESHOLDS: Readonly<Record<About, readonly Threshold[]>> = {
   quota: [
     { level: 'critical', reach: 0.95, leave: 0.9 },
@@ -24,19 +24,46 @@ const THRESHOLDS: Readonly<Record<About, readonly Threshold[]>> = {
     { level: 'critical', reach: 1, leave: 0.75 },
     { level: 'low', reach: 0, leave: -0.25 },
   ],
+  expiry: [
+    { level: 'critical', reach: 0.95, leave: 0.95 },
+    { level: 'low', reach: 0.75, leave: 0.75 },
+  ],
 }
 
 /** What of the history holds now. */
 export function standingWarnings(history: readonly SpaceWarning[]): SpaceWarning[] {
-  return (['quota', 'free-space'] as const)
+  return (['quota', 'free-space', 'expiry'] as const)
     .map((about) => history.findLast((warning) => warning.about === about))
     .filter((warning) => warning !== undefined && warning.level !== 'cleared') as SpaceWarning[]
 }
 
-/** What is to be told that the history does not say already. Matters of which the usage says nothing stay. */
-export function newWarnings(history: readonly SpaceWarning[], usage: Usage, now: string): SpaceWarning[] {
+/** What is to be told of room that the history does not say already. Matters of which the usage says nothing stay. */
+export function newSpaceWarnings(
+  history: readonly SpaceWarning[],
+  usage: Usage,
+  now: string,
+): SpaceWarning[] {
+  return raise(history, matters(usage), now)
+}
+
+/** What is to be told of the time that is left. `expires`: undefined for a session that lives until it is unpublished. */
+export function newExpiryWarnings(
+  history: readonly SpaceWarning[],
+  expires: { readonly at: string; readonly setAt: string } | undefined,
+  now: string,
+): SpaceWarning[] {
+  const [from, to] = [Date.parse(expires?.setAt ?? now), Date.parse(expires?.at ?? now)]
+  const over = expires === undefined ? 0 : (Date.parse(now) - from) / Math.max(1, to - from)
+  const words = (level: Level): string =>
+    level === 'cleared'
+      ? `The session lives ${expires === undefined ? 'until it is unpublished' : `until ${expires.at}`}.`
+      : `The session is unpublished at ${expires?.at}, with what was changed in it; "howdah extend" lets it live longer.`
+  return raise(history, [{ about: 'expiry', fullness: over, words }], now)
+}
+
+function raise(history: readonly SpaceWarning[], found: readonly Matter[], now: string): SpaceWarning[] {
   const raised: SpaceWarning[] = []
-  for (const { about, fullness, words } of matters(usage)) {
+  for (const { about, fullness, words } of found) {
     const before = history.findLast((warning) => warning.about === about)?.level ?? 'cleared'
     const level = levelOf(about, fullness, before)
     if (level !== before) raised.push({ about, level, message: words(level), at: now })

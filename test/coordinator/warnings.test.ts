@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { newSession, type Session, sessionView } from '../../coordinator/session.ts'
+import { newSession, type Session } from '../../coordinator/session.ts'
+import { sessionView } from '../../coordinator/session-view.ts'
 import { usageReported } from '../../coordinator/transitions.ts'
 import { SessionView, type Usage } from '../../messages/definitions.ts'
 

@@ -1,0 +1,75 @@
+/** `instance.check`: what publishing would find and take, asked of both agents at once where that can be. */
+import type { Bus } from '../messages/bus.ts'
+import type { CheckReport, Finding } from '../messages/definitions.ts'
+import { errorBody, HowdahError } from '../messages/errors.ts'
+import type { ResolveResult, StepInput } from '../messages/steps.ts'
+import type { AgentView } from '../messages/values.ts'
+import type { AgentRegistry } from './agent-registry.ts'
+import type { SessionRequest } from './session.ts'
+
+export interface CheckDependencies {
+  readonly bus: Bus
+  readonly registry: AgentRegistry
+}
+
+/** An agent that cannot be asked is a finding like others: the report says all that can be known. */
+export async function checkPublish(request: SessionRequest, deps: CheckDependencies): Promise<CheckReport> {
+  const { bus, registry } = deps
+  const findings: Finding[] = []
+
+  async function asked<T>(
+    find: () => AgentView,
+    ask: (agent: AgentView) => Promise<T>,
+  ): Promise<T | undefined> {
+    try {
+      return await ask(find())
+    } catch (error) {
+      findings.push(...findingsOf(error))
+      return undefined
+    }
+  }
+
+  const resolved = await asked(
+    () => registry.forRepository(request.repository),
+    async (agent): Promise<ResolveResult | undefined> => {
+      const reply = await bus.requestAgent(
+        agent,
+        'backup.check',
+        { input: request },
+        { timeoutMs: DEADLINE_MS },
+      )
+      if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message, reply.error as object)
+      findings.push(...reply.findings)
+      return reply.resolved
+    },
+  )
+  const input: StepInput = { ...request, ...(resolved && { resolved }) }
+  const target = await asked(
+    () => registry.target(request.target),
+    async (agent) => {
+      const reply = await bus.requestAgent(agent, 'target.check', { input }, { timeoutMs: DEADLINE_MS })
+      if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message, reply.error as object)
+      findings.push(...reply.findings)
+      return reply.estimate
+    },
+  )
+  return {
+    ...(resolved && { backup: resolved.backup.label }),
+    recoverTo: resolved?.recoverTo ?? request.recoverTo,
+    findings,
+    estimate: { ...target, ...(resolved?.walBytes !== undefined && { walBytes: resolved.walBytes }) },
+  }
+}
+
+function findingsOf(error: unknown): Finding[] {
+  const { details, ...body } = errorBody(error)
+  const all = details ?? [body]
+  return all.map(({ code, message, field }) => ({
+    level: 'error',
+    code,
+    message,
+    ...(field !== undefined && { field }),
+  }))
+}
+
+const DEADLINE_MS = 60_000

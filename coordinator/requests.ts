@@ -1,0 +1,186 @@
+/**
+ * What each command changes in a session. Pure functions on a session that the caller owns; the planner decides
+ * afterwards what follows. Each refuses what cannot be done in the session's state, and says what can.
+ */
+import { type ErrorCode, HowdahError } from '../messages/errors.ts'
+import type { ExportRequest, RecoverTo } from '../messages/values.ts'
+import { dueExport, missingStep } from './planner.ts'
+import type { Session, SessionRequest } from './session.ts'
+
+/** The end of the session. A cache that is kept is pinned to the backup that its changes are of. */
+export function unpublish(
+  session: Session,
+  { keepCache = false }: { keepCache?: boolean | undefined },
+): void {
+  if (keepCache) {
+    if (!session.everPublished) throw refused(session, 'was never published: it has no changes to keep')
+    if (session.desired === 'absent' && !session.keepCache)
+      throw refused(session, 'is being unpublished already')
+    session.request = pinned(session)
+  }
+  session.next = undefined
+  session.keepCache = keepCache || undefined
+  takeBack(session)
+}
+
+/** Publishes again in the place of what is there, once that is taken back. */
+export function republish(session: Session, request: SessionRequest): void {
+  session.next = request
+  session.keepCache = undefined
+  takeBack(session)
+}
+
+/** The request that a republish makes of a session's own: the same port and settings, another state. */
+export function requestAgain(
+  session: Session,
+  { recoverTo, backup }: { recoverTo?: RecoverTo | undefined; backup?: string | undefined },
+): SessionRequest {
+  const port = session.results.preflight?.port ?? session.request.options.port
+  return {
+    ...session.request,
+    backup: backup ?? 'latest',
+    recoverTo: recoverTo ?? { type: 'latest' },
+    options: { ...session.request.options, ...(port !== undefined && { port }) },
+  }
+}
+
+/** Once everything is taken back, the session begins again with what a republish asked for. Nothing else of it stays. */
+export function beginNext(session: Session): void {
+  const { next } = session
+  if (!next || session.desired !== 'absent' || session.begun.length > 0 || session.current) return
+  Object.assign(session, {
+    request: next,
+    next: undefined,
+    desired: 'published',
+    results: {},
+    everPublished: false,
+    warnings: [],
+    warningHistory: undefined,
+    usage: undefined,
+    changes: undefined,
+    reachability: undefined,
+    failure: undefined,
+    undone: [],
+  } satisfies Partial<Session>)
+  goOn(session)
+}
+
+/** Goes on with a session that waits for somebody, or was closed with its changes kept. */
+export function retry(session: Session): void {
+  if (session.desired === 'absent') {
+    if (!session.keepCache || session.state !== 'closed') {
+      throw refused(session, 'is over; "howdah republish" publishes its instance again')
+    }
+    session.desired = 'published'
+    session.keepCache = undefined
+    session.results = {}
+    session.undone = []
+  }
+  goOn(session)
+}
+
+/** Stops what is under way: an export, or the publishing, which is taken back. */
+export function cancel(session: Session): void {
+  if (session.desired === 'absent') return
+  const due = dueExport(session)
+  if (due && !session.errand) {
+    session.exports = session.exports?.map((job) => (job.id === due.id ? { ...job, cancelled: true } : job))
+    session.retryAt = undefined
+    return
+  }
+  if (missingStep(session) === undefined && !session.errand) {
+    throw refused(session, 'is published, and nothing is under way; "howdah unpublish" ends it')
+  }
+  if (session.everPublished && !session.errand) {
+    throw refused(session, 'holds changes and is being resumed; "howdah unpublish" ends it, with them')
+  }
+  session.failure = { code: 'cancelled', message: 'the publishing was cancelled' }
+  takeBack(session)
+}
+
+/** Ends a paused recovery. */
+export function promote(session: Session): void {
+  requirePaused(session)
+  session.request = { ...session.request, options: { ...session.request.options, afterRecovery: 'promote' } }
+  session.results = { ...session.results, recover: undefined }
+}
+
+/** Moves a paused recovery forward; the target agent refuses a target that lies behind. */
+export function advance(session: Session, recoverTo: RecoverTo): void {
+  requirePaused(session)
+  const { resolve } = session.results
+  session.request = { ...session.request, recoverTo }
+  session.results = {
+    ...session.results,
+    ...(resolve && { resolve: { ...resolve, recoverTo: undefined } }),
+    recover: undefined,
+  }
+}
+
+/** @returns the id of the export */
+export function requestExport(session: Session, request: ExportRequest, now: string): string {
+  const waiting = (session.exports ?? []).filter(({ status }) => status === 'pending' || status === 'running')
+  if (session.desired === 'absent' || !session.everPublished || session.state === 'failed') {
+    throw refused(session, 'is not published')
+  }
+  if (waiting.length >= MAX_WAITING_EXPORTS) {
+    throw refused(session, `has ${waiting.length} exports that wait already`)
+  }
+  return addExport(session, request, now)
+}
+
+/** Puts an export at the end of the session's. */
+export function addExport(session: Session, request: ExportRequest, now: string): string {
+  const exports = session.exports ?? []
+  const last = exports.at(-1)
+  const id = `e${(last ? Number(last.id.slice(1)) : 0) + 1}`
+  session.exports = [
+    ...exports,
+    { id, request, status: 'pending' as const, requestedAt: now, databases: [] },
+  ].slice(-MAX_EXPORTS)
+  return id
+}
+
+/** `at`: when the session ends; undefined: never. */
+export function extend(session: Session, at: string | undefined, now: string): void {
+  if (session.desired === 'absent') throw refused(session, 'is over')
+  session.expires = at === undefined ? undefined : { at, setAt: now }
+}
+
+function takeBack(session: Session): void {
+  session.desired = 'absent'
+  session.exports = session.exports?.map((job) =>
+    job.status === 'pending' ? { ...job, status: 'cancelled' } : job,
+  )
+  goOn(session)
+}
+
+/** Whatever kept it from going on counts no longer. */
+function goOn(session: Session): void {
+  session.failures = 0
+  session.retryAt = undefined
+  session.awaitsRetry = undefined
+  session.error = undefined
+}
+
+function requirePaused(session: Session): void {
+  if (session.desired === 'published' && session.results.recover?.paused) return
+  throw refused(session, 'has no recovery that is paused; publish with "--after-recovery pause"')
+}
+
+function pinned(session: Session): SessionRequest {
+  const { request, results } = session
+  const port = results.preflight?.port ?? request.options.port
+  return {
+    ...request,
+    backup: results.resolve?.backup.label ?? request.backup,
+    options: { ...request.options, ...(port !== undefined && { port }) },
+  }
+}
+
+function refused({ id }: Session, why: string, code: ErrorCode = 'session_state'): HowdahError {
+  return new HowdahError(code, `the session "${id}" ${why}`, { field: 'session' })
+}
+
+const MAX_EXPORTS = 50
+const MAX_WAITING_EXPORTS = 20

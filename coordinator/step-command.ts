@@ -1,0 +1,25 @@
+/** What is sent for a step: to which agent, and with what. */
+import type { StepInput } from '../messages/steps.ts'
+import type { StepName } from '../messages/values.ts'
+import { dueExport } from './planner.ts'
+import type { Session } from './session.ts'
+
+/** Which agent a step is for. */
+export function stepAgent(session: Session, step: StepName): { kind: 'mount' | 'target'; name: string } {
+  return step === 'resolve'
+    ? { kind: 'mount', name: session.mountAgent }
+    : { kind: 'target', name: session.request.target }
+}
+
+/** What the step's agent needs: the request and the results of the steps before. */
+export function stepInput(session: Session): StepInput {
+  const due = dueExport(session)
+  return {
+    ...session.request,
+    ...(session.keepCache && { keepCache: true }),
+    ...(due && { export: { id: due.id, request: due.request } }),
+    ...(session.results.resolve && { resolved: session.results.resolve }),
+    ...(session.results.preflight && { checked: session.results.preflight }),
+    ...(session.results.mount && { mounted: session.results.mount }),
+  }
+}

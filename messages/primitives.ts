@@ -1,0 +1,55 @@
+/** The smallest values that messages are made of: names, numbers, times, errors. */
+import { z } from 'zod'
+import { ERROR_CODES, type ErrorCode } from './errors.ts'
+
+/** Names of agents, repositories and targets: they become queue names and routing key words. */
+export const Name = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/)
+  .describe('letters, digits, _ and -, at most 63')
+
+/** Instance names and backup labels come from the repository. Never a path. */
+export const RepositoryName = z
+  .string()
+  .min(1)
+  .max(255)
+  .regex(/^(?!\.{1,2}$)[^/\p{Cc}]+$/u)
+  .describe('a name as the repository has it: no slash, no control character')
+
+export const SessionId = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,39}$/)
+  .describe('assigned by the coordinator: a part of the instance name and random characters')
+
+/** POSIX portable user names, and what useradd allows. */
+export const UserName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/)
+
+export const Port = z.int().min(1).max(65535)
+
+/** Bytes; a JSON number is exact to 9 PB. */
+export const Bytes = z.int().min(0)
+
+/** Counts the step commands of one session; the highest is the one that counts. */
+export const Sequence = z.int().min(1)
+
+/** ISO 8601 with offset. */
+export const Time = z.iso.datetime({ offset: true })
+
+const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
+
+export interface ErrorShape {
+  code: ErrorCode
+  message: string
+  field?: string | undefined
+  details?: ErrorShape[] | undefined
+}
+
+export const ErrorSchema: z.ZodType<ErrorShape> = z.object({
+  code: z.enum(codes),
+  message: z.string(),
+  field: z.string().optional(),
+  details: z
+    .array(z.object({ code: z.enum(codes), message: z.string(), field: z.string().optional() }))
+    .optional()
+    .describe('each finding, where there are several'),
+})
