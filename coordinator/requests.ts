@@ -3,6 +3,7 @@
  * afterwards what follows. Each refuses what cannot be done in the session's state, and says what can.
  */
 import { type ErrorCode, HowdahError } from '../messages/errors.ts'
+import type { StepResult } from '../messages/steps.ts'
 import type { ExportRequest, RecoverTo } from '../messages/values.ts'
 import { dueExport, missingStep } from './planner.ts'
 import type { Session, SessionRequest } from './session.ts'
@@ -59,6 +60,7 @@ export function beginNext(session: Session): void {
     usage: undefined,
     changes: undefined,
     reachability: undefined,
+    standing: undefined,
     failure: undefined,
     undone: [],
   } satisfies Partial<Session>)
@@ -105,10 +107,11 @@ export function promote(session: Session): void {
   session.results = { ...session.results, recover: undefined }
 }
 
-/** Moves a paused recovery forward; the target agent refuses a target that lies behind. */
+/** Moves a paused recovery forward; the target agent refuses a target that lies behind, and all stays as it was. */
 export function advance(session: Session, recoverTo: RecoverTo): void {
-  requirePaused(session)
+  const recover = requirePaused(session)
   const { resolve } = session.results
+  session.standing = { recoverTo: session.request.recoverTo, recover }
   session.request = { ...session.request, recoverTo }
   session.results = {
     ...session.results,
@@ -163,8 +166,9 @@ function goOn(session: Session): void {
   session.error = undefined
 }
 
-function requirePaused(session: Session): void {
-  if (session.desired === 'published' && session.results.recover?.paused) return
+function requirePaused(session: Session): StepResult<'recover'> {
+  const { recover } = session.results
+  if (session.desired === 'published' && recover?.paused) return recover
   throw refused(session, 'has no recovery that is paused; publish with "--after-recovery pause"')
 }
 

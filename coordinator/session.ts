@@ -6,6 +6,7 @@ import type {
   ExportView,
   PublishStep,
   Reachability,
+  RecoverTo,
   SessionState,
   SpaceWarning,
   StepName,
@@ -52,6 +53,8 @@ export interface Session {
   /** Room that ran out or came back, oldest first; bounded. Missing: none ever did. */
   warningHistory?: SpaceWarning[] | undefined
   undone: string[]
+  /** What a recovery that is being moved forward returns to when its agent refuses the new target. */
+  standing?: { readonly recoverTo: RecoverTo; readonly recover: StepResult<'recover'> } | undefined
   /** The clean-up leaves the write cache, for a later retry. */
   keepCache?: boolean | undefined
   /** When it is to be unpublished, and when somebody said so: warnings go by the share of the time that is left. */

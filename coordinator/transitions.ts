@@ -98,7 +98,10 @@ function publishStepDone(session: Session, step: PublishStep, event: EventBody<'
       const result = parseResult(STEP_RESULTS[step], event)
       session.results = { ...session.results, [step]: result }
       if ('warnings' in result) addWarnings(session, result.warnings ?? [])
-      if (step === STEPS.at(-1)) session.everPublished = true
+      if (step === 'recover') {
+        session.everPublished = true
+        session.standing = undefined
+      }
       break
     }
     case 'undo': {
@@ -170,6 +173,10 @@ export function stepFailed(
     return
   }
   session.error = error
+  if (error.code === 'target_unreachable' && session.standing) {
+    stayWhereItStands(session, session.standing, error)
+    return
+  }
   // The step found that one before it is no longer in effect.
   if (error.code === 'mount_failed') session.results = { ...session.results, mount: undefined }
   const passing = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
@@ -186,6 +193,20 @@ export function stepFailed(
   session.error = undefined
   session.desired = 'absent'
   session.failures = 0
+}
+
+/** A paused recovery cannot be moved to the target that somebody gave: it stays paused where it is. */
+function stayWhereItStands(
+  session: Session,
+  { recoverTo, recover }: NonNullable<Session['standing']>,
+  error: ErrorBody,
+): void {
+  session.request = { ...session.request, recoverTo }
+  session.results = { ...session.results, recover }
+  session.standing = undefined
+  session.error = undefined
+  session.failures = 0
+  addWarnings(session, [error.message])
 }
 
 function exhausted({ failures }: Session, { resume }: RetryPolicy): boolean {

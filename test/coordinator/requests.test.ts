@@ -1,0 +1,314 @@
+import { expect } from 'chai'
+import { plan, stateOf } from '../../coordinator/planner.ts'
+import * as requests from '../../coordinator/requests.ts'
+import { newSession, type Session } from '../../coordinator/session.ts'
+import { stepInput } from '../../coordinator/step-command.ts'
+import type { RetryPolicy } from '../../coordinator/transitions.ts'
+import * as transitions from '../../coordinator/transitions.ts'
+import type { ErrorCode } from '../../messages/errors.ts'
+import { stepResults } from './step-results.ts'
+
+const NOW = '2026-11-22T06:00:00.000Z'
+const LATER = '2026-11-22T06:00:01.000Z'
+const POLICY: RetryPolicy = {
+  attempts: 3,
+  firstDelayMs: 1000,
+  maxDelayMs: 60_000,
+  resume: { automatic: true, attempts: 2 },
+}
+const exportRequest = { destination: { type: 'directory', path: '/srv/out' } } as const
+
+describe('a command', () => {
+  let session: Session
+  let time: number
+
+  beforeEach(() => {
+    time = Date.parse(NOW)
+    const request = {
+      repository: 'main',
+      instance: 'shop',
+      backup: 'latest',
+      recoverTo: { type: 'latest' as const },
+      target: 'db-7',
+      options: {},
+    }
+    session = newSession('shop-abc234', request, 'backup-1', NOW)
+  })
+
+  /** What the conductor does after every change. @returns the step that was sent, e.g. `run mount` */
+  function proceed(): string | undefined {
+    requests.beginNext(session)
+    const next = plan(session, time)
+    if (next.action === 'send') transitions.beginStep(session, next.step, next.direction, NOW)
+    session.state = stateOf(session)
+    return next.action === 'send' ? `${next.direction} ${next.step}` : undefined
+  }
+
+  function finish(result?: Record<string, unknown>): void {
+    const { current } = session
+    if (!current) throw new Error('no step is under way')
+    const { step, direction, sequence } = current
+    const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [] })
+    transitions.stepDone(session, { session: session.id, step, direction, sequence, result: given }, LATER)
+    session.state = stateOf(session)
+  }
+
+  function fail(code: ErrorCode): void {
+    const { current } = session
+    if (!current) throw new Error('no step is under way')
+    const { step, direction, sequence } = current
+    const error = { code, message: `${step} broke` }
+    transitions.stepFailed(
+      session,
+      { session: session.id, step, direction, sequence, error },
+      POLICY,
+      time,
+      () => 0.5,
+    )
+    session.state = stateOf(session)
+  }
+
+  /** Does everything that is to be done. @returns the steps, in their order */
+  function settle(): string[] {
+    const done: string[] = []
+    for (let sent = proceed(); sent !== undefined; sent = proceed()) {
+      done.push(sent)
+      finish()
+    }
+    return done
+  }
+
+  const refusal = (command: () => void): string => {
+    try {
+      command()
+    } catch (error) {
+      return (error as { code: string }).code
+    }
+    return 'accepted'
+  }
+
+  it('to republish takes everything back and begins again, as the same session on the same port', () => {
+    settle()
+    requests.republish(session, requests.requestAgain(session, { recoverTo: { type: 'immediate' } }))
+    expect(settle()).to.deep.equal([
+      'undo recover',
+      'undo mount',
+      'undo preflight',
+      'run resolve',
+      'run preflight',
+      'run mount',
+      'run recover',
+    ])
+    expect(session).to.include({ id: 'shop-abc234', state: 'published' })
+    expect(session.request).to.deep.include({ recoverTo: { type: 'immediate' }, options: { port: 54320 } })
+  })
+
+  it('to republish is forgotten when somebody unpublishes before it begins again', () => {
+    settle()
+    requests.republish(session, requests.requestAgain(session, {}))
+    requests.unpublish(session, {})
+    expect(settle()).to.deep.equal(['undo recover', 'undo mount', 'undo preflight'])
+    expect(session.state).to.equal('closed')
+  })
+
+  it('to republish a session that is over publishes it again', () => {
+    settle()
+    requests.unpublish(session, {})
+    settle()
+    requests.republish(session, requests.requestAgain(session, {}))
+    settle()
+    expect(session.state).to.equal('published')
+  })
+
+  it('to retry goes on with a session whose attempts are used up, and only then', () => {
+    settle()
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
+    for (let failures = 0; failures < 2; failures++) {
+      expect(proceed()).to.equal('run mount')
+      fail('mount_failed')
+      time += 120_000
+    }
+    expect(proceed()).to.equal(undefined)
+    expect(session).to.include({ state: 'disrupted', awaitsRetry: true })
+    requests.retry(session)
+    settle()
+    expect(session.state).to.equal('published')
+  })
+
+  it('to retry is what a session waits for that lost a part while automatic resume is off', () => {
+    settle()
+    const manual = { ...POLICY, resume: { automatic: false, attempts: 2 } }
+    transitions.partLost(session, { session: session.id, what: 'postgres', reason: 'gone' }, manual)
+    expect(proceed()).to.equal(undefined)
+    expect(session.state).to.equal('disrupted')
+    requests.retry(session)
+    expect(settle()).to.deep.equal(['run recover'])
+  })
+
+  it('to unpublish with its changes kept leaves a closed session that a retry publishes again', () => {
+    settle()
+    requests.unpublish(session, { keepCache: true })
+    expect(stepInput(session).keepCache).to.equal(true)
+    settle()
+    expect(session.state).to.equal('closed')
+    requests.retry(session)
+    expect(session.request).to.deep.include({ backup: '20261122-055302F', options: { port: 54320 } })
+    expect(settle()).to.deep.equal(['run resolve', 'run preflight', 'run mount', 'run recover'])
+    expect(session.everPublished).to.equal(true)
+  })
+
+  it('to keep changes is refused while there never were any, and once they are being removed', () => {
+    expect(refusal(() => requests.unpublish(session, { keepCache: true }))).to.equal('session_state')
+    settle()
+    requests.unpublish(session, {})
+    expect(refusal(() => requests.unpublish(session, { keepCache: true }))).to.equal('session_state')
+  })
+
+  it('to retry is refused for a session that is over', () => {
+    settle()
+    requests.unpublish(session, {})
+    settle()
+    expect(refusal(() => requests.retry(session))).to.equal('session_state')
+  })
+
+  it('to cancel takes back a publishing in the middle, and the session fails as cancelled', () => {
+    proceed()
+    finish()
+    proceed()
+    requests.cancel(session)
+    expect(settle()).to.deep.equal(['undo preflight'])
+    expect(session).to.deep.include({
+      state: 'failed',
+      failure: { code: 'cancelled', message: 'the publishing was cancelled' },
+    })
+  })
+
+  it('to cancel is refused when nothing is under way, and while changes would be lost by it', () => {
+    settle()
+    expect(refusal(() => requests.cancel(session))).to.equal('session_state')
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
+    proceed()
+    expect(refusal(() => requests.cancel(session))).to.equal('session_state')
+  })
+
+  it('to export is done on the published session, one after the other', () => {
+    settle()
+    expect(requests.requestExport(session, exportRequest, NOW)).to.equal('e1')
+    expect(requests.requestExport(session, exportRequest, NOW)).to.equal('e2')
+    expect(proceed()).to.equal('run export')
+    expect(session.state).to.equal('exporting')
+    expect(stepInput(session).export).to.deep.equal({ id: 'e1', request: exportRequest })
+    finish({ databases: [{ database: 'shop', status: 'done' }], manifest: '/srv/out/howdah-export.json' })
+    expect(settle()).to.deep.equal(['run export'])
+    expect(session.exports?.map(({ status }) => status)).to.deep.equal(['done', 'done'])
+    expect(session.state).to.equal('published')
+  })
+
+  it('to export tells of the databases that failed, and leaves the session published', () => {
+    settle()
+    requests.requestExport(session, exportRequest, NOW)
+    proceed()
+    const error = { code: 'export_failed' as const, message: 'crm: permission denied' }
+    finish({
+      databases: [
+        { database: 'shop', status: 'done' },
+        { database: 'crm', status: 'failed', error },
+      ],
+    })
+    expect(session.exports?.[0]).to.deep.include({ status: 'failed' })
+    expect(session.exports?.[0]?.error?.message).to.include('crm')
+    expect(session.state).to.equal('published')
+  })
+
+  it('to export begins again after the mount was lost in the middle', () => {
+    settle()
+    requests.requestExport(session, exportRequest, NOW)
+    proceed()
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
+    expect(settle()).to.deep.equal(['run mount', 'run recover', 'run export'])
+  })
+
+  it('to cancel an export stops it alone', () => {
+    settle()
+    requests.requestExport(session, exportRequest, NOW)
+    proceed()
+    requests.cancel(session)
+    expect(settle()).to.deep.equal(['undo export'])
+    expect(session).to.include({ state: 'published' })
+    expect(session.exports?.[0]?.status).to.equal('cancelled')
+  })
+
+  it('to unpublish stops an export first', () => {
+    settle()
+    requests.requestExport(session, exportRequest, NOW)
+    requests.requestExport(session, exportRequest, NOW)
+    proceed()
+    requests.unpublish(session, {})
+    expect(settle()).to.deep.equal(['undo export', 'undo recover', 'undo mount', 'undo preflight'])
+    expect(session.exports?.map(({ status }) => status)).to.deep.equal(['cancelled', 'cancelled'])
+  })
+
+  it('for an errand ends the session when the export is done, and fails it when that failed', () => {
+    for (const status of ['done', 'failed'] as const) {
+      session = newSession('shop-abc234', session.request, 'backup-1', NOW)
+      session.errand = true
+      requests.addExport(session, exportRequest, NOW)
+      while (proceed() !== 'run export') finish()
+      finish({ databases: [{ database: 'shop', status }] })
+      settle()
+      expect(session.state).to.equal(status === 'done' ? 'closed' : 'failed')
+    }
+  })
+
+  it('to cancel an errand takes everything back', () => {
+    session.errand = true
+    requests.addExport(session, exportRequest, NOW)
+    while (proceed() !== 'run export') finish()
+    requests.cancel(session)
+    expect(settle()).to.deep.equal(['undo export', 'undo recover', 'undo mount', 'undo preflight'])
+    expect(session.state).to.equal('failed')
+  })
+
+  it('to promote or to advance recovers again, and is for a paused instance only', () => {
+    settle()
+    expect(refusal(() => requests.promote(session))).to.equal('session_state')
+    const recover = { ...stepResults.recover, paused: { lsn: '0/3000148' } }
+    session.results = { ...session.results, recover }
+    requests.advance(session, { type: 'lsn', value: '0/4000000' })
+    expect(proceed()).to.equal('run recover')
+    expect(stepInput(session).recoverTo).to.deep.equal({ type: 'lsn', value: '0/4000000' })
+    finish(recover)
+    requests.promote(session)
+    expect(settle()).to.deep.equal(['run recover'])
+    expect(session.request.options.afterRecovery).to.equal('promote')
+  })
+
+  it('to advance to a target that cannot be reached leaves the recovery paused where it was, with a warning', () => {
+    settle()
+    const recover = { ...stepResults.recover, paused: { lsn: '0/3000148' } }
+    session.results = { ...session.results, recover }
+    requests.advance(session, { type: 'lsn', value: '0/2000000' })
+    proceed()
+    fail('target_unreachable')
+    expect(proceed()).to.equal(undefined)
+    expect(session.state).to.equal('published')
+    expect(session.request.recoverTo).to.deep.equal({ type: 'latest' })
+    expect(session.results.recover?.paused).to.deep.equal({ lsn: '0/3000148' })
+    expect(session.warnings).to.include('recover broke')
+  })
+
+  it('to give a session its time warns ahead of the end, and unpublishes it then', () => {
+    settle()
+    requests.extend(session, '2026-11-22T10:00:00.000Z', NOW)
+    const passed = (at: string): string[] =>
+      transitions.timePassed(session, at).map(({ about, level }) => `${about} ${level}`)
+    expect(passed('2026-11-22T08:00:00.000Z')).to.deep.equal([])
+    expect(passed('2026-11-22T09:00:00.000Z')).to.deep.equal(['expiry low'])
+    expect(passed('2026-11-22T09:50:00.000Z')).to.deep.equal(['expiry critical'])
+    requests.extend(session, '2026-11-22T13:50:00.000Z', '2026-11-22T09:50:00.000Z')
+    expect(passed('2026-11-22T10:00:00.000Z')).to.deep.equal(['expiry cleared'])
+    passed('2026-11-22T13:50:00.000Z')
+    settle()
+    expect(session.state).to.equal('closed')
+  })
+})
