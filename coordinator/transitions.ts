@@ -10,7 +10,6 @@ import {
   type DatabaseExport,
   type PublishStep,
   type SpaceWarning,
-  STEPS,
   type StepName,
   type Usage,
 } from '../messages/values.ts'
