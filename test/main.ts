@@ -31,7 +31,7 @@ const mocha = spawn(
     createRequire(import.meta.url).resolve('mocha/bin/mocha.js'),
     ...['--parallel', '--jobs', String(LANES)],
     ...given,
-    ...(given.some((argument) => existsSync(argument)) ? [] : allFiles()),
+    ...(given.some(namesFiles) ? [] : allFiles()),
   ],
   {
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -39,6 +39,11 @@ const mocha = spawn(
     env: { ...process.env, [RUN_DIRECTORY]: directory },
   },
 )
+
+/** One that is mistyped does, too: mocha says that there is no such file. */
+function namesFiles(argument: string): boolean {
+  return existsSync(argument) || argument.endsWith('.ts')
+}
 
 function allFiles(): string[] {
   const files = globSync('test/**/*.test.ts').sort()

@@ -38,7 +38,8 @@ export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promi
         const { code, message } = error as { code?: string; message: string }
         if (code === INVALID_AUTHORIZATION) break
         if (code === INVALID_CATALOG_NAME || code === NOT_IN_PREREQUISITE_STATE) continue
-        const sqlState = code !== undefined && /^[0-9A-Z]{5}$/.test(code)
+        // EPIPE of a connection that broke looks like one.
+        const sqlState = error instanceof pg.DatabaseError && code !== undefined
         if (
           !sqlState ||
           code === CANNOT_CONNECT_NOW ||
