@@ -23,6 +23,10 @@ export interface DataPlaneClient extends BackupSource {
   readonly connected: boolean
   /** Why there is none, in words; undefined while connected. */
   readonly lastError: string | undefined
+  /** When the server was reached last, after it was not; milliseconds since the epoch. */
+  readonly connectedAt: number | undefined
+  /** Since when the server is known to be away; milliseconds since the epoch. */
+  readonly lostAt: number | undefined
 }
 
 export interface DataPlaneClientOptions {
@@ -85,6 +89,14 @@ class Client implements DataPlaneClient {
 
   get lastError(): string | undefined {
     return this.connected ? undefined : this.#exchanges.lastError?.message
+  }
+
+  get connectedAt(): number | undefined {
+    return this.#exchanges.connectedAt
+  }
+
+  get lostAt(): number | undefined {
+    return this.#exchanges.lostAt
   }
 
   tree(): AsyncIterable<readonly TreeEntry[]> {

@@ -29,6 +29,8 @@ export class ExchangeTable implements ExchangeHost {
   #lastError: HowdahError | undefined
   /** The server's refusal, while it stands: no connection was made since. */
   #refusal: HowdahError | undefined
+  #connectedAt: number | undefined
+  #lostAt: number | undefined
   #closed = false
 
   constructor({ connections, deadlineMs, logger, ...connection }: ExchangeTableOptions) {
@@ -52,6 +54,16 @@ export class ExchangeTable implements ExchangeHost {
   /** Why a connection was lost or not made; undefined once one was. */
   get lastError(): HowdahError | undefined {
     return this.#lastError
+  }
+
+  /** When the server was reached last, after it was not; milliseconds since the epoch. */
+  get connectedAt(): number | undefined {
+    return this.#connectedAt
+  }
+
+  /** Since when the server is known to be away; milliseconds since the epoch. */
+  get lostAt(): number | undefined {
+    return this.#lostAt
   }
 
   /** Ends the connections; what is under way fails. */
@@ -130,6 +142,8 @@ export class ExchangeTable implements ExchangeHost {
     if (this.#lastError !== undefined) this.#logger.info('data plane: connected')
     this.#lastError = undefined
     this.#refusal = undefined
+    if (this.#lostAt !== undefined || this.#connectedAt === undefined) this.#connectedAt = Date.now()
+    this.#lostAt = undefined
     connection.load = 0
     for (const exchange of this.#exchanges.values()) {
       if (exchange.connection === undefined && exchange.retry === undefined) this.#dispatch(exchange)
@@ -141,6 +155,7 @@ export class ExchangeTable implements ExchangeHost {
       this.#logger.warn({ code: error.code, reason: error.message }, 'data plane: not connected')
     }
     this.#lastError = error
+    if (!this.connected) this.#lostAt ??= Date.now()
     connection.load = 0
     for (const exchange of this.#exchanges.values()) {
       if (exchange.connection !== connection) continue

@@ -9,8 +9,11 @@ import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { checkTarget } from './check.ts'
+import { fetchedDirectory } from './fetched-room.ts'
 import { keepSpare } from './mount-process/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
+import type { PreflightSettings } from './preflight/settings.ts'
 import { ownName } from './preflight/user.ts'
 import { readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
@@ -33,29 +36,32 @@ await runRole({
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
+      reachability: (session, reachability) => bus.emit('session.reachability', { session, ...reachability }),
       logger,
     })
     makeStateDirectory(stateDirectory)
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
     const kept = await readSessions(cacheRoot)
+    const ports = new Map(kept.map(({ session, port }) => [session, port]))
+    const settings: PreflightSettings = {
+      mountRoot,
+      cacheRoot,
+      defaultUser: postgres.user,
+      portRange: [postgres.firstPort, postgres.lastPort],
+      binaryDirectories: postgres.binaryDirectories,
+      reserveBytes: cache.reserveBytes,
+      minimumFreeBytes: cache.minimumFreeBytes,
+    }
     const steps = targetSteps({
-      settings: {
-        mountRoot,
-        cacheRoot,
-        defaultUser: postgres.user,
-        portRange: [postgres.firstPort, postgres.lastPort],
-        binaryDirectories: postgres.binaryDirectories,
-        reserveBytes: cache.reserveBytes,
-        minimumFreeBytes: cache.minimumFreeBytes,
-      },
+      settings,
       tls: { ca: tls.ca, cert: tls.certificate, key: tls.key },
       quotaBytes: cache.quotaBytes,
       fetchedBytes: cache.fetchedBytes,
       readDeadlineMs: config.readDeadline * 1000,
       watch,
       spare,
-      ports: new Map(kept.map(({ session, port }) => [session, port])),
+      ports,
       logger,
     })
     const agent = await runAgent({
@@ -63,7 +69,10 @@ await runRole({
       bus,
       journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
       steps,
-      queries: {},
+      queries: {
+        'target.check': ({ input }) =>
+          checkTarget(input, { settings, ports, fetchedDirectory: fetchedDirectory(cacheRoot) }),
+      },
       describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,

@@ -1,19 +1,22 @@
 /**
- * Watches published sessions: reports what they read and keep, and when their mount or their PostgreSQL is gone. It
- * mends nothing itself; the coordinator sends the steps again.
+ * Watches published sessions: reports what they read and keep, whether they reach their mount server, and when their
+ * mount or their PostgreSQL is gone. It mends nothing itself; the coordinator sends the steps again. What cannot be
+ * told now, because the broker is away, is told at a later look.
  */
 import { readdir, stat, statfs } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import type { EventBody } from '../../messages/definitions.ts'
-import type { Usage } from '../../messages/values.ts'
+import type { Reachability, Usage } from '../../messages/values.ts'
 import { isAlive, type ProcessIdentity } from '../runtime/process-identity.ts'
+import type { MountStatus } from './mount-process/control-socket.ts'
 import { findMountProcess, type MountProcess } from './mount-process/mount-process.ts'
 import { cachePaths, readMountSpec } from './mount-process/mount-spec.ts'
 import { findInstance } from './postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
+import { reachabilityNews } from './reachability.ts'
 
 export interface SessionWatch {
-  /** Begins to watch a session that is published, and reports its usage. Safe to repeat. */
+  /** Begins to watch a session that is published, and to report on it. Safe to repeat. */
   add(session: PublishedSession): Promise<void>
   /** Stops watching: what happens to the session from now on is meant to happen. */
   remove(session: string): void
@@ -23,18 +26,29 @@ export interface SessionWatch {
 export interface SessionWatchOptions {
   readonly lost: (event: EventBody<'session.lost'>) => Promise<void>
   readonly usage: (session: string, usage: Usage) => Promise<void>
+  readonly reachability: (session: string, reachability: Reachability) => Promise<void>
   readonly logger: Logger
 }
 
 interface Watched {
   readonly session: PublishedSession
-  readonly mount: MountProcess
-  /** What the mount process was told, which a changed configuration does not change. */
-  readonly limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
-  mountEnded: boolean
-  readonly postmaster: ProcessIdentity
+  readonly parts: Parts | Missing
   reported: Usage | undefined
   reportedAt: number
+  told: Reachability | undefined
+}
+
+interface Parts {
+  readonly mount: MountProcess
+  mountEnded: boolean
+  /** What the mount process was told, which a changed configuration does not change. */
+  readonly limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
+  readonly postmaster: ProcessIdentity
+}
+
+interface Missing {
+  readonly what: EventBody<'session.lost'>['what']
+  readonly reason: string
 }
 
 /** Between two looks at a session. Milliseconds. */
@@ -42,55 +56,55 @@ const LOOK_EVERY_MS = 500
 /** Usage is reported at most this often. Milliseconds. */
 const REPORT_EVERY_MS = 2_000
 
-export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions): SessionWatch {
+export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
+  const { lost, usage, reachability, logger } = options
   const watched = new Map<string, Watched>()
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
   async function look(entry: Watched): Promise<void> {
-    const { session, postmaster } = entry
-    const goneMount = entry.mountEnded ? 'the mount process ended' : undefined
-    const gonePostgres = isAlive(postmaster) ? undefined : 'PostgreSQL ended'
+    const { session, parts } = entry
+    const missing = missingPart(parts)
     if (watched.get(session.session) !== entry) return
-    const reason = goneMount ?? gonePostgres
-    if (reason === undefined) {
-      if (Date.now() - entry.reportedAt >= REPORT_EVERY_MS) await report(entry)
+    if (missing === undefined) {
+      if (Date.now() - entry.reportedAt >= REPORT_EVERY_MS) await report(entry, parts as Parts)
       return
     }
-    logger.warn({ session: session.session, reason }, 'a published session lost a part')
-    await lost({
-      session: session.session,
-      what: goneMount ? 'mount' : 'postgres',
-      reason: `${reason}; the log is in ${session.cachePath}/log`,
-    })
+    logger.warn({ session: session.session, ...missing }, 'a published session lost a part')
+    const reason = `${missing.reason}; the log is in ${session.cachePath}/log`
+    await lost({ session: session.session, what: missing.what, reason })
     if (watched.get(session.session) === entry) watched.delete(session.session)
   }
 
-  async function report(entry: Watched): Promise<void> {
+  async function report(entry: Watched, { mount, limits }: Parts): Promise<void> {
     entry.reportedAt = Date.now()
-    const { session, mount, limits } = entry
+    const { session } = entry
     const [status, walBytes, disk] = await Promise.all([
       mount.status(),
       allocatedBytes(cachePaths(session.cachePath).wal),
       statfs(session.cachePath),
     ])
-    const { fetchedBytes, totalBytes, changedBytes } = status
-    const cacheBytes = changedBytes + walBytes
-    const freeBytes = Math.max(0, disk.bavail * disk.bsize - limits.reserveBytes)
-    const now = { fetchedBytes, totalBytes, cacheBytes, changedBytes, ...limits, freeBytes }
+    const news = reachabilityNews(status, entry.told, Date.now())
+    if (news) {
+      logger.info({ session: session.session, ...news }, 'how the mount server is reached')
+      await reachability(session.session, news)
+      entry.told = news
+    }
+    const now = usageOf(status, walBytes, disk.bavail * disk.bsize, limits)
     if (entry.reported !== undefined && !isNews(entry.reported, now)) return
-    entry.reported = now
     await usage(session.session, now)
+    entry.reported = now
+  }
+
+  function lookAt(entry: Watched): Promise<void> {
+    return look(entry).catch((error: unknown) =>
+      logger.warn({ err: error, session: entry.session.session }, 'watching a session failed'),
+    )
   }
 
   function schedule(): void {
     timer = setTimeout(async () => {
-      const looks = [...watched.values()].map((entry) =>
-        look(entry).catch((error: unknown) =>
-          logger.warn({ err: error, session: entry.session.session }, 'watching a session failed'),
-        ),
-      )
-      await Promise.all(looks)
+      await Promise.all([...watched.values()].map(lookAt))
       if (!closed) schedule()
     }, LOOK_EVERY_MS)
   }
@@ -99,36 +113,10 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
 
   return {
     async add(session) {
-      if (watched.has(session.session)) return
-      const [mount, instance] = await Promise.all([
-        findMountProcess(session.cachePath),
-        findInstance(session),
-      ])
-      if (!mount || !instance) {
-        const what = mount ? 'postgres' : 'mount'
-        await lost({
-          session: session.session,
-          what,
-          reason: mount ? 'PostgreSQL does not run' : 'the mount process does not run',
-        })
-        return
-      }
-      const { postmaster } = instance
-      const { quotaBytes = null, reserveBytes } = readMountSpec(cachePaths(session.cachePath).spec)
-      const entry: Watched = {
-        session,
-        mount,
-        limits: { quotaBytes, reserveBytes },
-        mountEnded: false,
-        postmaster,
-        reported: undefined,
-        reportedAt: 0,
-      }
-      void mount.ended.then(() => {
-        entry.mountEnded = true
-      })
-      watched.set(session.session, entry)
-      await report(entry)
+      if (isWhole(watched.get(session.session))) return
+      const parts = await findParts(session)
+      if (isWhole(watched.get(session.session))) return
+      watched.set(session.session, { session, parts, reported: undefined, reportedAt: 0, told: undefined })
     },
     remove(session) {
       watched.delete(session)
@@ -141,8 +129,48 @@ export function createSessionWatch({ lost, usage, logger }: SessionWatchOptions)
   }
 }
 
+async function findParts(session: PublishedSession): Promise<Parts | Missing> {
+  const [mount, instance] = await Promise.all([findMountProcess(session.cachePath), findInstance(session)])
+  if (!mount) return { what: 'mount', reason: 'the mount process does not run' }
+  if (!instance) return { what: 'postgres', reason: 'PostgreSQL does not run' }
+  const { quotaBytes = null, reserveBytes } = readMountSpec(cachePaths(session.cachePath).spec)
+  const parts: Parts = {
+    mount,
+    mountEnded: false,
+    limits: { quotaBytes, reserveBytes },
+    postmaster: instance.postmaster,
+  }
+  void mount.ended.then(() => {
+    parts.mountEnded = true
+  })
+  return parts
+}
+
+function missingPart(parts: Parts | Missing): Missing | undefined {
+  if ('what' in parts) return parts
+  if (parts.mountEnded) return { what: 'mount', reason: 'the mount process ended' }
+  if (!isAlive(parts.postmaster)) return { what: 'postgres', reason: 'PostgreSQL ended' }
+  return undefined
+}
+
+function isWhole(entry: Watched | undefined): boolean {
+  return entry !== undefined && !('what' in entry.parts)
+}
+
+type FreshUsage = Usage & { readonly freeBytes: number }
+
+function usageOf(
+  { fetchedBytes, totalBytes, changedBytes }: MountStatus,
+  walBytes: number,
+  available: number,
+  limits: Parts['limits'],
+): FreshUsage {
+  const freeBytes = Math.max(0, available - limits.reserveBytes)
+  return { fetchedBytes, totalBytes, cacheBytes: changedBytes + walBytes, changedBytes, ...limits, freeBytes }
+}
+
 /** Others write to the same disk all the time: of its free space only what an operator would notice is news. */
-function isNews(before: Usage, now: Usage & { freeBytes: number }): boolean {
+function isNews(before: Usage, now: FreshUsage): boolean {
   const moved = Math.abs(now.freeBytes - (before.freeBytes ?? 0))
   return (
     before.fetchedBytes !== now.fetchedBytes ||

@@ -16,6 +16,12 @@ export interface MountStatus {
   readonly changedBytes: number
   /** Whether the mount server answers now. */
   readonly connected: boolean
+  /** ISO time since when it does not. */
+  readonly lostAt?: string | undefined
+  /** Reads that failed since it was there last, because their deadline passed or it refused them. */
+  readonly failedReads: number
+  /** All reads that failed so. */
+  readonly failedReadsEver: number
   /** The last failure to read the repository or the write cache. */
   readonly lastError?: string | undefined
 }

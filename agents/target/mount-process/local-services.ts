@@ -18,6 +18,8 @@ export interface LocalServicesOptions {
   readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save'> | undefined
   /** Milliseconds that the repository may take to answer, reconnects included. */
   readonly readDeadlineMs: number
+  /** A read failed that somebody waits for. */
+  readonly onFailedRead?: (error: unknown) => void
 }
 
 export interface LocalServices extends Services {
@@ -33,7 +35,7 @@ const closeAsync = promisify(close)
 const writeAsync = promisify(write)
 
 export function localServices(options: LocalServicesOptions): LocalServices {
-  const { source, journal, fetched, readDeadlineMs } = options
+  const { source, journal, fetched, readDeadlineMs, onFailedRead } = options
 
   async function bounded<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
@@ -44,9 +46,18 @@ export function localServices(options: LocalServicesOptions): LocalServices {
     }
   }
 
+  async function read<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    try {
+      return await bounded(work)
+    } catch (error) {
+      onFailedRead?.(error)
+      throw error
+    }
+  }
+
   return {
     read: (file, offset, length) =>
-      bounded(async (signal) => {
+      read(async (signal) => {
         const data = await source.read(file, offset, length, signal)
         if (data.length === length) return data
         throw new HowdahError('backup_damaged', `the repository gave ${data.length} bytes of ${length}`)
@@ -66,8 +77,8 @@ export function localServices(options: LocalServicesOptions): LocalServices {
       }
     },
 
-    walSize: (name) => bounded(() => source.walSize(name)),
-    walRead: (name, offset, length) => bounded((signal) => source.walRead(name, offset, length, signal)),
+    walSize: (name) => read(() => source.walSize(name)),
+    walRead: (name, offset, length) => read((signal) => source.walRead(name, offset, length, signal)),
     async write(fd, data, position) {
       for (let done = 0; done < data.length; ) {
         const { bytesWritten } = await writeAsync(fd, data, done, data.length - done, position + done)

@@ -6,6 +6,7 @@ import { type FetchedIndex, openFetchedIndex } from '../filesystem/fetched/fetch
 import { fetchedStoreKey } from '../filesystem/fetched/fetched-stores.ts'
 import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetched/touched-record.ts'
 import { openJournal } from '../filesystem/journal.ts'
+import { type FailedReads, failedReads } from './failed-reads.ts'
 import { localServices } from './local-services.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
 import type { MountSource } from './run-mount-process.ts'
@@ -13,6 +14,7 @@ import type { Serving } from './serving.ts'
 
 export interface OpenSession {
   readonly serving: Serving
+  readonly failedReads: FailedReads
   /** What an earlier publish of the instance touched. */
   touched(): Promise<TouchedRecord | undefined>
   /** @throws the error of the file system */
@@ -31,6 +33,7 @@ export async function openSession(
   const journal = openJournal(`${spec.cachePath}/journal.sqlite`)
   const store = await openStore(spec, tree, logger)
   const { backup, fetched: stores } = spec
+  const failed = failedReads(source)
 
   return {
     serving: {
@@ -38,8 +41,15 @@ export async function openSession(
       tree,
       journalState: journal.load(),
       fetched: store?.state,
-      services: localServices({ source, journal, fetched: store, readDeadlineMs: spec.readDeadlineMs }),
+      services: localServices({
+        source,
+        journal,
+        fetched: store,
+        readDeadlineMs: spec.readDeadlineMs,
+        onFailedRead: failed.add,
+      }),
     },
+    failedReads: failed,
     async touched() {
       if (backup === undefined || stores === undefined) return undefined
       return loadTouched(stores.directory, backup.repository, backup.instance)

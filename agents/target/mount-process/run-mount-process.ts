@@ -21,6 +21,9 @@ import { syncKernel } from './sync-kernel.ts'
 export type MountSource = BackupSource & {
   readonly connected: boolean
   readonly lastError?: string | undefined
+  /** Milliseconds since the epoch: when the server was reached last, and since when it is away. */
+  readonly connectedAt?: number | undefined
+  readonly lostAt?: number | undefined
 }
 
 export interface RunMountDependencies {
@@ -93,6 +96,9 @@ function answers({ spec, session, source, engine }: Answering) {
       totalBytes,
       changedBytes,
       connected: source.connected,
+      ...(source.lostAt !== undefined && { lostAt: new Date(source.lostAt).toISOString() }),
+      failedReads: session.failedReads.count,
+      failedReadsEver: session.failedReads.total,
       lastError: source.lastError ?? lastError,
     }
   }
