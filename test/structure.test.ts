@@ -34,7 +34,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   },
   'agents/target': {
     rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
-    libraries: ['zod', 'fuse-native', 'pg'],
+    libraries: ['zod', 'fuse-native', 'pg', 'ssh2'],
   },
   'agents/install': { rooms: ['agents/runtime', 'messages', 'config'], libraries: ['ssh2'] },
 }
