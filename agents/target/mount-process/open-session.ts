@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { BaseTree } from '../filesystem/base-tree.ts'
 import { type FetchedIndex, openFetchedIndex } from '../filesystem/fetched/fetched-index.ts'
 import { fetchedStoreKey } from '../filesystem/fetched/fetched-stores.ts'
+import { laterDatabases, newestTouched, withOtherDatabases } from '../filesystem/fetched/likely-touched.ts'
 import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetched/touched-record.ts'
 import { openJournal } from '../filesystem/journal.ts'
 import { type FailedReads, failedReads } from './failed-reads.ts'
@@ -15,7 +16,7 @@ import type { Serving } from './serving.ts'
 export interface OpenSession {
   readonly serving: Serving
   readonly failedReads: FailedReads
-  /** What an earlier publish of the instance touched. */
+  /** What an earlier publish touched, of the instance if there was one, and what is likely to be touched next. */
   touched(): Promise<TouchedRecord | undefined>
   /** @throws the error of the file system */
   keepTouched(record: TouchedRecord): Promise<void>
@@ -34,6 +35,8 @@ export async function openSession(
   const store = await openStore(spec, tree, logger)
   const { backup, fetched: stores } = spec
   const failed = failedReads(source)
+  // Now: serving takes the tree away.
+  const databases = laterDatabases(tree)
 
   return {
     serving: {
@@ -52,7 +55,9 @@ export async function openSession(
     failedReads: failed,
     async touched() {
       if (backup === undefined || stores === undefined) return undefined
-      return loadTouched(stores.directory, backup.repository, backup.instance)
+      const own = await loadTouched(stores.directory, backup.repository, backup.instance)
+      const record = own ?? (await newestTouched(stores.directory))
+      return record && withOtherDatabases(record, databases)
     },
     async keepTouched(record) {
       if (backup === undefined || stores === undefined) return

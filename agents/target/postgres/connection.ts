@@ -1,6 +1,6 @@
 /** Asks a starting instance over its socket whether it is usable, and finds a superuser of it. */
 import pg from 'pg'
-import { type InstanceSpec, instancePaths } from './specification.ts'
+import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
 
 export type Readiness =
   /** Not there yet: no socket, starting up, or still in recovery. */
@@ -11,9 +11,18 @@ export type Readiness =
       readonly superuser: string | undefined
       /** Who asked, and can ask again. */
       readonly connectedAs: Identity | undefined
+      /** What was true when it was asked; undefined when nobody could ask. */
+      readonly moment: Moment | undefined
     }
   /** Accepting, but something is wrong that waiting does not mend. */
   | { readonly state: 'refused'; readonly reason: string }
+
+export interface Moment {
+  /** When the server read its configuration, ms since the epoch. */
+  readonly configLoaded: number
+  /** The WAL segment that is written to: those after it were kept for use again, and hold nothing yet. */
+  readonly walSegment: string | undefined
+}
 
 /** A role, and a database that it may connect to. */
 export interface Identity {
@@ -52,31 +61,50 @@ export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promi
     }
   }
   // A role is looked up only after recovery, as nobody is let in before.
-  return { state: 'ready', superuser: undefined, connectedAs: undefined }
+  return { state: 'ready', superuser: undefined, connectedAs: undefined, moment: undefined }
 }
 
 async function ask(spec: InstanceSpec, as: Identity, timeoutMs: number): Promise<Readiness> {
-  const row = await queryRow<{ usable: boolean; superuser: string | null }>(
+  const row = await queryRow<{ usable: boolean; superuser: string | null } & MomentRow>(
     spec,
     as,
     `SELECT NOT pg_is_in_recovery() AS usable,
             (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
-             ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser`,
+             ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser,
+            ${momentColumns(spec)}`,
     timeoutMs,
   )
   if (row?.usable !== true) return { state: 'starting' }
-  return { state: 'ready', superuser: row.superuser ?? undefined, connectedAs: as }
+  return { state: 'ready', superuser: row.superuser ?? undefined, connectedAs: as, moment: momentOf(row) }
 }
 
-/** Whether a server has read its configuration since `time`, ms since the epoch. @throws the error of the connection */
-export async function configLoadedSince(
+/** @throws the error of the connection */
+export async function askMoment(
   spec: InstanceSpec,
   as: Identity,
-  time: number,
   timeoutMs: number,
-): Promise<boolean> {
-  const query = `SELECT pg_conf_load_time() >= to_timestamp(${time / 1000}) AS loaded`
-  return (await queryRow<{ loaded: boolean }>(spec, as, query, timeoutMs))?.loaded === true
+): Promise<Moment | undefined> {
+  const row = await queryRow<MomentRow>(spec, as, `SELECT ${momentColumns(spec)}`, timeoutMs)
+  return row && momentOf(row)
+}
+
+interface MomentRow {
+  readonly loaded: number
+  readonly segment: string | null
+}
+
+/** The functions of WAL got their names in version 10; both fail while a server recovers. */
+function momentColumns({ version }: InstanceSpec): string {
+  const segment =
+    majorVersion(version) >= 10
+      ? 'pg_walfile_name(pg_current_wal_insert_lsn())'
+      : 'pg_xlogfile_name(pg_current_xlog_insert_location())'
+  return `(extract(epoch FROM pg_conf_load_time()) * 1000)::float8 AS loaded,
+          CASE WHEN NOT pg_is_in_recovery() THEN ${segment} END AS segment`
+}
+
+function momentOf({ loaded, segment }: MomentRow): Moment {
+  return { configLoaded: loaded, walSegment: segment ?? undefined }
 }
 
 /** The first row of a query, on a connection of its own. */

@@ -11,7 +11,7 @@ import { open, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import { configFile } from './configuration.ts'
-import { configLoadedSince, type Identity } from './connection.ts'
+import { askMoment, type Identity, type Moment } from './connection.ts'
 import { createDurableMark, exists, writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
@@ -24,6 +24,8 @@ export interface FirstRecoveryDependencies {
 /** How long PostgreSQL may take to read its configuration again, ms. */
 const RELOAD_TIMEOUT = 30_000
 const UNASKED_RELOAD = 1000
+/** Timeline, and place: in the order of the names (src/include/access/xlog_internal.h, XLogFileName). */
+const SEGMENT = /^[0-9A-F]{24}$/
 
 /** Whether the instance was usable once, with all that made it so durable. */
 export async function isRecovered(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>): Promise<boolean> {
@@ -42,50 +44,67 @@ export async function writeConfigFile(spec: InstanceSpec, hasConfigFile: boolean
 }
 
 /**
- * Turns fsync on and makes durable what was written without; does nothing when that was done before.
- * @param as whom to ask the server as; undefined when no role is known
+ * Tells a server that has recovered to sync what it writes from now on.
+ * @returns when that was, ms since the epoch; undefined when it was told before
  */
-export async function finishFirstRecovery(
-  spec: InstanceSpec,
-  pid: number,
-  as: Identity | undefined,
-  deps: FirstRecoveryDependencies,
-): Promise<void> {
-  if (await isRecovered(spec)) return
+export async function turnSyncOn(spec: InstanceSpec, pid: number): Promise<number | undefined> {
+  if (await isRecovered(spec)) return undefined
   const paths = instancePaths(spec)
   const hasConfigFile = await exists(`${paths.data}/postgresql.conf`)
   const before = Date.now()
   await writeOwnFile(paths.configFile, configFile(spec, hasConfigFile, true), 0o644)
   process.kill(pid, 'SIGHUP')
-  await untilReloaded(spec, as, before, deps.signal)
-  await Promise.all([deps.syncMount(), syncDirectory(paths.pgWal)])
+  return before
+}
+
+/**
+ * Makes durable what was written without fsync.
+ * @param told when the server was told to sync, by `turnSyncOn`
+ * @param as whom to ask the server as; undefined when no role is known
+ * @param known what the server was last found to be like
+ */
+export async function finishFirstRecovery(
+  spec: InstanceSpec,
+  told: number,
+  as: Identity | undefined,
+  known: Moment | undefined,
+  deps: FirstRecoveryDependencies,
+): Promise<void> {
+  const paths = instancePaths(spec)
+  const moment = await untilReloaded(spec, told, as, known, deps.signal)
+  await Promise.all([deps.syncMount(), syncWal(paths.pgWal, moment?.walSegment)])
   await createDurableMark(paths.recovered)
 }
 
+/** What the server is like once it syncs; undefined when there is nobody to ask. */
 async function untilReloaded(
   spec: InstanceSpec,
+  told: number,
   as: Identity | undefined,
-  before: number,
+  known: Moment | undefined,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<Moment | undefined> {
   const options = signal === undefined ? {} : { signal }
   if (as === undefined) {
     // Nobody to ask: reading a configuration takes milliseconds.
     await delay(UNASKED_RELOAD, undefined, options)
-    return
+    return undefined
   }
   const deadline = performance.now() + RELOAD_TIMEOUT
-  while (!(await hasReloaded(spec, as, before))) {
+  let moment = known
+  while (moment === undefined || moment.configLoaded < told) {
     if (performance.now() > deadline)
       throw new HowdahError('timeout', 'PostgreSQL did not read its configuration again within 30 s.')
     await delay(10, undefined, options)
+    moment = await askAgain(spec, as)
   }
+  return moment
 }
 
 /** @throws HowdahError `postgres_failed` when the server does not let in whom it let in before */
-async function hasReloaded(spec: InstanceSpec, as: Identity, time: number): Promise<boolean> {
+async function askAgain(spec: InstanceSpec, as: Identity): Promise<Moment | undefined> {
   try {
-    return await configLoadedSince(spec, as, time, RELOAD_TIMEOUT)
+    return await askMoment(spec, as, RELOAD_TIMEOUT)
   } catch (cause) {
     const { code, message } = cause as { code?: string; message: string }
     const state = code === undefined ? '' : ` (${code})`
@@ -94,9 +113,15 @@ async function hasReloaded(spec: InstanceSpec, as: Identity, time: number): Prom
   }
 }
 
-/** Syncs every file of a directory, and the directory; files may go meanwhile. */
-async function syncDirectory(directory: string): Promise<void> {
-  const names = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isFile())
+/**
+ * Syncs the files of pg_wal, and the directory; files may go meanwhile. Segments after `current` are old ones by new
+ * names: what is in them counts for nothing, and PostgreSQL syncs what it writes to them.
+ */
+async function syncWal(directory: string, current: string | undefined): Promise<void> {
+  const holdsNothing = (name: string) => current !== undefined && SEGMENT.test(name) && name > current
+  const names = (await readdir(directory, { withFileTypes: true })).filter(
+    (entry) => entry.isFile() && !holdsNothing(entry.name),
+  )
   for (const path of [...names.map(({ name }) => `${directory}/${name}`), directory]) {
     const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return undefined

@@ -15,7 +15,7 @@ import { identify, isAlive } from '../../runtime/process-identity.ts'
 import { askReadiness } from './connection.ts'
 import { armRecovery, removeStalePidFile } from './data-directory.ts'
 import { withDeadline } from './deadline.ts'
-import { finishFirstRecovery, isRecovered } from './first-recovery.ts'
+import { finishFirstRecovery, isRecovered, turnSyncOn } from './first-recovery.ts'
 import { prepareConfiguration } from './prepare.ts'
 import { findPostmaster, type Postmaster, postmasterAt } from './process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
@@ -24,6 +24,7 @@ import { type InstanceSpec, instancePaths } from './specification.ts'
 import { openLog, type Phase, startFailure } from './startup-log.ts'
 import { removeRemains } from './stop.ts'
 import { identity } from './user-process.ts'
+import { fetchNeededWal } from './wal-ahead.ts'
 
 export interface StartDependencies {
   /** Makes durable what was written to the mount: PostgreSQL's own syncing of a file system does not reach it. */
@@ -71,8 +72,14 @@ export async function startInstance(spec: InstanceSpec, deps: StartDependencies)
   const running = await findInstance(spec)
   if (running?.result !== undefined) return running.result
   const began = performance.now()
-  const watched = running === undefined ? await launch(spec, deps) : await adopt(spec, running.postmaster)
-  return awaitPromotion(spec, watched, deps, began)
+  const ahead = new AbortController()
+  try {
+    const watched =
+      running === undefined ? await launch(spec, deps, ahead.signal) : await adopt(spec, running.postmaster)
+    return await awaitPromotion(spec, watched, deps, began)
+  } finally {
+    ahead.abort()
+  }
 }
 
 /** The session's running server, also one that another agent process started. Does not touch the mount. */
@@ -86,11 +93,13 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
   return postmaster === undefined ? undefined : { postmaster, result: undefined }
 }
 
-async function launch(spec: InstanceSpec, deps: StartDependencies): Promise<Watched> {
+async function launch(spec: InstanceSpec, deps: StartDependencies, ahead: AbortSignal): Promise<Watched> {
   const paths = instancePaths(spec)
+  const recovered = await isRecovered(spec)
+  if (!recovered) void fetchNeededWal(spec, ahead)
   await removeRemains(spec)
   // What a server that crashed had written must be durable before recovery decides by it.
-  if (await isRecovered(spec)) await deps.syncMount()
+  if (recovered) await deps.syncMount()
   const [prepared] = await withDeadline(
     Promise.all([prepareConfiguration(spec), armRecovery(spec).then(() => removeStalePidFile(spec))]),
     PREPARE_TIMEOUT,
@@ -156,6 +165,7 @@ async function awaitPromotion(
   const elapsed = () => Math.round(performance.now() - spawned)
   const log = await openLog(instancePaths(spec).log, record.logOffset)
   let nextAsk = spawned + ASK_EVERY
+  let told: number | undefined
   try {
     for (;;) {
       const alive = isAlive(record)
@@ -168,13 +178,17 @@ async function awaitPromotion(
         if (phase === 'ready') nextAsk = 0
       }
       if (!alive) throw startFailure(spec, log, `${ending()} before the instance was usable`)
+      // Before it is asked, so that the answer finds it done.
+      if (nextAsk === 0) told ??= await turnSyncOn(spec, record.pid)
       if (performance.now() >= nextAsk) {
         const readiness = await askReadiness(spec, ASK_TIMEOUT)
         if (readiness.state === 'refused')
           throw new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${readiness.reason}`)
         if (readiness.state === 'ready') {
           phases.usable = elapsed()
-          await finishFirstRecovery(spec, record.pid, readiness.connectedAs, deps)
+          told ??= await turnSyncOn(spec, record.pid)
+          const { connectedAs, moment } = readiness
+          if (told !== undefined) await finishFirstRecovery(spec, told, connectedAs, moment, deps)
           const result = await finish(spec, record, readiness.superuser)
           phases.durable = elapsed()
           deps.logger.info({ session: spec.session, pid: record.pid, phases }, 'PostgreSQL is promoted')

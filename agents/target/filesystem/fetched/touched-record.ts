@@ -59,8 +59,13 @@ export async function loadTouched(
   repository: string,
   instance: string,
 ): Promise<TouchedRecord | undefined> {
+  return loadTouchedFile(recordPath(root, repository, instance))
+}
+
+/** The record in a file; undefined when it is none of ours. */
+export async function loadTouchedFile(path: string): Promise<TouchedRecord | undefined> {
   try {
-    const text = await readFile(recordPath(root, repository, instance), 'utf8')
+    const text = await readFile(path, 'utf8')
     const record: unknown = text.length > MAX_TEXT_BYTES ? undefined : JSON.parse(text)
     return isRecord(record) ? record : undefined
   } catch {

@@ -1,0 +1,72 @@
+/**
+ * What a start of PostgreSQL is likely to touch, from what another one touched: begun alike, because the catalogs of all
+ * databases and clusters are laid out alike. Says what to look for; what a backup does not have is left out later.
+ */
+import { readdir, stat } from 'node:fs/promises'
+import { type BaseTree, ROOT } from '../base-tree.ts'
+import { loadTouchedFile, type TouchedRecord } from './touched-record.ts'
+
+/** Relations that are made with the cluster have numbers below this (src/include/access/transam.h, FirstNormalObjectId). */
+const FIRST_NORMAL_OBJECT = 16_384
+/** Some 2 MB each. */
+const MOST_DATABASES = 8
+
+/** The newest record of any instance below `root`; undefined when there is none. */
+export async function newestTouched(root: string): Promise<TouchedRecord | undefined> {
+  const names = await readdir(root).catch(() => [])
+  const records = await Promise.all(
+    names
+      .filter((name) => name.endsWith('.touched.json'))
+      .map(async (name) => ({ path: `${root}/${name}`, time: await modified(`${root}/${name}`) })),
+  )
+  const newest = records.sort((a, b) => b.time - a.time)[0]
+  return newest && loadTouchedFile(newest.path)
+}
+
+/**
+ * The record, and after it the same system catalogs in those of `databases` that it has none of: whoever wants the
+ * instance connects to one of these next.
+ */
+export function withOtherDatabases(record: TouchedRecord, databases: readonly string[]): TouchedRecord {
+  const names = record.paths.map(catalogOf)
+  const model = names.find((name) => name !== undefined)?.database
+  const known = new Set(names.map((name) => name?.database))
+  const paths = [...record.paths]
+  const ranges = [...record.ranges]
+  for (const database of databases.filter((name) => !known.has(name)).slice(-MOST_DATABASES)) {
+    const moved = new Map<number, number>()
+    for (const [index, name] of names.entries()) {
+      if (name !== undefined && name.database === model)
+        moved.set(index, paths.push(`data/base/${database}/${name.file}`) - 1)
+    }
+    for (let at = 0; at + 2 < record.ranges.length; at += 3) {
+      const index = moved.get(record.ranges[at] ?? -1)
+      if (index !== undefined) ranges.push(index, record.ranges[at + 1] ?? 0, record.ranges[at + 2] ?? 0)
+    }
+  }
+  return { version: 1, paths, ranges }
+}
+
+/** A system catalog, or what else every database has; undefined: somebody's own table, or not of a database. */
+function catalogOf(path: string): { readonly database: string; readonly file: string } | undefined {
+  const [, database, file] = /^data\/base\/(\d+)\/([^/]+)$/.exec(path) ?? []
+  if (database === undefined || file === undefined) return undefined
+  return Number.parseInt(file, 10) >= FIRST_NORMAL_OBJECT ? undefined : { database, file }
+}
+
+/** Names of the directories of databases that were made after the cluster was, in the order of their numbers. */
+export function laterDatabases(tree: BaseTree): string[] {
+  const base = ['data', 'base'].reduce((at, name) => (at === 0 ? 0 : tree.lookup(at, name)), ROOT)
+  if (base === 0) return []
+  return [...tree.entries(base)]
+    .map(([name]) => name)
+    .filter((name) => Number(name) >= FIRST_NORMAL_OBJECT)
+    .sort((a, b) => Number(a) - Number(b))
+}
+
+async function modified(path: string): Promise<number> {
+  return stat(path).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => 0,
+  )
+}
