@@ -18,8 +18,13 @@ export interface FetchedRoom {
   trim(): Promise<void>
 }
 
+/** Where the local copies of fetched blocks of all sessions are. */
+export function fetchedDirectory(cacheRoot: string): string {
+  return `${cacheRoot}/fetched`
+}
+
 export function createFetchedRoom({ cacheRoot, budgetBytes, logger }: FetchedRoomOptions): FetchedRoom {
-  const directory = `${cacheRoot}/fetched`
+  const directory = fetchedDirectory(cacheRoot)
   return {
     directory,
     async trim() {

@@ -2,7 +2,7 @@
  * The target's steps of a session: `preflight`, `mount`, `recover`. Each finds on this machine what there is already,
  * so it may be run or undone any number of times, by any agent process.
  */
-import { lstat, rm, rmdir } from 'node:fs/promises'
+import { rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepInput } from '../../messages/steps.ts'
@@ -17,7 +17,7 @@ import { isRecovered } from './postgres/first-recovery.ts'
 import { startInstance } from './postgres/instance.ts'
 import { stopInstance } from './postgres/stop.ts'
 import { preflight } from './preflight/preflight.ts'
-import { ROOT_MODE } from './preflight/safe-directory.ts'
+import { removeRoot } from './preflight/roots.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
@@ -134,6 +134,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         const session = await publishedSession(command)
         const mount = await findMountProcess(session.cachePath)
         if (!mount) throw mountGone()
+        const failedBefore = (await mount.status().catch(() => undefined))?.failedReadsEver ?? 0
         const stopCounting = countFetched(mount, progress)
         const ended = new AbortController()
         void mount.ended.then(() => ended.abort(mountGone()))
@@ -157,7 +158,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           // Without its mount PostgreSQL fails in a hundred ways; that is the one that counts.
           const left = await findMountProcess(session.cachePath)
           if (left === undefined) throw mountGone(error)
-          throw await withReadFailure(error, left)
+          throw await withReadFailure(error, left, failedBefore)
         } finally {
           stopCounting()
         }
@@ -189,11 +190,15 @@ function mountGone(cause?: unknown): HowdahError {
 
 const LAST_WORDS = 'PostgreSQL did not come up; what the logs of the session say last, before they go with it'
 
-/** PostgreSQL tells of a failed read without its reason, which the mount knows: the error with it, where there is one. */
-async function withReadFailure(error: unknown, mount: MountProcess): Promise<unknown> {
+/**
+ * PostgreSQL tells of a failed read without its reason, which the mount knows: the error with it, where there is one.
+ * Reads that failed because the mount server is away pass by themselves, and so does what PostgreSQL made of them.
+ */
+async function withReadFailure(error: unknown, mount: MountProcess, failedBefore: number): Promise<unknown> {
   const status = await mount.status().catch(() => undefined)
   if (status?.lastError === undefined) return error
-  const { code, message, field, details } = errorBody(error)
+  const { message, field, details, ...failure } = errorBody(error)
+  const code = status.failedReadsEver > failedBefore ? 'repository_unavailable' : failure.code
   return new HowdahError(code, `${message} The mount says: ${status.lastError}`, {
     cause: error,
     ...(field !== undefined && { field }),
@@ -223,20 +228,5 @@ async function removeDirectory(directory: string): Promise<boolean> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
     throw error
-  }
-}
-
-const ROOT_STAYS: ReadonlySet<string> = new Set(['ENOENT', 'ENOTEMPTY', 'EBUSY', 'EACCES', 'EPERM', 'EROFS'])
-
-/**
- * Removes a root that preflight made, when nothing is in it any more. One that somebody else made stays: so does one in
- * a directory that an agent without root may not write to.
- */
-async function removeRoot(directory: string): Promise<void> {
-  try {
-    const { mode, uid } = await lstat(directory)
-    if ((mode & 0o7777) === ROOT_MODE && uid === process.geteuid?.()) await rmdir(directory)
-  } catch (error) {
-    if (!ROOT_STAYS.has((error as NodeJS.ErrnoException).code ?? '')) throw error
   }
 }

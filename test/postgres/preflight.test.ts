@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { accessProblem } from '../../agents/target/preflight/access.ts'
 import { majorOf } from '../../agents/target/preflight/binaries.ts'
 import { preflight } from '../../agents/target/preflight/preflight.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
@@ -199,6 +200,17 @@ describe('Preflight', function () {
     expect(error.message).to.include(`"${user}" may not enter ${root}`)
   })
 
+  it('finds out as the user of the instance whether it can work in the directories', async function () {
+    if (!isRoot) return this.skip()
+    const account = await postgresAccount()
+    const roots = { cacheRoot: settings.cacheRoot, mountRoot: settings.mountRoot }
+    await check()
+    expect(await accessProblem(roots, account)).to.equal(undefined)
+    await chmod(settings.mountRoot, 0o700)
+    expect(await accessProblem(roots, account)).to.match(/cannot work in .*(denied|can't cd)/i)
+    expect(await readdir(settings.cacheRoot)).to.deep.equal([])
+  })
+
   it('says how much space is needed and how much there is', async () => {
     const error = await failure(check({ minimumFreeBytes: 2 ** 60 }))
     expect(error.code).to.equal('space_low')
@@ -243,8 +255,9 @@ describe('The directories of a session', () => {
 
 describe('Preflight estimates and versions', () => {
   it('reckon with WAL, files and a hundredth of the backup', () => {
-    expect(estimateCacheBytes(100e9, 100_000, 0)).to.equal(64 * 1024 ** 2 + 102_400_000 + 1e9)
-    expect(estimateCacheBytes(0, 0, 5e9)).to.equal(5e9)
+    const size = { totalBytes: 100e9, fileCount: 100_000, walBytes: 16e6 }
+    expect(estimateCacheBytes(size, 0)).to.equal(64 * 1024 ** 2 + 16e6 + 102_400_000 + 1e9)
+    expect(estimateCacheBytes({ totalBytes: 0, fileCount: 0, walBytes: 0 }, 5e9)).to.equal(5e9)
   })
 
   it('print bytes for people', () => {

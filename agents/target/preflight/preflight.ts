@@ -4,15 +4,18 @@
  * It leaves nothing behind but the two roots of mount points and write caches.
  */
 import { dirname } from 'node:path'
-import type { PreflightResult } from '../../../messages/definitions.ts'
+import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
+import { accessProblem } from './access.ts'
 import { lookUpBinaries } from './binaries.ts'
+import { extensionFindings } from './extensions.ts'
 import { checkFuse } from './fuse.ts'
+import { localeFindings, systemLocales } from './locales.ts'
 import { lookUpPort } from './port.ts'
 import { unsafeties } from './safe-directory.ts'
 import type { Finding, PreflightContext, PreflightRequest } from './settings.ts'
-import { estimateCacheBytes, formatBytes, freeBytes } from './space.ts'
+import { estimateCacheBytes, estimateFirstTouch, formatBytes, freeBytes } from './space.ts'
 import { lookUpUser } from './user.ts'
 
 /** sun_path of a Unix socket address, without its final NUL; unix(7). */
@@ -20,44 +23,86 @@ const MAX_SOCKET_PATH = 107
 
 type Check = (context: PreflightContext) => Promise<Finding[]>
 
-/** In the order in which findings are reported. */
-const CHECKS: readonly { readonly name: string; readonly run: Check }[] = [
+/** In the order in which findings are reported. `ofBackup`: there is nothing to check while the backup is not known. */
+const CHECKS: readonly { readonly name: string; readonly run: Check; readonly ofBackup?: true }[] = [
   { name: 'user', run: async ({ user }) => (await user()).findings ?? [] },
-  { name: 'binaries', run: async ({ binaries }) => (await binaries()).findings ?? [] },
+  { name: 'binaries', run: async ({ binaries }) => (await binaries()).findings ?? [], ofBackup: true },
   { name: 'port', run: async ({ port }) => (await port()).findings ?? [] },
   { name: 'fuse', run: () => checkFuse() },
   { name: 'directories', run: checkDirectories },
-  { name: 'space', run: checkSpace },
+  { name: 'space', run: checkSpace, ofBackup: true },
+  { name: 'locales', run: checkLocales, ofBackup: true },
+  { name: 'extensions', run: checkExtensions, ofBackup: true },
 ]
+
+export interface Inspection {
+  /** Errors and warnings, as their checks stand in the list. */
+  readonly findings: readonly Finding[]
+  /** Missing when there are errors, or the backup is not known. */
+  readonly result?: PreflightResult
+}
+
+/** Every check, whatever the others find. */
+export async function inspect(request: PreflightRequest): Promise<Inspection> {
+  request.signal?.throwIfAborted()
+  const context = createContext(request)
+  const checks = CHECKS.filter(({ ofBackup }) => !ofBackup || request.input.resolved !== undefined)
+  const findings = (await Promise.all(checks.map((check) => runCheck(check, context)))).flat()
+  request.signal?.throwIfAborted()
+  const [user, binaries, port] = await Promise.all([context.user(), context.binaries(), context.port()])
+  const value = { user: user.value, binaries: binaries.value, port: port.value }
+  if (findings.some(isError) || !value.user || !value.binaries || !value.port) return { findings }
+  return {
+    findings,
+    result: {
+      port: value.port,
+      user: value.user.name,
+      binaries: value.binaries,
+      mountPoint: context.mountPoint,
+      cachePath: context.cachePath,
+      warnings: findings.map(({ message }) => message),
+    },
+  }
+}
 
 /**
  * @throws HowdahError with the code of the one check that failed, or `preflight_failed` with `details` for several
  */
 export async function preflight(request: PreflightRequest): Promise<PreflightResult> {
-  request.signal?.throwIfAborted()
-  const context = createContext(request)
-  const findings = (await Promise.all(CHECKS.map((check) => runCheck(check, context)))).flat()
-  request.signal?.throwIfAborted()
-  const [only] = findings
-  if (findings.length > 1)
+  const { findings, result } = await inspect(request)
+  const errors = findings.filter(isError)
+  const [only] = errors
+  if (errors.length > 1)
     throw new HowdahError(
       'preflight_failed',
-      `${findings.length} checks failed on the target: ${findings.map(({ message }) => message).join(' ')}`,
-      { details: findings },
+      `${errors.length} checks failed on the target: ${errors.map(({ message }) => message).join(' ')}`,
+      { details: errors },
     )
   if (only !== undefined)
     throw new HowdahError(only.code, only.message, only.field === undefined ? {} : { field: only.field })
-  const [user, binaries, port] = await Promise.all([context.user(), context.binaries(), context.port()])
-  if (user.value === undefined || binaries.value === undefined || port.value === undefined)
-    throw new HowdahError('internal', 'Preflight passed without a user, executables or a port.')
+  if (!result) throw new HowdahError('internal', 'Preflight passed without a user, executables or a port.')
+  return result
+}
+
+/** What publishing will take, as far as the target can tell. `touchedBytes`: what the last publish of it read. */
+export async function estimate(
+  { input, settings }: Pick<PreflightRequest, 'input' | 'settings'>,
+  touchedBytes: number | undefined,
+): Promise<Estimate> {
+  const { bytes } = await freeBytesNear(settings.cacheRoot)
+  const freeBytes = Math.max(0, bytes - settings.reserveBytes)
+  const { resolved } = input
+  if (!resolved) return { freeBytes }
+  const { totalBytes, walBytes = 0 } = resolved
   return {
-    port: port.value,
-    user: user.value.name,
-    binaries: binaries.value,
-    mountPoint: context.mountPoint,
-    cachePath: context.cachePath,
-    warnings: [],
+    fetchBytes: (touchedBytes ?? estimateFirstTouch(totalBytes)) + walBytes,
+    cacheBytes: cacheNeed(input, settings),
+    freeBytes,
   }
+}
+
+function isError({ level }: Finding): boolean {
+  return level !== 'warning'
 }
 
 async function runCheck(
@@ -79,7 +124,8 @@ function createContext(request: PreflightRequest): PreflightContext {
   const cachePath = `${settings.cacheRoot}/${session}`
   const user = once(() => lookUpUser(input.options.user ?? settings.defaultUser, process.geteuid?.() ?? 0))
   const binaries = once(async () => {
-    const version = resolvedOf(request).backup.postgresVersion
+    const version = input.resolved?.backup.postgresVersion
+    if (version === undefined) return { findings: [] }
     return lookUpBinaries(version, settings.binaryDirectories, (await user()).value)
   })
   const port = once(async () => {
@@ -111,6 +157,9 @@ async function checkDirectories({ request, cachePath, user, port }: PreflightCon
     ...(await unsafeties(cacheRoot, value)).map((problem) => unsafe(`Cache directory: ${problem}`)),
   ]
   const socket = `${cachePath}/run/.s.PGSQL.${(await port()).value ?? 65535}`
+  const closed =
+    value && findings.length === 0 ? await accessProblem({ cacheRoot, mountRoot }, value) : undefined
+  if (closed !== undefined) findings.push({ code: 'user_unusable', message: closed, field: 'user' })
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH)
     findings.push(
       unsafe(
@@ -120,18 +169,36 @@ async function checkDirectories({ request, cachePath, user, port }: PreflightCon
   return findings
 }
 
-async function checkSpace({ request }: PreflightContext): Promise<Finding[]> {
-  const { cacheRoot, minimumFreeBytes, reserveBytes } = request.settings
-  const { totalBytes, fileCount } = resolvedOf(request)
-  const estimate = estimateCacheBytes(totalBytes, fileCount, minimumFreeBytes)
+async function checkSpace({ request: { input, settings } }: PreflightContext): Promise<Finding[]> {
+  const { cacheRoot, reserveBytes } = settings
+  const need = cacheNeed(input, settings)
   const { path, bytes: free } = await freeBytesNear(cacheRoot)
-  if (free >= estimate + reserveBytes) return []
+  if (free >= need + reserveBytes) return []
   return [
     {
       code: 'space_low',
-      message: `The write cache needs about ${formatBytes(estimate)} on the file system of ${path}, and ${formatBytes(reserveBytes)} are to stay free, but only ${formatBytes(free)} are free. Make room, or configure a cache directory on another file system.`,
+      message: `The write cache needs about ${formatBytes(need)} on the file system of ${path}, and ${formatBytes(reserveBytes)} are to stay free, but only ${formatBytes(free)} are free. Make room, or configure a cache directory on another file system.`,
     },
   ]
+}
+
+function cacheNeed(
+  { resolved }: PreflightRequest['input'],
+  { minimumFreeBytes }: PreflightRequest['settings'],
+): number {
+  const { totalBytes = 0, fileCount = 0, walBytes = 0 } = resolved ?? {}
+  return estimateCacheBytes({ totalBytes, fileCount, walBytes }, minimumFreeBytes)
+}
+
+async function checkLocales({ request }: PreflightContext): Promise<Finding[]> {
+  const { databases } = resolvedOf(request)
+  return databases ? localeFindings(databases, await systemLocales()) : []
+}
+
+async function checkExtensions({ request, binaries }: PreflightContext): Promise<Finding[]> {
+  const { databases } = resolvedOf(request)
+  const directory = (await binaries()).value
+  return databases && directory !== undefined ? extensionFindings(databases, directory) : []
 }
 
 /** Free bytes at `path`, or at the nearest directory above it that exists. */

@@ -29,8 +29,10 @@ export interface PreflightRequest {
   readonly signal?: AbortSignal
 }
 
-/** A check that failed. */
-export type Finding = ErrorBody
+/** What a check found: something that keeps the instance from being published, unless it says that it only warns. */
+export interface Finding extends ErrorBody {
+  readonly level?: 'warning'
+}
 
 /** What checks look up, once each. Undefined where the lookup failed, which is the finding of its own check. */
 export interface PreflightContext {

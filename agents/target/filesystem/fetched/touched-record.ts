@@ -6,6 +6,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import type { BaseTree } from '../base-tree.ts'
+import { BLOCK } from '../block-map.ts'
 import type { Ino } from '../file-system.ts'
 
 /** Plain data. */
@@ -51,6 +52,11 @@ export class TouchRecorder {
       ranges: this.#ranges.flatMap(({ ino, first, count }) => [indexes.get(ino) ?? 0, first, count]),
     }
   }
+}
+
+/** How much of the backup it is. */
+export function touchedBytes({ ranges }: TouchedRecord): number {
+  return ranges.reduce((sum, number, index) => (index % 3 === 2 ? sum + number * BLOCK : sum), 0)
 }
 
 /** The record of an instance; undefined when there is none, or its file is none of ours. */

@@ -1,0 +1,42 @@
+/** The query `target.check`: everything that publishing here would find, without a session and without a trace. */
+import { randomBytes } from 'node:crypto'
+import type { AgentReply, Finding } from '../../messages/definitions.ts'
+import type { StepInput } from '../../messages/steps.ts'
+import { loadTouched, touchedBytes } from './filesystem/fetched/touched-record.ts'
+import { estimate, inspect } from './preflight/preflight.ts'
+import { removeRoot } from './preflight/roots.ts'
+import type { Finding as PreflightFinding, PreflightSettings } from './preflight/settings.ts'
+
+export interface CheckOptions {
+  readonly settings: PreflightSettings
+  /** As in `TargetStepsOptions`. */
+  readonly ports: ReadonlyMap<string, number>
+  /** Where it is recorded what a publish touched. */
+  readonly fetchedDirectory: string
+}
+
+export async function checkTarget(
+  input: StepInput,
+  options: CheckOptions,
+): Promise<AgentReply<'target.check'>> {
+  const { settings, ports, fetchedDirectory } = options
+  const session = `check-${randomBytes(6).toString('hex')}`
+  try {
+    const { findings } = await inspect({ session, input, settings, reservedPorts: new Set(ports.values()) })
+    const touched = await loadTouched(fetchedDirectory, input.repository, input.instance)
+    return {
+      accepted: true,
+      findings: findings.map(asMessage),
+      estimate: await estimate({ input, settings }, touched && touchedBytes(touched)),
+    }
+  } finally {
+    if (ports.size === 0) {
+      await removeRoot(settings.mountRoot)
+      await removeRoot(settings.cacheRoot)
+    }
+  }
+}
+
+function asMessage({ level, code, message, field }: PreflightFinding): Finding {
+  return { level: level ?? 'error', code, message, ...(field !== undefined && { field }) }
+}

@@ -1,0 +1,42 @@
+/** Whether the extensions of a backup's databases are installed on the target: their control files tell. */
+import { execFile } from 'node:child_process'
+import { readdir } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import type { DatabaseSummary } from '../../../messages/steps.ts'
+import type { Finding } from './settings.ts'
+
+const run = promisify(execFile)
+
+const ENDING = '.control'
+
+/** What is missing is a warning: all but the functions of that extension works. `binaries`: of the major version. */
+export async function extensionFindings(
+  databases: readonly DatabaseSummary[],
+  binaries: string,
+): Promise<Finding[]> {
+  const users = new Map<string, string[]>()
+  for (const { name, extensions = [] } of databases) {
+    for (const extension of extensions) users.set(extension, [...(users.get(extension) ?? []), name])
+  }
+  if (users.size === 0) return []
+  const installed = await installedExtensions(binaries)
+  if (installed === undefined) return []
+  return [...users]
+    .filter(([extension]) => !installed.has(extension))
+    .map(([extension, names]) => ({
+      level: 'warning',
+      code: 'library_missing',
+      message: `The target lacks the extension "${extension}" of ${names.map((name) => `"${name}"`).join(', ')}: what uses its functions or types fails. Install its package for this major version.`,
+    }))
+}
+
+/** undefined: where they would be is not known. */
+async function installedExtensions(binaries: string): Promise<ReadonlySet<string> | undefined> {
+  try {
+    const { stdout } = await run(`${binaries}/pg_config`, ['--sharedir'], { timeout: 10_000 })
+    const files = await readdir(`${stdout.trim()}/extension`)
+    return new Set(files.filter((file) => file.endsWith(ENDING)).map((file) => file.slice(0, -ENDING.length)))
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * Whether the locales of a backup's databases are there, in the version that its indexes were made with.
+ *
+ * PostgreSQL refuses connections to a database whose libc locale is missing (src/backend/utils/init/postinit.c,
+ * CheckMyDatabase), and warns when the version of a collation differs.
+ */
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import type { DatabaseSummary } from '../../../messages/steps.ts'
+import type { Finding } from './settings.ts'
+
+const run = promisify(execFile)
+
+/** Always there, and without a version. */
+const BUILT_IN: ReadonlySet<string> = new Set(['C', 'POSIX'])
+/** A message names this many databases at most. */
+const NAMED = 5
+
+export interface SystemLocales {
+  /** Normalised names. */
+  readonly names: ReadonlySet<string>
+  /** Version of the C library, which is that of its collations; undefined: not known. */
+  readonly version: string | undefined
+}
+
+/** As `locale -a` and `getconf` say. @throws when they cannot be run */
+export async function systemLocales(): Promise<SystemLocales> {
+  const options = { timeout: 10_000, env: { LC_ALL: 'C', PATH: process.env.PATH ?? '/usr/bin:/bin' } }
+  const { stdout } = await run('locale', ['-a'], options)
+  const names = new Set(stdout.split('\n').filter(Boolean).map(normalised))
+  const version = await run('getconf', ['GNU_LIBC_VERSION'], options).then(
+    (found) => /^glibc (\S+)/.exec(found.stdout)?.[1],
+    () => undefined,
+  )
+  return { names, version }
+}
+
+/** A missing locale is an error where nobody could connect to any database, and a warning where some are left. */
+export function localeFindings(databases: readonly DatabaseSummary[], system: SystemLocales): Finding[] {
+  const wanting = (locale: string | undefined): locale is string =>
+    locale !== undefined && !BUILT_IN.has(normalised(locale)) && !system.names.has(normalised(locale))
+  const missing = new Map<string, string[]>()
+  const stale = new Map<string, string[]>()
+  const unusable = new Set<string>()
+  for (const { name, collate, ctype, provider, collationVersion } of databases) {
+    for (const locale of new Set([collate, ctype].filter(wanting))) {
+      missing.set(locale, [...(missing.get(locale) ?? []), name])
+      unusable.add(name)
+    }
+    const isLibc = provider === undefined || provider === 'libc'
+    if (
+      isLibc &&
+      collationVersion !== undefined &&
+      system.version !== undefined &&
+      collationVersion !== system.version
+    ) {
+      stale.set(collationVersion, [...(stale.get(collationVersion) ?? []), name])
+    }
+  }
+  const level = unusable.size === databases.length ? {} : { level: 'warning' as const }
+  return [
+    ...[...missing].map(([locale, names]) => ({
+      ...level,
+      code: 'locale_missing' as const,
+      message: `The target lacks the locale "${locale}" of ${named(names)}, so PostgreSQL would refuse connections there. Generate it (Debian: add it to /etc/locale.gen and run locale-gen).`,
+    })),
+    ...[...stale].map(([version, names]) => ({
+      level: 'warning' as const,
+      code: 'locale_missing' as const,
+      message: `The collations of ${named(names)} are of version ${version}, the target has ${system.version}: indexes on text may be in another order. Read without them, or REINDEX, where it matters.`,
+    })),
+  ]
+}
+
+function named(databases: readonly string[]): string {
+  const shown = databases.slice(0, NAMED).map((name) => `"${name}"`)
+  const more = databases.length - shown.length
+  return `the database${databases.length === 1 ? '' : 's'} ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+}
+
+/** glibc takes the codeset in any writing: de_DE.UTF-8 and de_DE.utf8 are one (locale(1), _nl_normalize_codeset). */
+function normalised(locale: string): string {
+  const [, language = '', codeset, modifier = ''] = /^([^.@]*)(?:\.([^@]*))?(@.*)?$/.exec(locale) ?? []
+  const plain = codeset?.toLowerCase().replace(/[^a-z0-9]/g, '')
+  return `${language}${plain === undefined ? '' : `.${plain}`}${modifier}`
+}
