@@ -16,7 +16,7 @@ import type { Serving } from './serving.ts'
 export interface OpenSession {
   readonly serving: Serving
   readonly failedReads: FailedReads
-  /** What an earlier publish touched, of the instance if there was one, and what is likely to be touched next. */
+  /** What an earlier publish of the instance touched, or what is likely to be touched where there was none. */
   touched(): Promise<TouchedRecord | undefined>
   /** @throws the error of the file system */
   keepTouched(record: TouchedRecord): Promise<void>
@@ -56,8 +56,9 @@ export async function openSession(
     async touched() {
       if (backup === undefined || stores === undefined) return undefined
       const own = await loadTouched(stores.directory, backup.repository, backup.instance)
-      const record = own ?? (await newestTouched(stores.directory))
-      return record && withOtherDatabases(record, databases)
+      if (own !== undefined) return own
+      const others = await newestTouched(stores.directory)
+      return others && withOtherDatabases(others, databases)
     },
     async keepTouched(record) {
       if (backup === undefined || stores === undefined) return
