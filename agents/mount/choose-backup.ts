@@ -1,4 +1,4 @@
-/** Which backup a recovery target is reached from. Pure. */
+/** Which backups recovery may begin with, by what was asked for. Pure; what the WAL says comes after. */
 import { HowdahError } from '../../messages/errors.ts'
 import type { BackupSummary, RecoverTo } from '../../messages/values.ts'
 
@@ -10,76 +10,39 @@ export interface BackupRequest {
   readonly recoverTo: RecoverTo
 }
 
+export const placeOf = ({ instance, repository }: BackupRequest) =>
+  `instance "${instance}" of repository "${repository}"`
+
 /**
- * Recovery needs a backup that ended before its target.
+ * The backup that was named, or all that can be published, newest first.
  * @param backups of the instance, oldest first
- * @throws HowdahError `unknown_backup` | `backup_unsupported` | `target_unreachable`
+ * @throws HowdahError `unknown_backup` | `backup_unsupported`
  */
-export function chooseBackup(request: BackupRequest, backups: readonly BackupSummary[]): BackupSummary {
-  const place = `instance "${request.instance}" of repository "${request.repository}"`
+export function candidates(
+  request: BackupRequest,
+  backups: readonly BackupSummary[],
+): [BackupSummary, ...BackupSummary[]] {
+  const place = placeOf(request)
   if (request.backup !== 'latest') {
     const named = backups.find(({ label }) => label === request.backup)
     if (!named) {
-      throw new HowdahError(
-        'unknown_backup',
-        `${place} has no backup "${request.backup}"; ${listed(backups)}`,
-        {
-          field: 'backup',
-        },
-      )
+      const finding = `${place} has no backup "${request.backup}"; ${listed(backups)}`
+      throw new HowdahError('unknown_backup', finding, { field: 'backup' })
     }
     if (named.unusable !== undefined) {
-      throw new HowdahError('backup_unsupported', `backup "${named.label}" of ${place}: ${named.unusable}`, {
-        field: 'backup',
-      })
+      const finding = `backup "${named.label}" of ${place}: ${named.unusable}`
+      throw new HowdahError('backup_unsupported', finding, { field: 'backup' })
     }
-    return named
+    return [named]
   }
-  const usable = backups.filter(({ unusable }) => unusable === undefined)
-  if (usable.length === 0) {
-    const newest = backups.at(-1)
-    throw newest
-      ? new HowdahError('backup_unsupported', `no backup of ${place} can be published: ${newest.unusable}`, {
-          field: 'instance',
-        })
-      : new HowdahError('unknown_backup', `${place} has no backup yet`, { field: 'instance' })
-  }
-  const early = usable.filter((backup) => endedBefore(backup, request.recoverTo))
-  const chosen = early.at(-1)
-  if (chosen) return chosen
-  throw new HowdahError(
-    'target_unreachable',
-    `no backup of ${place} ended before ${request.recoverTo.type} ${request.recoverTo.value}; the first one ended at ${usable[0]?.stoppedAt} (LSN ${usable[0]?.stopLsn})`,
-    { field: 'recoverTo' },
-  )
-}
-
-function endedBefore({ stoppedAt, stopLsn }: BackupSummary, { type, value }: RecoverTo): boolean {
-  switch (type) {
-    case 'time':
-      return stoppedAt === undefined || Date.parse(stoppedAt) <= Date.parse(value ?? '')
-    case 'lsn':
-      return stopLsn === undefined || parseLsn(stopLsn) <= parseLsn(value ?? '')
-    // Where in the WAL an xid or a restore point is, only its replay tells.
-    case 'latest':
-    case 'immediate':
-    case 'xid':
-    case 'name':
-      return true
-    default:
-      return type satisfies never
-  }
-}
-
-/** `0/422AB08` as a number of bytes. @throws HowdahError `invalid_message` */
-function parseLsn(text: string): bigint {
-  const parts = /^([0-9A-F]{1,8})\/([0-9A-F]{1,8})$/i.exec(text)
-  if (!parts) {
-    throw new HowdahError('invalid_message', `"${text}" is not an LSN; one looks like 0/422AB08`, {
-      field: 'recoverTo.value',
-    })
-  }
-  return (BigInt(`0x${parts[1]}`) << 32n) | BigInt(`0x${parts[2]}`)
+  const [first, ...older] = backups.filter(({ unusable }) => unusable === undefined).reverse()
+  if (first !== undefined) return [first, ...older]
+  const newest = backups.at(-1)
+  throw newest
+    ? new HowdahError('backup_unsupported', `no backup of ${place} can be published: ${newest.unusable}`, {
+        field: 'instance',
+      })
+    : new HowdahError('unknown_backup', `${place} has no backup yet`, { field: 'instance' })
 }
 
 function listed(backups: readonly BackupSummary[]): string {

@@ -6,11 +6,12 @@ import { mountAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { createDataPlaneServer } from '../dataplane/server.ts'
-import { loadTicketKey, signTicket } from '../dataplane/ticket.ts'
+import { loadTicketKey, signTicket, type Ticket } from '../dataplane/ticket.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
 import { openRepository } from './formats/open-repository.ts'
-import { resolveStep } from './resolve.ts'
+import { createArchiveKnowledge } from './recovery/instance-archive.ts'
+import { checkBackup, resolveStep } from './resolve.ts'
 import { serveRepositories } from './served-repositories.ts'
 import { createSpool } from './spool.ts'
 
@@ -25,12 +26,14 @@ await runRole({
       maxBytes: spoolConfig.maxBytes,
       logger,
     })
+    const knowledge = createArchiveKnowledge()
     const repositories = serveRepositories(
       name,
       config.repositories.map((options) => ({
         options,
         repository: openRepository(options, { spool, logger }),
       })),
+      knowledge,
     )
     const ticketKey = await loadTicketKey(path.join(stateDirectory, 'ticket.key'))
     const server = await createDataPlaneServer({
@@ -47,17 +50,19 @@ await runRole({
       logger,
       waitMs: BROKER_WAIT_MS,
     })
+    const resolving = {
+      repositories,
+      knowledge,
+      dataPlane: { mountAgent: name, host: dataPlane.advertise, port: server.address.port },
+      sign: (ticket: Ticket) => signTicket(ticket, ticketKey),
+      now: Date.now,
+    }
     const agent = await runAgent({
       address: { kind: 'mount', name },
       bus,
       journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
       steps: {
-        resolve: resolveStep({
-          repositories,
-          dataPlane: { mountAgent: name, host: dataPlane.advertise, port: server.address.port },
-          sign: (ticket) => signTicket(ticket, ticketKey),
-          now: Date.now,
-        }),
+        resolve: resolveStep(resolving),
       },
       describe: () => ({ repositories: [...repositories.names] }),
       queries: {
@@ -65,6 +70,7 @@ await runRole({
           accepted: true,
           repositories: await repositories.inventory(filter),
         }),
+        'backup.check': ({ input }) => checkBackup(resolving, input),
       },
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,

@@ -39,6 +39,36 @@ export interface Instance {
    * @throws HowdahError `unknown_backup` (naming those there are) | `backup_damaged` | `backup_unsupported`
    */
   open(label: string): Promise<OpenBackup>
+  /**
+   * The WAL that a backup recovers with.
+   * @param backup one of `backups`
+   * @throws HowdahError `unknown_backup` | `backup_damaged` | `backup_unsupported` | `repository_unavailable`
+   */
+  wal(backup: BackupSummary): Promise<WalArchive>
+  /** Names of the databases in a backup, where the format tells them without the backup being opened. */
+  databases(label: string): Promise<string[] | undefined>
+}
+
+/** What there is of WAL, and its bytes. Nothing of it is trusted, and it may grow and shrink at any time. */
+export interface WalArchive {
+  /** Of the archive: backups whose archives have the same recover with the same WAL. */
+  readonly id: string
+  /** @throws HowdahError `repository_unavailable` */
+  list(): Promise<WalListing>
+  /**
+   * All of a segment or history file, decoded; undefined when there is none. Not to be modified.
+   * @throws HowdahError `backup_damaged` | `repository_unavailable`
+   */
+  read(name: string): Promise<Buffer | undefined>
+  /** What tells the stored file from any other, and when it was stored; undefined when there is none. */
+  stat(name: string): Promise<{ readonly identity: string; readonly storedAt: number } | undefined>
+}
+
+export interface WalListing {
+  /** Names of segments, in no order, partial ones by the name of what they are a part of. */
+  readonly segments: readonly string[]
+  /** Timelines that have a history file. */
+  readonly histories: readonly number[]
 }
 
 /** A `BackupSource` on the repository itself, with what the target must know to recover it. */

@@ -2,6 +2,8 @@
 import type { AgentCommandBody, RepositoryInventory } from '../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { InstanceInventory } from '../../messages/values.ts'
+import { type ArchiveKnowledge, createArchiveKnowledge } from './recovery/instance-archive.ts'
+import { instanceWindows } from './recovery/windows.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions } from './repository.ts'
 
 export interface ServedRepositories {
@@ -17,6 +19,7 @@ export interface ServedRepositories {
 export function serveRepositories(
   mountAgent: string,
   repositories: readonly { readonly options: RepositoryOptions; readonly repository: Repository }[],
+  knowledge: ArchiveKnowledge = createArchiveKnowledge(),
 ): ServedRepositories {
   const byName = new Map(repositories.map((served) => [served.options.name, served.repository]))
 
@@ -36,7 +39,15 @@ export function serveRepositories(
 
   async function instanceInventory(repository: Repository, name: string): Promise<InstanceInventory> {
     try {
-      return { instance: name, backups: await (await repository.instance(name)).backups() }
+      const found = await repository.instance(name)
+      const backups = await found.backups()
+      const newest = backups.findLast(({ unusable }) => unusable === undefined)
+      // What the backups are is worth telling even where nobody can tell what else there is.
+      const [windows, databases] = await Promise.all([
+        instanceWindows(found, backups, knowledge).catch(() => undefined),
+        newest && found.databases(newest.label).catch(() => undefined),
+      ])
+      return { instance: name, backups, ...(windows && { windows }), ...(databases && { databases }) }
     } catch (error) {
       return { instance: name, backups: [], error: errorBody(error) }
     }

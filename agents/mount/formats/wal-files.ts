@@ -2,8 +2,10 @@
  * The WAL side of an opened backup, whatever the format: names, sizes and bytes of decoded segments, with the next
  * segments decoded ahead of replay. Where a segment is stored is the format's to say.
  */
+import { stat } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
+import type { WalArchive, WalListing } from '../repository.ts'
 import type { Spool } from '../spool.ts'
 
 const SEGMENT = /^[0-9A-F]{24}$/
@@ -16,6 +18,8 @@ const MAX_AHEAD_BYTES = 64 * 1024 * 1024
 export interface WalLocator {
   /** The stored file of a segment, `.partial`, `.backup` or `.history` file; undefined when there is none. */
   locate(name: string): Promise<StoredFile | undefined>
+  /** @throws HowdahError `repository_unavailable` */
+  list(): Promise<WalListing>
 }
 
 export interface WalFiles {
@@ -62,6 +66,39 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
       return contents.subarray(offset, offset + length)
     },
   }
+}
+
+/** WAL for those who look at it instead of recovering with it: as it is now, and nothing decoded ahead. */
+export function createWalArchive(id: string, locator: WalLocator, spool: Spool): WalArchive {
+  const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
+  return {
+    id,
+    list: () => locator.list(),
+    async read(name) {
+      const file = await locate(name)
+      // A new object: the spool takes what it knows of one for granted.
+      return file === undefined ? undefined : spool.whole({ ...file })
+    },
+    async stat(name) {
+      const file = await locate(name)
+      const found = file === undefined ? undefined : await stat(file.region.path).catch(() => undefined)
+      if (file === undefined || found === undefined) return undefined
+      const { ino, size, mtimeMs } = found
+      return { identity: JSON.stringify([file.region.path, ino, size, mtimeMs]), storedAt: mtimeMs }
+    },
+  }
+}
+
+/** From the names of a directory: segments, and timelines of history files. */
+export function walListing(names: Iterable<string>): WalListing {
+  const segments = new Set<string>()
+  const histories: number[] = []
+  for (const name of names) {
+    const [, segment, timeline] = /^(?:([0-9A-F]{24})(?:\.partial)?|([0-9A-F]{8})\.history)$/.exec(name) ?? []
+    if (segment !== undefined) segments.add(segment)
+    if (timeline !== undefined) histories.push(Number.parseInt(timeline, 16))
+  }
+  return { segments: [...segments], histories }
 }
 
 /** The name of the next segment on the same timeline (XLogFileName of PostgreSQL's xlog_internal.h). */

@@ -11,7 +11,7 @@ import type { Instance, Repository, RepositoryOptions } from '../../repository.t
 import type { Spool } from '../../spool.ts'
 import { openBackup } from '../open-backup.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
-import { createWalFiles } from '../wal-files.ts'
+import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.ts'
 import {
   parseBackupLabel,
   readBackupManifest,
@@ -53,6 +53,25 @@ export function openBasebackup(options: RepositoryOptions, spool: Spool): Reposi
 function openInstance(options: RepositoryOptions, name: string, spool: Spool): Instance {
   const root = options.path
   const find = () => findBackups(join(root, name), name)
+
+  /** @throws HowdahError `unknown_backup` */
+  async function foundBackup(label: string): Promise<Found> {
+    const there = await find()
+    const found = there.find((backup) => backup.label === label)
+    if (found !== undefined) return found
+    throw unknownBackup(
+      name,
+      label,
+      there.map((backup) => backup.label),
+    )
+  }
+
+  function walOf(directory: string): WalLocator {
+    const archive =
+      options.walPath === undefined ? undefined : { root: options.walPath, directory: options.walPath }
+    return walDirectories(archive, { root, directory: join(directory, 'pg_wal') }, name)
+  }
+
   return {
     name,
     async backups() {
@@ -60,15 +79,7 @@ function openInstance(options: RepositoryOptions, name: string, spool: Spool): I
       return summaries.sort((a, b) => compare(when(a), when(b)) || compare(a.label, b.label))
     },
     async open(label) {
-      const there = await find()
-      const found = there.find((backup) => backup.label === label)
-      if (found === undefined) {
-        throw unknownBackup(
-          name,
-          label,
-          there.map((backup) => backup.label),
-        )
-      }
+      const found = await foundBackup(label)
       const { directory } = found
       const summary = await summarize(root, found)
       if (summary.unusable !== undefined) {
@@ -76,9 +87,6 @@ function openInstance(options: RepositoryOptions, name: string, spool: Spool): I
       }
       const manifest = await readBackupManifest(directory)
       const tree = await walkBackup(root, directory, manifest)
-      const archive =
-        options.walPath === undefined ? undefined : { root: options.walPath, directory: options.walPath }
-      const locator = walDirectories(archive, { root, directory: join(directory, 'pg_wal') }, name)
       return openBackup(
         {
           summary,
@@ -89,11 +97,16 @@ function openInstance(options: RepositoryOptions, name: string, spool: Spool): I
             size,
             description: `${path.slice(root.length + 1)} of backup ${label}`,
           }),
-          wal: createWalFiles(locator, spool, name),
+          wal: createWalFiles(walOf(directory), spool, name),
         },
         spool,
       )
     },
+    async wal({ label }) {
+      const { directory } = await foundBackup(label)
+      return createWalArchive(directory, walOf(directory), spool)
+    },
+    databases: async () => undefined,
   }
 }
 

@@ -2,11 +2,11 @@
  * WAL of a pg_basebackup: a directory of segments as pg_receivewal or a simple archive_command leaves them, and what
  * the backup itself carries in pg_wal.
  */
-import { stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import type { WalLocator } from '../wal-files.ts'
+import { type WalLocator, walListing } from '../wal-files.ts'
 
 const EXTENSIONS: readonly (Compression | undefined)[] = [undefined, 'gz', 'lz4', 'zst', 'bz2']
 
@@ -49,6 +49,24 @@ export function walDirectories(archive: Place | undefined, ownWal: Place, instan
       if (carried !== undefined || archive === undefined) return carried
       return look(archive, name, '.partial')
     },
+    async list() {
+      const names: string[] = []
+      for (const { directory } of archive === undefined ? [ownWal] : [archive, ownWal]) {
+        for (const name of await namesIn(directory)) {
+          names.push(name.replace(/\.(gz|lz4|zst|bz2)(?=$|\.partial$)/, ''))
+        }
+      }
+      return walListing(names)
+    },
+  }
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory)
+  } catch (error) {
+    if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return []
+    throw new HowdahError('repository_unavailable', `${directory} cannot be read`, { cause: error })
   }
 }
 

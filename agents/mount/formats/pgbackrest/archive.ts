@@ -6,7 +6,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import type { WalLocator } from '../wal-files.ts'
+import { type WalLocator, walListing } from '../wal-files.ts'
 import { readInfoFile } from './info-file.ts'
 import { digits, MalformedInfo, parseObject, readInfo } from './ini.ts'
 
@@ -86,21 +86,36 @@ export async function openArchive(root: string, stanza: string, cluster: Cluster
     return file
   }
 
+  /** Undefined when it is not there. */
+  async function ifThere<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isSystemError(error)) throw error
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+      throw new HowdahError(
+        'repository_unavailable',
+        `the WAL archive of ${stanza} cannot be read: ${error.code} in ${directory}`,
+        { cause: error },
+      )
+    }
+  }
+
   return {
-    async locate(name) {
-      try {
-        if (name.endsWith('.history')) return await looseFile(join(directory, name), name)
-        if (name.endsWith('.backup')) return await looseFile(join(directory, name.slice(0, 16), name), name)
-        return await segment(name)
-      } catch (error) {
-        if (!isSystemError(error)) throw error
-        if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
-        throw new HowdahError(
-          'repository_unavailable',
-          `the WAL archive of ${stanza} cannot be read: ${error.code} in ${directory}`,
-          { cause: error },
-        )
+    locate: (name) =>
+      ifThere(async () => {
+        if (name.endsWith('.history')) return looseFile(join(directory, name), name)
+        if (name.endsWith('.backup')) return looseFile(join(directory, name.slice(0, 16), name), name)
+        return segment(name)
+      }),
+    async list() {
+      const entries = (await ifThere(() => readdir(directory))) ?? []
+      const names = entries.filter((name) => name.endsWith('.history'))
+      for (const name of entries.filter((entry) => /^[0-9A-F]{16}$/.test(entry))) {
+        const segments = await ifThere(() => list(name))
+        for (const segment of segments?.keys() ?? []) names.push(segment)
       }
+      return walListing(names)
     },
   }
 }

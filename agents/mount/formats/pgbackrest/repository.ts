@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import type { Instance, OpenBackup, Repository, RepositoryOptions } from '../../repository.ts'
+import type { Instance, OpenBackup, Repository, RepositoryOptions, WalArchive } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
 import { openBackup } from '../open-backup.ts'
 import { isSafePath } from '../safe-path.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
-import { createWalFiles } from '../wal-files.ts'
+import { createWalArchive, createWalFiles } from '../wal-files.ts'
 import { openArchive } from './archive.ts'
 import { parseBackupInfo } from './backup-info.ts'
 import { readInfoFile } from './info-file.ts'
@@ -21,6 +21,8 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
   const root = options.path
   const backupDirectory = join(root, 'backup')
   const manifests = createManifestCache()
+  /** By stanza and cluster: what was listed once is only listed again where it changed. */
+  const archives = new Map<string, Promise<WalArchive>>()
 
   async function instances(): Promise<string[]> {
     try {
@@ -44,12 +46,19 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
     async instance(name) {
       const names = await instances()
       if (!names.includes(name) || !isSafePath(name)) throw unknownInstance(options.name, name, names)
-      return openStanza(root, name, spool, manifests)
+      return openStanza(root, name, { spool, manifests, archives })
     },
   }
 }
 
-function openStanza(root: string, stanza: string, spool: Spool, manifests: ManifestCache): Instance {
+interface Shared {
+  readonly spool: Spool
+  readonly manifests: ManifestCache
+  readonly archives: Map<string, Promise<WalArchive>>
+}
+
+function openStanza(root: string, stanza: string, shared: Shared): Instance {
+  const { spool, manifests, archives } = shared
   const directory = join(root, 'backup', stanza)
 
   const listed = async () =>
@@ -61,19 +70,36 @@ function openStanza(root: string, stanza: string, spool: Spool, manifests: Manif
     return unusable === undefined ? summary : { ...summary, unusable }
   }
 
+  /** @throws HowdahError `unknown_backup` */
+  function named(summaries: readonly BackupSummary[], label: string): BackupSummary {
+    const summary = summaries.find((backup) => backup.label === label)
+    if (summary !== undefined) return summary
+    throw unknownBackup(
+      stanza,
+      label,
+      summaries.map((backup) => backup.label),
+    )
+  }
+
+  const archiveOf = ({ systemIdentifier, postgresVersion }: BackupSummary) =>
+    openArchive(root, stanza, { systemIdentifier, postgresVersion })
+
   return {
     name: stanza,
     backups: async () => Promise.all((await listed()).map(withUnusable)),
+    async wal(backup) {
+      const id = JSON.stringify([stanza, backup.systemIdentifier, backup.postgresVersion])
+      const known = archives.get(id)
+      if (known !== undefined) return known
+      const opening = archiveOf(backup).then((locator) => createWalArchive(id, locator, spool))
+      archives.set(id, opening)
+      opening.catch(() => archives.delete(id))
+      return opening
+    },
+    databases: async (label) => databaseNames(join(directory, label)),
     async open(label): Promise<OpenBackup> {
       const summaries = await listed()
-      const summary = summaries.find((backup) => backup.label === label)
-      if (summary === undefined) {
-        throw unknownBackup(
-          stanza,
-          label,
-          summaries.map((backup) => backup.label),
-        )
-      }
+      const summary = named(summaries, label)
       const manifestPath = join(directory, label, 'backup.manifest')
       const manifest = await manifests.get(manifestPath, () =>
         readInfoFile(root, manifestPath, (bytes) => parseManifest(bytes, manifestPath)),
@@ -88,10 +114,7 @@ function openStanza(root: string, stanza: string, spool: Spool, manifests: Manif
           `backup ${label} refers to files of backup ${JSON.stringify(reference)}, which is not in the repository`,
         )
       }
-      const archive = await openArchive(root, stanza, {
-        systemIdentifier: summary.systemIdentifier,
-        postgresVersion: summary.postgresVersion,
-      })
+      const archive = await archiveOf(summary)
       return openBackup(
         {
           summary,
@@ -117,12 +140,21 @@ async function manifestFinding(directory: string, label: string): Promise<string
   return /^backup-(block-incr|bundle-raw)=true$/m.test(head) ? unsupportedReason(label) : undefined
 }
 
+/** From section `[db]`, which stands before the files; undefined when it does not stand in the manifest's head. */
+async function databaseNames(directory: string): Promise<string[] | undefined> {
+  const head = await readHead(join(directory, 'backup.manifest'))
+  const [, section] = /\n\[db\]\n(.*?)\n\[/s.exec(head ?? '') ?? []
+  if (section === undefined) return undefined
+  const names = section.split('\n').flatMap((line) => /^(.+)=\{"db-id":/.exec(line)?.[1] ?? [])
+  return names.filter((name) => !/^template[01]$/.test(name)).sort()
+}
+
 async function readHead(path: string): Promise<string | undefined> {
   try {
     const file = await open(path)
     try {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0)
-      return buffer.toString('latin1', 0, bytesRead)
+      return buffer.toString('utf8', 0, bytesRead)
     } finally {
       await file.close()
     }

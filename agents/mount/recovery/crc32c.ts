@@ -1,0 +1,16 @@
+/** CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), with which PostgreSQL guards WAL records (port/pg_crc32c.h). */
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let value = byte
+  for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0x82f6_3b78 : value >>> 1
+  return value >>> 0
+})
+
+/** Over several pieces, one after another. */
+export function crc32c(...pieces: readonly Buffer[]): number {
+  let crc = 0xffff_ffff
+  for (const piece of pieces) {
+    for (let n = 0; n < piece.length; n++) crc = (TABLE[(crc ^ (piece[n] ?? 0)) & 0xff] ?? 0) ^ (crc >>> 8)
+  }
+  return (crc ^ 0xffff_ffff) >>> 0
+}

@@ -1,0 +1,338 @@
+/**
+ * From a recovery target to the backup that recovery begins with, and what recovery is told: checked against what the
+ * archive holds before anything is mounted. What only replay can tell is left to PostgreSQL.
+ */
+import type { ErrorCode } from '../../../messages/errors.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import type { BackupSummary, RecoverTo } from '../../../messages/values.ts'
+import { type BackupRequest, candidates } from '../choose-backup.ts'
+import type { Instance } from '../repository.ts'
+import { type ArchiveMap, pathFor, type Reach, reachFrom, tailOf } from './archive-map.ts'
+import {
+  type ArchiveKnowledge,
+  type InstanceArchive,
+  openInstanceArchive,
+  type PlacedBackup,
+  placed,
+} from './instance-archive.ts'
+import { formatLsn, lsnOf, segmentAt, segmentName, segmentStart } from './lsn.ts'
+import { describeTarget, formatTime, parseRecoveryTarget, type RecoveryTarget } from './recovery-target.ts'
+import { isOnPath, type TimelinePath } from './timelines.ts'
+import type { WalEnd } from './wal-inspector.ts'
+import { describeWindows, instanceWindows, inUtc } from './windows.ts'
+
+export interface Warning {
+  readonly code: ErrorCode
+  readonly message: string
+}
+
+export interface RecoveryPlan {
+  readonly backup: BackupSummary
+  /** What recovery is told, where that differs from what was asked. */
+  readonly recoverTo: RecoverTo | undefined
+  /** Bytes of WAL to replay; undefined: not known. */
+  readonly walBytes: number | undefined
+  readonly warnings: readonly Warning[]
+}
+
+/** WAL that is searched for a transaction or a restore point. */
+const SEARCH_SEGMENTS = 64
+const SEARCH_BYTES = 1024 ** 3
+/** A segment may be missing for as long as it takes to be archived: several are pushed side by side. */
+const ARCHIVING_MS = 10 * 60_000
+const POINTS_NAMED = 10
+/** With these pgBackRest tries whether archiving works (src/db/helper.c, dbWalSwitch). */
+const TOOLS_POINTS = new Set(['pgBackRest Archive Check'])
+
+/**
+ * @throws HowdahError `invalid_message` | `unknown_backup` | `backup_unsupported` | `target_unreachable` | `wal_missing`,
+ *   and what reading the archive throws
+ */
+export async function planRecovery(
+  request: BackupRequest,
+  instance: Instance,
+  knowledge: ArchiveKnowledge,
+  now: () => number,
+): Promise<RecoveryPlan> {
+  const target = parseRecoveryTarget(request.recoverTo)
+  const backups = await instance.backups()
+  const all = candidates(request, backups)
+  const isNamed = request.backup !== 'latest'
+  const name = `${request.repository}/${request.instance}`
+  const archives = new Map<string, InstanceArchive>()
+  const warnings: Warning[] = []
+
+  async function archiveOf(backup: BackupSummary): Promise<InstanceArchive> {
+    const { id } = await instance.wal(backup)
+    const known = archives.get(id)
+    if (known !== undefined) return known
+    const opened = await openInstanceArchive(instance, backup, knowledge)
+    archives.set(id, opened)
+    return opened
+  }
+
+  /** With what is possible instead. */
+  async function unreachable(finding: string, code: ErrorCode = 'target_unreachable'): Promise<HowdahError> {
+    const possible = describeWindows(name, await instanceWindows(instance, backups, knowledge))
+    return new HowdahError(code, `${finding}; ${possible}`, { field: 'recoverTo' })
+  }
+
+  /** The position of a target that is one of the WAL's, as far as a bounded search tells. */
+  async function locate(archive: InstanceArchive, map: ArchiveMap): Promise<Located> {
+    if (target.type === 'lsn') return { kind: 'at', lsn: target.lsn }
+    if (target.type !== 'xid' && target.type !== 'name') return { kind: 'elsewhere' }
+    const [newest] = all
+    const path = pathFor(map, target.timeline, newest.timeline ?? 1)
+    const limit = Math.max(1, Math.min(SEARCH_SEGMENTS, Math.floor(SEARCH_BYTES / map.segmentBytes)))
+    const tail = tailOf(map, path, limit)
+    const first = tail[0]
+    const oldest = all.flatMap((one) => placed(one) ?? []).at(-1)
+    // Nothing before the end of the oldest backup can be recovered to.
+    const least = oldest === undefined ? 0 : segmentAt(oldest.stopLsn, map.segmentBytes)
+    const segments = tail.filter(({ segment }) => segment >= least)
+    const isComplete = oldest !== undefined && first !== undefined && first.segment <= least
+    const searchedFrom = segments[0] && segmentStart(segments[0].segment, map.segmentBytes)
+    if (target.type === 'xid') {
+      const found = await knowledge.inspector.findXid(archive.archive, segments, target.xid)
+      if (found !== undefined) return { kind: 'at', lsn: found.lsn }
+      return isComplete ? { kind: 'absent', there: '' } : { kind: 'unknown', before: searchedFrom }
+    }
+    const names: string[] = []
+    const positions: bigint[] = []
+    for (const segment of segments) {
+      const found = await knowledge.inspector.summary(archive.archive, segment)
+      for (const point of found?.points ?? []) {
+        if (point.name === target.name) positions.push(point.lsn)
+        else if (!TOOLS_POINTS.has(point.name)) names.push(`"${point.name}" (${formatTime(point.time)})`)
+      }
+    }
+    const last = positions.at(-1)
+    if (last !== undefined) return { kind: 'at', lsn: last, others: positions.slice(0, -1) }
+    const shown = names.slice(-POINTS_NAMED)
+    const more = names.length - shown.length
+    const there =
+      shown.length === 0
+        ? 'the archive has no restore points'
+        : `restore points in the archive: ${more > 0 ? `${more} older ones, ` : ''}${shown.join(', ')}`
+    return isComplete ? { kind: 'absent', there } : { kind: 'unknown', before: searchedFrom }
+  }
+
+  /** The newest candidate that is on the way to the target, and ended before it. */
+  async function choose(): Promise<{ backup: BackupSummary; archive: InstanceArchive; located: Located }> {
+    const newest = await archiveOf(all[0])
+    const located: Located =
+      newest.map === undefined ? { kind: 'elsewhere' } : await locate(newest, newest.map)
+    if (located.kind === 'absent') {
+      const after = isNamed ? `after the end of backup ${all[0].label}` : 'that could be recovered to'
+      const intro = `the archive has no ${describeTarget(target)} ${after}`
+      throw await unreachable(located.there === '' ? intro : `${intro}; ${located.there}`)
+    }
+    let otherBranch: BackupSummary | undefined
+    for (const backup of all) {
+      // Positions of different clusters have nothing to do with each other.
+      if (target.type !== 'time' && backup.systemIdentifier !== all[0].systemIdentifier) break
+      if (!isBefore(backup, located)) continue
+      const archive = await archiveOf(backup)
+      const { map } = archive
+      const own = backup.timeline
+      if (map !== undefined && own !== undefined) {
+        const path = pathFor(map, target.timeline, own)
+        if (!isOnPath(path, own, placed(backup)?.stopLsn)) {
+          otherBranch ??= backup
+          continue
+        }
+      }
+      return { backup, archive, located }
+    }
+    const asked = describeTarget(target)
+    if (otherBranch !== undefined) {
+      const finding = isNamed
+        ? `backup ${otherBranch.label} is not on the way to timeline ${timelineText(newest, otherBranch)}: it ended on timeline ${otherBranch.timeline} at ${otherBranch.stopLsn}`
+        : `no backup of ${name} that ended before ${asked} is on the way to timeline ${timelineText(newest, otherBranch)}`
+      throw await unreachable(
+        `${finding}; its own timeline can be recovered to with timeline ${otherBranch.timeline}`,
+      )
+    }
+    const [first] = isNamed ? all : all.toReversed()
+    const ended = first === undefined ? 'no known time' : endOf(first)
+    throw await unreachable(
+      isNamed
+        ? `backup ${first?.label} ended at ${ended}, after ${asked}: take an older backup, or a later target`
+        : `no backup of ${name} ended before ${asked}, the first one ended at ${ended}`,
+    )
+  }
+
+  function timelineText({ map }: InstanceArchive, { timeline }: BackupSummary): string {
+    if (map === undefined || timeline === undefined) return String(target.timeline)
+    return String(pathFor(map, target.timeline, timeline).at(-1)?.timeline)
+  }
+
+  function isBefore({ stoppedAt, stopLsn }: BackupSummary, located: Located): boolean {
+    const stop = lsnOf(stopLsn)
+    if (target.type === 'time') {
+      return stoppedAt === undefined || Date.parse(stoppedAt) * 1000 <= target.time
+    }
+    if (stop === undefined) return true
+    if (located.kind === 'at') return stop <= located.lsn
+    if (located.kind === 'unknown' && located.before !== undefined && !isNamed) return stop <= located.before
+    return true
+  }
+
+  const { backup, archive, located } = await choose()
+  const place = placed(backup)
+  if (archive.map === undefined || place === undefined) {
+    return { backup, recoverTo: undefined, walBytes: undefined, warnings }
+  }
+  const { map } = archive
+  const path = pathFor(map, target.timeline, place.timeline)
+  const reach = reachFrom(map, path, segmentAt(place.startLsn, map.segmentBytes))
+  const checked = await checkReach(place, path, map, reach)
+  return { backup, warnings, ...checked }
+
+  async function checkReach(
+    from: PlacedBackup,
+    path: TimelinePath,
+    map: ArchiveMap,
+    reach: Reach,
+  ): Promise<Pick<RecoveryPlan, 'recoverTo' | 'walBytes'>> {
+    const last = reach.segments.at(-1)?.segment ?? -1
+    const segmentOf = (lsn: bigint) => segmentAt(lsn, map.segmentBytes)
+    const bytesTo = (lsn: bigint) => Number(lsn > from.startLsn ? lsn - from.startLsn : 0n)
+    const toTheEnd = () => bytesTo(segmentStart(last + 1, map.segmentBytes))
+    const asAsked = (walBytes: number | undefined) => ({ recoverTo: undefined, walBytes })
+
+    if (last < segmentOf(from.stopLsn - 1n)) {
+      const first =
+        reach.missing ??
+        segmentName(
+          path.at(-1)?.timeline ?? from.timeline,
+          Math.max(last + 1, segmentOf(from.startLsn)),
+          map.segmentBytes,
+        )
+      throw await unreachable(
+        `backup ${backup.label} needs WAL segment ${first} to be consistent, and the archive does not have it`,
+        'wal_missing',
+      )
+    }
+    const gap = async (finding: string) =>
+      unreachable(
+        `${finding}: the archive lacks WAL segment ${reach.missing}, which comes before it`,
+        'wal_missing',
+      )
+    const beyond = `${capital(describeTarget(target))} cannot be reached from backup ${backup.label}`
+
+    switch (target.type) {
+      case 'immediate':
+        return asAsked(bytesTo(from.stopLsn))
+      case 'latest': {
+        if (reach.missing === undefined) return asAsked(toTheEnd())
+        const later = reach.nextThere && (await archive.archive.stat(reach.nextThere.name))
+        if (later === undefined || now() - later.storedAt > ARCHIVING_MS) throw await gap(beyond)
+        warnings.push({
+          code: 'wal_missing',
+          message: `WAL segment ${reach.missing} is not in the archive yet, though later ones are: recovery ends before it`,
+        })
+        return asAsked(toTheEnd())
+      }
+      case 'time':
+        return checkTime(target, await archive.end(reach))
+      case 'lsn':
+      case 'xid':
+      case 'name': {
+        if (located.kind !== 'at') {
+          warnings.push({
+            code: 'target_unreachable',
+            message: `whether ${describeTarget(target)} is in the archive was not looked for in all of it: PostgreSQL finds out`,
+          })
+          return asAsked(undefined)
+        }
+        if (segmentOf(located.lsn) > last) {
+          if (reach.missing !== undefined) throw await gap(beyond)
+          throw await beyondEnd(await archive.end(reach))
+        }
+        if (segmentOf(located.lsn) === last) {
+          const end = await archive.end(reach)
+          if (end.lastStart !== undefined && end.lastStart < located.lsn) throw await beyondEnd(end)
+        }
+        const earlier = located.others?.filter((lsn) => lsn >= from.stopLsn) ?? []
+        if (earlier.length > 0) {
+          warnings.push({
+            code: 'target_unreachable',
+            message: `the archive has ${describeTarget(target)} ${earlier.length + 1} times after backup ${backup.label}: recovery stops at the first, at LSN ${formatLsn(earlier[0] ?? 0n)}`,
+          })
+        }
+        return asAsked(bytesTo(earlier[0] ?? located.lsn))
+      }
+      default:
+        return target satisfies never
+    }
+
+    async function beyondEnd({ lastStart }: WalEnd): Promise<HowdahError> {
+      const where = lastStart === undefined ? 'is before it' : `is at LSN ${formatLsn(lastStart)}`
+      return unreachable(`${beyond}: the last record in the archive ${where}`)
+    }
+
+    async function checkTime(
+      { time, inclusive }: Extract<RecoveryTarget, { type: 'time' }>,
+      end: WalEnd,
+    ): Promise<Pick<RecoveryPlan, 'recoverTo' | 'walBytes'>> {
+      const { lastTime, lastCommit } = end
+      // Recovery stops before the first transaction that ended later, or at that time where it is not included.
+      const isReached = lastTime !== undefined && (inclusive ? lastTime > time : lastTime >= time)
+      if (isReached) return asAsked(await bytesUntil(time))
+      if (reach.missing !== undefined) throw await gap(beyond)
+      if (lastTime === undefined && end.searched < reach.segments.length) {
+        warnings.push({
+          code: 'target_unreachable',
+          message: `the last ${end.searched} WAL segments of the archive hold no commit: whether ${formatTime(time)} is reached is not known`,
+        })
+        return asAsked(undefined)
+      }
+      const known =
+        lastCommit === undefined
+          ? `the archive has no commit after backup ${backup.label}`
+          : `the last commit in the archive is of ${formatTime(lastCommit)}`
+      warnings.push({
+        code: 'target_unreachable',
+        message: `${known}, and nothing happened after ${formatTime(time)}: the end of the archive is what is recovered to`,
+      })
+      const timeline = request.recoverTo.timeline
+      return {
+        recoverTo: { type: 'latest', ...(timeline !== undefined && { timeline }) },
+        walBytes: toTheEnd(),
+      }
+    }
+
+    /** To the end of the first segment that was stored after the time: a segment holds nothing of after that. */
+    async function bytesUntil(time: number): Promise<number | undefined> {
+      let low = 0
+      let high = reach.segments.length - 1
+      while (low < high) {
+        const middle = (low + high) >> 1
+        const segment = reach.segments[middle]
+        const stored = segment && (await archive.archive.stat(segment.name))
+        if (stored === undefined) return undefined
+        if (stored.storedAt * 1000 > time) high = middle
+        else low = middle + 1
+      }
+      const segment = reach.segments[low]?.segment
+      return segment === undefined ? undefined : bytesTo(segmentStart(segment + 1, map.segmentBytes))
+    }
+  }
+}
+
+type Located =
+  /** `others`: where else a restore point of that name is, before it. */
+  | { readonly kind: 'at'; readonly lsn: bigint; readonly others?: readonly bigint[] }
+  | { readonly kind: 'absent'; readonly there: string }
+  /** Not found in what was searched, which begins at `before`. */
+  | { readonly kind: 'unknown'; readonly before: bigint | undefined }
+  /** No single position of the WAL. */
+  | { readonly kind: 'elsewhere' }
+
+function endOf({ stoppedAt, stopLsn }: BackupSummary): string {
+  const at = stoppedAt === undefined ? 'an unknown time' : inUtc(stoppedAt)
+  return stopLsn === undefined ? at : `${at} (LSN ${stopLsn})`
+}
+
+const capital = (text: string) => text.slice(0, 1).toUpperCase() + text.slice(1)

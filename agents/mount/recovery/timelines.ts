@@ -1,0 +1,75 @@
+/**
+ * Timelines: which WAL a recovery to one goes through. Pure.
+ *
+ * A history file (`0000000N.history`) has a line per ancestor: its number, the LSN at which the next one left it, and why
+ * (access/transam/timeline.c, readTimeLineHistory).
+ */
+import { lsnOf, segmentAt, segmentName } from './lsn.ts'
+
+/** Part of a path: `timeline` from `begin` up to, not including, `end`; undefined: to whatever there is. */
+export interface Stretch {
+  readonly timeline: number
+  readonly begin: bigint
+  readonly end: bigint | undefined
+}
+
+/** What recovery to a timeline goes through, oldest first; the last stretch is the timeline itself. */
+export type TimelinePath = readonly Stretch[]
+
+/** A few hundred bytes each promotion: far beyond any real one. */
+const MAX_LINES = 10_000
+
+/** Of a history file's text; a timeline without one has no ancestors. Undefined: it is damaged. */
+export function timelinePath(timeline: number, history: string | undefined): TimelinePath | undefined {
+  const stretches: Stretch[] = []
+  let begin = 0n
+  for (const line of (history ?? '').split('\n', MAX_LINES)) {
+    const text = line.trim()
+    if (text === '' || text.startsWith('#')) continue
+    const [number = '', position] = text.split(/\s+/)
+    const end = lsnOf(position)
+    if (!/^\d{1,10}$/.test(number) || end === undefined || end < begin) return undefined
+    const previous = stretches.at(-1)
+    if (Number(number) >= timeline || (previous !== undefined && Number(number) <= previous.timeline)) {
+      return undefined
+    }
+    stretches.push({ timeline: Number(number), begin, end })
+    begin = end
+  }
+  return [...stretches, { timeline, begin, end: undefined }]
+}
+
+/** Whether a recovery along `path` can pass `lsn` of a timeline. */
+export function isOnPath(path: TimelinePath, timeline: number, lsn: bigint | undefined): boolean {
+  const stretch = path.find((one) => one.timeline === timeline)
+  if (stretch === undefined) return false
+  return stretch.end === undefined || lsn === undefined || lsn <= stretch.end
+}
+
+export interface PathSegment {
+  readonly name: string
+  readonly segment: number
+  readonly segmentBytes: number
+  /** Where the records of the next timeline begin, if that is within the segment. */
+  readonly before: bigint | undefined
+}
+
+/**
+ * The files that can hold a segment on a path, the one to take first: the segment in which a timeline begins is there
+ * on the new one too, with all that came before (XLogFileReadAnyTLI of access/transam/xlogrecovery.c).
+ */
+export function segmentsOnPath(path: TimelinePath, segment: number, segmentBytes: number): PathSegment[] {
+  const found: PathSegment[] = []
+  for (const { timeline, begin, end } of path.toReversed()) {
+    const first = segmentAt(begin, segmentBytes)
+    const last = end === undefined ? segment : segmentAt(end, segmentBytes)
+    if (segment < first || segment > last) continue
+    found.push({
+      name: segmentName(timeline, segment, segmentBytes),
+      segment,
+      segmentBytes,
+      before: end !== undefined && segment === last ? end : undefined,
+    })
+  }
+  return found
+}

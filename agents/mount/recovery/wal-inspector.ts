@@ -1,0 +1,167 @@
+/**
+ * Knows what is in WAL segments: ends of transactions, restore points, where it ends. Remembers of each file that it
+ * read the little that matters, for as long as the file stays the same.
+ */
+import type { WalArchive } from '../repository.ts'
+import { segmentName, segmentStart, timelineOf } from './lsn.ts'
+import type { PathSegment } from './timelines.ts'
+import { readSegmentHeader, type Scan, scanSegment } from './wal-pages.ts'
+import { isStop, type RecoveryStop, recoveryStop } from './wal-records.ts'
+
+/** Times: microseconds since 1970-01-01 UTC. */
+export interface SegmentSummary {
+  /** Where the last complete record starts and ends; undefined: none does in this segment. */
+  readonly lastStart: bigint | undefined
+  readonly lastEnd: bigint | undefined
+  /** The latest time of a commit or abort. */
+  readonly lastTime: number | undefined
+  readonly lastCommit: number | undefined
+  readonly points: readonly RestorePoint[]
+}
+
+export interface RestorePoint {
+  readonly name: string
+  readonly lsn: bigint
+  readonly time: number
+}
+
+/** The end of the WAL of a path, as far as its last segments tell. */
+export interface WalEnd {
+  /** Start of the last record: recovery can stop there, and not later. */
+  readonly lastStart: bigint | undefined
+  readonly lastEnd: bigint | undefined
+  readonly lastTime: number | undefined
+  readonly lastCommit: number | undefined
+  /** Segments that were looked through. */
+  readonly searched: number
+}
+
+export interface WalInspector {
+  /** Undefined: the file is not there, or not of a kind that is known. @throws HowdahError as `WalArchive.read` */
+  summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined>
+  /** Looks from the last of `segments` backward for a commit, in a bounded number of them. */
+  end(archive: WalArchive, segments: readonly PathSegment[]): Promise<WalEnd>
+  /** Where the last commit or abort of a transaction is, looking backward. */
+  findXid(
+    archive: WalArchive,
+    segments: readonly PathSegment[],
+    xid: number,
+  ): Promise<{ readonly lsn: bigint; readonly time: number } | undefined>
+}
+
+/** Segments that are looked through for the last commit. */
+const END_SEGMENTS = 32
+/** Summaries that are remembered; one is a few hundred bytes. */
+const REMEMBERED = 4096
+
+export function createWalInspector(): WalInspector {
+  // In the order of last use.
+  const summaries = new Map<string, SegmentSummary>()
+
+  async function scan(
+    archive: WalArchive,
+    { name, segment, before }: PathSegment,
+    visit: (stop: RecoveryStop) => void,
+  ): Promise<Scan | undefined> {
+    const bytes = await archive.read(name)
+    const header = bytes === undefined ? undefined : readSegmentHeader(bytes)
+    if (bytes === undefined || header === undefined) return undefined
+    const base = segmentStart(segment, header.segmentBytes)
+    if (header.base !== base) return undefined
+    const options = {
+      base,
+      before,
+      wanted: isStop,
+      visit: (record: Parameters<typeof recoveryStop>[0]) => {
+        const stop = recoveryStop(record)
+        if (stop !== undefined) visit(stop)
+      },
+    }
+    const found = scanSegment(bytes, options)
+    if (found.unfinished === undefined) return found
+    const next = await archive.read(segmentName(timelineOf(name), segment + 1, header.segmentBytes))
+    if (next === undefined) return found
+    const rest = scanSegment(bytes, { ...options, next, from: found.unfinished })
+    return rest.lastStart === undefined ? found : rest
+  }
+
+  async function summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined> {
+    const key = await keyOf(archive, segment)
+    if (key === undefined) return undefined
+    const known = summaries.get(key)
+    if (known !== undefined) {
+      summaries.delete(key)
+      summaries.set(key, known)
+      return known
+    }
+    const points: RestorePoint[] = []
+    let lastTime: number | undefined
+    let lastCommit: number | undefined
+    const found = await scan(archive, segment, (stop) => {
+      if (stop.kind === 'point') {
+        points.push({ name: stop.name, lsn: stop.lsn, time: stop.time })
+        return
+      }
+      lastTime = later(lastTime, stop.time)
+      if (stop.kind === 'commit') lastCommit = later(lastCommit, stop.time)
+    })
+    if (found === undefined) return undefined
+    const { lastStart, lastEnd } = found
+    const made: SegmentSummary = { lastStart, lastEnd, lastTime, lastCommit, points }
+    summaries.set(key, made)
+    for (const oldest of summaries.keys()) {
+      if (summaries.size <= REMEMBERED) break
+      summaries.delete(oldest)
+    }
+    return made
+  }
+
+  return {
+    summary,
+    async end(archive, segments) {
+      let lastStart: bigint | undefined
+      let lastEnd: bigint | undefined
+      let lastTime: number | undefined
+      let lastCommit: number | undefined
+      let searched = 0
+      for (const segment of segments.slice(-END_SEGMENTS).reverse()) {
+        const found = await summary(archive, segment)
+        if (found === undefined) break
+        searched += 1
+        lastStart ??= found.lastStart
+        lastEnd ??= found.lastEnd
+        lastTime = later(lastTime, found.lastTime)
+        lastCommit = later(lastCommit, found.lastCommit)
+        if (lastCommit !== undefined && lastStart !== undefined) break
+      }
+      return { lastStart, lastEnd, lastTime, lastCommit, searched }
+    },
+    async findXid(archive, segments, xid) {
+      for (const segment of segments.toReversed()) {
+        let found: RecoveryStop | undefined
+        await scan(archive, segment, (stop) => {
+          if (stop.kind !== 'point' && stop.xid === xid) found = stop
+        })
+        if (found !== undefined) return { lsn: found.lsn, time: found.time }
+      }
+      return undefined
+    },
+  }
+}
+
+/** A record at the segment's end is complete only with the next segment, so that belongs to what was read. */
+async function keyOf(
+  archive: WalArchive,
+  { name, segment, segmentBytes, before }: PathSegment,
+): Promise<string | undefined> {
+  const own = await archive.stat(name)
+  if (own === undefined) return undefined
+  const next = segmentName(timelineOf(name), segment + 1, segmentBytes)
+  const after = await archive.stat(next)
+  return JSON.stringify([own.identity, after?.identity, before?.toString()])
+}
+
+function later(a: number | undefined, b: number | undefined): number | undefined {
+  if (a === undefined || b === undefined) return a ?? b
+  return Math.max(a, b)
+}
