@@ -1,8 +1,9 @@
 /**
  * A private RabbitMQ node for `howdah up`, the demo and the tests, from the installed rabbitmq-server package.
  *
- * Everything of it (data, logs, configuration, cookie, credentials) is in one directory, and it listens on one
- * loopback port only: Erlang distribution is off, so there is no epmd, no distribution port and no rabbitmqctl.
+ * Everything of it (data, logs, configuration, cookie, credentials) is in one directory, and it listens on one port
+ * only, of the loopback unless told otherwise: Erlang distribution is off, so there is no epmd, no distribution port
+ * and no rabbitmqctl.
  * What tests need of rabbitmqctl goes over its standard input; when that ends, because we died, the node stops by
  * itself. Touches neither the machine's own broker nor its configuration.
  */
@@ -35,6 +36,7 @@ const SERVER_SCRIPTS = ['rabbitmq-server', 'rabbitmq-env', 'rabbitmq-defaults']
 /** Libraries of plugins, none of which is enabled here. */
 const PLUGIN_LIBRARIES = /^(rabbitmq_(?!prelaunch-)|cowboy-|cowlib-|eetcd-|gun-|jose-|prometheus-)/
 const USER = 'howdah'
+const LOOPBACK = '127.0.0.1'
 const READY = 'howdah: ready'
 /** An orderly stop takes a second or two, but never ends when nobody reads the node's output any more. */
 const ORPHAN_STOP_MS = 4_000
@@ -43,6 +45,8 @@ export interface PrivateBrokerOptions {
   /** Made with mode 0700 when it is missing. The same directory keeps its queues, port and credentials. */
   readonly directory: string
   readonly logger: Logger
+  /** The one address that it listens on. Default 127.0.0.1. */
+  readonly address?: string
   /** Default: the one of the last start, else a free one. */
   readonly port?: number
   /** How long the node may take to come up. Default 120 s. */
@@ -73,7 +77,7 @@ interface Identity {
  * @throws HowdahError `configuration` when RabbitMQ is not installed, `broker_unavailable` when it does not come up
  */
 export async function startPrivateBroker(options: PrivateBrokerOptions): Promise<PrivateBroker> {
-  const { logger, startTimeoutMs = 120_000 } = options
+  const { logger, address = LOOPBACK, startTimeoutMs = 120_000 } = options
   await access(SERVER_SCRIPT).catch((cause: unknown) => {
     throw new HowdahError(
       'configuration',
@@ -84,8 +88,8 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   await mkdir(options.directory, { recursive: true, mode: 0o700 })
   const directory = await realpath(options.directory)
   await stopOrphan(directory, logger)
-  const identity = await prepare(directory, options.port, logger)
-  const url = `amqp://${USER}:${identity.password}@127.0.0.1:${identity.port}`
+  const identity = await prepare(directory, address, options.port, logger)
+  const url = `amqp://${USER}:${identity.password}@${address}:${identity.port}`
 
   const script = await leanInstallation(directory)
   let node = await startNode(script, directory, startTimeoutMs, logger)
@@ -140,16 +144,21 @@ async function leanInstallation(directory: string): Promise<string> {
 }
 
 /** Writes the configuration files; keeps port and password of an earlier start, because the node keeps its users. */
-async function prepare(directory: string, wantedPort: number | undefined, logger: Logger): Promise<Identity> {
+async function prepare(
+  directory: string,
+  address: string,
+  wantedPort: number | undefined,
+  logger: Logger,
+): Promise<Identity> {
   const file = join(directory, 'broker.json')
   const earlier = await readFile(file, 'utf8').then(
     (text) => JSON.parse(text) as Identity,
     () => undefined,
   )
-  let port = wantedPort ?? earlier?.port ?? (await freePort())
-  if (wantedPort === undefined && !(await portIsFree(port))) {
+  let port = wantedPort ?? earlier?.port ?? (await freePort(address))
+  if (wantedPort === undefined && !(await portIsFree(address, port))) {
     const taken = port
-    port = await freePort()
+    port = await freePort(address)
     logger.warn({ taken, port }, 'the private broker moves to another port, its own is in use')
   }
   const identity = { port, password: earlier?.password ?? randomBytes(18).toString('hex') }
@@ -157,7 +166,7 @@ async function prepare(directory: string, wantedPort: number | undefined, logger
   await writeSecret(
     join(directory, 'rabbitmq.conf'),
     [
-      `listeners.tcp.1 = 127.0.0.1:${identity.port}`,
+      `listeners.tcp.1 = ${address}:${identity.port}`,
       `default_user = ${USER}`,
       `default_pass = ${identity.password}`,
       'default_user_tags.administrator = true',
@@ -344,18 +353,18 @@ async function writeSecret(file: string, text: string): Promise<void> {
   await chmod(file, 0o600)
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
+async function freePort(address: string): Promise<number> {
+  const server = createServer().listen(0, address)
   await once(server, 'listening')
-  const address = server.address()
+  const bound = server.address()
   server.close()
   await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new HowdahError('internal', 'no free port')
-  return address.port
+  if (bound === null || typeof bound === 'string') throw new HowdahError('internal', 'no free port')
+  return bound.port
 }
 
-async function portIsFree(port: number): Promise<boolean> {
-  const server = createServer().listen(port, '127.0.0.1')
+async function portIsFree(address: string, port: number): Promise<boolean> {
+  const server = createServer().listen(port, address)
   try {
     await once(server, 'listening')
   } catch {

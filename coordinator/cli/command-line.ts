@@ -6,10 +6,19 @@ import { overview, verbHelp } from './help-text.ts'
 import { errorLines } from './session-lines.ts'
 import { printable } from './terminal.ts'
 import { synopsis, UsageError, type VerbDescription } from './verb.ts'
+import { advance } from './verbs/advance.ts'
 import { agents } from './verbs/agents.ts'
 import { backups } from './verbs/backups.ts'
+import { cancel } from './verbs/cancel.ts'
 import { certificates } from './verbs/certificates.ts'
+import { check } from './verbs/check.ts'
+import { exportVerb } from './verbs/export.ts'
+import { extend } from './verbs/extend.ts'
+import { promote } from './verbs/promote.ts'
 import { publish } from './verbs/publish.ts'
+import { republish } from './verbs/republish.ts'
+import { rescue } from './verbs/rescue.ts'
+import { retry } from './verbs/retry.ts'
 import { sessions } from './verbs/sessions.ts'
 import { show } from './verbs/show.ts'
 import { unpublish } from './verbs/unpublish.ts'
@@ -20,7 +29,7 @@ const HELP: VerbDescription = {
   name: 'help',
   summary: 'show all about one verb, or this overview',
   description: ['Shows the manual page of a verb. Without VERB, an overview of all verbs.'],
-  argument: { name: 'VERB', required: false, description: 'A verb of howdah.' },
+  arguments: [{ name: 'VERB', required: false, description: 'A verb of howdah.' }],
   options: [],
   exitStatus: [
     ['0', 'Done.'],
@@ -39,7 +48,11 @@ const ROLES = [
 ] as const
 
 /** Verbs that are run here; the roles are the launcher's. */
-export const VERBS = [up, backups, publish, sessions, show, watch, unpublish, agents, certificates] as const
+export const VERBS = [
+  ...[up, backups, check, publish, rescue],
+  ...[sessions, show, watch, exportVerb, republish, promote, advance, extend, retry, cancel, unpublish],
+  ...[agents, certificates],
+] as const
 
 /** Everything that has a page. */
 const PAGES: readonly VerbDescription[] = [...VERBS, HELP]
@@ -84,7 +97,9 @@ function help(context: Context, args: readonly string[]): number {
 function overviewLines({ stdout }: Context): string[] {
   return overview(stdout, [
     ['EVERYTHING ON THIS MACHINE', [up]],
-    ['SESSIONS', [backups, publish, sessions, show, watch, unpublish, agents]],
+    ['WHAT THERE IS', [backups, sessions, show, watch, agents]],
+    ['PUBLISHING', [check, publish, republish, promote, advance, retry, cancel, extend, unpublish]],
+    ['TAKING DATA OUT', [exportVerb, rescue]],
     ['ROLES', [...ROLES, certificates]],
     ['MORE', [HELP]],
   ])

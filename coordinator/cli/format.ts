@@ -40,14 +40,19 @@ export function formatDuration(milliseconds: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`
 }
 
-/** How long ago, in one unit: `now`, `12 s ago`, `3 min ago`, `5 h ago`, `12 d ago`. */
+/** How long ago or ahead, in one unit: `now`, `12 s ago`, `3 min ago`, `in 5 h`, `12 d ago`. */
 export function formatAge(time: Date, now: Date): string {
-  const seconds = Math.floor((now.getTime() - time.getTime()) / 1000)
+  const milliseconds = now.getTime() - time.getTime()
+  const seconds = Math.floor(Math.abs(milliseconds) / 1000)
   if (seconds < 1) return 'now'
-  if (seconds < 60) return `${seconds} s ago`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`
-  if (seconds < 2 * 86400) return `${Math.floor(seconds / 3600)} h ago`
-  return `${Math.floor(seconds / 86400)} d ago`
+  return milliseconds > 0 ? `${oneUnit(seconds)} ago` : `in ${oneUnit(seconds)}`
+}
+
+function oneUnit(seconds: number): string {
+  if (seconds < 60) return `${seconds} s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`
+  if (seconds < 2 * 86400) return `${Math.floor(seconds / 3600)} h`
+  return `${Math.floor(seconds / 86400)} d`
 }
 
 /** Local time with its offset, the way PostgreSQL writes and reads it: `2025-11-22 07:33:10+01`. */
@@ -59,14 +64,31 @@ export function formatTime(time: Date): string {
   return `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${formatClock(time)}${zone}`
 }
 
+/** Local and UTC time: `2025-11-22 07:33:10+01 (06:33:10 UTC)`; once where they are the same. */
+export function formatMoment(time: Date): string {
+  return time.getTimezoneOffset() === 0
+    ? `${utcText(time)} UTC`
+    : `${formatTime(time)} (${utcText(time)} UTC)`
+}
+
 /** Local and UTC time and the age: `2025-11-22 07:33:10+01 (06:33:10 UTC, 3 min ago)`. */
 export function formatTimeFully(time: Date, now: Date): string {
   const age = formatAge(time, now)
-  if (time.getTimezoneOffset() === 0) return `${formatTime(time)} (${age})`
-  const utc = time.toISOString()
-  const sameDay = time.getDate() === time.getUTCDate()
-  const utcText = sameDay ? utc.slice(11, 19) : utc.slice(0, 19).replace('T', ' ')
-  return `${formatTime(time)} (${utcText} UTC, ${age})`
+  return time.getTimezoneOffset() === 0
+    ? `${utcText(time)} UTC (${age})`
+    : `${formatTime(time)} (${utcText(time)} UTC, ${age})`
+}
+
+/** The time of day in UTC; with its date where the local one is another, or the local time is UTC. */
+function utcText(time: Date): string {
+  const utc = formatUtc(time)
+  const isSameDay = time.getTimezoneOffset() !== 0 && time.getDate() === time.getUTCDate()
+  return isSameDay ? utc.slice(11) : utc
+}
+
+/** Date and time of day in UTC: `2025-11-22 06:33:10`. */
+export function formatUtc(time: Date): string {
+  return time.toISOString().slice(0, 19).replace('T', ' ')
 }
 
 /** Local time of day: `07:33:10`. */

@@ -24,8 +24,12 @@ export function verbHelp(terminal: Terminal, verb: VerbDescription): string[] {
   const section = (title: string, entries: readonly Entry[]) => {
     if (entries.length > 0) lines.push('', heading(title), ...entryLines(terminal, entries))
   }
-  if (verb.argument !== undefined) section('ARGUMENTS', [[verb.argument.name, verb.argument.description]])
+  section(
+    'ARGUMENTS',
+    (verb.arguments ?? []).map(({ name, description }) => [name, description]),
+  )
   section('OPTIONS', [...verb.options.map(optionEntry), ['--help', 'Show this page.']])
+  for (const [title, entries] of verb.sections ?? []) section(title, entries)
   section('EXIT STATUS', verb.exitStatus)
   section('ENVIRONMENT', verb.environment)
   section('FILES', verb.files)
@@ -66,7 +70,7 @@ export function overview(
     `${INDENT}howdah publish --repository prod --instance main --target local`,
     '',
     'howdah help VERB, or howdah VERB --help, tells all about one verb. Every verb also',
-    'speaks --json. Exit status: 0 done, 1 failed, 2 wrong usage.',
+    'speaks --json. Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C while waiting.',
   )
   return lines
 }

@@ -1,7 +1,6 @@
 /** Options that several verbs share, and the values that options take. */
 import { homedir } from 'node:os'
 import path from 'node:path'
-import { RecoverTo } from '../../messages/definitions.ts'
 import { Name, RepositoryName, SessionId } from '../../messages/values.ts'
 import { type Entry, InvalidValue, type OptionDescription } from './verb.ts'
 
@@ -112,24 +111,48 @@ export function isSessionPrefix(text: string): boolean {
   return SessionId.safeParse(text).success
 }
 
-export function parseRecoverTo(text: string): RecoverTo {
-  const equals = text.indexOf('=')
-  const type = equals < 0 ? text : text.slice(0, equals)
-  const value = equals < 0 ? undefined : text.slice(equals + 1)
-  const parsed = RecoverTo.safeParse(value === undefined ? { type } : { type, value })
-  const needsValue = !['latest', 'immediate'].includes(type)
-  if (!parsed.success || needsValue !== (value !== undefined)) {
-    throw new InvalidValue('latest, immediate, time=…, lsn=…, xid=… or name=…')
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 }
+const YEAR = 31_536_000
+
+/** `90s`, `30m`, `4h`, `2d`, `1w`, or several together as in `1d12h`. Seconds, at most a year. @throws InvalidValue */
+export function parseLifetime(text: string): number {
+  const parts = [...text.matchAll(/(\d{1,9})([smhdw])/g)]
+  const seconds = parts.reduce((sum, [, number, unit = '']) => sum + Number(number) * (UNITS[unit] ?? 0), 0)
+  if (parts.map(([part]) => part).join('') !== text || seconds < 1 || seconds > YEAR) {
+    throw new InvalidValue('a time like 30m, 4h, 2d or 1d12h, at most 365d')
   }
-  return parsed.data
+  return seconds
 }
 
-/** The recovery target as --recover-to takes it. */
-export function formatRecoverTo(recoverTo: RecoverTo): string {
-  const text = recoverTo.value === undefined ? recoverTo.type : `${recoverTo.type}=${recoverTo.value}`
-  const remarks = [
-    ...(recoverTo.inclusive === false ? ['exclusive'] : []),
-    ...(recoverTo.timeline === undefined ? [] : [`timeline ${recoverTo.timeline}`]),
+/** The argument of verbs about one session. */
+export const sessionArgument = {
+  name: 'SESSION',
+  required: true,
+  description: 'Session id, or the beginning of one that no other session has.',
+} as const
+
+/** `--no-wait` and `--timeout`, of verbs that wait. */
+export function waitOptions(goesOn: string): readonly OptionDescription[] {
+  return [
+    {
+      flags: '--no-wait',
+      description: 'Return as soon as the command is accepted; "howdah watch" follows the session.',
+    },
+    {
+      flags: '--timeout <S>',
+      description: `Seconds after which waiting is given up with status 1; ${goesOn}.`,
+      defaultText: 'none',
+      parse: parseSeconds,
+    },
   ]
-  return remarks.length === 0 ? text : `${text} (${remarks.join(', ')})`
+}
+
+export interface WaitingOptions extends ClientOptions {
+  readonly wait: boolean
+  readonly timeout?: number
+}
+
+/** Of verbs that wait. */
+export function waitingExitStatus(goesOn: string): readonly Entry[] {
+  return [...clientExitStatus, ['130', `Ctrl-C while waiting; ${goesOn}.`]]
 }

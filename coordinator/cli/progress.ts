@@ -2,14 +2,15 @@
  * The progress of one session on an output: repainted in place where a person looks at it, one plain line per change
  * elsewhere.
  */
-import type { SessionView, StepReport } from '../../messages/definitions.ts'
+import { type SessionView, STEPS, type StepName, type StepReport } from '../../messages/definitions.ts'
+import { databaseLines, databaseText } from './export-lines.ts'
 import { formatClock, formatDuration } from './format.ts'
 import { elapsedMs, type RateOf, stepDetail, stepLines } from './session-lines.ts'
-import { hasSettled, latestAttempts } from './session-progress.ts'
-import { LiveBlock, type Terminal } from './terminal.ts'
+import { exportOf, hasSettled, latestAttempts } from './session-progress.ts'
+import { LiveBlock, printable, type Terminal } from './terminal.ts'
 
 const FRAME_MS = 120
-/** Plain lines about bytes of one step come no more often. */
+/** Plain lines about one step or database that goes on come no more often. */
 const PLAIN_PROGRESS_MS = 2000
 const RATE_WINDOW_MS = 4000
 
@@ -24,22 +25,27 @@ export interface Progress {
 export interface ProgressOptions {
   readonly terminal: Terminal
   readonly now: () => Date
-  /** Shows undone steps only: for unpublishing. */
-  readonly undoOnly?: boolean
+  /** Steps that are to be done, shown before they begin. Default: those of publishing. */
+  readonly steps?: readonly StepName[]
+  /** The export whose databases are shown; default: the one under way. */
+  readonly exportId?: string
 }
 
 export function createProgress(options: ProgressOptions): Progress {
   return options.terminal.live ? createLiveProgress(options) : createPlainProgress(options)
 }
 
-function createLiveProgress({ terminal, now, undoOnly = false }: ProgressOptions): Progress {
+function createLiveProgress({ terminal, now, steps = STEPS, exportId }: ProgressOptions): Progress {
   const block = new LiveBlock(terminal)
   const rates = new Rates()
   let view: SessionView | undefined
   let frame = 0
   const paint = () => {
     if (view === undefined) return
-    block.paint(stepLines(terminal, view, { now: now(), frame, rateOf: rates.of, undoOnly }))
+    block.paint([
+      ...stepLines(terminal, view, { now: now(), frame, rateOf: rates.of, steps }),
+      ...databaseLines(terminal, exportOf(view, exportId)?.databases ?? [], frame),
+    ])
   }
   const timer = setInterval(() => {
     frame += 1
@@ -64,24 +70,29 @@ function createLiveProgress({ terminal, now, undoOnly = false }: ProgressOptions
   }
 }
 
-function createPlainProgress({ terminal, now, undoOnly = false }: ProgressOptions): Progress {
+function createPlainProgress({ terminal, now, exportId }: ProgressOptions): Progress {
   const rates = new Rates()
   const told = new Map<string, { status: string; detail: string; at: number }>()
   let state: string | undefined
   const line = (subject: string, text: string) =>
     terminal.line(`${formatClock(now())}  ${subject.padEnd(14)}  ${text}`.trimEnd())
-  const tell = (report: StepReport) => {
+  /** Whether a line about it is due: its status is another, or it goes on and the last line is a while ago. */
+  const isNews = (subject: string, status: string, detail: string, goesOn: boolean): boolean => {
     const at = now().getTime()
-    rates.add(report, at)
-    const subject = report.direction === 'undo' ? `undo ${report.step}` : report.step
     const before = told.get(subject)
-    const status = `${report.sequence} ${report.status}`
-    const detail = stepDetail(report, rates.of)
-    if (before?.status === status) {
-      if (report.status !== 'running' || before.detail === detail || at - before.at < PLAIN_PROGRESS_MS)
-        return
-    }
+    if (
+      before?.status === status &&
+      !(goesOn && before.detail !== detail && at - before.at >= PLAIN_PROGRESS_MS)
+    )
+      return false
     told.set(subject, { status, detail, at })
+    return true
+  }
+  const tell = (report: StepReport) => {
+    rates.add(report, now().getTime())
+    const subject = report.direction === 'undo' ? `undo ${report.step}` : report.step
+    const detail = stepDetail(report, rates.of)
+    if (!isNews(subject, `${report.sequence} ${report.status}`, detail, report.status === 'running')) return
     const elapsed = isFinished(report) ? formatDuration(elapsedMs(report, now())) : ''
     line(subject, [report.status.padEnd(7), elapsed, detail].filter((part) => part !== '').join('  '))
   }
@@ -91,8 +102,14 @@ function createPlainProgress({ terminal, now, undoOnly = false }: ProgressOption
       state = view.state
       const isEnd = hasSettled(view)
       if (isNew && !isEnd) line('session', view.state)
-      for (const report of latestAttempts(view.steps)) {
-        if (report.direction === 'undo' || !undoOnly) tell(report)
+      for (const report of latestAttempts(view.steps)) tell(report)
+      const job = exportOf(view, exportId)
+      for (const database of job?.databases ?? []) {
+        const detail = databaseText(database)
+        const subject = `${job?.id} ${database.database}`
+        if (database.status === 'pending') continue
+        if (!isNews(subject, database.status, detail, database.status === 'running')) continue
+        line(printable(database.database), [database.status.padEnd(7), detail].join('  '))
       }
       if (isNew && isEnd) line('session', view.state)
     },

@@ -55,6 +55,11 @@ export function isPassing(error: unknown): error is HowdahError {
   return error instanceof HowdahError && (error.code === 'timeout' || error.code === 'broker_unavailable')
 }
 
+/** One session. @throws HowdahError `unknown_session` | as `ask` */
+export async function showSession(bus: Bus, session: string, signal: AbortSignal): Promise<SessionView> {
+  return (await ask(bus, 'session.show', { session }, { signal })).session
+}
+
 /**
  * The full id of a session that a person named by its beginning; open sessions are looked at before settled ones.
  * @throws HowdahError `unknown_session` | `configuration` when several begin so

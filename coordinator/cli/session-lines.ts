@@ -1,7 +1,7 @@
 /** The lines that show a session: its steps, how to connect, what failed. Everything free-form is made printable. */
-import { type SessionState, type SessionView, STEPS, type StepReport } from '../../messages/definitions.ts'
+import type { Finding, SessionState, SessionView, StepName, StepReport } from '../../messages/definitions.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
-import { formatBytes, formatDuration, formatRate, formatShare } from './format.ts'
+import { formatBytes, formatDuration, formatMoment, formatRate, formatShare } from './format.ts'
 import { latestAttempts } from './session-progress.ts'
 import { cut, printable, type Style, type Terminal, wrap } from './terminal.ts'
 
@@ -23,22 +23,29 @@ export type RateOf = (report: StepReport) => number | undefined
 /** What a row of the progress shows: a step that was begun, or one still to come. */
 type Row = { label: string; report: StepReport | undefined }
 
-/** One line per step, each fitting the terminal. `frame` turns the mark of running steps. */
+/**
+ * One line per step, each fitting the terminal: the steps that are to be done, and all others that were begun.
+ * `frame` turns the mark of running steps.
+ */
 export function stepLines(
   terminal: Terminal,
   view: SessionView,
-  options: { now: Date; frame: number; rateOf: RateOf; undoOnly: boolean },
+  options: { now: Date; frame: number; rateOf: RateOf; steps: readonly StepName[] },
 ): string[] {
   const reports = latestAttempts(view.steps)
-  const runs: Row[] = STEPS.map((step) => ({
+  const isRun = ({ direction }: StepReport) => direction === 'run'
+  const runs: Row[] = options.steps.map((step) => ({
     label: step,
-    report: reports.find((report) => report.step === step && report.direction === 'run'),
+    report: reports.find((report) => report.step === step && isRun(report)),
   }))
+  const others: Row[] = reports
+    .filter((report) => isRun(report) && !options.steps.includes(report.step))
+    .map((report) => ({ label: report.step, report }))
   const undos: Row[] = reports
     .filter(({ direction }) => direction === 'undo')
     .map((report) => ({ label: `undo ${report.step}`, report }))
   const isComing = (row: Row) => row.report !== undefined || !isEnding(view.state)
-  const rows = options.undoOnly ? undos : [...runs.filter(isComing), ...undos]
+  const rows = [...runs.filter(isComing), ...others, ...undos]
   const labelWidth = Math.max(9, ...rows.map(({ label }) => label.length))
   return rows.map(({ label, report }) => {
     const room = terminal.columns - labelWidth - 17
@@ -93,6 +100,21 @@ export function errorLines(terminal: Terminal, error: ErrorBody, undone: readonl
   return lines
 }
 
+/** One finding of a check, with its mark and code. */
+export function findingLines(terminal: Terminal, { level, code, message }: Finding): string[] {
+  const columns = terminal.live ? Math.min(terminal.columns, 100) : Number.POSITIVE_INFINITY
+  const [style, mark] =
+    level === 'error'
+      ? (['red', terminal.marks.failed] as const)
+      : (['yellow', terminal.marks.warning] as const)
+  return hanging(
+    `  ${terminal.style(style, `${mark} ${level}`.padEnd(9))}`,
+    11,
+    `${printable(message)} (${code})`,
+    columns,
+  )
+}
+
 /** The psql line that connects to a published instance; undefined while there is none. */
 export function psqlLine(view: SessionView): string | undefined {
   if (view.connection === undefined) return undefined
@@ -123,6 +145,14 @@ export function roomText(view: SessionView): string | undefined {
   return `${changes}${typeof quotaBytes === 'number' ? '' : ', no quota'}; ${formatBytes(freeBytes)} free on the target`
 }
 
+/** Where a paused recovery stands; undefined where none is. */
+export function pausedText({ paused }: Pick<SessionView, 'paused'>): string | undefined {
+  if (paused === undefined) return undefined
+  const commit =
+    paused.lastCommit === undefined ? '' : `, last commit ${formatMoment(new Date(paused.lastCommit))}`
+  return `at ${printable(paused.lsn)}${commit}; read-only`
+}
+
 /** Path and size of the write cache, or undefined. */
 export function writeCacheText(view: SessionView): string | undefined {
   if (view.writeCache === undefined) return undefined
@@ -135,11 +165,17 @@ export type Field = readonly [label: string, value: string | undefined, whole?: 
 /** Label and value in two columns, wrapped below the value. */
 export function fieldLines(terminal: Terminal, fields: readonly Field[]): string[] {
   const shown = fields.filter(([, value]) => value !== undefined)
+  if (shown.length === 0) return []
   const labelWidth = Math.max(...shown.map(([label]) => label.length))
   return shown.flatMap(([label, value = '', whole]) => {
     const columns = whole === 'whole' ? Number.POSITIVE_INFINITY : terminal.columns
     return hanging(`  ${terminal.style('dim', label.padEnd(labelWidth))}`, labelWidth + 2, value, columns)
   })
+}
+
+/** What was taken back, one per line. */
+export function undoneFields({ undone = [] }: Pick<SessionView, 'undone'>): Field[] {
+  return undone.map((text, index) => [index === 0 ? 'undone' : '', printable(text)] as const)
 }
 
 function hanging(head: string, headWidth: number, text: string, columns: number): string[] {

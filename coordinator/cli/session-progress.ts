@@ -5,7 +5,13 @@
  * further on wins. State, connection and errors of the session come from snapshots alone.
  */
 import type { EventDelivery } from '../../messages/bus.ts'
-import { type SessionView, StepName, type StepReport } from '../../messages/definitions.ts'
+import {
+  type DatabaseExport,
+  type ExportView,
+  type SessionView,
+  StepName,
+  type StepReport,
+} from '../../messages/definitions.ts'
 
 const RANK = { sent: 0, running: 1, done: 2, failed: 2 } as const satisfies Record<
   StepReport['status'],
@@ -20,16 +26,57 @@ export function mergeSnapshot(known: SessionView | undefined, snapshot: SessionV
   return { ...snapshot, steps }
 }
 
-/** Published, closed or failed: nothing goes on by itself. */
-export function hasSettled({ state }: Pick<SessionView, 'state'>): boolean {
-  return state === 'published' || state === 'closed' || state === 'failed'
+/**
+ * Whether who waits for an instance has nothing more to wait for: it is there, also while something is exported from
+ * it, or it will not be without somebody.
+ */
+export function hasSettled(view: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
+  return view.state === 'published' || view.state === 'exporting' || waitsForSomebody(view) || isOver(view)
+}
+
+/** Nothing of it is left but what was asked to be kept. */
+export function isOver({ state }: Pick<SessionView, 'state'>): boolean {
+  return state === 'closed' || state === 'failed'
+}
+
+/** It does not go on by itself. */
+export function waitsForSomebody({
+  state,
+  awaitsRetry,
+}: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
+  return state === 'disrupted' && awaitsRetry === true
+}
+
+/** The number of its latest step: what a command sets off has higher ones. */
+export function latestSequence({ steps }: Pick<SessionView, 'steps'>): number {
+  return Math.max(0, ...steps.map(({ sequence }) => sequence))
+}
+
+/** The export with that id; without one, the one under way or next. */
+export function exportOf(
+  { exports = [] }: Pick<SessionView, 'exports'>,
+  id?: string,
+): ExportView | undefined {
+  if (id !== undefined) return exports.find((one) => one.id === id)
+  return (
+    exports.find(({ status }) => status === 'running') ?? exports.find(({ status }) => status === 'pending')
+  )
+}
+
+/** Whether an export has ended, well or not. */
+export function hasEnded({ status }: Pick<ExportView, 'status'>): boolean {
+  return status === 'done' || status === 'failed' || status === 'cancelled'
 }
 
 /** What an event changes. `now` is when a step began that no snapshot has told about. */
 export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date): SessionView {
   switch (delivery.type) {
-    case 'session.step-started':
     case 'session.step-progress':
+      return {
+        ...withDatabases(view, delivery.body.databases),
+        steps: upsert(view.steps, reportOf(delivery, now)),
+      }
+    case 'session.step-started':
     case 'session.step-done':
     case 'session.step-failed':
       return { ...view, steps: upsert(view.steps, reportOf(delivery, now)) }
@@ -78,6 +125,14 @@ function upsert(steps: readonly StepReport[], report: StepReport): StepReport[] 
     RANK[report.status] > RANK[other.status] ||
     (report.status === other.status && (report.bytesDone ?? 0) >= (other.bytesDone ?? 0))
   return isFurther ? steps.with(index, { ...other, ...report, startedAt: other.startedAt }) : [...steps]
+}
+
+/** How far the export under way is with each database. */
+function withDatabases(view: SessionView, databases: DatabaseExport[] | undefined): SessionView {
+  const due = exportOf(view)
+  if (due === undefined || databases === undefined) return view
+  const running: ExportView = { ...due, status: 'running', databases }
+  return { ...view, exports: (view.exports ?? []).map((one) => (one.id === due.id ? running : one)) }
 }
 
 type StepEvent = Extract<EventDelivery, { type: `session.step-${string}` }>

@@ -34,8 +34,10 @@ export interface VerbDescription {
   readonly summary: string
   /** Paragraphs. */
   readonly description: readonly string[]
-  readonly argument?: ArgumentDescription
+  readonly arguments?: readonly ArgumentDescription[]
   readonly options: readonly OptionDescription[]
+  /** Sections of its own, before the exit status: a title and entries. */
+  readonly sections?: readonly (readonly [title: string, entries: readonly Entry[]])[]
   readonly exitStatus: readonly Entry[]
   readonly environment: readonly Entry[]
   readonly files: readonly Entry[]
@@ -46,7 +48,10 @@ export interface VerbDescription {
 export interface Call<Options> {
   readonly context: Context
   readonly options: Options
-  readonly argument: string | undefined
+  /** The first argument; empty when there is none. */
+  readonly argument: string
+  /** The arguments after it. */
+  readonly further: readonly string[]
 }
 
 export interface Verb<Options = never> extends VerbDescription {
@@ -83,8 +88,9 @@ export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
   return {
     ...verb,
     start: (context, args) => {
-      const { options, argument } = parseArguments(verb, args)
-      return verb.run({ context, options: options as Options, argument })
+      const { options, given } = parseArguments(verb, args)
+      const [argument = '', ...further] = given
+      return verb.run({ context, options: options as Options, argument, further })
     },
   }
 }
@@ -92,9 +98,7 @@ export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
 /** `howdah publish --repository <R> … [options]`: the required parts spelled out. */
 export function synopsis(verb: VerbDescription): string {
   const parts = ['howdah', verb.name]
-  if (verb.argument !== undefined) {
-    parts.push(verb.argument.required ? verb.argument.name : `[${verb.argument.name}]`)
-  }
+  for (const { name, required } of verb.arguments ?? []) parts.push(required ? name : `[${name}]`)
   for (const option of verb.options) if (option.required === true) parts.push(form(option))
   if (verb.options.some((option) => option.required !== true)) parts.push('[options]')
   return parts.join(' ')
@@ -111,9 +115,8 @@ function parseArguments(verb: VerbDescription, args: readonly string[]) {
     .configureOutput({ writeErr: () => {}, writeOut: () => {} })
     .helpOption(false)
     .allowExcessArguments(false)
-  if (verb.argument !== undefined) {
-    command.argument(verb.argument.required ? `<${verb.argument.name}>` : `[${verb.argument.name}]`)
-  }
+  for (const { name, required } of verb.arguments ?? [])
+    command.argument(required ? `<${name}>` : `[${name}]`)
   for (const description of verb.options) command.addOption(commanderOption(description, verb))
   try {
     command.parse([...args], { from: 'user' })
@@ -128,7 +131,7 @@ function parseArguments(verb: VerbDescription, args: readonly string[]) {
   if (missing.length > 0) {
     throw new UsageError(`missing ${missing.map(form).join(', ')}`, verb)
   }
-  return { options, argument: command.args[0] }
+  return { options, given: command.args }
 }
 
 function commanderOption(description: OptionDescription, verb: VerbDescription): Option {

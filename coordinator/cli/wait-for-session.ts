@@ -1,10 +1,11 @@
 /** Waits for a session with progress on the right output, a deadline, and Ctrl-C that leaves the session alone. */
 import type { Bus } from '../../messages/bus.ts'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView, StepName } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import type { Context } from './context.ts'
+import { type Context, printJson } from './context.ts'
 import { followSession } from './follow-session.ts'
 import { createProgress } from './progress.ts'
+import { waitsForSomebody } from './session-progress.ts'
 
 export interface WaitOptions {
   readonly context: Context
@@ -12,7 +13,12 @@ export interface WaitOptions {
   readonly session: string
   readonly settled: (view: SessionView) => boolean
   readonly json: boolean
-  readonly undoOnly?: boolean
+  /** Steps that are to be done, shown before they begin. Default: those of publishing. */
+  readonly steps?: readonly StepName[]
+  /** The export that is waited for. */
+  readonly exportId?: string
+  /** Steps up to this number were done for an earlier command, and are not shown. Default: none. */
+  readonly since?: number
   /** Seconds; undefined: until it settles. */
   readonly timeout: number | undefined
 }
@@ -24,15 +30,17 @@ export interface WaitResult {
 }
 
 export async function waitForSession(options: WaitOptions): Promise<WaitResult> {
-  const { context, bus, session, settled, json, timeout } = options
+  const { context, bus, session, settled, json, since = 0, timeout } = options
   const progress = createProgress({
     terminal: json ? context.stderr : context.stdout,
     now: context.now,
-    ...(options.undoOnly !== undefined && { undoOnly: options.undoOnly }),
+    ...(options.steps !== undefined && { steps: options.steps }),
+    ...(options.exportId !== undefined && { exportId: options.exportId }),
   })
   const deadline = timeout === undefined ? undefined : AbortSignal.timeout(timeout * 1000)
   const signal = AbortSignal.any([context.interrupted, ...(deadline === undefined ? [] : [deadline])])
   let view: SessionView | undefined
+  let waited = false
   try {
     view = await followSession({
       bus,
@@ -42,7 +50,10 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
       signal,
       onView: (next) => {
         view = next
-        progress.update(next)
+        progress.update({ ...next, steps: next.steps.filter(({ sequence }) => sequence > since) })
+        const waits = waitsForSomebody(next)
+        if (waits && !waited) progress.notice(`it does not go on by itself; "howdah retry ${session}" does`)
+        waited = waits
       },
       onReachable: (reachable) =>
         progress.notice(
@@ -61,11 +72,22 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
   }
 }
 
-/** What to say when a wait ended before the session settled; exit status 1, or 130 after Ctrl-C. */
-export function unsettled(result: WaitResult, session: string, timeout: number | undefined): HowdahError {
-  const goesOn = `the session goes on: "howdah watch ${session}" follows it, "howdah unpublish ${session}" ends it`
-  return new HowdahError(
+/**
+ * Ends a verb whose wait ended before the session settled: says what goes on and how to stop it. `ends`: the command
+ * that does. @returns the exit status: 1, or 130 after Ctrl-C
+ */
+export function leaveUnsettled(
+  { context, session, json, timeout }: Pick<WaitOptions, 'context' | 'session' | 'json' | 'timeout'>,
+  { outcome, view }: WaitResult,
+  verb: string,
+  ends = `"howdah unpublish ${session}" ends it`,
+): number {
+  const why = outcome === 'timeout' ? `not done after ${timeout} s` : 'stopped waiting'
+  const error = new HowdahError(
     'timeout',
-    result.outcome === 'timeout' ? `not done after ${timeout} s; ${goesOn}` : `stopped waiting; ${goesOn}`,
+    `${why}; the session goes on: "howdah watch ${session}" follows it, ${ends}`,
   )
+  if (json) printJson(context, view ?? { id: session, error: error.toBody() })
+  context.stderr.line(`howdah ${verb}: ${error.message}`)
+  return outcome === 'interrupted' ? 130 : 1
 }

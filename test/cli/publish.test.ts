@@ -83,7 +83,11 @@ describe('publish', () => {
       bus,
     })
     expect(await status).to.equal(0)
-    expect(JSON.parse(stdout())).to.deep.equal({ accepted: true, session: ID })
+    expect(JSON.parse(stdout())).to.deep.equal({
+      accepted: true,
+      session: ID,
+      recoverTo: { type: 'time', value: '2025-11-22 07:30+01' },
+    })
     expect(bus.requests).to.deep.equal([
       {
         type: 'instance.publish',

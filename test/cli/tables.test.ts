@@ -128,11 +128,12 @@ describe('tables', () => {
         reserveBytes: 256_000_000,
       },
       warnings: [message],
-      warningHistory: [{ about: 'quota', level: 'low', message, at: '2025-11-22T06:31:00.000Z' }],
+      history: [{ number: 1, at: '2025-11-22T06:31:00.000Z', type: 'warning', text: message }],
     })
     const showing = createFakeBus({
       'session.list': () => ({ accepted: true, sessions: [view] }),
       'session.show': () => ({ accepted: true, session: view }),
+      'agent.list': () => ({ accepted: true, agents: AGENTS }),
     })
     const shown = async (...args: string[]): Promise<string> => {
       const { status, stdout } = run(args, { bus: showing, env: { LANG: 'C' } })
@@ -142,12 +143,12 @@ describe('tables', () => {
     const page = await shown('show', 'main')
     expect(page).to.match(/changes +8\.10 of 10\.0 GB; 35\.0 GB free on the target/)
     expect(page).to.match(/warning +The changes take 8\.10 GB/)
-    expect(page).to.match(/\+1 min 00 s +quota +low +The changes take/)
+    expect(page).to.match(/\+1 min 00 s +warning +The changes take/)
     expect(await shown('sessions')).to.include('8.10 of 10.0 GB')
   })
 
   it('of no sessions say how to see closed ones', async () => {
-    expect(await output(['sessions'], 80)).to.equal('No open sessions; --all shows closed ones.\n')
+    expect(await output(['sessions'], 80)).to.include('No open sessions; --all shows closed ones.\n')
     expect(await output(['sessions', '--all'], 80)).to.match(/main-x7f3k2 +closed +prod\/main/)
   })
 
@@ -157,7 +158,12 @@ describe('tables', () => {
         JSON.parse(await output([...args, '--json'], 80)),
       ),
     )
-    expect(documents).to.deep.equal([{ agents: AGENTS }, { repositories: REPOSITORIES }, { sessions: [] }])
+    const targets = [{ name: 'local', online: false, sessions: 0, cacheBytes: 0 }]
+    expect(documents).to.deep.equal([
+      { agents: AGENTS },
+      { repositories: REPOSITORIES },
+      { sessions: [], targets },
+    ])
   })
 })
 

@@ -1,7 +1,7 @@
 /** `howdah agents`: the agents that ever registered. */
 import type { AgentView } from '../../../messages/definitions.ts'
 import { type Context, printJson } from '../context.ts'
-import { formatAge } from '../format.ts'
+import { count, formatAge, formatBytes } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,
@@ -20,7 +20,8 @@ export const agents = defineVerb<ClientOptions>({
   summary: 'list the agents, and whether they are online',
   description: [
     'One line per agent that ever registered: mount agents with the repositories that they serve, target agents ' +
-      'with the PostgreSQL versions that they can publish.',
+      'with the PostgreSQL versions that they can publish and how much they take: sessions at a time, and the size of ' +
+      'all their write caches together.',
   ],
   options: [jsonOption('Print {"agents": […]} as one JSON document.'), ...brokerOptions],
   exitStatus: clientExitStatus,
@@ -56,10 +57,21 @@ export function agentTable(
       { title: 'SEEN', value: ({ lastSeen }) => formatAge(new Date(lastSeen), now()), align: 'right' },
       { title: 'HOST', value: ({ host }) => printable(host), minimum: 8, expendable: 1 },
       { title: 'VERSION', value: ({ version }) => printable(version), expendable: 2 },
+      { title: 'TAKES', value: takesText, minimum: 10, expendable: 1 },
       { title: 'SERVES', value: servesText, minimum: 12 },
     ],
     rows,
   )
+}
+
+function takesText({ limits }: AgentView): string {
+  if (limits === undefined) return ''
+  const { sessions, cacheBytes } = limits
+  const parts = [
+    ...(sessions === null ? [] : [count(sessions, 'session')]),
+    ...(cacheBytes === null ? [] : [`${formatBytes(cacheBytes)} of changes`]),
+  ]
+  return parts.length === 0 ? 'no limit' : parts.join(', ')
 }
 
 function servesText({ repositories = [], postgresVersions = [] }: AgentView): string {

@@ -1,7 +1,7 @@
 /** `howdah backups`: what can be published. */
-import type { BackupSummary, RepositoryInventory } from '../../../messages/definitions.ts'
+import type { BackupSummary, InstanceInventory, RepositoryInventory } from '../../../messages/definitions.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatAge, formatBytes, formatTime } from '../format.ts'
+import { count, formatAge, formatBytes, formatMoment, formatTime, formatUtc } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,
@@ -13,7 +13,7 @@ import {
   parseRepositoryName,
 } from '../options.ts'
 import { ask } from '../request.ts'
-import { errorLines } from '../session-lines.ts'
+import { errorLines, fieldLines } from '../session-lines.ts'
 import { renderTable } from '../table.ts'
 import { printable, wrap } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
@@ -29,7 +29,10 @@ export const backups = defineVerb<BackupsOptions>({
   description: [
     'Reads the inventory of every repository afresh, and shows one table of backups per instance, oldest first: ' +
       'label, type, when the backup ended, its size as PostgreSQL sees it, and the PostgreSQL version. A backup ' +
-      'that cannot be published is listed with the reason.',
+      'that cannot be published is listed with the reason. Times are local, and in UTC beside it.',
+    'Below, for each timeline, from when to when the instance can be recovered: from the end of the first backup to ' +
+      'the last commit in the archive. Where WAL is missing, the first missing segment is named; the next window ' +
+      'begins behind it, with the next backup. And the databases, where the backup tells them.',
   ],
   options: [
     { flags: '--repository <R>', description: 'That repository only.', parse: parseName },
@@ -83,8 +86,35 @@ export function inventoryLines(
       if (found.error !== undefined) lines.push(...errorLines(stdout, found.error).map((line) => `  ${line}`))
       if (found.backups.length > 0)
         lines.push(...backupTable(context, found.backups).map((line) => `  ${line}`))
+      lines.push(...windowLines(stdout, found))
     }
   }
+  return lines
+}
+
+/** To which moments an instance can be recovered, and what it holds. */
+function windowLines(
+  stdout: Context['stdout'],
+  { windows = [], databases = [] }: InstanceInventory,
+): string[] {
+  const lines = windows.flatMap(({ timeline, from, to, fromLsn, toLsn, missingWal }) => [
+    `  Recoverable on timeline ${timeline}`,
+    ...fieldLines(stdout, [
+      ['from', `${formatMoment(new Date(from))}, LSN ${printable(fromLsn)}`],
+      [
+        'to',
+        `${to === undefined ? 'the end of its WAL' : `${formatMoment(new Date(to))}, the last commit`}, LSN ${printable(toLsn)}`,
+      ],
+      [
+        'gap',
+        missingWal === undefined
+          ? undefined
+          : `after it the archive lacks ${printable(missingWal)}; nothing later on this timeline can be reached from these backups`,
+      ],
+    ]),
+  ])
+  if (databases.length > 0)
+    lines.push(...fieldLines(stdout, [['databases', databases.map(printable).join(', ')]]))
   return lines
 }
 
@@ -93,6 +123,9 @@ function backupTable(
   rows: readonly BackupSummary[],
 ): string[] {
   const terminal = { ...stdout, columns: stdout.columns - 2 }
+  const isElsewhere = rows.some(
+    ({ stoppedAt }) => stoppedAt !== undefined && new Date(stoppedAt).getTimezoneOffset() !== 0,
+  )
   const isUsable = ({ unusable }: BackupSummary) => unusable === undefined
   const table = renderTable(
     terminal,
@@ -107,6 +140,12 @@ function backupTable(
       {
         title: 'STOPPED AT',
         value: ({ stoppedAt }) => (stoppedAt === undefined ? '' : formatTime(new Date(stoppedAt))),
+      },
+      {
+        title: 'UTC',
+        value: ({ stoppedAt }) =>
+          stoppedAt === undefined || !isElsewhere ? '' : formatUtc(new Date(stoppedAt)),
+        expendable: 3,
       },
       {
         title: 'AGE',

@@ -1,7 +1,7 @@
 /** `howdah sessions`: a table of sessions. */
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { AgentView, SessionView } from '../../../messages/definitions.ts'
 import { type Context, printJson } from '../context.ts'
-import { formatAge, formatBytes } from '../format.ts'
+import { count, formatAge, formatBytes, formatShare } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,
@@ -11,7 +11,8 @@ import {
   jsonOption,
 } from '../options.ts'
 import { ask } from '../request.ts'
-import { changesText, STATE_STYLE } from '../session-lines.ts'
+import { changesText, fieldLines, STATE_STYLE } from '../session-lines.ts'
+import { isOver } from '../session-progress.ts'
 import { type Column, renderTable } from '../table.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
@@ -25,11 +26,15 @@ export const sessions = defineVerb<SessionsOptions>({
   summary: 'list the sessions, newest first',
   description: [
     'One line per session: its state, what it publishes, where, how much of the backup was fetched, and how much ' +
-      'its changes take, of their quota where there is one. Closed and failed sessions are left out unless asked for.',
+      'its changes take, of their quota where there is one, and when it expires. Closed and failed sessions are left out unless asked for.',
+    'Below, one line per target: how many sessions it has of how many that it takes, and what their write caches ' +
+      'take of what they may.',
   ],
   options: [
     { flags: '--all', description: 'Closed and failed sessions too.' },
-    jsonOption('Print {"sessions": […]} as one JSON document.'),
+    jsonOption(
+      'Print {"sessions": […], "targets": [{"name", "online", "sessions", "cacheBytes", "limits"}, …]} as one JSON document.',
+    ),
     ...brokerOptions,
   ],
   exitStatus: clientExitStatus,
@@ -47,20 +52,66 @@ export const sessions = defineVerb<SessionsOptions>({
 
 async function runSessions({ context, options }: Call<SessionsOptions>): Promise<number> {
   await using connection = await context.connect(options)
-  const reply = await ask(
-    connection.bus,
-    'session.list',
-    { ...(options.all === true && { all: true }) },
-    { signal: context.interrupted },
-  )
+  const { bus } = connection
+  const asking = { signal: context.interrupted }
+  const [{ sessions: rows }, { agents }] = await Promise.all([
+    ask(bus, 'session.list', { ...(options.all === true && { all: true }) }, asking),
+    ask(bus, 'agent.list', {}, asking),
+  ])
+  const targets = targetsOf(agents, rows)
   if (options.json === true) {
-    printJson(context, { sessions: reply.sessions })
-  } else if (reply.sessions.length === 0) {
-    context.stdout.line(options.all === true ? 'No sessions.' : 'No open sessions; --all shows closed ones.')
-  } else {
-    for (const line of sessionTable(context, reply.sessions)) context.stdout.line(line)
+    printJson(context, { sessions: rows, targets })
+    return 0
   }
+  const { stdout } = context
+  if (rows.length === 0) {
+    stdout.line(options.all === true ? 'No sessions.' : 'No open sessions; --all shows closed ones.')
+  } else {
+    for (const line of sessionTable(context, rows)) stdout.line(line)
+  }
+  const lines = fieldLines(
+    stdout,
+    targets.map((target) => [`target ${target.name}`, targetText(target)] as const),
+  )
+  if (lines.length > 0) stdout.line()
+  for (const line of lines) stdout.line(line)
   return 0
+}
+
+/** What a target has, of what it takes. */
+interface TargetUsage {
+  readonly name: string
+  readonly online: boolean
+  readonly sessions: number
+  /** Write caches of its sessions together, as far as their size is known. */
+  readonly cacheBytes: number
+  readonly limits?: AgentView['limits']
+}
+
+function targetsOf(agents: readonly AgentView[], rows: readonly SessionView[]): TargetUsage[] {
+  return agents
+    .filter(({ kind }) => kind === 'target')
+    .map(({ name, online, limits }) => {
+      const own = rows.filter((row) => row.target === name && !isOver(row))
+      const cacheBytes = own.reduce((sum, { usage }) => sum + (usage?.cacheBytes ?? 0), 0)
+      return { name, online, sessions: own.length, cacheBytes, ...(limits && { limits }) }
+    })
+}
+
+function targetText({ online, sessions, cacheBytes, limits }: TargetUsage): string {
+  const { sessions: most = null, cacheBytes: room = null } = limits ?? {}
+  return [
+    most === null ? count(sessions, 'session') : `${sessions} of ${count(most, 'session')}`,
+    `write caches ${room === null ? formatBytes(cacheBytes) : formatShare(cacheBytes, room)}`,
+    ...(online ? [] : ['offline']),
+  ].join(', ')
+}
+
+/** The state, and what is special about it. */
+function stateText({ state, paused, awaitsRetry, keptCache }: SessionView): string {
+  if (paused !== undefined && state === 'published') return 'paused'
+  if (awaitsRetry === true) return `${state}, waits`
+  return keptCache === true ? `${state}, kept` : state
 }
 
 export function sessionTable(
@@ -71,7 +122,7 @@ export function sessionTable(
     { title: 'SESSION', value: ({ id }) => id },
     {
       title: 'STATE',
-      value: ({ state }) => state,
+      value: stateText,
       style: (text, { state }) => stdout.style(STATE_STYLE[state], text),
     },
     { title: 'INSTANCE', value: (row) => printable(`${row.repository}/${row.instance}`), minimum: 12 },
@@ -90,6 +141,11 @@ export function sessionTable(
         row.writeCache === undefined ? '' : (changesText(row) ?? formatBytes(row.writeCache.bytes)),
       align: 'right',
       expendable: 4,
+    },
+    {
+      title: 'EXPIRES',
+      value: ({ expiresAt }) => (expiresAt === undefined ? '' : formatAge(new Date(expiresAt), now())),
+      align: 'right',
     },
     {
       title: 'CREATED',

@@ -1,85 +1,101 @@
 /** `howdah show`: everything about one session. */
 import type { SessionView } from '../../../messages/definitions.ts'
 import { type Context, printJson } from '../context.ts'
-import { formatDuration, formatTimeFully } from '../format.ts'
+import { exportFields } from '../export-lines.ts'
+import { formatTimeFully } from '../format.ts'
+import { historyLines } from '../history-lines.ts'
 import {
   brokerOptions,
   type ClientOptions,
   clientEnvironment,
   clientExitStatus,
   clientFiles,
-  formatRecoverTo,
   jsonOption,
+  sessionArgument,
 } from '../options.ts'
-import { ask, resolveSession } from '../request.ts'
+import { describeRecoverTo } from '../recovery-target.ts'
+import { resolveSession, showSession } from '../request.ts'
 import {
-  elapsedMs,
   errorLines,
+  type Field,
   fetchedText,
   fieldLines,
+  pausedText,
   psqlLine,
   roomText,
   STATE_STYLE,
-  stepDetail,
+  undoneFields,
   writeCacheText,
 } from '../session-lines.ts'
-import { renderTable } from '../table.ts'
+import { isOver } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 
 export const show = defineVerb<ClientOptions>({
   name: 'show',
-  summary: 'show all about one session',
+  summary: 'show all about one session, and what happened to it',
   description: [
     'State, connection, bytes fetched against the size of the backup, changes against their quota, write cache, ' +
-      'warnings, errors, when each step ran and how long it took, and when room ran out or came back.',
+      'expiry, exports, warnings and errors; what it waits for, and the command to use then. Below, the timeline: ' +
+      'every command, step, state, disruption, warning and export, with the time that each step took. Times are ' +
+      'local, and in UTC beside it.',
   ],
-  argument: {
-    name: 'SESSION',
-    required: true,
-    description: 'Session id, or the beginning of one that no other session has.',
-  },
-  options: [jsonOption('Print the session as one JSON document.'), ...brokerOptions],
+  arguments: [sessionArgument],
+  options: [
+    jsonOption('Print the session as one JSON document, with the whole of its history.'),
+    ...brokerOptions,
+  ],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
     ['howdah show main-x7', 'The session whose id begins so.'],
     ['howdah show main-x7 --json | jq .usage', 'Bytes fetched, in total, changed, of what quota, and free.'],
+    [
+      `howdah show main-x7 --json | jq -c '.history[] | select(.type == "step" and .status == "done") | [.step, .milliseconds]'`,
+      'How long each step took.',
+    ],
   ],
   run: runShow,
 })
 
-async function runShow({ context, options, argument = '' }: Call<ClientOptions>): Promise<number> {
+async function runShow({ context, options, argument }: Call<ClientOptions>): Promise<number> {
   await using connection = await context.connect(options)
   const id = await resolveSession(connection.bus, argument, context.interrupted)
-  const { session } = await ask(
-    connection.bus,
-    'session.show',
-    { session: id },
-    { signal: context.interrupted },
-  )
+  const session = await showSession(connection.bus, id, context.interrupted)
   if (options.json === true) printJson(context, session)
   else for (const line of sessionPage(context, session)) context.stdout.line(line)
   return 0
 }
 
 export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
-  const time = (text: string) => formatTimeFully(new Date(text), now())
+  const time = (text: string | undefined) =>
+    text === undefined ? undefined : formatTimeFully(new Date(text), now())
   const state = `${stdout.style(STATE_STYLE[view.state], view.state)}${view.step === undefined ? '' : `, step ${view.step}`}`
+  const { reachability } = view
   const lines = [
     stdout.style('bold', `Session ${view.id}`),
     ...fieldLines(stdout, [
       ['state', state],
+      ...waitingFields(view, time),
       ['instance', printable(`${view.instance} in repository ${view.repository}`)],
       ['backup', printable(view.backup)],
-      ['recover to', printable(formatRecoverTo(view.recoverTo))],
+      ['recover to', printable(describeRecoverTo(view.recoverTo))],
       ['target', view.target],
       ['created', time(view.createdAt)],
       ['changed', time(view.updatedAt)],
+      ['expires', time(view.expiresAt)],
       ['connect', psqlLine(view), 'whole'],
       ['fetched', fetchedText(view)],
+      [
+        'mount server',
+        reachability === undefined || reachability.reachable
+          ? undefined
+          : `cannot be reached since ${time(reachability.since)}; ${reachability.failedReads} reads failed` +
+            `${reachability.reason === undefined ? '' : `: ${printable(reachability.reason)}`}`,
+      ],
       ['changes', roomText(view)],
+      ['changed in', changedText(view)],
       ['write cache', writeCacheText(view)],
       ['mount', view.mountPoint === undefined ? undefined : printable(view.mountPoint)],
       ...view.warnings.map((warning) => ['warning', printable(warning)] as const),
@@ -87,51 +103,33 @@ export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, vi
   ]
   if (view.error !== undefined) lines.push('', ...errorLines(stdout, view.error, view.undone))
   else if (view.undone !== undefined && view.undone.length > 0) {
-    const undone = view.undone.map((text, index) => [index === 0 ? 'undone' : '', printable(text)] as const)
-    lines.push('', ...fieldLines(stdout, undone))
+    lines.push('', ...fieldLines(stdout, undoneFields(view)))
   }
-  if (view.steps.length > 0 || view.warningHistory !== undefined)
-    lines.push('', ...timeline({ stdout, now }, view).map((line) => `  ${line}`))
+  for (const job of view.exports ?? []) {
+    const head = `${stdout.style('bold', `Export ${job.id}`)}  ${job.status}, asked for ${time(job.requestedAt)}`
+    lines.push('', head, ...fieldLines(stdout, exportFields(job)))
+    if (job.error !== undefined) lines.push(...errorLines(stdout, job.error).map((line) => `  ${line}`))
+  }
+  const history = historyLines({ stdout, now }, view)
+  if (history.length > 0) lines.push('', ...history)
   return lines
 }
 
-interface TimelineRow {
-  readonly at: string
-  readonly what: string
-  readonly status: string
-  readonly took: string
-  readonly detail: string
+/** What it waits for, and what to do then. */
+function waitingFields(view: SessionView, time: (text: string) => string | undefined): Field[] {
+  const { id, retryAt, awaitsRetry, keptCache } = view
+  const paused = pausedText(view)
+  return [
+    ['paused', paused && `${paused}; "howdah promote ${id}" or "howdah advance ${id} --recover-to …"`],
+    ['waits', awaitsRetry === true ? `for "howdah retry ${id}"; it does not go on by itself` : undefined],
+    ['tried again', retryAt === undefined ? undefined : time(retryAt)],
+    ['kept', keptCache === true ? `its changes; "howdah retry ${id}" publishes them again` : undefined],
+  ]
 }
 
-function timeline({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
-  const begun = Date.parse(view.createdAt)
-  const steps = view.steps.map((report) => ({
-    at: report.startedAt,
-    what: report.direction === 'undo' ? `undo ${report.step}` : report.step,
-    status: report.status,
-    took: formatDuration(elapsedMs(report, now())),
-    detail: stepDetail(report, () => undefined),
-  }))
-  const warnings = (view.warningHistory ?? []).map(({ at, about, level, message }) => {
-    const detail = printable(message)
-    return { at, what: about === 'quota' ? 'quota' : 'free space', status: level, took: '', detail }
-  })
-  const rows: TimelineRow[] = [...steps, ...warnings].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))
-  const terminal = { ...stdout, columns: stdout.columns - 2 }
-  return renderTable(
-    terminal,
-    [
-      { title: 'AT', value: ({ at }) => `+${formatDuration(Date.parse(at) - begun)}`, align: 'right' },
-      { title: 'STEP', value: ({ what }) => what },
-      {
-        title: 'STATUS',
-        value: ({ status }) => status,
-        style: (text, { status }) =>
-          status === 'failed' || status === 'critical' ? stdout.style('red', text) : text,
-      },
-      { title: 'TOOK', value: ({ took }) => took, align: 'right' },
-      { title: 'DETAIL', value: ({ detail }) => detail, minimum: 10 },
-    ],
-    rows,
-  )
+function changedText(view: SessionView): string | undefined {
+  if (view.changes === undefined || isOver(view)) return undefined
+  const { changed, databases } = view.changes
+  if (databases.length > 0) return databases.map(printable).join(', ')
+  return changed ? 'not known where' : 'nothing that was not exported'
 }

@@ -3,22 +3,23 @@ import { printJson } from '../context.ts'
 import { formatDuration } from '../format.ts'
 import {
   brokerOptions,
-  type ClientOptions,
   clientEnvironment,
-  clientExitStatus,
   clientFiles,
   jsonOption,
-  parseSeconds,
+  sessionArgument,
+  type WaitingOptions,
+  waitingExitStatus,
+  waitOptions,
 } from '../options.ts'
-import { ask, resolveSession } from '../request.ts'
-import { errorLines, fieldLines } from '../session-lines.ts'
-import { printable } from '../terminal.ts'
+import { ask, resolveSession, showSession } from '../request.ts'
+import { errorLines, fieldLines, undoneFields } from '../session-lines.ts'
+import { isOver, latestSequence } from '../session-progress.ts'
+import { sayAccepted } from '../until-published.ts'
 import { type Call, defineVerb } from '../verb.ts'
-import { unsettled, waitForSession } from '../wait-for-session.ts'
+import { leaveUnsettled, waitForSession } from '../wait-for-session.ts'
 
-interface UnpublishOptions extends ClientOptions {
-  readonly wait: boolean
-  readonly timeout?: number
+interface UnpublishOptions extends WaitingOptions {
+  readonly keepCache?: true
 }
 
 export const unpublish = defineVerb<UnpublishOptions>({
@@ -26,76 +27,65 @@ export const unpublish = defineVerb<UnpublishOptions>({
   summary: 'stop a published instance and remove everything that belongs to its session',
   description: [
     'Stops PostgreSQL, unmounts, and removes the write cache with every change made since publishing. The backup ' +
-      'is as it was. Waits until the session is closed. Works at any time, also while a session is being published.',
+      'is as it was. Waits until the session is closed. Works at any time, also while a session is being published, ' +
+      'when the mount server or half of the parts are gone, and with clients connected, which are disconnected.',
+    'With --keep-cache the changes stay on the target, and "howdah retry" publishes them again on the same backup.',
   ],
-  argument: {
-    name: 'SESSION',
-    required: true,
-    description: 'Session id, or the beginning of one that no other session has.',
-  },
+  arguments: [sessionArgument],
   options: [
-    { flags: '--no-wait', description: 'Return as soon as the command is accepted.' },
-    {
-      flags: '--timeout <S>',
-      description: 'Seconds after which waiting is given up with status 1; the session is still taken down.',
-      defaultText: 'none',
-      parse: parseSeconds,
-    },
+    { flags: '--keep-cache', description: 'Keep what was changed, for "howdah retry".' },
+    ...waitOptions('the session is still taken down'),
     jsonOption(
       'Print the session as one JSON document when it is closed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
     ),
     ...brokerOptions,
   ],
-  exitStatus: [...clientExitStatus, ['130', 'Ctrl-C while waiting; the session is still taken down.']],
+  exitStatus: waitingExitStatus('the session is still taken down'),
   environment: clientEnvironment,
   files: clientFiles,
-  examples: [['howdah unpublish main-x7', 'The session whose id begins so.']],
+  examples: [
+    ['howdah unpublish main-x7', 'The session whose id begins so.'],
+    ['howdah unpublish main-x7 --keep-cache', 'Its changes stay for later.'],
+  ],
   run: runUnpublish,
 })
 
-async function runUnpublish({ context, options, argument = '' }: Call<UnpublishOptions>): Promise<number> {
+async function runUnpublish({ context, options, argument }: Call<UnpublishOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
+  const { keepCache = false, timeout } = options
   const remarks = json ? context.stderr : context.stdout
   await using connection = await context.connect(options)
   const { bus } = connection
   const session = await resolveSession(bus, argument, context.interrupted)
-  const reply = await ask(bus, 'session.unpublish', { session }, { signal: context.interrupted })
-  if (!options.wait) {
-    if (json) printJson(context, reply)
-    else remarks.line(`session ${session} is being taken down; "howdah watch ${session}" follows it`)
-    return 0
-  }
+  const before = await showSession(bus, session, context.interrupted)
+  const body = { session, ...(keepCache && { keepCache }) }
+  const reply = await ask(bus, 'session.unpublish', body, { signal: context.interrupted })
+  if (!options.wait) return sayAccepted(context, json, reply)
   remarks.line(`Unpublishing session ${remarks.style('bold', session)}`)
+  const waiting = { context, bus, session, json, timeout }
   const result = await waitForSession({
-    context,
-    bus,
-    session,
-    settled: ({ state }) => state === 'closed' || state === 'failed',
-    json,
-    undoOnly: true,
-    timeout: options.timeout,
+    ...waiting,
+    settled: isOver,
+    steps: [],
+    since: isOver(before) ? 0 : latestSequence(before),
   })
-  const { view } = result
-  if (result.outcome !== 'settled' || view === undefined) {
-    const error = unsettled(result, session, options.timeout)
-    if (json) printJson(context, view ?? { id: session, error: error.toBody() })
-    context.stderr.line(`howdah unpublish: ${error.message}`)
-    return result.outcome === 'interrupted' ? 130 : 1
+  const { outcome, view } = result
+  if (outcome !== 'settled' || view === undefined) {
+    return leaveUnsettled(waiting, result, 'unpublish', 'and it is still taken down')
   }
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - started.getTime())
+  remarks.line()
   if (view.state === 'closed') {
-    remarks.line()
-    remarks.line(`${remarks.style('green', 'Closed')} in ${took}.`)
-    const undone = (view.undone ?? []).map(
-      (text, index) => [index === 0 ? 'undone' : '', printable(text)] as const,
+    const kept = view.keptCache === true ? `howdah retry ${session}` : undefined
+    remarks.line(
+      `${remarks.style('green', 'Closed')} in ${took}${kept === undefined ? '' : '; its changes are kept'}.`,
     )
-    if (undone.length > 0) for (const line of fieldLines(remarks, undone)) remarks.line(line)
+    for (const line of fieldLines(remarks, [...undoneFields(view), ['bring back', kept]])) remarks.line(line)
     return 0
   }
-  remarks.line()
   remarks.line(`${remarks.style('red', 'Failed')} after ${took}.`)
   const error = view.error ?? { code: 'internal' as const, message: 'the session failed without a reason' }
   for (const line of errorLines(remarks, error, view.undone)) remarks.line(line)

@@ -1,30 +1,41 @@
 /** `howdah watch`: follows one session, or the events of all, as they happen. */
 import { once } from 'node:events'
 import type { Bus, EventDelivery } from '../../../messages/bus.ts'
+import type { SessionView } from '../../../messages/definitions.ts'
 import { type Context, printJson } from '../context.ts'
+import { databaseText } from '../export-lines.ts'
 import { followSession } from '../follow-session.ts'
 import { formatClock, formatShare } from '../format.ts'
-import { brokerOptions, type ClientOptions, clientEnvironment, clientFiles, jsonOption } from '../options.ts'
+import {
+  brokerOptions,
+  type ClientOptions,
+  clientEnvironment,
+  clientFiles,
+  jsonOption,
+  sessionArgument,
+} from '../options.ts'
+import { resultLines } from '../published.ts'
 import { resolveSession } from '../request.ts'
 import { changesText } from '../session-lines.ts'
 import { hasSettled } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { waitForSession } from '../wait-for-session.ts'
-import { resultLines } from './publish.ts'
 
 export const watch = defineVerb<ClientOptions>({
   name: 'watch',
   summary: 'follow a session, or all of them, as it happens',
   description: [
-    'With SESSION: shows its steps until it is published, closed or failed. Without: one line for each event of ' +
-      'every session, until Ctrl-C.',
+    'With SESSION: shows its steps, and its exports, until it is published with nothing under way, closed or failed, ' +
+      'or does not go on by itself. Without: one line for each event of every session, until Ctrl-C.',
   ],
-  argument: {
-    name: 'SESSION',
-    required: false,
-    description: 'Session id, or the beginning of one that no other session has. Default: all sessions.',
-  },
+  arguments: [
+    {
+      ...sessionArgument,
+      required: false,
+      description: `${sessionArgument.description} Default: all sessions.`,
+    },
+  ],
   options: [
     jsonOption(
       'Print one JSON document per line and event: {"time", "type", "body"} as the events of the message contract ' +
@@ -34,7 +45,7 @@ export const watch = defineVerb<ClientOptions>({
   ],
   exitStatus: [
     ['0', 'The session settled well, or Ctrl-C.'],
-    ['1', 'The session failed, or it cannot be followed.'],
+    ['1', 'The session failed, does not go on by itself, or cannot be followed.'],
     ['2', 'Wrong usage; nothing was done.'],
   ],
   environment: clientEnvironment,
@@ -50,21 +61,30 @@ async function runWatch({ context, options, argument }: Call<ClientOptions>): Pr
   await using connection = await context.connect(options)
   const { bus } = connection
   const json = options.json === true
-  if (argument === undefined) return watchAll(context, bus, json)
+  if (argument === '') return watchAll(context, bus, json)
   const session = await resolveSession(bus, argument, context.interrupted)
   if (json) return watchJson(context, bus, session)
   const { view } = await waitForSession({
     context,
     bus,
     session,
-    settled: hasSettled,
+    settled: isAtRest,
     json,
     timeout: undefined,
   })
-  if (view === undefined || !hasSettled(view)) return 0
+  if (view === undefined || !isAtRest(view)) return 0
   if (view.state === 'closed') context.stdout.line('Closed.')
-  else for (const line of resultLines(context.stdout, view, undefined)) context.stdout.line(line)
-  return view.state === 'failed' ? 1 : 0
+  else for (const line of resultLines(context, view, undefined)) context.stdout.line(line)
+  return exitStatus(view)
+}
+
+/** Nothing is under way: an export is waited for, too. */
+function isAtRest(view: SessionView): boolean {
+  return hasSettled(view) && view.state !== 'exporting'
+}
+
+function exitStatus({ state }: SessionView): number {
+  return state === 'published' || state === 'closed' ? 0 : 1
 }
 
 async function watchJson(context: Context, bus: Bus, session: string): Promise<number> {
@@ -74,7 +94,7 @@ async function watchJson(context: Context, bus: Bus, session: string): Promise<n
     const view = await followSession({
       bus,
       session,
-      settled: hasSettled,
+      settled: isAtRest,
       now: context.now,
       signal: context.interrupted,
       onView: (next) => {
@@ -88,7 +108,7 @@ async function watchJson(context: Context, bus: Bus, session: string): Promise<n
         ),
     })
     printView(view)
-    return view.state === 'failed' ? 1 : 0
+    return exitStatus(view)
   } catch (error) {
     if (context.interrupted.aborted) return 0
     throw error
@@ -130,9 +150,14 @@ function eventText(delivery: EventDelivery): string {
     case 'session.step-started':
       return `${stepOf(delivery.body)} started`
     case 'session.step-progress': {
-      const { bytesDone, bytesTotal, detail } = delivery.body
+      const { bytesDone, bytesTotal, detail, databases = [] } = delivery.body
       const share = bytesDone === undefined ? '' : formatShare(bytesDone, bytesTotal ?? bytesDone)
-      return [stepOf(delivery.body), share, printable(detail ?? '')].filter((part) => part !== '').join('  ')
+      const running = databases
+        .filter(({ status }) => status === 'running')
+        .map((one) => `${printable(one.database)}: ${databaseText(one)}`)
+      return [stepOf(delivery.body), share, printable(detail ?? ''), ...running]
+        .filter((part) => part !== '')
+        .join('  ')
     }
     case 'session.step-done':
       return `${stepOf(delivery.body)} done`

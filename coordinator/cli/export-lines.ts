@@ -1,0 +1,113 @@
+/** The lines that show an export: its databases while it goes on, and what it gave. */
+import type { DatabaseExport, Destination, ExportView } from '../../messages/definitions.ts'
+import { count, formatBytes } from './format.ts'
+import { errorLines, type Field, fieldLines } from './session-lines.ts'
+import { cut, printable, type Terminal } from './terminal.ts'
+
+/** More databases than this are not painted; those that are done are left out first. */
+const MAX_PAINTED = 12
+
+/** One line per database, each fitting the terminal. `frame` turns the mark of running ones. */
+export function databaseLines(
+  terminal: Terminal,
+  databases: readonly DatabaseExport[],
+  frame: number,
+): string[] {
+  const order = { running: 0, failed: 1, cancelled: 1, pending: 2, done: 3 } as const
+  const shown =
+    databases.length <= MAX_PAINTED
+      ? databases
+      : [...databases].sort((a, b) => order[a.status] - order[b.status]).slice(0, MAX_PAINTED)
+  const nameWidth = Math.min(30, Math.max(9, ...shown.map(({ database }) => printable(database).length)))
+  const lines = shown.map((one) => {
+    const name = cut(printable(one.database), nameWidth, terminal.marks.ellipsis).padEnd(nameWidth)
+    const detail = cut(databaseText(one), terminal.columns - nameWidth - 8, terminal.marks.ellipsis)
+    return `    ${mark(terminal, one, frame)} ${name}  ${detail}`.trimEnd()
+  })
+  const more = databases.length - shown.length
+  return more === 0 ? lines : [...lines, `      ${terminal.style('dim', `and ${more} more`)}`]
+}
+
+/** How far a database is, or what became of it: tables, rows, bytes, and why it failed. */
+export function databaseText(one: DatabaseExport): string {
+  if (one.status === 'failed' && one.error !== undefined) return printable(one.error.message)
+  const { tables, tablesDone, rows, bytes } = one
+  const parts: string[] = []
+  if (one.status === 'cancelled') parts.push('cancelled')
+  if (tables !== undefined) {
+    const isPart = tablesDone !== undefined && one.status !== 'done'
+    parts.push(isPart ? `${tablesDone} of ${count(tables, 'table')}` : count(tables, 'table'))
+  }
+  if (rows !== undefined) parts.push(count(rows, 'row'))
+  if (bytes !== undefined) parts.push(formatBytes(bytes))
+  return parts.join(', ')
+}
+
+/** What an export gave, or how far it came. */
+export function exportFields(job: ExportView): Field[] {
+  const databases = job.databases.map((one) => {
+    const where = one.path === undefined ? '' : `, in ${printable(one.path)}`
+    const text = one.status === 'done' ? databaseText(one) : `${one.status}: ${databaseText(one)}`
+    return [printable(one.database), `${text.replace(/: $/, '')}${where}`] as const
+  })
+  return [
+    ...databases,
+    ['to', printable(formatDestination(job.request.destination))],
+    ['manifest', job.manifest === undefined ? undefined : printable(job.manifest), 'whole'],
+  ]
+}
+
+/** What is said when an export has ended. `took`: since when it was asked for. */
+export function exportLines(terminal: Terminal, job: ExportView, took: string): string[] {
+  const total = (of: (one: DatabaseExport) => number | undefined) =>
+    job.databases.reduce((sum, one) => sum + (of(one) ?? 0), 0)
+  const amount = `${count(
+    total(({ rows }) => rows),
+    'row',
+  )}, ${formatBytes(total(({ bytes }) => bytes))}`
+  const done = job.databases.filter(({ status }) => status === 'done').length
+  const heads: Record<ExportView['status'], string> = {
+    done: `${terminal.style('green', 'Exported')} ${amount} in ${took}.`,
+    failed: `${terminal.style('red', 'Not all exported')} after ${took}: ${done} of ${count(job.databases.length, 'database')}, ${amount}.`,
+    cancelled: `${terminal.style('yellow', 'Cancelled')} after ${took}; what was exported of it is removed.`,
+    pending: `Waits for its turn after ${took}.`,
+    running: `Goes on after ${took}.`,
+  }
+  return [
+    '',
+    heads[job.status],
+    ...fieldLines(terminal, exportFields(job)),
+    ...(job.status === 'failed' && job.error !== undefined ? ['', ...errorLines(terminal, job.error)] : []),
+  ]
+}
+
+/** A destination as `--to` and `--into` take it. */
+export function formatDestination(destination: Destination): string {
+  if (destination.type === 'directory') return destination.path
+  const { host, port, user } = destination
+  const place = `${user === undefined ? '' : `${encodeURIComponent(user)}@`}${host.includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`
+  switch (destination.type) {
+    case 'sftp':
+      return `ssh://${place}${destination.path}`
+    case 'postgres':
+      return `postgres://${place}${destination.database === undefined ? '' : `/${encodeURIComponent(destination.database)}`}`
+    default:
+      return destination satisfies never
+  }
+}
+
+function mark({ marks, style }: Terminal, { status }: DatabaseExport, frame: number): string {
+  switch (status) {
+    case 'pending':
+      return style('dim', marks.waiting)
+    case 'running':
+      return style('cyan', marks.running[frame % marks.running.length] ?? marks.waiting)
+    case 'done':
+      return style('green', marks.done)
+    case 'failed':
+    case 'cancelled':
+      return style('red', marks.failed)
+    default:
+      return status satisfies never
+  }
+}

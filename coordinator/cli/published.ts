@@ -1,0 +1,102 @@
+/** Waits until a session is published and says what came of it: the end of every verb that leads there. */
+import type { Bus } from '../../messages/bus.ts'
+import type { SessionView, StepName } from '../../messages/definitions.ts'
+import type { ErrorBody } from '../../messages/errors.ts'
+import { type Context, printJson } from './context.ts'
+import { formatDuration, formatTimeFully } from './format.ts'
+import { describeRecoverTo } from './recovery-target.ts'
+import {
+  errorLines,
+  type Field,
+  fetchedText,
+  fieldLines,
+  pausedText,
+  psqlLine,
+  writeCacheText,
+} from './session-lines.ts'
+import { hasSettled, latestSequence } from './session-progress.ts'
+import { printable, wrap } from './terminal.ts'
+import { leaveUnsettled, waitForSession } from './wait-for-session.ts'
+
+export interface AwaitPublished {
+  readonly context: Context
+  readonly bus: Bus
+  readonly session: string
+  /** For messages. */
+  readonly verb: string
+  readonly json: boolean
+  readonly timeout: number | undefined
+  /** When it was asked for. */
+  readonly started: Date
+  /**
+   * The session's latest step before the command that is waited for: what it is in by then counts only with later
+   * ones, because a session that is published already looks as if it were done.
+   */
+  readonly since?: number
+  /** Steps up to this number are not shown. Default: `since`. */
+  readonly shownSince?: number
+  /** Steps that are to be done. Default: those of publishing. */
+  readonly steps?: readonly StepName[]
+}
+
+/** @returns the exit status */
+export async function awaitPublished(options: AwaitPublished): Promise<number> {
+  const { context, json, since } = options
+  const remarks = json ? context.stderr : context.stdout
+  const settled = (view: SessionView) =>
+    hasSettled(view) && (since === undefined || latestSequence(view) > since)
+  const shownSince = options.shownSince ?? since ?? 0
+  const result = await waitForSession({ ...options, settled, since: shownSince })
+  const { outcome, view } = result
+  if (outcome !== 'settled' || view === undefined) return leaveUnsettled(options, result, options.verb)
+  if (json) printJson(context, view)
+  const took = formatDuration(context.now().getTime() - options.started.getTime())
+  for (const line of resultLines({ stdout: remarks, now: context.now }, view, took)) remarks.line(line)
+  return isPublished(view) ? 0 : 1
+}
+
+function isPublished({ state }: SessionView): boolean {
+  return state === 'published' || state === 'exporting'
+}
+
+/** What is said when a session has settled; `took`: since when that was asked for, where it is known. */
+export function resultLines(
+  { stdout: terminal, now }: Pick<Context, 'stdout' | 'now'>,
+  view: SessionView,
+  took: string | undefined,
+): string[] {
+  const close: Field = ['close', `howdah unpublish ${view.id}`]
+  if (!isPublished(view)) {
+    const isDisrupted = view.state === 'disrupted'
+    const after = took === undefined ? '' : ` after ${took}`
+    const head = isDisrupted ? terminal.style('yellow', 'Disrupted') : terminal.style('red', 'Not published')
+    return [
+      '',
+      `${head}${after}${isDisrupted ? ', and does not go on by itself' : ''}.`,
+      ...errorLines(terminal, view.error ?? CLOSED, view.undone),
+      ...(isDisrupted ? fieldLines(terminal, [['go on', `howdah retry ${view.id}`], close]) : []),
+    ]
+  }
+  const { paused, expiresAt } = view
+  const head = `${terminal.style('green', 'Published')}${took === undefined ? '' : ` in ${took}`}`
+  const what = `backup ${printable(view.backup)}, recovered to ${printable(describeRecoverTo(view.recoverTo))}`
+  return [
+    '',
+    ...wrap(`${head}: ${what}.`, terminal.columns),
+    ...fieldLines(terminal, [
+      ['connect', psqlLine(view), 'whole'],
+      ['paused', pausedText(view)],
+      ['then', paused && `howdah promote ${view.id}, or howdah advance ${view.id} --recover-to …`],
+      ['fetched', fetchedText(view)],
+      ['changes', writeCacheText(view)],
+      ['expires', expiresAt === undefined ? undefined : formatTimeFully(new Date(expiresAt), now())],
+      close,
+      ...view.warnings.map((warning) => ['warning', printable(warning)] as const),
+    ]),
+  ]
+}
+
+const CLOSED: ErrorBody = {
+  code: 'session_state',
+  message: 'the session was closed while it was published',
+}

@@ -1,0 +1,77 @@
+/** Verbs that send one command about a session, and wait until it is published: what they have in common. */
+import type { Bus } from '../../messages/bus.ts'
+import type { SessionView, StepName } from '../../messages/definitions.ts'
+import { type Context, printJson } from './context.ts'
+import {
+  brokerOptions,
+  clientEnvironment,
+  clientFiles,
+  jsonOption,
+  sessionArgument,
+  type WaitingOptions,
+  waitingExitStatus,
+  waitOptions,
+} from './options.ts'
+import { awaitPublished } from './published.ts'
+import { resolveSession, showSession } from './request.ts'
+import { latestSequence } from './session-progress.ts'
+import type { Call, VerbDescription } from './verb.ts'
+
+/** What the pages of these verbs have in common. */
+export const untilPublished = {
+  arguments: [sessionArgument],
+  options: [
+    ...waitOptions('the session goes on'),
+    jsonOption(
+      'Print the session as one JSON document when it has settled (with --no-wait: {"accepted": true, "session": …}); ' +
+        'progress goes to stderr.',
+    ),
+    ...brokerOptions,
+  ],
+  exitStatus: waitingExitStatus('the session goes on'),
+  environment: clientEnvironment,
+  files: clientFiles,
+} as const satisfies Partial<VerbDescription>
+
+export interface SessionCommand {
+  readonly verb: string
+  /** Sends it. Resolves to the reply. */
+  readonly send: (bus: Bus, session: string, signal: AbortSignal) => Promise<{ session: string }>
+  /** What is being done, for people. */
+  readonly doing: string
+  /** Steps that are to be done, where these are known. */
+  readonly steps?: readonly StepName[]
+  /** Whether a step is sure to follow: until then the session is as it was before the command. */
+  readonly needsStep: (before: SessionView) => boolean
+}
+
+/** @returns the exit status */
+export async function runUntilPublished<Options extends WaitingOptions>(
+  { context, options, argument }: Call<Options>,
+  { verb, send, doing, steps, needsStep }: SessionCommand,
+): Promise<number> {
+  const started = context.now()
+  const json = options.json === true
+  await using connection = await context.connect(options)
+  const { bus } = connection
+  const session = await resolveSession(bus, argument, context.interrupted)
+  const before = await showSession(bus, session, context.interrupted)
+  const reply = await send(bus, session, context.interrupted)
+  if (!options.wait) return sayAccepted(context, json, reply)
+  const remarks = json ? context.stderr : context.stdout
+  remarks.line(`${doing} ${remarks.style('bold', session)}`)
+  return awaitPublished({
+    ...{ context, bus, session, verb, json, timeout: options.timeout, started },
+    ...(steps !== undefined && { steps }),
+    shownSince: latestSequence(before),
+    ...(needsStep(before) && { since: latestSequence(before) }),
+  })
+}
+
+/** What a verb says that does not wait. @returns the exit status */
+export function sayAccepted(context: Context, json: boolean, reply: { session: string }): number {
+  const { session } = reply
+  if (json) printJson(context, reply)
+  else context.stdout.line(`accepted; "howdah watch ${session}" follows it`)
+  return 0
+}

@@ -1,0 +1,104 @@
+/** `howdah check`: whether a publish would work, and what it would take. */
+import type { CheckReport, Finding } from '../../../messages/definitions.ts'
+import { type Context, printJson } from '../context.ts'
+import { count, formatBytes } from '../format.ts'
+import { brokerOptions, clientEnvironment, clientExitStatus, clientFiles, jsonOption } from '../options.ts'
+import { instanceOptions, publishBody, type SourceOptions, sourceOptions } from '../publish-options.ts'
+import { describeRecoverTo, TIMES } from '../recovery-target.ts'
+import { ask } from '../request.ts'
+import { fieldLines, findingLines } from '../session-lines.ts'
+import { printable } from '../terminal.ts'
+import { type Call, defineVerb } from '../verb.ts'
+
+export const check = defineVerb<SourceOptions>({
+  name: 'check',
+  summary: 'find out whether a publish would work, and what it would take',
+  description: [
+    'Asks the mount agent and the target agent what a publish with the same options would find, and shows all of it ' +
+      'at once: errors, which keep the instance from being published, first, then warnings, each with what to do. ' +
+      'And an estimate: bytes to fetch until the instance is usable, WAL to replay, and the room that the write ' +
+      'cache needs. Nothing is mounted, and nothing is kept.',
+  ],
+  options: [
+    ...sourceOptions,
+    ...instanceOptions,
+    jsonOption(
+      'Print the report as one JSON document: {"backup", "recoverTo", "findings": [{"level", "code", "message"}, …], ' +
+        '"estimate": {"fetchBytes", "walBytes", "cacheBytes", "freeBytes"}}. What is not known is left out.',
+    ),
+    ...brokerOptions,
+  ],
+  sections: [['TIMES', TIMES]],
+  exitStatus: [
+    ['0', 'It can be published; there may be warnings.'],
+    ['1', 'It cannot, or it could not be found out.'],
+    ...clientExitStatus.slice(2),
+  ],
+  environment: [...clientEnvironment, ['TZ', 'Time zone of times that name none.']],
+  files: clientFiles,
+  examples: [
+    ['howdah check --repository prod --instance main --target db-7', 'The latest state.'],
+    [
+      "howdah check --repository prod --instance main --target db-7 --recover-to 'time=2026-11-22 07:30:00+01' --port 5433",
+      'Whether that moment can be reached, and the port is free.',
+    ],
+    [
+      `howdah check --repository prod --instance main --target db-7 --json | jq -r '.findings[] | "\\(.level) \\(.message)"'`,
+      'The findings in a script.',
+    ],
+  ],
+  run: runCheck,
+})
+
+async function runCheck({ context, options }: Call<SourceOptions>): Promise<number> {
+  const body = publishBody(options)
+  if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
+  await using connection = await context.connect(options)
+  // Each of the two agents may take up to a minute.
+  const { report } = await ask(connection.bus, 'instance.check', body, {
+    signal: context.interrupted,
+    tryMs: 130_000,
+    deadlineMs: 150_000,
+  })
+  if (options.json === true) printJson(context, report)
+  else for (const line of reportLines(context, options, report)) context.stdout.line(line)
+  return report.findings.some(({ level }) => level === 'error') ? 1 : 0
+}
+
+function reportLines(
+  { stdout }: Pick<Context, 'stdout'>,
+  { repository, instance, target }: SourceOptions,
+  { backup, recoverTo, findings, estimate }: CheckReport,
+): string[] {
+  const of = (wanted: Finding['level']) => findings.filter(({ level }) => level === wanted)
+  const [errors, warnings] = [of('error'), of('warning')]
+  const { fetchBytes, walBytes, cacheBytes, freeBytes } = estimate
+  const room = [
+    ...(cacheBytes === undefined ? [] : [formatBytes(cacheBytes)]),
+    ...(freeBytes === undefined ? [] : [`${formatBytes(freeBytes)} free on the target`]),
+  ]
+  const numbers = [
+    ...(errors.length > 0 ? [count(errors.length, 'error')] : []),
+    ...(warnings.length > 0 ? [count(warnings.length, 'warning')] : []),
+  ].join(', ')
+  const isGood = errors.length === 0
+  const verdict = isGood
+    ? stdout.style('green', 'Can be published')
+    : stdout.style('red', 'Cannot be published')
+  return [
+    `${verdict}${numbers === '' ? '' : `: ${numbers}`}.`,
+    ...fieldLines(stdout, [
+      ['instance', printable(`${instance} from ${repository} on ${target}`)],
+      ['backup', backup === undefined ? undefined : printable(backup)],
+      ['recover to', recoverTo === undefined ? undefined : printable(describeRecoverTo(recoverTo))],
+      [
+        'to fetch',
+        fetchBytes === undefined ? undefined : `about ${formatBytes(fetchBytes)} until it is usable`,
+      ],
+      ['to replay', walBytes === undefined ? undefined : `${formatBytes(walBytes)} of WAL`],
+      ['cache needs', room.length === 0 ? undefined : room.join(', ')],
+    ]),
+    ...(findings.length === 0 ? [] : ['']),
+    ...[...errors, ...warnings].flatMap((finding) => findingLines(stdout, finding)),
+  ]
+}

@@ -1,0 +1,78 @@
+/** `howdah extend`: lets a session live longer. */
+import { printJson } from '../context.ts'
+import { formatTimeFully } from '../format.ts'
+import {
+  brokerOptions,
+  type ClientOptions,
+  clientEnvironment,
+  clientExitStatus,
+  clientFiles,
+  jsonOption,
+  parseLifetime,
+  sessionArgument,
+} from '../options.ts'
+import { ask, resolveSession, showSession } from '../request.ts'
+import { type Call, defineVerb, InvalidValue, UsageError } from '../verb.ts'
+
+interface ExtendOptions extends ClientOptions {
+  readonly never?: true
+}
+
+export const extend = defineVerb<ExtendOptions>({
+  name: 'extend',
+  summary: 'let a session live longer, or until it is unpublished',
+  description: [
+    'A session that was published with --expires is unpublished by itself, with everything that was changed in it. ' +
+      'This sets its time anew, counted from now; it may also be shorter than before, or given to a session that had ' +
+      'none. "howdah sessions" shows when each expires.',
+  ],
+  arguments: [
+    sessionArgument,
+    { name: 'TIME', required: false, description: 'From now: like 30m, 4h, 2d or 1d12h, at most 365d.' },
+  ],
+  options: [
+    { flags: '--never', description: 'Instead of TIME: it lives until it is unpublished.' },
+    jsonOption('Print the session as one JSON document.'),
+    ...brokerOptions,
+  ],
+  exitStatus: clientExitStatus,
+  environment: clientEnvironment,
+  files: clientFiles,
+  examples: [
+    ['howdah extend main-x7 4h', 'Four hours from now.'],
+    ['howdah extend main-x7 --never', 'Until somebody unpublishes it.'],
+  ],
+  run: runExtend,
+})
+
+async function runExtend({ context, options, argument, further }: Call<ExtendOptions>): Promise<number> {
+  const expiresIn = lifetime(further[0], options.never === true)
+  await using connection = await context.connect(options)
+  const { bus } = connection
+  const signal = context.interrupted
+  const session = await resolveSession(bus, argument, signal)
+  await ask(bus, 'session.extend', { session, expiresIn }, { signal })
+  const view = await showSession(bus, session, signal)
+  if (options.json === true) {
+    printJson(context, view)
+    return 0
+  }
+  const until =
+    view.expiresAt === undefined
+      ? 'lives until it is unpublished'
+      : `is unpublished at ${formatTimeFully(new Date(view.expiresAt), context.now())}`
+  context.stdout.line(`session ${session} ${until}`)
+  return 0
+}
+
+/** Seconds; null: for ever. @throws UsageError */
+function lifetime(text: string | undefined, never: boolean): number | null {
+  if (never === (text !== undefined)) throw new UsageError('either a TIME like 4h, or --never', extend)
+  if (text === undefined) return null
+  try {
+    return parseLifetime(text)
+  } catch (error) {
+    if (error instanceof InvalidValue) throw new UsageError(`TIME: it must be ${error.message}`, extend)
+    throw error
+  }
+}

@@ -1,0 +1,142 @@
+/** `howdah rescue`: publishes, exports, and takes everything away again, in one errand. */
+import { randomUUID } from 'node:crypto'
+import type { SessionView } from '../../../messages/definitions.ts'
+import { type Context, printJson } from '../context.ts'
+import { exportLines, formatDestination } from '../export-lines.ts'
+import { CREDENTIALS, type ExportOptions, exportOptions, exportRequest } from '../export-options.ts'
+import { formatDuration } from '../format.ts'
+import {
+  brokerOptions,
+  clientEnvironment,
+  clientFiles,
+  jsonOption,
+  type WaitingOptions,
+  waitingExitStatus,
+  waitOptions,
+} from '../options.ts'
+import {
+  expiresOption,
+  instanceOptions,
+  publishBody,
+  type SourceOptions,
+  sourceOptions,
+} from '../publish-options.ts'
+import { TIMES } from '../recovery-target.ts'
+import { ask } from '../request.ts'
+import { errorLines } from '../session-lines.ts'
+import { isOver } from '../session-progress.ts'
+import { printable } from '../terminal.ts'
+import { type Call, defineVerb, UsageError } from '../verb.ts'
+import { leaveUnsettled, waitForSession } from '../wait-for-session.ts'
+import { messageIdOption } from './publish.ts'
+
+interface RescueOptions extends SourceOptions, WaitingOptions, ExportOptions {
+  readonly messageId?: string
+}
+
+export const rescue = defineVerb<RescueOptions>({
+  name: 'rescue',
+  summary: 'export tables or databases as they were, in one command that leaves nothing',
+  description: [
+    'The whole errand: publishes the instance as it was, exports the tables or databases that are wanted, and ' +
+      'unpublishes it again, whatever came of the export. Waits until nothing of it is left but what was rescued.',
+    'Ctrl-C stops the waiting, not the errand; "howdah cancel" ends it, and removes what it wrote. An errand that ' +
+      'cannot go on says so, and waits for "howdah retry" or "howdah cancel".',
+  ],
+  options: [
+    ...sourceOptions,
+    ...exportOptions('every one that has one of the tables'),
+    ...instanceOptions.filter(({ flags }) => /^--(port|user|setting) /.test(flags)),
+    expiresOption,
+    ...waitOptions('the errand goes on'),
+    messageIdOption,
+    jsonOption(
+      'Print the session as one JSON document when it is closed; what was rescued is in "exports", as "howdah export ' +
+        '--json" has it (with --no-wait: {"accepted": true, "session": …, "recoverTo": …}); progress goes to stderr.',
+    ),
+    ...brokerOptions,
+  ],
+  sections: [
+    ['TIMES', TIMES],
+    ['CREDENTIALS', CREDENTIALS],
+  ],
+  exitStatus: [
+    ['0', 'All was rescued, and nothing is left.'],
+    ['1', 'A database or table was not, or the instance could not be published; the reason is told.'],
+    ...waitingExitStatus('the errand goes on').slice(2),
+  ],
+  environment: [...clientEnvironment, ['TZ', 'Time zone of times that name none.']],
+  files: clientFiles,
+  examples: [
+    [
+      "howdah rescue --repository prod --instance main --target local --recover-to 'time=2026-11-22 07:30:00+01' --database app --table sales.orders --to /srv/rescue",
+      'One table as it was at half past seven, as a dump.',
+    ],
+    [
+      'howdah rescue --repository prod --instance main --target db-7 --database app --table orders --into postgres://app@db-1 --credential db-1 --rename orders=orders_yesterday',
+      'Beside the table of today, in the live server.',
+    ],
+  ],
+  run: runRescue,
+})
+
+async function runRescue({ context, options }: Call<RescueOptions>): Promise<number> {
+  const started = context.now()
+  const json = options.json === true
+  const { timeout } = options
+  const remarks = json ? context.stderr : context.stdout
+  if (options.table.length === 0 && options.database.length === 0) {
+    throw new UsageError('what is to be rescued? At least one --table T or --database D', rescue)
+  }
+  const request = exportRequest(options)
+  const body = { ...publishBody(options), export: request }
+  if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
+  await using connection = await context.connect(options)
+  const { bus } = connection
+  const reply = await ask(bus, 'instance.publish', body, {
+    messageId: options.messageId ?? randomUUID(),
+    signal: context.interrupted,
+    deadlineMs: (timeout ?? 120) * 1000,
+    onWaiting: ({ message }) => context.stderr.line(`howdah rescue: ${message}; asking again`),
+  })
+  const { session } = reply
+  if (!options.wait) {
+    if (json) printJson(context, { ...reply, recoverTo: body.recoverTo ?? { type: 'latest' } })
+    else remarks.line(`session ${session} accepted; "howdah watch ${session}" follows it`)
+    return 0
+  }
+  const what = `${options.instance} from ${options.repository} on ${options.target}`
+  const place = printable(formatDestination(request.destination))
+  remarks.line(`Rescuing from ${remarks.style('bold', what)} to ${place}, session ${session}`)
+  const waiting = { context, bus, session, json, timeout }
+  const result = await waitForSession({
+    ...waiting,
+    settled: isOver,
+    exportId: 'e1',
+    steps: ['resolve', 'preflight', 'mount', 'recover', 'export'],
+  })
+  const { outcome, view } = result
+  if (outcome !== 'settled' || view === undefined) {
+    return leaveUnsettled(waiting, result, 'rescue', `"howdah cancel ${session}" ends it`)
+  }
+  if (json) printJson(context, view)
+  const took = formatDuration(context.now().getTime() - started.getTime())
+  for (const line of rescueLines(remarks, view, took)) remarks.line(line)
+  return view.state === 'closed' && view.exports?.every(({ status }) => status === 'done') === true ? 0 : 1
+}
+
+function rescueLines(terminal: Context['stdout'], view: SessionView, took: string): string[] {
+  const job = view.exports?.[0]
+  const lines = job === undefined || job.databases.length === 0 ? [] : exportLines(terminal, job, took)
+  if (view.state === 'closed' && lines.length > 0) return lines
+  if (lines.length > 0 && job?.status === 'failed') return lines
+  const error = view.error ?? {
+    code: 'session_state' as const,
+    message: 'the session was closed before anything was exported',
+  }
+  return [
+    '',
+    `${terminal.style('red', 'Not rescued')} after ${took}.`,
+    ...errorLines(terminal, error, view.undone),
+  ]
+}
