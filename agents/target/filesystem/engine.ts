@@ -8,6 +8,7 @@ import { BLOCK } from './block-map.ts'
 import { DataFiles, type LocalIo } from './data-files.ts'
 import { createDirectoryOperations } from './directory-operations.ts'
 import { Durability } from './durability.ts'
+import type { Errands } from './errands.ts'
 import type { FetchedState } from './fetched/fetched-index.ts'
 import type { TouchedRecord } from './fetched/touched-record.ts'
 import { FileContents } from './file-contents.ts'
@@ -32,6 +33,8 @@ export interface EngineOptions {
   readonly services: Services
   /** Where blocks of the backup are kept; nothing that is fetched is kept without. */
   readonly fetched?: FetchedState | undefined
+  /** None: the engine's thread answers all reads. */
+  readonly errands?: Errands | undefined
   /** To whom everything of the backup belongs. */
   readonly owner: { readonly uid: number; readonly gid: number }
   readonly limits: SpaceLimits
@@ -112,7 +115,13 @@ export function createEngine(options: EngineOptions): Engine {
     onDropped: (blocks) => space.give(blocks),
     onFree,
   })
-  const readPath = new ReadPath({ base, services, fetched: options.fetched, logger })
+  const readPath = new ReadPath({
+    base,
+    services,
+    fetched: options.fetched,
+    errands: options.errands,
+    logger,
+  })
   const contents = new FileContents({ files, readPath, space, durability, now })
   const ranges = new FileRanges({ contents, files, space, durability, now })
   const walIno = base.lookup(ROOT, 'wal')

@@ -5,7 +5,8 @@
 import { BLOCK } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import type { Durability } from './durability.ts'
-import { FileSystemError, type MaybePromise } from './file-system.ts'
+import type { Asker } from './errands.ts'
+import { ANSWERED_ELSEWHERE, FileSystemError, type MaybePromise } from './file-system.ts'
 import type { Piece } from './flights.ts'
 import type { Inode } from './inode.ts'
 import { localError } from './local-error.ts'
@@ -37,7 +38,7 @@ export class FileContents {
   }
 
   /** As `FileSystem.read`. */
-  read(inode: Inode, buffer: Buffer, length: number, position: number): MaybePromise<number> {
+  read(inode: Inode, buffer: Buffer, length: number, position: number, asker?: Asker): MaybePromise<number> {
     const end = Math.min(position + length, inode.size)
     if (position >= end) return 0
     const first = Math.floor(position / BLOCK)
@@ -47,7 +48,8 @@ export class FileContents {
       readPath.noteRead(inode, position, end)
       return end - position
     }
-    const reading = this.#readMissing(inode, buffer, position, end)
+    const isElsewhere = asker !== undefined && readPath.handOn(inode, position, end, asker)
+    const reading = isElsewhere ? ANSWERED_ELSEWHERE : this.#readMissing(inode, buffer, position, end)
     // After it, so that what is wanted now is asked for first.
     readPath.noteRead(inode, position, end)
     return reading

@@ -68,9 +68,9 @@ export function createFileOperations(dependencies: FileOperationsDependencies): 
       return inode.attributes()
     },
 
-    read(ino, buffer, length, position) {
+    read(ino, buffer, length, position, asker) {
       if (wal.has(ino)) return wal.read(ino, buffer, length, position)
-      return contents.read(regular(ino), buffer, length, position)
+      return contents.read(regular(ino), buffer, length, position, asker)
     },
 
     write(ino, buffer, length, position, accepted) {

@@ -8,10 +8,15 @@
  * at once: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
  */
 
+import type { Asker } from './errands.ts'
+
 /** Inode number; 1 is the root of the mount. */
 export type Ino = number
 
 export type MaybePromise<T> = T | Promise<T>
+
+/** What `read` gives when another thread answers who asked. */
+export const ANSWERED_ELSEWHERE = -1
 
 export interface Attributes {
   readonly ino: Ino
@@ -111,8 +116,11 @@ export interface FileSystem {
   /** The directory that a directory lies in; the root's is itself. */
   parent(ino: Ino): Ino
 
-  /** Reads into `buffer` from its start; gives the bytes read, fewer than asked only at the end of the file. */
-  read(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number>
+  /**
+   * Reads into `buffer` from its start; gives the bytes read, fewer than asked only at the end of the file. With an
+   * `asker`, whose values are its own only until this returns, it may also be `ANSWERED_ELSEWHERE`.
+   */
+  read(ino: Ino, buffer: Buffer, length: number, position: number, asker?: Asker): MaybePromise<number>
   /**
    * `buffer` must stay as it is until the promise, if one is given, resolves. `accepted`: the writer was told already
    * that this is written, by a kernel that caches writes; it is not refused for quota or reserve, and leaves the

@@ -11,13 +11,58 @@ export interface Flight {
   readonly file: number
   readonly first: number
   readonly last: number
-  /** Undefined: it was left out of a request for many, and is to be asked for by itself. */
+  /** Undefined: it is in the store now, or is to be asked for by itself. */
   readonly landed: Promise<Piece | undefined>
   /** Bytes that come before it on the same way. */
   readonly distance: () => number
   /** Has landed, and is in memory until it is kept elsewhere. */
   piece?: Piece
   keeping?: boolean
+}
+
+/** Brought to the fetched store by another thread, which says so at once only when somebody here waits. */
+export class ErrandFlight implements Flight {
+  readonly file: number
+  readonly first: number
+  readonly last: number
+  readonly #expect: () => void
+  #waiting: PromiseWithResolvers<undefined> | undefined
+  #over: ((waiting: PromiseWithResolvers<undefined>) => void) | undefined
+
+  /** `expect` has the end told as soon as it comes. */
+  constructor(file: number, first: number, last: number, expect: () => void) {
+    this.file = file
+    this.first = first
+    this.last = last
+    this.#expect = expect
+  }
+
+  get landed(): Promise<undefined> {
+    if (this.#waiting === undefined) {
+      this.#waiting = Promise.withResolvers<undefined>()
+      if (this.#over === undefined) this.#expect()
+      else this.#over(this.#waiting)
+    }
+    return this.#waiting.promise
+  }
+
+  distance(): number {
+    return 0
+  }
+
+  /** It is in the store, or could not be kept there. */
+  land(): void {
+    this.#end((waiting) => waiting.resolve(undefined))
+  }
+
+  fail(error: Error): void {
+    this.#end((waiting) => waiting.reject(error))
+  }
+
+  #end(over: (waiting: PromiseWithResolvers<undefined>) => void): void {
+    this.#over = over
+    if (this.#waiting !== undefined) over(this.#waiting)
+  }
 }
 
 export class Flights {

@@ -6,12 +6,13 @@
 import type { Logger } from 'pino'
 import type { BaseTree } from './base-tree.ts'
 import { BLOCK } from './block-map.ts'
+import { type Asker, type Errands, MAX_ERRAND_BYTES } from './errands.ts'
 import type { FetchedState } from './fetched/fetched-index.ts'
 import { FetchedStore } from './fetched/fetched-store.ts'
 import { planPrefetch } from './fetched/prefetch.ts'
 import { type TouchedRecord, TouchRecorder } from './fetched/touched-record.ts'
 import { FileSystemError } from './file-system.ts'
-import { type Flight, Flights, type Piece } from './flights.ts'
+import { ErrandFlight, type Flight, Flights, type Piece } from './flights.ts'
 import type { Inode } from './inode.ts'
 import { PrefetchStream } from './prefetch-stream.ts'
 import { advance, notAhead } from './read-ahead.ts'
@@ -36,6 +37,8 @@ export interface ReadPathDependencies {
   readonly services: Pick<Services, 'read' | 'readMany' | 'write' | 'sync' | 'reserveFetched' | 'saveFetched'>
   /** None: nothing that is fetched is kept. */
   readonly fetched: FetchedState | undefined
+  /** None: this thread answers all reads. */
+  readonly errands?: Errands | undefined
   readonly logger: Logger
 }
 
@@ -90,9 +93,58 @@ export class ReadPath {
       const flights = this.#flightsFor(inode, first, Math.min(last, inode.baseBlocks - 1))
       const pieces = await Promise.all(flights.map(({ landed }) => landed))
       const got = pieces.filter((piece) => piece !== undefined)
-      // What a prefetch left out is asked for by itself.
+      // What a prefetch left out is asked for by itself; what an errand brought is in the store.
       if (got.length === pieces.length) return got
     }
+  }
+
+  /**
+   * Has another thread answer who asks for bytes `position` to `end`, all of which are missing; false: this thread has
+   * to, because others are fetching some of them, or because it is not worth it or not possible.
+   */
+  handOn(inode: Inode, position: number, end: number, asker: Asker): boolean {
+    const { base, errands } = this.#to
+    if (errands === undefined || errands.isFull || end > inode.baseSize) return false
+    const file = base.file(inode.ino)
+    const first = Math.floor(position / BLOCK)
+    const last = Math.floor((end - 1) / BLOCK)
+    const offset = first * BLOCK
+    const length = Math.min((last + 1) * BLOCK, base.size(inode.ino)) - offset
+    if (file < 0 || length > MAX_ERRAND_BYTES) return false
+    for (let block = first; block <= last; block++) {
+      if (inode.map.isChanged(block) || this.#store.has(file, block)) return false
+      if (this.#flights.at(file, block) !== undefined) return false
+    }
+    const place = this.#store.reserve(last - first + 1)
+    if (place === undefined) return false
+    const over = () => {
+      this.#underWay -= length
+      this.#flights.remove(flight)
+    }
+    const expect = errands.send({
+      ...asker,
+      ...{ file, offset, length, from: position - offset, to: end - offset },
+      ...{ fd: place.fd, position: place.position },
+      landed: (written) => {
+        this.fetchedBytes += length
+        over()
+        if (written) this.#store.filled(place, file, first)
+        else {
+          this.#store.unfilled(place)
+          this.#store.refuse()
+        }
+        flight.land()
+      },
+      failed: (error) => {
+        over()
+        this.#store.unfilled(place)
+        flight.fail(this.#unreadable(inode, offset, length, error))
+      },
+    })
+    const flight = new ErrandFlight(file, first, last, expect)
+    this.#underWay += length
+    this.#flights.add(flight)
+    return true
   }
 
   /** Copies bytes `position` to `end`, unchanged since the backup; false when some are neither held nor in `pieces`. */
@@ -236,20 +288,22 @@ export class ReadPath {
   }
 
   async #read(inode: Inode, file: number, offset: number, length: number): Promise<Buffer> {
-    const { base, services, logger } = this.#to
+    const { services } = this.#to
     try {
       const data = await services.read(file, offset, length)
       if (data.length !== length) throw new Error(`the repository gave ${data.length} bytes of ${length}`)
       return data
     } catch (cause) {
-      const path = base.path(inode.ino)
-      this.lastError = `${path}: ${cause instanceof Error ? cause.message : String(cause)}`
-      logger.error(
-        { err: cause, file: path, offset, length },
-        'a block could not be read from the repository',
-      )
-      throw new FileSystemError('EIO', `${path} could not be read from the repository`, { cause })
+      throw this.#unreadable(inode, offset, length, cause)
     }
+  }
+
+  #unreadable(inode: Inode, offset: number, length: number, cause: unknown): FileSystemError {
+    const { base, logger } = this.#to
+    const path = base.path(inode.ino)
+    this.lastError = `${path}: ${cause instanceof Error ? cause.message : String(cause)}`
+    logger.error({ err: cause, file: path, offset, length }, 'a block could not be read from the repository')
+    return new FileSystemError('EIO', `${path} could not be read from the repository`, { cause })
   }
 
   /** Keeps what has landed, after those who waited for it were answered. */

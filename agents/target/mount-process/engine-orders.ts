@@ -9,12 +9,18 @@ import type { Ino } from '../filesystem/file-system.ts'
 import type { JournalState } from '../filesystem/journal.ts'
 import type { Services } from '../filesystem/services.ts'
 import type { SpaceLimits } from '../filesystem/space.ts'
+import type { CrossingError } from './calls.ts'
+import type { ErrandRing } from './errand-ring.ts'
+
+/** What the engine thread posts to have the main thread look at the ring of errands. */
+export const LOOK = 'look'
 
 /** With what an engine thread is started, before there is anything to mount. */
 export interface EngineThreadData {
   /** Calls of both sides. */
   readonly port: MessagePort
   readonly mailState: Int32Array<SharedArrayBuffer>
+  readonly errands: ErrandRing
 }
 
 /** What an engine thread is to serve; the first and only message on its parent port. */
@@ -33,6 +39,9 @@ export interface EngineOrders {
 
 /** What the engine thread offers; each as the engine has it. */
 export type EngineCalls = {
+  /** An errand is done that the engine waits for. */
+  errandDone(): void
+  errandFailed(slot: number, error: CrossingError): void
   statistics(): EngineStatistics
   syncChanged(): Promise<void>
   flushFetched(): Promise<void>

@@ -8,13 +8,20 @@ import { createLogger } from '../../../config/logger.ts'
 import { BaseTree } from '../filesystem/base-tree.ts'
 import { serve } from '../filesystem/drivers/kernel/serve.ts'
 import { createEngine } from '../filesystem/engine.ts'
-import { type CallMessage, createCalls } from './calls.ts'
-import type { EngineCalls, EngineOrders, EngineThreadData, MainCalls } from './engine-orders.ts'
+import { type CallMessage, createCalls, crossed } from './calls.ts'
+import {
+  type EngineCalls,
+  type EngineOrders,
+  type EngineThreadData,
+  LOOK,
+  type MainCalls,
+} from './engine-orders.ts'
+import { createErrandSender } from './errand-ring.ts'
 import { createMailbox } from './mailbox.ts'
 import { remoteServices } from './remote-services.ts'
 
 if (parentPort === null) throw new Error('this is the program of a thread')
-const { port, mailState } = workerData as EngineThreadData
+const { port, mailState, errands: ring } = workerData as EngineThreadData
 const [orders] = (await once(parentPort, 'message')) as [EngineOrders]
 const { fd, log, session, columns, ...parts } = orders
 const logger = createLogger('mount-process', log.level, log.file).child({ session, thread: 'engine' })
@@ -35,16 +42,30 @@ const handlers: EngineCalls = {
   },
   close: () => engine.close(),
   piece: (...piece) => remote.piece(...piece),
+  // They are taken before every message.
+  errandDone: () => undefined,
+  errandFailed: (slot, error) => errands.failed(slot, crossed(error)),
 }
 const calls = createCalls<MainCalls>(handlers, (message, transfer) => port.postMessage(message, transfer))
-const receive = (message: unknown) => calls.receive(message as CallMessage)
+const errands = createErrandSender(ring, () => port.postMessage(LOOK))
+const receive = (message: unknown) => {
+  errands.takeDone()
+  calls.receive(message as CallMessage)
+}
 const remote = remoteServices(calls)
-const engine = createEngine({ ...parts, tree: BaseTree.of(columns), services: remote.services, logger })
+const engine = createEngine({
+  ...parts,
+  tree: BaseTree.of(columns),
+  services: remote.services,
+  errands,
+  logger,
+})
 const mail = createMailbox({
   port,
   state: mailState,
   receive,
   beforeSleep() {
+    errands.takeDone()
     if (!told.changed && engine.unsynced) tell('changed')
     if (!told.fetched && engine.unflushed) tell('fetched')
   },
@@ -53,6 +74,7 @@ const mail = createMailbox({
 await serve(fd, engine, mail, {
   logger,
   volatileDirectory: 'wal',
+  errands,
   writeBack: (ino) => calls.call('writeBack', ino),
   onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),
 })

@@ -11,8 +11,10 @@ import { MAX_CHANGED_BYTES } from '../filesystem/drivers/kernel/backing-device.t
 import type { MountedDevice } from '../filesystem/drivers/kernel/mount-device.ts'
 import { switchFiles, writeBack } from '../filesystem/drivers/kernel/write-through.ts'
 import type { Ino } from '../filesystem/file-system.ts'
-import { type CallMessage, createCalls } from './calls.ts'
-import type { EngineCalls, EngineOrders, EngineThreadData } from './engine-orders.ts'
+import { type CallMessage, createCalls, crossing } from './calls.ts'
+import { type EngineCalls, type EngineOrders, type EngineThreadData, LOOK } from './engine-orders.ts'
+import { sharedErrandRing } from './errand-ring.ts'
+import { createErrandRunner } from './errand-runner.ts'
 import type { LocalServices } from './local-services.ts'
 import { createSender, sharedMailState } from './mailbox.ts'
 import { cachePaths } from './mount-spec.ts'
@@ -38,9 +40,10 @@ export interface EngineWorker {
 /** Starts a thread that loads the engine and waits. It keeps no process alive that has nothing else to do. */
 export function startEngineWorker(): EngineWorker {
   const mailState = sharedMailState()
+  const ring = sharedErrandRing()
   const { port1: port, port2 } = new MessageChannel()
   const worker = new Worker(program(), {
-    workerData: { port: port2, mailState } satisfies EngineThreadData,
+    workerData: { port: port2, mailState, errands: ring } satisfies EngineThreadData,
     transferList: [port2],
     name: 'engine',
   })
@@ -89,14 +92,27 @@ export function startEngineWorker(): EngineWorker {
       flushFetched: () => calls.call('flushFetched'),
       logger,
     })
+    const errands = createErrandRunner({
+      ring,
+      device: mount.fd,
+      read: services.read,
+      wakeEngine: () => tell(calls.call('errandDone')),
+      onFailure: (slot, error) => tell(calls.call('errandFailed', slot, crossing(error))),
+      onFetched: () => timers.fetched(),
+      logger,
+    })
     const gone = () => {
+      errands.stop()
       const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
       calls.end(reason)
       reject(reason)
     }
     worker.once('exit', gone)
     if (exited) gone()
-    port.on('message', (message: CallMessage) => calls.receive(message))
+    port.on('message', (message: CallMessage | typeof LOOK) => {
+      if (message === LOOK) errands.look()
+      else calls.receive(message)
+    })
     const { columns, transfer } = tree.transfer()
     const orders: EngineOrders = {
       fd: mount.fd,
@@ -119,6 +135,7 @@ export function startEngineWorker(): EngineWorker {
       settled: () => calls.call('settled'),
       unmount: () => mount.unmount(),
       async close() {
+        errands.stop()
         await switching
         await timers.stop()
         await calls.call('close')
@@ -142,14 +159,18 @@ export function startEngineWorker(): EngineWorker {
   }
 }
 
+/** Without an engine there is nobody to tell. */
+function tell(call: Promise<void>): void {
+  call.catch(() => undefined)
+}
+
 /** Resolves at once until so many are under way; each tells by its end that it was taken. */
 function bounded(send: (piece: RangeData) => Promise<void>): Parameters<LocalServices['readMany']>[1] {
   const underWay = new Set<Promise<void>>()
   return async (piece) => {
     const sent = send(piece).finally(() => underWay.delete(sent))
     underWay.add(sent)
-    // Without an engine there is nobody to tell.
-    sent.catch(() => undefined)
+    tell(sent)
     if (underWay.size >= PIECES_UNDER_WAY) await Promise.race(underWay)
   }
 }

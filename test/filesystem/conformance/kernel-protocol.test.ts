@@ -4,8 +4,13 @@ import { pino } from 'pino'
 import type { Mail } from '../../../agents/target/filesystem/drivers/kernel/mail.ts'
 import { decodeName, encodeName, nameLength } from '../../../agents/target/filesystem/drivers/kernel/names.ts'
 import { OP } from '../../../agents/target/filesystem/drivers/kernel/protocol.ts'
-import { serveDevice } from '../../../agents/target/filesystem/drivers/kernel/serve.ts'
-import { type FileSystem, FileSystemError } from '../../../agents/target/filesystem/file-system.ts'
+import { type ServeOptions, serveDevice } from '../../../agents/target/filesystem/drivers/kernel/serve.ts'
+import type { Asker } from '../../../agents/target/filesystem/errands.ts'
+import {
+  ANSWERED_ELSEWHERE,
+  type FileSystem,
+  FileSystemError,
+} from '../../../agents/target/filesystem/file-system.ts'
 
 const ERRNO = { EINTR: -4, EIO: -5, EINVAL: -22, ENAMETOOLONG: -36, ENOSYS: -38, EPROTO: -71 }
 const NOBODY = 0x7ffffff0
@@ -54,6 +59,7 @@ async function serveMessages(
   messages: readonly Buffer[],
   fileSystem: FileSystem,
   beforeEnd: () => void = () => undefined,
+  options: Pick<ServeOptions, 'errands'> = {},
 ): Promise<Map<number, Answer>> {
   const left = [...messages]
   const answers = new Map<number, Answer>()
@@ -74,7 +80,7 @@ async function serveMessages(
       })
     },
   }
-  await serveDevice(device, fileSystem, noMail, { logger: pino({ level: 'silent' }) })
+  await serveDevice(device, fileSystem, noMail, { logger: pino({ level: 'silent' }), ...options })
   return answers
 }
 
@@ -180,6 +186,36 @@ describe('the kernel driver', () => {
         interrupt(5, 4),
       ],
       fileSystem,
+    )
+    expect(answers.get(2)).to.equal(undefined)
+    expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)
+  })
+
+  it('ends such a read also when another thread is to answer it, and answers it in no other way', async () => {
+    const askers: Asker[] = []
+    const fileSystem = only({
+      read(_ino, _buffer, _length, _position, asker) {
+        if (asker !== undefined) askers.push({ ...asker })
+        return ANSWERED_ELSEWHERE
+      },
+    })
+    const errands = {
+      askerOf: (low: number, high: number) =>
+        askers.find((asker) => asker.low === low && asker.high === high)?.pid,
+    }
+    const read = Buffer.alloc(40)
+    const interrupt = Buffer.alloc(8)
+    interrupt.writeUInt32LE(4)
+    const answers = await serveMessages(
+      [
+        AGREED,
+        message(OP.READ, 2, read, process.pid),
+        message(OP.READ, 4, read, NOBODY),
+        message(OP.INTERRUPT, 5, interrupt),
+      ],
+      fileSystem,
+      () => undefined,
+      { errands },
     )
     expect(answers.get(2)).to.equal(undefined)
     expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)

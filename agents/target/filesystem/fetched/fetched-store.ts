@@ -15,6 +15,15 @@ import { CHUNK_BLOCKS, type FetchedChunk, type FetchedExtent, type FetchedState 
  */
 export type Kept = 'kept' | 'later' | 'refused'
 
+/** Room in the store. */
+export interface Place {
+  /** The store's file, and a position in it. */
+  readonly fd: number
+  readonly position: number
+  /** Blocks. */
+  readonly count: number
+}
+
 export interface FetchedStoreDependencies {
   /** None: nothing is held, and nothing is kept. */
   readonly state: FetchedState | undefined
@@ -136,27 +145,50 @@ export class FetchedStore {
    * must stay as it is meanwhile.
    */
   async keepMuch(file: number, first: number, data: Buffer): Promise<Kept> {
-    const count = Math.ceil(data.length / BLOCK)
-    const fd = this.#fd
     this.#busyBytes -= data.length
-    if (fd < 0 || this.#end - this.#next < count) return this.keep(file, first, data)
-    const slot = this.#next
+    const place = this.reserve(Math.ceil(data.length / BLOCK))
+    if (place === undefined) return this.keep(file, first, data)
+    try {
+      await this.#to.services.write(place.fd, data, place.position)
+    } catch (err) {
+      this.unfilled(place)
+      this.#writeFailed(err)
+      return 'refused'
+    }
+    return this.filled(place, file, first)
+  }
+
+  /** Room for consecutive blocks that another thread will write; `filled` or `unfilled` end it. Undefined: there is none now. */
+  reserve(count: number): Place | undefined {
+    if (this.#fd < 0) return undefined
+    if (this.#next === this.#end) this.#nextExtent()
+    if (this.#end - this.#next < count) return undefined
+    const position = this.#next * BLOCK
     this.#next += count
     if (this.#spare === undefined && !this.#full) this.#ask()
     this.#writing++
-    try {
-      await this.#to.services.write(fd, data, slot * BLOCK)
-    } catch (err) {
-      this.#writeFailed(err)
-      return 'refused'
-    } finally {
-      this.#writing--
-      if (this.#fd < 0 && this.#writing === 0) closeSync(fd)
-    }
+    return { fd: this.#fd, position, count }
+  }
+
+  /** All of a place was written: it holds blocks of a file, from `first` on. */
+  filled(place: Place, file: number, first: number): Kept {
+    this.unfilled(place)
     // Closed meanwhile: nobody knows what was written to.
     if (this.#fd < 0) return 'refused'
-    this.#set(file, first, count, slot)
+    this.#set(file, first, place.count, place.position / BLOCK)
     return 'kept'
+  }
+
+  /** Nobody writes to a place any more. */
+  unfilled({ fd }: Place): void {
+    this.#writing--
+    if (this.#fd < 0 && this.#writing === 0) closeSync(fd)
+  }
+
+  /** Another thread could not write here: nothing is kept for a while. */
+  refuse(): void {
+    this.#next = this.#end
+    this.#full = true
   }
 
   /** Makes what was kept findable by others and after a restart. Never rejects: what fails is tried again next time. */
@@ -298,8 +330,7 @@ export class FetchedStore {
 
   #writeFailed(err: unknown): void {
     this.#to.logger.warn({ err }, 'a fetched block could not be kept; no more are for a while')
-    this.#next = this.#end
-    this.#full = true
+    this.refuse()
   }
 
   #readAll(buffer: Buffer, offset: number, length: number, position: number): boolean {

@@ -5,7 +5,9 @@
  * COPY_FILE_RANGE (it copies itself), TMPFILE, STATX (it asks GETATTR), SYNCFS (it is not asked for by this kind of
  * mount, and nothing here can sync everything).
  */
+import type { Asker } from '../../errands.ts'
 import {
+  ANSWERED_ELSEWHERE,
   type AttributeChanges,
   type Caller,
   type Fallocate,
@@ -45,8 +47,8 @@ import { withoutPrivileges } from './write-through.ts'
  */
 export type Operation = (request: Request, reply: Reply) => MaybePromise<number>
 
-/** For requests that are not answered. */
-export const NO_REPLY = -1
+/** For requests that are not answered, or not here. */
+export const NO_REPLY = ANSWERED_ELSEWHERE
 
 /** Where the fields of a request begin, in words: after `fuse_in_header`. */
 const BODY = IN.SIZE_WORDS
@@ -194,11 +196,15 @@ export function createOperations(
     return 0
   }
 
+  const asker: Asker = { low: 0, high: 0, pid: 0 }
   // `fuse_read_in`: fh, offset, size.
   table[OP.READ] = (request, reply) => {
     request.need(10)
     const length = Math.min(request.word(BODY + 4), MAX_TRANSFER)
-    return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2))
+    asker.low = request.word(IN.UNIQUE)
+    asker.high = request.word(IN.UNIQUE + 1)
+    asker.pid = request.word(IN.PID)
+    return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2), asker)
   }
 
   function dropPrivileges(node: Ino, changes: Changes): void {

@@ -10,6 +10,7 @@ import { constants } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
+import type { Errands } from '../../errands.ts'
 import { type FileSystem, FileSystemError } from '../../file-system.ts'
 import type { Mail } from './mail.ts'
 import { negotiate } from './negotiation.ts'
@@ -24,6 +25,8 @@ export interface ServeOptions extends OperationOptions {
   readonly onReady?: () => void
   /** The file system became near full, or no longer is: the kernel's files are to be switched, see write-through.ts. */
   readonly onNearFull?: (nearFull: boolean) => void
+  /** Reads that another thread answers. */
+  readonly errands?: Pick<Errands, 'askerOf'>
 }
 
 /** The device, or what stands for it in a test. */
@@ -36,8 +39,6 @@ export interface Device {
 
 /** A read that waits. */
 interface Waiting {
-  readonly low: number
-  readonly high: number
   /** The thread that asked. */
   readonly pid: number
   answered: boolean
@@ -145,7 +146,7 @@ export async function serveDevice(
 
   function wait(opcode: number, low: number, high: number, reply: Reply, result: Promise<number>): void {
     started = true
-    const mine: Waiting = { low, high, pid: request.word(IN.PID), answered: false }
+    const mine: Waiting = { pid: request.word(IN.PID), answered: false }
     const unique = request.long(IN.UNIQUE)
     const held = opcode === OP.WRITE ? request : undefined
     if (opcode === OP.READ) waitingReads.set(unique, mine)
@@ -169,11 +170,14 @@ export async function serveDevice(
    * go. All else is done soon, or must not be left half done.
    */
   function interrupt(): void {
+    const low = request.word(IN.SIZE_WORDS)
+    const high = request.word(IN.SIZE_WORDS + 1)
     const mine = waitingReads.get(request.long(IN.SIZE_WORDS))
-    if (mine === undefined || mine.answered || !isBeingKilled(mine.pid)) return
-    mine.answered = true
+    const pid = mine?.pid ?? options.errands?.askerOf(low, high)
+    if (pid === undefined || mine?.answered || !isBeingKilled(pid)) return
+    if (mine !== undefined) mine.answered = true
     const reply = takeReply()
-    send(reply, reply.finish(mine.low, mine.high, errno.EINTR, 0))
+    send(reply, reply.finish(low, high, errno.EINTR, 0))
   }
 
   function send(reply: Reply, length: number): void {

@@ -1,0 +1,43 @@
+/**
+ * Errands: reads of the kernel that another thread fetches, answers on the device and writes to the fetched store, all by
+ * itself. The engine hears of it when it is awake anyway, so a missing block wakes one thread, once. How errands travel
+ * is not known here.
+ */
+
+/** Who waits in the kernel for the answer to a read. */
+export interface Asker {
+  /** The halves of the request's unique number. */
+  low: number
+  high: number
+  /** The thread that asked. */
+  pid: number
+}
+
+export interface Errand extends Readonly<Asker> {
+  /** The bytes of a file of the backup that are to be fetched, at most `MAX_ERRAND_BYTES`. */
+  readonly file: number
+  readonly offset: number
+  readonly length: number
+  /** The part of them, from the first one on, that is the answer. */
+  readonly from: number
+  readonly to: number
+  /** Where all of them are written to: an open file, and a position in it. */
+  readonly fd: number
+  readonly position: number
+  /** The asker was answered. `written`: the bytes are where they were to be written to. */
+  readonly landed: (written: boolean) => void
+  /** The asker was answered that it cannot be read. */
+  readonly failed: (error: Error) => void
+}
+
+export interface Errands {
+  /** No more can be sent now. */
+  readonly isFull: boolean
+  /** Only while it is not full. Gives a way to hear of the end as soon as it comes: somebody here waits for it too. */
+  send(errand: Errand): () => void
+  /** The thread that asked for what is under way under this unique number; undefined when nothing is. */
+  askerOf(low: number, high: number): number | undefined
+}
+
+/** Larger reads are better fetched for the engine: the work of copying is then two threads'. */
+export const MAX_ERRAND_BYTES = 64 * 1024

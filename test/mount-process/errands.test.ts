@@ -1,0 +1,171 @@
+/** Errands from an engine's side to main's and back, over shared memory; a file stands for the device. */
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { constants } from 'node:os'
+import { setImmediate } from 'node:timers/promises'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import type { Errand } from '../../agents/target/filesystem/errands.ts'
+import { createErrandSender, SLOTS, sharedErrandRing } from '../../agents/target/mount-process/errand-ring.ts'
+import { createErrandRunner } from '../../agents/target/mount-process/errand-runner.ts'
+
+const HEADER = 16
+
+describe('errands', () => {
+  let directory: string
+  let device: number
+  let store: number
+  /** Reads of the repository that wait for their end. */
+  let reads: { readonly resolve: (data: Buffer) => void; readonly reject: (error: Error) => void }[]
+  let said: string[]
+  let calls: number
+
+  beforeEach(() => {
+    directory = mkdtempSync('/tmp/howdah-errands-')
+    device = openSync(`${directory}/device`, 'w')
+    store = openSync(`${directory}/store`, 'w')
+    reads = []
+    said = []
+    calls = 0
+  })
+  afterEach(() => {
+    closeSync(device)
+    closeSync(store)
+    rmSync(directory, { recursive: true })
+  })
+
+  function bothSides() {
+    const ring = sharedErrandRing()
+    const sender = createErrandSender(ring, () => {
+      calls++
+    })
+    const runner = createErrandRunner({
+      ring,
+      device,
+      read: () => {
+        const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+        reads.push({ resolve, reject })
+        return promise
+      },
+      wakeEngine: () => said.push('woken'),
+      onFailure: (slot, error) => sender.failed(slot, error as Error),
+      onFetched: () => undefined,
+      logger: pino({ level: 'silent' }),
+    })
+    return { sender, runner }
+  }
+  const errand = (change: Partial<Errand> = {}): Errand => ({
+    ...{
+      low: 7,
+      high: 1,
+      pid: 4711,
+      file: 3,
+      offset: 8192,
+      length: 10,
+      from: 2,
+      to: 6,
+      fd: store,
+      position: 5,
+    },
+    landed: (written) => said.push(written ? 'landed' : 'lost'),
+    failed: (error) => said.push(error.message),
+    ...change,
+  })
+  const answers = () => readFileSync(`${directory}/device`)
+
+  it('answer who asked, keep what came, and are heard of when the engine looks', async () => {
+    const { sender, runner } = bothSides()
+    sender.send(errand())
+    runner.look()
+    reads[0]?.resolve(Buffer.from('0123456789'))
+    await setImmediate()
+    expect(answers().readUInt32LE(0)).to.equal(HEADER + 4)
+    expect([answers().readInt32LE(4), answers().readUInt32LE(8), answers().readUInt32LE(12)]).to.eql([
+      0, 7, 1,
+    ])
+    expect(answers().toString('latin1', HEADER)).to.equal('2345')
+    expect(readFileSync(`${directory}/store`, 'latin1')).to.equal('\0\0\0\0\x000123456789')
+    expect(said).to.eql([])
+    sender.takeDone()
+    expect(said).to.eql(['landed'])
+  })
+
+  it('are heard of at once by an engine that waits for them, whenever it began to', async () => {
+    const { sender, runner } = bothSides()
+    const before = sender.send(errand())
+    const after = sender.send(errand())
+    before()
+    runner.look()
+    for (const read of reads) read.resolve(Buffer.alloc(10))
+    await setImmediate()
+    expect(said).to.eql(['woken'])
+    after()
+    expect(said).to.eql(['woken', 'landed', 'landed'])
+  })
+
+  it('call the main thread once for all that it has not looked at', () => {
+    const { sender, runner } = bothSides()
+    for (let count = 0; count < 5; count++) sender.send(errand())
+    expect(calls).to.equal(1)
+    runner.look()
+    expect(reads.length).to.equal(5)
+    sender.send(errand())
+    expect(calls).to.equal(2)
+  })
+
+  it('that cannot be done are an I/O error for who asked, and their error the engine’s', async () => {
+    const { sender, runner } = bothSides()
+    sender.send(errand())
+    runner.look()
+    reads[0]?.reject(new Error('the mount server is away'))
+    await setImmediate()
+    expect(answers().length).to.equal(HEADER)
+    expect(answers().readInt32LE(4)).to.equal(-constants.errno.EIO)
+    expect(said).to.eql(['the mount server is away'])
+    expect(readFileSync(`${directory}/store`).length).to.equal(0)
+  })
+
+  it('that could not be kept say so', async () => {
+    const { sender, runner } = bothSides()
+    const readOnly = openSync(`${directory}/store`, 'r')
+    sender.send(errand({ fd: readOnly }))
+    runner.look()
+    reads[0]?.resolve(Buffer.alloc(10))
+    await setImmediate()
+    closeSync(readOnly)
+    sender.takeDone()
+    expect(said).to.eql(['lost'])
+    expect(answers().length).to.equal(HEADER + 4)
+  })
+
+  it('touch neither device nor store once they were stopped', async () => {
+    const { sender, runner } = bothSides()
+    sender.send(errand())
+    sender.send(errand())
+    runner.look()
+    runner.stop()
+    reads[0]?.resolve(Buffer.alloc(10))
+    reads[1]?.reject(new Error('closed'))
+    await setImmediate()
+    expect(answers().length).to.equal(0)
+    expect(readFileSync(`${directory}/store`).length).to.equal(0)
+    expect(said).to.eql([])
+  })
+
+  it('know who asked while they are under way, and are many but not without end', async () => {
+    const { sender, runner } = bothSides()
+    // More than once around the queues.
+    for (let round = 0; round < 5; round++) {
+      for (let low = 0; low < SLOTS; low++) sender.send(errand({ low, pid: 1000 + low }))
+      expect(sender.isFull).to.equal(true)
+      expect(sender.askerOf(5, 1)).to.equal(1005)
+      expect(sender.askerOf(5, 2)).to.equal(undefined)
+      runner.look()
+      for (const { resolve } of reads.splice(0)) resolve(Buffer.alloc(10))
+      await setImmediate()
+      sender.takeDone()
+      expect(sender.isFull).to.equal(false)
+      expect(sender.askerOf(5, 1)).to.equal(undefined)
+    }
+    expect(said.length).to.equal(5 * SLOTS)
+  })
+})
