@@ -9,6 +9,20 @@ export interface RepositoryConfig {
   walPath?: string
 }
 
+/** How a destination of exports is entered; secrets are in files that only the agent reads. */
+export interface CredentialConfig {
+  user?: string
+  passwordFile?: string
+  privateKeyFile?: string
+  passphraseFile?: string
+  knownHostsFile?: string
+  /** `SHA256:…`, as `ssh-keygen -l` prints it. */
+  hostKeyFingerprint?: string
+  /** libpq's sslmode, for a live server. */
+  sslMode?: string
+  sslRootCertificate?: string
+}
+
 /** A convict format: `name` is what the schema refers to, `coerce` also turns the text of a flag or variable into the value. */
 export interface ValueFormat {
   readonly name: string
@@ -144,6 +158,58 @@ export const repositories: ValueFormat = {
       }
       check(!seen.has(String(entry.name)), `[${index}].name "${String(entry.name)}" is there twice`)
       seen.add(String(entry.name))
+    }
+  },
+}
+
+const CREDENTIAL_FILES = [
+  'passwordFile',
+  'privateKeyFile',
+  'passphraseFile',
+  'knownHostsFile',
+  'sslRootCertificate',
+]
+const CREDENTIAL_TEXTS: Readonly<Record<string, { readonly pattern: RegExp; readonly expectation: string }>> =
+  {
+    user: { pattern: /^.{1,63}$/, expectation: 'a user name' },
+    hostKeyFingerprint: {
+      pattern: /^SHA256:[A-Za-z0-9+/]{43}=?$/,
+      expectation: 'a fingerprint as "ssh-keygen -l" prints it: SHA256:…',
+    },
+    sslMode: {
+      pattern: /^(disable|allow|prefer|require|verify-ca|verify-full)$/,
+      expectation: "a sslmode of libpq's",
+    },
+  }
+
+/** Credentials by name. */
+export const credentials: ValueFormat = {
+  name: 'credentials',
+  coerce: same,
+  validate: (value) => {
+    check(
+      typeof value === 'object' && value !== null && !Array.isArray(value),
+      'must be an object of credentials',
+    )
+    for (const [key, entry] of Object.entries(value as object)) {
+      name.validate(key)
+      check(typeof entry === 'object' && entry !== null, `.${key} must be an object`)
+      for (const [part, setting] of Object.entries(entry as object)) {
+        const text = CREDENTIAL_TEXTS[part]
+        if (text) {
+          check(
+            typeof setting === 'string' && text.pattern.test(setting),
+            `.${key}.${part} must be ${text.expectation}`,
+          )
+        } else {
+          const keys = [...Object.keys(CREDENTIAL_TEXTS), ...CREDENTIAL_FILES]
+          check(CREDENTIAL_FILES.includes(part), `.${key}.${part} is not a key; there are ${keys.join(', ')}`)
+          check(
+            typeof setting === 'string' && path.isAbsolute(setting),
+            `.${key}.${part} must be an absolute path`,
+          )
+        }
+      }
     }
   },
 }

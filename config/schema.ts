@@ -7,6 +7,8 @@ import {
   absolutePath,
   brokerUrl,
   bytes,
+  type CredentialConfig,
+  credentials,
   directoryPatterns,
   name,
   port,
@@ -20,6 +22,7 @@ for (const format of [
   absolutePath,
   brokerUrl,
   bytes,
+  credentials,
   directoryPatterns,
   name,
   port,
@@ -74,6 +77,7 @@ export interface TargetAgentConfig extends CommonConfig {
   cache: { minimumFreeBytes: number; reserveBytes: number; quotaBytes: number; fetchedBytes: number }
   readDeadline: number
   limits: { sessions: number | null; cacheBytes: number | null }
+  credentials: Record<string, CredentialConfig>
   heartbeat: { interval: number }
 }
 
@@ -375,6 +379,11 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       nullable: true,
       env: 'HOWDAH_LIMIT_CACHE_BYTES',
     },
+  },
+  credentials: {
+    doc: 'How destinations of exports are entered, by name: {"NAME": {"user"?, "passwordFile"?, "privateKeyFile"?, "passphraseFile"?, "knownHostsFile"?, "hostKeyFingerprint"?, "sslMode"?, "sslRootCertificate"?}}',
+    format: credentials.name,
+    default: {},
   },
   heartbeat,
 }

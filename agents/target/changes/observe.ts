@@ -1,0 +1,87 @@
+/** Asks a published instance what its changes are judged by. */
+import type pg from 'pg'
+import { type InstanceAddress, withAnyDatabase, withClient } from '../instance-client.ts'
+import type { Observation } from './judgement.ts'
+import type { Counters } from './record.ts'
+
+/**
+ * Seconds after which what a client did is in the statistics for certain. Source: pgstat.c, PGSTAT_IDLE_INTERVAL is 10 s
+ * since version 15. Before, an idle backend may keep its last counts for itself as long as it is connected.
+ */
+const COUNTED_AFTER_S = 15
+const TELLS_WHEN_IDLE = 150_000
+
+/** pg_statistic and pg_statistic_ext_data, which ANALYZE writes; oids from their headers, the same in all versions. */
+const STATISTICS_CATALOGS = [2619, 3429]
+
+const QUERY = `
+  SELECT pg_is_in_recovery() AS recovering,
+         txid_snapshot_xmax(txid_current_snapshot())::text AS xid,
+         coalesce((SELECT stats_reset::text FROM pg_stat_bgwriter), '') AS epoch,
+         (SELECT coalesce(json_agg(json_build_object('name', d.datname, 'written', s.tup_inserted + s.tup_updated + s.tup_deleted)), '[]')
+            FROM pg_stat_database s JOIN pg_database d ON d.oid = s.datid WHERE d.datallowconn) AS databases,
+         (SELECT coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::float8
+            FROM pg_stat_database WHERE datid = 0) AS shared`
+
+interface Row {
+  readonly recovering: boolean
+  readonly xid: string
+  readonly epoch: string
+  readonly databases: readonly { readonly name: string; readonly written: number }[]
+  readonly shared: number
+}
+
+/** Undefined: it is in recovery, and nobody can have changed anything. */
+export async function observe(address: InstanceAddress): Promise<Observation | undefined> {
+  const basics = await withAnyDatabase(address, async (client) => ({
+    row: await queryBasics(client),
+    quiet: await isQuiet(client, []),
+  }))
+  const { row, quiet } = basics
+  if (row.recovering) return undefined
+  const databases = new Map<string, Counters>()
+  for (const { name, written } of row.databases) {
+    const statistics = written > 0 ? await withClient(address, name, analyzedIn) : 0
+    databases.set(name, { written, statistics })
+  }
+  return { xid: BigInt(row.xid), epoch: row.epoch, databases, shared: row.shared, quiet }
+}
+
+/** The moment at which a recovery ended. Undefined: it has not. */
+export async function observeStart(
+  address: InstanceAddress,
+): Promise<Pick<Observation, 'xid' | 'epoch'> | undefined> {
+  const row = await withAnyDatabase(address, queryBasics)
+  return row.recovering ? undefined : { xid: BigInt(row.xid), epoch: row.epoch }
+}
+
+/** Whether no client but us worked lately; those of `except` do not count. */
+export async function isQuiet(client: pg.Client, except: readonly string[]): Promise<boolean> {
+  const { rows } = await client.query<{ quiet: boolean }>(
+    `SELECT NOT EXISTS (
+       SELECT FROM pg_stat_activity
+       WHERE datname IS NOT NULL AND datname <> ALL ($1) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+         AND application_name NOT LIKE 'howdah%'
+         AND (current_setting('server_version_num')::int < $2 OR state <> 'idle'
+              OR state_change > clock_timestamp() - make_interval(secs => $3))) AS quiet`,
+    [except, TELLS_WHEN_IDLE, COUNTED_AFTER_S],
+  )
+  return rows[0]?.quiet === true
+}
+
+async function queryBasics(client: pg.Client): Promise<Row> {
+  const { rows } = await client.query<Row>(QUERY)
+  const [row] = rows
+  if (!row) throw new Error('a query without conditions gave no row')
+  return row
+}
+
+async function analyzedIn(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ tuples: number }>(
+    `SELECT sum(coalesce(pg_stat_get_tuples_inserted(c), 0) + coalesce(pg_stat_get_tuples_updated(c), 0)
+              + coalesce(pg_stat_get_tuples_deleted(c), 0))::float8 AS tuples
+     FROM unnest($1::oid[]) AS c`,
+    [STATISTICS_CATALOGS],
+  )
+  return rows[0]?.tuples ?? 0
+}

@@ -1,0 +1,41 @@
+/** What is known of a session's changes, in a file of its write cache. */
+import { readFile } from 'node:fs/promises'
+import { z } from 'zod'
+import { writeOwnFile } from '../postgres/own-file.ts'
+import type { PublishedSession } from '../published-session.ts'
+
+/** Tuples written in a database since its statistics began, and how many of them ANALYZE wrote. */
+const Counters = z.object({ written: z.number(), statistics: z.number() })
+
+const ChangeRecord = z.object({
+  /** Transactions before this one changed nothing that was not exported. 64 bits as decimal digits. */
+  xid: z.string().regex(/^\d+$/),
+  /** The next transaction at the last look. */
+  seenXid: z.string().regex(/^\d+$/),
+  /** When the instance's statistics began; a crash of PostgreSQL loses them, and they begin again. */
+  epoch: z.string(),
+  /** Counters of what was exported up to them, in this epoch; none for the others. */
+  exported: z.record(z.string(), Counters),
+  /** Databases that are known to have changed. */
+  changed: z.array(z.string()),
+})
+
+export type Counters = z.infer<typeof Counters>
+export type ChangeRecord = z.infer<typeof ChangeRecord>
+
+/** Undefined: the session was never writable. */
+export async function readChangeRecord(session: PublishedSession): Promise<ChangeRecord | undefined> {
+  const text = await readFile(path(session), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  return text === undefined ? undefined : ChangeRecord.parse(JSON.parse(text))
+}
+
+export async function writeChangeRecord(session: PublishedSession, record: ChangeRecord): Promise<void> {
+  await writeOwnFile(path(session), JSON.stringify(record), 0o600)
+}
+
+function path({ cachePath }: PublishedSession): string {
+  return `${cachePath}/conf/changes.json`
+}

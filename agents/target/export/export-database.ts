@@ -1,0 +1,89 @@
+/** Exports one database of a published instance: one snapshot for the dump and for the counts. */
+
+import { HowdahError } from '../../../messages/errors.ts'
+import type { DatabaseExport } from '../../../messages/exports.ts'
+import { APPLICATION, type InstanceAddress, withAnyDatabase } from '../instance-client.ts'
+import type { Destination } from './destination.ts'
+import { followDump } from './dump-progress.ts'
+import type { ExportedDatabase } from './manifest.ts'
+import { connectionString } from './names.ts'
+import type { Programs } from './programs.ts'
+import { openSnapshot } from './snapshot.ts'
+
+/** How long pg_dump waits for a table that somebody has locked. Milliseconds. */
+const LOCK_WAIT_MS = 600_000
+
+export interface ExportDatabaseOptions {
+  readonly database: string
+  readonly address: InstanceAddress
+  readonly tables: readonly string[] | undefined
+  readonly destination: Destination
+  readonly programs: Programs
+  readonly signal: AbortSignal
+  readonly report: (progress: Partial<DatabaseExport>) => void
+}
+
+/** @throws whatever kept it from being exported; nothing of it is left then */
+export async function exportDatabase(
+  options: ExportDatabaseOptions,
+): Promise<Required<Omit<ExportedDatabase, 'status'>>> {
+  const { database, address, tables, destination, programs, signal, report } = options
+  await requireDatabase(address, database)
+  const snapshot = await openSnapshot(address, database, tables, signal)
+  try {
+    const progress = followDump(snapshot, () => report(progress.state()))
+    report(progress.state())
+    const patterns = [...(tables ?? []), ...snapshot.partitionPatterns].flatMap((pattern) => ['-t', pattern])
+    const connection = connectionString({
+      host: address.socketDirectory,
+      port: String(address.port),
+      user: address.user,
+      dbname: database,
+      application_name: `${APPLICATION} export`,
+    })
+    const written = await destination.write({
+      database,
+      snapshot,
+      start(args) {
+        const program = programs.start(
+          'pg_dump',
+          [
+            ...[
+              '--verbose',
+              '--no-password',
+              `--lock-wait-timeout=${LOCK_WAIT_MS}`,
+              `--snapshot=${snapshot.id}`,
+            ],
+            ...[...args, ...patterns, '-d', connection],
+          ],
+          { onLine: progress.hear },
+        )
+        program.stdin.end()
+        return program
+      },
+      progress: (bytes) => report({ bytes }),
+      tableBegins: progress.tableBegins,
+    })
+    const counts = await progress.finish()
+    return { at: snapshot.at, counts, written }
+  } finally {
+    await snapshot.close()
+  }
+}
+
+async function requireDatabase(address: InstanceAddress, database: string): Promise<void> {
+  const names = await withAnyDatabase(address, async (client) => {
+    const { rows } = await client.query<{ datname: string }>(
+      'SELECT datname FROM pg_database ORDER BY datname',
+    )
+    return rows.map(({ datname }) => datname)
+  })
+  if (!names.includes(database))
+    throw new HowdahError(
+      'export_failed',
+      `there is no database of that name; there are ${names.join(', ')}`,
+      {
+        field: 'databases',
+      },
+    )
+}

@@ -1,0 +1,142 @@
+/** One moment of a database, held open for pg_dump, and what was in its tables at that moment. */
+import type pg from 'pg'
+import { HowdahError } from '../../../messages/errors.ts'
+import { connectTo, type InstanceAddress, withClient } from '../instance-client.ts'
+import { exactPattern, patternRegexes, quoted } from './names.ts'
+
+export interface Table {
+  readonly oid: number
+  readonly schema: string
+  readonly name: string
+}
+
+export interface DatabaseSnapshot {
+  /** For `pg_dump --snapshot`. */
+  readonly id: string
+  readonly at: string
+  /** The encoding of the database. */
+  readonly encoding: string
+  /** Tables whose rows a dump with the patterns has; estimated, for extensions may leave some of theirs out. */
+  readonly tables: readonly Table[]
+  /** Patterns for partitions, which pg_dump does not take with their parent. */
+  readonly partitionPatterns: readonly string[]
+  /** Rows of a table. Only those of its own, without what inherits from it. */
+  count(table: Table): Promise<number>
+  query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>
+  close(): Promise<void>
+}
+
+const RELATIONS = `
+  SELECT c.oid::int8::float8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
+
+/** All below a relation that is partitioned or inherited from. */
+const DESCENDANTS = `
+  WITH RECURSIVE below AS (
+    SELECT inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+    WHERE p.relkind = 'p' AND i.inhparent = ANY ($1::oid[])
+    UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.inhrelid)
+  ${RELATIONS} AND c.oid IN (SELECT inhrelid FROM below)`
+
+interface Relation extends Table {
+  readonly kind: string
+}
+
+/** Opens the snapshot of a database. `patterns`: pg_dump's, of tables; undefined: all. Ends with the signal. */
+export async function openSnapshot(
+  address: InstanceAddress,
+  database: string,
+  patterns: readonly string[] | undefined,
+  signal: AbortSignal,
+): Promise<DatabaseSnapshot> {
+  const client = await connectTo(address, database)
+  const pid = (client as { processID?: number }).processID
+  const end = (): void => {
+    void client.end().catch(() => undefined)
+    // A query that is under way would go on in the server.
+    if (pid !== undefined)
+      withClient(address, database, (other) => other.query('SELECT pg_terminate_backend($1)', [pid])).catch(
+        () => undefined,
+      )
+  }
+  signal.addEventListener('abort', end, { once: true })
+  const close = async (): Promise<void> => {
+    signal.removeEventListener('abort', end)
+    await client.end().catch(() => undefined)
+  }
+  const query = async <Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []) =>
+    (await client.query<Row>(text, [...values])).rows
+  try {
+    signal.throwIfAborted()
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
+    const [head] = await query<{ id: string; at: Date; encoding: string }>(
+      `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.now() AS at,
+              pg_catalog.current_setting('server_encoding') AS encoding`,
+    )
+    if (!head) throw new Error('a query without conditions gave no row')
+    const { all, partitionPatterns } = await relationsOf(query, patterns)
+    return {
+      id: head.id,
+      at: head.at.toISOString(),
+      encoding: head.encoding,
+      tables: all.filter(({ kind }) => kind === 'r'),
+      partitionPatterns,
+      async count({ schema, name }) {
+        const [row] = await query<{ rows: string }>(
+          `SELECT pg_catalog.count(*) AS rows FROM ONLY ${quoted(schema)}.${quoted(name)}`,
+        )
+        return Number(row?.rows ?? 0)
+      },
+      query,
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function relationsOf(
+  query: <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>,
+  patterns: readonly string[] | undefined,
+): Promise<{ all: Relation[]; partitionPatterns: string[] }> {
+  if (!patterns) return { all: await query<Relation>(RELATIONS), partitionPatterns: [] }
+  const found = new Map<number, Relation>()
+  for (const relation of await matching(query, patterns)) found.set(relation.oid, relation)
+  if (found.size === 0)
+    throw new HowdahError('export_failed', `it has no table ${patterns.join(', ')}`, { field: 'tables' })
+  const below = await query<Relation>(DESCENDANTS, [[...found.keys()]])
+  const added = below.filter(({ oid }) => !found.has(oid))
+  return { all: [...found.values(), ...added], partitionPatterns: added.map(exactPattern) }
+}
+
+async function matching(
+  query: <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>,
+  patterns: readonly string[],
+): Promise<Relation[]> {
+  const regexes = patterns.map(patternRegexes)
+  return query<Relation>(
+    `${RELATIONS} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND EXISTS (
+       SELECT FROM unnest($1::text[], $2::text[]) AS p (schema, name)
+       WHERE c.relname ~ p.name
+         AND CASE WHEN p.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname ~ p.schema END)`,
+    [regexes.map(({ schema }) => schema ?? null), regexes.map(({ name }) => name)],
+  )
+}
+
+/** Whether a database has a relation that one of the patterns matches. */
+export async function hasMatch(
+  address: InstanceAddress,
+  database: string,
+  patterns: readonly string[],
+): Promise<boolean> {
+  return withClient(address, database, async (client) => {
+    const found = await matching(
+      async <Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []) =>
+        (await client.query<Row>(text, [...values])).rows,
+      patterns,
+    )
+    return found.length > 0
+  })
+}
