@@ -183,10 +183,11 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     const sessions = (await store.sessions({ settled: false })).filter(
       ({ request }) => request.target === name,
     )
-    if (limits.sessions !== null && sessions.length >= limits.sessions) {
+    const open = sessions.filter(({ state }) => state !== 'closed').length
+    if (limits.sessions !== null && open >= limits.sessions) {
       throw new HowdahError(
         'limit_reached',
-        `the target "${name}" takes ${limits.sessions} sessions at a time and has ${sessions.length}; unpublish one, or raise limits.sessions of its agent`,
+        `the target "${name}" takes ${limits.sessions} sessions at a time and has ${open}; unpublish one, or raise limits.sessions of its agent`,
         { field: 'target' },
       )
     }
@@ -202,6 +203,7 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
 
   /** @throws HowdahError `changes_unexported` | what asking the target agent throws */
   async function requireNoChanges(session: Session): Promise<void> {
+    if (session.keepCache) throw unexported(session, '')
     if (!session.everPublished || session.desired === 'absent') return
     const agent = registry.target(session.request.target)
     const reply = await bus.requestAgent(agent, 'session.changes', { session: session.id })
@@ -209,11 +211,7 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     const { changed, databases } = reply.changes
     if (!changed) return
     const where = databases.length > 0 ? ` in ${databases.join(', ')}` : ''
-    throw new HowdahError(
-      'changes_unexported',
-      `the session "${session.id}" holds changes${where} that were not exported; export them, publish alongside it, or discard them ("--discard-changes")`,
-      { field: 'discardChanges' },
-    )
+    throw unexported(session, where)
   }
 
   /** Asks every mount agent concerned; one that does not answer is listed with its error, and hides no other. */
@@ -292,6 +290,14 @@ function unknownSession(id: string): HowdahError {
     {
       field: 'session',
     },
+  )
+}
+
+function unexported({ id }: Session, where: string): HowdahError {
+  return new HowdahError(
+    'changes_unexported',
+    `the session "${id}" holds changes${where} that were not exported; export them, publish alongside it, or discard them ("--discard-changes")`,
+    { field: 'discardChanges' },
   )
 }
 

@@ -4,7 +4,7 @@
  */
 import { type ErrorCode, HowdahError } from '../messages/errors.ts'
 import type { StepResult } from '../messages/steps.ts'
-import type { ExportRequest, RecoverTo } from '../messages/values.ts'
+import { type ExportRequest, type RecoverTo, StepName } from '../messages/values.ts'
 import { dueExport, missingStep } from './planner.ts'
 import type { Session, SessionRequest } from './session.ts'
 
@@ -20,6 +20,7 @@ export function unpublish(
     session.request = pinned(session)
   }
   session.next = undefined
+  if (!keepCache) reclaimKept(session)
   session.keepCache = keepCache || undefined
   takeBack(session)
 }
@@ -27,7 +28,7 @@ export function unpublish(
 /** Publishes again in the place of what is there, once that is taken back. */
 export function republish(session: Session, request: SessionRequest): void {
   session.next = request
-  session.keepCache = undefined
+  reclaimKept(session)
   takeBack(session)
 }
 
@@ -74,7 +75,7 @@ export function retry(session: Session): void {
       throw refused(session, 'is over; "howdah republish" publishes its instance again')
     }
     session.desired = 'published'
-    session.keepCache = undefined
+    reclaimKept(session)
     session.results = {}
     session.undone = []
   }
@@ -157,6 +158,19 @@ function takeBack(session: Session): void {
   )
   goOn(session)
 }
+
+/** What the clean-up has left, or would have, is there to be taken back, whatever becomes of the session now. */
+function reclaimKept(session: Session): void {
+  if (!session.keepCache) return
+  session.keepCache = undefined
+  // Its agent was told to keep it.
+  if (session.current?.direction === 'undo') session.current = undefined
+  const begun = new Set<StepName>([...KEPT_STEPS, ...session.begun])
+  session.begun = StepName.options.filter((step) => begun.has(step))
+}
+
+/** A kept cache is of the one, its port is reserved by the other. */
+const KEPT_STEPS: readonly StepName[] = ['preflight', 'mount']
 
 /** Whatever kept it from going on counts no longer. */
 function goOn(session: Session): void {

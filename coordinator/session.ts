@@ -85,6 +85,11 @@ export type SessionRequest = Pick<
 /** Of the steps of publishing; what an export gave is with the export. */
 export type StepResults = { [S in PublishStep]?: StepResult<S> | undefined }
 
+/** Nothing is left of it on any machine, so it may be forgotten. One that was closed with its changes kept is not settled. */
+export function isSettled({ state, keepCache }: Session): boolean {
+  return (state === 'closed' || state === 'failed') && !keepCache
+}
+
 export function newSession(id: string, request: SessionRequest, mountAgent: string, now: string): Session {
   return {
     id,

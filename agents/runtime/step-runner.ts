@@ -1,6 +1,7 @@
 /**
  * Does the steps that an agent was told to do: those of one session one after another, those of different sessions
- * side by side. A later step of a session supersedes an earlier one, which is aborted and waited for.
+ * side by side. A later step of a session supersedes an earlier one, which is aborted and waited for; one that does not
+ * heed that is left to the later one to wait for, which may be what it needs to end.
  *
  * Everything is in the journal before it is acknowledged and again before it is reported, so a crash at any moment
  * leads to a step done again or an outcome told again, never to one forgotten.
@@ -10,7 +11,7 @@ import type { EventBody, EventType } from '../../messages/definitions.ts'
 import { type ErrorBody, errorBody, HowdahError } from '../../messages/errors.ts'
 import { backoffMs, pause } from '../../messages/retry.ts'
 import type { StepCommand, StepResult, UndoResult } from '../../messages/steps.ts'
-import type { StepName } from '../../messages/values.ts'
+import type { DatabaseExport, StepName } from '../../messages/values.ts'
 import type { Direction, Journal, JournalEntry, StepOutcome } from './journal.ts'
 
 export interface StepProgress {
@@ -18,6 +19,8 @@ export interface StepProgress {
   readonly detail?: string
   readonly bytesDone?: number
   readonly bytesTotal?: number
+  /** Of an export. */
+  readonly databases?: DatabaseExport[]
 }
 
 export interface StepContext {
@@ -26,6 +29,11 @@ export interface StepContext {
   /** May be called as often as one likes. */
   readonly progress: (progress: StepProgress) => void
   readonly logger: Logger
+  /**
+   * An earlier step of the session was superseded and does not heed its signal, as one that waits for a mount that
+   * hangs: resolves when it has ended. Undefined, as nearly always: none is left.
+   */
+  readonly lingering: Promise<void> | undefined
 }
 
 /** Both are safe to repeat, also by another process after a crash in the middle. */
@@ -55,6 +63,8 @@ export interface StepRunnerOptions {
 }
 
 const PROGRESS_EVERY_MS = 250
+/** How long a step may take to heed its signal before the next one of its session begins. */
+const HEED_MS = 3_000
 /** How long `close` waits for steps that do not heed their signal. */
 const CLOSE_DEADLINE_MS = 10_000
 
@@ -62,6 +72,7 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   const { journal, handlers, emit, logger, concurrency = 16 } = options
   const chains = new Map<string, Promise<void>>()
   const running = new Map<string, AbortController>()
+  const lingering = new Map<string, Promise<void>>()
   const announcements = new Set<Promise<void>>()
   const closing = new AbortController()
   const waiting: (() => void)[] = []
@@ -91,10 +102,15 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
     try {
       log.info('step begins')
       report('session.step-started', about)
-      const context = { signal: abort.signal, progress: throttledProgress(about), logger: log }
-      const outcome = await perform(direction, command, context)
+      const context: StepContext = {
+        signal: abort.signal,
+        progress: throttledProgress(about),
+        logger: log,
+        lingering: lingering.get(session),
+      }
+      const outcome = await heeding(session, perform(direction, command, context), abort.signal)
       // Superseded: nobody waits for the outcome. Stopping: the next process does the step.
-      if (closing.signal.aborted || !journal.isLatest(session, sequence)) return
+      if (!outcome || closing.signal.aborted || !journal.isLatest(session, sequence)) return
       if (outcome.ok) log.info('step done')
       else log.warn({ error: outcome.error }, 'step failed')
       journal.finish(session, sequence, outcome)
@@ -103,6 +119,29 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
       running.delete(session)
       leave()
     }
+  }
+
+  /** Undefined: the step was told to end and does not, and is waited for no more. */
+  async function heeding(
+    session: string,
+    outcome: Promise<StepOutcome>,
+    signal: AbortSignal,
+  ): Promise<StepOutcome | undefined> {
+    const over = new AbortController()
+    const impatient = (async () => {
+      await untilAborted(AbortSignal.any([signal, over.signal]))
+      await pause(HEED_MS, over.signal)
+      return undefined
+    })()
+    const first = await Promise.race([outcome, impatient])
+    over.abort()
+    if (first !== undefined) return first
+    logger.warn({ session }, 'a step does not heed that it was superseded')
+    const left = Promise.all([outcome, lingering.get(session)]).then(() => {
+      if (lingering.get(session) === left) lingering.delete(session)
+    })
+    lingering.set(session, left)
+    return undefined
   }
 
   async function perform(
@@ -214,6 +253,13 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
       deadline.abort()
     },
   }
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
 }
 
 /** An outcome that breaks the contract can never be told; that it does can. */

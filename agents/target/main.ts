@@ -7,15 +7,18 @@ import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
+import { HowdahError } from '../../messages/errors.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { createChangesReport } from './changes/report.ts'
+import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
 import { fetchedDirectory } from './fetched-room.ts'
 import { keepSpare } from './mount-process/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { ownName } from './preflight/user.ts'
-import { readSessions } from './published-session.ts'
+import { readSession, readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
 import { targetSteps } from './steps.ts'
 
@@ -33,10 +36,17 @@ await runRole({
       logger,
       waitMs: BROKER_WAIT_MS,
     })
+    const changes = createSessionChanges()
+    const changesReport = createChangesReport({
+      changes,
+      tell: (session, found) => bus.emit('session.changes', { session, changes: found }),
+      logger,
+    })
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
       reachability: (session, reachability) => bus.emit('session.reachability', { session, ...reachability }),
+      changes: changesReport.look,
       logger,
     })
     makeStateDirectory(stateDirectory)
@@ -60,6 +70,8 @@ await runRole({
       fetchedBytes: cache.fetchedBytes,
       readDeadlineMs: config.readDeadline * 1000,
       watch,
+      changes,
+      credentials: config.credentials,
       spare,
       ports,
       logger,
@@ -70,6 +82,11 @@ await runRole({
       journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
       steps,
       queries: {
+        'session.changes': async ({ session: id }) => {
+          const session = await readSession(path.join(cacheRoot, id))
+          if (!session) throw new HowdahError('unknown_session', `this target has no session "${id}"`)
+          return { accepted: true, changes: await changes.of(session) }
+        },
         'target.check': ({ input }) =>
           checkTarget(input, { settings, ports, fetchedDirectory: fetchedDirectory(cacheRoot) }),
       },
@@ -77,7 +94,7 @@ await runRole({
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
     })
-    for (const session of kept) await watch.add(session)
+    for (const session of kept) if (!session.kept) await watch.add(session)
     return {
       ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
       async close() {

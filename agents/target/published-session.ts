@@ -2,9 +2,16 @@
  * A session as its target keeps it: one file in the write cache, from which everything of the session is found again
  * after a restart of the agent. The agent itself remembers nothing.
  */
-import { readdir, readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
 import { z } from 'zod'
-import { DataPlaneAddress, RecoverTo, SessionId, type StepCommand } from '../../messages/definitions.ts'
+import {
+  DataPlaneAddress,
+  RecoverTo,
+  SessionId,
+  type StepCommand,
+  TargetOptions,
+} from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { writeOwnFile } from './postgres/own-file.ts'
 import { findUser } from './preflight/user.ts'
@@ -18,14 +25,17 @@ const PublishedSession = z.object({
   user: z.object({ name: z.string(), uid: z.int(), gid: z.int() }),
   port: z.int(),
   recoverTo: RecoverTo,
+  ...TargetOptions.pick({ afterRecovery: true, listen: true, settings: true, hba: true }).shape,
   dataPlane: DataPlaneAddress,
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
+  /** It is not published: its write cache waits for a retry. */
+  kept: z.boolean().optional(),
 })
 export type PublishedSession = z.infer<typeof PublishedSession>
 
 /** The session that a step is about. @throws HowdahError `user_missing` | `internal` when the steps before gave no result */
 export async function publishedSession({ session, input }: StepCommand): Promise<PublishedSession> {
-  const { resolved, checked, recoverTo } = input
+  const { resolved, checked } = input
   if (!resolved || !checked) {
     throw new HowdahError('internal', `session ${session}: the results of resolve and preflight are missing`)
   }
@@ -34,6 +44,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     throw new HowdahError('user_missing', `the user "${checked.user}" does not exist on the target any more`)
   }
   const { mountPoint, cachePath, binaries, port } = checked
+  const { afterRecovery, listen, settings, hba } = input.options
   return {
     session,
     mountPoint,
@@ -42,7 +53,11 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     version: resolved.backup.postgresVersion,
     user,
     port,
-    recoverTo,
+    recoverTo: resolved.recoverTo ?? input.recoverTo,
+    afterRecovery,
+    listen,
+    settings,
+    hba,
     dataPlane: resolved.dataPlane,
     neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
   }
@@ -52,19 +67,16 @@ export async function keepSession(session: PublishedSession): Promise<void> {
   await writeOwnFile(recordPath(session.cachePath), JSON.stringify(session), 0o600)
 }
 
-/** The session whose write cache this is; undefined: none was begun there. */
-export async function readSession(cachePath: string): Promise<PublishedSession | undefined> {
-  const text = await readFile(recordPath(cachePath), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
-    throw error
-  })
-  if (text === undefined) return undefined
-  const parsed = PublishedSession.safeParse(JSON.parse(text))
-  if (parsed.success) return parsed.data
-  throw new HowdahError(
-    'internal',
-    `${recordPath(cachePath)} is not a session: ${z.prettifyError(parsed.error)}`,
-  )
+/**
+ * The session whose write cache this is; undefined: none was begun there, or nobody can tell any more. Read at once, for
+ * whoever cannot wait for the threads that read files.
+ */
+export function readSession(cachePath: string): PublishedSession | undefined {
+  try {
+    return PublishedSession.parse(JSON.parse(readFileSync(recordPath(cachePath), 'utf8')))
+  } catch {
+    return undefined
+  }
 }
 
 /** Every session that has a write cache below this root. */
@@ -73,8 +85,7 @@ export async function readSessions(cacheRoot: string): Promise<PublishedSession[
     if (error.code === 'ENOENT') return []
     throw error
   })
-  const sessions = await Promise.all(names.map((name) => readSession(`${cacheRoot}/${name}`)))
-  return sessions.filter((session) => session !== undefined)
+  return names.map((name) => readSession(`${cacheRoot}/${name}`)).filter((session) => session !== undefined)
 }
 
 function recordPath(cachePath: string): string {

@@ -2,26 +2,30 @@
  * The target's steps of a session: `preflight`, `mount`, `recover`. Each finds on this machine what there is already,
  * so it may be run or undone any number of times, by any agent process.
  */
-import { rm, rmdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
-import type { StepInput } from '../../messages/steps.ts'
+import type { StepCommand, StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
+import type { SessionChanges } from './changes/session-changes.ts'
+import type { Credentials } from './export/credentials.ts'
+import { exportStep } from './export/export-step.ts'
 import { createFetchedRoom } from './fetched-room.ts'
+import { isMounted } from './filesystem/drivers/mount-table.ts'
 import { lastWords } from './last-words.ts'
-import { clearDeadMount } from './mount-process/dead-mount.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
 import { findMountProcess, type MountProcess, startMountProcess } from './mount-process/mount-process.ts'
 import type { MountSpec } from './mount-process/mount-spec.ts'
 import { isRecovered } from './postgres/first-recovery.ts'
-import { startInstance } from './postgres/instance.ts'
-import { stopInstance } from './postgres/stop.ts'
+import { findInstance, startInstance } from './postgres/instance.ts'
 import { preflight } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
 import type { SessionWatch } from './session-watch.ts'
+import { endInstance, endMount, type TakeDown } from './take-down.ts'
 
 export interface TargetStepsOptions {
   readonly settings: PreflightSettings
@@ -32,6 +36,9 @@ export interface TargetStepsOptions {
   readonly fetchedBytes: number
   readonly readDeadlineMs: number
   readonly watch: SessionWatch
+  readonly changes: SessionChanges
+  /** How destinations of exports are entered, by name. */
+  readonly credentials: Credentials
   readonly spare: SpareMountProgram
   /** Ports that sessions of this target have, by session; 0: not chosen yet. */
   readonly ports: Map<string, number>
@@ -42,12 +49,12 @@ export interface TargetSteps {
   readonly preflight: StepHandler<'preflight'>
   readonly mount: StepHandler<'mount'>
   readonly recover: StepHandler<'recover'>
+  readonly export: StepHandler<'export'>
 }
 
 export function targetSteps(options: TargetStepsOptions): TargetSteps {
-  const { settings, tls, watch, spare, ports, logger } = options
+  const { settings, tls, watch, changes, spare, ports, logger } = options
   const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
-  const mountPointOf = (session: string): string => `${settings.mountRoot}/${session}`
 
   const fetchedRoom = createFetchedRoom({
     cacheRoot: settings.cacheRoot,
@@ -73,6 +80,16 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     }
   }
 
+  /** What a session's steps may have left here, from its files or, where these are gone, from the command. */
+  async function takeDownOf(command: StepCommand, lingering: Promise<void> | undefined): Promise<TakeDown> {
+    const { session, input } = command
+    const [mountPoint, cachePath] = [`${settings.mountRoot}/${session}`, cachePathOf(session)]
+    const instance = readSession(cachePath) ?? (await publishedSession(command).catch(() => undefined))
+    const keepCache = input.keepCache === true
+    const mode = keepCache ? 'fast' : 'immediate'
+    return { session, mountPoint, cachePath, instance, keepCache, mode, lingering, logger }
+  }
+
   return {
     preflight: {
       async run({ session, input }, { signal }) {
@@ -83,7 +100,9 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         ports.set(session, result.port)
         return result
       },
-      async undo({ session }) {
+      async undo({ session, input }) {
+        // A write cache that is kept is for another publish on the same port.
+        if (input.keepCache && readSession(cachePathOf(session))?.kept) return { undone: [] }
         ports.delete(session)
         if (ports.size === 0) {
           await removeRoot(settings.mountRoot)
@@ -94,36 +113,46 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     },
 
     mount: {
-      async run(command, { signal }) {
+      async run(command, { signal, lingering }) {
         const session = await publishedSession(command)
         const { mountPoint, cachePath, user } = session
-        if (!(await findMountProcess(cachePath))) {
+        const running = await findMountProcess(cachePath)
+        if (!running || !(await running.answers())) {
           // Whatever still runs on a mount that is gone cannot be saved, and would hold on to it.
-          await stopInstance(session, { logger, mode: 'immediate' })
-          await clearDeadMount(mountPoint)
+          const rest = {
+            session: session.session,
+            mountPoint,
+            cachePath,
+            instance: session,
+            lingering,
+            logger,
+          }
+          await endInstance({ ...rest, keepCache: true, mode: 'immediate' })
+          await endMount({ ...rest, keepCache: true, mode: 'immediate' })
           await discardInterruptedRecovery(session)
           signal.throwIfAborted()
           await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
           await keepSession(session)
           await fetchedRoom.trim()
-          await startMountProcess(mountSpec(session, command.input), { logger, launch: () => spare.take() })
+          const launch = () => spare.take()
+          await startMountProcess(mountSpec(session, command.input), { logger, launch, signal })
         }
         return { mountPoint, cachePath }
       },
-      async undo({ session }) {
+      async undo(command, { lingering }) {
+        const parts = await takeDownOf(command, lingering)
+        const { mountPoint, cachePath, instance, keepCache } = parts
         const undone: string[] = []
-        const [mountPoint, cachePath] = [mountPointOf(session), cachePathOf(session)]
-        const kept = await readSession(cachePath)
-        if (kept) await stopInstance(kept, { logger, mode: 'immediate' })
-        const mount = await findMountProcess(cachePath)
-        if (mount) {
-          await mount.stop({ force: true })
-          undone.push(`unmounted ${mountPoint}`)
+        await endInstance(parts)
+        if (await endMount(parts)) undone.push(`unmounted ${mountPoint}`)
+        if (await removeMountPoint(mountPoint)) undone.push(`removed ${mountPoint}`)
+        if (keepCache && instance && existsSync(cachePath)) {
+          await keepSession({ ...instance, kept: true })
+          undone.push(`kept the write cache ${cachePath}`)
+        } else {
+          if (existsSync(cachePath)) undone.push(`removed the write cache ${cachePath}`)
+          await rm(cachePath, { recursive: true, force: true, maxRetries: 5 })
         }
-        await clearDeadMount(mountPoint)
-        if (await removeDirectory(mountPoint)) undone.push(`removed ${mountPoint}`)
-        if (kept) undone.push(`removed the write cache ${cachePath}`)
-        await rm(cachePath, { recursive: true, force: true })
         await fetchedRoom.trim()
         return { undone }
       },
@@ -138,6 +167,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         const stopCounting = countFetched(mount, progress)
         const ended = new AbortController()
         void mount.ended.then(() => ended.abort(mountGone()))
+        // Moving a paused recovery on ends its server, which is no loss.
+        watch.remove(session.session)
         try {
           const result = await startInstance(session, {
             logger,
@@ -149,11 +180,17 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           mount
             .settled()
             .catch((err: unknown) => logger.warn({ err }, 'what the publish touched was not recorded'))
+          await changes.begin(session)
           await watch.add(session)
           return result
         } catch (error) {
           // A step that was superseded did not fail.
           if (signal.aborted) throw error
+          if ((await findInstance(session))?.result !== undefined) {
+            // It cannot be moved to where it was told to, and stands where it stood.
+            await watch.add(session)
+            throw error
+          }
           logger.warn({ session: session.session, log: await lastWords(session) }, LAST_WORDS)
           // Without its mount PostgreSQL fails in a hundred ways; that is the one that counts.
           const left = await findMountProcess(session.cachePath)
@@ -163,15 +200,22 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           stopCounting()
         }
       },
-      async undo({ session }) {
-        watch.remove(session)
-        const kept = await readSession(cachePathOf(session))
-        if (!kept) return { undone: [] }
-        // What it would write at an orderly shutdown is about to be thrown away.
-        const outcome = await stopInstance(kept, { logger, mode: 'immediate' })
-        return { undone: outcome === 'absent' ? [] : [`stopped PostgreSQL on port ${kept.port}`] }
+      async undo(command, { lingering }) {
+        watch.remove(command.session)
+        const parts = await takeDownOf(command, lingering)
+        const outcome = await endInstance(parts)
+        const port = parts.instance?.port
+        return { undone: outcome === 'absent' ? [] : [`stopped PostgreSQL on port ${port}`] }
       },
     },
+
+    export: exportStep({
+      credentials: options.credentials,
+      changes,
+      reserveBytes: settings.reserveBytes,
+      cachePathOf,
+      logger,
+    }),
   }
 }
 
@@ -220,13 +264,10 @@ function countFetched(mount: MountProcess, progress: StepContext['progress']): (
 
 const COUNT_EVERY_MS = 300
 
-/** Removes an empty directory. False: there was none. */
-async function removeDirectory(directory: string): Promise<boolean> {
-  try {
-    await rmdir(directory)
-    return true
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    throw error
-  }
+/** Removes a mount point and what somebody put below it while nothing was mounted. False: there was none. */
+async function removeMountPoint(mountPoint: string): Promise<boolean> {
+  if (!existsSync(mountPoint)) return false
+  if (isMounted(mountPoint)) throw new HowdahError('mount_failed', `${mountPoint} is mounted again`)
+  await rm(mountPoint, { recursive: true, force: true })
+  return true
 }

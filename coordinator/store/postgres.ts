@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
-import type { Session } from '../session.ts'
+import { isSettled, type Session } from '../session.ts'
 import type { Store } from './store.ts'
 
 // The lock keeps two coordinators that start at once from creating the same table twice.
@@ -159,6 +159,6 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
 }
 
 function columns(session: Session): [string, number, boolean, string, string, Session] {
-  const settled = session.state === 'closed' || session.state === 'failed'
+  const settled = isSettled(session)
   return [session.id, session.version, settled, session.createdAt, session.updatedAt, session]
 }

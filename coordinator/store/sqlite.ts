@@ -4,7 +4,7 @@ import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
-import type { Session } from '../session.ts'
+import { isSettled, type Session } from '../session.ts'
 import type { Store } from './store.ts'
 
 const SCHEMA = `
@@ -152,7 +152,7 @@ export function openSqliteStore(file: string): Store {
 }
 
 function columns(session: Session): [string, number, number, string, string, string] {
-  const settled = session.state === 'closed' || session.state === 'failed'
+  const settled = isSettled(session)
   return [
     session.id,
     session.version,

@@ -13,7 +13,7 @@ export interface Answer {
 
 export interface Store {
   session(id: string): Promise<Session | undefined>
-  /** Newest first. `settled`: closed and failed ones too. */
+  /** Newest first. `settled`: those too of which nothing is left (`isSettled`). */
   sessions(options: { settled: boolean; limit?: number }): Promise<Session[]>
   /** Adds a session, its history and the answer to its command, all or none. False: that id or that answer exists already. */
   addSession(session: Session, history: readonly HistoryEntry[], answer: Answer): Promise<boolean>
@@ -29,7 +29,7 @@ export interface Store {
   saveAnswer(answer: Answer): Promise<void>
   agents(): Promise<AgentView[]>
   saveAgent(agent: AgentView): Promise<void>
-  /** Forgets answers, and closed and failed sessions, older than this. */
+  /** Forgets answers, and settled sessions, older than this. */
   prune(before: Date): Promise<void>
   close(): Promise<void>
 }

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { plan, stateOf } from '../../coordinator/planner.ts'
 import * as requests from '../../coordinator/requests.ts'
-import { newSession, type Session } from '../../coordinator/session.ts'
+import { isSettled, newSession, type Session } from '../../coordinator/session.ts'
 import { stepInput } from '../../coordinator/step-command.ts'
 import type { RetryPolicy } from '../../coordinator/transitions.ts'
 import * as transitions from '../../coordinator/transitions.ts'
@@ -155,6 +155,53 @@ describe('a command', () => {
     expect(session.request).to.deep.include({ backup: '20261122-055302F', options: { port: 54320 } })
     expect(settle()).to.deep.equal(['run resolve', 'run preflight', 'run mount', 'run recover'])
     expect(session.everPublished).to.equal(true)
+  })
+
+  it('to unpublish a closed session whose changes were kept removes them', () => {
+    settle()
+    requests.unpublish(session, { keepCache: true })
+    settle()
+    expect(isSettled(session)).to.equal(false)
+    requests.unpublish(session, {})
+    expect(stepInput(session)).not.to.have.property('keepCache')
+    expect(settle()).to.deep.equal(['undo mount', 'undo preflight'])
+    expect(session.state).to.equal('closed')
+    expect(isSettled(session)).to.equal(true)
+  })
+
+  it('to unpublish removes changes that were to be kept, though their agent is just about to', () => {
+    settle()
+    requests.unpublish(session, { keepCache: true })
+    expect(proceed()).to.equal('undo recover')
+    finish({ undone: [] })
+    expect(proceed()).to.equal('undo mount')
+    requests.unpublish(session, {})
+    expect(settle()).to.deep.equal(['undo mount', 'undo preflight'])
+  })
+
+  it('to unpublish removes kept changes when a retry of them came not even to their target', () => {
+    settle()
+    requests.unpublish(session, { keepCache: true })
+    settle()
+    requests.retry(session)
+    expect(proceed()).to.equal('run resolve')
+    requests.unpublish(session, {})
+    expect(settle()).to.deep.equal(['undo mount', 'undo preflight'])
+  })
+
+  it('to republish a closed session removes the changes that were kept, before it begins again', () => {
+    settle()
+    requests.unpublish(session, { keepCache: true })
+    settle()
+    requests.republish(session, requests.requestAgain(session, {}))
+    expect(settle()).to.deep.equal([
+      'undo mount',
+      'undo preflight',
+      'run resolve',
+      'run preflight',
+      'run mount',
+      'run recover',
+    ])
   })
 
   it('to keep changes is refused while there never were any, and once they are being removed', () => {

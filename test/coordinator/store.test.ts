@@ -122,12 +122,15 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
     ])
   })
 
-  it('forgets old settled sessions and answers, and never a session that is alive', async () => {
+  it('forgets old settled sessions and answers, and never a session that is alive or whose changes are kept', async () => {
     for (const state of ['published', 'closed'] as const) {
       await store.addSession({ ...session(state), state }, [], { messageId: state, reply: {} })
     }
+    const kept: Session = { ...session('kept'), state: 'closed', keepCache: true }
+    await store.addSession(kept, [], { messageId: 'kept', reply: {} })
     await store.prune(new Date(Date.now() + 1000))
-    expect((await store.sessions({ settled: true })).map(({ id }) => id)).to.deep.equal(['published'])
+    const left = (await store.sessions({ settled: true })).map(({ id }) => id).sort()
+    expect(left).to.deep.equal(['kept', 'published'])
     expect(await store.answer('closed')).to.equal(undefined)
   })
 }

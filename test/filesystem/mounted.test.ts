@@ -170,7 +170,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     }
     expect(code).to.equal('mount_failed')
     expect((await mount.status()).connected).to.equal(true)
-    await mount.stop({ force: true })
+    await mount.stop({ inUse: 'discard' })
     await inside.catch(() => undefined)
     expect(isMounted(scratch.mountPoint)).to.equal(false)
     expect(identify(mount.pid)).to.equal(undefined)

@@ -12,7 +12,8 @@ import { identify, isAlive, type ProcessIdentity } from '../../runtime/process-i
 import { askControl, type MountStatus } from './control-socket.ts'
 import { clearDeadMount } from './dead-mount.ts'
 import { launch } from './launch.ts'
-import { cachePaths, type MountSpec, readMountSpec, writeMountSpec } from './mount-spec.ts'
+import { mountIdentities, recordedMount } from './mount-identity.ts'
+import { cachePaths, type MountSpec, writeMountSpec } from './mount-spec.ts'
 
 export interface MountProcess {
   readonly pid: number
@@ -23,12 +24,15 @@ export interface MountProcess {
   sync(): Promise<void>
   /** The published instance can be used: what was touched until now is what the next publish fetches ahead. @throws as `sync` */
   settled(): Promise<void>
+  /** Whether it answers; a process that is stopped does not, and everybody on its mount waits. Never rejects. */
+  answers(): Promise<boolean>
   /**
-   * Unmounts in order, everything durable; resolves when the process has ended. `force`: when that is refused or takes
-   * too long the process is killed and the mount detached; what was not durable is lost.
-   * @throws HowdahError `mount_failed` when files on the mount are in use and not `force`
+   * Unmounts in order, everything durable; resolves when the process has ended. When files on the mount are in use, or
+   * it does not answer, the mount is ended anyway: `sync` says that what reached it is to be durable first, as far as it
+   * answers; `discard` that nobody will read it again.
+   * @throws HowdahError `mount_failed` when files on the mount are in use and neither is given; `timeout`
    */
-  stop(options?: { readonly force?: boolean }): Promise<void>
+  stop(options?: { readonly inUse?: 'refuse' | 'sync' | 'discard' }): Promise<void>
   /** Resolves when the process has ended, whatever ended it. */
   readonly ended: Promise<void>
 }
@@ -39,10 +43,14 @@ export interface StartMountDependencies {
   readonly deadlineMs?: number
   /** Gives a program that waits for its orders, e.g. a spare one; default: a new one. */
   readonly launch?: () => ChildProcess
+  /** Gives up, and takes away what was begun. */
+  readonly signal?: AbortSignal
 }
 
 const ANSWER_DEADLINE_MS = 5000
 const STOP_DEADLINE_MS = 30_000
+/** A process that does not say within this time how it is does not serve its mount either. */
+const PROBE_DEADLINE_MS = 3_000
 const LIVENESS_MS = 250
 const LAST_WORDS_MS = 300
 const SHOWN_LOG_LINES = 5
@@ -57,7 +65,7 @@ export async function startMountProcess(
 ): Promise<MountProcess> {
   const running = await findMountProcess(spec.cachePath)
   if (running !== undefined) return running
-  const { logger, deadlineMs = 60_000 } = dependencies
+  const { logger, deadlineMs = 60_000, signal } = dependencies
   const paths = cachePaths(spec.cachePath)
   await clearDeadMount(spec.mountPoint)
   mkdirSync(paths.logDirectory, { recursive: true, mode: 0o700 })
@@ -67,10 +75,13 @@ export async function startMountProcess(
   child.stdin?.on('error', () => undefined)
   child.stdin?.end(`${specPath}\n`)
   try {
-    await waitUntilReady(child, deadlineMs)
+    await waitUntilReady(child, deadlineMs, signal)
   } catch (cause) {
+    // It may wait for its own mount, which then must go before it can end.
+    await clearDeadMount(spec.mountPoint)
     if (child.pid !== undefined && identify(child.pid) !== undefined) child.kill('SIGKILL')
     await clearDeadMount(spec.mountPoint)
+    signal?.throwIfAborted()
     throw deathOf(spec, paths.log, cause)
   }
   child.unref()
@@ -82,20 +93,14 @@ export async function startMountProcess(
 
 /** The mount process that serves this write cache, once it answers or after 5 s; undefined when there is none alive. */
 export async function findMountProcess(cachePath: string): Promise<MountProcess | undefined> {
-  const paths = cachePaths(cachePath)
-  let identity: ProcessIdentity
-  let spec: MountSpec
-  try {
-    identity = JSON.parse(readFileSync(paths.identity, 'utf8')) as ProcessIdentity
-    spec = readMountSpec(paths.spec)
-  } catch {
-    return undefined
-  }
+  const found = recordedMount(cachePath)
+  if (found === undefined) return undefined
+  const { identity, spec } = found
   const giveUp = Date.now() + ANSWER_DEADLINE_MS
   // It may be on its way up.
   while (isAlive(identity)) {
     try {
-      await askControl<MountStatus>(paths.socket, 'status', ANSWER_DEADLINE_MS)
+      await askControl<MountStatus>(cachePaths(cachePath).socket, 'status', ANSWER_DEADLINE_MS)
       return mountProcess(identity, spec)
     } catch {
       // Silent, but it holds the mount: it can be asked again, and stopped by force.
@@ -106,7 +111,22 @@ export async function findMountProcess(cachePath: string): Promise<MountProcess 
   return undefined
 }
 
-function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: MountSpec): MountProcess {
+/**
+ * Every mount process of a session that is alive, also one whose write cache was damaged or removed under it: these are
+ * known by the title that they give themselves. Waits for nobody.
+ */
+export function mountProcessesOf(session: {
+  readonly session: string
+  readonly mountPoint: string
+  readonly cachePath: string
+}): MountProcess[] {
+  return mountIdentities(session).map((identity) => mountProcess(identity, session))
+}
+
+function mountProcess(
+  identity: ProcessIdentity,
+  { cachePath, mountPoint }: Pick<MountSpec, 'cachePath' | 'mountPoint'>,
+): MountProcess {
   const { socket } = cachePaths(cachePath)
   const ended = new Promise<void>((resolve) => {
     const timer = setInterval(() => {
@@ -117,7 +137,17 @@ function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: Moun
     timer.unref()
   })
 
+  async function answers(): Promise<boolean> {
+    return askControl(socket, 'status', PROBE_DEADLINE_MS).then(
+      () => true,
+      () => false,
+    )
+  }
+
   async function orderly(): Promise<void> {
+    if (!(await answers()) && isAlive(identity)) {
+      throw new HowdahError('timeout', `the mount process ${identity.pid} does not answer`)
+    }
     try {
       await askControl(socket, 'unmount', STOP_DEADLINE_MS)
     } catch (error) {
@@ -126,6 +156,16 @@ function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: Moun
         throw error
       })
     }
+    await waitUntilEnded(identity, STOP_DEADLINE_MS)
+  }
+
+  /** Though files be in use. The mount goes first: its process, or whoever else waits for it, cannot end before. */
+  async function end(sync: boolean): Promise<void> {
+    if (sync && (await answers())) {
+      await askControl(socket, 'sync', STOP_DEADLINE_MS).catch(() => undefined)
+    }
+    await clearDeadMount(mountPoint)
+    if (isAlive(identity)) process.kill(identity.pid, 'SIGKILL')
     await waitUntilEnded(identity, STOP_DEADLINE_MS)
   }
 
@@ -140,15 +180,13 @@ function mountProcess(identity: ProcessIdentity, { cachePath, mountPoint }: Moun
     async settled() {
       await askControl(socket, 'settled', ANSWER_DEADLINE_MS)
     },
-    async stop({ force = false } = {}) {
+    answers,
+    async stop({ inUse = 'refuse' } = {}) {
       try {
         if (isAlive(identity)) await orderly()
       } catch (error) {
-        if (!force) throw error
-        // Detached first, so that nobody enters a mount without a server.
-        await clearDeadMount(mountPoint)
-        if (isAlive(identity)) process.kill(identity.pid, 'SIGKILL')
-        await waitUntilEnded(identity, STOP_DEADLINE_MS)
+        if (inUse === 'refuse') throw error
+        await end(inUse === 'sync')
       }
       await clearDeadMount(mountPoint)
     },
@@ -165,19 +203,28 @@ async function waitUntilEnded(identity: ProcessIdentity, deadlineMs: number): Pr
   }
 }
 
-async function waitUntilReady(child: ChildProcess, deadlineMs: number): Promise<void> {
+async function waitUntilReady(
+  child: ChildProcess,
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const ready = child.stdio[3] as Readable
   let timer: NodeJS.Timeout | undefined
+  let aborted = (): void => undefined
   try {
+    signal?.throwIfAborted()
     await new Promise<void>((resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`no mount within ${deadlineMs} ms`)), deadlineMs)
+      aborted = () => reject(signal?.reason)
+      signal?.addEventListener('abort', aborted)
       child.once('error', reject)
-      child.once('exit', (code, signal) => reject(new Error(`it ended with ${signal ?? code}`)))
+      child.once('exit', (code, killed) => reject(new Error(`it ended with ${killed ?? code}`)))
       ready.once('data', () => resolve())
       ready.on('error', reject)
     })
   } finally {
     clearTimeout(timer)
+    signal?.removeEventListener('abort', aborted)
     ready.destroy()
   }
 }

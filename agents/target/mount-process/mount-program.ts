@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import { createLogger } from '../../../config/logger.ts'
 import { errorBody } from '../../../messages/errors.ts'
 import { abortMount } from './dead-mount.ts'
-import { awaitOrders, cachePaths, type MountSpec } from './mount-spec.ts'
+import { awaitOrders, cachePaths, type MountSpec, mountTitle } from './mount-spec.ts'
 import { rehearse } from './rehearsal.ts'
 import { type MountSource, runMountProcess } from './run-mount-process.ts'
 import { loadMountProgram, type MountProgram } from './serve-mount.ts'
@@ -25,7 +25,7 @@ export async function mountProgram(
   const spec = await orders
   if (spec === undefined) process.exit(0)
 
-  process.title = `howdah mount ${spec.session}`
+  process.title = mountTitle(spec.session)
   const logger = createLogger('mount-process', spec.logLevel ?? 'info', cachePaths(spec.cachePath).log).child(
     { session: spec.session },
   )

@@ -44,6 +44,11 @@ export interface DataPlaneAddress {
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
 }
 
+/** What the mount process of a session calls itself. */
+export function mountTitle(session: string): string {
+  return `howdah mount ${session}`
+}
+
 /** Places in a write cache. */
 export function cachePaths(cachePath: string) {
   return {

@@ -61,10 +61,10 @@ async function endPostmaster(postmaster: ProcessIdentity, deps: StopDependencies
   const grace = deps.graceMs ?? 30_000
   // PostgreSQL documentation, "Shutting Down the Server".
   if (deps.mode !== 'immediate') {
-    signal(postmaster, 'SIGINT')
+    ask(postmaster, 'SIGINT')
     if (await ended(postmaster, grace)) return 'fast'
   }
-  signal(postmaster, 'SIGQUIT')
+  ask(postmaster, 'SIGQUIT')
   if (await ended(postmaster, grace)) return 'immediate'
   signal(postmaster, 'SIGKILL')
   if (await ended(postmaster, KILL_TIMEOUT)) return 'killed'
@@ -100,6 +100,12 @@ async function ended(process: ProcessIdentity, timeoutMs: number): Promise<boole
     await delay(pause)
   }
   return true
+}
+
+/** A process that somebody stopped heeds no signal before it goes on. */
+function ask(process: ProcessIdentity, name: NodeJS.Signals): void {
+  signal(process, name)
+  signal(process, 'SIGCONT')
 }
 
 function signal({ pid }: ProcessIdentity, name: NodeJS.Signals): void {

@@ -50,7 +50,7 @@ export async function makeScratch(owner: { uid: number; gid: number }): Promise<
     base,
     data: `${mountPoint}/data`,
     async remove() {
-      await (await findMountProcess(cachePath))?.stop({ force: true })
+      await (await findMountProcess(cachePath))?.stop({ inUse: 'discard' })
       await clearDeadMount(mountPoint)
       await rm(directory, { recursive: true, force: true })
     },
