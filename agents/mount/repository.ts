@@ -8,7 +8,7 @@
  */
 
 import type { BackupSummary } from '../../messages/definitions.ts'
-import type { BackupSource } from '../dataplane/backup-source.ts'
+import type { BackupSource, TreeEntry } from '../dataplane/backup-source.ts'
 
 export type RepositoryFormat = 'pgbackrest' | 'barman' | 'basebackup'
 
@@ -79,4 +79,6 @@ export interface OpenBackup extends BackupSource {
   readonly fileCount: number
   /** OIDs of the tablespaces, as in `tblspc/<oid>`. */
   readonly tablespaces: readonly string[]
+  /** The entry of a path, as `tree` gives it. */
+  entry(path: string): TreeEntry | undefined
 }

@@ -41,6 +41,7 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     totalBytes: tree.totalBytes,
     fileCount: tree.fileCount,
     tablespaces: tree.tablespaces,
+    entry: (path) => tree.find(path),
     async *tree() {
       yield* tree.entries()
     },

@@ -24,6 +24,7 @@ export interface BackupTree<Source> {
   entries(): Iterable<readonly TreeEntry[]>
   /** Where the bytes of file number n are. */
   source(file: number): { readonly entry: TreeEntry; readonly source: Source } | undefined
+  find(path: string): TreeEntry | undefined
   readonly totalBytes: number
   readonly fileCount: number
   /** OIDs, in ascending order. */
@@ -90,6 +91,18 @@ export function buildTree<Note, Source>(
       if (node?.source === undefined || node.size === 0) return undefined
       const entry = entryOf(node, file)
       return { entry, source: sourceOf(node.source, entry) }
+    },
+    find(path) {
+      let low = 0
+      let high = nodes.length
+      while (low < high) {
+        const middle = (low + high) >> 1
+        const node = nodes[middle]
+        if (node === undefined || node.path >= path) high = middle
+        else low = middle + 1
+      }
+      const node = nodes[low]
+      return node?.path === path ? entryOf(node, low) : undefined
     },
     totalBytes,
     fileCount,
