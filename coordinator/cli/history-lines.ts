@@ -22,7 +22,7 @@ export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, v
       { title: 'UTC', value: ({ at }) => (isElsewhere ? formatUtc(new Date(at)) : ''), expendable: 4 },
       { title: 'SINCE', value: ({ at }) => `+${formatDuration(Date.parse(at) - begun)}`, align: 'right' },
       { title: 'WHAT', value: ({ type }) => type, expendable: 1 },
-      { title: 'TOOK', value: (entry) => tookText(entry, now()), align: 'right' },
+      { title: 'TOOK', value: (entry) => tookText(entry, now(), stdout.marks.ellipsis), align: 'right' },
     ],
     entries,
   )
@@ -50,7 +50,7 @@ function telling(history: readonly HistoryEntry[]): HistoryEntry[] {
 }
 
 /** How long a step took; how long it takes already, with dots, while it is under way. */
-function tookText({ type, milliseconds, at }: HistoryEntry, now: Date): string {
+function tookText({ type, milliseconds, at }: HistoryEntry, now: Date, dots: string): string {
   if (milliseconds !== undefined) return formatDuration(milliseconds)
-  return type === 'step' ? `${formatDuration(now.getTime() - Date.parse(at))}…` : ''
+  return type === 'step' ? `${formatDuration(now.getTime() - Date.parse(at))}${dots}` : ''
 }

@@ -2,7 +2,13 @@
  * The progress of one session on an output: repainted in place where a person looks at it, one plain line per change
  * elsewhere.
  */
-import { type SessionView, STEPS, type StepName, type StepReport } from '../../messages/definitions.ts'
+import {
+  type ExportView,
+  type SessionView,
+  STEPS,
+  type StepName,
+  type StepReport,
+} from '../../messages/definitions.ts'
 import { databaseLines, databaseText } from './export-lines.ts'
 import { formatClock, formatDuration } from './format.ts'
 import { elapsedMs, type RateOf, stepDetail, stepLines } from './session-lines.ts'
@@ -35,7 +41,17 @@ export function createProgress(options: ProgressOptions): Progress {
   return options.terminal.live ? createLiveProgress(options) : createPlainProgress(options)
 }
 
+/** The export whose databases are shown: the one asked for, else the latest that was under way. */
+function exportFollower(exportId: string | undefined): (view: SessionView) => ExportView | undefined {
+  let followed = exportId
+  return (view) => {
+    if (exportId === undefined) followed = exportOf(view)?.id ?? followed
+    return followed === undefined ? undefined : exportOf(view, followed)
+  }
+}
+
 function createLiveProgress({ terminal, now, steps = STEPS, exportId }: ProgressOptions): Progress {
+  const jobOf = exportFollower(exportId)
   const block = new LiveBlock(terminal)
   const rates = new Rates()
   let view: SessionView | undefined
@@ -44,7 +60,7 @@ function createLiveProgress({ terminal, now, steps = STEPS, exportId }: Progress
     if (view === undefined) return
     block.paint([
       ...stepLines(terminal, view, { now: now(), frame, rateOf: rates.of, steps }),
-      ...databaseLines(terminal, exportOf(view, exportId)?.databases ?? [], frame),
+      ...databaseLines(terminal, jobOf(view)?.databases ?? [], frame),
     ])
   }
   const timer = setInterval(() => {
@@ -71,6 +87,7 @@ function createLiveProgress({ terminal, now, steps = STEPS, exportId }: Progress
 }
 
 function createPlainProgress({ terminal, now, exportId }: ProgressOptions): Progress {
+  const jobOf = exportFollower(exportId)
   const rates = new Rates()
   const told = new Map<string, { status: string; detail: string; at: number }>()
   let state: string | undefined
@@ -103,7 +120,7 @@ function createPlainProgress({ terminal, now, exportId }: ProgressOptions): Prog
       const isEnd = hasSettled(view)
       if (isNew && !isEnd) line('session', view.state)
       for (const report of latestAttempts(view.steps)) tell(report)
-      const job = exportOf(view, exportId)
+      const job = jobOf(view)
       for (const database of job?.databases ?? []) {
         const detail = databaseText(database)
         const subject = `${job?.id} ${database.database}`

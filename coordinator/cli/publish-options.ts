@@ -85,8 +85,8 @@ export const instanceOptions: readonly OptionDescription[] = [
   {
     flags: '--setting <NAME=VALUE>',
     description:
-      'PostgreSQL setting that wins over those of the backup and of Howdah, also over those that keep the instance ' +
-      'away from production.',
+      'PostgreSQL setting that wins over those of the backup, also over those that keep the instance away from ' +
+      'production. What Howdah itself works by is refused.',
     repeatable: true,
     secret: true,
     parse: parseSetting,
@@ -118,11 +118,6 @@ export function publishBody(options: SourceOptions): CommandBody<'instance.publi
   const names = settings.map(([name]) => name.toLowerCase())
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw new UsageError(`--setting: ${twice} is given twice`)
-  if (afterRecovery === 'pause' && (recoverTo === undefined || recoverTo.type === 'latest')) {
-    throw new UsageError(
-      '--after-recovery pause needs a --recover-to that recovery can stop at: immediate, time=…, lsn=…, xid=… or name=…',
-    )
-  }
   return {
     repository,
     instance,

@@ -86,7 +86,8 @@ export function resultLines(
     ...fieldLines(terminal, [
       ['connect', psqlLine(view), 'whole'],
       ['paused', pausedText(view)],
-      ['then', paused && `howdah promote ${view.id}, or howdah advance ${view.id} --recover-to …`],
+      ['go on', paused && `howdah promote ${view.id}`, 'whole'],
+      ['or', paused && `howdah advance ${view.id} --recover-to …`, 'whole'],
       ['fetched', fetchedText(view)],
       ['changes', writeCacheText(view)],
       ['expires', expiresAt === undefined ? undefined : formatTimeFully(new Date(expiresAt), now())],

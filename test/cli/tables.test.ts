@@ -1,7 +1,7 @@
 /** Tables and pages: what they show, and that they fit. */
 import { expect } from 'chai'
 import { formatAge, formatBytes, formatDuration, formatShare } from '../../coordinator/cli/format.ts'
-import type { AgentView, RepositoryInventory } from '../../messages/definitions.ts'
+import type { AgentView, RepositoryInventory, SessionView } from '../../messages/definitions.ts'
 import { createFakeBus, sessionView } from './fake-bus.ts'
 import { NOW, run } from './run.ts'
 
@@ -46,6 +46,18 @@ const REPOSITORIES: RepositoryInventory[] = [
           },
           { label: '20251122-060000F', type: 'full', postgresVersion: '15' },
         ],
+        windows: [
+          {
+            timeline: 1,
+            from: '2025-11-22T06:00:10Z',
+            to: '2025-11-22T06:20:00Z',
+            fromLsn: '0/3000138',
+            toLsn: '0/7000000',
+            backups: ['20251122-060000F'],
+            missingWal: '000000010000000000000007',
+          },
+        ],
+        databases: ['app', 'shop'],
       },
     ],
   },
@@ -167,6 +179,129 @@ describe('tables', () => {
   })
 })
 
+describe('what is told of a session', () => {
+  const zoneBefore = process.env.TZ
+  before(() => {
+    process.env.TZ = 'Europe/Berlin'
+  })
+  after(() => {
+    if (zoneBefore === undefined) delete process.env.TZ
+    else process.env.TZ = zoneBefore
+  })
+
+  async function shown(args: string[], view: SessionView, agents = AGENTS): Promise<string> {
+    const { status, stdout } = run(args, {
+      bus: createFakeBus({
+        'session.list': () => ({ accepted: true, sessions: [view] }),
+        'session.show': () => ({ accepted: true, session: view }),
+        'agent.list': () => ({ accepted: true, agents }),
+        'inventory.list': () => ({ accepted: true, repositories: REPOSITORIES }),
+      }),
+      tty: true,
+      columns: 100,
+      env: { LANG: 'C', NO_COLOR: '1' },
+    })
+    expect(await status).to.equal(0)
+    return stdout()
+  }
+
+  it('by show: pause, expiry, changes, exports, reachability and kept changes, each with what to do', async () => {
+    const page = await shown(
+      ['show', 'main'],
+      sessionView({
+        state: 'published',
+        recoverTo: { type: 'time', value: '2025-11-22 05:00:00Z' },
+        paused: { lsn: '0/5000060', lastCommit: '2025-11-22T04:59:58Z' },
+        expiresAt: '2025-11-22T10:33:10Z',
+        changes: { changed: true, databases: ['shop'] },
+        reachability: { reachable: false, since: '2025-11-22T06:32:10Z', failedReads: 3 },
+        exports: [
+          {
+            id: 'e1',
+            request: { destination: { type: 'directory', path: '/srv/rescue' } },
+            status: 'done',
+            requestedAt: '2025-11-22T06:31:10Z',
+            databases: [{ database: 'shop', status: 'done', rows: 7, path: '/srv/rescue/shop' }],
+          },
+        ],
+      }),
+    )
+    expect(page).to.match(
+      /paused +at 0\/5000060, last commit 2025-11-22 05:59:58\+01 \(04:59:58 UTC\); read-only/,
+    )
+    expect(page).to.include('howdah promote main-x7f3k2')
+    expect(page).to.match(/expires +2025-11-22 11:33:10\+01 \(10:33:10 UTC, in 4 h\)/)
+    expect(page).to.match(
+      /recover to +time=2025-11-22 05:00:00Z, 2025-11-22 05:00:00 UTC, 2025-11-22 06:00:00\+01/,
+    )
+    expect(page).to.match(/changed in +shop/)
+    expect(page).to.match(/mount server +cannot be reached since 2025-11-22 07:32:10\+01 .* 3 reads failed/)
+    expect(page).to.match(/Export e1 +done/)
+    expect(page).to.match(/shop +7 rows, in \/srv\/rescue\/shop/)
+  })
+
+  it('by show, when it waits for somebody or is closed with its changes kept: the verb to use', async () => {
+    const waiting = await shown(['show', 'main'], sessionView({ state: 'disrupted', awaitsRetry: true }))
+    expect(waiting).to.match(/waits +for "howdah retry main-x7f3k2"/)
+    const kept = await shown(['show', 'main'], sessionView({ state: 'closed', keptCache: true }))
+    expect(kept).to.match(/kept +its changes; "howdah retry main-x7f3k2"/)
+  })
+
+  it('by show: its history with durations, local time and UTC, steps once and long texts wrapped', async () => {
+    const at = '2025-11-22T06:30:01.500Z'
+    const stepEntry = { step: 'mount', direction: 'run', sequence: 3, type: 'step', at } as const
+    const page = await shown(
+      ['show', 'main'],
+      sessionView({
+        history: [
+          { number: 1, at: '2025-11-22T06:30:00.000Z', type: 'command', text: 'publish main of prod' },
+          { ...stepEntry, number: 2, text: 'mount sent to its agent', status: 'sent' },
+          {
+            ...stepEntry,
+            number: 3,
+            text: `mount done ${'and more '.repeat(12)}`,
+            status: 'done',
+            milliseconds: 110,
+          },
+          { ...stepEntry, number: 4, sequence: 4, text: 'recover sent to its agent', status: 'sent' },
+        ],
+      }),
+    )
+    expect(page).to.match(
+      /2025-11-22 07:30:01\+01 +(2025-11-22 06:30:01 +)?\+1\.50 s +(step +)?0\.11 s +mount done/,
+    )
+    expect(page).not.to.include('mount sent')
+    expect(page).to.match(/3 min 09 s~ +recover sent/)
+    expect(page.split('\n').filter((line) => [...line].length > 100)).to.deep.equal([])
+  })
+
+  it('by sessions: what is special about its state, its expiry, and what its target takes', async () => {
+    const [mount, target] = AGENTS as [AgentView, AgentView]
+    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 4_000_000_000 }
+    const view = sessionView({
+      state: 'published',
+      paused: { lsn: '0/1' },
+      expiresAt: '2025-11-22T10:33:10Z',
+      usage,
+    })
+    const limited = { ...target, online: true, limits: { sessions: 4, cacheBytes: 100_000_000_000 } }
+    const text = await shown(['sessions'], view, [mount, limited])
+    expect(text).to.match(/main-x7f3k2 +paused .* in 4 h/)
+    expect(text).to.match(/target local +1 of 4 sessions, write caches 4\.00 of 100 GB/)
+    expect(await shown(['agents'], view, [limited])).to.match(/4 sessions, 100 GB of changes/)
+  })
+
+  it('by backups: from when to when each timeline can be recovered, and the first missing segment', async () => {
+    const text = await shown(['backups'], sessionView())
+    expect(text).to.include('Recoverable on timeline 1')
+    expect(text).to.match(/from +2025-11-22 07:00:10\+01 \(06:00:10 UTC\), LSN 0\/3000138/)
+    expect(text).to.match(/to +2025-11-22 07:20:00\+01 \(06:20:00 UTC\), the last commit, LSN 0\/7000000/)
+    expect(text).to.match(/gap +after it the archive lacks 000000010000000000000007/)
+    expect(text).to.match(/databases +app, shop/)
+    expect(text).to.match(/2025-11-20 07:00:00\+01 +2025-11-20 06:00:00/)
+  })
+})
+
 describe('numbers for a person', () => {
   it('sizes have three digits and a unit', () => {
     const sizes = [0, 999, 1000, 12_345, 999_499, 999_500, 1_503_000_000, 5e15].map(formatBytes)
@@ -207,9 +342,9 @@ describe('numbers for a person', () => {
   })
 
   it('ages have one unit', () => {
-    const ages = [0, 12, 200, 7200, 172_800].map((seconds) =>
+    const ages = [0, 12, 200, 7200, 172_800, -200].map((seconds) =>
       formatAge(new Date(NOW.getTime() - seconds * 1000), NOW),
     )
-    expect(ages).to.deep.equal(['now', '12 s ago', '3 min ago', '2 h ago', '2 d ago'])
+    expect(ages).to.deep.equal(['now', '12 s ago', '3 min ago', '2 h ago', '2 d ago', 'in 3 min'])
   })
 })

@@ -120,7 +120,9 @@ function waitingFields(view: SessionView, time: (text: string) => string | undef
   const { id, retryAt, awaitsRetry, keptCache } = view
   const paused = pausedText(view)
   return [
-    ['paused', paused && `${paused}; "howdah promote ${id}" or "howdah advance ${id} --recover-to …"`],
+    ['paused', paused],
+    ['go on', paused && `howdah promote ${id}`, 'whole'],
+    ['or', paused && `howdah advance ${id} --recover-to …`, 'whole'],
     ['waits', awaitsRetry === true ? `for "howdah retry ${id}"; it does not go on by itself` : undefined],
     ['tried again', retryAt === undefined ? undefined : time(retryAt)],
     ['kept', keptCache === true ? `its changes; "howdah retry ${id}" publishes them again` : undefined],
