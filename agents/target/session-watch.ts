@@ -27,6 +27,11 @@ export interface SessionWatchOptions {
   readonly lost: (event: EventBody<'session.lost'>) => Promise<void>
   readonly usage: (session: string, usage: Usage) => Promise<void>
   readonly reachability: (session: string, reachability: Reachability) => Promise<void>
+  /**
+   * Called at every look at a session that has all its parts and its mount server: what it reads may have to be
+   * fetched. Throttles itself, and returns at once.
+   */
+  readonly changes: (session: PublishedSession) => void
   readonly logger: Logger
 }
 
@@ -35,6 +40,7 @@ interface Watched {
   readonly parts: Parts | Missing
   reported: Usage | undefined
   reportedAt: number
+  connected: boolean
   told: Reachability | undefined
 }
 
@@ -67,6 +73,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     const missing = missingPart(parts)
     if (watched.get(session.session) !== entry) return
     if (missing === undefined) {
+      if (entry.connected) options.changes(session)
       if (Date.now() - entry.reportedAt >= REPORT_EVERY_MS) await report(entry, parts as Parts)
       return
     }
@@ -84,6 +91,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       allocatedBytes(cachePaths(session.cachePath).wal),
       statfs(session.cachePath),
     ])
+    entry.connected = status.connected
     const news = reachabilityNews(status, entry.told, Date.now())
     if (news) {
       logger.info({ session: session.session, ...news }, 'how the mount server is reached')
@@ -116,7 +124,14 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       if (isWhole(watched.get(session.session))) return
       const parts = await findParts(session)
       if (isWhole(watched.get(session.session))) return
-      watched.set(session.session, { session, parts, reported: undefined, reportedAt: 0, told: undefined })
+      watched.set(session.session, {
+        session,
+        parts,
+        reported: undefined,
+        reportedAt: 0,
+        connected: false,
+        told: undefined,
+      })
     },
     remove(session) {
       watched.delete(session)

@@ -1,6 +1,7 @@
 /**
  * A whole Howdah for tests: coordinator, mount agent and target agent as separate processes with configuration files,
- * on the test run's private broker, with directories of their own. Each can be killed and started by itself.
+ * on the test run's private broker, with directories of their own. Each can be killed and started by itself. Asked to,
+ * each is on a host of its own, and the broker, then the fleet's own, on the machine's address among them.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,11 +12,13 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import type { RepositoryConfig } from '../../config/formats.ts'
+import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { ensureCertificates } from '../../coordinator/cli/certificates.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { SessionView } from '../../messages/definitions.ts'
-import { type TestVhost, testVhost } from './broker.ts'
+import { restartBroker, testVhost } from './broker.ts'
+import { type Hosts, MACHINE, makeHosts } from './hosts.ts'
 import { type Account, freePort, postgresAccount, runAs } from './postgres-cluster.ts'
 
 export type Role = 'coordinator' | 'mount-agent' | 'target-agent'
@@ -37,10 +40,16 @@ export interface Fleet {
   readonly cacheRoot: string
   /** A client of its own on the fleet's broker. */
   readonly bus: Bus
+  /** Each role is on the host that is called as it is, the broker on `MACHINE`; undefined: all are on this one. */
+  readonly hosts: Hosts | undefined
+  /** Stops and starts the broker under everybody's hands. */
+  restartBroker(options?: { crash?: boolean }): Promise<void>
   /** Starts a role and waits until it consumes. */
   start(role: Role): Promise<void>
   /** SIGTERM by default; resolves when the process is gone. */
   stop(role: Role, signal?: NodeJS.Signals): Promise<void>
+  /** Process id of a role that runs. */
+  pid(role: Role): number
   /** Runs `bin/howdah` with the fleet's broker. */
   howdah(...args: string[]): Promise<CommandOutcome>
   /** Runs a verb with `--json`, expects success, and gives the document. */
@@ -63,10 +72,11 @@ export interface FleetOptions {
   readonly targetAccount?: Account
   /** More of the coordinator's configuration. */
   readonly coordinator?: object
+  /** Whether each role is on a host of its own. Takes root. */
+  readonly hosts?: boolean
 }
 
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
-  const vhost: TestVhost = await testVhost()
   const directory = await mkdtemp(path.join(tmpdir(), 'howdah-fleet-'))
   const mountRoot = path.join(directory, 'mnt')
   const cacheHome = await mkdtemp('/var/tmp/howdah-fleet-')
@@ -75,14 +85,16 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   for (const passed of [directory, cacheHome]) await chmod(passed, 0o711)
   const roles = new Map<Role, ChildProcess>()
   const logFile = (role: Role): string => path.join(directory, `${role}.log`)
-  const bus = await connectBus({ url: vhost.url, appId: 'test', logger: pino({ level: 'silent' }) })
-  await writeConfiguration()
+  const hosts = options.hosts ? await makeHosts(ROLES) : undefined
+  const addressOf = (role: Role): string => hosts?.address(role) ?? '127.0.0.1'
+  const broker = hosts ? await ownBroker(path.join(directory, 'broker'), hosts) : await sharedBroker()
+  const bus = await connectBus({ url: broker.url, appId: 'test', logger: pino({ level: 'silent' }) })
 
   async function writeConfiguration(): Promise<void> {
     const tls = path.join(directory, 'tls')
     await ensureCertificates(tls, {
       agents: [
-        { kind: 'mount', name: 'backup-1', addresses: ['127.0.0.1', 'localhost'] },
+        { kind: 'mount', name: 'backup-1', addresses: [addressOf('mount-agent'), 'localhost'] },
         { kind: 'target', name: 'db-7', addresses: [] },
       ],
     })
@@ -93,7 +105,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     })
     // Fleets of other test runs choose ports at the same time.
     const firstPort = Math.min(await freePort(), 65_000)
-    const common = { broker: { url: vhost.url }, log: { level: 'debug' } }
+    const common = { broker: { url: broker.url }, log: { level: 'debug' } }
     const files: Record<Role, object> = {
       coordinator: {
         ...common,
@@ -108,7 +120,11 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         name: 'backup-1',
         stateDirectory: path.join(directory, 'mount-agent'),
         repositories: options.repositories,
-        dataPlane: { host: '127.0.0.1', port: await freePort(), advertise: '127.0.0.1' },
+        dataPlane: {
+          host: addressOf('mount-agent'),
+          port: await freePort(),
+          advertise: addressOf('mount-agent'),
+        },
         tls: tlsFiles('mount-backup-1'),
         heartbeat: { interval: 1 },
       },
@@ -142,7 +158,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   }
 
   async function start(role: Role): Promise<void> {
-    const child = spawn(LAUNCHER, [role, '--config', path.join(directory, `${role}.json`), '--json'], {
+    const command = [LAUNCHER, role, '--config', path.join(directory, `${role}.json`), '--json'] as const
+    const [program, ...args] = hosts?.on(role, command) ?? command
+    const child = spawn(program, args, {
       cwd: '/',
       env: cleanEnvironment(),
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -172,7 +190,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   }
 
   async function howdah(...args: string[]): Promise<CommandOutcome> {
-    const child = spawn(LAUNCHER, [...args, '--broker', vhost.url], {
+    const child = spawn(LAUNCHER, [...args, '--broker', broker.url], {
       cwd: '/',
       env: cleanEnvironment(),
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -233,23 +251,32 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   }
 
   try {
+    await writeConfiguration()
     await Promise.all(ROLES.map(start))
     await untilOnline(bus)
   } catch (error) {
     for (const role of ROLES) await stop(role, 'SIGKILL')
     await bus.close()
-    await vhost.remove()
+    await broker.remove()
+    await hosts?.remove()
     throw error
   }
 
   return {
     directory,
-    brokerUrl: vhost.url,
+    brokerUrl: broker.url,
     mountRoot,
     cacheRoot,
     bus,
+    hosts,
+    restartBroker: (how) => broker.restart(how),
     start,
     stop,
+    pid(role) {
+      const pid = roles.get(role)?.pid
+      if (pid === undefined) throw new Error(`the ${role} does not run`)
+      return pid
+    },
     howdah,
     howdahJson,
     show,
@@ -270,18 +297,73 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       ).trimEnd()
     },
     async remove(failed = false) {
+      let left: string[] = []
       try {
+        await hosts?.restoreAll()
         for (const role of ROLES) if (!isRunning(roles.get(role))) await start(role)
         await removeSessions()
       } finally {
         for (const role of ROLES) await stop(role)
         await bus.close()
-        await vhost.remove()
+        await broker.remove()
+        left = await leftOn(hosts)
+        await hosts?.remove()
         if (failed) process.stderr.write(await logTails(60))
         await rm(directory, { recursive: true, force: true })
         await rm(cacheHome, { recursive: true, force: true })
       }
+      if (left.length > 0) throw new Error(`processes were left on the hosts: ${left.join('; ')}`)
     },
+  }
+}
+
+interface FleetBroker {
+  readonly url: string
+  restart(options?: { crash?: boolean }): Promise<void>
+  remove(): Promise<void>
+}
+
+/** A virtual host of the run's broker. */
+async function sharedBroker(): Promise<FleetBroker> {
+  return { ...(await testVhost()), restart: restartBroker }
+}
+
+/** A broker that the hosts reach, and whose clients notice within seconds when they do not. */
+async function ownBroker(directory: string, hosts: Hosts): Promise<FleetBroker> {
+  try {
+    const logger = pino({ level: 'silent' })
+    const broker = await startPrivateBroker({ directory, address: hosts.address(MACHINE), logger })
+    return {
+      url: `${broker.url}?heartbeat=${HEARTBEAT_SECONDS}`,
+      restart: (how) => broker.restart(how),
+      remove: () => broker.stop(),
+    }
+  } catch (error) {
+    await hosts.remove()
+    throw error
+  }
+}
+
+const HEARTBEAT_SECONDS = 2
+/** What ends by itself when its agent does may take a moment. */
+const LEFT_GRACE_MS = 5_000
+
+/** Command lines of what still runs on the hosts when nothing should. */
+async function leftOn(hosts: Hosts | undefined): Promise<string[]> {
+  if (!hosts) return []
+  const deadline = Date.now() + LEFT_GRACE_MS
+  for (;;) {
+    const pids = (await Promise.all(ROLES.map((role) => hosts.processes(role)))).flat()
+    if (pids.length === 0) return []
+    if (Date.now() > deadline) {
+      return Promise.all(
+        pids.map(async (pid) => {
+          const words = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+          return `${pid} ${words.replaceAll('\0', ' ').trim()}`
+        }),
+      )
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }
 

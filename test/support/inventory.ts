@@ -1,8 +1,8 @@
 /**
- * What Howdah and the parts that it starts can leave on a machine: mounts, processes, and entries of the temporary
- * directories. Only looks; ends and removes nothing.
+ * What Howdah and the parts that it starts can leave on a machine: mounts, processes, networks, and entries of the
+ * temporary directories. Only looks; ends and removes nothing.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 /** Key that stays the same while the thing exists → how a person finds it. */
@@ -19,6 +19,7 @@ export interface MachineProcess {
 
 const SERVERS =
   /^(postgres|pgbackrest|pg_ctl|pgbench|beam\.smp|erl_child_setup|epmd|rabbitmq-server|fusermount3?)$/
+const MOUNT_TITLE = /^howdah mount\b/
 const HOWDAH_SCRIPT = /(^|\/)(bin\/howdah|(agents|coordinator)\/[^ ]*main\.ts)$/
 
 /** All processes that are alive; one that ends meanwhile is left out, and so are those already dead. */
@@ -46,7 +47,11 @@ export function processes(): MachineProcess[] {
 export function concernsHowdah({ command }: MachineProcess): boolean {
   // PostgreSQL's children call themselves `postgres: checkpointer`.
   const name = basename((command[0] ?? '').split(':')[0] ?? '')
-  return SERVERS.test(name) || command.slice(0, 3).some((word) => HOWDAH_SCRIPT.test(word))
+  return (
+    SERVERS.test(name) ||
+    MOUNT_TITLE.test(command[0] ?? '') ||
+    command.slice(0, 3).some((word) => HOWDAH_SCRIPT.test(word))
+  )
 }
 
 export function processInventory(all: readonly MachineProcess[]): Inventory {
@@ -72,6 +77,20 @@ export function mountInventory(): Inventory {
   return found
 }
 
+/** Network devices and network namespaces that have Howdah in their name. */
+export function networkInventory(): Inventory {
+  const found = new Map<string, string>()
+  for (const [directory, what] of [
+    ['/sys/class/net', 'network device'],
+    ['/run/netns', 'network namespace'],
+  ] as const) {
+    for (const name of readable(() => readdirSync(directory))) {
+      if (name.startsWith('howdah')) found.set(`${what} ${name}`, `${what} ${name}`)
+    }
+  }
+  return found
+}
+
 /** `howdah*` in the temporary directories, and what is in `/tmp/howdah` and `/var/tmp/howdah`: one entry a session. */
 export function temporaryInventory(): Inventory {
   const found = new Map<string, string>()
@@ -87,6 +106,40 @@ export function temporaryInventory(): Inventory {
   return found
 }
 
+/** Shared memory of PostgreSQL that one of these processes made or has mapped; proc(5), and what servers call theirs. */
+export function sharedMemoryOf(pids: ReadonlySet<number>): Inventory {
+  const found = new Map<string, string>()
+  for (const line of lines('/proc/sysvipc/shm').slice(1)) {
+    const [, id, , , creator] = line.trim().split(/\s+/)
+    if (pids.has(Number(creator))) found.set(`sysv ${id}`, `System V segment ${id} of process ${creator}`)
+  }
+  for (const pid of pids) {
+    for (const line of lines(`/proc/${pid}/maps`)) {
+      const name = / (\/dev\/shm\/PostgreSQL\.\d+)$/.exec(line)?.[1]
+      if (name !== undefined) found.set(name, `shared memory ${name}`)
+    }
+  }
+  return found
+}
+
+/** Shared memory of this key is still there. */
+export function sharedMemoryExists(key: string): boolean {
+  if (key.startsWith('/')) return existsSync(key)
+  const id = key.slice('sysv '.length)
+  return lines('/proc/sysvipc/shm').some((line) => line.trim().split(/\s+/)[1] === id)
+}
+
+/** TCP ports that somebody listens on; proc_net_tcp(5): the local address is the second field, state 0A listens. */
+export function listeningPorts(): Set<number> {
+  const ports = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((file) =>
+    lines(file)
+      .map((line) => line.trim().split(/\s+/))
+      .filter((fields) => fields[3] === '0A')
+      .map((fields) => Number.parseInt(fields[1]?.split(':')[1] ?? '', 16)),
+  )
+  return new Set(ports)
+}
+
 /** What `after` has and `before` had not, as a person finds it. */
 export function added(before: Inventory, after: Inventory): string[] {
   return [...after].filter(([key]) => !before.has(key)).map(([, description]) => description)
@@ -94,6 +147,10 @@ export function added(before: Inventory, after: Inventory): string[] {
 
 function parts(file: string): string[] {
   return readFileSync(file, 'utf8').split('\0').filter(Boolean)
+}
+
+function lines(file: string): string[] {
+  return readable(() => readFileSync(file, 'utf8').split('\n'))
 }
 
 function readable<T>(read: () => T[]): T[] {

@@ -1,5 +1,5 @@
 /**
- * Fails a test run that leaves something behind: a mount, a process, a directory.
+ * Fails a test run that leaves something behind: a mount, a process, a network, a directory.
  *
  * What a run started is recognised by a variable in its environment, which children inherit. Of the rest it is known
  * only that it is new: where another run of Howdah shares the machine it may be theirs, and is shown without failing
@@ -14,6 +14,7 @@ import {
   type Inventory,
   type MachineProcess,
   mountInventory,
+  networkInventory,
   processes,
   processInventory,
   temporaryInventory,
@@ -30,6 +31,7 @@ export interface Before {
   readonly processes: Inventory
   readonly mounts: Inventory
   readonly files: Inventory
+  readonly networks: Inventory
   /** Whether somebody else was at work already. */
   readonly shared: boolean
 }
@@ -47,6 +49,7 @@ export function lookAround(): Before {
     processes: processInventory(all),
     mounts: mountInventory(),
     files: temporaryInventory(),
+    networks: networkInventory(),
     shared: all.some((one) => concernsHowdah(one) || one.command.some((word) => /\/mocha$/.test(word))),
   }
 }
@@ -73,6 +76,7 @@ function leftovers(before: Before): { ours: string[]; unclear: string[] } {
     ...added(before.processes, processInventory(all)).filter((description) => !ours.includes(description)),
     ...added(before.mounts, mountInventory()),
     ...added(before.files, temporaryInventory()),
+    ...added(before.networks, networkInventory()),
   ]
   return before.shared || othersAreAtWork(all)
     ? { ours, unclear: news }

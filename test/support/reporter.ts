@@ -13,7 +13,8 @@ export default class Reporter extends Mocha.reporters.Spec {
   constructor(runner: Mocha.Runner, options: Mocha.MochaOptions & { reporterOption?: { counts?: string } }) {
     // Before the reporter prints the title.
     runner.on(EVENT_TEST_FAIL, (test, error: Error & { file?: string }) => {
-      if (error.file === undefined) return
+      // Errors of PostgreSQL name a file of its source.
+      if (!error.file?.includes('/')) return
       test.title = `${relative('', error.file)} as a whole: ${error.message.split('\n', 1).join()}`
     })
     super(runner, options)
