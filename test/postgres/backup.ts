@@ -14,6 +14,7 @@ import { prepareSessionDirectories } from '../../agents/target/preflight/session
 import type { RecoverTo } from '../../messages/definitions.ts'
 import {
   type Account,
+  type Cluster,
   freePort,
   makeCluster,
   POSTGRES_BIN,
@@ -40,6 +41,8 @@ export interface BackupOptions {
   readonly settings?: Readonly<Record<string, string>>
   /** SQL that runs before the backup. */
   readonly before?: readonly string[]
+  /** What happens in production after the backup, before the rest of the archive. */
+  readonly after?: (cluster: Cluster) => Promise<void>
   /** Like `settings`, in force at the time of the backup only, so that they are in pg_control. */
   readonly running?: Readonly<Record<string, string>>
 }
@@ -76,6 +79,7 @@ export async function makeBackup(options: BackupOptions = {}): Promise<Backup> {
         ...['-h', cluster.socketDirectory, '-p', String(cluster.port), '-U', account.name],
         ...['-D', data, '-X', 'none', '-c', 'fast', '--no-sync'],
       ])
+      await options.after?.(cluster)
       await cluster.sql('INSERT INTO t SELECT i FROM generate_series(1001, 1500) i; SELECT pg_switch_wal()')
     } finally {
       await cluster.stop()

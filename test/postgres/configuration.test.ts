@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { expect } from 'chai'
 import {
   parseConfiguration,
@@ -7,14 +8,21 @@ import {
 import {
   type ConfigurationInput,
   configFile,
-  hbaFile,
   instanceSettings,
   postgresArguments,
+  withSync,
 } from '../../agents/target/postgres/configuration.ts'
 import { parseControlData } from '../../agents/target/postgres/control-data.ts'
+import { hbaFile } from '../../agents/target/postgres/host-based-access.ts'
+import { clientHost, listenAddresses } from '../../agents/target/postgres/listening.ts'
 import { decidePreload } from '../../agents/target/postgres/preload-libraries.ts'
-import { recoveryFile, recoverySettings } from '../../agents/target/postgres/recovery-settings.ts'
+import {
+  recoveryFile,
+  recoveryRequest,
+  recoverySettings,
+} from '../../agents/target/postgres/recovery-settings.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
+import { userSettings } from '../../agents/target/postgres/user-settings.ts'
 import type { RecoverTo } from '../../messages/definitions.ts'
 
 const GB = 1024 ** 3
@@ -39,11 +47,24 @@ function inputOf(
 ): ConfigurationInput {
   return {
     spec: specOf(),
-    backup: { settings: new Map(Object.entries(settings)), hasConfigFile: true },
+    backup: backupOf(settings),
     control: {},
     memory: { total: 16 * GB, freeHugePages: 0 },
     preload: new Map(),
     ...changes,
+  }
+}
+
+function backupOf(
+  files: Record<string, string>,
+  automatic: Record<string, string> = {},
+): ConfigurationInput['backup'] {
+  const [inFiles, inAutomatic] = [new Map(Object.entries(files)), new Map(Object.entries(automatic))]
+  return {
+    settings: new Map([...inFiles, ...inAutomatic]),
+    files: inFiles,
+    automatic: inAutomatic,
+    leftOut: [],
   }
 }
 
@@ -120,25 +141,47 @@ describe('The settings of a published instance', () => {
     expect(args).to.include('archive_command=')
   })
 
-  it('include the file of the backup, go without fsync until recovery is done, and never after', () => {
-    const lines = (hasConfigFile: boolean, synced: boolean) =>
-      configFile(specOf(), hasConfigFile, synced)
-        .split('\n')
-        .filter((line) => line !== '' && !line.startsWith('#'))
-    expect(lines(true, false)).to.deep.equal([
-      "include '/tmp/howdah/shop-1/data/postgresql.conf'",
-      'fsync = off',
-    ])
-    expect(lines(true, true).at(-1)).to.equal('fsync = on')
-    expect(lines(false, true)).to.deep.equal(['fsync = on'])
+  it('have those of the backup in a file, go without fsync until recovery is done, and never after', () => {
+    const file = configFile(
+      specOf(),
+      new Map([
+        ['fsync', 'off'],
+        ['work_mem', '8MB'],
+        ['x.y', "it's \\ 1"],
+      ]),
+      false,
+    )
+    const lines = (text: string) => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+    expect(lines(file)).to.deep.equal(["work_mem = '8MB'", "x.y = 'it''s \\\\ 1'", 'fsync = off'])
+    expect(lines(withSync(file)).at(-1)).to.equal('fsync = on')
+    expect(parseConfiguration(file).find(({ name }) => name === 'x.y')?.value).to.equal("it's \\ 1")
   })
 
   it('keep fsync on from the start where postgresql.auto.conf would turn it off again', () => {
-    const automatic = new Map([['fsync', 'off']])
     const of = (backup: ConfigurationInput['backup']) =>
       instanceSettings(inputOf({}, { backup })).get('fsync')
-    expect(of({ settings: automatic, automatic, hasConfigFile: true })).to.equal('on')
-    expect(of({ settings: automatic, automatic: new Map(), hasConfigFile: true })).to.equal(undefined)
+    expect(of(backupOf({}, { fsync: 'off' }))).to.equal('on')
+    expect(of(backupOf({ fsync: 'off' }))).to.equal(undefined)
+  })
+
+  it('let readers in before promotion only where recovery is to pause', () => {
+    const of = (changes: Partial<InstanceSpec>) =>
+      instanceSettings(inputOf({ hot_standby: 'on' }, { spec: specOf(changes) })).get('hot_standby')
+    expect(of({})).to.equal('off')
+    expect(of({ afterRecovery: 'pause' })).to.equal('on')
+  })
+
+  it('are those that the user gives, whatever the backup or Howdah say', () => {
+    const settings = { SSL: 'on', work_mem: '64MB', shared_buffers: '1GB' }
+    const made = instanceSettings(inputOf({ shared_buffers: '64GB' }, { spec: specOf({ settings }) }))
+    expect(made.get('ssl')).to.equal('on')
+    expect(made.get('work_mem')).to.equal('64MB')
+    expect(made.get('shared_buffers')).to.equal('1GB')
+  })
+
+  it('refuse those that Howdah works by, naming them', () => {
+    for (const name of ['port', 'Data_Directory', 'recovery_target_time', 'restore_command', 'hba_file'])
+      expect(() => userSettings({ settings: { [name]: 'x' } })).to.throw(name.toLowerCase())
   })
 
   it('let nobody in over TCP without a password and nobody replicate', () => {
@@ -146,9 +189,53 @@ describe('The settings of a published instance', () => {
     expect(hbaFile(specOf())).not.to.include('replication')
     expect(hbaFile(specOf({ version: '9.6' }))).to.match(/^host +all all ::1\/128 md5$/m)
   })
+
+  it('let others in by password where the instance listens for them, and by what the user gives instead', () => {
+    expect(hbaFile(specOf({ listen: ['*'] }))).to.match(/^host +all all 0\.0\.0\.0\/0 scram-sha-256$/m)
+    const given = hbaFile(specOf({ listen: ['*'], hba: 'hostssl shop app 10.0.0.0/8 cert' }))
+    expect(given).to.match(/^local all all trust\nhostssl shop app 10\.0\.0\.0\/8 cert\n$/m)
+    expect(given).not.to.include('scram')
+  })
+
+  it('tell clients an address that they can use', () => {
+    expect(listenAddresses({})).to.equal('localhost')
+    expect(clientHost({ listen: ['127.0.0.1', 'localhost'] })).to.equal(undefined)
+    expect(clientHost({ listen: ['localhost', '10.0.0.7'] })).to.equal('10.0.0.7')
+    expect(clientHost({ listen: ['*', 'db-7.example'] })).to.equal('db-7.example')
+    expect(clientHost({ listen: ['*'] })).to.equal(hostname())
+    expect(() => listenAddresses({ listen: ['a,b'] })).to.throw('"a,b"')
+  })
 })
 
 describe('Recovery settings', () => {
+  it('are refused for a value that is none of its type', () => {
+    const wrong: RecoverTo[] = [
+      { type: 'lsn', value: '3000148' },
+      { type: 'xid', value: 'seven' },
+      { type: 'time', value: '2026-01-02' },
+      { type: 'time', value: '2026-01-02 03:04:05' },
+      { type: 'name', value: 'two\nlines' },
+      { type: 'lsn' },
+    ]
+    for (const recoverTo of wrong) expect(() => settingsFor(recoverTo)).to.throw(recoverTo.type)
+    for (const value of [
+      '2026-01-02T03:04:05Z',
+      '2026-01-02 03:04 Europe/Berlin',
+      '2026-01-02 03:04:05.5-03:30',
+    ])
+      expect(settingsFor({ type: 'time', value }).get('recovery_target_time')).to.equal(value)
+  })
+
+  it('make a standby without a primary of an instance that is to pause', () => {
+    const pause = (version: string) => recoveryRequest(specOf({ version, afterRecovery: 'pause' }))
+    expect(pause('15').name).to.equal('standby.signal')
+    expect(pause('11')).to.deep.include({ name: 'recovery.conf' })
+    expect(pause('11').text).to.include("standby_mode = 'on'")
+    expect(recoveryRequest(specOf()).name).to.equal('recovery.signal')
+    const settings = recoverySettings(specOf({ afterRecovery: 'pause' }))
+    expect(settings.get('recovery_target_action')).to.equal('pause')
+  })
+
   const settingsFor = (recoverTo: RecoverTo) => recoverySettings(specOf({ recoverTo }))
 
   it('clear every other target before they set one', () => {

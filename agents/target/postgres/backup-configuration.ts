@@ -1,13 +1,13 @@
 /**
  * Reads the settings that a backup brings along: postgresql.conf and postgresql.auto.conf of its data directory.
  *
- * Only to find out what overrides must build on (limits, memory, preloaded libraries); PostgreSQL reads the files
- * itself when it starts. Contents are untrusted: only regular files of bounded size are read.
+ * Overrides build on them (limits, memory, preloaded libraries), and the configuration file of the published instance
+ * is made of them. Contents are untrusted: only regular files of bounded size, inside the data directory, are read.
  *
  * Syntax: PostgreSQL documentation, "Parameter Interaction via the Configuration File".
  */
 import { constants } from 'node:fs'
-import { open, readdir } from 'node:fs/promises'
+import { open, readdir, readlink } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 
 const MAX_FILE_BYTES = 1024 * 1024
@@ -18,11 +18,14 @@ const MAX_DEPTH = 10
 export type Settings = ReadonlyMap<string, string>
 
 export interface BackupConfiguration {
+  /** What holds: those of the files, and over them the automatic ones. */
   readonly settings: Settings
-  /** Those of postgresql.auto.conf alone. */
-  readonly automatic?: Settings
-  /** Whether the data directory has a postgresql.conf that can be read. */
-  readonly hasConfigFile: boolean
+  /** Those of postgresql.conf and what it includes. */
+  readonly files: Settings
+  /** Those of postgresql.auto.conf. */
+  readonly automatic: Settings
+  /** Files and directories that postgresql.conf includes and the backup does not have, as it names them. */
+  readonly leftOut: readonly string[]
 }
 
 interface Directive {
@@ -47,39 +50,51 @@ export function parseConfiguration(text: string): Directive[] {
 
 /** @throws the file system's error when the data directory cannot be read */
 export async function readBackupConfiguration(data: string): Promise<BackupConfiguration> {
-  const settings = new Map<string, string>()
-  const [main, automatic] = await Promise.all([
-    readSmallFile(join(data, 'postgresql.conf')),
-    readSmallFile(join(data, 'postgresql.auto.conf')),
+  const files = new Map<string, string>()
+  const automatic = new Map<string, string>()
+  const leftOut: string[] = []
+  const [main, altered] = await Promise.all([
+    readSmallFile(data, join(data, 'postgresql.conf')),
+    readSmallFile(data, join(data, 'postgresql.auto.conf')),
   ])
-  if (main !== undefined) await collect(main, data, settings, 0)
-  const fromAutomatic = new Map<string, string>()
-  if (automatic !== undefined) await collect(automatic, data, fromAutomatic, 0)
-  for (const [name, value] of fromAutomatic) settings.set(name, value)
-  return { settings, automatic: fromAutomatic, hasConfigFile: main !== undefined }
+  if (main !== undefined) await collect(main, { data, directory: data, into: files, leftOut, depth: 0 })
+  // ALTER SYSTEM writes no includes.
+  for (const { name, value } of parseConfiguration(altered ?? '')) automatic.set(name, value)
+  return { settings: new Map([...files, ...automatic]), files, automatic, leftOut }
 }
 
-async function collect(
-  text: string,
-  directory: string,
-  into: Map<string, string>,
-  depth: number,
-): Promise<void> {
+interface Collecting {
+  readonly data: string
+  /** Of the file that is read. */
+  readonly directory: string
+  readonly into: Map<string, string>
+  readonly leftOut: string[]
+  readonly depth: number
+}
+
+async function collect(text: string, collecting: Collecting): Promise<void> {
+  const { data, directory, into, leftOut, depth } = collecting
   for (const { name, value } of parseConfiguration(text)) {
     if (name !== 'include' && name !== 'include_if_exists' && name !== 'include_dir') {
+      // As in PostgreSQL: the last one counts, in its place.
+      into.delete(name)
       into.set(name, value)
       continue
     }
     if (depth >= MAX_DEPTH || value === '') continue
     const path = isAbsolute(value) ? value : join(directory, value)
-    for (const file of name === 'include_dir' ? await confFiles(path) : [path]) {
-      const included = await readSmallFile(file)
-      if (included !== undefined) await collect(included, dirname(file), into, depth + 1)
+    const files = name === 'include_dir' ? await confFiles(path) : [path]
+    for (const file of files ?? []) {
+      const included = await readSmallFile(data, file)
+      if (included === undefined) leftOut.push(value)
+      else await collect(included, { ...collecting, directory: dirname(file), depth: depth + 1 })
     }
+    if (files === undefined) leftOut.push(value)
   }
 }
 
-async function confFiles(directory: string): Promise<string[]> {
+/** undefined: there is no such directory. */
+async function confFiles(directory: string): Promise<string[] | undefined> {
   try {
     const names = await readdir(directory)
     return names
@@ -87,12 +102,15 @@ async function confFiles(directory: string): Promise<string[]> {
       .sort()
       .map((name) => join(directory, name))
   } catch {
-    return []
+    return undefined
   }
 }
 
-/** The text of a regular file, or undefined where there is none that can be read. */
-async function readSmallFile(path: string): Promise<string | undefined> {
+/**
+ * The text of a regular file, or undefined where there is none that can be read. What lies outside of the data
+ * directory, by whatever links, is this machine's and not the backup's.
+ */
+async function readSmallFile(data: string, path: string): Promise<string | undefined> {
   let handle: Awaited<ReturnType<typeof open>>
   try {
     // Without O_NONBLOCK, opening a FIFO that somebody put there would wait for ever.
@@ -105,6 +123,7 @@ async function readSmallFile(path: string): Promise<string | undefined> {
   try {
     const stat = await handle.stat()
     if (!stat.isFile() || stat.size > MAX_FILE_BYTES) return undefined
+    if (!(await readlink(`/proc/self/fd/${handle.fd}`)).startsWith(`${data}/`)) return undefined
     return await handle.readFile('utf8')
   } finally {
     await handle.close()

@@ -1,14 +1,17 @@
 /**
- * The settings that a published instance runs with, and the files made for it outside the backup. Pure.
+ * The settings that a published instance runs with, and the configuration file made for it. Pure.
  *
  * Everything is given as `-c name=value`, which wins over postgresql.conf and postgresql.auto.conf of the backup and
  * over ALTER SYSTEM. Parameters and the major versions that have them: the release notes and runtime-config pages of
  * each version's documentation; an unknown parameter would keep PostgreSQL from starting.
  */
-import { type BackupConfiguration, parseMemory } from './backup-configuration.ts'
+import { type BackupConfiguration, parseMemory, type Settings } from './backup-configuration.ts'
 import type { ControlData, RecoveryMinimums } from './control-data.ts'
+import { listenAddresses } from './listening.ts'
+import { type Override, QUARANTINE } from './quarantine.ts'
 import { recoverySettings } from './recovery-settings.ts'
-import { clusterName, type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
+import { clusterName, type InstanceSpec, instancePaths, majorVersion, pauses } from './specification.ts'
+import { userSettings } from './user-settings.ts'
 
 export interface MachineMemory {
   /** Bytes of RAM. */
@@ -26,14 +29,6 @@ export interface ConfigurationInput {
   readonly freeDisk?: number
   /** What `decidePreload` says. */
   readonly preload: ReadonlyMap<string, string>
-}
-
-interface Override {
-  readonly name: string
-  readonly value: string
-  /** First and last major version that has the parameter; open where absent. */
-  readonly from?: number
-  readonly to?: number
 }
 
 /** PostgreSQL's defaults (postgresql.conf.sample) of what recovery has minimums for. */
@@ -76,14 +71,18 @@ export function instanceSettings(input: ConfigurationInput): Map<string, string>
   }
   add(placement(spec))
   add(QUARANTINE)
+  add(WORKING)
   add(LOGGING)
+  // Where nobody may connect before promotion, nothing is checked against limits that production raised since.
+  settings.set('hot_standby', pauses(spec) ? 'on' : 'off')
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) settings.set(name, value)
   for (const [name, value] of limits(backup, control)) settings.set(name, value)
   for (const [name, value] of memorySettings(backup, memory)) settings.set(name, value)
   // postgresql.auto.conf wins over the file in which fsync is turned on after the first recovery.
-  if (backup.automatic?.has('fsync')) settings.set('fsync', 'on')
+  if (backup.automatic.has('fsync')) settings.set('fsync', 'on')
   for (const [name, value] of walSettings(input)) settings.set(name, value)
   for (const [name, value] of preload) settings.set(name, value)
+  for (const [name, value] of userSettings(spec)) settings.set(name, value)
   return settings
 }
 
@@ -96,7 +95,7 @@ function placement(spec: InstanceSpec): Override[] {
     { name: 'ident_file', value: paths.ident },
     { name: 'external_pid_file', value: `${paths.run}/postmaster.pid` },
     { name: 'port', value: String(spec.port) },
-    { name: 'listen_addresses', value: 'localhost' },
+    { name: 'listen_addresses', value: listenAddresses(spec) },
     { name: 'unix_socket_directories', value: paths.run },
     // The directory is 0700; production's group need not exist here.
     { name: 'unix_socket_group', value: '' },
@@ -106,33 +105,8 @@ function placement(spec: InstanceSpec): Override[] {
   ]
 }
 
-/** What keeps the instance from reaching out, and from behaving as a member of production's cluster. */
-const QUARANTINE: readonly Override[] = [
-  { name: 'archive_mode', value: 'off' },
-  { name: 'archive_command', value: '' },
-  { name: 'archive_library', value: '', from: 15 },
-  { name: 'archive_timeout', value: '0' },
-  { name: 'synchronous_standby_names', value: '' },
-  { name: 'max_logical_replication_workers', value: '0', from: 10 },
-  { name: 'sync_replication_slots', value: 'off', from: 17 },
-  { name: 'summarize_wal', value: 'off', from: 17 },
-  // WAL kept for standbys would fill the write cache.
-  { name: 'wal_keep_segments', value: '0', to: 12 },
-  { name: 'wal_keep_size', value: '0', from: 13 },
-  { name: 'primary_conninfo', value: '', from: 12 },
-  { name: 'primary_slot_name', value: '', from: 12 },
-  { name: 'promote_trigger_file', value: '', from: 12, to: 15 },
-  { name: 'archive_cleanup_command', value: '', from: 12 },
-  { name: 'recovery_end_command', value: '', from: 12 },
-  { name: 'recovery_min_apply_delay', value: '0', from: 12 },
-  // Nobody may connect before promotion, so nothing is checked against limits that production raised since the backup.
-  { name: 'hot_standby', value: 'off' },
-  // Production turns these around where a cluster manager or a switch-over wants it.
-  { name: 'restart_after_crash', value: 'on' },
-  { name: 'default_transaction_read_only', value: 'off' },
-  { name: 'ssl', value: 'off' },
-  { name: 'bonjour', value: 'off' },
-  { name: 'oauth_validator_libraries', value: '', from: 18 },
+/** How the server works on this machine, whatever production has. */
+const WORKING: readonly Override[] = [
   // io_uring is forbidden on many a machine where production has it.
   { name: 'io_method', value: 'worker', from: 18 },
   // Else PostgreSQL opens and syncs every single file of the mount before it recovers.
@@ -195,33 +169,31 @@ function walSettings({ spec, backup, control, freeDisk }: ConfigurationInput): M
   return settings
 }
 
-/** pg_hba.conf of the published instance; made anew at each start. */
-export function hbaFile(spec: InstanceSpec): string {
-  const method = majorVersion(spec.version) >= 10 ? 'scram-sha-256' : 'md5'
-  return `# Made by Howdah for session ${spec.session}; written anew when the instance starts.
-# The socket directory is open to root and ${spec.user.name} only, so whoever gets there needs no password.
-local all all trust
-host  all all 127.0.0.1/32 ${method}
-host  all all ::1/128 ${method}
-`
-}
-
-export function identFile(spec: InstanceSpec): string {
-  return `# Made by Howdah for session ${spec.session}; no mappings.\n`
-}
-
 /**
- * The configuration file that the instance is started with: the backup's own, if it has one, and what must be able to
- * change while the instance runs. All else is given on its command line and wins over this file.
+ * The configuration file that the instance is started with: the settings of the backup's own, if it has one, and what
+ * must be able to change while the instance runs. All else is given on its command line and wins over this file.
+ *
+ * The backup's file itself is not included: it may include others that exist in production only, or are another
+ * instance's here.
  * @param synced false until recovery is finished, see first-recovery.ts
  */
-export function configFile(spec: InstanceSpec, hasConfigFile: boolean, synced: boolean): string {
-  const { data } = instancePaths(spec)
+export function configFile(spec: InstanceSpec, fromBackup: Settings, synced: boolean): string {
   const lines = [
-    `# Made by Howdah for session ${spec.session}; written anew when the instance starts.`,
-    ...(hasConfigFile ? [`include '${data.replaceAll("'", "''")}/postgresql.conf'`] : []),
+    `# Made by Howdah for session ${spec.session} of the backup's postgresql.conf; written anew when the instance starts.`,
+    ...[...fromBackup]
+      .filter(([name]) => name !== 'fsync')
+      .map(([name, value]) => `${name} = ${quoted(value)}`),
     // Whatever the backup's file says: without fsync the end of a mount process would cost what was committed.
     `fsync = ${synced ? 'on' : 'off'}`,
   ]
   return `${lines.join('\n')}\n`
+}
+
+/** The same file with fsync on. */
+export function withSync(file: string): string {
+  return file.replace(/^fsync = off$/m, 'fsync = on')
+}
+
+function quoted(value: string): string {
+  return `'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
 }

@@ -1,21 +1,28 @@
-/** Asks a starting instance over its socket whether it is usable, and finds a superuser of it. */
+/** Asks an instance over its socket what state it is in, and finds a superuser of it. */
 import pg from 'pg'
+import type { Paused } from '../../../messages/definitions.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
 
 export type Readiness =
-  /** Not there yet: no socket, starting up, or still in recovery. */
+  /** Not there yet: no socket, or starting up. */
   | { readonly state: 'starting' }
-  /** Promoted and accepting. Both are undefined when none of the roles that we know exists. */
-  | {
-      readonly state: 'ready'
-      readonly superuser: string | undefined
-      /** Who asked, and can ask again. */
-      readonly connectedAs: Identity | undefined
-      /** What was true when it was asked; undefined when nobody could ask. */
-      readonly moment: Moment | undefined
-    }
+  /** Promoted and accepting. */
+  | ({ readonly state: 'ready' } & Answered)
+  /** In recovery, and lets readers in. */
+  | ({ readonly state: 'recovering' | 'paused'; readonly at: Paused } & Answered)
   /** Accepting, but something is wrong that waiting does not mend. */
   | { readonly state: 'refused'; readonly reason: string }
+
+interface Answered {
+  /** Undefined, as the others, when none of the roles that we know exists. */
+  readonly superuser: string | undefined
+  /** Who asked, and can ask again. */
+  readonly connectedAs: Identity | undefined
+  /** What was true when it was asked; undefined when nobody could ask. */
+  readonly moment: Moment | undefined
+  /** Names of subscriptions to other servers. */
+  readonly subscriptions: readonly string[]
+}
 
 export interface Moment {
   /** When the server read its configuration, ms since the epoch. */
@@ -61,21 +68,68 @@ export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promi
     }
   }
   // A role is looked up only after recovery, as nobody is let in before.
-  return { state: 'ready', superuser: undefined, connectedAs: undefined, moment: undefined }
+  return {
+    state: 'ready',
+    superuser: undefined,
+    connectedAs: undefined,
+    moment: undefined,
+    subscriptions: [],
+  }
+}
+
+interface StateRow extends MomentRow {
+  readonly recovering: boolean
+  readonly paused: boolean
+  readonly lsn: string | null
+  readonly lastCommit: Date | null
+  readonly superuser: string | null
+  readonly subscriptions: string[]
 }
 
 async function ask(spec: InstanceSpec, as: Identity, timeoutMs: number): Promise<Readiness> {
-  const row = await queryRow<{ usable: boolean; superuser: string | null } & MomentRow>(
-    spec,
-    as,
-    `SELECT NOT pg_is_in_recovery() AS usable,
+  const query = `SELECT ${recoveryColumns(spec)},
             (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
              ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser,
-            ${momentColumns(spec)}`,
-    timeoutMs,
-  )
-  if (row?.usable !== true) return { state: 'starting' }
-  return { state: 'ready', superuser: row.superuser ?? undefined, connectedAs: as, moment: momentOf(row) }
+            ${momentColumns(spec)}`
+  const row = await queryRow<StateRow>(spec, as, query, timeoutMs)
+  if (row === undefined) return { state: 'starting' }
+  const answered = {
+    superuser: row.superuser ?? undefined,
+    connectedAs: as,
+    moment: momentOf(row),
+    subscriptions: row.subscriptions,
+  }
+  if (!row.recovering) return { state: 'ready', ...answered }
+  const { lsn, lastCommit } = row
+  if (lsn === null) return { state: 'starting' }
+  const at = { lsn, ...(lastCommit !== null && { lastCommit: lastCommit.toISOString() }) }
+  return { state: row.paused ? 'paused' : 'recovering', at, ...answered }
+}
+
+/** Functions by their names of each version: PostgreSQL documentation, "Recovery Control Functions". */
+function recoveryColumns(spec: InstanceSpec): string {
+  const version = majorVersion(spec.version)
+  const [wal, position] = version >= 10 ? ['wal', 'lsn'] : ['xlog', 'location']
+  const subscriptions =
+    version >= 10
+      ? `(SELECT coalesce(array_agg(subname::text ORDER BY subname), '{}') FROM pg_catalog.pg_subscription)`
+      : `'{}'::text[]`
+  return `pg_is_in_recovery() AS recovering,
+            CASE WHEN pg_is_in_recovery() THEN pg_is_${wal}_replay_paused() ELSE false END AS paused,
+            pg_last_${wal}_replay_${position}()::text AS lsn,
+            pg_last_xact_replay_timestamp() AS "lastCommit",
+            ${subscriptions} AS subscriptions`
+}
+
+/** Asks a standby to stand still where it is, or lets it go on. */
+export async function holdReplay(
+  spec: InstanceSpec,
+  as: Identity,
+  verb: 'pause' | 'resume',
+  timeoutMs: number,
+): Promise<void> {
+  const wal = majorVersion(spec.version) >= 10 ? 'wal' : 'xlog'
+  await queryRow(spec, as, `SELECT pg_${wal}_replay_${verb}()`, timeoutMs)
 }
 
 /** @throws the error of the connection */
@@ -107,12 +161,13 @@ function momentOf({ loaded, segment }: MomentRow): Moment {
   return { configLoaded: loaded, walSegment: segment ?? undefined }
 }
 
-/** The first row of a query, on a connection of its own. */
-async function queryRow<Row extends object>(
+/** The first row of a query, on a connection of its own. @throws the error of the connection, or of the query */
+export async function queryRow<Row extends object>(
   spec: InstanceSpec,
   as: Identity,
   query: string,
   timeoutMs: number,
+  values: readonly unknown[] = [],
 ): Promise<Row | undefined> {
   const client = new pg.Client({
     host: instancePaths(spec).run,
@@ -127,7 +182,7 @@ async function queryRow<Row extends object>(
   client.on('error', () => undefined)
   try {
     await client.connect()
-    return (await client.query<Row>(query)).rows[0]
+    return (await client.query<Row>(query, [...values])).rows[0]
   } finally {
     await client.end().catch(() => undefined)
   }

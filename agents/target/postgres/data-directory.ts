@@ -6,18 +6,16 @@
  * no symbolic link of it is followed.
  */
 import { constants } from 'node:fs'
-import { lchown, lstat, open, readdir, readlink, rm, symlink } from 'node:fs/promises'
+import { lchown, lstat, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
 import { createDurableMark } from './own-file.ts'
-import { recoveryFile } from './recovery-settings.ts'
-import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
+import { RECOVERY_REQUESTS, recoveryRequest } from './recovery-settings.ts'
+import { type InstanceSpec, instancePaths } from './specification.ts'
 
 /** Files that a server, standby or restore left behind, from all versions. */
 const LEFTOVERS = [
-  'standby.signal',
-  'recovery.signal',
-  'recovery.conf',
+  ...RECOVERY_REQUESTS,
   'promote',
   'fallback_promote',
   'postmaster.pid',
@@ -26,22 +24,47 @@ const LEFTOVERS = [
 ]
 
 /**
- * Arms recovery once; after that does nothing, for PostgreSQL itself says in the data directory how far it came.
+ * Arms recovery once; after that PostgreSQL itself says in the data directory how far it came, and only how a recovery
+ * goes on that has not ended can be another one.
  * @throws HowdahError `backup_damaged` when the data directory is none
  */
 export async function armRecovery(spec: InstanceSpec): Promise<void> {
   const paths = instancePaths(spec)
-  if (await exists(paths.armed)) return
+  if (await exists(paths.armed)) return rearm(spec)
   await assertDirectory(paths.data)
   await Promise.all([
     ...LEFTOVERS.map((name) => rm(join(paths.data, name), { force: true })),
     removeSlots(join(paths.data, 'pg_replslot')),
     linkTablespaces(spec),
   ])
-  const [name, text] =
-    majorVersion(spec.version) >= 12 ? ['recovery.signal', ''] : ['recovery.conf', recoveryFile(spec)]
+  const { name, text } = recoveryRequest(spec)
   await createFor(spec, join(paths.data, name), text)
   await createDurableMark(paths.armed)
+}
+
+/** Between the two files there may be both, which PostgreSQL takes for a standby, but never none. */
+async function rearm(spec: InstanceSpec): Promise<void> {
+  const { data } = instancePaths(spec)
+  const { name, text } = recoveryRequest(spec)
+  // Of a promotion that was asked for and did not begin.
+  await rm(join(data, 'promote'), { force: true })
+  const found: string[] = []
+  for (const each of RECOVERY_REQUESTS) if (await exists(join(data, each))) found.push(each)
+  if (found.length === 0) return
+  if (text !== '' || !found.includes(name)) {
+    const temporary = join(data, `${name}.howdah`)
+    await rm(temporary, { force: true })
+    await createFor(spec, temporary, text)
+    await rename(temporary, join(data, name))
+  }
+  for (const other of found) if (other !== name) await rm(join(data, other))
+}
+
+/** Asks a running server that recovers to end that; PostgreSQL documentation, pg_ctl promote. */
+export async function requestPromotion(spec: InstanceSpec, pid: number): Promise<void> {
+  const path = join(instancePaths(spec).data, 'promote')
+  if (!(await exists(path))) await createFor(spec, path, '')
+  process.kill(pid, 'SIGUSR1')
 }
 
 /**

@@ -7,10 +7,11 @@
  * meanwhile is synced before anybody is told that the instance is there. Later starts, after a crash, sync as ever. A
  * first recovery that ends with its mount begins anew from the backup: see `mount` in steps.ts.
  */
-import { open, readdir } from 'node:fs/promises'
+import { open, readdir, readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../messages/errors.ts'
-import { configFile } from './configuration.ts'
+import type { Settings } from './backup-configuration.ts'
+import { configFile, withSync } from './configuration.ts'
 import { askMoment, type Identity, type Moment } from './connection.ts'
 import { createDurableMark, exists, writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
@@ -21,6 +22,8 @@ export interface FirstRecoveryDependencies {
   readonly signal?: AbortSignal
 }
 
+/** What production has in its configuration may be secret. */
+const CONFIG_MODE = 0o640
 /** How long PostgreSQL may take to read its configuration again, ms. */
 const RELOAD_TIMEOUT = 30_000
 const UNASKED_RELOAD = 1000
@@ -33,14 +36,10 @@ export async function isRecovered(spec: Pick<InstanceSpec, 'mountPoint' | 'cache
 }
 
 /** Writes what the server starts with: without fsync until it has recovered. */
-export async function writeConfigFile(spec: InstanceSpec, hasConfigFile: boolean): Promise<void> {
+export async function writeConfigFile(spec: InstanceSpec, fromBackup: Settings): Promise<void> {
   const synced = await isRecovered(spec)
-  await writeOwnFile(
-    instancePaths(spec).configFile,
-    configFile(spec, hasConfigFile, synced),
-    0o644,
-    'process',
-  )
+  const text = configFile(spec, fromBackup, synced)
+  await writeOwnFile(instancePaths(spec).configFile, text, CONFIG_MODE, 'process', spec.user.gid)
 }
 
 /**
@@ -50,9 +49,9 @@ export async function writeConfigFile(spec: InstanceSpec, hasConfigFile: boolean
 export async function turnSyncOn(spec: InstanceSpec, pid: number): Promise<number | undefined> {
   if (await isRecovered(spec)) return undefined
   const paths = instancePaths(spec)
-  const hasConfigFile = await exists(`${paths.data}/postgresql.conf`)
+  const file = await readFile(paths.configFile, 'utf8')
   const before = Date.now()
-  await writeOwnFile(paths.configFile, configFile(spec, hasConfigFile, true), 0o644)
+  await writeOwnFile(paths.configFile, withSync(file), CONFIG_MODE, 'machine', spec.user.gid)
   process.kill(pid, 'SIGHUP')
   return before
 }

@@ -5,17 +5,20 @@ import { dirname } from 'node:path'
 /**
  * Writes a file so that a crash leaves its old or its new contents.
  * @param crash `machine`: also a power cut; `process`: only of ours, for files that are made anew after a reboot
+ * @param gid the group of the file; default: ours
  */
 export async function writeOwnFile(
   path: string,
   text: string,
   mode: number,
   crash: 'machine' | 'process' = 'machine',
+  gid?: number,
 ): Promise<void> {
   const temporary = `${path}.new`
   const file = await open(temporary, 'w', mode)
   try {
     await file.writeFile(text)
+    if (gid !== undefined) await file.chown(process.geteuid?.() ?? 0, gid)
     await file.chmod(mode)
     if (crash === 'machine') await file.sync()
   } finally {

@@ -4,12 +4,14 @@ import { readFile, realpath, statfs } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
-import { readBackupConfiguration, type Settings } from './backup-configuration.ts'
-import { hbaFile, identFile, type MachineMemory, postgresArguments } from './configuration.ts'
-import { readControlData } from './control-data.ts'
+import { type BackupConfiguration, readBackupConfiguration, type Settings } from './backup-configuration.ts'
+import { type MachineMemory, postgresArguments } from './configuration.ts'
+import { type RecoveryMinimums, readControlData } from './control-data.ts'
 import { writeConfigFile } from './first-recovery.ts'
+import { hbaFile, identFile } from './host-based-access.ts'
 import { exists, writeOwnFile } from './own-file.ts'
 import { decidePreload, PRELOAD_SETTINGS } from './preload-libraries.ts'
+import { quarantineWarnings } from './quarantine.ts'
 import { restoreScript } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
@@ -21,8 +23,14 @@ export interface PreparedConfiguration {
   readonly warnings: string[]
 }
 
-/** @throws HowdahError `backup_damaged` | `library_missing` | `timeout` */
-export async function prepareConfiguration(spec: InstanceSpec): Promise<PreparedConfiguration> {
+/**
+ * @param raised limits that production is known to have raised since the backup
+ * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `configuration` | `timeout`
+ */
+export async function prepareConfiguration(
+  spec: InstanceSpec,
+  raised: RecoveryMinimums,
+): Promise<PreparedConfiguration> {
   const paths = instancePaths(spec)
   const [control, memory, disk, { backup, preload }] = await Promise.all([
     readControlData(spec),
@@ -33,18 +41,24 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
     writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644, 'process'),
   ])
-  await writeConfigFile(spec, backup.hasConfigFile)
+  await writeConfigFile(spec, backup.files)
   return {
     arguments: postgresArguments({
       spec,
       backup,
-      control,
+      control: { ...control, ...raised },
       memory,
       freeDisk: disk.bavail * disk.bsize,
       preload: preload.settings,
     }),
-    warnings: [...preload.warnings],
+    warnings: [...quarantineWarnings(spec, backup.settings), ...includeWarnings(backup), ...preload.warnings],
   }
+}
+
+function includeWarnings({ leftOut }: BackupConfiguration): string[] {
+  if (leftOut.length === 0) return []
+  const names = [...new Set(leftOut)].join(', ')
+  return [`postgresql.conf includes what is not in the backup, and goes without: ${names}.`]
 }
 
 async function readBackup(spec: InstanceSpec) {

@@ -4,7 +4,7 @@
  */
 import { readFile, rm } from 'node:fs/promises'
 import { z } from 'zod'
-import { RecoverResult } from '../../../messages/definitions.ts'
+import { RecoverResult, RecoverTo } from '../../../messages/definitions.ts'
 import { writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
@@ -17,6 +17,8 @@ const InstanceRecord = z.object({
   /** Names of its shared memory in /dev/shm. */
   segments: z.array(z.string().regex(/^PostgreSQL\.\d+$/)),
   warnings: z.array(z.string()),
+  /** The target that it was started with. */
+  recoverTo: RecoverTo.optional(),
   result: RecoverResult.optional(),
 })
 

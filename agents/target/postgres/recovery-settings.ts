@@ -6,7 +6,7 @@
  * "Recovery Target Settings" of the versions before 12.
  */
 import { HowdahError } from '../../../messages/errors.ts'
-import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
+import { type InstanceSpec, instancePaths, majorVersion, pauses } from './specification.ts'
 
 const TARGETS = [
   'recovery_target',
@@ -19,7 +19,7 @@ const TARGETS = [
 /**
  * Recovery settings in the order in which they must be given: PostgreSQL refuses two targets, and takes clearing a
  * target for a second one when it comes after the one that is set.
- * @throws HowdahError `invalid_message` when the target needs a value and has none
+ * @throws HowdahError `invalid_message` when the target lacks a value, or has one that is none of its type
  */
 export function recoverySettings(spec: InstanceSpec): Map<string, string> {
   const { name, value } = target(spec)
@@ -28,7 +28,7 @@ export function recoverySettings(spec: InstanceSpec): Map<string, string> {
   if (name !== undefined) settings.set(name, value)
   settings.set('recovery_target_inclusive', spec.recoverTo.inclusive === false ? 'off' : 'on')
   settings.set('recovery_target_timeline', String(timeline(spec)))
-  settings.set('recovery_target_action', 'promote')
+  settings.set('recovery_target_action', action(spec))
   settings.set('restore_command', restoreCommand(spec))
   return settings
 }
@@ -46,8 +46,9 @@ export function recoveryFile(spec: InstanceSpec): string {
       },
     )
   const settings: [string, string][] = [['restore_command', restoreCommand(spec)]]
+  if (pauses(spec)) settings.push(['standby_mode', 'on'])
   if (name !== undefined) {
-    settings.push([name, value], ['recovery_target_action', 'promote'])
+    settings.push([name, value], ['recovery_target_action', action(spec)])
     if (spec.recoverTo.inclusive === false) settings.push(['recovery_target_inclusive', 'off'])
   }
   // Before 12 the current timeline is the default and has no word.
@@ -56,8 +57,37 @@ export function recoveryFile(spec: InstanceSpec): string {
   return settings.map(([key, text]) => `${key} = '${text.replaceAll("'", "''")}'\n`).join('')
 }
 
+/**
+ * The file that asks for recovery. A standby waits at the end of its archive, where any other recovery ends: so an
+ * instance that is to stand still there, or to go on later, is one, without a primary.
+ */
+export function recoveryRequest(spec: InstanceSpec): { readonly name: string; readonly text: string } {
+  if (majorVersion(spec.version) < 12) return { name: 'recovery.conf', text: recoveryFile(spec) }
+  return { name: pauses(spec) ? 'standby.signal' : 'recovery.signal', text: '' }
+}
+
+/** All names that `recoveryRequest` gives. */
+export const RECOVERY_REQUESTS = ['recovery.conf', 'standby.signal', 'recovery.signal'] as const
+
+function action(spec: InstanceSpec): string {
+  return pauses(spec) ? 'pause' : 'promote'
+}
+
+/** What a value looks like; a name may be anything. */
+const VALUES = {
+  // PostgreSQL would read a time without one in a zone that nobody chose.
+  time: {
+    pattern: /^[0-9].*[0-9]:[0-9].*(?:Z|[+-]\d\d(?::?\d\d){0,2}|[A-Za-z]{3,5}|[A-Za-z_]+\/[A-Za-z_/+-]+)$/,
+    means: 'a time with its zone, as in 2026-01-02T03:04:05+00:00',
+  },
+  lsn: { pattern: /^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/, means: 'an LSN, as in 0/3000148' },
+  xid: { pattern: /^[0-9]{1,20}$/, means: 'the number of a transaction' },
+  name: { pattern: /^[^\0\n\r]+$/, means: 'the name of a restore point, on one line' },
+} as const
+
 function target({ recoverTo }: InstanceSpec): { name: (typeof TARGETS)[number] | undefined; value: string } {
-  switch (recoverTo.type) {
+  const { type, value } = recoverTo
+  switch (type) {
     case 'latest':
       return { name: undefined, value: '' }
     case 'immediate':
@@ -65,14 +95,17 @@ function target({ recoverTo }: InstanceSpec): { name: (typeof TARGETS)[number] |
     case 'time':
     case 'lsn':
     case 'xid':
-    case 'name':
-      if (recoverTo.value === undefined)
-        throw new HowdahError('invalid_message', `Recovery to a ${recoverTo.type} needs its value.`, {
-          field: 'recoverTo.value',
-        })
-      return { name: `recovery_target_${recoverTo.type}`, value: recoverTo.value }
+    case 'name': {
+      const { pattern, means } = VALUES[type]
+      if (value !== undefined && pattern.test(value)) return { name: `recovery_target_${type}`, value }
+      throw new HowdahError(
+        'invalid_message',
+        `Recovery to ${type} ${value === undefined ? 'needs its value' : `"${value}" is not possible`}: give ${means}.`,
+        { field: 'recoverTo.value' },
+      )
+    }
     default:
-      return recoverTo.type satisfies never
+      return type satisfies never
   }
 }
 
@@ -85,16 +118,20 @@ function restoreCommand(spec: InstanceSpec): string {
   return `exec /bin/sh ${shellQuote(instancePaths(spec).restoreScript).replaceAll('%', '%%')} %f "%p"`
 }
 
+/** How the script tells in the log that the archive lacks a file; versions before 15 do not say that they wait for it. */
+export const ABSENT = 'howdah: the archive does not have '
+
 /**
  * The script behind restore_command: copies one WAL file from the mount. A file that the archive does not have ends
  * recovery as it should (exit 1). Any other failure must not look like the end of the archive, or the instance would
  * be promoted without the transactions that follow: PostgreSQL gives up on an exit status above 125.
  */
 export function restoreScript(spec: InstanceSpec): string {
+  const absent = pauses(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
 message=$(LC_ALL=C exec cp -- ${shellQuote(instancePaths(spec).wal)}/"$1" "$2" 2>&1) && exit 0
 case $message in
-*'No such file or directory'*) exit 1 ;;
+*'No such file or directory'*) ${absent} ;;
 esac
 printf 'restoring %s from the archive failed: %s\\n' "$1" "$message" >&2
 exit 255

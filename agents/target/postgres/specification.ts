@@ -2,7 +2,7 @@
  * What a published instance is made of on the target: the facts that every part of this directory works from, and the
  * paths that follow from them. Nothing is read here.
  */
-import type { RecoverTo } from '../../../messages/definitions.ts'
+import type { RecoverTo, TargetOptions } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 
 export interface SystemUser {
@@ -11,7 +11,10 @@ export interface SystemUser {
   readonly gid: number
 }
 
-export interface InstanceSpec {
+/** What was asked of the instance itself; nothing given: promoted, local, with Howdah's own settings. */
+export type InstanceOptions = Readonly<Pick<TargetOptions, 'afterRecovery' | 'listen' | 'settings' | 'hba'>>
+
+export interface InstanceSpec extends InstanceOptions {
   readonly session: string
   /** Root of the mount: `data/`, `tblspc/<oid>/`, `wal/`. A canonical path without symbolic links. */
   readonly mountPoint: string
@@ -67,6 +70,11 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
     pgWal: `${spec.cachePath}/pg_wal`,
     record: `${conf}/postgres.json`,
   }
+}
+
+/** Whether the instance is to stand still, read-only, where recovery ends. */
+export function pauses({ afterRecovery }: InstanceOptions): boolean {
+  return afterRecovery === 'pause'
 }
 
 /** `cluster_name` of a session's instance; it heads the process title of every server process. */

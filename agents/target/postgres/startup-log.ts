@@ -7,6 +7,9 @@
  */
 import { open } from 'node:fs/promises'
 import { type ErrorCode, HowdahError } from '../../../messages/errors.ts'
+import type { RecoveryMinimums } from './control-data.ts'
+import { HBA_HEADER_LINES } from './host-based-access.ts'
+import { ABSENT } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
 /** More than this of a log is not read at once; bytes. */
@@ -16,7 +19,7 @@ const QUOTED_LINES = 6
 /** Lines with a reason that are kept, the last ones. */
 const KEPT_LINES = 50
 
-export type Phase = 'redo' | 'consistent' | 'redo_done' | 'promoted' | 'ready'
+export type Phase = 'redo' | 'consistent' | 'redo_done' | 'paused' | 'promoted' | 'ready'
 
 export interface LogReader {
   /** Reads what was added; gives the new lines that tell of progress. */
@@ -25,7 +28,19 @@ export interface LogReader {
   readonly lastRestored: string | undefined
   /** Lines of severity ERROR and above with what belongs to them, oldest first. */
   readonly reasons: readonly string[]
+  /** Whether a standby has found that the archive has no more. */
+  readonly archiveEnded: boolean
+  /** How far replay came, as far as the log says. */
+  readonly reached: Reached
+  /** Limits that production raised since the backup, by name, where readers cannot be let in without. */
+  readonly raised: RecoveryMinimums
   close(): Promise<void>
+}
+
+export interface Reached {
+  readonly lsn?: string
+  /** Of the last transaction, in words. */
+  readonly time?: string
 }
 
 export interface Progress {
@@ -65,6 +80,15 @@ const PROGRESS: readonly { pattern: RegExp; detail: (match: RegExpExecArray) => 
     pattern: /LOG: {2}selected new timeline ID: (\d+)/,
     detail: ([, timeline]) => `promoting to timeline ${timeline}`,
   },
+  {
+    pattern: /LOG: {2}recovery stopping (.+)$/,
+    detail: ([, where]) => `recovery stops ${where}`,
+  },
+  {
+    pattern: /LOG: {2}(?:pausing at the end of recovery|recovery has paused)/,
+    detail: () => 'recovery is paused',
+    phase: 'paused',
+  },
   { pattern: /LOG: {2}archive recovery complete/, detail: () => 'promoted', phase: 'promoted' },
   {
     pattern: /LOG: {2}database system is ready to accept connections/,
@@ -83,8 +107,38 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let lastRestored: string | undefined
   // Refused connections say "the database system is starting up" and the like, which is no reason of anything.
   let inReason = false
+  let archiveEnded = false
+  let absent: string | undefined
+  let reached: Reached = {}
+  const raised: Partial<Record<keyof RecoveryMinimums, number>> = {}
+
+  /** What a standby says of the end of its archive. Once through all sources, it begins with the same segment again. */
+  function takeEnd(line: string): boolean {
+    if (/LOG: {2}waiting for WAL to become available at /.test(line)) archiveEnded = true
+    if (!line.startsWith(ABSENT)) return false
+    const name = line.slice(ABSENT.length)
+    if (name === absent) archiveEnded = true
+    if (/^[0-9A-F]{24}$/.test(name)) absent ??= name
+    return true
+  }
+
+  function takeFacts(line: string): void {
+    const restored = /restored log file "([^"]+)"/.exec(line)?.[1]
+    if (restored !== undefined) {
+      lastRestored = restored
+      absent = undefined
+    }
+    const lsn = /LOG: {2}redo done at (\S+)/.exec(line)?.[1]
+    const time = /LOG: {2}last completed transaction was at log time (.+)$/.exec(line)?.[1]
+    if (lsn !== undefined) reached = { lsn }
+    if (time !== undefined) reached = { ...reached, time }
+    const lower = /\b(max_\w+) = \d+ is a lower setting than on the \w+ server\D+(\d+)/.exec(line)
+    if (lower !== null) raised[lower[1] as keyof RecoveryMinimums] = Number(lower[2])
+  }
 
   function take(line: string): Progress | undefined {
+    if (takeEnd(line)) return undefined
+    takeFacts(line)
     const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
     if (severity !== undefined)
       inReason =
@@ -97,7 +151,6 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
       reasons.push(line)
       if (reasons.length > KEPT_LINES) reasons.shift()
     }
-    lastRestored = /restored log file "([^"]+)"/.exec(line)?.[1] ?? lastRestored
     for (const { pattern, detail, phase } of PROGRESS) {
       const match = pattern.exec(line)
       if (match !== null) return { detail: detail(match), ...(phase !== undefined && { phase }) }
@@ -124,6 +177,13 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
       return lastRestored
     },
     reasons,
+    get archiveEnded() {
+      return archiveEnded
+    },
+    get reached() {
+      return reached
+    },
+    raised,
     close: () => file.close(),
   }
 }
@@ -146,6 +206,16 @@ const walMissing = (spec: InstanceSpec, log: LogReader) => {
   return `The archive lacks ${needed}; ${got}. Publish another backup, or bring the segments back into the archive.`
 }
 
+/** Lines as the user counts them: Howdah's own stand before. */
+function wrongAccess({ reasons }: LogReader): string {
+  const wrong = reasons.flatMap((line, index) => {
+    const number = Number(/line (\d+) of configuration file "[^"]*pg_hba\.conf"/.exec(line)?.[1])
+    const what = /LOG: {2}(.+)$/.exec(reasons[index - 1] ?? '')?.[1] ?? 'it is not valid'
+    return Number.isNaN(number) ? [] : [`line ${number - HBA_HEADER_LINES}: ${what}`]
+  })
+  return `The content given for pg_hba.conf is wrong: ${wrong.join('; ')}. Correct it and publish again.`
+}
+
 /** The first that matches wins. */
 const CAUSES: readonly Cause[] = [
   {
@@ -163,8 +233,7 @@ const CAUSES: readonly Cause[] = [
     pattern: /recovery ended before configured recovery target was reached/,
     code: 'target_unreachable',
     field: 'recoverTo',
-    message: (spec, log) =>
-      `The archive ends before ${describeTarget(spec)}; the last WAL file found is ${log.lastRestored ?? 'none'}. Choose an earlier target, or "latest".`,
+    message: (spec, log) => endsBefore(spec, log.reached, log.lastRestored),
   },
   {
     pattern: /requested recovery stop point is before consistent recovery point/,
@@ -179,6 +248,12 @@ const CAUSES: readonly Cause[] = [
     field: 'recoverTo.timeline',
     message: (spec) =>
       `Timeline ${String(spec.recoverTo.timeline ?? 'latest')} cannot be reached from this backup; ${describeTarget(spec)} needs another timeline or another backup.`,
+  },
+  {
+    pattern: /line \d+ of configuration file "[^"]*pg_hba\.conf"/,
+    code: 'configuration',
+    field: 'hba',
+    message: (_, log) => wrongAccess(log),
   },
   {
     pattern:
@@ -196,7 +271,20 @@ const CAUSES: readonly Cause[] = [
   },
 ]
 
-function describeTarget({ recoverTo }: InstanceSpec): string {
+/** That the archive ends before the target, and where. */
+export function endsBefore(
+  spec: Pick<InstanceSpec, 'recoverTo'>,
+  { lsn, time }: Reached,
+  lastRestored: string | undefined,
+): string {
+  const at = lsn === undefined ? '' : ` at ${lsn}`
+  const last = time === undefined ? 'it has no later transaction' : `its last transaction is of ${time}`
+  const file = lastRestored === undefined ? '' : `, its last WAL file ${lastRestored}`
+  return `The archive ends${at} before ${describeTarget(spec)}; ${last}${file}. Choose an earlier target, or "latest".`
+}
+
+/** The recovery target, in words. */
+export function describeTarget({ recoverTo }: Pick<InstanceSpec, 'recoverTo'>): string {
   return recoverTo.value === undefined
     ? `the recovery target "${recoverTo.type}"`
     : `the recovery target ${recoverTo.type} ${recoverTo.value}`

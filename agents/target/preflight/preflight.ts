@@ -7,6 +7,7 @@ import { dirname } from 'node:path'
 import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
+import { optionFindings } from '../postgres/user-settings.ts'
 import { accessProblem } from './access.ts'
 import { lookUpBinaries } from './binaries.ts'
 import { extensionFindings } from './extensions.ts'
@@ -33,6 +34,7 @@ const CHECKS: readonly { readonly name: string; readonly run: Check; readonly of
   { name: 'space', run: checkSpace, ofBackup: true },
   { name: 'locales', run: checkLocales, ofBackup: true },
   { name: 'extensions', run: checkExtensions, ofBackup: true },
+  { name: 'options', run: checkOptions, ofBackup: true },
 ]
 
 export interface Inspection {
@@ -140,6 +142,12 @@ function resolvedOf({ input }: PreflightRequest) {
   if (input.resolved === undefined)
     throw new HowdahError('internal', 'Preflight needs the result of the step "resolve".')
   return input.resolved
+}
+
+async function checkOptions({ request, user, binaries }: PreflightContext): Promise<Finding[]> {
+  const [owner, directory] = [(await user()).value, (await binaries()).value]
+  if (!owner || !directory) return []
+  return (await optionFindings(request.input.options, directory, owner)).map((error) => error.toBody())
 }
 
 async function checkDirectories({ request, cachePath, user, port }: PreflightContext): Promise<Finding[]> {

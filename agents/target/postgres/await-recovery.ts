@@ -1,0 +1,241 @@
+/**
+ * Waits until a server that recovers is usable: promoted, or standing still where that was asked for. Reads its log and
+ * asks it, and tells it what to do where the recovery does not end by itself.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import type { RecoverResult } from '../../../messages/definitions.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import { isAlive } from '../../runtime/process-identity.ts'
+import { askReadiness, holdReplay, type Readiness } from './connection.ts'
+import type { RecoveryMinimums } from './control-data.ts'
+import { requestPromotion } from './data-directory.ts'
+import { finishFirstRecovery, isRecovered, turnSyncOn } from './first-recovery.ts'
+import type { Watched } from './launch.ts'
+import { clientHost } from './listening.ts'
+import { writeRecord } from './record.ts'
+import { mappedSegments } from './shared-memory.ts'
+import { type InstanceSpec, instancePaths, majorVersion, pauses } from './specification.ts'
+import { endsBefore, type LogReader, openLog, type Phase, startFailure } from './startup-log.ts'
+
+export interface RecoveryDependencies {
+  /** Makes durable what was written to the mount: PostgreSQL's own syncing of a file system does not reach it. */
+  readonly syncMount: () => Promise<void>
+  readonly logger: Logger
+  readonly onProgress?: (progress: { readonly detail: string }) => void
+  /** Stops waiting; the server goes on until `stopInstance`. */
+  readonly signal?: AbortSignal
+  /** How long recovery may take, ms. Default 12 hours: replaying WAL takes what it takes. */
+  readonly timeoutMs?: number
+}
+
+/** Production raised limits since the backup, and readers cannot be let in without: start again with these. */
+export class RecoveryNeedsMore extends HowdahError {
+  readonly minimums: RecoveryMinimums
+
+  constructor(minimums: RecoveryMinimums, cause: HowdahError) {
+    super(cause.code, cause.message, { cause })
+    this.minimums = minimums
+  }
+}
+
+type Standing = Extract<Readiness, { at: unknown }>
+type Usable = Standing | Extract<Readiness, { state: 'ready' }>
+
+/** Pauses between looks at the log, ms: short while a small instance would be through, then longer. */
+const QUICK_PAUSE = 5
+const QUICK_FOR = 3_000
+const LONG_PAUSE = 50
+/** Without a hint from the log, the server is asked this often, ms. */
+const ASK_EVERY = 2_000
+const ASK_TIMEOUT = 30_000
+/** How long a standby that came to the end of its archive may take to let readers in, ms. */
+const LET_IN_TIMEOUT = 30_000
+const DEFAULT_TIMEOUT = 12 * 60 * 60 * 1000
+/** After a server was told to do something, it is asked this often whether it did, ms. */
+const ASK_SOON = 20
+
+/** @throws what `startInstance` does, and `RecoveryNeedsMore` */
+export async function awaitUsable(
+  spec: InstanceSpec,
+  { record, ending }: Watched,
+  deps: RecoveryDependencies,
+): Promise<RecoverResult> {
+  const began = performance.now()
+  const deadline = began + (deps.timeoutMs ?? DEFAULT_TIMEOUT)
+  const phases: Partial<Record<Phase | 'usable' | 'durable', number>> = {}
+  const elapsed = () => Math.round(performance.now() - began)
+  const log = await openLog(instancePaths(spec).log, record.logOffset)
+  const guide = guideRecovery(spec, record.pid, log)
+  let nextAsk = began + ASK_EVERY
+  let told: number | undefined
+  try {
+    for (;;) {
+      const alive = isAlive(record)
+      for (const { detail, phase } of await log.poll()) {
+        deps.onProgress?.({ detail })
+        if (phase === undefined) continue
+        phases[phase] ??= elapsed()
+        // Noted early, so that they can be removed if the server is killed in the middle of recovery.
+        if (phase === 'redo')
+          await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid) })
+        if (phase === 'paused') nextAsk = 0
+        if (phase === 'ready') {
+          nextAsk = 0
+          // Before it is asked, so that whoever asks finds it done.
+          told ??= await turnSyncOn(spec, record.pid)
+        }
+      }
+      if (!alive)
+        throw needingMore(log, startFailure(spec, log, `${ending()} before the instance was usable`))
+      if (log.archiveEnded) nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
+      if (performance.now() >= nextAsk) {
+        const readiness = await askReadiness(spec, ASK_TIMEOUT)
+        const usable = await guide.next(readiness, phases.consistent !== undefined)
+        if (usable !== undefined) {
+          phases.usable = elapsed()
+          told ??= await turnSyncOn(spec, record.pid)
+          const { connectedAs, moment } = usable
+          if (told !== undefined) await finishFirstRecovery(spec, told, connectedAs, moment, deps)
+          const result = resultOf(spec, [...record.warnings, ...guide.warnings], usable)
+          await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid), result })
+          phases.durable = elapsed()
+          deps.logger.info(
+            { session: spec.session, pid: record.pid, phases },
+            `PostgreSQL is ${usable.state}`,
+          )
+          return result
+        }
+        nextAsk = performance.now() + (guide.acted ? ASK_SOON : ASK_EVERY)
+      }
+      if (performance.now() > deadline)
+        throw new HowdahError(
+          'timeout',
+          `PostgreSQL did not finish recovery in time; it goes on. Its log is ${instancePaths(spec).log}.`,
+        )
+      const pause = performance.now() - began < QUICK_FOR ? QUICK_PAUSE : LONG_PAUSE
+      await delay(pause, undefined, deps.signal === undefined ? {} : { signal: deps.signal }).catch(() =>
+        deps.signal?.throwIfAborted(),
+      )
+    }
+  } finally {
+    await log.close()
+  }
+}
+
+interface Guide {
+  /** What follows from an answer of the server; gives it back when the server is where it should be. */
+  next(readiness: Readiness, consistent: boolean): Promise<Usable | undefined>
+  /** Whether the server was told something. */
+  readonly acted: boolean
+  readonly warnings: readonly string[]
+}
+
+function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
+  const warnings: string[] = []
+  let acted = false
+  let endedAt: number | undefined
+
+  async function promote({ connectedAs }: Standing): Promise<undefined> {
+    if (!acted) await requestPromotion(spec, pid)
+    acted = true
+    // A recovery that stands still heeds the request from version 13 on; before, only when it goes on.
+    if (majorVersion(spec.version) < 13 && connectedAs !== undefined)
+      await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT)
+  }
+
+  /** The archive has no more, and the server, which is a standby, would wait for ever. */
+  async function atEnd(standing: Standing): Promise<undefined> {
+    if (!pauses(spec)) return promote(standing)
+    if (acted) return
+    const { type } = spec.recoverTo
+    if (type !== 'latest' && type !== 'immediate') {
+      const { lsn, lastCommit } = standing.at
+      const reached = { lsn, ...(lastCommit !== undefined && { time: lastCommit }) }
+      const ends = endsBefore(spec, reached, log.lastRestored)
+      if (!(await isRecovered(spec)))
+        throw new HowdahError('target_unreachable', ends, { field: 'recoverTo' })
+      // What was replayed cannot be taken back.
+      warnings.push(`${ends} Recovery is paused at the end of the archive.`)
+    }
+    if (standing.connectedAs !== undefined) await holdReplay(spec, standing.connectedAs, 'pause', ASK_TIMEOUT)
+    acted = true
+  }
+
+  async function next(readiness: Readiness, consistent: boolean): Promise<Usable | undefined> {
+    switch (readiness.state) {
+      case 'refused':
+        throw new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${readiness.reason}`)
+      case 'ready':
+        if (pauses(spec))
+          warnings.push(
+            'PostgreSQL could not let readers in before it was promoted, and so did not pause: the instance is writable.',
+          )
+        return readiness
+      case 'paused':
+        requireLimits(log)
+        return pauses(spec) ? readiness : promote(readiness)
+      case 'recovering':
+        return log.archiveEnded || acted ? atEnd(readiness) : undefined
+      case 'starting':
+        if (log.archiveEnded) requireLetIn(consistent)
+        return undefined
+      default:
+        return readiness satisfies never
+    }
+  }
+
+  /** Without an end that is consistent nobody is ever let in. */
+  function requireLetIn(consistent: boolean): void {
+    if (!consistent)
+      throw startFailure(spec, log, 'came to the end of the archive before the backup was consistent')
+    endedAt ??= performance.now()
+    if (performance.now() - endedAt > LET_IN_TIMEOUT)
+      throw new HowdahError(
+        'postgres_failed',
+        `PostgreSQL does not let readers in at the end of the archive: transactions with many subtransactions were open. Publish without a pause. Its log is ${instancePaths(spec).log}.`,
+      )
+  }
+
+  return {
+    next,
+    get acted() {
+      return acted
+    },
+    warnings,
+  }
+}
+
+/** @throws RecoveryNeedsMore when it stands still because of a limit and not at its target */
+function requireLimits(log: LogReader): void {
+  const error = new HowdahError('postgres_failed', 'Production raised limits since the backup.')
+  const more = needingMore(log, error)
+  if (more !== error) throw more
+}
+
+function needingMore(log: LogReader, error: HowdahError): HowdahError {
+  return Object.keys(log.raised).length === 0 ? error : new RecoveryNeedsMore(log.raised, error)
+}
+
+function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): RecoverResult {
+  const { run } = instancePaths(spec)
+  const { superuser, subscriptions } = usable
+  if (superuser === undefined)
+    warnings.push(
+      `No role "postgres" or "${spec.user.name}" exists in the instance; connect as the superuser that it has.`,
+    )
+  if (subscriptions.length > 0)
+    warnings.push(
+      `Subscriptions stand still: ${subscriptions.join(', ')}. To drop one, first ALTER SUBSCRIPTION … DISABLE and SET (slot_name = NONE), or PostgreSQL drops the slot at its publisher.`,
+    )
+  return {
+    connection: {
+      host: clientHost(spec) ?? run,
+      socketDirectory: run,
+      port: spec.port,
+      user: superuser ?? 'postgres',
+    },
+    warnings,
+    ...('at' in usable && { paused: usable.at }),
+  }
+}

@@ -1,0 +1,106 @@
+/** Starts the server of an instance, detached so that it outlives the agent, or takes up one that runs. */
+import { spawn } from 'node:child_process'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../../messages/errors.ts'
+import { identify } from '../../runtime/process-identity.ts'
+import type { RecoveryMinimums } from './control-data.ts'
+import { armRecovery, removeStalePidFile } from './data-directory.ts'
+import { withDeadline } from './deadline.ts'
+import { type FirstRecoveryDependencies, isRecovered } from './first-recovery.ts'
+import { prepareConfiguration } from './prepare.ts'
+import type { Postmaster } from './process-table.ts'
+import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
+import { type InstanceSpec, instancePaths } from './specification.ts'
+import { removeRemains } from './stop.ts'
+import { identity } from './user-process.ts'
+import { fetchNeededWal } from './wal-ahead.ts'
+
+export interface LaunchDependencies extends FirstRecoveryDependencies {
+  readonly logger: Logger
+}
+
+/** A server whose recovery is awaited. */
+export interface Watched {
+  readonly record: InstanceRecord
+  /** How it ended, in words; called when it did. */
+  readonly ending: () => string
+}
+
+/** For what is read from and written to the mount before the server starts, ms. */
+const PREPARE_TIMEOUT = 120_000
+
+/**
+ * @param raised limits that production raised since the backup
+ * @param ahead ends the reading ahead of WAL
+ * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `postgres_failed` | `timeout`
+ */
+export async function launch(
+  spec: InstanceSpec,
+  raised: RecoveryMinimums,
+  deps: LaunchDependencies,
+  ahead: AbortSignal,
+): Promise<Watched> {
+  const paths = instancePaths(spec)
+  const recovered = await isRecovered(spec)
+  if (!recovered) void fetchNeededWal(spec, ahead)
+  await removeRemains(spec)
+  // What a server that crashed had written must be durable before recovery decides by it.
+  if (recovered) await deps.syncMount()
+  const [prepared] = await withDeadline(
+    Promise.all([prepareConfiguration(spec, raised), armRecovery(spec).then(() => removeStalePidFile(spec))]),
+    PREPARE_TIMEOUT,
+    `The mount ${spec.mountPoint} did not answer within ${PREPARE_TIMEOUT / 1000} s. See whether the mount server can be reached, and retry.`,
+  )
+  deps.signal?.throwIfAborted()
+  const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
+  const log = await open(paths.log, flags, 0o640)
+  try {
+    await log.chown(process.geteuid?.() ?? spec.user.uid, spec.user.gid)
+    const logOffset = (await log.stat()).size
+    const child = spawn(`${spec.binaries}/postgres`, prepared.arguments, {
+      ...identity(spec.user),
+      cwd: spec.cachePath,
+      detached: true,
+      env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C', HOME: '/' },
+      stdio: ['ignore', log.fd, log.fd],
+    })
+    const pid = await new Promise<number>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('spawn', () => resolve(child.pid ?? 0))
+    }).catch((cause: unknown) => {
+      throw new HowdahError(
+        'postgres_failed',
+        `${spec.binaries}/postgres could not be started: ${String(cause)}`,
+        { cause },
+      )
+    })
+    child.unref()
+    let ending = 'ended'
+    child.once('exit', (code, killed) => {
+      ending = killed === null ? `ended with status ${code}` : `was killed by ${killed}`
+    })
+    const startTime = identify(pid)?.startTime ?? ''
+    const { recoverTo } = spec
+    const { warnings } = prepared
+    const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, result: undefined }
+    await writeRecord(spec, record)
+    deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
+    return { record, ending: () => ending }
+  } finally {
+    await log.close()
+  }
+}
+
+/** A server that runs, and of which it is not known what became of it. */
+export async function adopt(spec: InstanceSpec, { pid, startTime }: Postmaster): Promise<Watched> {
+  const ending = () => 'ended'
+  const record = await readRecord(spec)
+  if (record?.pid === pid && record.startTime === startTime) return { record, ending }
+  const { recoverTo } = spec
+  return {
+    record: { pid, startTime, logOffset: 0, segments: [], warnings: [], recoverTo, result: undefined },
+    ending,
+  }
+}
