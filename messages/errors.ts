@@ -49,6 +49,10 @@ export const ERROR_CODES = {
     retryable: false,
     means: 'PostgreSQL did not start or did not reach the recovery target',
   },
+  postgres_killed: {
+    retryable: true,
+    means: 'PostgreSQL ended while it started and said nothing: somebody or something killed it',
+  },
   library_missing: {
     retryable: false,
     means: 'the target lacks a library without which the data of the backup cannot be read',
