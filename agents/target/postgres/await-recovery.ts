@@ -16,7 +16,8 @@ import { clientHost } from './listening.ts'
 import { writeRecord } from './record.ts'
 import { mappedSegments } from './shared-memory.ts'
 import { type InstanceSpec, instancePaths, majorVersion, pauses } from './specification.ts'
-import { endsBefore, type LogReader, openLog, type Phase, startFailure } from './startup-log.ts'
+import { endsBefore, startFailure } from './start-failure.ts'
+import { type LogReader, openLog, type Phase } from './startup-log.ts'
 
 export interface RecoveryDependencies {
   /** Makes durable what was written to the mount: PostgreSQL's own syncing of a file system does not reach it. */

@@ -11,7 +11,7 @@ import { readControlData } from './control-data.ts'
 import { exists } from './own-file.ts'
 import { recoverySettings } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
-import { describeTarget } from './startup-log.ts'
+import { describeTarget } from './start-failure.ts'
 import { identity } from './user-process.ts'
 
 const ASK_TIMEOUT = 30_000

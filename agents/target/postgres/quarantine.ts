@@ -62,5 +62,9 @@ export function quarantineWarnings(spec: InstanceSpec, settings: Settings): stri
   const addresses = settings.get('listen_addresses') ?? 'localhost'
   if (!listensBeyond(spec) && listensBeyond({ listen: addresses.split(',').map((each) => each.trim()) }))
     warnings.push('It listens on this machine only, other than production; "--listen" opens it.')
+  if (listensBeyond(spec) && spec.hba === undefined)
+    warnings.push(
+      'Whoever reaches its addresses is let in by the roles and passwords of the backup; "--hba-file" says otherwise.',
+    )
   return warnings
 }

@@ -1,0 +1,85 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { ABSENT } from '../../agents/target/postgres/recovery-settings.ts'
+import { startFailure } from '../../agents/target/postgres/start-failure.ts'
+import { openLog } from '../../agents/target/postgres/startup-log.ts'
+import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
+
+describe('The log of a server that recovers', () => {
+  let directory: string
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'howdah-startup-log-'))
+  })
+  after(() => rm(directory, { recursive: true, force: true }))
+
+  async function read(...lines: string[]) {
+    const path = join(directory, 'postgresql.log')
+    await writeFile(path, lines.map((line) => `${line}\n`).join(''))
+    const log = await openLog(path, 0)
+    await log.poll()
+    await log.close()
+    return log
+  }
+
+  const stamped = (text: string) => `2026-11-22 13:00:00.000 UTC [7] ${text}`
+  const absent = (name: string) => `${ABSENT}${name}`
+  const restored = (name: string) => stamped(`LOG:  restored log file "${name}" from archive`)
+  const FIRST = '000000010000000000000003'
+  const NEWER = '000000020000000000000003'
+  const NEXT = '000000010000000000000004'
+
+  it('tells that a standby has come to the end of its archive', async () => {
+    const log = await read(stamped('LOG:  waiting for WAL to become available at 0/3002000'))
+    expect(log.archiveEnded).to.equal(true)
+  })
+
+  it('tells so also before version 15, when the standby begins with the same segment again', async () => {
+    expect((await read(restored(FIRST), absent(NEXT))).archiveEnded).to.equal(false)
+    expect((await read(restored(FIRST), absent(NEXT), absent(NEXT))).archiveEnded).to.equal(true)
+  })
+
+  it('takes no segment of another timeline and no history for the end', async () => {
+    const history = absent('00000002.history')
+    const log = await read(history, history, absent(NEWER), restored(FIRST), absent(NEWER), restored(FIRST))
+    expect(log.archiveEnded).to.equal(false)
+    expect(log.lastRestored).to.equal(FIRST)
+  })
+
+  it('has the limits that production raised, in the words of every version', async () => {
+    const log = await read(
+      stamped('WARNING:  hot standby is not possible because of insufficient parameter settings'),
+      stamped(
+        'DETAIL:  max_connections = 20 is a lower setting than on the primary server, where its value was 100.',
+      ),
+      stamped(
+        'FATAL:  hot standby is not possible because max_worker_processes = 8 is a lower setting than on the master server (its value was 16)',
+      ),
+    )
+    expect(log.raised).to.deep.equal({ max_connections: 100, max_worker_processes: 16 })
+  })
+
+  it('gives a failure that names what was reached and how far the archive goes', async () => {
+    const log = await read(
+      restored(FIRST),
+      stamped('LOG:  redo done at 0/3000148 system usage: CPU: user: 0.00 s'),
+      stamped('LOG:  last completed transaction was at log time 2026-11-22 12:34:56+00'),
+      stamped('FATAL:  recovery ended before configured recovery target was reached'),
+    )
+    const spec = {
+      session: 'shop-1',
+      mountPoint: directory,
+      cachePath: directory,
+      binaries: POSTGRES_BIN,
+      version: '15',
+      user: await postgresAccount(),
+      port: 1,
+      recoverTo: { type: 'name', value: 'release' },
+    } as const
+    const error = startFailure(spec, log, 'ended')
+    expect(error.code).to.equal('target_unreachable')
+    expect(error.message).to.match(/ends at 0\/3000148 before .* name release; .*12:34:56\+00.*0{7}3/)
+  })
+})
