@@ -6,24 +6,7 @@ import { overview, verbHelp } from './help-text.ts'
 import { errorLines } from './session-lines.ts'
 import { printable } from './terminal.ts'
 import { synopsis, UsageError, type VerbDescription } from './verb.ts'
-import { advance } from './verbs/advance.ts'
-import { agents } from './verbs/agents.ts'
-import { backups } from './verbs/backups.ts'
-import { cancel } from './verbs/cancel.ts'
-import { certificates } from './verbs/certificates.ts'
-import { check } from './verbs/check.ts'
-import { exportVerb } from './verbs/export.ts'
-import { extend } from './verbs/extend.ts'
-import { promote } from './verbs/promote.ts'
-import { publish } from './verbs/publish.ts'
-import { republish } from './verbs/republish.ts'
-import { rescue } from './verbs/rescue.ts'
-import { retry } from './verbs/retry.ts'
-import { sessions } from './verbs/sessions.ts'
-import { show } from './verbs/show.ts'
-import { unpublish } from './verbs/unpublish.ts'
-import { up } from './verbs/up.ts'
-import { watch } from './verbs/watch.ts'
+import { loadVerb, loadVerbs, VERB_NAMES } from './verbs.ts'
 
 const HELP: VerbDescription = {
   name: 'help',
@@ -47,16 +30,6 @@ const ROLES = [
   { name: 'target-agent', summary: 'run a target agent: mounts backups and runs published instances' },
 ] as const
 
-/** Verbs that are run here; the roles are the launcher's. */
-export const VERBS = [
-  ...[up, backups, check, publish, rescue],
-  ...[sessions, show, watch, exportVerb, republish, promote, advance, extend, retry, cancel, unpublish],
-  ...[agents, certificates],
-] as const
-
-/** Everything that has a page. */
-const PAGES: readonly VerbDescription[] = [...VERBS, HELP]
-
 /** Runs a command line without the program's name. Resolves to the exit status: 0 done, 1 failed, 2 wrong usage. */
 export async function runCommandLine(
   context: Context,
@@ -66,18 +39,18 @@ export async function runCommandLine(
   const [first, ...rest] = args
   try {
     if (first === undefined) {
-      for (const line of overviewLines(context)) context.stderr.line(line)
+      for (const line of await overviewLines(context)) context.stderr.line(line)
       return 2
     }
     if (first === '--version' || first === '-V') {
       context.stdout.line(rest.includes('--json') ? JSON.stringify({ version }) : `howdah ${version}`)
       return 0
     }
-    if (first === 'help' || first === '--help' || first === '-h') return help(context, rest)
-    const verb = VERBS.find(({ name }) => name === first)
+    if (first === 'help' || first === '--help' || first === '-h') return await help(context, rest)
+    const verb = await loadVerb(first)
     const end = rest.indexOf('--')
     const flags = end < 0 ? rest : rest.slice(0, end)
-    if (flags.includes('--help') || flags.includes('-h')) return help(context, [first])
+    if (flags.includes('--help') || flags.includes('-h')) return await help(context, [first])
     if (verb === undefined) throw unknownVerb(first)
     return await verb.start(context, rest)
   } catch (error) {
@@ -85,22 +58,33 @@ export async function runCommandLine(
   }
 }
 
-function help(context: Context, args: readonly string[]): number {
+async function help(context: Context, args: readonly string[]): Promise<number> {
   const name = args.find((arg) => !arg.startsWith('-'))
-  const page = PAGES.find((candidate) => candidate.name === name)
+  const page = name === undefined ? undefined : await pageOf(name)
   if (name !== undefined && page === undefined) throw unknownVerb(name)
-  const lines = page === undefined ? overviewLines(context) : verbHelp(context.stdout, page)
+  const lines = page === undefined ? await overviewLines(context) : verbHelp(context.stdout, page)
   for (const line of lines) context.stdout.line(line)
   return 0
 }
 
-function overviewLines({ stdout }: Context): string[] {
+/** Undefined: nothing is called so. */
+async function pageOf(name: string): Promise<VerbDescription | undefined> {
+  return name === HELP.name ? HELP : loadVerb(name)
+}
+
+async function overviewLines({ stdout }: Context): Promise<string[]> {
   return overview(stdout, [
-    ['EVERYTHING ON THIS MACHINE', [up]],
-    ['WHAT THERE IS', [backups, sessions, show, watch, agents]],
-    ['PUBLISHING', [check, publish, republish, promote, advance, retry, cancel, extend, unpublish]],
-    ['TAKING DATA OUT', [exportVerb, rescue]],
-    ['ROLES', [...ROLES, certificates]],
+    ['EVERYTHING ON THIS MACHINE', await loadVerbs(['up'])],
+    ['WHAT THERE IS', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents'])],
+    [
+      'PUBLISHING',
+      await loadVerbs([
+        ...(['check', 'publish', 'republish', 'promote', 'advance'] as const),
+        ...(['retry', 'cancel', 'extend', 'unpublish'] as const),
+      ]),
+    ],
+    ['TAKING DATA OUT', await loadVerbs(['export', 'rescue'])],
+    ['ROLES', [...ROLES, ...(await loadVerbs(['certificates']))]],
     ['MORE', [HELP]],
   ])
 }
@@ -111,7 +95,8 @@ function unknownVerb(name: string): UsageError {
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
     .helpOption(false)
-  for (const { name: known } of [...PAGES, ...ROLES]) command.command(known)
+  const names = [...VERB_NAMES, HELP.name, ...ROLES.map(({ name: role }) => role)]
+  for (const known of names) command.command(known)
   try {
     command.parse([name], { from: 'user' })
   } catch (error) {
@@ -128,8 +113,8 @@ function unknownVerb(name: string): UsageError {
 
 function fail(context: Context, error: unknown, first: string | undefined, json: boolean): number {
   const { stderr } = context
-  const page = PAGES.find(({ name }) => name === first)
-  const program = page === undefined ? 'howdah' : `howdah ${page.name}`
+  const isVerb = first === HELP.name || VERB_NAMES.some((name) => name === first)
+  const program = isVerb ? `howdah ${first}` : 'howdah'
   if (error instanceof UsageError) {
     if (json) printJson(context, { error: { code: 'configuration', message: error.message } })
     stderr.line(`${program}: ${printable(error.message)}`)

@@ -80,7 +80,7 @@ export function formatTimeFully(time: Date, now: Date): string {
 }
 
 /** The time of day in UTC; with its date where the local one is another, or the local time is UTC. */
-function utcText(time: Date): string {
+export function utcText(time: Date): string {
   const utc = formatUtc(time)
   const isSameDay = time.getTimezoneOffset() !== 0 && time.getDate() === time.getUTCDate()
   return isSameDay ? utc.slice(11) : utc

@@ -1,7 +1,7 @@
 /** The timeline of a session: what happened, when, and how long each step took. */
 import type { HistoryEntry, SessionView } from '../../messages/definitions.ts'
 import type { Context } from './context.ts'
-import { formatDuration, formatTime, formatUtc } from './format.ts'
+import { formatDuration, formatTime, utcText } from './format.ts'
 import { renderTable } from './table.ts'
 import { printable, width, wrap } from './terminal.ts'
 
@@ -18,10 +18,10 @@ export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, v
   const table = renderTable(
     terminal,
     [
-      { title: 'AT', value: ({ at }) => formatTime(new Date(at)), expendable: isElsewhere ? 3 : 2 },
-      { title: 'UTC', value: ({ at }) => (isElsewhere ? formatUtc(new Date(at)) : ''), expendable: 4 },
+      { title: 'AT', value: ({ at }) => formatTime(new Date(at)), expendable: 3 },
+      { title: 'UTC', value: ({ at }) => (isElsewhere ? utcText(new Date(at)) : ''), expendable: 4 },
       { title: 'SINCE', value: ({ at }) => `+${formatDuration(Date.parse(at) - begun)}`, align: 'right' },
-      { title: 'WHAT', value: ({ type }) => type, expendable: 1 },
+      { title: 'WHAT', value: ({ type }) => type, expendable: 5 },
       { title: 'TOOK', value: (entry) => tookText(entry, now(), stdout.marks.ellipsis), align: 'right' },
     ],
     entries,

@@ -193,6 +193,8 @@ export function describeRecoverTo(recoverTo: RecoverTo): string {
   const text = formatRecoverTo(recoverTo)
   const time = recoverTo.type === 'time' ? new Date(recoverTo.value ?? '') : undefined
   if (time === undefined || Number.isNaN(time.getTime())) return text
-  const utc = `${formatUtc(time)} UTC`
-  return `${text}, ${time.getTimezoneOffset() === 0 ? utc : `${utc}, ${formatTime(time)}`}`
+  const isUtc = /(Z|UTC|\+00(:?00)?)$/i.test(recoverTo.value ?? '')
+  const local = time.getTimezoneOffset() === 0 ? undefined : formatTime(time)
+  const others = [isUtc ? undefined : `${formatUtc(time)} UTC`, local === recoverTo.value ? undefined : local]
+  return [text, ...others.filter((other) => other !== undefined)].join(', ')
 }

@@ -31,7 +31,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     const moment = await production.sql(
       `select pg_sleep(1.2) is null \\g /dev/null
        select to_char(t at time zone 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI:SS'), to_char(t at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')
-         from (select date_trunc('second', clock_timestamp()) as t)`,
+         from (select date_trunc('second', clock_timestamp()) as t) as moment`,
     )
     ;[between = '', betweenUtc = ''] = moment.trim().split('|')
     await production.sql('select pg_sleep(0.2)')

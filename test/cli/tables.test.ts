@@ -231,11 +231,9 @@ describe('what is told of a session', () => {
     )
     expect(page).to.include('howdah promote main-x7f3k2')
     expect(page).to.match(/expires +2025-11-22 11:33:10\+01 \(10:33:10 UTC, in 4 h\)/)
-    expect(page).to.match(
-      /recover to +time=2025-11-22 05:00:00Z, 2025-11-22 05:00:00 UTC, 2025-11-22 06:00:00\+01/,
-    )
+    expect(page).to.match(/recover to +time=2025-11-22 05:00:00Z, 2025-11-22 06:00:00\+01/)
     expect(page).to.match(/changed in +shop/)
-    expect(page).to.match(/mount server +cannot be reached since 2025-11-22 07:32:10\+01 .* 3 reads failed/)
+    expect(page).to.match(/mount server +cannot be reached since 2025-11-22 07:32:10\+01 .* 3 reads\s+failed/)
     expect(page).to.match(/Export e1 +done/)
     expect(page).to.match(/shop +7 rows, in \/srv\/rescue\/shop/)
   })
@@ -267,9 +265,7 @@ describe('what is told of a session', () => {
         ],
       }),
     )
-    expect(page).to.match(
-      /2025-11-22 07:30:01\+01 +(2025-11-22 06:30:01 +)?\+1\.50 s +(step +)?0\.11 s +mount done/,
-    )
+    expect(page).to.match(/2025-11-22 07:30:01\+01 +06:30:01 +\+1\.50 s +(step +)?0\.11 s +mount done/)
     expect(page).not.to.include('mount sent')
     expect(page).to.match(/3 min 09 s~ +recover sent/)
     expect(page.split('\n').filter((line) => [...line].length > 100)).to.deep.equal([])
@@ -297,8 +293,8 @@ describe('what is told of a session', () => {
     expect(text).to.match(/from +2025-11-22 07:00:10\+01 \(06:00:10 UTC\), LSN 0\/3000138/)
     expect(text).to.match(/to +2025-11-22 07:20:00\+01 \(06:20:00 UTC\), the last commit, LSN 0\/7000000/)
     expect(text).to.match(/gap +after it the archive lacks 000000010000000000000007/)
-    expect(text).to.match(/databases +app, shop/)
-    expect(text).to.match(/2025-11-20 07:00:00\+01 +2025-11-20 06:00:00/)
+    expect(text).to.match(/Databases\n +app, shop/)
+    expect(text).to.match(/2025-11-20 07:00:00\+01 +06:00:00/)
   })
 })
 

@@ -57,7 +57,9 @@ export function joinPassphrases(
 /** @throws UsageError that lists every path that is not there or cannot be read */
 export function checkPaths(repositories: readonly RepositoryConfig[]): void {
   const problems = repositories.flatMap((repository) => [
-    ...problem(repository.path, 'directory', `--repository ${repository.name}`),
+    ...(repository.path === undefined
+      ? []
+      : problem(repository.path, 'directory', `--repository ${repository.name}`)),
     ...(repository.passphraseFile === undefined
       ? []
       : problem(repository.passphraseFile, 'file', `--passphrase-file ${repository.name}`)),

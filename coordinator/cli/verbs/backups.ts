@@ -1,7 +1,7 @@
 /** `howdah backups`: what can be published. */
 import type { BackupSummary, InstanceInventory, RepositoryInventory } from '../../../messages/definitions.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatAge, formatBytes, formatMoment, formatTime, formatUtc } from '../format.ts'
+import { count, formatAge, formatBytes, formatMoment, formatTime, utcText } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,
@@ -13,7 +13,7 @@ import {
   parseRepositoryName,
 } from '../options.ts'
 import { ask } from '../request.ts'
-import { errorLines, fieldLines } from '../session-lines.ts'
+import { errorLines, type Field, fieldLines } from '../session-lines.ts'
 import { renderTable } from '../table.ts'
 import { printable, wrap } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
@@ -97,24 +97,21 @@ function windowLines(
   stdout: Context['stdout'],
   { windows = [], databases = [] }: InstanceInventory,
 ): string[] {
-  const lines = windows.flatMap(({ timeline, from, to, fromLsn, toLsn, missingWal }) => [
-    `  Recoverable on timeline ${timeline}`,
-    ...fieldLines(stdout, [
-      ['from', `${formatMoment(new Date(from))}, LSN ${printable(fromLsn)}`],
-      [
-        'to',
-        `${to === undefined ? 'the end of its WAL' : `${formatMoment(new Date(to))}, the last commit`}, LSN ${printable(toLsn)}`,
-      ],
-      [
-        'gap',
-        missingWal === undefined
-          ? undefined
-          : `after it the archive lacks ${printable(missingWal)}; nothing later on this timeline can be reached from these backups`,
-      ],
-    ]),
-  ])
-  if (databases.length > 0)
-    lines.push(...fieldLines(stdout, [['databases', databases.map(printable).join(', ')]]))
+  const terminal = { ...stdout, columns: stdout.columns - 2 }
+  const fields = (shown: readonly Field[]) => fieldLines(terminal, shown).map((line) => `  ${line}`)
+  const lines = windows.flatMap(({ timeline, from, to, fromLsn, toLsn, missingWal }) => {
+    const end = to === undefined ? 'the end of its WAL' : `${formatMoment(new Date(to))}, the last commit`
+    const gap = `after it the archive lacks ${printable(missingWal ?? '')}; nothing later on this timeline can be reached from these backups`
+    return [
+      `  Recoverable on timeline ${timeline}`,
+      ...fields([
+        ['from', `${formatMoment(new Date(from))}, LSN ${printable(fromLsn)}`],
+        ['to', `${end}, LSN ${printable(toLsn)}`],
+        ['gap', missingWal === undefined ? undefined : gap],
+      ]),
+    ]
+  })
+  if (databases.length > 0) lines.push('  Databases', ...fields([['', databases.map(printable).join(', ')]]))
   return lines
 }
 
@@ -144,7 +141,7 @@ function backupTable(
       {
         title: 'UTC',
         value: ({ stoppedAt }) =>
-          stoppedAt === undefined || !isElsewhere ? '' : formatUtc(new Date(stoppedAt)),
+          stoppedAt === undefined || !isElsewhere ? '' : utcText(new Date(stoppedAt)),
         expendable: 3,
       },
       {

@@ -1,0 +1,38 @@
+/** Every verb that is run here, loaded when it is needed: a verb that somebody waits for loads no other. */
+import type { RunnableVerb } from './verb.ts'
+
+/** In the order of the overview. */
+const VERBS = {
+  up: async () => (await import('./verbs/up.ts')).up,
+  backups: async () => (await import('./verbs/backups.ts')).backups,
+  sessions: async () => (await import('./verbs/sessions.ts')).sessions,
+  show: async () => (await import('./verbs/show.ts')).show,
+  watch: async () => (await import('./verbs/watch.ts')).watch,
+  agents: async () => (await import('./verbs/agents.ts')).agents,
+  check: async () => (await import('./verbs/check.ts')).check,
+  publish: async () => (await import('./verbs/publish.ts')).publish,
+  republish: async () => (await import('./verbs/republish.ts')).republish,
+  promote: async () => (await import('./verbs/promote.ts')).promote,
+  advance: async () => (await import('./verbs/advance.ts')).advance,
+  retry: async () => (await import('./verbs/retry.ts')).retry,
+  cancel: async () => (await import('./verbs/cancel.ts')).cancel,
+  extend: async () => (await import('./verbs/extend.ts')).extend,
+  unpublish: async () => (await import('./verbs/unpublish.ts')).unpublish,
+  export: async () => (await import('./verbs/export.ts')).exportVerb,
+  rescue: async () => (await import('./verbs/rescue.ts')).rescue,
+  certificates: async () => (await import('./verbs/certificates.ts')).certificates,
+} as const satisfies Record<string, () => Promise<RunnableVerb>>
+
+export type VerbName = keyof typeof VERBS
+
+export const VERB_NAMES = Object.keys(VERBS) as readonly VerbName[]
+
+/** Undefined: there is no such verb. */
+export async function loadVerb(name: string): Promise<RunnableVerb | undefined> {
+  return Object.hasOwn(VERBS, name) ? await VERBS[name as VerbName]() : undefined
+}
+
+/** All of them, for the overview. */
+export async function loadVerbs(names: readonly VerbName[] = VERB_NAMES): Promise<RunnableVerb[]> {
+  return Promise.all(names.map((name) => VERBS[name]()))
+}
