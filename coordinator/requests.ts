@@ -112,7 +112,7 @@ export function promote(session: Session): void {
 export function advance(session: Session, recoverTo: RecoverTo): void {
   const recover = requirePaused(session)
   const { resolve } = session.results
-  session.standing = { recoverTo: session.request.recoverTo, recover }
+  session.standing = { recoverTo: session.request.recoverTo, resolve, recover }
   session.request = { ...session.request, recoverTo }
   session.results = {
     ...session.results,

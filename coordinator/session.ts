@@ -54,7 +54,13 @@ export interface Session {
   warningHistory?: SpaceWarning[] | undefined
   undone: string[]
   /** What a recovery that is being moved forward returns to when its agent refuses the new target. */
-  standing?: { readonly recoverTo: RecoverTo; readonly recover: StepResult<'recover'> } | undefined
+  standing?:
+    | {
+        readonly recoverTo: RecoverTo
+        readonly resolve?: StepResult<'resolve'> | undefined
+        readonly recover: StepResult<'recover'>
+      }
+    | undefined
   /** The clean-up leaves the write cache, for a later retry. */
   keepCache?: boolean | undefined
   /** When it is to be unpublished, and when somebody said so: warnings go by the share of the time that is left. */

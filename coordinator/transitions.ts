@@ -6,13 +6,7 @@ import { z } from 'zod'
 import type { EventBody } from '../messages/definitions.ts'
 import { ERROR_CODES, type ErrorBody, HowdahError } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
-import {
-  type DatabaseExport,
-  type PublishStep,
-  type SpaceWarning,
-  type StepName,
-  type Usage,
-} from '../messages/values.ts'
+import type { DatabaseExport, PublishStep, SpaceWarning, StepName, Usage } from '../messages/values.ts'
 import { dueExport, LEAVES_TRACES } from './planner.ts'
 import { unpublish } from './requests.ts'
 import type { ExportJob, Session } from './session.ts'
@@ -197,11 +191,11 @@ export function stepFailed(
 /** A paused recovery cannot be moved to the target that somebody gave: it stays paused where it is. */
 function stayWhereItStands(
   session: Session,
-  { recoverTo, recover }: NonNullable<Session['standing']>,
+  { recoverTo, resolve, recover }: NonNullable<Session['standing']>,
   error: ErrorBody,
 ): void {
   session.request = { ...session.request, recoverTo }
-  session.results = { ...session.results, recover }
+  session.results = { ...session.results, ...(resolve && { resolve }), recover }
   session.standing = undefined
   session.error = undefined
   session.failures = 0

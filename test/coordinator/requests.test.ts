@@ -333,7 +333,8 @@ describe('a command', () => {
   it('to advance to a target that cannot be reached leaves the recovery paused where it was, with a warning', () => {
     settle()
     const recover = { ...stepResults.recover, paused: { lsn: '0/3000148' } }
-    session.results = { ...session.results, recover }
+    const resolve = { ...stepResults.resolve, recoverTo: { type: 'immediate' as const } }
+    session.results = { ...session.results, resolve, recover }
     requests.advance(session, { type: 'lsn', value: '0/2000000' })
     proceed()
     fail('target_unreachable')
@@ -341,6 +342,7 @@ describe('a command', () => {
     expect(session.state).to.equal('published')
     expect(session.request.recoverTo).to.deep.equal({ type: 'latest' })
     expect(session.results.recover?.paused).to.deep.equal({ lsn: '0/3000148' })
+    expect(session.results.resolve?.recoverTo).to.deep.equal({ type: 'immediate' })
     expect(session.warnings).to.include('recover broke')
   })
 

@@ -107,6 +107,8 @@ async function advance(
     if (deps.signal?.aborted) throw error
     await stopInstance(spec, { logger, mode: 'fast' })
     await startAnew(before, deps)
+    // What passes by itself is tried again.
+    if (error instanceof HowdahError && error.retryable) throw error
     const { message, field } = errorBody(error)
     throw new HowdahError('target_unreachable', message, {
       cause: error,
