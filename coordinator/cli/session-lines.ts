@@ -45,7 +45,9 @@ export function stepLines(
     .filter(({ direction }) => direction === 'undo')
     .map((report) => ({ label: `undo ${report.step}`, report }))
   const isComing = (row: Row) => row.report !== undefined || !isEnding(view.state)
-  const rows = [...runs.filter(isComing), ...others, ...undos]
+  const shown = [...runs.filter(isComing), ...others]
+  // A republish takes back first what it publishes again.
+  const rows = firstSequence(undos) < firstSequence(shown) ? [...undos, ...shown] : [...shown, ...undos]
   const labelWidth = Math.max(9, ...rows.map(({ label }) => label.length))
   return rows.map(({ label, report }) => {
     const room = terminal.columns - labelWidth - 17
@@ -54,6 +56,10 @@ export function stepLines(
     const detail = cut(stepDetail(report, options.rateOf), room, terminal.marks.ellipsis)
     return `  ${mark(terminal, report, options.frame)} ${label.padEnd(labelWidth)} ${elapsed}  ${detail}`.trimEnd()
   })
+}
+
+function firstSequence(rows: readonly Row[]): number {
+  return Math.min(...rows.map(({ report }) => report?.sequence ?? Number.POSITIVE_INFINITY))
 }
 
 /** What a step is at, in words: bytes, rate and detail, or its error. */

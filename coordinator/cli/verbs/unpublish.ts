@@ -69,7 +69,7 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
     ...waiting,
     settled: isOver,
     steps: [],
-    since: isOver(before) ? 0 : latestSequence(before),
+    since: latestSequence(before),
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
