@@ -4,9 +4,14 @@ import path from 'node:path'
 export interface RepositoryConfig {
   name: string
   format: 'pgbackrest' | 'barman' | 'basebackup'
-  path: string
+  /** Absent where `configFile` tells it. */
+  path?: string
   passphraseFile?: string
   walPath?: string
+  /** pgbackrest: its own configuration file, and the number of the repository in it. */
+  configFile?: string
+  repo?: number
+  verifyChecksums?: boolean
 }
 
 /** How a destination of exports is entered; secrets are in files that only the agent reads. */
@@ -126,7 +131,8 @@ export const directoryPatterns: ValueFormat = {
 }
 
 const REPOSITORY_FORMATS = ['pgbackrest', 'barman', 'basebackup']
-const REPOSITORY_KEYS = ['name', 'format', 'path', 'passphraseFile', 'walPath']
+const REPOSITORY_PATHS = ['path', 'passphraseFile', 'walPath', 'configFile']
+const REPOSITORY_KEYS = ['name', 'format', ...REPOSITORY_PATHS, 'repo', 'verifyChecksums']
 
 export const repositories: ValueFormat = {
   name: 'repositories',
@@ -148,18 +154,40 @@ export const repositories: ValueFormat = {
         REPOSITORY_FORMATS.includes(String(entry.format)),
         `[${index}].format must be one of ${REPOSITORY_FORMATS.join(', ')}`,
       )
-      for (const key of ['path', 'passphraseFile', 'walPath']) {
-        if (key === 'path' || entry[key] !== undefined) {
+      for (const key of REPOSITORY_PATHS) {
+        if ((key === 'path' && entry.configFile === undefined) || entry[key] !== undefined) {
           check(
             typeof entry[key] === 'string' && path.isAbsolute(entry[key]),
             `[${index}].${key} must be an absolute path`,
           )
         }
       }
+      checkConfigFile(index, entry)
+      check(
+        entry.verifyChecksums === undefined || typeof entry.verifyChecksums === 'boolean',
+        `[${index}].verifyChecksums must be true or false`,
+      )
       check(!seen.has(String(entry.name)), `[${index}].name "${String(entry.name)}" is there twice`)
       seen.add(String(entry.name))
     }
   },
+}
+
+/** pgBackRest's own configuration tells path and passphrase, so that they are not given twice. */
+function checkConfigFile(index: number, entry: Readonly<Record<string, unknown>>): void {
+  if (entry.configFile === undefined) {
+    check(entry.repo === undefined, `[${index}].repo is the number of a repository in configFile`)
+    return
+  }
+  check(entry.format === 'pgbackrest', `[${index}].configFile is for the format pgbackrest`)
+  for (const key of ['path', 'passphraseFile']) {
+    check(entry[key] === undefined, `[${index}].${key} is told by configFile; give one of them`)
+  }
+  check(
+    entry.repo === undefined ||
+      (Number.isInteger(entry.repo) && Number(entry.repo) >= 1 && Number(entry.repo) <= 256),
+    `[${index}].repo must be a number from 1 to 256`,
+  )
 }
 
 const CREDENTIAL_FILES = [
@@ -182,9 +210,9 @@ const CREDENTIAL_TEXTS: Readonly<Record<string, { readonly pattern: RegExp; read
     },
   }
 
-/** Credentials by name. */
+/** Credentials by name. The format's own name tells convict to take an object as one value. */
 export const credentials: ValueFormat = {
-  name: 'credentials',
+  name: 'object',
   coerce: same,
   validate: (value) => {
     check(

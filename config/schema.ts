@@ -240,7 +240,7 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
   name: agentName,
   stateDirectory: stateDirectory('mount-agent'),
   repositories: {
-    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?}]',
+    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?, "verifyChecksums"?}]; pgBackRest: "configFile" and "repo"? instead of "path"',
     format: repositories.name,
     default: [],
   },
@@ -384,6 +384,7 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
     doc: 'How destinations of exports are entered, by name: {"NAME": {"user"?, "passwordFile"?, "privateKeyFile"?, "passphraseFile"?, "knownHostsFile"?, "hostKeyFingerprint"?, "sslMode"?, "sslRootCertificate"?}}',
     format: credentials.name,
     default: {},
+    sensitive: true,
   },
   heartbeat,
 }

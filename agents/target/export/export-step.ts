@@ -13,6 +13,7 @@ import type { StepContext, StepHandler } from '../../runtime/step-runner.ts'
 import type { Mark } from '../changes/judgement.ts'
 import type { SessionChanges } from '../changes/session-changes.ts'
 import { instanceAddress } from '../instance-client.ts'
+import { findMountProcess } from '../mount-process/mount-process.ts'
 import { findInstance } from '../postgres/instance.ts'
 import { type PublishedSession, publishedSession, readSession } from '../published-session.ts'
 import { chooseDatabases } from './choose-databases.ts'
@@ -103,6 +104,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
     const states: DatabaseExport[] = databases.map((database) => ({ database, status: 'pending' }))
     const tell = (): void => progress({ databases: states, ...totals(states) })
     const done: ExportedDatabase[] = []
+    const unread = await failedReads(session)
     const marks = new Map<string, Mark>()
     try {
       await destination.open()
@@ -126,6 +128,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
         } catch (error) {
           signal.throwIfAborted()
           await untilCalledBack(session, signal)
+          if ((await failedReads(session)) > unread) throw serverAway(database, error)
           logger.warn({ err: error, session: session.session, database }, 'a database was not exported')
           report({ status: 'failed', error: namedError(database, error) })
           done.push({ status: states[index] as DatabaseExport })
@@ -202,6 +205,25 @@ function left({ id }: ExportRecord, error: unknown): string[] {
 async function untilCalledBack(session: PublishedSession, signal: AbortSignal): Promise<void> {
   if (await findInstance(session)) return
   await delay(CALL_BACK_MS, undefined, { signal }).catch(() => signal.throwIfAborted())
+}
+
+/** Reads of the backup that failed so far because the mount server was away. */
+async function failedReads({ cachePath }: PublishedSession): Promise<number> {
+  const mount = await findMountProcess(cachePath)
+  const status = await mount?.status().catch(() => undefined)
+  return status?.failedReadsEver ?? 0
+}
+
+/** What the absence of the mount server broke is done again when it is back; nobody gets half of a dump. */
+function serverAway(database: string, cause: unknown): HowdahError {
+  return new HowdahError(
+    'repository_unavailable',
+    `database "${database}": what it needs of the backup could not be read, as the mount server is away. ${errorBody(cause).message}`.slice(
+      0,
+      MAX_ERROR,
+    ),
+    { cause },
+  )
 }
 
 function namedError(database: string, error: unknown): NonNullable<DatabaseExport['error']> {

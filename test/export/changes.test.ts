@@ -1,0 +1,75 @@
+import { expect } from 'chai'
+import { judge, newRecord, type Observation, withExport } from '../../agents/target/changes/judgement.ts'
+import type { ChangeRecord } from '../../agents/target/changes/record.ts'
+
+const START = newRecord({ xid: 100n, epoch: 'first' })
+
+function seen(
+  xid: bigint,
+  databases: Record<string, [written: number, statistics: number]> = {},
+  more: Partial<Observation> = {},
+): Observation {
+  const all = { shop: [0, 0], crm: [0, 0], ...databases } as Record<string, [number, number]>
+  return {
+    xid,
+    epoch: 'first',
+    databases: new Map(
+      Object.entries(all).map(([name, [written, statistics]]) => [name, { written, statistics }]),
+    ),
+    shared: 0,
+    quiet: true,
+    ...more,
+  }
+}
+
+const changes = (record: ChangeRecord, observation: Observation) => judge(record, observation).changes
+
+describe('the judgement of changes', () => {
+  it('finds none where no transaction wrote', () => {
+    expect(changes(START, seen(100n))).to.deep.equal({ changed: false, databases: [] })
+  })
+
+  it('knows the databases whose counters grew, and forgets none of them', () => {
+    const first = judge(START, seen(101n, { crm: [3, 0] }))
+    expect(first.changes).to.deep.equal({ changed: true, databases: ['crm'] })
+    expect(changes(first.record, seen(101n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm'])
+  })
+
+  it('takes a transaction that nothing accounts for as a change, wherever it was', () => {
+    expect(changes(START, seen(101n))).to.deep.equal({ changed: true, databases: [] })
+  })
+
+  it('does not take ANALYZE for a change once nobody else can have written', () => {
+    const busy = judge(START, seen(103n, { shop: [7, 7] }, { quiet: false }))
+    expect(busy.changes.changed).to.equal(true)
+    const quiet = judge(busy.record, seen(103n, { shop: [7, 7] }))
+    expect(quiet.changes).to.deep.equal({ changed: false, databases: [] })
+    expect(changes(quiet.record, seen(104n, { shop: [8, 7] })).databases).to.deep.equal(['shop'])
+  })
+
+  it('counts all databases when a crash lost the statistics of what was written', () => {
+    expect(changes(START, seen(105n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm', 'shop'])
+    const looked = judge(START, seen(105n, { crm: [1, 0] })).record
+    expect(changes(looked, seen(105n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm'])
+  })
+
+  it('finds none after all that was changed is exported, and what is changed afterwards', () => {
+    const { record } = judge(START, seen(105n, { crm: [4, 0] }))
+    const mark = { xid: 105n, epoch: 'first', counters: { written: 4, statistics: 0 } }
+    const exported = withExport(record, 'crm', mark, true)
+    expect(changes(exported, seen(105n, { crm: [4, 0] }))).to.deep.equal({ changed: false, databases: [] })
+    expect(changes(exported, seen(106n, { crm: [5, 0] })).databases).to.deep.equal(['crm'])
+    expect(changes(exported, seen(106n, { crm: [4, 0] })).changed).to.equal(true)
+  })
+
+  it('does not forget one database because another was exported', () => {
+    const { record } = judge(START, seen(105n, { crm: [4, 0], shop: [1, 0] }))
+    const mark = { xid: 105n, epoch: 'first', counters: { written: 4, statistics: 0 } }
+    expect(
+      changes(withExport(record, 'crm', mark, true), seen(105n, { crm: [4, 0], shop: [1, 0] })),
+    ).to.deep.equal({
+      changed: true,
+      databases: ['shop'],
+    })
+  })
+})
