@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { ABSENT } from '../../agents/target/postgres/recovery-settings.ts'
+import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { startFailure } from '../../agents/target/postgres/start-failure.ts'
 import { openLog } from '../../agents/target/postgres/startup-log.ts'
 import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
@@ -24,6 +25,16 @@ describe('The log of a server that recovers', () => {
     return log
   }
 
+  const specification = async (): Promise<InstanceSpec> => ({
+    session: 'shop-1',
+    mountPoint: directory,
+    cachePath: directory,
+    binaries: POSTGRES_BIN,
+    version: '15',
+    user: await postgresAccount(),
+    port: 1,
+    recoverTo: { type: 'name', value: 'release' },
+  })
   const stamped = (text: string) => `2026-11-22 13:00:00.000 UTC [7] ${text}`
   const absent = (name: string) => `${ABSENT}${name}`
   const restored = (name: string) => stamped(`LOG:  restored log file "${name}" from archive`)
@@ -61,6 +72,19 @@ describe('The log of a server that recovers', () => {
     expect(log.raised).to.deep.equal({ max_connections: 100, max_worker_processes: 16 })
   })
 
+  it("names the line of pg_hba.conf that is wrong as the user counts it, without Howdah's own", async () => {
+    const log = await read(
+      stamped('LOG:  invalid connection type "nobody"'),
+      stamped('CONTEXT:  line 5 of configuration file "/conf/pg_hba.conf"'),
+      stamped('LOG:  end-of-line before authentication method'),
+      stamped('CONTEXT:  line 7 of configuration file "/conf/pg_hba.conf"'),
+      stamped('FATAL:  could not load pg_hba.conf'),
+    )
+    const error = startFailure(await specification(), log, 'ended')
+    expect(error).to.include({ code: 'configuration', field: 'hba' })
+    expect(error.message).to.match(/line 2: invalid connection type "nobody"; line 4: /)
+  })
+
   it('gives a failure that names what was reached and how far the archive goes', async () => {
     const log = await read(
       restored(FIRST),
@@ -68,17 +92,7 @@ describe('The log of a server that recovers', () => {
       stamped('LOG:  last completed transaction was at log time 2026-11-22 12:34:56+00'),
       stamped('FATAL:  recovery ended before configured recovery target was reached'),
     )
-    const spec = {
-      session: 'shop-1',
-      mountPoint: directory,
-      cachePath: directory,
-      binaries: POSTGRES_BIN,
-      version: '15',
-      user: await postgresAccount(),
-      port: 1,
-      recoverTo: { type: 'name', value: 'release' },
-    } as const
-    const error = startFailure(spec, log, 'ended')
+    const error = startFailure(await specification(), log, 'ended')
     expect(error.code).to.equal('target_unreachable')
     expect(error.message).to.match(/ends at 0\/3000148 before .* name release; .*12:34:56\+00.*0{7}3/)
   })

@@ -102,6 +102,7 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let lastRestored: string | undefined
   // Refused connections say "the database system is starting up" and the like, which is no reason of anything.
   let inReason = false
+  let previous = ''
   let archiveEnded = false
   let absent: string | undefined
   let reached: Reached = {}
@@ -135,14 +136,21 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     if (takeEnd(line)) return undefined
     takeFacts(line)
     const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
-    if (severity !== undefined)
-      inReason =
-        ['ERROR', 'FATAL', 'PANIC'].includes(severity) && !/FATAL: {2}the database system is /.test(line)
-    // What has no prefix comes from the restore script, the dynamic loader and the like.
-    const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
     // What is wrong with a configuration, a port or the WAL is told by LOG lines before the one that ends it all.
     const complaint = /(?:LOG|WARNING): {2}(?:could not|invalid|unrecognized|syntax error) /.test(line)
-    if (inReason || complaint || (bare && line !== '')) {
+    const failure =
+      ['ERROR', 'FATAL', 'PANIC'].includes(severity ?? '') && !/FATAL: {2}the database system is /.test(line)
+    // Lines without a severity belong to the one before.
+    if (severity !== undefined) inReason = complaint || failure
+    // Whatever is said of a configuration file is wrong with it.
+    if (!inReason && /CONTEXT: {2}line \d+ of configuration file /.test(line)) {
+      reasons.push(previous)
+      inReason = true
+    }
+    previous = line
+    // What has no prefix comes from the restore script, the dynamic loader and the like.
+    const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
+    if (inReason || (bare && line !== '')) {
       reasons.push(line)
       if (reasons.length > KEPT_LINES) reasons.shift()
     }
