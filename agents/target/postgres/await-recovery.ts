@@ -59,7 +59,7 @@ const ASK_SOON = 20
 /** @throws what `startInstance` does, and `RecoveryNeedsMore` */
 export async function awaitUsable(
   spec: InstanceSpec,
-  { record, ending }: Watched,
+  { record, ending, adopted }: Watched,
   deps: RecoveryDependencies,
 ): Promise<RecoverResult> {
   const began = performance.now()
@@ -68,7 +68,7 @@ export async function awaitUsable(
   const elapsed = () => Math.round(performance.now() - began)
   const log = await openLog(instancePaths(spec).log, record.logOffset)
   const guide = guideRecovery(spec, record.pid, log)
-  let nextAsk = began + ASK_EVERY
+  let nextAsk = began + (adopted ? 0 : ASK_EVERY)
   let told: number | undefined
   try {
     for (;;) {

@@ -87,7 +87,7 @@ async function promote(
 ): Promise<RecoverResult> {
   const open = { ...record, logOffset: (await stat(instancePaths(spec).log)).size, result: undefined }
   await writeRecord(spec, open)
-  return awaitUsable(spec, { record: open, ending: () => 'ended' }, deps)
+  return awaitUsable(spec, { record: open, ending: () => 'ended', adopted: true }, deps)
 }
 
 async function advance(

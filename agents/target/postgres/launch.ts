@@ -26,6 +26,8 @@ export interface Watched {
   readonly record: InstanceRecord
   /** How it ended, in words; called when it did. */
   readonly ending: () => string
+  /** It ran before, and may be usable by now. */
+  readonly adopted: boolean
 }
 
 /** For what is read from and written to the mount before the server starts, ms. */
@@ -87,7 +89,7 @@ export async function launch(
     const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, result: undefined }
     await writeRecord(spec, record)
     deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
-    return { record, ending: () => ending }
+    return { record, ending: () => ending, adopted: false }
   } finally {
     await log.close()
   }
@@ -95,12 +97,11 @@ export async function launch(
 
 /** A server that runs, and of which it is not known what became of it. */
 export async function adopt(spec: InstanceSpec, { pid, startTime }: Postmaster): Promise<Watched> {
-  const ending = () => 'ended'
-  const record = await readRecord(spec)
-  if (record?.pid === pid && record.startTime === startTime) return { record, ending }
+  const known = await readRecord(spec)
+  const same = known?.pid === pid && known.startTime === startTime
   const { recoverTo } = spec
-  return {
-    record: { pid, startTime, logOffset: 0, segments: [], warnings: [], recoverTo, result: undefined },
-    ending,
-  }
+  const record = same
+    ? known
+    : { pid, startTime, logOffset: 0, segments: [], warnings: [], recoverTo, result: undefined }
+  return { record, ending: () => 'ended', adopted: true }
 }
