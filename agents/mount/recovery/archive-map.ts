@@ -9,8 +9,10 @@ export interface ArchiveMap {
   readonly segmentBytes: number
   /** Timeline → numbers of its segments. */
   readonly segments: ReadonlyMap<number, ReadonlySet<number>>
-  /** Of every timeline that has a history file or segments. A damaged history file has none. */
+  /** Of every timeline that has a history file or segments; one whose history file is damaged has none. */
   readonly paths: ReadonlyMap<number, TimelinePath>
+  /** Timelines that have a history file. */
+  readonly histories: ReadonlySet<number>
 }
 
 /** How far recovery gets along a path from a segment on. */
@@ -52,7 +54,7 @@ export async function readArchiveMap(
     const path = timelinePath(timeline, history?.toString('utf8'))
     if (path !== undefined) paths.set(timeline, path)
   }
-  return { segmentBytes, segments, paths }
+  return { segmentBytes, segments, paths, histories: new Set(histories) }
 }
 
 async function sizeOf(
@@ -72,60 +74,71 @@ function segmentThere(map: ArchiveMap, path: TimelinePath, segment: number): Pat
   )
 }
 
-function lastOnPath(map: ArchiveMap, path: TimelinePath): number {
-  let last = -1
-  for (const { timeline, end } of path) {
+/** Numbers of the segments on a path that are there, ascending. By what there is, not by what the names promise. */
+function numbersOnPath(map: ArchiveMap, path: TimelinePath): number[] {
+  const found = new Set<number>()
+  for (const { timeline, begin, end } of path) {
+    const least = segmentAt(begin, map.segmentBytes)
     const most = end === undefined ? Number.POSITIVE_INFINITY : segmentAt(end, map.segmentBytes)
     for (const segment of map.segments.get(timeline) ?? []) {
-      if (segment > last && segment <= most) last = segment
+      if (segment >= least && segment <= most) found.add(segment)
     }
   }
-  return last
+  return [...found].sort((a, b) => a - b)
 }
 
 /** @param from number of the segment that recovery begins with */
 export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Reach {
-  const last = lastOnPath(map, path)
+  const numbers = numbersOnPath(map, path).filter((segment) => segment >= from)
   const segments: PathSegment[] = []
-  for (let segment = from; segment <= last; segment++) {
+  for (const [index, segment] of numbers.entries()) {
     const found = segmentThere(map, path, segment)
-    if (found === undefined) {
-      const [wanted] = segmentsOnPath(path, segment, map.segmentBytes)
-      let nextThere: PathSegment | undefined
-      for (let later = segment + 1; later <= last && nextThere === undefined; later++) {
-        nextThere = segmentThere(map, path, later)
-      }
-      return { segments, missing: wanted?.name, nextThere }
+    if (segment === from + index) {
+      if (found !== undefined) segments.push(found)
+      continue
     }
-    segments.push(found)
+    const [wanted] = segmentsOnPath(path, from + index, map.segmentBytes)
+    return { segments, missing: wanted?.name, nextThere: found }
   }
   return { segments, missing: undefined, nextThere: undefined }
 }
 
-/** The segments at the end of a path, back to the first that is missing; in order, at most `limit`. */
-export function tailOf(map: ArchiveMap, path: TimelinePath, limit: number): PathSegment[] {
-  const found: PathSegment[] = []
-  for (let segment = lastOnPath(map, path); segment >= 0 && found.length < limit; segment--) {
-    const there = segmentThere(map, path, segment)
-    if (there === undefined) break
-    found.unshift(there)
-  }
-  return found
+/** The last segments of a path from number `least` on that are there, in order, and whether these are all, with none missing. */
+export function lastSegments(
+  map: ArchiveMap,
+  path: TimelinePath,
+  least: number,
+  limit: number,
+): { readonly segments: PathSegment[]; readonly isComplete: boolean } {
+  const numbers = numbersOnPath(map, path).filter((segment) => segment >= least)
+  const segments = numbers.slice(-limit).flatMap((segment) => segmentThere(map, path, segment) ?? [])
+  const last = segments.at(-1)?.segment
+  const isComplete = last !== undefined && segments.length === last - least + 1
+  return { segments, isComplete }
 }
 
 /**
  * The path of the timeline that is asked for, as PostgreSQL finds it (findNewestTimeLine of access/transam/timeline.c:
  * the highest number that is reached from the backup's own without one missing in between).
  * @param own timeline of the backup
- * @throws HowdahError `target_unreachable` when the archive has none of that number
+ * @throws HowdahError `target_unreachable` when the archive has none of that number, `backup_damaged`
  */
 export function pathFor(map: ArchiveMap, wanted: number | 'latest' | 'current', own: number): TimelinePath {
   let timeline = own
-  if (wanted === 'latest') while (map.paths.has(timeline + 1)) timeline += 1
+  if (wanted === 'latest') while (map.histories.has(timeline + 1)) timeline += 1
   else if (wanted !== 'current') timeline = wanted
   const path = map.paths.get(timeline)
   if (path !== undefined) return path
   if (timeline === own) return [{ timeline, begin: 0n, end: undefined }]
+  if (map.histories.has(timeline)) {
+    throw new HowdahError(
+      'backup_damaged',
+      `the history file of timeline ${timeline} in the archive is damaged`,
+      {
+        field: 'recoverTo.timeline',
+      },
+    )
+  }
   const known = [...map.paths.keys()].sort((a, b) => a - b)
   throw new HowdahError(
     'target_unreachable',

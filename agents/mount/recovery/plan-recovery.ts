@@ -2,12 +2,11 @@
  * From a recovery target to the backup that recovery begins with, and what recovery is told: checked against what the
  * archive holds before anything is mounted. What only replay can tell is left to PostgreSQL.
  */
-import type { ErrorCode } from '../../../messages/errors.ts'
-import { HowdahError } from '../../../messages/errors.ts'
+import { type ErrorCode, errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary, RecoverTo } from '../../../messages/values.ts'
 import { type BackupRequest, candidates } from '../choose-backup.ts'
 import type { Instance } from '../repository.ts'
-import { type ArchiveMap, pathFor, type Reach, reachFrom, tailOf } from './archive-map.ts'
+import { type ArchiveMap, pathFor, type Reach, reachFrom } from './archive-map.ts'
 import {
   type ArchiveKnowledge,
   type InstanceArchive,
@@ -15,6 +14,7 @@ import {
   type PlacedBackup,
   placed,
 } from './instance-archive.ts'
+import { type Located, locateTarget } from './locate-target.ts'
 import { formatLsn, lsnOf, segmentAt, segmentName, segmentStart } from './lsn.ts'
 import { describeTarget, formatTime, parseRecoveryTarget, type RecoveryTarget } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
@@ -35,15 +35,8 @@ export interface RecoveryPlan {
   readonly warnings: readonly Warning[]
 }
 
-/** WAL that is searched for a transaction or a restore point. */
-const SEARCH_SEGMENTS = 64
-const SEARCH_BYTES = 1024 ** 3
 /** A segment may be missing for as long as it takes to be archived: several are pushed side by side. */
 const ARCHIVING_MS = 10 * 60_000
-const POINTS_NAMED = 10
-/** With these pgBackRest tries whether archiving works (src/db/helper.c, dbWalSwitch). */
-const TOOLS_POINTS = new Set(['pgBackRest Archive Check'])
-
 /**
  * @throws HowdahError `invalid_message` | `unknown_backup` | `backup_unsupported` | `target_unreachable` | `wal_missing`,
  *   and what reading the archive throws
@@ -77,51 +70,13 @@ export async function planRecovery(
     return new HowdahError(code, `${finding}; ${possible}`, { field: 'recoverTo' })
   }
 
-  /** The position of a target that is one of the WAL's, as far as a bounded search tells. */
-  async function locate(archive: InstanceArchive, map: ArchiveMap): Promise<Located> {
-    if (target.type === 'lsn') return { kind: 'at', lsn: target.lsn }
-    if (target.type !== 'xid' && target.type !== 'name') return { kind: 'elsewhere' }
-    const [newest] = all
-    const path = pathFor(map, target.timeline, newest.timeline ?? 1)
-    const limit = Math.max(1, Math.min(SEARCH_SEGMENTS, Math.floor(SEARCH_BYTES / map.segmentBytes)))
-    const tail = tailOf(map, path, limit)
-    const first = tail[0]
-    const oldest = all.flatMap((one) => placed(one) ?? []).at(-1)
-    // Nothing before the end of the oldest backup can be recovered to.
-    const least = oldest === undefined ? 0 : segmentAt(oldest.stopLsn, map.segmentBytes)
-    const segments = tail.filter(({ segment }) => segment >= least)
-    const isComplete = oldest !== undefined && first !== undefined && first.segment <= least
-    const searchedFrom = segments[0] && segmentStart(segments[0].segment, map.segmentBytes)
-    if (target.type === 'xid') {
-      const found = await knowledge.inspector.findXid(archive.archive, segments, target.xid)
-      if (found !== undefined) return { kind: 'at', lsn: found.lsn }
-      return isComplete ? { kind: 'absent', there: '' } : { kind: 'unknown', before: searchedFrom }
-    }
-    const names: string[] = []
-    const positions: bigint[] = []
-    for (const segment of segments) {
-      const found = await knowledge.inspector.summary(archive.archive, segment)
-      for (const point of found?.points ?? []) {
-        if (point.name === target.name) positions.push(point.lsn)
-        else if (!TOOLS_POINTS.has(point.name)) names.push(`"${point.name}" (${formatTime(point.time)})`)
-      }
-    }
-    const last = positions.at(-1)
-    if (last !== undefined) return { kind: 'at', lsn: last, others: positions.slice(0, -1) }
-    const shown = names.slice(-POINTS_NAMED)
-    const more = names.length - shown.length
-    const there =
-      shown.length === 0
-        ? 'the archive has no restore points'
-        : `restore points in the archive: ${more > 0 ? `${more} older ones, ` : ''}${shown.join(', ')}`
-    return isComplete ? { kind: 'absent', there } : { kind: 'unknown', before: searchedFrom }
-  }
-
   /** The newest candidate that is on the way to the target, and ended before it. */
   async function choose(): Promise<{ backup: BackupSummary; archive: InstanceArchive; located: Located }> {
     const newest = await archiveOf(all[0])
     const located: Located =
-      newest.map === undefined ? { kind: 'elsewhere' } : await locate(newest, newest.map)
+      newest.map === undefined
+        ? { kind: 'elsewhere' }
+        : await locateTarget(target, all, newest.archive, newest.map, knowledge.inspector)
     if (located.kind === 'absent') {
       const after = isNamed ? `after the end of backup ${all[0].label}` : 'that could be recovered to'
       const intro = `the archive has no ${describeTarget(target)} ${after}`
@@ -235,7 +190,7 @@ export async function planRecovery(
         return asAsked(toTheEnd())
       }
       case 'time':
-        return checkTime(target, await archive.end(reach))
+        return checkTime(target, await endOfWal())
       case 'lsn':
       case 'xid':
       case 'name': {
@@ -248,11 +203,11 @@ export async function planRecovery(
         }
         if (segmentOf(located.lsn) > last) {
           if (reach.missing !== undefined) throw await gap(beyond)
-          throw await beyondEnd(await archive.end(reach))
+          throw await beyondEnd(await endOfWal())
         }
         if (segmentOf(located.lsn) === last) {
-          const end = await archive.end(reach)
-          if (end.lastStart !== undefined && end.lastStart < located.lsn) throw await beyondEnd(end)
+          const end = await endOfWal()
+          if (end?.lastStart !== undefined && end.lastStart < located.lsn) throw await beyondEnd(end)
         }
         const earlier = located.others?.filter((lsn) => lsn >= from.stopLsn) ?? []
         if (earlier.length > 0) {
@@ -267,15 +222,28 @@ export async function planRecovery(
         return target satisfies never
     }
 
-    async function beyondEnd({ lastStart }: WalEnd): Promise<HowdahError> {
-      const where = lastStart === undefined ? 'is before it' : `is at LSN ${formatLsn(lastStart)}`
+    /** Undefined, with a warning: it cannot be read, and may not be needed. */
+    async function endOfWal(): Promise<WalEnd | undefined> {
+      try {
+        return await archive.end(reach)
+      } catch (error) {
+        const { code, message } = errorBody(error)
+        if (code !== 'backup_damaged') throw error
+        warnings.push({ code, message: `where the archive ends is not known: ${message}` })
+        return undefined
+      }
+    }
+
+    async function beyondEnd(end: WalEnd | undefined): Promise<HowdahError> {
+      const where = end?.lastStart === undefined ? 'is before it' : `is at LSN ${formatLsn(end.lastStart)}`
       return unreachable(`${beyond}: the last record in the archive ${where}`)
     }
 
     async function checkTime(
       { time, inclusive }: Extract<RecoveryTarget, { type: 'time' }>,
-      end: WalEnd,
+      end: WalEnd | undefined,
     ): Promise<Pick<RecoveryPlan, 'recoverTo' | 'walBytes'>> {
+      if (end === undefined) return asAsked(undefined)
       const { lastTime, lastCommit } = end
       // Recovery stops before the first transaction that ended later, or at that time where it is not included.
       const isReached = lastTime !== undefined && (inclusive ? lastTime > time : lastTime >= time)
@@ -320,15 +288,6 @@ export async function planRecovery(
     }
   }
 }
-
-type Located =
-  /** `others`: where else a restore point of that name is, before it. */
-  | { readonly kind: 'at'; readonly lsn: bigint; readonly others?: readonly bigint[] }
-  | { readonly kind: 'absent'; readonly there: string }
-  /** Not found in what was searched, which begins at `before`. */
-  | { readonly kind: 'unknown'; readonly before: bigint | undefined }
-  /** No single position of the WAL. */
-  | { readonly kind: 'elsewhere' }
 
 function endOf({ stoppedAt, stopLsn }: BackupSummary): string {
   const at = stoppedAt === undefined ? 'an unknown time' : inUtc(stoppedAt)
