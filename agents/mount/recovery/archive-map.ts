@@ -103,18 +103,16 @@ export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Re
   return { segments, missing: undefined, nextThere: undefined }
 }
 
-/** The last segments of a path from number `least` on that are there, in order, and whether these are all, with none missing. */
+/** The last segments of a path from number `least` on that are there, in order, and whether these are all. */
 export function lastSegments(
   map: ArchiveMap,
   path: TimelinePath,
   least: number,
   limit: number,
-): { readonly segments: PathSegment[]; readonly isComplete: boolean } {
+): { readonly segments: PathSegment[]; readonly isAll: boolean } {
   const numbers = numbersOnPath(map, path).filter((segment) => segment >= least)
   const segments = numbers.slice(-limit).flatMap((segment) => segmentThere(map, path, segment) ?? [])
-  const last = segments.at(-1)?.segment
-  const isComplete = last !== undefined && segments.length === last - least + 1
-  return { segments, isComplete }
+  return { segments, isAll: numbers.length <= limit }
 }
 
 /**

@@ -43,8 +43,9 @@ export async function locateTarget(
   const oldest = backups.flatMap((one) => placed(one) ?? []).at(-1)
   // Nothing before the end of the oldest backup can be recovered to.
   const least = oldest === undefined ? 0 : segmentAt(oldest.stopLsn, map.segmentBytes)
-  const { segments, ...searched } = lastSegments(map, path, least, limit)
-  let isComplete = searched.isComplete && oldest !== undefined
+  const { segments, isAll } = lastSegments(map, path, least, limit)
+  // What is in a segment that is missing cannot be recovered to either.
+  let isComplete = isAll && oldest !== undefined
   const searchedFrom = segments[0] && segmentStart(segments[0].segment, map.segmentBytes)
   if (target.type === 'xid') {
     const found = await inspector.findXid(archive, segments, target.xid)
