@@ -106,7 +106,7 @@ function quotaWords(changed: number, quota: number | null, share: number): (leve
   return (level) =>
     level === 'cleared'
       ? `There is room again: the changes take ${quota === null ? formatBytes(changed) : amount}.`
-      : `The changes take ${amount}; past it, ${CONSEQUENCE}. Drop or truncate what is not needed, or raise cache.quotaBytes of the target agent, which holds from the next mount.`
+      : `The changes take ${amount}; past it, ${CONSEQUENCE}. Drop or truncate what is not needed, or raise cache.quotaBytes or limits.cacheBytes of the target agent, and restart that.`
 }
 
 function spaceWords(free: number, reserve: number): (level: Level) => string {

@@ -10,6 +10,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { createCacheRoom } from './cache-room.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
@@ -42,11 +43,13 @@ await runRole({
       tell: (session, found) => bus.emit('session.changes', { session, changes: found }),
       logger,
     })
+    const room = createCacheRoom({ quotaBytes: cache.quotaBytes, limitBytes: config.limits.cacheBytes })
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
       reachability: (session, reachability) => bus.emit('session.reachability', { session, ...reachability }),
       changes: changesReport.look,
+      room,
       logger,
     })
     makeStateDirectory(stateDirectory)
@@ -66,7 +69,7 @@ await runRole({
     const steps = targetSteps({
       settings,
       tls: { ca: tls.ca, cert: tls.certificate, key: tls.key },
-      quotaBytes: cache.quotaBytes,
+      room,
       fetchedBytes: cache.fetchedBytes,
       readDeadlineMs: config.readDeadline * 1000,
       watch,
@@ -94,7 +97,10 @@ await runRole({
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
     })
-    for (const session of kept) if (!session.kept) await watch.add(session)
+    for (const session of kept) {
+      if (session.kept) await room.keeps(session.session, session.cachePath)
+      else await watch.add(session)
+    }
     return {
       ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
       async close() {

@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import type { EventBody } from '../../messages/definitions.ts'
 import type { Reachability, Usage } from '../../messages/values.ts'
 import { isAlive, type ProcessIdentity } from '../runtime/process-identity.ts'
+import type { CacheRoom } from './cache-room.ts'
 import type { MountStatus } from './mount-process/control-socket.ts'
 import { findMountProcess, type MountProcess } from './mount-process/mount-process.ts'
 import { cachePaths, readMountSpec } from './mount-process/mount-spec.ts'
@@ -32,6 +33,8 @@ export interface SessionWatchOptions {
    * fetched. Throttles itself, and returns at once.
    */
   readonly changes: (session: PublishedSession) => void
+  /** What all sessions together may take; each look makes their shares of it anew. */
+  readonly room: CacheRoom
   readonly logger: Logger
 }
 
@@ -47,8 +50,8 @@ interface Watched {
 interface Parts {
   readonly mount: MountProcess
   mountEnded: boolean
-  /** What the mount process was told, which a changed configuration does not change. */
-  readonly limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
+  /** What the mount process was told last. */
+  limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
   readonly postmaster: ProcessIdentity
 }
 
@@ -63,7 +66,7 @@ const LOOK_EVERY_MS = 500
 const REPORT_EVERY_MS = 2_000
 
 export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
-  const { lost, usage, reachability, logger } = options
+  const { lost, usage, reachability, room, logger } = options
   const watched = new Map<string, Watched>()
   let timer: NodeJS.Timeout | undefined
   let closed = false
@@ -83,9 +86,10 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     if (watched.get(session.session) === entry) watched.delete(session.session)
   }
 
-  async function report(entry: Watched, { mount, limits }: Parts): Promise<void> {
+  async function report(entry: Watched, parts: Parts): Promise<void> {
     entry.reportedAt = Date.now()
     const { session } = entry
+    const { mount } = parts
     const [status, walBytes, disk] = await Promise.all([
       mount.status(),
       allocatedBytes(cachePaths(session.cachePath).wal),
@@ -98,10 +102,20 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       await reachability(session.session, news)
       entry.told = news
     }
-    const now = usageOf(status, walBytes, disk.bavail * disk.bsize, limits)
+    if (watched.get(session.session) !== entry) return
+    room.takes(session.session, { changedBytes: status.changedBytes, otherBytes: walBytes })
+    await share(session.session, parts)
+    const now = usageOf(status, walBytes, disk.bavail * disk.bsize, parts.limits)
     if (entry.reported !== undefined && !isNews(entry.reported, now)) return
     await usage(session.session, now)
     entry.reported = now
+  }
+
+  async function share(session: string, parts: Parts): Promise<void> {
+    const quotaBytes = room.quotaOf(session)
+    if (quotaBytes === undefined || quotaBytes === parts.limits.quotaBytes) return
+    await parts.mount.limit(quotaBytes)
+    parts.limits = { ...parts.limits, quotaBytes }
   }
 
   function lookAt(entry: Watched): Promise<void> {

@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand, StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
+import type { CacheRoom } from './cache-room.ts'
 import type { SessionChanges } from './changes/session-changes.ts'
 import type { Credentials } from './export/credentials.ts'
 import { exportStep } from './export/export-step.ts'
@@ -31,7 +32,7 @@ export interface TargetStepsOptions {
   readonly settings: PreflightSettings
   /** PEM files that mount processes show to the mount server. */
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
-  readonly quotaBytes: number
+  readonly room: CacheRoom
   /** Bytes that local copies of fetched blocks may take, of all backups together. */
   readonly fetchedBytes: number
   readonly readDeadlineMs: number
@@ -53,7 +54,7 @@ export interface TargetSteps {
 }
 
 export function targetSteps(options: TargetStepsOptions): TargetSteps {
-  const { settings, tls, watch, changes, spare, ports, logger } = options
+  const { settings, tls, watch, room, changes, spare, ports, logger } = options
   const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
 
   const fetchedRoom = createFetchedRoom({
@@ -64,6 +65,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
 
   function mountSpec(session: PublishedSession, { repository, instance, resolved }: StepInput): MountSpec {
     const { host, port, ticket, mountAgent } = session.dataPlane
+    const quotaBytes = room.quotaOf(session.session)
     return {
       session: session.session,
       mountPoint: session.mountPoint,
@@ -74,7 +76,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       extraFiles: [],
       ...(resolved && { backup: { repository, instance, label: resolved.backup.label } }),
       fetched: { directory: fetchedRoom.directory, budgetBytes: options.fetchedBytes },
-      ...(options.quotaBytes > 0 && { quotaBytes: options.quotaBytes }),
+      ...(quotaBytes !== undefined && { quotaBytes }),
       reserveBytes: settings.reserveBytes,
       readDeadlineMs: options.readDeadlineMs,
     }
@@ -134,6 +136,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
           await keepSession(session)
           await fetchedRoom.trim()
+          room.joins(session.session)
           const launch = () => spare.take()
           await startMountProcess(mountSpec(session, command.input), { logger, launch, signal })
         }
@@ -141,17 +144,19 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       },
       async undo(command, { lingering }) {
         const parts = await takeDownOf(command, lingering)
-        const { mountPoint, cachePath, instance, keepCache } = parts
+        const { session, mountPoint, cachePath, instance, keepCache } = parts
         const undone: string[] = []
         await endInstance(parts)
         if (await endMount(parts)) undone.push(`unmounted ${mountPoint}`)
         if (await removeMountPoint(mountPoint)) undone.push(`removed ${mountPoint}`)
         if (keepCache && instance && existsSync(cachePath)) {
           await keepSession({ ...instance, kept: true })
+          await room.keeps(session, cachePath)
           undone.push(`kept the write cache ${cachePath}`)
         } else {
           if (existsSync(cachePath)) undone.push(`removed the write cache ${cachePath}`)
           await rm(cachePath, { recursive: true, force: true, maxRetries: 5 })
+          room.gone(session)
         }
         await fetchedRoom.trim()
         return { undone }

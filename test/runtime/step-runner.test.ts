@@ -141,6 +141,34 @@ describe('the step runner', () => {
     expect(outcomes()[0]).to.include({ type: 'session.step-done', direction: 'undo', sequence: 2 })
   })
 
+  it('leaves a step that does not heed its signal to the next one, which may be what lets it end', async () => {
+    const order: string[] = []
+    let letGo = (): void => undefined
+    const runner = startRunner({
+      async run() {
+        order.push('run')
+        await new Promise<void>((resolve) => {
+          letGo = resolve
+        })
+        order.push('ended')
+        return MOUNTED
+      },
+      async undo(_, { lingering }) {
+        order.push('undo')
+        letGo()
+        await lingering
+        order.push('undone')
+        return { undone: [] }
+      },
+    })
+    runner.accept('run', command('s1', 1))
+    await until(() => order.length === 1)
+    runner.accept('undo', command('s1', 2))
+    await until(() => outcomes().length === 1)
+    expect(order).to.deep.equal(['run', 'undo', 'ended', 'undone'])
+    expect(outcomes()[0]).to.include({ direction: 'undo', sequence: 2 })
+  })
+
   it('does not do a step that a later one superseded', async () => {
     let runs = 0
     const runner = startRunner({

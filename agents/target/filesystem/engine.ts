@@ -60,6 +60,8 @@ export interface EngineStatistics {
 
 export interface Engine extends FileSystem {
   statistics(): EngineStatistics
+  /** Bytes that changes may take from now on. */
+  limit(quotaBytes: number): void
   /** Regular files that a driver holds references to. */
   referencedFiles(): Ino[]
   /** Whether `syncChanged` has anything to do. */
@@ -189,6 +191,8 @@ export function createEngine(options: EngineOptions): Engine {
         lastError: contents.lastError ?? readPath.lastError,
       }
     },
+
+    limit: (quotaBytes) => space.limit(quotaBytes),
 
     get unsynced() {
       return durability.unsynced

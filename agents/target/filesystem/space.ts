@@ -52,11 +52,11 @@ export class Space {
   /** Room for growth is less than the margin. */
   nearFull = false
   readonly #directory: string
-  readonly #quota: number
+  #quota = Number.POSITIVE_INFINITY
   readonly #reserve: number
   readonly #margin: number
   /** Bytes below the quota, and of the reserve, that growth does not get. */
-  readonly #quotaShare: number
+  #quotaShare = 0
   readonly #reserveShare: number
   #free = 0
   #handedOut = Number.POSITIVE_INFINITY
@@ -65,11 +65,16 @@ export class Space {
 
   constructor(directory: string, { quotaBytes, reserveBytes, marginBytes }: SpaceLimits) {
     this.#directory = directory
-    this.#quota = quotaBytes ?? Number.POSITIVE_INFINITY
     this.#reserve = reserveBytes
     this.#margin = marginBytes ?? 0
-    this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / QUOTA_SHARE))
+    this.#setQuota(quotaBytes)
     this.#reserveShare = Math.min(MAX_SHARE_BYTES, wholeBlocks(reserveBytes / 2))
+  }
+
+  /** From now on. What is over it stays, and what the kernel has accepted already is taken over it. */
+  limit(quotaBytes: number | undefined): void {
+    this.#setQuota(quotaBytes)
+    this.check()
   }
 
   /** Takes room for changed blocks. @throws FileSystemError ENOSPC */
@@ -118,6 +123,11 @@ export class Space {
       files,
       freeFiles: ffree,
     }
+  }
+
+  #setQuota(quotaBytes: number | undefined): void {
+    this.#quota = quotaBytes ?? Number.POSITIVE_INFINITY
+    this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / QUOTA_SHARE))
   }
 
   #mayRefuse(use: SpaceUse): boolean {

@@ -2,10 +2,15 @@
 import { rmSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { createInterface } from 'node:readline'
+import { z } from 'zod'
 import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors.ts'
 
-const REQUESTS = ['status', 'sync', 'settled', 'unmount'] as const
-export type ControlRequest = (typeof REQUESTS)[number]
+/** `quota`: bytes that changes may take from now on. */
+const ControlRequest = z.discriminatedUnion('request', [
+  z.object({ request: z.enum(['status', 'sync', 'settled', 'unmount']) }),
+  z.object({ request: z.literal('quota'), bytes: z.int().min(0) }),
+])
+export type ControlRequest = z.infer<typeof ControlRequest>
 
 export interface MountStatus {
   /** Bytes that came from the repository. */
@@ -59,22 +64,25 @@ export async function listenForControl(
 
 async function reply(line: string, handle: (request: ControlRequest) => Promise<unknown>): Promise<Answer> {
   try {
-    const { request: asked } = JSON.parse(line) as { request?: unknown }
-    const request = REQUESTS.find((known) => known === asked)
-    if (request === undefined) {
+    const request = ControlRequest.safeParse(JSON.parse(line))
+    if (!request.success) {
       throw new HowdahError(
         'unknown_message_type',
-        `the mount process knows the requests ${REQUESTS.join(', ')}`,
+        `the mount process does not know this request: ${z.prettifyError(request.error)}`,
       )
     }
-    return { value: await handle(request) }
+    return { value: await handle(request.data) }
   } catch (error) {
     return { error: errorBody(error) }
   }
 }
 
 /** Asks a mount process. @throws HowdahError its error, or `timeout` | `mount_failed` when it does not answer */
-export async function askControl<T>(path: string, request: ControlRequest, deadlineMs: number): Promise<T> {
+export async function askControl<T>(
+  path: string,
+  request: ControlRequest | Exclude<ControlRequest['request'], 'quota'>,
+  deadlineMs: number,
+): Promise<T> {
   const socket = connect(path)
   try {
     const line = await new Promise<string>((resolve, reject) => {
@@ -86,7 +94,7 @@ export async function askControl<T>(path: string, request: ControlRequest, deadl
       socket.on('error', fail)
       socket.on('close', () => fail())
       createInterface({ input: socket }).once('line', resolve).on('error', fail)
-      socket.write(`${JSON.stringify({ request })}\n`)
+      socket.write(`${JSON.stringify(typeof request === 'string' ? { request } : request)}\n`)
     })
     const answer = JSON.parse(line) as { value?: T; error?: ErrorBody }
     if (answer.error !== undefined) throw new HowdahError(answer.error.code, answer.error.message)

@@ -38,6 +38,7 @@ export async function serveHere(serving: Serving, driver: Driver, logger: Logger
   return {
     ended: mounted.ended,
     statistics: async () => engine.statistics(),
+    limit: async (quotaBytes) => engine.limit(quotaBytes),
     flush: () => engine.flush(),
     prefetch: (record) => engine.prefetch(record),
     settled: async () => engine.settled(),

@@ -43,6 +43,7 @@ export type EngineCalls = {
   errandDone(): void
   errandFailed(slot: number, error: CrossingError): void
   statistics(): EngineStatistics
+  limit(quotaBytes: number): void
   syncChanged(): Promise<void>
   flushFetched(): Promise<void>
   flush(): Promise<void>

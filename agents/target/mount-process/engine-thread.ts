@@ -32,6 +32,7 @@ const told = { changed: false, fetched: false }
 let turns = 0
 const handlers: EngineCalls = {
   statistics: () => engine.statistics(),
+  limit: (quotaBytes) => engine.limit(quotaBytes),
   syncChanged: () => engine.syncChanged().finally(() => tellAgain('changed')),
   flushFetched: () => engine.flushFetched().finally(() => tellAgain('fetched')),
   flush: () => engine.flush().finally(() => tellAgain('changed')),

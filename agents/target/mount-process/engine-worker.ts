@@ -130,6 +130,7 @@ export function startEngineWorker(): EngineWorker {
     return {
       ended,
       statistics: () => calls.call('statistics'),
+      limit: (quotaBytes) => calls.call('limit', quotaBytes),
       flush: () => calls.call('flush'),
       prefetch: (record) => calls.call('prefetch', record),
       settled: () => calls.call('settled'),

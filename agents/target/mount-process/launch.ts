@@ -18,12 +18,14 @@ export interface LaunchOptions {
 /** Its standard input takes the path of a mount spec; descriptor 3 says when the mount is ready. */
 export function launch({ errors, program = ownProgram() }: LaunchOptions): ChildProcess {
   const log = openSync(errors, 'a', 0o600)
+  // The agent's, which waits for mounts; a mount process does not.
+  const { UV_THREADPOOL_SIZE: _, ...env } = process.env
   try {
     return spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program], {
       detached: true,
       cwd: '/',
       stdio: ['pipe', log, log, 'pipe'],
-      env: { ...process.env, HOWDAH_READY_FD: '3' },
+      env: { ...env, HOWDAH_READY_FD: '3' },
     })
   } finally {
     closeSync(log)

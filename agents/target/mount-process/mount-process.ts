@@ -24,6 +24,8 @@ export interface MountProcess {
   sync(): Promise<void>
   /** The published instance can be used: what was touched until now is what the next publish fetches ahead. @throws as `sync` */
   settled(): Promise<void>
+  /** Bytes that changes may take from now on. @throws HowdahError `timeout` | `mount_failed` */
+  limit(quotaBytes: number): Promise<void>
   /** Whether it answers; a process that is stopped does not, and everybody on its mount waits. Never rejects. */
   answers(): Promise<boolean>
   /**
@@ -179,6 +181,9 @@ function mountProcess(
     },
     async settled() {
       await askControl(socket, 'settled', ANSWER_DEADLINE_MS)
+    },
+    async limit(bytes) {
+      await askControl(socket, { request: 'quota', bytes }, ANSWER_DEADLINE_MS)
     },
     answers,
     async stop({ inUse = 'refuse' } = {}) {

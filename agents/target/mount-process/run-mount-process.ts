@@ -109,7 +109,10 @@ function answers({ spec, session, source, engine }: Answering) {
   }
 
   return async (request: ControlRequest): Promise<unknown> => {
-    switch (request) {
+    switch (request.request) {
+      case 'quota':
+        await engine.limit(request.bytes)
+        return {}
       case 'status':
         return status()
       case 'sync':

@@ -20,6 +20,8 @@ export interface ServingEngine {
   /** Resolves when the mount is gone, whoever took it away. Rejects when nobody serves it any more though it is there. */
   readonly ended: Promise<void>
   statistics(): Promise<EngineStatistics>
+  /** Bytes that changes may take from now on. */
+  limit(quotaBytes: number): Promise<void>
   /** Makes everything durable that reached the engine. */
   flush(): Promise<void>
   /** Fetches what an earlier publish touched; resolves when all of it was asked for. */
