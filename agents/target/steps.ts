@@ -95,12 +95,18 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   return {
     preflight: {
       async run({ session, input }, { signal }) {
-        const others = [...ports].filter(([id]) => id !== session).map(([, port]) => port)
         // From now on the session counts, so that nobody takes the roots away below it.
         ports.set(session, ports.get(session) ?? 0)
-        const result = await preflight({ session, input, settings, reservedPorts: new Set(others), signal })
-        ports.set(session, result.port)
-        return result
+        const takenByOthers = (): Set<number> =>
+          new Set([...ports].filter(([id]) => id !== session).map(([, port]) => port))
+        for (;;) {
+          const reservedPorts = takenByOthers()
+          const result = await preflight({ session, input, settings, reservedPorts, signal })
+          // Sessions that begin together find the same port free.
+          if (takenByOthers().has(result.port)) continue
+          ports.set(session, result.port)
+          return result
+        }
       },
       async undo({ session, input }) {
         // A write cache that is kept is for another publish on the same port.

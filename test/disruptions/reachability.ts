@@ -1,0 +1,78 @@
+/** What a published instance does while its target does not reach the mount server. */
+import { expect } from 'chai'
+import type { SessionView } from '../../messages/definitions.ts'
+import type { World } from './world.ts'
+
+const ROWS = 'SELECT id FROM kept ORDER BY id'
+
+export function reachabilityTests(of: () => World): void {
+  describe('while the mount server is away', () => {
+    let session: SessionView
+    let startedAt: unknown
+
+    before(async () => {
+      session = await of().publish()
+      await of().keep(session, 1)
+      startedAt = await started()
+      await of().query(session, 'CHECKPOINT')
+      await of().query(session, ROWS)
+      // The agent looks for changes now and then, and what it reads is fetched the first time.
+      const agent = { kind: 'target', name: 'db-7' } as const
+      await of().fleet.bus.requestAgent(agent, 'session.changes', { session: session.id })
+      await of().hosts.cut('target-agent', 'mount-agent')
+    })
+
+    after(async () => {
+      await of().hosts.restoreAll()
+      await of().unpublish(session.id)
+    })
+
+    async function started(): Promise<unknown> {
+      const [row] = await of().query(session, 'SELECT pg_postmaster_start_time()::text AS at')
+      return row?.at
+    }
+
+    it('the session stays published, and says that it is', async () => {
+      const view = await of().until(session.id, 'told to be cut off', ({ reachability }) => !!reachability)
+      expect(view).to.include({ state: 'published' })
+      expect(view.reachability).to.include({ reachable: false, failedReads: 0 })
+    })
+
+    it('what is held locally is read and written', async () => {
+      await of().keep(session, 2)
+      await of().query(session, 'CHECKPOINT')
+      expect(await of().query(session, ROWS)).to.deep.equal([{ id: 1 }, { id: 2 }])
+    })
+
+    it('a read of what is not held waits, fails at its deadline, and disrupts the session', async () => {
+      const error = await of()
+        .query(session, 'SELECT sum(abalance) FROM pgbench_accounts')
+        .then(
+          () => undefined,
+          (reason: Error) => reason,
+        )
+      expect(error?.message).to.match(/could not read/)
+      const view = await of().until(session.id, 'disrupted', ({ state }) => state === 'disrupted')
+      expect(view.reachability?.failedReads).to.be.greaterThan(0)
+      expect(view.error).to.equal(undefined)
+    })
+
+    it('the session is back by itself with the mount server, and PostgreSQL never stopped', async () => {
+      await of().hosts.restoreAll()
+      await of().until(session.id, 'published', ({ state }) => state === 'published')
+      await of().expectWhole(session, [1, 2])
+      expect(await of().query(session, 'SELECT count(*)::int AS n FROM pgbench_accounts')).to.deep.equal([
+        { n: 100_000 },
+      ])
+      expect(await started()).to.equal(startedAt)
+    })
+
+    it('a read that the mount server comes back for in time waits, and succeeds', async () => {
+      await of().fleet.stop('mount-agent', 'SIGKILL')
+      const waiting = of().query(session, 'SELECT count(*)::int AS n FROM archived_orders')
+      await of().fleet.start('mount-agent')
+      expect(await waiting).to.deep.equal([{ n: 5000 }])
+      expect(await of().fleet.show(session.id)).to.include({ state: 'published' })
+    })
+  })
+}
