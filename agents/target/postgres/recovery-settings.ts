@@ -97,7 +97,11 @@ function target({ recoverTo }: InstanceSpec): { name: (typeof TARGETS)[number] |
     case 'xid':
     case 'name': {
       const { pattern, means } = VALUES[type]
-      if (value !== undefined && pattern.test(value)) return { name: `recovery_target_${type}`, value }
+      if (value !== undefined && pattern.test(value)) {
+        // PostgreSQL reads its command line before it knows abbreviations of zones, of which Z is one.
+        const understood = type === 'time' ? value.replace(/Z$/, '+00:00') : value
+        return { name: `recovery_target_${type}`, value: understood }
+      }
       throw new HowdahError(
         'invalid_message',
         `Recovery to ${type} ${value === undefined ? 'needs its value' : `"${value}" is not possible`}: give ${means}.`,
