@@ -13,22 +13,31 @@ import { replay, runModel } from '../durability/support/model.ts'
 import type { Operation } from '../durability/support/operations.ts'
 import { runCuts, runPowerCuts } from '../durability/support/power-cut.ts'
 import { stopTestBroker } from '../support/broker.ts'
+import { runChaos } from './chaos/chaos.ts'
 
 const USAGE = `Usage: npm run soak -- [model|power-cut|kill]... [--operations N | --minutes M] [--seed S] [--driver D]
+       npm run soak -- chaos --minutes N [--seed S]
        npm run soak -- --replay FILE
 
   model       random system calls on a mount and on a plain directory, for each driver (default 100,000 operations)
   power-cut   images of what a power cut could leave of the write cache and of the fetched store (default 20,000)
   kill        kill -9 of the mount process of a published instance under load (default 50)
-All of them when none is named. --operations and --minutes are for each of them (of model: for each driver).
+All of these when none is named, and, only when it is named:
+  chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
+--operations and --minutes are for each of them (of model: for each driver).
   --seed S    repeats a run (default: the time)
   --driver D  kernel or fuse-native only
   --replay FILE  runs the counterexample that a failed run has written
 `
 
-const TESTS = ['model', 'power-cut', 'kill'] as const
+const TESTS = ['model', 'power-cut', 'kill', 'chaos'] as const
 type Test = (typeof TESTS)[number]
-const OPERATIONS: Readonly<Record<Test, number>> = { model: 100_000, 'power-cut': 20_000, kill: 50 }
+const USUAL: readonly Test[] = ['model', 'power-cut', 'kill']
+const OPERATIONS = { model: 100_000, 'power-cut': 20_000, kill: 50, chaos: 0 } as const satisfies Record<
+  Test,
+  number
+>
+const CHAOS_MINUTES = 5
 /** Images of the write cache for one of the fetched store, which takes longer. */
 const FETCHED_SHARE = 40
 
@@ -70,7 +79,7 @@ function readOptions(): Options {
       throw new UsageError(`there is no driver ${values.driver}`)
     }
     return {
-      tests: positionals.length > 0 ? (positionals as Test[]) : TESTS,
+      tests: positionals.length > 0 ? (positionals as Test[]) : USUAL,
       operations: positive('operations', values.operations, true),
       minutes: positive('minutes', values.minutes, false),
       seed: positive('seed', values.seed, true) ?? Date.now() % 1_000_000_000,
@@ -182,6 +191,23 @@ async function soakKills(options: Options, kills: number, until: number | undefi
   }
 }
 
+async function soakChaos(options: Options, _: number, until: number | undefined): Promise<boolean> {
+  const shown = (outcome: object) => JSON.stringify(outcome).replaceAll(/[{}"]/g, '').replaceAll(',', ', ')
+  try {
+    const outcome = await runChaos({
+      seed: options.seed,
+      until: Date.now() + (until ?? CHAOS_MINUTES * 60_000),
+      onProgress: (now) => process.stdout.write(`chaos: ${shown(now)}\n`),
+      log: (text) => process.stdout.write(`chaos: ${text}\n`),
+    })
+    process.stdout.write(`chaos: ${shown(outcome)}\n`)
+    return true
+  } catch (error) {
+    process.stdout.write(`chaos: FAILED: ${error instanceof Error ? error.stack : String(error)}\n`)
+    return false
+  }
+}
+
 async function runReplay(file: string): Promise<boolean> {
   const counterexample = JSON.parse(readFileSync(file, 'utf8')) as Counterexample
   const { operations } = counterexample
@@ -207,7 +233,7 @@ async function soak(options: Options): Promise<boolean> {
   for (const test of options.tests) {
     const operations =
       options.operations ?? (until === undefined ? OPERATIONS[test] : Number.POSITIVE_INFINITY)
-    const run = { model: soakModel, 'power-cut': soakPowerCuts, kill: soakKills }[test]
+    const run = { model: soakModel, 'power-cut': soakPowerCuts, kill: soakKills, chaos: soakChaos }[test]
     good = (await run(options, operations, until)) && good
   }
   return good
