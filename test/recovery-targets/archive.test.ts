@@ -137,6 +137,14 @@ describe('what an archive can reach', function () {
       expect(await chosen({ type: 'time', value: history.onSecond.time })).to.equal(second)
     })
 
+    it('is an older one in the second in which a backup ended, of which only the second is known', async () => {
+      const backups = await planned.instance.backups()
+      const stop = backups.find(({ label }) => label === history.second)?.stoppedAt
+      const value = String(stop).replace('.000Z', '.5Z')
+      expect((await plan({ type: 'time', value })).backup.label).to.equal(history.first)
+      expect((await plan({ type: 'time', value }, history.second)).backup.label).to.equal(history.second)
+    })
+
     it('is on the way to the timeline that is asked for', async () => {
       expect((await plan({ type: 'latest', timeline: 1 })).backup.label).to.equal(history.second)
       const error = await refused({ type: 'latest', timeline: 1 }, history.third)

@@ -37,6 +37,9 @@ export interface RecoveryPlan {
 
 /** A segment may be missing for as long as it takes to be archived: several are pushed side by side. */
 const ARCHIVING_MS = 10 * 60_000
+/** pgBackRest tells the end of a backup in whole seconds, cut off. Microseconds. */
+const REST_OF_SECOND = 999_999
+
 /**
  * @throws HowdahError `invalid_message` | `unknown_backup` | `backup_unsupported` | `target_unreachable` | `wal_missing`,
  *   and what reading the archive throws
@@ -83,10 +86,12 @@ export async function planRecovery(
       throw await unreachable(located.there === '' ? intro : `${intro}; ${located.there}`)
     }
     let otherBranch: BackupSummary | undefined
-    for (const backup of all) {
+    // An older backup is as good, where it is not certain that a newer one ended in time.
+    const certain = all.filter((backup) => isBefore(backup, located, REST_OF_SECOND))
+    for (const backup of [...certain, ...all]) {
       // Positions of different clusters have nothing to do with each other.
       if (target.type !== 'time' && backup.systemIdentifier !== all[0].systemIdentifier) break
-      if (!isBefore(backup, located)) continue
+      if (!isBefore(backup, located, 0)) continue
       const archive = await archiveOf(backup)
       const { map } = archive
       const own = backup.timeline
@@ -122,10 +127,11 @@ export async function planRecovery(
     return String(pathFor(map, target.timeline, timeline).at(-1)?.timeline)
   }
 
-  function isBefore({ stoppedAt, stopLsn }: BackupSummary, located: Located): boolean {
+  /** @param doubt microseconds by which the backup's end may be later than it says */
+  function isBefore({ stoppedAt, stopLsn }: BackupSummary, located: Located, doubt: number): boolean {
     const stop = lsnOf(stopLsn)
     if (target.type === 'time') {
-      return stoppedAt === undefined || Date.parse(stoppedAt) * 1000 <= target.time
+      return stoppedAt === undefined || Date.parse(stoppedAt) * 1000 + doubt <= target.time
     }
     if (stop === undefined) return true
     if (located.kind === 'at') return stop <= located.lsn
