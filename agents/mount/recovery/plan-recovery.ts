@@ -86,9 +86,8 @@ export async function planRecovery(
       throw await unreachable(located.there === '' ? intro : `${intro}; ${located.there}`)
     }
     let otherBranch: BackupSummary | undefined
-    // An older backup is as good, where it is not certain that a newer one ended in time.
-    const certain = all.filter((backup) => isBefore(backup, located, REST_OF_SECOND))
-    for (const backup of [...certain, ...all]) {
+    let doubtful: { backup: BackupSummary; archive: InstanceArchive; located: Located } | undefined
+    for (const backup of all) {
       // Positions of different clusters have nothing to do with each other.
       if (target.type !== 'time' && backup.systemIdentifier !== all[0].systemIdentifier) break
       if (!isBefore(backup, located, 0)) continue
@@ -102,8 +101,11 @@ export async function planRecovery(
           continue
         }
       }
-      return { backup, archive, located }
+      const isCertain = isNamed || isBefore(backup, located, REST_OF_SECOND)
+      if (isCertain || (await endedInTime(backup, archive))) return { backup, archive, located }
+      doubtful ??= { backup, archive, located }
     }
+    if (doubtful !== undefined) return doubtful
     const asked = describeTarget(target)
     if (otherBranch !== undefined) {
       const finding = isNamed
@@ -120,6 +122,20 @@ export async function planRecovery(
         ? `backup ${first?.label} ended at ${ended}, after ${asked}: take an older backup, or a later target`
         : `no backup of ${name} ended before ${asked}, the first one ended at ${ended}`,
     )
+  }
+
+  /** Whether recovery to the time stops only after the backup's end: no transaction before that ended later. */
+  async function endedInTime(backup: BackupSummary, { archive, map }: InstanceArchive): Promise<boolean> {
+    const place = placed(backup)
+    if (target.type !== 'time' || map === undefined || place === undefined) return true
+    const { startLsn, stopLsn, timeline } = place
+    const path = pathFor(map, target.timeline, timeline)
+    const last = segmentAt(stopLsn, map.segmentBytes)
+    const segments = reachFrom(map, path, segmentAt(startLsn, map.segmentBytes))
+      .segments.filter(({ segment }) => segment <= last)
+      .map((one) => (one.segment === last ? { ...one, before: stopLsn } : one))
+    const { lastTime } = await knowledge.inspector.end(archive, segments)
+    return lastTime === undefined || lastTime <= target.time
   }
 
   function timelineText({ map }: InstanceArchive, { timeline }: BackupSummary): string {
