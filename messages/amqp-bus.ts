@@ -80,11 +80,14 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const redelivery = options.redelivery ?? { tries: 15, firstMs: 100, maxMs: 10_000 }
   const { connection, upSince } = await openConnection(options, waitMs)
   const consumers = new Set<Consumer>()
+  /** Set when the bus is closed, aborted when its connection is. */
   let closed = false
+  const ended = new AbortController()
 
   const requests = createRequests()
   const publishing = keepChannel({
     connection,
+    ended: ended.signal,
     purpose: 'declare the exchanges',
     logger,
     async setUp(channel) {
@@ -207,6 +210,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   ): Promise<Consumer> {
     const consumer = await startConsumer({
       connection,
+      ended: ended.signal,
       queue: queue.name,
       prefetch,
       redelivery,
@@ -334,6 +338,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       const queue = `howdah.watch.${randomUUID()}`
       const consumer = await startConsumer({
         connection,
+        ended: ended.signal,
         queue,
         prefetch: 100,
         redelivery: { ...redelivery, tries: 1 },
@@ -378,6 +383,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       closed = true
       requests.abandon()
       publisher.abandon()
+      ended.abort()
       await publishing.close()
       await connection.close()
     },

@@ -20,6 +20,8 @@ export interface Redelivery extends Backoff {
 
 export interface ConsumerOptions {
   readonly connection: RecoveringChannelModel
+  /** Aborted when the connection is closed for good. */
+  readonly ended: AbortSignal
   readonly queue: string
   readonly prefetch: number
   readonly redelivery: Redelivery
@@ -37,13 +39,14 @@ export interface ConsumerOptions {
 const CLOSE_DEADLINE_MS = 10_000
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
-  const { connection, queue, prefetch, redelivery, expected, logger } = options
+  const { connection, ended, queue, prefetch, redelivery, expected, logger } = options
   const running = new Set<Promise<void>>()
   const closing = new AbortController()
   let tag: string | undefined
 
   const kept = keepChannel({
     connection,
+    ended,
     purpose: `consume ${queue}`,
     logger,
     async setUp(channel) {

@@ -6,13 +6,15 @@
 import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
-import type { HowdahError } from './errors.ts'
+import { HowdahError } from './errors.ts'
 import { backoffMs, pause } from './retry.ts'
 
 const REOPEN = { firstMs: 100, maxMs: 5_000 }
 
 export interface KeptChannelOptions {
   readonly connection: RecoveringChannelModel
+  /** Aborted when the connection is closed for good. */
+  readonly ended: AbortSignal
   /** Completes "RabbitMQ refused to …". */
   readonly purpose: string
   readonly logger: Logger
@@ -34,8 +36,11 @@ export interface KeptChannel {
 }
 
 export function keepChannel(options: KeptChannelOptions): KeptChannel {
-  const { connection, purpose, logger, setUp, onOpen } = options
+  const { connection, ended, purpose, logger, setUp, onOpen } = options
   const closing = new AbortController()
+  const ending = (): void => closing.abort()
+  if (ended.aborted) ending()
+  ended.addEventListener('abort', ending, { once: true })
   const first = Promise.withResolvers<void>()
   first.promise.catch(() => {})
   let current: ConfirmChannel | undefined
@@ -43,7 +48,7 @@ export function keepChannel(options: KeptChannelOptions): KeptChannel {
   let opening: Promise<void> | undefined
 
   const begin = () => {
-    if (opening || current || closing.signal.aborted) return
+    if (opening || current) return
     opening = open().finally(() => {
       opening = undefined
       // The channel may have gone between its set-up and here.
@@ -60,12 +65,14 @@ export function keepChannel(options: KeptChannelOptions): KeptChannel {
         return
       } catch (error) {
         failure = amqpFailure(failure?.code === 'configuration' ? failure : error, purpose)
-        if (closing.signal.aborted) return
+        if (closing.signal.aborted) break
         if (failure.code === 'configuration') first.reject(failure)
         logger.warn({ err: failure, attempt }, `cannot ${purpose}`)
         await pause(backoffMs(attempt, REOPEN), closing.signal)
       }
     }
+    // Whoever waits for it to open waits for nothing.
+    first.reject(new HowdahError('broker_unavailable', 'this connection to RabbitMQ was closed'))
   }
 
   async function openOnce(): Promise<void> {
@@ -107,6 +114,7 @@ export function keepChannel(options: KeptChannelOptions): KeptChannel {
     },
     async close() {
       closing.abort()
+      ended.removeEventListener('abort', ending)
       const channel = current
       current = undefined
       await channel?.close().catch(() => {})

@@ -60,7 +60,7 @@ export async function runUntilPublished<Options extends WaitingOptions>(
   if (!options.wait) return sayAccepted(context, json, reply)
   const remarks = json ? context.stderr : context.stdout
   remarks.line(`${doing} ${remarks.style('bold', session)}`)
-  return awaitPublished({
+  return await awaitPublished({
     ...{ context, bus, session, verb, json, timeout: options.timeout, started },
     ...(steps !== undefined && { steps }),
     shownSince: latestSequence(before),

@@ -37,6 +37,7 @@ export function createFakeBus(answers: Answers): FakeBus {
     },
     connectedSince: 0,
     async request<T extends CommandType>(type: T, body: CommandBody<T>, options?: { messageId?: string }) {
+      if (isClosed) throw new Error(`${type} on a bus that is closed`)
       requests.push({ type, body, messageId: options?.messageId })
       const answer = answers[type] as ((body: CommandBody<T>) => CommandReply<T>) | undefined
       if (answer === undefined) throw new Error(`no answer to ${type} is prepared`)

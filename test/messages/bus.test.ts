@@ -71,6 +71,16 @@ describe('the bus', function () {
     expect(error.message).to.include('howdah coordinator')
   })
 
+  it('lets nobody wait for what it was about to consume when it is closed', async () => {
+    const leaving = await connectBus({ url: vhost.url, appId: 'leaving', logger })
+    const consuming = failure(leaving.watchEvents('session.#', () => undefined))
+    await leaving.close()
+    expect((await consuming).code).to.equal('broker_unavailable')
+    expect((await failure(leaving.watchEvents('session.#', () => undefined))).code).to.equal(
+      'broker_unavailable',
+    )
+  })
+
   it('lets a request be called off', async () => {
     const reason = new HowdahError('timeout', 'enough')
     expect(await failure(client.request('agent.list', {}, { signal: AbortSignal.abort(reason) }))).to.equal(

@@ -107,5 +107,14 @@ async function runPublish({ context, options }: Call<PublishOptions>): Promise<n
   }
   const what = `${options.instance} from ${options.repository} on ${options.target}`
   remarks.line(`Publishing ${remarks.style('bold', what)}, session ${remarks.style('bold', session)}`)
-  return awaitPublished({ context, bus, session, verb: 'publish', json, timeout: options.timeout, started })
+  // Awaited: the connection is closed when this function has returned.
+  return await awaitPublished({
+    context,
+    bus,
+    session,
+    verb: 'publish',
+    json,
+    timeout: options.timeout,
+    started,
+  })
 }

@@ -113,7 +113,8 @@ async function runRepublish({ context, options, argument }: Call<RepublishOption
   const what = `${before.instance} from ${before.repository} on ${before.target}`
   const how = alongside ? `alongside ${of}, session ${session}` : `session ${session}`
   remarks.line(`Publishing ${remarks.style('bold', what)} again, ${how}`)
-  return awaitPublished({
+  // Awaited: the connection is closed when this function has returned.
+  return await awaitPublished({
     context,
     bus,
     session,

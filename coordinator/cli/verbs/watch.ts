@@ -61,9 +61,9 @@ async function runWatch({ context, options, argument }: Call<ClientOptions>): Pr
   await using connection = await context.connect(options)
   const { bus } = connection
   const json = options.json === true
-  if (argument === '') return watchAll(context, bus, json)
+  if (argument === '') return await watchAll(context, bus, json)
   const session = await resolveSession(bus, argument, context.interrupted)
-  if (json) return watchJson(context, bus, session)
+  if (json) return await watchJson(context, bus, session)
   const { view } = await waitForSession({
     context,
     bus,
