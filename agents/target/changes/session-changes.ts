@@ -17,6 +17,8 @@ export interface SessionChanges {
   mark(session: PublishedSession, database: string): Promise<Mark | undefined>
   /** A database was exported as a whole, up to a mark. */
   exported(session: PublishedSession, database: string, mark: Mark): Promise<void>
+  /** Does what writes to the instance without being a change of it, where that can be told from one. */
+  ownWork<T>(session: PublishedSession, work: () => Promise<T>): Promise<T>
 }
 
 export function createSessionChanges(): SessionChanges {
@@ -43,7 +45,24 @@ export function createSessionChanges(): SessionChanges {
     return judgement.changes
   }
 
+  /** What was written up to now was not somebody's, unless his counters say so or can still come. */
+  async function absorb(session: PublishedSession): Promise<void> {
+    const record = await readChangeRecord(session)
+    const seen = record && (await observe(await instanceAddress(session)))
+    if (!record || !seen?.quiet) return
+    const judged = judge(record, seen).record
+    if (judged.changed.length === 0) await writeChangeRecord(session, { ...judged, xid: judged.seenXid })
+  }
+
   return {
+    async ownWork(session, work) {
+      const before = await alone(session, () => look(session))
+      try {
+        return await work()
+      } finally {
+        if (!before.changed) await alone(session, () => absorb(session)).catch(() => undefined)
+      }
+    },
     begin: (session) =>
       alone(session, async () => {
         if (await readChangeRecord(session)) return

@@ -31,7 +31,6 @@ export interface CopyRenamedOptions {
   readonly address: InstanceAddress
   readonly programs: Programs
   readonly label: string
-  readonly patterns: readonly string[]
 }
 
 /** @returns what is left out, in words */
@@ -39,8 +38,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
   const { live, database, dump, renames, owners, address, programs, label } = options
   const { snapshot } = dump
   const scratch = scratchName(label)
-  const drop = (): Promise<unknown> =>
-    withAnyDatabase(address, (client) => client.query(`DROP DATABASE IF EXISTS ${quoted(scratch)}`))
+  const drop = (): Promise<void> => dropScratchDatabase(address, label)
   await requireWritable(address)
   await drop()
   try {
@@ -72,11 +70,11 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
     const target = live.script(database)
     target.stdout.resume()
     try {
-      const schemas = new Set(tables.map(({ to }) => to.schema))
-      await feed(
-        target,
-        `BEGIN;\n${[...schemas].map((name) => `CREATE SCHEMA IF NOT EXISTS ${quoted(name)};\n`).join('')}`,
+      const schemas = new Set(
+        renames.filter(({ from, to }) => from.schema !== to.schema).map(({ to }) => to.schema),
       )
+      const creations = [...schemas].map((name) => `CREATE SCHEMA IF NOT EXISTS ${quoted(name)};\n`)
+      await feed(target, `BEGIN;\n${creations.join('')}`)
       await feedFrom(target, section('pre-data'))
       let bytes = 0
       for (const { from, to } of tables) {
@@ -107,8 +105,14 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
   }
 }
 
-/** Of the published instance; undo takes it away by this name. */
-export function scratchName(label: string): string {
+/** Takes away what a copy that was killed left in the published instance. Safe to repeat. */
+export async function dropScratchDatabase(address: InstanceAddress, label: string): Promise<void> {
+  await withAnyDatabase(address, (client) =>
+    client.query(`DROP DATABASE IF EXISTS ${quoted(scratchName(label))}`),
+  )
+}
+
+function scratchName(label: string): string {
   return `howdah_${label}`.slice(0, 63)
 }
 

@@ -64,11 +64,14 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
       },
     }
     const { id, request } = record
-    return makeDestination({ ...options, ...tools, session, id, request, jobs: jobsOf(record), claim })
+    const ownWork = <T>(work: () => Promise<T>): Promise<T> => changes.ownWork(session, work)
+    const jobs = request.jobs ?? availableParallelism()
+    return makeDestination({ ...options, ...tools, session, id, request, jobs, claim, ownWork })
   }
 
   /** Takes away what a record says was left. Its own deadline: whatever called it may have been aborted. */
   async function discard(session: PublishedSession, record: ExportRecord): Promise<string[]> {
+    if (!record.claimed) return []
     const signal = AbortSignal.timeout(CLEAN_UP_MS)
     const programs = createPrograms({ session, signal })
     const destination = destinationOf(session, record, [], { programs, signal })
@@ -249,8 +252,4 @@ function totals(states: readonly DatabaseExport[]): { detail: string; bytesDone:
       : `${ended} databases`,
     bytesDone: states.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0),
   }
-}
-
-function jobsOf({ request }: ExportRecord): number {
-  return request.jobs ?? availableParallelism()
 }

@@ -9,7 +9,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { Destination as DestinationRequest, ExportRequest } from '../../../messages/exports.ts'
 import type { InstanceAddress } from '../instance-client.ts'
 import type { SystemUser } from '../postgres/specification.ts'
-import { copyRenamed } from './copy-renamed.ts'
+import { copyRenamed, dropScratchDatabase } from './copy-renamed.ts'
 import { createDatabaseSql, propertiesOf } from './database-properties.ts'
 import type { DatabaseDump, Destination } from './destination.ts'
 import { type LiveConnection, liveConnection, MAINTENANCE_DATABASE, pipe } from './live-connection.ts'
@@ -32,6 +32,8 @@ export interface LiveServerOptions {
   readonly credential: CredentialConfig
   readonly user: SystemUser
   readonly address: () => Promise<InstanceAddress>
+  /** Does what writes to the published instance without being a change of it. */
+  readonly ownWork: <T>(work: () => Promise<T>) => Promise<T>
   readonly programs: Programs
   readonly label: string
   readonly workDirectory: string
@@ -55,8 +57,13 @@ export function liveServer(options: LiveServerOptions): Destination {
       `SELECT to_json(EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = ${literal(database)}))`,
     )
 
+  /** What was killed at this end may still be at work at the other. */
   const dropTemporary = (live: LiveConnection): Promise<string> =>
-    live.sql(MAINTENANCE_DATABASE, `DROP DATABASE IF EXISTS ${quoted(temporary)}`)
+    live.sql(
+      MAINTENANCE_DATABASE,
+      `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = ${literal(temporary)};
+       DROP DATABASE IF EXISTS ${quoted(temporary)}`,
+    )
 
   async function restore(live: LiveConnection, dump: DatabaseDump, database: string): Promise<void> {
     const owners = await ownershipFlags(live, dump)
@@ -88,6 +95,9 @@ export function liveServer(options: LiveServerOptions): Destination {
       throw error
     }
   }
+
+  const dropScratch = (address: InstanceAddress): Promise<void> =>
+    options.ownWork(() => dropScratchDatabase(address, label))
 
   return {
     async open() {
@@ -137,10 +147,9 @@ export function liveServer(options: LiveServerOptions): Destination {
         )
       const owners = await ownershipFlags(live, dump)
       const address = await options.address()
-      const notes = await copyRenamed({
-        ...{ live, database, dump: counted, renames, owners, address, programs, label },
-        patterns: request.tables,
-      })
+      const notes = await options.ownWork(() =>
+        copyRenamed({ live, database, dump: counted, renames, owners, address, programs, label }),
+      )
       return { path, bytes, notes }
     },
 
@@ -150,6 +159,12 @@ export function liveServer(options: LiveServerOptions): Destination {
 
     async discard() {
       if (!claim.claimed()) return []
+      // Whatever keeps the instance from answering keeps the scratch database from lasting.
+      if (request.tables && request.rename)
+        await options
+          .address()
+          .then(dropScratch)
+          .catch(() => undefined)
       const live = await enter()
       if (!(await exists(live, temporary))) return []
       await dropTemporary(live)
