@@ -38,15 +38,25 @@ const LINGER_MS = 20_000
  * @throws HowdahError `timeout` | `mount_failed`
  */
 export async function endInstance(of: TakeDown): Promise<StopOutcome> {
-  await endSilentMounts(of)
+  const mounts = await Promise.all(mountProcessesOf(of).map(lookAt))
+  // Whoever reads through a mount whose server is away waits for long, and ends only then.
+  const hanging = mounts.filter(({ served }) => served === 'not' || (served === 'away' && !of.keepCache))
+  if (hanging.length > 0) {
+    of.logger.warn({ pids: hanging.map(({ mount }) => mount.pid) }, 'the mount hangs, and is ended')
+    await endMounts(
+      of,
+      hanging.map(({ mount }) => mount),
+    )
+  }
   if (of.lingering) await untilHeeded(of, of.lingering)
   if (!of.instance) return 'absent'
   const { logger, mode } = of
+  const graceMs = mounts.some(({ served }) => served === 'away') ? GRACE_MS.immediate : GRACE_MS[mode]
   try {
-    return await stopInstance(of.instance, { logger, graceMs: GRACE_MS[mode], mode })
+    return await stopInstance(of.instance, { logger, graceMs, mode })
   } catch (error) {
     if (!(error instanceof HowdahError) || error.code !== 'timeout') throw error
-    // Not even killing ends who waits for a mount, and reads may wait long for a mount server that is away.
+    // Not even killing ends who waits for a mount.
     logger.warn({ err: error }, 'PostgreSQL waits for its mount, which is ended')
     await endMounts(of, mountProcessesOf(of))
     return stopInstance(of.instance, { logger, graceMs: GRACE_MS.immediate, mode: 'immediate' })
@@ -70,13 +80,15 @@ async function endMounts(of: TakeDown, mounts: readonly MountProcess[]): Promise
   await clearDeadMount(of.mountPoint)
 }
 
-async function endSilentMounts(of: TakeDown): Promise<void> {
-  const mounts = mountProcessesOf(of)
-  const answers = await Promise.all(mounts.map((mount) => mount.answers()))
-  const silent = mounts.filter((_, index) => !answers[index])
-  if (silent.length === 0) return
-  of.logger.warn({ pids: silent.map(({ pid }) => pid) }, 'the mount hangs, and is ended')
-  await endMounts(of, silent)
+/** `away`: by a process that answers and does not reach the mount server; `not`: by one that does not answer. */
+interface Look {
+  readonly mount: MountProcess
+  readonly served: 'well' | 'away' | 'not'
+}
+
+async function lookAt(mount: MountProcess): Promise<Look> {
+  const status = await mount.status().catch(() => undefined)
+  return { mount, served: status === undefined ? 'not' : status.connected ? 'well' : 'away' }
 }
 
 async function untilHeeded(of: TakeDown, lingering: Promise<void>): Promise<void> {
