@@ -68,7 +68,10 @@ export function exportLines(terminal: Terminal, job: ExportView, took: string): 
   const done = job.databases.filter(({ status }) => status === 'done').length
   const heads: Record<ExportView['status'], string> = {
     done: `${terminal.style('green', 'Exported')} ${amount} in ${took}.`,
-    failed: `${terminal.style('red', 'Not all exported')} after ${took}: ${done} of ${count(job.databases.length, 'database')}, ${amount}.`,
+    failed:
+      done === 0
+        ? `${terminal.style('red', 'Not exported')} after ${took}.`
+        : `${terminal.style('red', 'Not all exported')} after ${took}: ${done} of ${count(job.databases.length, 'database')}, ${amount}.`,
     cancelled: `${terminal.style('yellow', 'Cancelled')} after ${took}; what was exported of it is removed.`,
     pending: `Waits for its turn after ${took}.`,
     running: `Goes on after ${took}.`,

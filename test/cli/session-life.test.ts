@@ -1,11 +1,12 @@
 /** The verbs of a session's life on real parts: one production, one fleet, one session from check to rescue. */
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { chown, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
 import type { CheckReport, ExportView, RepositoryInventory, SessionView } from '../../messages/definitions.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
+import { postgresAccount } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
 describe('the verbs of a session’s life, on real parts', function () {
@@ -38,6 +39,9 @@ describe('the verbs of a session’s life, on real parts', function () {
     await production.writeNotes(100, 'second')
     await production.switchWal()
     directory = await mkdtemp(path.join(tmpdir(), 'howdah-life-'))
+    // Exports are written with the rights of the instance's user.
+    const { uid, gid } = await postgresAccount()
+    await chown(directory, uid, gid)
     fleet = await startFleet({
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
     })

@@ -142,13 +142,14 @@ describe('tables', () => {
       warnings: [message],
       history: [{ number: 1, at: '2025-11-22T06:31:00.000Z', type: 'warning', text: message }],
     })
-    const showing = createFakeBus({
-      'session.list': () => ({ accepted: true, sessions: [view] }),
-      'session.show': () => ({ accepted: true, session: view }),
-      'agent.list': () => ({ accepted: true, agents: AGENTS }),
-    })
+    const showing = () =>
+      createFakeBus({
+        'session.list': () => ({ accepted: true, sessions: [view] }),
+        'session.show': () => ({ accepted: true, session: view }),
+        'agent.list': () => ({ accepted: true, agents: AGENTS }),
+      })
     const shown = async (...args: string[]): Promise<string> => {
-      const { status, stdout } = run(args, { bus: showing, env: { LANG: 'C' } })
+      const { status, stdout } = run(args, { bus: showing(), env: { LANG: 'C' } })
       expect(await status).to.equal(0)
       return stdout()
     }
