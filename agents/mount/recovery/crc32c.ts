@@ -6,11 +6,16 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return value >>> 0
 })
 
-/** Over several pieces, one after another. */
-export function crc32c(...pieces: readonly Buffer[]): number {
-  let crc = 0xffff_ffff
-  for (const piece of pieces) {
-    for (let n = 0; n < piece.length; n++) crc = (TABLE[(crc ^ (piece[n] ?? 0)) & 0xff] ?? 0) ^ (crc >>> 8)
-  }
-  return (crc ^ 0xffff_ffff) >>> 0
+/** What a running one begins with, and what its end is inverted by. */
+export const crc32cStart = 0xffff_ffff
+
+/** A running one, after one more piece. */
+export function crc32cStep(running: number, piece: Buffer): number {
+  let crc = running
+  for (let n = 0; n < piece.length; n++) crc = (TABLE[(crc ^ (piece[n] ?? 0)) & 0xff] ?? 0) ^ (crc >>> 8)
+  return crc
 }
+
+/** Over several pieces, one after another. */
+export const crc32c = (...pieces: readonly Buffer[]): number =>
+  (pieces.reduce(crc32cStep, crc32cStart) ^ crc32cStart) >>> 0

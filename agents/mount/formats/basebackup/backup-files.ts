@@ -1,19 +1,19 @@
 /**
- * The small files by which a plain pg_basebackup directory tells what it is: PG_VERSION, backup_label,
- * backup_manifest, pg_control. All bounded, all untrusted.
+ * The small files by which a copy of a cluster tells what it is: PG_VERSION, backup_label, tablespace_map, pg_control.
+ * All bounded, all untrusted.
  */
-import { readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { lstat, readFile } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 
 const SMALL_BYTES = 64 * 1024
-const MANIFEST_BYTES = 1024 ** 3
 
 /** @throws HowdahError `backup_damaged` for one that is too large, `repository_unavailable`; undefined when there is none */
 export async function readIfThere(path: string, maxBytes = SMALL_BYTES): Promise<Buffer | undefined> {
   try {
-    const { size } = await stat(path)
+    const found = await lstat(path)
+    if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
+    const { size } = found
     if (size > maxBytes)
       throw new HowdahError('backup_damaged', `${path} has ${size} bytes, which is too large`)
     return await readFile(path)
@@ -29,6 +29,8 @@ export interface BackupLabel {
   readonly startWal: string
   readonly timeline: number
   readonly startedAt: string | undefined
+  /** Of an incremental backup: where the one began that it builds on. */
+  readonly from: { readonly lsn: string; readonly timeline: number } | undefined
 }
 
 /** backup_label (PostgreSQL's xlogbackup.c). @throws HowdahError `backup_damaged` */
@@ -40,7 +42,13 @@ export function parseBackupLabel(text: string, path: string): BackupLabel {
   }
   // Other zones are abbreviations that nobody can resolve for certain.
   const [, at] = /^START TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:UTC|GMT)$/m.exec(text) ?? []
+  const [, fromLsn] = /^INCREMENTAL FROM LSN: ([0-9A-F]{1,8}\/[0-9A-F]{1,8})$/m.exec(text) ?? []
+  const [, fromTimeline] = /^INCREMENTAL FROM TLI: (\d{1,10})$/m.exec(text) ?? []
+  if ((fromLsn === undefined) !== (fromTimeline === undefined)) {
+    throw new HowdahError('backup_damaged', `${path} does not say what it is incremental to`)
+  }
   return {
+    from: fromLsn === undefined ? undefined : { lsn: fromLsn, timeline: Number(fromTimeline) },
     startLsn,
     startWal,
     timeline: Number.parseInt(startWal.slice(0, 8), 16),
@@ -48,68 +56,20 @@ export function parseBackupLabel(text: string, path: string): BackupLabel {
   }
 }
 
-export interface BackupManifest {
-  /** Path below PGDATA (`pg_tblspc/<oid>/…` for tablespaces) → bytes. */
-  readonly sizes: ReadonlyMap<string, number>
-  readonly bytes: number
-  readonly walRange: { readonly timeline: number; readonly start: string; readonly end: string } | undefined
-  readonly systemIdentifier: string | undefined
-  readonly startedAt: string | undefined
-}
-
-/** backup_manifest (PostgreSQL's "Backup Manifest Format"). @throws HowdahError `backup_damaged` | `backup_unsupported` */
-export async function readBackupManifest(directory: string): Promise<BackupManifest | undefined> {
-  const path = join(directory, 'backup_manifest')
-  const bytes = await readIfThere(path, MANIFEST_BYTES)
-  return bytes === undefined ? undefined : parseBackupManifest(bytes.toString('utf8'), path)
-}
-
-interface RawManifest {
-  'PostgreSQL-Backup-Manifest-Version'?: unknown
-  Files?: Record<string, unknown>[]
-  'WAL-Ranges'?: Record<string, unknown>[]
-}
-
-function parseBackupManifest(text: string, path: string): BackupManifest {
-  const wrong = (finding: string, cause?: unknown) =>
-    new HowdahError('backup_damaged', `${path} ${finding}`, { cause })
-  let raw: RawManifest
-  try {
-    raw = JSON.parse(text) as RawManifest
-  } catch (error) {
-    throw wrong('is no JSON, so it is not complete', error)
-  }
-  if (!Array.isArray(raw.Files)) throw wrong('lists no files')
-  const sizes = new Map<string, number>()
-  let total = 0
-  let startedAt: string | undefined
-  for (const { Path, 'Encoded-Path': encoded, Size, 'Last-Modified': modified } of raw.Files) {
-    const name = typeof encoded === 'string' ? Buffer.from(encoded, 'hex').toString('utf8') : Path
-    if (typeof name !== 'string' || typeof Size !== 'number' || !Number.isSafeInteger(Size) || Size < 0) {
-      throw wrong('has an entry without path or size')
+/**
+ * tablespace_map, `<oid> <path>` per line with backslashes before what would end a line (xlogbackup.c, do_pg_backup_start).
+ * @throws HowdahError `backup_damaged`
+ */
+export function parseTablespaceMap(text: string, path: string): { oid: string; target: string }[] {
+  const found: { oid: string; target: string }[] = []
+  for (const [line] of text.matchAll(/(?:\\[\s\S]|[^\\\n])+/g)) {
+    const [, oid, target] = /^(\d{1,10}) ([\s\S]+)$/.exec(line) ?? []
+    if (oid === undefined || target === undefined) {
+      throw new HowdahError('backup_damaged', `${path} has a line that names no tablespace`)
     }
-    sizes.set(name, Size)
-    total += Size
-    if (name === 'backup_label' && typeof modified === 'string') startedAt = gmt(modified)
+    found.push({ oid, target: target.replace(/\\([\s\S])/g, '$1') })
   }
-  const ranges = Array.isArray(raw['WAL-Ranges']) ? raw['WAL-Ranges'] : []
-  const { Timeline: timeline, 'Start-LSN': start, 'End-LSN': end } = ranges.at(-1) ?? {}
-  return {
-    sizes,
-    bytes: total,
-    walRange:
-      typeof timeline === 'number' && isLsn(start) && isLsn(end) ? { timeline, start, end } : undefined,
-    systemIdentifier: /"System-Identifier":\s*(\d{1,20})[,\s]/.exec(text.slice(0, 1024))?.[1],
-    startedAt,
-  }
-}
-
-const isLsn = (value: unknown): value is string =>
-  typeof value === 'string' && /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/.test(value)
-
-function gmt(text: string): string | undefined {
-  const [, date, time] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) GMT$/.exec(text) ?? []
-  return date === undefined ? undefined : `${date}T${time}.000Z`
+  return found
 }
 
 /** The system identifier: the first 64 bits of pg_control (catalog/pg_control.h), little-endian as all that Howdah runs on. */

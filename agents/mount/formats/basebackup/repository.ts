@@ -1,38 +1,30 @@
 /**
- * Plain pg_basebackup directories. The repository holds one directory per instance, which either is a backup itself or
- * holds several, each a directory named by its label. What looks like no backup is not listed: tablespaces lie there.
+ * pg_basebackup's directories, plain or of tar archives. The repository holds one directory per instance, which either
+ * is a backup itself or holds several, each a directory named by its label. What looks like no backup is not listed:
+ * tablespaces lie there.
  */
-import { readdir, stat } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import type { Instance, Repository, RepositoryOptions } from '../../repository.ts'
+import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
 import { openBackup } from '../open-backup.ts'
+import { createTarIndexes } from '../tar/tar-index.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
 import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.ts'
-import {
-  parseBackupLabel,
-  readBackupManifest,
-  readIfThere,
-  segmentBefore,
-  systemIdentifierOf,
-} from './backup-files.ts'
-import { tablespaceLinks, walkBackup } from './directory-tree.ts'
-import { walDirectories } from './wal-directory.ts'
+import type { Copy, CopyReader } from './copy.ts'
+import { type Described, describe, type Found, placesOf } from './describe.ts'
+import { openCopy } from './open-copy.ts'
+import { walArchive, walDirectory, walPlaces } from './wal-directory.ts'
 
-const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst))?)$/
-/** What `initdb` makes unless told otherwise. Bytes. */
-const DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
+/** A chain of incremental backups that is longer goes in circles. */
+const MAX_CHAIN = 1000
 
-/** A backup's label and its directory. */
-interface Found {
-  readonly label: string
-  readonly directory: string
-}
-
-export function openBasebackup(options: RepositoryOptions, spool: Spool): Repository {
+export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
+  const reader = { spool, indexes: createTarIndexes(spool) }
   async function instances(): Promise<string[]> {
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
@@ -45,18 +37,18 @@ export function openBasebackup(options: RepositoryOptions, spool: Spool): Reposi
     async instance(name) {
       const names = await instances()
       if (!names.includes(name)) throw unknownInstance(options.name, name, names)
-      return openInstance(options, name, spool)
+      return openInstance(options, name, reader)
     },
   }
 }
 
-function openInstance(options: RepositoryOptions, name: string, spool: Spool): Instance {
+function openInstance(options: LocatedRepository, name: string, reader: CopyReader): Instance {
   const root = options.path
+  const { spool, indexes } = reader
   const find = () => findBackups(join(root, name), name)
 
   /** @throws HowdahError `unknown_backup` */
-  async function foundBackup(label: string): Promise<Found> {
-    const there = await find()
+  function named(there: readonly Found[], label: string): Found {
     const found = there.find((backup) => backup.label === label)
     if (found !== undefined) return found
     throw unknownBackup(
@@ -66,48 +58,101 @@ function openInstance(options: RepositoryOptions, name: string, spool: Spool): I
     )
   }
 
-  function walOf(directory: string): WalLocator {
-    const archive =
-      options.walPath === undefined ? undefined : { root: options.walPath, directory: options.walPath }
-    return walDirectories(archive, { root, directory: join(directory, 'pg_wal') }, name)
+  const describeAll = async (there: readonly Found[]) =>
+    Promise.all(
+      there.map(async (found) => ({ found, described: await describe(root, found, reader, false) })),
+    )
+
+  function walOf({ directory }: Found, { archives }: Described): WalLocator {
+    const given =
+      options.walPath === undefined ? undefined : walDirectory(options.walPath, options.walPath, name)
+    const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
+    if (streamed !== undefined) return walPlaces(given, walArchive(streamed, '', indexes, name))
+    if (base !== undefined) return walPlaces(given, walArchive(base, 'pg_wal/', indexes, name))
+    return walPlaces(given, walDirectory(root, join(directory, 'pg_wal'), name))
+  }
+
+  /** @throws HowdahError `backup_unsupported` */
+  async function usable(found: Found): Promise<Described> {
+    const described = await describe(root, found, reader, true)
+    const { unusable } = described.summary
+    if (unusable === undefined) return described
+    throw new HowdahError('backup_unsupported', `backup ${found.label} of ${name}: ${unusable}`)
   }
 
   return {
     name,
     async backups() {
-      const summaries = await Promise.all((await find()).map((found) => summarize(root, found)))
+      const all = await describeAll(await find())
+      const summaries = all.map(({ described }) => withParent(described, all))
       return summaries.sort((a, b) => compare(when(a), when(b)) || compare(a.label, b.label))
     },
     async open(label) {
-      const found = await foundBackup(label)
-      const { directory } = found
-      const summary = await summarize(root, found)
-      if (summary.unusable !== undefined) {
-        throw new HowdahError('backup_unsupported', `backup ${label} of ${name}: ${summary.unusable}`)
+      const there = await find()
+      const found = named(there, label)
+      const described = await usable(found)
+      const copies: [Copy, ...Copy[]] = [await placesOf(root, found, described, reader)]
+      let summary = described.summary
+      if (described.from !== undefined) {
+        const all = await describeAll(there)
+        summary = withParent(described, all)
+        for (let next = parentOf(described, all); next !== undefined; next = parentOf(next.described, all)) {
+          const parent = await usable(next.found)
+          copies.push(await placesOf(root, next.found, parent, reader))
+          if (copies.length > MAX_CHAIN) throw new HowdahError('backup_damaged', `${label} builds on itself`)
+        }
+        if (summary.unusable !== undefined) {
+          throw new HowdahError('backup_unsupported', `backup ${label} of ${name}: ${summary.unusable}`)
+        }
       }
-      const manifest = await readBackupManifest(directory)
-      const tree = await walkBackup(root, directory, manifest)
-      return openBackup(
-        {
-          summary,
-          tree,
-          storedFile: (path, { size }) => ({
-            region: { root, path, offset: 0, length: size, wholeFile: true },
-            transforms: [],
-            size,
-            description: `${path.slice(root.length + 1)} of backup ${label}`,
-          }),
-          wal: createWalFiles(walOf(directory), spool, name),
-        },
-        spool,
-      )
+      const { tree, storedFile } = await openCopy(copies, reader)
+      const wal = createWalFiles(walOf(found, described), spool, name)
+      return openBackup({ summary, tree, storedFile, wal }, spool)
     },
     async wal({ label }) {
-      const { directory } = await foundBackup(label)
-      return createWalArchive(directory, walOf(directory), spool)
+      const found = named(await find(), label)
+      const described = await describe(root, found, reader, false)
+      return createWalArchive(found.directory, walOf(found, described), spool)
     },
     databases: async () => undefined,
   }
+}
+
+interface Listed {
+  readonly found: Found
+  readonly described: Described
+}
+
+/** The backup that an incremental one builds on: the one that began where it says, of the same cluster. */
+function parentOf({ from, summary }: Described, all: readonly Listed[]): Listed | undefined {
+  if (from === undefined) return undefined
+  const { systemIdentifier: own } = summary
+  return all.find(({ described: { summary: other } }) => {
+    const isSame = own === undefined || other.systemIdentifier === undefined || other.systemIdentifier === own
+    return (
+      isSame &&
+      other.startLsn === from.lsn &&
+      Number.parseInt(other.startWal?.slice(0, 8) ?? '', 16) === from.timeline
+    )
+  })
+}
+
+/** The summary of an incremental backup, with its parent, or with what is missing of its chain. */
+function withParent(described: Described, all: readonly Listed[]): BackupSummary {
+  const { summary } = described
+  let current = described
+  for (let links = 0; current.from !== undefined; links += 1) {
+    const parent = parentOf(current, all)
+    const { unusable } = parent?.described.summary ?? {}
+    if (parent === undefined || unusable !== undefined || links > MAX_CHAIN) {
+      const which = `the backup that began at ${current.from.lsn} on timeline ${current.from.timeline}`
+      const reason = parent === undefined ? 'is not in this instance' : (unusable ?? 'builds on it in turn')
+      return { ...summary, unusable: summary.unusable ?? `it builds on ${which}, which ${reason}` }
+    }
+    current = parent.described
+  }
+  const parent = parentOf(described, all)
+  return parent === undefined ? summary : { ...summary, parent: parent.found.label }
 }
 
 async function subdirectories(path: string): Promise<string[]> {
@@ -140,63 +185,3 @@ const isBackup = async (directory: string) =>
 
 const when = (backup: BackupSummary) => backup.stoppedAt ?? backup.startedAt ?? ''
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
-
-/** Never throws for what is wrong with the backup itself: that is its `unusable`. */
-async function summarize(root: string, { label, directory }: Found): Promise<BackupSummary> {
-  const version = (await readIfThere(join(directory, 'PG_VERSION')).catch(() => undefined))?.toString().trim()
-  const summary: BackupSummary = { label, type: 'full', postgresVersion: version ?? 'unknown' }
-  const unusable = (reason: string): BackupSummary => ({ ...summary, unusable: reason })
-  if (version === undefined || !/^\d{1,2}(\.\d)?$/.test(version)) {
-    const tar = (await readdir(directory)).some((name) => name.startsWith('base.tar'))
-    return unusable(tar ? 'it is in tar format, which Howdah cannot read yet' : 'it has no valid PG_VERSION')
-  }
-  try {
-    const labelPath = join(directory, 'backup_label')
-    const labelText = await readIfThere(labelPath)
-    if (labelText === undefined) {
-      return unusable('it has no backup_label: it is no backup, or PostgreSQL has been started on it')
-    }
-    if (/^INCREMENTAL FROM /m.test(labelText.toString())) {
-      return unusable('it is an incremental backup of PostgreSQL 17, which Howdah cannot read yet')
-    }
-    const start = parseBackupLabel(labelText.toString(), labelPath)
-    await tablespaceLinks(root, directory)
-    const manifest = await readBackupManifest(directory)
-    const control = await readIfThere(join(directory, 'global', 'pg_control'))
-    const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
-    const startedAt = start.startedAt ?? manifest?.startedAt
-    const range = manifest?.walRange
-    return {
-      ...summary,
-      ...(startedAt === undefined ? {} : { startedAt }),
-      ...(systemIdentifier === undefined ? {} : { systemIdentifier }),
-      startLsn: start.startLsn,
-      startWal: start.startWal,
-      timeline: range?.timeline ?? start.timeline,
-      ...(manifest === undefined
-        ? {}
-        : { bytes: manifest.bytes, repositoryBytes: manifest.bytes, stoppedAt: await writtenAt(directory) }),
-      ...(range === undefined
-        ? {}
-        : {
-            stopLsn: range.end,
-            stopWal: segmentBefore(range.end, range.timeline, await segmentBytes(directory, start.startWal)),
-          }),
-    }
-  } catch (error) {
-    if (error instanceof HowdahError && !error.retryable) return unusable(error.message)
-    throw error
-  }
-}
-
-/** pg_basebackup writes backup_manifest last. */
-const writtenAt = async (directory: string) =>
-  (await stat(join(directory, 'backup_manifest'))).mtime.toISOString()
-
-async function segmentBytes(directory: string, segment: string): Promise<number> {
-  const size = await stat(join(directory, 'pg_wal', segment)).then(
-    (found) => found.size,
-    () => 0,
-  )
-  return size >= 1024 * 1024 && Number.isInteger(Math.log2(size)) ? size : DEFAULT_SEGMENT_BYTES
-}

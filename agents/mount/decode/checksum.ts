@@ -1,0 +1,46 @@
+/** Checksums that repositories store of plain files. */
+import { createHash } from 'node:crypto'
+import { crc32cStart, crc32cStep } from '../recovery/crc32c.ts'
+import type { StoredFile } from './stored-file.ts'
+
+export interface Checksum {
+  readonly algorithm: 'sha1' | 'sha224' | 'sha256' | 'sha384' | 'sha512' | 'crc32c'
+  /** Lower-case hex; a CRC's bytes in the order of memory, as PostgreSQL writes them into backup_manifest. */
+  readonly hex: string
+}
+
+export const checksumOf = ({ checksum, sha1 }: Pick<StoredFile, 'checksum' | 'sha1'>): Checksum | undefined =>
+  checksum ?? (sha1 === undefined ? undefined : { algorithm: 'sha1', hex: sha1 })
+
+export interface RunningChecksum {
+  update(piece: Buffer): void
+  /** Ends it. */
+  matches(): boolean
+}
+
+export function startChecksum({ algorithm, hex }: Checksum): RunningChecksum {
+  if (algorithm !== 'crc32c') {
+    const hash = createHash(algorithm)
+    return { update: (piece) => void hash.update(piece), matches: () => hash.digest('hex') === hex }
+  }
+  let crc = crc32cStart
+  return {
+    update(piece) {
+      crc = crc32cStep(crc, piece)
+    },
+    matches() {
+      const bytes = Buffer.alloc(4)
+      bytes.writeUInt32LE((crc ^ crc32cStart) >>> 0)
+      return bytes.toString('hex') === hex
+    },
+  }
+}
+
+/** Whether all of a file's plain bytes are what its checksum says; true when it has none. */
+export function matchesChecksum(file: StoredFile, contents: Buffer): boolean {
+  const checksum = checksumOf(file)
+  if (checksum === undefined) return true
+  const running = startChecksum(checksum)
+  running.update(contents)
+  return running.matches()
+}

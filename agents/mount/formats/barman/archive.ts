@@ -1,0 +1,155 @@
+/**
+ * WAL of a Barman server: `wals/<timeline and log>/<segment>`, compressed or not with no extension that says so,
+ * history files in `wals/` itself; beside it what was received and not archived yet, in `streaming/` and `incoming/`
+ * (barman/xlog.py, compression.py, config.py). xlog.db, Barman's own list of it all, is not trusted.
+ */
+import { lstat, open, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import { type WalLocator, walListing } from '../wal-files.ts'
+
+/** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
+const SETTLED_MS = 2000
+const MAGIC_BYTES = 10
+
+interface Listing {
+  readonly mtimeMs: number
+  readonly readAt: number
+  readonly names: readonly string[]
+}
+
+interface Known {
+  readonly mtimeMs: number
+  readonly size: number
+  readonly file: StoredFile
+}
+
+export function openBarmanWal(root: string, server: string): WalLocator {
+  const home = join(root, server)
+  const wals = join(home, 'wals')
+  const received = [join(home, 'streaming'), join(home, 'incoming')]
+  const listings = new Map<string, Listing>()
+  const known = new Map<string, Known>()
+
+  async function namesIn(directory: string): Promise<readonly string[]> {
+    const found = await ifThere(stat(directory), directory)
+    if (found === undefined) return []
+    const before = listings.get(directory)
+    if (before?.mtimeMs === found.mtimeMs && before.readAt - found.mtimeMs > SETTLED_MS) return before.names
+    const readAt = Date.now()
+    const names = (await ifThere(readdir(directory), directory)) ?? []
+    listings.set(directory, { mtimeMs: found.mtimeMs, readAt, names })
+    return names
+  }
+
+  async function file(path: string, name: string): Promise<StoredFile | undefined> {
+    const found = await ifThere(lstat(path), path)
+    if (found === undefined || !found.isFile()) return undefined
+    const before = known.get(path)
+    // What grows, or is replaced by its compressed self, is another file.
+    if (before?.mtimeMs === found.mtimeMs && before.size === found.size) return before.file
+    const description = `WAL file ${name} of ${server}`
+    const head = await ifThere(headOf(path), path)
+    if (head === undefined) return undefined
+    const compression = compressionOf(head, name, `${description} (${path})`)
+    const made: StoredFile = {
+      region: { root, path, offset: 0, length: undefined, wholeFile: true },
+      transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
+      size: undefined,
+      description,
+    }
+    known.set(path, { mtimeMs: found.mtimeMs, size: found.size, file: made })
+    return made
+  }
+
+  async function firstOf(paths: readonly string[], name: string): Promise<StoredFile | undefined> {
+    for (const path of paths) {
+      const found = await file(path, name)
+      if (found !== undefined) return found
+    }
+    return undefined
+  }
+
+  return {
+    async locate(name) {
+      const archived = name.endsWith('.history') ? join(wals, name) : join(wals, name.slice(0, 16), name)
+      const whole = [
+        archived,
+        ...received.flatMap((directory) => [join(directory, name), join(directory, `${name}.gz`)]),
+      ]
+      if (name.length !== 24) return firstOf(whole, name)
+      const partial = [archived, ...received.map((directory) => join(directory, name))].flatMap((path) => [
+        `${path}.partial`,
+        `${path}.gz.partial`,
+      ])
+      return firstOf([...whole, ...partial], name)
+    },
+    async list() {
+      const names: string[] = []
+      const add = async (directory: string) => {
+        for (const name of await namesIn(directory)) names.push(name.replace(/\.gz(?=$|\.partial$)/, ''))
+      }
+      for (const directory of [wals, ...received]) await add(directory)
+      for (const name of await namesIn(wals)) if (/^[0-9A-F]{16}$/.test(name)) await add(join(wals, name))
+      return walListing(names)
+    },
+  }
+
+  async function ifThere<T>(work: Promise<T>, path: string): Promise<T | undefined> {
+    try {
+      return await work
+    } catch (error) {
+      if (!isSystemError(error)) throw error
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined
+      throw new HowdahError(
+        'repository_unavailable',
+        `the WAL archive of ${server} cannot be read: ${error.code} on ${path}`,
+        { cause: error },
+      )
+    }
+  }
+}
+
+async function headOf(path: string): Promise<Buffer> {
+  const handle = await open(path)
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAGIC_BYTES), 0, MAGIC_BYTES, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await handle.close()
+  }
+}
+
+const MAGICS: readonly (readonly [magic: string, compression: Compression | undefined, name: string])[] = [
+  ['1f8b08', 'gz', 'gzip'],
+  ['425a68', 'bz2', 'bzip2'],
+  ['28b52ffd', 'zst', 'zstd'],
+  ['04224d18', 'lz4', 'lz4'],
+  ['fd377a585a00', undefined, 'xz'],
+  ['ff060000734e61507059', undefined, 'snappy'],
+]
+
+/**
+ * By the first bytes, as Barman does it; undefined: not compressed.
+ * @throws HowdahError `backup_unsupported` naming what it would take to decode it
+ */
+function compressionOf(head: Buffer, name: string, where: string): Compression | undefined {
+  const hex = head.toString('hex')
+  const found = MAGICS.find(([magic]) => hex.startsWith(magic))
+  if (found !== undefined) {
+    const [, compression, title] = found
+    if (compression !== undefined) return compression
+    throw new HowdahError(
+      'backup_unsupported',
+      `${where} is compressed by ${title}, which Howdah cannot decode; set "compression" of this server to gzip, bzip2, zstd, lz4 or none, or decompress it`,
+    )
+  }
+  // Segments begin with XLOG_PAGE_MAGIC, 0xD0.. or 0xD1.. little-endian; the others are text.
+  if (!/^[0-9A-F]{24}(\.partial)?$/.test(name) || head.length < 2) return undefined
+  if ((head[1] ?? 0) >> 4 === 0xd) return undefined
+  throw new HowdahError(
+    'backup_unsupported',
+    `${where} begins with ${hex}, which is neither WAL nor a compression that Howdah knows (gzip, bzip2, zstd, lz4): if custom compression or encryption made it, it takes its program to read it`,
+  )
+}

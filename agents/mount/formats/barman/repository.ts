@@ -1,0 +1,198 @@
+/** A Barman home: its servers, their backups, and opening one. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { BackupSummary } from '../../../../messages/definitions.ts'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { isSystemError } from '../../decode/stored-file.ts'
+import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
+import type { Spool } from '../../spool.ts'
+import { readIfThere } from '../basebackup/backup-files.ts'
+import { readBackupManifest } from '../basebackup/backup-manifest.ts'
+import { archivesIn, type Copy, type CopyReader, type TablespacePlace } from '../basebackup/copy.ts'
+import { openCopy } from '../basebackup/open-copy.ts'
+import { openBackup } from '../open-backup.ts'
+import { createTarIndexes } from '../tar/tar-index.ts'
+import { unknownBackup, unknownInstance } from '../unknown.ts'
+import { createWalArchive, createWalFiles, segmentAfter, type WalLocator } from '../wal-files.ts'
+import { openBarmanWal } from './archive.ts'
+import { type BackupInfo, INFO_BYTES, parseBackupInfo } from './backup-info.ts'
+
+const ID = /^\d{8}T\d{6}$/
+/** A backup that needs more segments than this took weeks. */
+const MAX_SEGMENTS = 1_000_000
+/** Incremental backups that build on each other; a longer chain goes in circles. */
+const MAX_CHAIN = 1000
+
+export function openBarman(options: LocatedRepository, spool: Spool): Repository {
+  const root = options.path
+  const reader = { spool, indexes: createTarIndexes(spool) }
+  /** By server: what was listed once is only listed again where it changed. */
+  const archives = new Map<string, WalLocator>()
+
+  async function instances(): Promise<string[]> {
+    const names = await directoriesIn(root, `${options.name} is no Barman home`)
+    const isServer = async (name: string) => (await listed(join(root, name))).includes('base')
+    const found = await Promise.all(names.map(async (name) => ((await isServer(name)) ? [name] : [])))
+    return found.flat()
+  }
+
+  return {
+    instances,
+    async instance(name) {
+      const names = await instances()
+      if (!names.includes(name)) throw unknownInstance(options.name, name, names)
+      let wal = archives.get(name)
+      if (wal === undefined) {
+        wal = openBarmanWal(root, name)
+        archives.set(name, wal)
+      }
+      return openServer(root, name, wal, reader)
+    },
+  }
+}
+
+function openServer(root: string, server: string, wal: WalLocator, reader: CopyReader): Instance {
+  const home = join(root, server)
+  const base = join(home, 'base')
+  const meta = join(home, 'meta')
+
+  /** Barman 3.13.2 moved backup.info to the meta directory; what is there counts. */
+  async function ids(): Promise<string[]> {
+    const old = (await directoriesIn(base, `server ${server} cannot be read`)).filter((name) => ID.test(name))
+    const moved = (await listed(meta)).flatMap((name) => /^(\d{8}T\d{6})-backup\.info$/.exec(name)?.[1] ?? [])
+    return [...new Set([...old, ...moved])].sort()
+  }
+
+  /** Never throws for what is wrong with the backup itself: that is its summary's `unusable`. */
+  async function infoOf(id: string): Promise<BackupInfo> {
+    const places = [join(meta, `${id}-backup.info`), join(base, id, 'backup.info')]
+    try {
+      for (const path of places) {
+        const bytes = await readIfThere(path, INFO_BYTES)
+        if (bytes === undefined) continue
+        const info = parseBackupInfo(bytes.toString('utf8'), id, path)
+        return { ...info, summary: await withWal(info) }
+      }
+    } catch (error) {
+      if (!(error instanceof HowdahError) || error.retryable) throw error
+      return unusable(id, error.message)
+    }
+    return unusable(id, 'it has no backup.info: it was interrupted, or deleted in part')
+  }
+
+  /** Barman calls a backup done once its WAL is there; some time before that, it is. */
+  async function withWal({ summary, status, segmentBytes }: BackupInfo): Promise<BackupSummary> {
+    if (status !== 'WAITING_FOR_WALS' || summary.unusable !== undefined) return summary
+    const { startWal, stopWal } = summary
+    if (startWal === undefined || stopWal === undefined) return summary
+    const there = new Set((await wal.list()).segments)
+    let segment = startWal
+    for (let count = 0; count < MAX_SEGMENTS; count += 1) {
+      if (!there.has(segment)) {
+        return { ...summary, unusable: `it waits for WAL: ${segment} has not arrived in the archive` }
+      }
+      if (segment >= stopWal) return summary
+      segment = segmentAfter(segment, segmentBytes)
+    }
+    return { ...summary, unusable: `its WAL from ${startWal} to ${stopWal} cannot be` }
+  }
+
+  async function usable(id: string): Promise<BackupInfo> {
+    const info = await infoOf(id)
+    const { unusable: reason } = info.summary
+    if (reason === undefined) return info
+    throw new HowdahError('backup_unsupported', `backup ${id} of ${server}: ${reason}`)
+  }
+
+  async function copyOf({ summary: { label }, mode, tablespaces }: BackupInfo): Promise<Copy> {
+    const directory = join(base, label)
+    const data = join(directory, 'data')
+    const names = await listed(data)
+    if (names.includes('PG_VERSION')) {
+      return {
+        root,
+        label,
+        data: { kind: 'directory', path: data },
+        tablespaces: tablespaces.map(
+          ({ oid, target }): TablespacePlace => ({
+            oid,
+            target,
+            place: { kind: 'directory', path: join(directory, oid) },
+          }),
+        ),
+        // One that Barman generated later describes what it found, not what PostgreSQL copied.
+        manifest: mode === 'postgres' ? await readBackupManifest(data) : undefined,
+      }
+    }
+    const archives = await archivesIn(root, data, label).catch((error: unknown) => {
+      if (error instanceof HowdahError) throw error
+      throw new HowdahError('backup_damaged', `backup ${label} of ${server} has no ${data}`, { cause: error })
+    })
+    const archive = (name: string) => {
+      const file = archives.get(name)
+      if (file !== undefined) return { kind: 'archive', file } as const
+      throw new HowdahError('backup_damaged', `backup ${label} of ${server} lacks ${name}.tar in ${data}`)
+    }
+    return {
+      root,
+      label,
+      data: archive('base'),
+      tablespaces: tablespaces.map(({ oid, target }) => ({ oid, target, place: archive(oid) })),
+      manifest: await readBackupManifest(data),
+    }
+  }
+
+  return {
+    name: server,
+    backups: async () => Promise.all((await ids()).map(async (id) => (await infoOf(id)).summary)),
+    async open(label) {
+      const there = await ids()
+      if (!there.includes(label)) throw unknownBackup(server, label, there)
+      const info = await usable(label)
+      const copies: [Copy, ...Copy[]] = [await copyOf(info)]
+      for (let parent = info.summary.parent; parent !== undefined; ) {
+        if (!there.includes(parent) || copies.length > MAX_CHAIN) {
+          throw new HowdahError(
+            'backup_damaged',
+            `backup ${label} of ${server} builds on ${parent}, which is not there`,
+          )
+        }
+        const next = await usable(parent)
+        copies.push(await copyOf(next))
+        parent = next.summary.parent
+      }
+      const { tree, storedFile } = await openCopy(copies, reader)
+      const files = createWalFiles(wal, reader.spool, server)
+      return openBackup({ summary: info.summary, tree, storedFile, wal: files }, reader.spool)
+    },
+    wal: async () => createWalArchive(home, wal, reader.spool),
+    databases: async () => undefined,
+  }
+}
+
+const unusable = (label: string, reason: string): BackupInfo => ({
+  summary: { label, type: 'full', postgresVersion: 'unknown', unusable: reason },
+  status: 'EMPTY',
+  mode: '',
+  tablespaces: [],
+  segmentBytes: 0,
+})
+
+/** Nothing when it is not there. */
+const listed = (directory: string): Promise<string[]> => readdir(directory).catch(() => [])
+
+async function directoriesIn(path: string, finding: string): Promise<string[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true })
+    return entries
+      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .map(({ name }) => name)
+      .sort()
+  } catch (error) {
+    throw new HowdahError(
+      'repository_unavailable',
+      `${finding}: ${isSystemError(error) ? error.code : error} on ${path}; check the path, and that the mount agent may read it`,
+      { cause: error },
+    )
+  }
+}

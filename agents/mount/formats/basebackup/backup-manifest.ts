@@ -1,0 +1,111 @@
+/**
+ * backup_manifest (PostgreSQL's "Backup Manifest Format"): what was copied, how long it was, and its checksum. Bounded
+ * and untrusted.
+ */
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { HowdahError } from '../../../../messages/errors.ts'
+import type { Checksum } from '../../decode/checksum.ts'
+import { readIfThere } from './backup-files.ts'
+
+/** Some 2 million files. */
+const MANIFEST_BYTES = 400 * 1024 * 1024
+
+export interface ManifestEntry {
+  readonly size: number
+  readonly checksum: Checksum | undefined
+}
+
+export interface BackupManifest {
+  /** Names messages by it. */
+  readonly path: string
+  /** By path below PGDATA (`pg_tblspc/<oid>/…` for tablespaces). */
+  readonly files: ReadonlyMap<string, ManifestEntry>
+  readonly bytes: number
+  readonly walRange: { readonly timeline: number; readonly start: string; readonly end: string } | undefined
+  readonly systemIdentifier: string | undefined
+  readonly startedAt: string | undefined
+}
+
+/** @throws HowdahError `backup_damaged` | `repository_unavailable`; undefined when there is none */
+export async function readBackupManifest(directory: string): Promise<BackupManifest | undefined> {
+  const path = join(directory, 'backup_manifest')
+  const bytes = await readIfThere(path, MANIFEST_BYTES)
+  return bytes === undefined ? undefined : parseBackupManifest(bytes, path)
+}
+
+interface RawManifest {
+  Files?: Record<string, unknown>[]
+  'WAL-Ranges'?: Record<string, unknown>[]
+}
+
+/** @throws HowdahError `backup_damaged` */
+export function parseBackupManifest(bytes: Buffer, path: string): BackupManifest {
+  const wrong = (finding: string, cause?: unknown) =>
+    new HowdahError('backup_damaged', `${path} ${finding}`, { cause })
+  let raw: RawManifest
+  try {
+    raw = JSON.parse(bytes.toString('utf8')) as RawManifest
+  } catch (error) {
+    throw wrong('is no JSON, so it is not complete', error)
+  }
+  if (raw === null || !Array.isArray(raw.Files)) throw wrong('lists no files')
+  const own = bytes.lastIndexOf('"Manifest-Checksum"')
+  const [, stated] =
+    /^"Manifest-Checksum": *"([0-9a-f]{64})"/.exec(bytes.toString('latin1', own, own + 100)) ?? []
+  // Over all lines before the one that it stands in.
+  const hashed = bytes.subarray(0, bytes.lastIndexOf(10, own) + 1)
+  if (own < 0 || createHash('sha256').update(hashed).digest('hex') !== stated) {
+    throw wrong('does not match its own checksum, so it was changed or damaged')
+  }
+  const files = new Map<string, ManifestEntry>()
+  let total = 0
+  let startedAt: string | undefined
+  for (const entry of raw.Files) {
+    const { Path, 'Encoded-Path': encoded, Size, 'Last-Modified': modified } = entry
+    const name = typeof encoded === 'string' ? Buffer.from(encoded, 'hex').toString('utf8') : Path
+    if (typeof name !== 'string' || typeof Size !== 'number' || !Number.isSafeInteger(Size) || Size < 0) {
+      throw wrong('has an entry without path or size')
+    }
+    files.set(name, { size: Size, checksum: checksumIn(entry) })
+    total += Size
+    if (name === 'backup_label' && typeof modified === 'string') startedAt = gmt(modified)
+  }
+  const ranges = Array.isArray(raw['WAL-Ranges']) ? raw['WAL-Ranges'] : []
+  const { Timeline: timeline, 'Start-LSN': start, 'End-LSN': end } = ranges.at(-1) ?? {}
+  return {
+    path,
+    files,
+    bytes: total,
+    walRange:
+      typeof timeline === 'number' && isLsn(start) && isLsn(end) ? { timeline, start, end } : undefined,
+    systemIdentifier: /"System-Identifier":\s*(\d{1,20})[,\s]/.exec(bytes.toString('latin1', 0, 1024))?.[1],
+    startedAt,
+  }
+}
+
+const ALGORITHMS: Readonly<Record<string, Checksum['algorithm']>> = {
+  CRC32C: 'crc32c',
+  SHA224: 'sha224',
+  SHA256: 'sha256',
+  SHA384: 'sha384',
+  SHA512: 'sha512',
+}
+
+function checksumIn({
+  'Checksum-Algorithm': name,
+  Checksum: hex,
+}: Record<string, unknown>): Checksum | undefined {
+  const algorithm = typeof name === 'string' ? ALGORITHMS[name] : undefined
+  return algorithm !== undefined && typeof hex === 'string' && /^[0-9a-f]{8,128}$/.test(hex)
+    ? { algorithm, hex }
+    : undefined
+}
+
+const isLsn = (value: unknown): value is string =>
+  typeof value === 'string' && /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/.test(value)
+
+function gmt(text: string): string | undefined {
+  const [, date, time] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) GMT$/.exec(text) ?? []
+  return date === undefined ? undefined : `${date}T${time}.000Z`
+}

@@ -1,0 +1,187 @@
+/**
+ * A copy of a cluster's files as pg_basebackup, rsync or Barman leave one: a data directory and tablespaces, each a
+ * directory or a tar archive. Knows where each file's bytes are; which copy is which backup is the format's to say.
+ */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { type Compression, damaged, type StoredFile } from '../../decode/stored-file.ts'
+import type { Spool } from '../../spool.ts'
+import type { TarIndexes } from '../tar/tar-index.ts'
+import type { TarMember } from '../tar/tar-members.ts'
+import type { TreeNode } from '../tree.ts'
+import { archiveNodes } from './archive-tree.ts'
+import type { BackupManifest } from './backup-manifest.ts'
+import { directoryNodes } from './directory-tree.ts'
+
+export type Place =
+  | { readonly kind: 'directory'; readonly path: string }
+  | { readonly kind: 'archive'; readonly file: StoredFile }
+
+export interface TablespacePlace {
+  readonly oid: string
+  /** Where it was in production. */
+  readonly target: string
+  readonly place: Place
+}
+
+export interface Copy {
+  /** The repository's root. */
+  readonly root: string
+  readonly label: string
+  readonly data: Place
+  readonly tablespaces: readonly TablespacePlace[]
+  readonly manifest: BackupManifest | undefined
+}
+
+/** Where the bytes of a node are: a file's path, or a member's archive and where in it they begin. */
+export type CopySource = string | readonly [archive: StoredFile, offset: number]
+
+export interface CopyReader {
+  readonly spool: Spool
+  readonly indexes: TarIndexes
+}
+
+const ARCHIVE = /^(base|pg_wal|\d{1,10})\.tar(?:\.(gz|lz4|zst|bz2))?$/
+
+/** The tar archives of a directory by their names without extensions. @throws HowdahError `backup_damaged` when one is there twice */
+export async function archivesIn(
+  root: string,
+  directory: string,
+  label: string,
+): Promise<ReadonlyMap<string, StoredFile>> {
+  const found = new Map<string, StoredFile>()
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const { name } = entry
+    const [, stem, compression] = ARCHIVE.exec(name) ?? []
+    if (stem === undefined || !entry.isFile()) continue
+    if (found.has(stem)) {
+      throw new HowdahError('backup_damaged', `${directory} has ${stem}.tar twice, compressed differently`)
+    }
+    found.set(stem, archiveFile(root, join(directory, name), compression as Compression | undefined, label))
+  }
+  return found
+}
+
+export const archiveFile = (
+  root: string,
+  path: string,
+  compression: Compression | undefined,
+  label: string,
+): StoredFile => ({
+  region: { root, path, offset: 0, length: undefined, wholeFile: true },
+  transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
+  size: undefined,
+  description: `${path.slice(path.lastIndexOf('/') + 1)} of backup ${label}`,
+})
+
+/**
+ * Everything of a copy, checked against its manifest where it has one.
+ * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
+ */
+export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<TreeNode<CopySource>[]> {
+  const nodesOf = (place: Place, at: string) =>
+    place.kind === 'directory' ? directoryNodes(place.path, at) : archiveNodes(place.file, at, indexes)
+  const parts = await Promise.all([
+    nodesOf(copy.data, 'data'),
+    ...copy.tablespaces.map(({ oid, place }) => nodesOf(place, `tblspc/${oid}`)),
+  ])
+  const nodes = parts.flat().filter(({ path }) => !/^data\/pg_tblspc\/\d{1,10}$/.test(path))
+  const isThere = parts[0]?.some(({ path }) => path === 'data/pg_tblspc')
+  if (copy.tablespaces.length > 0 && isThere !== true) {
+    throw new HowdahError('backup_damaged', `backup ${copy.label} has tablespaces and no pg_tblspc`)
+  }
+  for (const { oid, target } of copy.tablespaces) {
+    const path = `data/pg_tblspc/${oid}`
+    nodes.push({ path, kind: 'symlink', mode: 0o777, mtime: 0, size: 0, linkTarget: target })
+  }
+  if (copy.manifest !== undefined) checkManifest(nodes, copy.manifest, copy.label)
+  return nodes
+}
+
+/** The name that backup_manifest has for a tree path. */
+export const manifestName = (path: string): string =>
+  path.startsWith('data/') ? path.slice('data/'.length) : `pg_${path}`
+
+function checkManifest(
+  nodes: readonly TreeNode<CopySource>[],
+  manifest: BackupManifest,
+  label: string,
+): void {
+  const found = new Map<string, TreeNode<CopySource>>()
+  for (const node of nodes) if (node.kind === 'file') found.set(manifestName(node.path), node)
+  const lost: string[] = []
+  for (const [name, { size }] of manifest.files) {
+    const node = found.get(name)
+    if (node === undefined) lost.push(name)
+    else if (node.size !== size) {
+      throw new HowdahError(
+        'backup_damaged',
+        `${whereIs(node.source)} has ${node.size} bytes for ${name} where backup_manifest lists ${size} (backup ${label}); has PostgreSQL been started on this backup, or the copy been cut short?`,
+      )
+    }
+  }
+  if (lost.length === 0) return
+  throw new HowdahError(
+    'backup_damaged',
+    `backup ${label} lacks ${lost[0]}${lost.length > 1 ? ` and ${lost.length - 1} more files` : ''} that ${manifest.path} lists`,
+  )
+}
+
+const whereIs = (source: CopySource | undefined) =>
+  typeof source === 'string' ? source : (source?.[0].region.path ?? 'the backup')
+
+/** @param path the tree path by which the copy itself knows the file */
+export function copyFile(
+  copy: Pick<Copy, 'root' | 'label' | 'manifest'>,
+  source: CopySource,
+  path: string,
+  size: number,
+): StoredFile {
+  const checksum = copy.manifest?.files.get(manifestName(path))?.checksum
+  const about = { size, ...(checksum && { checksum }) }
+  if (typeof source !== 'string') {
+    const [archive, offset] = source
+    return { ...memberFile(archive, offset, size, `${path} of backup ${copy.label}`), ...about }
+  }
+  return {
+    region: { root: copy.root, path: source, offset: 0, length: size, wholeFile: true },
+    transforms: [],
+    ...about,
+    description: `${source.slice(copy.root.length + 1)} of backup ${copy.label}`,
+  }
+}
+
+/** The bytes of an archive's member: a part of the file where it is not compressed, of its plain bytes where it is. */
+export function memberFile(
+  archive: StoredFile,
+  offset: number,
+  size: number,
+  description: string,
+): StoredFile {
+  const { root, path } = archive.region
+  return {
+    region: { root, path, offset, length: size, wholeFile: false },
+    transforms: [],
+    size,
+    ...(archive.transforms.length > 0 && { within: archive }),
+    description,
+  }
+}
+
+const SMALL_BYTES = 64 * 1024
+
+/**
+ * A small file of an archive, as soon as the pass over the archive came by it; undefined when there is none.
+ * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
+ */
+export async function readMember(
+  archive: StoredFile,
+  path: string,
+  { spool, indexes }: CopyReader,
+): Promise<Buffer | undefined> {
+  const member: TarMember | undefined = await (await indexes.open(archive)).find(path)
+  if (member?.kind !== 'file') return undefined
+  if (member.size > SMALL_BYTES) throw damaged(archive, `its ${path} has ${member.size} bytes`)
+  return spool.read(archive, member.offset, member.size)
+}

@@ -1,0 +1,181 @@
+/** What a pg_basebackup says about itself: the parts that it has on disk, and the summary that is listed. */
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { BackupSummary } from '../../../../messages/definitions.ts'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import { headMembers } from './archive-head.ts'
+import {
+  type BackupLabel,
+  parseBackupLabel,
+  parseTablespaceMap,
+  readIfThere,
+  segmentBefore,
+  systemIdentifierOf,
+} from './backup-files.ts'
+import { type BackupManifest, readBackupManifest } from './backup-manifest.ts'
+import { archivesIn, type Copy, type CopyReader, readMember, type TablespacePlace } from './copy.ts'
+import { linkedTablespaces } from './directory-tree.ts'
+
+/** A backup's label and its directory. */
+export interface Found {
+  readonly label: string
+  readonly directory: string
+}
+
+export interface Described {
+  readonly summary: BackupSummary
+  /** Of an incremental backup: where the one began that it builds on. */
+  readonly from: BackupLabel['from']
+  readonly manifest: BackupManifest | undefined
+  /** In tar format: its archives by their names, `base` and `pg_wal` among them. */
+  readonly archives: ReadonlyMap<string, StoredFile>
+}
+
+/** What `initdb` makes unless told otherwise. Bytes. */
+const DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+
+/** How the small files of a backup are read, by their paths below PGDATA; undefined where there is none. */
+type ReadSmall = (path: string) => Promise<Buffer | undefined>
+
+/**
+ * @param whole tar archives are read to their ends, if they must be: what is then missing is not there. Else only what
+ *   their beginnings tell
+ * @throws HowdahError `repository_unavailable`; never for what is wrong with the backup itself: that is its `unusable`
+ */
+export async function describe(
+  root: string,
+  { label, directory }: Found,
+  reader: CopyReader,
+  whole: boolean,
+): Promise<Described> {
+  let summary: BackupSummary = { label, type: 'full', postgresVersion: 'unknown' }
+  let described: Described = { summary, from: undefined, manifest: undefined, archives: new Map() }
+  const unusable = (reason: string): Described => ({
+    ...described,
+    summary: { ...summary, unusable: reason },
+  })
+  try {
+    const isPlain = (await readdir(directory)).includes('PG_VERSION')
+    const archives = isPlain ? new Map<string, StoredFile>() : await archivesIn(root, directory, label)
+    const base = archives.get('base')
+    const read: ReadSmall = isPlain
+      ? (path) => readIfThere(join(directory, path))
+      : base === undefined
+        ? async () => undefined
+        : whole
+          ? (path) => readMember(base, path, reader)
+          : await headReader(base)
+    const version = (await read('PG_VERSION'))?.toString().trim() ?? (await versionByName(archives))
+    described = { ...described, archives }
+    if (version !== undefined && /^\d{1,2}(\.\d)?$/.test(version))
+      summary = { ...summary, postgresVersion: version }
+    else if (isPlain || whole) return unusable('it has no valid PG_VERSION')
+    const labelPath =
+      base === undefined ? join(directory, 'backup_label') : `${base.region.path}:backup_label`
+    const labelText = await read('backup_label')
+    if (labelText === undefined) {
+      return unusable('it has no backup_label: it is no backup, or PostgreSQL has been started on it')
+    }
+    const start = parseBackupLabel(labelText.toString(), labelPath)
+    const manifest = await readBackupManifest(directory)
+    described = { ...described, from: start.from, manifest }
+    if (isPlain) await linkedTablespaces(root, directory)
+    const control = isPlain || whole ? await read('global/pg_control') : undefined
+    const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
+    const startedAt = start.startedAt ?? manifest?.startedAt
+    const range = manifest?.walRange
+    const segment = () => segmentBytes(directory, start.startWal)
+    summary = {
+      ...summary,
+      type: start.from === undefined ? 'full' : 'incremental',
+      ...(startedAt && { startedAt }),
+      ...(systemIdentifier && { systemIdentifier }),
+      startLsn: start.startLsn,
+      startWal: start.startWal,
+      timeline: range?.timeline ?? start.timeline,
+      ...(manifest && {
+        bytes: manifest.bytes,
+        repositoryBytes: base === undefined ? manifest.bytes : await bytesOf(archives),
+        stoppedAt: await writtenAt(directory),
+      }),
+      ...(range && {
+        stopLsn: range.end,
+        stopWal: segmentBefore(range.end, range.timeline, await segment()),
+      }),
+    }
+    return { ...described, summary }
+  } catch (error) {
+    if (error instanceof HowdahError && !error.retryable) return unusable(error.message)
+    if (!isSystemError(error)) throw error
+    throw new HowdahError('repository_unavailable', `${directory} cannot be read: ${error.message}`, {
+      cause: error,
+    })
+  }
+}
+
+/** @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable` */
+export async function placesOf(
+  root: string,
+  { label, directory }: Found,
+  { manifest, archives }: Described,
+  reader: CopyReader,
+): Promise<Copy> {
+  const base = archives.get('base')
+  if (base === undefined) {
+    const tablespaces = await linkedTablespaces(root, directory)
+    return { root, label, data: { kind: 'directory', path: directory }, tablespaces, manifest }
+  }
+  const map = (await readMember(base, 'tablespace_map', reader))?.toString() ?? ''
+  const tablespaces = parseTablespaceMap(map, `${base.region.path}:tablespace_map`).map(
+    ({ oid, target }): TablespacePlace => {
+      const file = archives.get(oid)
+      if (file !== undefined) return { oid, target, place: { kind: 'archive', file } }
+      throw new HowdahError('backup_damaged', `backup ${label} lacks ${oid}.tar, its tablespace ${target}`)
+    },
+  )
+  return { root, label, data: { kind: 'archive', file: base }, tablespaces, manifest }
+}
+
+const VERSION = /^(base\/\d{1,10}\/)?PG_VERSION$/
+
+async function headReader(base: StoredFile): Promise<ReadSmall> {
+  const members = await headMembers(
+    base,
+    (found) =>
+      found.some(({ path }) => VERSION.test(path)) && found.some(({ path }) => path === 'backup_label'),
+  )
+  return async (path) => {
+    const isWanted =
+      path === 'PG_VERSION' ? (name: string) => VERSION.test(name) : (name: string) => name === path
+    return members.find((member) => isWanted(member.path))?.data
+  }
+}
+
+/** A tablespace's only directory is named by the version: `PG_15_202209061`. */
+async function versionByName(archives: ReadonlyMap<string, StoredFile>): Promise<string | undefined> {
+  for (const [name, archive] of archives) {
+    if (!/^\d+$/.test(name)) continue
+    const [first] = await headMembers(archive, () => true)
+    const [, version] = /^PG_(\d{1,2}(?:\.\d)?)_\d{9}(\/|$)/.exec(first?.path ?? '') ?? []
+    if (version !== undefined) return version
+  }
+  return undefined
+}
+
+/** pg_basebackup writes backup_manifest last. */
+const writtenAt = async (directory: string) =>
+  (await stat(join(directory, 'backup_manifest'))).mtime.toISOString()
+
+async function bytesOf(archives: ReadonlyMap<string, StoredFile>): Promise<number> {
+  const sizes = [...archives.values()].map(async ({ region }) => (await stat(region.path)).size)
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
+}
+
+async function segmentBytes(directory: string, segment: string): Promise<number> {
+  const size = await stat(join(directory, 'pg_wal', segment)).then(
+    (found) => found.size,
+    () => 0,
+  )
+  return size >= 1024 * 1024 && Number.isInteger(Math.log2(size)) ? size : DEFAULT_SEGMENT_BYTES
+}

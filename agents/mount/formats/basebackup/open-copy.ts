@@ -1,0 +1,132 @@
+/** From a copy of a cluster, and the earlier ones that an incremental one builds on, to a backup's tree and files. */
+import { HowdahError } from '../../../../messages/errors.ts'
+import type { TreeEntry } from '../../../dataplane/backup-source.ts'
+import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
+import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
+import { type Copy, type CopyReader, type CopySource, copyFile, copyNodes } from './copy.ts'
+import {
+  BLOCK_BYTES,
+  blockCount,
+  type ChainFile,
+  composeSegment,
+  INCREMENTAL_PREFIX,
+  noFullFile,
+  readIncrementalHeader,
+} from './incremental-file.ts'
+
+/** Incremental files whose headers are read at once. */
+const HEADERS_AT_ONCE = 32
+
+/** Where a file of the backup is, or what it is put together of, newest first. */
+type Source =
+  | { readonly kind: 'file'; readonly source: CopySource }
+  | { readonly kind: 'chain'; readonly files: readonly ChainFile[] }
+  | { readonly kind: 'text'; readonly text: Buffer }
+
+export interface OpenedCopy {
+  readonly tree: BackupTree<Source>
+  readonly storedFile: (source: Source, entry: TreeEntry) => StoredFile | ComposedFile
+}
+
+/**
+ * @param chain newest first: the copy, and all that it builds on up to a full one
+ * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
+ */
+export async function openCopy(chain: readonly [Copy, ...Copy[]], reader: CopyReader): Promise<OpenedCopy> {
+  const [copy, ...earlier] = chain
+  const { spool } = reader
+  const own = await copyNodes(copy, reader)
+  const nodes =
+    earlier.length === 0
+      ? own.map((node) => withSource(node, { kind: 'file', source: node.source ?? '' }))
+      : await combined(own, copy, earlier, reader)
+  const name = copy.data.kind === 'directory' ? copy.data.path : copy.data.file.region.path
+  return {
+    tree: buildTree(nodes, name, (source) => source),
+    storedFile(source, { path, size }) {
+      switch (source.kind) {
+        case 'file':
+          return copyFile(copy, source.source, path, size)
+        case 'chain':
+          return composeSegment(source.files, size, spool)
+        case 'text':
+          return { read: async (offset, length) => source.text.subarray(offset, offset + length) }
+        default:
+          return source satisfies never
+      }
+    },
+  }
+}
+
+const withSource = (node: TreeNode<CopySource>, source: Source): TreeNode<Source> => {
+  const { source: _, ...rest } = node
+  return node.kind === 'file' ? { ...rest, source } : rest
+}
+
+async function combined(
+  own: readonly TreeNode<CopySource>[],
+  copy: Copy,
+  earlier: readonly Copy[],
+  reader: CopyReader,
+): Promise<TreeNode<Source>[]> {
+  const older = await Promise.all(
+    earlier.map(async (one) => {
+      const found = new Map<string, TreeNode<CopySource>>()
+      for (const node of await copyNodes(one, reader)) if (node.kind === 'file') found.set(node.path, node)
+      return { copy: one, found }
+    }),
+  )
+  const nodes: TreeNode<Source>[] = []
+  const segments: TreeNode<CopySource>[] = []
+  for (const node of own) {
+    if (nameOf(node.path).startsWith(INCREMENTAL_PREFIX) && node.kind === 'file') segments.push(node)
+    else if (node.path === 'data/backup_label') nodes.push(await fullLabel(node, copy, reader))
+    // It lists the files of the incremental backup, which are not those that are shown.
+    else if (node.path !== 'data/backup_manifest') {
+      nodes.push(withSource(node, { kind: 'file', source: node.source ?? '' }))
+    }
+  }
+
+  async function segment(node: TreeNode<CopySource>): Promise<TreeNode<Source>> {
+    const path = fullPath(node.path)
+    const first = copyFile(copy, node.source ?? '', node.path, node.size)
+    const files: ChainFile[] = [{ kind: 'incremental', file: first }]
+    for (const { copy: one, found } of older) {
+      const full = found.get(path)
+      if (full?.source !== undefined) {
+        files.push({ kind: 'full', file: copyFile(one, full.source, path, full.size), bytes: full.size })
+        break
+      }
+      const changed = found.get(node.path)
+      if (changed?.source === undefined) throw noFullFile(path, copy.label, one.label)
+      files.push({ kind: 'incremental', file: copyFile(one, changed.source, node.path, changed.size) })
+    }
+    if (files.at(-1)?.kind !== 'full') throw noFullFile(path, copy.label, earlier.at(-1)?.label ?? '')
+    const size = blockCount(await readIncrementalHeader(first, reader.spool)) * BLOCK_BYTES
+    const { mode, mtime } = node
+    return { path, kind: 'file', mode, mtime, size, source: { kind: 'chain', files } }
+  }
+
+  for (let n = 0; n < segments.length; n += HEADERS_AT_ONCE) {
+    nodes.push(...(await Promise.all(segments.slice(n, n + HEADERS_AT_ONCE).map(segment))))
+  }
+  return nodes
+}
+
+/** backup_label as a full backup has it: PostgreSQL refuses to start with one of an incremental backup. */
+async function fullLabel(
+  node: TreeNode<CopySource>,
+  copy: Copy,
+  { spool }: CopyReader,
+): Promise<TreeNode<Source>> {
+  const file = copyFile(copy, node.source ?? '', node.path, node.size)
+  if (node.size > BLOCK_BYTES) throw new HowdahError('backup_damaged', `${file.description} is too long`)
+  const label = (await spool.read(file, 0, node.size)).toString('utf8')
+  const text = Buffer.from(label.replace(/^INCREMENTAL FROM (LSN|TLI): .*\n/gm, ''))
+  const { source: _, ...rest } = node
+  return { ...rest, size: text.length, source: { kind: 'text', text } }
+}
+
+const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)
+const fullPath = (path: string) =>
+  path.slice(0, path.lastIndexOf('/') + 1) + nameOf(path).slice(INCREMENTAL_PREFIX.length)
