@@ -8,7 +8,7 @@ import { createArchiveKnowledge } from '../../agents/mount/recovery/instance-arc
 import { parseSegmentName, segmentStart } from '../../agents/mount/recovery/lsn.ts'
 import { scanSegment } from '../../agents/mount/recovery/wal-pages.ts'
 import { isStop, recoveryStop } from '../../agents/mount/recovery/wal-records.ts'
-import { instanceWindows } from '../../agents/mount/recovery/windows.ts'
+import { instanceWindows, inUtc } from '../../agents/mount/recovery/windows.ts'
 import { checkBackup } from '../../agents/mount/resolve.ts'
 import { serveRepositories } from '../../agents/mount/served-repositories.ts'
 import type { HowdahError } from '../../messages/errors.ts'
@@ -147,6 +147,8 @@ describe('what an archive can reach', function () {
 
     it('is on the way to the timeline that is asked for', async () => {
       expect((await plan({ type: 'latest', timeline: 1 })).backup.label).to.equal(history.second)
+      const onSecond = { type: 'name', value: 'on second' } as const
+      expect((await plan(onSecond, history.second)).backup.label).to.equal(history.second)
       const error = await refused({ type: 'latest', timeline: 1 }, history.third)
       expect(error.code).to.equal('target_unreachable')
       expect(error.message).to.include('is not on the way to timeline 1')
@@ -262,7 +264,7 @@ describe('what an archive can reach', function () {
       [2, [history.first, history.second, history.third]],
     ])
     const [, second] = found
-    expect(second?.to?.replace('T', ' ').replace('Z', ' UTC')).to.equal(await lastCommit(2))
+    expect(inUtc(second?.to ?? '')).to.equal(await lastCommit(2))
     const { instance } = planned
     const [first] = await instance.backups()
     expect(second?.from).to.equal(first?.stoppedAt)
