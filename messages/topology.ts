@@ -2,7 +2,7 @@
  * The exchanges, queues, bindings and routing keys of the contract: one table, from which the bus declares and the
  * AsyncAPI document is made. Nothing here needs a feature that RabbitMQ 3.10 lacks or RabbitMQ 4 removed.
  */
-import type { EventBody, EventType } from './definitions.ts'
+import { COORDINATOR_EVENT_TYPES, EVENTS, type EventBody, type EventType } from './definitions.ts'
 
 export interface Exchange {
   readonly name: string
@@ -78,12 +78,9 @@ export const COORDINATOR_COMMANDS: Queue = {
 
 /** What agents tell: all but the coordinator's own events. */
 const COORDINATOR_PATTERNS = [
-  'session.*.step-started',
-  'session.*.step-progress',
-  'session.*.step-done',
-  'session.*.step-failed',
-  'session.*.usage',
-  'session.*.lost',
+  ...Object.keys(EVENTS)
+    .filter((type) => type.startsWith('session.') && !COORDINATOR_EVENT_TYPES.has(type))
+    .map((type) => type.replace(/^session\./, 'session.*.')),
   'agent.#',
 ]
 
