@@ -249,7 +249,7 @@ function totals(states: readonly DatabaseExport[]): { detail: string; bytesDone:
   return {
     detail: running
       ? `database ${running.database} (${ended + 1} of ${states.length})${tables}`
-      : `${ended} databases`,
+      : `${ended} of ${states.length} databases`,
     bytesDone: states.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0),
   }
 }

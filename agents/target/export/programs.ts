@@ -4,7 +4,8 @@
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
-import type { Readable, Writable } from 'node:stream'
+import { PassThrough, type Readable, type Writable } from 'node:stream'
+import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import { identity } from '../postgres/user-process.ts'
@@ -98,7 +99,8 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
     })
     // Whoever started it may be busy with another part that failed.
     done.catch(() => undefined)
-    return { stdin: child.stdin, stdout: child.stdout, done, kill }
+    // Node drops what nobody has begun to read when the program ends; a reader may still be on its way.
+    return { stdin: child.stdin, stdout: child.stdout.pipe(new PassThrough()), done, kill }
   }
 
   return {
@@ -112,8 +114,12 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
         if (bytes > MAX_OUTPUT_BYTES) running.kill()
         else chunks.push(chunk)
       })
+      const read = finished(running.stdout)
+      // Of a program that failed there may be no end to read.
+      read.catch(() => undefined)
       running.stdin.end(options.input)
       await running.done
+      await read
       return Buffer.concat(chunks).toString('utf8')
     },
     async killStale() {
