@@ -15,13 +15,21 @@ export type RepositoryFormat = 'pgbackrest' | 'barman' | 'basebackup'
 export interface RepositoryOptions {
   readonly name: string
   readonly format: RepositoryFormat
-  /** Absolute path of the repository's root. */
-  readonly path: string
+  /** Absolute path of the repository's root; only pgBackRest's can do without, with `configFile`. */
+  readonly path?: string
   /** File that holds the repository's passphrase, for encrypted repositories. */
   readonly passphraseFile?: string
+  /** pgBackRest only: its own configuration file, which tells path and passphrase. */
+  readonly configFile?: string
+  /** Which of the repositories in `configFile`; 1 where it is not given. */
+  readonly repo?: number
+  /** False: checksums that the backup has of whole files are not verified. */
+  readonly verifyChecksums?: boolean
   /** basebackup only: a directory of WAL segments to recover with, beside what the backup itself carries. */
   readonly walPath?: string
 }
+
+export type LocatedRepository = RepositoryOptions & { readonly path: string }
 
 export interface Repository {
   /** Names of the instances (pgBackRest: stanzas; Barman: servers; basebackup: directories), sorted. */

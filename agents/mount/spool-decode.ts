@@ -5,14 +5,14 @@
  * The part file gets its final name only when its contents are durable: what a restart finds under a final name is
  * complete.
  */
-import { createHash } from 'node:crypto'
 import { close, fdatasync, open, rename, rm, write } from 'node:fs'
 import { pipeline, Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../messages/errors.ts'
-import { createDecompressor } from './decode/decompress.ts'
+import { checksumOf, startChecksum } from './decode/checksum.ts'
 import { type DescriptorCache, readAt } from './decode/descriptor-cache.ts'
 import { damaged, type StoredFile, storedFileError } from './decode/stored-file.ts'
+import { createDecoder } from './decode/transform.ts'
 import type { Turns } from './spool-turns.ts'
 
 const READ_BYTES = 256 * 1024
@@ -30,7 +30,7 @@ const removeFile = promisify(rm)
 
 export interface Decode {
   /**
-   * Resolves with a descriptor of the plain file as soon as its first `bytes` are decoded. The descriptor stays open
+   * Resolves with a descriptor of the plain file as soon as its first `bytes` are decoded, or all where it has fewer. The descriptor stays open
    * until `release`, which must be called once for each resolved wait.
    */
   wait(bytes: number, signal?: AbortSignal): Promise<number>
@@ -53,6 +53,8 @@ export interface DecodeDependencies {
   readonly path: string
   /** Where it grows, in the same directory; no other decode may use it. */
   readonly part: string
+  /** Called with the bytes decoded so far, now and then and at the end. */
+  readonly grown?: (bytes: number) => void
 }
 
 interface Waiter {
@@ -61,8 +63,13 @@ interface Waiter {
   readonly reject: (error: unknown) => void
 }
 
-export function startDecode(file: StoredFile, size: number, dependencies: DecodeDependencies): Decode {
-  const { turns, descriptors, path, part } = dependencies
+/** @param size bytes when plain; undefined: only decoding tells */
+export function startDecode(
+  file: StoredFile,
+  size: number | undefined,
+  dependencies: DecodeDependencies,
+): Decode {
+  const { turns, descriptors, path, part, grown } = dependencies
   const cancelled = new AbortController()
   const waiters = new Set<Waiter>()
   let fd: number | undefined
@@ -92,7 +99,7 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
   function plain(): Readable {
     let stream: Readable = Readable.from(stored(), { objectMode: false, highWaterMark: READ_BYTES })
     for (const transform of file.transforms) {
-      const next = createDecompressor(transform.compression)
+      const next = createDecoder(transform)
       // The error reaches whoever reads the last stream; nothing is left to do here.
       pipeline(stream, next, () => undefined)
       stream = next
@@ -101,7 +108,8 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
   }
 
   async function run(): Promise<void> {
-    const hash = file.sha1 === undefined ? undefined : createHash('sha1')
+    const checksum = checksumOf(file)
+    const hash = checksum && startChecksum(checksum)
     const out = await spoolWork(path, () => openFile(part, 'w+', 0o600))
     fd = out
     const pieces = (plain() as AsyncIterable<Buffer>)[Symbol.asyncIterator]()
@@ -129,14 +137,15 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
         } finally {
           endTurn()
         }
+        grown?.(decoded)
       }
     } finally {
       await pieces.return?.()
     }
-    if (decoded !== size) {
+    if (size !== undefined && decoded !== size) {
       throw damaged(file, `it decodes to ${decoded} bytes where the backup lists ${size}`)
     }
-    if (hash !== undefined && hash.digest('hex') !== file.sha1) {
+    if (hash?.matches() === false) {
       throw damaged(file, 'its contents do not match their checksum')
     }
     await spoolWork(path, async () => {
@@ -144,11 +153,13 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
       await renameFile(part, path)
     })
     complete = true
+    for (const waiter of waiters) waiter.resolve(out)
+    waiters.clear()
   }
 
   /** Writes the next plain bytes and hands them out. */
   async function take(out: number, piece: Buffer): Promise<void> {
-    if (decoded + piece.length > size) {
+    if (size !== undefined && decoded + piece.length > size) {
       throw damaged(file, `it decodes to more than the ${size} bytes that the backup lists`)
     }
     await spoolWork(path, () => writeAll(out, piece, decoded))
@@ -216,7 +227,7 @@ export function startDecode(file: StoredFile, size: number, dependencies: Decode
       turns.reconsider()
       readers += 1
       try {
-        return fd !== undefined && bytes <= decoded ? fd : await decodedUpTo(bytes, signal)
+        return fd !== undefined && (bytes <= decoded || complete) ? fd : await decodedUpTo(bytes, signal)
       } catch (error) {
         readers -= 1
         throw error

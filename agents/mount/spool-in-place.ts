@@ -1,4 +1,5 @@
 /** Stored files that need no decoding: they are read where they are, in few steps once they were checked. */
+import { checksumOf } from './decode/checksum.ts'
 import { type DescriptorCache, readAt, readAtSync } from './decode/descriptor-cache.ts'
 import { damaged, type StoredFile } from './decode/stored-file.ts'
 import { createQuickReads } from './quick-reads.ts'
@@ -27,7 +28,7 @@ export function createInPlaceReader(dependencies: InPlaceDependencies): InPlaceR
   async function check(file: StoredFile): Promise<number> {
     const stored = await storedBytes(file)
     // Cheap to check as a whole, and among them are the files that PostgreSQL has no page checksums for.
-    if (file.sha1 !== undefined && stored <= checkedBytes) await whole(file)
+    if (checksumOf(file) !== undefined && stored <= checkedBytes) await whole(file)
     else if (file.size !== undefined && file.size !== stored) {
       throw damaged(file, `it has ${stored} bytes instead of ${file.size}`)
     }

@@ -12,13 +12,16 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import { decompress } from './decode/decompress.ts'
+import { createBoundedCache } from './bounded-cache.ts'
+import { checksumOf, matchesChecksum } from './decode/checksum.ts'
 import { createDescriptorCache, readAt } from './decode/descriptor-cache.ts'
 import { damaged, type StoredFile, storedFileError } from './decode/stored-file.ts'
+import { decodeAll } from './decode/transform.ts'
 import { type Decode, startDecode } from './spool-decode.ts'
+import { createEncryptedReader, onlyEncrypted } from './spool-encrypted.ts'
 import { createInPlaceReader } from './spool-in-place.ts'
-import { createMemoryCache } from './spool-memory.ts'
 import { createTurns } from './spool-turns.ts'
+import { type CheckedFile, createWholeChecks } from './whole-checks.ts'
 
 export interface SpoolOptions {
   /** Made when it does not exist, with mode 0700: it holds production data. */
@@ -36,6 +39,10 @@ export interface Spool {
   read(file: StoredFile, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
   /** All plain bytes, by memory. At most `WHOLE_MAX_BYTES`. Not to be modified: others get the same ones. @throws as `read` */
   whole(file: StoredFile): Promise<Buffer>
+  /** Tells the stored file from every other, and from what it was before it changed. @throws as `read` */
+  key(file: StoredFile): Promise<string>
+  /** For what takes a whole pass over a stored file to know, each file named by its key; made with mode 0700. */
+  readonly indexDirectory: string
   /** Stops decoding, drops what is incomplete, and closes files. Reads under way fail. */
   close(): Promise<void>
 }
@@ -74,7 +81,7 @@ interface Entry {
 export function createSpool(options: SpoolOptions): Spool {
   const { directory, maxBytes, logger } = options
   const descriptors = createDescriptorCache(DESCRIPTORS)
-  const memory = createMemoryCache(MEMORY_BYTES)
+  const memory = createBoundedCache<string, Buffer>(MEMORY_BYTES, ({ length }) => length)
   const turns = createTurns(availableParallelism(), QUIET_MS)
   const identities = new WeakMap<StoredFile, Promise<Identity>>()
   const inPlace = createInPlaceReader({
@@ -83,16 +90,24 @@ export function createSpool(options: SpoolOptions): Spool {
     whole: async (file) => decodeWhole(file, await identify(file)),
     checkedBytes: SMALL_BYTES,
   })
+  const wholeChecks = createWholeChecks()
+  const checkedFiles = new WeakMap<StoredFile, CheckedFile>()
+  const encrypted = createEncryptedReader({
+    storedBytes: async (file) => (await identify(file)).length,
+    readStored: (file, offset, length) => readStored(file, offset, length),
+  })
   // In the order of last use.
   const entries = new Map<string, Entry>()
   let bytes = 0
   let decodes = 0
   let closed = false
 
+  const indexDirectory = join(directory, 'index')
+
   adoptDirectory()
 
   function adoptDirectory(): void {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    mkdirSync(indexDirectory, { recursive: true, mode: 0o700 })
     const found = readdirSync(directory)
       .filter((name) => /^[0-9a-f]{64}\.(plain|\d+\.part)$/.test(name))
       .map((name) => ({ name, stat: statSync(join(directory, name)) }))
@@ -152,6 +167,13 @@ export function createSpool(options: SpoolOptions): Spool {
     const { root, path, offset, length, wholeFile } = file.region
     // Whoever opens a backup sees it as it is now, not as somebody's open descriptor remembers it.
     await descriptors.refresh(path)
+    if (file.within !== undefined) {
+      const { key } = await identify(file.within)
+      return {
+        key: hashed([key, offset, length, file.transforms, file.size, checksumOf(file)]),
+        length: length ?? 0,
+      }
+    }
     return descriptors.use(root, path, async ({ size, mtimeMs }) => {
       if (wholeFile && length !== undefined && size !== length) {
         throw damaged(file, `it takes ${size} bytes where the backup lists ${length}`)
@@ -160,30 +182,29 @@ export function createSpool(options: SpoolOptions): Spool {
       if (stored < 0 || offset + stored > size) {
         throw damaged(file, `it should end at ${offset + stored} where its file has ${size} bytes`)
       }
-      const identity = [path, size, mtimeMs, offset, stored, file.transforms, file.size, file.sha1]
-      return {
-        key: createHash('sha256').update(JSON.stringify(identity)).digest('hex'),
-        length: stored,
-      }
+      const identity = [path, size, mtimeMs, offset, stored, file.transforms, file.size, checksumOf(file)]
+      return { key: hashed(identity), length: stored }
     })
   }
 
-  const readStored = (file: StoredFile, offset: number, length: number) =>
-    descriptors.use(file.region.root, file.region.path, ({ fd }) =>
-      readAt(fd, file.region.offset + offset, length),
-    )
+  const readStored = (file: StoredFile, offset: number, length: number, signal?: AbortSignal) =>
+    file.within === undefined
+      ? descriptors.use(file.region.root, file.region.path, ({ fd }) =>
+          readAt(fd, file.region.offset + offset, length),
+        )
+      : readAny(file.within, file.region.offset + offset, length, signal)
 
   async function decodeWhole(file: StoredFile, identity: Identity): Promise<Buffer> {
     if (identity.length > WHOLE_MAX_BYTES) throw damaged(file, `${identity.length} bytes are too large`)
     let contents = await readStored(file, 0, identity.length)
     if (contents.length !== identity.length) throw damaged(file, 'its file became shorter')
     for (const transform of file.transforms) {
-      contents = await decompress(transform.compression, contents, file.size ?? WHOLE_MAX_BYTES)
+      contents = await decodeAll(transform, contents, file.size ?? WHOLE_MAX_BYTES)
     }
     if (file.size !== undefined && contents.length !== file.size) {
       throw damaged(file, `it decodes to ${contents.length} bytes where the backup lists ${file.size}`)
     }
-    if (file.sha1 !== undefined && createHash('sha1').update(contents).digest('hex') !== file.sha1) {
+    if (!matchesChecksum(file, contents)) {
       throw damaged(file, 'its contents do not match their checksum')
     }
     return contents
@@ -194,8 +215,9 @@ export function createSpool(options: SpoolOptions): Spool {
     return memory.get(identity.key, () => decodeWhole(file, identity))
   }
 
-  function startEntry(key: string, file: StoredFile, size: number): Entry {
-    makeRoom(size)
+  function startEntry(key: string, file: StoredFile): Entry {
+    const { size } = file
+    makeRoom(size ?? 0)
     const running = [...entries].filter(([, { decode }]) => decode !== undefined)
     for (const [other, entry] of running) {
       if (running.length < MAX_DECODES) break
@@ -206,8 +228,14 @@ export function createSpool(options: SpoolOptions): Spool {
     const path = join(directory, `${key}${SUFFIX}`)
     decodes += 1
     const part = join(directory, `${key}.${decodes}.part`)
-    const decode = startDecode(file, size, { turns, descriptors, path, part })
-    const entry = addEntry(key, { path, size, decode })
+    const grown = (decoded: number) => {
+      if (size !== undefined || entries.get(key) !== entry) return
+      bytes += decoded - entry.size
+      entry.size = decoded
+      makeRoom(0)
+    }
+    const decode = startDecode(file, size, { turns, descriptors, path, part, grown })
+    const entry = addEntry(key, { path, size: size ?? 0, decode })
     void decode.settled.then(() => {
       if (decode.complete) entry.decode = undefined
       else if (entries.get(key) === entry) {
@@ -223,7 +251,7 @@ export function createSpool(options: SpoolOptions): Spool {
   }
 
   /** The entry to read from. A failure is told for a while, then tried again. */
-  function entryFor(key: string, file: StoredFile, size: number): Entry {
+  function entryFor(key: string, file: StoredFile): Entry {
     let entry = entries.get(key)
     if (entry?.failedAt !== undefined) {
       const failure = entry.decode?.failure
@@ -232,7 +260,7 @@ export function createSpool(options: SpoolOptions): Spool {
       removeEntry(key, entry)
       entry = undefined
     }
-    if (entry === undefined) return startEntry(key, file, size)
+    if (entry === undefined) return startEntry(key, file)
     entries.delete(key)
     entries.set(key, entry)
     return entry
@@ -240,19 +268,19 @@ export function createSpool(options: SpoolOptions): Spool {
 
   async function readSpooled(
     file: StoredFile,
-    size: number,
     offset: number,
     length: number,
     signal: AbortSignal | undefined,
   ): Promise<Buffer> {
     const { key } = await identify(file)
-    const entry = entryFor(key, file, size)
+    const entry = entryFor(key, file)
     const decode = entry.decode
     entry.users += 1
     try {
       if (decode === undefined || decode.complete) {
-        const read = await descriptors.use(directory, entry.path, ({ fd }) => readAt(fd, offset, length))
-        if (read.length === length) return read
+        const expected = Math.max(0, Math.min(length, entry.size - offset))
+        const read = await descriptors.use(directory, entry.path, ({ fd }) => readAt(fd, offset, expected))
+        if (read.length === expected) return read
         evict(key, entry)
         throw new HowdahError('repository_unavailable', `the spool file ${entry.path} was cut short`)
       }
@@ -267,6 +295,47 @@ export function createSpool(options: SpoolOptions): Spool {
     }
   }
 
+  /** Smaller ones are checked before the first read, others by the way. */
+  function checkedPart(file: StoredFile, offset: number, part: Buffer): Buffer {
+    const { size } = file
+    if (size === undefined || size <= SMALL_BYTES) return part
+    let checked = checkedFiles.get(file)
+    if (checked === undefined) {
+      const checksum = checksumOf(file)
+      if (checksum === undefined) return part
+      checked = { size, checksum }
+      checkedFiles.set(file, checked)
+    }
+    if (wholeChecks.take(checked, offset, part)) return part
+    throw damaged(file, 'its contents do not match their checksum')
+  }
+
+  async function readAny(
+    file: StoredFile,
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
+    const { transforms, size, within } = file
+    if (transforms.length === 0 && within === undefined) {
+      return checkedPart(file, offset, await inPlace.read(file, offset, length))
+    }
+    const isSmall = size !== undefined && size <= SMALL_BYTES
+    if (isSmall && (transforms.length > 0 || checksumOf(file) !== undefined)) {
+      return (await whole(file)).subarray(offset, offset + length)
+    }
+    const wanted = size === undefined ? length : Math.max(0, Math.min(length, size - offset))
+    if (wanted === 0) return Buffer.alloc(0)
+    const decryption = onlyEncrypted(file)
+    if (decryption !== undefined) {
+      return checkedPart(file, offset, await encrypted.read(file, decryption, offset, wanted))
+    }
+    if (transforms.length > 0) return readSpooled(file, offset, wanted, signal)
+    const read = await readStored(file, offset, wanted, signal)
+    if (size !== undefined && read.length < wanted) throw damaged(file, `it ends before ${offset + wanted}`)
+    return read
+  }
+
   function assertOpen(): void {
     if (closed) throw new HowdahError('repository_unavailable', 'the mount agent is stopping')
   }
@@ -276,13 +345,7 @@ export function createSpool(options: SpoolOptions): Spool {
       assertOpen()
       signal?.throwIfAborted()
       try {
-        if (file.transforms.length === 0) return await inPlace.read(file, offset, length)
-        if (file.size === undefined || file.size <= SMALL_BYTES) {
-          return (await whole(file)).subarray(offset, offset + length)
-        }
-        const wanted = Math.max(0, Math.min(length, file.size - offset))
-        if (wanted === 0) return Buffer.alloc(0)
-        return await readSpooled(file, file.size, offset, wanted, signal)
+        return await readAny(file, offset, length, signal)
       } catch (error) {
         throw storedFileError(error, file)
       }
@@ -295,6 +358,8 @@ export function createSpool(options: SpoolOptions): Spool {
         throw storedFileError(error, file)
       }
     },
+    key: async (file) => (await identify(file)).key,
+    indexDirectory,
     async close() {
       closed = true
       const running = [...entries.values()].flatMap(({ decode }) => decode ?? [])
@@ -306,3 +371,6 @@ export function createSpool(options: SpoolOptions): Spool {
     },
   }
 }
+
+const hashed = (identity: readonly unknown[]) =>
+  createHash('sha256').update(JSON.stringify(identity)).digest('hex')

@@ -337,41 +337,6 @@ describe('a damaged pgBackRest repository', function () {
 describe('repositories that cannot be read yet', function () {
   this.timeout(30_000)
 
-  it('lists block-incremental backups as unusable and refuses to open them', async function () {
-    const fixture = await extractFixture('block-lz4')
-    if (fixture === undefined) return this.skip()
-    const { repository, spool } = openForTest(
-      { format: 'pgbackrest', path: fixture.repository },
-      join(fixture.directory, 'spool'),
-    )
-    try {
-      const instance = await repository.instance('demo')
-      for (const { unusable } of await instance.backups()) expect(unusable).to.include('block')
-      const error = await instance.open(fixture.labels[0] ?? '').catch((caught: unknown) => caught)
-      expect(error).to.include({ code: 'backup_unsupported' })
-    } finally {
-      await spool.close()
-      await rm(fixture.directory, { recursive: true, force: true })
-    }
-  })
-
-  it('says that a repository is encrypted', async function () {
-    const fixture = await extractFixture('block-zst-aes')
-    if (fixture === undefined) return this.skip()
-    const { repository, spool } = openForTest(
-      { format: 'pgbackrest', path: fixture.repository },
-      join(fixture.directory, 'spool'),
-    )
-    try {
-      const instance = await repository.instance('demo')
-      const error = await instance.backups().catch((caught: unknown) => caught)
-      expect(error).to.include({ code: 'backup_unsupported' })
-    } finally {
-      await spool.close()
-      await rm(fixture.directory, { recursive: true, force: true })
-    }
-  })
-
   it('says that Barman is not readable', async () => {
     const directory = await temporaryDirectory()
     expect(() => openForTest({ format: 'barman', path: directory }, join(directory, 'spool'))).to.throw(

@@ -6,9 +6,12 @@ import type { Duplex } from 'node:stream'
 import { promisify } from 'node:util'
 import {
   createGunzip,
+  createInflate,
   createZstdDecompress,
   gunzip,
   gunzipSync,
+  inflate,
+  inflateSync,
   zstdDecompress,
   zstdDecompressSync,
 } from 'node:zlib'
@@ -23,12 +26,15 @@ const CHUNK_BYTES = 256 * 1024
 const AT_ONCE_BYTES = 64 * 1024
 
 const gunzipAll = promisify(gunzip)
+const inflateAll = promisify(inflate)
 const zstdDecompressAll = promisify(zstdDecompress)
 
 export function createDecompressor(compression: Compression): Duplex {
   switch (compression) {
     case 'gz':
       return createGunzip({ chunkSize: CHUNK_BYTES })
+    case 'zlib':
+      return createInflate({ chunkSize: CHUNK_BYTES })
     case 'zst':
       return createZstdDecompress({ chunkSize: CHUNK_BYTES })
     case 'lz4':
@@ -52,6 +58,8 @@ export async function decompress(
   switch (compression) {
     case 'gz':
       return atOnce ? gunzipSync(stored, options) : gunzipAll(stored, options)
+    case 'zlib':
+      return atOnce ? inflateSync(stored, options) : inflateAll(stored, options)
     case 'zst':
       return atOnce ? zstdDecompressSync(stored, options) : zstdDecompressAll(stored, options)
     case 'lz4':

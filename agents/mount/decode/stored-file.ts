@@ -3,8 +3,11 @@
  * that lead from the stored bytes to the plain ones. Formats make these, the spool reads them; neither knows the other.
  */
 import { HowdahError } from '../../../messages/errors.ts'
+import type { Passphrase } from './aes-cbc.ts'
+import type { Checksum } from './checksum.ts'
 
-export type Compression = 'gz' | 'zst' | 'lz4' | 'bz2'
+/** `zlib` is deflate with the header of RFC 1950. */
+export type Compression = 'gz' | 'zlib' | 'zst' | 'lz4' | 'bz2'
 
 /** A part of one file of a repository. */
 export interface Region {
@@ -21,7 +24,10 @@ export interface Region {
 }
 
 /** One step from stored to plain bytes. */
-export type Transform = { readonly kind: 'decompress'; readonly compression: Compression }
+export type Transform =
+  | { readonly kind: 'decompress'; readonly compression: Compression }
+  /** AES-256-CBC; `raw` without the magic word (aes-cbc.ts). */
+  | { readonly kind: 'decrypt'; readonly passphrase: Passphrase; readonly raw: boolean }
 
 export interface StoredFile {
   readonly region: Region
@@ -31,15 +37,37 @@ export interface StoredFile {
   readonly size: number | undefined
   /** SHA-1 of the plain bytes, lower-case hex. */
   readonly sha1?: string
+  /** Any other checksum of the plain bytes. */
+  readonly checksum?: Checksum
+  /**
+   * The region's offset and length count in the plain bytes of this file, which is the one at the region's path: so it
+   * is with the members of a compressed archive.
+   */
+  readonly within?: StoredFile
   /** How messages name it, e.g. `pg_data/base/1/112 of backup 20261122-055302F`. */
   readonly description: string
 }
 
+/** A file that its format puts together itself, of parts of others. */
+export interface ComposedFile {
+  /** `length` bytes at `offset`; fewer only where the file ends. @throws HowdahError as `Spool.read`; the signal's reason */
+  read(offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+}
+
 /** `backup_damaged`, naming what and where. */
 export const damaged = (file: StoredFile, finding: string, cause?: unknown): HowdahError =>
+  damagedFile(file.description, file.region.path, finding, cause)
+
+/** As `damaged`, for what is no stored file. @param path of the file in the repository */
+export const damagedFile = (
+  description: string,
+  path: string,
+  finding: string,
+  cause?: unknown,
+): HowdahError =>
   new HowdahError(
     'backup_damaged',
-    `${file.description} is damaged: ${finding} (${file.region.path}); check the repository with its own tool, or publish another backup`,
+    `${description} is damaged: ${finding} (${path}); check the repository with its own tool, or publish another backup`,
     { cause },
   )
 

@@ -3,7 +3,7 @@ import type { BackupSummary } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSource, TreeEntry } from '../../dataplane/backup-source.ts'
 import { readRanges } from '../../dataplane/read-ranges.ts'
-import type { StoredFile } from '../decode/stored-file.ts'
+import type { ComposedFile, StoredFile } from '../decode/stored-file.ts'
 import type { OpenBackup } from '../repository.ts'
 import type { Spool } from '../spool.ts'
 import type { BackupTree } from './tree.ts'
@@ -13,15 +13,15 @@ export interface BackupParts<Source> {
   readonly summary: BackupSummary
   readonly tree: BackupTree<Source>
   /** Made once per file, when it is first read. */
-  readonly storedFile: (source: Source, entry: TreeEntry) => StoredFile
+  readonly storedFile: (source: Source, entry: TreeEntry) => StoredFile | ComposedFile
   readonly wal: WalFiles
 }
 
 export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): OpenBackup {
   const { summary, tree, wal } = parts
-  const files = new Map<number, StoredFile>()
+  const files = new Map<number, StoredFile | ComposedFile>()
 
-  function fileAt(number: number): StoredFile {
+  function fileAt(number: number): StoredFile | ComposedFile {
     const known = files.get(number)
     if (known !== undefined) return known
     const found = tree.source(number)
@@ -33,8 +33,10 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     return made
   }
 
-  const read: BackupSource['read'] = async (file, offset, length, signal) =>
-    spool.read(fileAt(file), offset, length, signal)
+  const read: BackupSource['read'] = async (number, offset, length, signal) => {
+    const file = fileAt(number)
+    return 'region' in file ? spool.read(file, offset, length, signal) : file.read(offset, length, signal)
+  }
 
   return {
     summary,

@@ -84,7 +84,10 @@ export function createWalArchive(id: string, locator: WalLocator, spool: Spool):
       const found = file === undefined ? undefined : await stat(file.region.path).catch(() => undefined)
       if (file === undefined || found === undefined) return undefined
       const { ino, size, mtimeMs } = found
-      return { identity: JSON.stringify([file.region.path, ino, size, mtimeMs]), storedAt: mtimeMs }
+      return {
+        identity: JSON.stringify([file.region.path, file.region.offset, ino, size, mtimeMs]),
+        storedAt: mtimeMs,
+      }
     },
   }
 }

@@ -5,10 +5,12 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import type { Passphrase } from '../../decode/aes-cbc.ts'
+import { type Compression, isSystemError, type StoredFile, type Transform } from '../../decode/stored-file.ts'
 import { type WalLocator, walListing } from '../wal-files.ts'
+import type { Access } from './access.ts'
 import { readInfoFile } from './info-file.ts'
-import { digits, MalformedInfo, parseObject, readInfo } from './ini.ts'
+import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
 const ENTRY = /^([0-9A-F]{24})(\.partial)?-([0-9a-f]{40})(?:\.(gz|zst|lz4|bz2))?$/
 /** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
@@ -26,11 +28,12 @@ interface Listing {
   readonly segments: ReadonlyMap<string, readonly StoredFile[]>
 }
 
-/** @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster */
-export async function openArchive(root: string, stanza: string, cluster: Cluster): Promise<WalLocator> {
+/** @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster; as `readInfoFile` */
+export async function openArchive(access: Access, stanza: string, cluster: Cluster): Promise<WalLocator> {
+  const { root } = access
   const stanzaDirectory = join(root, 'archive', stanza)
   const infoPath = join(stanzaDirectory, 'archive.info')
-  const ids = await readInfoFile(root, infoPath, (bytes) => archiveIds(bytes, cluster))
+  const { ids, passphrase } = await readInfoFile(access, infoPath, (bytes) => archiveInfo(bytes, cluster))
   const id = ids.at(-1)
   if (id === undefined) {
     throw new HowdahError(
@@ -57,7 +60,7 @@ export async function openArchive(root: string, stanza: string, cluster: Cluster
       const key = segment + (partial ?? '')
       // One object per file, so that what is known of it is not asked again.
       const before = known?.segments.get(key)?.find((file) => file.region.path === join(path, entry))
-      const file = before ?? walFile(root, join(path, entry), key, stanza, sha1, extension as Compression)
+      const file = before ?? walFile(join(path, entry), key, sha1, extension as Compression)
       segments.set(key, [...(segments.get(key) ?? []), file])
     }
     listings.set(name, { mtimeMs, readAt, segments })
@@ -81,9 +84,24 @@ export async function openArchive(root: string, stanza: string, cluster: Cluster
     const known = loose.get(path)
     if (known !== undefined) return known
     await stat(path)
-    const file = walFile(root, path, name, stanza, undefined, undefined)
+    const file = walFile(path, name, undefined, undefined)
     loose.set(path, file)
     return file
+  }
+
+  function walFile(
+    path: string,
+    name: string,
+    sha1: string | undefined,
+    compression: Compression | undefined,
+  ): StoredFile {
+    return {
+      region: { root, path, offset: 0, length: undefined, wholeFile: true },
+      transforms: transforms(passphrase, compression),
+      size: undefined,
+      ...(sha1 === undefined ? {} : { sha1 }),
+      description: `WAL file ${name} of ${stanza}`,
+    }
   }
 
   /** Undefined when it is not there. */
@@ -120,27 +138,26 @@ export async function openArchive(root: string, stanza: string, cluster: Cluster
   }
 }
 
-function walFile(
-  root: string,
-  path: string,
-  name: string,
-  stanza: string,
-  sha1: string | undefined,
-  compression: Compression | undefined,
-): StoredFile {
-  return {
-    region: { root, path, offset: 0, length: undefined, wholeFile: true },
-    transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
-    size: undefined,
-    ...(sha1 === undefined ? {} : { sha1 }),
-    description: `WAL file ${name} of ${stanza}`,
-  }
+function transforms(passphrase: Passphrase | undefined, compression: Compression | undefined): Transform[] {
+  return [
+    ...(passphrase === undefined ? [] : [{ kind: 'decrypt', passphrase, raw: false } as const]),
+    ...(compression === undefined ? [] : [{ kind: 'decompress', compression } as const]),
+  ]
 }
 
-/** The archive directories of a cluster, oldest first. @throws MalformedInfo */
-function archiveIds(bytes: Buffer, cluster: Cluster): string[] {
+interface ArchiveInfo {
+  /** The archive directories of a cluster, oldest first. */
+  readonly ids: readonly string[]
+  /** Of the WAL; undefined where it is not encrypted. */
+  readonly passphrase: Passphrase | undefined
+}
+
+/** @throws MalformedInfo */
+function archiveInfo(bytes: Buffer, cluster: Cluster): ArchiveInfo {
+  let passphrase: Passphrase | undefined
   const found: { id: number; version: string }[] = []
   readInfo(bytes, (section, key, value) => {
+    if (section === 'cipher') passphrase = passphraseOf(key, value) ?? passphrase
     if (section !== 'db:history') return
     const version = parseObject(key, value)['db-version']
     if (typeof version !== 'string' || !/^[0-9.]{1,8}$/.test(version) || !/^\d{1,9}$/.test(key)) {
@@ -149,5 +166,6 @@ function archiveIds(bytes: Buffer, cluster: Cluster): string[] {
     const same = cluster.systemIdentifier === undefined || digits(value, 'db-id') === cluster.systemIdentifier
     if (same && version === cluster.postgresVersion) found.push({ id: Number(key), version })
   })
-  return found.sort((a, b) => a.id - b.id).map(({ id, version }) => `${version}-${id}`)
+  const ids = found.sort((a, b) => a.id - b.id).map(({ id, version }) => `${version}-${id}`)
+  return { ids, passphrase }
 }

@@ -1,6 +1,7 @@
 /** backup.info: the backups of a stanza, as summaries. */
 import type { BackupSummary } from '../../../../messages/definitions.ts'
-import { digits, MalformedInfo, parseObject, readInfo } from './ini.ts'
+import type { Passphrase } from '../../decode/aes-cbc.ts'
+import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
 const LABEL = /^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$/
 const TYPES = { full: 'full', diff: 'differential', incr: 'incremental' } as const
@@ -8,14 +9,18 @@ const TYPES = { full: 'full', diff: 'differential', incr: 'incremental' } as con
 export interface BackupInfo {
   /** Oldest first. */
   readonly backups: readonly BackupSummary[]
+  /** Of the manifests; undefined where they are not encrypted. */
+  readonly passphrase: Passphrase | undefined
 }
 
 /** @throws MalformedInfo */
 export function parseBackupInfo(bytes: Buffer): BackupInfo {
   const current: { label: string; value: string }[] = []
   const clusters = new Map<string, { version: string; systemIdentifier: string | undefined }>()
+  let passphrase: Passphrase | undefined
   readInfo(bytes, (section, key, value) => {
-    if (section === 'backup:current') current.push({ label: key, value })
+    if (section === 'cipher') passphrase = passphraseOf(key, value) ?? passphrase
+    else if (section === 'backup:current') current.push({ label: key, value })
     else if (section === 'db:history') {
       clusters.set(key, {
         version: text(parseObject(key, value)['db-version']) ?? '',
@@ -50,7 +55,10 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
       ...present('unusable', unusable(entry)),
     }
   })
-  return { backups: backups.sort((a, b) => compare(when(a), when(b)) || compare(a.label, b.label)) }
+  return {
+    backups: backups.sort((a, b) => compare(when(a), when(b)) || compare(a.label, b.label)),
+    passphrase,
+  }
 }
 
 const when = (backup: BackupSummary) => backup.stoppedAt ?? ''

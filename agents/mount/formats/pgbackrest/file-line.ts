@@ -10,8 +10,6 @@ export interface FileLine {
   timestamp: unknown
   mode: unknown
   reference: unknown
-  /** Block incremental. */
-  hasBlockMap: boolean
 }
 
 const QUOTE = 34
@@ -35,13 +33,11 @@ export function readFileLine(key: string, bytes: Buffer, start: number, end: num
   line.timestamp = fields.timestamp
   line.mode = fields.mode
   line.reference = fields.reference
-  line.hasBlockMap = fields.bi !== undefined
 }
 
 /** Whether all of it was understood. */
 function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolean {
   line.size = line.timestamp = line.mode = line.reference = undefined
-  line.hasBlockMap = false
   if (bytes[start] !== OPEN_BRACE || bytes[end - 1] !== CLOSE_BRACE) return false
   let at = start + 1
   while (at < end) {
@@ -69,9 +65,6 @@ function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolea
 
     // Told apart by length first: this is done for each field of each line.
     switch (nameEnd - name) {
-      case 2:
-        if (startsWith(bytes, name, 'bi')) line.hasBlockMap = true
-        break
       case 4:
         if (startsWith(bytes, name, 'size')) line.size = number ?? simpleValue(bytes, valueStart, at)
         else if (startsWith(bytes, name, 'mode')) line.mode = number ?? simpleValue(bytes, valueStart, at)

@@ -1,26 +1,44 @@
 /**
  * Reading backup.info, archive.info and backup.manifest from disk: the file itself, or its `.copy` when the first is
- * missing or damaged, as pgBackRest does.
+ * missing or damaged, as pgBackRest does. In an encrypted repository they are encrypted, each kind with a passphrase of
+ * its own.
  */
 import { constants } from 'node:fs'
-import { open, realpath } from 'node:fs/promises'
+import { type FileHandle, open, realpath } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { decryptAll, decryptHead, looksEncrypted, type Passphrase } from '../../decode/aes-cbc.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import { MalformedInfo } from './ini.ts'
 
 /** No cluster comes near; whoever plants a larger one wants our memory. */
 const MAX_BYTES = 1024 ** 3
 
+/** What it takes to read such a file. */
+export interface InfoAccess {
+  /** The repository's root. */
+  readonly root: string
+  /** Undefined: the file must not be encrypted. */
+  readonly passphrase: Passphrase | undefined
+  /** Where the operator gave the passphrase, or should; undefined when it is the repository's own. */
+  readonly passphraseFrom?: string
+}
+
 /**
  * Parses the first of `<path>` and `<path>.copy` that is there and in order.
  * @param parse throws MalformedInfo for contents that are not
- * @throws HowdahError `backup_damaged` when neither is, `backup_unsupported` for an encrypted one, `repository_unavailable`
+ * @throws HowdahError `backup_damaged` when neither is, `configuration` when the operator's passphrase is missing, wrong
+ * or not needed, `repository_unavailable`
  */
-export async function readInfoFile<T>(root: string, path: string, parse: (bytes: Buffer) => T): Promise<T> {
+export async function readInfoFile<T>(
+  access: InfoAccess,
+  path: string,
+  parse: (bytes: Buffer) => T,
+): Promise<T> {
   const findings: string[] = []
+  let refused: PassphraseRefused | undefined
   for (const candidate of [path, `${path}.copy`]) {
     try {
-      return parse(await readBounded(root, candidate))
+      return parse(decrypted(access, await readBounded(access.root, candidate)))
     } catch (error) {
       if (error instanceof MalformedInfo) findings.push(`${candidate}: ${error.message}`)
       else if (isSystemError(error) && error.code === 'ENOENT') findings.push(`${candidate} is missing`)
@@ -29,7 +47,11 @@ export async function readInfoFile<T>(root: string, path: string, parse: (bytes:
           cause: error,
         })
       } else throw error
+      if (error instanceof PassphraseRefused) refused = error
     }
+  }
+  if (refused !== undefined && access.passphraseFrom !== undefined) {
+    throw new HowdahError('configuration', `${path}: ${refused.message}; ${access.passphraseFrom}`)
   }
   throw new HowdahError(
     'backup_damaged',
@@ -37,7 +59,57 @@ export async function readInfoFile<T>(root: string, path: string, parse: (bytes:
   )
 }
 
-async function readBounded(root: string, path: string): Promise<Buffer> {
+/**
+ * The first bytes of such a file, plain, or fewer where it is shorter; of its copy when it cannot be read itself.
+ * Undefined when neither can. Nothing of it is checked.
+ */
+export async function readInfoHead(
+  access: InfoAccess,
+  path: string,
+  bytes: number,
+): Promise<Buffer | undefined> {
+  for (const candidate of [path, `${path}.copy`]) {
+    try {
+      const head = await withFile(access.root, candidate, async (file) => {
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
+        return buffer.subarray(0, bytesRead)
+      })
+      if (access.passphrase === undefined) return head
+      return decryptHead(head, access.passphrase, false)
+    } catch {
+      // Whoever opens the backup is told what is wrong with it.
+    }
+  }
+  return undefined
+}
+
+/** Of the file or its copy; that another one is in order makes up for it. */
+class PassphraseRefused extends MalformedInfo {}
+
+function decrypted({ passphrase }: InfoAccess, stored: Buffer): Buffer {
+  if (passphrase === undefined) {
+    if (looksEncrypted(stored))
+      throw new PassphraseRefused('it is encrypted, and there is no passphrase for it')
+    return stored
+  }
+  if (!looksEncrypted(stored)) {
+    throw new PassphraseRefused('it is not encrypted, although there is a passphrase for it')
+  }
+  // The wrong passphrase gives noise from the first byte on, damage only from where it is.
+  if (!beginsLikeInfo(decryptHead(stored.subarray(0, 32), passphrase, false))) {
+    throw new PassphraseRefused('the passphrase does not open it')
+  }
+  try {
+    return decryptAll(stored, passphrase, false)
+  } catch (error) {
+    throw new MalformedInfo('it does not decrypt to its end', { cause: error })
+  }
+}
+
+/** With a section, as all of them do. */
+const beginsLikeInfo = (plain: Buffer) => /^\[[\x20-\x7e\n]{15}$/.test(plain.toString('latin1'))
+
+async function withFile<T>(root: string, path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     const [where, inside, stat] = await Promise.all([
@@ -48,15 +120,10 @@ async function readBounded(root: string, path: string): Promise<Buffer> {
     if (!where.startsWith(`${inside}/`)) throw new MalformedInfo('it leads out of the repository')
     if (!stat.isFile()) throw new MalformedInfo('it is not a regular file')
     if (stat.size > MAX_BYTES) throw new MalformedInfo(`${stat.size} bytes are too large`)
-    const bytes = await file.readFile()
-    if (bytes.subarray(0, 8).toString('latin1') === 'Salted__') {
-      throw new HowdahError(
-        'backup_unsupported',
-        `${path} is encrypted; Howdah cannot read encrypted pgBackRest repositories yet`,
-      )
-    }
-    return bytes
+    return await work(file)
   } finally {
     await file.close()
   }
 }
+
+const readBounded = (root: string, path: string) => withFile(root, path, (file) => file.readFile())

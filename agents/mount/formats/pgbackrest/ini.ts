@@ -6,6 +6,7 @@
  * what is asked for.
  */
 import { createHash, type Hash } from 'node:crypto'
+import { Passphrase } from '../../decode/aes-cbc.ts'
 
 /** What is wrong with a file of this form. Callers know the file's name, and whether a copy is left to try. */
 export class MalformedInfo extends Error {
@@ -198,4 +199,12 @@ export function parseObject(key: string, value: string): Readonly<Record<string,
 /** A 64-bit number as its digits: a JSON number would lose the last of them. Undefined when `name` is not there. */
 export function digits(value: string, name: string): string | undefined {
   return new RegExp(`"${name}":(\\d{1,20})[,}]`).exec(value)?.[1]
+}
+
+/** Of a line of section `[cipher]`: what opens the files that this one is about. @throws MalformedInfo */
+export function passphraseOf(key: string, value: string): Passphrase | undefined {
+  if (key !== 'cipher-pass') return undefined
+  const text = parseValue(key, value)
+  if (typeof text !== 'string' || text === '') throw new MalformedInfo('it has no valid passphrase')
+  return new Passphrase(text)
 }

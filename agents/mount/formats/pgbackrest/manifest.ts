@@ -4,10 +4,19 @@
  * Format 5 (src/info/manifest.c): `[target:file]`, `[target:path]` and `[target:link]` list everything by manifest
  * name, `pg_data/…` and `pg_tblspc/<oid>/…`; what most of them have in common stands in the `:default` sections.
  */
-import { HowdahError } from '../../../../messages/errors.ts'
+import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
 import { type FileLine, readFileLine, startsWith } from './file-line.ts'
-import { type InfoLine, keyText, MalformedInfo, parseObject, parseValue, scanInfo, valueText } from './ini.ts'
+import {
+  type InfoLine,
+  keyText,
+  MalformedInfo,
+  parseObject,
+  parseValue,
+  passphraseOf,
+  scanInfo,
+  valueText,
+} from './ini.ts'
 
 /** A file's line of the manifest, as it stands there; `storedFile` of stored-files.ts reads it when the file is read. */
 export type ManifestFile = Readonly<Record<string, unknown>>
@@ -15,6 +24,12 @@ export type ManifestFile = Readonly<Record<string, unknown>>
 export interface Manifest {
   readonly label: string
   readonly compressType: string
+  /** Files in bundles are compressed and encrypted in their raw forms. */
+  readonly bundleRaw: boolean
+  /** Of the files; undefined where they are not encrypted. */
+  readonly passphrase: Passphrase | undefined
+  /** The backups that block maps refer to by index; not checked. */
+  readonly mapReferences: readonly string[]
   /** What the files name as the backups that own their bytes; not checked. */
   readonly references: readonly string[]
   readonly tree: BackupTree<ManifestFile>
@@ -23,7 +38,7 @@ export interface Manifest {
 /**
  * @param bytes must stay as they are
  * @param from names the manifest in messages
- * @throws MalformedInfo | HowdahError `backup_damaged` | `backup_unsupported`
+ * @throws MalformedInfo | HowdahError `backup_damaged`
  */
 export function parseManifest(bytes: Buffer, from: string): Manifest {
   const nodes: Node[] = []
@@ -38,17 +53,15 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
     timestamp: undefined,
     mode: undefined,
     reference: undefined,
-    hasBlockMap: false,
   }
   let reference: unknown
-  let blockIncremental = false
+  let passphrase: Passphrase | undefined
 
   scanInfo(bytes, (section, line) => {
     if (section === 'target:file') {
       const path = pathOf(bytes, line)
       readFileLine(path, bytes, line.valueStart, line.valueEnd, file)
       nodes.push(fileNode(path, file, line.valueStart))
-      blockIncremental ||= file.hasBlockMap
       if (file.reference !== reference) {
         reference = file.reference
         references.add(reference)
@@ -76,14 +89,16 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
         return
       case 'backup:option':
         option[key] = parseValue(key, valueText(bytes, line))
+        return
+      case 'cipher':
+        passphrase = passphraseOf(key, valueText(bytes, line)) ?? passphrase
     }
   })
 
   const label = backup['backup-label']
   if (typeof label !== 'string') throw new MalformedInfo('it does not say which backup it is of')
-  if (blockIncremental || backup['backup-block-incr'] === true || backup['backup-bundle-raw'] === true) {
-    throw unsupported(label)
-  }
+  const mapReferences = backup['backup-reference'] ?? label
+  if (typeof mapReferences !== 'string') throw new MalformedInfo('backup-reference is no text')
   const fileMode = modeOf('[target:file:default]', defaults['target:file:default']?.mode ?? '0600')
   const directoryMode = modeOf('[target:path:default]', defaults['target:path:default']?.mode ?? '0700')
   for (const node of nodes) {
@@ -99,6 +114,9 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   return {
     label,
     compressType: String(compressType),
+    bundleRaw: backup['backup-bundle-raw'] === true,
+    passphrase,
+    mapReferences: mapReferences.split(','),
     references: [...references].flatMap((one) => (one === undefined ? [] : String(one))),
     tree: buildTree(nodes, from, (start, { path }) =>
       parseObject(manifestName(path), lineFrom(bytes, start)),
@@ -165,8 +183,3 @@ function modeOf(name: string, value: unknown): number {
   if (typeof value === 'string' && /^[0-7]{3,4}$/.test(value)) return Number.parseInt(value, 8)
   throw new MalformedInfo(`${name} has no valid mode`)
 }
-
-const unsupported = (label: string) => new HowdahError('backup_unsupported', unsupportedReason(label))
-
-export const unsupportedReason = (label: string) =>
-  `backup ${label} is block incremental or has raw bundles, which Howdah cannot read yet; a full backup taken with repo-block=n can be published`

@@ -1,5 +1,5 @@
 /** A pgBackRest repository: its stanzas, their backups, and opening one. */
-import { open, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -10,21 +10,27 @@ import { openBackup } from '../open-backup.ts'
 import { isSafePath } from '../safe-path.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
 import { createWalArchive, createWalFiles } from '../wal-files.ts'
+import { type Access, createAccess } from './access.ts'
 import { openArchive } from './archive.ts'
-import { parseBackupInfo } from './backup-info.ts'
-import { readInfoFile } from './info-file.ts'
-import { parseManifest, unsupportedReason } from './manifest.ts'
+import { type BackupInfo, parseBackupInfo } from './backup-info.ts'
+import { type BlockFiles, createBlockFiles } from './block-file.ts'
+import { readInfoFile, readInfoHead } from './info-file.ts'
+import { parseManifest } from './manifest.ts'
 import { createManifestCache, type ManifestCache } from './manifest-cache.ts'
 import { storedFiles } from './stored-files.ts'
 
 export function openPgbackrest(options: RepositoryOptions, spool: Spool): Repository {
-  const root = options.path
-  const backupDirectory = join(root, 'backup')
-  const manifests = createManifestCache()
-  /** By stanza and cluster: what was listed once is only listed again where it changed. */
-  const archives = new Map<string, Promise<WalArchive>>()
+  const access = createAccess(options)
+  const shared: Shared = {
+    spool,
+    manifests: createManifestCache(),
+    archives: new Map(),
+    blockFiles: createBlockFiles(spool),
+    verifyChecksums: options.verifyChecksums !== false,
+  }
 
-  async function instances(): Promise<string[]> {
+  async function instancesIn(root: string): Promise<string[]> {
+    const backupDirectory = join(root, 'backup')
     try {
       const entries = await readdir(backupDirectory, { withFileTypes: true })
       return entries
@@ -42,11 +48,12 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
   }
 
   return {
-    instances,
+    instances: async () => instancesIn((await access()).root),
     async instance(name) {
-      const names = await instances()
+      const opened = await access()
+      const names = await instancesIn(opened.root)
       if (!names.includes(name) || !isSafePath(name)) throw unknownInstance(options.name, name, names)
-      return openStanza(root, name, { spool, manifests, archives })
+      return openStanza(opened, name, shared)
     },
   }
 }
@@ -54,20 +61,31 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
 interface Shared {
   readonly spool: Spool
   readonly manifests: ManifestCache
+  /** By stanza and cluster: what was listed once is only listed again where it changed. */
   readonly archives: Map<string, Promise<WalArchive>>
+  readonly blockFiles: BlockFiles
+  readonly verifyChecksums: boolean
 }
 
-function openStanza(root: string, stanza: string, shared: Shared): Instance {
-  const { spool, manifests, archives } = shared
+function openStanza(access: Access, stanza: string, shared: Shared): Instance {
+  const { root } = access
+  const { spool, manifests, archives, blockFiles, verifyChecksums } = shared
   const directory = join(root, 'backup', stanza)
 
-  const listed = async () =>
-    (await readInfoFile(root, join(directory, 'backup.info'), parseBackupInfo)).backups
+  const readListing = () => readInfoFile(access, join(directory, 'backup.info'), parseBackupInfo)
 
-  async function withUnusable(summary: BackupSummary): Promise<BackupSummary> {
+  const manifestPath = (label: string) => join(directory, label, 'backup.manifest')
+
+  const manifestHead = async (label: string, { passphrase }: BackupInfo) =>
+    readInfoHead({ root, passphrase }, manifestPath(label), HEAD_BYTES)
+
+  /** Without its manifest nothing of a backup can be found. */
+  async function withUnusable(summary: BackupSummary, info: BackupInfo): Promise<BackupSummary> {
     if (summary.unusable !== undefined) return summary
-    const unusable = await manifestFinding(join(directory, summary.label), summary.label)
-    return unusable === undefined ? summary : { ...summary, unusable }
+    const head = await manifestHead(summary.label, info)
+    return head === undefined
+      ? { ...summary, unusable: 'its manifest is missing or cannot be read' }
+      : summary
   }
 
   /** @throws HowdahError `unknown_backup` */
@@ -82,11 +100,14 @@ function openStanza(root: string, stanza: string, shared: Shared): Instance {
   }
 
   const archiveOf = ({ systemIdentifier, postgresVersion }: BackupSummary) =>
-    openArchive(root, stanza, { systemIdentifier, postgresVersion })
+    openArchive(access, stanza, { systemIdentifier, postgresVersion })
 
   return {
     name: stanza,
-    backups: async () => Promise.all((await listed()).map(withUnusable)),
+    async backups() {
+      const info = await readListing()
+      return Promise.all(info.backups.map((summary) => withUnusable(summary, info)))
+    },
     async wal(backup) {
       const id = JSON.stringify([stanza, backup.systemIdentifier, backup.postgresVersion])
       const known = archives.get(id)
@@ -96,19 +117,20 @@ function openStanza(root: string, stanza: string, shared: Shared): Instance {
       opening.catch(() => archives.delete(id))
       return opening
     },
-    databases: async (label) => databaseNames(join(directory, label)),
+    databases: async (label) => databaseNames(await manifestHead(label, await readListing())),
     async open(label): Promise<OpenBackup> {
-      const summaries = await listed()
+      const { backups: summaries, passphrase } = await readListing()
       const summary = named(summaries, label)
-      const manifestPath = join(directory, label, 'backup.manifest')
-      const manifest = await manifests.get(manifestPath, () =>
-        readInfoFile(root, manifestPath, (bytes) => parseManifest(bytes, manifestPath)),
+      const path = manifestPath(label)
+      const manifest = await manifests.get(path, () =>
+        readInfoFile({ root, passphrase }, path, (bytes) => parseManifest(bytes, path)),
       )
       if (manifest.label !== label) {
-        throw new HowdahError('backup_damaged', `${manifestPath} is of backup ${manifest.label}`)
+        throw new HowdahError('backup_damaged', `${path} is of backup ${manifest.label}`)
       }
+      const labels = summaries.map((backup) => backup.label)
       for (const reference of manifest.references) {
-        if (summaries.some((backup) => backup.label === reference)) continue
+        if (labels.includes(reference)) continue
         throw new HowdahError(
           'backup_damaged',
           `backup ${label} refers to files of backup ${JSON.stringify(reference)}, which is not in the repository`,
@@ -119,7 +141,14 @@ function openStanza(root: string, stanza: string, shared: Shared): Instance {
         {
           summary,
           tree: manifest.tree,
-          storedFile: storedFiles(root, directory, label, manifest.compressType),
+          storedFile: storedFiles({
+            root,
+            stanzaDirectory: directory,
+            manifest,
+            labels,
+            blockFiles,
+            verifyChecksums,
+          }),
           wal: createWalFiles(archive, spool, stanza),
         },
         spool,
@@ -128,37 +157,13 @@ function openStanza(root: string, stanza: string, shared: Shared): Instance {
   }
 }
 
+/** Enough for what stands before the files; quick to read for any size. */
 const HEAD_BYTES = 16 * 1024
 
-/** Why a backup cannot be published, as far as the first lines of its manifest tell; they are quick to read for any size. */
-async function manifestFinding(directory: string, label: string): Promise<string | undefined> {
-  const head =
-    (await readHead(join(directory, 'backup.manifest'))) ??
-    (await readHead(join(directory, 'backup.manifest.copy')))
-  if (head === undefined) return 'its manifest is missing or cannot be read'
-  if (head.startsWith('Salted__')) return 'it is encrypted, which Howdah cannot read yet'
-  return /^backup-(block-incr|bundle-raw)=true$/m.test(head) ? unsupportedReason(label) : undefined
-}
-
 /** From section `[db]`, which stands before the files; undefined when it does not stand in the manifest's head. */
-async function databaseNames(directory: string): Promise<string[] | undefined> {
-  const head = await readHead(join(directory, 'backup.manifest'))
-  const [, section] = /\n\[db\]\n(.*?)\n\[/s.exec(head ?? '') ?? []
+function databaseNames(head: Buffer | undefined): string[] | undefined {
+  const [, section] = /\n\[db\]\n(.*?)\n\[/s.exec(head?.toString('utf8') ?? '') ?? []
   if (section === undefined) return undefined
   const names = section.split('\n').flatMap((line) => /^(.+)=\{"db-id":/.exec(line)?.[1] ?? [])
   return names.filter((name) => !/^template[01]$/.test(name)).sort()
-}
-
-async function readHead(path: string): Promise<string | undefined> {
-  try {
-    const file = await open(path)
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0)
-      return buffer.toString('utf8', 0, bytesRead)
-    } finally {
-      await file.close()
-    }
-  } catch {
-    return undefined
-  }
 }

@@ -1,0 +1,48 @@
+/** A bounded cache of what takes long to make: least recently used goes first, and each is made once at a time. */
+
+export interface BoundedCache<Key, Value> {
+  /** The value, from the cache or by `make`. A failure is not kept. */
+  get(key: Key, make: () => Promise<Value>): Promise<Value>
+}
+
+/** @param max sum of the weights of what is kept; one that is heavier by itself is kept until the next */
+export function createBoundedCache<Key, Value>(
+  max: number,
+  weigh: (value: Value) => number,
+): BoundedCache<Key, Value> {
+  const kept = new Map<Key, Value>()
+  const making = new Map<Key, Promise<Value>>()
+  let weight = 0
+
+  function keep(key: Key, value: Value): void {
+    kept.set(key, value)
+    weight += weigh(value)
+    for (const [oldest, old] of kept) {
+      if (weight <= max || oldest === key) return
+      kept.delete(oldest)
+      weight -= weigh(old)
+    }
+  }
+
+  return {
+    async get(key, make) {
+      const found = kept.get(key)
+      if (found !== undefined) {
+        kept.delete(key)
+        kept.set(key, found)
+        return found
+      }
+      let made = making.get(key)
+      if (made === undefined) {
+        made = make().then((value) => {
+          keep(key, value)
+          return value
+        })
+        making.set(key, made)
+        const forget = () => making.delete(key)
+        made.then(forget, forget)
+      }
+      return made
+    },
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * Where a repository is and what opens it, from the options of the mount agent: the path and a file that holds the
+ * passphrase, or pgBackRest's own configuration file.
+ */
+import { readFile } from 'node:fs/promises'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { Passphrase } from '../../decode/aes-cbc.ts'
+import { isSystemError } from '../../decode/stored-file.ts'
+import type { RepositoryOptions } from '../../repository.ts'
+import type { InfoAccess } from './info-file.ts'
+import { readOwnConfiguration } from './own-configuration.ts'
+
+/** How the top of the repository, backup.info and archive.info, is read. */
+export type Access = InfoAccess & { readonly passphraseFrom: string }
+
+/** Reads what the options name when it is first asked for; again only after a failure. @throws HowdahError `configuration` */
+export function createAccess(options: RepositoryOptions): () => Promise<Access> {
+  let known: Promise<Access> | undefined
+  return () => {
+    if (known === undefined) {
+      known = readAccess(options)
+      known.catch(() => {
+        known = undefined
+      })
+    }
+    return known
+  }
+}
+
+async function readAccess({
+  name,
+  path,
+  passphraseFile,
+  configFile,
+  repo,
+}: RepositoryOptions): Promise<Access> {
+  if (configFile !== undefined) {
+    const { root, passphrase } = await readOwnConfiguration(configFile, repo ?? 1)
+    return {
+      root,
+      passphrase: passphrase === undefined ? undefined : new Passphrase(passphrase),
+      passphraseFrom: `check repo${repo ?? 1}-cipher-type and repo${repo ?? 1}-cipher-pass in ${configFile}, the configFile of repository ${name}`,
+    }
+  }
+  if (path === undefined) {
+    throw new HowdahError('configuration', `repository ${name} has neither path nor configFile`)
+  }
+  return {
+    root: path,
+    passphrase: passphraseFile === undefined ? undefined : await readPassphrase(name, passphraseFile),
+    passphraseFrom:
+      passphraseFile === undefined
+        ? `give repository ${name} a passphraseFile, or a configFile`
+        : `check ${passphraseFile}, the passphraseFile of repository ${name}`,
+  }
+}
+
+async function readPassphrase(name: string, file: string): Promise<Passphrase> {
+  const wrong = (finding: string, cause?: unknown) =>
+    new HowdahError('configuration', `the passphraseFile of repository ${name}, ${file}, ${finding}`, {
+      cause,
+    })
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    throw wrong(`cannot be read: ${isSystemError(error) ? error.code : 'unknown reason'}`, error)
+  }
+  // An editor ends a file with a line feed, which is not meant.
+  const passphrase = text.replace(/\r?\n$/, '')
+  if (passphrase === '') throw wrong('is empty')
+  return new Passphrase(passphrase)
+}
