@@ -46,12 +46,18 @@ export function openBarman(options: LocatedRepository, spool: Spool): Repository
         wal = openBarmanWal(root, name)
         archives.set(name, wal)
       }
-      return openServer(root, name, wal, reader)
+      return openServer(options, name, wal, reader)
     },
   }
 }
 
-function openServer(root: string, server: string, wal: WalLocator, reader: CopyReader): Instance {
+function openServer(
+  { path: root, verifyChecksums }: LocatedRepository,
+  server: string,
+  wal: WalLocator,
+  reader: CopyReader,
+): Instance {
+  const verify = verifyChecksums !== false
   const home = join(root, server)
   const base = join(home, 'base')
   const meta = join(home, 'meta')
@@ -122,6 +128,7 @@ function openServer(root: string, server: string, wal: WalLocator, reader: CopyR
         ),
         // One that Barman generated later describes what it found, not what PostgreSQL copied.
         manifest: mode === 'postgres' ? await readBackupManifest(data) : undefined,
+        verify,
       }
     }
     const archives = await archivesIn(root, data, label).catch((error: unknown) => {
@@ -139,6 +146,7 @@ function openServer(root: string, server: string, wal: WalLocator, reader: CopyR
       data: archive('base'),
       tablespaces: tablespaces.map(({ oid, target }) => ({ oid, target, place: archive(oid) })),
       manifest: await readBackupManifest(data),
+      verify,
     }
   }
 

@@ -32,6 +32,8 @@ export interface Copy {
   readonly data: Place
   readonly tablespaces: readonly TablespacePlace[]
   readonly manifest: BackupManifest | undefined
+  /** Whether the manifest's checksums are to be verified. */
+  readonly verify: boolean
 }
 
 /** Where the bytes of a node are: a file's path, or a member's archive and where in it they begin. */
@@ -132,13 +134,8 @@ const whereIs = (source: CopySource | undefined) =>
   typeof source === 'string' ? source : (source?.[0].region.path ?? 'the backup')
 
 /** @param path the tree path by which the copy itself knows the file */
-export function copyFile(
-  copy: Pick<Copy, 'root' | 'label' | 'manifest'>,
-  source: CopySource,
-  path: string,
-  size: number,
-): StoredFile {
-  const checksum = copy.manifest?.files.get(manifestName(path))?.checksum
+export function copyFile(copy: Copy, source: CopySource, path: string, size: number): StoredFile {
+  const checksum = copy.verify ? copy.manifest?.files.get(manifestName(path))?.checksum : undefined
   const about = { size, ...(checksum && { checksum }) }
   if (typeof source !== 'string') {
     const [archive, offset] = source

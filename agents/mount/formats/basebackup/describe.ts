@@ -120,7 +120,7 @@ export async function placesOf(
   { label, directory }: Found,
   { manifest, archives }: Described,
   reader: CopyReader,
-): Promise<Copy> {
+): Promise<Omit<Copy, 'verify'>> {
   const base = archives.get('base')
   if (base === undefined) {
     const tablespaces = await linkedTablespaces(root, directory)

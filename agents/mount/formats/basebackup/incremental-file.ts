@@ -21,7 +21,7 @@ const HEADER_BYTES = 12
 export interface IncrementalHeader {
   /** Ascending. */
   readonly blocks: Uint32Array
-  /** Length below which blocks that are nowhere are zeros, and above which only blocks that are here are. */
+  /** In blocks: only below it can a block be one of an older backup. */
   readonly truncation: number
   /** Where the first block is, bytes. */
   readonly dataOffset: number
@@ -84,14 +84,16 @@ export function composeSegment(chain: readonly ChainFile[], bytes: number, spool
 
   /** Where a block is: the file and the offset in it; undefined: it is zeros. */
   async function find(block: number): Promise<{ file: StoredFile; offset: number } | undefined> {
-    for (const link of chain) {
+    for (const [age, link] of chain.entries()) {
       if (link.kind === 'full') {
         const offset = block * BLOCK_BYTES
-        return offset < link.bytes ? { file: link.file, offset } : undefined
+        return offset + BLOCK_BYTES <= link.bytes ? { file: link.file, offset } : undefined
       }
-      const { blocks, dataOffset } = await headerOf(link.file)
+      const { blocks, truncation, dataOffset } = await headerOf(link.file)
       const index = indexOf(blocks, block)
       if (index >= 0) return { file: link.file, offset: dataOffset + index * BLOCK_BYTES }
+      // What older backups have from there on was cut off since.
+      if (age === 0 && block >= truncation) return undefined
     }
     return undefined
   }

@@ -91,14 +91,18 @@ function openInstance(options: LocatedRepository, name: string, reader: CopyRead
       const there = await find()
       const found = named(there, label)
       const described = await usable(found)
-      const copies: [Copy, ...Copy[]] = [await placesOf(root, found, described, reader)]
+      const copyOf = async (place: Found, about: Described): Promise<Copy> => ({
+        ...(await placesOf(root, place, about, reader)),
+        verify: options.verifyChecksums !== false,
+      })
+      const copies: [Copy, ...Copy[]] = [await copyOf(found, described)]
       let summary = described.summary
       if (described.from !== undefined) {
         const all = await describeAll(there)
         summary = withParent(described, all)
         for (let next = parentOf(described, all); next !== undefined; next = parentOf(next.described, all)) {
           const parent = await usable(next.found)
-          copies.push(await placesOf(root, next.found, parent, reader))
+          copies.push(await copyOf(next.found, parent))
           if (copies.length > MAX_CHAIN) throw new HowdahError('backup_damaged', `${label} builds on itself`)
         }
         if (summary.unusable !== undefined) {

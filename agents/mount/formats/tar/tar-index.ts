@@ -13,6 +13,8 @@ import type { Spool } from '../../spool.ts'
 import { MalformedTar, UnsupportedTar } from './tar-header.ts'
 import { type TarMember, tarMembers } from './tar-members.ts'
 
+const KNOWN_ARCHIVES = 256
+
 /** The last line of an index: what is without one was never finished. */
 const END = '"end"'
 const FLUSH_BYTES = 256 * 1024
@@ -25,7 +27,7 @@ export interface TarIndex {
   /** All members in the archive's order, once it is indexed. @throws as `find` */
   members(): AsyncIterable<TarMember>
   /**
-   * One of the few members that tell what a backup is, as soon as the pass came by it; undefined when there is none.
+   * One of the few members that tell what a backup is (`EARLY`), as soon as the pass came by it; undefined when there is none.
    * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
    */
   find(path: string): Promise<TarMember | undefined>
@@ -46,6 +48,8 @@ interface Making {
 
 export function createTarIndexes(spool: Spool): TarIndexes {
   const making = new Map<string, Making>()
+  /** Early members of archives that are indexed. */
+  const known = new Map<string, ReadonlyMap<string, TarMember>>()
 
   function make(key: string, archive: StoredFile): Making {
     const running = making.get(key)
@@ -79,16 +83,22 @@ export function createTarIndexes(spool: Spool): TarIndexes {
         for await (const line of linesOf(file)) if (line !== '' && line !== END) yield parseMember(line)
       }
 
-      async function findMade(path: string): Promise<TarMember | undefined> {
-        let found: TarMember | undefined
-        for await (const member of members()) if (member.path === path) found = member
+      async function earlyMembers(): Promise<ReadonlyMap<string, TarMember>> {
+        const found = new Map<string, TarMember>()
+        for await (const member of members()) if (EARLY.test(member.path)) found.set(member.path, member)
         return found
       }
 
       return {
         members,
         async find(path) {
-          if (!EARLY.test(path) || (await isComplete(file))) return findMade(path)
+          if (await isComplete(file)) {
+            const found = known.get(key) ?? (await earlyMembers())
+            known.delete(key)
+            known.set(key, found)
+            for (const oldest of known.keys()) if (known.size > KNOWN_ARCHIVES) known.delete(oldest)
+            return found.get(path)
+          }
           const state = make(key, archive)
           while (making.get(key) === state) {
             const member = state.early.get(path)
