@@ -11,7 +11,7 @@ describe('a recovery target', () => {
 
   beforeEach(() => {
     process.env.TZ = 'Europe/Berlin'
-    bus = createFakeBus({ 'instance.publish': () => ({ accepted: true, session: 'main-x' }) })
+    bus = answering()
   })
 
   after(() => {
@@ -19,7 +19,12 @@ describe('a recovery target', () => {
     else process.env.TZ = zoneBefore
   })
 
+  function answering(): FakeBus {
+    return createFakeBus({ 'instance.publish': () => ({ accepted: true, session: 'main-x' }) })
+  }
+
   async function sent(...flags: string[]): Promise<{ recoverTo: unknown; stderr: string; stdout: string }> {
+    bus = answering()
     const { status, stdout, stderr } = run([...PUBLISH, ...flags, '--json'], { bus })
     expect(await status, stderr()).to.equal(0)
     const { recoverTo } = (bus.requests.at(-1)?.body ?? {}) as { recoverTo?: unknown }
