@@ -232,7 +232,16 @@ class Side:
     def do_mkdir(self, op):
         os.mkdir(self.path(op['path']), op['mode'])
 
+    def close_unlinked(self):
+        """Of what libfuse 2 finds no path for any more when its directory goes (lib/fuse.c, try_get_path)."""
+        if self.exact:
+            return
+        for slot, fd in list(self.slots.items()):
+            if os.fstat(fd).st_nlink == 0:
+                os.close(self.slots.pop(slot))
+
     def do_rmdir(self, op):
+        self.close_unlinked()
         os.rmdir(self.path(op['path']))
 
     def do_unlink(self, op):
@@ -248,6 +257,7 @@ class Side:
         os.link(self.path(op['path']), self.path(op['to']), follow_symlinks=False)
 
     def do_rename(self, op):
+        self.close_unlinked()
         old, new = os.fsencode(self.path(op['path'])), os.fsencode(self.path(op['to']))
         check(LIBC.renameat2(AT_FDCWD, old, AT_FDCWD, new, RENAME_FLAGS[op['how']]))
 
