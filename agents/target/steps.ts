@@ -57,6 +57,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   const { settings, tls, watch, room, changes, spare, ports, logger } = options
   const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
 
+  const held = heldPorts(settings.portRange)
   const fetchedRoom = createFetchedRoom({
     cacheRoot: settings.cacheRoot,
     budgetBytes: options.fetchedBytes,
@@ -101,6 +102,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           new Set([...ports].filter(([id]) => id !== session).map(([, port]) => port))
         for (;;) {
           const reservedPorts = takenByOthers()
+          if (input.options.port === undefined) for (const port of held.ports()) reservedPorts.add(port)
           const result = await preflight({ session, input, settings, reservedPorts, signal })
           // Sessions that begin together find the same port free.
           if (takenByOthers().has(result.port)) continue
@@ -111,6 +113,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       async undo({ session, input }) {
         // A write cache that is kept is for another publish on the same port.
         if (input.keepCache && readSession(cachePathOf(session))?.kept) return { undone: [] }
+        held.release(ports.get(session))
         ports.delete(session)
         if (ports.size === 0) {
           await removeRoot(settings.mountRoot)
@@ -238,6 +241,32 @@ async function discardInterruptedRecovery({ cachePath, mountPoint }: PublishedSe
   if (await isRecovered({ cachePath, mountPoint })) return
   await rm(cachePath, { recursive: true, force: true })
 }
+
+/**
+ * Ports that were given back lately. A session that is published again in its place wants its own port back, so one
+ * that begins meanwhile and may have any is given another.
+ */
+function heldPorts([first, last]: readonly [number, number]): {
+  ports(): Iterable<number>
+  release(port: number | undefined): void
+} {
+  const releasedAt = new Map<number, number>()
+  // Where ports are few they are for whoever comes.
+  const most = Math.floor((last - first + 1) / 4)
+  return {
+    ports() {
+      for (const [port, at] of releasedAt) if (Date.now() - at > HOLD_PORT_MS) releasedAt.delete(port)
+      return most === 0 ? [] : [...releasedAt.keys()].slice(-most)
+    },
+    release(port) {
+      if (port === undefined || port === 0) return
+      releasedAt.delete(port)
+      releasedAt.set(port, Date.now())
+    },
+  }
+}
+
+const HOLD_PORT_MS = 30_000
 
 function mountGone(cause?: unknown): HowdahError {
   return new HowdahError('mount_failed', 'the mount process ended while PostgreSQL was starting', { cause })

@@ -206,10 +206,12 @@ export function createUser(options: UserOptions): User {
       }
       if (view.state === 'unpublishing') return
       if (view.awaitsRetry) return retry(view)
-      const choice = random.below(20)
-      if (choice < 14) return write(view)
-      if (choice < 16) return view.state === 'published' ? exportRows(view) : undefined
-      if (choice < 18) return republish(view)
+      // What is not published yet is mostly left alone, or nothing would ever be.
+      if (view.state !== 'published' && !random.oneIn(12)) return
+      const choice = random.below(30)
+      if (choice < 23) return write(view)
+      if (choice < 26) return view.state === 'published' ? exportRows(view) : undefined
+      if (choice < 28) return republish(view)
       return unpublish(view)
     },
 
