@@ -14,6 +14,7 @@ import type { Credentials } from './export/credentials.ts'
 import { exportStep } from './export/export-step.ts'
 import { createFetchedRoom } from './fetched-room.ts'
 import { isMounted } from './filesystem/drivers/mount-table.ts'
+import { heldPorts } from './held-ports.ts'
 import { lastWords } from './last-words.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
 import { findMountProcess, type MountProcess, startMountProcess } from './mount-process/mount-process.ts'
@@ -241,32 +242,6 @@ async function discardInterruptedRecovery({ cachePath, mountPoint }: PublishedSe
   if (await isRecovered({ cachePath, mountPoint })) return
   await rm(cachePath, { recursive: true, force: true })
 }
-
-/**
- * Ports that were given back lately. A session that is published again in its place wants its own port back, so one
- * that begins meanwhile and may have any is given another.
- */
-function heldPorts([first, last]: readonly [number, number]): {
-  ports(): Iterable<number>
-  release(port: number | undefined): void
-} {
-  const releasedAt = new Map<number, number>()
-  // Where ports are few they are for whoever comes.
-  const most = Math.floor((last - first + 1) / 4)
-  return {
-    ports() {
-      for (const [port, at] of releasedAt) if (Date.now() - at > HOLD_PORT_MS) releasedAt.delete(port)
-      return most === 0 ? [] : [...releasedAt.keys()].slice(-most)
-    },
-    release(port) {
-      if (port === undefined || port === 0) return
-      releasedAt.delete(port)
-      releasedAt.set(port, Date.now())
-    },
-  }
-}
-
-const HOLD_PORT_MS = 30_000
 
 function mountGone(cause?: unknown): HowdahError {
   return new HowdahError('mount_failed', 'the mount process ended while PostgreSQL was starting', { cause })
