@@ -94,15 +94,16 @@ describe('a repository of pg_basebackup directories', function () {
     expect(summary?.stopLsn).to.match(/^0\/[0-9A-F]+$/)
   })
 
-  it('lists as unusable what has no backup_label or is in tar format', async () => {
+  it('lists as unusable what has no backup_label or a damaged archive', async () => {
     await place(join(root, 'shop/monday'))
     await unlink(join(root, 'shop/monday/backup_label'))
     await mkdir(join(root, 'shop/tar'))
     await writeFile(join(root, 'shop/tar/base.tar.gz'), '')
     const found = new Map((await backups()).map(({ label, unusable }) => [label, unusable]))
     expect(found.get('monday')).to.include('backup_label')
-    expect(found.get('tar')).to.include('tar')
+    expect(found.get('tar')).to.include('base.tar.gz')
     expect((await failure(open('monday'))).code).to.equal('backup_unsupported')
+    expect((await failure(open('tar'))).code).to.equal('backup_unsupported')
   })
 
   it('refuses tablespaces outside of the repository, saying what to do', async () => {

@@ -2,27 +2,34 @@
  * One suite for all repository formats: what a reader shows must be what the backup tool itself restores, byte for
  * byte, and the repository must be the same afterwards.
  */
-import { chown, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { chown, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import type { OpenBackup, RepositoryFormat } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
+import { type Barman, type BarmanCompression, type BarmanServer, makeBarman } from '../support/barman.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { type Compression, makeProduction, type Production } from '../support/production.ts'
 import { extractFixture, type Fixture, openForTest, temporaryDirectory } from './fixture.ts'
 import { dice, fingerprint, walk } from './reference.ts'
 
+const run = promisify(execFile)
+
 /** A backup on one side, and on the other the directories that the backup tool makes of it. */
 interface Subject {
   readonly format: RepositoryFormat
   readonly repository: string
+  /** That tells where the repository is, and what opens it. */
+  readonly configFile?: string
   readonly instance: string
   readonly label: string
   readonly data: string
   /** Parent of `<oid>` directories. */
   readonly tablespaces: string
-  /** Files that are in the backup and deliberately not restored by the tool, and the other way round. */
+  /** What is in the backup and deliberately not restored by the tool, and the other way round; `…/` for all below. */
   readonly ignored: readonly string[]
   /** Names of WAL files, and how the tool gives each. */
   readonly wal: readonly string[]
@@ -36,6 +43,7 @@ describe('repository readers', function () {
   let scratch: string
   let production: Production
   let fixture: Fixture | undefined
+  let barman: Barman
 
   before(async () => {
     scratch = await temporaryDirectory()
@@ -49,7 +57,7 @@ describe('repository readers', function () {
   })
 
   // Where the bytes are and how they are compressed are independent of each other: each once, and the usual ones both ways.
-  const kinds: readonly (readonly [Compression, boolean])[] = [
+  const kinds: readonly (readonly [compress: Compression, bundle: boolean, encrypted?: boolean])[] = [
     ['none', false],
     ['none', true],
     ['gz', false],
@@ -57,11 +65,18 @@ describe('repository readers', function () {
     ['zst', true],
     ['lz4', true],
     ['bz2', false],
+    ['none', false, true],
+    ['gz', true, true],
+    ['zst', false, true],
   ]
-  for (const [compress, bundle] of kinds) {
-    conforms(`pgBackRest ${compress}${bundle ? ' with bundles' : ''}`, async () => {
-      const name = `${compress}-${bundle}`
-      const repository = await production.addRepository(name, { compress, bundle })
+  for (const [compress, bundle, encrypted = false] of kinds) {
+    const title = `pgBackRest ${compress}${bundle ? ' with bundles' : ''}${encrypted ? ', encrypted' : ''}`
+    conforms(title, async () => {
+      const name = `${compress}-${bundle}-${encrypted}`
+      const repository = await production.addRepository(name, {
+        ...{ compress, bundle },
+        ...(encrypted && { passphrase: 'kept/in=its configuration' }),
+      })
       const label = await repository.backup('full')
       const { configFile, path, stanza } = repository
       await production.writeNotes(10, name)
@@ -69,6 +84,39 @@ describe('repository readers', function () {
       return restored(path, stanza, label, configFile, wal, production.dataDirectory)
     })
   }
+
+  conforms('pgBackRest with links to a directory and to a file', async () => {
+    const elsewhere = join(scratch, 'elsewhere')
+    const account = await postgresAccount()
+    for (const name of ['directory', 'file']) {
+      await mkdir(join(elsewhere, name), { recursive: true })
+      await chown(join(elsewhere, name), account.uid, account.gid)
+    }
+    const links = [
+      [join(elsewhere, 'directory'), join(production.dataDirectory, 'linked')],
+      [join(elsewhere, 'file', 'linked.conf'), join(production.dataDirectory, 'linked.conf')],
+    ] as const
+    await runAs(account, 'sh', [
+      '-c',
+      'echo inside > "$1/inside"; echo there > "$2/linked.conf"; ln -s "$1" "$3"; ln -s "$2/linked.conf" "$4"',
+      ...['sh', join(elsewhere, 'directory'), join(elsewhere, 'file'), links[0][1], links[1][1]],
+    ])
+    try {
+      const repository = await production.addRepository('links', { compress: 'none', bundle: false })
+      const label = await repository.backup('full')
+      const { configFile, path, stanza } = repository
+      return await restored(
+        path,
+        stanza,
+        label,
+        configFile,
+        [await production.switchWal()],
+        production.dataDirectory,
+      )
+    } finally {
+      for (const [, link] of links) await rm(link)
+    }
+  })
 
   for (const [index, kind] of ['full', 'differential', 'incremental'].entries()) {
     conforms(`pgBackRest fixture plain-gz-incr, ${kind}`, async () => {
@@ -113,6 +161,106 @@ describe('repository readers', function () {
     }
   })
 
+  const archives: readonly (readonly [title: string, args: readonly string[]])[] = [
+    ['tar', []],
+    ['tar.gz', ['--compress=client-gzip:1']],
+    ['tar.lz4', ['--compress=client-lz4']],
+    ['tar.lz4 of the server', ['--compress=server-lz4']],
+    ['tar.zst', ['--compress=client-zstd:1']],
+    ['tar.zst of the server with its WAL inside', ['--compress=server-zstd:1', '-X', 'fetch']],
+  ]
+  for (const [index, [title, args]] of archives.entries()) {
+    conforms(`pg_basebackup ${title}`, async () => {
+      const repository = join(scratch, 'archived')
+      const label = `number-${index}`
+      const directory = join(repository, 'shop', label)
+      await production.basebackup(directory, ['-Ft', ...args])
+      const home = join(scratch, label)
+      const [data, tablespaces] = [join(home, 'data'), join(home, 'tablespaces')]
+      for (const name of await readdir(directory)) {
+        const [, stem] = /^(\w+)\.tar/.exec(name) ?? []
+        if (stem === undefined) continue
+        const into = stem === 'base' ? data : stem === 'pg_wal' ? join(home, 'wal') : join(tablespaces, stem)
+        await mkdir(into, { recursive: true, mode: 0o700 })
+        await unpack(join(directory, name), into)
+      }
+      for (const oid of await readdir(tablespaces)) await symlink('/', join(data, 'pg_tblspc', oid))
+      const walDirectory = args.includes('fetch') ? join(data, 'pg_wal') : join(home, 'wal')
+      return {
+        format: 'basebackup',
+        repository,
+        instance: 'shop',
+        label,
+        data,
+        tablespaces,
+        ignored: [],
+        wal: (await readdir(walDirectory)).filter((name) => /^[0-9A-F]{24}$/.test(name)),
+        getWal: (name) => readFile(join(walDirectory, name)),
+        linkTargets: 'recorded',
+      }
+    })
+  }
+
+  conforms('Barman, copied by rsync', async () => {
+    barman = await makeBarman(production)
+    return recovered('files', await barman.backup('files'))
+  })
+  conforms('Barman, copied by rsync with hard links to the backup before', async () => {
+    await production.writeNotes(10, 'linked')
+    return recovered('files', await barman.backup('files'))
+  })
+  const streamed: readonly BarmanCompression[] = ['none', 'gzip', 'lz4', 'zstd']
+  for (const compression of streamed) {
+    conforms(`Barman, taken by pg_basebackup, ${compression}`, async () =>
+      recovered('streamed', await barman.backup('streamed', compression), compression),
+    )
+  }
+
+  /** Restores a backup with Barman itself. */
+  async function recovered(
+    server: BarmanServer,
+    label: string,
+    compression: BarmanCompression = 'none',
+  ): Promise<Subject> {
+    const home = join(scratch, `${server}-${label}`)
+    const [data, tablespaces] = [join(home, 'data'), join(home, 'tablespaces')]
+    const oid = (await production.sql(`select oid from pg_tablespace where spcname = 'archive'`)).trim()
+    const isBarmans = compression === 'none' || compression === 'gzip'
+    if (isBarmans) await barman.recover(server, label, data, join(tablespaces, oid))
+    else {
+      // Debian's Barman takes such backups, and cannot restore them.
+      for (const [stem, into] of [
+        ['base', data],
+        [oid, join(tablespaces, oid)],
+      ] as const) {
+        await mkdir(into, { recursive: true, mode: 0o700 })
+        const extension = compression === 'lz4' ? 'lz4' : 'zst'
+        await unpack(join(barman.home, server, 'base', label, 'data', `${stem}.tar.${extension}`), into)
+      }
+      await symlink('/', join(data, 'pg_tblspc', oid))
+    }
+    const names = await readdir(join(barman.home, server, 'wals', '0000000100000000'))
+    const wal = names.filter((name) => /^[0-9A-F]{24}$/.test(name)).slice(0, 2)
+    // Now: Barman writes to its home when it is asked.
+    const contents = new Map<string, Buffer>()
+    for (const name of wal) contents.set(name, await barman.getWal(server, name))
+    return {
+      format: 'barman',
+      repository: barman.home,
+      instance: server,
+      label,
+      data,
+      tablespaces,
+      ignored: [
+        ...['.barman-recover.info', 'backup_manifest', `backup_manifest.${label}`, 'barman_wal/'],
+        ...['recovery.signal', 'tablespace_map', 'postgresql.auto.conf.origin', 'pg_wal/'],
+      ].map((name) => `data/${name}`),
+      wal,
+      getWal: async (name) => contents.get(name) ?? Buffer.alloc(0),
+      linkTargets: 'remade',
+    }
+  }
+
   /** Restores a backup with pgBackRest itself. `pgPath` is a data directory of the cluster, for archive-get. */
   async function restored(
     repository: string,
@@ -147,6 +295,7 @@ describe('repository readers', function () {
     return {
       format: 'pgbackrest',
       repository,
+      configFile,
       instance: stanza,
       label,
       data,
@@ -180,7 +329,9 @@ describe('repository readers', function () {
         subject = prepared
         before_ = await fingerprint(subject.repository)
         const opened = openForTest(
-          { format: subject.format, path: subject.repository },
+          subject.configFile === undefined
+            ? { format: subject.format, path: subject.repository }
+            : { format: subject.format, configFile: subject.configFile },
           join(scratch, `spool-${title.replaceAll(/\W/g, '-')}`),
         )
         spool = opened.spool
@@ -208,8 +359,8 @@ describe('repository readers', function () {
           }
           seen.add(entry.path)
         }
-        for (const name of subject.ignored) restoredTree.delete(name)
-        const listed = entries.filter(({ path }) => !subject.ignored.includes(path))
+        for (const name of restoredTree.keys()) if (isIgnored(name)) restoredTree.delete(name)
+        const listed = entries.filter(({ path }) => !isIgnored(path))
         expect(listed.map(({ path }) => path)).to.have.members([...restoredTree.keys()])
         for (const { path, kind, mode, size, mtime } of listed) {
           const found = restoredTree.get(path)
@@ -255,7 +406,7 @@ describe('repository readers', function () {
 
       it('reads every byte that the tool restores', async () => {
         for (const { path, kind, size, file } of entries) {
-          if (kind !== 'file' || subject.ignored.includes(path)) continue
+          if (kind !== 'file' || isIgnored(path)) continue
           if (file === undefined) {
             expect(size, path).to.equal(0)
             continue
@@ -294,6 +445,9 @@ describe('repository readers', function () {
         expect(await fingerprint(subject.repository)).to.equal(before_)
       })
 
+      const isIgnored = (path: string) =>
+        subject.ignored.some((name) => (name.endsWith('/') ? path.startsWith(name) : path === name))
+
       function onDisk(path: string): string {
         return path.startsWith('data/')
           ? join(subject.data, path.slice('data/'.length))
@@ -302,6 +456,13 @@ describe('repository readers', function () {
     })
   }
 })
+
+/** Extracts a tar archive by tar itself. */
+async function unpack(archive: string, into: string): Promise<void> {
+  const program = { gz: 'gzip', lz4: 'lz4', zst: 'zstd' }[archive.replace(/^.*\./, '')] ?? 'cat'
+  const decode = program === 'cat' ? 'cat' : `${program} -dc`
+  await run('sh', ['-c', `${decode} "$1" | tar -x -p -C "$2"`, 'sh', archive, into])
+}
 
 async function allOf(backup: OpenBackup): Promise<TreeEntry[]> {
   const entries: TreeEntry[] = []

@@ -1,0 +1,124 @@
+/**
+ * A Barman home beside a production, made by Debian's Barman: a server `files` whose backups rsync copies, and a server
+ * `streamed` whose backups pg_basebackup takes, plain or as compressed tar archives.
+ */
+import { execFile } from 'node:child_process'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { type Account, POSTGRES_BIN, postgresAccount, runAs } from './postgres-cluster.ts'
+import type { Production } from './production.ts'
+
+const run = promisify(execFile)
+
+export type BarmanServer = 'files' | 'streamed'
+export type BarmanCompression = 'none' | 'gzip' | 'lz4' | 'zstd'
+
+export interface Barman {
+  /** The repository. */
+  readonly home: string
+  /** Takes a backup, waits for its WAL, and gives its id. `compression` is for `streamed` alone. */
+  backup(server: BarmanServer, compression?: BarmanCompression): Promise<string>
+  /** Archives what production handed over. */
+  archiveWal(): Promise<void>
+  /** Restores by Barman itself: `data` as it was before Barman edited its configuration, the tablespace in `tablespace`. */
+  recover(server: BarmanServer, id: string, data: string, tablespace: string): Promise<void>
+  /** A WAL file as Barman gives it. */
+  getWal(server: BarmanServer, name: string): Promise<Buffer>
+}
+
+/** From here on the production archives into the home, which is removed with it. */
+export async function makeBarman(production: Production): Promise<Barman> {
+  const account = await postgresAccount()
+  const root = join(production.directory, 'barman')
+  const home = join(root, 'home')
+  const servers: readonly BarmanServer[] = ['files', 'streamed']
+  const connection = `host=${production.socketDirectory} port=${production.port} user=${production.user}`
+  for (const path of [home, join(root, 'run'), join(root, 'fetched')]) await mkdir(path, { recursive: true })
+
+  async function configure(compression: BarmanCompression): Promise<string> {
+    const path = join(root, `${compression}.conf`)
+    const text = `[barman]
+barman_user = ${account.name}
+barman_home = ${home}
+log_file = ${join(root, 'barman.log')}
+barman_lock_directory = ${join(root, 'run')}
+configuration_files_directory = ${join(root, 'none')}
+path_prefix = ${POSTGRES_BIN}
+backup_options = concurrent_backup, external_configuration
+immediate_checkpoint = true
+archiver = on
+
+[files]
+description = copied by rsync
+conninfo = ${connection} dbname=postgres
+backup_method = local-rsync
+reuse_backup = link
+compression = gzip
+
+[streamed]
+description = taken by pg_basebackup
+conninfo = ${connection} dbname=postgres
+streaming_conninfo = ${connection}
+backup_method = postgres
+compression = bzip2
+${compression === 'none' ? '' : `backup_compression = ${compression}`}
+`
+    await writeFile(path, text)
+    return path
+  }
+  const plain = await configure('none')
+  await chownTree(root, account)
+
+  const barman = (configuration: string, ...args: string[]) =>
+    runAs(account, 'barman', ['-q', '-c', configuration, ...args])
+
+  // The first command makes the servers' directories.
+  await barman(plain, 'check', 'all').catch(() => undefined)
+  const copies = servers.map((server) => `cp %p ${join(home, server, 'incoming')}/%f`)
+  await production.sql(`alter system set archive_command = '${copies.join(' && ')}'`)
+  await production.sql('select pg_reload_conf()')
+  await production.switchWal()
+
+  async function archiveWal(): Promise<void> {
+    for (const server of servers) await barman(plain, 'archive-wal', server)
+  }
+  await archiveWal()
+
+  return {
+    home,
+    archiveWal,
+    async backup(server, compression = 'none') {
+      const configuration = compression === 'none' ? plain : await configure(compression)
+      await barman(configuration, 'backup', '--wait', server)
+      const newest = (await readdir(join(home, server, 'base'))).sort().at(-1)
+      if (newest === undefined) throw new Error(`Barman made no backup of ${server}`)
+      return newest
+    },
+    async recover(server, id, data, tablespace) {
+      // PostgreSQL's own mode: of archives Barman takes what is there.
+      await mkdir(data, { recursive: true, mode: 0o700 })
+      await mkdir(tablespace, { recursive: true, mode: 0o700 })
+      await chownTree(data, account)
+      await chownTree(tablespace, account)
+      await barman(
+        plain,
+        ...['recover', '--tablespace', `archive:${tablespace}`],
+        ...['--recovery-staging-path', join(root, 'fetched'), '--get-wal'],
+        ...[server, id, data],
+      )
+      for (const name of ['postgresql.conf', 'postgresql.auto.conf']) {
+        await rename(join(data, `${name}.origin`), join(data, name)).catch(() => undefined)
+      }
+    },
+    async getWal(server, name) {
+      const directory = join(root, 'fetched')
+      await barman(plain, 'get-wal', '--output-directory', directory, server, name)
+      const contents = await readFile(join(directory, name))
+      await rm(join(directory, name))
+      return contents
+    },
+  }
+}
+
+const chownTree = (path: string, { uid, gid }: Account) => run('chown', ['-R', `${uid}:${gid}`, path])
