@@ -1,0 +1,72 @@
+import { existsSync } from 'node:fs'
+import { expect } from 'chai'
+import type { CheckReport } from '../../messages/definitions.ts'
+import { type Fleet, startFleet } from '../support/fleet.ts'
+import { makeProduction, type Production } from '../support/production.ts'
+
+describe('a check before publishing', function () {
+  this.timeout(60_000)
+  let production: Production
+  let fleet: Fleet
+  let failed = false
+
+  before(async () => {
+    production = await makeProduction({ compress: 'gz' })
+    await production.backup('full')
+    fleet = await startFleet({
+      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
+    })
+  })
+
+  afterEach(function () {
+    failed ||= this.currentTest?.state === 'failed'
+  })
+
+  after(async () => {
+    await fleet?.remove(failed)
+    await production?.remove()
+  })
+
+  async function check(changes: object = {}): Promise<CheckReport> {
+    const body = { repository: 'main', instance: production.stanza, target: 'db-7', ...changes }
+    const reply = await fleet.bus.request('instance.check', body)
+    if (!reply.accepted) throw new Error(reply.error.message)
+    return reply.report
+  }
+
+  const errors = ({ findings }: CheckReport): string[] =>
+    findings.filter(({ level }) => level === 'error').map(({ code }) => code)
+
+  it('that finds nothing tells which backup it would be and what it would take', async () => {
+    const report = await check()
+    expect(errors(report)).to.deep.equal([])
+    expect(report.backup).to.match(/^\d{8}-\d{6}F$/)
+    expect(report.estimate.fetchBytes).to.be.greaterThan(0)
+    expect(report.estimate.walBytes).to.be.greaterThan(0)
+    expect(report.estimate.freeBytes).to.be.greaterThan(report.estimate.cacheBytes ?? Infinity)
+  })
+
+  it('reports all that is wrong at both agents at once', async () => {
+    const report = await check({ backup: '20200101-000000F', user: 'nobody-of-that-name', port: 1 })
+    expect(errors(report)).to.include.members(['unknown_backup', 'user_missing'])
+  })
+
+  it('reports an agent that is not there as a finding beside those of the other', async () => {
+    const report = await check({ target: 'db-8', backup: '20200101-000000F' })
+    expect(errors(report)).to.have.members(['unknown_target', 'unknown_backup'])
+  })
+
+  it('reports a point that cannot be reached, with what can', async () => {
+    const report = await check({ recoverTo: { type: 'time', value: '2001-01-01 00:00:00+00' } })
+    expect(errors(report)).to.deep.equal(['target_unreachable'])
+    expect(report.findings[0]?.message).to.match(/UTC/)
+  })
+
+  it('mounts nothing, keeps nothing and makes no session', async () => {
+    await check()
+    const sessions = await fleet.bus.request('session.list', { all: true })
+    expect(sessions).to.deep.include({ accepted: true, sessions: [] })
+    expect(existsSync(fleet.mountRoot)).to.equal(false)
+    expect(existsSync(fleet.cacheRoot)).to.equal(false)
+  })
+})
