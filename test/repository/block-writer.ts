@@ -105,7 +105,8 @@ export function writeBlocks(
 
 /** The map of the blocks, as blockMapWrite of blockMap.c writes it. */
 export function writeMap(placed: readonly PlacedBlock[], blockSize: number): Buffer {
-  const output: Buffer[] = [varint(0)]
+  const output = new Output()
+  output.varint(0)
   const known = new Map<number, { offset: number; size: number; superBlockSize: number; block: number }>()
   const groups = runs(placed, (a, b) => a.reference === b.reference)
   let sizeLast = 0
@@ -117,9 +118,9 @@ export function writeMap(placed: readonly PlacedBlock[], blockSize: number): Buf
     let isContinued = false
     if (data === undefined) {
       encoded |= (first.bundle > 0 ? 2 : 0) | (first.offset > 0 ? 4 : 0)
-      output.push(varint(encoded + first.reference * 8))
-      if (first.bundle > 0) output.push(varint(first.bundle))
-      if (first.offset > 0) output.push(varint(first.offset))
+      output.varint(encoded + first.reference * 8)
+      if (first.bundle > 0) output.varint(first.bundle)
+      if (first.offset > 0) output.varint(first.offset)
       data = { offset: first.offset, size: 0, superBlockSize: blockSize, block: 0 }
       known.set(first.reference, data)
     } else if (first.offset === data.offset) {
@@ -128,8 +129,8 @@ export function writeMap(placed: readonly PlacedBlock[], blockSize: number): Buf
     } else {
       const gap = first.offset - (data.offset + data.size)
       if (gap > 0) encoded |= 4
-      output.push(varint(encoded + first.reference * 8))
-      if (gap > 0) output.push(varint(gap))
+      output.varint(encoded + first.reference * 8)
+      if (gap > 0) output.varint(gap)
     }
     const superBlocks = runs(group, (a, b) => a.offset === b.offset)
     for (const [number, blocks] of superBlocks.entries()) {
@@ -140,16 +141,16 @@ export function writeMap(placed: readonly PlacedBlock[], blockSize: number): Buf
       const isPart =
         isContinued || block.inside !== 0 || blocks.length !== Math.ceil(block.plainBytes / blockSize)
       if (isContinued) {
-        output.push(varint((encoded | (isLast ? 4 : 0)) + first.reference * 8))
+        output.varint((encoded | (isLast ? 4 : 0)) + first.reference * 8)
         isContinued = false
       } else {
         const isChanged = block.plainBytes !== data.superBlockSize
         const size = sizeLast === 0 ? block.storedBytes : zigzag(block.storedBytes - sizeLast)
-        output.push(varint((isLast ? 1 : 0) + (isChanged ? 2 : 0) + (isPart ? 4 : 0) + size * 8))
+        output.varint((isLast ? 1 : 0) + (isChanged ? 2 : 0) + (isPart ? 4 : 0) + size * 8)
         if (isChanged) {
           const rest = block.plainBytes % blockSize
-          output.push(varint(Math.floor(block.plainBytes / blockSize) * 2 + (rest === 0 ? 0 : 1)))
-          if (rest !== 0) output.push(varint(rest))
+          output.varint(Math.floor(block.plainBytes / blockSize) * 2 + (rest === 0 ? 0 : 1))
+          if (rest !== 0) output.varint(rest)
           data.superBlockSize = block.plainBytes
         }
         data.offset = block.offset
@@ -158,14 +159,14 @@ export function writeMap(placed: readonly PlacedBlock[], blockSize: number): Buf
       sizeLast = block.storedBytes
       if (isPart) {
         const skipped = block.inside - expected
-        output.push(varint((blocks.length - 1) * 2 + (skipped > 0 ? 1 : 0)))
-        if (skipped > 0) output.push(varint(skipped))
+        output.varint((blocks.length - 1) * 2 + (skipped > 0 ? 1 : 0))
+        if (skipped > 0) output.varint(skipped)
       }
       data.block = block.inside + blocks.length
-      for (const { checksum } of blocks) output.push(checksum)
+      for (const { checksum } of blocks) output.bytes(checksum)
     }
   }
-  return Buffer.concat(output)
+  return output.finish()
 }
 
 /** In groups of neighbours that are alike. */
@@ -182,10 +183,30 @@ function runs<T>(items: readonly T[], alike: (a: T, b: T) => boolean): T[][] {
 
 const zigzag = (value: number) => (value >= 0 ? value * 2 : -value * 2 - 1)
 
-function varint(value: number): Buffer {
-  const bytes: number[] = []
-  for (let rest = value; ; rest = Math.floor(rest / 128)) {
-    if (rest < 128) return Buffer.from([...bytes, rest])
-    bytes.push((rest % 128) + 128)
+class Output {
+  #buffer = Buffer.allocUnsafe(64 * 1024)
+  #used = 0
+
+  varint(value: number): void {
+    this.#reserve(8)
+    let rest = value
+    for (; rest >= 128; rest = Math.floor(rest / 128)) this.#buffer[this.#used++] = (rest % 128) + 128
+    this.#buffer[this.#used++] = rest
+  }
+
+  bytes(piece: Buffer): void {
+    this.#reserve(piece.length)
+    this.#used += piece.copy(this.#buffer, this.#used)
+  }
+
+  finish(): Buffer {
+    return this.#buffer.subarray(0, this.#used)
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#used + bytes <= this.#buffer.length) return
+    const larger = Buffer.allocUnsafe(this.#buffer.length * 2)
+    this.#buffer.copy(larger)
+    this.#buffer = larger
   }
 }

@@ -333,16 +333,3 @@ describe('a damaged pgBackRest repository', function () {
     })
   })
 })
-
-describe('repositories that cannot be read yet', function () {
-  this.timeout(30_000)
-
-  it('says that Barman is not readable', async () => {
-    const directory = await temporaryDirectory()
-    expect(() => openForTest({ format: 'barman', path: directory }, join(directory, 'spool'))).to.throw(
-      HowdahError,
-      /Barman/,
-    )
-    await rm(directory, { recursive: true })
-  })
-})

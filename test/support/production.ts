@@ -14,6 +14,8 @@ export type Compression = 'none' | 'gz' | 'zst' | 'lz4' | 'bz2'
 export interface RepositoryKind {
   readonly compress: Compression
   readonly bundle: boolean
+  /** Encrypts it by AES-256-CBC. Default: it is not encrypted. */
+  readonly passphrase?: string
 }
 
 export interface ProductionOptions extends Partial<RepositoryKind> {
@@ -157,7 +159,7 @@ repo1-path=${path}
 repo1-bundle=${kind.bundle ? 'y' : 'n'}
 repo1-retention-full=9
 compress-type=${kind.compress}
-lock-path=${join(home, 'lock')}
+${kind.passphrase === undefined ? '' : `repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=${kind.passphrase}\n`}lock-path=${join(home, 'lock')}
 spool-path=${join(home, 'spool')}
 log-level-file=off
 log-level-console=warn
@@ -216,6 +218,7 @@ pg1-user=${account.name}
     const first = await addRepository('pgbackrest', {
       compress: options.compress ?? 'gz',
       bundle: options.bundle ?? false,
+      ...(options.passphrase !== undefined && { passphrase: options.passphrase }),
     })
     return {
       ...first,

@@ -4,6 +4,7 @@
  * Format 5 (src/info/manifest.c): `[target:file]`, `[target:path]` and `[target:link]` list everything by manifest
  * name, `pg_data/…` and `pg_tblspc/<oid>/…`; what most of them have in common stands in the `:default` sections.
  */
+import { HowdahError } from '../../../../messages/errors.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
 import { type FileLine, readFileLine, startsWith } from './file-line.ts'
@@ -38,7 +39,7 @@ export interface Manifest {
 /**
  * @param bytes must stay as they are
  * @param from names the manifest in messages
- * @throws MalformedInfo | HowdahError `backup_damaged`
+ * @throws MalformedInfo | HowdahError `backup_damaged` | `backup_unsupported`
  */
 export function parseManifest(bytes: Buffer, from: string): Manifest {
   const nodes: Node[] = []
@@ -56,6 +57,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   }
   let reference: unknown
   let passphrase: Passphrase | undefined
+  let version: unknown
 
   scanInfo(bytes, (section, line) => {
     if (section === 'target:file') {
@@ -90,6 +92,9 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
       case 'backup:option':
         option[key] = parseValue(key, valueText(bytes, line))
         return
+      case 'backrest':
+        if (key === 'backrest-version') version = parseValue(key, valueText(bytes, line))
+        return
       case 'cipher':
         passphrase = passphraseOf(key, valueText(bytes, line)) ?? passphrase
     }
@@ -97,6 +102,12 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
 
   const label = backup['backup-label']
   if (typeof label !== 'string') throw new MalformedInfo('it does not say which backup it is of')
+  if (backup['backup-block-incr'] === true && isBeforeBlockMaps(version)) {
+    throw new HowdahError(
+      'backup_unsupported',
+      `backup ${label} was taken with the first try of repo-block in pgBackRest ${version}, which no other version can read either; take a new full backup`,
+    )
+  }
   const mapReferences = backup['backup-reference'] ?? label
   if (typeof mapReferences !== 'string') throw new MalformedInfo('backup-reference is no text')
   const fileMode = modeOf('[target:file:default]', defaults['target:file:default']?.mode ?? '0600')
@@ -182,4 +193,10 @@ export function whole(name: string, what: string, value: unknown): number {
 function modeOf(name: string, value: unknown): number {
   if (typeof value === 'string' && /^[0-7]{3,4}$/.test(value)) return Number.parseInt(value, 8)
   throw new MalformedInfo(`${name} has no valid mode`)
+}
+
+/** Up to 2.45 block maps had another form, and were declared a beta. */
+function isBeforeBlockMaps(version: unknown): boolean {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(String(version)) ?? []
+  return Number(major) === 2 && Number(minor) < 46
 }

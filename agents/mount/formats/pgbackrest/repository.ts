@@ -1,5 +1,5 @@
 /** A pgBackRest repository: its stanzas, their backups, and opening one. */
-import { readdir } from 'node:fs/promises'
+import { access, constants, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -20,7 +20,7 @@ import { createManifestCache, type ManifestCache } from './manifest-cache.ts'
 import { storedFiles } from './stored-files.ts'
 
 export function openPgbackrest(options: RepositoryOptions, spool: Spool): Repository {
-  const access = createAccess(options)
+  const findAccess = createAccess(options)
   const shared: Shared = {
     spool,
     manifests: createManifestCache(),
@@ -48,9 +48,9 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
   }
 
   return {
-    instances: async () => instancesIn((await access()).root),
+    instances: async () => instancesIn((await findAccess()).root),
     async instance(name) {
-      const opened = await access()
+      const opened = await findAccess()
       const names = await instancesIn(opened.root)
       if (!names.includes(name) || !isSafePath(name)) throw unknownInstance(options.name, name, names)
       return openStanza(opened, name, shared)
@@ -67,12 +67,12 @@ interface Shared {
   readonly verifyChecksums: boolean
 }
 
-function openStanza(access: Access, stanza: string, shared: Shared): Instance {
-  const { root } = access
+function openStanza(repository: Access, stanza: string, shared: Shared): Instance {
+  const { root } = repository
   const { spool, manifests, archives, blockFiles, verifyChecksums } = shared
   const directory = join(root, 'backup', stanza)
 
-  const readListing = () => readInfoFile(access, join(directory, 'backup.info'), parseBackupInfo)
+  const readListing = () => readInfoFile(repository, join(directory, 'backup.info'), parseBackupInfo)
 
   const manifestPath = (label: string) => join(directory, label, 'backup.manifest')
 
@@ -80,12 +80,16 @@ function openStanza(access: Access, stanza: string, shared: Shared): Instance {
     readInfoHead({ root, passphrase }, manifestPath(label), HEAD_BYTES)
 
   /** Without its manifest nothing of a backup can be found. */
-  async function withUnusable(summary: BackupSummary, info: BackupInfo): Promise<BackupSummary> {
+  async function withUnusable(summary: BackupSummary): Promise<BackupSummary> {
     if (summary.unusable !== undefined) return summary
-    const head = await manifestHead(summary.label, info)
-    return head === undefined
-      ? { ...summary, unusable: 'its manifest is missing or cannot be read' }
-      : summary
+    const path = manifestPath(summary.label)
+    const isReadable = await access(path, constants.R_OK)
+      .catch(() => access(`${path}.copy`, constants.R_OK))
+      .then(
+        () => true,
+        () => false,
+      )
+    return isReadable ? summary : { ...summary, unusable: 'its manifest is missing or cannot be read' }
   }
 
   /** @throws HowdahError `unknown_backup` */
@@ -100,13 +104,13 @@ function openStanza(access: Access, stanza: string, shared: Shared): Instance {
   }
 
   const archiveOf = ({ systemIdentifier, postgresVersion }: BackupSummary) =>
-    openArchive(access, stanza, { systemIdentifier, postgresVersion })
+    openArchive(repository, stanza, { systemIdentifier, postgresVersion })
 
   return {
     name: stanza,
     async backups() {
-      const info = await readListing()
-      return Promise.all(info.backups.map((summary) => withUnusable(summary, info)))
+      const { backups } = await readListing()
+      return Promise.all(backups.map(withUnusable))
     },
     async wal(backup) {
       const id = JSON.stringify([stanza, backup.systemIdentifier, backup.postgresVersion])

@@ -1,0 +1,98 @@
+/** A pgBackRest repository of several stanzas, one of them of a cluster that was upgraded since its first backup. */
+import { createHash } from 'node:crypto'
+import { cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import type { Instance } from '../../agents/mount/repository.ts'
+import type { Spool } from '../../agents/mount/spool.ts'
+import { makeBlockRepository } from './block-repository.ts'
+import { openForTest, temporaryDirectory } from './fixture.ts'
+import { infoFile } from './large-repository.ts'
+import { dice } from './reference.ts'
+
+const SEGMENT = '000000010000000000000003'
+
+describe('a pgBackRest repository of several stanzas', () => {
+  let scratch: string
+  let spool: Spool
+  let labels: readonly string[]
+  let instance: (name: string) => Promise<Instance>
+  let instances: () => Promise<string[]>
+
+  before(async () => {
+    scratch = await temporaryDirectory()
+    const root = join(scratch, 'repo')
+    const made = await makeBlockRepository(root, { compression: 'none', encrypted: false }, dice(2))
+    labels = made.labels
+    await cp(join(root, 'backup/demo'), join(root, 'backup/other'), { recursive: true })
+    await cp(join(root, 'archive/demo'), join(root, 'archive/other'), { recursive: true })
+    await upgrade(root)
+    const opened = openForTest({ format: 'pgbackrest', path: root }, join(scratch, 'spool'))
+    spool = opened.spool
+    instances = () => opened.repository.instances()
+    instance = (name) => opened.repository.instance(name)
+  })
+  after(async () => {
+    await spool?.close()
+    await rm(scratch, { recursive: true, force: true })
+  })
+
+  /** The last backup of `demo` becomes one of version 16, and what pgBackRest keeps beside backups is there. */
+  async function upgrade(root: string): Promise<void> {
+    const backups = labels.map((label, index): [string, unknown] => [
+      label,
+      {
+        'backup-archive-start': SEGMENT,
+        'backup-archive-stop': SEGMENT,
+        'backup-timestamp-start': 1_700_000_000 + index,
+        'backup-timestamp-stop': 1_700_000_001 + index,
+        'backup-type': index === 0 ? 'full' : 'incr',
+        'db-id': index === 2 ? 2 : 1,
+      },
+    ])
+    const info = infoFile({
+      'backup:current': backups,
+      'db:history': [
+        ['1', { 'db-system-id': 77, 'db-version': '15' }],
+        ['2', { 'db-system-id': 88, 'db-version': '16' }],
+      ],
+    })
+    await writeFile(join(root, 'backup/demo/backup.info'), info)
+    await mkdir(join(root, 'backup/demo/backup.history/2026'), { recursive: true })
+    await symlink(labels[2] ?? '', join(root, 'backup/demo/latest'))
+    const archive = infoFile({
+      'db:history': [
+        ['1', { 'db-id': 77, 'db-version': '15' }],
+        ['2', { 'db-id': 88, 'db-version': '16' }],
+      ],
+    })
+    await writeFile(join(root, 'archive/demo/archive.info'), archive)
+    for (const [name, bytes] of [
+      ['15-1', 15],
+      ['16-2', 16],
+    ] as const) {
+      const directory = join(root, 'archive/demo', name, SEGMENT.slice(0, 16))
+      await mkdir(directory, { recursive: true })
+      const contents = Buffer.alloc(bytes)
+      const sha1 = createHash('sha1').update(contents).digest('hex')
+      await writeFile(join(directory, `${SEGMENT}-${sha1}`), contents)
+    }
+  }
+
+  it('lists each with its own backups', async () => {
+    expect(await instances()).to.deep.equal(['demo', 'other'])
+    for (const name of ['demo', 'other']) {
+      const backups = await (await instance(name)).backups()
+      expect(backups.map(({ label, unusable }) => unusable ?? label)).to.deep.equal(labels)
+    }
+    const versions = (await (await instance('demo')).backups()).map((backup) => backup.postgresVersion)
+    expect(versions).to.deep.equal(['15', '15', '16'])
+  })
+
+  it('gives each backup the WAL of the cluster that it is of', async () => {
+    const demo = await instance('demo')
+    const sizes = await Promise.all(labels.map(async (label) => (await demo.open(label)).walSize(SEGMENT)))
+    expect(sizes).to.deep.equal([15, 15, 16])
+    expect(await (await (await instance('other')).open(labels[0] ?? '')).walSize(SEGMENT)).to.equal(undefined)
+  })
+})
