@@ -6,22 +6,25 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import fc from 'fast-check'
 import { DRIVERS } from '../durability/support/drivers.ts'
 import { runFetchedCuts } from '../durability/support/fetched-cut.ts'
 import { runKills } from '../durability/support/kill.ts'
 import { replay, runModel } from '../durability/support/model.ts'
 import type { Operation } from '../durability/support/operations.ts'
 import { runCuts, runPowerCuts } from '../durability/support/power-cut.ts'
+import { PGBACKREST_FUZZ } from '../repository/fuzz.ts'
 import { stopTestBroker } from '../support/broker.ts'
 import { runChaos } from './chaos/chaos.ts'
 
-const USAGE = `Usage: npm run soak -- [model|power-cut|kill]... [--operations N | --minutes M] [--seed S] [--driver D]
+const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operations N | --minutes M] [--seed S] [--driver D]
        npm run soak -- chaos --minutes N [--seed S]
        npm run soak -- --replay FILE
 
   model       random system calls on a mount and on a plain directory, for each driver (default 100,000 operations)
   power-cut   images of what a power cut could leave of the write cache and of the fetched store (default 20,000)
   kill        kill -9 of the mount process of a published instance under load (default 50)
+  fuzz        manifests and block maps that no tool wrote, through the readers (default 20,000 of each kind)
 All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
 --operations and --minutes are for each of them (of model: for each driver).
@@ -30,13 +33,16 @@ All of these when none is named, and, only when it is named:
   --replay FILE  runs the counterexample that a failed run has written
 `
 
-const TESTS = ['model', 'power-cut', 'kill', 'chaos'] as const
+const TESTS = ['model', 'power-cut', 'kill', 'fuzz', 'chaos'] as const
 type Test = (typeof TESTS)[number]
-const USUAL: readonly Test[] = ['model', 'power-cut', 'kill']
-const OPERATIONS = { model: 100_000, 'power-cut': 20_000, kill: 50, chaos: 0 } as const satisfies Record<
-  Test,
-  number
->
+const USUAL: readonly Test[] = ['model', 'power-cut', 'kill', 'fuzz']
+const OPERATIONS = {
+  model: 100_000,
+  'power-cut': 20_000,
+  kill: 50,
+  fuzz: 20_000,
+  chaos: 0,
+} as const satisfies Record<Test, number>
 const CHAOS_MINUTES = 5
 /** Images of the write cache for one of the fetched store, which takes longer. */
 const FETCHED_SHARE = 40
@@ -208,6 +214,24 @@ async function soakChaos(options: Options, _: number, until: number | undefined)
   }
 }
 
+/** What fails is told by fast-check, as small as it can be made, with the seed that repeats it. */
+async function soakFuzz(options: Options, runs: number, until: number | undefined): Promise<boolean> {
+  let good = true
+  const properties = Object.entries(PGBACKREST_FUZZ)
+  for (const [name, property] of properties) {
+    const outcome = await fc.check(property, {
+      numRuns: Math.min(runs, 2 ** 31 - 1),
+      seed: options.seed,
+      ...(until !== undefined && { interruptAfterTimeLimit: until / properties.length }),
+    })
+    process.stdout.write(`fuzz: ${outcome.numRuns} times: ${name}\n`)
+    if (!outcome.failed) continue
+    good = false
+    process.stdout.write(`fuzz: FAILED: ${fc.defaultReportMessage(outcome)}\n`)
+  }
+  return good
+}
+
 async function runReplay(file: string): Promise<boolean> {
   const counterexample = JSON.parse(readFileSync(file, 'utf8')) as Counterexample
   const { operations } = counterexample
@@ -233,7 +257,13 @@ async function soak(options: Options): Promise<boolean> {
   for (const test of options.tests) {
     const operations =
       options.operations ?? (until === undefined ? OPERATIONS[test] : Number.POSITIVE_INFINITY)
-    const run = { model: soakModel, 'power-cut': soakPowerCuts, kill: soakKills, chaos: soakChaos }[test]
+    const run = {
+      model: soakModel,
+      'power-cut': soakPowerCuts,
+      kill: soakKills,
+      fuzz: soakFuzz,
+      chaos: soakChaos,
+    }[test]
     good = (await run(options, operations, until)) && good
   }
   return good
