@@ -97,7 +97,9 @@ describe('the end of a session', function () {
 
   const postmasterPid = (id: string): number =>
     Number(
-      execFileSync('pgrep', ['-f', `-D ${fleet.mountRoot}/${id}/data`], { encoding: 'utf8' }).split('\n')[0],
+      execFileSync('pgrep', ['-f', '--', `-D ${fleet.mountRoot}/${id}/data`], { encoding: 'utf8' }).split(
+        '\n',
+      )[0],
     )
 
   /** Runs SQL as somebody who stays connected; nobody waits for its end. */
@@ -127,7 +129,7 @@ describe('the end of a session', function () {
 
   /** A shell whose working directory is in the mount, with a file open there. */
   async function stand(session: SessionView): Promise<ChildProcess> {
-    const child = spawn('sh', ['-c', 'exec 3< PG_VERSION; echo; sleep 1000'], {
+    const child = spawn('sh', ['-c', 'exec 3< PG_VERSION; echo; exec sleep 1000'], {
       cwd: `${session.mountPoint}/data`,
       detached: true,
       stdio: ['ignore', 'pipe', 'ignore'],
@@ -251,7 +253,7 @@ describe('the end of a session', function () {
       'somebody removed half of its write cache',
       ({ writeCache }) => {
         for (const part of ['conf', 'pg_wal', 'files', 'mount.sock'])
-          rmSync(`${writeCache?.path}/${part}`, { recursive: true })
+          rmSync(`${writeCache?.path}/${part}`, { recursive: true, force: true })
       },
     ],
     [
