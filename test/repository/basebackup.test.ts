@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
+import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import type { Repository } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { type MadeMember, makeTar } from '../support/tar.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
 
 const run = promisify(execFile)
@@ -124,6 +126,90 @@ describe('a repository of pg_basebackup directories', function () {
     await rename(`${version}.away`, version)
     await truncate(version, 1)
     expect((await failure(open('monday'))).message).to.include(version)
+  })
+
+  it('notices flipped bytes: of a small file before its first read, of a large one once it was read whole', async () => {
+    await place(join(root, 'shop/monday'))
+    const opened = await open('monday')
+    const entries: TreeEntry[] = []
+    for await (const batch of opened.tree()) entries.push(...batch)
+    const large = entries.find(({ path, size }) => path.startsWith('data/base/') && size > 2 * 1024 * 1024)
+    const small = entries.find(({ path }) => path === 'data/global/pg_control')
+    const read = async (entry: (typeof entries)[number] | undefined) => {
+      const backup = await open('monday')
+      for (let offset = 0; offset < (entry?.size ?? 0); offset += 300_000) {
+        await backup.read(entry?.file ?? -1, offset, 300_000)
+      }
+    }
+    for (const entry of [large, small]) {
+      await read(entry)
+      const path = join(root, 'shop/monday', entry?.path.slice('data/'.length) ?? '')
+      const contents = await readFile(path)
+      contents[4000] = (contents[4000] ?? 0) ^ 1
+      await writeFile(path, contents)
+      const error = await failure(read(entry))
+      expect(error).to.include({ code: 'backup_damaged' })
+      expect(error.message).to.include(path).and.include('checksum')
+    }
+  })
+
+  describe('in tar format', () => {
+    const label = Buffer.from('START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n')
+    const usual: readonly MadeMember[] = [
+      { name: 'backup_label', data: label },
+      { name: 'PG_VERSION', data: Buffer.from('15\n') },
+      { name: 'global/', type: '5' },
+      { name: 'global/pg_control', data: Buffer.alloc(8192) },
+    ]
+    async function make(archives: Readonly<Record<string, readonly MadeMember[]>>): Promise<void> {
+      const directory = join(root, 'shop/archived')
+      await mkdir(directory)
+      for (const [name, members] of Object.entries(archives)) {
+        await writeFile(join(directory, `${name}.tar.gz`), gzipSync(makeTar(members)))
+      }
+    }
+
+    it('refuses symbolic links, which PostgreSQL never puts there', async () => {
+      await make({ base: [...usual, { name: 'base', type: '2', linkName: '/etc' }] })
+      const error = await failure(open('archived'))
+      expect(error).to.include({ code: 'backup_unsupported' })
+      expect(error.message).to.include('"base"').and.include('/etc').and.include('base.tar.gz')
+    })
+
+    it('refuses paths that climb out, naming archive and backup', async () => {
+      await make({ base: [...usual, { name: '../../../etc/passwd', data: label }] })
+      const error = await failure(open('archived'))
+      expect(error.code).to.be.oneOf(['backup_damaged', 'backup_unsupported'])
+      expect(error.message).to.include('base.tar.gz').and.include('archived').and.include('etc/passwd')
+    })
+
+    it('notices that the archive of a tablespace is missing', async () => {
+      const map = Buffer.from('16419 /srv/fast\n')
+      await make({
+        base: [...usual, { name: 'tablespace_map', data: map }, { name: 'pg_tblspc', type: '5' }],
+      })
+      const error = await failure(open('archived'))
+      expect(error).to.include({ code: 'backup_damaged' })
+      expect(error.message).to.include('16419.tar').and.include('/srv/fast')
+    })
+
+    it('refuses a member that is there twice', async () => {
+      await make({ base: [...usual, { name: 'PG_VERSION', data: Buffer.from('16\n') }] })
+      expect((await failure(open('archived'))).message)
+        .to.include('PG_VERSION')
+        .and.include('twice')
+    })
+
+    it('refuses a manifest that does not match its own checksum', async () => {
+      await make({ base: usual })
+      await writeFile(
+        join(root, 'shop/archived/backup_manifest'),
+        '{"Files": [],\n"Manifest-Checksum": "00"}\n',
+      )
+      expect((await failure(open('archived'))).message)
+        .to.include('backup_manifest')
+        .and.include('checksum')
+    })
   })
 
   it('takes WAL from walPath first, compressed or not, then from the backup, then partial', async () => {

@@ -4,6 +4,8 @@
  */
 
 export const BLOCK_BYTES = 512
+const ZERO = 48
+const SPACE = 32
 
 /** What is wrong with an archive; the caller says which archive it is. */
 export class MalformedTar extends Error {}
@@ -27,15 +29,17 @@ export interface TarHeader {
 export function parseTarHeader(block: Buffer): TarHeader | undefined {
   if (isZero(block)) return undefined
   const stored = octal(block, 148, 8, 'checksum')
-  let unsigned = 0
-  let signed = 0
+  // The checksum's own field counts as spaces.
+  let sum = 8 * 32
+  let high = 0
   for (let n = 0; n < BLOCK_BYTES; n++) {
-    const byte = n >= 148 && n < 156 ? 32 : (block[n] ?? 0)
-    unsigned += byte
-    signed += byte > 127 ? byte - 256 : byte
+    if (n === 148) n = 156
+    const byte = block[n] as number
+    sum += byte
+    if (byte > 127) high += 1
   }
   // Some old programs summed signed bytes.
-  if (stored !== unsigned && stored !== signed) throw new MalformedTar('a header has a wrong checksum')
+  if (stored !== sum && stored !== sum - 256 * high) throw new MalformedTar('a header has a wrong checksum')
   const type = block[156] === 0 ? '0' : String.fromCharCode(block[156] ?? 0)
   const isUstar = block.toString('latin1', 257, 263) === 'ustar\0'
   const prefix = isUstar ? text(block, 345, 155) : ''
@@ -93,11 +97,16 @@ function number(block: Buffer, start: number, length: number, what: string): num
 }
 
 function octal(block: Buffer, start: number, length: number, what: string): number {
-  const digits = block
-    .toString('latin1', start, start + length)
-    .replace(/\0[\s\S]*$/, '')
-    .trim()
-  if (digits === '') return 0
-  if (!/^[0-7]+$/.test(digits)) throw new MalformedTar(`a header has a malformed ${what}`)
-  return Number.parseInt(digits, 8)
+  const end = start + length
+  let at = start
+  while (at < end && block[at] === SPACE) at += 1
+  let value = 0
+  for (; at < end; at += 1) {
+    const digit = (block[at] as number) - ZERO
+    if (digit < 0 || digit > 7) break
+    value = value * 8 + digit
+  }
+  const after = block[at] ?? 0
+  if (at < end && after !== 0 && after !== SPACE) throw new MalformedTar(`a header has a malformed ${what}`)
+  return value
 }
