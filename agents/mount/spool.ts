@@ -333,7 +333,7 @@ export function createSpool(options: SpoolOptions): Spool {
     if (transforms.length > 0) return readSpooled(file, offset, wanted, signal)
     const read = await readStored(file, offset, wanted, signal)
     if (size !== undefined && read.length < wanted) throw damaged(file, `it ends before ${offset + wanted}`)
-    return read
+    return checkedPart(file, offset, read)
   }
 
   function assertOpen(): void {

@@ -14,6 +14,7 @@ import { replay, runModel } from '../durability/support/model.ts'
 import type { Operation } from '../durability/support/operations.ts'
 import { runCuts, runPowerCuts } from '../durability/support/power-cut.ts'
 import { PGBACKREST_FUZZ } from '../repository/fuzz.ts'
+import { TAR_FUZZ } from '../repository/tar-fuzz.ts'
 import { stopTestBroker } from '../support/broker.ts'
 import { runChaos } from './chaos/chaos.ts'
 
@@ -24,7 +25,7 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
   model       random system calls on a mount and on a plain directory, for each driver (default 100,000 operations)
   power-cut   images of what a power cut could leave of the write cache and of the fetched store (default 20,000)
   kill        kill -9 of the mount process of a published instance under load (default 50)
-  fuzz        manifests and block maps that no tool wrote, through the readers (default 20,000 of each kind)
+  fuzz        manifests, block maps and tar archives that no tool wrote, through the readers (default 20,000 of each kind)
 All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
 --operations and --minutes are for each of them (of model: for each driver).
@@ -217,7 +218,10 @@ async function soakChaos(options: Options, _: number, until: number | undefined)
 /** What fails is told by fast-check, as small as it can be made, with the seed that repeats it. */
 async function soakFuzz(options: Options, runs: number, until: number | undefined): Promise<boolean> {
   let good = true
-  const properties = Object.entries(PGBACKREST_FUZZ)
+  const properties = Object.entries({
+    ...PGBACKREST_FUZZ,
+    'a tar archive as nobody writes it is read within its bounds, or refused': TAR_FUZZ,
+  })
   for (const [name, property] of properties) {
     const outcome = await fc.check(property, {
       numRuns: Math.min(runs, 2 ** 31 - 1),
