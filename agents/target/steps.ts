@@ -255,10 +255,13 @@ const LAST_WORDS = 'PostgreSQL did not come up; what the logs of the session say
  */
 async function withReadFailure(error: unknown, mount: MountProcess, failedBefore: number): Promise<unknown> {
   const status = await mount.status().catch(() => undefined)
-  if (status?.lastError === undefined) return error
+  if (status === undefined) return error
+  const unanswered = status.failedReadsEver > failedBefore
+  if (!unanswered && status.lastError === undefined) return error
+  const reason = status.lastError ?? 'the mount server did not answer in time.'
   const { message, field, details, ...failure } = errorBody(error)
-  const code = status.failedReadsEver > failedBefore ? 'repository_unavailable' : failure.code
-  return new HowdahError(code, `${message} The mount says: ${status.lastError}`, {
+  const code = unanswered ? 'repository_unavailable' : failure.code
+  return new HowdahError(code, `${message} The mount says: ${reason}`, {
     cause: error,
     ...(field !== undefined && { field }),
     ...(details !== undefined && { details }),
