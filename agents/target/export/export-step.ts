@@ -162,6 +162,8 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
       const earlier = await readExportRecord(session.cachePath)
       if (earlier?.id === job.id && earlier.result) return earlier.result
       const record: ExportRecord = { id: job.id, request: job.request }
+      // Taken up again after a reboot, it comes before the coordinator knows that the instance is gone.
+      await untilCalledBack(session, context.signal)
       await begin(session, record)
       try {
         const result = await exportAll(session, record, command, context)
@@ -171,6 +173,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
         await discard(session, record).catch((err: unknown) =>
           logger.warn({ err, session: session.session }, 'an export that failed left something behind'),
         )
+        await untilCalledBack(session, context.signal)
         throw error
       } finally {
         await rm(workDirectory(session.cachePath), { recursive: true, force: true })
