@@ -8,7 +8,6 @@ import type { OpenBackup } from '../repository.ts'
 import type { Spool } from '../spool.ts'
 import type { BackupTree } from './tree.ts'
 import type { WalFiles } from './wal-files.ts'
-import { createWholeReadCheck } from './whole-read-check.ts'
 
 export interface BackupParts<Source> {
   readonly summary: BackupSummary
@@ -21,7 +20,6 @@ export interface BackupParts<Source> {
 export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): OpenBackup {
   const { summary, tree, wal } = parts
   const files = new Map<number, StoredFile | ComposedFile>()
-  const check = createWholeReadCheck()
 
   function fileAt(number: number): StoredFile | ComposedFile {
     const known = files.get(number)
@@ -37,10 +35,7 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
 
   const read: BackupSource['read'] = async (number, offset, length, signal) => {
     const file = fileAt(number)
-    if (!('region' in file)) return file.read(offset, length, signal)
-    const data = await spool.read(file, offset, length, signal)
-    check.passed(file, offset, data)
-    return data
+    return 'region' in file ? spool.read(file, offset, length, signal) : file.read(offset, length, signal)
   }
 
   return {
