@@ -4,10 +4,13 @@ import { readdir, rm, stat, truncate, unlink, writeFile } from 'node:fs/promises
 import { join } from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { expect } from 'chai'
+import { Passphrase } from '../../agents/mount/decode/aes-cbc.ts'
 import type { Compression, StoredFile } from '../../agents/mount/decode/stored-file.ts'
 import { createSpool, type Spool } from '../../agents/mount/spool.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { encrypt } from './block-writer.ts'
 import { quiet, temporaryDirectory } from './fixture.ts'
+import { dice } from './reference.ts'
 
 const MiB = 1024 * 1024
 
@@ -118,7 +121,8 @@ describe('the spool', function () {
     const plain = contents(MiB)
     const file = await store('small.gz', plain)
     expect((await open().read(file, 1000, 10)).equals(plain.subarray(1000, 1010))).to.equal(true)
-    expect(await readdir(directory)).to.deep.equal([])
+    expect(await spooled()).to.deep.equal([])
+    expect(await parts()).to.deep.equal([])
   })
 
   it('serves complete files after a restart without decoding again, and drops incomplete ones', async () => {
@@ -137,7 +141,54 @@ describe('the spool', function () {
     const again = describeStored(file.region.path, plain, 'gz')
     expect((await second.read(again, MiB, 100)).equals(plain.subarray(MiB, MiB + 100))).to.equal(true)
     expect((await stat(join(directory, name))).ino).to.equal(ino)
-    expect(await readdir(directory)).to.deep.equal([name])
+    expect(await spooled()).to.deep.equal([name])
+    expect(await parts()).to.deep.equal([])
+  })
+
+  for (const raw of [false, true]) {
+    it(`reads ranges of what is only encrypted where they are${raw ? ', raw' : ''}`, async () => {
+      const plain = contents(3 * MiB + 5)
+      const path = join(root, 'encrypted')
+      await writeFile(path, encrypt('a secret', plain, raw))
+      const file: StoredFile = {
+        ...describeStored(path, plain, 'gz'),
+        transforms: [{ kind: 'decrypt', passphrase: new Passphrase('a secret'), raw }],
+      }
+      const spool = open()
+      const random = dice(3)
+      for (let round = 0; round < 100; round++) {
+        const offset = round % 10 === 0 ? round / 10 : random(plain.length)
+        const length = 1 + random(round % 2 === 0 ? 40 : 50_000)
+        const got = await spool.read(file, offset, length)
+        const wanted = plain.subarray(offset, offset + length)
+        expect(got.equals(wanted), `${length} bytes at ${offset}`).to.equal(true)
+      }
+      expect((await spool.read(file, plain.length, 10)).length).to.equal(0)
+      expect((await spool.read(file, 0, plain.length)).equals(plain)).to.equal(true)
+      expect(await spooled()).to.deep.equal([])
+      await truncate(path, 2 * MiB)
+      const cut = await failure(spool.read({ ...file }, MiB, 10))
+      expect(cut).to.include({ code: 'backup_damaged' })
+    })
+  }
+
+  it('compares the checksum of what is read in place once all of it was read, in whatever order', async () => {
+    const plain = contents(3 * MiB)
+    const path = join(root, 'plain')
+    await writeFile(path, plain)
+    const file: StoredFile = { ...describeStored(path, plain, 'gz'), transforms: [] }
+    const spool = open()
+    const offsets = [0, 2, 1, 5, 4, 3].map((number) => (number * MiB) / 2)
+    for (const offset of offsets) await spool.read(file, offset, MiB / 2)
+    plain[MiB] = (plain[MiB] ?? 0) ^ 1
+    await writeFile(path, plain)
+    const damaged = { ...file }
+    for (const offset of offsets.slice(0, -1)) await spool.read(damaged, offset, MiB / 2)
+    const error = await failure(spool.read(damaged, offsets.at(-1) ?? 0, MiB / 2))
+    expect(error).to.include({ code: 'backup_damaged' })
+    expect(error.message).to.include('checksum').and.include(path)
+    // Nobody gets any more of it.
+    expect(await failure(spool.read(damaged, 0, 10))).to.include({ code: 'backup_damaged' })
   })
 
   it('decodes anew what changed in the repository', async () => {
