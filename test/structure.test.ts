@@ -30,7 +30,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },
   'agents/mount': {
     rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
-    libraries: ['zod', 'lz4-napi', 'seek-bzip'],
+    libraries: ['zod', 'hash-wasm', 'lz4-napi', 'seek-bzip'],
   },
   'agents/target': {
     rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
