@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Account, POSTGRES_BIN, postgresAccount, runAs } from './postgres-cluster.ts'
 import type { Production } from './production.ts'
@@ -97,8 +97,10 @@ ${compression === 'none' ? '' : `backup_compression = ${compression}`}
     },
     async recover(server, id, data, tablespace) {
       // PostgreSQL's own mode: of archives Barman takes what is there.
-      await mkdir(data, { recursive: true, mode: 0o700 })
-      await mkdir(tablespace, { recursive: true, mode: 0o700 })
+      for (const made of [data, tablespace]) {
+        await mkdir(dirname(made), { recursive: true })
+        await mkdir(made, { mode: 0o700 })
+      }
       await chownTree(data, account)
       await chownTree(tablespace, account)
       await barman(

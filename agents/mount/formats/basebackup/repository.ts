@@ -3,7 +3,7 @@
  * is a backup itself or holds several, each a directory named by its label. What looks like no backup is not listed:
  * tablespaces lie there.
  */
-import { readdir } from 'node:fs/promises'
+import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -20,11 +20,14 @@ import { openCopy } from './open-copy.ts'
 import { walArchive, walDirectory, walPlaces } from './wal-directory.ts'
 
 const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
+/** The files, and directories, that a listing is made of. */
+const TELLING = /^(PG_VERSION|backup_label|backup_manifest|global|pg_tblspc|.*\.tar(\..*)?)$/
 /** A chain of incremental backups that is longer goes in circles. */
 const MAX_CHAIN = 1000
 
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
+  const known: KnownBackups = new Map()
   async function instances(): Promise<string[]> {
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
@@ -37,12 +40,20 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
     async instance(name) {
       const names = await instances()
       if (!names.includes(name)) throw unknownInstance(options.name, name, names)
-      return openInstance(options, name, reader)
+      return openInstance(options, name, reader, known)
     },
   }
 }
 
-function openInstance(options: LocatedRepository, name: string, reader: CopyReader): Instance {
+/** What was listed of a backup, by its directory, and what told then that it is this one. */
+type KnownBackups = Map<string, { readonly stamp: string; readonly described: Described }>
+
+function openInstance(
+  options: LocatedRepository,
+  name: string,
+  reader: CopyReader,
+  known: KnownBackups,
+): Instance {
   const root = options.path
   const { spool, indexes } = reader
   const find = () => findBackups(join(root, name), name)
@@ -58,10 +69,18 @@ function openInstance(options: LocatedRepository, name: string, reader: CopyRead
     )
   }
 
-  const describeAll = async (there: readonly Found[]) =>
-    Promise.all(
-      there.map(async (found) => ({ found, described: await describe(root, found, reader, false) })),
-    )
+  /** As far as a listing needs it; what has not changed since is not read again. */
+  async function describeListed(found: Found): Promise<Described> {
+    const stamp = await stampOf(found.directory)
+    const before = known.get(found.directory)
+    if (before?.stamp === stamp) return before.described
+    const described = { ...(await describe(root, found, reader, false)), manifest: undefined }
+    known.set(found.directory, { stamp, described })
+    return described
+  }
+
+  const describeAll = async (there: readonly Found[]): Promise<Listed[]> =>
+    Promise.all(there.map(async (found) => ({ found, described: await describeListed(found) })))
 
   function walOf({ directory }: Found, { archives }: Described): WalLocator {
     const given =
@@ -115,7 +134,7 @@ function openInstance(options: LocatedRepository, name: string, reader: CopyRead
     },
     async wal({ label }) {
       const found = named(await find(), label)
-      const described = await describe(root, found, reader, false)
+      const described = await describeListed(found)
       return createWalArchive(found.directory, walOf(found, described), spool)
     },
     databases: async () => undefined,
@@ -182,6 +201,16 @@ async function findBackups(directory: string, instance: string): Promise<Found[]
     if (await isBackup(join(directory, label))) found.push({ label, directory: join(directory, label) })
   }
   return found
+}
+
+/** Changes when anything does that a listing tells of a backup. */
+async function stampOf(directory: string): Promise<string> {
+  const names = (await readdir(directory).catch(() => [])).filter((name) => TELLING.test(name))
+  const stats = [directory, ...names.map((name) => join(directory, name))].map(async (path) => {
+    const { ino, size, mtimeMs } = (await lstat(path).catch(() => undefined)) ?? {}
+    return [path, ino, size, mtimeMs]
+  })
+  return JSON.stringify(await Promise.all(stats))
 }
 
 const isBackup = async (directory: string) =>
