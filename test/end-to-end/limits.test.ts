@@ -80,7 +80,8 @@ describe('the limits that an operator sets', function () {
       .sql(
         session,
         `\\set VERBOSITY verbose
-         CREATE TABLE IF NOT EXISTS filler (n int, t text STORAGE PLAIN);
+         CREATE TABLE IF NOT EXISTS filler (n int, t text);
+         ALTER TABLE filler ALTER t SET STORAGE PLAIN;
          INSERT INTO filler SELECT n, repeat($$x$$, 1900) FROM generate_series(1, 4096) AS n;`,
         production.database,
       )

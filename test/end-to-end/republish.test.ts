@@ -9,7 +9,7 @@ import { type Traces, watchTraces } from '../support/traces.ts'
 const FEW_BLOCKS = 16 * 8192
 
 describe('publishing again', function () {
-  this.timeout(60_000)
+  this.timeout(120_000)
   let production: Production
   let fleet: Fleet
   let traces: Traces

@@ -9,7 +9,7 @@ import { makeProduction, type Production } from '../support/production.ts'
 import { type Traces, watchTraces } from '../support/traces.ts'
 
 describe('the end of a session', function () {
-  this.timeout(60_000)
+  this.timeout(120_000)
   let production: Production
   let fleet: Fleet
   let traces: Traces
