@@ -1,11 +1,12 @@
 /**
- * The read-only directory `wal/`: names of the WAL archive, decoded by the mount server. Every lookup asks the source;
- * what is read passes through in large chunks and is not kept in the write cache.
+ * The read-only directory `wal/`: names of the WAL archive, decoded by the mount server. A name that is not there is
+ * asked for at every lookup, for archives grow; bytes are wal-fetches.ts's.
  */
 
 import type { Logger } from 'pino'
 import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
 import type { Services } from './services.ts'
+import { WAL_CHUNK, WalFetches, type WalFile } from './wal-fetches.ts'
 
 /** Inode numbers of WAL files begin here, away from those that the journal knows. */
 const FIRST_WAL_INO = 2 ** 48
@@ -13,16 +14,8 @@ const FIRST_WAL_INO = 2 ** 48
 /** A segment or a timeline history file. Source: PostgreSQL, access/xlog_internal.h. */
 const WAL_NAME = /^(?:[0-9A-F]{24}|[0-9A-F]{8}\.history)$/
 
-const CHUNK = 1024 * 1024
-/** Chunks kept, over all files; a segment is read once, from start to end, by one process. */
-const KEPT_CHUNKS = 16
-/** Chunks asked for beyond the one that is read. */
-const AHEAD = 3
-
-interface WalFile {
+interface WalEntry extends WalFile {
   readonly ino: Ino
-  readonly name: string
-  readonly size: number
 }
 
 export interface WalDirectoryDependencies {
@@ -35,12 +28,13 @@ export interface WalDirectoryDependencies {
 
 export class WalDirectory {
   readonly #to: WalDirectoryDependencies
-  readonly #files: WalFile[] = []
-  readonly #byName = new Map<string, WalFile>()
-  readonly #chunks = new Map<string, Promise<Buffer>>()
+  readonly #files: WalEntry[] = []
+  readonly #byName = new Map<string, WalEntry>()
+  readonly #fetches: WalFetches
 
   constructor(dependencies: WalDirectoryDependencies) {
     this.#to = dependencies
+    this.#fetches = new WalFetches(dependencies.services)
   }
 
   /** @throws FileSystemError ENOENT | EIO */
@@ -48,7 +42,7 @@ export class WalDirectory {
     const known = this.#byName.get(name)
     if (known !== undefined) return this.#attributes(known)
     if (!WAL_NAME.test(name)) throw new FileSystemError('ENOENT')
-    const size = await this.#asked(name, this.#to.services.walSize(name))
+    const size = this.#fetches.size(name) ?? (await this.#asked(name, this.#to.services.walSize(name)))
     if (size === undefined) throw new FileSystemError('ENOENT')
     let file = this.#byName.get(name)
     if (file === undefined) {
@@ -56,6 +50,7 @@ export class WalDirectory {
       this.#files.push(file)
       this.#byName.set(name, file)
     }
+    this.#fetches.opened(file)
     return this.#attributes(file)
   }
 
@@ -68,7 +63,7 @@ export class WalDirectory {
   }
 
   /** Only what was asked for by name; the archive itself is not listed. */
-  list(): readonly WalFile[] {
+  list(): readonly WalEntry[] {
     return this.#files
   }
 
@@ -77,33 +72,15 @@ export class WalDirectory {
     const file = this.#file(ino)
     const end = Math.min(position + length, file.size)
     for (let at = position; at < end; ) {
-      const index = Math.floor(at / CHUNK)
-      const wanted = this.#chunk(file, index)
-      for (let ahead = 1; ahead <= AHEAD && (index + ahead) * CHUNK < file.size; ahead++) {
-        this.#chunk(file, index + ahead).catch(() => undefined)
-      }
-      const chunk = await wanted
-      const from = at - index * CHUNK
+      const index = Math.floor(at / WAL_CHUNK)
+      const chunk = await this.#asked(file.name, this.#fetches.read(file, index))
+      const from = at - index * WAL_CHUNK
       const copied = chunk.copy(buffer, at - position, from, from + end - at)
       if (copied === 0) throw new FileSystemError('EIO', `${file.name} ends early`)
       at += copied
+      if (from + copied === chunk.length) this.#fetches.passed(file, index)
     }
     return Math.max(0, end - position)
-  }
-
-  #chunk(file: WalFile, index: number): Promise<Buffer> {
-    const key = `${file.name} ${index}`
-    const known = this.#chunks.get(key)
-    if (known !== undefined) return known
-    const length = Math.min(CHUNK, file.size - index * CHUNK)
-    const chunk = this.#asked(file.name, this.#to.services.walRead(file.name, index * CHUNK, length))
-    this.#chunks.set(key, chunk)
-    chunk.catch(() => this.#chunks.delete(key))
-    for (const oldest of this.#chunks.keys()) {
-      if (this.#chunks.size <= KEPT_CHUNKS) break
-      this.#chunks.delete(oldest)
-    }
-    return chunk
   }
 
   async #asked<T>(name: string, answer: Promise<T>): Promise<T> {
@@ -115,13 +92,13 @@ export class WalDirectory {
     }
   }
 
-  #file(ino: Ino): WalFile {
+  #file(ino: Ino): WalEntry {
     const file = this.#files[ino - FIRST_WAL_INO]
     if (file === undefined) throw new FileSystemError('ENOENT')
     return file
   }
 
-  #attributes(file: WalFile): Attributes {
+  #attributes(file: WalEntry): Attributes {
     const { owner, mtime } = this.#to
     return {
       ...owner,

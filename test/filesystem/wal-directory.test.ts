@@ -1,0 +1,155 @@
+/** The directory `wal/` on its own: what is fetched ahead of the one who reads, and what that never changes. */
+import { setImmediate } from 'node:timers/promises'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { WalDirectory } from '../../agents/target/filesystem/wal-directory.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { errnoOf } from './support/engine-fixture.ts'
+
+const MiB = 1024 * 1024
+const name = (segment: number, timeline = 1) =>
+  `0000000${timeline}00000000${segment.toString(16).toUpperCase().padStart(8, '0')}`
+
+describe('the directory wal/', () => {
+  let archive: Map<string, number>
+  let damaged: Set<string>
+  let sizes: string[]
+  let reads: string[]
+  let running: number
+  let mostRunning: number
+  /** While set, answers wait for it. */
+  let gate: Promise<void> | undefined
+  let wal: WalDirectory
+
+  beforeEach(() => {
+    archive = new Map()
+    damaged = new Set()
+    sizes = []
+    reads = []
+    running = mostRunning = 0
+    gate = undefined
+    wal = new WalDirectory({
+      services: {
+        async walSize(file) {
+          sizes.push(file)
+          await (gate ?? setImmediate())
+          if (damaged.has(file)) throw new HowdahError('backup_damaged', `${file} is damaged`)
+          return archive.get(file)
+        },
+        async walRead(file, offset, length) {
+          reads.push(`${file} ${offset / MiB}`)
+          running += 1
+          mostRunning = Math.max(mostRunning, running)
+          await (gate ?? setImmediate())
+          running -= 1
+          if (damaged.has(file)) throw new HowdahError('backup_damaged', `${file} is damaged`)
+          return Buffer.alloc(length, file.at(-1))
+        },
+      },
+      owner: { uid: 1, gid: 2 },
+      mtime: 0n,
+      logger: pino({ level: 'silent' }),
+    })
+  })
+
+  function store(count: number, bytes: number): void {
+    for (let segment = 1; segment <= count; segment++) archive.set(name(segment), bytes)
+  }
+
+  async function readAll(file: string): Promise<string> {
+    const { ino, size } = await wal.lookup(file)
+    const buffer = Buffer.alloc(size)
+    const piece = 256 * 1024
+    for (let at = 0; at < size; at += piece) {
+      await wal.read(ino, buffer.subarray(at, at + piece), Math.min(piece, size - at), at)
+    }
+    return buffer.toString('latin1')
+  }
+
+  /** Until nothing is asked for any more. */
+  async function quiet(): Promise<void> {
+    for (let before = -1, rounds = 0; rounds < 5; ) {
+      const asked = sizes.length + reads.length
+      rounds = asked === before ? rounds + 1 : 0
+      before = asked
+      await setImmediate()
+    }
+  }
+
+  it('has the next segments before they are asked for, each asked for once', async () => {
+    store(9, 2 * MiB)
+    expect(await readAll(name(1))).to.equal('1'.repeat(2 * MiB))
+    await quiet()
+    gate = new Promise(() => undefined)
+    for (const segment of [2, 3, 4, 5]) {
+      expect(await readAll(name(segment))).to.equal(String(segment).repeat(2 * MiB))
+    }
+    expect(reads.filter((read, index) => reads.indexOf(read) !== index)).to.deep.equal([])
+    expect(sizes.filter((size, index) => sizes.indexOf(size) !== index)).to.deep.equal([])
+  })
+
+  it('fetches no more ahead than its bounds, however large the archive', async () => {
+    store(100, 64 * MiB)
+    const { ino } = await wal.lookup(name(1))
+    await wal.read(ino, Buffer.alloc(10), 10, 0)
+    await quiet()
+    expect(reads).to.have.lengthOf(1 + 64)
+    expect(mostRunning).to.be.at.most(1 + 4)
+    expect(sizes).to.deep.equal([name(1), name(2)])
+  })
+
+  it('looks four segments ahead where they are small', async () => {
+    store(100, MiB)
+    await readAll(name(1))
+    await quiet()
+    expect(sizes).to.deep.equal([1, 2, 3, 4, 5].map((segment) => name(segment)))
+    expect(reads).to.have.lengthOf(5)
+  })
+
+  it('goes on to the next log file after the last segment of one', async () => {
+    const [last, next] = ['0000000100000002000000FF', '000000010000000300000000']
+    archive.set(last, 16 * MiB).set(next, 16 * MiB)
+    await wal.lookup(last)
+    await quiet()
+    expect(sizes).to.include(next)
+  })
+
+  it('tells of a missing segment at once, and finds it when it is there', async () => {
+    store(1, MiB)
+    await readAll(name(1))
+    await quiet()
+    expect(await errnoOf(() => wal.lookup(name(2)))).to.equal('ENOENT')
+    expect(await errnoOf(() => wal.lookup(name(2)))).to.equal('ENOENT')
+    archive.set(name(2), MiB)
+    expect(await readAll(name(2))).to.equal('2'.repeat(MiB))
+  })
+
+  it('follows a timeline switch from where it is read on', async () => {
+    store(2, MiB)
+    archive.set('00000002.history', 41)
+    for (const segment of [2, 3, 4]) archive.set(name(segment, 2), MiB)
+    await readAll(name(1))
+    await readAll('00000002.history')
+    await readAll(name(2, 2))
+    await quiet()
+    expect(reads).to.include.members([`${name(3, 2)} 0`, `${name(4, 2)} 0`])
+  })
+
+  it('fails on a damaged segment for who reads it only, and not for good', async () => {
+    store(3, MiB)
+    damaged.add(name(2))
+    expect(await readAll(name(1))).to.have.lengthOf(MiB)
+    await quiet()
+    expect(await errnoOf(() => readAll(name(2)))).to.equal('EIO')
+    expect(await readAll(name(3))).to.have.lengthOf(MiB)
+    damaged.clear()
+    expect(await readAll(name(2))).to.have.lengthOf(MiB)
+  })
+
+  it('fetches what two read at once only once', async () => {
+    store(1, MiB)
+    const { ino } = await wal.lookup(name(1))
+    await Promise.all([0, 512 * 1024].map((at) => wal.read(ino, Buffer.alloc(1000), 1000, at)))
+    expect(reads).to.deep.equal([`${name(1)} 0`])
+  })
+})
