@@ -25,6 +25,8 @@ export interface RepositoryOptions {
   readonly repo?: number
   /** False: checksums that the backup has of whole files are not verified. */
   readonly verifyChecksums?: boolean
+  /** True: the checksum of each data page that is served is verified, where the cluster has them. */
+  readonly verifyPages?: boolean
   /** basebackup only: a directory of WAL segments to recover with, beside what the backup itself carries. */
   readonly walPath?: string
 }
@@ -73,11 +75,22 @@ export interface WalArchive {
 }
 
 export interface WalListing {
-  /** Names of segments, in no order, partial ones by the name of what they are a part of. */
-  readonly segments: readonly string[]
+  /** Segments, in no order, partial ones by the name of what they are a part of. One may be in several groups. */
+  readonly groups: readonly WalGroup[]
   /** Timelines that have a history file. */
   readonly histories: readonly number[]
 }
+
+/** Segments whose names have the first 16 digits in common: the timeline's 8, and 8 more. */
+export interface WalGroup {
+  readonly timeline: number
+  readonly log: number
+  /** Of the last 8 digits; in order, with gaps between them. */
+  readonly runs: readonly Run[]
+}
+
+/** Numbers from `first` to `last`, both included. */
+export type Run = readonly [first: number, last: number]
 
 /** A `BackupSource` on the repository itself, with what the target must know to recover it. */
 export interface OpenBackup extends BackupSource {

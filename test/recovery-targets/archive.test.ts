@@ -11,6 +11,7 @@ import { isStop, recoveryStop } from '../../agents/mount/recovery/wal-records.ts
 import { instanceWindows, inUtc } from '../../agents/mount/recovery/windows.ts'
 import { checkBackup } from '../../agents/mount/resolve.ts'
 import { serveRepositories } from '../../agents/mount/served-repositories.ts'
+import { segmentNames } from '../../agents/mount/wal-listing.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import type { RecoverableWindow, RecoverTo } from '../../messages/values.ts'
 import { quiet } from '../repository/fixture.ts'
@@ -46,7 +47,7 @@ describe('what an archive can reach', function () {
     const [backup] = await planned.instance.backups()
     if (backup === undefined) throw new Error('there is no backup')
     const archive = await planned.instance.wal(backup)
-    const names = (await archive.list()).segments.filter(
+    const names = [...segmentNames(await archive.list())].filter(
       (name) => Number.parseInt(name.slice(0, 8), 16) === timeline,
     )
     return Promise.all(

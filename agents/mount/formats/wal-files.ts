@@ -92,18 +92,6 @@ export function createWalArchive(id: string, locator: WalLocator, spool: Spool):
   }
 }
 
-/** From the names of a directory: segments, and timelines of history files. */
-export function walListing(names: Iterable<string>): WalListing {
-  const segments = new Set<string>()
-  const histories: number[] = []
-  for (const name of names) {
-    const [, segment, timeline] = /^(?:([0-9A-F]{24})(?:\.partial)?|([0-9A-F]{8})\.history)$/.exec(name) ?? []
-    if (segment !== undefined) segments.add(segment)
-    if (timeline !== undefined) histories.push(Number.parseInt(timeline, 16))
-  }
-  return { segments: [...segments], histories }
-}
-
 /** The name of the next segment on the same timeline (XLogFileName of PostgreSQL's xlog_internal.h). */
 export function segmentAfter(name: string, segmentBytes: number): string {
   const perLog = Math.max(1, Math.floor(0x1_0000_0000 / Math.max(1, segmentBytes)))

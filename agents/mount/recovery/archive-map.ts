@@ -1,24 +1,29 @@
 /** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `readArchiveMap`. */
 import { HowdahError } from '../../../messages/errors.ts'
-import type { WalArchive } from '../repository.ts'
-import { parseSegmentName, segmentAt, segmentName, timelineOf } from './lsn.ts'
+import type { Run, WalArchive, WalListing } from '../repository.ts'
+import { hasSegment, joinRuns, runAt, runFrom, segmentNames } from '../wal-listing.ts'
+import { segmentAt, segmentName, timelineOf } from './lsn.ts'
 import { type PathSegment, segmentsOnPath, type TimelinePath, timelinePath } from './timelines.ts'
 import { readSegmentHeader } from './wal-pages.ts'
 
 export interface ArchiveMap {
   readonly segmentBytes: number
-  /** Timeline → numbers of its segments. */
-  readonly segments: ReadonlyMap<number, ReadonlySet<number>>
+  /** Timeline → numbers of its segments, in order. */
+  readonly segments: ReadonlyMap<number, readonly Run[]>
   /** Of every timeline that has a history file or segments; one whose history file is damaged has none. */
   readonly paths: ReadonlyMap<number, TimelinePath>
   /** Timelines that have a history file. */
   readonly histories: ReadonlySet<number>
 }
 
-/** How far recovery gets along a path from a segment on. */
+/** How far recovery gets along a path from a segment on: an archive may have a million of them. */
 export interface Reach {
-  /** In order. */
-  readonly segments: readonly PathSegment[]
+  /** Number of segments. */
+  readonly length: number
+  /** Number of the last one; -1 where there is none. */
+  readonly last: number
+  /** Those numbered from `first` to `last`, in order, as far as they are in reach. */
+  segments(first: number, last: number): PathSegment[]
   /** The first one that is missing, where there are later ones. */
   readonly missing: string | undefined
   /** The next one that is there. */
@@ -35,17 +40,21 @@ export async function readArchiveMap(
   sample: string | undefined,
   knownSegmentBytes: number | undefined,
 ): Promise<ArchiveMap | undefined> {
-  const { segments: names, histories } = await archive.list()
-  const segmentBytes = knownSegmentBytes ?? (await sizeOf(archive, names, sample))
+  const listing = await archive.list()
+  const { groups, histories } = listing
+  const segmentBytes = knownSegmentBytes ?? (await sizeOf(archive, listing, sample))
   if (segmentBytes === undefined) return undefined
-  const segments = new Map<number, Set<number>>()
-  for (const name of names) {
-    const found = parseSegmentName(name, segmentBytes)
-    if (found === undefined) continue
-    const known = segments.get(found.timeline)
-    if (known === undefined) segments.set(found.timeline, new Set([found.segment]))
-    else known.add(found.segment)
+  const perLog = 0x1_0000_0000 / segmentBytes
+  const runs = new Map<number, Run[]>()
+  for (const { timeline, log, runs: within } of groups) {
+    const known = runs.get(timeline) ?? []
+    runs.set(timeline, known)
+    for (const [first, last] of within) {
+      // No segment of that size has a higher number.
+      if (first < perLog) known.push([log * perLog + first, log * perLog + Math.min(last, perLog - 1)])
+    }
   }
+  const segments = new Map([...runs].map(([timeline, known]) => [timeline, joinRuns(known)]))
   const paths = new Map<number, TimelinePath>()
   for (const timeline of new Set([...segments.keys(), ...histories])) {
     const history = histories.includes(timeline)
@@ -59,48 +68,58 @@ export async function readArchiveMap(
 
 async function sizeOf(
   archive: WalArchive,
-  names: readonly string[],
+  listing: WalListing,
   sample: string | undefined,
 ): Promise<number | undefined> {
-  const first = sample !== undefined && names.includes(sample) ? sample : names[0]
+  const [any] = segmentNames(listing)
+  const first = sample !== undefined && hasSegment(listing, sample) ? sample : any
   const bytes = first === undefined ? undefined : await archive.read(first)
   return bytes === undefined ? undefined : readSegmentHeader(bytes)?.segmentBytes
 }
 
 /** The file in which recovery along `path` finds a segment. */
 function segmentThere(map: ArchiveMap, path: TimelinePath, segment: number): PathSegment | undefined {
-  return segmentsOnPath(path, segment, map.segmentBytes).find(({ name }) =>
-    map.segments.get(timelineOf(name))?.has(segment),
+  return segmentsOnPath(path, segment, map.segmentBytes).find(
+    ({ name }) => runAt(map.segments.get(timelineOf(name)) ?? [], segment) !== undefined,
   )
 }
 
-/** Numbers of the segments on a path that are there, ascending. By what there is, not by what the names promise. */
-function numbersOnPath(map: ArchiveMap, path: TimelinePath): number[] {
-  const found = new Set<number>()
+/** Numbers of the segments on a path that are there, in order. By what there is, not by what the names promise. */
+function runsOnPath(map: ArchiveMap, path: TimelinePath): readonly Run[] {
+  const found: Run[] = []
   for (const { timeline, begin, end } of path) {
     const least = segmentAt(begin, map.segmentBytes)
     const most = end === undefined ? Number.POSITIVE_INFINITY : segmentAt(end, map.segmentBytes)
-    for (const segment of map.segments.get(timeline) ?? []) {
-      if (segment >= least && segment <= most) found.add(segment)
+    for (const [first, last] of map.segments.get(timeline) ?? []) {
+      if (last >= least && first <= most) found.push([Math.max(first, least), Math.min(last, most)])
     }
   }
-  return [...found].sort((a, b) => a - b)
+  return joinRuns(found)
 }
 
 /** @param from number of the segment that recovery begins with */
 export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Reach {
-  const numbers = numbersOnPath(map, path).filter((segment) => segment >= from)
-  const segments: PathSegment[] = []
-  for (const [index, segment] of numbers.entries()) {
-    const found = segmentThere(map, path, segment)
-    if (segment === from + index) {
-      if (found !== undefined) segments.push(found)
-      continue
-    }
-    const [wanted] = segmentsOnPath(path, from + index, map.segmentBytes)
-    return { segments, missing: wanted?.name, nextThere: found }
+  const runs = runsOnPath(map, path)
+  const index = runFrom(runs, from)
+  const [first, last] = runs[index] ?? [from, from - 1]
+  const isThere = first <= from && last >= from
+  const next = isThere ? runs[index + 1] : runs[index]
+  const [wanted] = next === undefined ? [] : segmentsOnPath(path, isThere ? last + 1 : from, map.segmentBytes)
+  return {
+    length: isThere ? last - from + 1 : 0,
+    last: isThere ? last : -1,
+    segments(least, most) {
+      const found: PathSegment[] = []
+      if (!isThere) return found
+      for (let segment = Math.max(from, least); segment <= Math.min(last, most); segment += 1) {
+        const there = segmentThere(map, path, segment)
+        if (there !== undefined) found.push(there)
+      }
+      return found
+    },
+    missing: wanted?.name,
+    nextThere: next && segmentThere(map, path, next[0]),
   }
-  return { segments, missing: undefined, nextThere: undefined }
 }
 
 /** The last segments of a path from number `least` on that are there, in order, and whether these are all. */
@@ -110,9 +129,15 @@ export function lastSegments(
   least: number,
   limit: number,
 ): { readonly segments: PathSegment[]; readonly isAll: boolean } {
-  const numbers = numbersOnPath(map, path).filter((segment) => segment >= least)
-  const segments = numbers.slice(-limit).flatMap((segment) => segmentThere(map, path, segment) ?? [])
-  return { segments, isAll: numbers.length <= limit }
+  const segments: PathSegment[] = []
+  for (const [first, last] of runsOnPath(map, path).toReversed()) {
+    for (let segment = last; segment >= Math.max(first, least); segment -= 1) {
+      if (segments.length === limit) return { segments: segments.reverse(), isAll: false }
+      const found = segmentThere(map, path, segment)
+      if (found !== undefined) segments.push(found)
+    }
+  }
+  return { segments: segments.reverse(), isAll: true }
 }
 
 /**

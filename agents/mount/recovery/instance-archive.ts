@@ -8,7 +8,7 @@ import { type ArchiveMap, type Reach, reachFrom, readArchiveMap } from './archiv
 import { formatLsn, lsnOf, segmentAt } from './lsn.ts'
 import { isoTime } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
-import { createWalInspector, type WalEnd, type WalInspector } from './wal-inspector.ts'
+import { createWalInspector, END_SEGMENTS, type WalEnd, type WalInspector } from './wal-inspector.ts'
 
 /** A backup of which is known where it begins and ends, and so what WAL it needs. */
 export interface PlacedBackup {
@@ -59,7 +59,8 @@ export async function openInstanceArchive(
   const map = await readArchiveMap(archive, backup.startWal, segmentBytes.get(archive.id))
   if (map !== undefined) segmentBytes.set(archive.id, map.segmentBytes)
 
-  const end = (reach: Reach) => inspector.end(archive, reach.segments)
+  const end = (reach: Reach) =>
+    inspector.end(archive, reach.segments(reach.last - END_SEGMENTS + 1, reach.last))
 
   async function windowFrom(
     known: ArchiveMap,
@@ -69,8 +70,7 @@ export async function openInstanceArchive(
     const [first] = backups
     if (first === undefined) return undefined
     const reach = reachFrom(known, path, segmentAt(first.startLsn, known.segmentBytes))
-    const last = reach.segments.at(-1)?.segment ?? -1
-    const isWithin = ({ stopLsn }: PlacedBackup) => segmentAt(stopLsn - 1n, known.segmentBytes) <= last
+    const isWithin = ({ stopLsn }: PlacedBackup) => segmentAt(stopLsn - 1n, known.segmentBytes) <= reach.last
     const from = first.summary.stoppedAt
     if (!isWithin(first) || from === undefined) return undefined
     const within = backups.filter(isWithin)

@@ -131,8 +131,9 @@ export async function planRecovery(
     const { startLsn, stopLsn, timeline } = place
     const path = pathFor(map, target.timeline, timeline)
     const last = segmentAt(stopLsn, map.segmentBytes)
-    const segments = reachFrom(map, path, segmentAt(startLsn, map.segmentBytes))
-      .segments.filter(({ segment }) => segment <= last)
+    const first = segmentAt(startLsn, map.segmentBytes)
+    const segments = reachFrom(map, path, first)
+      .segments(first, last)
       .map((one) => (one.segment === last ? { ...one, before: stopLsn } : one))
     const { lastTime } = await knowledge.inspector.end(archive, segments)
     return lastTime === undefined || lastTime <= target.time
@@ -172,7 +173,7 @@ export async function planRecovery(
     map: ArchiveMap,
     reach: Reach,
   ): Promise<Pick<RecoveryPlan, 'recoverTo' | 'walBytes'>> {
-    const last = reach.segments.at(-1)?.segment ?? -1
+    const { last } = reach
     const segmentOf = (lsn: bigint) => segmentAt(lsn, map.segmentBytes)
     const bytesTo = (lsn: bigint) => Number(lsn > from.startLsn ? lsn - from.startLsn : 0n)
     const toTheEnd = () => bytesTo(segmentStart(last + 1, map.segmentBytes))
@@ -271,7 +272,7 @@ export async function planRecovery(
       const isReached = lastTime !== undefined && (inclusive ? lastTime > time : lastTime >= time)
       if (isReached) return asAsked(await bytesUntil(time))
       if (reach.missing !== undefined) throw await gap(beyond)
-      if (lastTime === undefined && end.searched < reach.segments.length) {
+      if (lastTime === undefined && end.searched < reach.length) {
         warnings.push({
           code: 'target_unreachable',
           message: `the last ${end.searched} WAL segments of the archive hold no commit: whether ${formatTime(time)} is reached is not known`,
@@ -295,18 +296,18 @@ export async function planRecovery(
 
     /** To the end of the first segment that was stored after the time: a segment holds nothing of after that. */
     async function bytesUntil(time: number): Promise<number | undefined> {
-      let low = 0
-      let high = reach.segments.length - 1
+      let high = reach.last
+      let low = high - reach.length + 1
+      if (high < low) return undefined
       while (low < high) {
         const middle = (low + high) >> 1
-        const segment = reach.segments[middle]
+        const [segment] = reach.segments(middle, middle)
         const stored = segment && (await archive.archive.stat(segment.name))
         if (stored === undefined) return undefined
         if (stored.storedAt * 1000 > time) high = middle
         else low = middle + 1
       }
-      const segment = reach.segments[low]?.segment
-      return segment === undefined ? undefined : bytesTo(segmentStart(segment + 1, map.segmentBytes))
+      return bytesTo(segmentStart(low + 1, map.segmentBytes))
     }
   }
 }

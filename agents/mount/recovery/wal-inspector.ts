@@ -50,13 +50,13 @@ export interface WalInspector {
 }
 
 /** Segments that are looked through for the last commit. */
-const END_SEGMENTS = 32
+export const END_SEGMENTS = 32
 /** Summaries that are remembered; one is a few hundred bytes. */
 const REMEMBERED = 4096
 
 export function createWalInspector(): WalInspector {
   // In the order of last use.
-  const summaries = new Map<string, SegmentSummary>()
+  const summaries = new Map<string, SegmentSummary | undefined>()
 
   async function scan(
     archive: WalArchive,
@@ -88,8 +88,8 @@ export function createWalInspector(): WalInspector {
   async function summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined> {
     const key = await keyOf(archive, segment)
     if (key === undefined) return undefined
-    const known = summaries.get(key)
-    if (known !== undefined) {
+    if (summaries.has(key)) {
+      const known = summaries.get(key)
       summaries.delete(key)
       summaries.set(key, known)
       return known
@@ -105,9 +105,13 @@ export function createWalInspector(): WalInspector {
       lastTime = later(lastTime, stop.time)
       if (stop.kind === 'commit') lastCommit = later(lastCommit, stop.time)
     })
-    if (found === undefined) return undefined
-    const { lastStart, lastEnd } = found
-    const made: SegmentSummary = { lastStart, lastEnd, lastTime, lastCommit, points }
+    const made = found && {
+      lastStart: found.lastStart,
+      lastEnd: found.lastEnd,
+      lastTime,
+      lastCommit,
+      points,
+    }
     summaries.set(key, made)
     for (const oldest of summaries.keys()) {
       if (summaries.size <= REMEMBERED) break

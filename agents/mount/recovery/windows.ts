@@ -15,7 +15,9 @@ export async function instanceWindows(
   for (const backup of backups) {
     if (backup.unusable !== undefined || backup.startWal === undefined) continue
     const { id } = await instance.wal(backup)
-    groups.set(id, [...(groups.get(id) ?? []), backup])
+    const group = groups.get(id)
+    if (group === undefined) groups.set(id, [backup])
+    else group.push(backup)
   }
   const windows: RecoverableWindow[] = []
   for (const group of groups.values()) {

@@ -7,7 +7,10 @@ import { lstat, open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import { type WalLocator, walListing } from '../wal-files.ts'
+import type { WalListing } from '../../repository.ts'
+import { joinListings, walListing } from '../../wal-listing.ts'
+import { mapSome } from '../map-some.ts'
+import type { WalLocator } from '../wal-files.ts'
 
 /** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
 const SETTLED_MS = 2000
@@ -15,9 +18,13 @@ const MAGIC_BYTES = 10
 
 interface Listing {
   readonly mtimeMs: number
+  readonly ino: number
   readonly readAt: number
-  readonly names: readonly string[]
+  readonly wal: WalListing
+  readonly directories: readonly string[]
 }
+
+const NOTHING: Pick<Listing, 'wal' | 'directories'> = { wal: { groups: [], histories: [] }, directories: [] }
 
 interface Known {
   readonly mtimeMs: number
@@ -32,15 +39,22 @@ export function openBarmanWal(root: string, server: string): WalLocator {
   const listings = new Map<string, Listing>()
   const known = new Map<string, Known>()
 
-  async function namesIn(directory: string): Promise<readonly string[]> {
+  /** What is in a directory, for as long as it stays what it is. */
+  async function listingOf(directory: string): Promise<Pick<Listing, 'wal' | 'directories'>> {
     const found = await ifThere(stat(directory), directory)
-    if (found === undefined) return []
+    if (found === undefined) return NOTHING
+    const { mtimeMs, ino } = found
     const before = listings.get(directory)
-    if (before?.mtimeMs === found.mtimeMs && before.readAt - found.mtimeMs > SETTLED_MS) return before.names
+    if (before?.mtimeMs === mtimeMs && before.ino === ino && before.readAt - mtimeMs > SETTLED_MS) {
+      return before
+    }
     const readAt = Date.now()
     const names = (await ifThere(readdir(directory), directory)) ?? []
-    listings.set(directory, { mtimeMs: found.mtimeMs, readAt, names })
-    return names
+    const wal = walListing(names.map((name) => name.replace(/\.gz(?=$|\.partial$)/, '')))
+    const directories = names.filter((name) => /^[0-9A-F]{16}$/.test(name))
+    const listing = { mtimeMs, ino, readAt, wal, directories }
+    listings.set(directory, listing)
+    return listing
   }
 
   async function file(path: string, name: string): Promise<StoredFile | undefined> {
@@ -86,13 +100,10 @@ export function openBarmanWal(root: string, server: string): WalLocator {
       return firstOf([...whole, ...partial], name)
     },
     async list() {
-      const names: string[] = []
-      const add = async (directory: string) => {
-        for (const name of await namesIn(directory)) names.push(name.replace(/\.gz(?=$|\.partial$)/, ''))
-      }
-      for (const directory of [wals, ...received]) await add(directory)
-      for (const name of await namesIn(wals)) if (/^[0-9A-F]{16}$/.test(name)) await add(join(wals, name))
-      return walListing(names)
+      const top = await listingOf(wals)
+      const below = [...received, ...top.directories.map((name) => join(wals, name))]
+      const listings = await mapSome(below, async (directory) => (await listingOf(directory)).wal)
+      return joinListings([top.wal, ...listings])
     },
   }
 

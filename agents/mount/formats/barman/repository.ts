@@ -6,6 +6,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
+import { hasSegment } from '../../wal-listing.ts'
 import { readIfThere } from '../basebackup/backup-files.ts'
 import { readBackupManifest } from '../basebackup/backup-manifest.ts'
 import { archivesIn, type Copy, type CopyReader, type TablespacePlace } from '../basebackup/copy.ts'
@@ -91,10 +92,10 @@ function openServer(
     if (status !== 'WAITING_FOR_WALS' || summary.unusable !== undefined) return summary
     const { startWal, stopWal } = summary
     if (startWal === undefined || stopWal === undefined) return summary
-    const there = new Set((await wal.list()).segments)
+    const there = await wal.list()
     let segment = startWal
     for (let count = 0; count < MAX_SEGMENTS; count += 1) {
-      if (!there.has(segment)) {
+      if (!hasSegment(there, segment)) {
         return { ...summary, unusable: `it waits for WAL: ${segment} has not arrived in the archive` }
       }
       if (segment >= stopWal) return summary

@@ -6,8 +6,9 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import { walListing } from '../../wal-listing.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
-import { type WalLocator, walListing } from '../wal-files.ts'
+import type { WalLocator } from '../wal-files.ts'
 import { memberFile } from './copy.ts'
 
 const EXTENSIONS: readonly (Compression | undefined)[] = [undefined, 'gz', 'lz4', 'zst', 'bz2']

@@ -7,7 +7,10 @@ import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type Compression, isSystemError, type StoredFile, type Transform } from '../../decode/stored-file.ts'
-import { type WalLocator, walListing } from '../wal-files.ts'
+import type { WalListing } from '../../repository.ts'
+import { joinListings, walListing } from '../../wal-listing.ts'
+import { mapSome } from '../map-some.ts'
+import type { WalLocator } from '../wal-files.ts'
 import type { Access } from './access.ts'
 import { readInfoFile } from './info-file.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
@@ -21,12 +24,22 @@ export interface Cluster {
   readonly postgresVersion: string
 }
 
-interface Listing {
+/** Directories, and files of them, of which is kept what they are called. One of a directory is a few tens of KiB. */
+const DIRECTORIES_KEPT = 256
+const FILES_KEPT = 4096
+
+/** What tells a directory, as it is, from what it was or will be. */
+interface Stamp {
   readonly mtimeMs: number
+  readonly ino: number
   readonly readAt: number
-  /** Full segments and, under `<segment>.partial`, partial ones: all that there are of each. */
-  readonly segments: ReadonlyMap<string, readonly StoredFile[]>
 }
+
+/** Kept of every directory, so that listing them again reads only those that changed. */
+type Listing = Stamp & { readonly wal: WalListing }
+
+/** Full segments and, under `<segment>.partial`, partial ones: names of all files that there are of each. */
+type Entries = Stamp & { readonly entries: ReadonlyMap<string, readonly string[]> }
 
 /** @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster; as `readInfoFile` */
 export async function openArchive(access: Access, stanza: string, cluster: Cluster): Promise<WalLocator> {
@@ -43,33 +56,54 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
   }
   const directory = join(stanzaDirectory, id)
   const listings = new Map<string, Listing>()
+  const recent = new Map<string, Entries>()
+  const files = new Map<string, StoredFile>()
   const loose = new Map<string, StoredFile>()
 
-  async function list(name: string): Promise<Listing['segments']> {
+  async function isAsBefore(name: string, before: Stamp | undefined): Promise<boolean> {
+    const { mtimeMs, ino } = await stat(join(directory, name))
+    return before?.mtimeMs === mtimeMs && before.ino === ino && before.readAt - mtimeMs > SETTLED_MS
+  }
+
+  async function read(name: string): Promise<Entries & Listing> {
     const path = join(directory, name)
-    const { mtimeMs } = await stat(path)
-    const known = listings.get(name)
-    if (known !== undefined && known.mtimeMs === mtimeMs && known.readAt - mtimeMs > SETTLED_MS) {
-      return known.segments
-    }
     const readAt = Date.now()
-    const segments = new Map<string, StoredFile[]>()
+    const { mtimeMs, ino } = await stat(path)
+    const entries = new Map<string, string[]>()
     for (const entry of await readdir(path)) {
-      const [, segment, partial, sha1, extension] = ENTRY.exec(entry) ?? []
-      if (segment === undefined || sha1 === undefined) continue
+      const [, segment, partial] = ENTRY.exec(entry) ?? []
+      if (segment === undefined) continue
       const key = segment + (partial ?? '')
-      // One object per file, so that what is known of it is not asked again.
-      const before = known?.segments.get(key)?.find((file) => file.region.path === join(path, entry))
-      const file = before ?? walFile(join(path, entry), key, sha1, extension as Compression)
-      segments.set(key, [...(segments.get(key) ?? []), file])
+      const known = entries.get(key)
+      if (known === undefined) entries.set(key, [entry])
+      else known.push(entry)
     }
-    listings.set(name, { mtimeMs, readAt, segments })
-    return segments
+    const stamp = { mtimeMs, ino, readAt }
+    const listing = { ...stamp, wal: walListing(entries.keys()) }
+    listings.set(name, listing)
+    keep(recent, name, { ...stamp, entries }, DIRECTORIES_KEPT)
+    return { ...listing, entries }
+  }
+
+  async function list(name: string): Promise<WalListing> {
+    const known = listings.get(name)
+    return known !== undefined && (await isAsBefore(name, known)) ? known.wal : (await read(name)).wal
+  }
+
+  async function entriesOf(name: string): Promise<Entries['entries']> {
+    const known = recent.get(name)
+    if (known === undefined || !(await isAsBefore(name, known))) return (await read(name)).entries
+    keep(recent, name, known, DIRECTORIES_KEPT)
+    return known.entries
   }
 
   async function segment(name: string): Promise<StoredFile | undefined> {
-    const segments = await list(name.slice(0, 16))
-    const found = segments.get(name) ?? segments.get(`${name}.partial`) ?? []
+    const within = name.slice(0, 16)
+    const entries = await entriesOf(within)
+    const key = entries.has(name) ? name : `${name}.partial`
+    const found = (entries.get(key) ?? []).map((entry) =>
+      segmentFile(join(directory, within, entry), key, entry),
+    )
     const checksums = new Set(found.map((file) => file.sha1))
     if (checksums.size > 1) {
       throw new HowdahError(
@@ -78,6 +112,14 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
       )
     }
     return found[0]
+  }
+
+  /** One object per file, so that what is known of it is not asked again. */
+  function segmentFile(path: string, key: string, entry: string): StoredFile {
+    const [, , , sha1, extension] = ENTRY.exec(entry) ?? []
+    const file = files.get(path) ?? walFile(path, key, sha1, extension as Compression)
+    keep(files, path, file, FILES_KEPT)
+    return file
   }
 
   async function looseFile(path: string, name: string): Promise<StoredFile | undefined> {
@@ -128,13 +170,24 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
       }),
     async list() {
       const entries = (await ifThere(() => readdir(directory))) ?? []
-      const names = entries.filter((name) => name.endsWith('.history'))
-      for (const name of entries.filter((entry) => /^[0-9A-F]{16}$/.test(entry))) {
-        const segments = await ifThere(() => list(name))
-        for (const segment of segments?.keys() ?? []) names.push(segment)
-      }
-      return walListing(names)
+      const names = entries.filter((name) => /^[0-9A-F]{16}$/.test(name))
+      const found = await mapSome(names, async (name) => ifThere(() => list(name)))
+      const there = new Set(names)
+      for (const name of listings.keys()) if (!there.has(name)) listings.delete(name)
+      const histories = walListing(entries.filter((name) => name.endsWith('.history')))
+      return joinListings([histories, ...found.filter((one) => one !== undefined)])
     },
+  }
+}
+
+/** As the latest of a bounded number. */
+function keep<Value>(map: Map<string, Value>, key: string, value: Value, max: number): void {
+  map.delete(key)
+  map.set(key, value)
+  if (map.size <= max) return
+  for (const oldest of map.keys()) {
+    map.delete(oldest)
+    return
   }
 }
 

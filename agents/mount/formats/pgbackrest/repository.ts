@@ -1,11 +1,12 @@
 /** A pgBackRest repository: its stanzas, their backups, and opening one. */
-import { access, constants, readdir } from 'node:fs/promises'
+import { access, constants, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions, WalArchive } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
+import { mapSome } from '../map-some.ts'
 import { openBackup } from '../open-backup.ts'
 import { isSafePath } from '../safe-path.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
@@ -25,6 +26,7 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
     spool,
     manifests: createManifestCache(),
     archives: new Map(),
+    infos: new Map(),
     blockFiles: createBlockFiles(spool),
     verifyChecksums: options.verifyChecksums !== false,
   }
@@ -63,16 +65,28 @@ interface Shared {
   readonly manifests: ManifestCache
   /** By stanza and cluster: what was listed once is only listed again where it changed. */
   readonly archives: Map<string, Promise<WalArchive>>
+  /** By stanza. */
+  readonly infos: Map<string, { readonly identity: string; readonly info: BackupInfo }>
   readonly blockFiles: BlockFiles
   readonly verifyChecksums: boolean
 }
 
 function openStanza(repository: Access, stanza: string, shared: Shared): Instance {
   const { root } = repository
-  const { spool, manifests, archives, blockFiles, verifyChecksums } = shared
+  const { spool, manifests, archives, infos, blockFiles, verifyChecksums } = shared
   const directory = join(root, 'backup', stanza)
 
-  const readListing = () => readInfoFile(repository, join(directory, 'backup.info'), parseBackupInfo)
+  const infoPath = join(directory, 'backup.info')
+
+  /** Read again when it, or its copy, is not the file that it was. */
+  async function readListing(): Promise<BackupInfo> {
+    const identity = await identityOf([infoPath, `${infoPath}.copy`])
+    const known = infos.get(stanza)
+    if (known?.identity === identity) return known.info
+    const info = await readInfoFile(repository, infoPath, parseBackupInfo)
+    infos.set(stanza, { identity, info })
+    return info
+  }
 
   const manifestPath = (label: string) => join(directory, label, 'backup.manifest')
 
@@ -110,7 +124,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     name: stanza,
     async backups() {
       const { backups } = await readListing()
-      return Promise.all(backups.map(withUnusable))
+      return mapSome(backups, withUnusable)
     },
     async wal(backup) {
       const id = JSON.stringify([stanza, backup.systemIdentifier, backup.postgresVersion])
@@ -159,6 +173,14 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
       )
     },
   }
+}
+
+/** What tells these files from those that were there before or will be. */
+async function identityOf(paths: readonly string[]): Promise<string> {
+  const stats = await Promise.all(paths.map((path) => stat(path, { bigint: true }).catch(() => undefined)))
+  return stats
+    .map((found) => found && [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs])
+    .join()
 }
 
 /** Enough for what stands before the files; quick to read for any size. */

@@ -1,0 +1,88 @@
+/**
+ * What segments there are, told shortly: an archive of a million segments is a few thousand runs of them, which are
+ * quick to keep, compare and search.
+ */
+import type { Run, WalGroup, WalListing } from './repository.ts'
+
+const NAME = /^(?:([0-9A-F]{24})(?:\.partial)?|([0-9A-F]{8})\.history)$/
+
+/** From the names of a directory: segments, and timelines of history files. Other names are none of either. */
+export function walListing(names: Iterable<string>): WalListing {
+  const numbers = new Map<string, number[]>()
+  const histories = new Set<number>()
+  for (const name of names) {
+    const [, segment, timeline] = NAME.exec(name) ?? []
+    if (timeline !== undefined) histories.add(Number.parseInt(timeline, 16))
+    if (segment === undefined) continue
+    const prefix = segment.slice(0, 16)
+    const number = Number.parseInt(segment.slice(16), 16)
+    const known = numbers.get(prefix)
+    if (known === undefined) numbers.set(prefix, [number])
+    else known.push(number)
+  }
+  const groups = [...numbers].map(
+    ([prefix, found]): WalGroup => ({
+      timeline: Number.parseInt(prefix.slice(0, 8), 16),
+      log: Number.parseInt(prefix.slice(8), 16),
+      runs: joinRuns(found.map((number) => [number, number])),
+    }),
+  )
+  return { groups, histories: [...histories] }
+}
+
+/** All that one of them has. */
+export function joinListings(listings: readonly WalListing[]): WalListing {
+  return {
+    groups: listings.flatMap(({ groups }) => groups),
+    histories: [...new Set(listings.flatMap(({ histories }) => histories))],
+  }
+}
+
+export function hasSegment({ groups }: WalListing, name: string): boolean {
+  const timeline = Number.parseInt(name.slice(0, 8), 16)
+  const log = Number.parseInt(name.slice(8, 16), 16)
+  const number = Number.parseInt(name.slice(16), 16)
+  return groups.some(
+    (group) => group.timeline === timeline && group.log === log && runAt(group.runs, number) !== undefined,
+  )
+}
+
+/** One by one: there may be many. */
+export function* segmentNames({ groups }: WalListing): Iterable<string> {
+  for (const { timeline, log, runs } of groups) {
+    for (const [first, last] of runs) {
+      for (let number = first; number <= last; number += 1) yield hex(timeline) + hex(log) + hex(number)
+    }
+  }
+}
+
+/** In order, and as few as possible. */
+export function joinRuns(runs: readonly Run[]): readonly Run[] {
+  const joined: [first: number, last: number][] = []
+  for (const [first, last] of runs.toSorted((a, b) => a[0] - b[0])) {
+    const previous = joined.at(-1)
+    if (previous === undefined || first > previous[1] + 1) joined.push([first, last])
+    else if (last > previous[1]) previous[1] = last
+  }
+  return joined
+}
+
+/** Index of the first run that does not end before `number`; the number of runs when all do. @param runs in order */
+export function runFrom(runs: readonly Run[], number: number): number {
+  let low = 0
+  let high = runs.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((runs[middle]?.[1] ?? 0) < number) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** The run that holds `number`. @param runs in order */
+export function runAt(runs: readonly Run[], number: number): Run | undefined {
+  const run = runs[runFrom(runs, number)]
+  return run !== undefined && run[0] <= number ? run : undefined
+}
+
+const hex = (value: number) => value.toString(16).toUpperCase().padStart(8, '0')
