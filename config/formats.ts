@@ -12,6 +12,8 @@ export interface RepositoryConfig {
   configFile?: string
   repo?: number
   verifyChecksums?: boolean
+  /** Whether checksums of data pages are verified as they are served; default: not. */
+  verifyPages?: boolean
 }
 
 /** How a destination of exports is entered; secrets are in files that only the agent reads. */
@@ -132,7 +134,7 @@ export const directoryPatterns: ValueFormat = {
 
 const REPOSITORY_FORMATS = ['pgbackrest', 'barman', 'basebackup']
 const REPOSITORY_PATHS = ['path', 'passphraseFile', 'walPath', 'configFile']
-const REPOSITORY_KEYS = ['name', 'format', ...REPOSITORY_PATHS, 'repo', 'verifyChecksums']
+const REPOSITORY_KEYS = ['name', 'format', ...REPOSITORY_PATHS, 'repo', 'verifyChecksums', 'verifyPages']
 
 export const repositories: ValueFormat = {
   name: 'repositories',
@@ -163,10 +165,12 @@ export const repositories: ValueFormat = {
         }
       }
       checkConfigFile(index, entry)
-      check(
-        entry.verifyChecksums === undefined || typeof entry.verifyChecksums === 'boolean',
-        `[${index}].verifyChecksums must be true or false`,
-      )
+      for (const key of ['verifyChecksums', 'verifyPages']) {
+        check(
+          entry[key] === undefined || typeof entry[key] === 'boolean',
+          `[${index}].${key} must be true or false`,
+        )
+      }
       check(!seen.has(String(entry.name)), `[${index}].name "${String(entry.name)}" is there twice`)
       seen.add(String(entry.name))
     }

@@ -249,7 +249,8 @@ export function createConductor(options: ConductorOptions): Conductor {
         return
       case 'session.state':
       case 'session.warning':
-        // Our own; the queue is not bound to them.
+      case 'repository.damage':
+        // Our own, and what is of no session; the queue is not bound to them.
         return
       default:
         delivery satisfies never

@@ -211,6 +211,12 @@ function eventChannel(type: string, summary: string): Json {
       parameters: { session: { description: 'Id of the session.' } },
     }
   }
+  if (family === 'repository') {
+    return {
+      ...channel(`repository.{repository}.${event}`, EVENTS_EXCHANGE, summary, [type]),
+      parameters: { repository: { description: 'Name of the repository.' } },
+    }
+  }
   return {
     ...channel(`agent.{kind}.{agent}.${event}`, EVENTS_EXCHANGE, summary, [type]),
     parameters: AGENT_PARAMETERS,
@@ -261,5 +267,7 @@ function references(types: readonly string[]): Json {
 }
 
 function agentEvents(): string[] {
-  return Object.keys(EVENTS).filter((type) => !COORDINATOR_EVENT_TYPES.has(type))
+  return Object.keys(EVENTS).filter(
+    (type) => !COORDINATOR_EVENT_TYPES.has(type) && !type.startsWith('repository.'),
+  )
 }

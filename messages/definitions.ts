@@ -195,7 +195,7 @@ const stepOf = {
   sequence: Sequence,
 }
 
-/** Events: exchange `howdah.events`, routing key `session.<id>.<event>` or `agent.<kind>.<name>.<event>`. */
+/** Events: exchange `howdah.events`, routing key `session.<id>.<event>`, `agent.<kind>.<name>.<event>` or `repository.<name>.<event>`. */
 export const EVENTS = {
   'session.state': {
     summary: 'A session changed its state.',
@@ -247,6 +247,18 @@ export const EVENTS = {
   'agent.offline': {
     summary: 'An agent stopped in an orderly way.',
     body: z.object({ kind: z.enum(['mount', 'target']), name: Name }),
+  },
+  'repository.damage': {
+    summary:
+      'A mount agent served a data block that is not what PostgreSQL wrote; sent once per block, for repositories with verifyPages.',
+    body: z.object({
+      repository: Name,
+      instance: RepositoryName,
+      backup: RepositoryName.describe('label of the backup that was published'),
+      file: z.string().max(4096).describe('data/… below PGDATA, tblspc/<oid>/… below a tablespace'),
+      block: z.int().min(0).describe('number of the 8 KiB block in the file'),
+      what: z.string().max(1000),
+    }),
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType }>
 

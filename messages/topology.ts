@@ -44,7 +44,8 @@ export const AGENTS_EXCHANGE: Exchange = {
 export const EVENTS_EXCHANGE: Exchange = {
   name: 'howdah.events',
   type: 'topic',
-  summary: 'Everything that happens: session.<id>.<event> and agent.<kind>.<name>.<event>.',
+  summary:
+    'Everything that happens: session.<id>.<event>, agent.<kind>.<name>.<event> and repository.<name>.<event>.',
 }
 
 export const EXCHANGES = [COMMANDS_EXCHANGE, AGENTS_EXCHANGE, EVENTS_EXCHANGE] as const
@@ -105,10 +106,11 @@ export function agentRoutingKey(agent: Agent): string {
   return `${agent.kind}.${agent.name}`
 }
 
-/** `session.step-done` of session s1 → `session.s1.step-done`; `agent.online` of mount agent m → `agent.mount.m.online`. */
+/** `session.step-done` of session s1 → `session.s1.step-done`; `agent.online` of mount agent m → `agent.mount.m.online`; of repository main → `repository.main.damage`. */
 export function eventRoutingKey<T extends EventType>(type: T, body: EventBody<T>): string {
   const [family, event] = type.split('.') as [string, string]
-  const about = body as { session?: string; kind?: string; name?: string }
+  const about = body as { session?: string; kind?: string; name?: string; repository?: string }
+  if (family === 'repository') return `repository.${about.repository}.${event}`
   return family === 'session'
     ? `session.${about.session}.${event}`
     : `agent.${about.kind}.${about.name}.${event}`

@@ -10,6 +10,7 @@ import { loadTicketKey, signTicket, type Ticket } from '../dataplane/ticket.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
 import { openRepository } from './formats/open-repository.ts'
+import { createDamageReports } from './pages/damage-reports.ts'
 import { createArchiveKnowledge } from './recovery/instance-archive.ts'
 import { checkBackup, resolveStep } from './resolve.ts'
 import { serveRepositories } from './served-repositories.ts'
@@ -26,6 +27,12 @@ await runRole({
       maxBytes: spoolConfig.maxBytes,
       logger,
     })
+    const bus = await connectBus({
+      ...brokerAccess(broker),
+      appId: `howdah-mount-${name}`,
+      logger,
+      waitMs: BROKER_WAIT_MS,
+    })
     const knowledge = createArchiveKnowledge()
     const repositories = serveRepositories(
       name,
@@ -34,6 +41,7 @@ await runRole({
         repository: openRepository(options, { spool, logger }),
       })),
       knowledge,
+      createDamageReports((damage) => bus.emit('repository.damage', damage), logger),
     )
     const ticketKey = await loadTicketKey(path.join(stateDirectory, 'ticket.key'))
     const server = await createDataPlaneServer({
@@ -43,12 +51,6 @@ await runRole({
       ticketKey,
       openBackup: (ticket) => repositories.open(ticket),
       logger,
-    })
-    const bus = await connectBus({
-      ...brokerAccess(broker),
-      appId: `howdah-mount-${name}`,
-      logger,
-      waitMs: BROKER_WAIT_MS,
     })
     const resolving = {
       repositories,

@@ -2,6 +2,8 @@
 import type { AgentCommandBody, RepositoryInventory } from '../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { InstanceInventory } from '../../messages/values.ts'
+import type { DamageReports } from './pages/damage-reports.ts'
+import { verifiedBackup } from './pages/verified-backup.ts'
 import { type ArchiveKnowledge, createArchiveKnowledge } from './recovery/instance-archive.ts'
 import { instanceWindows } from './recovery/windows.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions } from './repository.ts'
@@ -16,11 +18,16 @@ export interface ServedRepositories {
   inventory(filter: AgentCommandBody<'repository.list'>): Promise<RepositoryInventory[]>
 }
 
+/** @param damage is told of damaged pages, of repositories with `verifyPages` */
 export function serveRepositories(
   mountAgent: string,
   repositories: readonly { readonly options: RepositoryOptions; readonly repository: Repository }[],
   knowledge: ArchiveKnowledge = createArchiveKnowledge(),
+  damage?: DamageReports,
 ): ServedRepositories {
+  const verified = new Set(
+    repositories.filter(({ options }) => options.verifyPages === true).map(({ options }) => options.name),
+  )
   const byName = new Map(repositories.map((served) => [served.options.name, served.repository]))
 
   async function instance(name: string, instanceName: string): Promise<Instance> {
@@ -57,7 +64,10 @@ export function serveRepositories(
     names: repositories.map(({ options: { name, format } }) => ({ name, format })),
     instance,
     async open(backup) {
-      return (await instance(backup.repository, backup.instance)).open(backup.backup)
+      const { repository, instance: instanceName, backup: label } = backup
+      const opened = await (await instance(repository, instanceName)).open(label)
+      if (damage === undefined || !verified.has(repository)) return opened
+      return verifiedBackup(opened, damage.of({ repository, instance: instanceName, backup: label }))
     },
     async inventory(filter) {
       const wanted = repositories.filter(

@@ -93,6 +93,7 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
     case 'session.lost':
     case 'agent.online':
     case 'agent.offline':
+    case 'repository.damage':
       return view
     default:
       return delivery satisfies never

@@ -186,6 +186,10 @@ function eventText(delivery: EventDelivery): string {
     case 'agent.online':
     case 'agent.offline':
       return `${delivery.body.kind} agent ${delivery.body.name} ${delivery.type.slice('agent.'.length)}`
+    case 'repository.damage': {
+      const { instance, backup, file, block, what } = delivery.body
+      return `block ${block} of ${printable(file)} of ${printable(`${instance}/${backup}`)} is damaged: ${printable(what)}`
+    }
     default:
       return delivery satisfies never
   }

@@ -1,0 +1,33 @@
+/** What pg_control tells of a cluster's pages. */
+import { PAGE_BYTES } from './page-checksum.ts'
+
+export interface ClusterPages {
+  /** Blocks of each file of a relation but the last. */
+  readonly blocksPerFile: number
+}
+
+/**
+ * FLOATFORMAT_VALUE of catalog/pg_control.h, which lies 8-aligned in ControlFileData of every version. From it on, all
+ * from PostgreSQL 10 to 18 have u32 page size at 8, blocks per file at 12, and data_checksum_version at 44; what is
+ * before it is longer or shorter from version to version.
+ */
+const FLOAT_FORMAT = 1_234_567
+const PAGE_SIZE = 8
+const BLOCKS_PER_FILE = 12
+const CHECKSUM_VERSION = 44
+/** PG_DATA_CHECKSUM_VERSION of storage/bufpage.h: the only one that there is. */
+const CHECKSUMS = 1
+
+/** Undefined: the cluster has no checksums, or pages of another size, or this is no pg_control. */
+export function clusterPages(control: Buffer): ClusterPages | undefined {
+  for (let at = 0; at + CHECKSUM_VERSION + 4 <= control.length; at += 8) {
+    if (control.readDoubleLE(at) !== FLOAT_FORMAT) continue
+    const blocksPerFile = control.readUInt32LE(at + BLOCKS_PER_FILE)
+    const isKnown =
+      control.readUInt32LE(at + PAGE_SIZE) === PAGE_BYTES &&
+      control.readUInt32LE(at + CHECKSUM_VERSION) === CHECKSUMS &&
+      blocksPerFile > 0
+    return isKnown ? { blocksPerFile } : undefined
+  }
+  return undefined
+}

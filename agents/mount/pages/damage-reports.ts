@@ -1,0 +1,54 @@
+/** Tells of damaged blocks: an event and a line in the log each, once per block. */
+import type { Logger } from 'pino'
+import type { EventBody } from '../../../messages/definitions.ts'
+import { errorBody } from '../../../messages/errors.ts'
+import type { DamagedBlock } from './verified-backup.ts'
+
+export type Damage = EventBody<'repository.damage'>
+
+export interface DamageReports {
+  /** For `verifiedBackup`. */
+  of(backup: Pick<Damage, 'repository' | 'instance' | 'backup'>): (damage: DamagedBlock) => void
+}
+
+/** A backup that is damaged all over is told of often enough. Blocks of one backup. */
+const MOST_TOLD = 1000
+/** Backups whose blocks are remembered. */
+const BACKUPS = 256
+
+/** @param emit rejects where it cannot be told, which is logged and no more */
+export function createDamageReports(emit: (damage: Damage) => Promise<void>, logger: Logger): DamageReports {
+  const known = new Map<string, Set<string>>()
+
+  function blocksOf(backup: string): Set<string> {
+    const blocks = known.get(backup) ?? new Set()
+    known.delete(backup)
+    known.set(backup, blocks)
+    for (const oldest of known.keys()) {
+      if (known.size <= BACKUPS) break
+      known.delete(oldest)
+    }
+    return blocks
+  }
+
+  return {
+    of(backup) {
+      const key = JSON.stringify([backup.repository, backup.instance, backup.backup])
+      return ({ file, block, what }) => {
+        const told = blocksOf(key)
+        const name = `${file} ${block}`
+        if (told.size > MOST_TOLD || told.has(name)) return
+        told.add(name)
+        if (told.size > MOST_TOLD) {
+          logger.error(backup, `more than ${MOST_TOLD} blocks of this backup are damaged; no others are told`)
+          return
+        }
+        const damage = { ...backup, file, block, what }
+        logger.error(damage, `block ${block} of ${file} of backup ${backup.backup} is damaged: ${what}`)
+        emit(damage).catch((error: unknown) => {
+          logger.warn({ ...damage, error: errorBody(error) }, 'the event of a damaged block was not sent')
+        })
+      }
+    },
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * A backup of which every block that is served is checked. What is damaged is served as it is, and told: PostgreSQL
+ * checks pages itself when it reads them, and whoever can do without a page must get at the others.
+ */
+import type { TreeEntry } from '../../dataplane/backup-source.ts'
+import { readRanges } from '../../dataplane/read-ranges.ts'
+import { lsnOf } from '../recovery/lsn.ts'
+import type { OpenBackup } from '../repository.ts'
+import { type BackupSpan, checkPage } from './check-page.ts'
+import { type ClusterPages, clusterPages } from './cluster-pages.ts'
+import { PAGE_BYTES } from './page-checksum.ts'
+
+/** A block that is not what PostgreSQL wrote. */
+export interface DamagedBlock {
+  /** As in the backup's tree. */
+  readonly file: string
+  /** Its number in the file. */
+  readonly block: number
+  readonly what: string
+}
+
+/** Main forks of relations in base/, global/ and tablespaces; the others are not all WAL-logged, and may be torn for ever. */
+const RELATION = /^(?:data\/(?:base\/\d+|global)|tblspc\/\d+\/PG_[^/]+\/\d+)\/\d+(?:\.(\d{1,6}))?$/
+const CONTROL = 'data/global/pg_control'
+const CONTROL_BYTES = 8192
+
+interface Relation {
+  readonly path: string
+  readonly size: number
+  /** Of the file's first block in the relation. */
+  readonly firstBlock: number
+}
+
+/**
+ * Does nothing more than `backup` where the cluster has no checksums, or nobody knows where in the WAL the backup began.
+ * @param tell is called for each damaged block each time it is read, and must not throw
+ */
+export function verifiedBackup(backup: OpenBackup, tell: (damage: DamagedBlock) => void): OpenBackup {
+  const start = lsnOf(backup.summary.startLsn)
+  if (start === undefined) return backup
+  const span: BackupSpan = { start, stop: lsnOf(backup.summary.stopLsn) }
+  let relations: Promise<ReadonlyMap<number, Relation>> | undefined
+
+  /** By number of the file. A failure is not kept. */
+  function relationsOf(): Promise<ReadonlyMap<number, Relation>> {
+    if (relations !== undefined) return relations
+    const finding = findRelations(backup)
+    relations = finding
+    finding.catch(() => {
+      relations = undefined
+    })
+    return finding
+  }
+
+  function check({ path, firstBlock }: Relation, offset: number, bytes: Buffer): void {
+    for (let at = 0; at + PAGE_BYTES <= bytes.length; at += PAGE_BYTES) {
+      const block = (offset + at) / PAGE_BYTES
+      const what = checkPage(bytes, at, firstBlock + block, span)
+      if (what !== undefined) tell({ file: path, block, what })
+    }
+  }
+
+  const read: OpenBackup['read'] = async (file, offset, length, signal) => {
+    const relation = (await relationsOf()).get(file)
+    if (relation === undefined) return backup.read(file, offset, length, signal)
+    // Whole blocks, for what is asked of them may not be.
+    const begin = offset - (offset % PAGE_BYTES)
+    const end = Math.min(Math.ceil((offset + length) / PAGE_BYTES) * PAGE_BYTES, relation.size)
+    if (end <= begin) return backup.read(file, offset, length, signal)
+    const bytes = await backup.read(file, begin, end - begin, signal)
+    check(relation, begin, bytes)
+    return bytes.subarray(offset - begin, offset - begin + length)
+  }
+
+  return { ...backup, read, readMany: (ranges, signal) => readRanges(read, ranges, signal) }
+}
+
+async function findRelations(backup: OpenBackup): Promise<ReadonlyMap<number, Relation>> {
+  const found = new Map<number, Relation>()
+  const cluster = await pagesOf(backup)
+  if (cluster === undefined) return found
+  for await (const entries of backup.tree()) {
+    for (const entry of entries) addRelation(found, backup, entry, cluster)
+  }
+  return found
+}
+
+function addRelation(
+  found: Map<number, Relation>,
+  backup: OpenBackup,
+  { path, file, size }: TreeEntry,
+  { blocksPerFile }: ClusterPages,
+): void {
+  if (file === undefined) return
+  const parts = RELATION.exec(path)
+  if (parts === null) return
+  const [, segment] = parts
+  const relation = segment === undefined ? path : path.slice(0, -segment.length - 1)
+  // Unlogged: its pages are in no WAL, and PostgreSQL empties it when recovery is done.
+  if (backup.entry(`${relation}_init`) !== undefined) return
+  found.set(file, { path, size, firstBlock: Number(segment ?? 0) * blocksPerFile })
+}
+
+async function pagesOf(backup: OpenBackup): Promise<ClusterPages | undefined> {
+  const control = backup.entry(CONTROL)
+  if (control?.file === undefined) return undefined
+  return clusterPages(await backup.read(control.file, 0, CONTROL_BYTES))
+}

@@ -1,0 +1,65 @@
+/** A page that was damaged before the backup was taken: it is told, once, and everything else is there. */
+import { open } from 'node:fs/promises'
+import path from 'node:path'
+import { expect } from 'chai'
+import type { Consumer } from '../../messages/bus.ts'
+import type { EventBody } from '../../messages/definitions.ts'
+import { type Fleet, startFleet } from '../support/fleet.ts'
+import { makeProduction, type Production } from '../support/production.ts'
+
+const BLOCK = 2
+
+describe('a damaged page in a backup', function () {
+  this.timeout(120_000)
+  let production: Production
+  let fleet: Fleet
+  let file: string
+  let watching: Consumer
+  const told: EventBody<'repository.damage'>[] = []
+  let failed = false
+
+  before(async () => {
+    production = await makeProduction({ compress: 'none' })
+    await production.sql('CHECKPOINT')
+    file = await production.sql("SELECT pg_relation_filepath('notes')")
+    await production.stop()
+    const handle = await open(path.join(production.dataDirectory, file), 'r+')
+    await handle.write(Buffer.from('!'), 0, 1, BLOCK * 8192 + 6000)
+    await handle.close()
+    await production.start()
+    await production.backup('full')
+    fleet = await startFleet({
+      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path, verifyPages: true }],
+    })
+    watching = await fleet.bus.watchEvents('repository.main.#', ({ type, body }) => {
+      if (type === 'repository.damage') told.push(body as EventBody<'repository.damage'>)
+    })
+  })
+  afterEach(function () {
+    failed ||= this.currentTest?.state === 'failed'
+  })
+  after(async () => {
+    await watching?.close()
+    await fleet?.remove(failed)
+    await production?.remove()
+  })
+
+  it('is told by an event that names file and block, once, and hides nothing else', async () => {
+    const session = await fleet.publish('--repository', 'main', '--instance', 'shop')
+    const ask = (query: string) => fleet.sql(session, query, production.database)
+    for (const _ of [1, 2]) {
+      const error = await ask('SELECT count(note) FROM notes').catch(String)
+      expect(error).to.contain(`invalid page in block ${BLOCK}`)
+    }
+    expect(await ask("SELECT id FROM notes WHERE ctid = '(1,1)'")).to.not.equal('')
+    expect(await ask('SELECT count(*) FROM pgbench_accounts')).to.equal('100000')
+    expect(told.map(({ what: _, ...damage }) => damage)).to.deep.equal([
+      {
+        ...{ repository: 'main', instance: 'shop', backup: session.backup },
+        ...{ file: `data/${file}`, block: BLOCK },
+      },
+    ])
+    expect(told[0]?.what).to.match(/^its checksum is \d+, and of what it holds \d+$/)
+    await fleet.howdahJson('unpublish', session.id)
+  })
+})
