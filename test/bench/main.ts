@@ -13,6 +13,7 @@ import { chart } from './chart.ts'
 import type { Figure } from './figure.ts'
 import { coldReads } from './groups/cold-reads.ts'
 import { instance } from './groups/instance.ts'
+import { listing } from './groups/listing.ts'
 import { localIo } from './groups/local-io.ts'
 import { manyFiles } from './groups/many-files.ts'
 import { overlay } from './groups/overlay.ts'
@@ -32,6 +33,7 @@ const GROUPS: ReadonlyMap<string, Group> = new Map([
   ['cold-reads', coldReads],
   ['overlay', overlay],
   ['many-files', manyFiles],
+  ['listing', listing],
 ])
 
 const { values: flags, positionals } = readArguments()
