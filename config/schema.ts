@@ -240,7 +240,7 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
   name: agentName,
   stateDirectory: stateDirectory('mount-agent'),
   repositories: {
-    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?, "verifyChecksums"?}]; pgBackRest: "configFile" and "repo"? instead of "path"',
+    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?, "verifyChecksums"?, "verifyPages"?}]; pgBackRest: "configFile" and "repo"? instead of "path"',
     format: repositories.name,
     default: [],
   },
