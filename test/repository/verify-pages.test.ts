@@ -4,14 +4,14 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { checkPage } from '../../agents/mount/pages/check-page.ts'
 import { clusterPages } from '../../agents/mount/pages/cluster-pages.ts'
+import { createDamageReports, type Damage } from '../../agents/mount/pages/damage-reports.ts'
 import { PAGE_BYTES, pageChecksum } from '../../agents/mount/pages/page-checksum.ts'
-import type { DamagedBlock } from '../../agents/mount/pages/verified-backup.ts'
-import { verifiedBackup } from '../../agents/mount/pages/verified-backup.ts'
+import { type DamagedBlock, verifiedBackup } from '../../agents/mount/pages/verified-backup.ts'
 import type { OpenBackup } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
 import { POSTGRES_BIN, postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
-import { openForTest } from './fixture.ts'
+import { openForTest, quiet } from './fixture.ts'
 
 const BLOCKS_PER_FILE = 131_072
 /** Nothing was written after it. */
@@ -242,5 +242,46 @@ describe('checksums of data pages', function () {
         expect(told).to.have.length(1)
       })
     }
+
+    it('are not asked of unlogged relations, which are in no WAL', async () => {
+      const file = await largest(/^data\/base\/\d+\/\d+$/)
+      const told: DamagedBlock[] = []
+      const source: OpenBackup = {
+        ...damagedBackup(file, 4321),
+        entry: (path) => backup.entry(path === `${file.path}_init` ? file.path : path),
+      }
+      await verifiedBackup(source, (damage) => told.push(damage)).read(file.file, 0, PAGE_BYTES)
+      expect(told).to.deep.equal([])
+    })
+  })
+
+  describe('that are wrong', () => {
+    const where = { repository: 'main', instance: 'shop', backup: 'monday' }
+    const what = 'its checksum is 1, and of what it holds 2'
+
+    it('are told once for each block of each backup, even when the event could not be sent', async () => {
+      const events: Damage[] = []
+      const reports = createDamageReports(async (damage) => {
+        events.push(damage)
+        throw new Error('the broker is away')
+      }, quiet)
+      for (const block of [3, 4, 3, 4]) reports.of(where)({ file: 'data/base/1/2', block, what })
+      reports.of({ ...where, backup: 'tuesday' })({ file: 'data/base/1/2', block: 3, what })
+      expect(events.map(({ backup: label, block }) => [label, block])).to.deep.equal([
+        ['monday', 3],
+        ['monday', 4],
+        ['tuesday', 3],
+      ])
+      expect(events[0]).to.deep.equal({ ...where, file: 'data/base/1/2', block: 3, what })
+    })
+
+    it('are no flood of events when all of a backup is', () => {
+      let events = 0
+      const tell = createDamageReports(async () => {
+        events += 1
+      }, quiet).of(where)
+      for (let block = 0; block < 100_000; block += 1) tell({ file: 'data/base/1/2', block, what })
+      expect(events).to.equal(1000)
+    })
   })
 })
