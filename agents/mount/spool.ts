@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import { createBoundedCache } from './bounded-cache.ts'
-import { checksumOf, matchesChecksum } from './decode/checksum.ts'
+import { checksumOf, matchesChecksumInPieces } from './decode/checksum.ts'
 import { createDescriptorCache, readAt } from './decode/descriptor-cache.ts'
 import { damaged, type StoredFile, storedFileError } from './decode/stored-file.ts'
 import { decodeAll } from './decode/transform.ts'
@@ -21,6 +21,7 @@ import { type Decode, startDecode } from './spool-decode.ts'
 import { createEncryptedReader, onlyEncrypted } from './spool-encrypted.ts'
 import { createInPlaceReader } from './spool-in-place.ts'
 import { createTurns } from './spool-turns.ts'
+import { createWalCache, type WalCache } from './wal/wal-cache.ts'
 import { type CheckedFile, createWholeChecks } from './whole-checks.ts'
 
 export interface SpoolOptions {
@@ -41,6 +42,8 @@ export interface Spool {
   whole(file: StoredFile): Promise<Buffer>
   /** Tells the stored file from every other, and from what it was before it changed. @throws as `read` */
   key(file: StoredFile): Promise<string>
+  /** Decoded WAL, in memory of its own: a replay would push everything else out. Fails as `whole`. */
+  readonly wal: WalCache
   /** For what takes a whole pass over a stored file to know, each file named by its key; made with mode 0700. */
   readonly indexDirectory: string
   /** Stops decoding, drops what is incomplete, and closes files. Reads under way fail. */
@@ -53,6 +56,11 @@ export const WHOLE_MAX_BYTES = 1024 ** 3
 /** Larger compressed files go through the directory. */
 const SMALL_BYTES = 1024 * 1024
 const MEMORY_BYTES = 192 * 1024 * 1024
+/** Of decoded WAL: what is kept, and what of it may be ahead of those who replay it. */
+const WAL_BYTES = 192 * 1024 * 1024
+const WAL_AHEAD_BYTES = 128 * 1024 * 1024
+/** WAL decoded ahead at once: Node's pool has four threads, and one is for those who wait for a page. */
+const WAL_AT_ONCE = Math.min(3, availableParallelism())
 const DESCRIPTORS = 512
 /** Decodes that are kept open at once; beyond it one that nobody waits for is dropped. */
 const MAX_DECODES = 64
@@ -142,13 +150,17 @@ export function createSpool(options: SpoolOptions): Spool {
     }
   }
 
+  function removeFile(path: string): void {
+    rm(path, { force: true }).catch((error: unknown) =>
+      logger.warn({ error, path }, 'a spool file cannot be removed'),
+    )
+  }
+
   function evict(key: string, entry: Entry): void {
     removeEntry(key, entry)
     if (entry.decode === undefined) {
       descriptors.forget(entry.path)
-      rm(entry.path, { force: true }).catch((error: unknown) =>
-        logger.warn({ error, path: entry.path }, 'a spool file cannot be removed'),
-      )
+      removeFile(entry.path)
     } else {
       entry.decode.cancel(new HowdahError('repository_unavailable', 'the spool needed the room'))
     }
@@ -194,17 +206,21 @@ export function createSpool(options: SpoolOptions): Spool {
         )
       : readAny(file.within, file.region.offset + offset, length, signal)
 
-  async function decodeWhole(file: StoredFile, identity: Identity): Promise<Buffer> {
+  async function decodeWhole(
+    file: StoredFile,
+    identity: Identity,
+    maxBytes = WHOLE_MAX_BYTES,
+  ): Promise<Buffer> {
     if (identity.length > WHOLE_MAX_BYTES) throw damaged(file, `${identity.length} bytes are too large`)
     let contents = await readStored(file, 0, identity.length)
     if (contents.length !== identity.length) throw damaged(file, 'its file became shorter')
     for (const transform of file.transforms) {
-      contents = await decodeAll(transform, contents, file.size ?? WHOLE_MAX_BYTES)
+      contents = await decodeAll(transform, contents, file.size ?? maxBytes)
     }
     if (file.size !== undefined && contents.length !== file.size) {
       throw damaged(file, `it decodes to ${contents.length} bytes where the backup lists ${file.size}`)
     }
-    if (!matchesChecksum(file, contents)) {
+    if (!(await matchesChecksumInPieces(file, contents))) {
       throw damaged(file, 'its contents do not match their checksum')
     }
     return contents
@@ -214,6 +230,18 @@ export function createSpool(options: SpoolOptions): Spool {
     const identity = await identify(file)
     return memory.get(identity.key, () => decodeWhole(file, identity))
   }
+
+  const wal = createWalCache({
+    key: async (file) => {
+      assertOpen()
+      return (await identify(file)).key
+    },
+    decode: async (file, limit) => decodeWhole(file, await identify(file), limit),
+    fileBytes: WHOLE_MAX_BYTES,
+    maxBytes: WAL_BYTES,
+    aheadBytes: WAL_AHEAD_BYTES,
+    atOnce: WAL_AT_ONCE,
+  })
 
   function startEntry(key: string, file: StoredFile): Entry {
     const { size } = file
@@ -237,8 +265,11 @@ export function createSpool(options: SpoolOptions): Spool {
     const decode = startDecode(file, size, { turns, descriptors, path, part, grown })
     const entry = addEntry(key, { path, size: size ?? 0, decode })
     void decode.settled.then(() => {
-      if (decode.complete) entry.decode = undefined
-      else if (entries.get(key) === entry) {
+      if (decode.complete) {
+        entry.decode = undefined
+        // It was given up in the moment in which it became complete, and nobody knows of the file.
+        if (!entries.has(key)) removeFile(path)
+      } else if (entries.get(key) === entry) {
         bytes -= entry.size
         entry.size = 0
         entry.failedAt = Date.now()
@@ -359,6 +390,16 @@ export function createSpool(options: SpoolOptions): Spool {
       }
     },
     key: async (file) => (await identify(file)).key,
+    wal: {
+      ...wal,
+      async read(file) {
+        try {
+          return await wal.read(file)
+        } catch (error) {
+          throw storedFileError(error, file)
+        }
+      },
+    },
     indexDirectory,
     async close() {
       closed = true

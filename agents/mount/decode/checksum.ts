@@ -1,5 +1,6 @@
 /** Checksums that repositories store of plain files. */
 import { createHash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { crc32cStart, crc32cStep } from '../recovery/crc32c.ts'
 import type { StoredFile } from './stored-file.ts'
 
@@ -36,11 +37,17 @@ export function startChecksum({ algorithm, hex }: Checksum): RunningChecksum {
   }
 }
 
+/** Bytes between which others get their turn. */
+const PIECE_BYTES = 1024 * 1024
+
 /** Whether all of a file's plain bytes are what its checksum says; true when it has none. */
-export function matchesChecksum(file: StoredFile, contents: Buffer): boolean {
+export async function matchesChecksumInPieces(file: StoredFile, contents: Buffer): Promise<boolean> {
   const checksum = checksumOf(file)
   if (checksum === undefined) return true
   const running = startChecksum(checksum)
-  running.update(contents)
+  for (let at = 0; at < contents.length; at += PIECE_BYTES) {
+    if (at > 0) await setImmediate()
+    running.update(contents.subarray(at, at + PIECE_BYTES))
+  }
   return running.matches()
 }

@@ -7,13 +7,9 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { WalArchive, WalListing } from '../repository.ts'
 import type { Spool } from '../spool.ts'
+import { createWalAhead } from '../wal/wal-ahead.ts'
 
-const SEGMENT = /^[0-9A-F]{24}$/
 const WAL_NAME = /^([0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history)$/
-
-const SEGMENTS_AHEAD = 2
-/** Larger segments are not decoded ahead: a few of them would fill the memory. Bytes. */
-const MAX_AHEAD_BYTES = 64 * 1024 * 1024
 
 export interface WalLocator {
   /** The stored file of a segment, `.partial`, `.backup` or `.history` file; undefined when there is none. */
@@ -28,42 +24,26 @@ export interface WalFiles {
 }
 
 export function createWalFiles(locator: WalLocator, spool: Spool, instance: string): WalFiles {
-  let aheadOf: string | undefined
-
   const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
+  const ahead = createWalAhead(locate, spool.wal)
 
-  /** A segment that is damaged or not there yet says so when it is asked for, not here. */
-  function decodeAhead(name: string, segmentBytes: number): void {
-    if (aheadOf === name || !SEGMENT.test(name) || segmentBytes > MAX_AHEAD_BYTES) return
-    aheadOf = name
-    let next = name
-    for (let count = 0; count < SEGMENTS_AHEAD; count += 1) {
-      next = segmentAfter(next, segmentBytes)
-      void locate(next)
-        .then((file) => (file === undefined ? undefined : spool.whole(file)))
-        .catch(() => undefined)
-    }
+  /** Whoever asks for the size reads next: what is decoded to tell it is not decoded again. */
+  async function contentsOf(name: string): Promise<Buffer | undefined> {
+    const file = await locate(name)
+    if (file === undefined) return undefined
+    const contents = await spool.wal.read(file)
+    ahead.asked(name, contents)
+    return contents
   }
 
   return {
-    async size(name) {
-      const file = await locate(name)
-      if (file === undefined) return undefined
-      // Whoever asks for the size reads next: what is decoded to tell it is not decoded again.
-      const { length } = await spool.whole(file)
-      decodeAhead(name, length)
-      return length
-    },
+    size: async (name) => (await contentsOf(name))?.length,
     async read(name, offset, length, signal) {
       signal?.throwIfAborted()
-      const file = await locate(name)
-      if (file === undefined) {
-        throw new HowdahError('wal_missing', `the WAL archive of ${instance} has no ${name}`)
-      }
-      const contents = await spool.whole(file)
+      const contents = await contentsOf(name)
       signal?.throwIfAborted()
-      decodeAhead(name, contents.length)
-      return contents.subarray(offset, offset + length)
+      if (contents !== undefined) return contents.subarray(offset, offset + length)
+      throw new HowdahError('wal_missing', `the WAL archive of ${instance} has no ${name}`)
     },
   }
 }

@@ -1,0 +1,147 @@
+/**
+ * Decoded WAL files in memory, one cache for all sessions of an agent: what is asked for, and what will be asked for
+ * soon. Each is decoded once at a time. What is asked for goes before everything that is decoded ahead; that has a
+ * budget of its own, so that several replays together take no more memory than one.
+ */
+import type { StoredFile } from '../decode/stored-file.ts'
+
+export interface WalCacheOptions {
+  /** Tells a stored file from every other. */
+  readonly key: (file: StoredFile) => Promise<string>
+  /** All plain bytes, at most `maxBytes`. */
+  readonly decode: (file: StoredFile, maxBytes: number) => Promise<Buffer>
+  /** The largest WAL file. Bytes. */
+  readonly fileBytes: number
+  /** Bytes to keep; what is being decoded because somebody waits for it comes on top. */
+  readonly maxBytes: number
+  /** Bytes of what was decoded ahead, or is being, and was not asked for yet. */
+  readonly aheadBytes: number
+  /** Decoded ahead at once. */
+  readonly atOnce: number
+  /** Milliseconds. */
+  readonly clock?: () => number
+}
+
+export interface WalCache {
+  /** All of it. Not to be modified: others get the same bytes. @throws as `decode` */
+  read(file: StoredFile): Promise<Buffer>
+  /**
+   * Has it decoded for whoever asks for it next; how that ends is told to nobody.
+   * @param bytes what it decodes to at most
+   * @returns false when the budget has no room for it now
+   */
+  ahead(file: StoredFile, bytes: number): Promise<boolean>
+}
+
+interface Entry {
+  readonly file: StoredFile
+  /** Resolved by `start`. */
+  readonly contents: PromiseWithResolvers<Buffer>
+  /** What it takes, or may take. */
+  bytes: number
+  state: 'queued' | 'decoding' | 'done'
+  /** Somebody asked for it. */
+  asked: boolean
+  /** When it was made. */
+  readonly at: number
+}
+
+/** Whoever would have asked for it has gone elsewhere, or is gone. */
+const FORGOTTEN_MS = 60_000
+
+export function createWalCache(options: WalCacheOptions): WalCache {
+  const { decode, fileBytes, maxBytes, aheadBytes, atOnce, clock = Date.now } = options
+  /** Longest unused first. */
+  const entries = new Map<string, Entry>()
+  let decodingAhead = 0
+
+  function add(key: string, file: StoredFile, bytes: number, asked: boolean): Entry {
+    const contents = Promise.withResolvers<Buffer>()
+    // What fails is asked for again by whoever needs it, and fails there.
+    contents.promise.catch(() => undefined)
+    const entry: Entry = { file, contents, bytes, state: 'queued', asked, at: clock() }
+    entries.set(key, entry)
+    return entry
+  }
+
+  async function start(key: string, entry: Entry): Promise<void> {
+    const limit = entry.asked ? fileBytes : entry.bytes
+    entry.state = 'decoding'
+    try {
+      const contents = await decode(entry.file, limit)
+      entry.state = 'done'
+      entry.bytes = contents.length
+      entry.contents.resolve(contents)
+      makeRoom(key)
+    } catch (error) {
+      if (entries.get(key) === entry) entries.delete(key)
+      entry.contents.reject(error)
+    }
+  }
+
+  function startAhead(): void {
+    for (const [key, entry] of entries) {
+      if (decodingAhead >= atOnce) return
+      if (entry.state !== 'queued') continue
+      decodingAhead += 1
+      void start(key, entry).finally(() => {
+        decodingAhead -= 1
+        startAhead()
+      })
+    }
+  }
+
+  /** What was asked for goes first, then what nobody came for. @param keep is not dropped */
+  function makeRoom(keep: string): void {
+    let total = sum(({ state }) => state === 'done')
+    for (const onlyAsked of [true, false]) {
+      for (const [key, entry] of entries) {
+        if (total <= maxBytes) return
+        if (key === keep || entry.state !== 'done' || (onlyAsked && !entry.asked)) continue
+        entries.delete(key)
+        total -= entry.bytes
+      }
+    }
+  }
+
+  function forgetOld(): void {
+    const before = clock() - FORGOTTEN_MS
+    for (const [key, entry] of entries) {
+      if (!entry.asked && entry.state !== 'decoding' && entry.at < before) entries.delete(key)
+    }
+  }
+
+  function sum(which: (entry: Entry) => boolean): number {
+    let total = 0
+    for (const entry of entries.values()) if (which(entry)) total += entry.bytes
+    return total
+  }
+
+  async function read(file: StoredFile): Promise<Buffer> {
+    const key = await options.key(file)
+    const known = entries.get(key)
+    const decodedAhead = known !== undefined && !known.asked
+    const entry = known ?? add(key, file, fileBytes, true)
+    entry.asked = true
+    entries.delete(key)
+    entries.set(key, entry)
+    if (entry.state === 'queued') void start(key, entry)
+    if (!decodedAhead) return entry.contents.promise
+    // A failure of then need not be one of now.
+    return entry.contents.promise.catch(() => read(file))
+  }
+
+  return {
+    read,
+    async ahead(file, bytes) {
+      const key = await options.key(file)
+      if (entries.has(key)) return true
+      const isAhead = (entry: Entry) => !entry.asked
+      if (sum(isAhead) + bytes > aheadBytes) forgetOld()
+      if (sum(isAhead) + bytes > aheadBytes) return false
+      add(key, file, bytes, false)
+      startAhead()
+      return true
+    },
+  }
+}

@@ -1,0 +1,226 @@
+/** WAL decoded ahead of replay on the mount agent: what is decoded, in which bounds, and who hears of failures. */
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
+import { expect } from 'chai'
+import type { StoredFile } from '../../agents/mount/decode/stored-file.ts'
+import { walDirectory, walPlaces } from '../../agents/mount/formats/basebackup/wal-directory.ts'
+import { createWalFiles } from '../../agents/mount/formats/wal-files.ts'
+import { createSpool, type Spool } from '../../agents/mount/spool.ts'
+import { createWalAhead } from '../../agents/mount/wal/wal-ahead.ts'
+import { createWalCache, type WalCache } from '../../agents/mount/wal/wal-cache.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { quiet, temporaryDirectory } from './fixture.ts'
+
+const MiB = 1024 * 1024
+const name = (segment: number, timeline = 1) =>
+  `0000000${timeline}00000000${segment.toString(16).toUpperCase().padStart(8, '0')}`
+const stored = (file: string): StoredFile => ({
+  region: { root: '/', path: `/${file}`, offset: 0, length: undefined, wholeFile: true },
+  transforms: [],
+  size: undefined,
+  description: file,
+})
+
+describe('the cache of decoded WAL', () => {
+  let decoded: string[]
+  let running: number
+  let mostRunning: number
+  let now: number
+  /** While set, decoding waits for it. */
+  let gate: Promise<void> | undefined
+  let failing: Set<string>
+  let cache: WalCache
+
+  beforeEach(() => {
+    decoded = []
+    running = mostRunning = 0
+    now = 0
+    gate = undefined
+    failing = new Set()
+    cache = createWalCache({
+      key: async ({ region }) => region.path,
+      async decode({ description }, maxBytes) {
+        decoded.push(description)
+        running += 1
+        mostRunning = Math.max(mostRunning, running)
+        await (gate ?? setImmediate())
+        running -= 1
+        if (failing.has(description)) throw new Error(`${description} is damaged`)
+        if (maxBytes < MiB) throw new Error('too large')
+        return Buffer.alloc(MiB, description)
+      },
+      fileBytes: 4 * MiB,
+      maxBytes: 6 * MiB,
+      aheadBytes: 4 * MiB,
+      atOnce: 2,
+      clock: () => now,
+    })
+  })
+
+  const settle = async () => {
+    for (let round = 0; round < 50; round++) await setImmediate()
+  }
+
+  describe('by itself', () => {
+    it('decodes what several ask for once', async () => {
+      const found = await Promise.all([1, 2, 3].map(() => cache.read(stored('a'))))
+      expect(decoded).to.deep.equal(['a'])
+      expect(found[1]).to.equal(found[0])
+      expect(await cache.read(stored('a'))).to.equal(found[0])
+    })
+
+    it('hands over what is being decoded ahead', async () => {
+      await cache.ahead(stored('a'), MiB)
+      await cache.read(stored('a'))
+      expect(decoded).to.deep.equal(['a'])
+    })
+
+    it('decodes ahead within its budget, a few at once, until what is there was asked for', async () => {
+      const taken: boolean[] = []
+      for (const file of 'abcdef') taken.push(await cache.ahead(stored(file), MiB))
+      await settle()
+      expect(taken).to.deep.equal([true, true, true, true, false, false])
+      expect(decoded).to.deep.equal(['a', 'b', 'c', 'd'])
+      expect(mostRunning).to.equal(2)
+      await cache.read(stored('a'))
+      expect(await cache.ahead(stored('e'), MiB)).to.equal(true)
+    })
+
+    it('does not let what is asked for wait behind what is decoded ahead', async () => {
+      const open = Promise.withResolvers<void>()
+      gate = open.promise
+      for (const file of 'abcd') await cache.ahead(stored(file), MiB)
+      const waiting = cache.read(stored('d'))
+      await settle()
+      expect(decoded).to.deep.equal(['a', 'b', 'd'])
+      open.resolve()
+      expect(await waiting).to.have.lengthOf(MiB)
+    })
+
+    it('keeps no more than its bound, and drops what was read before what was not', async () => {
+      for (const file of 'abcd') await cache.read(stored(file))
+      for (const file of 'efgh') await cache.ahead(stored(file), MiB)
+      await settle()
+      decoded = []
+      for (const file of 'efgh') await cache.read(stored(file))
+      expect(decoded).to.deep.equal([])
+      await cache.read(stored('a'))
+      expect(decoded).to.deep.equal(['a'])
+    })
+
+    it('gives the room of what nobody came for to others after a while', async () => {
+      for (const file of 'abcd') await cache.ahead(stored(file), MiB)
+      await settle()
+      expect(await cache.ahead(stored('e'), MiB)).to.equal(false)
+      now += 61_000
+      expect(await cache.ahead(stored('e'), MiB)).to.equal(true)
+    })
+
+    it('tells of damage whoever asks, each time anew', async () => {
+      failing.add('a')
+      expect(await cache.ahead(stored('a'), MiB)).to.equal(true)
+      await settle()
+      const error = await cache.read(stored('a')).catch((caught: unknown) => caught)
+      expect(error).to.be.an('error').with.property('message', 'a is damaged')
+      failing.clear()
+      expect(await cache.read(stored('a'))).to.have.lengthOf(MiB)
+    })
+
+    it('decodes to a limit ahead, and without one for who asks', async () => {
+      await cache.ahead(stored('a'), 1000)
+      expect(await cache.read(stored('a'))).to.have.lengthOf(MiB)
+      expect(decoded).to.deep.equal(['a', 'a'])
+    })
+  })
+
+  describe('ahead of a replay', () => {
+    let archive: Set<string>
+    const locate = async (file: string) => (archive.has(file) ? stored(file) : undefined)
+    const segment = Buffer.alloc(MiB)
+    let ahead: ReturnType<typeof createWalAhead>
+
+    beforeEach(() => {
+      archive = new Set()
+      ahead = createWalAhead(locate, cache, () => now)
+    })
+
+    it('decodes the segments after the one that is read, up to the first that is missing', async () => {
+      for (const number of [1, 2, 3, 5]) archive.add(name(number))
+      ahead.asked(name(1), segment)
+      await settle()
+      expect(decoded).to.deep.equal([name(2), name(3)])
+    })
+
+    it('finds what was added to the archive since', async () => {
+      for (const number of [1, 2]) archive.add(name(number))
+      ahead.asked(name(1), segment)
+      await settle()
+      archive.add(name(3))
+      now += 2000
+      ahead.asked(name(1), segment)
+      await settle()
+      expect(decoded).to.deep.equal([name(2), name(3)])
+    })
+
+    it('follows the timelines of the histories that were read', async () => {
+      for (const number of [1, 2, 3, 4]) archive.add(name(number))
+      for (const number of [3, 4]) archive.add(name(number, 2))
+      ahead.asked('00000002.history', Buffer.from('1\t0/380000\tno recovery target specified\n'))
+      ahead.asked(name(1), segment)
+      await settle()
+      expect(decoded).to.deep.equal([name(2), name(3, 2), name(4, 2)])
+    })
+
+    it('takes the segment of a switch from the old timeline where the new one has none', async () => {
+      for (const number of [1, 2, 3]) archive.add(name(number))
+      archive.add(name(4, 2))
+      ahead.asked('00000002.history', Buffer.from('1\t0/380000\tno recovery target specified\n'))
+      ahead.asked(name(2), segment)
+      await settle()
+      expect(decoded).to.deep.equal([name(3), name(4, 2)])
+    })
+
+    it('has nothing to do with what is no segment', async () => {
+      archive.add(name(2))
+      ahead.asked(name(1), Buffer.alloc(MiB + 1))
+      ahead.asked(name(1), Buffer.alloc(5))
+      ahead.asked('00000002.history', Buffer.from('garbage'))
+      await settle()
+      expect(decoded).to.deep.equal([])
+    })
+  })
+
+  describe('with files', function () {
+    this.timeout(20_000)
+    let directory: string
+    let spool: Spool
+
+    beforeEach(async () => {
+      directory = await temporaryDirectory()
+      spool = createSpool({ directory: join(directory, 'spool'), maxBytes: MiB, logger: quiet })
+    })
+    afterEach(async () => {
+      await spool.close()
+      await rm(directory, { recursive: true, force: true })
+    })
+
+    it('serves each segment, a damaged one as an error, and one that comes later', async () => {
+      const put = (file: string, contents: Buffer) => writeFile(join(directory, `${file}.gz`), contents)
+      const plain = (number: number) => Buffer.alloc(MiB, `segment ${number} `)
+      for (const number of [1, 3]) await put(name(number), gzipSync(plain(number), { level: 1 }))
+      await put(name(2), gzipSync(plain(2)).subarray(0, 100))
+      const place = walDirectory(directory, directory, 'shop')
+      const nothing = { look: async () => undefined, names: async () => [] }
+      const wal = createWalFiles(walPlaces(place, nothing), spool, 'shop')
+      expect((await wal.read(name(1), 5, 100)).equals(plain(1).subarray(5, 105))).to.equal(true)
+      const error = await wal.size(name(2)).catch((caught: unknown) => caught)
+      expect(error).to.be.instanceOf(HowdahError).with.property('code', 'backup_damaged')
+      expect(await wal.size(name(3))).to.equal(MiB)
+      expect(await wal.size(name(4))).to.equal(undefined)
+      await put(name(4), gzipSync(plain(4)))
+      expect((await wal.read(name(4), 0, MiB)).equals(plain(4))).to.equal(true)
+    })
+  })
+})
