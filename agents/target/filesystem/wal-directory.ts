@@ -4,7 +4,7 @@
  */
 
 import type { Logger } from 'pino'
-import { type Attributes, FileSystemError, type Ino } from './file-system.ts'
+import { type Attributes, FileSystemError, type Ino, type MaybePromise } from './file-system.ts'
 import type { Services } from './services.ts'
 import { WAL_CHUNK, WalFetches, type WalFile } from './wal-fetches.ts'
 
@@ -37,13 +37,22 @@ export class WalDirectory {
     this.#fetches = new WalFetches(dependencies.services)
   }
 
-  /** @throws FileSystemError ENOENT | EIO */
-  async lookup(name: string): Promise<Attributes> {
+  /** At once where it is known. @throws FileSystemError ENOENT | EIO */
+  lookup(name: string): MaybePromise<Attributes> {
     const known = this.#byName.get(name)
     if (known !== undefined) return this.#attributes(known)
     if (!WAL_NAME.test(name)) throw new FileSystemError('ENOENT')
-    const size = this.#fetches.size(name) ?? (await this.#asked(name, this.#to.services.walSize(name)))
+    const size = this.#fetches.size(name)
+    return size === undefined ? this.#askFor(name) : this.#enter(name, size)
+  }
+
+  async #askFor(name: string): Promise<Attributes> {
+    const size = await this.#asked(name, this.#to.services.walSize(name))
     if (size === undefined) throw new FileSystemError('ENOENT')
+    return this.#enter(name, size)
+  }
+
+  #enter(name: string, size: number): Attributes {
     let file = this.#byName.get(name)
     if (file === undefined) {
       file = { ino: FIRST_WAL_INO + this.#files.length, name, size }
@@ -67,23 +76,38 @@ export class WalDirectory {
     return this.#files
   }
 
-  /** @throws FileSystemError EIO */
-  async read(ino: Ino, buffer: Buffer, length: number, position: number): Promise<number> {
+  /** At once where the bytes are there. @throws FileSystemError EIO */
+  read(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number> {
     const file = this.#file(ino)
     const end = Math.min(position + length, file.size)
     for (let at = position; at < end; ) {
-      const index = Math.floor(at / WAL_CHUNK)
-      const chunk = await this.#asked(file.name, this.#fetches.read(file, index))
-      const from = at - index * WAL_CHUNK
-      const copied = chunk.copy(buffer, at - position, from, from + end - at)
-      if (copied === 0) throw new FileSystemError('EIO', `${file.name} ends early`)
-      at += copied
-      if (from + copied === chunk.length) this.#fetches.passed(file, index)
+      const chunk = this.#fetches.read(file, Math.floor(at / WAL_CHUNK))
+      if (chunk instanceof Promise) return this.#readOn(file, buffer, position, at, end)
+      at += this.#copy(file, chunk, buffer, position, at, end)
     }
     return Math.max(0, end - position)
   }
 
-  async #asked<T>(name: string, answer: Promise<T>): Promise<T> {
+  /** From `at` on. */
+  async #readOn(file: WalEntry, buffer: Buffer, position: number, at: number, end: number): Promise<number> {
+    for (let next = at; next < end; ) {
+      const chunk = await this.#asked(file.name, this.#fetches.read(file, Math.floor(next / WAL_CHUNK)))
+      next += this.#copy(file, chunk, buffer, position, next, end)
+    }
+    return end - position
+  }
+
+  /** What a chunk has of it. @returns bytes */
+  #copy(file: WalEntry, chunk: Buffer, buffer: Buffer, position: number, at: number, end: number): number {
+    const index = Math.floor(at / WAL_CHUNK)
+    const from = at - index * WAL_CHUNK
+    const copied = chunk.copy(buffer, at - position, from, from + end - at)
+    if (copied === 0) throw new FileSystemError('EIO', `${file.name} ends early`)
+    if (from + copied === chunk.length) this.#fetches.passed(file, index)
+    return copied
+  }
+
+  async #asked<T>(name: string, answer: MaybePromise<T>): Promise<T> {
     try {
       return await answer
     } catch (cause) {

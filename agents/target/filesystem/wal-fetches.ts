@@ -4,6 +4,7 @@
  *
  * What is fetched ahead is a bet: that a segment is missing or damaged is forgotten here, and told to whoever asks.
  */
+import type { MaybePromise } from './file-system.ts'
 import type { Services } from './services.ts'
 
 export interface WalFile {
@@ -24,7 +25,9 @@ const KEPT_CHUNKS = AHEAD_BYTES / WAL_CHUNK + KEPT_PASSED
 const [MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES] = [1024 ** 2, 1024 ** 3]
 
 interface Chunk {
-  readonly bytes: Promise<Buffer>
+  readonly coming: Promise<Buffer>
+  /** Once it is there. */
+  bytes: Buffer | undefined
   passed: boolean
 }
 
@@ -56,13 +59,11 @@ export class WalFetches {
     if (this.#file?.name !== file.name) this.#turnTo(file, -1)
   }
 
-  /** A chunk, for who needs it now. @throws as `Services.walRead` */
-  read(file: WalFile, index: number): Promise<Buffer> {
-    const key = keyOf(file.name, index)
-    const known = this.#chunks.get(key)
-    const bytes = known?.bytes ?? this.#fetch(file, index)
-    this.#turnTo(file, index)
-    return bytes
+  /** A chunk, for who needs it now: at once where it is there. @throws as `Services.walRead` */
+  read(file: WalFile, index: number): MaybePromise<Buffer> {
+    const chunk = this.#chunks.get(keyOf(file.name, index)) ?? this.#fetch(file, index)
+    if (this.#file?.name !== file.name || this.#index !== index) this.#turnTo(file, index)
+    return chunk.bytes ?? chunk.coming
   }
 
   /** A chunk was read to its end. */
@@ -101,7 +102,7 @@ export class WalFetches {
           this.#fetching -= 1
           this.#fetchAhead()
         }
-        this.#fetch(file, index).then(fetched, () => {
+        this.#fetch(file, index).coming.then(fetched, () => {
           this.#fetching -= 1
         })
       }
@@ -133,17 +134,22 @@ export class WalFetches {
     this.#services.walSize(name).then(answered, () => answered(undefined))
   }
 
-  #fetch(file: WalFile, index: number): Promise<Buffer> {
+  #fetch(file: WalFile, index: number): Chunk {
     const key = keyOf(file.name, index)
     const length = Math.min(WAL_CHUNK, file.size - index * WAL_CHUNK)
-    const bytes = this.#services.walRead(file.name, index * WAL_CHUNK, length)
-    const chunk: Chunk = { bytes, passed: false }
+    const coming = this.#services.walRead(file.name, index * WAL_CHUNK, length)
+    const chunk: Chunk = { coming, bytes: undefined, passed: false }
     this.#chunks.set(key, chunk)
-    bytes.catch(() => {
-      if (this.#chunks.get(key) === chunk) this.#chunks.delete(key)
-    })
+    coming.then(
+      (bytes) => {
+        chunk.bytes = bytes
+      },
+      () => {
+        if (this.#chunks.get(key) === chunk) this.#chunks.delete(key)
+      },
+    )
     this.#makeRoom()
-    return bytes
+    return chunk
   }
 
   #makeRoom(): void {
