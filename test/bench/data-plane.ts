@@ -39,6 +39,7 @@ interface ServerOrders {
 
 export interface Mounted {
   readonly process: MountProcess
+  readonly mountPoint: string
   /** The backup's data directory. */
   readonly data: string
   /** From the orders to a mount that answers. */
@@ -46,9 +47,17 @@ export interface Mounted {
 }
 
 export interface ServedBackup {
+  readonly port: number
   connect(): DataPlaneClient
   /** Mounts it anew, with nothing held locally; gone when the scope is closed. */
-  mount(scope: Scope): Promise<Mounted>
+  mount(scope: Scope, options?: MountOptions): Promise<Mounted>
+}
+
+export interface MountOptions {
+  /** To whom it belongs; default: root. */
+  readonly owner?: { readonly uid: number; readonly gid: number }
+  /** Where the server is reached, other than directly. */
+  readonly port?: number
 }
 
 /** The server ends with the scope. */
@@ -88,9 +97,10 @@ export async function serveBackup(
   const plane = { host: '127.0.0.1', port, ticket, serverName: NAME }
 
   return {
+    port,
     connect: () => connectDataPlane({ ...plane, tls, logger }),
-    async mount(mountScope) {
-      const scratch = await makeScratch(OWNER)
+    async mount(mountScope, { owner = OWNER, port: reachedAt = port } = {}) {
+      const scratch = await makeScratch(owner)
       mountScope.defer(scratch.mountPoint, () => scratch.remove())
       // As the target agent does it: a program that is loaded waits for its orders.
       const spare = keepSpare({ errors: path.join(scratch.directory, 'errors.log') })
@@ -99,18 +109,18 @@ export async function serveBackup(
       const started = performance.now()
       const process = await startMountProcess(
         {
-          ...{ session: NAME, mountPoint: scratch.mountPoint, cachePath: scratch.cachePath, owner: OWNER },
+          ...{ session: NAME, mountPoint: scratch.mountPoint, cachePath: scratch.cachePath, owner },
           ...{ allowOther: true, extraFiles: [], reserveBytes: 0, readDeadlineMs: 60_000 },
           // A store that nothing was fetched into yet.
           fetched: { directory: path.join(scratch.directory, 'fetched'), budgetBytes: FETCHED_BYTES },
           backup: { repository: NAME, instance: backup.instance, label: backup.backup },
-          dataPlane: { ...plane, tls: target },
+          dataPlane: { ...plane, port: reachedAt, tls: target },
         },
         { logger, launch: () => spare.take() },
       )
       const seconds = (performance.now() - started) / 1000
       spare.close()
-      return { process, data: scratch.data, seconds }
+      return { process, mountPoint: scratch.mountPoint, data: scratch.data, seconds }
     },
   }
 }

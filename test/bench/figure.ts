@@ -1,6 +1,6 @@
 /** One measured figure of the bench: what Howdah did, what a user would do instead did, and what is to be reached. */
 
-export type Unit = 's' | '/s' | 'MB/s' | 'MiB' | 'transactions' | '×'
+export type Unit = 's' | 'ms' | '/s' | 'MB/s' | 'MiB' | 'transactions' | '×'
 
 export interface Figure {
   readonly name: string

@@ -18,6 +18,7 @@ import { localIo } from './groups/local-io.ts'
 import { manyFiles } from './groups/many-files.ts'
 import { overlay } from './groups/overlay.ts'
 import { publish } from './groups/publish.ts'
+import { wal } from './groups/wal.ts'
 import { describeMachine } from './machine.ts'
 import { type Outcome, table, toJson } from './report.ts'
 import { createScope, listenForInterrupt, wasInterrupted } from './scope.ts'
@@ -34,6 +35,7 @@ const GROUPS: ReadonlyMap<string, Group> = new Map([
   ['overlay', overlay],
   ['many-files', manyFiles],
   ['listing', listing],
+  ['wal', wal],
 ])
 
 const { values: flags, positionals } = readArguments()

@@ -47,6 +47,8 @@ export interface Amounts {
   readonly coldReads: number
   readonly overlayTurns: number
   readonly firstMinuteSeconds: number
+  /** WAL segments that are replayed. */
+  readonly segments: number
 }
 
 export const FULL: Amounts = {
@@ -62,6 +64,7 @@ export const FULL: Amounts = {
   coldReads: 8_000,
   overlayTurns: 2,
   firstMinuteSeconds: 60,
+  segments: 84,
 }
 
 export const QUICK: Amounts = {
@@ -77,6 +80,7 @@ export const QUICK: Amounts = {
   coldReads: 2_000,
   overlayTurns: 1,
   firstMinuteSeconds: 10,
+  segments: 8,
 }
 
 export const NOTES = 11_000
