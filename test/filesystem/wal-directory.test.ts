@@ -13,6 +13,8 @@ const name = (segment: number, timeline = 1) =>
 describe('the directory wal/', () => {
   let archive: Map<string, number>
   let damaged: Set<string>
+  /** Their sizes can be told. */
+  let unreadable: Set<string>
   let sizes: string[]
   let reads: string[]
   let running: number
@@ -24,6 +26,7 @@ describe('the directory wal/', () => {
   beforeEach(() => {
     archive = new Map()
     damaged = new Set()
+    unreadable = new Set()
     sizes = []
     reads = []
     running = mostRunning = 0
@@ -42,7 +45,8 @@ describe('the directory wal/', () => {
           mostRunning = Math.max(mostRunning, running)
           await (gate ?? setImmediate())
           running -= 1
-          if (damaged.has(file)) throw new HowdahError('backup_damaged', `${file} is damaged`)
+          if (damaged.has(file) || unreadable.has(file))
+            throw new HowdahError('backup_damaged', `${file} is damaged`)
           return Buffer.alloc(length, file.at(-1))
         },
       },
@@ -144,6 +148,16 @@ describe('the directory wal/', () => {
     expect(await readAll(name(3))).to.have.lengthOf(MiB)
     damaged.clear()
     expect(await readAll(name(2))).to.have.lengthOf(MiB)
+  })
+
+  it('forgets a piece ahead that could not be read', async () => {
+    store(1, 2 * MiB)
+    unreadable.add(name(1))
+    await wal.lookup(name(1))
+    await quiet()
+    expect(await errnoOf(() => readAll(name(1)))).to.equal('EIO')
+    unreadable.clear()
+    expect(await readAll(name(1))).to.have.lengthOf(2 * MiB)
   })
 
   it('fetches what two read at once only once', async () => {
