@@ -44,14 +44,13 @@ type Handlers = {
 export function createIntake(options: IntakeOptions): (delivery: CommandDelivery) => Promise<Outcome> {
   const { store, bus, registry, conductor, logger, now } = options
   const isoNow = (): string => new Date(now()).toISOString()
-  const inSeconds = (seconds: number): string => new Date(now() + seconds * 1000).toISOString()
 
   const handlers: Handlers = {
     async 'instance.publish'(body, delivery) {
       const mountAgent = registry.forRepository(body.repository)
       await requireRoom(body.target)
       return begin(sessionRequest(body), mountAgent.name, delivery, (session) => {
-        if (body.expiresIn !== undefined) requests.extend(session, inSeconds(body.expiresIn), isoNow())
+        if (body.expiresIn !== undefined) requests.extend(session, body.expiresIn, session.createdAt)
         if (body.export) {
           session.errand = true
           requests.addExport(session, body.export, isoNow())
@@ -108,9 +107,7 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     },
 
     'session.extend': ({ session: id, expiresIn }, delivery) =>
-      change(id, delivery, (session) =>
-        requests.extend(session, expiresIn === null ? undefined : inSeconds(expiresIn), isoNow()),
-      ),
+      change(id, delivery, (session) => requests.extend(session, expiresIn, isoNow())),
 
     async 'session.list'({ all = false }) {
       const sessions = await store.sessions({ settled: all, limit: MAX_LISTED })

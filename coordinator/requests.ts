@@ -145,10 +145,13 @@ export function addExport(session: Session, request: ExportRequest, now: string)
   return id
 }
 
-/** `at`: when the session ends; undefined: never. */
-export function extend(session: Session, at: string | undefined, now: string): void {
+/** `seconds`: how long the session lives from now on; null: until it is unpublished. */
+export function extend(session: Session, seconds: number | null, now: string): void {
   if (session.desired === 'absent') throw refused(session, 'is over')
-  session.expires = at === undefined ? undefined : { at, setAt: now }
+  session.expires =
+    seconds === null
+      ? undefined
+      : { at: new Date(Date.parse(now) + seconds * 1000).toISOString(), setAt: now }
 }
 
 function takeBack(session: Session): void {

@@ -138,14 +138,16 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       if (isWhole(watched.get(session.session))) return
       const parts = await findParts(session)
       if (isWhole(watched.get(session.session))) return
-      watched.set(session.session, {
+      const entry = {
         session,
         parts,
         reported: undefined,
         reportedAt: 0,
         connected: false,
         told: undefined,
-      })
+      }
+      watched.set(session.session, entry)
+      void lookAt(entry)
     },
     remove(session) {
       watched.delete(session)

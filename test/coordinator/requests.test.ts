@@ -348,13 +348,13 @@ describe('a command', () => {
 
   it('to give a session its time warns ahead of the end, and unpublishes it then', () => {
     settle()
-    requests.extend(session, '2026-11-22T10:00:00.000Z', NOW)
+    requests.extend(session, 4 * 3600, NOW)
     const passed = (at: string): string[] =>
       transitions.timePassed(session, at).map(({ about, level }) => `${about} ${level}`)
     expect(passed('2026-11-22T08:00:00.000Z')).to.deep.equal([])
     expect(passed('2026-11-22T09:00:00.000Z')).to.deep.equal(['expiry low'])
     expect(passed('2026-11-22T09:50:00.000Z')).to.deep.equal(['expiry critical'])
-    requests.extend(session, '2026-11-22T13:50:00.000Z', '2026-11-22T09:50:00.000Z')
+    requests.extend(session, 4 * 3600, '2026-11-22T09:50:00.000Z')
     expect(passed('2026-11-22T10:00:00.000Z')).to.deep.equal(['expiry cleared'])
     passed('2026-11-22T13:50:00.000Z')
     settle()

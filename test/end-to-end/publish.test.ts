@@ -61,10 +61,10 @@ describe('publishing', function () {
       const fetched: number[] = []
       for (let publishes = 0; publishes < 2; publishes++) {
         const { id } = await fleet.publish('--repository', 'fixture', '--instance', 'demo')
-        const { usage } = await fleet.show(id)
-        expect(usage?.totalBytes).to.be.greaterThan(20_000_000)
-        expect(usage?.fetchedBytes).to.be.lessThan((usage?.totalBytes ?? 0) / 2)
-        fetched.push(usage?.fetchedBytes ?? -1)
+        const { totalBytes, fetchedBytes } = await fleet.usage(id)
+        expect(totalBytes).to.be.greaterThan(20_000_000)
+        expect(fetchedBytes).to.be.lessThan(totalBytes / 2)
+        fetched.push(fetchedBytes)
         await fleet.howdahJson('unpublish', id)
       }
       const [first = 0, second = 0] = fetched

@@ -69,15 +69,8 @@ describe('publishing again', function () {
   const notes = (of: SessionView): Promise<string> =>
     fleet.sql(of, 'SELECT count(*) FROM notes', production.database)
 
-  /** What was read from the mount server since it was published, once that was told. */
-  async function fetchedBytes({ id }: SessionView): Promise<number> {
-    for (const deadline = Date.now() + 20_000; ; ) {
-      const { usage } = await fleet.show(id)
-      if (usage !== undefined) return usage.fetchedBytes
-      if (Date.now() > deadline) throw new Error('the usage was not told')
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-  }
+  /** What was read from the mount server since it was published. */
+  const fetchedBytes = async ({ id }: SessionView): Promise<number> => (await fleet.usage(id)).fetchedBytes
 
   async function closed(keepCache: boolean): Promise<SessionView> {
     traces.remember(session.id)

@@ -9,6 +9,7 @@ import { appendFileSync } from 'node:fs'
 import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import type { RepositoryConfig } from '../../config/formats.ts'
@@ -16,7 +17,7 @@ import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { ensureCertificates } from '../../coordinator/cli/certificates.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView, Usage } from '../../messages/definitions.ts'
 import { restartBroker, testVhost } from './broker.ts'
 import { type Hosts, MACHINE, makeHosts } from './hosts.ts'
 import { type Account, freePort, postgresAccount, runAs } from './postgres-cluster.ts'
@@ -56,6 +57,8 @@ export interface Fleet {
   howdahJson<T>(...args: string[]): Promise<T>
   publish(...args: string[]): Promise<SessionView>
   show(session: string): Promise<SessionView>
+  /** What the target says that a session takes, once it was told, which it is soon after it was published. */
+  usage(session: string): Promise<Usage>
   /** Polls until the session is in the state; fails at once when it settled in another one. */
   untilState(session: string, state: SessionView['state'], seconds?: number): Promise<SessionView>
   /** Runs SQL in a published instance as its superuser; rows are lines, columns separated by `|`. */
@@ -233,6 +236,15 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     }
   }
 
+  async function usage(session: string): Promise<Usage> {
+    for (const deadline = Date.now() + 20_000; ; ) {
+      const view = await show(session)
+      if (view.usage !== undefined) return view.usage
+      if (Date.now() > deadline) throw new Error(`what ${session} takes was not told in 20 s`)
+      await sleep(50)
+    }
+  }
+
   async function untilState(
     session: string,
     state: SessionView['state'],
@@ -246,7 +258,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         throw new Error(`${session} is ${view.state}, not ${state}: ${JSON.stringify(view.error)}`)
       }
       if (Date.now() > deadline) throw new Error(`${session} is still not ${state}: ${JSON.stringify(view)}`)
-      await new Promise((resolve) => setTimeout(resolve, 50))
+      await sleep(50)
     }
   }
 
@@ -280,6 +292,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     howdah,
     howdahJson,
     show,
+    usage,
     untilState,
     publish: (...args) =>
       howdahJson<SessionView>('publish', '--target', 'db-7', ...args).catch(async (error: Error) => {
@@ -363,7 +376,7 @@ async function leftOn(hosts: Hosts | undefined): Promise<string[]> {
         }),
       )
     }
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await sleep(50)
   }
 }
 
@@ -374,7 +387,7 @@ async function untilOnline(bus: Bus): Promise<void> {
     const reply = await bus.request('agent.list', {})
     if (reply.accepted && reply.agents.filter(({ online }) => online).length === 2) return
     if (Date.now() > deadline) throw new Error(`agents are not online: ${JSON.stringify(reply)}`)
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await sleep(50)
   }
 }
 
