@@ -156,8 +156,10 @@ export function extend(session: Session, seconds: number | null, now: string): v
 
 function takeBack(session: Session): void {
   session.desired = 'absent'
+  // What its agent was told to do is cancelled when that is undone.
+  const begun = session.begun.includes('export') ? dueExport(session) : undefined
   session.exports = session.exports?.map((job) =>
-    job.status === 'pending' ? { ...job, status: 'cancelled' } : job,
+    job.status === 'pending' && job !== begun ? { ...job, status: 'cancelled' } : job,
   )
   goOn(session)
 }

@@ -17,6 +17,7 @@ export function stepInput(session: Session): StepInput {
   return {
     ...session.request,
     ...(session.keepCache && { keepCache: true }),
+    ...(session.everPublished && { resumes: true }),
     ...(due && { export: { id: due.id, request: due.request } }),
     ...(session.results.resolve && { resolved: session.results.resolve }),
     ...(session.results.preflight && { checked: session.results.preflight }),

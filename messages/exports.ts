@@ -51,7 +51,11 @@ export const Destination = z
   .describe('where an export goes')
 
 export const ExportRequest = z.strictObject({
-  databases: z.array(SqlName).max(1000).optional().describe('default: those that were changed'),
+  databases: z
+    .array(SqlName)
+    .max(1000)
+    .optional()
+    .describe('default: those with a table of `tables`; without any, those that were changed'),
   tables: z.array(TablePattern).max(1000).optional().describe('default: all of a database'),
   format: z.enum(['directory', 'custom', 'plain']).optional().describe('default: directory'),
   jobs: z.int().min(1).max(64).optional().describe('parallel jobs; default: the processors of the target'),

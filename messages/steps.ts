@@ -110,6 +110,8 @@ export const StepInput = z.object({
   mounted: MountResult.optional(),
   /** For the undo of `mount`: the write cache stays, with what was changed. */
   keepCache: z.boolean().optional(),
+  /** For the run of `mount`: the write cache holds what was changed, and the step fails when it is not there. */
+  resumes: z.boolean().optional(),
   /** For `export`: which, and what. */
   export: z.object({ id: z.string(), request: ExportRequest }).optional(),
 })

@@ -1,11 +1,13 @@
 /** The query `target.check`: everything that publishing here would find, without a session and without a trace. */
 import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
 import type { StepInput } from '../../messages/steps.ts'
 import { loadTouched, touchedBytes } from './filesystem/fetched/touched-record.ts'
 import { estimate, inspect } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
 import type { Finding as PreflightFinding, PreflightSettings } from './preflight/settings.ts'
+import { trialName, tryMount } from './trial-mount/trial-mount.ts'
 
 export interface CheckOptions {
   readonly settings: PreflightSettings
@@ -13,20 +15,32 @@ export interface CheckOptions {
   readonly ports: ReadonlyMap<string, number>
   /** Where it is recorded what a publish touched. */
   readonly fetchedDirectory: string
+  readonly logger: Logger
 }
+
+/** What is found of directories and FUSE. */
+const OF_MOUNTS: ReadonlySet<string> = new Set(['path_unsafe', 'user_unusable', 'fuse_unusable'])
 
 export async function checkTarget(
   input: StepInput,
   options: CheckOptions,
 ): Promise<AgentReply<'target.check'>> {
-  const { settings, ports, fetchedDirectory } = options
-  const session = `check-${randomBytes(6).toString('hex')}`
+  const { settings, ports, fetchedDirectory, logger } = options
+  const session = trialName(randomBytes(6).toString('hex'))
   try {
-    const { findings } = await inspect({ session, input, settings, reservedPorts: new Set(ports.values()) })
+    const { findings, user } = await inspect({
+      session,
+      input,
+      settings,
+      reservedPorts: new Set(ports.values()),
+    })
+    // What the checks know of says more than the failure of a mount.
+    const mountable = user && !findings.some(({ level, code }) => level !== 'warning' && OF_MOUNTS.has(code))
+    const trial = mountable ? await tryMount({ session, ...settings }, user, logger) : []
     const touched = await loadTouched(fetchedDirectory, input.repository, input.instance)
     return {
       accepted: true,
-      findings: findings.map(asMessage),
+      findings: [...findings, ...trial].map(asMessage),
       estimate: await estimate({ input, settings }, touched && touchedBytes(touched)),
     }
   } finally {

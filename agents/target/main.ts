@@ -22,6 +22,7 @@ import { ownName } from './preflight/user.ts'
 import { readSession, readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
 import { targetSteps } from './steps.ts'
+import { removeStaleTrials } from './trial-mount/trial-mount.ts'
 
 await runRole({
   role: 'target-agent',
@@ -55,6 +56,7 @@ await runRole({
     makeStateDirectory(stateDirectory)
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
+    await removeStaleTrials({ mountRoot, cacheRoot })
     const kept = await readSessions(cacheRoot)
     const ports = new Map(kept.map(({ session, port }) => [session, port]))
     const settings: PreflightSettings = {
@@ -91,7 +93,7 @@ await runRole({
           return { accepted: true, changes: await changes.of(session) }
         },
         'target.check': ({ input }) =>
-          checkTarget(input, { settings, ports, fetchedDirectory: fetchedDirectory(cacheRoot) }),
+          checkTarget(input, { settings, ports, fetchedDirectory: fetchedDirectory(cacheRoot), logger }),
       },
       describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,

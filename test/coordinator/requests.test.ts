@@ -291,6 +291,7 @@ describe('a command', () => {
     requests.requestExport(session, exportRequest, NOW)
     proceed()
     requests.unpublish(session, {})
+    expect(stepInput(session).export?.id).to.equal('e1')
     expect(settle()).to.deep.equal(['undo export', 'undo recover', 'undo mount', 'undo preflight'])
     expect(session.exports?.map(({ status }) => status)).to.deep.equal(['cancelled', 'cancelled'])
   })

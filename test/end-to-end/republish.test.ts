@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync, renameSync, rmSync } from 'node:fs'
 import { expect } from 'chai'
 import type { CommandBody, SessionView } from '../../messages/definitions.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
@@ -167,6 +167,18 @@ describe('publishing again', function () {
       expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
       expect(await notes(again)).to.equal('1200')
       await fleet.sql(again, 'INSERT INTO kept VALUES (1)', production.database)
+    })
+
+    it('is missed when somebody removed it, instead of the backup taken for it', async () => {
+      await closed(true)
+      renameSync(cache, `${cache}.away`)
+      await fleet.bus.request('session.retry', { session: session.id })
+      const view = await fleet.untilState(session.id, 'disrupted')
+      expect(view.error).to.deep.include({ code: 'cache_unusable' })
+      expect(view.error?.message).to.include(cache).and.to.include(`howdah republish ${session.id}`)
+      renameSync(`${cache}.away`, cache)
+      await fleet.bus.request('session.retry', { session: session.id })
+      await fleet.untilState(session.id, 'published')
     })
 
     it('goes when the closed session is unpublished', async () => {

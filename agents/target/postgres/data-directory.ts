@@ -105,8 +105,13 @@ async function linkTablespaces(spec: InstanceSpec): Promise<void> {
   }
 }
 
+/**
+ * Past the page cache: what is open here is open in a child that another session starts just then, which would not get
+ * as far as its program while changes to it wait for a mount that hangs, and its start not come back here.
+ */
 async function createFor({ user }: InstanceSpec, path: string, text: string): Promise<void> {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECT } = constants
+  const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_DIRECT
   const file = await open(path, flags, 0o600)
   try {
     await file.chown(user.uid, user.gid)

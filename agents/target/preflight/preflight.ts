@@ -7,6 +7,7 @@ import { dirname } from 'node:path'
 import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
+import type { SystemUser } from '../postgres/specification.ts'
 import { optionFindings } from '../postgres/user-settings.ts'
 import { accessProblem } from './access.ts'
 import { lookUpBinaries } from './binaries.ts'
@@ -40,6 +41,8 @@ const CHECKS: readonly { readonly name: string; readonly run: Check; readonly of
 export interface Inspection {
   /** Errors and warnings, as their checks stand in the list. */
   readonly findings: readonly Finding[]
+  /** Who would run the instance; missing when that is an error. */
+  readonly user?: SystemUser
   /** Missing when there are errors, or the backup is not known. */
   readonly result?: PreflightResult
 }
@@ -53,9 +56,11 @@ export async function inspect(request: PreflightRequest): Promise<Inspection> {
   request.signal?.throwIfAborted()
   const [user, binaries, port] = await Promise.all([context.user(), context.binaries(), context.port()])
   const value = { user: user.value, binaries: binaries.value, port: port.value }
-  if (findings.some(isError) || !value.user || !value.binaries || !value.port) return { findings }
+  if (findings.some(isError) || !value.user || !value.binaries || !value.port)
+    return { findings, ...(value.user && { user: value.user }) }
   return {
     findings,
+    user: value.user,
     result: {
       port: value.port,
       user: value.user.name,

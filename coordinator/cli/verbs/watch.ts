@@ -27,7 +27,7 @@ export const watch = defineVerb<ClientOptions>({
   summary: 'follow a session, or all of them, as it happens',
   description: [
     'With SESSION: shows its steps, and its exports, until it is published with nothing under way, closed or failed, ' +
-      'or does not go on by itself. Without: one line for each event of every session, until Ctrl-C.',
+      'or does not go on by itself. Without: one line for each event of every session, and for each damage found in a repository, until Ctrl-C.',
   ],
   arguments: [
     {
@@ -115,14 +115,18 @@ async function watchJson(context: Context, bus: Bus, session: string): Promise<n
   }
 }
 
+/** What operators follow; the comings and goings of agents show in `howdah agents`. */
+const ALL = ['session.#', 'repository.#']
+
 async function watchAll(context: Context, bus: Bus, json: boolean): Promise<number> {
-  const consumer = await bus.watchEvents('session.#', (delivery) => {
+  const print = (delivery: EventDelivery): void => {
     if (json) printJson(context, documentOf(context, delivery.type, delivery.body))
-    else if (delivery.type.startsWith('session.')) context.stdout.line(eventLine(context, delivery))
-  })
+    else context.stdout.line(eventLine(context, delivery))
+  }
+  const consumers = await Promise.all(ALL.map((pattern) => bus.watchEvents(pattern, print)))
   if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
   if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
-  await consumer.close()
+  await Promise.all(consumers.map((consumer) => consumer.close()))
   return 0
 }
 

@@ -1,0 +1,121 @@
+/**
+ * Whether the user of an instance can read and write what the target agent mounts, found out by mounting a backup of
+ * one file. Containers, security modules and mount options have a say in it that no other check hears.
+ */
+import { execFile } from 'node:child_process'
+import { readdir, rm, rmdir } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import type { Logger } from 'pino'
+import { clearDeadMount } from '../mount-process/dead-mount.ts'
+import { launch } from '../mount-process/launch.ts'
+import { mountProcessesOf, startMountProcess } from '../mount-process/mount-process.ts'
+import { cachePaths } from '../mount-process/mount-spec.ts'
+import type { SystemUser } from '../postgres/specification.ts'
+import { identity } from '../postgres/user-process.ts'
+import { prepareSessionDirectories } from '../preflight/session-directories.ts'
+import type { Finding } from '../preflight/settings.ts'
+import { TRIAL_CONTENT, TRIAL_FILE } from './trial-file.ts'
+
+const run = promisify(execFile)
+const MOUNT_DEADLINE_MS = 15_000
+const USE_DEADLINE_MS = 10_000
+
+/** Reads the file, writes another beside it, and takes that away. */
+const TRIAL = 'cat "$1" && echo howdah > "$1.new" && rm "$1.new"'
+
+export interface Trial {
+  /** Which nobody else has; a name of `trialName`. */
+  readonly session: string
+  readonly mountRoot: string
+  readonly cacheRoot: string
+}
+
+const NAME = /^check-[0-9a-f]{12}$/
+
+/** `id`: 12 hexadecimal digits, which no session's name ends in. */
+export function trialName(id: string): string {
+  return `check-${id}`
+}
+
+/** What keeps the user from using a mount; a finding for each reason. Leaves nothing behind. */
+export async function tryMount(trial: Trial, user: SystemUser, logger: Logger): Promise<Finding[]> {
+  const { session, mountPoint, cachePath } = placesOf(trial)
+  try {
+    await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
+    await startMountProcess(
+      {
+        session,
+        mountPoint,
+        cachePath,
+        owner: { uid: user.uid, gid: user.gid },
+        allowOther: process.geteuid?.() === 0,
+        dataPlane: { host: '', port: 0, ticket: '', serverName: '', tls: { ca: '', cert: '', key: '' } },
+        extraFiles: [],
+        reserveBytes: 0,
+        readDeadlineMs: USE_DEADLINE_MS,
+      },
+      {
+        logger,
+        deadlineMs: MOUNT_DEADLINE_MS,
+        launch: () => launch({ errors: cachePaths(cachePath).log, program: ownProgram() }),
+      },
+    )
+  } catch (error) {
+    await removeTrial(trial)
+    return [{ code: 'fuse_unusable', message: `A trial mount failed: ${(error as Error).message}` }]
+  }
+  try {
+    return await use(`${mountPoint}/${TRIAL_FILE}`, user)
+  } finally {
+    await removeTrial(trial)
+  }
+}
+
+async function use(file: string, user: SystemUser): Promise<Finding[]> {
+  const options = { ...identity(user), cwd: '/', timeout: USE_DEADLINE_MS, env: { LC_ALL: 'C' } }
+  try {
+    const { stdout } = await run('/bin/sh', ['-c', TRIAL, 'sh', file], options)
+    if (stdout === TRIAL_CONTENT) return []
+    return [{ code: 'internal', message: `A trial mount gave ${JSON.stringify(stdout)} for its file.` }]
+  } catch (error) {
+    const { stderr = '', message } = error as { stderr?: string; message: string }
+    const reason = stderr.trim().split('\n').at(-1) || message
+    return [
+      {
+        code: 'user_unusable',
+        message: `The user "${user.name}" cannot use what the agent mounts: ${reason}. Look at security modules (SELinux, AppArmor) and, where the agent runs without root, at user_allow_other in /etc/fuse.conf.`,
+        field: 'user',
+      },
+    ]
+  }
+}
+
+/** Takes away what trials left that an agent did not see the end of. */
+export async function removeStaleTrials(roots: Omit<Trial, 'session'>): Promise<void> {
+  const names = await Promise.all(
+    [roots.mountRoot, roots.cacheRoot].map((root) => readdir(root).catch(() => [])),
+  )
+  const stale = new Set(names.flat().filter((name) => NAME.test(name)))
+  await Promise.all([...stale].map((session) => removeTrial({ ...roots, session })))
+}
+
+async function removeTrial(trial: Trial): Promise<void> {
+  const places = placesOf(trial)
+  await Promise.all(mountProcessesOf(places).map((mount) => mount.stop({ inUse: 'discard' })))
+  await clearDeadMount(places.mountPoint)
+  await rmdir(places.mountPoint).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+  })
+  await rm(places.cachePath, { recursive: true, force: true, maxRetries: 5 })
+}
+
+function placesOf({ session, mountRoot, cacheRoot }: Trial) {
+  return { session, mountPoint: `${mountRoot}/${session}`, cachePath: `${cacheRoot}/${session}` }
+}
+
+/** Beside this file, as TypeScript or as it was built. */
+function ownProgram(): string {
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  return fileURLToPath(new URL(`./main.${extension}`, import.meta.url))
+}
