@@ -274,9 +274,9 @@ function exportReported(session: Session, event: Partial<EventBody<'session.step
   session.exports = (session.exports ?? []).map((one) => (one.id === due.id ? job : one))
 }
 
-/** The agent of the current step is not connected; its command waits in its queue. */
+/** The agent of the current step is not connected; its command waits in its queue. It may have ended since that was seen. */
 export function agentAway(session: Session, agent: { kind: string; name: string }): void {
-  if (session.error?.code === 'agent_offline') return
+  if (!session.current || session.error?.code === 'agent_offline') return
   session.error = {
     code: 'agent_offline',
     message: `the ${agent.kind} agent "${agent.name}" is not connected; the session goes on when it is back`,
