@@ -20,9 +20,12 @@ export interface DumpProgress {
   readonly state: () => { readonly tables: number; readonly tablesDone: number; readonly rows: number }
 }
 
-/** Source: pg_dump.c and parallel.c, the same since 9.6; the messages are in English, as pg_dump is told. */
-const BEGINS = /^pg_dump: dumping contents of table "(.*)"$/
-const FINISHED_IN_PARALLEL = /^pg_dump: finished item \d+ TABLE DATA /
+/**
+ * Source: pg_dump.c and parallel.c, the same since 9.6; the messages are in English, as pg_dump is told. What comes
+ * before a message is written by itself (logging.c), so that the one of another of its processes may come in between.
+ */
+const BEGINS = /dumping contents of table "(.*)"$/
+const FINISHED_IN_PARALLEL = /finished item \d+ TABLE DATA /
 
 export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): DumpProgress {
   const byName = new Map(snapshot.tables.map((table) => [`${table.schema}.${table.name}`, table]))

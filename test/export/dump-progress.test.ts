@@ -1,0 +1,32 @@
+import { expect } from 'chai'
+import { followDump } from '../../agents/target/export/dump-progress.ts'
+import type { DatabaseSnapshot, Table } from '../../agents/target/export/snapshot.ts'
+
+describe('what pg_dump says', () => {
+  const table = (name: string): Table => ({ oid: 1, schema: 'public', name })
+  const tables = ['a', 'b', 'Old "Bills'].map(table)
+  const follow = () =>
+    followDump(
+      { tables, count: async ({ name }: Table) => name.length } as unknown as DatabaseSnapshot,
+      () => undefined,
+    )
+
+  it('counts every table, also when the lines of its processes run into one another', async () => {
+    const progress = follow()
+    for (const line of [
+      'pg_dump:pg_dump: dumping contents of table "public.a"',
+      ' dumping contents of table "public.Old "Bills"',
+      'pg_dump: pg_dump: finished item 3385 TABLE DATA a',
+      'dumping contents of table "public.b"',
+      'pg_dump: finished item 3386 TABLE DATA Old "Bills',
+    ])
+      progress.hear(line)
+    expect(progress.state()).to.include({ tables: 3, tablesDone: 2 })
+    const counts = await progress.finish()
+    expect(counts.map(({ name, rows }) => [name, rows])).to.have.deep.members([
+      ['a', 1],
+      ['b', 1],
+      ['Old "Bills', 10],
+    ])
+  })
+})
