@@ -1,7 +1,7 @@
 /**
  * Runs the tests: `npm test [-- MOCHA-ARGUMENTS]`.
  *
- * Two lanes, which are mocha's worker processes, take one test file after another; what a file printed comes when the
+ * Three lanes, which are mocha's worker processes, take one test file after another; what a file printed comes when the
  * file is done. Answers for what the lanes leave on the machine once all have ended. Mocha is in a process group of
  * its own, so that Ctrl-C reaches only us: the tests that run then end, and clean up.
  */
@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { expectNothingLeft, lookAround } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
 
-const LANES = 2
+const LANES = 3
 /** Rooms with files that take a minute, begun first so that no lane is left alone with one in the end. */
 const LONG = ['repository', 'end-to-end', 'durability', 'postgres']
 /** How long the tests may take to end after SIGTERM, which others follow up with SIGKILL. */
