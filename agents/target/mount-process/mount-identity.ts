@@ -20,6 +20,9 @@ export function recordedMount(cachePath: string): RecordedMount | undefined {
   }
 }
 
+/** Of a process's short name; TASK_COMM_LEN without its final NUL, proc(5). */
+const COMM_BYTES = 15
+
 /** Those that are alive, also without a write cache: they are known by the title that they give themselves. */
 export function mountIdentities({
   session,
@@ -36,15 +39,20 @@ export function mountIdentities({
   return [...known, ...titled]
 }
 
-/** Of this user: anybody may call a process anything. */
+/**
+ * Of this user: anybody may call a process anything. Only those of the short name are asked for more, which a child that
+ * waits for a mount on its way to its program would not answer.
+ */
 function processesTitled(title: string): ProcessIdentity[] {
   const own = process.geteuid?.()
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
+        if (statSync(`/proc/${pid}`).uid !== own) return false
+        if (readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd() !== title.slice(0, COMM_BYTES)) return false
         const [words = ''] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
-        return words.trim() === title && statSync(`/proc/${pid}`).uid === own
+        return words.trim() === title
       } catch {
         return false
       }
