@@ -89,14 +89,12 @@ describe('crashes', function () {
     })
   }
 
-  for (const step of ['mount', 'recover'] as const) {
-    it(`a publish completes after a restart of the broker in the step ${step}`, async () => {
-      const id = await publishUntil(step)
-      await restartBroker()
-      await expectComplete(id)
-      await unpublish(id)
-    })
-  }
+  it('a publish completes after a restart of the broker in the middle of recovery', async () => {
+    const id = await publishUntil('recover')
+    await restartBroker()
+    await expectComplete(id)
+    await unpublish(id)
+  })
 
   it('a restarted target agent adopts a published instance, and PostgreSQL never stops', async () => {
     const id = await publishUntil('recover')
