@@ -2,16 +2,15 @@
  * The target's steps of a session: `preflight`, `mount`, `recover`. Each finds on this machine what there is already,
  * so it may be run or undone any number of times, by any agent process.
  */
-import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand, StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
 import type { CacheRoom } from './cache-room.ts'
 import type { SessionChanges } from './changes/session-changes.ts'
+import { requireEntrance } from './entrance.ts'
 import type { Credentials } from './export/credentials.ts'
 import { exportStep } from './export/export-step.ts'
 import { createFetchedRoom } from './fetched-room.ts'
@@ -23,7 +22,6 @@ import { findMountProcess, type MountProcess, startMountProcess } from './mount-
 import type { MountSpec } from './mount-process/mount-spec.ts'
 import { isRecovered } from './postgres/first-recovery.ts'
 import { findInstance, startInstance } from './postgres/instance.ts'
-import { identity } from './postgres/user-process.ts'
 import { preflight } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
@@ -31,8 +29,6 @@ import type { PreflightSettings } from './preflight/settings.ts'
 import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
 import type { SessionWatch } from './session-watch.ts'
 import { endInstance, endMount, type TakeDown } from './take-down.ts'
-
-const run = promisify(execFile)
 
 export interface TargetStepsOptions {
   readonly settings: PreflightSettings
@@ -240,34 +236,6 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     }),
   }
 }
-
-/**
- * Opens and closes a file of the mount as the instance's user. After that the kernel knows that closing one is nothing
- * that its server has to hear of: no child of this process waits for that, should the mount hang.
- * @throws HowdahError `user_unusable` | `backup_damaged` | `mount_failed`
- */
-async function requireEntrance({ mountPoint, user }: PublishedSession, signal: AbortSignal): Promise<void> {
-  const options = { ...identity(user), cwd: '/', timeout: ENTER_MS, killSignal: 'SIGKILL', signal } as const
-  try {
-    await run('/bin/sh', ['-c', ': < "$1"', 'sh', `${mountPoint}/data/PG_VERSION`], options)
-  } catch (error) {
-    signal.throwIfAborted()
-    const { stderr = '', message } = error as { stderr?: string; message: string }
-    const reason = stderr.trim() || message
-    const code = /Permission denied/.test(reason)
-      ? 'user_unusable'
-      : /No such file/.test(reason)
-        ? 'backup_damaged'
-        : 'mount_failed'
-    throw new HowdahError(
-      code,
-      `the user "${user.name}" cannot read what is mounted at ${mountPoint}: ${reason}`,
-      { cause: error },
-    )
-  }
-}
-
-const ENTER_MS = 30_000
 
 /** Without what was changed, the instance would come back as it was in the backup, as if nothing had happened. */
 function requireChanges({ session, cachePath }: PublishedSession): void {

@@ -2,22 +2,19 @@
  * Whether the user of an instance can read and write what the target agent mounts, found out by mounting a backup of
  * one file. Containers, security modules and mount options have a say in it that no other check hears.
  */
-import { execFile } from 'node:child_process'
 import { readdir, rm, rmdir } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import { clearDeadMount } from '../mount-process/dead-mount.ts'
 import { launch } from '../mount-process/launch.ts'
 import { mountProcessesOf, startMountProcess } from '../mount-process/mount-process.ts'
 import { cachePaths } from '../mount-process/mount-spec.ts'
 import type { SystemUser } from '../postgres/specification.ts'
-import { identity } from '../postgres/user-process.ts'
+import { shellAs } from '../postgres/user-process.ts'
 import { prepareSessionDirectories } from '../preflight/session-directories.ts'
 import type { Finding } from '../preflight/settings.ts'
 import { TRIAL_CONTENT, TRIAL_FILE } from './trial-file.ts'
 
-const run = promisify(execFile)
 const MOUNT_DEADLINE_MS = 15_000
 const USE_DEADLINE_MS = 10_000
 
@@ -73,18 +70,15 @@ export async function tryMount(trial: Trial, user: SystemUser, logger: Logger): 
 }
 
 async function use(file: string, user: SystemUser): Promise<Finding[]> {
-  const options = { ...identity(user), cwd: '/', timeout: USE_DEADLINE_MS, env: { LC_ALL: 'C' } }
   try {
-    const { stdout } = await run('/bin/sh', ['-c', TRIAL, 'sh', file], options)
-    if (stdout === TRIAL_CONTENT) return []
-    return [{ code: 'internal', message: `A trial mount gave ${JSON.stringify(stdout)} for its file.` }]
+    const content = await shellAs(user, TRIAL, [file], { timeoutMs: USE_DEADLINE_MS })
+    if (content === TRIAL_CONTENT) return []
+    return [{ code: 'internal', message: `A trial mount gave ${JSON.stringify(content)} for its file.` }]
   } catch (error) {
-    const { stderr = '', message } = error as { stderr?: string; message: string }
-    const reason = stderr.trim().split('\n').at(-1) || message
     return [
       {
         code: 'user_unusable',
-        message: `The user "${user.name}" cannot use what the agent mounts: ${reason}. Look at security modules (SELinux, AppArmor) and, where the agent runs without root, at user_allow_other in /etc/fuse.conf.`,
+        message: `The user "${user.name}" cannot use what the agent mounts: ${(error as Error).message}. Look at security modules (SELinux, AppArmor) and, where the agent runs without root, at user_allow_other in /etc/fuse.conf.`,
         field: 'user',
       },
     ]
