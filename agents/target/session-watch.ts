@@ -10,7 +10,7 @@ import type { Reachability, Usage } from '../../messages/values.ts'
 import { isAlive, type ProcessIdentity } from '../runtime/process-identity.ts'
 import type { CacheRoom } from './cache-room.ts'
 import type { MountStatus } from './mount-process/control-socket.ts'
-import { findMountProcess, type MountProcess } from './mount-process/mount-process.ts'
+import { findMountProcess, type MountProcess, SILENCE_MS } from './mount-process/mount-process.ts'
 import { cachePaths, readMountSpec } from './mount-process/mount-spec.ts'
 import { findInstance } from './postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
@@ -45,6 +45,10 @@ interface Watched {
   reportedAt: number
   connected: boolean
   told: Reachability | undefined
+  /** A look is under way; it may wait for a mount process that does not answer. */
+  looking: boolean
+  /** Since when the mount process does not answer. */
+  silentSince: number | undefined
 }
 
 interface Parts {
@@ -68,12 +72,10 @@ const REPORT_EVERY_MS = 2_000
 export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
   const { lost, usage, reachability, room, logger } = options
   const watched = new Map<string, Watched>()
-  let timer: NodeJS.Timeout | undefined
-  let closed = false
 
   async function look(entry: Watched): Promise<void> {
     const { session, parts } = entry
-    const missing = missingPart(parts)
+    const missing = missingPart(parts) ?? silentMount(entry)
     if (watched.get(session.session) !== entry) return
     if (missing === undefined) {
       if (entry.connected) options.changes(session)
@@ -90,8 +92,12 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     entry.reportedAt = Date.now()
     const { session } = entry
     const { mount } = parts
-    const [status, walBytes, disk] = await Promise.all([
-      mount.status(),
+    const status = await mount.status().catch((error: unknown) => {
+      entry.silentSince ??= entry.reportedAt
+      throw error
+    })
+    entry.silentSince = undefined
+    const [walBytes, disk] = await Promise.all([
       allocatedBytes(cachePaths(session.cachePath).wal),
       statfs(session.cachePath),
     ])
@@ -118,20 +124,21 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     parts.limits = { ...parts.limits, quotaBytes }
   }
 
-  function lookAt(entry: Watched): Promise<void> {
-    return look(entry).catch((error: unknown) =>
-      logger.warn({ err: error, session: entry.session.session }, 'watching a session failed'),
-    )
+  async function lookAt(entry: Watched): Promise<void> {
+    if (entry.looking) return
+    entry.looking = true
+    try {
+      await look(entry)
+    } catch (error) {
+      logger.warn({ err: error, session: entry.session.session }, 'watching a session failed')
+    } finally {
+      entry.looking = false
+    }
   }
 
-  function schedule(): void {
-    timer = setTimeout(async () => {
-      await Promise.all([...watched.values()].map(lookAt))
-      if (!closed) schedule()
-    }, LOOK_EVERY_MS)
-  }
-
-  schedule()
+  const timer = setInterval(() => {
+    for (const entry of watched.values()) void lookAt(entry)
+  }, LOOK_EVERY_MS)
 
   return {
     async add(session) {
@@ -145,6 +152,8 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
         reportedAt: 0,
         connected: false,
         told: undefined,
+        looking: false,
+        silentSince: undefined,
       }
       watched.set(session.session, entry)
       void lookAt(entry)
@@ -153,8 +162,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       watched.delete(session)
     },
     close() {
-      closed = true
-      clearTimeout(timer)
+      clearInterval(timer)
       watched.clear()
     },
   }
@@ -182,6 +190,11 @@ function missingPart(parts: Parts | Missing): Missing | undefined {
   if (parts.mountEnded) return { what: 'mount', reason: 'the mount process ended' }
   if (!isAlive(parts.postmaster)) return { what: 'postgres', reason: 'PostgreSQL ended' }
   return undefined
+}
+
+function silentMount({ silentSince = Infinity }: Watched): Missing | undefined {
+  if (Date.now() - silentSince < SILENCE_MS) return undefined
+  return { what: 'mount', reason: `the mount process has not answered for ${SILENCE_MS / 1000} s` }
 }
 
 function isWhole(entry: Watched | undefined): boolean {

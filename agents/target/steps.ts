@@ -18,7 +18,12 @@ import { isMounted } from './filesystem/drivers/mount-table.ts'
 import { heldPorts } from './held-ports.ts'
 import { lastWords } from './last-words.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
-import { findMountProcess, type MountProcess, startMountProcess } from './mount-process/mount-process.ts'
+import {
+  findMountProcess,
+  type MountProcess,
+  SILENCE_MS,
+  startMountProcess,
+} from './mount-process/mount-process.ts'
 import type { MountSpec } from './mount-process/mount-spec.ts'
 import { isRecovered } from './postgres/first-recovery.ts'
 import { findInstance, startInstance } from './postgres/instance.ts'
@@ -182,8 +187,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         const mount = await findMountProcess(session.cachePath)
         if (!mount) throw mountGone()
         const failedBefore = (await mount.status().catch(() => undefined))?.failedReadsEver ?? 0
-        const stopCounting = countFetched(mount, progress)
         const ended = new AbortController()
+        const stopCounting = followMount(mount, progress, () => ended.abort(mountSilent()))
         void mount.ended.then(() => ended.abort(mountGone()))
         // Moving a paused recovery on ends its server, which is no loss.
         watch.remove(session.session)
@@ -204,6 +209,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         } catch (error) {
           // A step that was superseded did not fail.
           if (signal.aborted) throw error
+          if (ended.signal.aborted) throw ended.signal.reason
           if ((await findInstance(session))?.result !== undefined) {
             // It cannot be moved to where it was told to, and stands where it stood.
             await watch.add(session)
@@ -259,6 +265,11 @@ function mountGone(cause?: unknown): HowdahError {
   return new HowdahError('mount_failed', 'the mount process ended while PostgreSQL was starting', { cause })
 }
 
+function mountSilent(): HowdahError {
+  const message = `the mount process did not answer for ${SILENCE_MS / 1000} s while PostgreSQL was starting`
+  return new HowdahError('mount_failed', message)
+}
+
 const LAST_WORDS = 'PostgreSQL did not come up; what the logs of the session say last, before they go with it'
 
 /**
@@ -280,13 +291,21 @@ async function withReadFailure(error: unknown, mount: MountProcess, failedBefore
   })
 }
 
-/** Reports how much the mount fetches while a step goes on; call what it gives to stop. */
-function countFetched(mount: MountProcess, progress: StepContext['progress']): () => void {
+/** Reports how much the mount fetches while a step goes on, and when it hangs; call what it gives to stop. */
+function followMount(
+  mount: MountProcess,
+  progress: StepContext['progress'],
+  onSilence: () => void,
+): () => void {
+  let answeredAt = Date.now()
   const timer = setInterval(() => {
+    if (Date.now() - answeredAt > SILENCE_MS) onSilence()
     mount
       .status()
-      .then(({ fetchedBytes }) => progress({ bytesDone: fetchedBytes }))
-      // It only adorns the step; what is wrong with the mount shows in the step itself.
+      .then(({ fetchedBytes }) => {
+        answeredAt = Date.now()
+        progress({ bytesDone: fetchedBytes })
+      })
       .catch(() => undefined)
   }, COUNT_EVERY_MS)
   return () => clearInterval(timer)

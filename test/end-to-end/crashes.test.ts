@@ -54,14 +54,14 @@ describe('crashes', function () {
   }
 
   async function expectComplete(id: string): Promise<SessionView> {
-    const session = await fleet.untilState(id, 'published')
+    const session = await fleet.untilState(id, 'published', 100)
     expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
     return session
   }
 
-  function killMountProcess(id: string): void {
+  function signalMountProcess(id: string, signal: NodeJS.Signals): void {
     const [pid] = execFileSync('pgrep', ['-f', `^howdah mount ${id}$`], { encoding: 'utf8' }).split('\n')
-    process.kill(Number(pid), 'SIGKILL')
+    process.kill(Number(pid), signal)
   }
 
   async function unpublish(id: string): Promise<void> {
@@ -123,7 +123,14 @@ describe('crashes', function () {
 
   it('a publish completes after kill -9 of the mount process in the middle of recovery', async () => {
     const id = await publishUntil('recover')
-    killMountProcess(id)
+    signalMountProcess(id, 'SIGKILL')
+    await expectComplete(id)
+    await unpublish(id)
+  })
+
+  it('a publish completes after its mount process hung for a while in the middle of recovery', async () => {
+    const id = await publishUntil('recover')
+    signalMountProcess(id, 'SIGSTOP')
     await expectComplete(id)
     await unpublish(id)
   })
@@ -136,8 +143,24 @@ describe('crashes', function () {
       'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n',
       production.database,
     )
-    killMountProcess(id)
+    signalMountProcess(id, 'SIGKILL')
     await fleet.untilState(id, 'disrupted')
+    const again = await fleet.untilState(id, 'published')
+    expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
+    await unpublish(id)
+  })
+
+  it('a published instance comes back by itself after its mount process hung for a while, with what was committed', async () => {
+    const id = await publishUntil('recover')
+    const session = await expectComplete(id)
+    await fleet.sql(
+      session,
+      'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n',
+      production.database,
+    )
+    signalMountProcess(id, 'SIGSTOP')
+    const { error } = await fleet.untilState(id, 'disrupted')
+    expect(error?.message).to.include('has not answered')
     const again = await fleet.untilState(id, 'published')
     expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
     await unpublish(id)

@@ -49,6 +49,8 @@ export interface StartMountDependencies {
   readonly signal?: AbortSignal
 }
 
+/** A mount process that says nothing for so long hangs, and whoever uses its mount with it. Milliseconds. */
+export const SILENCE_MS = 30_000
 const ANSWER_DEADLINE_MS = 5000
 const STOP_DEADLINE_MS = 30_000
 /** A process that does not say within this time how it is does not serve its mount either. */
