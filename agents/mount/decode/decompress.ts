@@ -25,6 +25,9 @@ const CHUNK_BYTES = 256 * 1024
 /** What is stored in fewer bytes is decoded at once: the way to a thread and back takes longer. */
 const AT_ONCE_BYTES = 64 * 1024
 
+/** Of a WAL segment, as most have it. */
+const MAX_PIECE_BYTES = 16 * 1024 * 1024
+
 const gunzipAll = promisify(gunzip)
 const inflateAll = promisify(inflate)
 const zstdDecompressAll = promisify(zstdDecompress)
@@ -71,4 +74,5 @@ export async function decompress(
   }
 }
 
-const chunkFor = (bytes: number) => Math.min(Math.max(bytes, 4096), 1024 * 1024)
+/** All in one piece where it is known how much that is, and one byte more, or zlib begins another one to find the end. */
+const chunkFor = (bytes: number) => (bytes <= MAX_PIECE_BYTES ? Math.max(bytes + 1, 4096) : 1024 * 1024)
