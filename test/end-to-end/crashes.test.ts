@@ -135,36 +135,22 @@ describe('crashes', function () {
     await unpublish(id)
   })
 
-  it('a published instance comes back by itself after kill -9 of its mount process, with what was committed', async () => {
-    const id = await publishUntil('recover')
-    const session = await expectComplete(id)
-    await fleet.sql(
-      session,
-      'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n',
-      production.database,
-    )
-    signalMountProcess(id, 'SIGKILL')
-    await fleet.untilState(id, 'disrupted')
-    const again = await fleet.untilState(id, 'published')
-    expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
-    await unpublish(id)
-  })
-
-  it('a published instance comes back by itself after its mount process hung for a while, with what was committed', async () => {
-    const id = await publishUntil('recover')
-    const session = await expectComplete(id)
-    await fleet.sql(
-      session,
-      'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n',
-      production.database,
-    )
-    signalMountProcess(id, 'SIGSTOP')
-    const { error } = await fleet.untilState(id, 'disrupted')
-    expect(error?.message).to.include('has not answered')
-    const again = await fleet.untilState(id, 'published')
-    expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
-    await unpublish(id)
-  })
+  for (const [what, signal, reason] of [
+    ['kill -9 of its mount process', 'SIGKILL', 'ended'],
+    ['its mount process hung for a while', 'SIGSTOP', 'has not answered'],
+  ] as const) {
+    it(`a published instance comes back by itself after ${what}, with what was committed`, async () => {
+      const id = await publishUntil('recover')
+      const session = await expectComplete(id)
+      const rows = 'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n'
+      await fleet.sql(session, rows, production.database)
+      signalMountProcess(id, signal)
+      expect((await fleet.untilState(id, 'disrupted')).error?.message).to.include(reason)
+      const again = await fleet.untilState(id, 'published')
+      expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
+      await unpublish(id)
+    })
+  }
 
   it('an unpublish completes after kill -9 of the target agent in the middle of it', async () => {
     const id = await publishUntil('recover')
