@@ -15,7 +15,7 @@ import { expectNothingLeft, lookAround } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
 
 const LANES = 3
-/** As bin/howdah has it: half of what the tests took of the processors was compiling the same again. */
+/** As bin/howdah has it, or each process of the tests would compile the same again. */
 const NODE_COMPILE_CACHE = join(import.meta.dirname, '../node_modules/.cache/howdah')
 /** Rooms with files that take a minute, begun first so that no lane is left alone with one in the end. */
 const LONG = ['repository', 'end-to-end', 'durability', 'postgres']

@@ -47,8 +47,6 @@ interface Watched {
   told: Reachability | undefined
   /** A look is under way; it may wait for a mount process that does not answer. */
   looking: boolean
-  /** Since when the mount process does not answer. */
-  silentSince: number | undefined
 }
 
 interface Parts {
@@ -75,7 +73,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
 
   async function look(entry: Watched): Promise<void> {
     const { session, parts } = entry
-    const missing = missingPart(parts) ?? silentMount(entry)
+    const missing = missingPart(parts)
     if (watched.get(session.session) !== entry) return
     if (missing === undefined) {
       if (entry.connected) options.changes(session)
@@ -92,12 +90,8 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     entry.reportedAt = Date.now()
     const { session } = entry
     const { mount } = parts
-    const status = await mount.status().catch((error: unknown) => {
-      entry.silentSince ??= entry.reportedAt
-      throw error
-    })
-    entry.silentSince = undefined
-    const [walBytes, disk] = await Promise.all([
+    const [status, walBytes, disk] = await Promise.all([
+      mount.status(),
       allocatedBytes(cachePaths(session.cachePath).wal),
       statfs(session.cachePath),
     ])
@@ -153,7 +147,6 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
         connected: false,
         told: undefined,
         looking: false,
-        silentSince: undefined,
       }
       watched.set(session.session, entry)
       void lookAt(entry)
@@ -188,13 +181,11 @@ async function findParts(session: PublishedSession): Promise<Parts | Missing> {
 function missingPart(parts: Parts | Missing): Missing | undefined {
   if ('what' in parts) return parts
   if (parts.mountEnded) return { what: 'mount', reason: 'the mount process ended' }
+  if (parts.mount.hangs) {
+    return { what: 'mount', reason: `the mount process has not answered for ${SILENCE_MS / 1000} s` }
+  }
   if (!isAlive(parts.postmaster)) return { what: 'postgres', reason: 'PostgreSQL ended' }
   return undefined
-}
-
-function silentMount({ silentSince = Infinity }: Watched): Missing | undefined {
-  if (Date.now() - silentSince < SILENCE_MS) return undefined
-  return { what: 'mount', reason: `the mount process has not answered for ${SILENCE_MS / 1000} s` }
 }
 
 function isWhole(entry: Watched | undefined): boolean {

@@ -297,15 +297,11 @@ function followMount(
   progress: StepContext['progress'],
   onSilence: () => void,
 ): () => void {
-  let answeredAt = Date.now()
   const timer = setInterval(() => {
-    if (Date.now() - answeredAt > SILENCE_MS) onSilence()
+    if (mount.hangs) onSilence()
     mount
       .status()
-      .then(({ fetchedBytes }) => {
-        answeredAt = Date.now()
-        progress({ bytesDone: fetchedBytes })
-      })
+      .then(({ fetchedBytes }) => progress({ bytesDone: fetchedBytes }))
       .catch(() => undefined)
   }, COUNT_EVERY_MS)
   return () => clearInterval(timer)

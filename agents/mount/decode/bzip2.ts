@@ -6,6 +6,7 @@
  */
 import { Transform, type TransformCallback } from 'node:stream'
 import { MessageChannel, Worker } from 'node:worker_threads'
+import { programBeside } from '../../runtime/program-beside.ts'
 
 /** Workers kept for the next stream; starting one costs some 50 ms. */
 const IDLE_WORKERS = 2
@@ -24,8 +25,7 @@ export const TAKEN = 1
 function takeWorker(): Worker {
   const kept = idleWorkers.pop()
   if (kept !== undefined) return kept
-  const script = import.meta.url.endsWith('.ts') ? './bzip2-worker.ts' : './bzip2-worker.js'
-  const worker = new Worker(new URL(script, import.meta.url))
+  const worker = new Worker(programBeside(import.meta.url, 'bzip2-worker'))
   // Whoever uses the worker learns of its end by a listener of their own; an idle one is only forgotten.
   worker.on('error', () => undefined)
   worker.on('exit', () => {

@@ -71,13 +71,3 @@ export function createWalArchive(id: string, locator: WalLocator, spool: Spool):
     },
   }
 }
-
-/** The name of the next segment on the same timeline (XLogFileName of PostgreSQL's xlog_internal.h). */
-export function segmentAfter(name: string, segmentBytes: number): string {
-  const perLog = Math.max(1, Math.floor(0x1_0000_0000 / Math.max(1, segmentBytes)))
-  const next = Number.parseInt(name.slice(16), 16) + 1
-  const log = Number.parseInt(name.slice(8, 16), 16) + (next >= perLog ? 1 : 0)
-  return name.slice(0, 8) + hex(log) + hex(next >= perLog ? 0 : next)
-}
-
-const hex = (value: number) => value.toString(16).toUpperCase().padStart(8, '0')

@@ -50,6 +50,12 @@ export function parseSegmentName(
   }
 }
 
+/** The next segment on the same timeline; undefined as for `parseSegmentName`. */
+export function segmentAfter(name: string, segmentBytes: number): string | undefined {
+  const place = parseSegmentName(name, segmentBytes)
+  return place && segmentName(place.timeline, place.segment + 1, segmentBytes)
+}
+
 /** Of a segment or history file's name. */
 export const timelineOf = (name: string): number => Number.parseInt(name.slice(0, 8), 16)
 

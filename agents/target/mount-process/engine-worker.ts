@@ -2,11 +2,11 @@
  * The engine thread as the main thread sees it: started ahead, given its orders once, called by message. It sleeps in
  * the FUSE device, so whoever sends it something may have to knock there.
  */
-import { fileURLToPath } from 'node:url'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
+import { programBeside } from '../../runtime/program-beside.ts'
 import { MAX_CHANGED_BYTES } from '../filesystem/drivers/kernel/backing-device.ts'
 import type { MountedDevice } from '../filesystem/drivers/kernel/mount-device.ts'
 import { switchFiles, writeBack } from '../filesystem/drivers/kernel/write-through.ts'
@@ -42,7 +42,7 @@ export function startEngineWorker(): EngineWorker {
   const mailState = sharedMailState()
   const ring = sharedErrandRing()
   const { port1: port, port2 } = new MessageChannel()
-  const worker = new Worker(program(), {
+  const worker = new Worker(programBeside(import.meta.url, 'engine-thread'), {
     workerData: { port: port2, mailState, errands: ring } satisfies EngineThreadData,
     transferList: [port2],
     name: 'engine',
@@ -174,10 +174,4 @@ function bounded(send: (piece: RangeData) => Promise<void>): Parameters<LocalSer
     tell(sent)
     if (underWay.size >= PIECES_UNDER_WAY) await Promise.race(underWay)
   }
-}
-
-/** Beside this file, as TypeScript or as it was built. */
-function program(): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return fileURLToPath(new URL(`./engine-thread.${extension}`, import.meta.url))
 }

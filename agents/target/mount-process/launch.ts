@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { programBeside } from '../../runtime/program-beside.ts'
 
 export interface LaunchOptions {
   /** File for what the program says outside its own log: a crash of Node. */
@@ -16,7 +16,10 @@ export interface LaunchOptions {
 }
 
 /** Its standard input takes the path of a mount spec; descriptor 3 says when the mount is ready. */
-export function launch({ errors, program = ownProgram() }: LaunchOptions): ChildProcess {
+export function launch({
+  errors,
+  program = programBeside(import.meta.url, 'main'),
+}: LaunchOptions): ChildProcess {
   const log = openSync(errors, 'a', 0o600)
   // The agent's, which waits for mounts; a mount process does not.
   const { UV_THREADPOOL_SIZE: _, ...env } = process.env
@@ -70,10 +73,4 @@ export function keepSpare(options: LaunchOptions): SpareMountProgram {
       spare?.stdin?.end()
     },
   }
-}
-
-/** Beside this file, as TypeScript or as it was built. */
-function ownProgram(): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return fileURLToPath(new URL(`./main.${extension}`, import.meta.url))
 }

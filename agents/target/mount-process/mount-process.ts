@@ -20,6 +20,8 @@ export interface MountProcess {
   readonly mountPoint: string
   /** @throws HowdahError `timeout` | `mount_failed` */
   status(): Promise<MountStatus>
+  /** It was asked for its status and has said nothing for `SILENCE_MS`, so whoever uses its mount waits. */
+  readonly hangs: boolean
   /** Makes everything that was written durable. @throws HowdahError `timeout` | `mount_failed` */
   sync(): Promise<void>
   /** The published instance can be used: what was touched until now is what the next publish fetches ahead. @throws as `sync` */
@@ -49,8 +51,8 @@ export interface StartMountDependencies {
   readonly signal?: AbortSignal
 }
 
-/** A mount process that says nothing for so long hangs, and whoever uses its mount with it. Milliseconds. */
-export const SILENCE_MS = 30_000
+/** Shorter than what waits for a mount waits, so that the mount is named as the cause. Milliseconds. */
+export const SILENCE_MS = 20_000
 const ANSWER_DEADLINE_MS = 5000
 const STOP_DEADLINE_MS = 30_000
 /** A process that does not say within this time how it is does not serve its mount either. */
@@ -141,6 +143,21 @@ function mountProcess(
     timer.unref()
   })
 
+  /** Since when no status that was asked for came. */
+  let silentSince: number | undefined
+
+  async function status(): Promise<MountStatus> {
+    const asked = Date.now()
+    try {
+      const told = await askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS)
+      silentSince = undefined
+      return told
+    } catch (error) {
+      silentSince ??= asked
+      throw error
+    }
+  }
+
   async function answers(): Promise<boolean> {
     return askControl(socket, 'status', PROBE_DEADLINE_MS).then(
       () => true,
@@ -177,7 +194,10 @@ function mountProcess(
     pid: identity.pid,
     mountPoint,
     ended,
-    status: () => askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS),
+    status,
+    get hangs() {
+      return silentSince !== undefined && Date.now() - silentSince >= SILENCE_MS
+    },
     async sync() {
       await askControl(socket, 'sync', STOP_DEADLINE_MS)
     },

@@ -56,11 +56,10 @@ export async function inspect(request: PreflightRequest): Promise<Inspection> {
   request.signal?.throwIfAborted()
   const [user, binaries, port] = await Promise.all([context.user(), context.binaries(), context.port()])
   const value = { user: user.value, binaries: binaries.value, port: port.value }
-  if (findings.some(isError) || !value.user || !value.binaries || !value.port)
-    return { findings, ...(value.user && { user: value.user }) }
+  const found = { findings, ...(value.user && { user: value.user }) }
+  if (findings.some(isError) || !value.user || !value.binaries || !value.port) return found
   return {
-    findings,
-    user: value.user,
+    ...found,
     result: {
       port: value.port,
       user: value.user.name,

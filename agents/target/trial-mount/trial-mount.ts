@@ -3,8 +3,8 @@
  * one file. Containers, security modules and mount options have a say in it that no other check hears.
  */
 import { readdir, rm, rmdir } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
 import type { Logger } from 'pino'
+import { programBeside } from '../../runtime/program-beside.ts'
 import { clearDeadMount } from '../mount-process/dead-mount.ts'
 import { launch } from '../mount-process/launch.ts'
 import { mountProcessesOf, startMountProcess } from '../mount-process/mount-process.ts'
@@ -55,7 +55,8 @@ export async function tryMount(trial: Trial, user: SystemUser, logger: Logger): 
       {
         logger,
         deadlineMs: MOUNT_DEADLINE_MS,
-        launch: () => launch({ errors: cachePaths(cachePath).log, program: ownProgram() }),
+        launch: () =>
+          launch({ errors: cachePaths(cachePath).log, program: programBeside(import.meta.url, 'main') }),
       },
     )
   } catch (error) {
@@ -106,10 +107,4 @@ async function removeTrial(trial: Trial): Promise<void> {
 
 function placesOf({ session, mountRoot, cacheRoot }: Trial) {
   return { session, mountPoint: `${mountRoot}/${session}`, cachePath: `${cacheRoot}/${session}` }
-}
-
-/** Beside this file, as TypeScript or as it was built. */
-function ownProgram(): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  return fileURLToPath(new URL(`./main.${extension}`, import.meta.url))
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
+import { segmentAfter } from '../../recovery/lsn.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
 import { hasSegment } from '../../wal-listing.ts'
@@ -14,7 +15,7 @@ import { openCopy } from '../basebackup/open-copy.ts'
 import { openBackup } from '../open-backup.ts'
 import { createTarIndexes } from '../tar/tar-index.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
-import { createWalArchive, createWalFiles, segmentAfter, type WalLocator } from '../wal-files.ts'
+import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.ts'
 import { openBarmanWal } from './archive.ts'
 import { type BackupInfo, INFO_BYTES, parseBackupInfo } from './backup-info.ts'
 
@@ -93,8 +94,8 @@ function openServer(
     const { startWal, stopWal } = summary
     if (startWal === undefined || stopWal === undefined) return summary
     const there = await wal.list()
-    let segment = startWal
-    for (let count = 0; count < MAX_SEGMENTS; count += 1) {
+    let segment: string | undefined = startWal
+    for (let count = 0; count < MAX_SEGMENTS && segment !== undefined; count += 1) {
       if (!hasSegment(there, segment)) {
         return { ...summary, unusable: `it waits for WAL: ${segment} has not arrived in the archive` }
       }
