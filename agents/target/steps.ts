@@ -90,6 +90,15 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     }
   }
 
+  /** Once it is full nobody could make room in it before PostgreSQL has started, nor could that start. */
+  async function giveRoomToStart(session: string, mount: MountProcess): Promise<void> {
+    const { changedBytes } = await mount.status()
+    room.takes(session, { changedBytes, otherBytes: 0 })
+    const quotaBytes = room.quotaOf(session)
+    if (quotaBytes !== undefined) await mount.limit(quotaBytes)
+    await mount.starting()
+  }
+
   /** What a session's steps may have left here, from its files or, where these are gone, from the command. */
   async function takeDownOf(command: StepCommand, lingering: Promise<void> | undefined): Promise<TakeDown> {
     const { session, input } = command
@@ -193,6 +202,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         // Moving a paused recovery on ends its server, which is no loss.
         watch.remove(session.session)
         try {
+          if (await isRecovered(session)) await giveRoomToStart(session.session, mount)
           const result = await startInstance(session, {
             logger,
             signal: AbortSignal.any([signal, ended.signal]),

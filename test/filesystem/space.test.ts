@@ -27,6 +27,15 @@ describe('room of the write cache', () => {
     expect(takeAll(space, 'growth')).to.equal(5 * MiB)
   })
 
+  it('has room left for starting PostgreSQL again, also over the quota, until it has started', () => {
+    const space = new Space('/tmp', { quotaBytes, reserveBytes: 0 })
+    takeAll(space, 'overwrite')
+    space.starting = true
+    expect(takeAll(space, 'growth')).to.equal(5 * MiB)
+    space.starting = false
+    expect(takeAll(space, 'overwrite')).to.equal(0)
+  })
+
   it('tells the uses of writes apart by where they end', () => {
     expect(useOfWrite(3 * MiB, 4 * MiB, false)).to.equal('overwrite')
     expect(useOfWrite(MiB, MiB - 1, false)).to.equal('small-growth')

@@ -8,6 +8,7 @@ import { type Caller, type FileSystem, FileSystemError, type Ino, type RenameMod
 import type { Inode } from './inode.ts'
 import type { Inodes } from './inodes.ts'
 import type { Namespace } from './namespace.ts'
+import { letsClientsIn } from './space.ts'
 import type { WalDirectory } from './wal-directory.ts'
 
 export interface DirectoryOperationsDependencies {
@@ -110,6 +111,7 @@ export function createDirectoryOperations(
     const hands = (directory.mode & S_ISGID) !== 0
     const inode = inodes.create(mode, caller.uid, hands ? directory.gid : caller.gid)
     if (hands && isDirectory(inode)) inode.mode |= S_ISGID
+    inode.vital = letsClientsIn(name)
     inode.atime = inode.mtime = inode.ctime = now()
     durability.attributesChanged(inode, true)
     enter(directory, name, inode)

@@ -77,6 +77,8 @@ export interface Engine extends FileSystem {
   flushFetched(): Promise<void>
   /** Fetches what an earlier publish touched, in one request. Resolves when it has come or failed; never rejects. */
   prefetch(record: TouchedRecord): Promise<void>
+  /** PostgreSQL is started again, until `settled`: it gets room that others do not. */
+  starting(): void
   /** The instance is usable: what was touched until now; undefined when it was told before. */
   settled(): TouchedRecord | undefined
   /** Makes everything durable. @throws as `syncChanged` */
@@ -206,7 +208,13 @@ export function createEngine(options: EngineOptions): Engine {
 
     flushFetched: () => readPath.flush(),
     prefetch: (record) => readPath.prefetch(record),
-    settled: () => readPath.settled(),
+    starting() {
+      space.starting = true
+    },
+    settled() {
+      space.starting = false
+      return readPath.settled()
+    },
 
     flush: () => durability.syncAll(),
 

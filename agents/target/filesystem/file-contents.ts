@@ -143,7 +143,7 @@ export class FileContents {
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const added = last - first + 1 - inode.map.countChanged(first, last)
-    space.take(added, useOfWrite(end, inode.size, accepted))
+    space.take(added, useOfWrite(end, inode.size, accepted || inode.vital))
     try {
       // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
       if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)

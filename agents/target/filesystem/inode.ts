@@ -50,6 +50,9 @@ export class Inode {
   /** The last sync under way; syncs of one file follow each other. */
   syncing: Promise<void> | undefined
 
+  /** What is written to it is never refused for want of room. */
+  vital = false
+
   /** Has rows in the journal, or will have. */
   differs = false
 

@@ -19,15 +19,24 @@ export interface SpaceLimits {
 }
 
 /**
- * What room is taken for. `growth` of a file is refused first. A share more is left, half of it, to `small-growth`: under
- * a full cache PostgreSQL still has to make its init files to let anybody in, and its catalogs grow by a block for a
- * DROP TABLE. All of it is left to what `overwrites`: reading (hint bits), evicting, checkpoints. What was `accepted` by
- * the kernel is never refused here: nobody would hear of it before an fsync, at which PostgreSQL ends.
+ * What room is taken for. `growth` of a file is refused first. A share more is left, half of it, to `small-growth`: the
+ * catalogs grow by a block for a DROP TABLE. All of it is left to what `overwrites`: reading (hint bits), evicting,
+ * checkpoints. What was `accepted` by the kernel is never refused here: nobody would hear of it before an fsync, at which
+ * PostgreSQL ends. Nor is what lets clients in.
+ *
+ * While PostgreSQL is started again, half a share beyond the quota and the reserve is left to everything: it writes a
+ * lock file and repeats its WAL, and without it nobody could make room.
  */
 export type SpaceUse = 'growth' | 'allocation' | 'small-growth' | 'overwrite' | 'accepted'
 
 /** Bytes up to which a file is small. */
 const SMALL_FILE_BYTES = 1024 * 1024
+
+/**
+ * Whether no client gets into a database before PostgreSQL has written this file: some 200 KiB for each database, after
+ * every start. PostgreSQL 10 to 18: write_relcache_init_file in src/backend/utils/cache/relcache.c.
+ */
+export const letsClientsIn = (name: string): boolean => name.startsWith('pg_internal.init')
 
 /** The use of room of a write that ends at byte `end` of a file. */
 export function useOfWrite(end: number, size: number, accepted: boolean): SpaceUse {
@@ -51,6 +60,8 @@ export class Space {
   onDiskFull: () => void = () => undefined
   /** Room for growth is less than the margin. */
   nearFull = false
+  /** PostgreSQL is started on what it has changed before. */
+  starting = false
   readonly #directory: string
   #quota = Number.POSITIVE_INFINITY
   readonly #reserve: number
@@ -81,7 +92,7 @@ export class Space {
   take(blocks: number, use: SpaceUse): void {
     if (blocks === 0) return
     const bytes = blocks * BLOCK
-    if (this.#mayRefuse(use)) this.#require(bytes, WITHHELD[use])
+    if (this.#mayRefuse(use)) this.#require(bytes, this.starting ? WITHHELD_WHILE_STARTING : WITHHELD[use])
     this.changedBytes += bytes
     this.#handedOut += bytes
     if (this.#margin > 0) this.check()
@@ -186,5 +197,7 @@ const WITHHELD: Readonly<Record<SpaceUse, number>> = {
   overwrite: 0,
   accepted: 0,
 }
+
+const WITHHELD_WHILE_STARTING = -0.5
 
 const wholeBlocks = (bytes: number) => Math.floor(bytes / BLOCK) * BLOCK

@@ -48,6 +48,7 @@ export type EngineCalls = {
   flushFetched(): Promise<void>
   flush(): Promise<void>
   prefetch(record: TouchedRecord): Promise<void>
+  starting(): void
   settled(): TouchedRecord | undefined
   /** Answers `nearFull`: the kernel has handed over what it had accepted. `turn` is the number of that call. */
   handedOver(turn: number): void

@@ -37,6 +37,7 @@ const handlers: EngineCalls = {
   flushFetched: () => engine.flushFetched().finally(() => tellAgain('fetched')),
   flush: () => engine.flush().finally(() => tellAgain('changed')),
   prefetch: (record) => engine.prefetch(record),
+  starting: () => engine.starting(),
   settled: () => engine.settled(),
   handedOver: (turn) => {
     if (turn === turns) engine.flushed()

@@ -133,6 +133,7 @@ export function startEngineWorker(): EngineWorker {
       limit: (quotaBytes) => calls.call('limit', quotaBytes),
       flush: () => calls.call('flush'),
       prefetch: (record) => calls.call('prefetch', record),
+      starting: () => calls.call('starting'),
       settled: () => calls.call('settled'),
       unmount: () => mount.unmount(),
       async close() {

@@ -24,6 +24,8 @@ export interface MountProcess {
   readonly hangs: boolean
   /** Makes everything that was written durable. @throws HowdahError `timeout` | `mount_failed` */
   sync(): Promise<void>
+  /** PostgreSQL is started again, until `settled`: a full write cache has room for that. @throws as `sync` */
+  starting(): Promise<void>
   /** The published instance can be used: what was touched until now is what the next publish fetches ahead. @throws as `sync` */
   settled(): Promise<void>
   /** Bytes that changes may take from now on. @throws HowdahError `timeout` | `mount_failed` */
@@ -200,6 +202,9 @@ function mountProcess(
     },
     async sync() {
       await askControl(socket, 'sync', STOP_DEADLINE_MS)
+    },
+    async starting() {
+      await askControl(socket, 'starting', ANSWER_DEADLINE_MS)
     },
     async settled() {
       await askControl(socket, 'settled', ANSWER_DEADLINE_MS)

@@ -118,6 +118,9 @@ function answers({ spec, session, source, engine }: Answering) {
       case 'sync':
         await sync()
         return {}
+      case 'starting':
+        await engine.starting()
+        return {}
       case 'settled': {
         const record = await engine.settled()
         if (record !== undefined) await session.keepTouched(record)

@@ -26,7 +26,9 @@ export interface ServingEngine {
   flush(): Promise<void>
   /** Fetches what an earlier publish touched; resolves when all of it was asked for. */
   prefetch(record: TouchedRecord): Promise<void>
-  /** Ends the record of what is touched, and gives it. */
+  /** PostgreSQL is started again, until `settled`: it gets room that others do not. */
+  starting(): Promise<void>
+  /** PostgreSQL has started. Ends the record of what is touched, and gives it. */
   settled(): Promise<TouchedRecord | undefined>
   /** @throws HowdahError `mount_failed` when files are in use */
   unmount(): Promise<void>

@@ -86,7 +86,7 @@ const CAUSES: readonly Cause[] = [
     pattern: /No space left on device/,
     code: 'space_low',
     message: ({ cachePath }) =>
-      `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath} and retry.`,
+      `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath}, or raise cache.quotaBytes of the target agent and restart that, and retry.`,
   },
 ]
 
