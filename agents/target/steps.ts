@@ -71,9 +71,13 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     logger,
   })
 
-  function mountSpec(session: PublishedSession, { repository, instance, resolved }: StepInput): MountSpec {
+  async function mountSpec(
+    session: PublishedSession,
+    { repository, instance, resolved }: StepInput,
+  ): Promise<MountSpec> {
     const { host, port, ticket, mountAgent } = session.dataPlane
     const quotaBytes = room.quotaOf(session.session)
+    const firstWal = (await isRecovered(session)) ? undefined : session.neededWal.first
     return {
       session: session.session,
       mountPoint: session.mountPoint,
@@ -87,6 +91,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       ...(quotaBytes !== undefined && { quotaBytes }),
       reserveBytes: settings.reserveBytes,
       readDeadlineMs: options.readDeadlineMs,
+      ...(firstWal !== undefined && { firstWal }),
     }
   }
 
@@ -164,7 +169,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           await fetchedRoom.trim()
           room.joins(session.session)
           const launch = () => spare.take()
-          await startMountProcess(mountSpec(session, command.input), { logger, launch, signal })
+          await startMountProcess(await mountSpec(session, command.input), { logger, launch, signal })
         }
         await requireEntrance(session, signal)
         return { mountPoint, cachePath }

@@ -40,6 +40,7 @@ interface ServerOrders {
 export interface Mounted {
   readonly process: MountProcess
   readonly mountPoint: string
+  readonly cachePath: string
   /** The backup's data directory. */
   readonly data: string
   /** From the orders to a mount that answers. */
@@ -120,7 +121,8 @@ export async function serveBackup(
       )
       const seconds = (performance.now() - started) / 1000
       spare.close()
-      return { process, mountPoint: scratch.mountPoint, data: scratch.data, seconds }
+      const { mountPoint, cachePath, data } = scratch
+      return { process, mountPoint, cachePath, data, seconds }
     },
   }
 }

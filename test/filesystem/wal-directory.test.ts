@@ -1,4 +1,4 @@
-/** The directory `wal/` on its own: what is fetched ahead of the one who reads, and what that never changes. */
+/** The directory `wal/` on its own: names, and the bytes of files that are read in it. */
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
@@ -80,44 +80,6 @@ describe('the directory wal/', () => {
     }
   }
 
-  it('has the next segments before they are asked for, each asked for once', async () => {
-    store(9, 2 * MiB)
-    expect(await readAll(name(1))).to.equal('1'.repeat(2 * MiB))
-    await quiet()
-    gate = new Promise(() => undefined)
-    for (const segment of [2, 3, 4, 5]) {
-      expect(await readAll(name(segment))).to.equal(String(segment).repeat(2 * MiB))
-    }
-    expect(reads.filter((read, index) => reads.indexOf(read) !== index)).to.deep.equal([])
-    expect(sizes.filter((size, index) => sizes.indexOf(size) !== index)).to.deep.equal([])
-  })
-
-  it('fetches no more ahead than its bounds, however large the archive', async () => {
-    store(100, 64 * MiB)
-    const { ino } = await wal.lookup(name(1))
-    await wal.read(ino, Buffer.alloc(10), 10, 0)
-    await quiet()
-    expect(reads).to.have.lengthOf(1 + 64)
-    expect(mostRunning).to.be.at.most(1 + 4)
-    expect(sizes).to.deep.equal([name(1), name(2)])
-  })
-
-  it('looks four segments ahead where they are small', async () => {
-    store(100, MiB)
-    await readAll(name(1))
-    await quiet()
-    expect(sizes).to.deep.equal([1, 2, 3, 4, 5].map((segment) => name(segment)))
-    expect(reads).to.have.lengthOf(5)
-  })
-
-  it('goes on to the next log file after the last segment of one', async () => {
-    const [last, next] = ['0000000100000002000000FF', '000000010000000300000000']
-    archive.set(last, 16 * MiB).set(next, 16 * MiB)
-    await wal.lookup(last)
-    await quiet()
-    expect(sizes).to.include(next)
-  })
-
   it('tells of a missing segment at once, and finds it when it is there', async () => {
     store(1, MiB)
     await readAll(name(1))
@@ -126,17 +88,6 @@ describe('the directory wal/', () => {
     expect(await errnoOf(() => wal.lookup(name(2)))).to.equal('ENOENT')
     archive.set(name(2), MiB)
     expect(await readAll(name(2))).to.equal('2'.repeat(MiB))
-  })
-
-  it('follows a timeline switch from where it is read on', async () => {
-    store(2, MiB)
-    archive.set('00000002.history', 41)
-    for (const segment of [2, 3, 4]) archive.set(name(segment, 2), MiB)
-    await readAll(name(1))
-    await readAll('00000002.history')
-    await readAll(name(2, 2))
-    await quiet()
-    expect(reads).to.include.members([`${name(3, 2)} 0`, `${name(4, 2)} 0`])
   })
 
   it('fails on a damaged segment for who reads it only, and not for good', async () => {
@@ -158,6 +109,20 @@ describe('the directory wal/', () => {
     expect(await errnoOf(() => readAll(name(1)))).to.equal('EIO')
     unreadable.clear()
     expect(await readAll(name(1))).to.have.lengthOf(2 * MiB)
+  })
+
+  it('fetches a bounded part ahead of the one who reads', async () => {
+    store(1, 64 * MiB)
+    const { ino } = await wal.lookup(name(1))
+    await wal.read(ino, Buffer.alloc(10), 10, 0)
+    await quiet()
+    expect(reads).to.deep.equal([0, 1, 2, 3, 4].map((chunk) => `${name(1)} ${chunk}`))
+  })
+
+  it('reads each piece once, in whatever order and size it is asked for', async () => {
+    store(1, 3 * MiB)
+    expect(await readAll(name(1))).to.equal('1'.repeat(3 * MiB))
+    expect(reads.toSorted()).to.deep.equal([0, 1, 2].map((chunk) => `${name(1)} ${chunk}`))
   })
 
   it('fetches what two read at once only once', async () => {

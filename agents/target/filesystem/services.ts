@@ -15,7 +15,7 @@ export interface Services {
    * be read is left out. @throws as `read` when the request itself fails
    */
   readMany(ranges: readonly FileRange[], onPiece: (piece: RangeData) => void): Promise<void>
-  /** Bytes of a decoded WAL file; undefined: the archive does not have it. @throws as `read` */
+  /** Bytes of a decoded WAL file, which lies ready then where it can; undefined: the archive does not have it. @throws as `read` */
   walSize(name: string): Promise<number | undefined>
   /** @throws as `read` */
   walRead(name: string, offset: number, length: number): Promise<Buffer>

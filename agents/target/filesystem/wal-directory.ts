@@ -1,8 +1,4 @@
-/**
- * The read-only directory `wal/`: names of the WAL archive, decoded by the mount server. A name that is not there is
- * asked for at every lookup, for archives grow; bytes are wal-fetches.ts's.
- */
-
+/** The read-only directory `wal/`: names of the WAL archive, decoded by the mount server. Bytes are wal-fetches.ts's. */
 import type { Logger } from 'pino'
 import { type Attributes, FileSystemError, type Ino, type MaybePromise } from './file-system.ts'
 import type { Services } from './services.ts'
@@ -37,29 +33,17 @@ export class WalDirectory {
     this.#fetches = new WalFetches(dependencies.services)
   }
 
-  /** At once where it is known. @throws FileSystemError ENOENT | EIO */
-  lookup(name: string): MaybePromise<Attributes> {
-    const known = this.#byName.get(name)
-    if (known !== undefined) return this.#attributes(known)
+  /** Asked for every time: the archive grows, and who looks a segment up may find it ready. @throws FileSystemError ENOENT | EIO */
+  async lookup(name: string): Promise<Attributes> {
     if (!WAL_NAME.test(name)) throw new FileSystemError('ENOENT')
-    const size = this.#fetches.size(name)
-    return size === undefined ? this.#askFor(name) : this.#enter(name, size)
-  }
-
-  async #askFor(name: string): Promise<Attributes> {
     const size = await this.#asked(name, this.#to.services.walSize(name))
     if (size === undefined) throw new FileSystemError('ENOENT')
-    return this.#enter(name, size)
-  }
-
-  #enter(name: string, size: number): Attributes {
     let file = this.#byName.get(name)
-    if (file === undefined) {
+    if (file?.size !== size) {
       file = { ino: FIRST_WAL_INO + this.#files.length, name, size }
       this.#files.push(file)
       this.#byName.set(name, file)
     }
-    this.#fetches.opened(file)
     return this.#attributes(file)
   }
 
@@ -103,7 +87,6 @@ export class WalDirectory {
     const from = at - index * WAL_CHUNK
     const copied = chunk.copy(buffer, at - position, from, from + end - at)
     if (copied === 0) throw new FileSystemError('EIO', `${file.name} ends early`)
-    if (from + copied === chunk.length) this.#fetches.passed(file, index)
     return copied
   }
 

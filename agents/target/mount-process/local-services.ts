@@ -10,6 +10,7 @@ import type { FetchedIndex } from '../filesystem/fetched/fetched-index.ts'
 import type { Journal } from '../filesystem/journal.ts'
 import type { Services } from '../filesystem/services.ts'
 import { withinDeadline } from './deadline.ts'
+import { createReadyWal, type ReadyWalOptions } from './ready-wal.ts'
 
 export interface LocalServicesOptions {
   readonly source: Pick<BackupSource, 'read' | 'readMany' | 'walSize' | 'walRead'>
@@ -18,6 +19,8 @@ export interface LocalServicesOptions {
   readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save'> | undefined
   /** Milliseconds that the repository may take to answer, reconnects included. */
   readonly readDeadlineMs: number
+  /** Where WAL segments are made ready; none: they are read in the mount only. */
+  readonly readyWal?: Omit<ReadyWalOptions, 'size' | 'read'>
   /** A read failed that somebody waits for. */
   readonly onFailedRead?: (error: unknown) => void
 }
@@ -25,6 +28,8 @@ export interface LocalServicesOptions {
 export interface LocalServices extends Services {
   /** The next piece is taken from the source when `onPiece` has resolved. */
   readMany(ranges: readonly FileRange[], onPiece: (piece: RangeData) => void | Promise<void>): Promise<void>
+  /** Nobody replays WAL for now. Never rejects. */
+  clearWal(): Promise<void>
 }
 
 /** SQLite's code for a database that cannot grow. Source: sqlite3.h. */
@@ -46,14 +51,21 @@ export function localServices(options: LocalServicesOptions): LocalServices {
     }
   }
 
-  async function read<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  /** Of a read that somebody waits for. */
+  async function counted<T>(work: Promise<T>): Promise<T> {
     try {
-      return await bounded(work)
+      return await work
     } catch (error) {
       onFailedRead?.(error)
       throw error
     }
   }
+
+  const read = <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> => counted(bounded(work))
+  const walSize = (name: string) => bounded(() => source.walSize(name))
+  const walRead = (name: string, offset: number, length: number) =>
+    bounded((signal) => source.walRead(name, offset, length, signal))
+  const ready = options.readyWal && createReadyWal({ ...options.readyWal, size: walSize, read: walRead })
 
   return {
     read: (file, offset, length) =>
@@ -77,8 +89,9 @@ export function localServices(options: LocalServicesOptions): LocalServices {
       }
     },
 
-    walSize: (name) => read(() => source.walSize(name)),
-    walRead: (name, offset, length) => read((signal) => source.walRead(name, offset, length, signal)),
+    walSize: (name) => counted(ready === undefined ? walSize(name) : ready.wanted(name)),
+    walRead: (name, offset, length) => counted(walRead(name, offset, length)),
+    clearWal: async () => ready?.clear(),
     async write(fd, data, position) {
       for (let done = 0; done < data.length; ) {
         const { bytesWritten } = await writeAsync(fd, data, done, data.length - done, position + done)

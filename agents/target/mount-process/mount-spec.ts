@@ -31,6 +31,8 @@ export interface MountSpec {
   readonly reserveBytes: number
   /** Milliseconds that a read may wait for the mount server. */
   readonly readDeadlineMs: number
+  /** The WAL segment that recovery begins with, to be made ready at once. */
+  readonly firstWal?: string
   readonly logLevel?: string
 }
 
@@ -57,6 +59,9 @@ export function cachePaths(cachePath: string) {
     /** The name of the fetched store that the session uses. */
     fetchedKey: `${cachePath}/fetched.key`,
     wal: `${cachePath}/pg_wal`,
+    /** WAL segments for PostgreSQL to take. */
+    readyWal: `${cachePath}/ready_wal`,
+    walDrafts: `${cachePath}/wal_drafts`,
     // Not in run/, which the instance's user may write to: the agent signals the process that is named here.
     socket: `${cachePath}/mount.sock`,
     identity: `${cachePath}/mount.pid`,

@@ -35,6 +35,7 @@ export async function openSession(
   const store = await openStore(spec, tree, logger)
   const { backup, fetched: stores } = spec
   const failed = failedReads(source)
+  const paths = cachePaths(spec.cachePath)
   // Now: serving takes the tree away.
   const databases = laterDatabases(tree)
 
@@ -49,6 +50,13 @@ export async function openSession(
         journal,
         fetched: store,
         readDeadlineMs: spec.readDeadlineMs,
+        readyWal: {
+          directory: paths.readyWal,
+          drafts: paths.walDrafts,
+          owner: spec.owner,
+          reserveBytes: spec.reserveBytes,
+          logger,
+        },
         onFailedRead: failed.add,
       }),
     },

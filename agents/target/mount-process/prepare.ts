@@ -1,6 +1,16 @@
 /** What a mount needs before it can be served: its directories, their lock against ageing, and the backup's tree. */
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, constants, existsSync, mkdirSync, openSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  unlinkSync,
+} from 'node:fs'
 import { open, readFile, rename, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -23,13 +33,22 @@ export function keepFromAgeing(directory: string): void {
 }
 
 export function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
-  const { wal, logDirectory } = cachePaths(cachePath)
+  const { wal, readyWal, walDrafts, logDirectory } = cachePaths(cachePath)
   // The instance's user passes through to pg_wal and sees nothing else.
   chmodSync(cachePath, 0o711)
-  for (const directory of [logDirectory, wal]) {
+  // What an earlier process made ready, or was about to.
+  rmSync(walDrafts, { recursive: true, force: true })
+  for (const directory of [logDirectory, wal, readyWal, walDrafts]) {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
   }
-  chownSync(wal, owner.uid, owner.gid)
+  for (const name of readdirSync(readyWal)) {
+    try {
+      unlinkSync(`${readyWal}/${name}`)
+    } catch {
+      // Its user's own directory.
+    }
+  }
+  for (const directory of [wal, readyWal]) chownSync(directory, owner.uid, owner.gid)
   const umask = process.umask(0o022)
   // Not its parents: what lies above is for the agent to check.
   if (!existsSync(mountPoint)) mkdirSync(mountPoint, { mode: 0o700 })

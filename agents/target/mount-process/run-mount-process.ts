@@ -64,6 +64,8 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
     keepFromAgeing(cachePath)
     logger.info({ mountPoint, files, sinceStartMs: Math.round(performance.now()) }, 'mounted')
     prefetch(session, engine, logger)
+    // Who needs it asks for it again.
+    if (spec.firstWal) session.serving.services.walSize(spec.firstWal).catch(() => undefined)
     await engine.ended
     server.close()
     await engine.close()
@@ -72,6 +74,7 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
     abortMount(mountPoint)
     throw error
   }
+  await session.serving.services.clearWal()
   session.close()
   await source.close()
   await rm(paths.identity, { force: true })
@@ -122,6 +125,7 @@ function answers({ spec, session, source, engine }: Answering) {
         await engine.starting()
         return {}
       case 'settled': {
+        await session.serving.services.clearWal()
         const record = await engine.settled()
         if (record !== undefined) await session.keepTouched(record)
         return {}

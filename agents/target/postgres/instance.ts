@@ -62,9 +62,8 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
 async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<RecoverResult> {
   let raised: RecoveryMinimums = {}
   for (let starts = 1; ; starts++) {
-    const ahead = new AbortController()
     try {
-      return await awaitUsable(spec, await launch(spec, raised, deps, ahead.signal), deps)
+      return await awaitUsable(spec, await launch(spec, raised, deps), deps)
     } catch (error) {
       if (!(error instanceof RecoveryNeedsMore) || starts === MOST_STARTS) throw error
       raised = { ...raised, ...error.minimums }
@@ -73,8 +72,6 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
         'production raised limits; starting again with them',
       )
       await stopInstance(spec, { logger: deps.logger, mode: 'fast' })
-    } finally {
-      ahead.abort()
     }
   }
 }

@@ -15,7 +15,6 @@ import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 import { removeRemains } from './stop.ts'
 import { identity } from './user-process.ts'
-import { fetchNeededWal } from './wal-ahead.ts'
 
 export interface LaunchDependencies extends FirstRecoveryDependencies {
   readonly logger: Logger
@@ -35,18 +34,15 @@ const PREPARE_TIMEOUT = 120_000
 
 /**
  * @param raised limits that production raised since the backup
- * @param ahead ends the reading ahead of WAL
  * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `postgres_failed` | `timeout`
  */
 export async function launch(
   spec: InstanceSpec,
   raised: RecoveryMinimums,
   deps: LaunchDependencies,
-  ahead: AbortSignal,
 ): Promise<Watched> {
   const paths = instancePaths(spec)
   const recovered = await isRecovered(spec)
-  if (!recovered) void fetchNeededWal(spec, ahead)
   await removeRemains(spec)
   // What a server that crashed had written must be durable before recovery decides by it.
   if (recovered) await deps.syncMount()

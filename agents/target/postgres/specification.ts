@@ -38,6 +38,8 @@ export interface InstancePaths {
   /** The socket directory, 0700 of the user. */
   readonly run: string
   readonly log: string
+  /** Where segments of the archive may lie already, to be taken away. */
+  readonly readyWal: string
   readonly configuration: string
   readonly hba: string
   readonly ident: string
@@ -57,6 +59,7 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
   return {
     data: `${spec.mountPoint}/data`,
     wal: `${spec.mountPoint}/wal`,
+    readyWal: `${spec.cachePath}/ready_wal`,
     tablespaces: `${spec.mountPoint}/tblspc`,
     run: `${spec.cachePath}/run`,
     log: `${spec.cachePath}/log/postgresql.log`,

@@ -14,8 +14,8 @@ export interface SessionDirectories {
 /**
  * Creates mount point and write cache where they are missing; safe to repeat, also over a mount, which is not touched.
  *
- * The mount point is ours, 0700: what shows is the root of the mount. In the write cache (ours, 0711): `pg_wal` and
- * `run` belong to the instance's user alone; `conf` is ours and readable for the user; the user's group may read `log`.
+ * The mount point is ours, 0700: what shows is the root of the mount. In the write cache (ours, 0711): `pg_wal`, `ready_wal`
+ * and `run` belong to the instance's user alone; `conf` is ours and readable for the user; the user's group may read `log`.
  * @throws HowdahError `path_unsafe` when something else is in the way
  */
 export async function prepareSessionDirectories(directories: SessionDirectories): Promise<void> {
@@ -25,6 +25,7 @@ export async function prepareSessionDirectories(directories: SessionDirectories)
   if (!isMounted(mountPoint)) await ensure(mountPoint, 0o700, self)
   await ensure(cachePath, 0o711, self)
   await ensure(`${cachePath}/pg_wal`, 0o700, user)
+  await ensure(`${cachePath}/ready_wal`, 0o700, user)
   await ensure(`${cachePath}/run`, 0o700, user)
   await ensure(`${cachePath}/conf`, 0o755, self)
   await ensure(`${cachePath}/log`, 0o750, { uid: self.uid, gid })

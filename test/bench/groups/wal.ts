@@ -56,9 +56,9 @@ export async function wal(workshop: Workshop, scope: Scope): Promise<readonly Fi
   const far = await delayingProxy(scope, served.port, ROUND_TRIP_MS)
   const throughMount =
     (port: number): Way =>
-    async (turn, directory) => {
-      const { mountPoint } = await served.mount(turn, { owner: await postgresAccount(), port })
-      return mountCommand(mountPoint, directory)
+    async (turn) => {
+      const { mountPoint, cachePath } = await served.mount(turn, { owner: await postgresAccount(), port })
+      return mountCommand(mountPoint, cachePath)
     }
   const archiveGet: Way = async (_, directory) =>
     `pgbackrest --config=${production.configFile} --stanza=${production.stanza} --pg1-path=${directory}/data archive-get %f "%p"`
@@ -168,10 +168,10 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
 }
 
 /** The command that a published instance has, with the script behind it. */
-async function mountCommand(mountPoint: string, directory: string): Promise<string> {
+async function mountCommand(mountPoint: string, cachePath: string): Promise<string> {
   const account = await postgresAccount()
   const spec: InstanceSpec = {
-    ...{ session: 'bench', mountPoint, cachePath: directory, binaries: POSTGRES_BIN, version: '15' },
+    ...{ session: 'bench', mountPoint, cachePath, binaries: POSTGRES_BIN, version: '15' },
     ...{ user: account, port: 0, recoverTo: { type: 'name', value: POINT } },
   }
   const { configuration, restoreScript: script } = instancePaths(spec)
