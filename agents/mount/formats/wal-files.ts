@@ -9,6 +9,10 @@ import type { WalArchive, WalListing } from '../repository.ts'
 import type { Spool } from '../spool.ts'
 import { createWalAhead } from '../wal/wal-ahead.ts'
 
+/** For so long a file that was found is the same: it is read in many pieces, one after another. */
+const FOUND_MS = 1000
+const FOUND = 16
+
 const WAL_NAME = /^([0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history)$/
 
 export interface WalLocator {
@@ -27,12 +31,26 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
   const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
   const ahead = createWalAhead(locate, spool.wal)
 
+  /** Latest last; kept in memory by nobody but the spool. */
+  const found = new Map<string, { readonly contents: WeakRef<Buffer>; readonly at: number }>()
+
   /** Whoever asks for the size reads next: what is decoded to tell it is not decoded again. */
   async function contentsOf(name: string): Promise<Buffer | undefined> {
+    const known = found.get(name)
+    const before =
+      known !== undefined && Date.now() - known.at < FOUND_MS ? known.contents.deref() : undefined
+    const contents = before ?? (await find(name))
+    if (contents !== undefined) ahead.asked(name, contents)
+    return contents
+  }
+
+  async function find(name: string): Promise<Buffer | undefined> {
     const file = await locate(name)
     if (file === undefined) return undefined
     const contents = await spool.wal.read(file)
-    ahead.asked(name, contents)
+    found.delete(name)
+    found.set(name, { contents: new WeakRef(contents), at: Date.now() })
+    if (found.size > FOUND) found.delete(found.keys().next().value as string)
     return contents
   }
 
