@@ -1,9 +1,10 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { identify } from '../../agents/runtime/process-identity.ts'
 import { isMounted } from '../../agents/target/filesystem/drivers/mount-table.ts'
 import type { MountProcess } from '../../agents/target/mount-process/mount-process.ts'
+import { restoreScript } from '../../agents/target/postgres/recovery-settings.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import { pattern } from '../filesystem/support/memory-source.ts'
 import {
@@ -16,6 +17,10 @@ import {
 } from '../filesystem/support/mounted.ts'
 
 const OWNER = { uid: 0, gid: 0 }
+const INSTANCE = {
+  ...{ session: 'shop-1', binaries: '/', version: '15', port: 0 },
+  user: { ...OWNER, name: 'root' },
+}
 const UNRULY = fileURLToPath(new URL('./unruly-main.ts', import.meta.url))
 
 for (const driver of DRIVERS) {
@@ -106,6 +111,33 @@ for (const driver of DRIVERS) {
       await holder.close()
       await mount()
       await shell(`cmp big ${scratch.directory}/copy`, data)
+    })
+
+    it('hands WAL to the restore script by a rename, and by a copy where that cannot be', async () => {
+      const process = await mount()
+      const [script, taken, ready] = ['restore.sh', 'taken', 'cache/ready_wal'].map(
+        (name) => `${scratch.directory}/${name}`,
+      ) as [string, string, string]
+      const recoverTo = { type: 'latest' } as const
+      writeFileSync(script, restoreScript({ ...scratch, ...INSTANCE, recoverTo }))
+      const segment = (number: number) => `00000003000000000000000${number}`
+      const restore = (name: string) =>
+        shell(
+          `rm -f ${taken}; sh ${script} ${name} ${taken} && echo given || echo $?; test ! -e ${taken} || { head -c 3 ${taken}; stat -c ' %s' ${taken}; }`,
+          '/',
+        )
+      expect(await restore(segment(1))).to.equal('given\n111 1048576\n')
+      await shell(`until test -e ${ready}/${segment(2)}; do sleep 0.02; done`, '/')
+      const inode = statSync(`${ready}/${segment(2)}`).ino
+      expect(await restore(segment(2))).to.equal('given\n222 1048576\n')
+      expect(statSync(taken).ino).to.equal(inode)
+      expect(await restore('00000002.history')).to.equal('given\nhel 5\n')
+      expect(await restore(segment(9))).to.equal('1\n')
+      await process.settled()
+      expect(readdirSync(ready)).to.deep.equal([])
+      rmSync(ready, { recursive: true })
+      expect(await restore(segment(3))).to.equal('given\n333 1048576\n')
+      expect(readdirSync(`${scratch.cachePath}/wal_drafts`)).to.deep.equal([])
     })
 
     it('is not unmounted while files are open, serves on, and is unmounted when they are closed', async () => {

@@ -1,3 +1,7 @@
+/** Segments of WAL that there are, each full of its last digit. */
+const SEGMENT = /^00000003000000000000000[1-5]$/
+const SEGMENT_BYTES = 1024 * 1024
+
 /** A `BackupSource` that serves a plain directory as a backup's `data/`, for tests of what lies above. */
 import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
 import { join } from 'node:path'
@@ -50,9 +54,11 @@ export function directorySource(directory: string): BackupSource & { readonly co
     read,
     readMany: (ranges, signal) => readRanges(read, ranges, signal),
     async walSize(name) {
-      return name === '00000002.history' ? 5 : undefined
+      if (name === '00000002.history') return 5
+      return SEGMENT.test(name) ? SEGMENT_BYTES : undefined
     },
-    async walRead(_name, offset, length) {
+    async walRead(name, offset, length) {
+      if (SEGMENT.test(name)) return Buffer.alloc(length, name.at(-1))
       return Buffer.from('hello').subarray(offset, offset + length)
     },
     async close() {},
