@@ -59,7 +59,7 @@ export interface BackupSource {
    */
   walSize(name: string): Promise<number | undefined>
 
-  /** `length` bytes at `offset` of a decoded WAL file; fewer only where it ends. @throws as `read`, or `wal_missing` */
+  /** `length` bytes at `offset` of a decoded WAL file, the caller's own; fewer only where it ends. @throws as `read`, or `wal_missing` */
   walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
 
   close(): Promise<void>

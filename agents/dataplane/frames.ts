@@ -5,6 +5,7 @@
  */
 import type { Writable } from 'node:stream'
 import { HowdahError } from '../../messages/errors.ts'
+import { giveBack } from './given-back.ts'
 import { HEADER_BYTES, type PayloadBounds } from './protocol.ts'
 
 /** Receives one frame. The payload belongs to the receiver. */
@@ -107,6 +108,10 @@ export class FrameWriter {
   #pending = 0
   #writing = 0
   #scheduled = false
+  /** Large payloads that are the writer's own. */
+  readonly #owned = new WeakSet<Buffer>()
+  /** The one that is being written. */
+  #ending: Buffer | undefined
 
   /** `progress` is called when the socket took a write. */
   constructor(socket: Writable, progress: () => void = () => {}) {
@@ -119,13 +124,17 @@ export class FrameWriter {
     return this.#pending
   }
 
-  /** Sends a frame: one buffer, or header and payload, which must not be changed afterwards. */
-  send(head: Buffer, payload?: Buffer): void {
+  /**
+   * Sends a frame: one buffer, or header and payload, which must not be changed afterwards.
+   * @param owned the payload is given away: its memory is given back once it was written
+   */
+  send(head: Buffer, payload?: Buffer, owned = false): void {
     this.#queue.push(head)
     this.#pending += head.length
     if (payload !== undefined && payload.length > 0) {
       this.#queue.push(payload)
       this.#pending += payload.length
+      if (owned) this.#owned.add(payload)
     }
     if (this.#writing > 0 || this.#scheduled) return
     this.#scheduled = true
@@ -139,6 +148,7 @@ export class FrameWriter {
     // A large payload goes with the batch that ends in its header, lest the header wait for a round of its own.
     const large = (this.#queue[0]?.length ?? 0) > BATCH_BYTES ? this.#queue.shift() : undefined
     this.#writing = batch.length + (large?.length ?? 0)
+    this.#ending = large !== undefined && this.#owned.has(large) ? large : undefined
     if (large === undefined) {
       this.#socket.write(batch, this.#written)
     } else {
@@ -150,6 +160,8 @@ export class FrameWriter {
   readonly #written = (): void => {
     this.#pending -= this.#writing
     this.#writing = 0
+    if (this.#ending !== undefined) giveBack(this.#ending)
+    this.#ending = undefined
     this.#flush()
     this.#progress()
   }

@@ -6,8 +6,11 @@ export interface ServerRequest {
   readonly id: number
   /** Bytes that the request and its answer may take. */
   readonly cost: number
-  /** Gives the answer's frame: one buffer, or header and payload. */
-  readonly run: (source: BackupSource, signal: AbortSignal) => Promise<readonly [Buffer, Buffer?]>
+  /** Gives the answer's frame: one buffer, or header and payload, and whether nobody else has that. */
+  readonly run: (
+    source: BackupSource,
+    signal: AbortSignal,
+  ) => Promise<readonly [head: Buffer, payload?: Buffer, owned?: boolean]>
 }
 
 /** What a request takes beside its payload: its objects and its frame. Bytes, roughly. */
@@ -34,7 +37,7 @@ export function decodeRequest(
         id,
         cost: length + REQUEST_BYTES,
         run: async (source, signal) =>
-          dataFrame(id, await source.walRead(name, offset, length, signal), length),
+          dataFrame(id, await source.walRead(name, offset, length, signal), length, true),
       }
     }
     case FRAME.walSize: {
@@ -48,8 +51,8 @@ export function decodeRequest(
   }
 }
 
-function dataFrame(id: number, data: Buffer, most: number): [Buffer, Buffer] {
+function dataFrame(id: number, data: Buffer, most: number, owned = false): [Buffer, Buffer, boolean] {
   if (data.length > most)
     throw new Error(`a backup source gave ${data.length} bytes where ${most} were asked`)
-  return [encodeHeader(FRAME.data, id, data.length), data]
+  return [encodeHeader(FRAME.data, id, data.length), data, owned]
 }

@@ -79,8 +79,8 @@ export class RequestTable {
     this.#running.set(id, controller)
     this.#runningBytes += cost
     try {
-      const [head, payload] = await request.run(source, controller.signal)
-      if (!controller.signal.aborted) this.#options.writer.send(head, payload)
+      const [head, payload, owned] = await request.run(source, controller.signal)
+      if (!controller.signal.aborted) this.#options.writer.send(head, payload, owned)
     } catch (error) {
       if (!controller.signal.aborted) this.#options.onFailure(id, error)
     }

@@ -12,6 +12,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
+import { giveBack } from '../dataplane/given-back.ts'
 import { createBoundedCache } from './bounded-cache.ts'
 import { checksumOf, matchesChecksumInPieces } from './decode/checksum.ts'
 import { createDescriptorCache, readAt } from './decode/descriptor-cache.ts'
@@ -214,8 +215,13 @@ export function createSpool(options: SpoolOptions): Spool {
     if (identity.length > WHOLE_MAX_BYTES) throw damaged(file, `${identity.length} bytes are too large`)
     let contents = await readStored(file, 0, identity.length)
     if (contents.length !== identity.length) throw damaged(file, 'its file became shorter')
+    // What lies within another file may be part of what others have.
+    let own = file.within === undefined
     for (const transform of file.transforms) {
-      contents = await decodeAll(transform, contents, file.size ?? maxBytes)
+      const before = contents
+      contents = await decodeAll(transform, before, file.size ?? maxBytes)
+      if (own && contents.buffer !== before.buffer) giveBack(before)
+      own = true
     }
     if (file.size !== undefined && contents.length !== file.size) {
       throw damaged(file, `it decodes to ${contents.length} bytes where the backup lists ${file.size}`)
@@ -392,9 +398,9 @@ export function createSpool(options: SpoolOptions): Spool {
     key: async (file) => (await identify(file)).key,
     wal: {
       ...wal,
-      async read(file) {
+      async use(file, take) {
         try {
-          return await wal.read(file)
+          return await wal.use(file, take)
         } catch (error) {
           throw storedFileError(error, file)
         }

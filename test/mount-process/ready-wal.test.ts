@@ -177,6 +177,7 @@ describe('WAL segments made ready', () => {
     await take(name(1))
     await quiet()
     expect(await wal.wanted(name(2))).to.equal(MiB)
+    await quiet()
     expect(ready()).not.to.include(name(2))
     expect(drafts()).to.deep.equal([])
     damaged.clear()

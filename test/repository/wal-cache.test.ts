@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
+import { isGivenBack } from '../../agents/dataplane/given-back.ts'
 import type { StoredFile } from '../../agents/mount/decode/stored-file.ts'
 import { walDirectory, walPlaces } from '../../agents/mount/formats/basebackup/wal-directory.ts'
 import { createWalFiles } from '../../agents/mount/formats/wal-files.ts'
@@ -59,21 +60,23 @@ describe('the cache of decoded WAL', () => {
     })
   })
 
+  const read = (file: StoredFile): Promise<Buffer> => cache.use(file, (contents) => contents)
+
   const settle = async () => {
     for (let round = 0; round < 50; round++) await setImmediate()
   }
 
   describe('by itself', () => {
     it('decodes what several ask for once', async () => {
-      const found = await Promise.all([1, 2, 3].map(() => cache.read(stored('a'))))
+      const found = await Promise.all([1, 2, 3].map(() => read(stored('a'))))
       expect(decoded).to.deep.equal(['a'])
       expect(found[1]).to.equal(found[0])
-      expect(await cache.read(stored('a'))).to.equal(found[0])
+      expect(await read(stored('a'))).to.equal(found[0])
     })
 
     it('hands over what is being decoded ahead', async () => {
       await cache.ahead(stored('a'), MiB)
-      await cache.read(stored('a'))
+      await read(stored('a'))
       expect(decoded).to.deep.equal(['a'])
     })
 
@@ -84,7 +87,7 @@ describe('the cache of decoded WAL', () => {
       expect(taken).to.deep.equal([true, true, true, true, false, false])
       expect(decoded).to.deep.equal(['a', 'b', 'c', 'd'])
       expect(mostRunning).to.equal(2)
-      await cache.read(stored('a'))
+      await read(stored('a'))
       expect(await cache.ahead(stored('e'), MiB)).to.equal(true)
     })
 
@@ -92,7 +95,7 @@ describe('the cache of decoded WAL', () => {
       const open = Promise.withResolvers<void>()
       gate = open.promise
       for (const file of 'abcd') await cache.ahead(stored(file), MiB)
-      const waiting = cache.read(stored('d'))
+      const waiting = read(stored('d'))
       await settle()
       expect(decoded).to.deep.equal(['a', 'b', 'd'])
       open.resolve()
@@ -102,12 +105,22 @@ describe('the cache of decoded WAL', () => {
     it('keeps no more than its bound, and drops what was read before what was not', async () => {
       for (const file of 'efgh') await cache.ahead(stored(file), MiB)
       await settle()
-      for (const file of 'abcd') await cache.read(stored(file))
+      for (const file of 'abcd') await read(stored(file))
       decoded = []
-      for (const file of 'efgh') await cache.read(stored(file))
+      for (const file of 'efgh') await read(stored(file))
       expect(decoded).to.deep.equal([])
-      await cache.read(stored('a'))
+      await read(stored('a'))
       expect(decoded).to.deep.equal(['a'])
+    })
+
+    it('gives back the memory of what it drops, and has it again for who comes then', async () => {
+      const first = await read(stored('a'))
+      for (const file of 'bcdefg') await read(stored(file))
+      expect(isGivenBack(first)).to.equal(true)
+      const lengths = await Promise.all(
+        [...'abcdefgh'].map((file) => cache.use(stored(file), (c) => c.length)),
+      )
+      expect(lengths).to.deep.equal(lengths.map(() => MiB))
     })
 
     it('gives the room of what nobody came for to others after a while', async () => {
@@ -122,15 +135,15 @@ describe('the cache of decoded WAL', () => {
       failing.add('a')
       expect(await cache.ahead(stored('a'), MiB)).to.equal(true)
       await settle()
-      const error = await cache.read(stored('a')).catch((caught: unknown) => caught)
+      const error = await read(stored('a')).catch((caught: unknown) => caught)
       expect(error).to.be.an('error').with.property('message', 'a is damaged')
       failing.clear()
-      expect(await cache.read(stored('a'))).to.have.lengthOf(MiB)
+      expect(await read(stored('a'))).to.have.lengthOf(MiB)
     })
 
     it('decodes to a limit ahead, and without one for who asks', async () => {
       await cache.ahead(stored('a'), 1000)
-      expect(await cache.read(stored('a'))).to.have.lengthOf(MiB)
+      expect(await read(stored('a'))).to.have.lengthOf(MiB)
       expect(decoded).to.deep.equal(['a', 'a'])
     })
   })

@@ -55,8 +55,9 @@ export async function decompress(
   stored: Buffer,
   maxBytes: number,
 ): Promise<Buffer> {
+  const likely = compression === 'gz' ? Math.min(maxBytes, gzipTrailer(stored)) : maxBytes
   // zlib takes no limit of 0.
-  const options = { maxOutputLength: Math.max(1, maxBytes), chunkSize: chunkFor(maxBytes) }
+  const options = { maxOutputLength: Math.max(1, maxBytes), chunkSize: chunkFor(likely) }
   const atOnce = stored.length <= AT_ONCE_BYTES
   switch (compression) {
     case 'gz':
@@ -73,6 +74,9 @@ export async function decompress(
       return compression satisfies never
   }
 }
+
+/** The size that the last four bytes of a gzip file claim, modulo 2^32 (RFC 1952). */
+const gzipTrailer = (stored: Buffer) => (stored.length < 4 ? 0 : stored.readUInt32LE(stored.length - 4))
 
 /** All in one piece where it is known how much that is, and one byte more, or zlib begins another one to find the end. */
 const chunkFor = (bytes: number) => (bytes <= MAX_PIECE_BYTES ? Math.max(bytes + 1, 4096) : 1024 * 1024)

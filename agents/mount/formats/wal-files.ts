@@ -4,6 +4,7 @@
  */
 import { stat } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
+import { isGivenBack } from '../../dataplane/given-back.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { WalArchive, WalListing } from '../repository.ts'
 import type { Spool } from '../spool.ts'
@@ -35,32 +36,32 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
   const found = new Map<string, { readonly contents: WeakRef<Buffer>; readonly at: number }>()
 
   /** Whoever asks for the size reads next: what is decoded to tell it is not decoded again. */
-  async function contentsOf(name: string): Promise<Buffer | undefined> {
+  async function using<T>(name: string, take: (contents: Buffer) => T): Promise<T | undefined> {
     const known = found.get(name)
     const before =
       known !== undefined && Date.now() - known.at < FOUND_MS ? known.contents.deref() : undefined
-    const contents = before ?? (await find(name))
-    if (contents !== undefined) ahead.asked(name, contents)
-    return contents
-  }
-
-  async function find(name: string): Promise<Buffer | undefined> {
+    if (before !== undefined && !isGivenBack(before)) {
+      ahead.asked(name, before)
+      return take(before)
+    }
     const file = await locate(name)
     if (file === undefined) return undefined
-    const contents = await spool.wal.read(file)
-    found.delete(name)
-    found.set(name, { contents: new WeakRef(contents), at: Date.now() })
-    if (found.size > FOUND) found.delete(found.keys().next().value as string)
-    return contents
+    return spool.wal.use(file, (contents) => {
+      found.delete(name)
+      found.set(name, { contents: new WeakRef(contents), at: Date.now() })
+      if (found.size > FOUND) found.delete(found.keys().next().value as string)
+      ahead.asked(name, contents)
+      return take(contents)
+    })
   }
 
   return {
-    size: async (name) => (await contentsOf(name))?.length,
+    size: (name) => using(name, ({ length }) => length),
     async read(name, offset, length, signal) {
       signal?.throwIfAborted()
-      const contents = await contentsOf(name)
+      const bytes = await using(name, (contents) => Buffer.from(contents.subarray(offset, offset + length)))
       signal?.throwIfAborted()
-      if (contents !== undefined) return contents.subarray(offset, offset + length)
+      if (bytes !== undefined) return bytes
       throw new HowdahError('wal_missing', `the WAL archive of ${instance} has no ${name}`)
     },
   }

@@ -3,12 +3,13 @@
  * soon. Each is decoded once at a time. What is asked for goes before everything that is decoded ahead; that has a
  * budget of its own, so that several replays together take no more memory than one.
  */
+import { giveBack, isGivenBack } from '../../dataplane/given-back.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 
 export interface WalCacheOptions {
   /** Tells a stored file from every other. */
   readonly key: (file: StoredFile) => Promise<string>
-  /** All plain bytes, at most `maxBytes`. */
+  /** All plain bytes, at most `maxBytes`, of which nobody else has any. */
   readonly decode: (file: StoredFile, maxBytes: number) => Promise<Buffer>
   /** The largest WAL file. Bytes. */
   readonly fileBytes: number
@@ -23,8 +24,11 @@ export interface WalCacheOptions {
 }
 
 export interface WalCache {
-  /** All of it. Not to be modified: others get the same bytes. @throws as `decode` */
-  read(file: StoredFile): Promise<Buffer>
+  /**
+   * Calls `take` with all of it, once it is there. The bytes are the cache's: not to be modified, and gone any time after
+   * `take` has returned. @throws as `decode`, and what `take` throws
+   */
+  use<T>(file: StoredFile, take: (contents: Buffer) => T): Promise<T>
   /**
    * Has it decoded for whoever asks for it next; how that ends is told to nobody.
    * @param bytes what it decodes to at most
@@ -40,6 +44,8 @@ interface Entry {
   /** What it takes, or may take. */
   bytes: number
   state: 'queued' | 'decoding' | 'done'
+  /** Once it is done. */
+  decoded?: Buffer
   /** Somebody asked for it. */
   asked: boolean
   /** When it was made. */
@@ -71,6 +77,7 @@ export function createWalCache(options: WalCacheOptions): WalCache {
       const contents = await decode(entry.file, limit)
       entry.state = 'done'
       entry.bytes = contents.length
+      entry.decoded = contents
       entry.contents.resolve(contents)
       makeRoom(key)
     } catch (error) {
@@ -98,7 +105,7 @@ export function createWalCache(options: WalCacheOptions): WalCache {
       for (const [key, entry] of entries) {
         if (total <= maxBytes) return
         if (key === keep || entry.state !== 'done' || (onlyAsked && !entry.asked)) continue
-        entries.delete(key)
+        drop(key, entry)
         total -= entry.bytes
       }
     }
@@ -107,8 +114,13 @@ export function createWalCache(options: WalCacheOptions): WalCache {
   function forgetOld(): void {
     const before = clock() - FORGOTTEN_MS
     for (const [key, entry] of entries) {
-      if (!entry.asked && entry.state !== 'decoding' && entry.at < before) entries.delete(key)
+      if (!entry.asked && entry.state !== 'decoding' && entry.at < before) drop(key, entry)
     }
+  }
+
+  function drop(key: string, { decoded }: Entry): void {
+    entries.delete(key)
+    if (decoded !== undefined) giveBack(decoded)
   }
 
   function sum(which: (entry: Entry) => boolean): number {
@@ -132,7 +144,13 @@ export function createWalCache(options: WalCacheOptions): WalCache {
   }
 
   return {
-    read,
+    async use(file, take) {
+      for (;;) {
+        const contents = await read(file)
+        // Or others took its room just now.
+        if (!isGivenBack(contents)) return take(contents)
+      }
+    },
     async ahead(file, bytes) {
       const key = await options.key(file)
       if (entries.has(key)) return true

@@ -6,8 +6,9 @@
  * in the mount.
  */
 import { constants } from 'node:fs'
-import { access, open, rename, rm, statfs, unlink } from 'node:fs/promises'
+import { access, type FileHandle, open, rename, rm, statfs, unlink } from 'node:fs/promises'
 import type { Logger } from 'pino'
+import { giveBack } from '../../dataplane/given-back.ts'
 
 export interface ReadyWalOptions {
   /** Where segments lie ready. The instance's user may take them away, and whatever else. */
@@ -19,6 +20,7 @@ export interface ReadyWalOptions {
   readonly reserveBytes: number
   /** Bytes of a file of the archive; undefined: it does not have it. */
   readonly size: (name: string) => Promise<number | undefined>
+  /** The bytes are the caller's own. */
   readonly read: (name: string, offset: number, length: number) => Promise<Buffer>
   readonly logger: Logger
 }
@@ -52,6 +54,8 @@ const AHEAD_BYTES = 64 * 1024 ** 2
 const SEGMENTS_AT_ONCE = 2
 const PIECES_AT_ONCE = 4
 const PIECE_BYTES = 1024 ** 2
+/** More at once has the page cache look for larger pages, which took four times as long. */
+const WRITE_BYTES = 128 * 1024
 
 export function createReadyWal(options: ReadyWalOptions): ReadyWal {
   const { directory, drafts, owner, reserveBytes, size, read, logger } = options
@@ -133,23 +137,10 @@ export function createReadyWal(options: ReadyWalOptions): ReadyWal {
       const file = await open(draft, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
       try {
         if (process.geteuid?.() === 0) await file.chown(owner.uid, owner.gid)
-        let next = 0
-        const pieces = async (): Promise<void> => {
-          while (next < bytes && !segment.dropped) {
-            const offset = next
-            next += PIECE_BYTES
-            const piece = await read(name, offset, Math.min(PIECE_BYTES, bytes - offset))
-            await file.write(piece, 0, piece.length, offset)
-          }
-        }
-        await Promise.all(Array.from({ length: PIECES_AT_ONCE }, pieces)).catch((error: unknown) => {
-          next = bytes
-          throw error
-        })
+        await copy(name, segment, file)
       } finally {
         await file.close()
       }
-      if (segment.dropped) throw new Error('nobody wants it any more')
       await rename(draft, `${directory}/${name}`)
     } catch (error) {
       await rm(draft, { force: true })
@@ -158,6 +149,29 @@ export function createReadyWal(options: ReadyWalOptions): ReadyWal {
     // Whoever dropped it looked before it was there.
     if (segment.dropped) await remove(name)
     return !segment.dropped
+  }
+
+  /** Pieces are read side by side and written in their order. */
+  async function copy(name: string, segment: Segment, file: FileHandle): Promise<void> {
+    const { bytes } = segment
+    const coming: Promise<Buffer>[] = []
+    let asked = 0
+    for (let written = 0; written < bytes; ) {
+      for (; asked < bytes && coming.length < PIECES_AT_ONCE; asked += PIECE_BYTES) {
+        const piece = read(name, asked, Math.min(PIECE_BYTES, bytes - asked))
+        // Whoever takes it first hears of it.
+        piece.catch(() => undefined)
+        coming.push(piece)
+      }
+      const piece = await coming.shift()
+      if (segment.dropped) throw new Error('nobody wants it any more')
+      if (piece?.length !== Math.min(PIECE_BYTES, bytes - written)) throw new Error('it ends early')
+      for (let at = 0; at < piece.length; at += WRITE_BYTES) {
+        await file.write(piece, at, Math.min(WRITE_BYTES, piece.length - at), written + at)
+      }
+      written += piece.length
+      giveBack(piece)
+    }
   }
 
   async function hasRoom(bytes: number): Promise<boolean> {

@@ -128,7 +128,11 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
     scale: amounts.small / 4,
     compress: 'gz',
     tablespace: false,
-    settings: { fsync: 'off', synchronous_commit: 'off', autovacuum: 'off', max_wal_size: '16GB' },
+    // Checkpoints as PostgreSQL makes them unless told otherwise.
+    settings: {
+      ...{ fsync: 'off', synchronous_commit: 'off', autovacuum: 'off' },
+      ...{ checkpoint_timeout: '5min', max_wal_size: '1GB' },
+    },
   })
   scope.defer('a production', () => production.remove())
   const account = await postgresAccount()
@@ -143,8 +147,6 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
   await production.sql(
     `ALTER SYSTEM SET archive_command = 'cp %p ${plain}/%f && pgbackrest --config=${production.configFile} --stanza=${production.stanza} archive-push "%p"'`,
   )
-  // As often as PostgreSQL lets it: pages are in the WAL as a whole the first time after each.
-  await production.sql(`ALTER SYSTEM SET checkpoint_timeout = '30s'`)
   await production.sql('SELECT pg_reload_conf()')
   const position = async () => Number(await production.sql(`SELECT pg_current_wal_lsn() - '0/0'`))
   const begin = await position()
@@ -152,7 +154,7 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
   const wanted = amounts.segments * SEGMENT_BYTES
   while ((await position()) - begin < wanted) {
     scope.check()
-    await pgbench({ host, port, user, database }, LOAD_SECONDS)
+    await pgbench({ host, port, user, database }, LOAD_SECONDS, ['-M', 'prepared'])
   }
   await production.sql(`SELECT pg_create_restore_point('${POINT}')`)
   const last = await production.sql('SELECT pg_walfile_name(pg_switch_wal())')
