@@ -54,7 +54,8 @@ export function memorySource(
     },
     readMany: (ranges, signal) => readRanges(source.read, ranges, signal),
     walSize: async (name) => wal[name]?.length,
-    walRead: async (name, offset, length) => (wal[name] ?? Buffer.alloc(0)).subarray(offset, offset + length),
+    walRead: async (name, offset, length) =>
+      Buffer.from((wal[name] ?? Buffer.alloc(0)).subarray(offset, offset + length)),
     async close() {},
   }
   return source
