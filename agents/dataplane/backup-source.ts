@@ -36,6 +36,15 @@ export interface RangeData {
   readonly data: Buffer
 }
 
+/** A WAL file as it is stored: smaller, and for the reader to decode and to compare. */
+export interface StoredWal {
+  /** Bytes as stored. */
+  readonly bytes: number
+  readonly compression: 'gz' | 'zst'
+  /** SHA-1 of the decoded bytes, lower-case hex; undefined where there is none, or none is to be compared. */
+  readonly sha1?: string | undefined
+}
+
 /** One backup, opened. Every method may be called concurrently. Failures are `HowdahError`s that name file and backup. */
 export interface BackupSource {
   /** All entries, parents before children, in batches of a few hundred; order is the same on every call. */
@@ -61,6 +70,12 @@ export interface BackupSource {
 
   /** `length` bytes at `offset` of a decoded WAL file, the caller's own; fewer only where it ends. @throws as `read`, or `wal_missing` */
   walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+
+  /** How a WAL file is stored, where the reader can decode it; undefined where not, or where there is none. @throws as `read` */
+  walStored(name: string): Promise<StoredWal | undefined>
+
+  /** As `walRead`, of the stored bytes of a file that `walStored` tells of. */
+  walReadStored(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
 
   close(): Promise<void>
 }

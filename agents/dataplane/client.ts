@@ -2,16 +2,17 @@
 import tls from 'node:tls'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import type { BackupSource, FileRange, RangeData, TreeEntry } from './backup-source.ts'
+import type { BackupSource, FileRange, RangeData, StoredWal, TreeEntry } from './backup-source.ts'
 import { receiveRanges } from './client-ranges.ts'
 import { receiveTree } from './client-tree.ts'
 import { ExchangeTable } from './exchange-table.ts'
 import {
   CIPHER_SUITES,
   decodeSize,
+  decodeStored,
   encodeRead,
+  encodeWalName,
   encodeWalRead,
-  encodeWalSize,
   FRAME,
   isWalName,
   MAX_READ_BYTES,
@@ -112,8 +113,11 @@ class Client implements DataPlaneClient {
   }
 
   walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
-    if (!isWalName(name)) return Promise.reject(new HowdahError('wal_missing', `${name} is no WAL file.`))
-    return this.#readAll(offset, length, signal, (id, at, bytes) => encodeWalRead(id, name, at, bytes))
+    return this.#walRead(FRAME.walRead, name, offset, length, signal)
+  }
+
+  walReadStored(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    return this.#walRead(FRAME.walReadStored, name, offset, length, signal)
   }
 
   walSize(name: string): Promise<number | undefined> {
@@ -121,7 +125,7 @@ class Client implements DataPlaneClient {
     return this.#request(
       0,
       undefined,
-      (id) => encodeWalSize(id, name),
+      (id) => encodeWalName(FRAME.walSize, id, name),
       (type, payload) => {
         if (type !== FRAME.size) throw malformed('answer')
         return decodeSize(payload)
@@ -129,8 +133,34 @@ class Client implements DataPlaneClient {
     )
   }
 
+  walStored(name: string): Promise<StoredWal | undefined> {
+    if (!isWalName(name)) return Promise.resolve(undefined)
+    return this.#request(
+      0,
+      undefined,
+      (id) => encodeWalName(FRAME.walStored, id, name),
+      (type, payload) => {
+        if (type !== FRAME.stored) throw malformed('answer')
+        return decodeStored(payload)
+      },
+    )
+  }
+
   async close(): Promise<void> {
     this.#exchanges.close()
+  }
+
+  #walRead(
+    type: typeof FRAME.walRead | typeof FRAME.walReadStored,
+    name: string,
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
+    if (!isWalName(name)) return Promise.reject(new HowdahError('wal_missing', `${name} is no WAL file.`))
+    return this.#readAll(offset, length, signal, (id, at, bytes) =>
+      encodeWalRead(type, id, { name, offset: at, length: bytes }),
+    )
   }
 
   async #readAll(

@@ -7,10 +7,10 @@
  */
 import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
 import { ErrorSchema } from '../../messages/values.ts'
-import type { FileRange } from './backup-source.ts'
+import type { FileRange, StoredWal } from './backup-source.ts'
 
 /** Raised whenever a frame changes its meaning; both ends must speak the same. */
-export const PROTOCOL_VERSION = 2
+export const PROTOCOL_VERSION = 3
 
 /**
  * Of TLS 1.3, by preference: AES-128 is as safe here as AES-256 and takes a third less time; ChaCha20 is for machines
@@ -21,7 +21,7 @@ export const CIPHER_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_
 /** Bytes of `length`, request id and type. */
 export const HEADER_BYTES = 9
 
-/** Most that one `read` or `walRead` may ask for. Bytes. */
+/** Most that one `read`, `walRead` or `walReadStored` may ask for. Bytes. */
 export const MAX_READ_BYTES = 4 * 1024 * 1024
 
 /** Most ranges that one `readMany` may ask for, and most bytes that they may have together. */
@@ -55,6 +55,8 @@ export const FRAME = {
   cancel: 7,
   ping: 8,
   readMany: 9,
+  walStored: 10,
+  walReadStored: 11,
   welcome: 16,
   treeBatch: 17,
   treeEnd: 18,
@@ -64,6 +66,7 @@ export const FRAME = {
   pong: 22,
   rangeData: 23,
   rangesEnd: 24,
+  stored: 25,
 } as const
 
 export type FrameType = (typeof FRAME)[keyof typeof FRAME]
@@ -72,6 +75,10 @@ export type FrameType = (typeof FRAME)[keyof typeof FRAME]
 export type PayloadBounds = ReadonlyMap<number, number>
 
 const MAX_WAL_NAME_BYTES = 64
+
+/** How `stored` tells a compression. */
+const COMPRESSIONS: readonly StoredWal['compression'][] = ['gz', 'zst']
+const SHA1_BYTES = 20
 
 /** Of `readMany`: credit and index before the ranges, then file, offset and length of each. Bytes. */
 export const RANGES_HEAD_BYTES = 8
@@ -87,6 +94,8 @@ export const CLIENT_FRAMES: PayloadBounds = new Map([
   [FRAME.read, 16],
   [FRAME.walSize, MAX_WAL_NAME_BYTES],
   [FRAME.walRead, 10 + MAX_WAL_NAME_BYTES],
+  [FRAME.walStored, MAX_WAL_NAME_BYTES],
+  [FRAME.walReadStored, 10 + MAX_WAL_NAME_BYTES],
   [FRAME.cancel, 0],
   [FRAME.ping, 0],
   [FRAME.readMany, RANGES_HEAD_BYTES + MAX_RANGES * RANGE_BYTES],
@@ -102,6 +111,7 @@ export const SERVER_FRAMES: PayloadBounds = new Map([
   [FRAME.pong, 0],
   [FRAME.rangeData, PIECE_HEAD_BYTES + MAX_PIECE_BYTES],
   [FRAME.rangesEnd, 0],
+  [FRAME.stored, 7 + SHA1_BYTES],
 ])
 
 /** Segments (also `.partial`), timeline histories and backup labels: the names that a PostgreSQL archive holds. */
@@ -180,13 +190,18 @@ export function decodeRead(payload: Buffer): FileRange {
   return { file: payload.readUIntBE(0, 6), offset: payload.readUIntBE(6, 6), length }
 }
 
-export function encodeWalSize(id: number, name: string): Buffer {
-  const buffer = frame(FRAME.walSize, id, Buffer.byteLength(name))
+/** `walSize` or `walStored`. */
+export function encodeWalName(
+  type: typeof FRAME.walSize | typeof FRAME.walStored,
+  id: number,
+  name: string,
+): Buffer {
+  const buffer = frame(type, id, Buffer.byteLength(name))
   buffer.write(name, HEADER_BYTES)
   return buffer
 }
 
-export function decodeWalSize(payload: Buffer): string {
+export function decodeWalName(payload: Buffer): string {
   return walName(payload.toString('utf8'))
 }
 
@@ -196,9 +211,14 @@ export interface WalReadRequest {
   readonly length: number
 }
 
-export function encodeWalRead(id: number, name: string, offset: number, length: number): Buffer {
+/** `walRead` or `walReadStored`. */
+export function encodeWalRead(
+  type: typeof FRAME.walRead | typeof FRAME.walReadStored,
+  id: number,
+  { name, offset, length }: WalReadRequest,
+): Buffer {
   if (!isUint48(offset)) throw outOfRange(`${name} at ${offset}`)
-  const buffer = frame(FRAME.walRead, id, 10 + Buffer.byteLength(name))
+  const buffer = frame(type, id, 10 + Buffer.byteLength(name))
   buffer.writeUIntBE(offset, HEADER_BYTES, 6)
   buffer.writeUInt32BE(length, HEADER_BYTES + 6)
   buffer.write(name, HEADER_BYTES + 10)
@@ -222,6 +242,26 @@ export function encodeSize(id: number, size: number | undefined): Buffer {
 export function decodeSize(payload: Buffer): number | undefined {
   if (payload.length !== 0 && payload.length !== 6) throw malformed('size')
   return payload.length === 0 ? undefined : payload.readUIntBE(0, 6)
+}
+
+/** Stored bytes, compression, and a checksum or none; an empty payload says that there is nothing to be read so. */
+export function encodeStored(id: number, stored: StoredWal | undefined): Buffer {
+  if (stored === undefined) return frame(FRAME.stored, id, 0)
+  const { bytes, compression, sha1 } = stored
+  const buffer = frame(FRAME.stored, id, 7 + (sha1 === undefined ? 0 : SHA1_BYTES))
+  buffer.writeUIntBE(bytes, HEADER_BYTES, 6)
+  buffer[HEADER_BYTES + 6] = COMPRESSIONS.indexOf(compression)
+  if (sha1 !== undefined) buffer.write(sha1, HEADER_BYTES + 7, 'hex')
+  return buffer
+}
+
+export function decodeStored(payload: Buffer): StoredWal | undefined {
+  if (payload.length === 0) return undefined
+  const compression = COMPRESSIONS[payload[6] ?? COMPRESSIONS.length]
+  if (compression === undefined || (payload.length !== 7 && payload.length !== 7 + SHA1_BYTES))
+    throw malformed('stored')
+  const sha1 = payload.length === 7 ? undefined : payload.toString('hex', 7)
+  return { bytes: payload.readUIntBE(0, 6), compression, sha1 }
 }
 
 export function encodeError(id: number, error: ErrorBody): Buffer {

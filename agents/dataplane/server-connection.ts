@@ -199,7 +199,9 @@ class Connection {
     switch (type) {
       case FRAME.read:
       case FRAME.walRead:
+      case FRAME.walReadStored:
       case FRAME.walSize:
+      case FRAME.walStored:
         this.#requests.add(decodeRequest(type, id, payload))
         this.#admit()
         break

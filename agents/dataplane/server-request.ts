@@ -1,6 +1,14 @@
 /** What one read frame asks of a backup, and the frame that answers it. */
 import type { BackupSource } from './backup-source.ts'
-import { decodeRead, decodeWalRead, decodeWalSize, encodeHeader, encodeSize, FRAME } from './protocol.ts'
+import {
+  decodeRead,
+  decodeWalName,
+  decodeWalRead,
+  encodeHeader,
+  encodeSize,
+  encodeStored,
+  FRAME,
+} from './protocol.ts'
 
 export interface ServerRequest {
   readonly id: number
@@ -16,9 +24,12 @@ export interface ServerRequest {
 /** What a request takes beside its payload: its objects and its frame. Bytes, roughly. */
 const REQUEST_BYTES = 512
 
+/** The frames that `decodeRequest` takes. */
+type RequestFrame = 'read' | 'walRead' | 'walReadStored' | 'walSize' | 'walStored'
+
 /** @throws HowdahError `invalid_message` | `message_too_large` */
 export function decodeRequest(
-  type: typeof FRAME.read | typeof FRAME.walRead | typeof FRAME.walSize,
+  type: (typeof FRAME)[RequestFrame],
   id: number,
   payload: Buffer,
 ): ServerRequest {
@@ -40,12 +51,29 @@ export function decodeRequest(
           dataFrame(id, await source.walRead(name, offset, length, signal), length, true),
       }
     }
+    case FRAME.walReadStored: {
+      const { name, offset, length } = decodeWalRead(payload)
+      return {
+        id,
+        cost: length + REQUEST_BYTES,
+        run: async (source, signal) =>
+          dataFrame(id, await source.walReadStored(name, offset, length, signal), length, true),
+      }
+    }
     case FRAME.walSize: {
-      const name = decodeWalSize(payload)
+      const name = decodeWalName(payload)
       return {
         id,
         cost: REQUEST_BYTES,
         run: async (source) => [encodeSize(id, await source.walSize(name))],
+      }
+    }
+    case FRAME.walStored: {
+      const name = decodeWalName(payload)
+      return {
+        id,
+        cost: REQUEST_BYTES,
+        run: async (source) => [encodeStored(id, await source.walStored(name))],
       }
     }
   }

@@ -43,6 +43,10 @@ export interface Spool {
   whole(file: StoredFile): Promise<Buffer>
   /** Tells the stored file from every other, and from what it was before it changed. @throws as `read` */
   key(file: StoredFile): Promise<string>
+  /** Bytes of a file as it is stored. @throws as `read` */
+  storedBytes(file: StoredFile): Promise<number>
+  /** As `read`, of the stored bytes. */
+  readStored(file: StoredFile, offset: number, length: number): Promise<Buffer>
   /** Decoded WAL, in memory of its own: a replay would push everything else out. Fails as `whole`. */
   readonly wal: WalCache
   /** For what takes a whole pass over a stored file to know, each file named by its key; made with mode 0700. */
@@ -396,6 +400,15 @@ export function createSpool(options: SpoolOptions): Spool {
       }
     },
     key: async (file) => (await identify(file)).key,
+    storedBytes: async (file) => (await identify(file)).length,
+    async readStored(file, offset, length) {
+      assertOpen()
+      try {
+        return await readStored(file, offset, length)
+      } catch (error) {
+        throw storedFileError(error, file)
+      }
+    },
     wal: {
       ...wal,
       async use(file, take) {

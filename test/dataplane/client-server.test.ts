@@ -3,7 +3,7 @@ import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, ticket, until, useDataPlane } from './fixture.ts'
-import { createMemorySource, expectedBytes, FILE_BYTES, makeTree, WAL_NAME } from './memory-source.ts'
+import { createMemorySource, expectedBytes, FILE_BYTES, makeTree, STORED, WAL_NAME } from './memory-source.ts'
 
 async function collect(tree: AsyncIterable<readonly TreeEntry[]>): Promise<TreeEntry[]> {
   const entries: TreeEntry[] = []
@@ -43,6 +43,10 @@ describe('the data plane', function () {
     expect(await client.walSize('../../etc/passwd')).to.equal(undefined)
     expect((await client.walRead(WAL_NAME, 10, 100)).equals(expectedBytes(7, 10, 100))).to.equal(true)
     await expectFailure(client.walRead('0000000100000000000000FF', 0, 10), 'wal_missing')
+    expect(await client.walStored(WAL_NAME)).to.deep.equal(STORED)
+    expect(await client.walStored('0000000100000000000000FF')).to.equal(undefined)
+    expect((await client.walReadStored(WAL_NAME, 10, 100)).equals(expectedBytes(8, 10, 100))).to.equal(true)
+    await expectFailure(client.walReadStored('../../etc/passwd', 0, 10), 'wal_missing')
   })
 
   it('answers out of order: a slow read does not hold up those behind it', async () => {

@@ -11,7 +11,7 @@ import {
   encodeHello,
   encodeRead,
   encodeTree,
-  encodeWalSize,
+  encodeWalName,
   FRAME,
   MAX_READ_BYTES,
   SERVER_FRAMES,
@@ -167,7 +167,7 @@ describe('the data plane and its peers', function () {
     const { frames, closed } = listen(socket)
     socket.write(goodHello)
     await until(() => frames.length === 1)
-    socket.write(encodeWalSize(1, '../../../etc/shadow'))
+    socket.write(encodeWalName(FRAME.walSize, 1, '../../../etc/shadow'))
     await closed
     expect(frames.at(-1)?.type).to.equal(FRAME.error)
   })

@@ -5,6 +5,8 @@ import { HowdahError } from '../../messages/errors.ts'
 
 export const FILE_BYTES = 8 * 1024 * 1024
 export const WAL_NAME = '000000010000000000000007'
+/** How it is stored. */
+export const STORED = { bytes: 1000, compression: 'zst', sha1: 'a1'.repeat(20) } as const
 
 const PERIOD = 65_521
 const pattern = Buffer.from(
@@ -56,6 +58,13 @@ export function createMemorySource(options: MemorySourceOptions = {}): MemorySou
     async walRead(name, offset, length) {
       if (name !== WAL_NAME) throw new HowdahError('wal_missing', `The archive has no ${name}.`)
       return expectedBytes(7, offset, length)
+    },
+    async walStored(name) {
+      return name === WAL_NAME ? STORED : undefined
+    },
+    async walReadStored(name, offset, length) {
+      if (name !== WAL_NAME) throw new HowdahError('wal_missing', `The archive has no ${name}.`)
+      return expectedBytes(8, offset, length)
     },
     async close() {
       closed = true

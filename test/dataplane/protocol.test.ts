@@ -8,11 +8,13 @@ import {
   decodeError,
   decodeRead,
   decodeSize,
+  decodeStored,
   decodeWalRead,
   encodeError,
   encodeHeader,
   encodeRead,
   encodeSize,
+  encodeStored,
   encodeWalRead,
   FRAME,
   HEADER_BYTES,
@@ -89,13 +91,37 @@ describe('data plane frames', () => {
 
   it('carry WAL names, and only these', () => {
     const name = '00000001000000000000000A'
-    expect(decodeWalRead(body(encodeWalRead(1, name, 5, 6)))).to.deep.equal({ name, offset: 5, length: 6 })
+    for (const type of [FRAME.walRead, FRAME.walReadStored] as const) {
+      const request = { name, offset: 5, length: 6 }
+      expect(decodeWalRead(body(encodeWalRead(type, 1, request)))).to.deep.equal(request)
+    }
     for (const good of [name, '00000002.history', `${name}.partial`, `${name}.00000028.backup`]) {
       expect(isWalName(good), good).to.equal(true)
     }
     for (const bad of ['', '..', `${name}/..`, `${name}\n`, name.toLowerCase(), `${name}.gz`]) {
       expect(isWalName(bad), bad).to.equal(false)
-      expect(() => decodeWalRead(body(encodeWalRead(1, bad, 0, 1)))).to.throw(HowdahError)
+      expect(() =>
+        decodeWalRead(body(encodeWalRead(FRAME.walRead, 1, { name: bad, offset: 0, length: 1 }))),
+      ).to.throw(HowdahError)
+    }
+  })
+
+  it('carry how WAL is stored, and nothing that is no such thing', () => {
+    const sha1 = '0123456789abcdef0123456789abcdef01234567'
+    for (const stored of [
+      undefined,
+      { bytes: 3, compression: 'gz', sha1 },
+      { bytes: 2 ** 48 - 1, compression: 'zst', sha1: undefined },
+    ] as const) {
+      expect(decodeStored(body(encodeStored(1, stored)))).to.deep.equal(stored)
+    }
+    for (const bad of [
+      Buffer.alloc(1),
+      Buffer.alloc(6),
+      Buffer.alloc(8),
+      Buffer.from([0, 0, 0, 0, 0, 1, 9]),
+    ]) {
+      expect(() => decodeStored(bad)).to.throw(HowdahError)
     }
   })
 

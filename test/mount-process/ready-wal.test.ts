@@ -1,4 +1,5 @@
 /** WAL segments made ready on this machine: what is there when, within which bounds, and what goes away again. */
+import { createHash } from 'node:crypto'
 import {
   existsSync,
   mkdirSync,
@@ -12,8 +13,10 @@ import {
 } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { expect } from 'chai'
 import { pino } from 'pino'
+import type { StoredWal } from '../../agents/dataplane/backup-source.ts'
 import { createReadyWal, type ReadyWal } from '../../agents/target/mount-process/ready-wal.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
@@ -24,6 +27,8 @@ const name = (segment: number, timeline = 1) =>
 describe('WAL segments made ready', () => {
   let directory: string
   let archive: Map<string, number>
+  /** What is handed over as it is stored. */
+  let stored: Map<string, { contents: Buffer; compression: StoredWal['compression']; sha1?: string }>
   let damaged: Set<string>
   let asked: string[]
   let reads: string[]
@@ -39,6 +44,7 @@ describe('WAL segments made ready', () => {
     mkdirSync(path.join(directory, 'ready'))
     mkdirSync(path.join(directory, 'drafts'))
     archive = new Map()
+    stored = new Map()
     damaged = new Set()
     asked = []
     reads = []
@@ -60,19 +66,29 @@ describe('WAL segments made ready', () => {
       drafts: path.join(directory, 'drafts'),
       owner: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
       reserveBytes,
-      async size(file) {
-        asked.push(file)
-        return archive.get(file)
-      },
-      async read(file, offset, length) {
-        reads.push(`${file} ${offset / MiB}`)
-        running += 1
-        mostRunning = Math.max(mostRunning, running)
-        await gate
-        await sleep(1)
-        running -= 1
-        if (damaged.has(file)) throw new HowdahError('backup_damaged', `${file} is damaged`)
-        return Buffer.alloc(length, file.at(-1))
+      source: {
+        async size(file) {
+          asked.push(file)
+          return archive.get(file)
+        },
+        async read(file, offset, length) {
+          reads.push(`${file} ${offset / MiB}`)
+          running += 1
+          mostRunning = Math.max(mostRunning, running)
+          await gate
+          await sleep(1)
+          running -= 1
+          if (damaged.has(file)) throw new HowdahError('backup_damaged', `${file} is damaged`)
+          return Buffer.alloc(length, file.at(-1))
+        },
+        async stored(file) {
+          const found = stored.get(file)
+          return found && { bytes: found.contents.length, compression: found.compression, sha1: found.sha1 }
+        },
+        async readStored(file, offset, length) {
+          reads.push(`${file} stored`)
+          return Buffer.from(stored.get(file)?.contents.subarray(offset, offset + length) ?? [])
+        },
       },
       logger: pino({ level: 'silent' }),
     })
@@ -95,7 +111,7 @@ describe('WAL segments made ready', () => {
   }
 
   async function quiet(): Promise<void> {
-    for (let before = '', rounds = 0; rounds < 5; ) {
+    for (let before = '', rounds = 0; rounds < 20; ) {
       const now = `${asked.length} ${reads.length} ${running} ${ready()} ${drafts()}`
       rounds = now === before ? rounds + 1 : 0
       before = now
@@ -224,6 +240,62 @@ describe('WAL segments made ready', () => {
     await quiet()
     expect(ready()).to.deep.equal([])
     expect(drafts()).to.deep.equal([])
+  })
+
+  describe('of which the archive hands over what it has stored', () => {
+    /** Bytes that do not compress to nothing. */
+    const plain = Buffer.from(
+      Uint32Array.from({ length: MiB / 4 }, (_, at) => Math.imul(at, 2654435761) >>> 9).buffer,
+    )
+    const sha1 = createHash('sha1').update(plain).digest('hex')
+    const lying = (): Buffer => readFileSync(path.join(directory, 'ready', name(1)))
+
+    for (const [compression, compress] of [
+      ['gz', gzipSync],
+      ['zst', zstdCompressSync],
+    ] as const) {
+      it(`decodes ${compression}, and reads nothing else`, async () => {
+        for (const segment of [1, 2]) {
+          stored.set(name(segment), { contents: compress(plain), compression, sha1 })
+        }
+        expect(await wal.wanted(name(1))).to.equal(MiB)
+        expect(lying().equals(plain)).to.equal(true)
+        await quiet()
+        expect(ready()).to.deep.equal([name(1), name(2)])
+        expect(new Set(reads)).to.deep.equal(new Set([`${name(1)} stored`, `${name(2)} stored`]))
+      })
+    }
+
+    const flipped = (bytes: Buffer): Buffer => {
+      const copy = Buffer.from(bytes)
+      copy[copy.length >> 1] = (copy[copy.length >> 1] ?? 0) ^ 0xff
+      return copy
+    }
+    for (const [what, contents, expected] of [
+      ['is cut', gzipSync(plain).subarray(0, 5000), sha1],
+      ['has a byte that flipped', flipped(gzipSync(plain)), sha1],
+      ['is not what its checksum says', gzipSync(plain), 'ab'.repeat(20)],
+      ['is no compressed file', plain, undefined],
+      ['decodes to what is no segment', gzipSync(plain.subarray(1)), undefined],
+    ] as const) {
+      it(`does not make one ready that ${what}`, async () => {
+        archive.set(name(1), MiB)
+        stored.set(name(1), { contents, compression: 'gz', ...(expected && { sha1: expected }) })
+        expect(await wal.wanted(name(1))).to.equal(MiB)
+        await quiet()
+        expect(ready()).to.deep.equal([])
+        expect(drafts()).to.deep.equal([])
+      })
+    }
+
+    it('ends one that is larger than those before it at their size', async () => {
+      stored.set(name(1), { contents: gzipSync(plain), compression: 'gz' })
+      stored.set(name(2), { contents: gzipSync(Buffer.alloc(256 * MiB)), compression: 'gz' })
+      await take(name(1))
+      await quiet()
+      expect(ready()).to.deep.equal([])
+      expect(drafts()).to.deep.equal([])
+    })
   })
 
   it('hands on what is no segment', async () => {

@@ -242,7 +242,8 @@ describe('The directories of a session', () => {
     expect([run.uid, run.mode & 0o7777]).to.deep.equal([uid, 0o700])
     expect((await lstat(join(root, 'cache'))).mode & 0o7777).to.equal(0o711)
     expect((await lstat(join(root, 'mount'))).mode & 0o7777).to.equal(0o700)
-    expect(await readdir(join(root, 'cache'))).to.have.members(['conf', 'log', 'pg_wal', 'run'])
+    const names = ['conf', 'log', 'pg_wal', 'ready_wal', 'run']
+    expect(await readdir(join(root, 'cache'))).to.have.members(names)
     expect(await readdir(join(root, 'cache/run'))).to.deep.equal(['kept'])
   })
 

@@ -3,9 +3,11 @@
  * byte, and the repository must be the same afterwards.
  */
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import type { OpenBackup, RepositoryFormat } from '../../agents/mount/repository.ts'
@@ -430,6 +432,19 @@ describe('repository readers', function () {
           const rest = await backup.walRead(name, 8192, expected.length)
           expect(Buffer.concat([head, rest]).equals(expected), name).to.equal(true)
         }
+      })
+
+      it('hands over WAL as it is stored where it does, and it is the same', async () => {
+        for (const name of subject.wal) {
+          const told = await backup.walStored(name)
+          if (told === undefined) continue
+          const bytes = await backup.walReadStored(name, 0, told.bytes)
+          expect(bytes.length).to.equal(told.bytes)
+          const plain = told.compression === 'gz' ? gunzipSync(bytes) : zstdDecompressSync(bytes)
+          expect(plain.equals(await subject.getWal(name)), name).to.equal(true)
+          if (told.sha1) expect(createHash('sha1').update(plain).digest('hex')).to.equal(told.sha1)
+        }
+        expect(await backup.walStored('0000000100000FFF000000FF')).to.equal(undefined)
       })
 
       it('says at once that a segment is not in the archive', async () => {

@@ -5,7 +5,8 @@ import { setImmediate } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import { isGivenBack } from '../../agents/dataplane/given-back.ts'
-import type { StoredFile } from '../../agents/mount/decode/stored-file.ts'
+import { Passphrase } from '../../agents/mount/decode/aes-cbc.ts'
+import type { Compression, StoredFile, Transform } from '../../agents/mount/decode/stored-file.ts'
 import { walDirectory, walPlaces } from '../../agents/mount/formats/basebackup/wal-directory.ts'
 import { createWalFiles } from '../../agents/mount/formats/wal-files.ts'
 import { createSpool, type Spool } from '../../agents/mount/spool.ts'
@@ -234,6 +235,35 @@ describe('the cache of decoded WAL', () => {
       expect(await wal.size(name(4))).to.equal(undefined)
       await put(name(4), gzipSync(plain(4)))
       expect((await wal.read(name(4), 0, MiB)).equals(plain(4))).to.equal(true)
+    })
+
+    it('hands over as it is stored what is only compressed, by gz or zst', async () => {
+      const path = join(directory, name(1))
+      await writeFile(path, 'as it is stored')
+      const region = { root: directory, path, offset: 0, length: undefined, wholeFile: true }
+      const file = { region, size: undefined, sha1: 'ab'.repeat(20), description: 'a segment' }
+      const decompress = (compression: Compression): Transform => ({ kind: 'decompress', compression })
+      const decrypt: Transform = { kind: 'decrypt', passphrase: new Passphrase('secret'), raw: false }
+      const told = async (transforms: readonly Transform[], within?: StoredFile) => {
+        const locate = async () => ({ ...file, transforms, ...(within && { within }) })
+        const list = () => Promise.reject(new Error('nobody lists'))
+        const wal = createWalFiles({ locate, list }, spool, 'shop')
+        const stored = await wal.stored(name(1))
+        if (stored === undefined) {
+          const error = await wal.readStored(name(1), 0, 5).catch((caught: unknown) => caught)
+          expect(error).to.include({ code: 'wal_missing' })
+          return undefined
+        }
+        expect(stored).to.include({ bytes: 15, sha1: file.sha1 })
+        expect((await wal.readStored(name(1), 3, 100)).toString()).to.equal('it is stored')
+        return stored.compression
+      }
+      expect(await told([decompress('gz')])).to.equal('gz')
+      expect(await told([decompress('zst')])).to.equal('zst')
+      expect(await told([])).to.equal(undefined)
+      expect(await told([decompress('lz4')])).to.equal(undefined)
+      expect(await told([decrypt, decompress('gz')])).to.equal(undefined)
+      expect(await told([decompress('gz')], stored('archive.tar'))).to.equal(undefined)
     })
   })
 })

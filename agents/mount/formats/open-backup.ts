@@ -51,6 +51,8 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     readMany: (ranges, signal) => readRanges(read, ranges, signal),
     walSize: (name) => wal.size(name),
     walRead: (name, offset, length, signal) => wal.read(name, offset, length, signal),
+    walStored: (name) => wal.stored(name),
+    walReadStored: (name, offset, length, signal) => wal.readStored(name, offset, length, signal),
     async close() {
       files.clear()
     },

@@ -4,15 +4,11 @@
  */
 import { stat } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
-import { isGivenBack } from '../../dataplane/given-back.ts'
+import type { StoredWal } from '../../dataplane/backup-source.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { WalArchive, WalListing } from '../repository.ts'
 import type { Spool } from '../spool.ts'
 import { createWalAhead } from '../wal/wal-ahead.ts'
-
-/** For so long a file that was found is the same: it is read in many pieces, one after another. */
-const FOUND_MS = 1000
-const FOUND = 16
 
 const WAL_NAME = /^([0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history)$/
 
@@ -26,34 +22,27 @@ export interface WalLocator {
 export interface WalFiles {
   size(name: string): Promise<number | undefined>
   read(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+  /** As `BackupSource` has them. */
+  stored(name: string): Promise<StoredWal | undefined>
+  readStored(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
 }
 
 export function createWalFiles(locator: WalLocator, spool: Spool, instance: string): WalFiles {
   const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
   const ahead = createWalAhead(locate, spool.wal)
 
-  /** Latest last; kept in memory by nobody but the spool. */
-  const found = new Map<string, { readonly contents: WeakRef<Buffer>; readonly at: number }>()
-
   /** Whoever asks for the size reads next: what is decoded to tell it is not decoded again. */
   async function using<T>(name: string, take: (contents: Buffer) => T): Promise<T | undefined> {
-    const known = found.get(name)
-    const before =
-      known !== undefined && Date.now() - known.at < FOUND_MS ? known.contents.deref() : undefined
-    if (before !== undefined && !isGivenBack(before)) {
-      ahead.asked(name, before)
-      return take(before)
-    }
     const file = await locate(name)
     if (file === undefined) return undefined
     return spool.wal.use(file, (contents) => {
-      found.delete(name)
-      found.set(name, { contents: new WeakRef(contents), at: Date.now() })
-      if (found.size > FOUND) found.delete(found.keys().next().value as string)
       ahead.asked(name, contents)
       return take(contents)
     })
   }
+
+  const missing = (name: string) =>
+    new HowdahError('wal_missing', `the WAL archive of ${instance} has no ${name}`)
 
   return {
     size: (name) => using(name, ({ length }) => length),
@@ -62,9 +51,30 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
       const bytes = await using(name, (contents) => Buffer.from(contents.subarray(offset, offset + length)))
       signal?.throwIfAborted()
       if (bytes !== undefined) return bytes
-      throw new HowdahError('wal_missing', `the WAL archive of ${instance} has no ${name}`)
+      throw missing(name)
+    },
+    async stored(name) {
+      const file = await locate(name)
+      const compression = file && handedOver(file)
+      if (file === undefined || compression === undefined) return undefined
+      return { bytes: await spool.storedBytes(file), compression, sha1: file.sha1 }
+    },
+    async readStored(name, offset, length, signal) {
+      signal?.throwIfAborted()
+      const file = await locate(name)
+      signal?.throwIfAborted()
+      if (file === undefined || handedOver(file) === undefined) throw missing(name)
+      return spool.readStored(file, offset, length)
     },
   }
+}
+
+/** How a file is compressed that is handed over as it is stored; undefined: it is decoded here. */
+function handedOver({ transforms, within }: StoredFile): StoredWal['compression'] | undefined {
+  const [transform] = transforms
+  if (transforms.length !== 1 || transform?.kind !== 'decompress' || within !== undefined) return undefined
+  const { compression } = transform
+  return compression === 'gz' || compression === 'zst' ? compression : undefined
 }
 
 /** WAL for those who look at it instead of recovering with it: as it is now, and nothing decoded ahead. */

@@ -13,14 +13,17 @@ import { withinDeadline } from './deadline.ts'
 import { createReadyWal, type ReadyWalOptions } from './ready-wal.ts'
 
 export interface LocalServicesOptions {
-  readonly source: Pick<BackupSource, 'read' | 'readMany' | 'walSize' | 'walRead'>
+  readonly source: Pick<
+    BackupSource,
+    'read' | 'readMany' | 'walSize' | 'walRead' | 'walStored' | 'walReadStored'
+  >
   readonly journal: Pick<Journal, 'commit'>
   /** None: fetched blocks are not kept. */
   readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save'> | undefined
   /** Milliseconds that the repository may take to answer, reconnects included. */
   readonly readDeadlineMs: number
   /** Where WAL segments are made ready; none: they are read in the mount only. */
-  readonly readyWal?: Omit<ReadyWalOptions, 'size' | 'read'>
+  readonly readyWal?: Omit<ReadyWalOptions, 'source'>
   /** A read failed that somebody waits for. */
   readonly onFailedRead?: (error: unknown) => void
 }
@@ -65,7 +68,18 @@ export function localServices(options: LocalServicesOptions): LocalServices {
   const walSize = (name: string) => bounded(() => source.walSize(name))
   const walRead = (name: string, offset: number, length: number) =>
     bounded((signal) => source.walRead(name, offset, length, signal))
-  const ready = options.readyWal && createReadyWal({ ...options.readyWal, size: walSize, read: walRead })
+  const ready =
+    options.readyWal &&
+    createReadyWal({
+      ...options.readyWal,
+      source: {
+        size: walSize,
+        read: walRead,
+        stored: (name) => bounded(() => source.walStored(name)),
+        readStored: (name, offset, length) =>
+          bounded((signal) => source.walReadStored(name, offset, length, signal)),
+      },
+    })
 
   return {
     read: (file, offset, length) =>

@@ -50,6 +50,7 @@ export async function launch(
     Promise.all([prepareConfiguration(spec, raised), armRecovery(spec).then(() => removeStalePidFile(spec))]),
     PREPARE_TIMEOUT,
     `The mount ${spec.mountPoint} did not answer within ${PREPARE_TIMEOUT / 1000} s. See whether the mount server can be reached, and retry.`,
+    deps.signal,
   )
   deps.signal?.throwIfAborted()
   const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW

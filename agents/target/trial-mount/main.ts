@@ -24,6 +24,10 @@ const source: MountSource = {
   async walRead(name) {
     throw new HowdahError('wal_missing', `a trial mount has no WAL, and no ${name}`)
   },
+  walStored: async () => undefined,
+  async walReadStored(name) {
+    throw new HowdahError('wal_missing', `a trial mount has no WAL, and no ${name}`)
+  },
   async close() {},
 }
 

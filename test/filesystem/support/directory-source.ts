@@ -61,6 +61,8 @@ export function directorySource(directory: string): BackupSource & { readonly co
       if (SEGMENT.test(name)) return Buffer.alloc(length, name.at(-1))
       return Buffer.from('hello').subarray(offset, offset + length)
     },
+    walStored: async () => undefined,
+    walReadStored: (name) => Promise.reject(new Error(`${name} is not handed over as it is stored`)),
     async close() {},
   }
 }

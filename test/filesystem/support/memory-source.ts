@@ -56,6 +56,8 @@ export function memorySource(
     walSize: async (name) => wal[name]?.length,
     walRead: async (name, offset, length) =>
       Buffer.from((wal[name] ?? Buffer.alloc(0)).subarray(offset, offset + length)),
+    walStored: async () => undefined,
+    walReadStored: (name) => Promise.reject(new Error(`${name} is not handed over as it is stored`)),
     async close() {},
   }
   return source
