@@ -1,10 +1,11 @@
-import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { identify } from '../../agents/runtime/process-identity.ts'
 import { isMounted } from '../../agents/target/filesystem/drivers/mount-table.ts'
 import type { MountProcess } from '../../agents/target/mount-process/mount-process.ts'
-import { restoreScript } from '../../agents/target/postgres/recovery-settings.ts'
+import { recoverySettings, restoreScript } from '../../agents/target/postgres/recovery-settings.ts'
+import { instancePaths } from '../../agents/target/postgres/specification.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import { pattern } from '../filesystem/support/memory-source.ts'
 import {
@@ -115,17 +116,19 @@ for (const driver of DRIVERS) {
 
     it('hands WAL to the restore script by a rename, and by a copy where that cannot be', async () => {
       const process = await mount()
-      const [script, taken, ready] = ['restore.sh', 'taken', 'cache/ready_wal'].map(
-        (name) => `${scratch.directory}/${name}`,
-      ) as [string, string, string]
-      const recoverTo = { type: 'latest' } as const
-      writeFileSync(script, restoreScript({ ...scratch, ...INSTANCE, recoverTo }))
+      const [taken, ready] = [`${scratch.directory}/taken`, `${scratch.cachePath}/ready_wal`]
+      const spec = { ...scratch, ...INSTANCE, recoverTo: { type: 'latest' } } as const
+      mkdirSync(instancePaths(spec).configuration)
+      writeFileSync(instancePaths(spec).restoreScript, restoreScript(spec))
+      const command = recoverySettings(spec).get('restore_command') ?? ''
       const segment = (number: number) => `00000003000000000000000${number}`
-      const restore = (name: string) =>
-        shell(
-          `rm -f ${taken}; sh ${script} ${name} ${taken} && echo given || echo $?; test ! -e ${taken} || { head -c 3 ${taken}; stat -c ' %s' ${taken}; }`,
+      const restore = (name: string) => {
+        const given = command.replaceAll('%f', name).replaceAll('%p', taken)
+        return shell(
+          `rm -f ${taken}; (${given}) && echo given || echo $?; test ! -e ${taken} || { head -c 3 ${taken}; stat -c ' %s' ${taken}; }`,
           '/',
         )
+      }
       expect(await restore(segment(1))).to.equal('given\n111 1048576\n')
       await shell(`until test -e ${ready}/${segment(2)}; do sleep 0.02; done`, '/')
       const inode = statSync(`${ready}/${segment(2)}`).ino

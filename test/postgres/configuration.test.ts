@@ -258,7 +258,10 @@ describe('Recovery settings', () => {
 
   it('quote paths for the shell and for restore_command', () => {
     const command = recoverySettings(specOf({ cachePath: "/var/tmp/100% o'clock" })).get('restore_command')
-    expect(command).to.equal(`exec /bin/sh '/var/tmp/100%% o'\\''clock/conf/restore-wal.sh' %f "%p"`)
+    const quoted = String.raw`'/var/tmp/100%% o'\''clock/`
+    expect(command).to.equal(
+      `[ -e '/tmp/howdah/shop-1/wal'/%f ] && mv -f -- ${quoted}ready_wal'/%f "%p" 2> /dev/null || exec /bin/sh ${quoted}conf/restore-wal.sh' %f "%p"`,
+    )
   })
 
   it('are a recovery.conf without the word "current" before version 12', () => {

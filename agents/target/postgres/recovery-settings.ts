@@ -117,27 +117,30 @@ function timeline({ recoverTo }: InstanceSpec): number | string {
   return recoverTo.timeline ?? (recoverTo.type === 'immediate' ? 'current' : 'latest')
 }
 
+/**
+ * Who looks a segment up in the mount waits until it lies ready in a directory of this machine, where it is taken away.
+ * What does not come to lie there the script copies, or tells why not.
+ */
 function restoreCommand(spec: InstanceSpec): string {
+  const { wal, readyWal, restoreScript: script } = instancePaths(spec)
   // `%` begins a placeholder of restore_command.
-  return `exec /bin/sh ${shellQuote(instancePaths(spec).restoreScript).replaceAll('%', '%%')} %f "%p"`
+  const quote = (path: string) => shellQuote(path).replaceAll('%', '%%')
+  const take = `[ -e ${quote(wal)}/%f ] && mv -f -- ${quote(readyWal)}/%f "%p" 2> /dev/null`
+  return `${take} || exec /bin/sh ${quote(script)} %f "%p"`
 }
 
 /** How the script tells in the log that the archive lacks a file; versions before 15 do not say that they wait for it. */
 export const ABSENT = 'howdah: the archive does not have '
 
 /**
- * The script behind restore_command: hands over one WAL file of the mount. Who looks a segment up there waits until it
- * lies ready in a directory of this machine, where it is taken away; what does not come to lie there is copied. A file that the archive does not have ends
+ * The script behind restore_command: copies one WAL file from the mount. A file that the archive does not have ends
  * recovery as it should (exit 1). Any other failure must not look like the end of the archive, or the instance would
  * be promoted without the transactions that follow: PostgreSQL gives up on an exit status above 125.
  */
 export function restoreScript(spec: InstanceSpec): string {
-  const { wal, readyWal } = instancePaths(spec)
   const absent = pauses(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
-ready=${shellQuote(readyWal)}/$1
-[ -e ${shellQuote(wal)}/"$1" ] && [ -e "$ready" ] && mv -f -- "$ready" "$2" 2>/dev/null && exit 0
-message=$(LC_ALL=C exec cp -- ${shellQuote(wal)}/"$1" "$2" 2>&1) && exit 0
+message=$(LC_ALL=C exec cp -- ${shellQuote(instancePaths(spec).wal)}/"$1" "$2" 2>&1) && exit 0
 case $message in
 *'No such file or directory'*) ${absent} ;;
 esac
