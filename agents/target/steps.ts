@@ -29,6 +29,7 @@ import { isRecovered } from './postgres/first-recovery.ts'
 import { findInstance, startInstance } from './postgres/instance.ts'
 import { preflight } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
+import { unsafeties } from './preflight/safe-directory.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
@@ -164,6 +165,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           if (command.input.resumes) requireChanges(session)
           await discardInterruptedRecovery(session)
           signal.throwIfAborted()
+          await requireRoots(settings)
           await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
           await keepSession(session)
           await fetchedRoom.trim()
@@ -255,6 +257,14 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       cachePathOf,
       logger,
     }),
+  }
+}
+
+/** A reboot since the preflight may have emptied /tmp: makes the roots again, as safe as they were. */
+async function requireRoots({ mountRoot, cacheRoot }: PreflightSettings): Promise<void> {
+  for (const root of [mountRoot, cacheRoot]) {
+    const [problem] = await unsafeties(root, undefined)
+    if (problem !== undefined) throw new HowdahError('path_unsafe', problem)
   }
 }
 
