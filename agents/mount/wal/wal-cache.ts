@@ -9,7 +9,7 @@ import type { StoredFile } from '../decode/stored-file.ts'
 export interface WalCacheOptions {
   /** Tells a stored file from every other. */
   readonly key: (file: StoredFile) => Promise<string>
-  /** All plain bytes, at most `maxBytes`, of which nobody else has any. */
+  /** All plain bytes, at most `maxBytes`; the buffer is the cache's own from then on. */
   readonly decode: (file: StoredFile, maxBytes: number) => Promise<Buffer>
   /** The largest WAL file. Bytes. */
   readonly fileBytes: number

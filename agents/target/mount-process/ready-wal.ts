@@ -67,7 +67,7 @@ const AHEAD_BYTES = 64 * 1024 ** 2
 const SEGMENTS_AT_ONCE = 2
 const PIECES_AT_ONCE = 4
 const PIECE_BYTES = 1024 ** 2
-/** More at once has the page cache look for larger pages, which took four times as long. */
+/** With a megabyte at once, for which the page cache looks for larger pages, a segment took half as much time again. */
 const WRITE_BYTES = 128 * 1024
 
 export function createReadyWal(options: ReadyWalOptions): ReadyWal {
