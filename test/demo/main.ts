@@ -168,7 +168,7 @@ async function cleanUp(): Promise<string[]> {
     await production?.remove()
     if (wrong.length === 0) await rm(directory, { recursive: true, force: true })
   })
-  await attempt('Nothing is left: no mount, no process, no directory', async () => {
+  await attempt('Nothing is left of it but fetched blocks, for the next publish', async () => {
     const left = await belongings.left()
     if (left.length > 0) throw new Error(`these were left, and are removed by force now:\n${left.join('\n')}`)
   })
