@@ -308,15 +308,15 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       env: 'HOWDAH_POSTGRES_USER',
     },
     firstPort: {
-      doc: 'First port that an instance gets when a publish command names none',
+      doc: 'First port that an instance gets when a publish command names none; better none of those that the system gives to outgoing connections (net.ipv4.ip_local_port_range)',
       format: port.name,
-      default: 54320,
+      default: 25432,
       env: 'HOWDAH_POSTGRES_FIRST_PORT',
     },
     lastPort: {
       doc: 'Last such port',
       format: port.name,
-      default: 54999,
+      default: 26431,
       env: 'HOWDAH_POSTGRES_LAST_PORT',
     },
     binaryDirectories: {

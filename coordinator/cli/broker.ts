@@ -22,12 +22,12 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
+import { freePort } from './free-port.ts'
 
 /** The server script itself: /usr/sbin/rabbitmq-server of Debian switches to another user and to the system's paths. */
 const SERVER_SCRIPT = '/usr/lib/rabbitmq/bin/rabbitmq-server'
@@ -155,11 +155,9 @@ async function prepare(
     (text) => JSON.parse(text) as Identity,
     () => undefined,
   )
-  let port = wantedPort ?? earlier?.port ?? (await freePort(address))
-  if (wantedPort === undefined && !(await portIsFree(address, port))) {
-    const taken = port
-    port = await freePort(address)
-    logger.warn({ taken, port }, 'the private broker moves to another port, its own is in use')
+  const port = wantedPort ?? (await freePort(address, earlier?.port))
+  if (wantedPort === undefined && earlier !== undefined && port !== earlier.port) {
+    logger.warn({ taken: earlier.port, port }, 'the private broker moves to another port, its own is in use')
   }
   const identity = { port, password: earlier?.password ?? randomBytes(18).toString('hex') }
   await writeSecret(file, JSON.stringify(identity))
@@ -351,26 +349,4 @@ function killGroup(pid: number, signal: NodeJS.Signals): void {
 async function writeSecret(file: string, text: string): Promise<void> {
   await writeFile(file, text, { mode: 0o600 })
   await chmod(file, 0o600)
-}
-
-async function freePort(address: string): Promise<number> {
-  const server = createServer().listen(0, address)
-  await once(server, 'listening')
-  const bound = server.address()
-  server.close()
-  await once(server, 'close')
-  if (bound === null || typeof bound === 'string') throw new HowdahError('internal', 'no free port')
-  return bound.port
-}
-
-async function portIsFree(address: string, port: number): Promise<boolean> {
-  const server = createServer().listen(port, address)
-  try {
-    await once(server, 'listening')
-  } catch {
-    return false
-  }
-  server.close()
-  await once(server, 'close')
-  return true
 }

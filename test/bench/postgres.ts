@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Account, freePort, POSTGRES_BIN, postgresAccount, runAs } from '../support/postgres-cluster.ts'
+import { freePort } from '../../coordinator/cli/free-port.ts'
+import { type Account, POSTGRES_BIN, postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import type { Scope } from './scope.ts'
 
 const DEADLINE_MS = 600_000

@@ -9,7 +9,7 @@ import { connect } from 'node:net'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { freePort } from '../support/postgres-cluster.ts'
+import { freePort } from '../../coordinator/cli/free-port.ts'
 import type { Scope } from './scope.ts'
 
 const run = promisify(execFile)

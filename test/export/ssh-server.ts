@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { freePort } from '../support/postgres-cluster.ts'
+import { freePort } from '../../coordinator/cli/free-port.ts'
 
 const run = promisify(execFile)
 /** Where sshd locks up its unprivileged half; compiled into Debian's. It stays: another sshd may need it. */

@@ -11,11 +11,11 @@ import { type Logger, pino } from 'pino'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
+import { freePort } from '../../coordinator/cli/free-port.ts'
 import type { RecoverTo } from '../../messages/definitions.ts'
 import {
   type Account,
   type Cluster,
-  freePort,
   makeCluster,
   POSTGRES_BIN,
   postgresAccount,

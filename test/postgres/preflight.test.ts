@@ -9,9 +9,10 @@ import { preflight } from '../../agents/target/preflight/preflight.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
 import type { PreflightRequest, PreflightSettings } from '../../agents/target/preflight/settings.ts'
 import { estimateCacheBytes, formatBytes } from '../../agents/target/preflight/space.ts'
+import { freePort } from '../../coordinator/cli/free-port.ts'
 import type { StepInput, TargetOptions } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { freePort, postgresAccount } from '../support/postgres-cluster.ts'
+import { postgresAccount } from '../support/postgres-cluster.ts'
 
 const isRoot = process.geteuid?.() === 0
 

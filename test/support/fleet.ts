@@ -15,12 +15,13 @@ import { pino } from 'pino'
 import type { RepositoryConfig } from '../../config/formats.ts'
 import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { ensureCertificates } from '../../coordinator/cli/certificates.ts'
+import { freePort } from '../../coordinator/cli/free-port.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { SessionView, Usage } from '../../messages/definitions.ts'
 import { restartBroker, testVhost } from './broker.ts'
 import { type Hosts, MACHINE, makeHosts } from './hosts.ts'
-import { type Account, freePort, postgresAccount, runAs } from './postgres-cluster.ts'
+import { type Account, postgresAccount, runAs } from './postgres-cluster.ts'
 
 export type Role = 'coordinator' | 'mount-agent' | 'target-agent'
 
@@ -107,7 +108,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       key: path.join(tls, `${name}.key`),
     })
     // Fleets of other test runs choose ports at the same time.
-    const firstPort = Math.min(await freePort(), 65_000)
+    const firstPort = await freePort()
     const common = { broker: { url: broker.url }, log: { level: 'debug' } }
     const files: Record<Role, object> = {
       coordinator: {

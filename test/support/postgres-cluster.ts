@@ -6,9 +6,9 @@
 import { execFile, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { freePort } from '../../coordinator/cli/free-port.ts'
 
 export const POSTGRES_BIN = '/usr/lib/postgresql/15/bin'
 
@@ -73,19 +73,6 @@ const environment = (account: Account): NodeJS.ProcessEnv => ({
   LANG: 'C.UTF-8',
   TZ: 'UTC',
 })
-
-/** A TCP port that nothing listens on now. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const address = server.address()
-  await new Promise<void>((resolve) => server.close(() => resolve()))
-  if (address === null || typeof address === 'string') throw new Error('the kernel gave no port')
-  return address.port
-}
 
 export interface ClusterOptions {
   /** Exists, belongs to `account`; the cluster makes `data`, `sockets` and `postgres.log` in it. */

@@ -12,10 +12,11 @@ import type { Bus } from '../../../messages/bus.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { type PrivateBroker, startPrivateBroker } from '../broker.ts'
 import { ensureCertificates } from '../certificates.ts'
+import { freePort } from '../free-port.ts'
 import { identify, isAlive } from '../process-identity.ts'
 import { ask, isPassing } from '../request.ts'
 import { stopLeftovers } from './leftovers.ts'
-import { AGENT_NAME, freePort, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } from './role-files.ts'
+import { AGENT_NAME, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } from './role-files.ts'
 import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
 import type { StateDirectory } from './state-directory.ts'
 
@@ -162,7 +163,8 @@ async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: 
     stateDirectory: state.path,
     brokerUrl,
     repositories,
-    dataPlanePort: await freePort(readEarlier(state.path)?.dataPlane.port),
+    // Mount processes that live on look for the one they know.
+    dataPlanePort: await freePort(LOOPBACK, readEarlier(state.path)?.dataPlane.port),
     mountCertificate,
     targetCertificate,
     postgresUser: process.getuid?.() === 0 ? undefined : userInfo().username,

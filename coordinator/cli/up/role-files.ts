@@ -1,6 +1,5 @@
 /** The configuration files that `howdah up` writes for the three roles, one each, in its state directory. */
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import path from 'node:path'
 import { z } from 'zod'
 import type { RepositoryConfig } from '../../../config/formats.ts'
@@ -76,25 +75,6 @@ export function readEarlier(stateDirectory: string): z.infer<typeof EarlierMount
   } catch {
     return undefined
   }
-}
-
-/** The wanted port if it is free, else a free one: mount processes that live on look for the one they know. */
-export async function freePort(wanted: number | undefined): Promise<number> {
-  if (wanted !== undefined && (await tryPort(wanted)) !== undefined) return wanted
-  const port = await tryPort(0)
-  if (port === undefined) throw new Error('no free TCP port on 127.0.0.1')
-  return port
-}
-
-async function tryPort(port: number): Promise<number | undefined> {
-  const server = createServer()
-  return new Promise((resolve) => {
-    server.once('error', () => resolve(undefined))
-    server.listen({ host: LOOPBACK, port, exclusive: true }, () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined))
-    })
-  })
 }
 
 /** Variables that would override what the files say, which the roles must not inherit. */
