@@ -6,7 +6,7 @@ import { type ErrorCode, HowdahError } from '../messages/errors.ts'
 import type { StepResult } from '../messages/steps.ts'
 import { type ExportRequest, type RecoverTo, StepName } from '../messages/values.ts'
 import { dueExport, missingStep } from './planner.ts'
-import type { Session, SessionRequest } from './session.ts'
+import { endFailures, type Session, type SessionRequest } from './session.ts'
 
 /** The end of the session. A cache that is kept is pinned to the backup that its changes are of. */
 export function unpublish(
@@ -179,7 +179,7 @@ const KEPT_STEPS: readonly StepName[] = ['preflight', 'mount']
 
 /** Whatever kept it from going on counts no longer. */
 function goOn(session: Session): void {
-  session.failures = 0
+  endFailures(session)
   session.retryAt = undefined
   session.awaitsRetry = undefined
   session.error = undefined

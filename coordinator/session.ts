@@ -35,8 +35,10 @@ export interface Session {
   current?: CurrentStep | undefined
   /** Counts every step command of this session, so that each has a number of its own. */
   sequence: number
-  /** Failures of the present step in a row. */
+  /** How often `failing` failed in a row. */
   failures: number
+  /** The step that keeps failing, also while one before it is done again for it. */
+  failing?: StepName | undefined
   /** Not before this time is the failed step tried again. */
   retryAt?: string | undefined
   /** It does not go on by itself: its attempts are used up, or automatic resume is off. */
@@ -94,6 +96,11 @@ export type StepResults = { [S in PublishStep]?: StepResult<S> | undefined }
 /** Nothing is left of it on any machine, so it may be forgotten. One that was closed with its changes kept is not settled. */
 export function isSettled({ state, keepCache }: Session): boolean {
   return (state === 'closed' || state === 'failed') && !keepCache
+}
+
+export function endFailures(session: Session): void {
+  session.failures = 0
+  session.failing = undefined
 }
 
 export function newSession(id: string, request: SessionRequest, mountAgent: string, now: string): Session {

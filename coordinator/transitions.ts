@@ -6,10 +6,17 @@ import { z } from 'zod'
 import type { EventBody } from '../messages/definitions.ts'
 import { ERROR_CODES, type ErrorBody, HowdahError } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
-import type { DatabaseExport, PublishStep, SpaceWarning, StepName, Usage } from '../messages/values.ts'
+import {
+  type DatabaseExport,
+  type PublishStep,
+  type SpaceWarning,
+  STEPS,
+  StepName,
+  type Usage,
+} from '../messages/values.ts'
 import { dueExport, LEAVES_TRACES } from './planner.ts'
 import { unpublish } from './requests.ts'
-import type { ExportJob, Session } from './session.ts'
+import { type ExportJob, endFailures, type Session } from './session.ts'
 import { newExpiryWarnings, newSpaceWarnings } from './warnings.ts'
 
 export interface RetryPolicy {
@@ -80,9 +87,18 @@ export function stepDone(session: Session, event: EventBody<'session.step-done'>
   } else {
     publishStepDone(session, step, event)
   }
-  session.failures = 0
+  if (!leadsBack(session, event)) endFailures(session)
   session.error = undefined
   settleCurrent(session, 'done', now)
+}
+
+/** What is done again for a later step that failed does not end that one's row of failures. */
+function leadsBack({ failing }: Session, { step, direction }: StepEvent): boolean {
+  return direction === 'run' && failing !== undefined && isBefore(step, failing)
+}
+
+function isBefore(step: StepName, other: StepName): boolean {
+  return StepName.options.indexOf(step) < StepName.options.indexOf(other)
 }
 
 function publishStepDone(session: Session, step: PublishStep, event: EventBody<'session.step-done'>): void {
@@ -159,6 +175,7 @@ export function stepFailed(
   const time = new Date(now).toISOString()
   settleCurrent(session, 'failed', time, error)
   session.failures += 1
+  if (session.failing === undefined || isBefore(session.failing, event.step)) session.failing = event.step
   if (event.step === 'export' && direction === 'run') {
     const again = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
     if (again) session.retryAt = delayed(session, policy, now, random)
@@ -170,9 +187,9 @@ export function stepFailed(
     stayWhereItStands(session, session.standing, error)
     return
   }
-  // The step found that one before it is no longer in effect.
-  if (error.code === 'mount_failed') session.results = { ...session.results, mount: undefined }
-  const passing = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
+  const lost = lostStep(session, event)
+  if (lost) for (const step of STEPS.slice(STEPS.indexOf(lost))) session.results[step] = undefined
+  const passing = (lost || ERROR_CODES[error.code].retryable) && session.failures < policy.attempts
   // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
   if (direction === 'run' && session.everPublished && exhausted(session, policy)) {
     session.awaitsRetry = true
@@ -185,7 +202,18 @@ export function stepFailed(
   session.failure = error
   session.error = undefined
   session.desired = 'absent'
-  session.failures = 0
+  endFailures(session)
+}
+
+/** The earlier step that the failed one found to be in effect no longer: what is from there on is done again. */
+function lostStep(
+  session: Session,
+  { step, error }: EventBody<'session.step-failed'>,
+): PublishStep | undefined {
+  if (error.code === 'mount_failed') return 'mount'
+  // Somebody was faster. Where nobody asked for that port or knows of it, another does as well.
+  const anyPort = session.request.options.port === undefined && !session.everPublished
+  return error.code === 'port_taken' && step === 'recover' && anyPort ? 'preflight' : undefined
 }
 
 /** A paused recovery cannot be moved to the target that somebody gave: it stays paused where it is. */
@@ -198,7 +226,7 @@ function stayWhereItStands(
   session.results = { ...session.results, ...(resolve && { resolve }), recover }
   session.standing = undefined
   session.error = undefined
-  session.failures = 0
+  endFailures(session)
   addWarnings(session, [error.message])
 }
 
@@ -213,7 +241,7 @@ function delayed({ failures }: Session, policy: RetryPolicy, now: number, random
 
 /** An export is not worth more than the session: what cannot be exported leaves the instance as it is. */
 function exportFailed(session: Session, error: ErrorBody, now: string): void {
-  session.failures = 0
+  endFailures(session)
   session.begun = session.begun.filter((name) => name !== 'export')
   settleExport(session, now, { status: 'failed', error })
 }

@@ -172,6 +172,9 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           room.joins(session.session)
           const launch = () => spare.take()
           await startMountProcess(await mountSpec(session, command.input), { logger, launch, signal })
+        } else {
+          // The preflight may have chosen another port since.
+          await keepSession(session)
         }
         await requireEntrance(session, signal)
         return { mountPoint, cachePath }

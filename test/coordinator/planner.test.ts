@@ -180,6 +180,38 @@ describe('the session planner', () => {
     expect(session.current).to.include({ step: 'mount', direction: 'run' })
   })
 
+  it('chooses another port when somebody was faster, unless it was asked for', () => {
+    const session = fresh()
+    while (advance(session).action === 'send' && session.current?.step !== 'recover') finish(session)
+    fail(session, 'port_taken')
+    const seen: (StepName | undefined)[] = []
+    while (advance(session, Number.MAX_SAFE_INTEGER).action === 'send') {
+      seen.push(session.current?.step)
+      finish(session)
+    }
+    expect(seen).to.deep.equal(['preflight', 'mount', 'recover'])
+    expect(session.state).to.equal('published')
+
+    const asking = newSession('shop-abc234', { ...request, options: { port: 5433 } }, 'backup-1', NOW)
+    while (advance(asking).action === 'send' && asking.current?.step !== 'recover') finish(asking)
+    fail(asking, 'port_taken')
+    expect(asking.state).to.equal('unpublishing')
+  })
+
+  it('gives up when a step keeps failing of what is done again for it each time', () => {
+    for (const code of ['mount_failed', 'port_taken'] as const) {
+      const session = fresh()
+      let failures = 0
+      while (advance(session, Number.MAX_SAFE_INTEGER).action === 'send' && !session.failure) {
+        if (session.current?.step === 'recover') {
+          fail(session, code)
+          failures += 1
+        } else finish(session)
+      }
+      expect(failures, code).to.equal(POLICY.attempts)
+    }
+  })
+
   it('ignores events of a step that is no longer the current one', () => {
     const session = fresh()
     advance(session)

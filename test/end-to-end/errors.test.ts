@@ -1,8 +1,8 @@
 import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import { expect } from 'chai'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { EventBody, PreflightResult, SessionView } from '../../messages/definitions.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
@@ -126,6 +126,26 @@ describe('errors', function () {
     const said = JSON.parse(kept ?? '{}').log as { mount: string[]; postgres: string[] } | undefined
     expect(said?.mount.join()).to.match(/could not be read from the repository/)
     expect(said?.postgres.join()).to.include(`could not read file "${name}"`)
+  })
+
+  it('a port that somebody takes after it was checked is replaced by another', async () => {
+    const server = createServer()
+    const watch = await fleet.bus.watchEvents('session.*.step-done', ({ body }) => {
+      const { port } = (body as EventBody<'session.step-done'>).result as Partial<PreflightResult>
+      if (port !== undefined && !server.listening) server.listen(port, '127.0.0.1')
+    })
+    try {
+      const session = await fleet.publish('--repository', 'main', '--instance', production.stanza)
+      expect(server.address()).to.include({ family: 'IPv4' })
+      expect(session.connection?.port).not.to.equal((server.address() as AddressInfo).port)
+      expect(await fleet.sql(session, 'SHOW port')).to.equal(String(session.connection?.port))
+      const failed = session.steps.find(({ status }) => status === 'failed')
+      expect(failed?.error?.code).to.equal('port_taken')
+      await fleet.howdahJson('unpublish', session.id)
+    } finally {
+      await watch.close()
+      server.close()
+    }
   })
 
   it('a target that is offline is refused at once', async () => {
