@@ -45,7 +45,7 @@ describe('publishing', function () {
 
     it('leaves the repository as it was, to the byte', async () => {
       const repository = path.join(directory, 'repo')
-      const before = await directoryDigest(repository)
+      const before = directoryDigest(repository)
       const session = await fleet.publish('--repository', 'fixture', '--instance', 'demo')
       await fleet.sql(
         session,
@@ -53,7 +53,7 @@ describe('publishing', function () {
         'shop',
       )
       await fleet.howdahJson('unpublish', session.id)
-      expect(await directoryDigest(repository)).to.equal(before)
+      expect(directoryDigest(repository)).to.equal(before)
     })
 
     it('fetches only what was touched, tells how much that was, and fetches it once for all sessions', async () => {
@@ -136,9 +136,9 @@ describe('publishing', function () {
       ]
       const shown = await Promise.all(settings.map((name) => fleet.sql(session, `SHOW ${name}`)))
       expect(shown).to.deep.equal(['off', '(disabled)', '', '0'])
-      const before = await directoryDigest(production.path)
+      const before = directoryDigest(production.path)
       await fleet.sql(session, 'SELECT pg_switch_wal(); CHECKPOINT')
-      expect(await directoryDigest(production.path)).to.equal(before)
+      expect(directoryDigest(production.path)).to.equal(before)
     })
 
     it('serves psql, pg_dump and pgbench', async () => {

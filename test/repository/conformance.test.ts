@@ -4,6 +4,7 @@
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { chown, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -13,10 +14,11 @@ import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import type { OpenBackup, RepositoryFormat } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
 import { type Barman, type BarmanCompression, type BarmanServer, makeBarman } from '../support/barman.ts'
+import { directoryDigest } from '../support/digest.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { type Compression, makeProduction, type Production } from '../support/production.ts'
 import { extractFixture, type Fixture, openForTest, temporaryDirectory } from './fixture.ts'
-import { dice, fingerprint, walk } from './reference.ts'
+import { dice, walk } from './reference.ts'
 
 const run = promisify(execFile)
 
@@ -146,7 +148,7 @@ describe('repository readers', function () {
         ...['-a', `${data}.tblspc`, join(tablespaces, oid)],
       ])
     }
-    const found = await walk(join(data, 'pg_wal'))
+    const found = walk(join(data, 'pg_wal'))
     const wal = [...found.keys()].filter((name) => /^[0-9A-F]{24}$/.test(name))
     return {
       format: 'basebackup',
@@ -327,7 +329,7 @@ describe('repository readers', function () {
         const prepared = await prepare()
         if (prepared === undefined) return this.skip()
         subject = prepared
-        before_ = await fingerprint(subject.repository)
+        before_ = directoryDigest(subject.repository)
         const opened = openForTest(
           subject.configFile === undefined
             ? { format: subject.format, path: subject.repository }
@@ -345,10 +347,10 @@ describe('repository readers', function () {
 
       it('lists exactly what the tool restores, parents first', async () => {
         const restoredTree = new Map<string, { kind: string; mode: number; size: number; mtime: number }>()
-        for (const [name, found] of await walk(subject.data)) {
+        for (const [name, found] of walk(subject.data)) {
           restoredTree.set(name === '.' ? 'data' : `data/${name}`, found)
         }
-        for (const [name, found] of await walk(subject.tablespaces)) {
+        for (const [name, found] of walk(subject.tablespaces)) {
           if (name !== '.') restoredTree.set(`tblspc/${name}`, found)
         }
         const seen = new Set<string>()
@@ -398,7 +400,7 @@ describe('repository readers', function () {
           if (entry?.file === undefined) throw new Error('no large file')
           const offset = random(entry.size)
           const length = 1 + random(300_000)
-          const expected = (await readFile(onDisk(entry.path))).subarray(offset, offset + length)
+          const expected = readFileSync(onDisk(entry.path)).subarray(offset, offset + length)
           const got = await backup.read(entry.file, offset, length)
           expect(got.equals(expected), `${length} bytes of ${entry.path} at ${offset}`).to.equal(true)
         }
@@ -412,7 +414,7 @@ describe('repository readers', function () {
             continue
           }
           const got = await readAll(backup, file, size)
-          expect(got.equals(await readFile(onDisk(path))), path).to.equal(true)
+          expect(got.equals(readFileSync(onDisk(path))), path).to.equal(true)
         }
       })
 
@@ -455,7 +457,7 @@ describe('repository readers', function () {
       })
 
       it('leaves the repository byte-identical', async () => {
-        expect(await fingerprint(subject.repository)).to.equal(before_)
+        expect(directoryDigest(subject.repository)).to.equal(before_)
       })
 
       const isIgnored = (path: string) =>

@@ -59,7 +59,7 @@ export async function runKills(options: KillOptions): Promise<KillOutcome> {
     })
     await production.backup('full')
     await production.stop()
-    const digest = await directoryDigest(production.path)
+    const digest = directoryDigest(production.path)
     fleet = await startFleet({
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
     })
@@ -89,7 +89,7 @@ export async function runKills(options: KillOptions): Promise<KillOutcome> {
       options.onProgress?.(outcome())
     }
     await fleet.howdahJson('unpublish', session.id)
-    if ((await directoryDigest(production.path)) !== digest) throw new Error('the repository has changed')
+    if (directoryDigest(production.path) !== digest) throw new Error('the repository has changed')
     failed = false
     return outcome()
   } finally {
