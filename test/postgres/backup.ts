@@ -3,8 +3,7 @@
  * directories.
  */
 import { execFile } from 'node:child_process'
-import { chmod, chown, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, chown, mkdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Logger, pino } from 'pino'
@@ -21,6 +20,7 @@ import {
   postgresAccount,
   runAs,
 } from '../support/postgres-cluster.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const run = promisify(execFile)
 
@@ -49,7 +49,7 @@ export interface BackupOptions {
 
 /** Table `t` has 1000 rows in the backup and 1500 at the end of the archive. */
 export async function makeBackup(options: BackupOptions = {}): Promise<Backup> {
-  const directory = await mkdtemp(join(tmpdir(), 'howdah-postgres-test-'))
+  const directory = await scratchDirectory('howdah-postgres-test-')
   const account = await postgresAccount()
   const [production, data, archive] = ['production', 'backup', 'archive'].map((name) =>
     join(directory, name),

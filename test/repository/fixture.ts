@@ -1,8 +1,7 @@
 /** The fixtures that lie beside the checkout, extracted into temporary directories. */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chmod, mkdtemp, readFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -10,6 +9,7 @@ import { pino } from 'pino'
 import { openRepository } from '../../agents/mount/formats/open-repository.ts'
 import type { Repository, RepositoryOptions } from '../../agents/mount/repository.ts'
 import { createSpool, type Spool } from '../../agents/mount/spool.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 const FIXTURES = fileURLToPath(new URL('../../../shared/fixtures/', import.meta.url))
 
@@ -40,7 +40,7 @@ export async function extractFixture(name: string): Promise<Fixture | undefined>
 
 /** A new directory that PostgreSQL's account may enter too. */
 export async function temporaryDirectory(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'howdah-repository-'))
+  const directory = await scratchDirectory('howdah-repository-')
   await chmod(directory, 0o755)
   return directory
 }

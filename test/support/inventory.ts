@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { IN_MEMORY } from './scratch.ts'
 
 /** Key that stays the same while the thing exists → how a person finds it. */
 export type Inventory = ReadonlyMap<string, string>
@@ -95,7 +96,7 @@ export function networkInventory(): Inventory {
 export function temporaryInventory(): Inventory {
   const found = new Map<string, string>()
   const add = (path: string) => found.set(path, path)
-  for (const directory of new Set(['/tmp', '/var/tmp', process.env.TMPDIR ?? '/tmp'])) {
+  for (const directory of new Set(['/tmp', '/var/tmp', IN_MEMORY, process.env.TMPDIR ?? '/tmp'])) {
     for (const entry of readable(() => readdirSync(directory))) {
       if (entry.startsWith('howdah') && entry !== 'howdah') add(join(directory, entry))
     }
