@@ -59,6 +59,8 @@ export interface MountOptions {
   readonly owner?: { readonly uid: number; readonly gid: number }
   /** Where the server is reached, other than directly. */
   readonly port?: number
+  /** The WAL segment that recovery begins with, where there is one; a publish knows it of its backup. */
+  readonly firstWal?: string
 }
 
 /** The server ends with the scope. */
@@ -100,7 +102,7 @@ export async function serveBackup(
   return {
     port,
     connect: () => connectDataPlane({ ...plane, tls, logger }),
-    async mount(mountScope, { owner = OWNER, port: reachedAt = port } = {}) {
+    async mount(mountScope, { owner = OWNER, port: reachedAt = port, ...more } = {}) {
       const scratch = await makeScratch(owner)
       mountScope.defer(scratch.mountPoint, () => scratch.remove())
       // As the target agent does it: a program that is loaded waits for its orders.
@@ -116,6 +118,7 @@ export async function serveBackup(
           fetched: { directory: path.join(scratch.directory, 'fetched'), budgetBytes: FETCHED_BYTES },
           backup: { repository: NAME, instance: backup.instance, label: backup.backup },
           dataPlane: { ...plane, port: reachedAt, tls: target },
+          ...more,
         },
         { logger, launch: () => spare.take() },
       )

@@ -35,6 +35,8 @@ export interface Amounts {
   readonly small: number
   readonly large: number
   readonly publishes: number
+  /** Turns of replaying WAL, each in four ways. */
+  readonly replays: number
   /** Turns of everything else. */
   readonly turns: number
   readonly readOnlySeconds: number
@@ -56,6 +58,7 @@ export const FULL: Amounts = {
   small: 100,
   large: 400,
   publishes: 5,
+  replays: 5,
   turns: 3,
   readOnlySeconds: 20,
   tpcbSeconds: 20,
@@ -72,6 +75,7 @@ export const QUICK: Amounts = {
   small: 20,
   large: 60,
   publishes: 2,
+  replays: 1,
   turns: 2,
   readOnlySeconds: 4,
   tpcbSeconds: 5,

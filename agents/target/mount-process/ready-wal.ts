@@ -7,8 +7,8 @@
  * in the mount.
  */
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
-import { access, type FileHandle, open, rename, rm, statfs, unlink } from 'node:fs/promises'
+import { constants, existsSync } from 'node:fs'
+import { type FileHandle, open, rename, rm, statfs, unlink } from 'node:fs/promises'
 import { createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Logger } from 'pino'
 import type { StoredWal } from '../../dataplane/backup-source.ts'
@@ -90,7 +90,7 @@ export function createReadyWal(options: ReadyWalOptions): ReadyWal {
       const outcome = await segment.outcome
       if (outcome === 'absent') return undefined
       if (outcome === 'not to be had') break
-      if (await exists(`${directory}/${name}`)) return outcome
+      if (existsSync(`${directory}/${name}`)) return outcome
       // It was taken before.
       if (again && segments.get(name) === segment) segments.delete(name)
     }
@@ -279,9 +279,3 @@ const hex = (value: number): string => value.toString(16).toUpperCase().padStart
 
 const isSegmentSize = (bytes: number): boolean =>
   bytes >= MIN_SEGMENT_BYTES && bytes <= MAX_SEGMENT_BYTES && Number.isInteger(Math.log2(bytes))
-
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  )

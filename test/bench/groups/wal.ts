@@ -20,8 +20,6 @@ import type { Workshop } from '../workshop.ts'
 
 const SEGMENT_BYTES = 16 * 1024 ** 2
 const ROUND_TRIP_MS = 20
-/** Each replays everything four times. */
-const MAX_TURNS = 2
 const POINT = 'replayed'
 const DEADLINE_MS = 600_000
 /** Seconds of pgbench between looks at how much WAL it made. */
@@ -41,13 +39,15 @@ interface Archived {
   readonly template: string
   /** The same segments as in the repository's archive, plain. */
   readonly plain: string
+  /** With which a replay begins. */
+  readonly firstWal: string
   readonly segments: number
 }
 
 export async function wal(workshop: Workshop, scope: Scope): Promise<readonly Figure[]> {
   const { amounts, say } = workshop
   const archived = await makeArchive(workshop, scope)
-  const { production, label, plain, segments } = archived
+  const { production, label, plain, firstWal, segments } = archived
   const served = await serveBackup(
     scope,
     { format: 'pgbackrest', path: production.path },
@@ -57,7 +57,9 @@ export async function wal(workshop: Workshop, scope: Scope): Promise<readonly Fi
   const throughMount =
     (port: number): Way =>
     async (turn) => {
-      const { mountPoint, cachePath } = await served.mount(turn, { owner: await postgresAccount(), port })
+      const { mountPoint, cachePath } = await served.mount(turn, {
+        ...{ owner: await postgresAccount(), port, firstWal },
+      })
       return mountCommand(mountPoint, cachePath)
     }
   const archiveGet: Way = async (_, directory) =>
@@ -68,19 +70,18 @@ export async function wal(workshop: Workshop, scope: Scope): Promise<readonly Fi
     far: throughMount(far),
     archiveGet,
   } satisfies Record<string, Way>
-  const turns = Math.min(MAX_TURNS, amounts.turns)
   const seconds = {
     near: [] as number[],
     local: [] as number[],
     far: [] as number[],
     archiveGet: [] as number[],
   }
-  for (let turn = 0; turn < turns; turn++) {
+  for (let turn = 0; turn < amounts.replays; turn++) {
     for (const name of Object.keys(ways) as (keyof typeof ways)[]) {
       scope.check()
       const took = await replay(scope, archived, ways[name])
       seconds[name].push(took)
-      say(`  replay (${name}), ${turn + 1} of ${turns}: ${took} s`)
+      say(`  replay (${name}), ${turn + 1} of ${amounts.replays}: ${took} s`)
     }
   }
   workshop.note(`replayed: ${segments} segments of pgbench's WAL, gz in the repository`)
@@ -142,6 +143,8 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
   const label = await production.backup('full')
   const template = path.join(production.directory, 'template')
   await production.basebackup(template)
+  const [firstWal = ''] =
+    /[0-9A-F]{24}/.exec(await readFile(path.join(template, 'backup_label'), 'utf8')) ?? []
   // PostgreSQL starts on no other.
   await chmod(template, 0o700)
   await production.sql(
@@ -166,7 +169,7 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
   }
   const segments = Math.round(((await position()) - begin) / SEGMENT_BYTES)
   await production.stop()
-  return { production, label, template, plain, segments }
+  return { production, label, template, plain, firstWal, segments }
 }
 
 /** The command that a published instance has, with the script behind it. */
