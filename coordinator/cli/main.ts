@@ -1,4 +1,5 @@
 /** The command line: picks the verb, hands it its context, and turns what is thrown into messages and exit status. */
+import { once } from 'node:events'
 import { version } from '../../config/version.ts'
 import { findBroker } from './broker-url.ts'
 import { runCommandLine } from './command-line.ts'
@@ -51,7 +52,15 @@ const context: Context = {
   },
 }
 
-process.exit(await runCommandLine(context, process.argv.slice(2), version()))
+const status = await runCommandLine(context, process.argv.slice(2), version())
+// A pipe takes 64 KiB at once, and the rest as its reader goes on.
+await Promise.race([Promise.all([process.stdout, process.stderr].map(written)), once(hurry.signal, 'abort')])
+process.exit(status)
+
+/** Also when it cannot be: its reader is gone. */
+function written(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write('', () => resolve()))
+}
 
 /** First an orderly end, then a quick one, then none. */
 function onSignal(): void {
