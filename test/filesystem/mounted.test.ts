@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect } from 'chai'
 import { identify, isAlive } from '../../agents/runtime/process-identity.ts'
@@ -174,6 +176,19 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     await inside.catch(() => undefined)
     expect(isMounted(scratch.mountPoint)).to.equal(false)
     expect(identify(mount.pid)).to.equal(undefined)
+  })
+
+  it('waits a moment for those who only look', async () => {
+    const mount = await startMount(scratch, base, OWNER)
+    const looking = spawn('sh', ['-c', 'echo in; sleep 0.1'], {
+      cwd: data,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const gone = once(looking, 'exit')
+    await once(looking.stdout, 'data')
+    await mount.stop()
+    await gone
+    expect(isMounted(scratch.mountPoint)).to.equal(false)
   })
 
   it('flushes and unmounts on SIGTERM', async () => {

@@ -4,21 +4,17 @@
  *
  * A limit of libfuse: two names of one inode are two files to the kernel's page cache.
  */
-import { execFile } from 'node:child_process'
 import { accessSync, constants as fsConstants } from 'node:fs'
-import { promisify } from 'node:util'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Driver, FileSystem, MountedFileSystem, MountOptions } from '../file-system.ts'
 import { isMounted } from './mount-table.ts'
 import { answer, type Done, encodeAttributes, pathOperations } from './path-operations.ts'
-
-const run = promisify(execFile)
+import { unmount } from './unmount.ts'
 
 /** Nobody else changes the tree, so what the kernel knows of existing files stays true. */
 const KEPT_SECONDS = 86_400
 /** How often it is looked whether the mount is still there. */
 const WATCH_MS = 500
-const UNMOUNT_DEADLINE_MS = 10_000
 
 /** Makes the driver; fuse-native is loaded at the first mount, or by `load` ahead of it. */
 export function fuseNativeDriver(): Driver & { load(): Promise<unknown> } {
@@ -106,17 +102,7 @@ function watch(mountPoint: string): MountedFileSystem {
   return {
     ended,
     async unmount() {
-      const [command, ...args] = process.geteuid?.() === 0 ? ['umount'] : ['fusermount', '-u']
-      try {
-        if (isMounted(mountPoint))
-          await run(command ?? '', [...args, mountPoint], { timeout: UNMOUNT_DEADLINE_MS })
-      } catch (cause) {
-        if (isMounted(mountPoint)) {
-          throw new HowdahError('mount_failed', `${mountPoint} cannot be unmounted: files on it are in use`, {
-            cause,
-          })
-        }
-      }
+      await unmount(mountPoint, process.geteuid?.() === 0 ? ['umount'] : ['fusermount', '-u'])
       check()
       await ended
     },

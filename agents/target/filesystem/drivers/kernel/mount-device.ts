@@ -2,21 +2,18 @@
  * Mounts a FUSE device and unmounts it, without ever touching the mount: its server may be this very process. Needs
  * root. Who serves the device is not decided here.
  */
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { closeSync, constants, openSync, stat, statfs, writeSync } from 'node:fs'
-import { promisify } from 'node:util'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
 import type { MountOptions } from '../../file-system.ts'
-import { findMount, isMounted } from '../mount-table.ts'
+import { findMount } from '../mount-table.ts'
+import { unmount } from '../unmount.ts'
 import { tuneBackingDevice } from './backing-device.ts'
 import { BELL, BELL_NAME } from './bell.ts'
 import { retrieveNothingMessage } from './notifications.ts'
 
-const run = promisify(execFile)
 const MOUNT_DEADLINE_MS = 10_000
-/** Changed pages are written to the server first. */
-const UNMOUNT_DEADLINE_MS = 60_000
 /** The child's number of the descriptor that it inherits. */
 const INHERITED_FD = 3
 
@@ -123,17 +120,7 @@ function mounted(fd: number, mountPoint: string, device: string, logger: Logger)
 
     knock,
 
-    async unmount() {
-      if (!isMounted(mountPoint)) return
-      try {
-        await run('umount', ['-i', mountPoint], { timeout: UNMOUNT_DEADLINE_MS })
-      } catch (cause) {
-        if (!isMounted(mountPoint)) return
-        throw new HowdahError('mount_failed', `${mountPoint} cannot be unmounted: files on it are in use`, {
-          cause,
-        })
-      }
-    },
+    unmount: () => unmount(mountPoint, ['umount', '-i']),
 
     close() {
       if (open) closeSync(fd)
