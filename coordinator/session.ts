@@ -35,10 +35,10 @@ export interface Session {
   current?: CurrentStep | undefined
   /** Counts every step command of this session, so that each has a number of its own. */
   sequence: number
-  /** How often `failing` failed in a row. */
+  /** Failures in a row of the present step, or of `redoneFor`. */
   failures: number
-  /** The step that keeps failing, also while one before it is done again for it. */
-  failing?: StepName | undefined
+  /** The step that failed because earlier ones were in effect no longer, which are done again for it. */
+  redoneFor?: StepName | undefined
   /** Not before this time is the failed step tried again. */
   retryAt?: string | undefined
   /** It does not go on by itself: its attempts are used up, or automatic resume is off. */
@@ -100,7 +100,7 @@ export function isSettled({ state, keepCache }: Session): boolean {
 
 export function endFailures(session: Session): void {
   session.failures = 0
-  session.failing = undefined
+  session.redoneFor = undefined
 }
 
 export function newSession(id: string, request: SessionRequest, mountAgent: string, now: string): Session {

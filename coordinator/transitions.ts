@@ -93,12 +93,9 @@ export function stepDone(session: Session, event: EventBody<'session.step-done'>
 }
 
 /** What is done again for a later step that failed does not end that one's row of failures. */
-function leadsBack({ failing }: Session, { step, direction }: StepEvent): boolean {
-  return direction === 'run' && failing !== undefined && isBefore(step, failing)
-}
-
-function isBefore(step: StepName, other: StepName): boolean {
-  return StepName.options.indexOf(step) < StepName.options.indexOf(other)
+function leadsBack({ redoneFor }: Session, { step, direction }: StepEvent): boolean {
+  const order = StepName.options
+  return direction === 'run' && redoneFor !== undefined && order.indexOf(step) < order.indexOf(redoneFor)
 }
 
 function publishStepDone(session: Session, step: PublishStep, event: EventBody<'session.step-done'>): void {
@@ -175,7 +172,6 @@ export function stepFailed(
   const time = new Date(now).toISOString()
   settleCurrent(session, 'failed', time, error)
   session.failures += 1
-  if (session.failing === undefined || isBefore(session.failing, event.step)) session.failing = event.step
   if (event.step === 'export' && direction === 'run') {
     const again = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
     if (again) session.retryAt = delayed(session, policy, now, random)
@@ -188,7 +184,8 @@ export function stepFailed(
     return
   }
   const lost = lostStep(session, event)
-  if (lost) for (const step of STEPS.slice(STEPS.indexOf(lost))) session.results[step] = undefined
+  if (lost) takeOut(session, lost)
+  if (lost && lost !== event.step) session.redoneFor = event.step
   const passing = (lost || ERROR_CODES[error.code].retryable) && session.failures < policy.attempts
   // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
   if (direction === 'run' && session.everPublished && exhausted(session, policy)) {
@@ -214,6 +211,11 @@ function lostStep(
   // Somebody was faster. Where nobody asked for that port or knows of it, another does as well.
   const anyPort = session.request.options.port === undefined && !session.everPublished
   return error.code === 'port_taken' && step === 'recover' && anyPort ? 'preflight' : undefined
+}
+
+/** The step is in effect no longer, and none after it. */
+function takeOut(session: Session, step: PublishStep): void {
+  for (const gone of STEPS.slice(STEPS.indexOf(step))) session.results[gone] = undefined
 }
 
 /** A paused recovery cannot be moved to the target that somebody gave: it stays paused where it is. */
@@ -278,8 +280,7 @@ export function partLost(
   { resume }: Pick<RetryPolicy, 'resume'>,
 ): void {
   if (session.desired !== 'published' || session.results.recover === undefined) return
-  const results = { ...session.results, recover: undefined }
-  session.results = event.what === 'mount' ? { ...results, mount: undefined } : results
+  takeOut(session, event.what === 'mount' ? 'mount' : 'recover')
   session.error = {
     code: event.what === 'mount' ? 'mount_failed' : 'postgres_failed',
     message: event.reason,

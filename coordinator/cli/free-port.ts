@@ -26,7 +26,8 @@ function isFree(host: string, port: number): Promise<boolean> {
   const server = createServer()
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EADDRINUSE') resolve(false)
+      // Ports below 1024 are for root, who may have had one before.
+      if (error.code === 'EADDRINUSE' || error.code === 'EACCES') resolve(false)
       else reject(error)
     })
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))

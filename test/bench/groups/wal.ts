@@ -57,9 +57,8 @@ export async function wal(workshop: Workshop, scope: Scope): Promise<readonly Fi
   const throughMount =
     (port: number): Way =>
     async (turn) => {
-      const { mountPoint, cachePath } = await served.mount(turn, {
-        ...{ owner: await postgresAccount(), port, firstWal },
-      })
+      const owner = await postgresAccount()
+      const { mountPoint, cachePath } = await served.mount(turn, { owner, port, firstWal })
       return mountCommand(mountPoint, cachePath)
     }
   const archiveGet: Way = async (_, directory) =>
