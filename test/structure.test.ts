@@ -28,12 +28,13 @@ const ROOMS: Readonly<Record<string, Room>> = {
   },
   'agents/runtime': { rooms: ['messages', 'config'], libraries: ['zod'] },
   'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },
+  'agents/wal': { rooms: ['messages'], libraries: [] },
   'agents/mount': {
-    rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
+    rooms: ['agents/wal', 'agents/runtime', 'agents/dataplane', 'messages', 'config'],
     libraries: ['zod', 'hash-wasm', 'lz4-napi', 'seek-bzip'],
   },
   'agents/target': {
-    rooms: ['agents/runtime', 'agents/dataplane', 'messages', 'config'],
+    rooms: ['agents/wal', 'agents/runtime', 'agents/dataplane', 'messages', 'config'],
     libraries: ['zod', 'fuse-native', 'pg', 'ssh2'],
   },
   'agents/install': { rooms: ['agents/runtime', 'messages', 'config'], libraries: ['ssh2'] },

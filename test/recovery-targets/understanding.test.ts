@@ -1,8 +1,8 @@
 /** Recovery targets and timelines as they are written, without any archive. */
 import { expect } from 'chai'
-import { parseSegmentName, segmentName } from '../../agents/mount/recovery/lsn.ts'
 import { formatTime, isoTime, parseRecoveryTarget } from '../../agents/mount/recovery/recovery-target.ts'
 import { isOnPath, segmentsOnPath, timelinePath } from '../../agents/mount/recovery/timelines.ts'
+import { parseSegmentName, segmentName } from '../../agents/wal/lsn.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import type { RecoverTo } from '../../messages/values.ts'
 

@@ -3,9 +3,9 @@ import { execFile } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { formatLsn } from '../../agents/mount/recovery/lsn.ts'
 import { formatTime } from '../../agents/mount/recovery/recovery-target.ts'
-import type { RecoveryStop } from '../../agents/mount/recovery/wal-records.ts'
+import { formatLsn } from '../../agents/wal/lsn.ts'
+import type { RecoveryStop } from '../../agents/wal/wal-records.ts'
 import { POSTGRES_BIN } from '../support/postgres-cluster.ts'
 
 /** Name and decoded bytes. */

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { linkSync, mkdirSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { formatLsn, segmentName, segmentStart } from '../../agents/mount/recovery/lsn.ts'
+import { formatLsn, segmentName, segmentStart } from '../../agents/wal/lsn.ts'
 import { infoFile } from './large-repository.ts'
 
 export const STANZA = 'demo'

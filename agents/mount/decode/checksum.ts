@@ -1,7 +1,7 @@
 /** Checksums that repositories store of plain files. */
 import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
-import { crc32cStart, crc32cStep } from '../recovery/crc32c.ts'
+import { crc32cStart, crc32cStep } from '../../wal/crc32c.ts'
 import type { StoredFile } from './stored-file.ts'
 
 export interface Checksum {

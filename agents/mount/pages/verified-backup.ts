@@ -4,7 +4,7 @@
  */
 import type { TreeEntry } from '../../dataplane/backup-source.ts'
 import { readRanges } from '../../dataplane/read-ranges.ts'
-import { lsnOf } from '../recovery/lsn.ts'
+import { lsnOf } from '../../wal/lsn.ts'
 import type { OpenBackup } from '../repository.ts'
 import { type BackupSpan, checkPage } from './check-page.ts'
 import { type ClusterPages, clusterPages } from './cluster-pages.ts'

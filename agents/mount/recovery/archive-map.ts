@@ -1,10 +1,10 @@
 /** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `readArchiveMap`. */
 import { HowdahError } from '../../../messages/errors.ts'
+import { segmentAt, segmentName, timelineOf } from '../../wal/lsn.ts'
+import { readSegmentHeader } from '../../wal/wal-pages.ts'
 import type { Run, WalArchive, WalListing } from '../repository.ts'
 import { hasSegment, joinRuns, runAt, runFrom, segmentNames } from '../wal-listing.ts'
-import { segmentAt, segmentName, timelineOf } from './lsn.ts'
 import { type PathSegment, segmentsOnPath, type TimelinePath, timelinePath } from './timelines.ts'
-import { readSegmentHeader } from './wal-pages.ts'
 
 export interface ArchiveMap {
   readonly segmentBytes: number

@@ -3,9 +3,9 @@
  * request, so that all of its answers are of one moment; what costs is remembered by `ArchiveKnowledge`.
  */
 import type { BackupSummary, RecoverableWindow } from '../../../messages/values.ts'
+import { formatLsn, lsnOf, segmentAt } from '../../wal/lsn.ts'
 import type { Instance, WalArchive } from '../repository.ts'
 import { type ArchiveMap, type Reach, reachFrom, readArchiveMap } from './archive-map.ts'
-import { formatLsn, lsnOf, segmentAt } from './lsn.ts'
 import { isoTime } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
 import { createWalInspector, END_SEGMENTS, type WalEnd, type WalInspector } from './wal-inspector.ts'

@@ -1,9 +1,9 @@
 /** Where in the WAL a transaction or a restore point is, as far as a bounded search tells. */
 import type { BackupSummary } from '../../../messages/values.ts'
+import { segmentAt, segmentStart } from '../../wal/lsn.ts'
 import type { WalArchive } from '../repository.ts'
 import { type ArchiveMap, lastSegments, pathFor } from './archive-map.ts'
 import { placed } from './instance-archive.ts'
-import { segmentAt, segmentStart } from './lsn.ts'
 import { formatTime, type RecoveryTarget } from './recovery-target.ts'
 import type { WalInspector } from './wal-inspector.ts'
 

@@ -4,6 +4,7 @@
  */
 import { type ErrorCode, errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary, RecoverTo } from '../../../messages/values.ts'
+import { formatLsn, lsnOf, segmentAt, segmentName, segmentStart } from '../../wal/lsn.ts'
 import { type BackupRequest, candidates } from '../choose-backup.ts'
 import type { Instance } from '../repository.ts'
 import { type ArchiveMap, pathFor, type Reach, reachFrom } from './archive-map.ts'
@@ -15,7 +16,6 @@ import {
   placed,
 } from './instance-archive.ts'
 import { type Located, locateTarget } from './locate-target.ts'
-import { formatLsn, lsnOf, segmentAt, segmentName, segmentStart } from './lsn.ts'
 import { describeTarget, formatTime, parseRecoveryTarget, type RecoveryTarget } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
 import type { WalEnd } from './wal-inspector.ts'

@@ -1,7 +1,7 @@
 /** The recovery target that was asked for, understood: times, LSNs, xids and names have forms of their own. Pure. */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { RecoverTo } from '../../../messages/values.ts'
-import { formatLsn, parseLsn } from './lsn.ts'
+import { formatLsn, parseLsn } from '../../wal/lsn.ts'
 
 interface Common {
   readonly timeline: number | 'latest' | 'current'

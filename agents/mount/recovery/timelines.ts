@@ -4,7 +4,7 @@
  * A history file (`0000000N.history`) has a line per ancestor: its number, the LSN at which the next one left it, and why
  * (access/transam/timeline.c, readTimeLineHistory).
  */
-import { lsnOf, segmentAt, segmentName } from './lsn.ts'
+import { lsnOf, segmentAt, segmentName } from '../../wal/lsn.ts'
 
 /** Part of a path: `timeline` from `begin` up to, not including, `end`; undefined: to whatever there is. */
 export interface Stretch {

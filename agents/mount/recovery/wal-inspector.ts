@@ -2,11 +2,12 @@
  * Knows what is in WAL segments: ends of transactions, restore points, where it ends. Remembers of each file that it
  * read the little that matters, for as long as the file stays the same.
  */
+
+import { segmentName, segmentStart, timelineOf } from '../../wal/lsn.ts'
+import { readSegmentHeader, type Scan, scanSegment } from '../../wal/wal-pages.ts'
+import { isStop, type RecoveryStop, recoveryStop } from '../../wal/wal-records.ts'
 import type { WalArchive } from '../repository.ts'
-import { segmentName, segmentStart, timelineOf } from './lsn.ts'
 import type { PathSegment } from './timelines.ts'
-import { readSegmentHeader, type Scan, scanSegment } from './wal-pages.ts'
-import { isStop, type RecoveryStop, recoveryStop } from './wal-records.ts'
 
 /** Times: microseconds since 1970-01-01 UTC. */
 export interface SegmentSummary {

@@ -1,8 +1,8 @@
 /** What an instance can be recovered to: the windows of all its archives, and the same in words. */
 import type { BackupSummary, RecoverableWindow } from '../../../messages/values.ts'
+import { lsnOf } from '../../wal/lsn.ts'
 import type { Instance } from '../repository.ts'
 import { type ArchiveKnowledge, openInstanceArchive } from './instance-archive.ts'
-import { lsnOf } from './lsn.ts'
 import { formatTime } from './recovery-target.ts'
 
 /** @param backups of the instance, oldest first. @throws HowdahError as `Instance.wal` and `WalArchive` */

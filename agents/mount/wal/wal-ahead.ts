@@ -2,8 +2,9 @@
  * Decodes the WAL that a replay will ask for: the segments after the one that was asked for, on the way to the timeline
  * whose history was read. A bet only: what is missing or damaged says so when it is asked for.
  */
+
+import { parseSegmentName, segmentName, timelineOf } from '../../wal/lsn.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
-import { parseSegmentName, segmentName, timelineOf } from '../recovery/lsn.ts'
 import { segmentsOnPath, type TimelinePath, timelinePath } from '../recovery/timelines.ts'
 import type { WalCache } from './wal-cache.ts'
 

@@ -2,7 +2,7 @@
  * Positions in the WAL and the segments that hold them. A position (LSN) is a bigint of bytes, a segment's number the
  * position divided by the segment size (access/xlog_internal.h: XLByteToSeg, XLogFileName).
  */
-import { HowdahError } from '../../../messages/errors.ts'
+import { HowdahError } from '../../messages/errors.ts'
 
 const LSN = /^([0-9A-F]{1,8})\/([0-9A-F]{1,8})$/i
 
