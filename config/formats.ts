@@ -120,6 +120,20 @@ export const seconds: ValueFormat = {
 }
 
 /** Absolute directories, as a list or as colon-separated text. */
+/** Directories, none of them needed. */
+export const directories: ValueFormat = {
+  name: 'directories',
+  coerce: (value) => (typeof value === 'string' ? value.split(':').filter((item) => item !== '') : value),
+  validate: (value) =>
+    check(
+      Array.isArray(value) &&
+        value.every(
+          (item) => typeof item === 'string' && path.isAbsolute(item) && path.normalize(item) === item,
+        ),
+      'must be a list of absolute paths',
+    ),
+}
+
 export const directoryPatterns: ValueFormat = {
   name: 'directory-patterns',
   coerce: (value) => (typeof value === 'string' ? value.split(':') : value),

@@ -9,6 +9,7 @@ import {
   bytes,
   type CredentialConfig,
   credentials,
+  directories,
   directoryPatterns,
   name,
   port,
@@ -23,6 +24,7 @@ for (const format of [
   brokerUrl,
   bytes,
   credentials,
+  directories,
   directoryPatterns,
   name,
   port,
@@ -75,6 +77,7 @@ export interface TargetAgentConfig extends CommonConfig {
     startDeadline: number
   }
   cache: { minimumFreeBytes: number; reserveBytes: number; quotaBytes: number; fetchedBytes: number }
+  isolation: { fileSystem: boolean; network: boolean; readable: string[]; writable: string[] }
   readDeadline: number
   limits: { sessions: number | null; cacheBytes: number | null }
   credentials: Record<string, CredentialConfig>
@@ -356,6 +359,32 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       format: bytes.name,
       default: 20 * 1024 ** 3,
       env: 'HOWDAH_CACHE_FETCHED_BYTES',
+    },
+  },
+  isolation: {
+    fileSystem: {
+      doc: 'Whether instances run in a mount namespace in which they can write to nothing but their own directories; takes root',
+      format: Boolean,
+      default: true,
+      env: 'HOWDAH_ISOLATION_FILE_SYSTEM',
+    },
+    network: {
+      doc: 'Whether instances can connect to nothing but themselves and what a publish command allows; takes root and nftables',
+      format: Boolean,
+      default: true,
+      env: 'HOWDAH_ISOLATION_NETWORK',
+    },
+    readable: {
+      doc: 'More directories that instances can read, beside those of programs and libraries',
+      format: directories.name,
+      default: [],
+      env: 'HOWDAH_ISOLATION_READABLE',
+    },
+    writable: {
+      doc: 'More directories that instances can write to, as far as their user may',
+      format: directories.name,
+      default: [],
+      env: 'HOWDAH_ISOLATION_WRITABLE',
     },
   },
   readDeadline: {

@@ -66,6 +66,10 @@ export const ERROR_CODES = {
   cancelled: { retryable: false, means: 'somebody cancelled it' },
   expired: { retryable: false, means: 'the time that the session was given is over' },
   locale_missing: { retryable: false, means: 'the target lacks a locale that a database of the backup has' },
+  isolation_missing: {
+    retryable: false,
+    means: 'the target cannot keep instances apart from the rest of the machine',
+  },
   unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
   configuration: { retryable: false, means: 'a configuration key, flag or environment variable is wrong' },
   internal: { retryable: true, means: 'a defect in Howdah; the log has the stack' },

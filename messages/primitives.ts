@@ -53,3 +53,9 @@ export const ErrorSchema: z.ZodType<ErrorShape> = z.object({
     .optional()
     .describe('each finding, where there are several'),
 })
+
+/** `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. */
+export const OutboundHost = z
+  .string()
+  .max(300)
+  .regex(/^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)(?::[0-9]{1,5})?$/)

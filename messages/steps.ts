@@ -13,6 +13,7 @@ import {
   Bytes,
   Connection,
   Name,
+  OutboundHost,
   Paused,
   Port,
   RecoverTo,
@@ -96,6 +97,11 @@ export const TargetOptions = z.strictObject({
     .optional()
     .describe('PostgreSQL settings that win over those of the backup and of Howdah'),
   hba: z.string().max(65_536).optional().describe('content of pg_hba.conf; default: local access only'),
+  allowOutbound: z
+    .array(OutboundHost)
+    .max(64)
+    .optional()
+    .describe('hosts that the instance may connect to, as HOST or HOST:PORT; default: none'),
 })
 
 export const StepInput = z.object({

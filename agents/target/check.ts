@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
 import type { StepInput } from '../../messages/steps.ts'
 import { loadTouched, touchedBytes } from './filesystem/fetched/touched-record.ts'
+import { missingWalls, type Walls } from './isolation/walls.ts'
 import { estimate, inspect } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
 import type { Finding as PreflightFinding, PreflightSettings } from './preflight/settings.ts'
@@ -13,6 +14,7 @@ export interface CheckOptions {
   readonly settings: PreflightSettings
   /** As in `TargetStepsOptions`. */
   readonly ports: ReadonlyMap<string, number>
+  readonly walls: Walls
   /** Where it is recorded what a publish touched. */
   readonly fetchedDirectory: string
   readonly logger: Logger
@@ -25,7 +27,7 @@ export async function checkTarget(
   input: StepInput,
   options: CheckOptions,
 ): Promise<AgentReply<'target.check'>> {
-  const { settings, ports, fetchedDirectory, logger } = options
+  const { settings, ports, walls, fetchedDirectory, logger } = options
   const session = trialName(randomBytes(6).toString('hex'))
   try {
     const { findings, user } = await inspect({
@@ -40,7 +42,7 @@ export async function checkTarget(
     const touched = await loadTouched(fetchedDirectory, input.repository, input.instance)
     return {
       accepted: true,
-      findings: [...findings, ...trial].map(asMessage),
+      findings: [...findings, ...trial, ...wallFindings(walls)].map(asMessage),
       estimate: await estimate({ input, settings }, touched && touchedBytes(touched)),
     }
   } finally {
@@ -49,6 +51,10 @@ export async function checkTarget(
       await removeRoot(settings.cacheRoot)
     }
   }
+}
+
+function wallFindings(walls: Walls): PreflightFinding[] {
+  return missingWalls(walls).map((message) => ({ level: 'warning', code: 'isolation_missing', message }))
 }
 
 function asMessage({ level, code, message, field }: PreflightFinding): Finding {

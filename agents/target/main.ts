@@ -15,6 +15,9 @@ import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
 import { fetchedDirectory } from './fetched-room.ts'
+import { guardNetworkWalls } from './isolation/network-guard.ts'
+import { probeWalls } from './isolation/probe.ts'
+import { missingWalls } from './isolation/walls.ts'
 import { keepSpare } from './mount-process/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
@@ -23,6 +26,9 @@ import { readSession, readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
 import { targetSteps } from './steps.ts'
 import { removeStaleTrials } from './trial-mount/trial-mount.ts'
+
+/** Between two looks at the network walls of all sessions, ms. */
+const WALLS_LOOKED_AT_MS = 10_000
 
 await runRole({
   role: 'target-agent',
@@ -57,6 +63,14 @@ await runRole({
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
     await removeStaleTrials({ mountRoot, cacheRoot })
+    const walls = await probeWalls({
+      name: `trial-${process.pid}`,
+      directory: stateDirectory,
+      fileSystem: config.isolation.fileSystem,
+      network: config.isolation.network,
+    })
+    for (const warning of missingWalls(walls)) logger.warn(warning)
+    const isolation = { walls, readable: config.isolation.readable, writable: config.isolation.writable }
     const kept = await readSessions(cacheRoot)
     const ports = new Map(kept.map(({ session, port }) => [session, port]))
     const settings: PreflightSettings = {
@@ -73,6 +87,7 @@ await runRole({
       tls: { ca: tls.ca, cert: tls.certificate, key: tls.key },
       room,
       fetchedBytes: cache.fetchedBytes,
+      isolation,
       readDeadlineMs: config.readDeadline * 1000,
       watch,
       changes,
@@ -93,7 +108,13 @@ await runRole({
           return { accepted: true, changes: await changes.of(session) }
         },
         'target.check': ({ input }) =>
-          checkTarget(input, { settings, ports, fetchedDirectory: fetchedDirectory(cacheRoot), logger }),
+          checkTarget(input, {
+            settings,
+            ports,
+            walls,
+            fetchedDirectory: fetchedDirectory(cacheRoot),
+            logger,
+          }),
       },
       describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,
@@ -103,9 +124,15 @@ await runRole({
       if (session.kept) await room.keeps(session.session, session.cachePath)
       else await watch.add(session)
     }
+    const guard = guardNetworkWalls({
+      sessions: () => [...ports.keys()].flatMap((id) => readSession(path.join(cacheRoot, id)) ?? []),
+      everyMs: WALLS_LOOKED_AT_MS,
+      logger,
+    })
     return {
       ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
       async close() {
+        guard.close()
         watch.close()
         spare.close()
         await agent.close()

@@ -25,7 +25,13 @@ const PublishedSession = z.object({
   user: z.object({ name: z.string(), uid: z.int(), gid: z.int() }),
   port: z.int(),
   recoverTo: RecoverTo,
-  ...TargetOptions.pick({ afterRecovery: true, listen: true, settings: true, hba: true }).shape,
+  ...TargetOptions.pick({
+    afterRecovery: true,
+    listen: true,
+    settings: true,
+    hba: true,
+    allowOutbound: true,
+  }).shape,
   dataPlane: DataPlaneAddress,
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
   /** It is not published: its write cache waits for a retry. */
@@ -44,7 +50,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     throw new HowdahError('user_missing', `the user "${checked.user}" does not exist on the target any more`)
   }
   const { mountPoint, cachePath, binaries, port } = checked
-  const { afterRecovery, listen, settings, hba } = input.options
+  const { afterRecovery, listen, settings, hba, allowOutbound } = input.options
   return {
     session,
     mountPoint,
@@ -58,6 +64,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     listen,
     settings,
     hba,
+    allowOutbound,
     dataPlane: resolved.dataPlane,
     neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
   }

@@ -16,6 +16,7 @@ import { exportStep } from './export/export-step.ts'
 import { createFetchedRoom } from './fetched-room.ts'
 import { isMounted } from './filesystem/drivers/mount-table.ts'
 import { heldPorts } from './held-ports.ts'
+import type { IsolationSettings } from './isolation/walls.ts'
 import { lastWords } from './last-words.ts'
 import type { SpareMountProgram } from './mount-process/launch.ts'
 import {
@@ -43,6 +44,8 @@ export interface TargetStepsOptions {
   readonly room: CacheRoom
   /** Bytes that local copies of fetched blocks may take, of all backups together. */
   readonly fetchedBytes: number
+  /** What keeps instances apart from the rest of this machine. */
+  readonly isolation: IsolationSettings
   readonly readDeadlineMs: number
   readonly watch: SessionWatch
   readonly changes: SessionChanges
@@ -214,6 +217,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         try {
           if (await isRecovered(session)) await giveRoomToStart(session.session, mount)
           const result = await startInstance(session, {
+            isolation: options.isolation,
             logger,
             signal: AbortSignal.any([signal, ended.signal]),
             onProgress: progress,

@@ -7,6 +7,7 @@
  */
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
+import { takeDownWalls } from './isolation/walls.ts'
 import { clearDeadMount } from './mount-process/dead-mount.ts'
 import { type MountProcess, mountProcessesOf } from './mount-process/mount-process.ts'
 import { withDeadline } from './postgres/deadline.ts'
@@ -49,7 +50,10 @@ export async function endInstance(of: TakeDown): Promise<StopOutcome> {
     )
   }
   if (of.lingering) await untilHeeded(of, of.lingering)
-  if (!of.instance) return 'absent'
+  if (!of.instance) {
+    await takeDownWalls(of)
+    return 'absent'
+  }
   const { logger, mode } = of
   const graceMs = mounts.some(({ served }) => served === 'away') ? GRACE_MS.immediate : GRACE_MS[mode]
   try {

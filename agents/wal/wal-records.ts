@@ -64,7 +64,7 @@ export function recoveryStop(record: WalRecord): RecoveryStop | undefined {
 }
 
 /** What follows the record's own headers (access/xlogrecord.h: XLR_BLOCK_ID_*); of a record without blocks. */
-function mainData(bytes: Buffer): Buffer | undefined {
+export function mainData(bytes: Buffer): Buffer | undefined {
   for (let at = RECORD_HEADER_BYTES; at + 2 <= bytes.length; ) {
     switch (bytes[at]) {
       case 255:

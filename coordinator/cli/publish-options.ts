@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import type { CommandBody } from '../../messages/definitions.ts'
 import { TargetOptions } from '../../messages/definitions.ts'
-import { UserName } from '../../messages/values.ts'
+import { OutboundHost, UserName } from '../../messages/values.ts'
 import { type ClientOptions, parseLifetime, parseName, parsePort, parseRepositoryName } from './options.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions } from './recovery-target.ts'
 import { InvalidValue, type OptionDescription, UsageError } from './verb.ts'
@@ -18,6 +18,7 @@ export interface SourceOptions extends ClientOptions, RecoveryOptions {
   readonly listen?: readonly string[]
   readonly setting?: readonly (readonly [name: string, value: string])[]
   readonly hbaFile?: string
+  readonly allowOutbound?: readonly string[]
   readonly expires?: number
 }
 
@@ -98,6 +99,15 @@ export const instanceOptions: readonly OptionDescription[] = [
     defaultText: 'local access, and the roles and passwords of the backup on localhost',
     parse: readHbaFile,
   },
+  {
+    flags: '--allow-outbound <HOST[:PORT]>',
+    description:
+      'Host that the instance may connect to, by dblink, foreign tables or programs that it runs. Addresses of a name ' +
+      'are looked up when the instance starts. All else is closed where the target agent runs as root.',
+    repeatable: true,
+    defaultText: 'none',
+    parse: parseOutbound,
+  },
 ]
 
 export const expiresOption: OptionDescription = {
@@ -130,6 +140,8 @@ export function publishBody(options: SourceOptions): CommandBody<'instance.publi
     ...(listen.length > 0 && { listen: [...listen] }),
     ...(settings.length > 0 && { settings: Object.fromEntries(settings) }),
     ...(hbaFile !== undefined && { hba: hbaFile }),
+    ...(options.allowOutbound !== undefined &&
+      options.allowOutbound.length > 0 && { allowOutbound: [...options.allowOutbound] }),
     ...(expires !== undefined && { expiresIn: expires }),
   }
 }
@@ -147,6 +159,13 @@ function parseAfterRecovery(text: string): 'promote' | 'pause' {
 function parseListen(text: string): string {
   if (!/^[^\s,\p{Cc}]{1,255}$/u.test(text)) {
     throw new InvalidValue('one address or host name, or *; give the option again for another one')
+  }
+  return text
+}
+
+function parseOutbound(text: string): string {
+  if (!OutboundHost.safeParse(text).success) {
+    throw new InvalidValue('a host name or address, with :PORT or without; an IPv6 address in brackets')
   }
   return text
 }

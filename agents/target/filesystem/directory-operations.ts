@@ -9,6 +9,7 @@ import type { Inode } from './inode.ts'
 import type { Inodes } from './inodes.ts'
 import type { Namespace } from './namespace.ts'
 import { letsClientsIn } from './space.ts'
+import { createTablespaceLinks } from './tablespace-links.ts'
 import type { WalDirectory } from './wal-directory.ts'
 
 export interface DirectoryOperationsDependencies {
@@ -51,6 +52,7 @@ export function createDirectoryOperations(
   dependencies: DirectoryOperationsDependencies,
 ): DirectoryOperations {
   const { base, names, inodes, durability, wal, walIno, now } = dependencies
+  const tablespaceLinks = createTablespaceLinks(names)
 
   /** The inode of a name. @throws FileSystemError ENOENT */
   function find(parent: Ino, name: string): Ino {
@@ -136,6 +138,13 @@ export function createDirectoryOperations(
     if (parent === ROOT && base.has(ino)) throw new FileSystemError('EBUSY')
   }
 
+  /** Where a link of a tablespace leads to. @throws FileSystemError EPERM: out of the mount */
+  function requireTablespace(target: string): string {
+    const inside = tablespaceLinks.targetOf(target)
+    if (inside === undefined) throw new FileSystemError('EPERM')
+    return inside
+  }
+
   /** What a rename would put in the place of `replaced`. */
   function requireReplaceable(moved: Inode, replaced: Inode): void {
     if (isDirectory(moved) && !isDirectory(replaced)) throw new FileSystemError('ENOTDIR')
@@ -182,7 +191,8 @@ export function createDirectoryOperations(
       return inode.attributes()
     },
 
-    symlink(parent, name, target, caller) {
+    symlink(parent, name, asked, caller) {
+      const target = tablespaceLinks.governs(parent) ? requireTablespace(asked) : asked
       const size = Buffer.byteLength(target)
       if (size > MAX_TARGET_BYTES) throw new FileSystemError('ENAMETOOLONG')
       const inode = make(parent, name, S_IFLNK | 0o777, caller)
@@ -240,6 +250,7 @@ export function createDirectoryOperations(
       if (replacedIno !== 0 && mode === 'noreplace') throw new FileSystemError('EEXIST')
       // Two names of one file stay as they are, says POSIX.
       if (replacedIno === moved.ino) return
+      if (tablespaceLinks.governs(newParent) && moved.target !== undefined) requireTablespace(moved.target)
       const replaced = replacedIno === 0 ? undefined : inodes.get(replacedIno)
       if (replaced !== undefined) {
         requireFixedName(newParent, replacedIno)

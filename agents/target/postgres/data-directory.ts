@@ -89,7 +89,8 @@ async function linkTablespaces(spec: InstanceSpec): Promise<void> {
   const links = join(data, 'pg_tblspc')
   if (!(await exists(links))) return
   await assertDirectory(links)
-  const wanted = new Set((await exists(tablespaces)) ? await readdir(tablespaces) : [])
+  const named = (await exists(tablespaces)) ? await readdir(tablespaces) : []
+  const wanted = new Set(named.filter((name) => /^\d+$/.test(name)))
   for (const entry of await readdir(links, { withFileTypes: true })) {
     if (!entry.isSymbolicLink()) continue
     const path = join(links, entry.name)

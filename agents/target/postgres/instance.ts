@@ -7,16 +7,17 @@
 import { stat } from 'node:fs/promises'
 import type { RecoverResult, RecoverTo } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import { noteCreatedTablespaces } from '../tablespaces/session-tablespaces.ts'
 import { awaitUsable, type RecoveryDependencies, RecoveryNeedsMore } from './await-recovery.ts'
 import type { RecoveryMinimums } from './control-data.ts'
-import { adopt, launch } from './launch.ts'
+import { adopt, type LaunchDependencies, launch } from './launch.ts'
 import { requireAhead } from './paused-recovery.ts'
 import { findPostmaster, type Postmaster, postmasterAt } from './process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
 import { type InstanceSpec, instancePaths, pauses } from './specification.ts'
 import { stopInstance } from './stop.ts'
 
-export type StartDependencies = RecoveryDependencies
+export type StartDependencies = RecoveryDependencies & LaunchDependencies
 
 export interface RunningInstance {
   readonly postmaster: Postmaster
@@ -65,7 +66,8 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
     try {
       return await awaitUsable(spec, await launch(spec, raised, deps), deps)
     } catch (error) {
-      if (!(error instanceof RecoveryNeedsMore) || starts === MOST_STARTS) throw error
+      if (await couldNotCreateTablespace(spec, error, deps)) continue
+      if (!(error instanceof RecoveryNeedsMore) || starts >= MOST_STARTS) throw error
       raised = { ...raised, ...error.minimums }
       deps.logger.info(
         { session: spec.session, raised },
@@ -74,6 +76,26 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
       await stopInstance(spec, { logger: deps.logger, mode: 'fast' })
     }
   }
+}
+
+/**
+ * Whether recovery ended at a tablespace that was created after the backup, where nothing was for it yet; it is there at
+ * the next start. Each comes up once.
+ */
+async function couldNotCreateTablespace(
+  spec: InstanceSpec,
+  error: unknown,
+  { isolation, logger, signal }: StartDependencies,
+): Promise<boolean> {
+  if (signal?.aborted || isolation?.walls.fileSystem.stands !== true) return false
+  if (!(error instanceof HowdahError) || (await findInstance(spec)) !== undefined) return false
+  const locations = await noteCreatedTablespaces(spec)
+  if (locations.length === 0) return false
+  logger.info(
+    { session: spec.session, locations },
+    'tablespaces were created after the backup; starting again with them',
+  )
+  return true
 }
 
 /** The record goes without its result first: an agent that dies meanwhile finds a server whose outcome is open. */

@@ -5,6 +5,10 @@ import { open } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import { identify } from '../../runtime/process-identity.ts'
+import { enclosedCommand, NOT_ENCLOSED } from '../isolation/enclosed-command.ts'
+import { ADMINISTRATION_PATH } from '../isolation/programs.ts'
+import { type IsolationSettings, NO_WALLS, putUpWalls } from '../isolation/walls.ts'
+import { tablespaceBindings } from '../tablespaces/session-tablespaces.ts'
 import type { RecoveryMinimums } from './control-data.ts'
 import { armRecovery, removeStalePidFile } from './data-directory.ts'
 import { withDeadline } from './deadline.ts'
@@ -17,6 +21,8 @@ import { removeRemains } from './stop.ts'
 import { identity } from './user-process.ts'
 
 export interface LaunchDependencies extends FirstRecoveryDependencies {
+  /** What keeps the server apart from the rest of the machine. Default: nothing does. */
+  readonly isolation?: IsolationSettings
   readonly logger: Logger
 }
 
@@ -53,36 +59,43 @@ export async function launch(
     deps.signal,
   )
   deps.signal?.throwIfAborted()
+  const isolation = deps.isolation ?? NO_WALLS
+  const walls = await putUpWalls(spec, isolation, await tablespaceBindings(spec))
+  const isEnclosed = walls.root !== undefined || walls.cgroup !== undefined
+  const server = [`${spec.binaries}/postgres`, ...prepared.arguments]
+  const [program, ...args] = isEnclosed ? enclosedCommand(walls, spec.user, spec.cachePath, server) : server
   const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
   const log = await open(paths.log, flags, 0o640)
   try {
     await log.chown(process.geteuid?.() ?? spec.user.uid, spec.user.gid)
     const logOffset = (await log.stat()).size
-    const child = spawn(`${spec.binaries}/postgres`, prepared.arguments, {
-      ...identity(spec.user),
+    const child = spawn(program ?? '', args, {
+      // Behind walls it takes root to build them, and is given up then.
+      ...(isEnclosed ? {} : identity(spec.user)),
       cwd: spec.cachePath,
       detached: true,
-      env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C', HOME: '/' },
+      env: { PATH: ADMINISTRATION_PATH, LANG: 'C', HOME: '/' },
       stdio: ['ignore', log.fd, log.fd],
     })
     const pid = await new Promise<number>((resolve, reject) => {
       child.once('error', reject)
       child.once('spawn', () => resolve(child.pid ?? 0))
     }).catch((cause: unknown) => {
-      throw new HowdahError(
-        'postgres_failed',
-        `${spec.binaries}/postgres could not be started: ${String(cause)}`,
-        { cause },
-      )
+      throw new HowdahError('postgres_failed', `${program} could not be started: ${String(cause)}`, { cause })
     })
     child.unref()
     let ending = 'ended'
     child.once('exit', (code, killed) => {
-      ending = killed === null ? `ended with status ${code}` : `was killed by ${killed}`
+      ending =
+        killed !== null
+          ? `was killed by ${killed}`
+          : code === NOT_ENCLOSED
+            ? 'was not started, since its walls could not be built'
+            : `ended with status ${code}`
     })
     const startTime = identify(pid)?.startTime ?? ''
     const { recoverTo } = spec
-    const { warnings } = prepared
+    const warnings = [...prepared.warnings, ...(deps.isolation === undefined ? [] : walls.warnings)]
     const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, result: undefined }
     await writeRecord(spec, record)
     deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')

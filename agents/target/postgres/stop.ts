@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import { isAlive, type ProcessIdentity } from '../../runtime/process-identity.ts'
+import { killEnclosed, takeDownWalls } from '../isolation/walls.ts'
 import { findPostmaster, findServerProcesses } from './process-table.ts'
 import { readRecord, removeRecord } from './record.ts'
 import { mappedSegments, removeSegments } from './shared-memory.ts'
@@ -36,6 +37,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
     deps.logger.info({ session: spec.session, pid: postmaster.pid, outcome }, 'stopped PostgreSQL')
   }
   const killed = await removeRemains(spec)
+  await takeDownWalls(spec)
   await removeRecord(spec)
   return outcome === 'absent' && killed > 0 ? 'killed' : outcome
 }
@@ -46,6 +48,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
  * @throws HowdahError `timeout`
  */
 export async function removeRemains(spec: InstanceSpec): Promise<number> {
+  killEnclosed(spec)
   const killed = await killAll(() => findServerProcesses({ ...spec, uid: spec.user.uid }))
   const record = await readRecord(spec)
   if (record !== undefined)

@@ -1,0 +1,59 @@
+/**
+ * The control group of a session's server: by it the kernel knows all its processes, whatever they call themselves.
+ * Source: Documentation/admin-guide/cgroup-v2.rst.
+ */
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { hostMounts, isWithin } from './host-mounts.ts'
+
+export interface Cgroup {
+  readonly directory: string
+  /** Relative to /sys/fs/cgroup, as nft(8) wants it. */
+  readonly nftPath: string
+  /** Directories between it and the root of its hierarchy, itself counted. */
+  readonly level: number
+}
+
+const SYS = '/sys/fs/cgroup'
+const KILL_MS = 5_000
+
+/** Where this process's control groups can be made; undefined: there is no version 2 hierarchy where nft(8) looks. */
+export function ownCgroup(): Omit<Cgroup, 'nftPath'> | undefined {
+  const root = hostMounts().findLast(
+    ({ type, mountPoint }) => type === 'cgroup2' && isWithin(mountPoint, SYS),
+  )?.mountPoint
+  const own = /^0::(\/.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1]
+  if (root === undefined || own === undefined || own.includes('..')) return undefined
+  const parts = own.split('/').filter((part) => part !== '')
+  return { directory: [root, ...parts].join('/'), level: parts.length }
+}
+
+/** Makes the group of a name below our own, or finds it. @throws the error of the file system */
+export function makeCgroup(name: string, own: Omit<Cgroup, 'nftPath'>): Cgroup {
+  const directory = `${own.directory}/${name}`
+  mkdirSync(directory, { recursive: true })
+  return { directory, nftPath: directory.slice(SYS.length + 1), level: own.level + 1 }
+}
+
+/** Kills what is in the group. Not waited for: `removeCgroup` does. */
+export function killCgroup(directory: string): void {
+  if (!existsSync(`${directory}/cgroup.kill`)) return
+  writeFileSync(`${directory}/cgroup.kill`, '1')
+}
+
+/** Kills what is left in the group and removes it. @returns whether it is gone */
+export async function removeCgroup(directory: string): Promise<boolean> {
+  const deadline = performance.now() + KILL_MS
+  for (;;) {
+    try {
+      killCgroup(directory)
+      rmdirSync(directory)
+      return true
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT') return true
+      if (code !== 'EBUSY' || performance.now() > deadline) return false
+    }
+    await delay(5)
+  }
+}

@@ -1,0 +1,26 @@
+/** What the kernel says is mounted on this machine. Reads /proc only: a mount itself may hang. */
+import { readFileSync } from 'node:fs'
+
+export interface HostMount {
+  readonly mountPoint: string
+  readonly type: string
+}
+
+/** In the order in which they were mounted. Source: proc(5), /proc/pid/mountinfo. */
+export function hostMounts(mountinfo = readFileSync('/proc/self/mountinfo', 'utf8')): HostMount[] {
+  return mountinfo
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [before = '', after = ''] = line.split(' - ')
+      const mountPoint = (before.split(' ')[4] ?? '').replaceAll(/\\([0-7]{3})/g, (_, code: string) =>
+        String.fromCharCode(Number.parseInt(code, 8)),
+      )
+      return { mountPoint, type: after.split(' ')[0] ?? '' }
+    })
+}
+
+/** Whether `path` is `directory` or lies below it; both absolute and normalised. */
+export function isWithin(path: string, directory: string): boolean {
+  return path === directory || directory === '/' || path.startsWith(`${directory}/`)
+}

@@ -1,0 +1,62 @@
+/** What the WAL that a server replays, or was about to, creates: read from the segments in its pg_wal. */
+import { open, readdir } from 'node:fs/promises'
+import { readSegmentHeader, scanSegment } from '../../wal/wal-pages.ts'
+import { type CreatedTablespace, createdTablespace, isTablespaceCreation } from './wal-tablespaces.ts'
+
+const SEGMENT = /^[0-9A-F]{24}$/
+/** The record that a server ended at is in the last segment that it has, or goes on there. */
+const LOOKED_AT = 2
+const HEAD_BYTES = 64 * 1024
+
+/** Of the last segments that were restored; the server must have ended. */
+export async function createdInLastSegments(pgWal: string): Promise<CreatedTablespace[]> {
+  const segments = await valid(pgWal)
+  const created: CreatedTablespace[] = []
+  for (const [index, { name, base }] of segments.entries()) {
+    if (index < segments.length - LOOKED_AT) continue
+    const following = segments[index + 1]
+    const next = following && (await readStart(`${pgWal}/${following.name}`, HEAD_BYTES))
+    const segment = await readStart(`${pgWal}/${name}`)
+    scanSegment(segment, {
+      base,
+      next,
+      wanted: isTablespaceCreation,
+      visit: (record) => {
+        const found = createdTablespace(record)
+        if (found !== undefined) created.push(found)
+      },
+    })
+  }
+  return created
+}
+
+/** Segments by position; files that were kept for use again still hold what they held, and are left out. */
+async function valid(pgWal: string): Promise<{ readonly name: string; readonly base: bigint }[]> {
+  const found: { name: string; base: bigint }[] = []
+  for (const name of (await readdir(pgWal)).filter((each) => SEGMENT.test(each)).sort()) {
+    const header = readSegmentHeader(await readStart(`${pgWal}/${name}`, HEAD_BYTES))
+    if (header === undefined) continue
+    const { base, segmentBytes } = header
+    const perLog = 0x1_0000_0000 / segmentBytes
+    const number = Number.parseInt(name.slice(8, 16), 16) * perLog + Number.parseInt(name.slice(16), 16)
+    if (base === BigInt(number) * BigInt(segmentBytes)) found.push({ name, base })
+  }
+  return found.sort((a, b) => (a.base < b.base ? -1 : a.base > b.base ? 1 : 0))
+}
+
+/** @param most bytes; default all */
+async function readStart(path: string, most = Number.POSITIVE_INFINITY): Promise<Buffer> {
+  const file = await open(path, 'r')
+  try {
+    const buffer = Buffer.alloc(Math.min(most, (await file.stat()).size))
+    let got = 0
+    while (got < buffer.length) {
+      const { bytesRead } = await file.read(buffer, got, buffer.length - got, got)
+      if (bytesRead === 0) break
+      got += bytesRead
+    }
+    return buffer.subarray(0, got)
+  } finally {
+    await file.close()
+  }
+}
