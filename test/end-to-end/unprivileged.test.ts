@@ -98,6 +98,33 @@ describe('a target agent without root', function () {
     expect(found(`awk '$5 == ${connection?.port}' /proc/sysvipc/shm`)).to.equal('')
   })
 
+  it('says that nothing keeps its instance apart from the rest of the machine', () => {
+    expect(
+      session.warnings.filter((warning) => /^No wall .*does not run as root/.test(warning)),
+    ).to.have.length(2)
+  })
+
+  it('refuses a tablespace that was created after the backup, and reaches what is before it', async () => {
+    const { user, dataDirectory } = production
+    const location = `${dataDirectory}.later`
+    execFileSync('install', ['-d', '-o', user, '-m', '0755', location])
+    await production.sql(`CREATE TABLESPACE later LOCATION '${location}'`)
+    await production.sql('CREATE TABLE there TABLESPACE later AS SELECT 1 AS i')
+    await production.switchWal()
+    const before = directoryDigest(location)
+    const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
+    const reply = await fleet.bus.request('instance.publish', body)
+    if (!reply.accepted) throw new Error(reply.error.message)
+    const { error } = await fleet.untilState(reply.session, 'failed')
+    expect(error?.code).to.equal('target_unreachable')
+    const reachable = /"--recover-to (lsn=\S+) --exclusive"/.exec(error?.message ?? '')?.[1] ?? ''
+    const options = ['--recover-to', reachable, '--exclusive']
+    const published = await fleet.publish('--repository', 'main', '--instance', production.stanza, ...options)
+    expect(await fleet.sql(published, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
+    expect(directoryDigest(location)).to.equal(before)
+    await fleet.howdahJson('unpublish', published.id)
+  })
+
   it('names the user that it cannot run an instance as, and what to do', async () => {
     const body = { repository: 'main', instance: production.stanza, target: 'db-7', user: 'nobody' }
     const reply = await fleet.bus.request('instance.publish', body)

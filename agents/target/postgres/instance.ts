@@ -7,9 +7,11 @@
 import { stat } from 'node:fs/promises'
 import type { RecoverResult, RecoverTo } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import { requireNoLaterTablespace } from '../tablespaces/search-request.ts'
 import { noteCreatedTablespaces } from '../tablespaces/session-tablespaces.ts'
 import { awaitUsable, type RecoveryDependencies, RecoveryNeedsMore } from './await-recovery.ts'
 import type { RecoveryMinimums } from './control-data.ts'
+import { isRecovered } from './first-recovery.ts'
 import { adopt, type LaunchDependencies, launch } from './launch.ts'
 import { requireAhead } from './paused-recovery.ts'
 import { findPostmaster, type Postmaster, postmasterAt } from './process-table.ts'
@@ -61,6 +63,9 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
 }
 
 async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<RecoverResult> {
+  const fileSystem = deps.isolation?.walls.fileSystem
+  if (fileSystem?.stands === false && !(await isRecovered(spec)))
+    await requireNoLaterTablespace(spec, deps.signal)
   let raised: RecoveryMinimums = {}
   for (let starts = 1; ; starts++) {
     try {
