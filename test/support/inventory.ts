@@ -2,8 +2,10 @@
  * What Howdah and the parts that it starts can leave on a machine: mounts, processes, networks, and entries of the
  * temporary directories. Only looks; ends and removes nothing.
  */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { ownCgroup } from '../../agents/target/isolation/cgroup.ts'
 import { IN_MEMORY } from './scratch.ts'
 
 /** Key that stays the same while the thing exists → how a person finds it. */
@@ -78,7 +80,7 @@ export function mountInventory(): Inventory {
   return found
 }
 
-/** Network devices and network namespaces that have Howdah in their name. */
+/** Network devices and namespaces, tables of nftables and control groups that have Howdah in their name. */
 export function networkInventory(): Inventory {
   const found = new Map<string, string>()
   for (const [directory, what] of [
@@ -89,7 +91,17 @@ export function networkInventory(): Inventory {
       if (name.startsWith('howdah')) found.set(`${what} ${name}`, `${what} ${name}`)
     }
   }
+  for (const table of readable(nftTables)) found.set(`table ${table}`, `table of nftables ${table}`)
+  const own = ownCgroup()?.directory
+  for (const name of own === undefined ? [] : readable(() => readdirSync(own))) {
+    if (name.startsWith('howdah')) found.set(`cgroup ${name}`, `control group ${own}/${name}`)
+  }
   return found
+}
+
+function nftTables(): string[] {
+  const output = execFileSync('nft', ['list', 'tables', 'inet'], { encoding: 'utf8', stdio: 'pipe' })
+  return Array.from(output.matchAll(/^table inet (howdah\S+)$/gm), ([, name = '']) => name)
 }
 
 /** `howdah*` in the temporary directories, and what is in `/tmp/howdah` and `/var/tmp/howdah`: one entry a session. */
