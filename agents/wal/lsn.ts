@@ -50,6 +50,10 @@ export function parseSegmentName(
   }
 }
 
+/** The segment that holds the byte before `lsn`: the last one that is needed to get there (XLByteToPrevSeg). */
+export const segmentBefore = (lsn: bigint, timeline: number, segmentBytes: number): string =>
+  segmentName(timeline, segmentAt(lsn > 0n ? lsn - 1n : 0n, segmentBytes), segmentBytes)
+
 /** The next segment on the same timeline; undefined as for `parseSegmentName`. */
 export function segmentAfter(name: string, segmentBytes: number): string | undefined {
   const place = parseSegmentName(name, segmentBytes)

@@ -163,6 +163,17 @@ describe('a Barman home', function () {
     expect((await only()).unusable).to.equal(undefined)
   })
 
+  it('needs no segment that begins where the backup ends, which PostgreSQL 17 calls its last', async () => {
+    const boundary = { end_xlog: '0/5000000', end_wal: '000000010000000000000005', version: '170002' }
+    await writeInfo(oldPlace(), { ...boundary, status: 'WAITING_FOR_WALS' })
+    const wals = join(home, 'shop', 'wals', '0000000100000000')
+    await mkdir(wals, { recursive: true })
+    for (const last of ['3', '4']) await writeFile(join(wals, `00000001000000000000000${last}`), '')
+    const summary = await only()
+    expect(summary.unusable).to.equal(undefined)
+    expect(summary).to.include({ stopLsn: '0/5000000', stopWal: '000000010000000000000004' })
+  })
+
   it('refuses an incremental backup whose parent is gone', async () => {
     await writeInfo(oldPlace(), { parent_backup_id: '20250101T000000', tablespaces: 'None' })
     await mkdir(join(home, 'shop', 'base', ID, 'data'))

@@ -4,6 +4,7 @@
  */
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { lsnOf, segmentBefore } from '../../../wal/lsn.ts'
 import { parsePython } from './python-literal.ts'
 
 export interface BarmanTablespace {
@@ -70,7 +71,13 @@ export function parseBackupInfo(text: string, label: string, path: string): Back
   const isCompressed = values.has('compression')
   const bytes = whole('cluster_size') ?? (isCompressed || parent !== undefined ? undefined : size)
   const repositoryBytes = whole('deduplicated_size') ?? size
-  const timeline = whole('timeline')
+  const timeline = whole('timeline') || undefined
+  const segmentBytes = segmentBytesIn(whole('xlog_segment_size'))
+  const stopLsn = matching('end_xlog', LSN)
+  const stop = lsnOf(stopLsn)
+  // From version 17 on end_wal is one too many where the backup ends with a segment (pg_walfile_name).
+  const lastWal =
+    stop === undefined || timeline === undefined ? undefined : segmentBefore(stop, timeline, segmentBytes)
   const summary: BackupSummary = {
     label,
     type: parent === undefined ? 'full' : 'incremental',
@@ -83,10 +90,10 @@ export function parseBackupInfo(text: string, label: string, path: string): Back
       repositoryBytes,
       systemIdentifier: matching('systemid', /^\d{1,20}$/),
       startLsn: matching('begin_xlog', LSN),
-      stopLsn: matching('end_xlog', LSN),
-      timeline: timeline === 0 ? undefined : timeline,
+      stopLsn,
+      timeline,
       startWal: matching('begin_wal', SEGMENT),
-      stopWal: matching('end_wal', SEGMENT),
+      stopWal: lastWal ?? matching('end_wal', SEGMENT),
     }),
   }
   const reason = unusableReason(values, status, mode)
@@ -94,7 +101,7 @@ export function parseBackupInfo(text: string, label: string, path: string): Back
     summary: reason === undefined ? summary : { ...summary, unusable: reason },
     status,
     mode,
-    segmentBytes: segmentBytesIn(whole('xlog_segment_size')),
+    segmentBytes,
     tablespaces: tablespacesIn(values.get('tablespaces'), () => wrong('tablespaces')),
   }
 }
@@ -118,8 +125,10 @@ function unusableReason(
       return undefined
     case 'FAILED':
       return `it failed${error === undefined ? '' : `: ${error.slice(0, 300)}`}`
-    case 'EMPTY':
     case 'STARTED':
+      // backup.info is written again when "barman backup --wait" has its WAL, and not before.
+      return 'it is still being taken, its files are there and "barman backup --wait" waits for WAL, or it was interrupted; Barman says STARTED for all three'
+    case 'EMPTY':
       return 'it is still being taken, or was interrupted'
     case 'SYNCING':
     case 'RETRIEVING':

@@ -76,13 +76,3 @@ export function parseTablespaceMap(text: string, path: string): { oid: string; t
 export function systemIdentifierOf(control: Buffer | undefined): string | undefined {
   return control === undefined || control.length < 8 ? undefined : control.readBigUInt64LE(0).toString()
 }
-
-/** The segment that holds the byte before `lsn` (XLByteToPrevSeg of PostgreSQL's xlog_internal.h). */
-export function segmentBefore(lsn: string, timeline: number, segmentBytes: number): string {
-  const [high = '0', low = '0'] = lsn.split('/')
-  const position = (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`) - 1n
-  const number = position / BigInt(segmentBytes)
-  const perLog = 0x1_0000_0000n / BigInt(segmentBytes)
-  const hex = (value: bigint) => value.toString(16).toUpperCase().padStart(8, '0')
-  return hex(BigInt(timeline)) + hex(number / perLog) + hex(number % perLog)
-}

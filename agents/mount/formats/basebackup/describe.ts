@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { parseLsn, segmentBefore } from '../../../wal/lsn.ts'
 import { isSystemError, type StoredFile } from '../../decode/stored-file.ts'
 import { headMembers } from './archive-head.ts'
 import {
@@ -10,7 +11,6 @@ import {
   parseBackupLabel,
   parseTablespaceMap,
   readIfThere,
-  segmentBefore,
   systemIdentifierOf,
 } from './backup-files.ts'
 import { type BackupManifest, readBackupManifest } from './backup-manifest.ts'
@@ -101,7 +101,7 @@ export async function describe(
       }),
       ...(range && {
         stopLsn: range.end,
-        stopWal: segmentBefore(range.end, range.timeline, await segment()),
+        stopWal: segmentBefore(parseLsn(range.end), range.timeline, await segment()),
       }),
     }
     return { ...described, summary }
