@@ -1,16 +1,18 @@
-/** A pgBackRest repository of several stanzas, one of them of a cluster that was upgraded since its first backup. */
+/** A pgBackRest repository of several stanzas, one of them of a cluster that was upgraded, and rolled back again. */
 import { createHash } from 'node:crypto'
 import { cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Instance } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
+import { hasSegment } from '../../agents/mount/wal-listing.ts'
 import { makeBlockRepository } from './block-repository.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
 import { infoFile } from './large-repository.ts'
 import { dice } from './reference.ts'
 
 const SEGMENT = '000000010000000000000003'
+const AFTER_ROLL_BACK = '000000010000000000000004'
 
 describe('a pgBackRest repository of several stanzas', () => {
   let scratch: string
@@ -64,19 +66,22 @@ describe('a pgBackRest repository of several stanzas', () => {
       'db:history': [
         ['1', { 'db-id': 77, 'db-version': '15' }],
         ['2', { 'db-id': 88, 'db-version': '16' }],
+        ['3', { 'db-id': 77, 'db-version': '15' }],
       ],
     })
     await writeFile(join(root, 'archive/demo/archive.info'), archive)
-    for (const [name, bytes] of [
-      ['15-1', 15],
-      ['16-2', 16],
+    for (const [name, segment, bytes] of [
+      ['15-1', SEGMENT, 15],
+      ['16-2', SEGMENT, 16],
+      ['15-3', AFTER_ROLL_BACK, 17],
     ] as const) {
-      const directory = join(root, 'archive/demo', name, SEGMENT.slice(0, 16))
+      const directory = join(root, 'archive/demo', name, segment.slice(0, 16))
       await mkdir(directory, { recursive: true })
       const contents = Buffer.alloc(bytes)
       const sha1 = createHash('sha1').update(contents).digest('hex')
-      await writeFile(join(directory, `${SEGMENT}-${sha1}`), contents)
+      await writeFile(join(directory, `${segment}-${sha1}`), contents)
     }
+    await writeFile(join(root, 'archive/demo/15-1/00000002.history'), 'of the first')
   }
 
   it('lists each with its own backups', async () => {
@@ -94,5 +99,19 @@ describe('a pgBackRest repository of several stanzas', () => {
     const sizes = await Promise.all(labels.map(async (label) => (await demo.open(label)).walSize(SEGMENT)))
     expect(sizes).to.deep.equal([15, 15, 16])
     expect(await (await (await instance('other')).open(labels[0] ?? '')).walSize(SEGMENT)).to.equal(undefined)
+  })
+
+  it('finds WAL of a cluster that was rolled back in each of its directories', async () => {
+    const demo = await instance('demo')
+    const [first] = await demo.backups()
+    const opened = await demo.open(labels[0] ?? '')
+    expect(await opened.walSize(SEGMENT)).to.equal(15)
+    expect(await opened.walSize(AFTER_ROLL_BACK)).to.equal(17)
+    expect(await opened.walSize('00000002.history')).to.equal(12)
+    if (first === undefined) return expect.fail('there is no backup')
+    const listing = await (await demo.wal(first)).list()
+    expect([SEGMENT, AFTER_ROLL_BACK].map((name) => hasSegment(listing, name))).to.deep.equal([true, true])
+    expect(listing.histories).to.deep.equal([2])
+    expect(await (await demo.open(labels[2] ?? '')).walSize(AFTER_ROLL_BACK)).to.equal(undefined)
   })
 })

@@ -41,20 +41,43 @@ type Listing = Stamp & { readonly wal: WalListing }
 /** Full segments and, under `<segment>.partial`, partial ones: names of all files that there are of each. */
 type Entries = Stamp & { readonly entries: ReadonlyMap<string, readonly string[]> }
 
-/** @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster; as `readInfoFile` */
+/**
+ * All that the stanza has of a cluster. One that was upgraded and rolled back again has several directories: a segment
+ * may be in any of them, as pgBackRest's own archive-get looks for it (src/command/archive/get/get.c).
+ * @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster; as `readInfoFile`
+ */
 export async function openArchive(access: Access, stanza: string, cluster: Cluster): Promise<WalLocator> {
-  const { root } = access
-  const stanzaDirectory = join(root, 'archive', stanza)
+  const stanzaDirectory = join(access.root, 'archive', stanza)
   const infoPath = join(stanzaDirectory, 'archive.info')
   const { ids, passphrase } = await readInfoFile(access, infoPath, (bytes) => archiveInfo(bytes, cluster))
-  const id = ids.at(-1)
-  if (id === undefined) {
+  if (ids.length === 0) {
     throw new HowdahError(
       'backup_damaged',
       `${infoPath} knows no WAL archive of PostgreSQL ${cluster.postgresVersion} with system identifier ${cluster.systemIdentifier}`,
     )
   }
-  const directory = join(stanzaDirectory, id)
+  const newestFirst = ids
+    .toReversed()
+    .map((id) => openDirectory(access.root, join(stanzaDirectory, id), stanza, passphrase))
+  return {
+    async locate(name) {
+      for (const directory of newestFirst) {
+        const found = await directory.locate(name)
+        if (found !== undefined) return found
+      }
+      return undefined
+    },
+    list: async () => joinListings(await Promise.all(newestFirst.map((directory) => directory.list()))),
+  }
+}
+
+/** One directory of the archive. */
+function openDirectory(
+  root: string,
+  directory: string,
+  stanza: string,
+  passphrase: Passphrase | undefined,
+): WalLocator {
   const listings = new Map<string, Listing>()
   const recent = new Map<string, Entries>()
   const files = new Map<string, StoredFile>()
