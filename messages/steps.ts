@@ -21,6 +21,7 @@ import {
   Sequence,
   SessionId,
   StepName,
+  Time,
   UserName,
 } from './values.ts'
 
@@ -52,6 +53,14 @@ export const ResolveResult = z.object({
   dataPlane: DataPlaneAddress,
   /** What recovery is told to do, where that differs from what was asked: a time after the last commit is the latest. */
   recoverTo: RecoverTo.optional(),
+  /** What recovery will reach, as far as the archive tells. */
+  reaches: z
+    .object({
+      lsn: z.string().optional(),
+      lastCommit: Time.optional().describe('when the last transaction ended that will be there'),
+      lastCommitLsn: z.string().optional(),
+    })
+    .optional(),
   /** Bytes of WAL to replay; missing: not known. */
   walBytes: Bytes.optional(),
   /** Missing: the catalog could not be read ahead. */
@@ -144,6 +153,7 @@ export const UndoResult = z.object({ undone: z.array(z.string()) })
 export type DatabaseSummary = z.infer<typeof DatabaseSummary>
 export type DataPlaneAddress = z.infer<typeof DataPlaneAddress>
 export type ResolveResult = z.infer<typeof ResolveResult>
+export type Reaches = NonNullable<ResolveResult['reaches']>
 export type PreflightResult = z.infer<typeof PreflightResult>
 export type MountResult = z.infer<typeof MountResult>
 export type RecoverResult = z.infer<typeof RecoverResult>

@@ -41,6 +41,10 @@ export const BackupSummary = z.object({
   startWal: z.string().optional().describe('the first WAL segment that recovery needs'),
   stopWal: z.string().optional().describe('the last WAL segment needed to be consistent'),
   unusable: z.string().optional().describe('why it cannot be published'),
+  warnings: z
+    .array(z.string())
+    .optional()
+    .describe('what is known to be wrong with it, though it can be published'),
 })
 
 /** A span of time that an instance can be recovered to without a gap in its WAL. */
@@ -59,6 +63,7 @@ export const InstanceInventory = z.object({
   backups: z.array(BackupSummary),
   windows: z.array(RecoverableWindow).optional().describe('oldest first'),
   databases: z.array(z.string()).optional().describe('of the newest backup, where it names them'),
+  warnings: z.array(z.string()).optional().describe('what is wrong with its WAL archive'),
   error: ErrorSchema.optional(),
 })
 

@@ -79,6 +79,16 @@ export interface WalListing {
   readonly groups: readonly WalGroup[]
   /** Timelines that have a history file. */
   readonly histories: readonly number[]
+  /** Segments that are there in a form that cannot be decoded, or where they are not looked for. */
+  readonly unreadable: UnreadableWal
+  /** What is wrong with the archive as a place, in words: it is empty, or has files that are not understood. */
+  readonly remarks: readonly string[]
+}
+
+export interface UnreadableWal {
+  readonly groups: readonly WalGroup[]
+  /** Paths of some. */
+  readonly examples: readonly string[]
 }
 
 /** Segments whose names have the first 16 digits in common: the timeline's 8, and 8 more. */

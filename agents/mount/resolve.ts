@@ -9,6 +9,7 @@ import type { Ticket } from '../dataplane/ticket.ts'
 import type { StepHandler } from '../runtime/step-runner.ts'
 import { readDatabases } from './catalog/databases.ts'
 import type { ArchiveKnowledge } from './recovery/instance-archive.ts'
+import type { Search } from './recovery/locate-target.ts'
 import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts'
 import type { ServedRepositories } from './served-repositories.ts'
 
@@ -22,12 +23,16 @@ export interface ResolveOptions {
   readonly now: () => number
 }
 
+/** A check is answered at once: how long it may look for a restore point or a transaction. */
+const CHECK_SEARCH_MS = 10_000
+
 export function resolveStep(options: ResolveOptions): StepHandler<'resolve'> {
   const { sign, now } = options
   return {
-    async run({ session, input }) {
+    async run({ session, input }, { signal, progress }) {
       const { repository, instance, target } = input
-      const plan = await planFor(options, input)
+      const search = { signal, progress: (detail: string) => progress({ detail }) }
+      const plan = await planFor(options, input, search)
       const issuedAt = new Date(now()).toISOString()
       const backup = plan.backup.label
       const ticket = sign({ session, repository, instance, backup, target, issuedAt })
@@ -48,7 +53,9 @@ export async function checkBackup(
   const failed = (error: unknown): undefined => {
     findings.push(...findingsOf(error))
   }
-  const plan = await planFor(options, input).catch(failed)
+  const until = options.now() + CHECK_SEARCH_MS
+  const search = { isOver: () => options.now() > until }
+  const plan = await planFor(options, input, search).catch(failed)
   for (const { code, message } of plan?.warnings ?? []) findings.push({ level: 'warning', code, message })
   // A backup that was named can be damaged as well as unsuited.
   const label = plan?.backup.label ?? input.backup
@@ -64,9 +71,10 @@ export async function checkBackup(
 async function planFor(
   { repositories, knowledge, now }: ResolveOptions,
   input: StepInput,
+  search: Search,
 ): Promise<RecoveryPlan> {
   const instance = await repositories.instance(input.repository, input.instance)
-  return planRecovery(input, instance, knowledge, now)
+  return planRecovery(input, instance, knowledge, now, search)
 }
 
 async function openable(
@@ -81,7 +89,7 @@ async function openable(
 async function describe(
   { repositories, dataPlane }: ResolveOptions,
   { repository, instance }: StepInput,
-  { backup: { label }, recoverTo, walBytes, warnings }: RecoveryPlan,
+  { backup: { label }, recoverTo, walBytes, reaches, warnings }: RecoveryPlan,
   ticket: string,
 ): Promise<ResolveResult> {
   const backup = await repositories.open({ repository, instance, backup: label })
@@ -96,6 +104,7 @@ async function describe(
       dataPlane: { ...dataPlane, ticket },
       ...(recoverTo && { recoverTo }),
       ...(walBytes !== undefined && { walBytes }),
+      ...(reaches && { reaches }),
       ...(databases && { databases }),
       ...(warnings.length > 0 && { warnings: warnings.map(({ message }) => message) }),
     }

@@ -50,11 +50,20 @@ export function serveRepositories(
       const backups = await found.backups()
       const newest = backups.findLast(({ unusable }) => unusable === undefined)
       // What the backups are is worth telling even where nobody can tell what else there is.
-      const [windows, databases] = await Promise.all([
-        instanceWindows(found, backups, knowledge).catch(() => undefined),
+      const [{ windows, remarks }, databases] = await Promise.all([
+        instanceWindows(found, backups, knowledge).catch((error: unknown) => ({
+          windows: undefined,
+          remarks: [errorBody(error).message],
+        })),
         newest && found.databases(newest.label).catch(() => undefined),
       ])
-      return { instance: name, backups, ...(windows && { windows }), ...(databases && { databases }) }
+      return {
+        instance: name,
+        backups,
+        ...(windows && { windows }),
+        ...(databases && { databases }),
+        ...(remarks.length > 0 && { warnings: remarks }),
+      }
     } catch (error) {
       return { instance: name, backups: [], error: errorBody(error) }
     }

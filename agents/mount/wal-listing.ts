@@ -2,32 +2,59 @@
  * What segments there are, told shortly: an archive of a million segments is a few thousand runs of them, which are
  * quick to keep, compare and search.
  */
+import { join } from 'node:path'
 import type { Run, WalGroup, WalListing } from './repository.ts'
 
-const NAME = /^(?:([0-9A-F]{24})(?:\.partial)?|([0-9A-F]{8})\.history)$/
+const NAME = /^(?:([0-9A-F]{24})(?:\.partial|([^0-9A-F].*))?|([0-9A-F]{8})\.history)$/
+/** Labels of backups, and what is still being written. */
+const NO_SEGMENT = /\.(backup|tmp)$/
+const EXAMPLES_KEPT = 3
 
-/** From the names of a directory: segments, and timelines of history files. Other names are none of either. */
-export function walListing(names: Iterable<string>): WalListing {
-  const numbers = new Map<string, number[]>()
+/**
+ * From the names of a directory: segments, and timelines of history files. A segment whose name goes on otherwise than
+ * is known is one that cannot be read. Other names are none of these.
+ */
+export function walListing(
+  names: Iterable<string>,
+  directory: string,
+  remarks: readonly string[] = [],
+): WalListing {
+  const readable: string[] = []
+  const unreadable: string[] = []
+  const examples: string[] = []
   const histories = new Set<number>()
   for (const name of names) {
-    const [, segment, timeline] = NAME.exec(name) ?? []
+    const [, segment, suffix, timeline] = NAME.exec(name) ?? []
     if (timeline !== undefined) histories.add(Number.parseInt(timeline, 16))
-    if (segment === undefined) continue
+    if (segment === undefined || (suffix !== undefined && NO_SEGMENT.test(suffix))) continue
+    if (suffix === undefined) readable.push(segment)
+    else {
+      unreadable.push(segment)
+      if (examples.length < EXAMPLES_KEPT) examples.push(join(directory, name))
+    }
+  }
+  return {
+    groups: groupsOf(readable),
+    histories: [...histories],
+    unreadable: { groups: groupsOf(unreadable), examples },
+    remarks,
+  }
+}
+
+function groupsOf(segments: readonly string[]): WalGroup[] {
+  const numbers = new Map<string, number[]>()
+  for (const segment of segments) {
     const prefix = segment.slice(0, 16)
     const number = Number.parseInt(segment.slice(16), 16)
     const known = numbers.get(prefix)
     if (known === undefined) numbers.set(prefix, [number])
     else known.push(number)
   }
-  const groups = [...numbers].map(
-    ([prefix, found]): WalGroup => ({
-      timeline: Number.parseInt(prefix.slice(0, 8), 16),
-      log: Number.parseInt(prefix.slice(8), 16),
-      runs: joinRuns(found.map((number) => [number, number])),
-    }),
-  )
-  return { groups, histories: [...histories] }
+  return [...numbers].map(([prefix, found]) => ({
+    timeline: Number.parseInt(prefix.slice(0, 8), 16),
+    log: Number.parseInt(prefix.slice(8), 16),
+    runs: joinRuns(found.map((number) => [number, number])),
+  }))
 }
 
 /** All that one of them has. */
@@ -35,8 +62,25 @@ export function joinListings(listings: readonly WalListing[]): WalListing {
   return {
     groups: listings.flatMap(({ groups }) => groups),
     histories: [...new Set(listings.flatMap(({ histories }) => histories))],
+    unreadable: {
+      groups: listings.flatMap(({ unreadable }) => unreadable.groups),
+      examples: listings.flatMap(({ unreadable }) => unreadable.examples).slice(0, EXAMPLES_KEPT),
+    },
+    remarks: [...new Set(listings.flatMap(({ remarks }) => remarks))],
   }
 }
+
+/** What people should know of an archive: its remarks, and what of it cannot be decoded. */
+export function listingRemarks({ remarks, unreadable }: WalListing): string[] {
+  const [example] = unreadable.examples
+  return example === undefined
+    ? [...remarks]
+    : [...remarks, `the WAL archive has segments that cannot be read, such as ${example}: ${READABLE}`]
+}
+
+/** What can be read, for people whose WAL cannot. */
+export const READABLE =
+  'Howdah reads plain ones and those of gzip, zstd, lz4 and bzip2, in the directory that is configured and in directories named as segments; decompress or move the others'
 
 export function hasSegment({ groups }: WalListing, name: string): boolean {
   const timeline = Number.parseInt(name.slice(0, 8), 16)
@@ -48,7 +92,7 @@ export function hasSegment({ groups }: WalListing, name: string): boolean {
 }
 
 /** One by one: there may be many. */
-export function* segmentNames({ groups }: WalListing): Iterable<string> {
+export function* segmentNames({ groups }: Pick<WalListing, 'groups'>): Iterable<string> {
   for (const { timeline, log, runs } of groups) {
     for (const [first, last] of runs) {
       for (let number = first; number <= last; number += 1) yield hex(timeline) + hex(log) + hex(number)

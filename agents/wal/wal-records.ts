@@ -22,6 +22,7 @@ export type RecoveryStop =
 
 const RM_XLOG = 0
 const RM_XACT = 1
+const XLOG_BACKUP_END = 0x50
 const XLOG_RESTORE_POINT = 0x70
 const OPERATION = 0x70
 const COMMIT = 0x00
@@ -61,6 +62,17 @@ export function recoveryStop(record: WalRecord): RecoveryStop | undefined {
   const isPrepared = operation === COMMIT_PREPARED || operation === ABORT_PREPARED
   const xid = isPrepared ? (preparedXid(data, info) ?? record.xid) : record.xid
   return { kind: operation === COMMIT || operation === COMMIT_PREPARED ? 'commit' : 'abort', lsn, time, xid }
+}
+
+/** Whether `endedBackup` makes something of such records. */
+export const isBackupEnd = (resourceManager: number, info: number): boolean =>
+  resourceManager === RM_XLOG && (info & 0xf0) === XLOG_BACKUP_END
+
+/** Where the backup began that this record ends (xlog_redo: XLOG_BACKUP_END carries its start). */
+export function endedBackup(record: WalRecord): bigint | undefined {
+  if (!isBackupEnd(record.resourceManager, record.info)) return undefined
+  const data = mainData(record.bytes)
+  return data === undefined || data.length < 8 ? undefined : data.readBigUInt64LE(0)
 }
 
 /** What follows the record's own headers (access/xlogrecord.h: XLR_BLOCK_ID_*); of a record without blocks. */

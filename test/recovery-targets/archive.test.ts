@@ -361,7 +361,7 @@ describe('what an archive can reach', function () {
 
   async function windows(): Promise<RecoverableWindow[]> {
     const { instance } = planned
-    return instanceWindows(instance, await instance.backups(), createArchiveKnowledge())
+    return (await instanceWindows(instance, await instance.backups(), createArchiveKnowledge())).windows
   }
 
   async function lastCommit(timeline: number): Promise<string> {

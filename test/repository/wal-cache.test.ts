@@ -12,6 +12,7 @@ import { createWalFiles } from '../../agents/mount/formats/wal-files.ts'
 import { createSpool, type Spool } from '../../agents/mount/spool.ts'
 import { createWalAhead } from '../../agents/mount/wal/wal-ahead.ts'
 import { createWalCache, type WalCache } from '../../agents/mount/wal/wal-cache.ts'
+import { walListing } from '../../agents/mount/wal-listing.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { quiet, temporaryDirectory } from './fixture.ts'
 
@@ -225,8 +226,8 @@ describe('the cache of decoded WAL', () => {
       const plain = (number: number) => Buffer.alloc(MiB, `segment ${number} `)
       for (const number of [1, 3]) await put(name(number), gzipSync(plain(number), { level: 1 }))
       await put(name(2), gzipSync(plain(2)).subarray(0, 100))
-      const place = walDirectory(directory, directory, 'shop')
-      const nothing = { look: async () => undefined, names: async () => [] }
+      const place = walDirectory({ root: directory, directory, instance: 'shop', isArchive: true })
+      const nothing = { look: async () => undefined, list: async () => walListing([], '') }
       const wal = createWalFiles(walPlaces(place, nothing), spool, 'shop')
       expect((await wal.read(name(1), 5, 100)).equals(plain(1).subarray(5, 105))).to.equal(true)
       const error = await wal.size(name(2)).catch((caught: unknown) => caught)

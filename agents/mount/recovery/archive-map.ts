@@ -1,9 +1,9 @@
-/** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `readArchiveMap`. */
+/** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `readArchive`. */
 import { HowdahError } from '../../../messages/errors.ts'
 import { segmentAt, segmentName, timelineOf } from '../../wal/lsn.ts'
 import { readSegmentHeader } from '../../wal/wal-pages.ts'
-import type { Run, WalArchive, WalListing } from '../repository.ts'
-import { hasSegment, joinRuns, runAt, runFrom, segmentNames } from '../wal-listing.ts'
+import type { Run, WalArchive, WalGroup, WalListing } from '../repository.ts'
+import { hasSegment, joinRuns, listingRemarks, runAt, runFrom, segmentNames } from '../wal-listing.ts'
 import { type PathSegment, segmentsOnPath, type TimelinePath, timelinePath } from './timelines.ts'
 
 export interface ArchiveMap {
@@ -14,6 +14,16 @@ export interface ArchiveMap {
   readonly paths: ReadonlyMap<number, TimelinePath>
   /** Timelines that have a history file. */
   readonly histories: ReadonlySet<number>
+  /** As `segments`: those that are there and cannot be read; and paths of some. */
+  readonly unreadable: ReadonlyMap<number, readonly Run[]>
+  readonly examples: readonly string[]
+}
+
+export interface ReadArchive {
+  /** Undefined: the archive is empty, or holds nothing that can be understood. */
+  readonly map: ArchiveMap | undefined
+  /** What people should know of the archive. */
+  readonly remarks: readonly string[]
 }
 
 /** How far recovery gets along a path from a segment on: an archive may have a million of them. */
@@ -28,22 +38,46 @@ export interface Reach {
   readonly missing: string | undefined
   /** The next one that is there. */
   readonly nextThere: PathSegment | undefined
+  /** Name of the segment right after the last one, where that is there and cannot be read. */
+  readonly unreadable: string | undefined
 }
 
 /**
  * Lists an archive. A segment is read to learn its size, unless that is known.
  * @param sample name of a segment that is most likely there
- * @returns undefined when the archive is empty, or holds nothing that can be understood
  */
-export async function readArchiveMap(
+export async function readArchive(
   archive: WalArchive,
   sample: string | undefined,
   knownSegmentBytes: number | undefined,
-): Promise<ArchiveMap | undefined> {
+): Promise<ReadArchive> {
   const listing = await archive.list()
-  const { groups, histories } = listing
+  const { groups, histories, unreadable } = listing
+  const remarks = listingRemarks(listing)
   const segmentBytes = knownSegmentBytes ?? (await sizeOf(archive, listing, sample))
-  if (segmentBytes === undefined) return undefined
+  if (segmentBytes === undefined) return { map: undefined, remarks }
+  const segments = numbered(groups, segmentBytes)
+  const paths = new Map<number, TimelinePath>()
+  for (const timeline of new Set([...segments.keys(), ...histories])) {
+    const history = histories.includes(timeline)
+      ? await archive.read(`${segmentName(timeline, 0, segmentBytes).slice(0, 8)}.history`)
+      : undefined
+    const path = timelinePath(timeline, history?.toString('utf8'))
+    if (path !== undefined) paths.set(timeline, path)
+  }
+  const map = {
+    segmentBytes,
+    segments,
+    paths,
+    histories: new Set(histories),
+    unreadable: numbered(unreadable.groups, segmentBytes),
+    examples: unreadable.examples,
+  }
+  return { map, remarks }
+}
+
+/** Timeline → numbers of its segments, in order. */
+function numbered(groups: readonly WalGroup[], segmentBytes: number): Map<number, readonly Run[]> {
   const perLog = 0x1_0000_0000 / segmentBytes
   const runs = new Map<number, Run[]>()
   for (const { timeline, log, runs: within } of groups) {
@@ -54,16 +88,7 @@ export async function readArchiveMap(
       if (first < perLog) known.push([log * perLog + first, log * perLog + Math.min(last, perLog - 1)])
     }
   }
-  const segments = new Map([...runs].map(([timeline, known]) => [timeline, joinRuns(known)]))
-  const paths = new Map<number, TimelinePath>()
-  for (const timeline of new Set([...segments.keys(), ...histories])) {
-    const history = histories.includes(timeline)
-      ? await archive.read(`${segmentName(timeline, 0, segmentBytes).slice(0, 8)}.history`)
-      : undefined
-    const path = timelinePath(timeline, history?.toString('utf8'))
-    if (path !== undefined) paths.set(timeline, path)
-  }
-  return { segmentBytes, segments, paths, histories: new Set(histories) }
+  return new Map([...runs].map(([timeline, known]) => [timeline, joinRuns(known)]))
 }
 
 async function sizeOf(
@@ -104,7 +129,8 @@ export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Re
   const [first, last] = runs[index] ?? [from, from - 1]
   const isThere = first <= from && last >= from
   const next = isThere ? runs[index + 1] : runs[index]
-  const [wanted] = next === undefined ? [] : segmentsOnPath(path, isThere ? last + 1 : from, map.segmentBytes)
+  const after = segmentsOnPath(path, isThere ? last + 1 : from, map.segmentBytes)
+  const [wanted] = next === undefined ? [] : after
   return {
     length: isThere ? last - from + 1 : 0,
     last: isThere ? last : -1,
@@ -119,26 +145,28 @@ export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Re
     },
     missing: wanted?.name,
     nextThere: next && segmentThere(map, path, next[0]),
+    unreadable: after.find(
+      ({ name, segment }) => runAt(map.unreadable.get(timelineOf(name)) ?? [], segment) !== undefined,
+    )?.name,
   }
 }
 
-/** The last segments of a path from number `least` on that are there, in order, and whether these are all. */
-export function lastSegments(
-  map: ArchiveMap,
-  path: TimelinePath,
-  least: number,
-  limit: number,
-): { readonly segments: PathSegment[]; readonly isAll: boolean } {
-  const segments: PathSegment[] = []
+/** Segments of a path that are there, from the last one back to number `least`. */
+export function* segmentsBackward(map: ArchiveMap, path: TimelinePath, least: number): Iterable<PathSegment> {
   for (const [first, last] of runsOnPath(map, path).toReversed()) {
     for (let segment = last; segment >= Math.max(first, least); segment -= 1) {
-      if (segments.length === limit) return { segments: segments.reverse(), isAll: false }
       const found = segmentThere(map, path, segment)
-      if (found !== undefined) segments.push(found)
+      if (found !== undefined) yield found
     }
   }
-  return { segments: segments.reverse(), isAll: true }
 }
+
+/** How many `segmentsBackward` gives. */
+export const countSegments = (map: ArchiveMap, path: TimelinePath, least: number): number =>
+  runsOnPath(map, path).reduce(
+    (sum, [first, last]) => sum + Math.max(0, last - Math.max(first, least) + 1),
+    0,
+  )
 
 /**
  * The path of the timeline that is asked for, as PostgreSQL finds it (findNewestTimeLine of access/transam/timeline.c:

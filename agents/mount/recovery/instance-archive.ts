@@ -5,7 +5,7 @@
 import type { BackupSummary, RecoverableWindow } from '../../../messages/values.ts'
 import { formatLsn, lsnOf, segmentAt } from '../../wal/lsn.ts'
 import type { Instance, WalArchive } from '../repository.ts'
-import { type ArchiveMap, type Reach, reachFrom, readArchiveMap } from './archive-map.ts'
+import { type ArchiveMap, type Reach, type ReadArchive, reachFrom, readArchive } from './archive-map.ts'
 import { isoTime } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
 import { createWalInspector, END_SEGMENTS, type WalEnd, type WalInspector } from './wal-inspector.ts'
@@ -18,10 +18,8 @@ export interface PlacedBackup {
   readonly stopLsn: bigint
 }
 
-export interface InstanceArchive {
+export interface InstanceArchive extends ReadArchive {
   readonly archive: WalArchive
-  /** Undefined: there is no WAL, or none that can be understood. */
-  readonly map: ArchiveMap | undefined
   end(reach: Reach): Promise<WalEnd>
   /**
    * What can be recovered to, oldest first, timeline by timeline.
@@ -56,7 +54,7 @@ export async function openInstanceArchive(
   { inspector, segmentBytes }: ArchiveKnowledge,
 ): Promise<InstanceArchive> {
   const archive = await instance.wal(backup)
-  const map = await readArchiveMap(archive, backup.startWal, segmentBytes.get(archive.id))
+  const { map, remarks } = await readArchive(archive, backup.startWal, segmentBytes.get(archive.id))
   if (map !== undefined) segmentBytes.set(archive.id, map.segmentBytes)
 
   const end = (reach: Reach) =>
@@ -94,6 +92,7 @@ export async function openInstanceArchive(
   return {
     archive,
     map,
+    remarks,
     end,
     async windows(backups) {
       if (map === undefined) return []
@@ -119,5 +118,7 @@ const NOTHING_KNOWN: WalEnd = {
   lastEnd: undefined,
   lastTime: undefined,
   lastCommit: undefined,
+  lastCommitLsn: undefined,
+  cluster: undefined,
   searched: 0,
 }

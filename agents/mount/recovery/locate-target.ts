@@ -1,24 +1,31 @@
-/** Where in the WAL a transaction or a restore point is, as far as a bounded search tells. */
+/** Where in the WAL a transaction or a restore point is: looked for backward, from the archive's end. */
+import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
 import { segmentAt, segmentStart } from '../../wal/lsn.ts'
 import type { WalArchive } from '../repository.ts'
-import { type ArchiveMap, lastSegments, pathFor } from './archive-map.ts'
+import { type ArchiveMap, countSegments, pathFor, segmentsBackward } from './archive-map.ts'
 import { placed } from './instance-archive.ts'
-import { formatTime, type RecoveryTarget } from './recovery-target.ts'
-import type { WalInspector } from './wal-inspector.ts'
+import { describeTarget, formatTime, type RecoveryTarget } from './recovery-target.ts'
+import { isOnPath, type TimelinePath } from './timelines.ts'
+import type { RestorePoint, WalInspector } from './wal-inspector.ts'
 
 export type Located =
-  /** `others`: where else a restore point of that name is, before it. */
-  | { readonly kind: 'at'; readonly lsn: bigint; readonly others?: readonly bigint[] }
+  /** `others`: where else a restore point of that name is, before it and after the backup that recovery begins with. */
+  | { readonly kind: 'at'; readonly lsn: bigint; readonly time?: number; readonly others?: readonly bigint[] }
   | { readonly kind: 'absent'; readonly there: string }
-  /** Not found in what was searched, which begins at `before`. */
+  /** Not found in what was searched, which begins at `before`; or some of it cannot be read. */
   | { readonly kind: 'unknown'; readonly before: bigint | undefined }
   /** No single position of the WAL. */
   | { readonly kind: 'elsewhere' }
 
-/** WAL that is searched for a transaction or a restore point. */
-const SEARCH_SEGMENTS = 64
-const SEARCH_BYTES = 1024 ** 3
+/** How far is searched, and who is told. */
+export interface Search {
+  /** Whether the time is over that it may take: what was not found until then is unknown. Default: it takes its time. */
+  readonly isOver?: (() => boolean) | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly progress?: ((detail: string) => void) | undefined
+}
+
 const POINTS_NAMED = 10
 /** With these pgBackRest tries whether archiving works (src/db/helper.c, dbWalSwitch). */
 const TOOLS_POINTS = new Set(['pgBackRest Archive Check'])
@@ -26,7 +33,7 @@ const TOOLS_POINTS = new Set(['pgBackRest Archive Check'])
 /**
  * The position of a target that is one of the WAL's.
  * @param backups that recovery may begin with, newest first
- * @throws HowdahError `target_unreachable` when there is no such timeline; as `WalArchive.read`
+ * @throws HowdahError `target_unreachable` when there is no such timeline; as `WalArchive.read`; the signal's reason
  */
 export async function locateTarget(
   target: RecoveryTarget,
@@ -34,41 +41,87 @@ export async function locateTarget(
   archive: WalArchive,
   map: ArchiveMap,
   inspector: WalInspector,
+  search: Search,
 ): Promise<Located> {
   if (target.type === 'lsn') return { kind: 'at', lsn: target.lsn }
   if (target.type !== 'xid' && target.type !== 'name') return { kind: 'elsewhere' }
-  const [newest] = backups
-  const path = pathFor(map, target.timeline, newest.timeline ?? 1)
-  const limit = Math.max(1, Math.min(SEARCH_SEGMENTS, Math.floor(SEARCH_BYTES / map.segmentBytes)))
-  const oldest = backups.flatMap((one) => placed(one) ?? []).at(-1)
+  const path = pathFor(map, target.timeline, backups[0].timeline ?? 1)
+  const places = backups.flatMap((one) => placed(one) ?? [])
+  const oldest = places.at(-1)
   // Nothing before the end of the oldest backup can be recovered to.
   const least = oldest === undefined ? 0 : segmentAt(oldest.stopLsn, map.segmentBytes)
-  const { segments, isAll } = lastSegments(map, path, least, limit)
-  // What is in a segment that is missing cannot be recovered to either.
-  let isComplete = isAll && oldest !== undefined
-  const searchedFrom = segments[0] && segmentStart(segments[0].segment, map.segmentBytes)
-  if (target.type === 'xid') {
-    const found = await inspector.findXid(archive, segments, target.xid)
-    if (found !== undefined) return { kind: 'at', lsn: found.lsn }
-    return isComplete ? { kind: 'absent', there: '' } : { kind: 'unknown', before: searchedFrom }
-  }
-  const names: string[] = []
+  const total = countSegments(map, path, least)
+
+  const points: RestorePoint[] = []
+  /** Newest first. */
   const positions: bigint[] = []
-  for (const segment of segments) {
-    const found = await inspector.summary(archive, segment)
-    isComplete &&= found !== undefined
-    for (const point of found?.points ?? []) {
-      if (point.name === target.name) positions.push(point.lsn)
-      else if (!TOOLS_POINTS.has(point.name)) names.push(`"${point.name}" (${formatTime(point.time)})`)
+  let floor = least
+  let searched = 0
+  let from: bigint | undefined
+  // Without the end of a backup there is no telling where to stop; what is missing cannot be recovered to either.
+  let isComplete = oldest !== undefined
+  for (const segment of segmentsBackward(map, path, least)) {
+    if (segment.segment < floor) break
+    search.signal?.throwIfAborted()
+    if (search.isOver?.() === true) {
+      isComplete = false
+      break
     }
+    if (searched > 0) {
+      search.progress?.(`looking for ${describeTarget(target)}: ${searched} of ${total} WAL segments`)
+    }
+    searched += 1
+    from = segmentStart(segment.segment, map.segmentBytes)
+    const summary = await unlessDamaged(inspector.summary(archive, segment))
+    isComplete &&= summary !== undefined
+    if (target.type === 'xid') {
+      const found = summary && (await inspector.findXid(archive, segment, target.xid))
+      if (found !== undefined) return { kind: 'at', lsn: found.lsn, time: found.time }
+      continue
+    }
+    for (const point of summary?.points.toReversed() ?? []) {
+      if (point.name === target.name) positions.push(point.lsn)
+      else points.push(point)
+    }
+    const [newest] = positions
+    // Recovery stops at the first of several: those after the backup that it begins with count.
+    if (newest !== undefined) floor = Math.max(least, endOfBackupBefore(newest, path, map, places))
   }
-  const last = positions.at(-1)
-  if (last !== undefined) return { kind: 'at', lsn: last, others: positions.slice(0, -1) }
-  const shown = names.slice(-POINTS_NAMED)
-  const more = names.length - shown.length
-  const there =
-    shown.length === 0
-      ? 'the archive has no restore points'
-      : `restore points in the archive: ${more > 0 ? `${more} older ones, ` : ''}${shown.join(', ')}`
-  return isComplete ? { kind: 'absent', there } : { kind: 'unknown', before: searchedFrom }
+  const [newest, ...others] = positions
+  if (newest !== undefined) return { kind: 'at', lsn: newest, others: others.reverse() }
+  if (!isComplete) return { kind: 'unknown', before: from }
+  return { kind: 'absent', there: target.type === 'xid' ? '' : namesOf(points) }
+}
+
+/** Damage where the target is not does not matter; where it may be, PostgreSQL finds out. */
+async function unlessDamaged<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof HowdahError && !error.retryable) return undefined
+    throw error
+  }
+}
+
+/** Number of the segment in which the newest backup ended that recovery to `lsn` can begin with. */
+function endOfBackupBefore(
+  lsn: bigint,
+  path: TimelinePath,
+  { segmentBytes }: ArchiveMap,
+  places: readonly NonNullable<ReturnType<typeof placed>>[],
+): number {
+  const before = places.find((one) => one.stopLsn <= lsn && isOnPath(path, one.timeline, one.stopLsn))
+  return before === undefined ? 0 : segmentAt(before.stopLsn, segmentBytes)
+}
+
+/** @param points newest first */
+function namesOf(points: readonly RestorePoint[]): string {
+  const own = points.filter(({ name }) => !TOOLS_POINTS.has(name))
+  if (own.length === 0) return 'the archive has no restore points'
+  const shown = own
+    .slice(0, POINTS_NAMED)
+    .reverse()
+    .map(({ name, time }) => `"${name}" (${formatTime(time)})`)
+  const more = own.length - shown.length
+  return `restore points in the archive: ${more > 0 ? `${more} older ones, ` : ''}${shown.join(', ')}`
 }

@@ -4,8 +4,8 @@
  */
 
 import { segmentName, segmentStart, timelineOf } from '../../wal/lsn.ts'
-import { readSegmentHeader, type Scan, scanSegment } from '../../wal/wal-pages.ts'
-import { isStop, type RecoveryStop, recoveryStop } from '../../wal/wal-records.ts'
+import { readSegmentHeader, type Scan, scanSegment, type WalRecord } from '../../wal/wal-pages.ts'
+import { endedBackup, isBackupEnd, isStop, recoveryStop } from '../../wal/wal-records.ts'
 import type { WalArchive } from '../repository.ts'
 import type { PathSegment } from './timelines.ts'
 
@@ -17,11 +17,32 @@ export interface SegmentSummary {
   /** The latest time of a commit or abort. */
   readonly lastTime: number | undefined
   readonly lastCommit: number | undefined
+  /** Where the last commit is. */
+  readonly lastCommitLsn: bigint | undefined
   readonly points: readonly RestorePoint[]
+  /** The least and the greatest number of the transactions that end here. */
+  readonly xids: readonly [least: number, greatest: number] | undefined
+  /** Ends of backups that were taken of a primary. */
+  readonly backupEnds: readonly BackupEnd[]
+  /** System identifier of the cluster that wrote it. */
+  readonly cluster: string
+}
+
+export interface BackupEnd {
+  /** Where the backup began. */
+  readonly start: bigint
+  /** After this record it is consistent. */
+  readonly end: bigint
 }
 
 export interface RestorePoint {
   readonly name: string
+  readonly lsn: bigint
+  readonly time: number
+}
+
+/** Of the end of a transaction. */
+export interface Position {
   readonly lsn: bigint
   readonly time: number
 }
@@ -33,6 +54,9 @@ export interface WalEnd {
   readonly lastEnd: bigint | undefined
   readonly lastTime: number | undefined
   readonly lastCommit: number | undefined
+  readonly lastCommitLsn: bigint | undefined
+  /** System identifier of the cluster that wrote the last segment. */
+  readonly cluster: string | undefined
   /** Segments that were looked through. */
   readonly searched: number
 }
@@ -42,18 +66,16 @@ export interface WalInspector {
   summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined>
   /** Looks from the last of `segments` backward for a commit, in a bounded number of them. */
   end(archive: WalArchive, segments: readonly PathSegment[]): Promise<WalEnd>
-  /** Where the last commit or abort of a transaction is, looking backward. */
-  findXid(
-    archive: WalArchive,
-    segments: readonly PathSegment[],
-    xid: number,
-  ): Promise<{ readonly lsn: bigint; readonly time: number } | undefined>
+  /** Where the last commit or abort of a transaction is in a segment. */
+  findXid(archive: WalArchive, segment: PathSegment, xid: number): Promise<Position | undefined>
+  /** The last commit of a segment that is not later than `time`. */
+  commitUntil(archive: WalArchive, segment: PathSegment, time: number): Promise<Position | undefined>
 }
 
 /** Segments that are looked through for the last commit. */
 export const END_SEGMENTS = 32
-/** Summaries that are remembered; one is a few hundred bytes. */
-const REMEMBERED = 4096
+/** Summaries that are remembered; one is a few hundred bytes. As many segments are a terabyte of WAL. */
+const REMEMBERED = 65_536
 
 export function createWalInspector(): WalInspector {
   // In the order of last use.
@@ -62,28 +84,22 @@ export function createWalInspector(): WalInspector {
   async function scan(
     archive: WalArchive,
     { name, segment, before }: PathSegment,
-    visit: (stop: RecoveryStop) => void,
-  ): Promise<Scan | undefined> {
+    visit: (record: WalRecord) => void,
+  ): Promise<(Scan & { readonly cluster: string }) | undefined> {
     const bytes = await archive.read(name)
     const header = bytes === undefined ? undefined : readSegmentHeader(bytes)
     if (bytes === undefined || header === undefined) return undefined
     const base = segmentStart(segment, header.segmentBytes)
     if (header.base !== base) return undefined
-    const options = {
-      base,
-      before,
-      wanted: isStop,
-      visit: (record: Parameters<typeof recoveryStop>[0]) => {
-        const stop = recoveryStop(record)
-        if (stop !== undefined) visit(stop)
-      },
-    }
+    const wanted = (manager: number, info: number) => isStop(manager, info) || isBackupEnd(manager, info)
+    const options = { base, before, wanted, visit }
+    const cluster = String(header.systemIdentifier)
     const found = scanSegment(bytes, options)
-    if (found.unfinished === undefined) return found
+    if (found.unfinished === undefined) return { ...found, cluster }
     const next = await archive.read(segmentName(timelineOf(name), segment + 1, header.segmentBytes))
-    if (next === undefined) return found
+    if (next === undefined) return { ...found, cluster }
     const rest = scanSegment(bytes, { ...options, next, from: found.unfinished })
-    return rest.lastStart === undefined ? found : rest
+    return { ...(rest.lastStart === undefined ? found : rest), cluster }
   }
 
   async function summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined> {
@@ -98,20 +114,35 @@ export function createWalInspector(): WalInspector {
     const points: RestorePoint[] = []
     let lastTime: number | undefined
     let lastCommit: number | undefined
-    const found = await scan(archive, segment, (stop) => {
+    let lastCommitLsn: bigint | undefined
+    let xids: [number, number] | undefined
+    const backupEnds: BackupEnd[] = []
+    const found = await scan(archive, segment, (record) => {
+      const start = endedBackup(record)
+      if (start !== undefined) backupEnds.push({ start, end: record.end })
+      const stop = recoveryStop(record)
+      if (stop === undefined) return
       if (stop.kind === 'point') {
         points.push({ name: stop.name, lsn: stop.lsn, time: stop.time })
         return
       }
+      const { xid } = stop
+      xids = xids === undefined ? [xid, xid] : [Math.min(xids[0], xid), Math.max(xids[1], xid)]
       lastTime = later(lastTime, stop.time)
-      if (stop.kind === 'commit') lastCommit = later(lastCommit, stop.time)
+      if (stop.kind !== 'commit') return
+      lastCommit = later(lastCommit, stop.time)
+      lastCommitLsn = stop.lsn
     })
     const made = found && {
       lastStart: found.lastStart,
       lastEnd: found.lastEnd,
       lastTime,
       lastCommit,
+      lastCommitLsn,
       points,
+      xids,
+      backupEnds,
+      cluster: found.cluster,
     }
     summaries.set(key, made)
     for (const oldest of summaries.keys()) {
@@ -128,6 +159,8 @@ export function createWalInspector(): WalInspector {
       let lastEnd: bigint | undefined
       let lastTime: number | undefined
       let lastCommit: number | undefined
+      let lastCommitLsn: bigint | undefined
+      let cluster: string | undefined
       let searched = 0
       for (const segment of segments.slice(-END_SEGMENTS).reverse()) {
         const found = await summary(archive, segment)
@@ -137,19 +170,29 @@ export function createWalInspector(): WalInspector {
         lastEnd ??= found.lastEnd
         lastTime = later(lastTime, found.lastTime)
         lastCommit = later(lastCommit, found.lastCommit)
+        lastCommitLsn ??= found.lastCommitLsn
+        cluster ??= found.cluster
         if (lastCommit !== undefined && lastStart !== undefined) break
       }
-      return { lastStart, lastEnd, lastTime, lastCommit, searched }
+      return { lastStart, lastEnd, lastTime, lastCommit, lastCommitLsn, cluster, searched }
     },
-    async findXid(archive, segments, xid) {
-      for (const segment of segments.toReversed()) {
-        let found: RecoveryStop | undefined
-        await scan(archive, segment, (stop) => {
-          if (stop.kind !== 'point' && stop.xid === xid) found = stop
-        })
-        if (found !== undefined) return { lsn: found.lsn, time: found.time }
-      }
-      return undefined
+    async findXid(archive, segment, xid) {
+      const known = await summary(archive, segment)
+      if (known?.xids === undefined || xid < known.xids[0] || xid > known.xids[1]) return undefined
+      let found: Position | undefined
+      await scan(archive, segment, (record) => {
+        const stop = recoveryStop(record)
+        if (stop !== undefined && stop.kind !== 'point' && stop.xid === xid) found = stop
+      })
+      return found && { lsn: found.lsn, time: found.time }
+    },
+    async commitUntil(archive, segment, time) {
+      let found: Position | undefined
+      await scan(archive, segment, (record) => {
+        const stop = recoveryStop(record)
+        if (stop?.kind === 'commit' && stop.time <= time) found = stop
+      })
+      return found && { lsn: found.lsn, time: found.time }
     },
   }
 }

@@ -5,12 +5,18 @@ import type { Instance } from '../repository.ts'
 import { type ArchiveKnowledge, openInstanceArchive } from './instance-archive.ts'
 import { formatTime } from './recovery-target.ts'
 
+export interface InstanceWindows {
+  readonly windows: RecoverableWindow[]
+  /** What people should know of the archives. */
+  readonly remarks: string[]
+}
+
 /** @param backups of the instance, oldest first. @throws HowdahError as `Instance.wal` and `WalArchive` */
 export async function instanceWindows(
   instance: Instance,
   backups: readonly BackupSummary[],
   knowledge: ArchiveKnowledge,
-): Promise<RecoverableWindow[]> {
+): Promise<InstanceWindows> {
   const groups = new Map<string, BackupSummary[]>()
   for (const backup of backups) {
     if (backup.unusable !== undefined || backup.startWal === undefined) continue
@@ -20,13 +26,15 @@ export async function instanceWindows(
     else group.push(backup)
   }
   const windows: RecoverableWindow[] = []
+  const remarks = new Set<string>()
   for (const group of groups.values()) {
     const [first] = group
     if (first === undefined) continue
     const archive = await openInstanceArchive(instance, first, knowledge)
+    for (const remark of archive.remarks) remarks.add(remark)
     for (const window of await archive.windows(group)) join(windows, window)
   }
-  return windows
+  return { windows, remarks: [...remarks] }
 }
 
 /** Backups that bring WAL of their own may all go on with the same archive: that is one window. */

@@ -87,6 +87,7 @@ export function inventoryLines(
       if (found.backups.length > 0)
         lines.push(...backupTable(context, found.backups).map((line) => `  ${line}`))
       lines.push(...windowLines(stdout, found))
+      for (const warning of found.warnings ?? []) lines.push(...remarkLines(stdout, warning))
     }
   }
   return lines
@@ -165,11 +166,15 @@ function backupTable(
   return [
     header,
     ...body.flatMap((line, index) => {
-      const reason = rows[index]?.unusable
-      if (reason === undefined) return [line]
-      const [first = '', ...rest] = wrap(printable(reason), Math.max(20, terminal.columns - 4))
-      const mark = stdout.style('yellow', stdout.marks.warning)
-      return [line, `  ${mark} ${first}`, ...rest.map((more) => `    ${more}`)]
+      const { unusable, warnings = [] } = rows[index] ?? {}
+      const remarks = unusable === undefined ? warnings : [unusable, ...warnings]
+      return [line, ...remarks.flatMap((remark) => remarkLines(terminal, remark))]
     }),
   ]
+}
+
+function remarkLines(terminal: Context['stdout'], remark: string): string[] {
+  const [first = '', ...rest] = wrap(printable(remark), Math.max(20, terminal.columns - 4))
+  const mark = terminal.style('yellow', terminal.marks.warning)
+  return [`  ${mark} ${first}`, ...rest.map((more) => `    ${more}`)]
 }

@@ -3,28 +3,22 @@
  * history files in `wals/` itself; beside it what was received and not archived yet, in `streaming/` and `incoming/`
  * (barman/xlog.py, compression.py, config.py). xlog.db, Barman's own list of it all, is not trusted.
  */
-import { lstat, open, readdir, stat } from 'node:fs/promises'
+import { lstat, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
 import type { WalListing } from '../../repository.ts'
 import { joinListings, walListing } from '../../wal-listing.ts'
+import { createDirectoryListings } from '../directory-listings.ts'
 import { mapSome } from '../map-some.ts'
 import type { WalLocator } from '../wal-files.ts'
 
-/** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
-const SETTLED_MS = 2000
 const MAGIC_BYTES = 10
 
 interface Listing {
-  readonly mtimeMs: number
-  readonly ino: number
-  readonly readAt: number
   readonly wal: WalListing
   readonly directories: readonly string[]
 }
-
-const NOTHING: Pick<Listing, 'wal' | 'directories'> = { wal: { groups: [], histories: [] }, directories: [] }
 
 interface Known {
   readonly mtimeMs: number
@@ -36,26 +30,17 @@ export function openBarmanWal(root: string, server: string): WalLocator {
   const home = join(root, server)
   const wals = join(home, 'wals')
   const received = [join(home, 'streaming'), join(home, 'incoming')]
-  const listings = new Map<string, Listing>()
-  const known = new Map<string, Known>()
-
-  /** What is in a directory, for as long as it stays what it is. */
-  async function listingOf(directory: string): Promise<Pick<Listing, 'wal' | 'directories'>> {
-    const found = await ifThere(stat(directory), directory)
-    if (found === undefined) return NOTHING
-    const { mtimeMs, ino } = found
-    const before = listings.get(directory)
-    if (before?.mtimeMs === mtimeMs && before.ino === ino && before.readAt - mtimeMs > SETTLED_MS) {
-      return before
+  const listings = createDirectoryListings((entries, directory): Listing => {
+    const names = entries.map(({ name }) => name)
+    return {
+      wal: walListing(
+        names.map((name) => name.replace(/\.gz(?=$|\.partial$)/, '')),
+        directory,
+      ),
+      directories: names.filter((name) => /^[0-9A-F]{16}$/.test(name)),
     }
-    const readAt = Date.now()
-    const names = (await ifThere(readdir(directory), directory)) ?? []
-    const wal = walListing(names.map((name) => name.replace(/\.gz(?=$|\.partial$)/, '')))
-    const directories = names.filter((name) => /^[0-9A-F]{16}$/.test(name))
-    const listing = { mtimeMs, ino, readAt, wal, directories }
-    listings.set(directory, listing)
-    return listing
-  }
+  })
+  const known = new Map<string, Known>()
 
   async function file(path: string, name: string): Promise<StoredFile | undefined> {
     const found = await ifThere(lstat(path), path)
@@ -100,10 +85,11 @@ export function openBarmanWal(root: string, server: string): WalLocator {
       return firstOf([...whole, ...partial], name)
     },
     async list() {
-      const top = await listingOf(wals)
-      const below = [...received, ...top.directories.map((name) => join(wals, name))]
-      const listings = await mapSome(below, async (directory) => (await listingOf(directory)).wal)
-      return joinListings([top.wal, ...listings])
+      const top = await ifThere(listings.of(wals), wals)
+      const below = [...received, ...(top?.directories ?? []).map((name) => join(wals, name))]
+      const found = await mapSome(below, (directory) => ifThere(listings.of(directory), directory))
+      const here = top?.wal ?? walListing([], wals, [`${wals}, the WAL archive of ${server}, is not there`])
+      return joinListings([here, ...found.flatMap((one) => (one === undefined ? [] : [one.wal]))])
     },
   }
 

@@ -17,7 +17,7 @@ import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.
 import type { Copy, CopyReader } from './copy.ts'
 import { type Described, describe, type Found, placesOf } from './describe.ts'
 import { openCopy } from './open-copy.ts'
-import { walArchive, walDirectory, walPlaces } from './wal-directory.ts'
+import { type WalPlace, walArchive, walDirectory, walPlaces } from './wal-directory.ts'
 
 const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
 /** The files, and directories, that a listing is made of. */
@@ -28,6 +28,7 @@ const MAX_CHAIN = 1000
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
   const known: KnownBackups = new Map()
+  const archives: Archives = new Map()
   async function instances(): Promise<string[]> {
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
@@ -40,7 +41,7 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
     async instance(name) {
       const names = await instances()
       if (!names.includes(name)) throw unknownInstance(options.name, name, names)
-      return openInstance(options, name, reader, known)
+      return openInstance(options, name, reader, known, archives)
     },
   }
 }
@@ -48,11 +49,24 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
 /** What was listed of a backup, by its directory, and what told then that it is this one. */
 type KnownBackups = Map<string, { readonly stamp: string; readonly described: Described }>
 
+/** By instance: what was listed once is only listed again where it changed. */
+type Archives = Map<string, WalPlace>
+
+function archiveOf({ walPath }: LocatedRepository, name: string, archives: Archives): WalPlace | undefined {
+  if (walPath === undefined) return undefined
+  const known = archives.get(name)
+  if (known !== undefined) return known
+  const opened = walDirectory({ root: walPath, directory: walPath, instance: name, isArchive: true })
+  archives.set(name, opened)
+  return opened
+}
+
 function openInstance(
   options: LocatedRepository,
   name: string,
   reader: CopyReader,
   known: KnownBackups,
+  archives: Archives,
 ): Instance {
   const root = options.path
   const { spool, indexes } = reader
@@ -82,13 +96,14 @@ function openInstance(
   const describeAll = async (there: readonly Found[]): Promise<Listed[]> =>
     Promise.all(there.map(async (found) => ({ found, described: await describeListed(found) })))
 
-  function walOf({ directory }: Found, { archives }: Described): WalLocator {
-    const given =
-      options.walPath === undefined ? undefined : walDirectory(options.walPath, options.walPath, name)
-    const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
-    if (streamed !== undefined) return walPlaces(given, walArchive(streamed, '', indexes, name))
-    if (base !== undefined) return walPlaces(given, walArchive(base, 'pg_wal/', indexes, name))
-    return walPlaces(given, walDirectory(root, join(directory, 'pg_wal'), name))
+  const archive = archiveOf(options, name, archives)
+
+  function walOf({ directory }: Found, { archives: parts }: Described): WalLocator {
+    const [base, streamed] = [parts.get('base'), parts.get('pg_wal')]
+    if (streamed !== undefined) return walPlaces(archive, walArchive(streamed, '', indexes, name))
+    if (base !== undefined) return walPlaces(archive, walArchive(base, 'pg_wal/', indexes, name))
+    const own = { root, directory: join(directory, 'pg_wal'), instance: name, isArchive: false }
+    return walPlaces(archive, walDirectory(own))
   }
 
   /** @throws HowdahError `backup_unsupported` */

@@ -2,22 +2,30 @@
  * WAL of a pg_basebackup: a directory of segments as pg_receivewal or a simple archive_command leaves them, and what
  * the backup itself carries, in its pg_wal or in tar archives.
  */
-import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import type { Dirent } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import { walListing } from '../../wal-listing.ts'
+import type { WalListing } from '../../repository.ts'
+import { hasSegment, joinListings, segmentNames, walListing } from '../../wal-listing.ts'
+import { createDirectoryListings } from '../directory-listings.ts'
+import { mapSome } from '../map-some.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { WalLocator } from '../wal-files.ts'
 import { memberFile } from './copy.ts'
 
 const EXTENSIONS: readonly (Compression | undefined)[] = [undefined, 'gz', 'lz4', 'zst', 'bz2']
+/** What archiving and file systems keep beside segments. */
+const NO_WAL = /^(archive_status|summaries|lost\+found|\..*)$/
+/** Of a segment, somewhere within a name, in whatever case. */
+const LIKE_WAL = /[0-9A-F]{24}/i
 
 /** Somewhere that WAL files lie. */
 export interface WalPlace {
   /** @param suffix `.partial` for what is a part of the segment `name` */
   look(name: string, suffix: '' | '.partial'): Promise<StoredFile | undefined>
-  names(): Promise<string[]>
+  list(): Promise<WalListing>
 }
 
 /**
@@ -30,36 +38,164 @@ export const walPlaces = (archive: WalPlace | undefined, own: WalPlace): WalLoca
     return found ?? archive?.look(name, '.partial')
   },
   async list() {
-    const names = await Promise.all([archive?.names() ?? [], own.names()])
-    return walListing(names.flat())
+    const places = archive === undefined ? [own] : [archive, own]
+    return joinListings(await Promise.all(places.map((place) => place.list())))
   },
 })
 
-export function walDirectory(root: string, directory: string, instance: string): WalPlace {
+interface DirectoryOptions {
+  readonly root: string
+  readonly directory: string
+  readonly instance: string
+  /** The archive that was configured must be there, and may have directories; a backup's own WAL need not be. */
+  readonly isArchive: boolean
+}
+
+interface Listed {
+  readonly wal: WalListing
+  readonly directories: readonly string[]
+  /** Of whatever name. */
+  readonly files: number
+  /** Files that look like WAL and are not understood, the first of them, and any other file. */
+  readonly strange: number
+  readonly example: string | undefined
+}
+
+export function walDirectory({ root, directory, instance, isArchive }: DirectoryOptions): WalPlace {
   const known = new Map<string, { readonly file: StoredFile; readonly mtimeMs: number }>()
+  const listings = createDirectoryListings(understand)
+
+  /** All directories that may hold segments, the archive itself first. @throws HowdahError `repository_unavailable` */
+  async function listed(): Promise<readonly (readonly [directory: string, listing: Listed])[]> {
+    const top = await reading(listings.of(directory), directory)
+    if (top === undefined) {
+      if (!isArchive) return []
+      throw new HowdahError(
+        'repository_unavailable',
+        `${directory}, the walPath of ${instance}, is not there: without it nothing after the end of a backup can be recovered; mount it, or correct walPath`,
+      )
+    }
+    if (!isArchive) return [[directory, top]]
+    const below = top.directories.map((name) => join(directory, name))
+    const found = await mapSome(
+      below,
+      async (path) => [path, await reading(listings.of(path), path)] as const,
+    )
+    return [
+      [directory, top],
+      ...found.flatMap(([path, listing]) => (listing === undefined ? [] : [[path, listing] as const])),
+    ]
+  }
+
+  async function lookIn(within: string, name: string, suffix: string): Promise<StoredFile | undefined> {
+    for (const extension of EXTENSIONS) {
+      const path = join(within, name + (extension === undefined ? '' : `.${extension}`) + suffix)
+      const found = await reading(statFile(path), path)
+      if (found === undefined) continue
+      // A partial segment grows: what was known of it holds only for as long as it stays.
+      const before = known.get(path)
+      if (before?.mtimeMs === found.mtimeMs) return before.file
+      const file: StoredFile = {
+        region: { root, path, offset: 0, length: undefined, wholeFile: true },
+        transforms: extension === undefined ? [] : [{ kind: 'decompress', compression: extension }],
+        size: undefined,
+        description: `WAL file ${name} of ${instance}`,
+      }
+      known.set(path, { file, mtimeMs: found.mtimeMs })
+      return file
+    }
+    return undefined
+  }
+
+  const hasName = ({ wal }: Listed, name: string) =>
+    name.endsWith('.history')
+      ? wal.histories.includes(Number.parseInt(name.slice(0, 8), 16))
+      : hasSegment(wal, name.slice(0, 24))
+
   return {
     async look(name, suffix) {
-      for (const extension of EXTENSIONS) {
-        const path = join(directory, name + (extension === undefined ? '' : `.${extension}`) + suffix)
-        const found = await statFile(path)
-        if (found === undefined) continue
-        // A partial segment grows: what was known of it holds only for as long as it stays.
-        const before = known.get(path)
-        if (before?.mtimeMs === found.mtimeMs) return before.file
-        const file: StoredFile = {
-          region: { root, path, offset: 0, length: undefined, wholeFile: true },
-          transforms: extension === undefined ? [] : [{ kind: 'decompress', compression: extension }],
-          size: undefined,
-          description: `WAL file ${name} of ${instance}`,
-        }
-        known.set(path, { file, mtimeMs: found.mtimeMs })
-        return file
+      const found = await lookIn(directory, name, suffix)
+      if (found !== undefined) return found
+      for (const [path, listing] of (await listed()).slice(1)) {
+        const below =
+          isSearched(path, instance) && hasName(listing, name) ? await lookIn(path, name, suffix) : undefined
+        if (below !== undefined) return below
       }
       return undefined
     },
-    names: async () =>
-      (await namesIn(directory)).map((name) => name.replace(/\.(gz|lz4|zst|bz2)(?=$|\.partial$)/, '')),
+    async list() {
+      const all = await listed()
+      const wal = joinListings(
+        all.map(([path, { wal: found }]) =>
+          path === directory || isSearched(path, instance) ? found : unreadableOf(found, path),
+        ),
+      )
+      return isArchive ? { ...wal, remarks: remarksOn(directory, wal, all) } : wal
+    },
   }
+}
+
+/**
+ * Directories that archive programs make for the first digits of a segment, or for an instance. What is in others may be another cluster's,
+ * whose segments have the same names.
+ */
+const isSearched = (path: string, instance: string) =>
+  /^[0-9A-F]{8}([0-9A-F]{8})?$/.test(basename(path)) || basename(path) === instance
+
+function unreadableOf({ groups, unreadable }: WalListing, path: string): WalListing {
+  const [first] = segmentNames({ groups })
+  const examples = first === undefined ? unreadable.examples : [join(path, first)]
+  return {
+    groups: [],
+    histories: [],
+    unreadable: { groups: [...groups, ...unreadable.groups], examples },
+    remarks: [],
+  }
+}
+
+function understand(entries: readonly Dirent[], directory: string): Listed {
+  const names: string[] = []
+  const directories: string[] = []
+  const strange: string[] = []
+  let any: string | undefined
+  for (const entry of entries) {
+    const { name } = entry
+    if (NO_WAL.test(name)) continue
+    if (entry.isDirectory()) directories.push(name)
+    else {
+      any ??= name
+      names.push(name.replace(/\.(gz|lz4|zst|bz2)(?=$|\.partial$)/, ''))
+      if (LIKE_WAL.test(name) && !/^[0-9A-F]{24}(?![0-9A-F])/.test(name)) strange.push(name)
+    }
+  }
+  return {
+    wal: walListing(names, directory),
+    directories,
+    files: names.length,
+    strange: strange.length,
+    example: strange[0] ?? any,
+  }
+}
+
+function remarksOn(
+  directory: string,
+  { groups, unreadable }: WalListing,
+  all: readonly (readonly [directory: string, listing: Listed])[],
+): string[] {
+  const sum = (of: (listing: Listed) => number) => all.reduce((total, [, listing]) => total + of(listing), 0)
+  const place = `${directory}, the walPath,`
+  const [files, strange] = [sum((one) => one.files), sum((one) => one.strange)]
+  if (files === 0) return [`${place} is empty: is its file system mounted?`]
+  const isEmpty = groups.length === 0 && unreadable.groups.length === 0
+  if (strange === 0 && !isEmpty) return []
+  const [where, { example }] = all.find(([, one]) => (strange > 0 ? one.strange > 0 : one.files > 0)) ??
+    all[0] ?? [directory, { example: undefined }]
+  const such = `such as ${join(where, example ?? '')}`
+  return [
+    strange > 0
+      ? `${place} has ${strange} files whose names are not understood, ${such}: a segment is found by its own name of 24 hexadecimal digits, in capitals, plain or with .gz, .lz4, .zst or .bz2`
+      : `${place} has no WAL: none of its ${files} files has the name of a segment, ${such}`,
+  ]
 }
 
 /** @param prefix where in the archive WAL lies: nothing in pg_wal.tar, `pg_wal/` in base.tar */
@@ -89,16 +225,7 @@ export function walArchive(
   }
   return {
     look: async (name, suffix) => (await all()).get(name + suffix),
-    names: async () => [...(await all()).keys()],
-  }
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory)
-  } catch (error) {
-    if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return []
-    throw new HowdahError('repository_unavailable', `${directory} cannot be read`, { cause: error })
+    list: async () => walListing((await all()).keys(), archive.region.path),
   }
 }
 
@@ -108,6 +235,15 @@ async function statFile(path: string): Promise<{ readonly mtimeMs: number } | un
     return found.isFile() ? found : undefined
   } catch (error) {
     if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined
-    throw new HowdahError('repository_unavailable', `${path} cannot be read`, { cause: error })
+    throw error
+  }
+}
+
+async function reading<T>(work: Promise<T>, path: string): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (!isSystemError(error)) throw error
+    throw new HowdahError('repository_unavailable', `${path} cannot be read: ${error.code}`, { cause: error })
   }
 }

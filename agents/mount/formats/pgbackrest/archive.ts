@@ -93,16 +93,23 @@ function openDirectory(
     const readAt = Date.now()
     const { mtimeMs, ino } = await stat(path)
     const entries = new Map<string, string[]>()
+    const unknown: string[] = []
     for (const entry of await readdir(path)) {
       const [, segment, partial] = ENTRY.exec(entry) ?? []
-      if (segment === undefined) continue
+      if (segment === undefined) {
+        if (/^[0-9A-F]{24}-/.test(entry)) unknown.push(entry)
+        continue
+      }
       const key = segment + (partial ?? '')
       const known = entries.get(key)
       if (known === undefined) entries.set(key, [entry])
       else known.push(entry)
     }
     const stamp = { mtimeMs, ino, readAt }
-    const listing = { ...stamp, wal: walListing(entries.keys()) }
+    const listing = {
+      ...stamp,
+      wal: joinListings([walListing(entries.keys(), path), walListing(unknown, path)]),
+    }
     listings.set(name, listing)
     keep(recent, name, { ...stamp, entries }, DIRECTORIES_KEPT)
     return { ...listing, entries }
@@ -192,12 +199,17 @@ function openDirectory(
         return segment(name)
       }),
     async list() {
-      const entries = (await ifThere(() => readdir(directory))) ?? []
+      const entries = await ifThere(() => readdir(directory))
+      if (entries === undefined)
+        return walListing([], directory, [`${directory}, a WAL archive of ${stanza}, is not there`])
       const names = entries.filter((name) => /^[0-9A-F]{16}$/.test(name))
       const found = await mapSome(names, async (name) => ifThere(() => list(name)))
       const there = new Set(names)
       for (const name of listings.keys()) if (!there.has(name)) listings.delete(name)
-      const histories = walListing(entries.filter((name) => name.endsWith('.history')))
+      const histories = walListing(
+        entries.filter((name) => name.endsWith('.history')),
+        directory,
+      )
       return joinListings([histories, ...found.filter((one) => one !== undefined)])
     },
   }

@@ -1,0 +1,43 @@
+/**
+ * What is in directories of an archive, read again only where they changed: an archive has thousands of directories
+ * that nothing is added to any more.
+ */
+import type { Dirent } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { isSystemError } from '../decode/stored-file.ts'
+
+/** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
+const SETTLED_MS = 2000
+
+export interface DirectoryListings<T> {
+  /** Undefined: it is not there. Errors of system calls as they are. */
+  of(directory: string): Promise<T | undefined>
+}
+
+/** @param understand makes of the entries what is kept of them */
+export function createDirectoryListings<T>(
+  understand: (entries: readonly Dirent[], directory: string) => T,
+): DirectoryListings<T> {
+  const known = new Map<
+    string,
+    { readonly mtimeMs: number; readonly ino: number; readonly readAt: number; readonly listing: T }
+  >()
+  return {
+    async of(directory) {
+      try {
+        const { mtimeMs, ino } = await stat(directory)
+        const before = known.get(directory)
+        if (before?.mtimeMs === mtimeMs && before.ino === ino && before.readAt - mtimeMs > SETTLED_MS) {
+          return before.listing
+        }
+        const readAt = Date.now()
+        const listing = understand(await readdir(directory, { withFileTypes: true }), directory)
+        known.set(directory, { mtimeMs, ino, readAt, listing })
+        return listing
+      } catch (error) {
+        if (isSystemError(error) && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined
+        throw error
+      }
+    },
+  }
+}
