@@ -17,9 +17,11 @@ import { PGBACKREST_FUZZ } from '../repository/fuzz.ts'
 import { TAR_FUZZ } from '../repository/tar-fuzz.ts'
 import { stopTestBroker } from '../support/broker.ts'
 import { runChaos } from './chaos/chaos.ts'
+import { runRealWorld } from './real-world.ts'
 
 const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operations N | --minutes M] [--seed S] [--driver D]
        npm run soak -- chaos --minutes N [--seed S]
+       npm run soak -- real-world [--grep X]
        npm run soak -- --replay FILE
 
   model       random system calls on a mount and on a plain directory, for each driver (default 100,000 operations)
@@ -28,13 +30,15 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
   fuzz        manifests, block maps and tar archives that no tool wrote, through the readers (default 20,000 of each kind)
 All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
+  real-world  clusters, archives and repositories as other people have reported them, each published once
 --operations and --minutes are for each of them (of model: for each driver).
   --seed S    repeats a run (default: the time)
   --driver D  kernel or fuse-native only
+  --grep X    of real-world: only the scenarios whose sentence matches the regular expression X
   --replay FILE  runs the counterexample that a failed run has written
 `
 
-const TESTS = ['model', 'power-cut', 'kill', 'fuzz', 'chaos'] as const
+const TESTS = ['model', 'power-cut', 'kill', 'fuzz', 'chaos', 'real-world'] as const
 type Test = (typeof TESTS)[number]
 const USUAL: readonly Test[] = ['model', 'power-cut', 'kill', 'fuzz']
 const OPERATIONS = {
@@ -43,6 +47,7 @@ const OPERATIONS = {
   kill: 50,
   fuzz: 20_000,
   chaos: 0,
+  'real-world': 0,
 } as const satisfies Record<Test, number>
 const CHAOS_MINUTES = 5
 /** Images of the write cache for one of the fetched store, which takes longer. */
@@ -54,6 +59,7 @@ interface Options {
   readonly minutes: number | undefined
   readonly seed: number
   readonly driver: string | undefined
+  readonly grep: string | undefined
   readonly replay: string | undefined
 }
 
@@ -73,6 +79,7 @@ function readOptions(): Options {
         minutes: { type: 'string' },
         seed: { type: 'string' },
         driver: { type: 'string' },
+        grep: { type: 'string' },
         replay: { type: 'string' },
       },
     })
@@ -91,6 +98,7 @@ function readOptions(): Options {
       minutes: positive('minutes', values.minutes, false),
       seed: positive('seed', values.seed, true) ?? Date.now() % 1_000_000_000,
       driver: values.driver,
+      grep: values.grep,
       replay: values.replay,
     }
   } catch (error) {
@@ -215,6 +223,13 @@ async function soakChaos(options: Options, _: number, until: number | undefined)
   }
 }
 
+async function soakRealWorld({ grep }: Options): Promise<boolean> {
+  const outcome = await runRealWorld(grep, (text) => process.stdout.write(`real-world: ${text}\n`))
+  const { scenarios, failed } = outcome
+  process.stdout.write(`real-world: ${scenarios} scenarios, ${failed.length} failed\n`)
+  return scenarios > 0 && failed.length === 0
+}
+
 /** What fails is told by fast-check, as small as it can be made, with the seed that repeats it. */
 async function soakFuzz(options: Options, runs: number, until: number | undefined): Promise<boolean> {
   let good = true
@@ -267,6 +282,7 @@ async function soak(options: Options): Promise<boolean> {
       kill: soakKills,
       fuzz: soakFuzz,
       chaos: soakChaos,
+      'real-world': soakRealWorld,
     }[test]
     good = (await run(options, operations, until)) && good
   }
