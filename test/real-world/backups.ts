@@ -47,12 +47,21 @@ export async function takeBasebackup(
   return directory
 }
 
-/** Makes the stanza, and has the cluster archive to it when it runs. `more` is appended to the section of the stanza. */
+export interface PgBackRestOptions {
+  /** Default `stanza-create`. */
+  readonly command?: 'stanza-create' | 'stanza-upgrade'
+  /** The cluster is stopped, and never archives. */
+  readonly offline?: boolean
+  /** More lines of the stanza's section. */
+  readonly more?: string
+}
+
+/** Makes the stanza, and has the cluster archive to it when it runs. */
 export async function makePgBackRest(
   cluster: Cluster,
   account: Account,
   at: { readonly home: string; readonly repository: string },
-  options: { readonly stanzaCreate?: readonly string[]; readonly more?: string },
+  options: PgBackRestOptions,
 ): Promise<PgBackRest> {
   const home = await ownDirectory(at.home, account)
   await ownDirectory(at.repository, account)
@@ -81,8 +90,8 @@ ${options.more ?? ''}`,
   )
   const run = (...args: string[]) =>
     runAs(account, 'pgbackrest', [`--config=${configFile}`, `--stanza=${INSTANCE}`, ...args])
-  await run('stanza-create', ...(options.stanzaCreate ?? []))
-  if (options.stanzaCreate === undefined) {
+  await run(options.command ?? 'stanza-create', ...(options.offline ? ['--no-online'] : []))
+  if (!options.offline) {
     await cluster.sql(
       `ALTER SYSTEM SET archive_command = 'pgbackrest --config=${configFile} --stanza=${INSTANCE} archive-push "%p"'`,
       'template1',

@@ -1,5 +1,6 @@
 import { describeScenarios } from './describe.ts'
 import { access } from './recipes/access.ts'
-import { sound } from './recipes/sound.ts'
+import { configuration } from './recipes/configuration.ts'
+import { ownSettings } from './recipes/own-settings.ts'
 
-describeScenarios('clusters as other people have them', [...sound, ...access])
+describeScenarios('clusters as other people have them', [...access, ...ownSettings, ...configuration])

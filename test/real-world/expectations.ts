@@ -36,3 +36,9 @@ export function expectFinding(report: CheckReport, level: 'error' | 'warning', p
 export function expectPublishable({ findings }: CheckReport): void {
   expect(findings.filter(({ level }) => level === 'error')).to.deep.equal([])
 }
+
+/** The latest export of the session took everything along that it was asked for. */
+export function expectExported({ exports = [], error }: SessionView): void {
+  const { status, databases, error: why } = exports.at(-1) ?? {}
+  expect(status, JSON.stringify(why ?? error ?? databases)).to.equal('done')
+}

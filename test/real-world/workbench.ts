@@ -20,6 +20,7 @@ import {
   makePgBackRest,
   ownDirectory,
   type PgBackRest,
+  type PgBackRestOptions,
   takeBasebackup,
 } from './backups.ts'
 import type { Cluster, ClusterOptions, Clusters } from './cluster.ts'
@@ -42,13 +43,13 @@ export interface Workbench {
   place(name: string): Promise<string>
   /** pg_basebackup into the repository. Give `args` that map tablespaces. */
   basebackup(cluster: Cluster, label?: string, ...args: string[]): Promise<string>
-  pgbackrest(
-    cluster: Cluster,
-    options?: { readonly stanzaCreate?: readonly string[]; readonly more?: string },
-  ): Promise<PgBackRest>
+  pgbackrest(cluster: Cluster, options?: PgBackRestOptions): Promise<PgBackRest>
   barman(cluster: Cluster, more?: string): Promise<Barman>
-  /** Ends production as it is. From now on nothing in its directory may change. Publishing does it by itself. */
-  seal(): Promise<void>
+  /**
+   * Ends production as it is. From now on nothing in its directory may change. Publishing does it by itself.
+   * `again`: the scenario itself has changed something since.
+   */
+  seal(how?: { readonly again?: boolean }): Promise<void>
   /** Production goes on while it is published: the scenario says by its rows what must hold of it. */
   keepRunning(): void
   /** Publishes and waits. @throws Error when it fails */
@@ -63,6 +64,8 @@ export interface Workbench {
   /** Rows of the published instance, as `psql -At` prints them. */
   rows(session: SessionView, query: string, database?: string): Promise<string>
   unpublish(session: SessionView): Promise<void>
+  /** Waits until the session has a warning. @throws Error after a while */
+  untilWarned(session: SessionView, pattern: RegExp): Promise<SessionView>
 }
 
 /** A workbench with its end: what the scenario made is taken down, and what must hold of every scenario is held. */
@@ -82,7 +85,7 @@ export interface WorkbenchOptions {
 }
 
 const SETTLED_SECONDS = 60
-const EXPORT_DEADLINE_MS = 60_000
+const OVER_DEADLINE_MS = 60_000
 
 export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWorkbench> {
   const { directory, scratch, account, fleet, clusters, repository } = options
@@ -94,8 +97,8 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
   await ownDirectory(walPath(directory), account)
   await ownDirectory(scratch, account)
 
-  async function seal(): Promise<void> {
-    if (sealed !== undefined || running) return
+  async function seal({ again = false } = {}): Promise<void> {
+    if ((sealed !== undefined && !again) || running) return
     for (const cluster of made) await cluster.stop('immediate')
     sealed = directoryDigest(directory)
   }
@@ -121,7 +124,7 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
   }
 
   async function untilOver(session: string, isOver: (view: SessionView) => boolean): Promise<SessionView> {
-    for (const deadline = Date.now() + EXPORT_DEADLINE_MS; ; await sleep(50)) {
+    for (const deadline = Date.now() + OVER_DEADLINE_MS; ; await sleep(50)) {
       const view = await fleet.show(session)
       if (isOver(view)) return view
       if (Date.now() > deadline) throw new Error(`${session} is not done: ${JSON.stringify(view)}`)
@@ -228,6 +231,8 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
 
     rows: (session, query, database = 'app') => fleet.sql(session, query, database),
     unpublish: (session) => unpublish(session.id),
+    untilWarned: (session, pattern) =>
+      untilOver(session.id, ({ warnings }) => warnings.some((warning) => pattern.test(warning))),
 
     async finish() {
       for (const session of sessions) await unpublish(session)

@@ -1,0 +1,153 @@
+/** Roles and databases with settings of their own: what Howdah asks the instance does not depend on them. */
+import { expect } from 'chai'
+import { expectExported } from '../expectations.ts'
+import type { Scenario } from '../scenario.ts'
+import type { Workbench } from '../workbench.ts'
+
+/** Publishes, changes a table, exports it, and sees that an unchanged database counts as unchanged before that. */
+async function publishChangeExport(bench: Workbench): Promise<void> {
+  const session = await bench.publish()
+  expect((await bench.fleet.show(session.id)).changes?.changed ?? false, 'changed by nobody').to.equal(false)
+  await bench.rows(
+    session,
+    'SET default_transaction_read_only = off; SET statement_timeout = 0; DELETE FROM public.t WHERE i <= 10',
+  )
+  expectExported(await bench.export(session, { databases: ['app'] }))
+}
+
+/** Settings that a `pg_dump` or a query of Howdah's could trip over. */
+const AWKWARD = [
+  ['DateStyle', 'German', 'https://github.com/immich-app/static-pages/pull/719'],
+  ['IntervalStyle', 'sql_standard', 'https://github.com/brianc/node-postgres/issues/471'],
+  ['TimeZone', 'Asia/Kathmandu', 'https://github.com/brianc/node-postgres/issues/471'],
+  ['client_encoding', 'LATIN1', 'https://www.postgresql.org/docs/15/multibyte.html'],
+  ['bytea_output', 'escape', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['standard_conforming_strings', 'off', 'https://www.postgresql.org/docs/15/runtime-config-compatible.html'],
+  ['quote_all_identifiers', 'on', 'https://www.postgresql.org/docs/15/runtime-config-compatible.html'],
+  ['default_transaction_read_only', 'on', 'https://github.com/zalando/spilo/issues/576'],
+  ['default_transaction_isolation', 'serializable', 'https://github.com/ubicloud/ubicloud/issues/5433'],
+  ['default_transaction_deferrable', 'on', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['statement_timeout', '1ms', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['lock_timeout', '1ms', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['idle_session_timeout', '1ms', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  [
+    'idle_in_transaction_session_timeout',
+    '1ms',
+    'https://www.postgresql.org/docs/15/runtime-config-client.html',
+  ],
+  ['row_security', 'off', 'https://www.postgresql.org/docs/15/ddl-rowsecurity.html'],
+  ['session_replication_role', 'replica', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['default_tablespace', 'dropped_long_ago', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['temp_tablespaces', 'dropped_long_ago', 'https://www.postgresql.org/docs/15/runtime-config-client.html'],
+  ['default_table_access_method', 'dropped_long_ago', 'https://www.postgresql.org/docs/15/tableam.html'],
+  ['role', 'nobody_special', 'https://www.postgresql.org/docs/15/sql-alterrole.html'],
+] as const
+
+const CI: ReadonlySet<string> = new Set([
+  'DateStyle',
+  'default_transaction_read_only',
+  'statement_timeout',
+  'role',
+])
+
+const settingOf = (name: string, value: string) => `${name} = '${value}'`
+
+export const ownSettings: readonly Scenario[] = [
+  ...AWKWARD.map(
+    ([name, value, source]): Scenario => ({
+      name: `a database and a superuser with ${name} = ${value} are published and exported`,
+      source,
+      share: CI.has(name) ? 'ci' : 'soak',
+      async run(bench) {
+        const production = await bench.cluster()
+        await production.sql('CREATE ROLE nobody_special')
+        await production.sql('CREATE ROLE backup LOGIN SUPERUSER')
+        // By the table, because ALTER … SET looks whether the value can be had.
+        await production.sql(
+          `INSERT INTO pg_db_role_setting
+           VALUES (0, 'postgres'::regrole, ARRAY['${name}=${value}']);
+           INSERT INTO pg_db_role_setting
+           SELECT oid, 0, ARRAY['${name}=${value}'] FROM pg_database WHERE datname = 'app'`,
+        )
+        await bench.basebackup({ ...production, superuser: 'backup' })
+        await publishChangeExport(bench)
+      },
+    }),
+  ),
+  {
+    name: 'a cluster of serializable transactions is published with a pause and can be read',
+    source: 'https://github.com/ubicloud/ubicloud/issues/5433',
+    share: 'ci',
+    async run(bench) {
+      const production = await bench.cluster({
+        settings: { default_transaction_isolation: 'serializable' },
+      })
+      await production.sql('ALTER ROLE postgres SET default_transaction_isolation = serializable')
+      await bench.basebackup(production)
+      const session = await bench.publish({ afterRecovery: 'pause' })
+      const query = 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t; COMMIT'
+      expect(await bench.rows(session, query)).to.equal('1000')
+    },
+  },
+  {
+    name: 'a cluster whose DateStyle is German is published with a pause, and says when its last commit was',
+    source: 'https://github.com/cloudnative-pg/cloudnative-pg/pull/695',
+    share: 'soak',
+    async run(bench) {
+      const production = await bench.cluster({ settings: { datestyle: 'German' } })
+      await bench.basebackup(production)
+      await production.sql('INSERT INTO t VALUES (1001)')
+      await production.switchWal()
+      const session = await bench.publish({ afterRecovery: 'pause' })
+      const age = Date.now() - Date.parse(session.paused?.lastCommit ?? '')
+      expect(age).to.be.within(0, 10 * 60_000)
+    },
+  },
+  {
+    name: "functions of a schema that a role's search_path has before pg_catalog are not called by Howdah",
+    source: 'https://wiki.postgresql.org/wiki/A_Guide_to_CVE-2018-1058:_Protect_Your_Search_Path',
+    share: 'ci',
+    async run(bench) {
+      const production = await bench.cluster()
+      const functions = ['now()', 'pg_is_in_recovery()', 'pg_last_wal_replay_lsn()', 'pg_current_wal_lsn()']
+      const evil = functions
+        .map(
+          (name) =>
+            `CREATE FUNCTION evil.${name} RETURNS text LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO evil.called VALUES ('${name}'); RETURN 'evil'; END $$;`,
+        )
+        .join('\n')
+      for (const database of ['app', 'postgres', 'template1']) {
+        await production.sql(
+          `CREATE SCHEMA evil; CREATE TABLE evil.called (name text); ${evil}
+           CREATE VIEW evil.pg_database AS SELECT 1 / (random() * 0)::int AS datname;
+           CREATE TABLE evil.pg_class (oid int);`,
+          database,
+        )
+      }
+      await production.sql('ALTER ROLE postgres SET search_path = evil, pg_catalog')
+      await bench.basebackup(production)
+      const session = await bench.publish()
+      await bench.rows(session, 'DELETE FROM public.t WHERE i <= 10')
+      expectExported(await bench.export(session, { databases: ['app'] }))
+      for (const database of ['app', 'postgres']) {
+        expect(await bench.rows(session, 'SELECT count(*) FROM evil.called', database)).to.equal('0')
+      }
+    },
+  },
+  {
+    name: 'settings of roles and databases that this PostgreSQL does not know keep nobody out',
+    source: 'https://www.postgresql.org/docs/15/catalog-pg-db-role-setting.html',
+    share: 'soak',
+    async run(bench) {
+      const production = await bench.cluster()
+      await production.sql(
+        `SET allow_system_table_mods = on;
+         INSERT INTO pg_db_role_setting
+         VALUES (0, 0, ARRAY['no_such_setting=on', 'work_mem=plenty', '${settingOf('a', 'b')}', 'garbage'])`,
+      )
+      await bench.basebackup(production)
+      await publishChangeExport(bench)
+    },
+  },
+]
