@@ -1,9 +1,15 @@
 /** pg_hba.conf and pg_ident.conf of a published instance; made anew at each start. Pure. */
 import { listensBeyond } from './listening.ts'
-import { type InstanceSpec, majorVersion } from './specification.ts'
+import type { InstanceSpec } from './specification.ts'
 
 /** Lines of Howdah's own before content that a user gave. */
 export const HBA_HEADER_LINES = 3
+
+/**
+ * Takes SCRAM secrets and MD5 hashes, whichever a role has (PostgreSQL documentation, "Password Authentication"), up to
+ * version 18. Roles of old clusters have kept their MD5 hashes.
+ */
+const METHOD = 'md5'
 
 /**
  * The socket directory is open to root and the instance's user only, so whoever gets there needs no password; exports
@@ -15,9 +21,8 @@ export function hbaFile(spec: InstanceSpec): string {
 local all all trust
 `
   if (spec.hba !== undefined) return `${header}${spec.hba.replace(/\n?$/, '\n')}`
-  const method = majorVersion(spec.version) >= 10 ? 'scram-sha-256' : 'md5'
   const from = listensBeyond(spec) ? ['0.0.0.0/0', '::/0'] : ['127.0.0.1/32', '::1/128']
-  return header + from.map((address) => `host  all all ${address} ${method}\n`).join('')
+  return header + from.map((address) => `host  all all ${address} ${METHOD}\n`).join('')
 }
 
 export function identFile(spec: InstanceSpec): string {
