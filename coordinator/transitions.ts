@@ -129,12 +129,13 @@ function exportEnded(session: Session, event: EventBody<'session.step-done'>, no
     settleExport(session, now, { status: 'cancelled' })
     return
   }
-  const { databases, manifest } = parseResult(STEP_RESULTS.export, event)
+  const { databases, manifest, notes } = parseResult(STEP_RESULTS.export, event)
   const failed = databases.filter(({ status }) => status !== 'done')
   settleExport(session, now, {
     status: failed.length > 0 ? 'failed' : 'done',
     databases,
     ...(manifest !== undefined && { manifest }),
+    ...(notes !== undefined && { notes }),
     ...(failed.length > 0 && { error: exportError(failed) }),
   })
 }

@@ -82,6 +82,7 @@ export const DatabaseExport = z.object({
 export const ExportResult = z.object({
   databases: z.array(DatabaseExport),
   manifest: z.string().optional().describe('where the manifest with row counts and hashes is'),
+  notes: z.array(z.string()).optional().describe('what was left out, or is different there, and why'),
 })
 
 /** An export as clients see it. */
@@ -94,6 +95,7 @@ export const ExportView = z.object({
   detail: z.string().optional(),
   databases: z.array(DatabaseExport),
   manifest: z.string().optional(),
+  notes: z.array(z.string()).optional().describe('what was left out, or is different there, and why'),
   error: ErrorSchema.optional(),
 })
 

@@ -101,6 +101,7 @@ export const Connection = z.object({
   port: Port,
   socketDirectory: z.string(),
   user: z.string().describe('a superuser of the instance'),
+  database: z.string().optional().describe('one that takes connections; missing: postgres'),
 })
 
 /** Where a paused recovery stands. */

@@ -1,29 +1,26 @@
 /** Connections to a published instance, over its socket and as a superuser of it. */
-import pg from 'pg'
+import type pg from 'pg'
 import { HowdahError } from '../../messages/errors.ts'
+import { endClient, openClient } from './postgres/client.ts'
 import { findInstance } from './postgres/instance.ts'
+import type { InstanceSpec } from './postgres/specification.ts'
+import { enterAsSuperuser } from './postgres/superuser.ts'
 import type { PublishedSession } from './published-session.ts'
 
+export { APPLICATION } from './postgres/client.ts'
+
 export interface InstanceAddress {
+  readonly instance: InstanceSpec
   readonly socketDirectory: string
   readonly port: number
   /** A superuser. */
   readonly user: string
+  /** A database that takes connections. */
+  readonly database: string
 }
-
-/** `application_name` of every connection that the agent makes. */
-export const APPLICATION = 'howdah'
 
 const CONNECT_DEADLINE_MS = 30_000
 const QUERY_DEADLINE_MS = 120_000
-/** Settings by which a database or role could end a connection that has to wait, or a query of it. */
-const TIMEOUTS = [
-  'statement_timeout',
-  'lock_timeout',
-  'idle_in_transaction_session_timeout',
-  'idle_session_timeout',
-  'transaction_timeout',
-]
 
 /** Where the session's instance accepts connections. @throws HowdahError `postgres_failed` when it does not run */
 export async function instanceAddress(session: PublishedSession): Promise<InstanceAddress> {
@@ -31,38 +28,34 @@ export async function instanceAddress(session: PublishedSession): Promise<Instan
   if (!connection) {
     throw new HowdahError('postgres_failed', `the instance of session ${session.session} does not run`)
   }
-  const { socketDirectory, port, user } = connection
-  return { socketDirectory, port, user }
+  const { socketDirectory, port, user, database = USUAL_DATABASE } = connection
+  return { instance: session, socketDirectory, port, user, database }
 }
 
-/** @param queryDeadlineMs what a query may take; default: as long as it likes @throws the error of the connection */
+const USUAL_DATABASE = 'postgres'
+
+export interface ConnectOptions {
+  /** What a query may take; default: as long as it likes. */
+  readonly queryDeadlineMs?: number
+  /** Names without a schema are looked up as psql would in that database; a default is made for names with one only. */
+  readonly ownSearchPath?: boolean
+}
+
+/** @throws the error of the connection */
 export async function connectTo(
-  { socketDirectory, port, user }: InstanceAddress,
+  { instance, socketDirectory, port, user }: InstanceAddress,
   database: string,
-  queryDeadlineMs?: number,
+  { queryDeadlineMs, ownSearchPath = false }: ConnectOptions = {},
 ): Promise<pg.Client> {
-  const client = new pg.Client({
-    host: socketDirectory,
+  return openClient({
+    socketDirectory,
     port,
-    user,
-    database,
-    ssl: false,
-    application_name: APPLICATION,
-    connectionTimeoutMillis: CONNECT_DEADLINE_MS,
-    ...(queryDeadlineMs !== undefined && { query_timeout: queryDeadlineMs }),
+    version: instance.version,
+    as: { user, database },
+    connectTimeoutMs: CONNECT_DEADLINE_MS,
+    queryTimeoutMs: queryDeadlineMs,
+    searchPath: ownSearchPath ? 'of the database' : 'none',
   })
-  // A server that goes away is told by the query's rejection; this keeps it from being an uncaught event too.
-  client.on('error', () => undefined)
-  try {
-    await client.connect()
-    await client.query("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY ($1)", [
-      TIMEOUTS,
-    ])
-    return client
-  } catch (error) {
-    await client.end().catch(() => undefined)
-    throw error
-  }
 }
 
 /** What `work` gives on a connection of its own. */
@@ -70,30 +63,37 @@ export async function withClient<T>(
   address: InstanceAddress,
   database: string,
   work: (client: pg.Client) => Promise<T>,
+  options: Pick<ConnectOptions, 'ownSearchPath'> = {},
 ): Promise<T> {
-  const client = await connectTo(address, database, QUERY_DEADLINE_MS)
+  const client = await connectTo(address, database, { queryDeadlineMs: QUERY_DEADLINE_MS, ...options })
   try {
     return await work(client)
   } finally {
-    await client.end().catch(() => undefined)
+    await endClient(client)
   }
 }
 
-/** As `withClient`, in the database that every cluster has, for what is the same in all of them. */
+/**
+ * As `withClient`, in any database that takes connections, for what is the same in all of them. `entered` is the address
+ * with whom and what was found: who was a superuser when the instance was published may be none any more.
+ */
 export async function withAnyDatabase<T>(
   address: InstanceAddress,
-  work: (client: pg.Client) => Promise<T>,
+  work: (client: pg.Client, entered: InstanceAddress) => Promise<T>,
 ): Promise<T> {
-  const client = await connectTo(address, 'postgres', QUERY_DEADLINE_MS).catch((error: { code?: string }) => {
-    if (error.code !== INVALID_CATALOG_NAME) throw error
-    return connectTo(address, 'template1', QUERY_DEADLINE_MS)
+  const { client, as } = await enterAsSuperuser(address.instance, {
+    connectTimeoutMs: CONNECT_DEADLINE_MS,
+    queryTimeoutMs: QUERY_DEADLINE_MS,
+    known: address,
   })
   try {
-    return await work(client)
+    return await work(client, { ...address, ...as })
   } finally {
-    await client.end().catch(() => undefined)
+    await endClient(client)
   }
 }
 
-/** SQLSTATE (PostgreSQL documentation, appendix A). */
-const INVALID_CATALOG_NAME = '3D000'
+/** The address with a superuser and a database that are there now. */
+export async function currentAddress(address: InstanceAddress): Promise<InstanceAddress> {
+  return withAnyDatabase(address, async (_, entered) => entered)
+}

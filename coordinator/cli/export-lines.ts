@@ -54,6 +54,7 @@ export function exportFields(job: ExportView): Field[] {
     ...databases,
     ['to', printable(formatDestination(job.request.destination))],
     ['manifest', job.manifest === undefined ? undefined : printable(job.manifest), 'whole'],
+    ...(job.notes ?? []).map((note) => ['note', printable(note)] as const),
   ]
 }
 

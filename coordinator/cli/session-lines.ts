@@ -124,8 +124,14 @@ export function findingLines(terminal: Terminal, { level, code, message }: Findi
 /** The psql line that connects to a published instance; undefined while there is none. */
 export function psqlLine(view: SessionView): string | undefined {
   if (view.connection === undefined) return undefined
-  const { host, port, user } = view.connection
-  return `psql -h ${shellWord(host)} -p ${port} -U ${shellWord(user)} -d postgres`
+  const { host, port, user, database = 'postgres' } = view.connection
+  return `psql -h ${shellWord(host)} -p ${port} -U ${shellWord(user)} -d ${shellWord(databaseArgument(database))}`
+}
+
+/** libpq takes a name with an equals sign, or one like a URI, for a whole connection string. */
+function databaseArgument(name: string): string {
+  if (!/=|^postgres(?:ql)?:\/\//.test(name)) return name
+  return `dbname='${name.replace(/[\\']/g, '\\$&')}'`
 }
 
 /** `12.4 MB of 1.50 GB (0.8 %)`, or undefined while nothing is known. */

@@ -37,6 +37,8 @@ export interface Backup {
 
 export interface BackupOptions {
   readonly configuration?: 'inside' | 'outside'
+  /** The superuser of production. Default: the account's name. */
+  readonly superuser?: string
   /** postgresql.conf of production. */
   readonly settings?: Readonly<Record<string, string>>
   /** SQL that runs before the backup. */
@@ -65,6 +67,7 @@ export async function makeBackup(options: BackupOptions = {}): Promise<Backup> {
       directory: production,
       account,
       configuration: options.configuration ?? 'inside',
+      ...(options.superuser !== undefined && { superuser: options.superuser }),
       settings: {
         archive_mode: 'on',
         archive_command: `cp %p ${archive}/%f`,
@@ -76,7 +79,7 @@ export async function makeBackup(options: BackupOptions = {}): Promise<Backup> {
       await cluster.sql('CREATE TABLE t AS SELECT i, md5(i::text) FROM generate_series(1, 1000) i')
       for (const sql of options.before ?? []) await cluster.sql(sql)
       await runAs(account, join(POSTGRES_BIN, 'pg_basebackup'), [
-        ...['-h', cluster.socketDirectory, '-p', String(cluster.port), '-U', account.name],
+        ...['-h', cluster.socketDirectory, '-p', String(cluster.port), '-U', cluster.user],
         ...['-D', data, '-X', 'none', '-c', 'fast', '--no-sync'],
       ])
       await options.after?.(cluster)

@@ -382,16 +382,6 @@ describe('A published instance', function () {
     const error = await expectFailure(spec, 'postgres_failed')
     expect(error.message).to.include('work_mem').and.to.include(`${spec.cachePath}/log/postgresql.log`)
   })
-
-  it('names no superuser that does not exist', async () => {
-    const { spec, sql } = await mount()
-    await startInstance(spec, { logger, syncMount })
-    await sql('CREATE ROLE chief SUPERUSER LOGIN')
-    await sql('ALTER ROLE postgres RENAME TO somebody', 'chief')
-    await rm(`${spec.cachePath}/conf/postgres.json`)
-    const { warnings } = await startInstance(spec, { logger, syncMount })
-    expect(warnings.join()).to.include('No role "postgres"')
-  })
 })
 
 describe('A published instance of a backup without postgresql.conf', function () {

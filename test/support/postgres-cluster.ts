@@ -81,6 +81,8 @@ export interface ClusterOptions {
   /** `outside`: postgresql.conf and pg_hba.conf live in `<directory>/etc`, as Debian has it. */
   readonly configuration: 'inside' | 'outside'
   readonly settings: Readonly<Record<string, string>>
+  /** The superuser that initdb makes. Default: the account's name. */
+  readonly superuser?: string
 }
 
 export interface Cluster {
@@ -97,13 +99,13 @@ export interface Cluster {
 
 /** Runs initdb (data checksums on) and writes the configuration; does not start. */
 export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
-  const { account, directory } = options
+  const { account, directory, superuser = account.name } = options
   const dataDirectory = join(directory, 'data')
   const socketDirectory = join(directory, 'sockets')
   const configDirectory = options.configuration === 'outside' ? join(directory, 'etc') : dataDirectory
   const port = await freePort()
   await runAs(account, join(POSTGRES_BIN, 'initdb'), [
-    ...['-D', dataDirectory, '--data-checksums', '--no-sync', '--auth=trust', '-U', account.name],
+    ...['-D', dataDirectory, '--data-checksums', '--no-sync', '--auth=trust', '-U', superuser],
     ...['--encoding=UTF8', '--locale=C.UTF-8'],
   ])
   for (const made of [socketDirectory, configDirectory]) {
@@ -136,7 +138,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
       join(POSTGRES_BIN, 'psql'),
       [
         ...['-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1'],
-        ...['-h', socketDirectory, '-p', String(port), '-U', account.name, '-d', database, '-f', '-'],
+        ...['-h', socketDirectory, '-p', String(port), '-U', superuser, '-d', database, '-f', '-'],
       ],
       { input: text },
     ).then((out) => out.trimEnd())
@@ -145,7 +147,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
     dataDirectory,
     socketDirectory,
     port,
-    user: account.name,
+    user: superuser,
     sql,
     async start() {
       await runAs(account, join(POSTGRES_BIN, 'pg_ctl'), [

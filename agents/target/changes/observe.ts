@@ -1,6 +1,7 @@
 /** Asks a published instance what its changes are judged by. */
 import type pg from 'pg'
 import { type InstanceAddress, withAnyDatabase, withClient } from '../instance-client.ts'
+import { rawName, whyUnusable } from '../instance-databases.ts'
 import type { Observation } from './judgement.ts'
 import type { Counters } from './record.ts'
 
@@ -15,36 +16,55 @@ const TELLS_WHEN_IDLE = 150_000
 const STATISTICS_CATALOGS = [2619, 3429]
 
 const QUERY = `
-  SELECT pg_is_in_recovery() AS recovering,
-         txid_snapshot_xmax(txid_current_snapshot())::text AS xid,
-         coalesce((SELECT stats_reset::text FROM pg_stat_bgwriter), '') AS epoch,
-         (SELECT coalesce(json_agg(json_build_object('name', d.datname, 'written', s.tup_inserted + s.tup_updated + s.tup_deleted)), '[]')
-            FROM pg_stat_database s JOIN pg_database d ON d.oid = s.datid WHERE d.datallowconn) AS databases,
+  SELECT pg_catalog.pg_is_in_recovery() AS recovering,
+         pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text AS xid,
+         coalesce((SELECT stats_reset::text FROM pg_catalog.pg_stat_bgwriter), '') AS epoch,
          (SELECT coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::float8
-            FROM pg_stat_database WHERE datid = 0) AS shared`
+            FROM pg_catalog.pg_stat_database WHERE datid = 0) AS shared`
+
+/** Whoever cannot enter a database writes nothing there: those that are closed or invalid do not count. */
+const DATABASES_QUERY = `
+  SELECT ${rawName('d')} AS name, (s.tup_inserted + s.tup_updated + s.tup_deleted)::float8 AS written
+    FROM pg_catalog.pg_stat_database s JOIN pg_catalog.pg_database d ON d.oid = s.datid
+   WHERE d.datallowconn AND d.datconnlimit <> -2`
+
+interface DatabaseRow {
+  readonly name: Buffer
+  readonly written: number
+}
 
 interface Row {
   readonly recovering: boolean
   readonly xid: string
   readonly epoch: string
-  readonly databases: readonly { readonly name: string; readonly written: number }[]
   readonly shared: number
 }
 
 /** Undefined: it is in recovery, and nobody can have changed anything. */
 export async function observe(address: InstanceAddress): Promise<Observation | undefined> {
-  const basics = await withAnyDatabase(address, async (client) => ({
-    row: await queryBasics(client),
-    quiet: await isQuiet(client, []),
-  }))
-  const { row, quiet } = basics
+  const { row, quiet, written, entered } = await withAnyDatabase(address, async (client, entered) => {
+    const row = await queryBasics(client)
+    const written = row.recovering ? [] : (await client.query<DatabaseRow>(DATABASES_QUERY)).rows
+    return { row, quiet: await isQuiet(client, []), written, entered }
+  })
   if (row.recovering) return undefined
   const databases = new Map<string, Counters>()
-  for (const { name, written } of row.databases) {
-    const statistics = written > 0 ? await withClient(address, name, analyzedIn) : 0
-    databases.set(name, { written, statistics })
+  for (const { name, written: tuples } of written) {
+    const database = name.toString()
+    const statistics = tuples > 0 ? await analyzed(entered, database) : 0
+    databases.set(database, { written: tuples, statistics })
   }
   return { xid: BigInt(row.xid), epoch: row.epoch, databases, shared: row.shared, quiet }
+}
+
+/** Where a database cannot be asked, all that was written there counts as somebody's. */
+async function analyzed(address: InstanceAddress, database: string): Promise<number> {
+  try {
+    return await withClient(address, database, analyzedIn)
+  } catch (error) {
+    whyUnusable(error)
+    return 0
+  }
 }
 
 /** The moment at which a recovery ended. Undefined: it has not. */
@@ -59,7 +79,7 @@ export async function observeStart(
 export async function isQuiet(client: pg.Client, except: readonly string[]): Promise<boolean> {
   const { rows } = await client.query<{ quiet: boolean }>(
     `SELECT NOT EXISTS (
-       SELECT FROM pg_stat_activity
+       SELECT FROM pg_catalog.pg_stat_activity
        WHERE datname IS NOT NULL AND datname <> ALL ($1) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
          AND application_name NOT LIKE 'howdah%'
          AND (current_setting('server_version_num')::int < $2 OR state <> 'idle'

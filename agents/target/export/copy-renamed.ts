@@ -7,11 +7,12 @@
  */
 import { once } from 'node:events'
 import { HowdahError } from '../../../messages/errors.ts'
-import { APPLICATION, type InstanceAddress, withAnyDatabase, withClient } from '../instance-client.ts'
+import { type InstanceAddress, withAnyDatabase, withClient } from '../instance-client.ts'
 import { createDatabaseSql, propertiesOf } from './database-properties.ts'
 import type { DatabaseDump } from './destination.ts'
+import { type InstancePrograms, instancePrograms } from './instance-programs.ts'
 import { type LiveConnection, together } from './live-connection.ts'
-import { connectionString, exactPattern, literal, quoted } from './names.ts'
+import { exactPattern, literal, quoted } from './names.ts'
 import type { Programs, RunningProgram } from './programs.ts'
 import {
   type Dependent,
@@ -37,6 +38,8 @@ export interface CopyRenamedOptions {
 export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]> {
   const { live, database, dump, renames, owners, address, programs, label } = options
   const { snapshot } = dump
+  const { encoding } = snapshot
+  const instance = instancePrograms(programs, address)
   const scratch = scratchName(label)
   const drop = (): Promise<void> => dropScratchDatabase(address, label)
   await requireWritable(address)
@@ -44,7 +47,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
   try {
     const create = createDatabaseSql(scratch, await propertiesOf(snapshot))
     await withAnyDatabase(address, (client) => client.query(create))
-    await copySchema(options, scratch)
+    await copySchema(dump, instance, scratch)
     const nameOf = (table: RelationName): RelationName =>
       renames.find(({ from }) => from.schema === table.schema && from.name === table.name)?.to ?? table
     const tables = snapshot.tables.map((table) => ({ from: table, to: nameOf(table) }))
@@ -61,12 +64,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
     })
     const wanted = tables.flatMap(({ to }) => ['-t', exactPattern(to)])
     const section = (name: string): RunningProgram =>
-      ended(
-        programs.start('pg_dump', [
-          ...['-Fp', `--section=${name}`, '--no-password', ...owners, ...wanted],
-          ...['-d', instanceConnection(address, scratch)],
-        ]),
-      )
+      instance.dump(scratch, encoding, ['-Fp', `--section=${name}`, ...owners, ...wanted])
     const target = live.script(database)
     target.stdout.resume()
     try {
@@ -76,13 +74,18 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
       const creations = [...schemas].map((name) => `CREATE SCHEMA IF NOT EXISTS ${quoted(name)};\n`)
       await feed(target, `BEGIN;\n${creations.join('')}`)
       await feedFrom(target, section('pre-data'))
+      await feed(target, OUR_ENCODING)
       let bytes = 0
       for (const { from, to } of tables) {
         dump.tableBegins(from)
         const columns = await columnsOf(dump, from)
         if (columns.length === 0) continue
-        await feed(target, `COPY ${exactPattern(to)} (${columns.map(quoted).join(', ')}) FROM stdin;\n`)
-        await feedFrom(target, copyOut(options, from, columns), (more) => {
+        const list = columns.map(quoted).join(', ')
+        await feed(
+          target,
+          `COPY ${exactPattern(to)} (${list}) FROM stdin WITH (ENCODING ${literal(encoding)});\n`,
+        )
+        await feedFrom(target, copyOut(dump, instance, from, list), (more) => {
           bytes += more
           dump.progress(bytes)
         })
@@ -129,41 +132,36 @@ async function requireWritable(address: InstanceAddress): Promise<void> {
     )
 }
 
+/** What pg_dump writes sets the encoding that it is written in; names of ours are UTF-8. */
+const OUR_ENCODING = "SET client_encoding = 'UTF8';\n"
+
 /** The whole schema, as the tables may use any type or function of it. What cannot be made there is not missed here. */
-async function copySchema({ dump, programs, address }: CopyRenamedOptions, scratch: string): Promise<void> {
-  const from = ended(
-    programs.start('pg_dump', [
-      ...['-Fp', '--schema-only', '--no-password', `--snapshot=${dump.snapshot.id}`],
-      ...['-d', instanceConnection(address, dump.database)],
-    ]),
-  )
-  const to = programs.start('psql', ['-X', '-q', '-w', '-d', instanceConnection(address, scratch), '-f', '-'])
+async function copySchema(
+  { database, snapshot }: DatabaseDump,
+  { dump, psql }: InstancePrograms,
+  scratch: string,
+): Promise<void> {
+  const from = dump(database, snapshot.encoding, ['-Fp', '--schema-only', `--snapshot=${snapshot.id}`])
+  const to = psql(scratch, ['-f', '-'])
   to.stdout.resume()
   from.stdout.pipe(to.stdin)
   await together([from, to])
 }
 
+/** The rows as they are stored, in the snapshot of the export; the settings of every connection of ours keep values whole. */
 function copyOut(
-  { programs, address, dump }: CopyRenamedOptions,
+  { database, snapshot }: DatabaseDump,
+  { psql }: InstancePrograms,
   table: RelationName,
-  columns: readonly string[],
+  columns: string,
 ): RunningProgram {
   const statements = [
     'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
-    `SET TRANSACTION SNAPSHOT ${literal(dump.snapshot.id)}`,
-    // As pg_dump sets them, so that every value is read back as it was.
-    "SET DateStyle = 'ISO'",
-    "SET IntervalStyle = 'postgres'",
-    'SET extra_float_digits = 3',
-    `SET client_encoding = ${literal(dump.snapshot.encoding)}`,
-    'SET row_security = off',
-    `COPY ${exactPattern(table)} (${columns.map(quoted).join(', ')}) TO STDOUT`,
+    `SET TRANSACTION SNAPSHOT ${literal(snapshot.id)}`,
+    `COPY ${exactPattern(table)} (${columns}) TO STDOUT WITH (ENCODING ${literal(snapshot.encoding)})`,
   ]
   return ended(
-    programs.start('psql', [
-      ...['-X', '-q', '-w', '-v', 'ON_ERROR_STOP=1', '-d', instanceConnection(address, dump.database)],
-      ...statements.flatMap((statement) => ['-c', statement]),
-    ]),
+    psql(database, ['-v', 'ON_ERROR_STOP=1', ...statements.flatMap((statement) => ['-c', statement])]),
   )
 }
 
@@ -231,16 +229,6 @@ function ownedColumns(
      FROM pg_catalog.pg_attribute WHERE attrelid = ${name}::pg_catalog.regclass AND attnum > 0 AND NOT attisdropped
        AND pg_catalog.pg_get_serial_sequence(${name}, attname) IS NOT NULL`,
   )
-}
-
-function instanceConnection({ socketDirectory, port, user }: InstanceAddress, dbname: string): string {
-  return connectionString({
-    host: socketDirectory,
-    port: String(port),
-    user,
-    dbname,
-    application_name: `${APPLICATION} export`,
-  })
 }
 
 function ended(program: RunningProgram): RunningProgram {

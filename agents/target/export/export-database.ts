@@ -2,11 +2,12 @@
 
 import { HowdahError } from '../../../messages/errors.ts'
 import type { DatabaseExport } from '../../../messages/exports.ts'
-import { APPLICATION, type InstanceAddress, withAnyDatabase } from '../instance-client.ts'
+import { type InstanceAddress, withAnyDatabase } from '../instance-client.ts'
+import { listDatabases } from '../instance-databases.ts'
 import type { Destination } from './destination.ts'
 import { followDump } from './dump-progress.ts'
+import { instancePrograms } from './instance-programs.ts'
 import type { ExportedDatabase } from './manifest.ts'
-import { connectionString } from './names.ts'
 import type { Programs } from './programs.ts'
 import { openSnapshot } from './snapshot.ts'
 
@@ -34,33 +35,20 @@ export async function exportDatabase(
     const progress = followDump(snapshot, () => report(progress.state()))
     report(progress.state())
     const patterns = [...(tables ?? []), ...snapshot.partitionPatterns].flatMap((pattern) => ['-t', pattern])
-    const connection = connectionString({
-      host: address.socketDirectory,
-      port: String(address.port),
-      user: address.user,
-      dbname: database,
-      application_name: `${APPLICATION} export`,
-    })
+    const { dump } = instancePrograms(programs, address)
     const written = await destination.write({
       database,
       snapshot,
-      start(args) {
-        const program = programs.start(
-          'pg_dump',
+      start: (args) =>
+        dump(
+          database,
+          snapshot.encoding,
           [
-            ...[
-              '--verbose',
-              '--no-password',
-              `--lock-wait-timeout=${LOCK_WAIT_MS}`,
-              `--snapshot=${snapshot.id}`,
-            ],
-            ...[...args, ...patterns, '-d', connection],
+            ...['--verbose', `--lock-wait-timeout=${LOCK_WAIT_MS}`, `--snapshot=${snapshot.id}`],
+            ...[...args, ...patterns],
           ],
-          { onLine: progress.hear },
-        )
-        program.stdin.end()
-        return program
-      },
+          progress.hear,
+        ),
       progress: (bytes) => report({ bytes }),
       tableBegins: progress.tableBegins,
     })
@@ -71,19 +59,15 @@ export async function exportDatabase(
   }
 }
 
+/** @throws HowdahError `export_failed` that says what is the matter with it */
 async function requireDatabase(address: InstanceAddress, database: string): Promise<void> {
-  const names = await withAnyDatabase(address, async (client) => {
-    const { rows } = await client.query<{ datname: string }>(
-      'SELECT datname FROM pg_database ORDER BY datname',
-    )
-    return rows.map(({ datname }) => datname)
+  const all = await withAnyDatabase(address, listDatabases)
+  const found = all.find(({ name }) => name === database)
+  if (found?.closed !== undefined)
+    throw new HowdahError('export_failed', found.closed, { field: 'databases' })
+  if (found) return
+  const names = all.map(({ name }) => name).join(', ')
+  throw new HowdahError('export_failed', `there is no database of that name; there are ${names}`, {
+    field: 'databases',
   })
-  if (!names.includes(database))
-    throw new HowdahError(
-      'export_failed',
-      `there is no database of that name; there are ${names.join(', ')}`,
-      {
-        field: 'databases',
-      },
-    )
 }

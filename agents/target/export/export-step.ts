@@ -7,16 +7,17 @@ import { availableParallelism } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
-import type { DatabaseExport, ExportResult } from '../../../messages/exports.ts'
+import type { DatabaseExport, ExportRequest, ExportResult } from '../../../messages/exports.ts'
 import type { StepCommand } from '../../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../../runtime/step-runner.ts'
 import type { Mark } from '../changes/judgement.ts'
 import type { SessionChanges } from '../changes/session-changes.ts'
-import { instanceAddress } from '../instance-client.ts'
+import { currentAddress, type InstanceAddress, instanceAddress } from '../instance-client.ts'
 import { findMountProcess } from '../mount-process/mount-process.ts'
+import { serverWords } from '../postgres/client.ts'
 import { findInstance } from '../postgres/instance.ts'
 import { type PublishedSession, publishedSession, readSession } from '../published-session.ts'
-import { chooseDatabases } from './choose-databases.ts'
+import { type ChosenDatabases, chooseDatabases } from './choose-databases.ts'
 import type { Credentials } from './credentials.ts'
 import type { Destination } from './destination.ts'
 import { exportDatabase } from './export-database.ts'
@@ -92,6 +93,24 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
     await writeExportRecord(session.cachePath, { id, request })
   }
 
+  /** A database that could not be looked into as the mount server is away may be the very one. */
+  async function choose(
+    session: PublishedSession,
+    address: InstanceAddress,
+    request: ExportRequest,
+    unread: number,
+  ): Promise<ChosenDatabases> {
+    const isAway = async (): Promise<boolean> => (await failedReads(session)) > unread
+    try {
+      const chosen = await chooseDatabases(address, request, () => changes.of(session))
+      if (chosen.notes.length > 0 && (await isAway())) throw serverAway(chosen.notes.join('; '))
+      return chosen
+    } catch (error) {
+      if (await isAway()) throw serverAway(serverWords(error), error)
+      throw error
+    }
+  }
+
   async function exportAll(
     session: PublishedSession,
     record: ExportRecord,
@@ -99,15 +118,16 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
     { signal, progress }: StepContext,
   ): Promise<ExportResult> {
     const startedAt = new Date().toISOString()
-    const address = await instanceAddress(session)
+    const address = await currentAddress(await instanceAddress(session))
     const { request, id } = record
-    const databases = await chooseDatabases(address, request, () => changes.of(session))
+    const unread = await failedReads(session)
+    const { databases, notes } = await choose(session, address, request, unread)
+    const notices = [...notes]
     const programs = createPrograms({ session, signal })
     const destination = destinationOf(session, record, databases, { programs, signal })
     const states: DatabaseExport[] = databases.map((database) => ({ database, status: 'pending' }))
     const tell = (): void => progress({ databases: states, ...totals(states) })
     const done: ExportedDatabase[] = []
-    const unread = await failedReads(session)
     const marks = new Map<string, Mark>()
     try {
       await destination.open()
@@ -122,7 +142,8 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
           const exported = await exportDatabase({
             ...{ database, address, tables: request.tables, destination, programs, signal, report },
           })
-          const { path, bytes } = exported.written
+          const { path, bytes, notes: more = [] } = exported.written
+          notices.push(...more.map((note) => `database "${database}": ${note}`))
           const { length: tables } = exported.counts
           const rows = exported.counts.reduce((sum, count) => sum + count.rows, 0)
           report({ status: 'done', tables, tablesDone: tables, rows, bytes, path })
@@ -131,7 +152,8 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
         } catch (error) {
           signal.throwIfAborted()
           await untilCalledBack(session, signal)
-          if ((await failedReads(session)) > unread) throw serverAway(database, error)
+          if ((await failedReads(session)) > unread)
+            throw serverAway(`database "${database}": ${serverWords(error)}`, error)
           logger.warn({ err: error, session: session.session, database }, 'a database was not exported')
           report({ status: 'failed', error: namedError(database, error) })
           done.push({ status: states[index] as DatabaseExport })
@@ -139,7 +161,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
       }
       if (!states.some(({ status }) => status === 'done')) {
         await destination.discard()
-        return { databases: states }
+        return { databases: states, ...noticesOf(notices) }
       }
       const finishedAt = new Date().toISOString()
       const format = request.format ?? 'directory'
@@ -148,7 +170,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
         manifestText({ ...about, format, databases: done, startedAt, finishedAt }),
       )
       for (const [database, mark] of marks) await changes.exported(session, database, mark)
-      return { databases: states, ...(manifest !== undefined && { manifest }) }
+      return { databases: states, ...(manifest !== undefined && { manifest }), ...noticesOf(notices) }
     } finally {
       await destination.close()
     }
@@ -221,28 +243,29 @@ async function failedReads({ cachePath }: PublishedSession): Promise<number> {
 }
 
 /** What the absence of the mount server broke is done again when it is back; nobody gets half of a dump. */
-function serverAway(database: string, cause: unknown): HowdahError {
-  return new HowdahError(
-    'repository_unavailable',
-    `database "${database}": what it needs of the backup could not be read, as the mount server is away. ${errorBody(cause).message}`.slice(
-      0,
-      MAX_ERROR,
-    ),
-    { cause },
-  )
+function serverAway(what: string, cause?: unknown): HowdahError {
+  const message = `What the export needs of the backup could not be read, as the mount server is away: ${what}`
+  return new HowdahError('repository_unavailable', message.slice(0, MAX_ERROR), { cause })
 }
 
 function namedError(database: string, error: unknown): NonNullable<DatabaseExport['error']> {
-  const { code, message, field } = errorBody(error)
+  const { code, field } = errorBody(error)
   return {
     code: code === 'internal' ? 'export_failed' : code,
-    message: `database "${database}": ${message}`.slice(0, MAX_ERROR),
+    message: `database "${database}": ${serverWords(error)}`.slice(0, MAX_ERROR),
     ...(field !== undefined && { field }),
   }
 }
 
 /** A thousand databases that fail must still fit into one message. */
 const MAX_ERROR = 2_000
+const MAX_NOTES = 50
+
+function noticesOf(notes: readonly string[]): Pick<ExportResult, 'notes'> {
+  if (notes.length === 0) return {}
+  const more = notes.length > MAX_NOTES ? [`and ${notes.length - MAX_NOTES} more`] : []
+  return { notes: [...notes.slice(0, MAX_NOTES).map((note) => note.slice(0, MAX_ERROR / 4)), ...more] }
+}
 
 function totals(states: readonly DatabaseExport[]): { detail: string; bytesDone: number } {
   const running = states.find(({ status }) => status === 'running')

@@ -30,6 +30,18 @@ export interface LiveConnectionOptions {
 }
 
 const CONNECT_DEADLINE_S = 20
+/**
+ * Whatever the role that enters has of its own. Only what every role may set and every version has; what keeps others
+ * from writing there, and what its triggers do, is that server's business.
+ */
+const LIVE_OPTIONS = [
+  'client_min_messages=warning',
+  'default_transaction_isolation=read\\ committed',
+  ...['statement_timeout=0', 'lock_timeout=0', 'DateStyle=ISO', 'IntervalStyle=postgres'],
+  ...['standard_conforming_strings=on', 'quote_all_identifiers=off'],
+]
+  .map((setting) => `-c ${setting}`)
+  .join(' ')
 const PSQL = ['-X', '-A', '-t', '-q', '-w', '-v', 'ON_ERROR_STOP=1', '-f', '-']
 /** Where databases are made and looked for. */
 export const MAINTENANCE_DATABASE = 'postgres'
@@ -49,7 +61,8 @@ export async function liveConnection(options: LiveConnectionOptions): Promise<Li
     PGPASSFILE: passfile,
     PGCONNECT_TIMEOUT: String(CONNECT_DEADLINE_S),
     PGAPPNAME: 'howdah export',
-    PGOPTIONS: '-c client_min_messages=warning',
+    PGOPTIONS: LIVE_OPTIONS,
+    PGCLIENTENCODING: 'UTF8',
   }
   const connection = (dbname: string): string =>
     connectionString({

@@ -1,6 +1,6 @@
 /** The destination that a request names. */
 import type { ExportRequest } from '../../../messages/exports.ts'
-import { instanceAddress } from '../instance-client.ts'
+import { currentAddress, instanceAddress } from '../instance-client.ts'
 import type { PublishedSession } from '../published-session.ts'
 import { type Credentials, credential } from './credentials.ts'
 import type { Destination } from './destination.ts'
@@ -51,7 +51,7 @@ export function makeDestination(options: MakeDestinationOptions): Destination {
         export: request,
         request: destination,
         credential: credential(credentials, destination.credential),
-        address: () => instanceAddress(session),
+        address: async () => currentAddress(await instanceAddress(session)),
       })
     default:
       return destination satisfies never

@@ -39,7 +39,7 @@ export interface RunningProgram {
 }
 
 export interface ProgramsOptions {
-  readonly session: PublishedSession
+  readonly session: Pick<PublishedSession, 'session' | 'binaries' | 'user'>
   /** Ends every program. */
   readonly signal: AbortSignal
 }

@@ -50,7 +50,7 @@ export async function openSnapshot(
   patterns: readonly string[] | undefined,
   signal: AbortSignal,
 ): Promise<DatabaseSnapshot> {
-  const client = await connectTo(address, database)
+  const client = await connectTo(address, database, { ownSearchPath: true })
   const pid = (client as { processID?: number }).processID
   const end = (): void => {
     void client.end().catch(() => undefined)
@@ -69,13 +69,14 @@ export async function openSnapshot(
     (await client.query<Row>(text, [...values])).rows
   try {
     signal.throwIfAborted()
+    const visible = await leaveSearchPath(client)
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     const [head] = await query<{ id: string; at: Date; encoding: string }>(
       `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.now() AS at,
               pg_catalog.current_setting('server_encoding') AS encoding`,
     )
     if (!head) throw new Error('a query without conditions gave no row')
-    const { all, partitionPatterns } = await relationsOf(query, patterns)
+    const { all, partitionPatterns } = await relationsOf(query, visible, patterns)
     return {
       id: head.id,
       at: head.at.toISOString(),
@@ -97,13 +98,16 @@ export async function openSnapshot(
   }
 }
 
+type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>
+
 async function relationsOf(
-  query: <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>,
+  query: Query,
+  visible: readonly string[],
   patterns: readonly string[] | undefined,
 ): Promise<{ all: Relation[]; partitionPatterns: string[] }> {
   if (!patterns) return { all: await query<Relation>(RELATIONS), partitionPatterns: [] }
   const found = new Map<number, Relation>()
-  for (const relation of await matching(query, patterns)) found.set(relation.oid, relation)
+  for (const relation of await matching(query, visible, patterns)) found.set(relation.oid, relation)
   if (found.size === 0)
     throw new HowdahError('export_failed', `it has no table ${patterns.join(', ')}`, { field: 'tables' })
   const below = await query<Relation>(DESCENDANTS, [[...found.keys()]])
@@ -111,8 +115,18 @@ async function relationsOf(
   return { all: [...found.values(), ...added], partitionPatterns: added.map(exactPattern) }
 }
 
+/** Schemas that names without one are looked up in, as `pg_dump --table` does; from here on there are none. */
+async function leaveSearchPath(client: pg.Client): Promise<string[]> {
+  const { rows } = await client.query<{ schemas: string[] }>(
+    'SELECT pg_catalog.current_schemas(true)::pg_catalog.text[] AS schemas',
+  )
+  await client.query("SET search_path = ''")
+  return rows[0]?.schemas ?? []
+}
+
 async function matching(
-  query: <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>,
+  query: Query,
+  visible: readonly string[],
   patterns: readonly string[],
 ): Promise<Relation[]> {
   const regexes = patterns.map(patternRegexes)
@@ -120,8 +134,12 @@ async function matching(
     `${RELATIONS} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND EXISTS (
        SELECT FROM unnest($1::text[], $2::text[]) AS p (schema, name)
        WHERE c.relname ~ p.name
-         AND CASE WHEN p.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname ~ p.schema END)`,
-    [regexes.map(({ schema }) => schema ?? null), regexes.map(({ name }) => name)],
+         AND CASE WHEN p.schema IS NOT NULL THEN n.nspname ~ p.schema
+             ELSE n.oid = (SELECT first.oid FROM unnest($3::text[]) WITH ORDINALITY AS s (schema, place)
+                           JOIN pg_catalog.pg_namespace first ON first.nspname = s.schema
+                           JOIN pg_catalog.pg_class same ON same.relnamespace = first.oid AND same.relname = c.relname
+                           ORDER BY s.place LIMIT 1) END)`,
+    [regexes.map(({ schema }) => schema ?? null), regexes.map(({ name }) => name), visible],
   )
 }
 
@@ -131,12 +149,9 @@ export async function hasMatch(
   database: string,
   patterns: readonly string[],
 ): Promise<boolean> {
-  return withClient(address, database, async (client) => {
-    const found = await matching(
-      async <Row extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []) =>
-        (await client.query<Row>(text, [...values])).rows,
-      patterns,
-    )
-    return found.length > 0
-  })
+  const look = async (client: pg.Client): Promise<boolean> => {
+    const query: Query = async (text, values = []) => (await client.query(text, [...values])).rows
+    return (await matching(query, await leaveSearchPath(client), patterns)).length > 0
+  }
+  return withClient(address, database, look, { ownSearchPath: true })
 }

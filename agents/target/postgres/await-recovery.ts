@@ -141,8 +141,7 @@ function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
     if (!acted) await requestPromotion(spec, pid)
     acted = true
     // A recovery that stands still heeds the request from version 13 on; before, only when it goes on.
-    if (majorVersion(spec.version) < 13 && connectedAs !== undefined)
-      await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT)
+    if (majorVersion(spec.version) < 13) await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT)
   }
 
   /** The archive has no more, and the server, which is a standby, would wait for ever. */
@@ -159,14 +158,14 @@ function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
       // What was replayed cannot be taken back.
       warnings.push(`${ends} Recovery is paused at the end of the archive.`)
     }
-    if (standing.connectedAs !== undefined) await holdReplay(spec, standing.connectedAs, 'pause', ASK_TIMEOUT)
+    await holdReplay(spec, standing.connectedAs, 'pause', ASK_TIMEOUT)
     acted = true
   }
 
   async function next(readiness: Readiness, consistent: boolean): Promise<Usable | undefined> {
     switch (readiness.state) {
       case 'refused':
-        throw new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${readiness.reason}`)
+        throw new HowdahError('postgres_failed', readiness.reason)
       case 'ready':
         if (pauses(spec))
           warnings.push(
@@ -220,11 +219,8 @@ function needingMore(log: LogReader, error: HowdahError): HowdahError {
 
 function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): RecoverResult {
   const { run } = instancePaths(spec)
-  const { superuser, subscriptions } = usable
-  if (superuser === undefined)
-    warnings.push(
-      `No role "postgres" or "${spec.user.name}" exists in the instance; connect as the superuser that it has.`,
-    )
+  const { user, database } = usable.connectedAs
+  const { subscriptions } = usable
   if (subscriptions.length > 0)
     warnings.push(
       `Subscriptions stand still: ${subscriptions.join(', ')}. To drop one, first ALTER SUBSCRIPTION … DISABLE and SET (slot_name = NONE), or PostgreSQL drops the slot at its publisher.`,
@@ -234,7 +230,8 @@ function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): Recov
       host: clientHost(spec) ?? run,
       socketDirectory: run,
       port: spec.port,
-      user: superuser ?? 'postgres',
+      user,
+      ...(database !== 'postgres' && { database }),
     },
     warnings,
     ...('at' in usable && { paused: usable.at }),

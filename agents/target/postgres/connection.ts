@@ -1,7 +1,12 @@
-/** Asks an instance over its socket what state it is in, and finds a superuser of it. */
-import pg from 'pg'
+/** Asks an instance over its socket what state it is in. */
+import type pg from 'pg'
 import type { Paused } from '../../../messages/definitions.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import { endClient, type Identity, openClient, serverWords, sqlState } from './client.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
+import { enterAsSuperuser, isPassing } from './superuser.ts'
+
+export type { Identity } from './client.ts'
 
 export type Readiness =
   /** Not there yet: no socket, or starting up. */
@@ -14,12 +19,10 @@ export type Readiness =
   | { readonly state: 'refused'; readonly reason: string }
 
 interface Answered {
-  /** Undefined, as the others, when none of the roles that we know exists. */
-  readonly superuser: string | undefined
   /** Who asked, and can ask again. */
-  readonly connectedAs: Identity | undefined
-  /** What was true when it was asked; undefined when nobody could ask. */
-  readonly moment: Moment | undefined
+  readonly connectedAs: Identity
+  /** What was true when it was asked. */
+  readonly moment: Moment
   /** Names of subscriptions to other servers. */
   readonly subscriptions: readonly string[]
 }
@@ -31,49 +34,29 @@ export interface Moment {
   readonly walSegment: string | undefined
 }
 
-/** A role, and a database that it may connect to. */
-export interface Identity {
-  readonly user: string
-  readonly database: string
-}
-
-/** SQLSTATE codes (PostgreSQL documentation, appendix A). */
-const CANNOT_CONNECT_NOW = '57P03'
-const INVALID_AUTHORIZATION = '28000'
-const INVALID_CATALOG_NAME = '3D000'
-const NOT_IN_PREREQUISITE_STATE = '55000'
-const TOO_MANY_CONNECTIONS = '53300'
-
-/** One attempt; answers within `timeoutMs`. */
-export async function askReadiness(spec: InstanceSpec, timeoutMs: number): Promise<Readiness> {
-  for (const user of new Set(['postgres', spec.user.name])) {
-    for (const database of ['postgres', 'template1']) {
-      try {
-        return await ask(spec, { user, database }, timeoutMs)
-      } catch (error) {
-        const { code, message } = error as { code?: string; message: string }
-        if (code === INVALID_AUTHORIZATION) break
-        if (code === INVALID_CATALOG_NAME || code === NOT_IN_PREREQUISITE_STATE) continue
-        // EPIPE of a connection that broke looks like one.
-        const sqlState = error instanceof pg.DatabaseError && code !== undefined
-        if (
-          !sqlState ||
-          code === CANNOT_CONNECT_NOW ||
-          code === TOO_MANY_CONNECTIONS ||
-          code.startsWith('57')
-        )
-          return { state: 'starting' }
-        return { state: 'refused', reason: `${message} (SQLSTATE ${code})` }
-      }
+/** One attempt; answers within `timeoutMs` where its first connection does. `known`: who was let in before. */
+export async function askReadiness(
+  spec: InstanceSpec,
+  timeoutMs: number,
+  known?: Identity,
+): Promise<Readiness> {
+  try {
+    const { client, as } = await enterAsSuperuser(spec, {
+      connectTimeoutMs: timeoutMs,
+      queryTimeoutMs: timeoutMs,
+      known,
+    })
+    try {
+      return await ask(spec, client, as)
+    } finally {
+      await endClient(client)
     }
-  }
-  // A role is looked up only after recovery, as nobody is let in before.
-  return {
-    state: 'ready',
-    superuser: undefined,
-    connectedAs: undefined,
-    moment: undefined,
-    subscriptions: [],
+  } catch (error) {
+    if (error instanceof HowdahError) return { state: 'refused', reason: error.message }
+    const state = sqlState(error)
+    if (state === undefined || isPassing(state)) return { state: 'starting' }
+    const reason = `PostgreSQL does not say how it is: ${serverWords(error)} (SQLSTATE ${state})`
+    return { state: 'refused', reason }
   }
 }
 
@@ -82,23 +65,14 @@ interface StateRow extends MomentRow {
   readonly paused: boolean
   readonly lsn: string | null
   readonly lastCommit: Date | null
-  readonly superuser: string | null
   readonly subscriptions: string[]
 }
 
-async function ask(spec: InstanceSpec, as: Identity, timeoutMs: number): Promise<Readiness> {
-  const query = `SELECT ${recoveryColumns(spec)},
-            (SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin
-             ORDER BY rolname = current_user DESC, oid LIMIT 1) AS superuser,
-            ${momentColumns(spec)}`
-  const row = await queryRow<StateRow>(spec, as, query, timeoutMs)
+async function ask(spec: InstanceSpec, client: pg.Client, connectedAs: Identity): Promise<Readiness> {
+  const query = `SELECT ${recoveryColumns(spec)}, ${momentColumns(spec)}`
+  const [row] = (await client.query<StateRow>(query)).rows
   if (row === undefined) return { state: 'starting' }
-  const answered = {
-    superuser: row.superuser ?? undefined,
-    connectedAs: as,
-    moment: momentOf(row),
-    subscriptions: row.subscriptions,
-  }
+  const answered = { connectedAs, moment: momentOf(row), subscriptions: row.subscriptions }
   if (!row.recovering) return { state: 'ready', ...answered }
   const { lsn, lastCommit } = row
   if (lsn === null) return { state: 'starting' }
@@ -169,21 +143,17 @@ export async function queryRow<Row extends object>(
   timeoutMs: number,
   values: readonly unknown[] = [],
 ): Promise<Row | undefined> {
-  const client = new pg.Client({
-    host: instancePaths(spec).run,
+  const client = await openClient({
+    socketDirectory: instancePaths(spec).run,
     port: spec.port,
-    ...as,
-    ssl: false,
-    application_name: 'howdah',
-    connectionTimeoutMillis: timeoutMs,
-    query_timeout: timeoutMs,
+    version: spec.version,
+    as,
+    connectTimeoutMs: timeoutMs,
+    queryTimeoutMs: timeoutMs,
   })
-  // A server that goes away is told by the query's rejection; this keeps it from being an uncaught event too.
-  client.on('error', () => undefined)
   try {
-    await client.connect()
     return (await client.query<Row>(query, [...values])).rows[0]
   } finally {
-    await client.end().catch(() => undefined)
+    await endClient(client)
   }
 }

@@ -1,0 +1,50 @@
+/** PostgreSQL's programs as they enter the published instance: as its superuser, with settings of our own. */
+import { APPLICATION, type InstanceAddress } from '../instance-client.ts'
+import { sessionOptions } from '../postgres/session-settings.ts'
+import { majorVersion } from '../postgres/specification.ts'
+import { connectionString } from './names.ts'
+import type { Programs, RunningProgram } from './programs.ts'
+
+export interface InstancePrograms {
+  /**
+   * A pg_dump of a database. Text is written in `encoding`, whatever role and database say; patterns without a schema are
+   * looked up by the search path that the database has.
+   */
+  dump(
+    database: string,
+    encoding: string,
+    args: readonly string[],
+    onLine?: (line: string) => void,
+  ): RunningProgram
+  /** A psql in a database; what it is told is UTF-8. */
+  psql(database: string, args: readonly string[]): RunningProgram
+}
+
+export function instancePrograms(programs: Programs, address: InstanceAddress): InstancePrograms {
+  const { socketDirectory, port, user, instance } = address
+  const version = majorVersion(instance.version)
+  const connection = (dbname: string): string =>
+    connectionString({
+      host: socketDirectory,
+      port: String(port),
+      user,
+      dbname,
+      application_name: `${APPLICATION} export`,
+    })
+  return {
+    dump(database, encoding, args, onLine) {
+      const environment = { PGOPTIONS: sessionOptions(version, 'of the database') }
+      const own = ['--no-password', `--encoding=${encoding}`]
+      const program = programs.start('pg_dump', [...own, ...args, '-d', connection(database)], {
+        environment,
+        onLine,
+      })
+      program.stdin.end()
+      return program
+    },
+    psql(database, args) {
+      const environment = { PGOPTIONS: sessionOptions(version), PGCLIENTENCODING: 'UTF8' }
+      return programs.start('psql', ['-X', '-q', '-w', '-d', connection(database), ...args], { environment })
+    },
+  }
+}

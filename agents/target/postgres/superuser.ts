@@ -1,0 +1,121 @@
+/**
+ * Finds a way into an instance as a superuser of it, whatever that is called and whichever databases there are.
+ *
+ * The usual names are tried first. Where none of them is let in, the catalogs' files say what else there may be.
+ */
+import type pg from 'pg'
+import { HowdahError } from '../../../messages/errors.ts'
+import { databaseCandidates, roleCandidates } from './catalog-names.ts'
+import { type Identity, openClient, serverWords, sqlState } from './client.ts'
+import { type InstanceSpec, instancePaths } from './specification.ts'
+
+export interface Entered {
+  /** The caller ends it. */
+  readonly client: pg.Client
+  readonly as: Identity
+}
+
+export interface EntranceOptions {
+  readonly connectTimeoutMs: number
+  readonly queryTimeoutMs?: number
+  /** Who was let in before, and where. */
+  readonly known?: Partial<Identity> | undefined
+}
+
+/** SQLSTATE codes (PostgreSQL documentation, appendix A). */
+const INVALID_AUTHORIZATION = '28000'
+const INSUFFICIENT_PRIVILEGE = '42501'
+const INVALID_CATALOG_NAME = '3D000'
+const NOT_IN_PREREQUISITE_STATE = '55000'
+
+/** The role is not there, may not log in, or is no superuser: its other databases need not be tried. */
+const OF_ROLE: ReadonlySet<string> = new Set([INVALID_AUTHORIZATION, INSUFFICIENT_PRIVILEGE])
+/** The database is not there, is closed, or is invalid, which says nothing about others. */
+const OF_DATABASE: ReadonlySet<string> = new Set([INVALID_CATALOG_NAME, NOT_IN_PREREQUISITE_STATE])
+
+const USUAL_DATABASES = ['postgres', 'template1']
+/** Each costs a connection. */
+const MOST_CANDIDATES = 100
+
+interface Refusal extends Identity {
+  readonly state: string
+  readonly words: string
+}
+
+/**
+ * @throws HowdahError `postgres_failed` when nobody is let in who would be of use; the error of the connection while the
+ * server starts or ends
+ */
+export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOptions): Promise<Entered> {
+  const { known, ...timeouts } = options
+  const { run } = instancePaths(spec)
+  const refusals: Refusal[] = []
+  const tried = new Set<string>()
+
+  async function enter(users: Iterable<string>, databases: readonly string[]): Promise<Entered | undefined> {
+    for (const user of users) {
+      if (refusals.some((refusal) => refusal.user === user && OF_ROLE.has(refusal.state))) continue
+      for (const database of databases) {
+        const key = JSON.stringify([user, database])
+        if (tried.has(key)) continue
+        tried.add(key)
+        const as = { user, database }
+        try {
+          const where = { socketDirectory: run, port: spec.port, version: spec.version }
+          return { client: await openClient({ ...where, as, ...timeouts }), as }
+        } catch (error) {
+          const state = sqlState(error)
+          if (state === undefined || isPassing(state)) throw error
+          const words =
+            state === INSUFFICIENT_PRIVILEGE ? `role "${user}" is no superuser` : serverWords(error)
+          refusals.push({ ...as, state, words })
+          if (OF_ROLE.has(state)) break
+        }
+      }
+    }
+    return undefined
+  }
+
+  const users = new Set([known?.user ?? 'postgres', 'postgres', spec.user.name])
+  const databases = [...new Set([known?.database ?? 'postgres', ...USUAL_DATABASES])]
+  const entered = await enter(users, databases)
+  if (entered) return entered
+  // What cannot be read says nothing of who there is; that nobody was let in is what is told then.
+  const roles = await roleCandidates(spec).catch(() => [])
+  const superusers = roles.filter(({ superuser }) => superuser).map(({ name }) => name)
+  const more = await databaseCandidates(spec).catch(() => [])
+  const all = [...databases, ...more].slice(0, MOST_CANDIDATES)
+  const found = await enter([...users, ...superusers.slice(0, MOST_CANDIDATES)], all)
+  if (found) return found
+  throw nobody(refusals)
+}
+
+/** Starting up, shutting down, or full: it passes by itself. Classes 57 and 53 of appendix A. */
+export function isPassing(state: string): boolean {
+  return state.startsWith('57') || state.startsWith('53')
+}
+
+/** Says what the server says, of each role and database once. */
+function nobody(refusals: readonly Refusal[]): HowdahError {
+  const ofOthers = refusals.filter(({ state }) => !OF_ROLE.has(state) && !OF_DATABASE.has(state))
+  const ofDatabases = refusals.filter(({ state }) => OF_DATABASE.has(state))
+  if (ofOthers.length > 0)
+    return new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${listed(ofOthers)}.`)
+  if (ofDatabases.length > 0)
+    return new HowdahError(
+      'postgres_failed',
+      `No database of the instance takes connections: ${listed(ofDatabases)}. In production, ALTER DATABASE … ALLOW_CONNECTIONS true, and publish a backup or a recovery target after that.`,
+    )
+  return new HowdahError(
+    'postgres_failed',
+    `No superuser of the instance is let in: ${listed(refusals)}. In production, give one the right (ALTER ROLE … SUPERUSER LOGIN), and publish a backup or a recovery target after that.`,
+  )
+}
+
+const MOST_LISTED = 6
+
+function listed(refusals: readonly Refusal[]): string {
+  const words = [...new Set(refusals.map((refusal) => `${refusal.words} (SQLSTATE ${refusal.state})`))]
+  const more = words.length > MOST_LISTED ? `; and ${words.length - MOST_LISTED} more` : ''
+  return words.slice(0, MOST_LISTED).join('; ') + more
+}
