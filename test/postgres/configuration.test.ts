@@ -8,11 +8,12 @@ import {
 import {
   type ConfigurationInput,
   configFile,
+  exceeds,
   instanceSettings,
+  limitsOf,
   postgresArguments,
   withSync,
 } from '../../agents/target/postgres/configuration.ts'
-import { parseControlData } from '../../agents/target/postgres/control-data.ts'
 import { hbaFile } from '../../agents/target/postgres/host-based-access.ts'
 import { clientHost, listenAddresses } from '../../agents/target/postgres/listening.ts'
 import { decidePreload } from '../../agents/target/postgres/preload-libraries.ts'
@@ -41,38 +42,29 @@ function specOf(changes: Partial<InstanceSpec> = {}): InstanceSpec {
   }
 }
 
+const CONTROL = { limits: {}, walSegmentBytes: 16 * 1024 ** 2 }
+
 function inputOf(
-  settings: Record<string, string> = {},
+  backup: Record<string, string> = {},
   changes: Partial<ConfigurationInput> = {},
 ): ConfigurationInput {
   return {
     spec: specOf(),
-    backup: backupOf(settings),
-    control: {},
+    backup: new Map(Object.entries(backup)),
+    control: CONTROL,
     memory: { total: 16 * GB, freeHugePages: 0 },
     preload: new Map(),
+    recovered: false,
     ...changes,
   }
 }
 
-function backupOf(
-  files: Record<string, string>,
-  automatic: Record<string, string> = {},
-): ConfigurationInput['backup'] {
-  const [inFiles, inAutomatic] = [new Map(Object.entries(files)), new Map(Object.entries(automatic))]
-  return {
-    settings: new Map([...inFiles, ...inAutomatic]),
-    files: inFiles,
-    automatic: inAutomatic,
-    leftOut: [],
-  }
-}
+const fixedOf = (input: ConfigurationInput) => instanceSettings(input).fixed
+const initialOf = (input: ConfigurationInput) => instanceSettings(input).initial
 
 describe('The settings of a published instance', () => {
   it('are only those that the major version has', () => {
-    const names = (version: string) => [
-      ...instanceSettings(inputOf({}, { spec: specOf({ version }) })).keys(),
-    ]
+    const names = (version: string) => [...fixedOf(inputOf({}, { spec: specOf({ version }) })).keys()]
     expect(names('9.6')).to.include.members(['wal_keep_segments', 'stats_temp_directory'])
     expect(names('9.6')).not.to.include.members(['restore_command'])
     expect(names('9.6')).not.to.include('max_logical_replication_workers')
@@ -85,21 +77,29 @@ describe('The settings of a published instance', () => {
   })
 
   it('raise a limit to what pg_control asks for and leave a higher one alone', () => {
-    const settings = instanceSettings(
-      inputOf(
-        { max_connections: '20', max_worker_processes: '50' },
-        { control: { max_connections: 300, max_worker_processes: 8, max_wal_senders: 10 } },
-      ),
+    const limits = { max_connections: 300, max_worker_processes: 8, max_wal_senders: 10 }
+    const settings = initialOf(
+      inputOf({ max_connections: '20', max_worker_processes: '50' }, { control: { ...CONTROL, limits } }),
     )
     expect(settings.get('max_connections')).to.equal('300')
-    expect(settings.has('max_worker_processes')).to.equal(false)
+    expect(settings.get('max_worker_processes')).to.equal('50')
     expect(settings.has('max_wal_senders')).to.equal(false)
+    expect(exceeds(limits, limitsOf(settings, specOf()))).to.equal(false)
+    expect(exceeds({ ...limits, max_connections: 301 }, limitsOf(settings, specOf()))).to.equal(true)
+  })
+
+  it('have no limit that is raised against what the user gave', () => {
+    const spec = specOf({ settings: { max_connections: '20' } })
+    const settings = initialOf(
+      inputOf({}, { spec, control: { ...CONTROL, limits: { max_connections: 300 } } }),
+    )
+    expect(settings.get('max_connections')).to.equal('20')
+    expect(exceeds({ max_connections: 300 }, limitsOf(settings, spec))).to.equal(false)
   })
 
   it('raise wal_level too where WAL senders would otherwise be refused', () => {
-    const settings = instanceSettings(
-      inputOf({ wal_level: 'minimal', max_wal_senders: '0' }, { control: { max_wal_senders: 10 } }),
-    )
+    const control = { ...CONTROL, limits: { max_wal_senders: 10 } }
+    const settings = initialOf(inputOf({ wal_level: 'minimal', max_wal_senders: '0' }, { control }))
     expect(settings.get('wal_level')).to.equal('replica')
   })
 
@@ -109,29 +109,56 @@ describe('The settings of a published instance', () => {
       settings: Record<string, string> = {},
       walSegmentBytes = 16 * 1024 ** 2,
     ) => {
-      const made = instanceSettings(inputOf(settings, { freeDisk, control: { walSegmentBytes } }))
+      const made = initialOf(inputOf(settings, { freeDisk, control: { ...CONTROL, walSegmentBytes } }))
       return [made.get('max_wal_size'), made.get('min_wal_size')]
     }
     expect(of(100 * GB)).to.deep.equal([undefined, undefined])
-    expect(of(100 * GB, { max_wal_size: '64GB', min_wal_size: '4GB' })).to.deep.equal(['12800MB', undefined])
+    expect(of(100 * GB, { max_wal_size: '64GB', min_wal_size: '4GB' })).to.deep.equal(['12800MB', '4GB'])
     expect(of(4 * GB)).to.deep.equal(['512MB', undefined])
     expect(of(GB / 4)).to.deep.equal(['64MB', '64MB'])
-    expect(of(GB, { max_wal_size: '300' }, 64 * 1024 ** 2)).to.deep.equal(['256MB', undefined])
+    expect(of(GB, { max_wal_size: '300' }, 64 * 1024 ** 2)).to.deep.equal(['256MB', '128MB'])
+    expect(of(100 * GB, {}, GB)).to.deep.equal(['2048MB', '2048MB'])
   })
 
   it('take at most a quarter of the memory', () => {
-    expect(instanceSettings(inputOf({ shared_buffers: '64GB' })).get('shared_buffers')).to.equal('4194304kB')
-    expect(instanceSettings(inputOf({ shared_buffers: '2GB' })).has('shared_buffers')).to.equal(false)
+    expect(initialOf(inputOf({ shared_buffers: '64GB' })).get('shared_buffers')).to.equal('4194304kB')
+    expect(initialOf(inputOf({ shared_buffers: '2GB' })).get('shared_buffers')).to.equal('2GB')
+  })
+
+  it('go as deep into the stack as this machine lets them', () => {
+    const memory = { total: 16 * GB, freeHugePages: 0, stack: 8 * 1024 ** 2 }
+    const of = (depth: string) =>
+      initialOf(inputOf({ max_stack_depth: depth }, { memory })).get('max_stack_depth')
+    expect(of('30MB')).to.equal('7680kB')
+    expect(of('64000')).to.equal('7680kB')
+    expect(of('4MB')).to.equal('4MB')
   })
 
   it('try huge pages only where there are some', () => {
-    expect(instanceSettings(inputOf({ huge_pages: 'on' })).get('huge_pages')).to.equal('off')
+    expect(initialOf(inputOf({ huge_pages: 'on' })).get('huge_pages')).to.equal('off')
     const memory = { total: 16 * GB, freeHugePages: GB }
-    expect(instanceSettings(inputOf({ huge_pages: 'on' }, { memory })).get('huge_pages')).to.equal('try')
+    expect(initialOf(inputOf({ huge_pages: 'on' }, { memory })).get('huge_pages')).to.equal('try')
+  })
+
+  it('stand on the command line or in the file, never in both', () => {
+    const backup = {
+      port: '5432',
+      lc_messages: 'de_DE',
+      ssl: 'on',
+      fsync: 'off',
+      work_mem: '8MB',
+    }
+    const { fixed, initial } = instanceSettings(
+      inputOf(backup, { spec: specOf({ settings: { SSL: 'on' } }) }),
+    )
+    for (const name of ['port', 'lc_messages', 'ssl', 'fsync', 'archive_command'])
+      expect(initial.has(name), name).to.equal(false)
+    expect(initial.get('work_mem')).to.equal('8MB')
+    expect(fixed.get('ssl')).to.equal('on')
   })
 
   it('become arguments that no shell takes apart', () => {
-    const args = postgresArguments(inputOf())
+    const args = postgresArguments(specOf(), fixedOf(inputOf()))
     expect(args.slice(0, 4)).to.deep.equal([
       '-D',
       '/tmp/howdah/shop-1/data',
@@ -142,46 +169,58 @@ describe('The settings of a published instance', () => {
   })
 
   it('have those of the backup in a file, go without fsync until recovery is done, and never after', () => {
-    const file = configFile(
-      specOf(),
-      new Map([
-        ['fsync', 'off'],
-        ['work_mem', '8MB'],
-        ['x.y', "it's \\ 1"],
-      ]),
-      false,
-    )
+    const settings = new Map([
+      ['work_mem', '8MB'],
+      ['x.y', "it's \\ 1\n2"],
+    ])
     const lines = (text: string) => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
-    expect(lines(file)).to.deep.equal(["work_mem = '8MB'", "x.y = 'it''s \\\\ 1'", 'fsync = off'])
+    const file = configFile(specOf(), settings, false)
+    expect(lines(file)).to.deep.equal(["work_mem = '8MB'", "x.y = 'it''s \\\\ 1\\n2'", 'fsync = off'])
     expect(lines(withSync(file)).at(-1)).to.equal('fsync = on')
-    expect(parseConfiguration(file).find(({ name }) => name === 'x.y')?.value).to.equal("it's \\ 1")
-  })
-
-  it('keep fsync on from the start where postgresql.auto.conf would turn it off again', () => {
-    const of = (backup: ConfigurationInput['backup']) =>
-      instanceSettings(inputOf({}, { backup })).get('fsync')
-    expect(of(backupOf({}, { fsync: 'off' }))).to.equal('on')
-    expect(of(backupOf({ fsync: 'off' }))).to.equal(undefined)
+    expect(parseConfiguration(file).find(({ name }) => name === 'x.y')?.value).to.equal("it's \\ 1\n2")
+    expect(configFile(specOf(), settings, true)).not.to.include('fsync')
+    expect(fixedOf(inputOf()).has('fsync')).to.equal(false)
+    expect(fixedOf(inputOf({}, { recovered: true })).get('fsync')).to.equal('on')
   })
 
   it('let readers in before promotion only where recovery is to pause', () => {
     const of = (changes: Partial<InstanceSpec>) =>
-      instanceSettings(inputOf({ hot_standby: 'on' }, { spec: specOf(changes) })).get('hot_standby')
+      fixedOf(inputOf({ hot_standby: 'on' }, { spec: specOf(changes) })).get('hot_standby')
     expect(of({})).to.equal('off')
     expect(of({ afterRecovery: 'pause' })).to.equal('on')
   })
 
   it('are those that the user gives, whatever the backup or Howdah say', () => {
     const settings = { SSL: 'on', work_mem: '64MB', shared_buffers: '1GB' }
-    const made = instanceSettings(inputOf({ shared_buffers: '64GB' }, { spec: specOf({ settings }) }))
-    expect(made.get('ssl')).to.equal('on')
-    expect(made.get('work_mem')).to.equal('64MB')
-    expect(made.get('shared_buffers')).to.equal('1GB')
+    const { fixed, initial } = instanceSettings(
+      inputOf({ shared_buffers: '64GB' }, { spec: specOf({ settings }) }),
+    )
+    expect(fixed.get('ssl')).to.equal('on')
+    expect(initial.get('work_mem')).to.equal('64MB')
+    expect(initial.get('shared_buffers')).to.equal('1GB')
   })
 
   it('refuse those that Howdah works by, naming them', () => {
     for (const name of ['port', 'Data_Directory', 'recovery_target_time', 'restore_command', 'hba_file'])
       expect(() => userSettings({ settings: { [name]: 'x' } })).to.throw(name.toLowerCase())
+  })
+
+  it('refuse those that would undo the quarantine or the reading of the log', () => {
+    const undoing = {
+      max_logical_replication_workers: '4',
+      archive_mode: 'on',
+      archive_library: 'basic_archive',
+      recovery_end_command: 'true',
+      ssl_passphrase_command: 'cat /etc/secret',
+      wal_receiver_timeout: '1s',
+      synchronous_standby_names: '*',
+      log_error_verbosity: 'verbose',
+      lc_messages: 'de_DE.UTF-8',
+      'citus.cluster_name': 'default',
+    }
+    for (const [name, value] of Object.entries(undoing))
+      expect(() => userSettings({ settings: { [name]: value } }), name).to.throw('cannot be set')
+    expect([...userSettings({ settings: { max_logical_replication_workers: '0' } })]).to.have.length(1)
   })
 
   it('let nobody in over TCP without a password and nobody replicate', () => {
@@ -281,6 +320,7 @@ archive_command='cp %p ''/a b''/%f' # quotes
 empty = ''
 broken line here
 timescaledb.telemetry_level=off
+escaped = 'a\\tb\\\\c\\101'
 `
     expect(parseConfiguration(text)).to.deep.equal([
       { name: 'max_connections', value: '100' },
@@ -288,6 +328,7 @@ timescaledb.telemetry_level=off
       { name: 'archive_command', value: "cp %p '/a b'/%f" },
       { name: 'empty', value: '' },
       { name: 'timescaledb.telemetry_level', value: 'off' },
+      { name: 'escaped', value: 'a\tb\\cA' },
     ])
   })
 
@@ -297,27 +338,46 @@ timescaledb.telemetry_level=off
     expect(parseMemory('much', 8192)).to.equal(undefined)
     expect(parseList(' a, "B c" ,,d')).to.deep.equal(['a', 'B c', 'd'])
   })
-
-  it('has its limits in pg_control', () => {
-    const output = `max_connections setting:              250\nmax_prepared_xacts setting:           5\nDate of dump: x\n`
-    expect(parseControlData(output)).to.deep.equal({ max_connections: 250, max_prepared_transactions: 5 })
-  })
 })
 
 describe('Preloaded libraries', () => {
-  const decide = (list: string, exists: boolean) =>
-    decidePreload(new Map([['shared_preload_libraries', list]]), async () => exists)
+  const decide = (list: string, exists: boolean, chosen: Record<string, string> = {}) =>
+    decidePreload(
+      new Map([['shared_preload_libraries', list]]),
+      new Map(Object.entries(chosen)),
+      async () => exists,
+    )
 
-  it('that act on their own are left out, and others quieted', async () => {
-    const { settings, warnings } = await decide('timescaledb,pg_cron,$libdir/pglogical', true)
+  it('that act on their own or are not known are left out, and others quieted', async () => {
+    const { settings, warnings } = await decide('timescaledb,pg_cron,$libdir/pglogical,in_house', true)
     expect(settings.get('shared_preload_libraries')).to.equal('timescaledb')
     expect(settings.get('timescaledb.max_background_workers')).to.equal('0')
-    expect(warnings).to.have.length(2)
+    expect(warnings).to.have.length(1)
+    expect(warnings[0]).to.match(
+      /pg_cron \(it would run production jobs\), .*pglogical .*in_house \(it is not known/,
+    )
+    expect(warnings[0]).to.include('--setting shared_preload_libraries=timescaledb,…')
   })
 
-  it('are left as they are when nothing is wrong with them', async () => {
+  it('that are quiet are loaded, and nothing that ALTER SYSTEM adds', async () => {
     const { settings, warnings } = await decide('auto_explain, pg_stat_statements', true)
-    expect(settings.size + warnings.length).to.equal(0)
+    expect([...settings]).to.deep.equal([['shared_preload_libraries', 'auto_explain,pg_stat_statements']])
+    expect(warnings).to.deep.equal([])
+    expect((await decide('', true)).settings.get('shared_preload_libraries')).to.equal('')
+  })
+
+  it('that the user asks for are loaded whatever they do, and quieted where they can be', async () => {
+    const chosen = { shared_preload_libraries: 'citus,pg_cron' }
+    const { settings, warnings } = await decide('citus,pg_cron,bdr', true, chosen)
+    expect(settings.has('shared_preload_libraries')).to.equal(false)
+    expect(settings.get('citus.cluster_name')).to.equal('howdah')
+    expect(warnings).to.deep.equal([])
+    const error = await decide('', false, chosen).catch((reason: unknown) => reason)
+    expect(error).to.include({ code: 'configuration', field: 'settings.shared_preload_libraries' })
+  })
+
+  it('of citus know no node of production', async () => {
+    expect((await decide('citus', true)).settings.get('citus.cluster_name')).to.equal('howdah')
   })
 
   it('that own the data must be there', async () => {

@@ -26,7 +26,7 @@ describe('The check of FUSE without root', () => {
     const [message] = await messages({ uid })
     expect(message).to.include('fusermount is not installed')
     expect(message).to.include(`"${ownName()}"`)
-    expect(message).to.include('apt install fuse')
+    expect(message).to.include('package fuse')
   })
 
   it('names a fusermount that is not setuid root', async () => {

@@ -19,7 +19,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { findInstance, startInstance } from '../../agents/target/postgres/instance.ts'
 import { findServerProcesses } from '../../agents/target/postgres/process-table.ts'
-import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
+import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
 import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import type { RecoverTo } from '../../messages/definitions.ts'
 import type { ErrorCode } from '../../messages/errors.ts'
@@ -193,7 +193,7 @@ describe('A published instance', function () {
     )
     const { warnings } = await startInstance(spec, { logger, syncMount })
     expect(await sql('SHOW shared_preload_libraries')).to.equal('auto_explain')
-    expect(warnings.join(' ')).to.match(/pg_cron.*production jobs.*no_such_library.*does not have it/)
+    expect(warnings.join(' ')).to.match(/pg_cron.*production jobs.*no_such_library.*not known/)
   })
 
   it('has the limits that recovery needs where the configuration of the backup is lower', async () => {
@@ -376,11 +376,97 @@ describe('A published instance', function () {
     expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
   })
 
-  it('fails with what PostgreSQL says when its configuration is wrong', async () => {
+  it('goes without settings that cannot be had on this machine, and says so', async () => {
+    const { spec, sql } = await mount()
+    const elsewhere = {
+      lc_messages: 'xx_XX.UTF-8',
+      lc_monetary: 'xx_XX.UTF-8',
+      lc_time: 'xx_XX.UTF-8',
+      timezone: 'Zz/Prod',
+      log_timezone: 'Zz/Prod',
+      timezone_abbreviations: 'Mine',
+      max_stack_depth: '100GB',
+      foo_unknown_setting: 'on',
+      work_mem: 'plenty',
+      maintenance_work_mem: '33MB',
+    }
+    const lines = Object.entries(elsewhere).map(([name, value]) => `${name} = '${value}'\n`)
+    await appendFile(inData('postgresql.conf'), lines.slice(0, 5).join(''))
+    await appendFile(inData('postgresql.auto.conf'), lines.slice(5).join(''))
+    const { warnings } = await startInstance(spec, { logger, syncMount })
+    const said = warnings.filter((warning) => warning.includes('was left out'))
+    for (const name of [
+      'lc_monetary',
+      'lc_time',
+      'timezone',
+      'timezone_abbreviations',
+      'foo_unknown_setting',
+      'work_mem',
+    ])
+      expect(
+        said.some((warning) => warning.includes(`${name} = '`)),
+        name,
+      ).to.equal(true)
+    expect(said).to.have.length(6)
+    expect(said.join()).to.include("lc_monetary = 'xx_XX.UTF-8'").and.to.include('--setting lc_monetary=')
+    expect(await sql('SHOW maintenance_work_mem; SHOW lc_monetary; SHOW work_mem')).to.equal('33MB\nC\n4MB')
+  })
+
+  it('takes from the user what cannot be had as production has it', async () => {
+    const { spec, sql } = await mount(LATEST, { settings: { timezone: 'UTC' } })
+    await appendFile(inData('postgresql.auto.conf'), "timezone = 'Zz/Prod'\n")
+    const { warnings } = await startInstance(spec, { logger, syncMount })
+    expect(warnings.join()).not.to.include('timezone')
+    expect(await sql('SHOW timezone')).to.equal('UTC')
+  })
+
+  it('keeps what ALTER SYSTEM set when it starts again, but for what would reach production', async () => {
+    const { spec, sql } = await mount({ type: 'immediate' })
+    await appendFile(inData('postgresql.auto.conf'), "work_mem = '5MB'\nmaintenance_work_mem = '6MB'\n")
+    await startInstance(spec, { logger, syncMount })
+    expect(await sql('SHOW work_mem; SHOW maintenance_work_mem')).to.equal('5MB\n6MB')
+    for (const set of [
+      "work_mem = '9MB'",
+      "shared_buffers = '32MB'",
+      "archive_mode = 'on'",
+      'max_logical_replication_workers = 4',
+      "shared_preload_libraries = 'pg_prewarm'",
+      'fsync = off',
+    ])
+      await sql(`ALTER SYSTEM SET ${set}`)
+    const before = await readFile(instancePaths(spec).configFile, 'utf8')
+    await sql('SELECT pg_reload_conf()')
+    await stopInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
+    expect(await sql('SHOW work_mem; SHOW maintenance_work_mem; SHOW shared_buffers')).to.equal(
+      '9MB\n6MB\n32MB',
+    )
+    expect(
+      await sql(
+        'SHOW archive_mode; SHOW max_logical_replication_workers; SHOW shared_preload_libraries; SHOW fsync',
+      ),
+    ).to.equal('off\n0\n\non')
+    expect(before).to.include('fsync = on')
+  })
+
+  it('reloads its configuration without a complaint', async () => {
     const { spec } = await mount()
-    await appendFile(inData('postgresql.conf'), 'work_mem = plenty\n')
-    const error = await expectFailure(spec, 'postgres_failed')
-    expect(error.message).to.include('work_mem').and.to.include(`${spec.cachePath}/log/postgresql.log`)
+    await appendFile(inData('postgresql.conf'), "port = 5432\nlisten_addresses = '*'\nmax_connections = 55\n")
+    await startInstance(spec, { logger, syncMount })
+    // It was told to read it again when its first recovery was finished.
+    const log = await readFile(instancePaths(spec).log, 'utf8')
+    expect(log).to.include('received SIGHUP')
+    expect(log).not.to.match(/contains errors|cannot be changed/)
+  })
+
+  it('is understood whatever production does to its log', async () => {
+    const { spec } = await mount({ type: 'name', value: 'never-made' })
+    await appendFile(
+      inData('postgresql.auto.conf'),
+      "log_error_verbosity = 'verbose'\nlog_min_messages = 'panic'\nlog_line_prefix = '%q'\nlog_destination = 'syslog'\n",
+    )
+    const error = await expectFailure(spec, 'target_unreachable')
+    expect(error.message).to.include('never-made')
   })
 })
 

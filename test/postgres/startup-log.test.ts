@@ -59,17 +59,15 @@ describe('The log of a server that recovers', () => {
     expect(log.lastRestored).to.equal(FIRST)
   })
 
-  it('has the limits that production raised, in the words of every version', async () => {
+  it('has the SQLSTATE codes of what went wrong, and of nothing else', async () => {
+    const coded = (code: string, text: string) => `2026-11-22 13:00:00.000 UTC [7:${code}] ${text}`
     const log = await read(
-      stamped('WARNING:  hot standby is not possible because of insufficient parameter settings'),
-      stamped(
-        'DETAIL:  max_connections = 20 is a lower setting than on the primary server, where its value was 100.',
-      ),
-      stamped(
-        'FATAL:  hot standby is not possible because max_worker_processes = 8 is a lower setting than on the master server (its value was 16)',
-      ),
+      coded('00000', 'LOG:  starting PostgreSQL'),
+      coded('57P03', 'FATAL:  the database system is starting up'),
+      coded('53100', 'FATAL:  could not write to file "pg_wal/x": No space left on device'),
     )
-    expect(log.raised).to.deep.equal({ max_connections: 100, max_worker_processes: 16 })
+    expect([...log.sqlStates]).to.deep.equal(['53100'])
+    expect((await startFailure(await specification(), log, 'ended')).code).to.equal('space_low')
   })
 
   it("names the line of pg_hba.conf that is wrong as the user counts it, without Howdah's own", async () => {
@@ -80,7 +78,7 @@ describe('The log of a server that recovers', () => {
       stamped('CONTEXT:  line 7 of configuration file "/conf/pg_hba.conf"'),
       stamped('FATAL:  could not load pg_hba.conf'),
     )
-    const error = startFailure(await specification(), log, 'ended')
+    const error = await startFailure(await specification(), log, 'ended')
     expect(error).to.include({ code: 'configuration', field: 'hba' })
     expect(error.message).to.match(/line 2: invalid connection type "nobody"; line 4: /)
   })
@@ -92,7 +90,7 @@ describe('The log of a server that recovers', () => {
       stamped('LOG:  last completed transaction was at log time 2026-11-22 12:34:56+00'),
       stamped('FATAL:  recovery ended before configured recovery target was reached'),
     )
-    const error = startFailure(await specification(), log, 'ended')
+    const error = await startFailure(await specification(), log, 'ended')
     expect(error.code).to.equal('target_unreachable')
     expect(error.message).to.match(/ends at 0\/3000148 before .* name release; .*12:34:56\+00.*0{7}3/)
   })

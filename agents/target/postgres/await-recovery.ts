@@ -7,14 +7,16 @@ import type { Logger } from 'pino'
 import type { RecoverResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { isAlive } from '../../runtime/process-identity.ts'
+import { exceeds } from './configuration.ts'
 import { askReadiness, holdReplay, type Readiness } from './connection.ts'
-import type { RecoveryMinimums } from './control-data.ts'
+import { readControlData } from './control-data.ts'
 import { requestPromotion } from './data-directory.ts'
 import { finishFirstRecovery, isRecovered, turnSyncOn } from './first-recovery.ts'
 import type { Watched } from './launch.ts'
 import { clientHost } from './listening.ts'
-import { writeRecord } from './record.ts'
+import { type InstanceRecord, writeRecord } from './record.ts'
 import { mappedSegments } from './shared-memory.ts'
+import { sharedMemoryShortage } from './shared-memory-room.ts'
 import { type InstanceSpec, instancePaths, majorVersion, pauses } from './specification.ts'
 import { endsBefore, startFailure } from './start-failure.ts'
 import { type LogReader, openLog, type Phase } from './startup-log.ts'
@@ -32,11 +34,8 @@ export interface RecoveryDependencies {
 
 /** Production raised limits since the backup, and readers cannot be let in without: start again with these. */
 export class RecoveryNeedsMore extends HowdahError {
-  readonly minimums: RecoveryMinimums
-
-  constructor(minimums: RecoveryMinimums, cause: HowdahError) {
+  constructor(cause: HowdahError) {
     super(cause.code, cause.message, { cause })
-    this.minimums = minimums
   }
 }
 
@@ -67,7 +66,7 @@ export async function awaitUsable(
   const phases: Partial<Record<Phase | 'usable' | 'durable', number>> = {}
   const elapsed = () => Math.round(performance.now() - began)
   const log = await openLog(instancePaths(spec).log, record.logOffset)
-  const guide = guideRecovery(spec, record.pid, log)
+  const guide = guideRecovery(spec, record, log)
   let nextAsk = began + (adopted ? 0 : ASK_EVERY)
   let told: number | undefined
   try {
@@ -87,12 +86,15 @@ export async function awaitUsable(
           told ??= await turnSyncOn(spec, record.pid)
         }
       }
-      if (!alive)
-        throw needingMore(log, startFailure(spec, log, `${ending()} before the instance was usable`))
+      if (!alive) {
+        const raised = await isRaised(spec, record)
+        const failure = await startFailure(spec, log, `${ending()} before the instance was usable`)
+        throw raised ? new RecoveryNeedsMore(failure) : failure
+      }
       if (log.archiveEnded) nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
       if (performance.now() >= nextAsk) {
         const readiness = await askReadiness(spec, ASK_TIMEOUT)
-        const usable = await guide.next(readiness, phases.consistent !== undefined)
+        const usable = await guide.next(readiness)
         if (usable !== undefined) {
           phases.usable = elapsed()
           told ??= await turnSyncOn(spec, record.pid)
@@ -126,19 +128,19 @@ export async function awaitUsable(
 
 interface Guide {
   /** What follows from an answer of the server; gives it back when the server is where it should be. */
-  next(readiness: Readiness, consistent: boolean): Promise<Usable | undefined>
+  next(readiness: Readiness): Promise<Usable | undefined>
   /** Whether the server was told something. */
   readonly acted: boolean
   readonly warnings: readonly string[]
 }
 
-function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
+function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReader): Guide {
   const warnings: string[] = []
   let acted = false
   let endedAt: number | undefined
 
   async function promote({ connectedAs }: Standing): Promise<undefined> {
-    if (!acted) await requestPromotion(spec, pid)
+    if (!acted) await requestPromotion(spec, record.pid)
     acted = true
     // A recovery that stands still heeds the request from version 13 on; before, only when it goes on.
     if (majorVersion(spec.version) < 13) await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT)
@@ -162,10 +164,14 @@ function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
     acted = true
   }
 
-  async function next(readiness: Readiness, consistent: boolean): Promise<Usable | undefined> {
+  async function next(readiness: Readiness): Promise<Usable | undefined> {
     switch (readiness.state) {
-      case 'refused':
-        throw new HowdahError('postgres_failed', readiness.reason)
+      case 'refused': {
+        const { reason } = readiness
+        const shortage = await sharedMemoryShortage()
+        if (shortage === undefined) throw new HowdahError('postgres_failed', reason)
+        throw new HowdahError('shared_memory_low', `${shortage} ${reason}`)
+      }
       case 'ready':
         if (pauses(spec))
           warnings.push(
@@ -173,12 +179,16 @@ function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
           )
         return readiness
       case 'paused':
-        requireLimits(log)
+        // It stands still because of a limit, and not at its target.
+        if (await isRaised(spec, record))
+          throw new RecoveryNeedsMore(
+            new HowdahError('postgres_failed', 'Production raised limits since the backup.'),
+          )
         return pauses(spec) ? readiness : promote(readiness)
       case 'recovering':
         return log.archiveEnded || acted ? atEnd(readiness) : undefined
       case 'starting':
-        if (log.archiveEnded) requireLetIn(consistent)
+        if (log.archiveEnded) await requireLetIn()
         return undefined
       default:
         return readiness satisfies never
@@ -186,9 +196,9 @@ function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
   }
 
   /** Without an end that is consistent nobody is ever let in. */
-  function requireLetIn(consistent: boolean): void {
-    if (!consistent)
-      throw startFailure(spec, log, 'came to the end of the archive before the backup was consistent')
+  async function requireLetIn(): Promise<void> {
+    if (!(await isConsistent(spec)))
+      throw await startFailure(spec, log, 'came to the end of the archive before the backup was consistent')
     endedAt ??= performance.now()
     if (performance.now() - endedAt > LET_IN_TIMEOUT)
       throw new HowdahError(
@@ -206,15 +216,17 @@ function guideRecovery(spec: InstanceSpec, pid: number, log: LogReader): Guide {
   }
 }
 
-/** @throws RecoveryNeedsMore when it stands still because of a limit and not at its target */
-function requireLimits(log: LogReader): void {
-  const error = new HowdahError('postgres_failed', 'Production raised limits since the backup.')
-  const more = needingMore(log, error)
-  if (more !== error) throw more
+/** Whether production raised limits since the backup: what is replayed of that stands in pg_control at once. */
+async function isRaised(spec: InstanceSpec, { limits }: InstanceRecord): Promise<boolean> {
+  // A data directory that cannot be read any more tells nothing; the failure at hand does.
+  const control = limits && (await readControlData(spec).catch(() => undefined))
+  return control !== undefined && limits !== undefined && exceeds(control.limits, limits)
 }
 
-function needingMore(log: LogReader, error: HowdahError): HowdahError {
-  return Object.keys(log.raised).length === 0 ? error : new RecoveryNeedsMore(log.raised, error)
+/** Whether recovery has replayed all that was written while the backup was taken. */
+async function isConsistent(spec: InstanceSpec): Promise<boolean> {
+  const { state, backupEndAwaited } = await readControlData(spec)
+  return state === 'in archive recovery' && !backupEndAwaited
 }
 
 function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): RecoverResult {

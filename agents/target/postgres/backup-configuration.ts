@@ -18,12 +18,8 @@ const MAX_DEPTH = 10
 export type Settings = ReadonlyMap<string, string>
 
 export interface BackupConfiguration {
-  /** What holds: those of the files, and over them the automatic ones. */
+  /** Those of postgresql.conf and what it includes, and over them those of postgresql.auto.conf. */
   readonly settings: Settings
-  /** Those of postgresql.conf and what it includes. */
-  readonly files: Settings
-  /** Those of postgresql.auto.conf. */
-  readonly automatic: Settings
   /** Files and directories that postgresql.conf includes and the backup does not have, as it names them. */
   readonly leftOut: readonly string[]
 }
@@ -41,26 +37,35 @@ export function parseConfiguration(text: string): Directive[] {
       /^\s*([A-Za-z_][\w$.]*)(?:\s*=\s*|\s+)(?:'((?:[^'\\]|''|\\.)*)'|([^\s#']+))\s*(?:#.*)?$/.exec(line)
     const name = match?.[1]
     if (match === null || name === undefined) continue
-    const value =
-      match[2] === undefined ? (match[3] ?? '') : match[2].replace(/''/g, "'").replace(/\\(.)/g, '$1')
+    const value = match[2] === undefined ? (match[3] ?? '') : unquoted(match[2])
     directives.push({ name: name.toLowerCase(), value })
   }
   return directives
 }
 
-/** @throws the file system's error when the data directory cannot be read */
-export async function readBackupConfiguration(data: string): Promise<BackupConfiguration> {
-  const files = new Map<string, string>()
-  const automatic = new Map<string, string>()
+/** What is between the quotes of a value, taken apart as DeescapeQuotedString of guc-file.l does. */
+function unquoted(text: string): string {
+  return text.replace(/''|\\([0-7]{1,3}|.)/g, (pair, escaped: string | undefined) => {
+    if (escaped === undefined) return "'"
+    if (/^[0-7]/.test(escaped)) return String.fromCharCode(Number.parseInt(escaped, 8))
+    return ESCAPES[escaped] ?? pair.slice(1)
+  })
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
+
+/**
+ * @param automatic the backup's postgresql.auto.conf, as `takeAutomaticSettings` gives it
+ * @throws the file system's error when the data directory cannot be read
+ */
+export async function readBackupConfiguration(data: string, automatic: string): Promise<BackupConfiguration> {
+  const settings = new Map<string, string>()
   const leftOut: string[] = []
-  const [main, altered] = await Promise.all([
-    readSmallFile(data, join(data, 'postgresql.conf')),
-    readSmallFile(data, join(data, 'postgresql.auto.conf')),
-  ])
-  if (main !== undefined) await collect(main, { data, directory: data, into: files, leftOut, depth: 0 })
-  // ALTER SYSTEM writes no includes.
-  for (const { name, value } of parseConfiguration(altered ?? '')) automatic.set(name, value)
-  return { settings: new Map([...files, ...automatic]), files, automatic, leftOut }
+  const collecting = { data, directory: data, into: settings, leftOut, depth: 0 }
+  const main = await readSmallFile(data, join(data, 'postgresql.conf'))
+  if (main !== undefined) await collect(main, collecting)
+  await collect(automatic, collecting)
+  return { settings, leftOut }
 }
 
 interface Collecting {
@@ -110,7 +115,7 @@ async function confFiles(directory: string): Promise<string[] | undefined> {
  * The text of a regular file, or undefined where there is none that can be read. What lies outside of the data
  * directory, by whatever links, is this machine's and not the backup's.
  */
-async function readSmallFile(data: string, path: string): Promise<string | undefined> {
+export async function readSmallFile(data: string, path: string): Promise<string | undefined> {
   let handle: Awaited<ReturnType<typeof open>>
   try {
     // Without O_NONBLOCK, opening a FIFO that somebody put there would wait for ever.

@@ -1,12 +1,13 @@
 /**
  * The settings that a published instance runs with, and the configuration file made for it. Pure.
  *
- * Everything is given as `-c name=value`, which wins over postgresql.conf and postgresql.auto.conf of the backup and
- * over ALTER SYSTEM. Parameters and the major versions that have them: the release notes and runtime-config pages of
- * each version's documentation; an unknown parameter would keep PostgreSQL from starting.
+ * What must hold is given as `-c name=value`, which wins over every file and over ALTER SYSTEM. All else of the backup
+ * stands in the file, and nothing in both: PostgreSQL checks the values of a file even where the command line wins.
+ * Parameters and the major versions that have them: the release notes and runtime-config pages of each version's
+ * documentation; an unknown parameter would keep PostgreSQL from starting.
  */
-import { type BackupConfiguration, parseMemory, type Settings } from './backup-configuration.ts'
-import type { ControlData, RecoveryMinimums } from './control-data.ts'
+import { parseMemory, type Settings } from './backup-configuration.ts'
+import type { ControlData, RecoveryMinimums } from './control-file.ts'
 import { listenAddresses } from './listening.ts'
 import { type Override, QUARANTINE } from './quarantine.ts'
 import { recoverySettings } from './recovery-settings.ts'
@@ -14,25 +15,37 @@ import { clusterName, type InstanceSpec, instancePaths, majorVersion, pauses } f
 import { userSettings } from './user-settings.ts'
 
 export interface MachineMemory {
-  /** Bytes of RAM. */
+  /** Bytes of RAM that this process may use. */
   readonly total: number
   /** Bytes of free huge pages. */
   readonly freeHugePages: number
+  /** Bytes that the stack of a process may take; missing: as many as it likes. */
+  readonly stack?: number
 }
 
 export interface ConfigurationInput {
   readonly spec: InstanceSpec
-  readonly backup: BackupConfiguration
-  readonly control: ControlData
+  /** Those of the backup. */
+  readonly backup: Settings
+  readonly control: Pick<ControlData, 'limits' | 'walSegmentBytes'>
   readonly memory: MachineMemory
   /** Bytes free where pg_wal is; as much as anybody wants when it is not known. */
   readonly freeDisk?: number
   /** What `decidePreload` says. */
   readonly preload: ReadonlyMap<string, string>
+  /** Whether its first recovery is finished: see first-recovery.ts. */
+  readonly recovered: boolean
+}
+
+export interface InstanceSettings {
+  /** For the command line, in the order in which they must be given. */
+  readonly fixed: ReadonlyMap<string, string>
+  /** For the configuration file; ALTER SYSTEM in the published instance wins over them. */
+  readonly initial: ReadonlyMap<string, string>
 }
 
 /** PostgreSQL's defaults (postgresql.conf.sample) of what recovery has minimums for. */
-const LIMIT_DEFAULTS: Record<keyof RecoveryMinimums, number> = {
+const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
   max_connections: 100,
   max_worker_processes: 8,
   max_wal_senders: 10,
@@ -43,30 +56,33 @@ const LIMIT_DEFAULTS: Record<keyof RecoveryMinimums, number> = {
 const SHARED_BUFFERS_DEFAULT = 128 * 1024 ** 2
 const MAX_WAL_SIZE_DEFAULT = 1024 ** 3
 const MIN_WAL_SIZE_DEFAULT = 80 * 1024 ** 2
+/** What a number without a unit counted of max_wal_size before version 10. */
 const WAL_SEGMENT_DEFAULT = 16 * 1024 ** 2
+/** What PostgreSQL wants to be left of the stack (STACK_DEPTH_SLOP of tcop/tcopprot.h). */
+const STACK_SLOP = 512 * 1024
 /** What WAL may take of the free disk. */
 const WAL_SHARE = 1 / 8
-/** PostgreSQL wants two at least; fewer than these would have it checkpoint all the time. */
+/** PostgreSQL does not start with less, and its defaults are less where segments are large. */
+const LEAST_WAL_SEGMENTS = 2
+/** Fewer would have it checkpoint all the time. */
 const FEWEST_WAL_SEGMENTS = 4
 
 /** Arguments of `postgres`, without the program's own name. */
-export function postgresArguments(input: ConfigurationInput): string[] {
-  const settings = instanceSettings(input)
+export function postgresArguments(spec: InstanceSpec, fixed: InstanceSettings['fixed']): string[] {
   return [
     '-D',
-    instancePaths(input.spec).data,
-    ...[...settings].flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+    instancePaths(spec).data,
+    ...[...fixed].flatMap(([name, value]) => ['-c', `${name}=${value}`]),
   ]
 }
 
-/** The overrides by name, in the order in which they must be given. */
-export function instanceSettings(input: ConfigurationInput): Map<string, string> {
-  const { spec, backup, control, memory, preload } = input
+export function instanceSettings(input: ConfigurationInput): InstanceSettings {
+  const { spec, backup, preload } = input
   const version = majorVersion(spec.version)
-  const settings = new Map<string, string>()
+  const fixed = new Map<string, string>()
   const add = (overrides: readonly Override[]) => {
     for (const { name, value, from, to } of overrides) {
-      if (version >= (from ?? 0) && version <= (to ?? Number.POSITIVE_INFINITY)) settings.set(name, value)
+      if (version >= (from ?? 0) && version <= (to ?? Number.POSITIVE_INFINITY)) fixed.set(name, value)
     }
   }
   add(placement(spec))
@@ -74,16 +90,34 @@ export function instanceSettings(input: ConfigurationInput): Map<string, string>
   add(WORKING)
   add(LOGGING)
   // Where nobody may connect before promotion, nothing is checked against limits that production raised since.
-  settings.set('hot_standby', pauses(spec) ? 'on' : 'off')
-  if (version >= 12) for (const [name, value] of recoverySettings(spec)) settings.set(name, value)
-  for (const [name, value] of limits(backup, control)) settings.set(name, value)
-  for (const [name, value] of memorySettings(backup, memory)) settings.set(name, value)
-  // postgresql.auto.conf wins over the file in which fsync is turned on after the first recovery.
-  if (backup.automatic.has('fsync')) settings.set('fsync', 'on')
-  for (const [name, value] of walSettings(input)) settings.set(name, value)
-  for (const [name, value] of preload) settings.set(name, value)
-  for (const [name, value] of userSettings(spec)) settings.set(name, value)
-  return settings
+  fixed.set('hot_standby', pauses(spec) ? 'on' : 'off')
+  // Without it, the end of a mount process would cost what was committed; before, the file says so.
+  if (input.recovered) fixed.set('fsync', 'on')
+  if (version >= 12) for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
+  for (const [name, value] of preload) fixed.set(name, value)
+  const initial = new Map([...backup, ...limits(input), ...memorySettings(input), ...walSettings(input)])
+  for (const [name, value] of userSettings(spec)) (fixed.has(name) ? fixed : initial).set(name, value)
+  for (const name of [...fixed.keys(), 'fsync']) initial.delete(name)
+  return { fixed, initial }
+}
+
+/** What an instance has of the settings that recovery has minimums for, but for those that the user chose. */
+export function limitsOf(initial: Settings, spec: InstanceSpec): RecoveryMinimums {
+  const chosen = userSettings(spec)
+  const names = (Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]).filter(
+    (name) => !chosen.has(name),
+  )
+  return Object.fromEntries(names.map((name) => [name, Number(initial.get(name) ?? LIMIT_DEFAULTS[name])]))
+}
+
+/** Whether production's limits are above what an instance has. */
+export function exceeds(
+  production: RecoveryMinimums,
+  own: Readonly<Partial<Record<keyof RecoveryMinimums, number | undefined>>>,
+): boolean {
+  return (Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]).some(
+    (name) => (production[name] ?? 0) > (own[name] ?? Number.POSITIVE_INFINITY),
+  )
 }
 
 function placement(spec: InstanceSpec): Override[] {
@@ -105,46 +139,67 @@ function placement(spec: InstanceSpec): Override[] {
   ]
 }
 
-/** How the server works on this machine, whatever production has. */
+/** How the server works on this machine and on its mount, whatever production has. */
 const WORKING: readonly Override[] = [
   // io_uring is forbidden on many a machine where production has it.
   { name: 'io_method', value: 'worker', from: 18 },
+  // Past the page cache, every block that is read twice would be asked of the mount twice.
+  { name: 'debug_io_direct', value: '', from: 16 },
   // Else PostgreSQL opens and syncs every single file of the mount before it recovers.
   { name: 'recovery_init_sync_method', value: 'syncfs', from: 14 },
+  { name: 'shared_memory_type', value: 'mmap', from: 12 },
+  // Files of it would lie in the mount.
+  { name: 'dynamic_shared_memory_type', value: 'posix' },
+  { name: 'min_dynamic_shared_memory', value: '0', from: 14 },
+  // Processes of an instance are found by the name of its cluster in their titles.
+  { name: 'update_process_title', value: 'on' },
+  // A tool of developers, which ends recovery where a page is not the same bit by bit.
+  { name: 'wal_consistency_checking', value: '', from: 10 },
+  // It would look up the role NAME as NAME@DATABASE.
+  { name: 'db_user_namespace', value: 'off', to: 16 },
+  { name: 'pre_auth_delay', value: '0' },
+  { name: 'post_auth_delay', value: '0' },
 ]
 
-/** The log goes where the agent reads it, in the language in which it reads it. */
+/**
+ * The log goes where the agent reads it, in the language and the shape in which it reads it: `[PROCESS:SQLSTATE] ` and
+ * one line for each part of a message.
+ */
 const LOGGING: readonly Override[] = [
   { name: 'logging_collector', value: 'off' },
   { name: 'log_destination', value: 'stderr' },
   { name: 'log_min_messages', value: 'warning' },
-  { name: 'log_line_prefix', value: '%m [%p] ' },
+  { name: 'log_error_verbosity', value: 'default' },
+  { name: 'log_line_prefix', value: '%m [%p:%e] ' },
   { name: 'log_timezone', value: 'UTC' },
   { name: 'log_startup_progress_interval', value: '1s', from: 15 },
   { name: 'lc_messages', value: 'C' },
 ]
 
 /** Limits that the backup's configuration has lower than production's pg_control, and what must go with them. */
-function limits(backup: BackupConfiguration, control: ControlData): Map<string, string> {
+function limits({ backup, control }: ConfigurationInput): Map<string, string> {
   const raised = new Map<string, string>()
   for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]) {
-    const configured = Number(backup.settings.get(name) ?? LIMIT_DEFAULTS[name])
-    const needed = control[name]
+    const configured = Number(backup.get(name) ?? LIMIT_DEFAULTS[name])
+    const needed = control.limits[name]
     if (needed !== undefined && !(configured >= needed)) raised.set(name, String(needed))
   }
   // PostgreSQL refuses to start with WAL senders at this level.
-  if (raised.has('max_wal_senders') && backup.settings.get('wal_level') === 'minimal')
+  if (raised.has('max_wal_senders') && backup.get('wal_level') === 'minimal')
     raised.set('wal_level', 'replica')
   return raised
 }
 
-/** Production's shared_buffers where it takes at most a quarter of this machine, else that quarter. */
-function memorySettings(backup: BackupConfiguration, memory: MachineMemory): Map<string, string> {
+/** Production's shared_buffers where it takes at most a quarter of this machine, else that quarter; a stack that fits. */
+function memorySettings({ backup, memory }: ConfigurationInput): Map<string, string> {
   const settings = new Map<string, string>()
-  const asked = parseMemory(backup.settings.get('shared_buffers') ?? '', 8192) ?? SHARED_BUFFERS_DEFAULT
+  const asked = parseMemory(backup.get('shared_buffers') ?? '', 8192) ?? SHARED_BUFFERS_DEFAULT
   const buffers = Math.min(asked, Math.max(memory.total / 4, 16 * 1024 ** 2))
   if (buffers < asked) settings.set('shared_buffers', `${Math.floor(buffers / 1024)}kB`)
   settings.set('huge_pages', memory.freeHugePages > buffers ? 'try' : 'off')
+  const stack = parseMemory(backup.get('max_stack_depth') ?? '', 1024) ?? 0
+  const most = (memory.stack ?? Number.POSITIVE_INFINITY) - STACK_SLOP
+  if (stack > most) settings.set('max_stack_depth', `${Math.floor(most / 1024)}kB`)
   return settings
 }
 
@@ -154,37 +209,33 @@ function memorySettings(backup: BackupConfiguration, memory: MachineMemory): Map
  */
 function walSettings({ spec, backup, control, freeDisk }: ConfigurationInput): Map<string, string> {
   const settings = new Map<string, string>()
-  if (freeDisk === undefined) return settings
-  const least = FEWEST_WAL_SEGMENTS * (control.walSegmentBytes ?? WAL_SEGMENT_DEFAULT)
-  const bound = Math.max(least, freeDisk * WAL_SHARE)
+  const bytes = control.walSegmentBytes
+  const bound = Math.max(FEWEST_WAL_SEGMENTS * bytes, (freeDisk ?? Number.POSITIVE_INFINITY) * WAL_SHARE)
   // A number without a unit was one of segments before version 10.
   const unit = majorVersion(spec.version) < 10 ? WAL_SEGMENT_DEFAULT : 1024 ** 2
-  const asked = (name: string, otherwise: number) =>
-    parseMemory(backup.settings.get(name) ?? '', unit) ?? otherwise
+  const asked = (name: string, otherwise: number) => parseMemory(backup.get(name) ?? '', unit) ?? otherwise
   for (const [name, wanted] of [
     ['max_wal_size', asked('max_wal_size', MAX_WAL_SIZE_DEFAULT)],
     ['min_wal_size', asked('min_wal_size', MIN_WAL_SIZE_DEFAULT)],
-  ] as const)
-    if (wanted > bound) settings.set(name, `${Math.floor(bound / 1024 ** 2)}MB`)
+  ] as const) {
+    const fitting = Math.min(bound, Math.max(wanted, LEAST_WAL_SEGMENTS * bytes))
+    if (fitting !== wanted) settings.set(name, `${Math.floor(fitting / 1024 ** 2)}MB`)
+  }
   return settings
 }
 
 /**
- * The configuration file that the instance is started with: the settings of the backup's own, if it has one, and what
- * must be able to change while the instance runs. All else is given on its command line and wins over this file.
+ * The configuration file that the instance is started with: what production had, as far as it can be had here.
  *
  * The backup's file itself is not included: it may include others that exist in production only, or are another
  * instance's here.
- * @param synced false until recovery is finished, see first-recovery.ts
+ * @param recovered false until the first recovery is finished, see first-recovery.ts
  */
-export function configFile(spec: InstanceSpec, fromBackup: Settings, synced: boolean): string {
+export function configFile(spec: InstanceSpec, initial: Settings, recovered: boolean): string {
   const lines = [
-    `# Made by Howdah for session ${spec.session} of the backup's postgresql.conf; written anew when the instance starts.`,
-    ...[...fromBackup]
-      .filter(([name]) => name !== 'fsync')
-      .map(([name, value]) => `${name} = ${quoted(value)}`),
-    // Whatever the backup's file says: without fsync the end of a mount process would cost what was committed.
-    `fsync = ${synced ? 'on' : 'off'}`,
+    `# Made by Howdah for session ${spec.session} of the backup's postgresql.conf and postgresql.auto.conf; written anew when the instance starts.`,
+    ...[...initial].map(([name, value]) => `${name} = ${quoted(value)}`),
+    ...(recovered ? [] : ['fsync = off']),
   ]
   return `${lines.join('\n')}\n`
 }
@@ -195,5 +246,6 @@ export function withSync(file: string): string {
 }
 
 function quoted(value: string): string {
-  return `'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+  const escaped = value.replaceAll('\\', '\\\\').replaceAll("'", "''").replaceAll('\n', '\\n')
+  return `'${escaped}'`
 }

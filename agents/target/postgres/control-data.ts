@@ -1,69 +1,54 @@
-/**
- * Reads pg_control of a data directory with PostgreSQL's own pg_controldata: its layout is another one in each major
- * version.
- */
-import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
+/** Reads pg_control of an instance's data directory, also while a server writes it. */
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../messages/errors.ts'
+import { type ControlData, parseControlFile } from './control-file.ts'
+import { withDeadline } from './deadline.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
-import { identity } from './user-process.ts'
 
-const run = promisify(execFile)
-
-/** Settings of production at the time of the backup, below which recovery may not run. */
-export interface RecoveryMinimums {
-  readonly max_connections?: number
-  readonly max_worker_processes?: number
-  readonly max_wal_senders?: number
-  readonly max_prepared_transactions?: number
-  readonly max_locks_per_transaction?: number
-}
-
-export interface ControlData extends RecoveryMinimums {
-  readonly walSegmentBytes?: number
-}
-
-/** Labels of pg_controldata's output (src/bin/pg_controldata/pg_controldata.c); the program prints short names. */
-const LABELS: Record<string, keyof ControlData> = {
-  'max_connections setting': 'max_connections',
-  'max_worker_processes setting': 'max_worker_processes',
-  'max_wal_senders setting': 'max_wal_senders',
-  'max_prepared_xacts setting': 'max_prepared_transactions',
-  'max_locks_per_xact setting': 'max_locks_per_transaction',
-  'Bytes per WAL segment': 'walSegmentBytes',
-}
-
-export function parseControlData(output: string): ControlData {
-  const data: Partial<Record<keyof ControlData, number>> = {}
-  for (const line of output.split('\n')) {
-    const colon = line.indexOf(':')
-    const name = LABELS[line.slice(0, colon)]
-    const value = Number(line.slice(colon + 1))
-    if (name !== undefined && Number.isSafeInteger(value)) data[name] = value
-  }
-  return data
-}
+/** More than any version writes of it that counts (PG_CONTROL_MAX_SAFE_SIZE is 512). */
+const READ_BYTES = 1024
+const DEADLINE = 30_000
+/** PostgreSQL writes the file in place, so whoever reads it meanwhile may see half of it. */
+const ATTEMPTS = 5
+const PAUSE = 20
 
 /** @throws HowdahError `backup_damaged` when pg_control cannot be read; `timeout` when the mount does not answer in 30 s */
-export async function readControlData(spec: InstanceSpec): Promise<ControlData> {
+export async function readControlData(
+  spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>,
+): Promise<ControlData> {
+  const path = `${instancePaths(spec).data}/global/pg_control`
+  return withDeadline(
+    readAgain(path),
+    DEADLINE,
+    `${path} could not be read within ${DEADLINE / 1000} s. See whether the mount server can be reached, and retry.`,
+  )
+}
+
+async function readAgain(path: string): Promise<ControlData> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return parseControlFile(await readStart(path))
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException
+      if (code === undefined && attempt < ATTEMPTS) await delay(PAUSE)
+      else
+        throw new HowdahError('backup_damaged', `pg_control of the backup cannot be used: ${message}.`, {
+          cause,
+        })
+    }
+  }
+}
+
+async function readStart(path: string): Promise<Buffer> {
+  // What a backup has in its place may be a link or a FIFO.
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+  const file = await open(path, flags)
   try {
-    const { stdout } = await run(`${spec.binaries}/pg_controldata`, [instancePaths(spec).data], {
-      ...identity(spec.user),
-      env: { LC_ALL: 'C' },
-      timeout: 30_000,
-      killSignal: 'SIGKILL',
-    })
-    return parseControlData(stdout)
-  } catch (error) {
-    const failure = error as { killed?: boolean; stderr?: string; message: string }
-    if (failure.killed === true)
-      throw new HowdahError('timeout', `pg_controldata got no answer from ${spec.mountPoint} within 30 s.`, {
-        cause: error,
-      })
-    throw new HowdahError(
-      'backup_damaged',
-      `pg_control of the backup cannot be read: ${(failure.stderr ?? '').trim() || failure.message}`,
-      { cause: error },
-    )
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(READ_BYTES), 0, READ_BYTES, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await file.close()
   }
 }

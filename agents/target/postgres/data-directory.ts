@@ -107,10 +107,12 @@ async function linkTablespaces(spec: InstanceSpec): Promise<void> {
 }
 
 /**
+ * Makes a file of the instance's user in the data directory; nothing may be there yet.
+ *
  * Past the page cache: what is open here is open in a child that another session starts just then, which would not get
  * as far as its program while changes to it wait for a mount that hangs, and its start not come back here.
  */
-async function createFor({ user }: InstanceSpec, path: string, text: string): Promise<void> {
+export async function createFor({ user }: InstanceSpec, path: string, text: string): Promise<void> {
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECT } = constants
   const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_DIRECT
   const file = await open(path, flags, 0o600)

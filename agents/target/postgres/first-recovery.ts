@@ -36,9 +36,12 @@ export async function isRecovered(spec: Pick<InstanceSpec, 'mountPoint' | 'cache
 }
 
 /** Writes what the server starts with: without fsync until it has recovered. */
-export async function writeConfigFile(spec: InstanceSpec, fromBackup: Settings): Promise<void> {
-  const synced = await isRecovered(spec)
-  const text = configFile(spec, fromBackup, synced)
+export async function writeConfigFile(
+  spec: InstanceSpec,
+  initial: Settings,
+  recovered: boolean,
+): Promise<void> {
+  const text = configFile(spec, initial, recovered)
   await writeOwnFile(instancePaths(spec).configFile, text, CONFIG_MODE, 'process', spec.user.gid)
 }
 

@@ -10,7 +10,6 @@ import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { requireNoLaterTablespace } from '../tablespaces/search-request.ts'
 import { noteCreatedTablespaces } from '../tablespaces/session-tablespaces.ts'
 import { awaitUsable, type RecoveryDependencies, RecoveryNeedsMore } from './await-recovery.ts'
-import type { RecoveryMinimums } from './control-data.ts'
 import { isRecovered } from './first-recovery.ts'
 import { adopt, type LaunchDependencies, launch } from './launch.ts'
 import { requireAhead } from './paused-recovery.ts'
@@ -27,7 +26,7 @@ export interface RunningInstance {
   readonly result: RecoverResult | undefined
 }
 
-/** Each start finds one limit that is too low. */
+/** Production may have raised its limits more than once since the backup. */
 const MOST_STARTS = 8
 
 /**
@@ -66,18 +65,13 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
   const fileSystem = deps.isolation?.walls.fileSystem
   if (fileSystem?.stands === false && !(await isRecovered(spec)))
     await requireNoLaterTablespace(spec, deps.signal)
-  let raised: RecoveryMinimums = {}
   for (let starts = 1; ; starts++) {
     try {
-      return await awaitUsable(spec, await launch(spec, raised, deps), deps)
+      return await awaitUsable(spec, await launch(spec, deps), deps)
     } catch (error) {
       if (await couldNotCreateTablespace(spec, error, deps)) continue
       if (!(error instanceof RecoveryNeedsMore) || starts >= MOST_STARTS) throw error
-      raised = { ...raised, ...error.minimums }
-      deps.logger.info(
-        { session: spec.session, raised },
-        'production raised limits; starting again with them',
-      )
+      deps.logger.info({ session: spec.session }, 'production raised limits; starting again with them')
       await stopInstance(spec, { logger: deps.logger, mode: 'fast' })
     }
   }

@@ -9,7 +9,6 @@ import { enclosedCommand, NOT_ENCLOSED } from '../isolation/enclosed-command.ts'
 import { ADMINISTRATION_PATH } from '../isolation/programs.ts'
 import { type IsolationSettings, NO_WALLS, putUpWalls } from '../isolation/walls.ts'
 import { tablespaceBindings } from '../tablespaces/session-tablespaces.ts'
-import type { RecoveryMinimums } from './control-data.ts'
 import { armRecovery, removeStalePidFile } from './data-directory.ts'
 import { withDeadline } from './deadline.ts'
 import { type FirstRecoveryDependencies, isRecovered } from './first-recovery.ts'
@@ -38,22 +37,15 @@ export interface Watched {
 /** For what is read from and written to the mount before the server starts, ms. */
 const PREPARE_TIMEOUT = 120_000
 
-/**
- * @param raised limits that production raised since the backup
- * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `postgres_failed` | `timeout`
- */
-export async function launch(
-  spec: InstanceSpec,
-  raised: RecoveryMinimums,
-  deps: LaunchDependencies,
-): Promise<Watched> {
+/** @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `postgres_failed` | `timeout` */
+export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Promise<Watched> {
   const paths = instancePaths(spec)
   const recovered = await isRecovered(spec)
   await removeRemains(spec)
   // What a server that crashed had written must be durable before recovery decides by it.
   if (recovered) await deps.syncMount()
   const [prepared] = await withDeadline(
-    Promise.all([prepareConfiguration(spec, raised), armRecovery(spec).then(() => removeStalePidFile(spec))]),
+    Promise.all([prepareConfiguration(spec), armRecovery(spec).then(() => removeStalePidFile(spec))]),
     PREPARE_TIMEOUT,
     `The mount ${spec.mountPoint} did not answer within ${PREPARE_TIMEOUT / 1000} s. See whether the mount server can be reached, and retry.`,
     deps.signal,
@@ -95,8 +87,9 @@ export async function launch(
     })
     const startTime = identify(pid)?.startTime ?? ''
     const { recoverTo } = spec
+    const { limits } = prepared
     const warnings = [...prepared.warnings, ...(deps.isolation === undefined ? [] : walls.warnings)]
-    const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, result: undefined }
+    const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, limits, result: undefined }
     await writeRecord(spec, record)
     deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
     return { record, ending: () => ending, adopted: false }

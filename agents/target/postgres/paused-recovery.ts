@@ -15,7 +15,6 @@ import { describeTarget } from './start-failure.ts'
 import { identity } from './user-process.ts'
 
 const ASK_TIMEOUT = 30_000
-const WAL_SEGMENT_DEFAULT = 16 * 1024 ** 2
 
 /**
  * @param spec with the new target
@@ -133,7 +132,7 @@ async function lookAhead(
   const others = typeof timeline === 'number' && timeline !== current
   if (others || (timeline === 'latest' && (await exists(`${wal}/${hex(current + 1)}.history`))))
     return 'unknown'
-  const { walSegmentBytes = WAL_SEGMENT_DEFAULT } = await readControlData(spec)
+  const { walSegmentBytes } = await readControlData(spec)
   const from = type === 'lsn' ? value : lsn
   // The mount lists the segments that were asked for, and pg_waldump learns their size from one that is listed.
   if (!(await exists(`${wal}/${segmentName(current, from, walSegmentBytes)}`))) return 'absent'

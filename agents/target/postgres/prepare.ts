@@ -1,57 +1,117 @@
 /** Gathers what the configuration of an instance follows from, and writes the files made for it. */
-import { execFile } from 'node:child_process'
-import { readFile, realpath, statfs } from 'node:fs/promises'
+import { readFile, statfs } from 'node:fs/promises'
 import { totalmem } from 'node:os'
-import { isAbsolute, join } from 'node:path'
-import { promisify } from 'node:util'
+import { HowdahError } from '../../../messages/errors.ts'
+import { takeAutomaticSettings } from './automatic-settings.ts'
 import { type BackupConfiguration, readBackupConfiguration, type Settings } from './backup-configuration.ts'
-import { type MachineMemory, postgresArguments } from './configuration.ts'
-import { type RecoveryMinimums, readControlData } from './control-data.ts'
-import { writeConfigFile } from './first-recovery.ts'
+import { instanceSettings, limitsOf, type MachineMemory, postgresArguments } from './configuration.ts'
+import { readControlData } from './control-data.ts'
+import type { RecoveryMinimums } from './control-file.ts'
+import { isRecovered, writeConfigFile } from './first-recovery.ts'
 import { hbaFile, identFile } from './host-based-access.ts'
-import { exists, writeOwnFile } from './own-file.ts'
-import { decidePreload, PRELOAD_SETTINGS } from './preload-libraries.ts'
+import { libraryFinder } from './library-finder.ts'
+import { writeOwnFile } from './own-file.ts'
+import { decidePreload } from './preload-libraries.ts'
 import { quarantineWarnings } from './quarantine.ts'
 import { restoreScript } from './recovery-settings.ts'
+import { complaint, findRefusals } from './settings-trial.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
-
-const run = promisify(execFile)
+import { userSettings } from './user-settings.ts'
 
 export interface PreparedConfiguration {
   /** For the program `postgres`. */
   readonly arguments: string[]
+  /** What it has of what recovery has minimums for. */
+  readonly limits: RecoveryMinimums
   readonly warnings: string[]
 }
 
 /**
- * @param raised limits that production is known to have raised since the backup
- * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `configuration` | `timeout`
+ * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `configuration` | `postgres_failed` |
+ *   `timeout`
  */
-export async function prepareConfiguration(
-  spec: InstanceSpec,
-  raised: RecoveryMinimums,
-): Promise<PreparedConfiguration> {
+export async function prepareConfiguration(spec: InstanceSpec): Promise<PreparedConfiguration> {
   const paths = instancePaths(spec)
-  const [control, memory, disk, { backup, preload }] = await Promise.all([
+  const [control, memory, disk, backup, recovered] = await Promise.all([
     readControlData(spec),
     machineMemory(),
     statfs(spec.cachePath),
     readBackup(spec),
+    isRecovered(spec),
     writeOwnFile(paths.hba, hbaFile(spec), 0o644, 'process'),
     writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
     writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644, 'process'),
   ])
-  await writeConfigFile(spec, backup.files)
+  const chosen = userSettings(spec)
+  const finder = libraryFinder(
+    spec.binaries,
+    chosen.get('dynamic_library_path') ?? backup.settings.get('dynamic_library_path'),
+  )
+  const preload = await decidePreload(backup.settings, chosen, finder)
+  const { fixed, initial } = instanceSettings({
+    spec,
+    backup: backup.settings,
+    control,
+    memory,
+    freeDisk: disk.bavail * disk.bsize,
+    preload: preload.settings,
+    recovered,
+  })
+  const args = postgresArguments(spec, fixed)
+  const { taken, warnings } = await leaveOutRefused(spec, args, initial, recovered)
   return {
-    arguments: postgresArguments({
-      spec,
-      backup,
-      control: { ...control, ...raised },
-      memory,
-      freeDisk: disk.bavail * disk.bsize,
-      preload: preload.settings,
-    }),
-    warnings: [...quarantineWarnings(spec, backup.settings), ...includeWarnings(backup), ...preload.warnings],
+    arguments: args,
+    limits: limitsOf(taken, spec),
+    warnings: [
+      ...quarantineWarnings(spec, backup.settings),
+      ...includeWarnings(backup),
+      ...preload.warnings,
+      ...warnings,
+    ],
+  }
+}
+
+async function readBackup(spec: InstanceSpec): Promise<BackupConfiguration> {
+  return readBackupConfiguration(instancePaths(spec).data, await takeAutomaticSettings(spec))
+}
+
+/**
+ * Writes the configuration file with all settings that PostgreSQL takes on this machine.
+ * @param args of the start, with which it must take them
+ */
+async function leaveOutRefused(
+  spec: InstanceSpec,
+  args: readonly string[],
+  initial: Settings,
+  recovered: boolean,
+): Promise<{ taken: Settings; warnings: string[] }> {
+  const only = (names: Iterable<string>): Settings => {
+    const chosen = new Set(names)
+    return new Map([...initial].filter(([name]) => chosen.has(name)))
+  }
+  const attempt = async (names: Iterable<string>): Promise<string | undefined> => {
+    await writeConfigFile(spec, only(names), recovered)
+    return complaint(args, spec)
+  }
+  if ((await attempt(initial.keys())) === undefined) return { taken: initial, warnings: [] }
+  const reason = await attempt([])
+  if (reason !== undefined)
+    throw new HowdahError('postgres_failed', `PostgreSQL does not take its settings: ${reason}.`)
+  const refusals = await findRefusals([...initial.keys()], attempt)
+  const refused = new Set(refusals.map(({ name }) => name))
+  const taken = only([...initial.keys()].filter((name) => !refused.has(name)))
+  const still = await attempt(taken.keys())
+  if (still !== undefined)
+    throw new HowdahError(
+      'postgres_failed',
+      `PostgreSQL does not take production's settings together: ${still}.`,
+    )
+  return {
+    taken,
+    warnings: refusals.map(
+      ({ name, reason }) =>
+        `Production's setting ${name} = '${initial.get(name)}' cannot be had on the target and was left out: ${reason}. To give another value: --setting ${name}=….`,
+    ),
   }
 }
 
@@ -61,48 +121,16 @@ function includeWarnings({ leftOut }: BackupConfiguration): string[] {
   return [`postgresql.conf includes what is not in the backup, and goes without: ${names}.`]
 }
 
-async function readBackup(spec: InstanceSpec) {
-  const backup = await readBackupConfiguration(instancePaths(spec).data)
-  const preload = await decidePreload(backup.settings, await libraryFinder(spec, backup.settings))
-  return { backup, preload }
-}
-
-/** @returns a function that says whether the target has a loadable library of a name; yes when that cannot be known */
-async function libraryFinder(
-  spec: InstanceSpec,
-  settings: Settings,
-): Promise<(library: string) => Promise<boolean>> {
-  const asked = PRELOAD_SETTINGS.some((name) => (settings.get(name) ?? '') !== '')
-  if (!asked || settings.has('dynamic_library_path')) return async () => true
-  const directory = await libraryDirectory(spec.binaries)
-  return async (library) => {
-    const plain = library.replace(/^\$libdir\//, '')
-    const path = isAbsolute(plain) ? plain : directory && join(directory, plain)
-    if (path === undefined) return true
-    return (await exists(path)) || (await exists(`${path}.so`))
-  }
-}
-
-/** Directory of PostgreSQL's loadable modules ($libdir). */
-async function libraryDirectory(binaries: string): Promise<string | undefined> {
-  try {
-    const { stdout } = await run(`${binaries}/pg_config`, ['--pkglibdir'], { timeout: 10_000 })
-    return stdout.trim()
-  } catch {
-    // Some distributions have pg_config in their development package only.
-    const beside = join(await realpath(binaries), '..', 'lib')
-    for (const candidate of [beside, join(beside, 'postgresql')]) {
-      if (await exists(join(candidate, 'plpgsql.so'))) return candidate
-    }
-    return undefined
-  }
-}
-
 async function machineMemory(): Promise<MachineMemory> {
-  const text = await readFile('/proc/meminfo', 'utf8')
-  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0)
+  const [memory, limits] = await Promise.all(
+    ['/proc/meminfo', '/proc/self/limits'].map((path) => readFile(path, 'utf8')),
+  )
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(memory ?? '')?.[1] ?? 0)
+  // proc(5): soft limit, hard limit, unit.
+  const stack = /^Max stack size\s+(\d+)/m.exec(limits ?? '')?.[1]
   return {
-    total: totalmem(),
+    total: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
     freeHugePages: field('HugePages_Free') * field('Hugepagesize') * 1024,
+    ...(stack !== undefined && { stack: Number(stack) }),
   }
 }

@@ -23,6 +23,7 @@ export const QUARANTINE: readonly Override[] = [
   { name: 'synchronous_standby_names', value: '' },
   { name: 'max_logical_replication_workers', value: '0', from: 10 },
   { name: 'sync_replication_slots', value: 'off', from: 17 },
+  { name: 'synchronized_standby_slots', value: '', from: 17 },
   { name: 'summarize_wal', value: 'off', from: 17 },
   // WAL kept for standbys would fill the write cache.
   { name: 'wal_keep_segments', value: '0', to: 12 },
@@ -37,6 +38,8 @@ export const QUARANTINE: readonly Override[] = [
   { name: 'restart_after_crash', value: 'on' },
   { name: 'default_transaction_read_only', value: 'off' },
   { name: 'ssl', value: 'off' },
+  // Whoever turns TLS on does not want a program of production to run.
+  { name: 'ssl_passphrase_command', value: '', from: 11 },
   { name: 'bonjour', value: 'off' },
   { name: 'oauth_validator_libraries', value: '', from: 18 },
 ]

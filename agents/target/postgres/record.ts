@@ -17,6 +17,16 @@ const InstanceRecord = z.object({
   /** Names of its shared memory in /dev/shm. */
   segments: z.array(z.string().regex(/^PostgreSQL\.\d+$/)),
   warnings: z.array(z.string()),
+  /** What it was started with of the settings that recovery has minimums for. */
+  limits: z
+    .object({
+      max_connections: z.number().optional(),
+      max_worker_processes: z.number().optional(),
+      max_wal_senders: z.number().optional(),
+      max_prepared_transactions: z.number().optional(),
+      max_locks_per_transaction: z.number().optional(),
+    })
+    .optional(),
   /** The target that it was started with. */
   recoverTo: RecoverTo.optional(),
   result: RecoverResult.optional(),

@@ -46,6 +46,8 @@ export interface InstancePaths {
   readonly hba: string
   readonly ident: string
   readonly configFile: string
+  /** The backup's postgresql.auto.conf, which was taken out of its data directory. */
+  readonly automatic: string
   readonly restoreScript: string
   /** Says that the data directory was made ready for recovery, which must happen once only. */
   readonly armed: string
@@ -69,6 +71,7 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
     hba: `${conf}/pg_hba.conf`,
     ident: `${conf}/pg_ident.conf`,
     configFile: `${conf}/postgresql.conf`,
+    automatic: `${conf}/backup.auto.conf`,
     restoreScript: `${conf}/restore-wal.sh`,
     armed: `${conf}/recovery-armed`,
     recovered: `${conf}/recovered`,

@@ -1,14 +1,20 @@
-/** Why the server of an instance ended before it was usable, from what its log says. */
+/**
+ * Why the server of an instance ended before it was usable: from SQLSTATE codes, and where there is none of its own from
+ * what its log says, in the words of PostgreSQL's sources.
+ */
 import { type ErrorCode, HowdahError } from '../../../messages/errors.ts'
 import { HBA_HEADER_LINES } from './host-based-access.ts'
+import { sharedMemoryShortage } from './shared-memory-room.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 import type { LogReader, Reached } from './startup-log.ts'
 
 /** Lines that an error quotes. */
 const QUOTED_LINES = 6
 
+/** SQLSTATE (PostgreSQL documentation, appendix A): of whatever failed because there is no space. */
+const DISK_FULL = '53100'
+
 interface Cause {
-  readonly pattern: RegExp
   readonly code: ErrorCode
   readonly field?: string
   readonly message: (spec: InstanceSpec, log: LogReader) => string
@@ -35,8 +41,14 @@ function wrongAccess({ reasons }: LogReader): string {
   return `The content given for pg_hba.conf is wrong: ${wrong.join('; ')}. Correct it and publish again.`
 }
 
+const CACHE_FULL: Cause = {
+  code: 'space_low',
+  message: ({ cachePath }) =>
+    `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath}, or raise cache.quotaBytes of the target agent and restart that, and retry.`,
+}
+
 /** The first that matches wins. */
-const CAUSES: readonly Cause[] = [
+const CAUSES: readonly (Cause & { readonly pattern: RegExp })[] = [
   {
     pattern: /could not locate (?:a valid|required) checkpoint record/,
     code: 'wal_missing',
@@ -82,13 +94,15 @@ const CAUSES: readonly Cause[] = [
     message: ({ port }) =>
       `Port ${port} is in use on the target (who by: ss -ltnp 'sport = :${port}'). Choose another port, or free it and retry.`,
   },
-  {
-    pattern: /No space left on device/,
-    code: 'space_low',
-    message: ({ cachePath }) =>
-      `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath}, or raise cache.quotaBytes of the target agent and restart that, and retry.`,
-  },
+  // Of the program that copies WAL, which has no SQLSTATE.
+  { pattern: /from the archive failed: .*No space left on device/, ...CACHE_FULL },
 ]
+
+/** Dynamic shared memory is in a file system of its own. */
+async function fullOf(): Promise<Cause> {
+  const shortage = await sharedMemoryShortage()
+  return shortage === undefined ? CACHE_FULL : { code: 'shared_memory_low', message: () => shortage }
+}
 
 /** That the archive ends before the target, and where. */
 export function endsBefore(
@@ -109,12 +123,14 @@ export function describeTarget({ recoverTo }: Pick<InstanceSpec, 'recoverTo'>): 
     : `the recovery target ${recoverTo.type} ${recoverTo.value}`
 }
 
-/** Why the server ended, from its log. */
-export function startFailure(spec: InstanceSpec, log: LogReader, ending: string): HowdahError {
+/** Why the server ended. */
+export async function startFailure(spec: InstanceSpec, log: LogReader, ending: string): Promise<HowdahError> {
   const path = instancePaths(spec).log
   const quoted = log.reasons.slice(-QUOTED_LINES).map((line) => line.replace(/^.*?\] (?=[A-Z]+: )/, ''))
   const text = log.reasons.join('\n')
-  const cause = CAUSES.find(({ pattern }) => pattern.test(text))
+  const cause =
+    (log.sqlStates.has(DISK_FULL) ? await fullOf() : undefined) ??
+    CAUSES.find(({ pattern }) => pattern.test(text))
   const said = quoted.length === 0 ? '' : ` PostgreSQL said: ${quoted.join(' | ')}`
   if (cause === undefined)
     return new HowdahError(

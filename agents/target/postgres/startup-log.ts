@@ -1,12 +1,12 @@
 /**
  * Reads PostgreSQL's log while an instance recovers: progress for people, and why it failed.
  *
- * PostgreSQL says these things in its log only. The instance runs with lc_messages=C, so the texts are those of its
- * sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c; postmaster/postmaster.c; libpq/pqcomm.c).
- * Nothing depends on progress texts, but for a standby's that came to the end of its archive.
+ * PostgreSQL says these things in its log only. The instance runs with settings of its log that nobody can change, so
+ * the texts are those of its sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c;
+ * postmaster/postmaster.c; libpq/pqcomm.c), one line for each part of a message. Nothing depends on progress texts, but
+ * for a standby's that came to the end of its archive: what pg_control or the server itself can tell is asked there.
  */
 import { open } from 'node:fs/promises'
-import type { RecoveryMinimums } from './control-data.ts'
 import { ABSENT } from './recovery-settings.ts'
 
 /** More than this of a log is not read at once; bytes. */
@@ -14,7 +14,7 @@ const CHUNK = 64 * 1024
 /** Lines with a reason that are kept, the last ones. */
 const KEPT_LINES = 50
 
-export type Phase = 'redo' | 'consistent' | 'redo_done' | 'paused' | 'promoted' | 'ready'
+export type Phase = 'redo' | 'redo_done' | 'paused' | 'promoted' | 'ready'
 
 export interface LogReader {
   /** Reads what was added; gives the new lines that tell of progress. */
@@ -27,8 +27,8 @@ export interface LogReader {
   readonly archiveEnded: boolean
   /** How far replay came, as far as the log says. */
   readonly reached: Reached
-  /** Limits that production raised since the backup, by name, where readers cannot be let in without. */
-  readonly raised: RecoveryMinimums
+  /** SQLSTATE codes of the lines in `reasons`. */
+  readonly sqlStates: ReadonlySet<string>
   close(): Promise<void>
 }
 
@@ -60,7 +60,6 @@ const PROGRESS: readonly { pattern: RegExp; detail: (match: RegExpExecArray) => 
   {
     pattern: /LOG: {2}consistent recovery state reached at (\S+)/,
     detail: ([, lsn]) => `consistent at ${lsn}`,
-    phase: 'consistent',
   },
   {
     pattern: /LOG: {2}redo done at (\S+)/,
@@ -106,7 +105,7 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let archiveEnded = false
   let absent: string | undefined
   let reached: Reached = {}
-  const raised: Partial<Record<keyof RecoveryMinimums, number>> = {}
+  const sqlStates = new Set<string>()
 
   /** What a standby says of the end of its archive. Once through all sources, it begins with the same segment again. */
   function takeEnd(line: string): boolean {
@@ -128,8 +127,6 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     const time = /LOG: {2}last completed transaction was at log time (.+)$/.exec(line)?.[1]
     if (lsn !== undefined) reached = { lsn }
     if (time !== undefined) reached = { ...reached, time }
-    const lower = /\b(max_\w+) = \d+ is a lower setting than on the \w+ server\D+(\d+)/.exec(line)
-    if (lower !== null) raised[lower[1] as keyof RecoveryMinimums] = Number(lower[2])
   }
 
   function take(line: string): Progress | undefined {
@@ -152,6 +149,8 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
     if (inReason || (bare && line !== '')) {
       reasons.push(line)
+      const state = /\[\d+:([0-9A-Z]{5})\] /.exec(line)?.[1]
+      if (state !== undefined) sqlStates.add(state)
       if (reasons.length > KEPT_LINES) reasons.shift()
     }
     for (const { pattern, detail, phase } of PROGRESS) {
@@ -186,7 +185,7 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     get reached() {
       return reached
     },
-    raised,
+    sqlStates,
     close: () => file.close(),
   }
 }

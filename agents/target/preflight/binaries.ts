@@ -8,8 +8,6 @@ import type { Finding, Looked } from './settings.ts'
 
 const run = promisify(execFile)
 
-const NEEDED = ['postgres', 'pg_controldata'] as const
-
 /**
  * The first of `directories` that has executables of that version, which `user` can run (anyone when undefined).
  * @param version major version, e.g. "15"
@@ -36,7 +34,7 @@ export async function lookUpBinaries(
         }
       : {
           code: 'postgres_missing',
-          message: `The backup is of PostgreSQL ${version}, which is not installed on the target (looked in ${candidates.join(', ')}). Install that major version (Debian: apt install postgresql-${version}), or add its directory to the target agent's configuration.`,
+          message: `The backup is of PostgreSQL ${version}, which is not installed on the target (looked in ${candidates.join(', ')}). Install the server of that major version, or add its directory to the target agent's configuration.`,
         }
   return { findings: [finding] }
 }
@@ -46,15 +44,21 @@ export function majorOf(output: string): string | undefined {
   return /\) (9\.\d|\d{2})/.exec(output)?.[1]
 }
 
-/** Major versions that have executables in one of `directories`, oldest first; for the inventory, nothing is run. */
+/** Major versions that have executables in one of `directories`, oldest first; for the inventory. */
 export async function installedVersions(directories: readonly string[]): Promise<string[]> {
-  const found = await Promise.all(
-    PUBLISHABLE_VERSIONS.map(async (version) => {
-      const places = directories.map((directory) => `${directory.replaceAll('%v', version)}/postgres`)
-      return (await Promise.all(places.map(isThere))).includes(true) ? version : undefined
-    }),
+  const places = directories.flatMap((directory) =>
+    directory.includes('%v')
+      ? PUBLISHABLE_VERSIONS.map((version) => directory.replaceAll('%v', version))
+      : [directory],
   )
-  return found.filter((version) => version !== undefined)
+  const found = new Set<string>()
+  for (const place of new Set(places)) {
+    if (!(await isThere(`${place}/postgres`))) continue
+    // What cannot be run is told when somebody wants to publish with it.
+    const version = await versionOf(place, undefined).catch(() => undefined)
+    if (version?.major !== undefined) found.add(version.major)
+  }
+  return PUBLISHABLE_VERSIONS.filter((version) => found.has(version))
 }
 
 async function examine(
@@ -62,22 +66,26 @@ async function examine(
   version: string,
   user: SystemUser | undefined,
 ): Promise<string | undefined> {
-  for (const name of NEEDED) {
-    if (!(await isThere(`${directory}/${name}`))) return `${directory} lacks ${name}`
-  }
   try {
-    const { stdout } = await run(`${directory}/postgres`, ['--version'], {
-      ...(user === undefined ? {} : identity(user)),
-      cwd: '/',
-      timeout: 10_000,
-    })
-    const found = majorOf(stdout)
-    return found === version ? undefined : `${directory}/postgres says it is ${stdout.trim()}`
+    const { major, said } = await versionOf(directory, user)
+    return major === version ? undefined : `${directory}/postgres says it is ${said}`
   } catch (error) {
     const { code, message } = error as { code?: unknown; message: string }
     const who = user === undefined ? '' : ` as "${user.name}"`
     return `${directory}/postgres cannot be run${who} (${typeof code === 'string' ? code : message.trim()})`
   }
+}
+
+async function versionOf(
+  directory: string,
+  user: SystemUser | undefined,
+): Promise<{ readonly said: string; readonly major: string | undefined }> {
+  const { stdout } = await run(`${directory}/postgres`, ['--version'], {
+    ...(user === undefined ? {} : identity(user)),
+    cwd: '/',
+    timeout: 10_000,
+  })
+  return { said: stdout.trim(), major: majorOf(stdout) }
 }
 
 async function isThere(path: string): Promise<boolean> {

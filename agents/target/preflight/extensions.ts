@@ -3,13 +3,17 @@ import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import type { DatabaseSummary } from '../../../messages/steps.ts'
+import { isEssential } from '../postgres/preload-libraries.ts'
 import type { Finding } from './settings.ts'
 
 const run = promisify(execFile)
 
 const ENDING = '.control'
 
-/** What is missing is a warning: all but the functions of that extension works. `binaries`: of the major version. */
+/**
+ * What is missing is a warning: all but the functions of that extension works. Where it owns the data it is an error.
+ * @param binaries directory of the executables of the major version
+ */
 export async function extensionFindings(
   databases: readonly DatabaseSummary[],
   binaries: string,
@@ -24,9 +28,9 @@ export async function extensionFindings(
   return [...users]
     .filter(([extension]) => !installed.has(extension))
     .map(([extension, names]) => ({
-      level: 'warning',
+      ...(isEssential(extension) ? {} : { level: 'warning' }),
       code: 'library_missing',
-      message: `The target lacks the extension "${extension}" of ${names.map((name) => `"${name}"`).join(', ')}: what uses its functions or types fails. Install its package for this major version.`,
+      message: `The target lacks the extension "${extension}" of ${names.map((name) => `"${name}"`).join(', ')}: ${isEssential(extension) ? 'the data cannot be read without' : 'what uses its functions or types fails'}. Install its package for this major version.`,
     }))
 }
 

@@ -60,7 +60,7 @@ async function helperProblem(path: string): Promise<string | undefined> {
     if (runnable) return undefined
     return `${program} may not be run by the user "${user}", who runs the target agent. Do: chmod o+x ${program}, or add the user to its group.`
   }
-  return `fusermount is not installed on the target, and the agent runs as "${user}", who cannot mount without it. Install it (Debian: apt install fuse), or run the agent as root.`
+  return `fusermount is not installed on the target, and the agent runs as "${user}", who cannot mount without it. Install it (package fuse or fuse3), or run the agent as root.`
 }
 
 /** A process that may gain no privileges gains none from setuid programs: proc(5), PR_SET_NO_NEW_PRIVS of prctl(2). */

@@ -62,7 +62,7 @@ export function localeFindings(databases: readonly DatabaseSummary[], system: Sy
     ...[...missing].map(([locale, names]) => ({
       ...level,
       code: 'locale_missing' as const,
-      message: `The target lacks the locale "${locale}" of ${named(names)}, so PostgreSQL would refuse connections there. Generate it (Debian: add it to /etc/locale.gen and run locale-gen).`,
+      message: `The target lacks the locale "${locale}" of ${named(names)}, so PostgreSQL would refuse connections there. Install or generate it (locale-gen, localedef, or the language pack of the distribution).`,
     })),
     ...[...stale].map(([version, names]) => ({
       level: 'warning' as const,

@@ -7,6 +7,7 @@ import { dirname } from 'node:path'
 import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
+import { sharedMemoryRemark, sharedMemoryShortage } from '../postgres/shared-memory-room.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 import { optionFindings } from '../postgres/user-settings.ts'
 import { accessProblem } from './access.ts'
@@ -36,6 +37,7 @@ const CHECKS: readonly { readonly name: string; readonly run: Check; readonly of
   { name: 'locales', run: checkLocales, ofBackup: true },
   { name: 'extensions', run: checkExtensions, ofBackup: true },
   { name: 'options', run: checkOptions, ofBackup: true },
+  { name: 'shared memory', run: checkSharedMemory },
 ]
 
 export interface Inspection {
@@ -151,7 +153,19 @@ function resolvedOf({ input }: PreflightRequest) {
 async function checkOptions({ request, user, binaries }: PreflightContext): Promise<Finding[]> {
   const [owner, directory] = [(await user()).value, (await binaries()).value]
   if (!owner || !directory) return []
-  return (await optionFindings(request.input.options, directory, owner)).map((error) => error.toBody())
+  const { options } = request.input
+  const findings = await optionFindings(options, { binaries: directory, user: owner })
+  return findings.map((error) => error.toBody())
+}
+
+/** Whoever chooses another kind of shared memory does without /dev/shm. */
+async function checkSharedMemory({ request }: PreflightContext): Promise<Finding[]> {
+  const kind = request.input.options.settings?.dynamic_shared_memory_type ?? 'posix'
+  if (kind !== 'posix') return []
+  const shortage = await sharedMemoryShortage()
+  if (shortage !== undefined) return [{ code: 'shared_memory_low', message: shortage }]
+  const remark = await sharedMemoryRemark()
+  return remark === undefined ? [] : [{ level: 'warning', code: 'shared_memory_low', message: remark }]
 }
 
 async function checkDirectories({ request, cachePath, user, port }: PreflightContext): Promise<Finding[]> {

@@ -1,0 +1,51 @@
+/**
+ * Room for PostgreSQL's dynamic shared memory: parallel queries, and from version 15 on statistics. It is made in
+ * /dev/shm, by files of posix shared memory (dynamic_shared_memory_type), not in the write cache.
+ */
+import { statfs } from 'node:fs/promises'
+
+const DIRECTORY = '/dev/shm'
+/** The control segment, and the first pieces of what is kept for statistics (1 MiB each, utils/mmgr/dsa.c). */
+const LEAST = 4 * 1024 ** 2
+/** What containers have by default, and most queries do with. */
+const USUAL = 64 * 1000 ** 2
+
+const REMEDY =
+  'Make it larger (mount -o remount,size=1G /dev/shm; of a container by --shm-size), or publish with --setting dynamic_shared_memory_type=sysv.'
+
+interface Room {
+  readonly total: number
+  readonly free: number
+}
+
+/** A sentence when there is too little room for an instance to work; undefined otherwise. */
+export async function sharedMemoryShortage(): Promise<string | undefined> {
+  const room = await look()
+  if (room === undefined)
+    return `${DIRECTORY} is missing on the target: PostgreSQL has its shared memory there.`
+  return room.free < LEAST
+    ? `${described(room)}: too little for PostgreSQL's shared memory. ${REMEDY}`
+    : undefined
+}
+
+/** A sentence when there is little room; undefined otherwise. */
+export async function sharedMemoryRemark(): Promise<string | undefined> {
+  const room = await look()
+  if (room === undefined || room.free >= USUAL) return undefined
+  return `${described(room)}: parallel queries may fail for want of shared memory. ${REMEDY}`
+}
+
+async function look(): Promise<Room | undefined> {
+  try {
+    const { blocks, bavail, bsize } = await statfs(DIRECTORY)
+    return { total: blocks * bsize, free: bavail * bsize }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return undefined
+  }
+}
+
+function described({ total, free }: Room): string {
+  const size = (bytes: number) => `${Math.round(bytes / 1024)} kB`
+  return `${DIRECTORY} on the target has ${size(total)}, of which ${size(free)} are free`
+}
