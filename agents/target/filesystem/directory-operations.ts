@@ -145,6 +145,11 @@ export function createDirectoryOperations(
     return inside
   }
 
+  /** Whatever gets a name among the links of tablespaces stays in the mount. @throws FileSystemError EPERM */
+  function requireLeadsInside(parent: Ino, { target }: Inode): void {
+    if (target !== undefined && tablespaceLinks.governs(parent)) requireTablespace(target)
+  }
+
   /** What a rename would put in the place of `replaced`. */
   function requireReplaceable(moved: Inode, replaced: Inode): void {
     if (isDirectory(moved) && !isDirectory(replaced)) throw new FileSystemError('ENOTDIR')
@@ -208,6 +213,7 @@ export function createDirectoryOperations(
       if (isDirectory(inode)) throw new FileSystemError('EPERM')
       if (inode.nlink === 0) throw new FileSystemError('ENOENT')
       requireFree(parent, name)
+      requireLeadsInside(parent, inode)
       if (inode.nlink >= MAX_LINKS) throw new FileSystemError('EMLINK')
       inode.nlink++
       inode.ctime = now()
@@ -250,11 +256,12 @@ export function createDirectoryOperations(
       if (replacedIno !== 0 && mode === 'noreplace') throw new FileSystemError('EEXIST')
       // Two names of one file stay as they are, says POSIX.
       if (replacedIno === moved.ino) return
-      if (tablespaceLinks.governs(newParent) && moved.target !== undefined) requireTablespace(moved.target)
+      requireLeadsInside(newParent, moved)
       const replaced = replacedIno === 0 ? undefined : inodes.get(replacedIno)
       if (replaced !== undefined) {
         requireFixedName(newParent, replacedIno)
         if (mode === 'exchange') {
+          requireLeadsInside(parent, replaced)
           if (isDirectory(replaced) && names.isWithin(parent, replacedIno))
             throw new FileSystemError('EINVAL')
           moveInto(to, newName, moved, from)
