@@ -3,7 +3,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createArchiveKnowledge } from '../../agents/mount/recovery/instance-archive.ts'
 import { planRecovery, type RecoveryPlan } from '../../agents/mount/recovery/plan-recovery.ts'
-import type { Instance } from '../../agents/mount/repository.ts'
+import type { Instance, RepositoryOptions } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
 import type { RecoverTo } from '../../messages/values.ts'
 import { openForTest, temporaryDirectory } from '../repository/fixture.ts'
@@ -149,8 +149,15 @@ export interface Planner {
   plan(recoverTo: RecoverTo, backup?: string): Promise<RecoveryPlan>
 }
 
-export async function planner(path: string, instanceName: string, scratch: string): Promise<Planner> {
-  const { repository, spool } = openForTest({ format: 'pgbackrest', path }, scratch)
+export async function planner(
+  options: string | Omit<RepositoryOptions, 'name'>,
+  instanceName: string,
+  scratch: string,
+): Promise<Planner> {
+  const { repository, spool } = openForTest(
+    typeof options === 'string' ? { format: 'pgbackrest', path: options } : options,
+    scratch,
+  )
   const instance = await repository.instance(instanceName)
   const knowledge = createArchiveKnowledge()
   return {

@@ -151,10 +151,15 @@ export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Re
   }
 }
 
-/** Segments of a path that are there, from the last one back to number `least`. */
-export function* segmentsBackward(map: ArchiveMap, path: TimelinePath, least: number): Iterable<PathSegment> {
+/** Segments of a path that are there, from number `most` back to number `least`. */
+export function* segmentsBackward(
+  map: ArchiveMap,
+  path: TimelinePath,
+  least: number,
+  most = Number.POSITIVE_INFINITY,
+): Iterable<PathSegment> {
   for (const [first, last] of runsOnPath(map, path).toReversed()) {
-    for (let segment = last; segment >= Math.max(first, least); segment -= 1) {
+    for (let segment = Math.min(last, most); segment >= Math.max(first, least); segment -= 1) {
       const found = segmentThere(map, path, segment)
       if (found !== undefined) yield found
     }

@@ -21,6 +21,8 @@ export interface CheckedReach {
 
 /** A segment may be missing for as long as it takes to be archived: several are pushed side by side. */
 const ARCHIVING_MS = 10 * 60_000
+/** Segments in which the last commit before a time is looked for. */
+const LOOK_AHEAD_SEGMENTS = 8
 
 /** @throws HowdahError `target_unreachable` | `wal_missing`, and what reading the archive throws */
 export async function checkReach(planning: Planning, chosen: StartingBackup): Promise<CheckedReach> {
@@ -239,14 +241,25 @@ async function checkPlaced(
     return low
   }
 
-  /** The last commit that is not later, if it is in that segment, as it is where files have the times of archiving. */
+  /**
+   * The last commit that is not later, looked for from that segment on: it is there where files have the times of their
+   * archiving, and not much later where they are copies.
+   */
   async function lastBefore(time: number, segment: number): Promise<Reaches | undefined> {
-    const [found] = reach.segments(segment, segment)
-    const summary =
-      found && (await knowledge.inspector.summary(archive.archive, found).catch(() => undefined))
-    if (found === undefined || summary?.lastTime === undefined || summary.lastTime <= time) return undefined
-    const commit = await knowledge.inspector.commitUntil(archive.archive, found, time)
-    return commit && reachesOf(undefined, commit.time, commit.lsn)
+    const { inspector } = knowledge
+    let before: Reaches | undefined
+    for (const one of reach.segments(segment, segment + LOOK_AHEAD_SEGMENTS)) {
+      const summary = await inspector.summary(archive.archive, one).catch(() => undefined)
+      if (summary === undefined) return undefined
+      if (summary.lastTime !== undefined && summary.lastTime > time) {
+        const commit = await inspector.commitUntil(archive.archive, one, time)
+        return commit === undefined ? before : reachesOf(undefined, commit.time, commit.lsn)
+      }
+      if (summary.lastCommit !== undefined) {
+        before = reachesOf(undefined, summary.lastCommit, summary.lastCommitLsn)
+      }
+    }
+    return undefined
   }
 }
 

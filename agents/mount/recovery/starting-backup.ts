@@ -5,12 +5,13 @@
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
 import { lsnOf, segmentAt } from '../../wal/lsn.ts'
-import { pathFor, reachFrom } from './archive-map.ts'
+import { pathFor, segmentsBackward } from './archive-map.ts'
 import { type InstanceArchive, placed } from './instance-archive.ts'
 import { type Located, locateTarget } from './locate-target.ts'
 import { endOf, type Planning } from './planning.ts'
 import { describeTarget } from './recovery-target.ts'
 import { isOnPath } from './timelines.ts'
+import { END_SEGMENTS } from './wal-inspector.ts'
 
 export interface StartingBackup {
   readonly backup: BackupSummary
@@ -105,8 +106,8 @@ function mayBeBefore(
 }
 
 /**
- * Whether recovery to the time stops only after the backup's end: no transaction before that ended later. Undefined:
- * that cannot be told.
+ * Whether the backup has nothing of after the time: no transaction before its end ended later. Undefined: that cannot
+ * be told.
  */
 async function endedInTime(
   backup: BackupSummary,
@@ -117,12 +118,11 @@ async function endedInTime(
   const place = placed(backup)
   const unknown = backup.stoppedAt === undefined ? undefined : true
   if (map === undefined || place === undefined) return unknown
-  const { startLsn, stopLsn, timeline } = place
+  const { stopLsn, timeline } = place
+  const last = segmentAt(stopLsn - 1n, map.segmentBytes)
   const path = pathFor(map, target.timeline, timeline)
-  const last = segmentAt(stopLsn, map.segmentBytes)
-  const first = segmentAt(startLsn, map.segmentBytes)
-  const segments = reachFrom(map, path, first)
-    .segments(first, last)
+  const segments = [...segmentsBackward(map, path, last - END_SEGMENTS + 1, last)]
+    .reverse()
     .map((one) => (one.segment === last ? { ...one, before: stopLsn } : one))
   try {
     const { lastTime } = await knowledge.inspector.end(archive, segments)

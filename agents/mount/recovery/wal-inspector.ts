@@ -31,7 +31,7 @@ export interface SegmentSummary {
 export interface BackupEnd {
   /** Where the backup began. */
   readonly start: bigint
-  /** After this record it is consistent. */
+  /** After the record that ends it; the next one begins there. */
   readonly end: bigint
 }
 
@@ -119,7 +119,7 @@ export function createWalInspector(): WalInspector {
     const backupEnds: BackupEnd[] = []
     const found = await scan(archive, segment, (record) => {
       const start = endedBackup(record)
-      if (start !== undefined) backupEnds.push({ start, end: record.end })
+      if (start !== undefined) backupEnds.push({ start, end: aligned(record.end) })
       const stop = recoveryStop(record)
       if (stop === undefined) return
       if (stop.kind === 'point') {
@@ -213,3 +213,6 @@ function later(a: number | undefined, b: number | undefined): number | undefined
   if (a === undefined || b === undefined) return a ?? b
   return Math.max(a, b)
 }
+
+/** Records begin at multiples of 8 (MAXALIGN). */
+const aligned = (lsn: bigint) => (lsn + 7n) & ~7n

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { segmentAfter } from '../../../wal/lsn.ts'
+import { inOrder } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
@@ -154,7 +155,8 @@ function openServer(
 
   return {
     name: server,
-    backups: async () => Promise.all((await ids()).map(async (id) => (await infoOf(id)).summary)),
+    backups: async () =>
+      inOrder(await Promise.all((await ids()).map(async (id) => (await infoOf(id)).summary))),
     async open(label) {
       const there = await ids()
       if (!there.includes(label)) throw unknownBackup(server, label, there)

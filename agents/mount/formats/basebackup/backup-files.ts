@@ -76,3 +76,15 @@ export function parseTablespaceMap(text: string, path: string): { oid: string; t
 export function systemIdentifierOf(control: Buffer | undefined): string | undefined {
   return control === undefined || control.length < 8 ? undefined : control.readBigUInt64LE(0).toString()
 }
+
+/**
+ * When pg_control was last written, before the backup ended: `pg_time_t time` comes right after the state in every
+ * version (catalog/pg_control.h). Undefined for what no calendar has.
+ */
+export function controlTimeOf(control: Buffer | undefined): string | undefined {
+  if (control === undefined || control.length < 32) return undefined
+  const seconds = control.readBigInt64LE(24)
+  return seconds > 0n && seconds < 253_402_300_800n
+    ? new Date(Number(seconds) * 1000).toISOString()
+    : undefined
+}

@@ -8,6 +8,7 @@ import { isSystemError, type StoredFile } from '../../decode/stored-file.ts'
 import { headMembers } from './archive-head.ts'
 import {
   type BackupLabel,
+  controlTimeOf,
   parseBackupLabel,
   parseTablespaceMap,
   readIfThere,
@@ -75,7 +76,9 @@ export async function describe(
       base === undefined ? join(directory, 'backup_label') : `${base.region.path}:backup_label`
     const labelText = await read('backup_label')
     if (labelText === undefined) {
-      return unusable('it has no backup_label: it is no backup, or PostgreSQL has been started on it')
+      return unusable(
+        'it has no backup_label: PostgreSQL has been started on it, or it is a copy of files that is consistent as after a crash at best, and only if all of it is of one moment',
+      )
     }
     const start = parseBackupLabel(labelText.toString(), labelPath)
     const manifest = await readBackupManifest(directory)
@@ -83,7 +86,8 @@ export async function describe(
     if (isPlain) await linkedTablespaces(root, directory)
     const control = isPlain || whole ? await read('global/pg_control') : undefined
     const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
-    const startedAt = start.startedAt ?? manifest?.startedAt
+    // The manifest has the times of files, which may be those of a copy.
+    const startedAt = start.startedAt ?? controlTimeOf(control) ?? manifest?.startedAt
     const range = manifest?.walRange
     const segment = () => segmentBytes(directory, start.startWal)
     summary = {
@@ -97,7 +101,6 @@ export async function describe(
       ...(manifest && {
         bytes: manifest.bytes,
         repositoryBytes: base === undefined ? manifest.bytes : await bytesOf(archives),
-        stoppedAt: await writtenAt(directory),
       }),
       ...(range && {
         stopLsn: range.end,
@@ -162,10 +165,6 @@ async function versionByName(archives: ReadonlyMap<string, StoredFile>): Promise
   }
   return undefined
 }
-
-/** pg_basebackup writes backup_manifest last. */
-const writtenAt = async (directory: string) =>
-  (await stat(join(directory, 'backup_manifest'))).mtime.toISOString()
 
 async function bytesOf(archives: ReadonlyMap<string, StoredFile>): Promise<number> {
   const sizes = [...archives.values()].map(async ({ region }) => (await stat(region.path)).size)

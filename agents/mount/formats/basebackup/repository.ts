@@ -7,17 +7,19 @@ import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { inOrder } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
+import { mapSome } from '../map-some.ts'
 import { openBackup } from '../open-backup.ts'
 import { createTarIndexes } from '../tar/tar-index.ts'
 import { unknownBackup, unknownInstance } from '../unknown.ts'
-import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.ts'
+import { createWalFiles } from '../wal-files.ts'
+import { type BackupWal, createBackupWal } from './backup-wal.ts'
 import type { Copy, CopyReader } from './copy.ts'
 import { type Described, describe, type Found, placesOf } from './describe.ts'
 import { openCopy } from './open-copy.ts'
-import { type WalPlace, walArchive, walDirectory, walPlaces } from './wal-directory.ts'
 
 const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
 /** The files, and directories, that a listing is made of. */
@@ -28,7 +30,7 @@ const MAX_CHAIN = 1000
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
   const known: KnownBackups = new Map()
-  const archives: Archives = new Map()
+  const wals = new Map<string, BackupWal>()
   async function instances(): Promise<string[]> {
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
@@ -41,7 +43,9 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
     async instance(name) {
       const names = await instances()
       if (!names.includes(name)) throw unknownInstance(options.name, name, names)
-      return openInstance(options, name, reader, known, archives)
+      const wal = wals.get(name) ?? createBackupWal(options, name, reader)
+      wals.set(name, wal)
+      return openInstance(options, name, reader, wal, known)
     },
   }
 }
@@ -49,27 +53,15 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
 /** What was listed of a backup, by its directory, and what told then that it is this one. */
 type KnownBackups = Map<string, { readonly stamp: string; readonly described: Described }>
 
-/** By instance: what was listed once is only listed again where it changed. */
-type Archives = Map<string, WalPlace>
-
-function archiveOf({ walPath }: LocatedRepository, name: string, archives: Archives): WalPlace | undefined {
-  if (walPath === undefined) return undefined
-  const known = archives.get(name)
-  if (known !== undefined) return known
-  const opened = walDirectory({ root: walPath, directory: walPath, instance: name, isArchive: true })
-  archives.set(name, opened)
-  return opened
-}
-
 function openInstance(
   options: LocatedRepository,
   name: string,
   reader: CopyReader,
+  wal: BackupWal,
   known: KnownBackups,
-  archives: Archives,
 ): Instance {
   const root = options.path
-  const { spool, indexes } = reader
+  const { spool } = reader
   const find = () => findBackups(join(root, name), name)
 
   /** @throws HowdahError `unknown_backup` */
@@ -93,17 +85,14 @@ function openInstance(
     return described
   }
 
-  const describeAll = async (there: readonly Found[]): Promise<Listed[]> =>
-    Promise.all(there.map(async (found) => ({ found, described: await describeListed(found) })))
-
-  const archive = archiveOf(options, name, archives)
-
-  function walOf({ directory }: Found, { archives: parts }: Described): WalLocator {
-    const [base, streamed] = [parts.get('base'), parts.get('pg_wal')]
-    if (streamed !== undefined) return walPlaces(archive, walArchive(streamed, '', indexes, name))
-    if (base !== undefined) return walPlaces(archive, walArchive(base, 'pg_wal/', indexes, name))
-    const own = { root, directory: join(directory, 'pg_wal'), instance: name, isArchive: false }
-    return walPlaces(archive, walDirectory(own))
+  async function describeAll(there: readonly Found[]): Promise<Listed[]> {
+    const all = await mapSome(there, async (found) => ({ found, described: await describeListed(found) }))
+    const listed: Listed[] = []
+    // One by one: it may take a whole segment of WAL in memory for each.
+    for (const { found, described } of all) {
+      listed.push({ found, described: { ...described, summary: await wal.withEnd(found, described) } })
+    }
+    return listed
   }
 
   /** @throws HowdahError `backup_unsupported` */
@@ -118,8 +107,7 @@ function openInstance(
     name,
     async backups() {
       const all = await describeAll(await find())
-      const summaries = all.map(({ described }) => withParent(described, all))
-      return summaries.sort((a, b) => compare(when(a), when(b)) || compare(a.label, b.label))
+      return inOrder(all.map(({ described }) => withParent(described, all)))
     },
     async open(label) {
       const there = await find()
@@ -130,10 +118,10 @@ function openInstance(
         verify: options.verifyChecksums !== false,
       })
       const copies: [Copy, ...Copy[]] = [await copyOf(found, described)]
-      let summary = described.summary
+      let summary = await wal.withEnd(found, described)
       if (described.from !== undefined) {
         const all = await describeAll(there)
-        summary = withParent(described, all)
+        summary = withParent({ ...described, summary }, all)
         for (let next = parentOf(described, all); next !== undefined; next = parentOf(next.described, all)) {
           const parent = await usable(next.found)
           copies.push(await copyOf(next.found, parent))
@@ -144,13 +132,13 @@ function openInstance(
         }
       }
       const { tree, storedFile } = await openCopy(copies, reader)
-      const wal = createWalFiles(walOf(found, described), spool, name)
-      return openBackup({ summary, tree, storedFile, wal }, spool)
+      const files = createWalFiles(wal.locator(found, described), spool, name)
+      return openBackup({ summary, tree, storedFile, wal: files }, spool)
     },
     async wal({ label }) {
       const found = named(await find(), label)
       const described = await describeListed(found)
-      return createWalArchive(found.directory, walOf(found, described), spool)
+      return wal.archive(found, described)
     },
     databases: async () => undefined,
   }
@@ -230,6 +218,3 @@ async function stampOf(directory: string): Promise<string> {
 
 const isBackup = async (directory: string) =>
   (await readdir(directory).catch(() => [])).some((name) => SIGNS.test(name))
-
-const when = (backup: BackupSummary) => backup.stoppedAt ?? backup.startedAt ?? ''
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

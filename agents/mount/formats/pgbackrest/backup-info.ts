@@ -1,5 +1,6 @@
 /** backup.info: the backups of a stanza, as summaries. */
 import type { BackupSummary } from '../../../../messages/definitions.ts'
+import { inOrder } from '../../backup-order.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
@@ -56,13 +57,10 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
     }
   })
   return {
-    backups: backups.sort((a, b) => compare(when(a), when(b)) || compare(a.label, b.label)),
+    backups: inOrder(backups),
     passphrase,
   }
 }
-
-const when = (backup: BackupSummary) => backup.stoppedAt ?? ''
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
 /** `{name: value}`, or nothing where there is no value. */
 function present<K extends string, V>(name: K, value: V | undefined): { [P in K]?: V } {

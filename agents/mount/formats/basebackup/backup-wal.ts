@@ -1,0 +1,70 @@
+/** The WAL of one instance's backups: of the archive that is configured, and what each backup carries itself. */
+import { join } from 'node:path'
+import type { BackupSummary } from '../../../../messages/definitions.ts'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { type BackupEnd, findBackupEnd } from '../../recovery/backup-end.ts'
+import { createWalInspector } from '../../recovery/wal-inspector.ts'
+import type { LocatedRepository, WalArchive } from '../../repository.ts'
+import { createWalArchive, type WalLocator } from '../wal-files.ts'
+import type { CopyReader } from './copy.ts'
+import type { Described, Found } from './describe.ts'
+import { walArchive, walDirectory, walPlaces } from './wal-directory.ts'
+
+export interface BackupWal {
+  locator(found: Found, described: Described): WalLocator
+  archive(found: Found, described: Described): WalArchive
+  /** The summary with the end of the backup as its WAL has it; what was found of a backup once is remembered. */
+  withEnd(found: Found, described: Described): Promise<BackupSummary>
+}
+
+export function createBackupWal(
+  { path: root, walPath }: LocatedRepository,
+  instance: string,
+  { spool, indexes }: CopyReader,
+): BackupWal {
+  const archive =
+    walPath === undefined
+      ? undefined
+      : walDirectory({ root: walPath, directory: walPath, instance, isArchive: true })
+  const inspector = createWalInspector()
+  /** By directory: where the backup ended that began there. */
+  const ends = new Map<string, { readonly start: string | undefined; readonly end: BackupEnd }>()
+
+  function locator({ directory }: Found, { archives }: Described): WalLocator {
+    const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
+    if (streamed !== undefined) return walPlaces(archive, walArchive(streamed, '', indexes, instance))
+    if (base !== undefined) return walPlaces(archive, walArchive(base, 'pg_wal/', indexes, instance))
+    const own = { root, directory: join(directory, 'pg_wal'), instance, isArchive: false }
+    return walPlaces(archive, walDirectory(own))
+  }
+
+  const archiveOf = (found: Found, described: Described): WalArchive =>
+    createWalArchive(found.directory, locator(found, described), spool)
+
+  async function endOf(found: Found, described: Described): Promise<BackupEnd> {
+    const { startLsn } = described.summary
+    const known = ends.get(found.directory)
+    if (known !== undefined && known.start === startLsn) return known.end
+    try {
+      const end = await findBackupEnd(described.summary, archiveOf(found, described), inspector)
+      if (end.stopLsn !== undefined) ends.set(found.directory, { start: startLsn, end })
+      return end
+    } catch (error) {
+      // What is wrong with the WAL is told where it is needed.
+      if (error instanceof HowdahError) return {}
+      throw error
+    }
+  }
+
+  return {
+    locator,
+    archive: archiveOf,
+    async withEnd(found, described) {
+      const { summary } = described
+      if (summary.unusable !== undefined) return summary
+      const end = await endOf(found, described)
+      const stoppedAt = end.stoppedAt ?? summary.startedAt
+      return { ...summary, ...end, ...(stoppedAt !== undefined && { stoppedAt }) }
+    },
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Where and when a backup ended, as the WAL has it: for backups that do not say it themselves, or only by the times of
+ * their files. The archive has a backup history file (`<segment>.<offset>.backup`, access/transam/xlogbackup.c), or the
+ * WAL the record that ends the backup; backups of a standby have neither.
+ */
+import type { BackupSummary } from '../../../messages/values.ts'
+import { formatLsn, lsnOf, segmentAt, segmentBefore, segmentName } from '../../wal/lsn.ts'
+import { readSegmentHeader } from '../../wal/wal-pages.ts'
+import type { WalArchive } from '../repository.ts'
+import { isoTime } from './recovery-target.ts'
+import type { PathSegment } from './timelines.ts'
+import type { WalInspector } from './wal-inspector.ts'
+
+/** Segments in which the end of a backup is looked for; one that takes longer is not found. */
+const MOST_SEGMENTS = 256
+
+export type BackupEnd = Pick<BackupSummary, 'stopLsn' | 'stopWal' | 'stoppedAt'>
+
+/**
+ * What is found of it; times are never later than the end.
+ * @throws HowdahError as `WalArchive.read`
+ */
+export async function findBackupEnd(
+  { startWal, startLsn, stopLsn, timeline, startedAt }: BackupSummary,
+  archive: WalArchive,
+  inspector: WalInspector,
+): Promise<BackupEnd> {
+  const start = lsnOf(startLsn)
+  if (startWal === undefined || start === undefined || timeline === undefined) return {}
+  const first = await archive.read(startWal)
+  const segmentBytes = first && readSegmentHeader(first)?.segmentBytes
+  if (segmentBytes === undefined) return {}
+  const history = await readHistory(archive, startWal, start, segmentBytes)
+  const stop =
+    lsnOf(stopLsn) ?? history.stop ?? (await endInWal(archive, inspector, timeline, start, segmentBytes))
+  if (stop === undefined) return {}
+  const last = segmentAt(stop - 1n, segmentBytes)
+  const segments: PathSegment[] = []
+  for (let segment = segmentAt(start, segmentBytes); segment <= last; segment += 1) {
+    const name = segmentName(timeline, segment, segmentBytes)
+    segments.push({ name, segment, segmentBytes, before: segment === last ? stop : undefined })
+  }
+  // A transaction that ended before the backup did tells that it was still being taken then.
+  const { lastTime } = await inspector.end(archive, segments)
+  const stoppedAt = history.at ?? latest(startedAt, isoTime(lastTime))
+  return {
+    stopLsn: formatLsn(stop),
+    stopWal: segmentBefore(stop, timeline, segmentBytes),
+    ...(stoppedAt !== undefined && { stoppedAt }),
+  }
+}
+
+async function readHistory(
+  archive: WalArchive,
+  startWal: string,
+  start: bigint,
+  segmentBytes: number,
+): Promise<{ readonly stop?: bigint | undefined; readonly at?: string | undefined }> {
+  const offset = (start % BigInt(segmentBytes)).toString(16).toUpperCase().padStart(8, '0')
+  const text = (await archive.read(`${startWal}.${offset}.backup`))?.toString('utf8') ?? ''
+  const [, stop] = /^STOP WAL LOCATION: ([0-9A-F]{1,8}\/[0-9A-F]{1,8}) /m.exec(text) ?? []
+  // Other zones are abbreviations that nobody can resolve for certain.
+  const [, at] = /^STOP TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:UTC|GMT)$/m.exec(text) ?? []
+  return { stop: lsnOf(stop), at: at === undefined ? undefined : `${at.replace(' ', 'T')}.000Z` }
+}
+
+async function endInWal(
+  archive: WalArchive,
+  inspector: WalInspector,
+  timeline: number,
+  start: bigint,
+  segmentBytes: number,
+): Promise<bigint | undefined> {
+  const first = segmentAt(start, segmentBytes)
+  for (let segment = first; segment < first + MOST_SEGMENTS; segment += 1) {
+    const name = segmentName(timeline, segment, segmentBytes)
+    const summary = await inspector.summary(archive, { name, segment, segmentBytes, before: undefined })
+    const found = summary?.backupEnds.find((one) => one.start === start)
+    if (summary === undefined || found !== undefined) return found?.end
+  }
+  return undefined
+}
+
+function latest(a: string | undefined, b: string | undefined): string | undefined {
+  if (a === undefined || b === undefined) return a ?? b
+  return Date.parse(a) > Date.parse(b) ? a : b
+}
