@@ -13,7 +13,7 @@ export type Located =
   /** `others`: where else a restore point of that name is, before it and after the backup that recovery begins with. */
   | { readonly kind: 'at'; readonly lsn: bigint; readonly time?: number; readonly others?: readonly bigint[] }
   | { readonly kind: 'absent'; readonly there: string }
-  /** Not found in what was searched, which begins at `before`; or some of it cannot be read. */
+  /** Not found in what was searched, which begins at `before`, or in what cannot be read, which does. */
   | { readonly kind: 'unknown'; readonly before: bigint | undefined }
   /** No single position of the WAL. */
   | { readonly kind: 'elsewhere' }
@@ -58,6 +58,8 @@ export async function locateTarget(
   let floor = least
   let searched = 0
   let from: bigint | undefined
+  /** It may be before this. */
+  let doubt: bigint | undefined
   // Without the end of a backup there is no telling where to stop; what is missing cannot be recovered to either.
   let isComplete = oldest !== undefined
   for (const segment of segmentsBackward(map, path, least)) {
@@ -65,6 +67,7 @@ export async function locateTarget(
     search.signal?.throwIfAborted()
     if (search.isOver?.() === true) {
       isComplete = false
+      doubt = from
       break
     }
     if (searched > 0) {
@@ -73,7 +76,10 @@ export async function locateTarget(
     searched += 1
     from = segmentStart(segment.segment, map.segmentBytes)
     const summary = await unlessDamaged(inspector.summary(archive, segment))
-    isComplete &&= summary !== undefined
+    if (summary === undefined) {
+      isComplete = false
+      doubt ??= from
+    }
     if (target.type === 'xid') {
       const found = summary && (await inspector.findXid(archive, segment, target.xid))
       if (found !== undefined) return { kind: 'at', lsn: found.lsn, time: found.time }
@@ -89,7 +95,7 @@ export async function locateTarget(
   }
   const [newest, ...others] = positions
   if (newest !== undefined) return { kind: 'at', lsn: newest, others: others.reverse() }
-  if (!isComplete) return { kind: 'unknown', before: from }
+  if (!isComplete) return { kind: 'unknown', before: doubt }
   return { kind: 'absent', there: target.type === 'xid' ? '' : namesOf(points) }
 }
 
