@@ -29,6 +29,7 @@ export function sessionView(session: Session): SessionView {
       }),
     ...(request.options.afterRecovery && { afterRecovery: request.options.afterRecovery }),
     ...(results.recover?.paused && { paused: results.recover.paused }),
+    ...(results.recover?.reached && { reached: results.recover.reached }),
     ...(session.expires && !gone && { expiresAt: session.expires.at }),
     ...(session.retryAt !== undefined && !gone && { retryAt: session.retryAt }),
     ...(session.awaitsRetry && !gone && { awaitsRetry: true }),

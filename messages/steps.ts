@@ -16,6 +16,7 @@ import {
   OutboundHost,
   Paused,
   Port,
+  Reached,
   RecoverTo,
   RepositoryName,
   Sequence,
@@ -89,6 +90,7 @@ export const RecoverResult = z.object({
   warnings: z.array(z.string()),
   /** Recovery stands still at its target, and the instance is read-only. */
   paused: Paused.optional(),
+  reached: Reached.optional(),
 })
 
 /** What is asked of the published instance, beyond where it comes from; the part of `instance.publish` that the target uses. */

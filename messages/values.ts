@@ -110,6 +110,19 @@ export const Paused = z.object({
   lastCommit: Time.optional().describe('time of the last transaction that was replayed'),
 })
 
+/** How far what is published goes: what of production's transactions it holds. */
+export const Reached = z.object({
+  lsn: z.string().describe('replayed up to here'),
+  lastCommit: Time.optional().describe(
+    'time of the last transaction that was replayed; missing: none was after the backup',
+  ),
+  secondsBefore: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('of a recovery to a time: how long before it the last transaction was'),
+})
+
 /** How much of a session's backup was read, and what its changes take. An older agent does not tell of room. */
 export const Usage = z.object({
   fetchedBytes: Bytes.describe('read from the mount server so far'),
@@ -195,6 +208,7 @@ export const SessionView = z.object({
   error: ErrorSchema.optional(),
   afterRecovery: AfterRecovery.optional(),
   paused: Paused.optional(),
+  reached: Reached.optional(),
   expiresAt: Time.optional(),
   retryAt: Time.optional().describe('when the failed step is tried again by itself'),
   awaitsRetry: z
@@ -234,6 +248,7 @@ export const AgentView = z.object({
 export type RecoverTo = z.infer<typeof RecoverTo>
 export type AfterRecovery = z.infer<typeof AfterRecovery>
 export type Paused = z.infer<typeof Paused>
+export type Reached = z.infer<typeof Reached>
 export type Changes = z.infer<typeof Changes>
 export type Reachability = z.infer<typeof Reachability>
 export type HistoryEntry = z.infer<typeof HistoryEntry>

@@ -12,6 +12,7 @@ import {
   fieldLines,
   pausedText,
   psqlLine,
+  reachedText,
   writeCacheText,
 } from './session-lines.ts'
 import { hasSettled, latestSequence } from './session-progress.ts'
@@ -85,6 +86,7 @@ export function resultLines(
     ...wrap(`${head}: ${what}.`, terminal.columns),
     ...fieldLines(terminal, [
       ['connect', psqlLine(view), 'whole'],
+      ['holds', paused === undefined ? reachedText(view) : undefined],
       ['paused', pausedText(view)],
       ['go on', paused && `howdah promote ${view.id}`, 'whole'],
       ['or', paused && `howdah advance ${view.id} --recover-to …`, 'whole'],

@@ -157,6 +157,22 @@ export function roomText(view: SessionView): string | undefined {
   return `${changes}${typeof quotaBytes === 'number' ? '' : ', no quota'}; ${formatBytes(freeBytes)} free on the target`
 }
 
+/** What of production's transactions the instance holds; undefined where that is not known. */
+export function reachedText({
+  reached,
+  recoverTo,
+}: Pick<SessionView, 'reached' | 'recoverTo'>): string | undefined {
+  if (reached === undefined) return undefined
+  const { lsn, lastCommit } = reached
+  const at = `LSN ${printable(lsn)}`
+  if (lastCommit === undefined) return `no transaction after the backup; ${at}`
+  // Where the archive ended before that time, it was recovered to its end.
+  const asked = recoverTo.type === 'time' ? Date.parse(recoverTo.value ?? '') : Number.NaN
+  const before = (reached.secondsBefore ?? (asked - Date.parse(lastCommit)) / 1000) * 1000
+  const far = before > 0 ? `, ${formatDuration(before)} before the time asked for` : ''
+  return `transactions up to ${formatMoment(new Date(lastCommit))}${far}; ${at}`
+}
+
 /** Where a paused recovery stands; undefined where none is. */
 export function pausedText({ paused }: Pick<SessionView, 'paused'>): string | undefined {
   if (paused === undefined) return undefined

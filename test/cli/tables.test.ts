@@ -206,6 +206,21 @@ describe('what is told of a session', () => {
     return stdout()
   }
 
+  it('by show: what it holds of production, and how far that is from the time asked for', async () => {
+    const recoverTo = { type: 'time' as const, value: '2025-11-22 05:00:00Z' }
+    const lastCommit = '2025-11-22T04:57:58Z'
+    const holds = async (reached: SessionView['reached']) =>
+      shown(['show', 'main'], sessionView({ state: 'published', recoverTo, reached }))
+    const far =
+      /holds +transactions up to .*\(04:57:58 UTC\), 2 min 02 s before the time\s+asked for; LSN 0\/5000060/
+    expect(await holds({ lsn: '0/5000060', lastCommit, secondsBefore: 122 })).to.match(far)
+    expect(await holds({ lsn: '0/5000060', lastCommit })).to.match(far)
+    expect(await holds({ lsn: '0/5000060' })).to.match(
+      /holds +no transaction after the backup; LSN 0\/5000060/,
+    )
+    expect(await holds(undefined)).not.to.include('holds')
+  })
+
   it('by show: pause, expiry, changes, exports, reachability and kept changes, each with what to do', async () => {
     const page = await shown(
       ['show', 'main'],

@@ -19,6 +19,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { findInstance, startInstance } from '../../agents/target/postgres/instance.ts'
 import { findServerProcesses } from '../../agents/target/postgres/process-table.ts'
+import { distanceWarnings } from '../../agents/target/postgres/reached.ts'
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
 import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import type { RecoverTo } from '../../messages/definitions.ts'
@@ -94,10 +95,28 @@ describe('A published instance', function () {
     await sql('INSERT INTO t VALUES (0)')
     expect(await sql('SELECT count(*) FROM t')).to.equal('1501')
     const run = `${spec.cachePath}/run`
-    expect(result).to.deep.equal({
+    const { reached, ...rest } = result
+    expect(reached?.lsn).to.match(/^0\/[0-9A-F]+$/)
+    expect(Date.parse(reached?.lastCommit ?? '')).to.be.within(Date.now() - 600_000, Date.now())
+    expect(rest).to.deep.equal({
       connection: { host: run, socketDirectory: run, port: spec.port, user: 'postgres' },
       warnings: ['Switched off, so that production is not disturbed: archiving.'],
     })
+  })
+
+  it('says what it holds of production, again after a crash and whatever was committed since', async () => {
+    const { spec, sql } = await mount()
+    const { reached } = await startInstance(spec, { logger, syncMount })
+    await sql('INSERT INTO t VALUES (0)')
+    await stopInstance(spec, { logger, mode: 'immediate' })
+    expect((await startInstance(spec, { logger, syncMount })).reached).to.deep.equal(reached)
+  })
+
+  it('warns when its last transaction is long before the time that was asked for', () => {
+    const reached = { lsn: '0/3000148', lastCommit: '2026-01-01T10:00:00.000Z' }
+    expect(distanceWarnings({ ...reached, secondsBefore: 60 })).to.deep.equal([])
+    expect(distanceWarnings({ ...reached, secondsBefore: 7_200 })[0]).to.match(/10:00:00.*120 min before/)
+    expect(distanceWarnings({ lsn: '0/3000148' })).to.deep.equal([])
   })
 
   it('is durable before it is told to be there, and syncs from then on', async () => {

@@ -88,6 +88,15 @@ describe('A recovery that is to pause', function () {
     expect(await start(promoted)).to.deep.equal(result)
   })
 
+  it('is promoted at a time, and says how far before that its last transaction was', async () => {
+    const time = steps[1]?.time ?? ''
+    const mounted = await mountCopy(backup, { type: 'time', value: time })
+    published = mounted
+    const { reached } = await start(mounted.spec)
+    expect(reached?.secondsBefore).to.equal(0)
+    expect(Date.parse(reached?.lastCommit ?? '')).to.be.within(Date.parse(time) - 10_000, Date.parse(time))
+  })
+
   it('is moved on from target to target, up to the end of the archive, and promoted there', async () => {
     const { spec, sql } = await pausedAt({ type: 'immediate' })
     expect(await numbers()).to.equal('')

@@ -14,6 +14,7 @@ import { requestPromotion } from './data-directory.ts'
 import { finishFirstRecovery, isRecovered, turnSyncOn } from './first-recovery.ts'
 import type { Watched } from './launch.ts'
 import { clientHost } from './listening.ts'
+import { askReached, distanceWarnings } from './reached.ts'
 import { type InstanceRecord, writeRecord } from './record.ts'
 import { mappedSegments } from './shared-memory.ts'
 import { sharedMemoryShortage } from './shared-memory-room.ts'
@@ -99,8 +100,13 @@ export async function awaitUsable(
           phases.usable = elapsed()
           told ??= await turnSyncOn(spec, record.pid)
           const { connectedAs, moment } = usable
-          if (told !== undefined) await finishFirstRecovery(spec, told, connectedAs, moment, deps)
-          const result = resultOf(spec, [...record.warnings, ...guide.warnings], usable)
+          const [reached] = await Promise.all([
+            // The publish does not depend on it.
+            connectedAs && askReached(spec, connectedAs).catch(() => undefined),
+            told === undefined ? undefined : finishFirstRecovery(spec, told, connectedAs, moment, deps),
+          ])
+          const warnings = [...record.warnings, ...guide.warnings, ...distanceWarnings(reached)]
+          const result = { ...resultOf(spec, warnings, usable), ...(reached && { reached }) }
           await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid), result })
           phases.durable = elapsed()
           deps.logger.info(

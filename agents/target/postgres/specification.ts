@@ -53,6 +53,8 @@ export interface InstancePaths {
   readonly armed: string
   /** Says that recovery was finished once and everything that it wrote is durable. */
   readonly recovered: string
+  /** How far recovery came. */
+  readonly reached: string
   /** PostgreSQL's WAL, a local directory. */
   readonly pgWal: string
   readonly record: string
@@ -75,6 +77,7 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
     restoreScript: `${conf}/restore-wal.sh`,
     armed: `${conf}/recovery-armed`,
     recovered: `${conf}/recovered`,
+    reached: `${conf}/reached.json`,
     pgWal: `${spec.cachePath}/pg_wal`,
     record: `${conf}/postgres.json`,
   }
