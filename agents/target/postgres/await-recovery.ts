@@ -102,7 +102,7 @@ export async function awaitUsable(
           const { connectedAs, moment } = usable
           const [reached] = await Promise.all([
             // The publish does not depend on it.
-            connectedAs && askReached(spec, connectedAs).catch(() => undefined),
+            askReached(spec, connectedAs).catch(() => undefined),
             told === undefined ? undefined : finishFirstRecovery(spec, told, connectedAs, moment, deps),
           ])
           const warnings = [...record.warnings, ...guide.warnings, ...distanceWarnings(reached)]
