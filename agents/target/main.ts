@@ -10,6 +10,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { createAgeingLock } from './ageing-lock.ts'
 import { createCacheRoom } from './cache-room.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
@@ -62,6 +63,8 @@ await runRole({
     makeStateDirectory(stateDirectory)
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
+    const ageingLock = createAgeingLock(cacheRoot)
+    ageingLock.take()
     await removeStaleTrials({ mountRoot, cacheRoot })
     const walls = await probeWalls({
       name: `trial-${process.pid}`,
@@ -93,6 +96,7 @@ await runRole({
       changes,
       credentials: config.credentials,
       spare,
+      ageingLock,
       ports,
       logger,
     })
@@ -135,6 +139,7 @@ await runRole({
         guard.close()
         watch.close()
         spare.close()
+        ageingLock.close()
         await agent.close()
         await bus.close()
       },

@@ -34,6 +34,10 @@ const PublishedSession = z.object({
   }).shape,
   dataPlane: DataPlaneAddress,
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
+  /** Tells the journal of its write cache from any other. */
+  journal: z.string().optional(),
+  /** Its first recovery is over: what is in the write cache is somebody's. */
+  recovered: z.boolean().optional(),
   /** It is not published: its write cache waits for a retry. */
   kept: z.boolean().optional(),
 })
@@ -70,8 +74,11 @@ export async function publishedSession({ session, input }: StepCommand): Promise
   }
 }
 
+/** What is known of its write cache stays with that. */
 export async function keepSession(session: PublishedSession): Promise<void> {
-  await writeOwnFile(recordPath(session.cachePath), JSON.stringify(session), 0o600)
+  const { journal, recovered } = readSession(session.cachePath) ?? {}
+  const record: PublishedSession = { journal, recovered, ...session }
+  await writeOwnFile(recordPath(session.cachePath), JSON.stringify(record), 0o600)
 }
 
 /**

@@ -2,12 +2,14 @@
  * The target's steps of a session: `preflight`, `mount`, `recover`. Each finds on this machine what there is already,
  * so it may be run or undone any number of times, by any agent process.
  */
+import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand, StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
+import type { AgeingLock } from './ageing-lock.ts'
 import type { CacheRoom } from './cache-room.ts'
 import type { SessionChanges } from './changes/session-changes.ts'
 import { requireEntrance } from './entrance.ts'
@@ -15,6 +17,7 @@ import type { Credentials } from './export/credentials.ts'
 import { exportStep } from './export/export-step.ts'
 import { createFetchedRoom } from './fetched-room.ts'
 import { isMounted } from './filesystem/drivers/mount-table.ts'
+import type { JournalIdentity } from './filesystem/journal.ts'
 import { heldPorts } from './held-ports.ts'
 import type { IsolationSettings } from './isolation/walls.ts'
 import { lastWords } from './last-words.ts'
@@ -52,6 +55,8 @@ export interface TargetStepsOptions {
   /** How destinations of exports are entered, by name. */
   readonly credentials: Credentials
   readonly spare: SpareMountProgram
+  /** Of the root of all write caches. */
+  readonly ageingLock: AgeingLock
   /** Ports that sessions of this target have, by session; 0: not chosen yet. */
   readonly ports: Map<string, number>
   readonly logger: Logger
@@ -169,12 +174,15 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           await discardInterruptedRecovery(session)
           signal.throwIfAborted()
           await requireRoots(settings)
+          options.ageingLock.take()
           await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
-          await keepSession(session)
+          const journal = await journalOf(session)
+          await keepSession({ ...session, journal: journal.id })
           await fetchedRoom.trim()
           room.joins(session.session)
           const launch = () => spare.take()
-          await startMountProcess(await mountSpec(session, command.input), { logger, launch, signal })
+          const spec = { ...(await mountSpec(session, command.input)), journal }
+          await startMountProcess(spec, { logger, launch, signal })
         } else {
           // The preflight may have chosen another port since.
           await keepSession(session)
@@ -227,6 +235,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           mount
             .settled()
             .catch((err: unknown) => logger.warn({ err }, 'what the publish touched was not recorded'))
+          if (result.paused === undefined) await keepSession({ ...session, recovered: true })
           await changes.begin(session)
           await watch.add(session)
           return result
@@ -288,9 +297,22 @@ function requireChanges({ session, cachePath }: PublishedSession): void {
  * Takes away a write cache whose first recovery ended with its mount: that runs without fsync, so what is there may be
  * of different moments. Nothing of anybody is in it yet, and it begins anew from the backup.
  */
-async function discardInterruptedRecovery({ cachePath, mountPoint }: PublishedSession): Promise<void> {
-  if (await isRecovered({ cachePath, mountPoint })) return
+async function discardInterruptedRecovery(session: PublishedSession): Promise<void> {
+  const { cachePath } = session
+  if (await isRecovered(session)) return
+  // The file that says that it was recovered is gone, and who knows what else.
+  if (readSession(cachePath)?.recovered) {
+    throw new HowdahError(
+      'cache_unusable',
+      `files of the write cache ${cachePath} are gone, so what was changed in ${session.session} cannot be trusted; "howdah republish ${session.session}" publishes it anew from the backup`,
+    )
+  }
   await rm(cachePath, { recursive: true, force: true })
+}
+
+/** Which journal the write cache has, or shall have when nothing of the session was ever usable. */
+async function journalOf(session: PublishedSession): Promise<JournalIdentity> {
+  return { id: readSession(session.cachePath)?.journal ?? randomUUID(), fresh: !(await isRecovered(session)) }
 }
 
 function mountGone(cause?: unknown): HowdahError {

@@ -1,4 +1,4 @@
-import { existsSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { expect } from 'chai'
 import type { CommandBody, SessionView } from '../../messages/definitions.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
@@ -179,6 +179,21 @@ describe('publishing again', function () {
       renameSync(`${cache}.away`, cache)
       await fleet.bus.request('session.retry', { session: session.id })
       await fleet.untilState(session.id, 'published')
+    })
+
+    it('is refused when a file of it is gone that tells of the changes, or holds them', async () => {
+      const [some = ''] = readdirSync(`${cache}/files`)
+      for (const path of ['journal.sqlite', 'conf/recovered', `files/${some}`]) {
+        await closed(true)
+        renameSync(`${cache}/${path}`, `${cache}.away`)
+        await fleet.bus.request('session.retry', { session: session.id })
+        const view = await fleet.untilState(session.id, 'disrupted')
+        expect(view.error?.code, path).to.equal('cache_unusable')
+        renameSync(`${cache}.away`, `${cache}/${path}`)
+      }
+      await fleet.bus.request('session.retry', { session: session.id })
+      const again = await fleet.untilState(session.id, 'published')
+      expect(await notes(again)).to.equal('1200')
     })
 
     it('goes when the closed session is unpublished', async () => {

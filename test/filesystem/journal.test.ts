@@ -1,7 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
-import { openJournal } from '../../agents/target/filesystem/journal.ts'
+import { type JournalIdentity, openJournal } from '../../agents/target/filesystem/journal.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 describe('the journal of a write cache', () => {
@@ -14,9 +14,9 @@ describe('the journal of a write cache', () => {
   })
   afterEach(() => rmSync(directory, { recursive: true, force: true }))
 
-  const refusal = () => {
+  const refusal = (identity?: JournalIdentity) => {
     try {
-      openJournal(path).close()
+      openJournal(path, identity).close()
       return undefined
     } catch (error) {
       if (error instanceof HowdahError) return error
@@ -45,6 +45,24 @@ describe('the journal of a write cache', () => {
     expect(state.contents.map((one) => ({ ...one.row }))).to.deep.equal([row])
     expect(state.contents[0]?.chunks.map(({ chunk, map }) => [chunk, ...map])).to.deep.equal([[3, 1, 2, 3]])
     expect(state.entries.map((one) => ({ ...one }))).to.have.deep.members(entries)
+  })
+
+  it('is never made anew where there was one, nor taken from another write cache', () => {
+    expect(refusal({ id: 'one', fresh: false })?.code).to.equal('cache_unusable')
+    expect(existsSync(path)).to.equal(false)
+    expect(refusal({ id: 'one', fresh: true })).to.equal(undefined)
+    expect(refusal({ id: 'one', fresh: false })).to.equal(undefined)
+    expect(refusal({ id: 'another', fresh: false })?.message).to.contain('another write cache')
+    rmSync(path)
+    expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is gone')
+    writeFileSync(path, '')
+    expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is gone')
+  })
+
+  it('of the time before identities is taken, and has one from then on', () => {
+    openJournal(path).close()
+    expect(refusal({ id: 'one', fresh: false })).to.equal(undefined)
+    expect(refusal({ id: 'another', fresh: false })?.code).to.equal('cache_unusable')
   })
 
   it('refuses a journal of another version, and names it and both versions', () => {

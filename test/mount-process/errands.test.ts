@@ -5,6 +5,7 @@ import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import type { Errand } from '../../agents/target/filesystem/errands.ts'
+import { blockCheck } from '../../agents/target/filesystem/fetched/block-check.ts'
 import { createErrandSender, SLOTS, sharedErrandRing } from '../../agents/target/mount-process/errand-ring.ts'
 import { createErrandRunner } from '../../agents/target/mount-process/errand-runner.ts'
 
@@ -66,7 +67,7 @@ describe('errands', () => {
       fd: store,
       position: 5,
     },
-    landed: (written) => said.push(written ? 'landed' : 'lost'),
+    landed: (checks) => said.push(checks === undefined ? 'lost' : `landed ${checks.join(' ')}`),
     failed: (error) => said.push(error.message),
     ...change,
   })
@@ -86,7 +87,7 @@ describe('errands', () => {
     expect(readFileSync(`${directory}/store`, 'latin1')).to.equal('\0\0\0\0\x000123456789')
     expect(said).to.eql([])
     sender.takeDone()
-    expect(said).to.eql(['landed'])
+    expect(said).to.eql([`landed ${blockCheck(Buffer.from('0123456789'))}`])
   })
 
   it('are heard of at once by an engine that waits for them, whenever it began to', async () => {
@@ -99,7 +100,8 @@ describe('errands', () => {
     await setImmediate()
     expect(said).to.eql(['woken'])
     after()
-    expect(said).to.eql(['woken', 'landed', 'landed'])
+    const landed = `landed ${blockCheck(Buffer.alloc(10))}`
+    expect(said).to.eql(['woken', landed, landed])
   })
 
   it('call the main thread once for all that it has not looked at', () => {

@@ -24,8 +24,11 @@ export interface Errand extends Readonly<Asker> {
   /** Where all of them are written to: an open file, and a position in it. */
   readonly fd: number
   readonly position: number
-  /** The asker was answered. `written`: the bytes are where they were to be written to. */
-  readonly landed: (written: boolean) => void
+  /**
+   * The asker was answered. `checks`: the checksums of the blocks that are now where they were to be written to, by
+   * `blockCheck`; undefined when they are not.
+   */
+  readonly landed: (checks: readonly number[] | undefined) => void
   /** The asker was answered that it cannot be read. */
   readonly failed: (error: Error) => void
 }

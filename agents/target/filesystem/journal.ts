@@ -2,6 +2,7 @@
  * The metadata of a write cache in SQLite: attributes, contents (size and block map) and directory entries that differ
  * from the base tree. A commit is durable when it returns. The engine never calls this: its services do.
  */
+import { existsSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { MapChunk } from './block-map.ts'
@@ -78,18 +79,31 @@ const SCHEMA = `
 
 export type Journal = ReturnType<typeof openJournal>
 
+/** Tells the journal of one write cache from any other. Journals of the time before identities have no such row. */
+const IDENTITY = 'CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL) STRICT'
+
+/** Which journal is to be opened; `fresh`: it is still to be made. */
+export interface JournalIdentity {
+  readonly id: string
+  readonly fresh: boolean
+}
+
 /**
  * Opens or makes the journal; another process that has it open makes this fail.
- * @throws HowdahError `cache_unusable` when the file is not of this version
+ * @param identity none: whatever is there is taken
+ * @throws HowdahError `cache_unusable` when the file is not of this version, is another one's, or is gone
  */
-export function openJournal(path: string) {
+export function openJournal(path: string, identity?: JournalIdentity) {
+  if (identity?.fresh === false && !existsSync(path)) throw gone(path)
   const database = new DatabaseSync(path)
   try {
     database.exec(
       'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE',
     )
-    if (isEmpty(database)) database.exec(SCHEMA)
-    else requireVersion(database, path)
+    if (!isEmpty(database)) requireVersion(database, path)
+    else if (identity?.fresh === false) throw gone(path)
+    else database.exec(SCHEMA)
+    if (identity !== undefined) requireIdentity(database, path, identity.id)
     database.exec('COMMIT')
   } catch (error) {
     database.close()
@@ -167,6 +181,28 @@ export function openJournal(path: string) {
 
 function isEmpty(database: DatabaseSync): boolean {
   return database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined
+}
+
+/** Without what was changed, the instance would come back as it was in the backup, as if nothing had happened. */
+function gone(path: string): HowdahError {
+  return new HowdahError(
+    'cache_unusable',
+    `the journal ${path} of the write cache is gone, and with it what was changed since publishing: ` +
+      'bring it back and retry, or publish the session anew from the backup',
+  )
+}
+
+function requireIdentity(database: DatabaseSync, path: string, id: string): void {
+  database.exec(IDENTITY)
+  const found = database.prepare('SELECT id FROM identity').get()?.id
+  if (found === undefined) database.prepare('INSERT INTO identity VALUES (?)').run(id)
+  else if (found !== id) {
+    throw new HowdahError(
+      'cache_unusable',
+      `the journal ${path} belongs to another write cache: bring the session's own back and retry, ` +
+        'or publish the session anew from the backup',
+    )
+  }
 }
 
 function requireVersion(database: DatabaseSync, path: string): void {

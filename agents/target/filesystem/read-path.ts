@@ -34,7 +34,10 @@ const MAX_PREFETCH_IN_MEMORY = MEMORY_BUDGET / 2
 
 export interface ReadPathDependencies {
   readonly base: BaseTree
-  readonly services: Pick<Services, 'read' | 'readMany' | 'write' | 'sync' | 'reserveFetched' | 'saveFetched'>
+  readonly services: Pick<
+    Services,
+    'read' | 'readMany' | 'write' | 'sync' | 'reserveFetched' | 'saveFetched' | 'dropFetched'
+  >
   /** None: nothing that is fetched is kept. */
   readonly fetched: FetchedState | undefined
   /** None: this thread answers all reads. */
@@ -125,19 +128,15 @@ export class ReadPath {
       ...asker,
       ...{ file, offset, length, from: position - offset, to: end - offset },
       ...{ fd: place.fd, position: place.position },
-      landed: (written) => {
+      landed: (checks) => {
         this.fetchedBytes += length
         over()
-        if (written) this.#store.filled(place, file, first)
-        else {
-          this.#store.unfilled(place)
-          this.#store.refuse()
-        }
+        if (checks === undefined) this.#store.refuse()
+        else this.#store.filled(place, file, first, checks)
         flight.land()
       },
       failed: (error) => {
         over()
-        this.#store.unfilled(place)
         flight.fail(this.#unreadable(inode, offset, length, error))
       },
     })

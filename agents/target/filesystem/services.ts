@@ -33,4 +33,6 @@ export interface Services {
   reserveFetched(unused: number): Promise<FetchedExtent | undefined>
   /** As `FetchedIndex.save`. */
   saveFetched(chunks: readonly FetchedChunk[]): Promise<readonly FetchedChunk[]>
+  /** As `FetchedIndex.drop`. */
+  dropFetched(file: number, slots?: readonly number[]): Promise<void>
 }

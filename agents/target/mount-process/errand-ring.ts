@@ -3,12 +3,16 @@
  * queues of their numbers, of those asked for and of those done. No message is sent for an errand unless a thread has
  * to be woken for it. Here are the memory and the engine's side; errand-runner.ts has the other.
  */
-import type { Errand, Errands } from '../filesystem/errands.ts'
+import { BLOCK } from '../filesystem/block-map.ts'
+import { type Errand, type Errands, MAX_ERRAND_BYTES } from '../filesystem/errands.ts'
 
 /** Errands under way. The kernel has fewer reads under way at a time. */
 export const SLOTS = 64
 
-/** Numbers of a slot; written by the engine before the slot is asked for. */
+/**
+ * Numbers of a slot; written by the engine before the slot is asked for. The checksums, one for each block, are written
+ * by the main thread before it says that the slot is done.
+ */
 export const FIELD = {
   LOW: 0,
   HIGH: 1,
@@ -19,7 +23,8 @@ export const FIELD = {
   TO: 6,
   FD: 7,
   POSITION: 8,
-  COUNT: 9,
+  CHECKS: 9,
+  COUNT: 9 + MAX_ERRAND_BYTES / BLOCK,
 } as const
 
 /** Words of the shared memory; what the queues hold follows, and then for each slot whether the engine waits for it. */
@@ -74,8 +79,15 @@ export function createErrandSender({ words, fields }: ErrandRing, callMain: () =
   function takeDone(): void {
     for (; done !== Atomics.load(words, WORD.DONE); done = (done + 1) | 0) {
       const entry = words[WORD.DONE_QUEUE + (done & (SLOTS - 1))] as number
-      release(entry & (SLOTS - 1))?.landed((entry & WRITTEN) !== 0)
+      const slot = entry & (SLOTS - 1)
+      const errand = release(slot)
+      errand?.landed((entry & WRITTEN) === 0 ? undefined : checksOf(slot, errand.length))
     }
+  }
+
+  function checksOf(slot: number, length: number): number[] {
+    const from = slot * FIELD.COUNT + FIELD.CHECKS
+    return Array.from(fields.subarray(from, from + Math.ceil(length / BLOCK)))
   }
 
   return {

@@ -4,6 +4,7 @@ import { constants } from 'node:os'
 import type { Logger } from 'pino'
 import { OUT, OUT_HEADER_BYTES } from '../filesystem/drivers/kernel/protocol.ts'
 import { MAX_ERRAND_BYTES } from '../filesystem/errands.ts'
+import { blockChecks } from '../filesystem/fetched/block-check.ts'
 import { type ErrandRing, FIELD, SLOTS, WORD, WRITTEN } from './errand-ring.ts'
 
 export interface ErrandRunnerOptions {
@@ -53,6 +54,7 @@ export function createErrandRunner(options: ErrandRunnerOptions): ErrandRunner {
     const bytes = data.copy(answer, OUT_HEADER_BYTES, field(FIELD.FROM), field(FIELD.TO))
     send(field(FIELD.LOW), field(FIELD.HIGH), 0, bytes)
     const written = write(field(FIELD.FD), data, field(FIELD.POSITION))
+    if (written) fields.set(blockChecks(data), at + FIELD.CHECKS)
     words[WORD.DONE_QUEUE + (done & (SLOTS - 1))] = written ? slot | WRITTEN : slot
     done = (done + 1) | 0
     Atomics.store(words, WORD.DONE, done)

@@ -19,7 +19,7 @@ export interface LocalServicesOptions {
   >
   readonly journal: Pick<Journal, 'commit'>
   /** None: fetched blocks are not kept. */
-  readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save'> | undefined
+  readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save' | 'drop'> | undefined
   /** Milliseconds that the repository may take to answer, reconnects included. */
   readonly readDeadlineMs: number
   /** Where WAL segments are made ready; none: they are read in the mount only. */
@@ -127,5 +127,6 @@ export function localServices(options: LocalServicesOptions): LocalServices {
 
     reserveFetched: async (unused) => fetched?.reserve(unused),
     saveFetched: async (chunks) => fetched?.save(chunks) ?? [],
+    dropFetched: async (file, slots) => fetched?.drop(file, slots),
   }
 }

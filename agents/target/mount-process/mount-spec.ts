@@ -25,6 +25,11 @@ export interface MountSpec {
   readonly backup?: { readonly repository: string; readonly instance: string; readonly label: string }
   /** Where fetched blocks are kept for all sessions of a backup, and how many bytes of all backups; 0: none. */
   readonly fetched?: { readonly directory: string; readonly budgetBytes: number }
+  /**
+   * What tells the write cache's journal from any other. `fresh`: there is none yet; otherwise one of another `id`, or
+   * none, is refused. None given: whatever is there is taken.
+   */
+  readonly journal?: { readonly id: string; readonly fresh: boolean }
   /** Bytes of changes; no limit when missing. */
   readonly quotaBytes?: number
   /** Bytes to keep free on the write cache's file system. */

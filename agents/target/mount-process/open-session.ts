@@ -1,12 +1,15 @@
 /** What of a session lies on this machine's disk beside the backup's tree: the journal and the fetched store, opened. */
+import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
+import { HowdahError } from '../../../messages/errors.ts'
+import { keepFromAgeing } from '../ageing-lock.ts'
 import type { BaseTree } from '../filesystem/base-tree.ts'
 import { type FetchedIndex, openFetchedIndex } from '../filesystem/fetched/fetched-index.ts'
 import { fetchedStoreKey } from '../filesystem/fetched/fetched-stores.ts'
 import { laterDatabases, newestTouched, withOtherDatabases } from '../filesystem/fetched/likely-touched.ts'
 import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetched/touched-record.ts'
-import { openJournal } from '../filesystem/journal.ts'
+import { type JournalState, openJournal } from '../filesystem/journal.ts'
 import { type FailedReads, failedReads } from './failed-reads.ts'
 import { localServices } from './local-services.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
@@ -31,7 +34,9 @@ export async function openSession(
   source: MountSource,
   logger: Logger,
 ): Promise<OpenSession> {
-  const journal = openJournal(`${spec.cachePath}/journal.sqlite`)
+  const journal = openJournal(`${spec.cachePath}/journal.sqlite`, spec.journal)
+  const journalState = journal.load()
+  requireLocalFiles(spec.cachePath, journalState)
   const store = await openStore(spec, tree, logger)
   const { backup, fetched: stores } = spec
   const failed = failedReads(source)
@@ -43,7 +48,7 @@ export async function openSession(
     serving: {
       spec,
       tree,
-      journalState: journal.load(),
+      journalState,
       fetched: store?.state,
       services: localServices({
         source,
@@ -87,7 +92,7 @@ async function openStore(
   if (backup === undefined || fetched === undefined || fetched.budgetBytes === 0) return undefined
   const key = fetchedStoreKey({ ...backup, fingerprint: tree.fingerprint() })
   await writeFile(cachePaths(cachePath).fetchedKey, key, { mode: 0o600 })
-  return openFetchedIndex({
+  const index = openFetchedIndex({
     root: fetched.directory,
     key,
     budgetBytes: fetched.budgetBytes,
@@ -95,4 +100,20 @@ async function openStore(
     reserveBytes: 2 * reserveBytes,
     logger,
   })
+  if (index !== undefined) keepFromAgeing(`${fetched.directory}/${key}`)
+  return index
+}
+
+/** @throws HowdahError `cache_unusable` when a file is gone that holds changes: whoever reads these would get an error */
+function requireLocalFiles(cachePath: string, { contents }: JournalState): void {
+  const directory = `${cachePath}/files`
+  const changed = contents.filter(({ row }) => row.changed > 0)
+  if (changed.length === 0) return
+  const present = new Set(existsSync(directory) ? readdirSync(directory) : [])
+  const missing = changed.filter(({ row }) => !present.has(String(row.ino)))
+  if (missing.length === 0) return
+  throw new HowdahError(
+    'cache_unusable',
+    `${missing.length} of the ${changed.length} files with changes are gone from ${directory}: what was changed cannot be had back; publish the session anew, or bring the files back and retry it`,
+  )
 }

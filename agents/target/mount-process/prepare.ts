@@ -1,16 +1,5 @@
-/** What a mount needs before it can be served: its directories, their lock against ageing, and the backup's tree. */
-import { spawn } from 'node:child_process'
-import {
-  chmodSync,
-  chownSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  unlinkSync,
-} from 'node:fs'
+/** What a mount needs before it can be served: its directories and the backup's tree. */
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs'
 import { open, readFile, rename, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -18,19 +7,6 @@ import type { BackupSource } from '../../dataplane/backup-source.ts'
 import { type BaseTree, buildBaseTree, parseBaseTree } from '../filesystem/base-tree.ts'
 import { publishedTree } from '../filesystem/published-tree.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
-
-/**
- * systemd-tmpfiles deletes what is old in /tmp and /var/tmp, but nothing below a directory that somebody holds a lock
- * on (systemd.io/TEMPORARY_DIRECTORIES). flock(1) locks the open directory that it inherits, and the lock stays with
- * it in this process.
- */
-export function keepFromAgeing(directory: string): void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-  const flock = spawn('flock', ['--shared', '--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] })
-  // Without flock(1) there is most likely no systemd-tmpfiles either.
-  flock.on('error', () => undefined)
-  flock.unref()
-}
 
 export function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
   const { wal, readyWal, walDrafts, logDirectory } = cachePaths(cachePath)

@@ -36,6 +36,7 @@ export function remoteServices({ call }: Calls<MainCalls>): RemoteServices {
       commit: (batch) => call('commit', batch),
       reserveFetched: (unused) => call('reserveFetched', unused),
       saveFetched: (chunks) => call('saveFetched', chunks),
+      dropFetched: (file, slots) => call('dropFetched', file, slots),
     },
     piece: (stream, file, offset, data) => streams.get(stream)?.({ file, offset, data }),
   }

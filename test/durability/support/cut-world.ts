@@ -117,6 +117,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
       commit,
       reserveFetched: async () => undefined,
       saveFetched: async () => [],
+      dropFetched: async () => undefined,
     }
   }
 
@@ -147,6 +148,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
       },
       reserveFetched: async (unused) => store?.reserve(unused),
       saveFetched: async (chunks) => store?.save(chunks) ?? [],
+      dropFetched: async (file, slots) => store?.drop(file, slots),
     }
     const spoiled = spoil?.(made) ?? made
     return { ...spoiled, sync: async (fd) => (on.owns(fd) ? spoiled.sync(fd) : undefined) }

@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs'
 import { expect } from 'chai'
 import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
 import { type Errand, type Errands, MAX_ERRAND_BYTES } from '../../../agents/target/filesystem/errands.ts'
+import { blockChecks } from '../../../agents/target/filesystem/fetched/block-check.ts'
 import { ANSWERED_ELSEWHERE } from '../../../agents/target/filesystem/file-system.ts'
 import { errnoOf, type Fixture, type FixtureOptions, makeFixture } from '../support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from '../support/memory-source.ts'
@@ -51,7 +52,7 @@ describe('a read whose asker another thread may answer', () => {
   function bring(errand: Errand | undefined): void {
     if (errand === undefined) throw new Error('there is no such errand')
     writeSync(errand.fd, table, errand.offset, errand.length, errand.position)
-    errand.landed(true)
+    errand.landed(blockChecks(table.subarray(errand.offset, errand.offset + errand.length)))
   }
 
   it('is an errand for whole blocks, with the part that was asked for', () => {
@@ -103,7 +104,7 @@ describe('a read whose asker another thread may answer', () => {
   it('that could not be kept is fetched anew for those who wait with it', async () => {
     void read(3 * BLOCK)
     const other = fs.read(file, BLOCK, 3 * BLOCK)
-    sent[0]?.landed(false)
+    sent[0]?.landed(undefined)
     expect((await other).equals(table.subarray(3 * BLOCK, 4 * BLOCK))).to.equal(true)
     expect(source.reads.length).to.equal(1)
   })

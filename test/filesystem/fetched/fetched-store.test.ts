@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  rmSync,
   statSync,
   truncateSync,
   utimesSync,
@@ -211,7 +212,8 @@ describe('the store of fetched blocks', () => {
     },
     'the format is another': () => change('UPDATE store SET format = 999'),
     'a row is nonsense': () => change("UPDATE chunks SET slots = x'010203'"),
-    'a row names blocks that were never reserved': () => change("UPDATE chunks SET slots = x'ffffff00'"),
+    'a row names blocks that were never reserved': () =>
+      change("UPDATE chunks SET slots = x'ffffff00', checks = x'00000000'"),
   }
   function change(sql: string): void {
     const database = new DatabaseSync(`${stores.directory}/index.sqlite`)
@@ -248,6 +250,100 @@ describe('the store of fetched blocks', () => {
     expect(readStore(store, 7, 0, data.length)).to.equal(undefined)
     expect(store.has(7, 0)).to.equal(false)
     expect(store.keep(7, 0, data)).to.equal('refused')
+  })
+
+  const block = (fill: number) => Buffer.alloc(BLOCK, fill)
+  /** Writes over the block of a file's only chunk, past everybody's back. */
+  function overwrite(bytes: Buffer, slot = 1): void {
+    const fd = openSync(`${stores.directory}/blocks.data`, 'r+')
+    writeSync(fd, bytes, 0, bytes.length, slot * BLOCK)
+    closeSync(fd)
+  }
+
+  it('is not made anew under a session that has it open, when its index is gone', async () => {
+    const live = stores.open()
+    live.store.keep(0, 0, block(0x11))
+    await live.store.flush()
+    for (const suffix of ['', '-wal', '-shm']) {
+      rmSync(`${stores.directory}/index.sqlite${suffix}`, { force: true })
+    }
+    const next = stores.open()
+    next.store.keep(7, 0, block(0x22))
+    expect(readStore(live.store, 0, 0, BLOCK)?.equals(block(0x11))).to.equal(true)
+    expect(readStore(next.store, 7, 0, BLOCK)?.equals(block(0x22))).to.equal(true)
+    expect(next.store.has(0, 0)).to.equal(false)
+  })
+
+  it('never gives back what is not as it was written, whole or in part, and others do not find it any more', async () => {
+    for (const [position, length] of [
+      [0, BLOCK],
+      [100, 50],
+      [BLOCK - 10, 20],
+    ] as const) {
+      stores.remove()
+      stores = makeStores()
+      const before = stores.open()
+      before.store.keep(7, 0, data.subarray(0, 3 * BLOCK))
+      await before.close()
+      overwrite(block(0))
+      const { store, asked } = stores.open()
+      expect(readStore(store, 7, position, length)).to.equal(undefined)
+      expect([store.has(7, 0), store.has(7, 1), asked.includes('drop')]).to.eql([false, true, true])
+      expect(store.keep(7, 0, data.subarray(0, BLOCK))).to.equal('kept')
+      expect(readStore(store, 7, 0, 3 * BLOCK)?.equals(data.subarray(0, 3 * BLOCK))).to.equal(true)
+      await store.flush()
+      const later = stores.open()
+      expect(readStore(later.store, 7, 0, 3 * BLOCK)?.equals(data.subarray(0, 3 * BLOCK))).to.equal(true)
+    }
+  })
+
+  it('finds the last block of a file true, though it is short', async () => {
+    const before = stores.open()
+    before.store.keep(7, 0, data)
+    await before.close()
+    const { store } = stores.open()
+    expect(readStore(store, 7, 39 * BLOCK, BLOCK - 100)?.equals(data.subarray(39 * BLOCK))).to.equal(true)
+    expect(
+      readStore(store, 7, 39 * BLOCK + 7, 5)?.equals(data.subarray(39 * BLOCK + 7, 39 * BLOCK + 12)),
+    ).to.equal(true)
+  })
+
+  it('forgets what no save vouches for when a sync fails, and keeps nothing more', async () => {
+    const one = stores.open()
+    const { store, asked } = one
+    store.keep(7, 0, data.subarray(0, BLOCK))
+    await store.flush()
+    store.keep(7, 1, data.subarray(BLOCK, 2 * BLOCK))
+    const place = store.reserve(1)
+    if (place === undefined) throw new Error('there is no room')
+    one.failSyncs = 1
+    await store.flush()
+    expect([store.has(7, 0), store.has(7, 1)]).to.eql([true, false])
+    expect(store.keep(7, 2, data.subarray(0, BLOCK))).to.equal('refused')
+    expect(store.reserve(1)).to.equal(undefined)
+    expect(store.filled(place, 9, 0, [1])).to.equal('refused')
+    await store.flush()
+    expect(asked.filter((what) => what === 'save').length).to.equal(1)
+    const later = stores.open()
+    expect([later.store.has(7, 0), later.store.has(7, 1), later.store.has(9, 0)]).to.eql([true, false, false])
+  })
+
+  it('loses a file that turned out to be damaged, for those who open it later too', async () => {
+    const one = stores.open()
+    const two = stores.open()
+    one.store.keep(7, 0, data)
+    one.store.keep(8, 0, data)
+    await one.store.flush()
+    two.store.keep(9, 0, data)
+    await two.store.flush()
+    expect(two.store.has(7, 0)).to.equal(true)
+    one.store.drop(7)
+    expect([one.store.has(7, 0), one.store.has(8, 0)]).to.eql([false, true])
+    two.store.keep(7, 100, data)
+    await two.store.flush()
+    const later = stores.open()
+    expect([0, 39, 100].map((at) => later.store.has(7, at))).to.eql([false, false, true])
+    expect(later.store.has(8, 0)).to.equal(true)
   })
 
   it('goes on for those who have it open when it is removed', async () => {

@@ -18,6 +18,8 @@ export interface OpenStore {
   readonly asked: string[]
   /** Instead of saving. */
   failSaves: boolean
+  /** How many of the next syncs fail. */
+  failSyncs: number
   /** Happens while a sync is under way. */
   duringSync: () => void
   /** In order, with everything saved. */
@@ -61,6 +63,10 @@ export function makeStores(): Stores {
           },
           async sync(fd) {
             asked.push('sync')
+            if (one.failSyncs > 0) {
+              one.failSyncs--
+              throw Object.assign(new Error('the disk fails'), { code: 'EIO' })
+            }
             fdatasyncSync(fd)
             one.duringSync()
           },
@@ -73,6 +79,10 @@ export function makeStores(): Stores {
             if (one.failSaves) throw new Error('the index cannot be written')
             return index?.save(chunks) ?? []
           },
+          async dropFetched(file, slots) {
+            asked.push('drop')
+            index?.drop(file, slots)
+          },
         },
       })
       const one: OpenStore = {
@@ -80,6 +90,7 @@ export function makeStores(): Stores {
         index,
         asked,
         failSaves: false,
+        failSyncs: 0,
         duringSync: () => undefined,
         async close() {
           await store.flush()

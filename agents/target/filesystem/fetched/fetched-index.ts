@@ -3,8 +3,10 @@
  * of that backup. Blocking, so it belongs to the thread that has the journal; the engine's side is fetched-store.ts.
  *
  * `blocks.data` is one sparse file of slots of a block each. A process reserves an extent of slots, writes blocks into
- * it in the order in which they come, syncs, and only then saves which slot holds which block. So the index never
- * claims what is not on disk, and losing any of it only means to fetch again.
+ * it in the order in which they come, syncs, and only then saves which slot holds which block, with the block's
+ * checksum. So the index never claims what is not on disk, what is not as it was written is found out, and losing any
+ * of it only means to fetch again. A slot is never given out twice, and a data file never made anew in place: processes
+ * that have an older one open go on with that.
  */
 import { randomUUID } from 'node:crypto'
 import {
@@ -15,6 +17,7 @@ import {
   mkdirSync,
   openSync,
   readSync,
+  rmSync,
   statfsSync,
   utimesSync,
   writeSync,
@@ -33,6 +36,8 @@ export interface FetchedChunk {
   readonly chunk: number
   /** Of block `chunk * CHUNK_BLOCKS` and those that follow; may be shorter than the chunk. */
   readonly slots: Uint32Array
+  /** The checksums of what the slots hold, by `blockCheck`; as many as slots. */
+  readonly checks: Uint32Array
 }
 
 /** Slots that one process may fill. */
@@ -43,7 +48,8 @@ export interface FetchedExtent {
 
 /** What the engine needs of an opened store; plain data. */
 export interface FetchedState {
-  readonly dataPath: string
+  /** The store's data file, open until the index is closed. A path could be another file's by now. */
+  readonly fd: number
   readonly chunks: readonly FetchedChunk[]
   /** None when there is no room. */
   readonly extent: FetchedExtent | undefined
@@ -69,6 +75,11 @@ export interface FetchedIndex {
    * @throws the error of SQLite; nothing was saved then
    */
   save(chunks: readonly FetchedChunk[]): FetchedChunk[]
+  /**
+   * From now on nobody who opens the store finds these blocks of a file, by the slots that hold them; all of its blocks
+   * without. @throws the error of SQLite
+   */
+  drop(file: number, slots?: readonly number[]): void
   close(): void
 }
 
@@ -81,7 +92,7 @@ const BUSY_MS = 2000
 const SCHEMA = `
   CREATE TABLE store (format INTEGER NOT NULL, id TEXT NOT NULL, next INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
   CREATE TABLE chunks (
-    file INTEGER, chunk INTEGER, revision INTEGER NOT NULL, slots BLOB NOT NULL,
+    file INTEGER, chunk INTEGER, revision INTEGER NOT NULL, slots BLOB NOT NULL, checks BLOB NOT NULL,
     PRIMARY KEY (file, chunk)) STRICT, WITHOUT ROWID;
   CREATE INDEX chunks_by_revision ON chunks (revision);
 `
@@ -97,6 +108,7 @@ interface ChunkRow {
   readonly file: number
   readonly chunk: number
   readonly slots: Uint8Array
+  readonly checks: Uint8Array
 }
 
 /**
@@ -201,7 +213,7 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
     readSync(fd, found, 0, found.length, 0)
     if (!found.equals(head)) throw new Error('index and data are of different stores')
     seen = revision
-    const chunks = rows(database.prepare('SELECT file, chunk, slots FROM chunks').all())
+    const chunks = rows(database.prepare('SELECT file, chunk, slots, checks FROM chunks').all())
     const end = chunks.reduce((last, { slots }) => slots.reduce((a, b) => Math.max(a, b), last), 0)
     if (end >= next) throw new Error('the index names blocks that were never reserved')
     if (end > 0) checkLength(fd, (end + 1) * BLOCK)
@@ -210,7 +222,9 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
 
   function make(): void {
     const id = randomUUID()
-    const made = openSync(dataPath, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600)
+    // Sessions may have the file open that lost its index: theirs stays as it is, without a name.
+    rmSync(dataPath, { force: true })
+    const made = openSync(dataPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
     try {
       writeSync(made, header(id), 0)
     } finally {
@@ -226,10 +240,20 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     const chunks = load()
     touch(directory)
-    const state = { dataPath, chunks, extent: reserve(0) }
-    const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?)')
-    const getChunk = database.prepare('SELECT file, chunk, slots FROM chunks WHERE file = ? AND chunk = ?')
-    const newer = database.prepare('SELECT file, chunk, slots FROM chunks WHERE revision > ?')
+    const state = { fd, chunks, extent: reserve(0) }
+    const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)')
+    const getChunk = database.prepare(
+      'SELECT file, chunk, slots, checks FROM chunks WHERE file = ? AND chunk = ?',
+    )
+    const chunksOf = database.prepare('SELECT file, chunk, slots, checks FROM chunks WHERE file = ?')
+    const newer = database.prepare('SELECT file, chunk, slots, checks FROM chunks WHERE revision > ?')
+    const put = ({ file, chunk, slots, checks }: FetchedChunk, revision: number) =>
+      putChunk.run(file, chunk, revision, bytesOf(slots), bytesOf(checks))
+    const nextRevision = (): number => {
+      const revision = (store()?.revision ?? 0) + 1
+      database.prepare('UPDATE store SET revision = ?').run(revision)
+      return revision
+    }
 
     return {
       state,
@@ -242,15 +266,26 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
         }
         return inTransaction(() => {
           const others = rows(newer.all(seen))
-          const revision = (store()?.revision ?? 0) + 1
+          const revision = nextRevision()
           for (const chunk of added) {
             const [held] = rows(getChunk.all(chunk.file, chunk.chunk))
-            const { buffer, byteOffset, byteLength } = merged(held?.slots, chunk.slots)
-            putChunk.run(chunk.file, chunk.chunk, revision, new Uint8Array(buffer, byteOffset, byteLength))
+            put(merged(held, chunk), revision)
           }
-          database.prepare('UPDATE store SET revision = ?').run(revision)
           seen = revision
           return others
+        })
+      },
+
+      drop(file, slots) {
+        const unwanted = new Set(slots)
+        inTransaction(() => {
+          const revision = nextRevision()
+          for (const chunk of rows(chunksOf.all(file))) {
+            for (const [at, slot] of chunk.slots.entries()) {
+              if (slots === undefined || unwanted.has(slot)) chunk.slots[at] = 0
+            }
+            put(chunk, revision)
+          }
         })
       },
 
@@ -298,19 +333,31 @@ function syncDirectory(directory: string): void {
 
 /** @throws Error when a row cannot be one of ours */
 function rows(found: readonly unknown[]): FetchedChunk[] {
-  return (found as ChunkRow[]).map(({ file, chunk, slots }) => {
-    if (slots.length % 4 !== 0 || slots.length > CHUNK_BLOCKS * 4 || file < 0 || chunk < 0) {
-      throw new Error('the index is damaged')
-    }
-    return { file, chunk, slots: new Uint32Array(slots.slice().buffer) }
+  return (found as ChunkRow[]).map(({ file, chunk, slots, checks }) => {
+    const { length } = slots
+    const isOurs = length % 4 === 0 && length <= CHUNK_BLOCKS * 4 && checks.length === length
+    if (!isOurs || file < 0 || chunk < 0) throw new Error('the index is damaged')
+    const words = (bytes: Uint8Array) => new Uint32Array(bytes.slice().buffer)
+    return { file, chunk, slots: words(slots), checks: words(checks) }
   })
 }
 
+function bytesOf({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength)
+}
+
 /** What is held stays where it is. */
-function merged(held: Uint32Array | undefined, added: Uint32Array): Uint32Array {
+function merged(held: FetchedChunk | undefined, added: FetchedChunk): FetchedChunk {
   if (held === undefined) return added
-  const both = new Uint32Array(Math.max(held.length, added.length))
-  both.set(held)
-  for (const [at, slot] of added.entries()) if (both[at] === 0) both[at] = slot
-  return both
+  const length = Math.max(held.slots.length, added.slots.length)
+  const slots = new Uint32Array(length)
+  const checks = new Uint32Array(length)
+  slots.set(held.slots)
+  checks.set(held.checks)
+  for (const [at, slot] of added.slots.entries()) {
+    if (slots[at] !== 0) continue
+    slots[at] = slot
+    checks[at] = added.checks[at] ?? 0
+  }
+  return { ...added, slots, checks }
 }

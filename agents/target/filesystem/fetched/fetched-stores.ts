@@ -7,7 +7,7 @@ import { readdirSync, renameSync, statSync } from 'node:fs'
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 
 /** Of what lies in a store; another one is another store. */
-export const STORE_FORMAT = 1
+export const STORE_FORMAT = 2
 
 /** What tells one backup's contents from any other's. */
 export interface StoreIdentity {
