@@ -8,6 +8,7 @@ import { type Fixture, makeFixture } from './support/engine-fixture.ts'
 import { memorySource, pattern } from './support/memory-source.ts'
 
 const TABLE = 'data/base/1/1000'
+const OTHER = 'data/base/2/1001'
 
 /** Services whose commits and syncs wait to be let through, or fail. */
 class Held {
@@ -65,9 +66,30 @@ describe('commits of the write cache', () => {
 
   beforeEach(async () => {
     held = new Held()
-    fs = await makeFixture(memorySource({ [TABLE]: table }), { intercept: held.over })
+    fs = await makeFixture(memorySource({ [TABLE]: table, [OTHER]: table, 'data/global/1': table }), {
+      intercept: held.over,
+    })
   })
   afterEach(() => fs.remove())
+
+  it('have everything that was written before a sync of pg_control durable with it, as after a crash redo relies on', async () => {
+    const file = await fs.open(TABLE)
+    await fs.write(file, pattern(BLOCK, 2), 0)
+    await fs.engine.fsync(file)
+    // Again, where the journal has it already; and a part of a block that has to be fetched first.
+    await fs.write(file, pattern(BLOCK, 3), 0)
+    const other = await fs.open(OTHER)
+    const part = fs.write(other, Buffer.from('part'), 5 * BLOCK + 7)
+    const control = await fs.create('data/global/pg_control', pattern(512))
+    const before = held.syncs
+    await fs.engine.fsync(control)
+    expect(held.synced - before).to.equal(3)
+    await part
+    expect(fs.engine.unsynced).to.equal(false)
+    held.failSync = new Error('the disk fails')
+    await fs.write(file, pattern(BLOCK, 4), 0)
+    expect(await failure(fs.engine.fsync(control))).to.equal('EIO')
+  })
 
   it('are one at a time; what comes meanwhile shares the next', async () => {
     held.holding = true

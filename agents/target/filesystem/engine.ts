@@ -90,6 +90,8 @@ export interface Engine extends FileSystem {
 }
 
 const MAX_OPEN_LOCAL_FILES = 1000
+/** PostgreSQL's, in the published tree; src/include/access/xlog_internal.h (XLOG_CONTROL_FILE), all versions. */
+const CONTROL_FILE = ['data', 'global', 'pg_control']
 
 /** Opens a write cache over a published tree, with everything that was durable in it. */
 export function createEngine(options: EngineOptions): Engine {
@@ -154,6 +156,23 @@ export function createEngine(options: EngineOptions): Engine {
     return changedSync
   }
 
+  /** Everything that reached this side, also what waits for a missing block. */
+  async function flush(): Promise<void> {
+    await contents.written()
+    await durability.syncAll()
+  }
+
+  /**
+   * PostgreSQL begins a crash recovery with syncfs(2) or with fsync(2) of everything, and then writes down in this file that
+   * it recovers. Of syncfs the kernel tells a FUSE server nothing but the writes that it causes; so whatever was written
+   * before a sync of this file becomes durable with it, before redo decides by it which changes it need not repeat.
+   */
+  function isControlFile(ino: Ino): boolean {
+    return (
+      ino !== ROOT && ino === CONTROL_FILE.reduce((at, name) => (at === 0 ? 0 : names.lookup(at, name)), ROOT)
+    )
+  }
+
   function onFree(inode: Inode): void {
     space.give(inode.map.changed)
     files.doom(inode)
@@ -161,9 +180,15 @@ export function createEngine(options: EngineOptions): Engine {
     if ((inode.mode & S_IFMT) === S_IFDIR) names.forget(inode.ino)
   }
 
+  const fileOperations = createFileOperations({ ...shared, contents, ranges })
   return {
     ...createDirectoryOperations({ ...shared, base, names }),
-    ...createFileOperations({ ...shared, contents, ranges }),
+    ...fileOperations,
+
+    async fsync(ino) {
+      if (isControlFile(ino)) await flush()
+      await fileOperations.fsync(ino)
+    },
 
     fsyncdir: () => durability.syncNames(),
 
@@ -216,10 +241,10 @@ export function createEngine(options: EngineOptions): Engine {
       return readPath.settled()
     },
 
-    flush: () => durability.syncAll(),
+    flush,
 
     async close() {
-      await durability.syncAll()
+      await flush()
       durability.stop()
       await readPath.flush()
       readPath.close()

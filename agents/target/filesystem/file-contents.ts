@@ -32,6 +32,8 @@ export class FileContents {
   /** The last failure to read the write cache, in words. */
   lastError: string | undefined
   readonly #to: FileContentsDependencies
+  /** Writes that wait for a missing block. Never reject. */
+  readonly #waiting = new Set<Promise<void>>()
 
   constructor(dependencies: FileContentsDependencies) {
     this.#to = dependencies
@@ -65,8 +67,17 @@ export class FileContents {
   ): MaybePromise<number> {
     if (length === 0) return 0
     const seeds = this.#seeds(inode, position, position + length, [])
-    if (seeds === undefined) return this.#writeMissing(inode, buffer, length, position, accepted)
-    return this.#apply(inode, buffer, length, position, accepted, seeds)
+    if (seeds !== undefined) return this.#apply(inode, buffer, length, position, accepted, seeds)
+    const writing = this.#writeMissing(inode, buffer, length, position, accepted)
+    const done = () => void this.#waiting.delete(waiting)
+    const waiting = writing.then(done, done)
+    this.#waiting.add(waiting)
+    return writing
+  }
+
+  /** Resolves when every write that came before is where it belongs, or failed. */
+  async written(): Promise<void> {
+    await Promise.all(this.#waiting)
   }
 
   /** Cuts or extends a file; what is added reads as zeros. */
