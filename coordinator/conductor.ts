@@ -180,6 +180,8 @@ export function createConductor(options: ConductorOptions): Conductor {
 
   /** Sends again what nobody reported on, and marks sessions whose agent is away. */
   async function sweep(): Promise<void> {
+    // Agents that RabbitMQ keeps from reporting are not away; the bus logs why, and the registry asks it.
+    await bus.probe().catch(() => undefined)
     await registry.refresh()
     for (const session of await store.sessions({ settled: false })) {
       if (closed) return

@@ -8,6 +8,7 @@ import { type ConsumeMessage, connect, type RecoveringChannelModel } from 'amqpl
 import type { Logger } from 'pino'
 import type { z } from 'zod'
 import { amqpFailure } from './amqp-failure.ts'
+import { type BrokerAlarm, brokerBlocked, createBrokerAlarm } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, CommandDelivery, Consumer, Delivery, EventDelivery } from './bus.ts'
 import { type Redelivery, startConsumer } from './consumer.ts'
 import { declareExchanges, declareQueue } from './declare.ts'
@@ -30,8 +31,9 @@ import {
 } from './envelope.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
 import { keepChannel } from './kept-channel.ts'
-import { createPublisher } from './publisher.ts'
+import { createPublisher, STILL_ON_ITS_WAY } from './publisher.ts'
 import { createRequests } from './requests.ts'
+import { atMost } from './retry.ts'
 import {
   AGENTS_EXCHANGE,
   agentQueue,
@@ -47,6 +49,14 @@ import {
 
 /** RabbitMQ answers on the channel that asked, without a queue of our own (Direct Reply-to). */
 const DIRECT_REPLY = 'amq.rabbitmq.reply-to'
+
+/** A routing key of the default exchange that no queue has as its name. */
+const NOBODY = 'howdah.nobody'
+const PROBE_MS = 2_000
+/** How long an orderly end may take, handlers and confirms included; then the connection ends all the same. */
+const CLOSE_DEADLINE_MS = 18_000
+/** How long RabbitMQ may take to answer the end of the connection. */
+const GOODBYE_MS = 2_000
 
 export interface BusTls {
   /** PEM: the authority that signed the broker's certificate. */
@@ -78,7 +88,8 @@ export interface ConnectOptions {
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { appId, logger, prefetch = 20, waitMs = 10_000 } = options
   const redelivery = options.redelivery ?? { tries: 15, firstMs: 100, maxMs: 10_000 }
-  const { connection, upSince } = await openConnection(options, waitMs)
+  const alarm = createBrokerAlarm()
+  const { connection, upSince } = await openConnection(options, waitMs, alarm)
   const consumers = new Set<Consumer>()
   /** Set when the bus is closed, aborted when its connection is. */
   let closed = false
@@ -102,14 +113,36 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const publisher = createPublisher({
     channel: () => publishing.current,
     failure: () => publishing.failure,
+    blocked: () => alarm.reason,
     logger,
+  })
+  connection.on('blocked', (reason: string) => {
+    alarm.raise(reason)
+    const error = brokerBlocked(reason, STILL_ON_ITS_WAY)
+    logger.warn(error.message)
+    requests.fail(error)
+  })
+  connection.on('unblocked', () => {
+    alarm.clear(true)
+    logger.warn('RabbitMQ takes messages again')
+    publisher.resume()
   })
   try {
     await within(waitMs, publishing.opened, () => publishing.failure)
   } catch (error) {
     await publishing.close()
-    await connection.close()
+    await goodbye()
     throw error
+  }
+
+  /** A blocked connection's end is never answered, and one's whose broker hangs neither. */
+  async function goodbye(): Promise<void> {
+    await atMost(GOODBYE_MS, connection.close())
+  }
+
+  /** @throws HowdahError `broker_blocked`: whoever waits for an answer is told at once, instead of after a while */
+  function requireOpenBroker(): void {
+    if (alarm.reason !== undefined) throw brokerBlocked(alarm.reason, 'Nothing was sent.')
   }
 
   interface Sending {
@@ -240,6 +273,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
 
   const bus: Bus = {
     async request(type, body, { messageId = randomUUID(), timeoutMs = 30_000, signal } = {}) {
+      requireOpenBroker()
       const { body: schema, reply } = COMMANDS[type]
       const unanswered = `the coordinator did not answer ${type} within ${timeoutMs / 1000} s: is "howdah coordinator" (or "howdah up") running? The command waits in the queue ${COORDINATOR_COMMANDS.name}`
       const body_ = await requests.ask({
@@ -247,7 +281,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         timeoutMs,
         unanswered,
         signal,
-        send: (correlationId) =>
+        send: (correlationId, over) =>
           send({
             schema,
             type,
@@ -259,7 +293,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
             correlationId,
             replyTo: DIRECT_REPLY,
             timeoutMs,
-            signal,
+            signal: over,
           }),
       })
       return body_ as never
@@ -280,13 +314,14 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     },
 
     async requestAgent(agent, type, body, { messageId = randomUUID(), timeoutMs = 30_000, signal } = {}) {
+      requireOpenBroker()
       const { body: schema, reply } = AGENT_COMMANDS[type]
       const answered = await requests.ask({
         schema: reply,
         timeoutMs,
         unanswered: `the ${agent.kind} agent ${agent.name} did not answer ${type} within ${timeoutMs / 1000} s: is it running?`,
         signal,
-        send: (correlationId) =>
+        send: (correlationId, over) =>
           send({
             schema,
             type,
@@ -298,7 +333,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
             correlationId,
             replyTo: DIRECT_REPLY,
             timeoutMs,
-            signal,
+            signal: over,
           }),
       })
       return answered as never
@@ -372,20 +407,40 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       }
     },
 
+    async probe() {
+      await publisher.publish({
+        exchange: '',
+        routingKey: NOBODY,
+        content: Buffer.from('{}'),
+        options: { messageId: randomUUID() },
+        timeoutMs: PROBE_MS,
+      })
+    },
+
     get connectedSince() {
-      return publishing.current && upSince()
+      const since = publishing.current && upSince()
+      if (since === undefined || alarm.reason !== undefined) return undefined
+      return Math.max(since, alarm.clearedAt ?? 0)
     },
 
     async close() {
       if (closed) return
-      await Promise.all([...consumers].map((consumer) => consumer.close()))
-      if (bus.connectedSince !== undefined) await publisher.drain(5_000)
+      const over = new AbortController()
+      const blocked = once(connection, 'blocked', { signal: over.signal }).catch(() => undefined)
+      const orderly = async (): Promise<void> => {
+        await Promise.all([...consumers].map((consumer) => consumer.close()))
+        if (bus.connectedSince !== undefined) await publisher.drain(5_000)
+      }
+      if (alarm.reason === undefined) {
+        await atMost(CLOSE_DEADLINE_MS, Promise.race([orderly(), blocked]))
+      }
+      over.abort()
       closed = true
       requests.abandon()
       publisher.abandon()
       ended.abort()
-      await publishing.close()
-      await connection.close()
+      if (alarm.reason === undefined) await publishing.close()
+      await goodbye()
     },
   }
   return bus
@@ -394,6 +449,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
 async function openConnection(
   { url, appId, tls, logger }: ConnectOptions,
   waitMs: number,
+  alarm: BrokerAlarm,
 ): Promise<{ connection: RecoveringChannelModel; upSince: () => number | undefined }> {
   const address = brokerAddress(url)
   const connection = await connect(address.href, {
@@ -411,15 +467,12 @@ async function openConnection(
   })
   connection.on('disconnect', (error: Error) => {
     up = undefined
+    alarm.clear(false)
     logger.warn({ err: error }, 'lost the connection to RabbitMQ, reconnecting')
   })
   connection.on('error', (error: Error) => {
     logger.debug({ err: error }, 'RabbitMQ connection error')
   })
-  connection.on('blocked', (reason: string) => {
-    logger.warn({ reason }, 'RabbitMQ takes no messages now: it is short of memory or disk space')
-  })
-  connection.on('unblocked', () => logger.info('RabbitMQ takes messages again'))
   const refused = new Promise<never>((_, reject) => {
     connection.on('connect-failed', (error: Error) => {
       last = amqpFailure(error, `be reached at ${address.hostname}:${address.port || '5672'}`)

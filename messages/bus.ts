@@ -99,10 +99,22 @@ export interface Bus {
   /** Declares an agent's queue, so that commands wait for it while it is away. */
   enroll(agent: AgentAddress): Promise<void>
 
-  /** Since when the connection is up, in ms since the epoch; undefined while it is not. */
+  /**
+   * Publishes a message that nobody gets. RabbitMQ tells of an alarm only those that publish, so whoever mostly listens
+   * takes a probe before it believes that silence means something.
+   * @throws HowdahError as every publishing
+   */
+  probe(): Promise<void>
+
+  /**
+   * Since when the connection is up and RabbitMQ takes messages, in ms since the epoch; undefined while that is not so.
+   */
   readonly connectedSince: number | undefined
 
-  /** Closes consumers first, then waits for confirms, then closes the connection. */
+  /**
+   * Closes consumers first, then waits for confirms, then closes the connection; within a deadline, and at once when
+   * RabbitMQ takes no messages.
+   */
   close(): Promise<void>
 }
 

@@ -11,7 +11,7 @@ import type { Consumer, Delivery, Outcome } from './bus.ts'
 import { type Expected, openEnvelope } from './envelope.ts'
 import { type ErrorBody, errorBody } from './errors.ts'
 import { keepChannel } from './kept-channel.ts'
-import { type Backoff, backoffMs, pause } from './retry.ts'
+import { atMost, type Backoff, backoffMs, pause } from './retry.ts'
 
 export interface Redelivery extends Backoff {
   /** Deliveries of one message before it is dead-lettered; less than the queue's own limit. */
@@ -37,6 +37,8 @@ export interface ConsumerOptions {
 
 /** How long `close` waits for handlers; what they had not settled then is delivered again. */
 const CLOSE_DEADLINE_MS = 10_000
+/** How long RabbitMQ may take to cancel a consumer: for ever, while it reads nothing from the connection. */
+const CANCEL_MS = 2_000
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
   const { connection, ended, queue, prefetch, redelivery, expected, logger } = options
@@ -129,11 +131,10 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   }
   return {
     async close() {
-      if (tag !== undefined) await kept.current?.cancel(tag).catch(() => {})
+      const cancelled = tag === undefined ? undefined : kept.current?.cancel(tag).catch(() => {})
+      if (cancelled) await atMost(CANCEL_MS, cancelled)
       closing.abort()
-      const deadline = new AbortController()
-      await Promise.race([Promise.all(running), pause(CLOSE_DEADLINE_MS, deadline.signal)])
-      deadline.abort()
+      await atMost(CLOSE_DEADLINE_MS, Promise.all(running))
       await kept.close()
     },
   }

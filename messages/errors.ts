@@ -10,6 +10,10 @@ export const ERROR_CODES = {
   message_too_large: { retryable: false, means: 'a message is larger than the contract allows' },
   unroutable: { retryable: true, means: 'no queue took the message: its consumer was never started here' },
   broker_unavailable: { retryable: true, means: 'RabbitMQ cannot be reached' },
+  broker_blocked: {
+    retryable: true,
+    means: 'RabbitMQ takes no messages, because an alarm of its disk or memory is on',
+  },
   timeout: { retryable: true, means: 'an answer did not come before its deadline' },
   unknown_repository: { retryable: false, means: 'no mount agent serves a repository of that name' },
   unknown_instance: { retryable: false, means: 'the repository has no instance of that name' },

@@ -7,9 +7,11 @@ import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
 import { HowdahError } from './errors.ts'
-import { backoffMs, pause } from './retry.ts'
+import { atMost, backoffMs, pause } from './retry.ts'
 
 const REOPEN = { firstMs: 100, maxMs: 5_000 }
+/** How long RabbitMQ may take to answer the end of a channel: never, while it reads nothing from the connection. */
+const CLOSE_MS = 2_000
 
 export interface KeptChannelOptions {
   readonly connection: RecoveringChannelModel
@@ -117,7 +119,11 @@ export function keepChannel(options: KeptChannelOptions): KeptChannel {
       ended.removeEventListener('abort', ending)
       const channel = current
       current = undefined
-      await channel?.close().catch(() => {})
+      if (channel)
+        await atMost(
+          CLOSE_MS,
+          channel.close().catch(() => {}),
+        )
     },
   }
 }

@@ -4,9 +4,12 @@
  */
 import type { ConfirmChannel, Message, Options } from 'amqplib'
 import type { Logger } from 'pino'
+import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
 
 const RESEND_AFTER_NACK_MS = 250
+/** Of what RabbitMQ has begun to read when it stops reading. */
+export const STILL_ON_ITS_WAY = 'What was sent before may still arrive then.'
 
 export interface Publication {
   readonly exchange: string
@@ -26,10 +29,12 @@ interface Pending extends Publication {
 }
 
 export interface Publisher {
-  /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `timeout` */
+  /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` */
   publish(publication: Publication): Promise<void>
   /** The channel is there (again): sends what waits. */
   attach(channel: ConfirmChannel): void
+  /** RabbitMQ takes messages again: sends what was held back. */
+  resume(): void
   /** Resolves when nothing is unconfirmed any more, or at the deadline. */
   drain(timeoutMs: number): Promise<void>
   /** Rejects what is still unconfirmed. */
@@ -40,16 +45,18 @@ export interface PublisherOptions {
   readonly channel: () => ConfirmChannel | undefined
   /** Why there is no channel. */
   readonly failure: () => Error | undefined
+  /** Why RabbitMQ takes no messages now: nothing is sent then, which would only pile up. */
+  readonly blocked: () => string | undefined
   readonly logger: Logger
 }
 
-export function createPublisher({ channel, failure, logger }: PublisherOptions): Publisher {
+export function createPublisher({ channel, failure, blocked, logger }: PublisherOptions): Publisher {
   const waiting = new Set<Pending>()
   const idle = new Set<() => void>()
 
   function transmit(pending: Pending): void {
     const current = channel()
-    if (!current || pending.inFlight) return
+    if (!current || pending.inFlight || blocked() !== undefined) return
     pending.inFlight = true
     pending.returned = false
     const mandatory = pending.unroutable !== undefined
@@ -83,7 +90,25 @@ export function createPublisher({ channel, failure, logger }: PublisherOptions):
     }
   }
 
+  /** What a publication that was not confirmed in time failed of. */
+  function overdue({ timeoutMs, inFlight }: Pending): HowdahError {
+    const reason = blocked()
+    if (reason !== undefined) return brokerBlocked(reason, inFlight ? STILL_ON_ITS_WAY : '')
+    const seconds = timeoutMs / 1000
+    if (channel()) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
+    const why = failure()
+    return new HowdahError(
+      'broker_unavailable',
+      `there was no connection to RabbitMQ for ${seconds} s${why ? `: ${why.message}` : ''}`,
+      why ? { cause: why } : {},
+    )
+  }
+
   return {
+    resume() {
+      for (const pending of waiting) transmit(pending)
+    },
+
     attach(current) {
       current.on('return', onReturn)
       for (const pending of waiting) {
@@ -109,19 +134,7 @@ export function createPublisher({ channel, failure, logger }: PublisherOptions):
         },
       }
       const onAbort = () => pending.settle(abortError(signal))
-      const timer = setTimeout(() => {
-        const seconds = timeoutMs / 1000
-        const why = failure()
-        pending.settle(
-          channel()
-            ? new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
-            : new HowdahError(
-                'broker_unavailable',
-                `there was no connection to RabbitMQ for ${seconds} s${why ? `: ${why.message}` : ''}`,
-                why ? { cause: why } : {},
-              ),
-        )
-      }, timeoutMs)
+      const timer = setTimeout(() => pending.settle(overdue(pending)), timeoutMs)
       waiting.add(pending)
       if (signal?.aborted) onAbort()
       else {

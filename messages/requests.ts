@@ -21,8 +21,11 @@ export interface AskOptions {
   /** What the error says when nobody answers in time. */
   readonly unanswered: string
   readonly signal?: AbortSignal | undefined
-  /** Publishes the request with this correlation id; called again, with the same message_id, after a reconnect. */
-  send(correlationId: string): Promise<void>
+  /**
+   * Publishes the request with this correlation id; called again, with the same message_id, after a reconnect. The
+   * signal aborts when nobody waits for the reply any more.
+   */
+  send(correlationId: string, over: AbortSignal): Promise<void>
 }
 
 export interface Requests {
@@ -30,6 +33,8 @@ export interface Requests {
   onReply(message: ConsumeMessage | null): void
   /** The reply queue is another one now: replies to what was asked before cannot arrive any more. */
   askAgain(): void
+  /** Rejects everything that is open: no answer to it can come for now. */
+  fail(error: Error): void
   abandon(): void
 }
 
@@ -39,6 +44,7 @@ export function createRequests(): Requests {
     async ask({ schema, timeoutMs, unanswered, signal, send }) {
       const correlationId = randomUUID()
       const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+      const over = new AbortController()
       const onAbort = () => reject(abortError(signal))
       const timer = setTimeout(() => reject(new HowdahError('timeout', unanswered)), timeoutMs)
       const entry: Open = {
@@ -48,7 +54,7 @@ export function createRequests(): Requests {
         sent: false,
         send() {
           entry.sent = false
-          send(correlationId).then(() => {
+          send(correlationId, over.signal).then(() => {
             entry.sent = true
           }, reject)
         },
@@ -63,6 +69,7 @@ export function createRequests(): Requests {
         clearTimeout(timer)
         signal?.removeEventListener('abort', onAbort)
         open.delete(correlationId)
+        over.abort()
       }
     },
 
@@ -86,10 +93,12 @@ export function createRequests(): Requests {
       for (const entry of open.values()) if (entry.sent) entry.send()
     },
 
+    fail(error) {
+      for (const entry of open.values()) entry.reject(error)
+    },
+
     abandon() {
-      for (const entry of open.values()) {
-        entry.reject(new HowdahError('broker_unavailable', 'the connection was closed before the reply came'))
-      }
+      this.fail(new HowdahError('broker_unavailable', 'the connection was closed before the reply came'))
     },
   }
 }

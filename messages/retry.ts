@@ -21,3 +21,13 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
     if (!signal?.aborted) throw error
   })
 }
+
+/** Waits for the work, but no longer than this. What it rejects with in that time is thrown. */
+export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  const over = new AbortController()
+  try {
+    await Promise.race([work, pause(ms, over.signal)])
+  } finally {
+    over.abort()
+  }
+}

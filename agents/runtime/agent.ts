@@ -34,6 +34,8 @@ export interface RunningAgent {
   close(): Promise<void>
 }
 
+/** How long the first word to the coordinator may take: RabbitMQ may be short of room when an agent starts. */
+const FIRST_WORD_MS = 300_000
 /** Announced steps are remembered this long, for a coordinator that asks again. */
 const REMEMBER_DAYS = 7
 const DAY_MS = 86_400_000
@@ -48,7 +50,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     logger,
   })
 
-  const online = (timeoutMs?: number): Promise<void> =>
+  const online = (timeoutMs: number): Promise<void> =>
     bus.emit(
       'agent.online',
       {
@@ -59,7 +61,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         host: hostname(),
         ...describe(),
       },
-      timeoutMs === undefined ? {} : { timeoutMs },
+      { timeoutMs },
     )
 
   journal.prune(new Date(Date.now() - REMEMBER_DAYS * DAY_MS))
@@ -90,7 +92,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         return delivery satisfies never
     }
   })
-  await online()
+  await online(FIRST_WORD_MS)
   const heartbeat = setInterval(() => {
     // One heartbeat at a time: after an outage only the latest matters.
     online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))

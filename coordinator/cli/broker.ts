@@ -64,6 +64,8 @@ export interface PrivateBroker {
   /** Makes a virtual host that the same user may use, in some 20 ms; resolves to its URL. */
   createVirtualHost(name: string): Promise<string>
   deleteVirtualHost(name: string): Promise<void>
+  /** Disk space below which the node takes no messages, in bytes: with more than there is, its disk alarm is on. */
+  setDiskFreeLimit(bytes: number): Promise<void>
 }
 
 interface Identity {
@@ -117,13 +119,14 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
       return `${url}/${encodeURIComponent(name)}`
     },
     deleteVirtualHost: (name) => node.command('drop', name),
+    setDiskFreeLimit: (bytes) => node.command('disk', String(bytes)),
   }
 }
 
 interface Node {
   readonly pid: number
   readonly child: ChildProcess
-  command(verb: 'vhost' | 'drop', name: string): Promise<void>
+  command(verb: 'vhost' | 'drop' | 'disk', argument: string): Promise<void>
 }
 
 /**
@@ -237,12 +240,12 @@ async function startNode(
   return {
     pid: pid as number,
     child,
-    async command(verb, name) {
-      if (!/^[A-Za-z0-9_.-]{1,100}$/.test(name)) {
-        throw new HowdahError('internal', `"${name}" cannot be the name of a virtual host here`)
+    async command(verb, argument) {
+      if (!/^[A-Za-z0-9_.-]{1,100}$/.test(argument)) {
+        throw new HowdahError('internal', `"${argument}" cannot be the name of a virtual host here`)
       }
-      const answer = expectLine(`howdah: ${verb} ${name} `, 30_000, `${verb} ${name}`)
-      child.stdin.write(`${verb} ${name}\n`)
+      const answer = expectLine(`howdah: ${verb} ${argument} `, 30_000, `${verb} ${argument}`)
+      child.stdin.write(`${verb} ${argument}\n`)
       await answer
     },
   }
@@ -261,6 +264,8 @@ function serverArguments(): string[] {
               V = list_to_binary(Name), A = <<".*">>, U = <<"${USER}">>,
               rabbit_vhost:add(V, U),
               Answer("vhost", Name, rabbit_auth_backend_internal:set_permissions(U, V, A, A, A, U));
+            ["disk", Bytes] ->
+              Answer("disk", Bytes, rabbit_disk_monitor:set_disk_free_limit(list_to_integer(Bytes)));
             ["drop", Name] ->
               Answer("drop", Name, catch rabbit_vhost:delete(list_to_binary(Name), <<"${USER}">>));
             _ -> ok

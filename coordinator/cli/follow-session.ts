@@ -18,8 +18,8 @@ export interface FollowOptions {
   readonly settled: (view: SessionView) => boolean
   readonly onView: (view: SessionView) => void
   readonly onEvent?: (delivery: EventDelivery) => void
-  /** Whether the coordinator answers; told when it changes. */
-  readonly onReachable: (reachable: boolean) => void
+  /** Why the coordinator cannot be asked; undefined when it answers again. Told when it changes. */
+  readonly onAway: (why: HowdahError | undefined) => void
   readonly now: () => Date
   readonly signal: AbortSignal
 }
@@ -40,18 +40,19 @@ export async function followSession(options: FollowOptions): Promise<SessionView
     options.onView(view)
     if (delivery.type === 'session.state' || delivery.type === 'session.lost') wake.abort()
   })
-  let reachable = true
-  const report = (value: boolean) => {
-    if (value !== reachable) options.onReachable(value)
-    reachable = value
+  let away: HowdahError | undefined
+  const report = (why: HowdahError | undefined) => {
+    if (why?.code !== away?.code) options.onAway(why)
+    away = why
   }
   try {
     for (;;) {
       signal.throwIfAborted()
       wake = new AbortController()
       const snapshot = await takeSnapshot(bus, session, signal)
-      report(snapshot !== undefined)
-      if (snapshot !== undefined) {
+      const isAway = snapshot instanceof HowdahError
+      report(isAway ? snapshot : undefined)
+      if (!isAway) {
         const isFirst = view === undefined
         view = mergeSnapshot(view, snapshot)
         if (isFirst) for (const delivery of early.splice(0)) view = applyEvent(view, delivery, now())
@@ -68,17 +69,19 @@ export async function followSession(options: FollowOptions): Promise<SessionView
   }
 }
 
-/** Undefined: the coordinator or the broker is away. */
+const AWAY: ReadonlySet<string> = new Set(['unroutable', 'broker_blocked'])
+
+/** An error: the coordinator or the broker is away, which is waited for. */
 async function takeSnapshot(
   bus: Bus,
   session: string,
   signal: AbortSignal,
-): Promise<SessionView | undefined> {
+): Promise<SessionView | HowdahError> {
   try {
     return (await ask(bus, 'session.show', { session }, { signal, deadlineMs: 5000, tryMs: 5000 })).session
   } catch (error) {
     if (signal.aborted) throw signal.reason
-    if (isPassing(error) || (error instanceof HowdahError && error.code === 'unroutable')) return undefined
+    if (isPassing(error) || (error instanceof HowdahError && AWAY.has(error.code))) return error
     throw error
   }
 }

@@ -22,7 +22,8 @@ export interface AskOptions {
 /**
  * Sends a command until it is answered: a coordinator that is just starting again takes it later, and the same
  * message id makes every try the same request.
- * @throws HowdahError the refusal as it came | `unroutable` | `timeout` | `broker_unavailable`
+ * @throws HowdahError the refusal as it came | `unroutable` | `timeout` | `broker_unavailable` | `broker_blocked`, which
+ *   is not waited for: somebody has to make room first
  */
 export async function ask<T extends CommandType>(
   bus: Bus,

@@ -55,11 +55,11 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
         if (waits && !waited) progress.notice(`it does not go on by itself; "howdah retry ${session}" does`)
         waited = waits
       },
-      onReachable: (reachable) =>
+      onAway: (why) =>
         progress.notice(
-          reachable
+          why === undefined
             ? 'the coordinator answers again'
-            : 'the coordinator does not answer; still waiting for it',
+            : `the coordinator does not answer; still waiting for it${reasonOf(why)}`,
         ),
     })
     return { outcome: 'settled', view }
@@ -70,6 +70,11 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
   } finally {
     progress.close()
   }
+}
+
+/** Of an alarm of RabbitMQ, which somebody has to mend. */
+function reasonOf({ code, message }: HowdahError): string {
+  return code === 'broker_blocked' ? `. ${message}` : ''
 }
 
 /**

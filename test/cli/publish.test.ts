@@ -1,6 +1,7 @@
 /** Publishing, unpublishing and watching: what is sent, what is shown, and how they end. */
 import { stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
+import { brokerBlocked } from '../../messages/broker-alarm.ts'
 import type { SessionView } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
@@ -239,6 +240,26 @@ describe('publish', () => {
     expect(await status).to.equal(0)
     expect(stdout().match(/does not answer/g)).to.have.length(1)
     expect(stdout()).to.include('answers again')
+  }).timeout(15_000)
+
+  it('keeps waiting while RabbitMQ takes no messages, and says what to do about it', async () => {
+    let isBlocked = true
+    const short = createFakeBus({
+      'instance.publish': () => ({ accepted: true, session: ID }),
+      'session.show': () => {
+        if (isBlocked) throw brokerBlocked('low on disk')
+        return { accepted: true, session: published() }
+      },
+    })
+    const { status, stdout } = run(PUBLISH, { bus: short })
+    await until(
+      () => stdout().includes('still waiting for it. RabbitMQ takes no messages'),
+      'the alarm is told',
+    )
+    expect(stdout()).to.match(/low on disk.*Make room/)
+    isBlocked = false
+    short.tell('session.state', { session: ID, state: 'published' })
+    expect(await status).to.equal(0)
   }).timeout(15_000)
 
   it('shows no control characters of messages', async () => {

@@ -102,9 +102,9 @@ async function watchJson(context: Context, bus: Bus, session: string): Promise<n
         isFirst = false
       },
       onEvent: ({ type, body }) => printJson(context, documentOf(context, type, body)),
-      onReachable: (reachable) =>
+      onAway: (why) =>
         context.stderr.line(
-          `howdah watch: the coordinator ${reachable ? 'answers again' : 'does not answer'}`,
+          `howdah watch: ${why === undefined ? 'the coordinator answers again' : `the coordinator does not answer: ${why.message}`}`,
         ),
     })
     printView(view)

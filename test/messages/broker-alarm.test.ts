@@ -1,0 +1,174 @@
+import { Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
+import type { Store } from '../../coordinator/store/store.ts'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import type { Bus } from '../../messages/bus.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import type { AgentView } from '../../messages/values.ts'
+import { type TestVhost, testBroker, testVhost } from '../support/broker.ts'
+
+/** RabbitMQ's default. */
+const USUAL_LIMIT = 50_000_000
+const MORE_THAN_ANY_DISK = 2 ** 60
+/** Well below every deadline of a request. */
+const AT_ONCE_MS = 3_000
+
+async function failure(promise: Promise<unknown>): Promise<HowdahError> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  expect(error).to.be.instanceOf(HowdahError)
+  return error as HowdahError
+}
+
+describe('a broker whose disk alarm is on', function () {
+  this.timeout(60_000)
+  let vhost: TestVhost
+  let lines: string[] = []
+  const buses: Bus[] = []
+
+  const connect = async (appId: string): Promise<Bus> => {
+    const destination = new Writable({
+      write(chunk, _, done) {
+        lines.push(String(chunk))
+        done()
+      },
+    })
+    const bus = await connectBus({ url: vhost.url, appId, logger: pino({ level: 'warn' }, destination) })
+    buses.push(bus)
+    return bus
+  }
+
+  async function coordinatorThatAnswers(): Promise<Bus> {
+    const coordinator = await connect('coordinator')
+    await coordinator.consumeCommands(async (delivery) => {
+      await coordinator.reply(delivery, { accepted: true, agents: [] })
+      return 'ack'
+    })
+    return coordinator
+  }
+
+  const raiseAlarm = async () => (await testBroker()).setDiskFreeLimit(MORE_THAN_ANY_DISK)
+  const clearAlarm = async () => (await testBroker()).setDiskFreeLimit(USUAL_LIMIT)
+
+  before(async function () {
+    this.timeout(120_000)
+    vhost = await testVhost()
+  })
+
+  beforeEach(() => {
+    lines = []
+  })
+
+  afterEach(async () => {
+    await clearAlarm()
+    await Promise.all(buses.splice(0).map((bus) => bus.close()))
+  })
+
+  after(() => vhost?.remove())
+
+  it('is named to a client at once, on its first command and on the next, and to the log as a warning', async () => {
+    await coordinatorThatAnswers()
+    const client = await connect('client')
+    await raiseAlarm()
+    for (const sent of [/may still arrive/, /Nothing was sent/]) {
+      const began = Date.now()
+      const error = await failure(client.request('agent.list', {}))
+      expect(error.code).to.equal('broker_blocked')
+      expect(error.message)
+        .to.match(/low on disk.*Make room/)
+        .and.to.match(sent)
+      expect(Date.now() - began).to.be.below(AT_ONCE_MS)
+    }
+    expect(lines.join('')).to.match(/"level":40,.*RabbitMQ takes no messages.*low on disk/)
+  })
+
+  it('lets a client that was blocked end at once, with a request under way and a consumer open', async () => {
+    await coordinatorThatAnswers()
+    const client = await connect('client')
+    await client.watchEvents('session.#', () => undefined)
+    await raiseAlarm()
+    await failure(client.request('agent.list', {}))
+    const began = Date.now()
+    await client.close()
+    expect(Date.now() - began).to.be.below(AT_ONCE_MS)
+  })
+
+  it('delivers what an agent reported meanwhile when the alarm is over, the held-back messages once each', async () => {
+    const coordinator = await connect('coordinator')
+    const received: string[] = []
+    await coordinator.consumeCoordinatorEvents(async ({ messageId }) => {
+      received.push(messageId)
+      return 'ack'
+    })
+    const agent = await connect('agent')
+    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
+    await raiseAlarm()
+    const ids = ['first', 'second', 'third']
+    const sending = ids.map((messageId) =>
+      agent.emit('session.usage', { session: 's1', usage }, { messageId, timeoutMs: 30_000 }),
+    )
+    while (agent.connectedSince !== undefined) await sleep(20)
+    await clearAlarm()
+    await Promise.all(sending)
+    while (received.length < ids.length) await sleep(20)
+    expect(received.sort()).to.deep.equal([...ids].sort())
+  })
+
+  it('is the reason of what an agent could not report in time', async () => {
+    const agent = await connect('agent')
+    await raiseAlarm()
+    const error = await failure(
+      agent.emit('agent.offline', { kind: 'mount', name: 'm1' }, { timeoutMs: 1_000 }),
+    )
+    expect(error.code).to.equal('broker_blocked')
+    expect(error.message).to.include('low on disk')
+  })
+
+  it('makes no agent seem lost that cannot send its heartbeats', async () => {
+    const coordinator = await connect('coordinator')
+    const registry = await openAgentRegistry({
+      store: { agents: async () => [], saveAgent: async () => undefined } as unknown as Store,
+      lostAfterMs: 300,
+      listeningSince: () => coordinator.connectedSince,
+      now: Date.now,
+    })
+    const agent: AgentView = {
+      ...{ kind: 'target', name: 't1', version: '1', host: 'h', online: true },
+      lastSeen: new Date().toISOString(),
+    }
+    await registry.online(agent)
+    await raiseAlarm()
+    // As the coordinator does before it looks who is silent.
+    expect((await failure(coordinator.probe())).code).to.equal('broker_blocked')
+    const until = Date.now() + 1_000
+    while (Date.now() < until) {
+      expect(registry.isOnline(agent)).to.equal(true)
+      await sleep(50)
+    }
+    await clearAlarm()
+    while (coordinator.connectedSince === undefined) await sleep(10)
+    expect(registry.isOnline(agent), 'as long as it may take to be heard again').to.equal(true)
+    while (registry.isOnline(agent)) await sleep(20)
+  })
+
+  it('is over for a client that was refused when RabbitMQ has room again', async () => {
+    await coordinatorThatAnswers()
+    const client = await connect('client')
+    await raiseAlarm()
+    await failure(client.request('agent.list', {}))
+    await clearAlarm()
+    for (;;) {
+      const reply = await client.request('agent.list', {}).catch((error: HowdahError) => error.code)
+      if (reply !== 'broker_blocked') {
+        expect(reply).to.deep.equal({ accepted: true, agents: [] })
+        break
+      }
+      await sleep(20)
+    }
+  })
+})
