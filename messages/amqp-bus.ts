@@ -11,7 +11,7 @@ import { amqpFailure } from './amqp-failure.ts'
 import { type BrokerAlarm, brokerBlocked, createBrokerAlarm } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, CommandDelivery, Consumer, Delivery, EventDelivery } from './bus.ts'
 import { type Redelivery, startConsumer } from './consumer.ts'
-import { declareExchanges, declareQueue } from './declare.ts'
+import { declareDeadLetters, declareExchanges, declareQueue, onOwnChannel } from './declare.ts'
 import {
   AGENT_COMMANDS,
   type AgentCommandType,
@@ -251,7 +251,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       logger,
       async declare(channel) {
         await declareExchanges(channel)
-        await declareQueue(channel, DEAD_LETTERS)
+        await declareDeadLetters(connection, logger)
         await declareQueue(channel, queue)
       },
       handle,
@@ -395,13 +395,10 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     },
 
     async enroll(agent) {
-      const channel = await connection.createConfirmChannel()
-      channel.on('error', () => {}) // the call that caused it rejects
       const queue = agentQueue(agent)
+      await declareDeadLetters(connection, logger)
       try {
-        await declareQueue(channel, DEAD_LETTERS)
-        await declareQueue(channel, queue)
-        await channel.close()
+        await onOwnChannel(connection, (channel) => declareQueue(channel, queue))
       } catch (error) {
         throw amqpFailure(error, `declare the queue ${queue.name}`)
       }

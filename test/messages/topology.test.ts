@@ -55,6 +55,10 @@ describe('the topology', () => {
     }
   })
 
+  it('lets people look at a dead letter as often as they like', () => {
+    expect(DEAD_LETTERS.arguments['x-delivery-limit']).to.be.a('number').above(10_000)
+  })
+
   it('routes an event of a session by the id of the session', () => {
     const body = { session: 's1', step: 'mount', direction: 'run', sequence: 1, result: {} } as const
     expect(eventRoutingKey('session.step-done', body)).to.equal('session.s1.step-done')
