@@ -150,7 +150,8 @@ export function createClusters(home: string, account: Account) {
         autovacuum: 'off',
         ...(options.walDirectory !== undefined && {
           archive_mode: 'on',
-          archive_command: `cp %p ${options.walDirectory}/%f`,
+          // A segment of which a stop leaves a part is a scenario of its own.
+          archive_command: `cp %p ${directory}/%f && mv ${directory}/%f ${options.walDirectory}/`,
         }),
         ...settings,
       }

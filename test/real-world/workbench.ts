@@ -3,7 +3,7 @@
  * production has lies in one directory, which must be the same, byte for byte and time for time, when all is over.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -148,9 +148,7 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
   }
 
   const destination = async (): Promise<{ type: 'directory'; path: string }> => {
-    const path = join(scratch, `export-${Date.now()}`)
-    await mkdir(path)
-    return { type: 'directory', path }
+    return { type: 'directory', path: await ownDirectory(join(scratch, `export-${Date.now()}`), account) }
   }
 
   return {

@@ -3,6 +3,7 @@ import type { Scenario } from '../scenario.ts'
 import { access } from './access.ts'
 import { archives } from './archives.ts'
 import { barmanElsewhere } from './barman.ts'
+import { broker } from './broker.ts'
 import { configuration } from './configuration.ts'
 import { contents } from './contents.ts'
 import { ownSettings } from './own-settings.ts'
@@ -18,4 +19,5 @@ export const SCENARIOS: readonly Scenario[] = [
   ...contents,
   ...archives,
   ...barmanElsewhere,
+  ...broker,
 ]

@@ -144,13 +144,13 @@ export const tablespaces: readonly Scenario[] = [
     },
   },
   {
-    name: 'locations of tablespaces with blanks, quotes and an equals sign in their names are published',
+    name: 'locations of tablespaces with blanks, double quotes and an equals sign in their names are published',
     source: 'https://www.postgresql.org/docs/15/app-pgbasebackup.html',
     share: 'soak',
     async run(bench) {
-      const location = await bench.place('old = "data" of Jim\'s')
+      const location = await bench.place('old = "data" of Jim')
       const production = await bench.cluster()
-      await makeTablespace(production, location.replaceAll("'", "''"))
+      await makeTablespace(production, location)
       await production.sql('CREATE DATABASE beside TABLESPACE ts2')
       const mapped = join(bench.directory, 'repository/main/full.tblspc')
       await bench.basebackup(production, 'full', '-T', `${location.replaceAll('=', '\\=')}=${mapped}`)

@@ -1,0 +1,54 @@
+/** RabbitMQ short of room: said at once to whoever asks, and over when there is room again. */
+import { expect } from 'chai'
+import { testBroker } from '../../support/broker.ts'
+import type { Scenario } from '../scenario.ts'
+
+const USUAL_LIMIT = 50_000_000
+const MORE_THAN_ANY_DISK = 2 ** 60
+/** The verbs' own deadlines are half a minute and more. */
+const AT_ONCE_MS = 10_000
+
+export const broker: readonly Scenario[] = [
+  {
+    name: 'while the broker is out of disk verbs end at once and say why, and what is published works on',
+    source: 'https://github.com/rabbitmq/rabbitmq-server/issues/2225',
+    share: 'ci',
+    async run(bench) {
+      const { fleet } = bench
+      await bench.basebackup(await bench.cluster())
+      const session = await bench.publish()
+      const alarm = await testBroker()
+      await alarm.setDiskFreeLimit(MORE_THAN_ANY_DISK)
+      try {
+        const publish = [
+          'publish',
+          '--repository',
+          bench.repository,
+          '--instance',
+          'main',
+          '--target',
+          'db-7',
+        ]
+        for (const verb of [['backups'], publish]) {
+          const began = Date.now()
+          const { status, stderr } = await fleet.howdah(...verb)
+          expect(Date.now() - began).to.be.below(AT_ONCE_MS)
+          expect(status).to.equal(1)
+          expect(stderr).to.match(/takes no messages.*low on disk/)
+        }
+        expect(await bench.rows(session, 'DELETE FROM t; SELECT count(*) FROM t')).to.equal('0')
+      } finally {
+        await alarm.setDiskFreeLimit(USUAL_LIMIT)
+      }
+      const { agents } = await fleet.howdahJson<{ agents: { online: boolean }[] }>('agents')
+      expect(agents.map(({ online }) => online)).to.deep.equal([true, true])
+      // What RabbitMQ had begun to read before it stopped may be done now; it is one of this repository's sessions.
+      const { sessions } = await fleet.howdahJson<{ sessions: { id: string; repository: string }[] }>(
+        'sessions',
+      )
+      for (const { id, repository } of sessions) {
+        if (repository === bench.repository) await fleet.howdah('unpublish', id)
+      }
+    },
+  },
+]
