@@ -96,9 +96,11 @@ export function createConductor(options: ConductorOptions): Conductor {
         session.state = stateOf(session)
         if (JSON.stringify(session) !== before) {
           session.updatedAt = isoNow()
-          const history = historyOf(JSON.parse(before) as Session, session, session.updatedAt, command)
+          const earlier = JSON.parse(before) as Session
+          const history = historyOf(earlier, session, session.updatedAt, command)
           session.historyLength = (session.historyLength ?? 0) + history.length
           if (!(await store.saveSession(session, history))) continue
+          tellWarnings(earlier, session)
         }
         if (session.state !== previous) announce(session, previous)
         if (next.action === 'send') send(session)
@@ -134,6 +136,14 @@ export function createConductor(options: ConductorOptions): Conductor {
       ...(error && { error, reason: error.message }),
     }
     inBackground('announcing a state', session.id, bus.emit('session.state', event))
+  }
+
+  /** Whatever added a warning to a session, whoever watches is told of it. */
+  function tellWarnings(earlier: Session, { id, warnings, updatedAt }: Session): void {
+    for (const message of warnings.filter((warning) => !earlier.warnings.includes(warning))) {
+      const event = { session: id, about: 'publish', level: 'note', message, at: updatedAt } as const
+      inBackground('announcing a warning', id, bus.emit('session.warning', event))
+    }
   }
 
   async function usageReported({ session: id, usage }: EventBody<'session.usage'>): Promise<void> {

@@ -236,8 +236,17 @@ export const EVENTS = {
     body: z.object({ session: SessionId, ...Reachability.shape }),
   },
   'session.warning': {
-    summary: 'Room or time of a session runs out, or is there again; sent once for each threshold.',
-    body: z.object({ session: SessionId, ...SpaceWarning.shape, usage: Usage.optional() }),
+    summary:
+      'Room or time of a session runs out, or is there again, sent once for each threshold; or something that holds of what is published, sent once.',
+    body: z.object({
+      session: SessionId,
+      ...SpaceWarning.shape,
+      about: z.enum([...SpaceWarning.shape.about.options, 'publish']),
+      level: z
+        .enum([...SpaceWarning.shape.level.options, 'note'])
+        .describe('note: of publish, as one of the warnings of the session'),
+      usage: Usage.optional(),
+    }),
   },
   'session.lost': {
     summary: 'A target agent found that the mount or PostgreSQL of a session is gone.',

@@ -77,7 +77,14 @@ export const ERROR_CODES = {
   },
   unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
   configuration: { retryable: false, means: 'a configuration key, flag or environment variable is wrong' },
-  internal: { retryable: true, means: 'a defect in Howdah; the log has the stack' },
+  operation_failed: {
+    retryable: true,
+    means: 'an operation of the system, the network or PostgreSQL failed in a way that may pass',
+  },
+  internal: {
+    retryable: false,
+    means: 'a defect in Howdah, which another try would meet again; the log has the stack',
+  },
 } as const satisfies Record<string, { retryable: boolean; means: string }>
 
 export type ErrorCode = keyof typeof ERROR_CODES
@@ -123,8 +130,31 @@ export class HowdahError extends Error {
   }
 }
 
-/** What is thrown anywhere, as it travels: a `HowdahError` as it is, anything else as `internal`. */
+/** What is thrown anywhere, as it travels: a `HowdahError` as it is, anything else by whether it may pass. */
 export function errorBody(error: unknown): ErrorBody {
   if (error instanceof HowdahError) return error.toBody()
-  return { code: 'internal', message: error instanceof Error ? error.message : String(error) }
+  return {
+    code: mayPass(error) ? 'operation_failed' : 'internal',
+    message: error instanceof Error ? error.message : String(error),
+  }
+}
+
+/** Errors that a program makes by being wrong: the same input makes the same error. */
+const DEFECTS = [TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError]
+
+/**
+ * SQLSTATEs that say that PostgreSQL could not do it now: classes of connections, serialization, resources and operator
+ * intervention, errors of the system, and objects that others hold (appendix A of PostgreSQL's documentation).
+ */
+const PASSING_SQLSTATE = /^(?:08|40|53|57)[0-9A-Z]{3}$|^(?:58000|58030|55006|55P03)$/
+const SQLSTATE = /^[0-9A-Z]{5}$/
+
+/** Whether the same operation can succeed later. Unknown errors are given the benefit of the doubt. */
+function mayPass(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const { code, severity } = error as { code?: unknown; severity?: unknown }
+  if (typeof severity === 'string' && typeof code === 'string' && SQLSTATE.test(code)) {
+    return PASSING_SQLSTATE.test(code)
+  }
+  return !DEFECTS.some((kind) => error instanceof kind)
 }

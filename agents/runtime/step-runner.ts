@@ -155,9 +155,10 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
       const result = await handler[direction](command, context)
       return { ok: true, result }
     } catch (error) {
-      const body = errorBody(error)
-      if (body.code === 'internal') context.logger.error({ err: error }, 'a step failed by a defect')
-      return { ok: false, error: body }
+      if (!(error instanceof HowdahError)) {
+        context.logger.error({ err: error }, 'a step failed in a way that Howdah does not foresee')
+      }
+      return { ok: false, error: errorBody(error) }
     }
   }
 

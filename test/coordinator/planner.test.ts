@@ -125,6 +125,22 @@ describe('the session planner', () => {
     expect(sessionView(session).error).to.deep.include({ code: 'port_taken' })
   })
 
+  it('gives a publish up at the first failure that another try would meet again', () => {
+    const session = fresh()
+    for (const _ of ['resolve', 'preflight', 'mount']) {
+      advance(session)
+      finish(session)
+    }
+    advance(session)
+    fail(session, 'internal')
+    expect(session.retryAt).to.equal(undefined)
+    while (advance(session).action === 'send') finish(session)
+    expect(session.state).to.equal('failed')
+    expect(
+      session.steps.filter(({ direction, status }) => direction === 'run' && status === 'failed'),
+    ).to.have.length(1)
+  })
+
   it('tries a step again that failed for a passing reason, with a growing delay, a bounded number of times', () => {
     const session = fresh()
     const delays: number[] = []
@@ -245,7 +261,13 @@ describe('the session planner', () => {
       fc.record({ kind: fc.constant('done' as const) }),
       fc.record({
         kind: fc.constant('fail' as const),
-        code: fc.constantFrom<ErrorCode>('port_taken', 'internal', 'mount_failed', 'postgres_failed'),
+        code: fc.constantFrom<ErrorCode>(
+          'port_taken',
+          'internal',
+          'operation_failed',
+          'mount_failed',
+          'postgres_failed',
+        ),
       }),
       fc.record({
         kind: fc.constant('lost' as const),

@@ -65,7 +65,9 @@ export interface Workbench {
   rows(session: SessionView, query: string, database?: string): Promise<string>
   unpublish(session: SessionView): Promise<void>
   /** Waits until the session has a warning. @throws Error after a while */
-  untilWarned(session: SessionView, pattern: RegExp): Promise<SessionView>
+  untilWarned(session: string, pattern: RegExp): Promise<SessionView>
+  /** Waits for a condition. @throws Error that names it after a while */
+  untilTrue(condition: () => boolean, what: string): Promise<void>
 }
 
 /** A workbench with its end: what the scenario made is taken down, and what must hold of every scenario is held. */
@@ -230,7 +232,12 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
     rows: (session, query, database = 'app') => fleet.sql(session, query, database),
     unpublish: (session) => unpublish(session.id),
     untilWarned: (session, pattern) =>
-      untilOver(session.id, ({ warnings }) => warnings.some((warning) => pattern.test(warning))),
+      untilOver(session, ({ warnings }) => warnings.some((warning) => pattern.test(warning))),
+    async untilTrue(condition, what) {
+      for (const deadline = Date.now() + OVER_DEADLINE_MS; !condition(); await sleep(50)) {
+        if (Date.now() > deadline) throw new Error(`not in time: ${what}`)
+      }
+    },
 
     async finish() {
       for (const session of sessions) await unpublish(session)

@@ -251,7 +251,7 @@ function serverAway(what: string, cause?: unknown): HowdahError {
 function namedError(database: string, error: unknown): NonNullable<DatabaseExport['error']> {
   const { code, field } = errorBody(error)
   return {
-    code: code === 'internal' ? 'export_failed' : code,
+    code: code === 'internal' || code === 'operation_failed' ? 'export_failed' : code,
     message: `database "${database}": ${serverWords(error)}`.slice(0, MAX_ERROR),
     ...(field !== undefined && { field }),
   }

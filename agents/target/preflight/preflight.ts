@@ -5,7 +5,7 @@
  */
 import { dirname } from 'node:path'
 import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
-import { HowdahError } from '../../../messages/errors.ts'
+import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
 import { sharedMemoryRemark, sharedMemoryShortage } from '../postgres/shared-memory-room.ts'
 import type { SystemUser } from '../postgres/specification.ts'
@@ -120,9 +120,8 @@ async function runCheck(
   try {
     return await run(context)
   } catch (error) {
-    return [
-      { code: 'internal', message: `The check "${name}" could not be made: ${(error as Error).message}` },
-    ]
+    const { code, message } = errorBody(error)
+    return [{ code, message: `The check "${name}" could not be made: ${message}` }]
   }
 }
 

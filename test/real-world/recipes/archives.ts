@@ -302,7 +302,7 @@ export const archives: readonly Scenario[] = [
       const session = await bench.publish({ backup: label })
       await tool.run('expire', `--set=${label}`)
       await bench.rows(session, 'SELECT count(*) FROM unread').catch(() => undefined)
-      const told = await bench.untilWarned(session, /gone|expired|no longer/)
+      const told = await bench.untilWarned(session.id, /gone|expired|no longer/)
       expect(told.warnings.join('\n')).to.include(label)
       await production.stop()
     },

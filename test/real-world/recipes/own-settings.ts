@@ -50,8 +50,6 @@ const CI: ReadonlySet<string> = new Set([
   'role',
 ])
 
-const settingOf = (name: string, value: string) => `${name} = '${value}'`
-
 export const ownSettings: readonly Scenario[] = [
   ...AWKWARD.map(
     ([name, value, source]): Scenario => ({
@@ -144,7 +142,7 @@ export const ownSettings: readonly Scenario[] = [
       await production.sql(
         `SET allow_system_table_mods = on;
          INSERT INTO pg_db_role_setting
-         VALUES (0, 0, ARRAY['no_such_setting=on', 'work_mem=plenty', '${settingOf('a', 'b')}', 'garbage'])`,
+         VALUES (0, 0, ARRAY['no_such_setting=on', 'work_mem=plenty', 'a = b', 'garbage'])`,
       )
       await bench.basebackup(production)
       await publishChangeExport(bench)

@@ -1,0 +1,65 @@
+import { strict as assert } from 'node:assert'
+import { readFile } from 'node:fs/promises'
+import { expect } from 'chai'
+import { ERROR_CODES, errorBody, HowdahError } from '../../messages/errors.ts'
+
+/** As pg throws what PostgreSQL answered. */
+const ofPostgres = (code: string, message: string) =>
+  Object.assign(new Error(message), { severity: 'FATAL', code })
+
+function thrownBy(work: () => unknown): unknown {
+  try {
+    work()
+  } catch (error) {
+    return error
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('what is thrown anywhere', () => {
+  const hopeless: readonly (readonly [string, unknown])[] = [
+    ['a TypeError', thrownBy(() => (null as unknown as Date).toISOString())],
+    ['a RangeError', thrownBy(() => new Date(Number.NaN).toISOString())],
+    ['a SyntaxError', thrownBy(() => JSON.parse('{'))],
+    ['a role that does not exist', ofPostgres('28000', 'role "postgres" does not exist')],
+    ['an invalid database', ofPostgres('55000', 'cannot connect to invalid database "broken"')],
+    ['a missing library', ofPostgres('58P01', 'could not access file "guard"')],
+    ['a write to what is read-only', ofPostgres('25006', 'cannot execute INSERT in a read-only transaction')],
+    ['what is no error at all', 'a string'],
+  ]
+  for (const [what, error] of hopeless) {
+    it(`counts as a defect, which another try would meet again: ${what}`, () => {
+      const { code, message } = errorBody(error)
+      expect(code).to.equal('internal')
+      expect(ERROR_CODES[code].retryable).to.equal(false)
+      expect(message).to.equal(error instanceof Error ? error.message : error)
+    })
+  }
+
+  const passing: readonly (readonly [string, unknown])[] = [
+    ['a server that stops', ofPostgres('57P01', 'terminating connection due to administrator command')],
+    ['a connection that broke', ofPostgres('08006', 'connection failure')],
+    ['too many connections', ofPostgres('53300', 'sorry, too many clients already')],
+    ['a lock that another has', ofPostgres('55P03', 'could not obtain lock')],
+    ['a transaction that lost', ofPostgres('40001', 'could not serialize access')],
+    ['a connection that ended without a word', new Error('Connection terminated unexpectedly')],
+  ]
+  for (const [what, error] of passing) {
+    it(`may pass, and is worth another try: ${what}`, () => {
+      const { code } = errorBody(error)
+      expect(code).to.equal('operation_failed')
+      expect(ERROR_CODES[code].retryable).to.equal(true)
+    })
+  }
+
+  it('may pass, and is worth another try: an error of the system', async () => {
+    const error = await readFile('/proc/self/mem').catch((thrown: unknown) => thrown)
+    assert(error instanceof Error && 'syscall' in error)
+    expect(errorBody(error).code).to.equal('operation_failed')
+  })
+
+  it('travels as it is when it says its own code', () => {
+    const error = new HowdahError('wal_missing', 'a segment', { field: 'backup' })
+    expect(errorBody(error)).to.deep.equal({ code: 'wal_missing', message: 'a segment', field: 'backup' })
+  })
+})
