@@ -322,7 +322,8 @@ broken line here
 timescaledb.telemetry_level=off
 escaped = 'a\\tb\\\\c\\101'
 `
-    expect(parseConfiguration(text)).to.deep.equal([
+    const unreadable: number[] = []
+    expect(parseConfiguration(text, (line) => unreadable.push(line))).to.deep.equal([
       { name: 'max_connections', value: '100' },
       { name: 'shared_buffers', value: '1GB' },
       { name: 'archive_command', value: "cp %p '/a b'/%f" },
@@ -330,6 +331,7 @@ escaped = 'a\\tb\\\\c\\101'
       { name: 'timescaledb.telemetry_level', value: 'off' },
       { name: 'escaped', value: 'a\tb\\cA' },
     ])
+    expect(unreadable).to.deep.equal([6])
   })
 
   it('has memory in units and lists with quotes', () => {

@@ -8,7 +8,7 @@
  */
 import { constants } from 'node:fs'
 import { open, readdir, readlink } from 'node:fs/promises'
-import { dirname, isAbsolute, join } from 'node:path'
+import { dirname, isAbsolute, join, relative } from 'node:path'
 
 const MAX_FILE_BYTES = 1024 * 1024
 /** PostgreSQL's own limit (CONF_FILE_MAX_DEPTH). */
@@ -22,6 +22,8 @@ export interface BackupConfiguration {
   readonly settings: Settings
   /** Files and directories that postgresql.conf includes and the backup does not have, as it names them. */
   readonly leftOut: readonly string[]
+  /** Lines that say nothing that PostgreSQL would understand, as `FILE line NUMBER`. */
+  readonly unreadable: readonly string[]
 }
 
 interface Directive {
@@ -29,14 +31,21 @@ interface Directive {
   readonly value: string
 }
 
-/** The directives of one configuration file, in order; lines that PostgreSQL would refuse are skipped. */
-export function parseConfiguration(text: string): Directive[] {
+/**
+ * The directives of one configuration file, in order; lines that PostgreSQL would refuse are skipped.
+ * @param onUnreadable is given the numbers of these, from 1
+ */
+export function parseConfiguration(text: string, onUnreadable?: (line: number) => void): Directive[] {
   const directives: Directive[] = []
-  for (const line of text.split('\n')) {
+  for (const [index, line] of text.split('\n').entries()) {
+    if (/^\s*(?:#.*)?$/.test(line)) continue
     const match =
       /^\s*([A-Za-z_][\w$.]*)(?:\s*=\s*|\s+)(?:'((?:[^'\\]|''|\\.)*)'|([^\s#']+))\s*(?:#.*)?$/.exec(line)
     const name = match?.[1]
-    if (match === null || name === undefined) continue
+    if (match === null || name === undefined) {
+      onUnreadable?.(index + 1)
+      continue
+    }
     const value = match[2] === undefined ? (match[3] ?? '') : unquoted(match[2])
     directives.push({ name: name.toLowerCase(), value })
   }
@@ -61,25 +70,33 @@ const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r
 export async function readBackupConfiguration(data: string, automatic: string): Promise<BackupConfiguration> {
   const settings = new Map<string, string>()
   const leftOut: string[] = []
-  const collecting = { data, directory: data, into: settings, leftOut, depth: 0 }
-  const main = await readSmallFile(data, join(data, 'postgresql.conf'))
-  if (main !== undefined) await collect(main, collecting)
-  await collect(automatic, collecting)
-  return { settings, leftOut }
+  const unreadable: string[] = []
+  const file = { name: 'postgresql.conf', directory: data, depth: 0 }
+  const into = { data, into: settings, leftOut, unreadable }
+  const main = await readSmallFile(data, join(data, file.name))
+  if (main !== undefined) await collect(main, { ...into, ...file })
+  await collect(automatic, { ...into, ...file, name: 'postgresql.auto.conf' })
+  return { settings, leftOut, unreadable }
 }
 
 interface Collecting {
   readonly data: string
+  /** Of the file that is read, for messages. */
+  readonly name: string
   /** Of the file that is read. */
   readonly directory: string
   readonly into: Map<string, string>
   readonly leftOut: string[]
+  readonly unreadable: string[]
   readonly depth: number
 }
 
 async function collect(text: string, collecting: Collecting): Promise<void> {
   const { data, directory, into, leftOut, depth } = collecting
-  for (const { name, value } of parseConfiguration(text)) {
+  const directives = parseConfiguration(text, (line) =>
+    collecting.unreadable.push(`${collecting.name} line ${line}`),
+  )
+  for (const { name, value } of directives) {
     if (name !== 'include' && name !== 'include_if_exists' && name !== 'include_dir') {
       // As in PostgreSQL: the last one counts, in its place.
       into.delete(name)
@@ -92,7 +109,13 @@ async function collect(text: string, collecting: Collecting): Promise<void> {
     for (const file of files ?? []) {
       const included = await readSmallFile(data, file)
       if (included === undefined) leftOut.push(value)
-      else await collect(included, { ...collecting, directory: dirname(file), depth: depth + 1 })
+      else
+        await collect(included, {
+          ...collecting,
+          name: relative(data, file),
+          directory: dirname(file),
+          depth: depth + 1,
+        })
     }
     if (files === undefined) leftOut.push(value)
   }

@@ -64,7 +64,8 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     limits: limitsOf(taken, spec),
     warnings: [
       ...quarantineWarnings(spec, backup.settings),
-      ...includeWarnings(backup),
+      ...fileWarnings(backup),
+      ...stackWarnings(backup.settings, initial),
       ...preload.warnings,
       ...warnings,
     ],
@@ -115,10 +116,24 @@ async function leaveOutRefused(
   }
 }
 
-function includeWarnings({ leftOut }: BackupConfiguration): string[] {
-  if (leftOut.length === 0) return []
-  const names = [...new Set(leftOut)].join(', ')
-  return [`postgresql.conf includes what is not in the backup, and goes without: ${names}.`]
+function fileWarnings({ leftOut, unreadable }: BackupConfiguration): string[] {
+  const list = (items: readonly string[]) => [...new Set(items)].join(', ')
+  return [
+    ...(leftOut.length === 0
+      ? []
+      : [`postgresql.conf includes what is not in the backup, and goes without: ${list(leftOut)}.`]),
+    ...(unreadable.length === 0
+      ? []
+      : [`Lines of production's configuration are no settings, and were left out: ${list(unreadable)}.`]),
+  ]
+}
+
+function stackWarnings(backup: Settings, initial: Settings): string[] {
+  const [asked, had] = [backup.get('max_stack_depth'), initial.get('max_stack_depth')]
+  if (asked === had || asked === undefined) return []
+  return [
+    `Production's max_stack_depth = '${asked}' is more than the stack of processes on the target (ulimit -s); it is ${had}.`,
+  ]
 }
 
 async function machineMemory(): Promise<MachineMemory> {
