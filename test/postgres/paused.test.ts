@@ -184,14 +184,21 @@ describe('A recovery that is to pause past a limit that production raised', func
       settings: { fsync: 'on', max_connections: '20' },
       after: async (cluster) => {
         await cluster.sql("ALTER SYSTEM SET max_connections = '60'")
+        await cluster.sql("ALTER SYSTEM SET max_prepared_transactions = '5'")
         await cluster.stop()
         await cluster.start()
+        await cluster.sql("BEGIN; INSERT INTO t VALUES (0); PREPARE TRANSACTION 'open'")
       },
     })
   })
-  after(async () => {
-    await published?.remove()
-    await backup?.remove()
+  afterEach(() => published?.remove())
+  after(() => backup?.remove())
+
+  it('keeps what is prepared of production when it is promoted, for which the limit is needed too', async () => {
+    published = await mountCopy(backup)
+    await startInstance(published.spec, { logger, syncMount })
+    expect(await published.sql('SELECT gid FROM pg_prepared_xacts')).to.equal('open')
+    expect(await published.sql('SHOW max_prepared_transactions')).to.equal('5')
   })
 
   it('has the limit raised too', async () => {

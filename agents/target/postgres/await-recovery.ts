@@ -7,6 +7,7 @@ import type { Logger } from 'pino'
 import type { RecoverResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { isAlive } from '../../runtime/process-identity.ts'
+import { sqlState } from './client.ts'
 import { exceeds } from './configuration.ts'
 import { askReadiness, holdReplay, type Readiness } from './connection.ts'
 import { readControlData } from './control-data.ts'
@@ -43,6 +44,8 @@ export class RecoveryNeedsMore extends HowdahError {
 type Standing = Extract<Readiness, { at: unknown }>
 type Usable = Standing | Extract<Readiness, { state: 'ready' }>
 
+/** SQLSTATE (PostgreSQL documentation, appendix A). */
+const NOT_IN_PREREQUISITE_STATE = '55000'
 /** Pauses between looks at the log, ms: short while a small instance would be through, then longer. */
 const QUICK_PAUSE = 5
 const QUICK_FOR = 3_000
@@ -149,7 +152,11 @@ function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReade
     if (!acted) await requestPromotion(spec, record.pid)
     acted = true
     // A recovery that stands still heeds the request from version 13 on; before, only when it goes on.
-    if (majorVersion(spec.version) < 13) await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT)
+    if (majorVersion(spec.version) >= 13) return
+    await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT).catch((error: unknown) => {
+      // It was not standing any more, and is promoted.
+      if (sqlState(error) !== NOT_IN_PREREQUISITE_STATE) throw error
+    })
   }
 
   /** The archive has no more, and the server, which is a standby, would wait for ever. */

