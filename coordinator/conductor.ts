@@ -250,6 +250,9 @@ export function createConductor(options: ConductorOptions): Conductor {
           session.changes = body.changes
         })
         return
+      case 'session.findings':
+        await change(body.session, (session) => transitions.addWarnings(session, body.warnings))
+        return
       case 'session.reachability':
         await change(body.session, (session) => transitions.reachabilityReported(session, body))
         return

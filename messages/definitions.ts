@@ -231,6 +231,11 @@ export const EVENTS = {
     summary: 'What was changed in a published session.',
     body: z.object({ session: SessionId, changes: Changes }),
   },
+  'session.findings': {
+    summary:
+      'What a target agent found in the databases of a published session, such as what leads to other servers; they are warnings of the session.',
+    body: z.object({ session: SessionId, warnings: z.array(z.string().max(8192)).max(50) }),
+  },
   'session.reachability': {
     summary: 'The mount server of a published session cannot be reached from its target, or can be again.',
     body: z.object({ session: SessionId, ...Reachability.shape }),

@@ -26,6 +26,7 @@ import { ownName } from './preflight/user.ts'
 import { readSession, readSessions } from './published-session.ts'
 import { createSessionWatch } from './session-watch.ts'
 import { targetSteps } from './steps.ts'
+import { createSurveyReport } from './survey/report.ts'
 import { removeStaleTrials } from './trial-mount/trial-mount.ts'
 
 /** Between two looks at the network walls of all sessions, ms. */
@@ -51,12 +52,19 @@ await runRole({
       tell: (session, found) => bus.emit('session.changes', { session, changes: found }),
       logger,
     })
+    const surveyReport = createSurveyReport({
+      tell: (session, warnings) => bus.emit('session.findings', { session, warnings }),
+      logger,
+    })
     const room = createCacheRoom({ quotaBytes: cache.quotaBytes, limitBytes: config.limits.cacheBytes })
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
       reachability: (session, reachability) => bus.emit('session.reachability', { session, ...reachability }),
-      changes: changesReport.look,
+      changes: (session) => {
+        changesReport.look(session)
+        surveyReport.look(session)
+      },
       room,
       logger,
     })
@@ -138,6 +146,7 @@ await runRole({
       async close() {
         guard.close()
         watch.close()
+        surveyReport.close()
         spare.close()
         ageingLock.close()
         await agent.close()

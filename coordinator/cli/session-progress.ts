@@ -84,6 +84,10 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
       return { ...view, usage: delivery.body.usage }
     case 'session.changes':
       return { ...view, changes: delivery.body.changes }
+    case 'session.findings': {
+      const news = delivery.body.warnings.filter((warning) => !view.warnings.includes(warning))
+      return { ...view, warnings: [...view.warnings, ...news] }
+    }
     case 'session.reachability': {
       const { session: _, ...reachability } = delivery.body
       return { ...view, reachability }

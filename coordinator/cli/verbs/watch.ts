@@ -177,6 +177,8 @@ function eventText(delivery: EventDelivery): string {
       if (!changed) return 'nothing changed'
       return `changed${databases.length > 0 ? ` in ${databases.map(printable).join(', ')}` : ''}`
     }
+    case 'session.findings':
+      return delivery.body.warnings.map((warning) => `warning: ${printable(warning)}`).join('; ')
     case 'session.reachability': {
       const { reachable, failedReads, reason } = delivery.body
       if (reachable) return 'the mount server can be reached again'

@@ -1,0 +1,84 @@
+/** Tells once for each publishing what a survey of its databases found: in the background, when nobody waits for it. */
+import { readFile } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import { instanceAddress } from '../instance-client.ts'
+import { writeOwnFile } from '../postgres/own-file.ts'
+import type { PublishedSession } from '../published-session.ts'
+import { surveyInstance } from './survey.ts'
+import { surveyWarnings } from './warnings.ts'
+
+export interface SurveyReport {
+  /** To be called as often as one likes while a session is published. Never rejects, and nothing is awaited. */
+  look(session: PublishedSession): void
+  /** Ends what is under way. */
+  close(): void
+}
+
+export interface SurveyReportOptions {
+  readonly tell: (session: string, warnings: string[]) => Promise<void>
+  readonly logger: Logger
+}
+
+/** Between two attempts at a session, and between two looks whether one published anew is still to be surveyed. Milliseconds. */
+const AGAIN_AFTER_MS = 30_000
+const ATTEMPTS = 5
+
+interface Entry {
+  /** What it was surveyed as, or is being. */
+  readonly as: string
+  attempts: number
+  nextAt: number
+  busy: boolean
+}
+
+export function createSurveyReport({ tell, logger }: SurveyReportOptions): SurveyReport {
+  const entries = new Map<string, Entry>()
+  const closing = new AbortController()
+
+  async function survey(session: PublishedSession, as: string): Promise<void> {
+    if ((await readRecord(session)) === as) return
+    const found = surveyWarnings(await surveyInstance(await instanceAddress(session), closing.signal))
+    if (found.length > 0) await tell(session.session, found)
+    await writeOwnFile(recordPath(session), as, 0o600, 'process')
+  }
+
+  return {
+    look(session) {
+      // A recovery that was moved on, or promoted, may have other databases.
+      const as = JSON.stringify([session.recoverTo, session.afterRecovery ?? null])
+      const known = entries.get(session.session)
+      if (known?.busy) return
+      const entry = known?.as === as ? known : { as, attempts: 0, nextAt: 0, busy: false }
+      entries.set(session.session, entry)
+      if (entry.attempts >= ATTEMPTS || Date.now() < entry.nextAt) return
+      entry.busy = true
+      entry.attempts += 1
+      survey(session, as)
+        .then(() => {
+          entry.attempts = 0
+        })
+        .catch((err: unknown) => {
+          if (!closing.signal.aborted)
+            logger.info({ err, session: session.session }, 'the databases of a session were not surveyed')
+        })
+        .finally(() => {
+          entry.busy = false
+          entry.nextAt = Date.now() + AGAIN_AFTER_MS
+        })
+    },
+    close() {
+      closing.abort(new Error('the agent ends'))
+    },
+  }
+}
+
+async function readRecord(session: PublishedSession): Promise<string | undefined> {
+  return readFile(recordPath(session), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+}
+
+function recordPath({ cachePath }: PublishedSession): string {
+  return `${cachePath}/conf/surveyed.json`
+}

@@ -1,0 +1,76 @@
+/** What a survey found, in words for who publishes. Pure; no secret is in it. */
+import type { DatabaseSurvey } from './database-survey.ts'
+import type { MissingLibrary } from './role-settings.ts'
+
+export interface Survey {
+  readonly databases: readonly DatabaseSurvey[]
+  readonly missingLibraries: readonly MissingLibrary[]
+  /** Databases that nobody can enter here, and why. */
+  readonly unusable: readonly { readonly database: string; readonly why: string }[]
+  /** Databases that were not looked into, as there are too many or time was over. */
+  readonly left: number
+}
+
+/** In one warning; the rest is counted. */
+const MOST_LISTED = 8
+const MAX_TEXT = 400
+
+/** One warning for each kind. */
+export function surveyWarnings({ databases, missingLibraries, unusable, left }: Survey): string[] {
+  const each = (texts: (of: DatabaseSurvey) => readonly string[]): string[] =>
+    databases.flatMap((of) => texts(of).map((text) => `${text} in "${of.database}"`))
+  const passwords = databases.reduce((sum, of) => sum + of.passwords, 0)
+  const servers = each((of) =>
+    of.servers.map(({ name, wrapper, host }) => `${name} (${wrapper}${host === null ? '' : ` to ${host}`})`),
+  )
+  const kinds: [readonly string[], (list: string) => string][] = [
+    [
+      servers,
+      (list) =>
+        `Foreign servers lead elsewhere, and what is read or written through them is read or written there${
+          passwords > 0 ? `; ${passwords} user mappings have passwords for them` : ''
+        }: ${list}.`,
+    ],
+    [
+      each((of) => of.workers),
+      (list) => `Citus knows other nodes, and statements on distributed tables are for them: ${list}.`,
+    ],
+    [
+      each((of) => of.extensions),
+      (list) => `Extensions by which a function or query can reach other machines: ${list}.`,
+    ],
+    [
+      each((of) => of.jobs.map(({ scheduler, jobs }) => `${jobs} of ${scheduler}`)),
+      (list) => `Jobs of production are in it, and run if their scheduler is started on it: ${list}.`,
+    ],
+    [
+      each((of) => of.loginTriggers),
+      (list) =>
+        `Login triggers run for whoever enters, not for Howdah: ${list}. "--setting event_triggers=off" turns them off.`,
+    ],
+    [
+      missingLibraries.map(({ role, database, library }) => `${library} (${whose(role, database)})`),
+      (list) =>
+        `Sessions load libraries that this machine does not have, and are refused: ${list}. Install them, or ALTER ROLE or ALTER DATABASE … RESET session_preload_libraries, as Howdah itself gets in without.`,
+    ],
+    [
+      unusable.map(({ database, why }) => `"${database}": ${why}`),
+      (list) => `Databases that cannot be entered here: ${list}.`,
+    ],
+  ]
+  const warnings = kinds.filter(([found]) => found.length > 0).map(([found, words]) => words(listed(found)))
+  if (left > 0) warnings.push(`${left} databases were not looked into for what leads elsewhere.`)
+  return warnings
+}
+
+function whose(role: string | undefined, database: string | undefined): string {
+  const parts = [role && `role "${role}"`, database && `database "${database}"`].filter((part) => part)
+  return parts.join(' in ') || 'all roles'
+}
+
+function listed(found: readonly string[]): string {
+  const some = found
+    .slice(0, MOST_LISTED)
+    .map((text) => (text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text))
+  return some.join('; ') + (found.length > MOST_LISTED ? `; and ${found.length - MOST_LISTED} more` : '')
+}
