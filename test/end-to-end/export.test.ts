@@ -69,6 +69,19 @@ describe('exporting', function () {
       'CREATE TABLE a AS SELECT generate_series(1, 1000) AS n; CREATE TABLE z AS SELECT 1 AS n',
       'slow',
     )
+    // What old clusters have beside good databases.
+    await production.sql(
+      `CREATE DATABASE unfinished; CREATE DATABASE foreignland;
+       UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'unfinished';
+       UPDATE pg_database SET datcollate = 'xx_XX.UTF-8', datctype = 'xx_XX.UTF-8' WHERE datname = 'foreignland';
+       ALTER DATABASE "we/ird ""name" SET datestyle = 'German';
+       ALTER DATABASE crm SET default_transaction_isolation = 'serializable'`,
+      'postgres',
+    )
+    await production.sql(
+      `CREATE EXTENSION postgres_fdw; CREATE SERVER hr FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'hr.example')`,
+      'slow',
+    )
     await production.backup('full')
     directory = await mkdtemp('/var/tmp/howdah-export-')
     await chmod(directory, 0o711)
@@ -252,9 +265,25 @@ describe('exporting', function () {
       const tables = ['measured', 'public."Old ""Bills"']
       const view = await done({ tables, format: 'custom', destination: { type: 'directory', path: at } })
       expect(view.databases.map(({ database, rows }) => [database, rows])).to.deep.equal([['crm', 1200]])
+      expect(view.notes?.join('\n'))
+        .to.include('"foreignland" was left out: database locale is incompatible')
+        .and.include('"unfinished" was left out: it is invalid')
       const listed = await runAs(account, 'pg_restore', ['-l', path.join(at, 'crm.dump')])
       expect(listed).to.include('TABLE DATA public measured_2024')
       expect(listed).not.to.include('TABLE public customers')
+    })
+
+    it('says why a database cannot be exported, and tries it once', async () => {
+      const at = await ownDirectory('unusable')
+      const databases = ['foreignland', 'unfinished', 'nowhere']
+      const view = await exported({ databases, destination: { type: 'directory', path: at } })
+      expect(view.databases.map(({ status }) => status)).to.deep.equal(['failed', 'failed', 'failed'])
+      const [locale, invalid, absent] = view.databases.map(({ error }) => error?.message)
+      expect(locale).to.include('LC_COLLATE "xx_XX.UTF-8"')
+      expect(invalid).to.include('it is invalid')
+      expect(absent).to.include('no database of that name')
+      const { history = [] } = await fleet.show(session.id)
+      expect(history.filter(({ text }) => text.startsWith('export failed'))).to.deep.equal([])
     })
 
     it('overwrites nothing, and leads nowhere by a symbolic link', async () => {
@@ -460,6 +489,17 @@ describe('exporting', function () {
       expect(await live.sql(temporary)).to.equal('0')
       expect(await readdir(path.join(fleet.cacheRoot, session.id))).not.to.include('export')
     })
+  })
+
+  it('is of an instance that says what of it leads elsewhere, without that being a change', async () => {
+    const deadline = Date.now() + 30_000
+    let warnings = ''
+    while (!warnings.includes('hr.example')) {
+      expect(Date.now(), warnings).to.be.below(deadline)
+      await sleep(100)
+      warnings = (await fleet.show(session.id)).warnings.join('\n')
+    }
+    expect(warnings).to.include('Databases that cannot be entered here: "foreignland"')
   })
 
   describe('and what was changed', () => {
