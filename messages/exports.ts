@@ -75,6 +75,7 @@ export const DatabaseExport = z.object({
   rows: z.int().min(0).optional(),
   bytes: Bytes.optional().describe('written at the destination'),
   path: z.string().optional().describe('where it is at the destination'),
+  waiting: z.string().optional().describe('what it waits for, such as a lock and who holds it'),
   error: ErrorSchema.optional(),
 })
 

@@ -31,7 +31,7 @@ export function databaseLines(
 /** How far a database is, or what became of it: tables, rows, bytes, and why it failed. */
 export function databaseText(one: DatabaseExport): string {
   if (one.status === 'failed' && one.error !== undefined) return printable(one.error.message)
-  const { tables, tablesDone, rows, bytes } = one
+  const { tables, tablesDone, rows, bytes, waiting } = one
   const parts: string[] = []
   if (one.status === 'cancelled') parts.push('cancelled')
   if (tables !== undefined) {
@@ -40,6 +40,7 @@ export function databaseText(one: DatabaseExport): string {
   }
   if (rows !== undefined) parts.push(count(rows, 'row'))
   if (bytes !== undefined) parts.push(formatBytes(bytes))
+  if (waiting !== undefined) parts.push(`waits for ${printable(waiting)}`)
   return parts.join(', ')
 }
 

@@ -4,14 +4,16 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { DatabaseExport } from '../../../messages/exports.ts'
 import { type InstanceAddress, withAnyDatabase } from '../instance-client.ts'
 import { listDatabases } from '../instance-databases.ts'
+import { serverWords } from '../postgres/client.ts'
 import type { Destination } from './destination.ts'
 import { followDump } from './dump-progress.ts'
 import { instancePrograms } from './instance-programs.ts'
+import { watchLocks } from './lock-wait.ts'
 import type { ExportedDatabase } from './manifest.ts'
 import type { Programs } from './programs.ts'
 import { openSnapshot } from './snapshot.ts'
 
-/** How long pg_dump waits for a table that somebody has locked. Milliseconds. */
+/** How long an export waits for a table that somebody has locked. Milliseconds. */
 const LOCK_WAIT_MS = 600_000
 
 export interface ExportDatabaseOptions {
@@ -22,6 +24,7 @@ export interface ExportDatabaseOptions {
   readonly programs: Programs
   readonly signal: AbortSignal
   readonly report: (progress: Partial<DatabaseExport>) => void
+  readonly lockWaitMs?: number
 }
 
 /** @throws whatever kept it from being exported; nothing of it is left then */
@@ -29,8 +32,10 @@ export async function exportDatabase(
   options: ExportDatabaseOptions,
 ): Promise<Required<Omit<ExportedDatabase, 'status'>>> {
   const { database, address, tables, destination, programs, signal, report } = options
+  const { lockWaitMs = LOCK_WAIT_MS } = options
   await requireDatabase(address, database)
-  const snapshot = await openSnapshot(address, database, tables, signal)
+  const snapshot = await openSnapshot(address, database, tables, signal, lockWaitMs)
+  const locks = watchLocks(address, database, () => report({ waiting: locks.waiting }))
   try {
     const progress = followDump(snapshot, () => report(progress.state()))
     report(progress.state())
@@ -44,7 +49,7 @@ export async function exportDatabase(
           database,
           snapshot.encoding,
           [
-            ...['--verbose', `--lock-wait-timeout=${LOCK_WAIT_MS}`, `--snapshot=${snapshot.id}`],
+            ...['--verbose', `--lock-wait-timeout=${lockWaitMs}`, `--snapshot=${snapshot.id}`],
             ...[...args, ...patterns],
           ],
           progress.hear,
@@ -54,8 +59,16 @@ export async function exportDatabase(
     })
     const counts = await progress.finish()
     return { at: snapshot.at, counts, written }
+  } catch (error) {
+    const { waiting } = locks
+    if (waiting === undefined || signal.aborted) throw error
+    throw new HowdahError(
+      'export_failed',
+      `it waited for ${waiting}, and was given up after ${Math.round(lockWaitMs / 1000)} s: ${serverWords(error)}`,
+      { cause: error },
+    )
   } finally {
-    await snapshot.close()
+    await Promise.all([locks.close(), snapshot.close()])
   }
 }
 

@@ -146,7 +146,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
           notices.push(...more.map((note) => `database "${database}": ${note}`))
           const { length: tables } = exported.counts
           const rows = exported.counts.reduce((sum, count) => sum + count.rows, 0)
-          report({ status: 'done', tables, tablesDone: tables, rows, bytes, path })
+          report({ status: 'done', waiting: undefined, tables, tablesDone: tables, rows, bytes, path })
           done.push({ status: states[index] as DatabaseExport, ...exported })
           if (mark) marks.set(database, mark)
         } catch (error) {
@@ -155,7 +155,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
           if ((await failedReads(session)) > unread)
             throw serverAway(`database "${database}": ${serverWords(error)}`, error)
           logger.warn({ err: error, session: session.session, database }, 'a database was not exported')
-          report({ status: 'failed', error: namedError(database, error) })
+          report({ status: 'failed', waiting: undefined, error: namedError(database, error) })
           done.push({ status: states[index] as DatabaseExport })
         }
       }
@@ -272,9 +272,10 @@ function totals(states: readonly DatabaseExport[]): { detail: string; bytesDone:
   const ended = states.filter(({ status }) => status === 'done' || status === 'failed').length
   const tables =
     running?.tables === undefined ? '' : `, ${running.tablesDone ?? 0} of ${running.tables} tables`
+  const waiting = running?.waiting === undefined ? '' : `, waits for ${running.waiting}`
   return {
     detail: running
-      ? `database ${running.database} (${ended + 1} of ${states.length})${tables}`
+      ? `database ${running.database} (${ended + 1} of ${states.length})${tables}${waiting}`
       : `${ended} of ${states.length} databases`,
     bytesDone: states.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0),
   }

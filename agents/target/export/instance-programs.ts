@@ -5,6 +5,9 @@ import { majorVersion } from '../postgres/specification.ts'
 import { connectionString } from './names.ts'
 import type { Programs, RunningProgram } from './programs.ts'
 
+/** `application_name` of their connections. */
+export const EXPORT_APPLICATION = `${APPLICATION} export`
+
 export interface InstancePrograms {
   /**
    * A pg_dump of a database. Text is written in `encoding`, whatever role and database say; patterns without a schema are
@@ -29,7 +32,7 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
       port: String(port),
       user,
       dbname,
-      application_name: `${APPLICATION} export`,
+      application_name: EXPORT_APPLICATION,
     })
   return {
     dump(database, encoding, args, onLine) {

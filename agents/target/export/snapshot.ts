@@ -43,12 +43,16 @@ interface Relation extends Table {
   readonly kind: string
 }
 
-/** Opens the snapshot of a database. `patterns`: pg_dump's, of tables; undefined: all. Ends with the signal. */
+/**
+ * Opens the snapshot of a database. `patterns`: pg_dump's, of tables; undefined: all. Ends with the signal.
+ * @param lockWaitMs how long counting waits for a table that somebody has locked; default: as long as it takes
+ */
 export async function openSnapshot(
   address: InstanceAddress,
   database: string,
   patterns: readonly string[] | undefined,
   signal: AbortSignal,
+  lockWaitMs = 0,
 ): Promise<DatabaseSnapshot> {
   const client = await connectTo(address, database, { ownSearchPath: true })
   const pid = (client as { processID?: number }).processID
@@ -70,6 +74,7 @@ export async function openSnapshot(
   try {
     signal.throwIfAborted()
     const visible = await leaveSearchPath(client)
+    await client.query(`SET lock_timeout = ${lockWaitMs}`)
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     const [head] = await query<{ id: string; at: Date; encoding: string }>(
       `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.now() AS at,
