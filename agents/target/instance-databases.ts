@@ -39,7 +39,8 @@ export async function listDatabases(client: pg.Client): Promise<InstanceDatabase
  * whichever database asks, and it is by these bytes that a connection names it. `of`: alias of pg_database.
  */
 export function rawName(of: string): string {
-  return `pg_catalog.convert_to(${of}.datname::pg_catalog.text, pg_catalog.getdatabaseencoding())`
+  // Conversions and their like refuse what is not of the encoding of the database that asks; the input of bytea takes it.
+  return `pg_catalog.replace(${of}.datname::pg_catalog.text, pg_catalog.chr(92), pg_catalog.repeat(pg_catalog.chr(92), 2))::pg_catalog.bytea`
 }
 
 function whyClosed(name: Buffer, open: boolean, limit: number): string | undefined {

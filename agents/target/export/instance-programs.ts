@@ -10,8 +10,8 @@ export const EXPORT_APPLICATION = `${APPLICATION} export`
 
 export interface InstancePrograms {
   /**
-   * A pg_dump of a database. Text is written in `encoding`, whatever role and database say; patterns without a schema are
-   * looked up by the search path that the database has.
+   * A pg_dump of a database. Text is written in `encoding`, that of the database, whatever role and database say;
+   * patterns without a schema are looked up by the search path that the database has.
    */
   dump(
     database: string,
@@ -37,7 +37,7 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
   return {
     dump(database, encoding, args, onLine) {
       const environment = { PGOPTIONS: sessionOptions(version, 'of the database') }
-      const own = ['--no-password', `--encoding=${encoding}`]
+      const own = ['--no-password', `--encoding=${dumpEncoding(encoding, args)}`]
       const program = programs.start('pg_dump', [...own, ...args, '-d', connection(database)], {
         environment,
         onLine,
@@ -50,4 +50,10 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
       return programs.start('psql', ['-X', '-q', '-w', '-d', connection(database), ...args], { environment })
     },
   }
+}
+
+/** pg_dump takes its patterns to be in the encoding that it writes; ours are UTF-8. Without an encoding bytes are bytes. */
+function dumpEncoding(encoding: string, args: readonly string[]): string {
+  const isAscii = args.every((arg) => Buffer.byteLength(arg) === arg.length)
+  return isAscii || encoding === 'SQL_ASCII' ? encoding : 'UTF8'
 }

@@ -78,3 +78,8 @@ export function patternRegexes(pattern: string): PatternRegexes {
 export function exactPattern({ schema, name }: { readonly schema: string; readonly name: string }): string {
   return `${quoted(schema)}.${quoted(name)}`
 }
+
+/** As `exactPattern`, for pg_dump: where a name has bytes that are not UTF-8, anything may stand. */
+export function dumpPattern(relation: { readonly schema: string; readonly name: string }): string {
+  return exactPattern(relation).replaceAll('\uFFFD', '"*"')
+}

@@ -2,7 +2,7 @@
 import type pg from 'pg'
 import { HowdahError } from '../../../messages/errors.ts'
 import { connectTo, type InstanceAddress, withClient } from '../instance-client.ts'
-import { exactPattern, patternRegexes, quoted } from './names.ts'
+import { dumpPattern, patternRegexes, quoted } from './names.ts'
 
 export interface Table {
   readonly oid: number
@@ -88,11 +88,10 @@ export async function openSnapshot(
       encoding: head.encoding,
       tables: all.filter(({ kind }) => kind === 'r'),
       partitionPatterns,
-      async count({ schema, name }) {
-        const [row] = await query<{ rows: string }>(
-          `SELECT pg_catalog.count(*) AS rows FROM ONLY ${quoted(schema)}.${quoted(name)}`,
-        )
-        return Number(row?.rows ?? 0)
+      async count(table) {
+        const { text, values } = countQuery(table)
+        const [row] = await query<{ rows: string }>(text, values)
+        return Number(/\d+/.exec(row?.rows ?? '')?.[0] ?? 0)
       },
       query,
       close,
@@ -101,6 +100,20 @@ export async function openSnapshot(
     await close()
     throw error
   }
+}
+
+/** In place of bytes that are not UTF-8, as a name in a database without an encoding may have them. */
+const REPLACEMENT = '\uFFFD'
+
+/** A name that cannot be written is left to the server to write: the query is one of its own then, and gives XML. */
+function countQuery({ oid, schema, name }: Table): { text: string; values: unknown[] } {
+  if (!`${schema}${name}`.includes(REPLACEMENT)) {
+    const table = `${quoted(schema)}.${quoted(name)}`
+    return { text: `SELECT pg_catalog.count(*) AS rows FROM ONLY ${table}`, values: [] }
+  }
+  const inner = `'SELECT pg_catalog.count(*) FROM ONLY ' || $1::pg_catalog.oid::pg_catalog.regclass`
+  const text = `SELECT pg_catalog.regexp_replace(pg_catalog.query_to_xml(${inner}, false, true, '')::text, '<[^>]*>', '', 'g') AS rows`
+  return { text, values: [oid] }
 }
 
 type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>
@@ -117,7 +130,7 @@ async function relationsOf(
     throw new HowdahError('export_failed', `it has no table ${patterns.join(', ')}`, { field: 'tables' })
   const below = await query<Relation>(DESCENDANTS, [[...found.keys()]])
   const added = below.filter(({ oid }) => !found.has(oid))
-  return { all: [...found.values(), ...added], partitionPatterns: added.map(exactPattern) }
+  return { all: [...found.values(), ...added], partitionPatterns: added.map(dumpPattern) }
 }
 
 /** Schemas that names without one are looked up in, as `pg_dump --table` does; from here on there are none. */

@@ -27,6 +27,14 @@ export interface ClientOptions {
   readonly searchPath?: SearchPath
 }
 
+/**
+ * A database without an encoding may have any bytes in its names and values, which the server would refuse to give to
+ * a client that wants UTF-8, as pg asks for in each startup packet.
+ */
+const TAKE_BYTES = `
+  SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)
+   WHERE pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII'`
+
 /** @throws the error of the connection: a `pg.DatabaseError` when the server refused it */
 export async function openClient(options: ClientOptions): Promise<pg.Client> {
   const { socketDirectory, port, version, as, connectTimeoutMs, queryTimeoutMs, searchPath } = options
@@ -44,6 +52,7 @@ export async function openClient(options: ClientOptions): Promise<pg.Client> {
   client.on('error', () => undefined)
   try {
     await client.connect()
+    await client.query(TAKE_BYTES)
     return client
   } catch (error) {
     await endClient(client)
