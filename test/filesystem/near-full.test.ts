@@ -1,6 +1,8 @@
 /** What writers without privileges hear of a write cache that fills up while the kernel takes their writes in advance. */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
+import { findMount } from '../../agents/target/filesystem/drivers/mount-table.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { pattern } from './support/memory-source.ts'
 import { makeScratch, python, type Scratch, startMount } from './support/mounted.ts'
@@ -47,6 +49,15 @@ def check(f, n, turn=0):
   after(() => scratch?.remove())
 
   let pages: number[] = []
+
+  it('is bounded in what the kernel holds of it, and bounded again when somebody lifts that', async () => {
+    const { device = '' } = findMount(scratch.mountPoint) ?? {}
+    const path = `/sys/class/bdi/${device}/max_ratio_fine`
+    const share = readFileSync(path, 'latin1')
+    expect(Number(share)).to.be.lessThan(1_000_000)
+    writeFileSync(path, '1000000')
+    while (readFileSync(path, 'latin1') !== share) await sleep(100)
+  })
 
   it('refuses the write itself, and no fsync of any descriptor fails', async () => {
     const said = await python(

@@ -43,6 +43,16 @@ describe('room of the write cache', () => {
     expect(useOfWrite(MiB + 1, MiB, true)).to.equal('accepted')
   })
 
+  it('is near full as soon as the kernel may hold more than it did', () => {
+    const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes: 20 * MiB })
+    takeAll(space, 'growth', (100 * MiB) / BLOCK)
+    expect(space.nearFull).to.equal(false)
+    space.setMargin(250 * MiB)
+    expect(space.nearFull).to.equal(true)
+    space.setMargin(20 * MiB)
+    expect(space.nearFull).to.equal(false)
+  })
+
   it('is near full while what the kernel may hold could fill it, and refuses only what comes after that', () => {
     const marginBytes = 20 * MiB
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })

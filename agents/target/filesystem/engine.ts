@@ -62,6 +62,8 @@ export interface Engine extends FileSystem {
   statistics(): EngineStatistics
   /** Bytes that changes may take from now on. */
   limit(quotaBytes: number): void
+  /** Bytes of changes that the kernel may have accepted from now on: `SpaceLimits.marginBytes`. */
+  margin(bytes: number): void
   /** Regular files that a driver holds references to. */
   referencedFiles(): Ino[]
   /** Whether `syncChanged` has anything to do. */
@@ -220,6 +222,7 @@ export function createEngine(options: EngineOptions): Engine {
     },
 
     limit: (quotaBytes) => space.limit(quotaBytes),
+    margin: (bytes) => space.setMargin(bytes),
 
     get unsynced() {
       return durability.unsynced

@@ -65,7 +65,7 @@ export class Space {
   readonly #directory: string
   #quota = Number.POSITIVE_INFINITY
   readonly #reserve: number
-  readonly #margin: number
+  #margin: number
   /** Bytes below the quota, and of the reserve, that growth does not get. */
   #quotaShare = 0
   readonly #reserveShare: number
@@ -85,6 +85,12 @@ export class Space {
   /** From now on. What is over it stays, and what the kernel has accepted already is taken over it. */
   limit(quotaBytes: number | undefined): void {
     this.#setQuota(quotaBytes)
+    this.check()
+  }
+
+  /** From now on the kernel may have accepted so much. */
+  setMargin(bytes: number): void {
+    this.#margin = bytes
     this.check()
   }
 

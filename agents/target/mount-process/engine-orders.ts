@@ -44,6 +44,7 @@ export type EngineCalls = {
   errandFailed(slot: number, error: CrossingError): void
   statistics(): EngineStatistics
   limit(quotaBytes: number): void
+  margin(bytes: number): void
   syncChanged(): Promise<void>
   flushFetched(): Promise<void>
   flush(): Promise<void>

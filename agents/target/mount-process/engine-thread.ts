@@ -33,6 +33,7 @@ let turns = 0
 const handlers: EngineCalls = {
   statistics: () => engine.statistics(),
   limit: (quotaBytes) => engine.limit(quotaBytes),
+  margin: (bytes) => engine.margin(bytes),
   syncChanged: () => engine.syncChanged().finally(() => tellAgain('changed')),
   flushFetched: () => engine.flushFetched().finally(() => tellAgain('fetched')),
   flush: () => engine.flush().finally(() => tellAgain('changed')),

@@ -7,7 +7,7 @@ import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
 import { programBeside } from '../../runtime/program-beside.ts'
-import { MAX_CHANGED_BYTES } from '../filesystem/drivers/kernel/backing-device.ts'
+import { boundChangedBytes } from '../filesystem/drivers/kernel/backing-device.ts'
 import type { MountedDevice } from '../filesystem/drivers/kernel/mount-device.ts'
 import { switchFiles, writeBack } from '../filesystem/drivers/kernel/write-through.ts'
 import type { Ino } from '../filesystem/file-system.ts'
@@ -24,11 +24,8 @@ import { createSyncTimers } from './sync-timers.ts'
 /** Pieces of a megabyte that the engine has not taken yet, of one `readMany`. */
 const PIECES_UNDER_WAY = 8
 const END_DEADLINE_MS = 2000
-/**
- * The room with which a write cache is near full: what the kernel may have accepted, twice, for a page of 4 KiB may
- * change a block of 8 KiB; and what it goes over its bound (with 60 writers of a stopped server by less than 16 MiB).
- */
-const MARGIN_BYTES = 2 * MAX_CHANGED_BYTES + 32 * 1024 * 1024
+/** Between two looks at what the kernel may accept. Milliseconds. */
+const LOOK_AT_BOUND_MS = 5000
 
 export interface EngineWorker {
   /** Has the thread serve a mount; to be called once. The tree is the thread's from then on. */
@@ -92,6 +89,15 @@ export function startEngineWorker(): EngineWorker {
       flushFetched: () => calls.call('flushFetched'),
       logger,
     })
+    let marginBytes = margin(mount.device, logger)
+    const looking = setInterval(() => {
+      const now = margin(mount.device, logger)
+      if (now === marginBytes) return
+      logger.warn({ marginBytes: now }, 'what the kernel may hold of this mount has changed')
+      marginBytes = now
+      tell(calls.call('margin', now))
+    }, LOOK_AT_BOUND_MS)
+    looking.unref()
     const errands = createErrandRunner({
       ring,
       device: mount.fd,
@@ -102,6 +108,7 @@ export function startEngineWorker(): EngineWorker {
       logger,
     })
     const gone = () => {
+      clearInterval(looking)
       errands.stop()
       const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
       calls.end(reason)
@@ -122,7 +129,7 @@ export function startEngineWorker(): EngineWorker {
       journalState,
       fetched,
       owner: spec.owner,
-      limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes: MARGIN_BYTES },
+      limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes },
       log: { level: logger.level, file: cachePaths(spec.cachePath).log },
     }
     worker.postMessage(orders, transfer)
@@ -137,6 +144,7 @@ export function startEngineWorker(): EngineWorker {
       settled: () => calls.call('settled'),
       unmount: () => mount.unmount(),
       async close() {
+        clearInterval(looking)
         errands.stop()
         await switching
         await timers.stop()
@@ -159,6 +167,14 @@ export function startEngineWorker(): EngineWorker {
       return Promise.race([worker.terminate().then(() => true), late]).finally(() => clearTimeout(timer))
     },
   }
+}
+
+/**
+ * The room with which a write cache is near full: what the kernel may have accepted, twice, for a page of 4 KiB may
+ * change a block of 8 KiB; and what it goes over its bound (with 60 writers of a stopped server by less than 16 MiB).
+ */
+function margin(device: string, logger: Logger): number {
+  return 2 * boundChangedBytes(device, logger) + 32 * 1024 * 1024
 }
 
 /** Without an engine there is nobody to tell. */

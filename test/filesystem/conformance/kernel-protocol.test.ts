@@ -3,7 +3,7 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import type { Mail } from '../../../agents/target/filesystem/drivers/kernel/mail.ts'
 import { decodeName, encodeName, nameLength } from '../../../agents/target/filesystem/drivers/kernel/names.ts'
-import { OP } from '../../../agents/target/filesystem/drivers/kernel/protocol.ts'
+import { INIT, OP } from '../../../agents/target/filesystem/drivers/kernel/protocol.ts'
 import { type ServeOptions, serveDevice } from '../../../agents/target/filesystem/drivers/kernel/serve.ts'
 import type { Asker } from '../../../agents/target/filesystem/errands.ts'
 import {
@@ -31,11 +31,11 @@ function message(opcode: number, unique: number, body: Buffer = Buffer.alloc(0),
   return Buffer.concat([header, body])
 }
 
-function init(major: number, minor: number): Buffer {
+function init(major: number, minor: number, flags = 0xffffffff): Buffer {
   const body = Buffer.alloc(64)
   body.writeUInt32LE(major, 0)
   body.writeUInt32LE(minor, 4)
-  body.writeUInt32LE(0xffffffff, 12)
+  body.writeUInt32LE(flags, 12)
   return message(OP.INIT, 1, body)
 }
 
@@ -89,6 +89,17 @@ describe('the kernel driver', () => {
     const answers = await serveMessages([init(7, 31)], only({}))
     expect(answers.get(1)?.error).to.equal(0)
     expect(answers.get(1)?.data.readUInt32LE(4)).to.equal(31)
+  })
+
+  it('has writes gather in the page cache only where they can be switched to write-through', async () => {
+    const taken = async (offered: number) => {
+      const answers = await serveMessages([init(7, 31, offered)], only({}))
+      return (answers.get(1)?.data.readUInt32LE(12) ?? 0) >>> 0
+    }
+    expect((await taken(0xffffffff)) & INIT.WRITEBACK_CACHE).to.equal(INIT.WRITEBACK_CACHE)
+    const without = await taken((0xffffffff & ~INIT.HANDLE_KILLPRIV_V2) >>> 0)
+    expect(without & (INIT.WRITEBACK_CACHE | INIT.HANDLE_KILLPRIV_V2)).to.equal(0)
+    expect(without & INIT.NO_OPEN_SUPPORT).to.equal(INIT.NO_OPEN_SUPPORT)
   })
 
   it('tells a kernel of a newer major version its own, and waits to be asked in that', async () => {

@@ -9,7 +9,7 @@ import { HowdahError } from '../../../../../messages/errors.ts'
 import type { MountOptions } from '../../file-system.ts'
 import { findMount } from '../mount-table.ts'
 import { unmount } from '../unmount.ts'
-import { tuneBackingDevice } from './backing-device.ts'
+import { tuneReadAhead } from './backing-device.ts'
 import { BELL, BELL_NAME } from './bell.ts'
 import { retrieveNothingMessage } from './notifications.ts'
 
@@ -44,7 +44,7 @@ export async function mountDevice(mountPoint: string, options: DeviceMountOption
     throw error
   }
   const device = findMount(mountPoint)?.device ?? ''
-  tuneBackingDevice(device, options.logger)
+  tuneReadAhead(device, options.logger)
   return mounted(fd, mountPoint, device, options.logger)
 }
 

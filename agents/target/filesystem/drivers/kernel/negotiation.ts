@@ -20,7 +20,8 @@ const EPROTO = 71
 
 /**
  * What is taken, and why.
- * - WRITEBACK_CACHE: writes gather in the page cache; sizes and times of regular files are then the kernel's.
+ * - WRITEBACK_CACHE: writes gather in the page cache; sizes and times of regular files are then the kernel's. Only with
+ *   HANDLE_KILLPRIV_V2.
  * - NO_OPEN_SUPPORT: files are opened without asking, requests name inodes.
  * - EXPLICIT_INVAL_DATA, and not AUTO_INVAL_DATA: nobody else changes files, so cached pages stay true.
  * - DO_READDIRPLUS with READDIRPLUS_AUTO: `ls -l` of a directory is one request, `ls` makes no lookups.
@@ -43,6 +44,15 @@ const WANTED =
   INIT.EXPLICIT_INVAL_DATA |
   INIT.HANDLE_KILLPRIV_V2
 
+/**
+ * Without HANDLE_KILLPRIV_V2 (before Linux 5.11) files cannot be switched to write-through, and who writes to a full disk
+ * would hear of it from fsync only, at which PostgreSQL ends. There every write is asked for.
+ */
+function taken(offered: number): number {
+  const flags = offered & WANTED
+  return (flags & INIT.HANDLE_KILLPRIV_V2) === 0 ? flags & ~INIT.WRITEBACK_CACHE : flags
+}
+
 export type Answered =
   | { readonly outcome: 'agreed' | 'ask-again'; readonly length: number }
   | { readonly outcome: 'refused'; readonly errno: number }
@@ -62,7 +72,7 @@ export function negotiate(request: Request, reply: Reply): Answered {
   if (major < MAJOR || minor < OLDEST_MINOR) return { outcome: 'refused', errno: EPROTO }
   reply.word(1, Math.min(minor, MINOR))
   reply.word(2, MAX_READ_AHEAD)
-  reply.word(3, request.word(IN_FLAGS) & WANTED)
+  reply.word(3, taken(request.word(IN_FLAGS)))
   // max_background and congestion_threshold, of 16 bits each.
   reply.halves(4, MAX_BACKGROUND, CONGESTED_AT)
   reply.word(5, MAX_TRANSFER)
