@@ -205,6 +205,45 @@ os.fsync(f)`,
         await shell('echo x > new; echo 2 > /proc/sys/vm/drop_caches; timeout 20 sync ..', data)
       })
 
+      it('lets go who is killed while the repository does not answer, though another signal came before', async () => {
+        await mount()
+        await shell('stat missing', data)
+        writeFileSync(`${base}.shut`, '')
+        const left = await python(
+          `
+import mmap, os, signal, time
+def waiter(work):
+    pid = os.fork()
+    if pid: return pid
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    work(os.open('missing', os.O_RDWR))
+    os._exit(1)
+def fault(fd):
+    pages = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    pages.madvise(mmap.MADV_RANDOM)
+    pages[8192 * 50]
+# A part of a page is read before it is written.
+pids = [waiter(lambda fd: os.pread(fd, 8192, 8192 * 7)), waiter(fault), waiter(lambda fd: os.pwrite(fd, b'part', 8192 * 90 + 5))]
+def all_in(state):
+    while not all(open('/proc/%d/stat' % pid).read().rsplit(') ')[1][0] == state for pid in pids): time.sleep(0.01)
+all_in('D')
+for pid in pids: os.kill(pid, signal.SIGUSR1)
+# Signals are told of before whatever is asked later.
+all_in('D')
+assert not os.path.exists('nothing')
+for pid in pids: os.kill(pid, signal.SIGKILL)
+end = time.time() + 10
+while pids and time.time() < end:
+    pids = [pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0] == 0]
+    time.sleep(0.05)
+print(len(pids))
+`,
+          data,
+        )
+        rmSync(`${base}.shut`)
+        expect(left).to.equal('0')
+      })
+
       it('ends with its mount when its engine thread fails, and whoever waits gets an error', async () => {
         const process = await mount()
         await shell('echo kept > kept; sync kept .', data)

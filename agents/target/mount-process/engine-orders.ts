@@ -74,6 +74,8 @@ export type MainCalls = Omit<Services, 'readMany'> & {
   nearFull(turn: number, nearFull: boolean, files: Ino[]): void
   /** Has the kernel hand over what it holds of a file; answered when it has. */
   writeBack(ino: Ino): Promise<void>
+  /** Answers an INTERRUPT by EAGAIN, after a while. Answered itself at once. */
+  interruptAgain(low: number, high: number): void
   /** The mount is gone, whoever took it away. */
   unmounted(): void
 }

@@ -78,6 +78,7 @@ await serve(fd, engine, mail, {
   logger,
   volatileDirectory: 'wal',
   errands,
+  interruptAgain: (low, high) => void calls.call('interruptAgain', low, high),
   writeBack: (ino) => calls.call('writeBack', ino),
   onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),
 })

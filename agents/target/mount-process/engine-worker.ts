@@ -15,6 +15,7 @@ import { type CallMessage, createCalls, crossing } from './calls.ts'
 import { type EngineCalls, type EngineOrders, type EngineThreadData, LOOK } from './engine-orders.ts'
 import { sharedErrandRing } from './errand-ring.ts'
 import { createErrandRunner } from './errand-runner.ts'
+import { createInterrupts } from './interrupts.ts'
 import type { LocalServices } from './local-services.ts'
 import { createSender, sharedMailState } from './mailbox.ts'
 import { cachePaths } from './mount-spec.ts'
@@ -79,6 +80,7 @@ export function startEngineWorker(): EngineWorker {
             // A mount that ended meanwhile needs it no more.
             .catch((err: unknown) => logger.debug({ err }, 'the kernel was not switched'))
         },
+        interruptAgain: (low: number, high: number) => interrupts.askAgain(low, high),
         writeBack: (ino: Ino) => writeBack(mount.fd, ino, logger),
         unmounted: () => resolve(),
       },
@@ -89,6 +91,7 @@ export function startEngineWorker(): EngineWorker {
       flushFetched: () => calls.call('flushFetched'),
       logger,
     })
+    const interrupts = createInterrupts(mount.fd, logger)
     let marginBytes = margin(mount.device, logger)
     const looking = setInterval(() => {
       const now = margin(mount.device, logger)
@@ -109,6 +112,7 @@ export function startEngineWorker(): EngineWorker {
     })
     const gone = () => {
       clearInterval(looking)
+      interrupts.stop()
       errands.stop()
       const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
       calls.end(reason)
@@ -145,6 +149,7 @@ export function startEngineWorker(): EngineWorker {
       unmount: () => mount.unmount(),
       async close() {
         clearInterval(looking)
+        interrupts.stop()
         errands.stop()
         await switching
         await timers.stop()

@@ -59,7 +59,7 @@ async function serveMessages(
   messages: readonly Buffer[],
   fileSystem: FileSystem,
   beforeEnd: () => void = () => undefined,
-  options: Pick<ServeOptions, 'errands'> = {},
+  options: Pick<ServeOptions, 'errands' | 'interruptAgain'> = {},
 ): Promise<Map<number, Answer>> {
   const left = [...messages]
   const answers = new Map<number, Answer>()
@@ -181,6 +181,7 @@ describe('the kernel driver', () => {
 
   it('ends the waiting read of a reader who is gone, and of nobody else', async () => {
     const fileSystem = only({ read: () => new Promise<number>(() => undefined) })
+    const again: number[][] = []
     const interrupt = (unique: number, of: number) => {
       const body = Buffer.alloc(8)
       body.writeBigUInt64LE(BigInt(of))
@@ -195,11 +196,17 @@ describe('the kernel driver', () => {
         message(OP.READ, 4, read, NOBODY),
         interrupt(3, 2),
         interrupt(5, 4),
+        // Nobody waits for that one.
+        interrupt(9, 8),
       ],
       fileSystem,
+      () => undefined,
+      { interruptAgain: (low, high) => again.push([low, high]) },
     )
     expect(answers.get(2)).to.equal(undefined)
     expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)
+    // Of who was not being killed the kernel is to tell again: he may be by then.
+    expect(again).to.deep.equal([[3, 0]])
   })
 
   it('ends such a read also when another thread is to answer it, and answers it in no other way', async () => {

@@ -27,6 +27,8 @@ export interface ServeOptions extends OperationOptions {
   readonly onNearFull?: (nearFull: boolean) => void
   /** Reads that another thread answers. */
   readonly errands?: Pick<Errands, 'askerOf'>
+  /** Answers an INTERRUPT, of this unique number, by EAGAIN after a while: the kernel sends it again then. */
+  readonly interruptAgain?: (low: number, high: number) => void
 }
 
 /** The device, or what stands for it in a test. */
@@ -37,7 +39,7 @@ export interface Device {
   write(buffer: Buffer, length: number): void
 }
 
-/** A read that waits. */
+/** A request that waits and may be ended when who asks is killed. */
 interface Waiting {
   /** The thread that asked. */
   readonly pid: number
@@ -73,7 +75,7 @@ export async function serveDevice(
   const operations = createOperations(fileSystem, options)
   const spareRequests: Request[] = []
   const spareReplies: Reply[] = []
-  const waitingReads = new Map<number, Waiting>()
+  const killable = new Map<number, Waiting>()
   let request = new Request()
   /** An operation waits that may go on by itself. */
   let started = false
@@ -149,11 +151,11 @@ export async function serveDevice(
     const mine: Waiting = { pid: request.word(IN.PID), answered: false }
     const unique = request.long(IN.UNIQUE)
     const held = opcode === OP.WRITE ? request : undefined
-    if (opcode === OP.READ) waitingReads.set(unique, mine)
+    if (isKillable(opcode)) killable.set(unique, mine)
     if (held !== undefined) request = spareRequests.pop() ?? new Request()
 
     const over = (error: number, length: number) => {
-      if (opcode === OP.READ) waitingReads.delete(unique)
+      if (isKillable(opcode)) killable.delete(unique)
       if (held !== undefined && spareRequests.length < MAX_SPARE) spareRequests.push(held)
       if (mine.answered || ended) giveBack(reply)
       else send(reply, reply.finish(low, high, error, length))
@@ -166,15 +168,20 @@ export async function serveDevice(
 
   /**
    * Somebody who waits got a signal. The kernel does not say whether it is deadly, and a read of a file that ends by any
-   * other signal is more than programs expect; so only the reads of those who are being killed are ended, that they can
-   * go. All else is done soon, or must not be left half done.
+   * other signal is more than programs expect; so only what those wait for who are being killed is ended, that they can
+   * go. All else is done soon, or must not be left half done. The kernel tells of the first signal only; a deadly one
+   * that follows it is found out by having the kernel tell again while somebody waits.
    */
   function interrupt(): void {
     const low = request.word(IN.SIZE_WORDS)
     const high = request.word(IN.SIZE_WORDS + 1)
-    const mine = waitingReads.get(request.long(IN.SIZE_WORDS))
+    const mine = killable.get(request.long(IN.SIZE_WORDS))
     const pid = mine?.pid ?? options.errands?.askerOf(low, high)
-    if (pid === undefined || mine?.answered || !isBeingKilled(pid)) return
+    if (pid === undefined || mine?.answered) return
+    if (!isBeingKilled(pid)) {
+      options.interruptAgain?.(request.word(IN.UNIQUE), request.word(IN.UNIQUE + 1))
+      return
+    }
     if (mine !== undefined) mine.answered = true
     const reply = takeReply()
     send(reply, reply.finish(low, high, errno.EINTR, 0))
@@ -230,6 +237,11 @@ export async function serveDevice(
       if (answered.outcome === 'agreed') return !ended
     }
   }
+}
+
+/** A read changes nothing, and no lookup that waits counts a reference: those are of files in `wal/`. */
+function isKillable(opcode: number): boolean {
+  return opcode === OP.READ || opcode === OP.LOOKUP
 }
 
 function codeOf(error: unknown): unknown {
