@@ -37,8 +37,24 @@ export function makeCgroup(name: string, own: Omit<Cgroup, 'nftPath'>): Cgroup {
 
 /** Kills what is in the group. Not waited for: `removeCgroup` does. */
 export function killCgroup(directory: string): void {
-  if (!existsSync(`${directory}/cgroup.kill`)) return
-  writeFileSync(`${directory}/cgroup.kill`, '1')
+  if (!existsSync(directory)) return
+  const kill = `${directory}/cgroup.kill`
+  if (existsSync(kill)) {
+    writeFileSync(kill, '1')
+    return
+  }
+  // Before Linux 5.14. What is forked meanwhile is killed the next time.
+  for (const line of readFileSync(`${directory}/cgroup.procs`, 'utf8').split('\n')) {
+    if (line !== '') killProcess(Number(line))
+  }
+}
+
+function killProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
 
 /** Kills what is left in the group and removes it. @returns whether it is gone */

@@ -52,7 +52,12 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
   )
   deps.signal?.throwIfAborted()
   const isolation = deps.isolation ?? NO_WALLS
-  const walls = await putUpWalls(spec, isolation, await tablespaceBindings(spec))
+  const walls = await putUpWalls(spec, isolation, await tablespaceBindings(spec)).catch((cause: unknown) => {
+    if (cause instanceof HowdahError) throw cause
+    const reason = `The walls of the session could not be built: ${(cause as Error).message}.`
+    const remedy = 'Mend that, or switch that wall off by "isolation" of the target agent\'s configuration.'
+    throw new HowdahError('isolation_missing', `${reason} ${remedy}`, { cause })
+  })
   const isEnclosed = walls.root !== undefined || walls.cgroup !== undefined
   const server = [`${spec.binaries}/postgres`, ...prepared.arguments]
   const [program, ...args] = isEnclosed ? enclosedCommand(walls, spec.user, spec.cachePath, server) : server
