@@ -8,8 +8,11 @@ export interface RepositoryConfig {
   path?: string
   passphraseFile?: string
   walPath?: string
-  /** pgbackrest: its own configuration file, and the number of the repository in it. */
+  /** Places outside of the repository that symbolic links in it may lead to. */
+  linkTargets?: string[]
+  /** pgbackrest, barman: the tool's own configuration file. */
   configFile?: string
+  /** pgbackrest: the number of the repository in `configFile`. */
   repo?: number
   verifyChecksums?: boolean
   /** Whether checksums of data pages are verified as they are served; default: not. */
@@ -148,7 +151,10 @@ export const directoryPatterns: ValueFormat = {
 
 const REPOSITORY_FORMATS = ['pgbackrest', 'barman', 'basebackup']
 const REPOSITORY_PATHS = ['path', 'passphraseFile', 'walPath', 'configFile']
-const REPOSITORY_KEYS = ['name', 'format', ...REPOSITORY_PATHS, 'repo', 'verifyChecksums', 'verifyPages']
+const REPOSITORY_KEYS = [
+  ...['name', 'format', ...REPOSITORY_PATHS, 'repo', 'linkTargets'],
+  ...['verifyChecksums', 'verifyPages'],
+]
 
 export const repositories: ValueFormat = {
   name: 'repositories',
@@ -179,6 +185,13 @@ export const repositories: ValueFormat = {
         }
       }
       checkConfigFile(index, entry)
+      const { linkTargets } = entry
+      check(
+        linkTargets === undefined ||
+          (Array.isArray(linkTargets) &&
+            linkTargets.every((place) => typeof place === 'string' && path.isAbsolute(place))),
+        `[${index}].linkTargets must be a list of absolute paths`,
+      )
       for (const key of ['verifyChecksums', 'verifyPages']) {
         check(
           entry[key] === undefined || typeof entry[key] === 'boolean',
@@ -191,13 +204,17 @@ export const repositories: ValueFormat = {
   },
 }
 
-/** pgBackRest's own configuration tells path and passphrase, so that they are not given twice. */
+/** A tool's own configuration tells paths and passphrase, so that they are not given twice. */
 function checkConfigFile(index: number, entry: Readonly<Record<string, unknown>>): void {
   if (entry.configFile === undefined) {
     check(entry.repo === undefined, `[${index}].repo is the number of a repository in configFile`)
     return
   }
-  check(entry.format === 'pgbackrest', `[${index}].configFile is for the format pgbackrest`)
+  check(entry.format !== 'basebackup', `[${index}].configFile is for the formats pgbackrest and barman`)
+  check(
+    entry.repo === undefined || entry.format === 'pgbackrest',
+    `[${index}].repo is for the format pgbackrest`,
+  )
   for (const key of ['path', 'passphraseFile']) {
     check(entry[key] === undefined, `[${index}].${key} is told by configFile; give one of them`)
   }

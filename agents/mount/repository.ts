@@ -15,11 +15,11 @@ export type RepositoryFormat = 'pgbackrest' | 'barman' | 'basebackup'
 export interface RepositoryOptions {
   readonly name: string
   readonly format: RepositoryFormat
-  /** Absolute path of the repository's root; only pgBackRest's can do without, with `configFile`. */
+  /** Absolute path of the repository's root; pgBackRest's and Barman's can do without, with `configFile`. */
   readonly path?: string
   /** File that holds the repository's passphrase, for encrypted repositories. */
   readonly passphraseFile?: string
-  /** pgBackRest only: its own configuration file, which tells path and passphrase. */
+  /** The tool's own configuration file: pgBackRest's tells path and passphrase, Barman's where its directories are. */
   readonly configFile?: string
   /** Which of the repositories in `configFile`; 1 where it is not given. */
   readonly repo?: number
@@ -27,6 +27,8 @@ export interface RepositoryOptions {
   readonly verifyChecksums?: boolean
   /** True: the checksum of each data page that is served is verified, where the cluster has them. */
   readonly verifyPages?: boolean
+  /** Places outside of the repository that symbolic links in it may lead to. Absolute. */
+  readonly linkTargets?: readonly string[]
   /** basebackup only: a directory of WAL segments to recover with, beside what the backup itself carries. */
   readonly walPath?: string
 }

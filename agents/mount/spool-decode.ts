@@ -83,11 +83,11 @@ export function startDecode(
   const urgent = () => cancelled.signal.aborted || (wanted > 0 && decoded < wanted + AHEAD_BYTES)
 
   async function* stored(): AsyncGenerator<Buffer> {
-    const { root, path: from, offset, length } = file.region
+    const { path: from, offset, length } = file.region
     let position = offset
     const end = length === undefined ? Number.POSITIVE_INFINITY : offset + length
     while (position < end) {
-      const piece = await descriptors.use(root, from, (opened) =>
+      const piece = await descriptors.use(file.region, from, (opened) =>
         readAt(opened.fd, position, Math.min(READ_BYTES, end - position)),
       )
       if (piece.length === 0) return

@@ -38,13 +38,13 @@ export function createInPlaceReader(dependencies: InPlaceDependencies): InPlaceR
 
   return {
     async read(file, offset, length) {
-      const { root, path, offset: start } = file.region
+      const { path, offset: start } = file.region
       const size = checked.get(file) ?? (await check(file))
       const expected = Math.max(0, Math.min(length, size - offset))
       const opened = descriptors.peek(path)
       const read =
         (opened?.local && quick.attempt(expected, () => readAtSync(opened.fd, start + offset, expected))) ||
-        (await descriptors.use(root, path, ({ fd }) => readAt(fd, start + offset, expected)))
+        (await descriptors.use(file.region, path, ({ fd }) => readAt(fd, start + offset, expected)))
       if (read.length !== expected) throw damaged(file, `it ends before ${offset + expected}`)
       return read
     },

@@ -181,7 +181,7 @@ export function createSpool(options: SpoolOptions): Spool {
   }
 
   async function readIdentity(file: StoredFile): Promise<Identity> {
-    const { root, path, offset, length, wholeFile } = file.region
+    const { path, offset, length, wholeFile } = file.region
     // Whoever opens a backup sees it as it is now, not as somebody's open descriptor remembers it.
     await descriptors.refresh(path)
     if (file.within !== undefined) {
@@ -191,7 +191,7 @@ export function createSpool(options: SpoolOptions): Spool {
         length: length ?? 0,
       }
     }
-    return descriptors.use(root, path, async ({ size, mtimeMs }) => {
+    return descriptors.use(file.region, path, async ({ size, mtimeMs }) => {
       if (wholeFile && length !== undefined && size !== length) {
         throw damaged(file, `it takes ${size} bytes where the backup lists ${length}`)
       }
@@ -206,7 +206,7 @@ export function createSpool(options: SpoolOptions): Spool {
 
   const readStored = (file: StoredFile, offset: number, length: number, signal?: AbortSignal) =>
     file.within === undefined
-      ? descriptors.use(file.region.root, file.region.path, ({ fd }) =>
+      ? descriptors.use(file.region, file.region.path, ({ fd }) =>
           readAt(fd, file.region.offset + offset, length),
         )
       : readAny(file.within, file.region.offset + offset, length, signal)
@@ -320,7 +320,9 @@ export function createSpool(options: SpoolOptions): Spool {
     try {
       if (decode === undefined || decode.complete) {
         const expected = Math.max(0, Math.min(length, entry.size - offset))
-        const read = await descriptors.use(directory, entry.path, ({ fd }) => readAt(fd, offset, expected))
+        const read = await descriptors.use({ root: directory }, entry.path, ({ fd }) =>
+          readAt(fd, offset, expected),
+        )
         if (read.length === expected) return read
         evict(key, entry)
         throw new HowdahError('repository_unavailable', `the spool file ${entry.path} was cut short`)

@@ -263,8 +263,10 @@ describe('a damaged pgBackRest repository', function () {
     await rename(path, join(scratch, 'outside.gz'))
     await symlink(join(scratch, 'outside.gz'), path)
     const error = await failure(() => read('data/PG_VERSION'))
-    expect(error.code).to.equal('backup_damaged')
-    expect(error.message).to.include('out of the repository')
+    expect(error.code).to.equal('configuration')
+    expect(error.message)
+      .to.include(`${path} is a symbolic link to ${join(scratch, 'outside.gz')}`)
+      .and.include('linkTargets')
   })
 
   it('does not wait for a directory or device in place of a file', async () => {

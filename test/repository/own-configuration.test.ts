@@ -107,11 +107,15 @@ pg1-path=/var/lib/postgresql/15/main
   it('excludes what it tells itself, in the configuration of the mount agent', () => {
     const entry = { name: 'r', format: 'pgbackrest', configFile: '/etc/pgbackrest/pgbackrest.conf' }
     repositories.validate([entry])
-    repositories.validate([{ ...entry, repo: 2 }])
+    repositories.validate([{ ...entry, repo: 2, linkTargets: ['/srv/d2'] }])
+    repositories.validate([{ ...entry, format: 'barman' }])
     const wrong = [
       { ...entry, path: '/srv' },
       { ...entry, passphraseFile: '/p' },
-      { ...entry, format: 'barman' },
+      { ...entry, format: 'basebackup' },
+      { ...entry, format: 'barman', repo: 1 },
+      { name: 'r', format: 'barman', path: '/srv', linkTargets: '/d2' },
+      { name: 'r', format: 'barman', path: '/srv', linkTargets: ['d2'] },
       { ...entry, repo: 0 },
       { ...entry, configFile: 'relative' },
       { name: 'r', format: 'pgbackrest', path: '/srv', repo: 2 },

@@ -203,7 +203,7 @@ describe('tar archives', function () {
       { name: 'large', data: large },
       { name: 'PG_VERSION', data: Buffer.from('15\n') },
     ])
-    const file = () => archiveFile(root, join(root, 'base.tar.gz'), 'gz', 'monday')
+    const file = () => archiveFile({ root }, join(root, 'base.tar.gz'), 'gz', 'monday')
 
     async function all(from: Spool): Promise<TarMember[]> {
       const found: TarMember[] = []

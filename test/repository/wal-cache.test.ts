@@ -226,7 +226,12 @@ describe('the cache of decoded WAL', () => {
       const plain = (number: number) => Buffer.alloc(MiB, `segment ${number} `)
       for (const number of [1, 3]) await put(name(number), gzipSync(plain(number), { level: 1 }))
       await put(name(2), gzipSync(plain(2)).subarray(0, 100))
-      const place = walDirectory({ root: directory, directory, instance: 'shop', isArchive: true })
+      const place = walDirectory({
+        within: { root: directory },
+        directory,
+        instance: 'shop',
+        isArchive: true,
+      })
       const nothing = { look: async () => undefined, list: async () => walListing([], '') }
       const wal = createWalFiles(walPlaces(place, nothing), spool, 'shop')
       expect((await wal.read(name(1), 5, 100)).equals(plain(1).subarray(5, 105))).to.equal(true)

@@ -1,25 +1,14 @@
 /**
- * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file below the
- * root that the caller names, after symbolic links. Read-only.
+ * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file in the places
+ * that the caller names, after symbolic links. Read-only.
  */
-import {
-  close,
-  constants,
-  fstatSync,
-  open,
-  read,
-  readlinkSync,
-  readSync,
-  realpath,
-  stat,
-  statfs,
-} from 'node:fs'
+import { close, constants, fstatSync, open, read, readlinkSync, readSync, stat, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
+import { isWithin, leadsOut, placesWithin, type Within } from './within.ts'
 
 const openFile = promisify(open)
 const closeFile = promisify(close)
-const resolvePath = promisify(realpath)
 const statPath = promisify(stat)
 const statFileSystem = promisify(statfs)
 
@@ -47,9 +36,10 @@ export interface OpenedFile {
 export interface DescriptorCache {
   /**
    * Runs `work` on the file, open for as long as it takes.
-   * @throws HowdahError `backup_damaged` when the path leads out of `root` or is no regular file; errors of open(2) as they are
+   * @throws HowdahError `configuration` when a link leads out, `backup_damaged` when it is no regular file; errors of
+   *   open(2) as they are
    */
-  use<T>(root: string, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
+  use<T>(within: Within, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
   /** The file, if it is open already; only until the caller returns to the event loop. */
   peek(path: string): OpenedFile | undefined
   /** Opens the file anew next time. */
@@ -70,7 +60,8 @@ interface Entry {
 export function createDescriptorCache(limit: number): DescriptorCache {
   // In the order of last use: the first is the one to close.
   const entries = new Map<string, Entry>()
-  const roots = new Map<string, Promise<string>>()
+  /** Resolved, by where they are. */
+  const roots = new Map<string, Promise<string[]>>()
   /** By device number. */
   const locality = new Map<number, Promise<boolean>>()
   let closed = false
@@ -116,23 +107,25 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     return local
   }
 
-  async function openBelow(root: string, path: string): Promise<OpenedFile> {
-    let realRoot = roots.get(root)
-    if (realRoot === undefined) {
-      realRoot = resolvePath(root)
-      roots.set(root, realRoot)
-      realRoot.catch(() => roots.delete(root))
-    }
-    const inside = await realRoot
+  function placesOf(within: Within): Promise<string[]> {
+    const key = [within.root, ...(within.linkTargets ?? [])].join('\0')
+    const known = roots.get(key)
+    if (known !== undefined) return known
+    const places = placesWithin(within)
+    roots.set(key, places)
+    places.catch(() => roots.delete(key))
+    return places
+  }
+
+  async function openBelow(within: Within, path: string): Promise<OpenedFile> {
+    const places = await placesOf(within)
     // O_NONBLOCK: a FIFO planted in a repository must not hang us.
     const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
     try {
       // Answered from memory, so a thread pool's round trip would only cost.
       const where = readlinkSync(`/proc/self/fd/${fd}`)
       const found = fstatSync(fd)
-      if (inside !== '/' && !where.startsWith(`${inside}/`)) {
-        throw new HowdahError('backup_damaged', `${path} leads out of the repository ${root}`)
-      }
+      if (!isWithin(places, where)) throw await leadsOut(within, path)
       if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
       const local = await isLocal(found.dev, fd)
       return { fd, ino: found.ino, size: found.size, mtimeMs: found.mtimeMs, local }
@@ -143,10 +136,10 @@ export function createDescriptorCache(limit: number): DescriptorCache {
   }
 
   return {
-    async use(root, path, work) {
+    async use(within, path, work) {
       let entry = entries.get(path)
       if (entry === undefined) {
-        entry = { opened: openBelow(root, path), file: undefined, users: 0, usedAt: 0 }
+        entry = { opened: openBelow(within, path), file: undefined, users: 0, usedAt: 0 }
         const made = entry
         made.opened.then(
           (file) => {

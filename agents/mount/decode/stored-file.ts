@@ -5,14 +5,13 @@
 import { HowdahError } from '../../../messages/errors.ts'
 import type { Passphrase } from './aes-cbc.ts'
 import type { Checksum } from './checksum.ts'
+import type { Within } from './within.ts'
 
 /** `zlib` is deflate with the header of RFC 1950. */
 export type Compression = 'gz' | 'zlib' | 'zst' | 'lz4' | 'bz2'
 
 /** A part of one file of a repository. */
-export interface Region {
-  /** The repository's root: nothing outside of it is ever read, symbolic links included. Absolute. */
-  readonly root: string
+export interface Region extends Within {
   /** Absolute path of the file. */
   readonly path: string
   /** Bytes from the start of the file. */

@@ -17,7 +17,7 @@ const READERS: Readonly<
 > = {
   pgbackrest: (options, { spool }) => openPgbackrest(options, spool),
   basebackup: (options, { spool }) => openBasebackup(located(options), spool),
-  barman: (options, { spool }) => openBarman(located(options), spool),
+  barman: (options, { spool }) => openBarman(options, spool),
 }
 
 function located(options: RepositoryOptions): LocatedRepository {

@@ -1,4 +1,4 @@
-/** `--repository NAME=FORMAT:PATH` and `--passphrase-file NAME=FILE`: parsed, then checked on the disk. */
+/** `--repository NAME=FORMAT:PATH`, `--passphrase-file NAME=FILE` and `--link-target NAME=DIR`: parsed, then checked on the disk. */
 import { accessSync, constants, statSync } from 'node:fs'
 import path from 'node:path'
 import { name as nameFormat, type RepositoryConfig } from '../../../config/formats.ts'
@@ -27,6 +27,18 @@ export function parseRepository(text: string): RepositoryConfig {
   return { name, format: known, path: path.resolve(location) }
 }
 
+export interface LinkTarget {
+  readonly repository: string
+  readonly directory: string
+}
+
+/** @throws InvalidValue that shows the right form */
+export function parseLinkTarget(text: string): LinkTarget {
+  const parts = /^([^=]+)=(.+)$/su.exec(text)
+  if (parts === null) throw new InvalidValue('NAME=DIR, NAME being a --repository')
+  return { repository: parts[1] ?? '', directory: path.resolve(parts[2] ?? '') }
+}
+
 /** @throws InvalidValue that shows the right form */
 export function parsePassphraseFile(text: string): PassphraseFile {
   const parts = /^([^=]+)=(.+)$/su.exec(text)
@@ -34,24 +46,41 @@ export function parsePassphraseFile(text: string): PassphraseFile {
   return { repository: parts[1] ?? '', file: path.resolve(parts[2] ?? '') }
 }
 
-/** Puts the two together. @throws UsageError for names that are twice there or nowhere */
-export function joinPassphrases(
+/** Puts them together. @throws UsageError for names that are twice there or nowhere */
+export function joinFlags(
   repositories: readonly RepositoryConfig[],
   passphrases: readonly PassphraseFile[],
+  targets: readonly LinkTarget[],
 ): RepositoryConfig[] {
   const names = repositories.map(({ name }) => name)
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw new UsageError(`--repository: the name "${twice}" is given twice`)
-  for (const { repository } of passphrases) {
-    if (!names.includes(repository)) {
-      const known = names.length === 0 ? 'none is given' : `there are ${names.join(', ')}`
-      throw new UsageError(`--passphrase-file: no --repository is called "${repository}"; ${known}`)
-    }
+  const flags = [
+    ...passphrases.map(({ repository }) => ['--passphrase-file', repository] as const),
+    ...targets.map(({ repository }) => ['--link-target', repository] as const),
+  ]
+  for (const [flag, repository] of flags) {
+    if (names.includes(repository)) continue
+    const known = names.length === 0 ? 'none is given' : `there are ${names.join(', ')}`
+    throw new UsageError(`${flag}: no --repository is called "${repository}"; ${known}`)
   }
-  return repositories.map((repository) => {
+  return repositories.map((given) => {
+    const repository = withConfigFile(given)
     const passphrase = passphrases.find((candidate) => candidate.repository === repository.name)
-    return passphrase === undefined ? repository : { ...repository, passphraseFile: passphrase.file }
+    const linkTargets = targets.flatMap((one) => (one.repository === repository.name ? [one.directory] : []))
+    return {
+      ...repository,
+      ...(passphrase !== undefined && { passphraseFile: passphrase.file }),
+      ...(linkTargets.length > 0 && { linkTargets }),
+    }
   })
+}
+
+/** A file in place of the directory is the tool's own configuration. */
+function withConfigFile(repository: RepositoryConfig): RepositoryConfig {
+  const { path: location, ...rest } = repository
+  const isFile = location !== undefined && statSync(location, { throwIfNoEntry: false })?.isFile() === true
+  return isFile && repository.format !== 'basebackup' ? { ...rest, configFile: location } : repository
 }
 
 /** @throws UsageError that lists every path that is not there or cannot be read */

@@ -61,9 +61,11 @@ const EarlierMountAgent = z.object({
     z.object({
       name: z.string(),
       format: z.enum(['pgbackrest', 'barman', 'basebackup']),
-      path: z.string(),
+      path: z.string().exactOptional(),
+      configFile: z.string().exactOptional(),
       passphraseFile: z.string().exactOptional(),
       walPath: z.string().exactOptional(),
+      linkTargets: z.array(z.string()).exactOptional(),
     }),
   ),
 })

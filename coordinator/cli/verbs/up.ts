@@ -12,8 +12,10 @@ import { fieldLines } from '../session-lines.ts'
 import type { Machine } from '../up/machine.ts'
 import {
   checkPaths,
-  joinPassphrases,
+  joinFlags,
+  type LinkTarget,
   type PassphraseFile,
+  parseLinkTarget,
   parsePassphraseFile,
   parseRepository,
 } from '../up/repository-flags.ts'
@@ -23,6 +25,7 @@ interface UpOptions {
   readonly json?: true
   readonly repository: readonly RepositoryConfig[]
   readonly passphraseFile: readonly PassphraseFile[]
+  readonly linkTarget: readonly LinkTarget[]
   readonly state?: string
   readonly broker?: string
   readonly unpublishOnExit?: true
@@ -46,7 +49,8 @@ export const up = defineVerb<UpOptions>({
       flags: '--repository <NAME=FORMAT:PATH>',
       description:
         'Backup repository to publish from. NAME is what "howdah publish --repository" takes, FORMAT is pgbackrest, ' +
-        'barman or basebackup, PATH is its directory, which is only read.',
+        'barman or basebackup, PATH is its directory, which is only read, or for the first two the configuration file ' +
+        'of the tool itself.',
       repeatable: true,
       defaultText: 'those of the last "howdah up" with this state directory',
       parse: parseRepository,
@@ -56,6 +60,12 @@ export const up = defineVerb<UpOptions>({
       description: 'File that holds the passphrase of the encrypted repository NAME.',
       repeatable: true,
       parse: parsePassphraseFile,
+    },
+    {
+      flags: '--link-target <NAME=DIR>',
+      description: 'Place outside of repository NAME that symbolic links in it may lead to.',
+      repeatable: true,
+      parse: parseLinkTarget,
     },
     {
       flags: '--state <DIR>',
@@ -121,7 +131,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
     options.state ?? context.env.HOWDAH_STATE ?? defaultStateDirectory(context.env, process.getuid?.() ?? 0),
   )
   const { readEarlier } = await import('../up/role-files.ts')
-  const given = joinPassphrases(options.repository, options.passphraseFile)
+  const given = joinFlags(options.repository, options.passphraseFile, options.linkTarget)
   const repositories = given.length > 0 ? given : (readEarlier(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
   const brokerUrl = options.broker ?? brokerOfEnvironment(context.env)
@@ -202,7 +212,8 @@ function readyLines(
     `${stdout.style('green', 'Howdah is up')} after ${took}. Ctrl-C stops it; sessions stay published.`,
     ...fieldLines(stdout, [
       ...repositories.map(
-        ({ name, format, path: location }) => ['repository', `${name} (${format}, ${location})`] as const,
+        ({ name, format, path: location, configFile }) =>
+          ['repository', `${name} (${format}, ${location ?? configFile})`] as const,
       ),
       ['state', state],
       ['next', `howdah backups${flag}`, 'whole'],

@@ -7,11 +7,13 @@ import { lstat, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { WalListing } from '../../repository.ts'
 import { joinListings, walListing } from '../../wal-listing.ts'
 import { createDirectoryListings } from '../directory-listings.ts'
 import { mapSome } from '../map-some.ts'
 import type { WalLocator } from '../wal-files.ts'
+import type { ServerPlaces } from './places.ts'
 
 const MAGIC_BYTES = 10
 
@@ -26,10 +28,7 @@ interface Known {
   readonly file: StoredFile
 }
 
-export function openBarmanWal(root: string, server: string): WalLocator {
-  const home = join(root, server)
-  const wals = join(home, 'wals')
-  const received = [join(home, 'streaming'), join(home, 'incoming')]
+export function openBarmanWal({ wals, received }: ServerPlaces, within: Within, server: string): WalLocator {
   const listings = createDirectoryListings((entries, directory): Listing => {
     const names = entries.map(({ name }) => name)
     return {
@@ -53,7 +52,7 @@ export function openBarmanWal(root: string, server: string): WalLocator {
     if (head === undefined) return undefined
     const compression = compressionOf(head, name, `${description} (${path})`)
     const made: StoredFile = {
-      region: { root, path, offset: 0, length: undefined, wholeFile: true },
+      region: { ...within, path, offset: 0, length: undefined, wholeFile: true },
       transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
       size: undefined,
       description,
@@ -85,12 +84,18 @@ export function openBarmanWal(root: string, server: string): WalLocator {
       return firstOf([...whole, ...partial], name)
     },
     async list() {
-      const top = await ifThere(listings.of(wals), wals)
+      const top = await listed(wals)
       const below = [...received, ...(top?.directories ?? []).map((name) => join(wals, name))]
-      const found = await mapSome(below, (directory) => ifThere(listings.of(directory), directory))
+      const found = await mapSome(below, listed)
       const here = top?.wal ?? walListing([], wals, [`${wals}, the WAL archive of ${server}, is not there`])
       return joinListings([here, ...found.flatMap((one) => (one === undefined ? [] : [one.wal]))])
     },
+  }
+
+  /** Undefined: it is not there. */
+  async function listed(directory: string): Promise<Listing | undefined> {
+    const place = await ifThere(resolveIfThere(within, directory), directory)
+    return place === undefined ? undefined : ifThere(listings.of(place), directory)
   }
 
   async function ifThere<T>(work: Promise<T>, path: string): Promise<T | undefined> {

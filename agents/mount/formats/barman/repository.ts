@@ -1,12 +1,12 @@
-/** A Barman home: its servers, their backups, and opening one. */
+/** Barman's servers, their backups, and opening one. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { segmentAfter } from '../../../wal/lsn.ts'
 import { inOrder } from '../../backup-order.ts'
-import { isSystemError } from '../../decode/stored-file.ts'
-import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
+import { resolveIfThere, type Within } from '../../decode/within.ts'
+import type { Instance, Repository, RepositoryOptions } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
 import { hasSegment } from '../../wal-listing.ts'
 import { readIfThere } from '../basebackup/backup-files.ts'
@@ -19,6 +19,7 @@ import { unknownBackup, unknownInstance } from '../unknown.ts'
 import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.ts'
 import { openBarmanWal } from './archive.ts'
 import { type BackupInfo, INFO_BYTES, parseBackupInfo } from './backup-info.ts'
+import { directoriesIn, findServers, type ServerPlaces, withinServer } from './places.ts'
 
 const ID = /^\d{8}T\d{6}$/
 /** A backup that needs more segments than this took weeks. */
@@ -26,56 +27,49 @@ const MAX_SEGMENTS = 1_000_000
 /** Incremental backups that build on each other; a longer chain goes in circles. */
 const MAX_CHAIN = 1000
 
-export function openBarman(options: LocatedRepository, spool: Spool): Repository {
-  const root = options.path
+export function openBarman(options: RepositoryOptions, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
   /** By server: what was listed once is only listed again where it changed. */
   const archives = new Map<string, WalLocator>()
 
-  async function instances(): Promise<string[]> {
-    const names = await directoriesIn(root, `${options.name} is no Barman home`)
-    const isServer = async (name: string) => (await listed(join(root, name))).includes('base')
-    const found = await Promise.all(names.map(async (name) => ((await isServer(name)) ? [name] : [])))
-    return found.flat()
-  }
-
   return {
-    instances,
+    instances: async () => [...(await findServers(options)).keys()],
     async instance(name) {
-      const names = await instances()
-      if (!names.includes(name)) throw unknownInstance(options.name, name, names)
-      let wal = archives.get(name)
-      if (wal === undefined) {
-        wal = openBarmanWal(root, name)
-        archives.set(name, wal)
-      }
-      return openServer(options, name, wal, reader)
+      const servers = await findServers(options)
+      const places = servers.get(name)
+      if (places === undefined) throw unknownInstance(options.name, name, [...servers.keys()])
+      const within = withinServer(places, options)
+      const key = JSON.stringify([name, places])
+      const wal = archives.get(key) ?? openBarmanWal(places, within, name)
+      archives.set(key, wal)
+      return openServer(places, within, name, wal, reader, options.verifyChecksums !== false)
     },
   }
 }
 
 function openServer(
-  { path: root, verifyChecksums }: LocatedRepository,
+  { backups: base, meta, wals }: ServerPlaces,
+  within: Within,
   server: string,
   wal: WalLocator,
   reader: CopyReader,
+  verify: boolean,
 ): Instance {
-  const verify = verifyChecksums !== false
-  const home = join(root, server)
-  const base = join(home, 'base')
-  const meta = join(home, 'meta')
-
   /** Barman 3.13.2 moved backup.info to the meta directory; what is there counts. */
   async function ids(): Promise<string[]> {
-    const old = (await directoriesIn(base, `server ${server} cannot be read`)).filter((name) => ID.test(name))
-    const moved = (await listed(meta)).flatMap((name) => /^(\d{8}T\d{6})-backup\.info$/.exec(name)?.[1] ?? [])
-    return [...new Set([...old, ...moved])].sort()
+    const there = await resolveIfThere(within, base)
+    const old = await directoriesIn(there ?? base, `server ${server} cannot be read`)
+    const moved = (await listed((await resolveIfThere(within, meta)) ?? meta)).flatMap(
+      (name) => /^(\d{8}T\d{6})-backup\.info$/.exec(name)?.[1] ?? [],
+    )
+    return [...new Set([...old.filter((name) => ID.test(name)), ...moved])].sort()
   }
 
   /** Never throws for what is wrong with the backup itself: that is its summary's `unusable`. */
   async function infoOf(id: string): Promise<BackupInfo> {
     const places = [join(meta, `${id}-backup.info`), join(base, id, 'backup.info')]
     try {
+      await resolveIfThere(within, join(base, id))
       for (const path of places) {
         const bytes = await readIfThere(path, INFO_BYTES)
         if (bytes === undefined) continue
@@ -116,10 +110,10 @@ function openServer(
   async function copyOf({ summary: { label }, mode, tablespaces }: BackupInfo): Promise<Copy> {
     const directory = join(base, label)
     const data = join(directory, 'data')
-    const names = await listed(data)
+    const names = await listed((await resolveIfThere(within, data)) ?? data)
     if (names.includes('PG_VERSION')) {
       return {
-        root,
+        within,
         label,
         data: { kind: 'directory', path: data },
         tablespaces: tablespaces.map(
@@ -134,7 +128,7 @@ function openServer(
         verify,
       }
     }
-    const archives = await archivesIn(root, data, label).catch((error: unknown) => {
+    const archives = await archivesIn(within, data, label).catch((error: unknown) => {
       if (error instanceof HowdahError) throw error
       throw new HowdahError('backup_damaged', `backup ${label} of ${server} has no ${data}`, { cause: error })
     })
@@ -144,7 +138,7 @@ function openServer(
       throw new HowdahError('backup_damaged', `backup ${label} of ${server} lacks ${name}.tar in ${data}`)
     }
     return {
-      root,
+      within,
       label,
       data: archive('base'),
       tablespaces: tablespaces.map(({ oid, target }) => ({ oid, target, place: archive(oid) })),
@@ -177,7 +171,7 @@ function openServer(
       const files = createWalFiles(wal, reader.spool, server)
       return openBackup({ summary: info.summary, tree, storedFile, wal: files }, reader.spool)
     },
-    wal: async () => createWalArchive(home, wal, reader.spool),
+    wal: async () => createWalArchive(wals, wal, reader.spool),
     databases: async () => undefined,
   }
 }
@@ -192,19 +186,3 @@ const unusable = (label: string, reason: string): BackupInfo => ({
 
 /** Nothing when it is not there. */
 const listed = (directory: string): Promise<string[]> => readdir(directory).catch(() => [])
-
-async function directoriesIn(path: string, finding: string): Promise<string[]> {
-  try {
-    const entries = await readdir(path, { withFileTypes: true })
-    return entries
-      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
-      .map(({ name }) => name)
-      .sort()
-  } catch (error) {
-    throw new HowdahError(
-      'repository_unavailable',
-      `${finding}: ${isSystemError(error) ? error.code : error} on ${path}; check the path, and that the mount agent may read it`,
-      { cause: error },
-    )
-  }
-}

@@ -18,14 +18,19 @@ export interface BackupWal {
 }
 
 export function createBackupWal(
-  { path: root, walPath }: LocatedRepository,
+  { path: root, walPath, linkTargets }: LocatedRepository,
   instance: string,
   { spool, indexes }: CopyReader,
 ): BackupWal {
   const archive =
     walPath === undefined
       ? undefined
-      : walDirectory({ root: walPath, directory: walPath, instance, isArchive: true })
+      : walDirectory({
+          within: { root: walPath, linkTargets },
+          directory: walPath,
+          instance,
+          isArchive: true,
+        })
   const inspector = createWalInspector()
   /** By directory: where the backup ended that began there. */
   const ends = new Map<string, { readonly start: string | undefined; readonly end: BackupEnd }>()
@@ -34,8 +39,9 @@ export function createBackupWal(
     const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
     if (streamed !== undefined) return walPlaces(archive, walArchive(streamed, '', indexes, instance))
     if (base !== undefined) return walPlaces(archive, walArchive(base, 'pg_wal/', indexes, instance))
-    const own = { root, directory: join(directory, 'pg_wal'), instance, isArchive: false }
-    return walPlaces(archive, walDirectory(own))
+    const within = { root, linkTargets }
+    const own = walDirectory({ within, directory: join(directory, 'pg_wal'), instance, isArchive: false })
+    return walPlaces(archive, own)
   }
 
   const archiveOf = (found: Found, described: Described): WalArchive =>

@@ -6,6 +6,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, damaged, type StoredFile } from '../../decode/stored-file.ts'
+import { resolveWithin, type Within } from '../../decode/within.ts'
 import type { Spool } from '../../spool.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { TarMember } from '../tar/tar-members.ts'
@@ -26,8 +27,7 @@ export interface TablespacePlace {
 }
 
 export interface Copy {
-  /** The repository's root. */
-  readonly root: string
+  readonly within: Within
   readonly label: string
   readonly data: Place
   readonly tablespaces: readonly TablespacePlace[]
@@ -48,7 +48,7 @@ const ARCHIVE = /^(base|pg_wal|\d{1,10})\.tar(?:\.(gz|lz4|zst|bz2))?$/
 
 /** The tar archives of a directory by their names without extensions. @throws HowdahError `backup_damaged` when one is there twice */
 export async function archivesIn(
-  root: string,
+  within: Within,
   directory: string,
   label: string,
 ): Promise<ReadonlyMap<string, StoredFile>> {
@@ -56,22 +56,23 @@ export async function archivesIn(
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     const { name } = entry
     const [, stem, compression] = ARCHIVE.exec(name) ?? []
-    if (stem === undefined || !entry.isFile()) continue
+    if (stem === undefined || !(entry.isFile() || entry.isSymbolicLink())) continue
+    const path = await resolveWithin(within, join(directory, name))
     if (found.has(stem)) {
       throw new HowdahError('backup_damaged', `${directory} has ${stem}.tar twice, compressed differently`)
     }
-    found.set(stem, archiveFile(root, join(directory, name), compression as Compression | undefined, label))
+    found.set(stem, archiveFile(within, path, compression as Compression | undefined, label))
   }
   return found
 }
 
 export const archiveFile = (
-  root: string,
+  { root, linkTargets }: Within,
   path: string,
   compression: Compression | undefined,
   label: string,
 ): StoredFile => ({
-  region: { root, path, offset: 0, length: undefined, wholeFile: true },
+  region: { root, linkTargets, path, offset: 0, length: undefined, wholeFile: true },
   transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
   size: undefined,
   description: `${path.slice(path.lastIndexOf('/') + 1)} of backup ${label}`,
@@ -83,7 +84,9 @@ export const archiveFile = (
  */
 export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<TreeNode<CopySource>[]> {
   const nodesOf = (place: Place, at: string) =>
-    place.kind === 'directory' ? directoryNodes(place.path, at) : archiveNodes(place.file, at, indexes)
+    place.kind === 'directory'
+      ? directoryNodes(copy.within, place.path, at)
+      : archiveNodes(place.file, at, indexes)
   const parts = await Promise.all([
     nodesOf(copy.data, 'data'),
     ...copy.tablespaces.map(({ oid, place }) => nodesOf(place, `tblspc/${oid}`)),
@@ -142,10 +145,10 @@ export function copyFile(copy: Copy, source: CopySource, path: string, size: num
     return { ...memberFile(archive, offset, size, `${path} of backup ${copy.label}`), ...about }
   }
   return {
-    region: { root: copy.root, path: source, offset: 0, length: size, wholeFile: true },
+    region: { ...copy.within, path: source, offset: 0, length: size, wholeFile: true },
     transforms: [],
     ...about,
-    description: `${source.slice(copy.root.length + 1)} of backup ${copy.label}`,
+    description: `${shortened(source, copy.within)} of backup ${copy.label}`,
   }
 }
 
@@ -156,15 +159,19 @@ export function memberFile(
   size: number,
   description: string,
 ): StoredFile {
-  const { root, path } = archive.region
+  const { root, linkTargets, path } = archive.region
   return {
-    region: { root, path, offset, length: size, wholeFile: false },
+    region: { root, linkTargets, path, offset, length: size, wholeFile: false },
     transforms: [],
     size,
     ...(archive.transforms.length > 0 && { within: archive }),
     description,
   }
 }
+
+/** As seen from the repository's root, where it is below. */
+const shortened = (path: string, { root }: Within) =>
+  path.startsWith(`${root}/`) ? path.slice(root.length + 1) : path
 
 const SMALL_BYTES = 64 * 1024
 

@@ -5,6 +5,7 @@ import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { parseLsn, segmentBefore } from '../../../wal/lsn.ts'
 import { isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import { resolveWithin, type Within } from '../../decode/within.ts'
 import { headMembers } from './archive-head.ts'
 import {
   type BackupLabel,
@@ -45,7 +46,7 @@ type ReadSmall = (path: string) => Promise<Buffer | undefined>
  * @throws HowdahError `repository_unavailable`; never for what is wrong with the backup itself: that is its `unusable`
  */
 export async function describe(
-  root: string,
+  within: Within,
   { label, directory }: Found,
   reader: CopyReader,
   whole: boolean,
@@ -57,8 +58,8 @@ export async function describe(
     summary: { ...summary, unusable: reason },
   })
   try {
-    const isPlain = (await readdir(directory)).includes('PG_VERSION')
-    const archives = isPlain ? new Map<string, StoredFile>() : await archivesIn(root, directory, label)
+    const isPlain = (await readdir(await resolveWithin(within, directory))).includes('PG_VERSION')
+    const archives = isPlain ? new Map<string, StoredFile>() : await archivesIn(within, directory, label)
     const base = archives.get('base')
     const read: ReadSmall = isPlain
       ? (path) => readIfThere(join(directory, path))
@@ -83,7 +84,7 @@ export async function describe(
     const start = parseBackupLabel(labelText.toString(), labelPath)
     const manifest = await readBackupManifest(directory)
     described = { ...described, from: start.from, manifest }
-    if (isPlain) await linkedTablespaces(root, directory)
+    if (isPlain) await linkedTablespaces(within, directory)
     const control = isPlain || whole ? await read('global/pg_control') : undefined
     const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
     // The manifest has the times of files, which may be those of a copy.
@@ -119,15 +120,15 @@ export async function describe(
 
 /** @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable` */
 export async function placesOf(
-  root: string,
+  within: Within,
   { label, directory }: Found,
   { manifest, archives }: Described,
   reader: CopyReader,
 ): Promise<Omit<Copy, 'verify'>> {
   const base = archives.get('base')
   if (base === undefined) {
-    const tablespaces = await linkedTablespaces(root, directory)
-    return { root, label, data: { kind: 'directory', path: directory }, tablespaces, manifest }
+    const tablespaces = await linkedTablespaces(within, directory)
+    return { within, label, data: { kind: 'directory', path: directory }, tablespaces, manifest }
   }
   const map = (await readMember(base, 'tablespace_map', reader))?.toString() ?? ''
   const tablespaces = parseTablespaceMap(map, `${base.region.path}:tablespace_map`).map(
@@ -137,7 +138,7 @@ export async function placesOf(
       throw new HowdahError('backup_damaged', `backup ${label} lacks ${oid}.tar, its tablespace ${target}`)
     },
   )
-  return { root, label, data: { kind: 'archive', file: base }, tablespaces, manifest }
+  return { within, label, data: { kind: 'archive', file: base }, tablespaces, manifest }
 }
 
 const VERSION = /^(base\/\d{1,10}\/)?PG_VERSION$/

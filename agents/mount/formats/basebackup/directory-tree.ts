@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
+import { isWithin, placesWithin, resolveWithin, type Within } from '../../decode/within.ts'
 import type { TreeNode } from '../tree.ts'
 import type { CopySource, TablespacePlace } from './copy.ts'
 
@@ -15,20 +16,20 @@ const MAX_DEPTH = 32
  * The tablespaces of a plain copy, each where its link leads to now.
  * @throws HowdahError `backup_unsupported` when one is outside of the repository or missing
  */
-export async function linkedTablespaces(root: string, data: string): Promise<TablespacePlace[]> {
+export async function linkedTablespaces(within: Within, data: string): Promise<TablespacePlace[]> {
   const found: TablespacePlace[] = []
-  const inside = await realpath(root)
+  const places = await placesWithin(within)
   const entries = await readdir(join(data, 'pg_tblspc'), { withFileTypes: true }).catch(() => [])
   for (const entry of entries) {
     if (!entry.isSymbolicLink() || !/^\d{1,10}$/.test(entry.name)) continue
     const link = join(data, 'pg_tblspc', entry.name)
     const target = await readlink(link)
     const directory = await realpath(link).catch(() => undefined)
-    if (directory === undefined || !directory.startsWith(`${inside}/`)) {
+    if (directory === undefined || !isWithin(places, directory)) {
       const where = directory === undefined ? 'does not exist' : 'is outside of the repository'
       throw new HowdahError(
         'backup_unsupported',
-        `${link} points to ${target}, which ${where}; take the backup with -T <location>=<a directory below ${root}>, or make the link point there`,
+        `${link} points to ${target}, which ${where}; take the backup with -T <location>=<a directory below ${within.root}>, make the link point there, or list where it leads in linkTargets of the repository`,
       )
     }
     found.push({ oid: entry.name, target, place: { kind: 'directory', path: directory } })
@@ -39,9 +40,13 @@ export async function linkedTablespaces(root: string, data: string): Promise<Tab
 /**
  * Walks a directory; the source of a file is its absolute path.
  * @param at the tree path of the directory itself
- * @throws HowdahError `backup_damaged` | `repository_unavailable`
+ * @throws HowdahError `backup_damaged` | `repository_unavailable`; `configuration` when it is a link that leads out
  */
-export async function directoryNodes(directory: string, at: string): Promise<TreeNode<CopySource>[]> {
+export async function directoryNodes(
+  within: Within,
+  directory: string,
+  at: string,
+): Promise<TreeNode<CopySource>[]> {
   const nodes: TreeNode<CopySource>[] = []
 
   async function walk(path: string, treePath: string, depth: number): Promise<void> {
@@ -77,7 +82,7 @@ export async function directoryNodes(directory: string, at: string): Promise<Tre
   }
 
   try {
-    await walk(directory, at, 0)
+    await walk(await resolveWithin(within, directory), at, 0)
   } catch (error) {
     if (!isSystemError(error)) throw error
     const isMissing = error.code === 'ENOENT' && error.path === directory

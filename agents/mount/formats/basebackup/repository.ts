@@ -3,12 +3,13 @@
  * is a backup itself or holds several, each a directory named by its label. What looks like no backup is not listed:
  * tablespaces lie there.
  */
-import { lstat, readdir } from 'node:fs/promises'
+import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { inOrder } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
+import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
 import { mapSome } from '../map-some.ts'
@@ -29,12 +30,18 @@ const MAX_CHAIN = 1000
 
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
+  const within: Within = { root: options.path, linkTargets: options.linkTargets }
   const known: KnownBackups = new Map()
   const wals = new Map<string, BackupWal>()
   async function instances(): Promise<string[]> {
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
-      if ((await findBackups(join(options.path, name), name)).length > 0) names.push(name)
+      const found = await findBackups(within, join(options.path, name), name).catch((error: unknown) => {
+        // A link that leads out is listed with what is wrong with it.
+        if (error instanceof HowdahError && error.code === 'configuration') return undefined
+        throw error
+      })
+      if (found === undefined || found.length > 0) names.push(name)
     }
     return names
   }
@@ -60,9 +67,9 @@ function openInstance(
   wal: BackupWal,
   known: KnownBackups,
 ): Instance {
-  const root = options.path
+  const within: Within = { root: options.path, linkTargets: options.linkTargets }
   const { spool } = reader
-  const find = () => findBackups(join(root, name), name)
+  const find = () => findBackups(within, join(within.root, name), name)
 
   /** @throws HowdahError `unknown_backup` */
   function named(there: readonly Found[], label: string): Found {
@@ -80,7 +87,7 @@ function openInstance(
     const stamp = await stampOf(found.directory)
     const before = known.get(found.directory)
     if (before?.stamp === stamp) return before.described
-    const described = { ...(await describe(root, found, reader, false)), manifest: undefined }
+    const described = { ...(await describe(within, found, reader, false)), manifest: undefined }
     known.set(found.directory, { stamp, described })
     return described
   }
@@ -97,7 +104,7 @@ function openInstance(
 
   /** @throws HowdahError `backup_unsupported` */
   async function usable(found: Found): Promise<Described> {
-    const described = await describe(root, found, reader, true)
+    const described = await describe(within, found, reader, true)
     const { unusable } = described.summary
     if (unusable === undefined) return described
     throw new HowdahError('backup_unsupported', `backup ${found.label} of ${name}: ${unusable}`)
@@ -114,7 +121,7 @@ function openInstance(
       const found = named(there, label)
       const described = await usable(found)
       const copyOf = async (place: Found, about: Described): Promise<Copy> => ({
-        ...(await placesOf(root, place, about, reader)),
+        ...(await placesOf(within, place, about, reader)),
         verify: options.verifyChecksums !== false,
       })
       const copies: [Copy, ...Copy[]] = [await copyOf(found, described)]
@@ -185,7 +192,7 @@ async function subdirectories(path: string): Promise<string[]> {
   try {
     const entries = await readdir(path, { withFileTypes: true })
     return entries
-      .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+      .filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.'))
       .map(({ name }) => name)
       .sort()
   } catch (error) {
@@ -197,11 +204,14 @@ async function subdirectories(path: string): Promise<string[]> {
   }
 }
 
-async function findBackups(directory: string, instance: string): Promise<Found[]> {
-  if (await isBackup(directory)) return [{ label: instance, directory }]
+/** @throws HowdahError `configuration` when the directory is a link that leads out, `repository_unavailable` */
+async function findBackups(within: Within, directory: string, instance: string): Promise<Found[]> {
+  const real = await resolveIfThere(within, directory)
+  if (real === undefined || !(await stat(real)).isDirectory()) return []
+  if (await isBackup(real)) return [{ label: instance, directory }]
   const found: Found[] = []
-  for (const label of await subdirectories(directory)) {
-    if (await isBackup(join(directory, label))) found.push({ label, directory: join(directory, label) })
+  for (const label of await subdirectories(real)) {
+    if (await isBackup(join(real, label))) found.push({ label, directory: join(directory, label) })
   }
   return found
 }

@@ -7,6 +7,7 @@ import { stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
+import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { WalListing } from '../../repository.ts'
 import { hasSegment, joinListings, segmentNames, walListing } from '../../wal-listing.ts'
 import { createDirectoryListings } from '../directory-listings.ts'
@@ -44,7 +45,7 @@ export const walPlaces = (archive: WalPlace | undefined, own: WalPlace): WalLoca
 })
 
 interface DirectoryOptions {
-  readonly root: string
+  readonly within: Within
   readonly directory: string
   readonly instance: string
   /** The archive that was configured must be there, and may have directories; a backup's own WAL need not be. */
@@ -61,13 +62,14 @@ interface Listed {
   readonly example: string | undefined
 }
 
-export function walDirectory({ root, directory, instance, isArchive }: DirectoryOptions): WalPlace {
+export function walDirectory({ within, directory, instance, isArchive }: DirectoryOptions): WalPlace {
   const known = new Map<string, { readonly file: StoredFile; readonly mtimeMs: number }>()
   const listings = createDirectoryListings(understand)
 
   /** All directories that may hold segments, the archive itself first. @throws HowdahError `repository_unavailable` */
   async function listed(): Promise<readonly (readonly [directory: string, listing: Listed])[]> {
-    const top = await reading(listings.of(directory), directory)
+    const place = await reading(resolveIfThere(within, directory), directory)
+    const top = place === undefined ? undefined : await reading(listings.of(place), directory)
     if (top === undefined) {
       if (!isArchive) return []
       throw new HowdahError(
@@ -87,16 +89,16 @@ export function walDirectory({ root, directory, instance, isArchive }: Directory
     ]
   }
 
-  async function lookIn(within: string, name: string, suffix: string): Promise<StoredFile | undefined> {
+  async function lookIn(where: string, name: string, suffix: string): Promise<StoredFile | undefined> {
     for (const extension of EXTENSIONS) {
-      const path = join(within, name + (extension === undefined ? '' : `.${extension}`) + suffix)
+      const path = join(where, name + (extension === undefined ? '' : `.${extension}`) + suffix)
       const found = await reading(statFile(path), path)
       if (found === undefined) continue
       // A partial segment grows: what was known of it holds only for as long as it stays.
       const before = known.get(path)
       if (before?.mtimeMs === found.mtimeMs) return before.file
       const file: StoredFile = {
-        region: { root, path, offset: 0, length: undefined, wholeFile: true },
+        region: { ...within, path, offset: 0, length: undefined, wholeFile: true },
         transforms: extension === undefined ? [] : [{ kind: 'decompress', compression: extension }],
         size: undefined,
         description: `WAL file ${name} of ${instance}`,

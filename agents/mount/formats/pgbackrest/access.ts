@@ -33,11 +33,13 @@ async function readAccess({
   passphraseFile,
   configFile,
   repo,
+  linkTargets,
 }: RepositoryOptions): Promise<Access> {
   if (configFile !== undefined) {
     const { root, passphrase } = await readOwnConfiguration(configFile, repo ?? 1)
     return {
       root,
+      linkTargets,
       passphrase: passphrase === undefined ? undefined : new Passphrase(passphrase),
       passphraseFrom: `check repo${repo ?? 1}-cipher-type and repo${repo ?? 1}-cipher-pass in ${configFile}, the configFile of repository ${name}`,
     }
@@ -47,6 +49,7 @@ async function readAccess({
   }
   return {
     root: path,
+    linkTargets,
     passphrase: passphraseFile === undefined ? undefined : await readPassphrase(name, passphraseFile),
     passphraseFrom:
       passphraseFile === undefined

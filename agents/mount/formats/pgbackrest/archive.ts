@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type Compression, isSystemError, type StoredFile, type Transform } from '../../decode/stored-file.ts'
+import type { Within } from '../../decode/within.ts'
 import type { WalListing } from '../../repository.ts'
 import { joinListings, walListing } from '../../wal-listing.ts'
 import { mapSome } from '../map-some.ts'
@@ -58,7 +59,7 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
   }
   const newestFirst = ids
     .toReversed()
-    .map((id) => openDirectory(access.root, join(stanzaDirectory, id), stanza, passphrase))
+    .map((id) => openDirectory(access, join(stanzaDirectory, id), stanza, passphrase))
   return {
     async locate(name) {
       for (const directory of newestFirst) {
@@ -73,7 +74,7 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
 
 /** One directory of the archive. */
 function openDirectory(
-  root: string,
+  { root, linkTargets }: Within,
   directory: string,
   stanza: string,
   passphrase: Passphrase | undefined,
@@ -168,7 +169,7 @@ function openDirectory(
     compression: Compression | undefined,
   ): StoredFile {
     return {
-      region: { root, path, offset: 0, length: undefined, wholeFile: true },
+      region: { root, linkTargets, path, offset: 0, length: undefined, wholeFile: true },
       transforms: transforms(passphrase, compression),
       size: undefined,
       ...(sha1 === undefined ? {} : { sha1 }),

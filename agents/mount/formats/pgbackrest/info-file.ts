@@ -8,15 +8,14 @@ import { type FileHandle, open, realpath } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { decryptAll, decryptHead, looksEncrypted, type Passphrase } from '../../decode/aes-cbc.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
+import { isWithin, leadsOut, placesWithin, type Within } from '../../decode/within.ts'
 import { MalformedInfo } from './ini.ts'
 
 /** No cluster comes near; whoever plants a larger one wants our memory. */
 const MAX_BYTES = 1024 ** 3
 
 /** What it takes to read such a file. */
-export interface InfoAccess {
-  /** The repository's root. */
-  readonly root: string
+export interface InfoAccess extends Within {
   /** Undefined: the file must not be encrypted. */
   readonly passphrase: Passphrase | undefined
   /** Where the operator gave the passphrase, or should; undefined when it is the repository's own. */
@@ -38,7 +37,7 @@ export async function readInfoFile<T>(
   let refused: PassphraseRefused | undefined
   for (const candidate of [path, `${path}.copy`]) {
     try {
-      return parse(decrypted(access, await readBounded(access.root, candidate)))
+      return parse(decrypted(access, await readBounded(access, candidate)))
     } catch (error) {
       if (error instanceof MalformedInfo) findings.push(`${candidate}: ${error.message}`)
       else if (isSystemError(error) && error.code === 'ENOENT') findings.push(`${candidate} is missing`)
@@ -70,7 +69,7 @@ export async function readInfoHead(
 ): Promise<Buffer | undefined> {
   for (const candidate of [path, `${path}.copy`]) {
     try {
-      const head = await withFile(access.root, candidate, async (file) => {
+      const head = await withFile(access, candidate, async (file) => {
         const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
         return buffer.subarray(0, bytesRead)
       })
@@ -109,15 +108,15 @@ function decrypted({ passphrase }: InfoAccess, stored: Buffer): Buffer {
 /** With a section, as all of them do. */
 const beginsLikeInfo = (plain: Buffer) => /^\[[\x20-\x7e\n]{15}$/.test(plain.toString('latin1'))
 
-async function withFile<T>(root: string, path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
+async function withFile<T>(within: Within, path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
-    const [where, inside, stat] = await Promise.all([
+    const [where, places, stat] = await Promise.all([
       realpath(`/proc/self/fd/${file.fd}`),
-      realpath(root),
+      placesWithin(within),
       file.stat(),
     ])
-    if (!where.startsWith(`${inside}/`)) throw new MalformedInfo('it leads out of the repository')
+    if (!isWithin(places, where)) throw await leadsOut(within, path)
     if (!stat.isFile()) throw new MalformedInfo('it is not a regular file')
     if (stat.size > MAX_BYTES) throw new MalformedInfo(`${stat.size} bytes are too large`)
     return await work(file)
@@ -126,4 +125,4 @@ async function withFile<T>(root: string, path: string, work: (file: FileHandle) 
   }
 }
 
-const readBounded = (root: string, path: string) => withFile(root, path, (file) => file.readFile())
+const readBounded = (within: Within, path: string) => withFile(within, path, (file) => file.readFile())

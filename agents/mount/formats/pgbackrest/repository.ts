@@ -1,4 +1,5 @@
 /** A pgBackRest repository: its stanzas, their backups, and opening one. */
+import type { Dirent } from 'node:fs'
 import { access, constants, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
@@ -35,10 +36,7 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
     const backupDirectory = join(root, 'backup')
     try {
       const entries = await readdir(backupDirectory, { withFileTypes: true })
-      return entries
-        .filter((entry) => entry.isDirectory())
-        .map(({ name }) => name)
-        .sort()
+      return entries.flatMap((entry) => (isDirectoryOrLink(entry) ? [entry.name] : [])).sort()
     } catch (error) {
       const reason = isSystemError(error) ? error.code : String(error)
       throw new HowdahError(
@@ -72,7 +70,7 @@ interface Shared {
 }
 
 function openStanza(repository: Access, stanza: string, shared: Shared): Instance {
-  const { root } = repository
+  const { root, linkTargets } = repository
   const { spool, manifests, archives, infos, blockFiles, verifyChecksums } = shared
   const directory = join(root, 'backup', stanza)
 
@@ -91,7 +89,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
   const manifestPath = (label: string) => join(directory, label, 'backup.manifest')
 
   const manifestHead = async (label: string, { passphrase }: BackupInfo) =>
-    readInfoHead({ root, passphrase }, manifestPath(label), HEAD_BYTES)
+    readInfoHead({ root, linkTargets, passphrase }, manifestPath(label), HEAD_BYTES)
 
   /** Without its manifest nothing of a backup can be found. */
   async function withUnusable(summary: BackupSummary): Promise<BackupSummary> {
@@ -141,7 +139,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
       const summary = named(summaries, label)
       const path = manifestPath(label)
       const manifest = await manifests.get(path, () =>
-        readInfoFile({ root, passphrase }, path, (bytes) => parseManifest(bytes, path)),
+        readInfoFile({ root, linkTargets, passphrase }, path, (bytes) => parseManifest(bytes, path)),
       )
       if (manifest.label !== label) {
         throw new HowdahError('backup_damaged', `${path} is of backup ${manifest.label}`)
@@ -161,6 +159,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
           tree: manifest.tree,
           storedFile: storedFiles({
             root,
+            linkTargets,
             stanzaDirectory: directory,
             manifest,
             labels,
@@ -174,6 +173,9 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     },
   }
 }
+
+/** A stanza may be on another disk; whether its link may be followed is found when it is read. */
+const isDirectoryOrLink = (entry: Dirent) => entry.isDirectory() || entry.isSymbolicLink()
 
 /** What tells these files from those that were there before or will be. */
 async function identityOf(paths: readonly string[]): Promise<string> {

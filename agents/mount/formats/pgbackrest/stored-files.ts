@@ -11,6 +11,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { TreeEntry } from '../../../dataplane/backup-source.ts'
 import { checksumOf } from '../../decode/checksum.ts'
 import type { ComposedFile, Compression, StoredFile, Transform } from '../../decode/stored-file.ts'
+import type { Within } from '../../decode/within.ts'
 import type { BlockFiles } from './block-file.ts'
 import { MalformedInfo } from './ini.ts'
 import { type Manifest, type ManifestFile, manifestName, whole } from './manifest.ts'
@@ -32,8 +33,7 @@ const MAX_CHECKSUM_BYTES = 16
 /** Of a file of a terabyte in blocks of 128 KiB. */
 const MAX_MAP_BYTES = 64 * 1024 * 1024
 
-export interface StoredFilesOf {
-  readonly root: string
+export interface StoredFilesOf extends Within {
   /** `backup/<stanza>` */
   readonly stanzaDirectory: string
   /** The references of its files must be labels of the stanza's backups. */
@@ -49,7 +49,7 @@ export interface StoredFilesOf {
 export function storedFiles(
   of: StoredFilesOf,
 ): (file: ManifestFile, entry: TreeEntry) => StoredFile | ComposedFile {
-  const { root, stanzaDirectory, manifest, labels, blockFiles, verifyChecksums } = of
+  const { root, linkTargets, stanzaDirectory, manifest, labels, blockFiles, verifyChecksums } = of
   const { label, passphrase, bundleRaw } = manifest
   const compression = COMPRESSIONS[manifest.compressType]
   if (compression === undefined) {
@@ -69,6 +69,7 @@ export function storedFiles(
   /** Where a file or a super block is. `extra` is the extension of what is in no bundle. */
   const place = (owner: string, name: string, bundle: number, extra: string) => ({
     root,
+    linkTargets,
     path:
       bundle === 0
         ? join(stanzaDirectory, owner, name + extra)

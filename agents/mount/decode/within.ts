@@ -1,0 +1,76 @@
+/**
+ * Where the files of a repository may be: below its root, and where its configuration allows symbolic links to lead.
+ * What a repository holds is not trusted, so that no other link out of it is followed.
+ */
+import { lstat, realpath } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { HowdahError } from '../../../messages/errors.ts'
+
+export interface Within {
+  /** The repository's root. Absolute. */
+  readonly root: string
+  /** `linkTargets` of the repository: places outside of it that links may lead to. Absolute. */
+  readonly linkTargets?: readonly string[] | undefined
+}
+
+/** The places themselves, links resolved; those that are not there are left out, except for the root. */
+export async function placesWithin({ root, linkTargets = [] }: Within): Promise<string[]> {
+  const others = linkTargets.map((target) => realpath(target).catch(() => undefined))
+  const found = await Promise.all([realpath(root), ...others])
+  return found.filter((place) => place !== undefined)
+}
+
+/** @param real a path in which links are resolved */
+export const isWithin = (places: readonly string[], real: string): boolean =>
+  places.some((place) => place === '/' || real === place || real.startsWith(`${place}/`))
+
+/**
+ * The path with its links resolved.
+ * @throws HowdahError `configuration` when it leads out; errors of system calls as they are
+ */
+export async function resolveWithin(within: Within, path: string): Promise<string> {
+  const [places, real] = await Promise.all([placesWithin(within), realpath(path)])
+  if (isWithin(places, real)) return real
+  throw await leadsOut(within, path)
+}
+
+/** As `resolveWithin`; undefined when it is not there. */
+export async function resolveIfThere(within: Within, path: string): Promise<string | undefined> {
+  try {
+    return await resolveWithin(within, path)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) {
+      return undefined
+    }
+    throw error
+  }
+}
+
+/** The error for a path that leads out: it names the link, where that leads, and the key that allows it. */
+export async function leadsOut(within: Within, path: string): Promise<HowdahError> {
+  const { link, target } = (await linkOut(within, path)) ?? { link: path, target: 'another place' }
+  return new HowdahError(
+    'configuration',
+    `${link} is a symbolic link to ${target}, outside of the repository ${within.root}: it is followed only where the key linkTargets of the repository lists that place, or a directory above it`,
+  )
+}
+
+/** The first link on the way that leads out. */
+async function linkOut(
+  within: Within,
+  path: string,
+): Promise<{ readonly link: string; readonly target: string } | undefined> {
+  const places = await placesWithin(within)
+  const below = relative(within.root, path)
+  if (below.startsWith('..')) return undefined
+  let at = within.root
+  for (const part of below.split('/')) {
+    at = join(at, part)
+    const found = await lstat(at).catch(() => undefined)
+    if (found === undefined) return undefined
+    if (!found.isSymbolicLink()) continue
+    const target = await realpath(at).catch(() => undefined)
+    if (target !== undefined && !isWithin(places, target)) return { link: at, target }
+  }
+  return undefined
+}

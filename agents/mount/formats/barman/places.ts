@@ -1,0 +1,71 @@
+/** Where the directories of Barman's servers are: below its home, or where its own configuration says. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { isSystemError } from '../../decode/stored-file.ts'
+import type { Within } from '../../decode/within.ts'
+import type { RepositoryOptions } from '../../repository.ts'
+import { readBarmanConfiguration } from './own-configuration.ts'
+
+export interface ServerPlaces {
+  /** The base backups, each in a directory named by its id. */
+  readonly backups: string
+  readonly wals: string
+  /** WAL that was received and not archived yet. */
+  readonly received: readonly string[]
+  /** Where backup.info is from version 3.13.2 on. */
+  readonly meta: string
+  /** Names messages and bounds what is read, with the others and what the repository's links may lead to. */
+  readonly root: string
+}
+
+/** By server, in order. @throws HowdahError `repository_unavailable` | `configuration` */
+export async function findServers({
+  name,
+  path,
+  configFile,
+}: RepositoryOptions): Promise<ReadonlyMap<string, ServerPlaces>> {
+  if (configFile !== undefined) return new Map([...(await readBarmanConfiguration(configFile))].sort())
+  if (path === undefined) {
+    throw new HowdahError('configuration', `repository ${name} has neither path nor configFile`)
+  }
+  const found = new Map<string, ServerPlaces>()
+  for (const server of await directoriesIn(path, `${name} is no Barman home`)) {
+    const home = join(path, server)
+    if (!(await readdir(home).catch((): string[] => [])).includes('base')) continue
+    found.set(server, {
+      backups: join(home, 'base'),
+      wals: join(home, 'wals'),
+      received: [join(home, 'streaming'), join(home, 'incoming')],
+      meta: join(home, 'meta'),
+      root: path,
+    })
+  }
+  return found
+}
+
+/** What may be read of a server. Directories that Barman's own configuration names are as good as the path. */
+export const withinServer = (
+  { backups, wals, received, meta, root }: ServerPlaces,
+  { configFile, linkTargets = [] }: RepositoryOptions,
+): Within => ({
+  root,
+  linkTargets: configFile === undefined ? linkTargets : [backups, wals, ...received, meta, ...linkTargets],
+})
+
+/** Links to directories are among them: whether one may be followed is found when it is. */
+export async function directoriesIn(path: string, finding: string): Promise<string[]> {
+  try {
+    const entries = await readdir(path, { withFileTypes: true })
+    return entries
+      .filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.'))
+      .map(({ name }) => name)
+      .sort()
+  } catch (error) {
+    throw new HowdahError(
+      'repository_unavailable',
+      `${finding}: ${isSystemError(error) ? error.code : error} on ${path}; check the path, and that the mount agent may read it`,
+      { cause: error },
+    )
+  }
+}
