@@ -112,6 +112,8 @@ export interface OpenBackup extends BackupSource {
   readonly fileCount: number
   /** OIDs of the tablespaces, as in `tblspc/<oid>`. */
   readonly tablespaces: readonly string[]
+  /** Paths of files in which the backup tool itself found damaged pages. */
+  readonly pageErrors: readonly string[]
   /** The entry of a path, as `tree` gives it. */
   entry(path: string): TreeEntry | undefined
 }

@@ -11,6 +11,7 @@ import { readDatabases } from './catalog/databases.ts'
 import type { ArchiveKnowledge } from './recovery/instance-archive.ts'
 import type { Search } from './recovery/locate-target.ts'
 import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts'
+import type { OpenBackup } from './repository.ts'
 import type { ServedRepositories } from './served-repositories.ts'
 
 export interface ResolveOptions {
@@ -25,6 +26,8 @@ export interface ResolveOptions {
 
 /** A check is answered at once: how long it may look for a restore point or a transaction. */
 const CHECK_SEARCH_MS = 10_000
+/** Damaged files that a warning lists. */
+const FILES_NAMED = 5
 
 export function resolveStep(options: ResolveOptions): StepHandler<'resolve'> {
   const { sign, now } = options
@@ -36,7 +39,9 @@ export function resolveStep(options: ResolveOptions): StepHandler<'resolve'> {
       const issuedAt = new Date(now()).toISOString()
       const backup = plan.backup.label
       const ticket = sign({ session, repository, instance, backup, target, issuedAt })
-      return describe(options, input, plan, ticket)
+      const { result, remarks } = await describe(options, input, plan, ticket)
+      const warnings = [...plan.warnings.map(({ message }) => message), ...remarks]
+      return { ...result, ...(warnings.length > 0 && { warnings }) }
     },
     async undo() {
       return { undone: [] }
@@ -65,7 +70,10 @@ export async function checkBackup(
         ? undefined
         : await openable(options, input, label).catch(failed)
       : await describe(options, input, plan, '').catch(failed)
-  return { accepted: true, findings, ...(resolved && { resolved }) }
+  for (const message of resolved?.remarks ?? []) {
+    findings.push({ level: 'warning', code: 'backup_damaged', message })
+  }
+  return { accepted: true, findings, ...(resolved && { resolved: resolved.result }) }
 }
 
 async function planFor(
@@ -86,17 +94,33 @@ async function openable(
   await opened.close()
 }
 
+interface Description {
+  readonly result: ResolveResult
+  /** What is known to be wrong with the backup. */
+  readonly remarks: readonly string[]
+}
+
+/** Damage that the backup tool noted; the files, as long as the list is not. */
+function pageRemarks({ summary, pageErrors }: OpenBackup): string[] {
+  if (pageErrors.length === 0) return [...(summary.warnings ?? [])]
+  const shown = pageErrors.slice(0, FILES_NAMED)
+  const more = pageErrors.length - shown.length
+  return [
+    `backup ${summary.label} has damaged pages, found by the backup tool when it was taken, in ${shown.join(', ')}${more > 0 ? ` and ${more} more files` : ''}: reading them fails with "invalid page"; pg_filenode_relation(0, N) in the database of that directory names the relation`,
+  ]
+}
+
 async function describe(
   { repositories, dataPlane }: ResolveOptions,
   { repository, instance }: StepInput,
-  { backup: { label }, recoverTo, walBytes, reaches, warnings }: RecoveryPlan,
+  { backup: { label }, recoverTo, walBytes, reaches }: RecoveryPlan,
   ticket: string,
-): Promise<ResolveResult> {
+): Promise<Description> {
   const backup = await repositories.open({ repository, instance, backup: label })
   try {
     const { summary, totalBytes, fileCount, tablespaces } = backup
     const databases = await readDatabases(backup)
-    return {
+    const result: ResolveResult = {
       backup: summary,
       totalBytes,
       fileCount,
@@ -106,8 +130,8 @@ async function describe(
       ...(walBytes !== undefined && { walBytes }),
       ...(reaches && { reaches }),
       ...(databases && { databases }),
-      ...(warnings.length > 0 && { warnings: warnings.map(({ message }) => message) }),
     }
+    return { result, remarks: pageRemarks(backup) }
   } finally {
     await backup.close()
   }

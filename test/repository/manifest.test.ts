@@ -57,6 +57,16 @@ describe('a manifest', function () {
     expect(parseManifest(manifestOf(files), 'x').references).to.deep.equal([LABEL])
   })
 
+  it('tells in which files pgBackRest found damaged pages', () => {
+    const files = {
+      'pg_data/a': { ...LINE, 'checksum-page': false, 'checksum-page-error': [1, [3, 5]] },
+      'pg_data/base/b': { 'checksum-page': false, ...LINE },
+      'pg_data/c': { ...LINE, 'checksum-page': true },
+      'pg_data/d': LINE,
+    }
+    expect(parseManifest(manifestOf(files), 'x').pageErrors).to.deep.equal(['data/a', 'data/base/b'])
+  })
+
   it('says where the bytes of a file are when it is read', () => {
     const line = { ...LINE, bni: 3, bno: 12, checksum: 'ab', reference: 'other' }
     const { tree } = parseManifest(manifestOf({ 'pg_data/x': line, 'pg_data/y': LINE }), 'x')

@@ -15,6 +15,7 @@ export interface BackupParts<Source> {
   /** Made once per file, when it is first read. */
   readonly storedFile: (source: Source, entry: TreeEntry) => StoredFile | ComposedFile
   readonly wal: WalFiles
+  readonly pageErrors?: readonly string[]
 }
 
 export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): OpenBackup {
@@ -43,6 +44,7 @@ export function openBackup<Source>(parts: BackupParts<Source>, spool: Spool): Op
     totalBytes: tree.totalBytes,
     fileCount: tree.fileCount,
     tablespaces: tree.tablespaces,
+    pageErrors: parts.pageErrors ?? [],
     entry: (path) => tree.find(path),
     async *tree() {
       yield* tree.entries()

@@ -4,6 +4,10 @@ import { inOrder } from '../../backup-order.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
+/** Told by "pgbackrest info" as "error(s) detected during backup". */
+const PAGE_ERRORS =
+  'pgBackRest found pages with wrong checksums when it took this backup: what is in them cannot be read'
+
 const LABEL = /^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$/
 const TYPES = { full: 'full', diff: 'differential', incr: 'incremental' } as const
 
@@ -54,6 +58,7 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
       ...present('startWal', startWal),
       ...present('stopWal', stopWal),
       ...present('unusable', unusable(entry)),
+      ...(entry['backup-error'] === true && { warnings: [PAGE_ERRORS] }),
     }
   })
   return {

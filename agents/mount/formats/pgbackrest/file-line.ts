@@ -10,6 +10,8 @@ export interface FileLine {
   timestamp: unknown
   mode: unknown
   reference: unknown
+  /** Whether the checksums of its data pages were right when it was copied. */
+  checksumPage: unknown
 }
 
 const QUOTE = 34
@@ -33,11 +35,12 @@ export function readFileLine(key: string, bytes: Buffer, start: number, end: num
   line.timestamp = fields.timestamp
   line.mode = fields.mode
   line.reference = fields.reference
+  line.checksumPage = fields['checksum-page']
 }
 
 /** Whether all of it was understood. */
 function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolean {
-  line.size = line.timestamp = line.mode = line.reference = undefined
+  line.size = line.timestamp = line.mode = line.reference = line.checksumPage = undefined
   if (bytes[start] !== OPEN_BRACE || bytes[end - 1] !== CLOSE_BRACE) return false
   let at = start + 1
   while (at < end) {
@@ -78,6 +81,9 @@ function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolea
         break
     }
     const after = bytes[at]
+    if (nameEnd - name === 13 && startsWith(bytes, name, 'checksum-page')) {
+      line.checksumPage = startsWith(bytes, valueStart, 'true')
+    }
     if (at === end - 1) return after === CLOSE_BRACE
     if (after !== COMMA) return false
     at += 1

@@ -33,6 +33,8 @@ export interface Manifest {
   readonly mapReferences: readonly string[]
   /** What the files name as the backups that own their bytes; not checked. */
   readonly references: readonly string[]
+  /** Tree paths of files in which pgBackRest found pages with wrong checksums. */
+  readonly pageErrors: readonly string[]
   readonly tree: BackupTree<ManifestFile>
 }
 
@@ -46,6 +48,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   // By tree path.
   const links = new Map<string, string>()
   const references = new Set<unknown>()
+  const pageErrors: string[] = []
   const defaults: Record<string, Record<string, unknown>> = {}
   const backup: Record<string, unknown> = {}
   const option: Record<string, unknown> = {}
@@ -54,6 +57,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
     timestamp: undefined,
     mode: undefined,
     reference: undefined,
+    checksumPage: undefined,
   }
   let reference: unknown
   let passphrase: Passphrase | undefined
@@ -64,6 +68,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
       const path = pathOf(bytes, line)
       readFileLine(path, bytes, line.valueStart, line.valueEnd, file)
       nodes.push(fileNode(path, file, line.valueStart))
+      if (file.checksumPage === false) pageErrors.push(path)
       if (file.reference !== reference) {
         reference = file.reference
         references.add(reference)
@@ -128,6 +133,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
     bundleRaw: backup['backup-bundle-raw'] === true,
     passphrase,
     mapReferences: mapReferences.split(','),
+    pageErrors,
     references: [...references].flatMap((one) => (one === undefined ? [] : String(one))),
     tree: buildTree(nodes, from, (start, { path }) =>
       parseObject(manifestName(path), lineFrom(bytes, start)),

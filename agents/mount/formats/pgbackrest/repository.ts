@@ -157,6 +157,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
         {
           summary,
           tree: manifest.tree,
+          pageErrors: manifest.pageErrors,
           storedFile: storedFiles({
             root,
             linkTargets,
