@@ -6,6 +6,7 @@ import { barmanElsewhere } from './barman.ts'
 import { broker } from './broker.ts'
 import { configuration } from './configuration.ts'
 import { contents } from './contents.ts'
+import { directories } from './directories.ts'
 import { ownSettings } from './own-settings.ts'
 import { sound } from './sound.ts'
 import { tablespaces } from './tablespaces.ts'
@@ -17,6 +18,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...ownSettings,
   ...configuration,
   ...contents,
+  ...directories,
   ...archives,
   ...barmanElsewhere,
   ...broker,
