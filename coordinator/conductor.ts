@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import type { Bus, EventDelivery, Outcome } from '../messages/bus.ts'
 import type { EventBody } from '../messages/definitions.ts'
 import { HowdahError } from '../messages/errors.ts'
+import { atMost } from '../messages/retry.ts'
 import type { SpaceWarning, Usage } from '../messages/values.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import { historyOf } from './history.ts'
@@ -30,7 +31,7 @@ export interface Conductor {
   change(id: string, mutate: (session: Session) => void, command?: string): Promise<Session | undefined>
   /** An event of `howdah.coordinator.events`. */
   onEvent(delivery: EventDelivery): Promise<Outcome>
-  /** Stops timers and waits for what is under way. */
+  /** Stops timers and waits for what is under way, within a deadline: what was not sent then, the next start sends. */
   close(): Promise<void>
 }
 
@@ -47,6 +48,8 @@ export interface ConductorOptions {
   /** Milliseconds after which a step that nobody reported on is sent again. */
   readonly resendAfterMs?: number
 }
+
+const CLOSE_DEADLINE_MS = 4_000
 
 export function createConductor(options: ConductorOptions): Conductor {
   const { store, bus, registry, logger, now, random, sweepMs = 5_000, resendAfterMs = 20_000 } = options
@@ -311,7 +314,7 @@ export function createConductor(options: ConductorOptions): Conductor {
       closed = true
       clearTimeout(sweeper)
       for (const timer of retryTimers.values()) clearTimeout(timer)
-      await Promise.allSettled([...background, ...locks.values()])
+      await atMost(CLOSE_DEADLINE_MS, Promise.allSettled([...background, ...locks.values()]))
     },
   }
 }

@@ -75,8 +75,7 @@ await runRole({
       ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
       async close() {
         clearInterval(pruner)
-        await commands.close()
-        await events.close()
+        await Promise.all([commands.close(), events.close()])
         await conductor.close()
         await bus.close()
         await store.close()

@@ -67,7 +67,7 @@ export interface Workbench {
   /** Waits until the session has a warning. @throws Error after a while */
   untilWarned(session: string, pattern: RegExp): Promise<SessionView>
   /** Waits for a condition. @throws Error that names it after a while */
-  untilTrue(condition: () => boolean, what: string): Promise<void>
+  untilTrue(condition: () => boolean | Promise<boolean>, what: string): Promise<void>
 }
 
 /** A workbench with its end: what the scenario made is taken down, and what must hold of every scenario is held. */
@@ -234,7 +234,7 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
     untilWarned: (session, pattern) =>
       untilOver(session, ({ warnings }) => warnings.some((warning) => pattern.test(warning))),
     async untilTrue(condition, what) {
-      for (const deadline = Date.now() + OVER_DEADLINE_MS; !condition(); await sleep(50)) {
+      for (const deadline = Date.now() + OVER_DEADLINE_MS; !(await condition()); await sleep(50)) {
         if (Date.now() > deadline) throw new Error(`not in time: ${what}`)
       }
     },
