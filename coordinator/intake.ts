@@ -132,8 +132,8 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
   function sessionRequest(body: CommandBody<'instance.publish'>): SessionRequest {
     const { repository, instance, target, backup = 'latest', recoverTo = { type: 'latest' } } = body
     checkRecoverTo(recoverTo)
-    const { user, port, afterRecovery, listen, settings, hba, allowOutbound } = body
-    const options = { user, port, afterRecovery, listen, settings, hba, allowOutbound }
+    const { user, port, superuser, afterRecovery, listen, settings, hba, allowOutbound } = body
+    const options = { user, port, superuser, afterRecovery, listen, settings, hba, allowOutbound }
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
     return { repository, instance, backup, recoverTo, target, options: given }
   }

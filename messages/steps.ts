@@ -6,7 +6,7 @@
  * find on its own machine.
  */
 import { z } from 'zod'
-import { ExportRequest, ExportResult } from './exports.ts'
+import { ExportRequest, ExportResult, SqlName } from './exports.ts'
 import {
   AfterRecovery,
   BackupSummary,
@@ -97,6 +97,9 @@ export const RecoverResult = z.object({
 export const TargetOptions = z.strictObject({
   user: UserName.optional().describe('operating system user; default: from the target agent configuration'),
   port: Port.optional().describe('default: a free one from the target agent configuration'),
+  superuser: SqlName.optional().describe(
+    'a role of the backup that Howdah enters as; default: the first superuser that is let in',
+  ),
   afterRecovery: AfterRecovery.optional(),
   listen: z
     .array(z.string().min(1).max(255))

@@ -31,6 +31,7 @@ const PublishedSession = z.object({
     settings: true,
     hba: true,
     allowOutbound: true,
+    superuser: true,
   }).shape,
   dataPlane: DataPlaneAddress,
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
@@ -54,7 +55,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     throw new HowdahError('user_missing', `the user "${checked.user}" does not exist on the target any more`)
   }
   const { mountPoint, cachePath, binaries, port } = checked
-  const { afterRecovery, listen, settings, hba, allowOutbound } = input.options
+  const { afterRecovery, listen, settings, hba, allowOutbound, superuser } = input.options
   return {
     session,
     mountPoint,
@@ -69,6 +70,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     settings,
     hba,
     allowOutbound,
+    superuser,
     dataPlane: resolved.dataPlane,
     neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
   }

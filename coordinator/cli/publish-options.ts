@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import type { CommandBody } from '../../messages/definitions.ts'
 import { TargetOptions } from '../../messages/definitions.ts'
-import { OutboundHost, UserName } from '../../messages/values.ts'
+import { OutboundHost, SqlName, UserName } from '../../messages/values.ts'
 import { type ClientOptions, parseLifetime, parseName, parsePort, parseRepositoryName } from './options.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions } from './recovery-target.ts'
 import { InvalidValue, type OptionDescription, UsageError } from './verb.ts'
@@ -14,6 +14,7 @@ export interface SourceOptions extends ClientOptions, RecoveryOptions {
   readonly backup?: string
   readonly port?: number
   readonly user?: string
+  readonly superuser?: string
   readonly afterRecovery?: 'promote' | 'pause'
   readonly listen?: readonly string[]
   readonly setting?: readonly (readonly [name: string, value: string])[]
@@ -69,6 +70,12 @@ export const instanceOptions: readonly OptionDescription[] = [
     parse: parseUser,
   },
   {
+    flags: '--superuser <ROLE>',
+    description: 'Role of the backup that Howdah enters the instance as.',
+    defaultText: 'the superuser that there is, whatever its name',
+    parse: parseRole,
+  },
+  {
     flags: '--after-recovery <WHAT>',
     description:
       'promote: writable. pause: stands still at the recovery target, read-only, to look first; then "howdah ' +
@@ -121,7 +128,8 @@ export const expiresOption: OptionDescription = {
 
 /** The body of `instance.publish` and `instance.check`. @throws UsageError where options contradict each other */
 export function publishBody(options: SourceOptions): CommandBody<'instance.publish'> {
-  const { repository, instance, target, backup, port, user, afterRecovery, hbaFile, expires } = options
+  const { repository, instance, target, backup, port, user, superuser, afterRecovery, hbaFile, expires } =
+    options
   const recoverTo = chosenTarget(options)
   const listen = options.listen ?? []
   const settings = options.setting ?? []
@@ -136,6 +144,7 @@ export function publishBody(options: SourceOptions): CommandBody<'instance.publi
     ...(recoverTo !== undefined && { recoverTo }),
     ...(port !== undefined && { port }),
     ...(user !== undefined && { user }),
+    ...(superuser !== undefined && { superuser }),
     ...(afterRecovery !== undefined && { afterRecovery }),
     ...(listen.length > 0 && { listen: [...listen] }),
     ...(settings.length > 0 && { settings: Object.fromEntries(settings) }),
@@ -148,6 +157,12 @@ export function publishBody(options: SourceOptions): CommandBody<'instance.publi
 
 function parseUser(text: string): string {
   if (!UserName.safeParse(text).success) throw new InvalidValue('the name of an operating system user')
+  return text
+}
+
+function parseRole(text: string): string {
+  if (!SqlName.safeParse(text).success || Buffer.byteLength(text) > 63)
+    throw new InvalidValue('the name of a role of PostgreSQL, without quotes')
   return text
 }
 

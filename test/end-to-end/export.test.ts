@@ -72,6 +72,7 @@ describe('exporting', function () {
     // What old clusters have beside good databases.
     await production.sql(
       `CREATE DATABASE unfinished; CREATE DATABASE foreignland;
+       CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C';
        UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'unfinished';
        UPDATE pg_database SET datcollate = 'xx_XX.UTF-8', datctype = 'xx_XX.UTF-8' WHERE datname = 'foreignland';
        ALTER DATABASE "we/ird ""name" SET datestyle = 'German';
@@ -81,6 +82,10 @@ describe('exporting', function () {
     await production.sql(
       `CREATE EXTENSION postgres_fdw; CREATE SERVER hr FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'hr.example')`,
       'slow',
+    )
+    await production.sql(
+      `SET client_encoding = 'UTF8'; CREATE TABLE "Öfen" ("Größe" serial, wie text, roh bytea); INSERT INTO "Öfen" (wie, roh) VALUES ('glühend\\heiß', '\\xff')`,
+      'latin',
     )
     await production.backup('full')
     directory = await mkdtemp('/var/tmp/howdah-export-')
@@ -457,6 +462,16 @@ describe('exporting', function () {
       expect(
         await fleet.sql(session, "SELECT count(*) FROM pg_database WHERE datname LIKE 'howdah%'"),
       ).to.equal('0')
+    })
+
+    it('keeps names and text of a database in another encoding', async () => {
+      await live.sql('CREATE DATABASE latin')
+      const rename = [{ from: 'Öfen', to: 'Öfen von gestern' }]
+      await done({ databases: ['latin'], tables: ['"Öfen"'], rename, destination: into() })
+      const copied = await live.sql('SELECT * FROM "Öfen von gestern"', 'latin')
+      expect(copied).to.equal('1|glühend\\heiß|\\xff')
+      const sequence = `SELECT nextval(pg_get_serial_sequence('"Öfen von gestern"', 'Größe'))`
+      expect(await live.sql(sequence, 'latin')).to.equal('2')
     })
 
     it('overwrites no table, and names it', async () => {

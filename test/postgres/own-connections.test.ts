@@ -245,6 +245,14 @@ describe('An instance whose superuser is not called postgres', function () {
     expect((await failure(enter('old', 'wrong'))).message).to.include('authentication failed')
   })
 
+  it('is entered by the one that is named', async () => {
+    const { spec, sql } = await publish({ superuser: 'chosen' })
+    await start(spec)
+    await sql('CREATE ROLE chosen SUPERUSER LOGIN', 'Shop Admin')
+    await rm(`${spec.cachePath}/conf/postgres.json`)
+    expect((await start(spec)).connection.user).to.equal('chosen')
+  })
+
   it('is entered in a database of its own where there is no other that takes connections', async () => {
     const { spec, sql } = await publish()
     await start(spec)

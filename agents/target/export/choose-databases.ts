@@ -31,9 +31,11 @@ export async function chooseDatabases(
     .map(({ name, closed }) => leftOut(name, closed ?? ''))
   if (tables) {
     const having: string[] = []
+    const looked: string[] = []
     for (const database of open) {
       try {
         if (await hasMatch(address, database, tables)) having.push(database)
+        looked.push(database)
       } catch (error) {
         notes.push(leftOut(database, whyUnusable(error)))
       }
@@ -41,7 +43,7 @@ export async function chooseDatabases(
     if (having.length > 0) return { databases: having, notes }
     throw new HowdahError(
       'export_failed',
-      [`no database has a table ${tables.join(', ')}; there are ${open.join(', ')}`, ...notes].join('. '),
+      [`no database has a table ${tables.join(', ')}; there are ${looked.join(', ')}`, ...notes].join('. '),
       { field: 'tables' },
     )
   }

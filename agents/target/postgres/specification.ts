@@ -13,7 +13,7 @@ export interface SystemUser {
 
 /** What was asked of the instance itself; nothing given: promoted, local, with Howdah's own settings. */
 export type InstanceOptions = Readonly<
-  Pick<TargetOptions, 'afterRecovery' | 'listen' | 'settings' | 'hba' | 'allowOutbound'>
+  Pick<TargetOptions, 'superuser' | 'afterRecovery' | 'listen' | 'settings' | 'hba' | 'allowOutbound'>
 >
 
 export interface InstanceSpec extends InstanceOptions {

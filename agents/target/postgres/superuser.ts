@@ -76,7 +76,9 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
     return undefined
   }
 
-  const users = new Set([known?.user ?? 'postgres', 'postgres', spec.user.name])
+  const users = new Set(
+    [spec.superuser, known?.user, 'postgres', spec.user.name].filter((name) => name !== undefined),
+  )
   const databases = [...new Set([known?.database ?? 'postgres', ...USUAL_DATABASES])]
   const entered = await enter(users, databases)
   if (entered) return entered
@@ -108,7 +110,7 @@ function nobody(refusals: readonly Refusal[]): HowdahError {
     )
   return new HowdahError(
     'postgres_failed',
-    `No superuser of the instance is let in: ${listed(refusals)}. In production, give one the right (ALTER ROLE … SUPERUSER LOGIN), and publish a backup or a recovery target after that.`,
+    `No superuser of the instance is let in: ${listed(refusals)}. If there is another, name it by "--superuser"; else give one the right in production (ALTER ROLE … SUPERUSER LOGIN), and publish a backup or a recovery target after that.`,
   )
 }
 

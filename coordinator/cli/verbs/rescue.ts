@@ -46,7 +46,7 @@ export const rescue = defineVerb<RescueOptions>({
   options: [
     ...sourceOptions,
     ...exportOptions('every one that has one of the tables'),
-    ...instanceOptions.filter(({ flags }) => /^--(port|user|setting) /.test(flags)),
+    ...instanceOptions.filter(({ flags }) => /^--(port|user|superuser|setting) /.test(flags)),
     expiresOption,
     ...waitOptions('the errand goes on'),
     messageIdOption,
