@@ -38,6 +38,7 @@ import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
 import type { SessionWatch } from './session-watch.ts'
+import { libraryWarnings } from './survey/survey.ts'
 import { endInstance, endMount, type TakeDown } from './take-down.ts'
 
 export interface TargetStepsOptions {
@@ -236,9 +237,9 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
             .settled()
             .catch((err: unknown) => logger.warn({ err }, 'what the publish touched was not recorded'))
           if (result.paused === undefined) await keepSession({ ...session, recovered: true })
-          await changes.begin(session)
+          const [libraries] = await Promise.all([libraryWarnings(session), changes.begin(session)])
           await watch.add(session)
-          return result
+          return { ...result, warnings: [...result.warnings, ...libraries] }
         } catch (error) {
           // A step that was superseded did not fail.
           if (signal.aborted) throw error

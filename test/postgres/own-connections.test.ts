@@ -179,7 +179,13 @@ describe("Howdah's own connections", function () {
 
   it('bring only settings that the version of the server knows', () => {
     expect(sessionOptions(17)).to.include('-c event_triggers=off').and.include('-c transaction_timeout=0')
-    for (const name of ['event_triggers', 'transaction_timeout', 'idle_session_timeout', 'jit'])
+    for (const name of [
+      'event_triggers',
+      'transaction_timeout',
+      'idle_session_timeout',
+      'jit',
+      'default_table',
+    ])
       expect(sessionOptions(9.6)).not.to.include(name)
     expect(sessionOptions(16)).to.include('-c default_transaction_isolation=read\\ committed')
     expect(sessionOptions(16, 'of the database')).not.to.include('search_path')

@@ -47,6 +47,7 @@ const SETTINGS: readonly SessionSetting[] = [
   { name: 'client_min_messages', value: 'warning' },
   // What is made goes where the source has it, and triggers fire as they are meant to.
   { name: 'default_tablespace', value: '' },
+  { name: 'default_table_access_method', value: 'heap', from: 12 },
   { name: 'temp_tablespaces', value: '' },
   { name: 'session_replication_role', value: 'origin' },
   { name: 'row_security', value: 'off' },

@@ -2,12 +2,13 @@
  * Looks through the databases of a published instance for what leads to other servers or acts by itself. Only reads, so
  * that nothing of it is a change of the instance; one database after another, and within a time of its own.
  */
-import { connectTo, type InstanceAddress, withAnyDatabase } from '../instance-client.ts'
+import { connectTo, type InstanceAddress, instanceAddress, withAnyDatabase } from '../instance-client.ts'
 import { listDatabases, whyUnusable } from '../instance-databases.ts'
 import { endClient } from '../postgres/client.ts'
+import type { PublishedSession } from '../published-session.ts'
 import { type DatabaseSurvey, surveyDatabase } from './database-survey.ts'
 import { missingLibraries } from './role-settings.ts'
-import type { Survey } from './warnings.ts'
+import { type Survey, surveyWarnings } from './warnings.ts'
 
 const MOST_DATABASES = 200
 const DEADLINE_MS = 300_000
@@ -45,4 +46,17 @@ export async function surveyInstance(address: InstanceAddress, signal: AbortSign
   }
   const left = open.length - databases.length - unusable.length
   return { databases, missingLibraries: first.missing, unusable, left }
+}
+
+/**
+ * What keeps people out from the first moment, and takes one look at one small catalog: told with the publish itself.
+ * Never rejects; what is not found out here is told by the survey.
+ */
+export async function libraryWarnings(session: PublishedSession): Promise<string[]> {
+  try {
+    const missing = await withAnyDatabase(await instanceAddress(session), missingLibraries)
+    return surveyWarnings({ databases: [], missingLibraries: missing, unusable: [], left: 0 })
+  } catch {
+    return []
+  }
 }
