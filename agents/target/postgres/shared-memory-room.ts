@@ -3,6 +3,8 @@
  * /dev/shm, by files of posix shared memory (dynamic_shared_memory_type), not in the write cache.
  */
 import { statfs } from 'node:fs/promises'
+import type { SystemUser } from './specification.ts'
+import { shellAs } from './user-process.ts'
 
 const DIRECTORY = '/dev/shm'
 /** The control segment, and the first pieces of what is kept for statistics (1 MiB each, utils/mmgr/dsa.c). */
@@ -19,25 +21,38 @@ interface Room {
 }
 
 /** A sentence when there is too little room for an instance to work; undefined otherwise. */
-export async function sharedMemoryShortage(): Promise<string | undefined> {
-  const room = await look()
+export async function sharedMemoryShortage(directory = DIRECTORY): Promise<string | undefined> {
+  const room = await look(directory)
   if (room === undefined)
-    return `${DIRECTORY} is missing on the target: PostgreSQL has its shared memory there.`
-  return room.free < LEAST
-    ? `${described(room)}: too little for PostgreSQL's shared memory. ${REMEDY}`
-    : undefined
+    return `${directory} is missing on the target: PostgreSQL has its shared memory there.`
+  if (room.free >= LEAST) return undefined
+  return `${described(directory, room)}: too little for PostgreSQL's shared memory. ${REMEDY}`
 }
 
 /** A sentence when there is little room; undefined otherwise. */
-export async function sharedMemoryRemark(): Promise<string | undefined> {
-  const room = await look()
+export async function sharedMemoryRemark(directory = DIRECTORY): Promise<string | undefined> {
+  const room = await look(directory)
   if (room === undefined || room.free >= USUAL) return undefined
-  return `${described(room)}: parallel queries may fail for want of shared memory. ${REMEDY}`
+  return `${described(directory, room)}: parallel queries may fail for want of shared memory. ${REMEDY}`
 }
 
-async function look(): Promise<Room | undefined> {
+/** A sentence when the user of an instance cannot make shared memory; undefined otherwise. */
+export async function sharedMemoryRefusal(
+  user: SystemUser,
+  directory = DIRECTORY,
+): Promise<string | undefined> {
+  const trial = 'file=$(mktemp "$1/PostgreSQL.howdah-XXXXXX") && rm "$file"'
   try {
-    const { blocks, bavail, bsize } = await statfs(DIRECTORY)
+    await shellAs(user, trial, [directory], { timeoutMs: 10_000 })
+    return undefined
+  } catch (error) {
+    return `The user "${user.name}" cannot make shared memory in ${directory} on the target: ${(error as Error).message}. It should be a tmpfs that everybody may write to: mount -t tmpfs -o mode=1777 tmpfs ${directory}.`
+  }
+}
+
+async function look(directory: string): Promise<Room | undefined> {
+  try {
+    const { blocks, bavail, bsize } = await statfs(directory)
     return { total: blocks * bsize, free: bavail * bsize }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
@@ -45,7 +60,7 @@ async function look(): Promise<Room | undefined> {
   }
 }
 
-function described({ total, free }: Room): string {
+function described(directory: string, { total, free }: Room): string {
   const size = (bytes: number) => `${Math.round(bytes / 1024)} kB`
-  return `${DIRECTORY} on the target has ${size(total)}, of which ${size(free)} are free`
+  return `${directory} on the target has ${size(total)}, of which ${size(free)} are free`
 }

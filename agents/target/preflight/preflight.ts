@@ -7,7 +7,11 @@ import { dirname } from 'node:path'
 import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
-import { sharedMemoryRemark, sharedMemoryShortage } from '../postgres/shared-memory-room.ts'
+import {
+  sharedMemoryRefusal,
+  sharedMemoryRemark,
+  sharedMemoryShortage,
+} from '../postgres/shared-memory-room.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 import { optionFindings } from '../postgres/user-settings.ts'
 import { accessProblem } from './access.ts'
@@ -158,11 +162,13 @@ async function checkOptions({ request, user, binaries }: PreflightContext): Prom
 }
 
 /** Whoever chooses another kind of shared memory does without /dev/shm. */
-async function checkSharedMemory({ request }: PreflightContext): Promise<Finding[]> {
+async function checkSharedMemory({ request, user }: PreflightContext): Promise<Finding[]> {
   const kind = request.input.options.settings?.dynamic_shared_memory_type ?? 'posix'
   if (kind !== 'posix') return []
   const shortage = await sharedMemoryShortage()
-  if (shortage !== undefined) return [{ code: 'shared_memory_low', message: shortage }]
+  const owner = (await user()).value
+  const problem = shortage ?? (owner && (await sharedMemoryRefusal(owner)))
+  if (problem !== undefined) return [{ code: 'shared_memory_low', message: problem }]
   const remark = await sharedMemoryRemark()
   return remark === undefined ? [] : [{ level: 'warning', code: 'shared_memory_low', message: remark }]
 }

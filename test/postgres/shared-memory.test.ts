@@ -1,0 +1,61 @@
+import { execFile } from 'node:child_process'
+import { chmod, mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { expect } from 'chai'
+import {
+  sharedMemoryRefusal,
+  sharedMemoryRemark,
+  sharedMemoryShortage,
+} from '../../agents/target/postgres/shared-memory-room.ts'
+import { postgresAccount } from '../support/postgres-cluster.ts'
+import { scratchDirectory } from '../support/scratch.ts'
+
+const run = promisify(execFile)
+
+describe('Room for shared memory', () => {
+  let directory: string
+
+  before(async () => {
+    directory = await scratchDirectory('howdah-shared-memory-')
+    await chmod(directory, 0o755)
+  })
+  after(() => rm(directory, { recursive: true, force: true }))
+
+  async function withTmpfs(size: string, look: (path: string) => Promise<void>): Promise<void> {
+    const path = join(directory, 'shm')
+    await mkdir(path)
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=1777`, 'none', path])
+    try {
+      await look(path)
+    } finally {
+      await run('umount', [path])
+      await rm(path, { recursive: true })
+    }
+  }
+
+  it('is told by its name and size where it is too little, with what to do', async function () {
+    if (process.geteuid?.() !== 0) return this.skip()
+    await withTmpfs('16k', async (path) => {
+      expect(await sharedMemoryShortage(path)).to.match(/shm on the target has 16 kB.*too little.*--shm-size/)
+    })
+    await withTmpfs('32m', async (path) => {
+      expect(await sharedMemoryShortage(path)).to.equal(undefined)
+      expect(await sharedMemoryRemark(path)).to.match(/has 32768 kB.*parallel queries may fail/)
+    })
+    await withTmpfs('64m', async (path) => {
+      expect(await sharedMemoryRemark(path)).to.equal(undefined)
+    })
+  })
+
+  it('is missing where the directory is', async () => {
+    expect(await sharedMemoryShortage(join(directory, 'absent'))).to.include('is missing')
+  })
+
+  it('is of no use to a user who may not write there', async function () {
+    if (process.geteuid?.() !== 0) return this.skip()
+    const user = await postgresAccount()
+    expect(await sharedMemoryRefusal(user, directory)).to.match(/"postgres" cannot make .*Permission denied/)
+    expect(await sharedMemoryRefusal(user)).to.equal(undefined)
+  })
+})
