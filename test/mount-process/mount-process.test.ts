@@ -224,12 +224,13 @@ def fault(fd):
     pages[8192 * 50]
 # A part of a page is read before it is written.
 pids = [waiter(lambda fd: os.pread(fd, 8192, 8192 * 7)), waiter(fault), waiter(lambda fd: os.pwrite(fd, b'part', 8192 * 90 + 5))]
-def all_in(state):
-    while not all(open('/proc/%d/stat' % pid).read().rsplit(') ')[1][0] == state for pid in pids): time.sleep(0.01)
-all_in('D')
+def until(holds):
+    while not all(holds(pid) for pid in pids): time.sleep(0.01)
+until(lambda pid: any(word in open('/proc/%d/wchan' % pid).read() for word in ['wait_answer', 'fuse', 'folio']))
 for pid in pids: os.kill(pid, signal.SIGUSR1)
+# Only what kills ends these waits now.
+until(lambda pid: open('/proc/%d/stat' % pid).read().rsplit(') ')[1][0] == 'D')
 # Signals are told of before whatever is asked later.
-all_in('D')
 assert not os.path.exists('nothing')
 for pid in pids: os.kill(pid, signal.SIGKILL)
 end = time.time() + 10
