@@ -131,7 +131,8 @@ describe('walls around a published instance', function () {
       'INSERT INTO shards VALUES (1)',
       'CREATE TABLE made_by_ddl (i int)',
       `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${ear.port} connect_timeout=3' PUBLICATION p`,
-      `COPY (SELECT 1) TO PROGRAM 'exec 3<>/dev/tcp/127.0.0.1/${ear.port}'`,
+      `COPY (SELECT 1) TO PROGRAM 'curl --max-time 3 http://127.0.0.1:${ear.port}/'`,
+      `COPY (SELECT 1) TO PROGRAM 'curl --max-time 3 telnet://127.0.0.1:${ear.port}'`,
       `COPY (SELECT 1) TO PROGRAM 'bash -c "exec 3<>/dev/tcp/127.0.0.1/${ear.port}"'`,
       `COPY (SELECT 1) TO PROGRAM 'bash -c "exec 3<>/dev/tcp/::1/${ear.port}"'`,
     ]
