@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { crc32cStart, crc32cStep } from '../../wal/crc32c.ts'
-import type { StoredFile } from './stored-file.ts'
 
 export interface Checksum {
   readonly algorithm: 'sha1' | 'sha224' | 'sha256' | 'sha384' | 'sha512' | 'crc32c'
@@ -10,7 +9,15 @@ export interface Checksum {
   readonly hex: string
 }
 
-export const checksumOf = ({ checksum, sha1 }: Pick<StoredFile, 'checksum' | 'sha1'>): Checksum | undefined =>
+/** A file of which a checksum may be known. */
+export interface Checksummed {
+  /** SHA-1 of the plain bytes, lower-case hex. */
+  readonly sha1?: string
+  /** Any other checksum of the plain bytes. */
+  readonly checksum?: Checksum
+}
+
+export const checksumOf = ({ checksum, sha1 }: Checksummed): Checksum | undefined =>
   checksum ?? (sha1 === undefined ? undefined : { algorithm: 'sha1', hex: sha1 })
 
 export interface RunningChecksum {
@@ -41,7 +48,7 @@ export function startChecksum({ algorithm, hex }: Checksum): RunningChecksum {
 const PIECE_BYTES = 1024 * 1024
 
 /** Whether all of a file's plain bytes are what its checksum says; true when it has none. */
-export async function matchesChecksumInPieces(file: StoredFile, contents: Buffer): Promise<boolean> {
+export async function matchesChecksumInPieces(file: Checksummed, contents: Buffer): Promise<boolean> {
   const checksum = checksumOf(file)
   if (checksum === undefined) return true
   const running = startChecksum(checksum)

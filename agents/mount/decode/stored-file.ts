@@ -4,7 +4,7 @@
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { Passphrase } from './aes-cbc.ts'
-import type { Checksum } from './checksum.ts'
+import type { Checksummed } from './checksum.ts'
 import type { Within } from './within.ts'
 
 /** `zlib` is deflate with the header of RFC 1950. */
@@ -28,16 +28,12 @@ export type Transform =
   /** AES-256-CBC; `raw` without the magic word (aes-cbc.ts). */
   | { readonly kind: 'decrypt'; readonly passphrase: Passphrase; readonly raw: boolean }
 
-export interface StoredFile {
+export interface StoredFile extends Checksummed {
   readonly region: Region
   /** In the order in which they are applied when reading. Empty: read in place. */
   readonly transforms: readonly Transform[]
   /** Bytes when plain; undefined where only decoding tells. */
   readonly size: number | undefined
-  /** SHA-1 of the plain bytes, lower-case hex. */
-  readonly sha1?: string
-  /** Any other checksum of the plain bytes. */
-  readonly checksum?: Checksum
   /**
    * The region's offset and length count in the plain bytes of this file, which is the one at the region's path: so it
    * is with the members of a compressed archive.

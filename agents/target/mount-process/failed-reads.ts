@@ -1,6 +1,6 @@
 /** Counts the reads of the backup that failed since the mount server was there last. */
 import { type ErrorCode, HowdahError } from '../../../messages/errors.ts'
-import type { MountSource } from './run-mount-process.ts'
+import type { MountSource } from './mount-source.ts'
 
 export interface FailedReads {
   readonly count: number

@@ -4,9 +4,10 @@ import type { Logger } from 'pino'
 import { createLogger } from '../../../config/logger.ts'
 import { errorBody } from '../../../messages/errors.ts'
 import { abortMount } from './dead-mount.ts'
+import type { MountSource } from './mount-source.ts'
 import { awaitOrders, cachePaths, type MountSpec, mountTitle } from './mount-spec.ts'
 import { rehearse } from './rehearsal.ts'
-import { type MountSource, runMountProcess } from './run-mount-process.ts'
+import { runMountProcess } from './run-mount-process.ts'
 import { loadMountProgram, type MountProgram } from './serve-mount.ts'
 
 /** A program that gets no orders for so long was started ahead. Milliseconds. */

@@ -12,8 +12,8 @@ import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetc
 import { type JournalState, openJournal } from '../filesystem/journal.ts'
 import { type FailedReads, failedReads } from './failed-reads.ts'
 import { localServices } from './local-services.ts'
+import type { MountSource } from './mount-source.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
-import type { MountSource } from './run-mount-process.ts'
 import type { Serving } from './serving.ts'
 
 export interface OpenSession {

@@ -5,27 +5,18 @@
 import { createWriteStream } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import type { BackupSource } from '../../dataplane/backup-source.ts'
 import { identify } from '../../runtime/process-identity.ts'
 import { keepFromAgeing } from '../ageing-lock.ts'
 import type { EngineStatistics } from '../filesystem/engine.ts'
 import { type ControlRequest, listenForControl, type MountStatus } from './control-socket.ts'
 import { abortMount } from './dead-mount.ts'
+import type { MountSource } from './mount-source.ts'
 import { cachePaths, type MountSpec } from './mount-spec.ts'
 import { type OpenSession, openSession } from './open-session.ts'
 import { openTree, prepareDirectories } from './prepare.ts'
 import { beginMount, type MountProgram } from './serve-mount.ts'
 import type { ServingEngine } from './serving.ts'
 import { syncKernel } from './sync-kernel.ts'
-
-/** A backup whose server may be away. */
-export type MountSource = BackupSource & {
-  readonly connected: boolean
-  readonly lastError?: string | undefined
-  /** Milliseconds since the epoch: when the server was reached last, and since when it is away. */
-  readonly connectedAt?: number | undefined
-  readonly lostAt?: number | undefined
-}
 
 export interface RunMountDependencies {
   readonly program: MountProgram

@@ -2,7 +2,7 @@
 import { HowdahError } from '../../../messages/errors.ts'
 import { readRanges } from '../../dataplane/read-ranges.ts'
 import { mountProgram } from '../mount-process/mount-program.ts'
-import type { MountSource } from '../mount-process/run-mount-process.ts'
+import type { MountSource } from '../mount-process/mount-source.ts'
 import { TRIAL_CONTENT, TRIAL_FILE, TRIAL_LIFE_MS } from './trial-file.ts'
 
 const content = Buffer.from(TRIAL_CONTENT)

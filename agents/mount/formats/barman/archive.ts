@@ -13,7 +13,7 @@ import { joinListings, walListing } from '../../wal-listing.ts'
 import { createDirectoryListings } from '../directory-listings.ts'
 import { mapSome } from '../map-some.ts'
 import type { WalLocator } from '../wal-files.ts'
-import type { ServerPlaces } from './places.ts'
+import type { ServerPlaces } from './server-places.ts'
 
 const MAGIC_BYTES = 10
 

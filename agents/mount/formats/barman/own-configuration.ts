@@ -7,7 +7,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import type { ServerPlaces } from './places.ts'
+import type { ServerPlaces } from './server-places.ts'
 
 const GLOBAL = 'barman'
 const MAX_REFERENCES = 20

@@ -6,18 +6,7 @@ import { isSystemError } from '../../decode/stored-file.ts'
 import type { Within } from '../../decode/within.ts'
 import type { RepositoryOptions } from '../../repository.ts'
 import { readBarmanConfiguration } from './own-configuration.ts'
-
-export interface ServerPlaces {
-  /** The base backups, each in a directory named by its id. */
-  readonly backups: string
-  readonly wals: string
-  /** WAL that was received and not archived yet. */
-  readonly received: readonly string[]
-  /** Where backup.info is from version 3.13.2 on. */
-  readonly meta: string
-  /** Names messages and bounds what is read, with the others and what the repository's links may lead to. */
-  readonly root: string
-}
+import type { ServerPlaces } from './server-places.ts'
 
 /** By server, in order. @throws HowdahError `repository_unavailable` | `configuration` */
 export async function findServers({

@@ -13,18 +13,8 @@ import type { TarMember } from '../tar/tar-members.ts'
 import type { TreeNode } from '../tree.ts'
 import { archiveNodes } from './archive-tree.ts'
 import type { BackupManifest } from './backup-manifest.ts'
+import type { CopySource, Place, TablespacePlace } from './copy-places.ts'
 import { directoryNodes } from './directory-tree.ts'
-
-export type Place =
-  | { readonly kind: 'directory'; readonly path: string }
-  | { readonly kind: 'archive'; readonly file: StoredFile }
-
-export interface TablespacePlace {
-  readonly oid: string
-  /** Where it was in production. */
-  readonly target: string
-  readonly place: Place
-}
 
 export interface Copy {
   readonly within: Within
@@ -35,9 +25,6 @@ export interface Copy {
   /** Whether the manifest's checksums are to be verified. */
   readonly verify: boolean
 }
-
-/** Where the bytes of a node are: a file's path, or a member's archive and where in it they begin. */
-export type CopySource = string | readonly [archive: StoredFile, offset: number]
 
 export interface CopyReader {
   readonly spool: Spool

@@ -16,7 +16,8 @@ import {
   systemIdentifierOf,
 } from './backup-files.ts'
 import { type BackupManifest, readBackupManifest } from './backup-manifest.ts'
-import { archivesIn, type Copy, type CopyReader, readMember, type TablespacePlace } from './copy.ts'
+import { archivesIn, type Copy, type CopyReader, readMember } from './copy.ts'
+import type { TablespacePlace } from './copy-places.ts'
 import { linkedTablespaces } from './directory-tree.ts'
 
 /** A backup's label and its directory. */

@@ -7,7 +7,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import { isWithin, placesWithin, resolveWithin, type Within } from '../../decode/within.ts'
 import type { TreeNode } from '../tree.ts'
-import type { CopySource, TablespacePlace } from './copy.ts'
+import type { CopySource, TablespacePlace } from './copy-places.ts'
 
 /** Deeper is no PostgreSQL; a loop of bind mounts may be. */
 const MAX_DEPTH = 32

@@ -3,7 +3,8 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { TreeEntry } from '../../../dataplane/backup-source.ts'
 import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
-import { type Copy, type CopyReader, type CopySource, copyFile, copyNodes } from './copy.ts'
+import { type Copy, type CopyReader, copyFile, copyNodes } from './copy.ts'
+import type { CopySource } from './copy-places.ts'
 import {
   BLOCK_BYTES,
   blockCount,
