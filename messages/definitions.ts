@@ -233,7 +233,7 @@ export const EVENTS = {
   },
   'session.findings': {
     summary:
-      'What a target agent found in the databases of a published session, such as what leads to other servers; they are warnings of the session.',
+      'What an agent found out about a session, such as what in its databases leads to other servers, or that its backup is gone; they are warnings of the session.',
     body: z.object({ session: SessionId, warnings: z.array(z.string().max(8192)).max(50) }),
   },
   'session.reachability': {

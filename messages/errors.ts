@@ -25,6 +25,10 @@ export const ERROR_CODES = {
   repository_unavailable: { retryable: true, means: 'the repository or its mount server cannot be reached' },
   backup_unsupported: { retryable: false, means: 'the backup uses something that Howdah cannot read' },
   backup_damaged: { retryable: false, means: 'the repository contradicts itself or a file of it is damaged' },
+  backup_gone: {
+    retryable: false,
+    means: 'the backup expired or was deleted in its repository while a session used it',
+  },
   wal_missing: { retryable: false, means: 'the archive lacks a WAL segment that recovery needs' },
   target_unreachable: {
     retryable: false,

@@ -49,6 +49,7 @@ export interface ServedConnectionOptions {
   readonly socket: TLSSocket
   readonly limits: ConnectionLimits
   readonly backups: BackupPool
+  readonly onError: ((ticket: Ticket, error: HowdahError) => void) | undefined
   readonly logger: Logger
   /** @throws HowdahError `unauthorized` */
   readonly authorize: (ticket: string) => Ticket
@@ -70,12 +71,14 @@ class Connection {
   readonly #limits: ConnectionLimits
   readonly #backups: BackupPool
   readonly #authorize: (ticket: string) => Ticket
+  readonly #onError: ServedConnectionOptions['onError']
   readonly #writer: FrameWriter
   readonly #parser: FrameParser
   /** Runs until the hello came, and again once the connection was refused. */
   #timer: NodeJS.Timeout
   #logger: Logger
   #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
+  #ticket: Ticket | undefined
   #lease: BackupLease | undefined
   readonly #requests: RequestTable
   readonly #streams: StreamTable
@@ -86,6 +89,7 @@ class Connection {
     this.#limits = limits
     this.#backups = options.backups
     this.#authorize = options.authorize
+    this.#onError = options.onError
     this.#logger = options.logger
     this.#streams = new StreamTable(limits.streams)
     this.#writer = new FrameWriter(socket, () => this.#moved())
@@ -179,6 +183,7 @@ class Connection {
         )
       }
       const ticket = this.#authorize(hello.ticket)
+      this.#ticket = ticket
       this.#logger = this.#logger.child({ session: ticket.session })
       const lease = await this.#backups.acquire(ticket)
       if (this.#ended()) {
@@ -191,6 +196,7 @@ class Connection {
       this.#logger.debug({ backup: ticket.backup }, 'data plane: connected')
     } catch (error) {
       if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'opening a backup failed')
+      this.#tell(error)
       this.#refuse(error)
     }
   }
@@ -243,7 +249,12 @@ class Connection {
 
   #fail(id: number, error: unknown): void {
     if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'data plane: a request failed')
+    this.#tell(error)
     this.#writer.send(encodeError(id, errorBody(error)))
+  }
+
+  #tell(error: unknown): void {
+    if (this.#ticket !== undefined && error instanceof HowdahError) this.#onError?.(this.#ticket, error)
   }
 
   #stream(

@@ -48,6 +48,8 @@ export interface DataPlaneServerOptions {
   readonly ticketKey: Buffer
   /** Called once per backup however many connections use it. Its `HowdahError`s go to the target as they are. */
   readonly openBackup: (ticket: Ticket) => Promise<BackupSource>
+  /** Called with each error that is sent for a session, and must not throw. */
+  readonly onError?: (ticket: Ticket, error: HowdahError) => void
   readonly logger: Logger
   readonly limits?: Partial<DataPlaneLimits>
 }
@@ -90,6 +92,7 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
       socket,
       limits,
       backups,
+      onError: options.onError,
       logger: logger.child({ remote: socket.remoteAddress, target }),
       authorize(text) {
         const ticket = verifyTicket(text, ticketKey)

@@ -9,6 +9,7 @@ import { createDataPlaneServer } from '../dataplane/server.ts'
 import { loadTicketKey, signTicket, type Ticket } from '../dataplane/ticket.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { createGoneReports } from './expired-backup.ts'
 import { openRepository } from './formats/open-repository.ts'
 import { createDamageReports } from './pages/damage-reports.ts'
 import { createArchiveKnowledge } from './recovery/instance-archive.ts'
@@ -44,12 +45,17 @@ await runRole({
       createDamageReports((damage) => bus.emit('repository.damage', damage), logger),
     )
     const ticketKey = await loadTicketKey(path.join(stateDirectory, 'ticket.key'))
+    const reportGone = createGoneReports(
+      (session, message) => bus.emit('session.findings', { session, warnings: [message] }),
+      logger,
+    )
     const server = await createDataPlaneServer({
       host: dataPlane.host,
       port: dataPlane.port,
       tls: readTls(tls, 'tls'),
       ticketKey,
-      openBackup: (ticket) => repositories.open(ticket),
+      openBackup: (ticket) => repositories.reopen(ticket),
+      onError: ({ session }, error) => reportGone(session, error),
       logger,
     })
     const resolving = {

@@ -1,12 +1,16 @@
 /** The repositories that this mount agent serves, by name: what the inventory, the steps and the data plane read. */
 import type { AgentCommandBody, RepositoryInventory } from '../../messages/definitions.ts'
-import { errorBody, HowdahError } from '../../messages/errors.ts'
+import { type ErrorCode, errorBody, HowdahError } from '../../messages/errors.ts'
 import type { InstanceInventory } from '../../messages/values.ts'
+import { backupGone, expiringBackup } from './expired-backup.ts'
 import type { DamageReports } from './pages/damage-reports.ts'
 import { verifiedBackup } from './pages/verified-backup.ts'
 import { type ArchiveKnowledge, createArchiveKnowledge } from './recovery/instance-archive.ts'
 import { instanceWindows } from './recovery/windows.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions } from './repository.ts'
+
+/** What a backup that is not there any more is refused with. */
+const GONE: ReadonlySet<ErrorCode> = new Set(['unknown_backup', 'unknown_instance'])
 
 export interface ServedRepositories {
   readonly names: readonly Pick<RepositoryOptions, 'name' | 'format'>[]
@@ -14,6 +18,8 @@ export interface ServedRepositories {
   instance(repository: string, instance: string): Promise<Instance>
   /** @throws HowdahError as `instance`, and as `Instance.open` */
   open(backup: { repository: string; instance: string; backup: string }): Promise<OpenBackup>
+  /** As `open`, a backup that was opened before. @throws HowdahError `backup_gone` when it is not there any more */
+  reopen(backup: { repository: string; instance: string; backup: string }): Promise<OpenBackup>
   /** What there is; what cannot be read is listed with its error and hides nothing else. */
   inventory(filter: AgentCommandBody<'repository.list'>): Promise<RepositoryInventory[]>
 }
@@ -69,14 +75,34 @@ export function serveRepositories(
     }
   }
 
+  async function open(backup: { repository: string; instance: string; backup: string }): Promise<OpenBackup> {
+    const { repository, instance: instanceName, backup: label } = backup
+    const found = await instance(repository, instanceName)
+    const isListed = async () => {
+      // Asked anew: an instance may have gone with its last backup.
+      const now = await instance(repository, instanceName).catch((error: unknown) => {
+        if (error instanceof HowdahError && GONE.has(error.code)) return undefined
+        throw error
+      })
+      return now !== undefined && (await now.backups()).some((one) => one.label === label)
+    }
+    const opened = expiringBackup(await found.open(label), backup, isListed)
+    if (damage === undefined || !verified.has(repository)) return opened
+    return verifiedBackup(opened, damage.of({ repository, instance: instanceName, backup: label }))
+  }
+
   return {
     names: repositories.map(({ options: { name, format } }) => ({ name, format })),
     instance,
-    async open(backup) {
-      const { repository, instance: instanceName, backup: label } = backup
-      const opened = await (await instance(repository, instanceName)).open(label)
-      if (damage === undefined || !verified.has(repository)) return opened
-      return verifiedBackup(opened, damage.of({ repository, instance: instanceName, backup: label }))
+    open,
+    async reopen(backup) {
+      try {
+        return await open(backup)
+      } catch (error) {
+        const isUnknown = error instanceof HowdahError && GONE.has(error.code)
+        if (isUnknown) throw backupGone(backup, error)
+        throw error
+      }
     },
     async inventory(filter) {
       const wanted = repositories.filter(

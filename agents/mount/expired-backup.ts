@@ -1,0 +1,65 @@
+/**
+ * A backup that may be removed from its repository while sessions use it, by its retention or by hand: what cannot be
+ * read any more then is no damage, and is told as what it is. And who is told of it, once for each session.
+ */
+import type { Logger } from 'pino'
+import { errorBody, HowdahError } from '../../messages/errors.ts'
+import type { OpenBackup } from './repository.ts'
+
+interface BackupName {
+  readonly repository: string
+  readonly instance: string
+  readonly backup: string
+}
+
+/** @param isListed whether the repository still has the backup; asked after a read has failed */
+export function expiringBackup(
+  opened: OpenBackup,
+  name: BackupName,
+  isListed: () => Promise<boolean>,
+): OpenBackup {
+  async function explained<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work
+    } catch (error) {
+      const mayBeGone = error instanceof HowdahError && error.code === 'backup_damaged'
+      if (mayBeGone && !(await isListed().catch(() => true))) throw backupGone(name, error)
+      throw error
+    }
+  }
+  return {
+    ...opened,
+    read: (file, offset, length, signal) => explained(opened.read(file, offset, length, signal)),
+  }
+}
+
+export const backupGone = ({ repository, instance, backup }: BackupName, cause?: unknown): HowdahError =>
+  new HowdahError(
+    'backup_gone',
+    `backup ${backup} of ${repository}/${instance} is gone: it expired or was deleted while a session used it, and what was not read of it before cannot be read any more; export what can be exported, or publish another backup`,
+    { cause },
+  )
+
+/** Sessions of which is remembered that they were told. */
+const REMEMBERED = 1000
+
+/** @param tell rejects where it cannot be told, which is logged, and tried again at the next failure */
+export function createGoneReports(
+  tell: (session: string, message: string) => Promise<void>,
+  logger: Logger,
+): (session: string, error: HowdahError) => void {
+  const told = new Set<string>()
+  return (session, error) => {
+    if (error.code !== 'backup_gone' || told.has(session)) return
+    told.add(session)
+    for (const oldest of told) {
+      if (told.size <= REMEMBERED) break
+      told.delete(oldest)
+    }
+    logger.error({ session }, error.message)
+    tell(session, error.message).catch((failure: unknown) => {
+      told.delete(session)
+      logger.warn({ session, error: errorBody(failure) }, 'that the backup is gone was not told')
+    })
+  }
+}
