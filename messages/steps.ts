@@ -62,6 +62,8 @@ export const ResolveResult = z.object({
       lastCommitLsn: z.string().optional(),
     })
     .optional(),
+  /** WAL in the backup itself with which the server is started as it was stopped, without recovery. */
+  ownWal: z.array(z.string().regex(/^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/)).optional(),
   /** Bytes of WAL to replay; missing: not known. */
   walBytes: Bytes.optional(),
   /** Missing: the catalog could not be read ahead. */

@@ -40,6 +40,7 @@ export const BackupSummary = z.object({
   timeline: z.int().min(1).optional(),
   startWal: z.string().optional().describe('the first WAL segment that recovery needs'),
   stopWal: z.string().optional().describe('the last WAL segment needed to be consistent'),
+  offline: z.boolean().optional().describe('taken of a server that was stopped: it needs no WAL but its own'),
   unusable: z.string().optional().describe('why it cannot be published'),
   warnings: z
     .array(z.string())

@@ -74,6 +74,8 @@ export interface WalArchive {
   read(name: string): Promise<Buffer | undefined>
   /** What tells the stored file from any other, and when it was stored; undefined when there is none. */
   stat(name: string): Promise<{ readonly identity: string; readonly storedAt: number } | undefined>
+  /** Whether only the backup itself has it; undefined: backups of the repository have no WAL of their own. */
+  isOwn?(name: string): Promise<boolean>
 }
 
 export interface WalListing {
@@ -114,6 +116,8 @@ export interface OpenBackup extends BackupSource {
   readonly tablespaces: readonly string[]
   /** Paths of files in which the backup tool itself found damaged pages. */
   readonly pageErrors: readonly string[]
+  /** Of a backup that was taken of a stopped server: names of the WAL in it that the server needs to start. */
+  readonly ownWal?: readonly string[]
   /** The entry of a path, as `tree` gives it. */
   entry(path: string): TreeEntry | undefined
 }

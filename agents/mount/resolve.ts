@@ -3,7 +3,7 @@
  * with. And the query `backup.check`: the same, and every finding, without a ticket.
  */
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
-import { errorBody } from '../../messages/errors.ts'
+import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { ResolveResult, StepInput } from '../../messages/steps.ts'
 import type { Ticket } from '../dataplane/ticket.ts'
 import type { StepHandler } from '../runtime/step-runner.ts'
@@ -112,13 +112,21 @@ function pageRemarks({ summary, pageErrors }: OpenBackup): string[] {
 
 async function describe(
   { repositories, dataPlane }: ResolveOptions,
-  { repository, instance }: StepInput,
-  { backup: { label }, recoverTo, walBytes, reaches }: RecoveryPlan,
+  { repository, instance, options }: StepInput,
+  { backup: { label }, recoverTo, walBytes, reaches, withoutRecovery }: RecoveryPlan,
   ticket: string,
 ): Promise<Description> {
   const backup = await repositories.open({ repository, instance, backup: label })
   try {
-    const { summary, totalBytes, fileCount, tablespaces } = backup
+    const { summary, totalBytes, fileCount, tablespaces, ownWal } = backup
+    const starts = withoutRecovery === true && ownWal !== undefined
+    if (starts && options.afterRecovery === 'pause') {
+      throw new HowdahError(
+        'backup_unsupported',
+        `backup ${label} was taken of a server that was stopped, and is started without recovery: there is none that could be paused`,
+        { field: 'afterRecovery' },
+      )
+    }
     const databases = await readDatabases(backup)
     const result: ResolveResult = {
       backup: summary,
@@ -129,6 +137,7 @@ async function describe(
       ...(recoverTo && { recoverTo }),
       ...(walBytes !== undefined && { walBytes }),
       ...(reaches && { reaches }),
+      ...(starts && { ownWal: [...ownWal] }),
       ...(databases && { databases }),
     }
     return { result, remarks: pageRemarks(backup) }

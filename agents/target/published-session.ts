@@ -35,6 +35,8 @@ const PublishedSession = z.object({
   }).shape,
   dataPlane: DataPlaneAddress,
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
+  /** WAL in the backup itself: the server is started with it, without recovery. */
+  ownWal: z.array(z.string()).optional(),
   /** Tells the journal of its write cache from any other. */
   journal: z.string().optional(),
   /** Its first recovery is over: what is in the write cache is somebody's. */
@@ -73,6 +75,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     superuser,
     dataPlane: resolved.dataPlane,
     neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
+    ownWal: resolved.ownWal,
   }
 }
 

@@ -17,6 +17,8 @@ export interface CheckedReach {
   /** Bytes of WAL to replay; undefined: not known. */
   readonly walBytes: number | undefined
   readonly reaches: Reaches | undefined
+  /** The server is started as it was stopped, with the WAL in the backup: there is nothing to recover to. */
+  readonly withoutRecovery?: boolean
 }
 
 /** A segment may be missing for as long as it takes to be archived: several are pushed side by side. */
@@ -71,7 +73,7 @@ async function checkPlaced(
   })
   const beyond = `${capital(describeTarget(target))} cannot be reached from backup ${backup.label}`
 
-  if (last < segmentOf(from.stopLsn - 1n)) {
+  if (backup.offline !== true && last < segmentOf(from.stopLsn - 1n)) {
     const first =
       reach.unreadable ??
       reach.missing ??
@@ -84,6 +86,11 @@ async function checkPlaced(
       `backup ${backup.label} needs WAL segment ${first} to be consistent, and the archive does not have it${reach.unreadable === undefined ? '' : ' in a form that can be read'}`,
       'wal_missing',
     )
+  }
+
+  if (await isWholeByItself()) {
+    if (target.type === 'latest') tellOfNothingAfterBackup(undefined)
+    return { ...asAsked(0, { lsn: formatLsn(from.stopLsn) }), withoutRecovery: true }
   }
 
   switch (target.type) {
@@ -137,6 +144,14 @@ async function checkPlaced(
     }
     default:
       return target satisfies never
+  }
+
+  /** Whether a backup of a stopped server is all that is asked for. Recovery would ask more of its WAL than starting. */
+  async function isWholeByItself(): Promise<boolean> {
+    if (backup.offline !== true || backup.startWal === undefined) return false
+    if (target.type === 'immediate') return true
+    if (target.type !== 'latest' || last > segmentOf(from.startLsn)) return false
+    return (await archive.archive.isOwn?.(backup.startWal)) === true
   }
 
   async function refuseUnreadable(): Promise<void> {

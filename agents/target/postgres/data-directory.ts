@@ -6,12 +6,14 @@
  * no symbolic link of it is followed.
  */
 import { constants } from 'node:fs'
-import { lchown, lstat, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
+import { copyFile, lchown, lstat, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
 import { createDurableMark } from './own-file.ts'
 import { RECOVERY_REQUESTS, recoveryRequest } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
+
+const WAL_NAME = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/
 
 /** Files that a server, standby or restore left behind, from all versions. */
 const LEFTOVERS = [
@@ -37,9 +39,33 @@ export async function armRecovery(spec: InstanceSpec): Promise<void> {
     removeSlots(join(paths.data, 'pg_replslot')),
     linkTablespaces(spec),
   ])
-  const { name, text } = recoveryRequest(spec)
-  await createFor(spec, join(paths.data, name), text)
+  if (spec.ownWal !== undefined) await copyWal(spec, spec.ownWal)
+  else {
+    const { name, text } = recoveryRequest(spec)
+    await createFor(spec, join(paths.data, name), text)
+  }
   await createDurableMark(paths.armed)
+}
+
+/** What a server that was stopped needs to start, into its pg_wal: of its own user, and durable. */
+async function copyWal(spec: InstanceSpec, names: readonly string[]): Promise<void> {
+  const { wal, pgWal } = instancePaths(spec)
+  for (const name of names) {
+    if (!WAL_NAME.test(name))
+      throw new HowdahError('backup_damaged', `${name} is not the name of a WAL file.`)
+    const temporary = join(pgWal, `${name}.howdah`)
+    await rm(temporary, { force: true })
+    await copyFile(join(wal, name), temporary, constants.COPYFILE_EXCL)
+    const file = await open(temporary, constants.O_RDWR | constants.O_NOFOLLOW)
+    try {
+      await file.chown(spec.user.uid, spec.user.gid)
+      await file.chmod(0o600)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, join(pgWal, name))
+  }
 }
 
 /** Between the two files there may be both, which PostgreSQL takes for a standby, but never none. */

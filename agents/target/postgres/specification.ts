@@ -31,6 +31,8 @@ export interface InstanceSpec extends InstanceOptions {
   readonly recoverTo: RecoverTo
   /** First and last WAL segment without which the backup is not consistent; for error messages. */
   readonly neededWal?: { readonly first?: string | undefined; readonly last?: string | undefined }
+  /** Names in `wal/`: the server is started with these as it was stopped, without recovery. */
+  readonly ownWal?: readonly string[] | undefined
 }
 
 export interface InstancePaths {

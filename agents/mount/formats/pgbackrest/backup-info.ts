@@ -57,6 +57,7 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
       ...present('timeline', timelineOf(stopWal ?? startWal)),
       ...present('startWal', startWal),
       ...present('stopWal', stopWal),
+      ...(entry['option-online'] === false && { offline: true }),
       ...present('unusable', unusable(entry)),
       ...(entry['backup-error'] === true && { warnings: [PAGE_ERRORS] }),
     }

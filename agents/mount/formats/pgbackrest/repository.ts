@@ -4,7 +4,9 @@ import { access, constants, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { inOrder } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
+import { archiveWithOwnWal, backupWithOwnWal, findOwnWal, type OwnWal } from '../../own-wal.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions, WalArchive } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
 import { mapSome } from '../map-some.ts'
@@ -28,6 +30,7 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
     manifests: createManifestCache(),
     archives: new Map(),
     infos: new Map(),
+    ownWal: new Map(),
     blockFiles: createBlockFiles(spool),
     verifyChecksums: options.verifyChecksums !== false,
   }
@@ -65,13 +68,15 @@ interface Shared {
   readonly archives: Map<string, Promise<WalArchive>>
   /** By stanza. */
   readonly infos: Map<string, { readonly identity: string; readonly info: BackupInfo }>
+  /** By path of the manifest. */
+  readonly ownWal: Map<string, { readonly identity: string; readonly wal: OwnWal }>
   readonly blockFiles: BlockFiles
   readonly verifyChecksums: boolean
 }
 
 function openStanza(repository: Access, stanza: string, shared: Shared): Instance {
   const { root, linkTargets } = repository
-  const { spool, manifests, archives, infos, blockFiles, verifyChecksums } = shared
+  const { spool, manifests, archives, infos, ownWal, blockFiles, verifyChecksums } = shared
   const directory = join(root, 'backup', stanza)
 
   const infoPath = join(directory, 'backup.info')
@@ -118,60 +123,100 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
   const archiveOf = ({ systemIdentifier, postgresVersion }: BackupSummary) =>
     openArchive(repository, stanza, { systemIdentifier, postgresVersion })
 
+  /** Of a backup of a stopped server: remembered for as long as its manifest is the same. */
+  async function ownWalOf(summary: BackupSummary): Promise<OwnWal> {
+    const path = manifestPath(summary.label)
+    const identity = await identityOf([path, `${path}.copy`])
+    const known = ownWal.get(path)
+    if (known?.identity === identity) return known.wal
+    const opened = await openWith(summary)
+    try {
+      const wal = await findOwnWal(opened)
+      ownWal.set(path, { identity, wal })
+      return wal
+    } finally {
+      await opened.close()
+    }
+  }
+
+  async function withPosition(summary: BackupSummary): Promise<BackupSummary> {
+    if (summary.offline !== true || summary.unusable !== undefined) return summary
+    try {
+      return { ...summary, ...(await ownWalOf(summary)).position }
+    } catch (error) {
+      if (!(error instanceof HowdahError) || error.retryable) throw error
+      return { ...summary, unusable: error.message }
+    }
+  }
+
+  async function archiveFor(backup: BackupSummary): Promise<WalArchive> {
+    const id = JSON.stringify([stanza, backup.systemIdentifier, backup.postgresVersion])
+    const known = archives.get(id)
+    if (known !== undefined) return known
+    const opening = archiveOf(backup).then((locator) => createWalArchive(id, locator, spool))
+    archives.set(id, opening)
+    opening.catch(() => archives.delete(id))
+    return opening
+  }
+
   return {
     name: stanza,
     async backups() {
       const { backups } = await readListing()
-      return mapSome(backups, withUnusable)
+      return inOrder(await mapSome(backups, async (one) => withPosition(await withUnusable(one))))
     },
     async wal(backup) {
-      const id = JSON.stringify([stanza, backup.systemIdentifier, backup.postgresVersion])
-      const known = archives.get(id)
-      if (known !== undefined) return known
-      const opening = archiveOf(backup).then((locator) => createWalArchive(id, locator, spool))
-      archives.set(id, opening)
-      opening.catch(() => archives.delete(id))
-      return opening
+      const archive = await archiveFor(backup)
+      if (backup.offline !== true) return archive
+      const own = await ownWalOf(backup)
+      return archiveWithOwnWal(archive, backup.label, own, () => openWith(backup))
     },
     databases: async (label) => databaseNames(await manifestHead(label, await readListing())),
     async open(label): Promise<OpenBackup> {
-      const { backups: summaries, passphrase } = await readListing()
-      const summary = named(summaries, label)
-      const path = manifestPath(label)
-      const manifest = await manifests.get(path, () =>
-        readInfoFile({ root, linkTargets, passphrase }, path, (bytes) => parseManifest(bytes, path)),
-      )
-      if (manifest.label !== label) {
-        throw new HowdahError('backup_damaged', `${path} is of backup ${manifest.label}`)
-      }
-      const labels = summaries.map((backup) => backup.label)
-      for (const reference of manifest.references) {
-        if (labels.includes(reference)) continue
-        throw new HowdahError(
-          'backup_damaged',
-          `backup ${label} refers to files of backup ${JSON.stringify(reference)}, which is not in the repository`,
-        )
-      }
-      const archive = await archiveOf(summary)
-      return openBackup(
-        {
-          summary,
-          tree: manifest.tree,
-          pageErrors: manifest.pageErrors,
-          storedFile: storedFiles({
-            root,
-            linkTargets,
-            stanzaDirectory: directory,
-            manifest,
-            labels,
-            blockFiles,
-            verifyChecksums,
-          }),
-          wal: createWalFiles(archive, spool, stanza),
-        },
-        spool,
-      )
+      const summary = named((await readListing()).backups, label)
+      if (summary.offline !== true) return openWith(summary)
+      const own = await ownWalOf(summary)
+      return backupWithOwnWal(await openWith({ ...summary, ...own.position }), own)
     },
+  }
+
+  async function openWith(summary: BackupSummary): Promise<OpenBackup> {
+    const { label } = summary
+    const { backups: summaries, passphrase } = await readListing()
+    const path = manifestPath(label)
+    const manifest = await manifests.get(path, () =>
+      readInfoFile({ root, linkTargets, passphrase }, path, (bytes) => parseManifest(bytes, path)),
+    )
+    if (manifest.label !== label) {
+      throw new HowdahError('backup_damaged', `${path} is of backup ${manifest.label}`)
+    }
+    const labels = summaries.map((backup) => backup.label)
+    for (const reference of manifest.references) {
+      if (labels.includes(reference)) continue
+      throw new HowdahError(
+        'backup_damaged',
+        `backup ${label} refers to files of backup ${JSON.stringify(reference)}, which is not in the repository`,
+      )
+    }
+    const archive = await archiveOf(summary)
+    return openBackup(
+      {
+        summary,
+        tree: manifest.tree,
+        pageErrors: manifest.pageErrors,
+        storedFile: storedFiles({
+          root,
+          linkTargets,
+          stanzaDirectory: directory,
+          manifest,
+          labels,
+          blockFiles,
+          verifyChecksums,
+        }),
+        wal: createWalFiles(archive, spool, stanza),
+      },
+      spool,
+    )
   }
 }
 
