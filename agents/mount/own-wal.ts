@@ -23,7 +23,7 @@ export interface OwnWal {
   readonly position: Pick<BackupSummary, 'startLsn' | 'stopLsn' | 'startWal' | 'stopWal' | 'timeline'>
   /** Names of what it needs to start, segments and history files. */
   readonly needed: readonly string[]
-  /** Name → path in the tree. */
+  /** Name → path in the tree, of what it needs: a server keeps segments for later use, too, with nothing in them. */
   readonly files: ReadonlyMap<string, string>
 }
 
@@ -64,10 +64,11 @@ export async function findOwnWal(backup: OpenBackup): Promise<OwnWal> {
     )
   }
   const lsn = formatLsn(redo)
+  const needed = [...segments, ...[...files.keys()].filter((name) => name.endsWith('.history'))].sort()
   return {
     position: { startLsn: lsn, stopLsn: lsn, startWal: first, stopWal: first, timeline },
-    needed: [...segments, ...[...files.keys()].filter((name) => name.endsWith('.history'))].sort(),
-    files,
+    needed,
+    files: new Map(needed.map((name) => [name, files.get(name) ?? ''])),
   }
 }
 

@@ -150,8 +150,10 @@ async function checkPlaced(
   async function isWholeByItself(): Promise<boolean> {
     if (backup.offline !== true || backup.startWal === undefined) return false
     if (target.type === 'immediate') return true
-    if (target.type !== 'latest' || last > segmentOf(from.startLsn)) return false
-    return (await archive.archive.isOwn?.(backup.startWal)) === true
+    if (target.type !== 'latest') return false
+    const names = [backup.startWal, ...reach.segments(last, last).map(({ name }) => name)]
+    const own = await Promise.all(names.map((name) => archive.archive.isOwn?.(name)))
+    return own.every((isOwn) => isOwn === true)
   }
 
   async function refuseUnreadable(): Promise<void> {
