@@ -5,6 +5,7 @@
 import { close, constants, fstatSync, open, read, readlinkSync, readSync, stat, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
+import { systemPath } from '../../dataplane/file-names.ts'
 import { isWithin, leadsOut, placesWithin, type Within } from './within.ts'
 
 const openFile = promisify(open)
@@ -120,7 +121,10 @@ export function createDescriptorCache(limit: number): DescriptorCache {
   async function openBelow(within: Within, path: string): Promise<OpenedFile> {
     const places = await placesOf(within)
     // O_NONBLOCK: a FIFO planted in a repository must not hang us.
-    const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+    const fd = await openFile(
+      systemPath(path),
+      constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY,
+    )
     try {
       // Answered from memory, so a thread pool's round trip would only cost.
       const where = readlinkSync(`/proc/self/fd/${fd}`)
@@ -176,7 +180,7 @@ export function createDescriptorCache(limit: number): DescriptorCache {
       const entry = entries.get(path)
       if (entry === undefined) return
       try {
-        const [opened, now] = await Promise.all([entry.opened, statPath(path)])
+        const [opened, now] = await Promise.all([entry.opened, statPath(systemPath(path))])
         if (opened.ino === now.ino && opened.size === now.size && opened.mtimeMs === now.mtimeMs) return
       } catch {
         // Opening it again tells what is wrong.

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { decodeName } from '../../../dataplane/file-names.ts'
 import type { Checksum } from '../../decode/checksum.ts'
 import { readIfThere } from './backup-files.ts'
 
@@ -63,7 +64,7 @@ export function parseBackupManifest(bytes: Buffer, path: string): BackupManifest
   let startedAt: string | undefined
   for (const entry of raw.Files) {
     const { Path, 'Encoded-Path': encoded, Size, 'Last-Modified': modified } = entry
-    const name = typeof encoded === 'string' ? Buffer.from(encoded, 'hex').toString('utf8') : Path
+    const name = typeof encoded === 'string' ? decodedPath(encoded) : Path
     if (typeof name !== 'string' || typeof Size !== 'number' || !Number.isSafeInteger(Size) || Size < 0) {
       throw wrong('has an entry without path or size')
     }
@@ -82,6 +83,12 @@ export function parseBackupManifest(bytes: Buffer, path: string): BackupManifest
     systemIdentifier: /"System-Identifier":\s*(\d{1,20})[,\s]/.exec(bytes.toString('latin1', 0, 1024))?.[1],
     startedAt,
   }
+}
+
+/** Of a name that is no UTF-8. */
+function decodedPath(hex: string): string {
+  const bytes = Buffer.from(hex, 'hex')
+  return decodeName(bytes, 0, bytes.length)
 }
 
 const ALGORITHMS: Readonly<Record<string, Checksum['algorithm']>> = {

@@ -1,9 +1,10 @@
 /** The tree of a directory of a copy: what is on disk, and where tablespaces are by their links. */
-import { lstatSync } from 'node:fs'
+import { type Dirent, lstatSync } from 'node:fs'
 import { readdir, readlink, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { decodeName, mayBeOdd, systemPath } from '../../../dataplane/file-names.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import { isWithin, placesWithin, resolveWithin, type Within } from '../../decode/within.ts'
 import type { TreeNode } from '../tree.ts'
@@ -51,22 +52,27 @@ export async function directoryNodes(
 
   async function walk(path: string, treePath: string, depth: number): Promise<void> {
     if (depth > MAX_DEPTH) throw new HowdahError('backup_damaged', `${path} is too deep`)
-    const stat = lstatSync(path)
+    const stat = lstatSync(systemPath(path))
     if (!stat.isDirectory()) throw new HowdahError('backup_damaged', `${path} is not a directory`)
     const { mode, mtimeMs } = stat
     nodes.push({ path: treePath, kind: 'directory', mode: mode & 0o7777, mtime: mtimeMs / 1000, size: 0 })
     const below: string[] = []
-    for (const entry of await readdir(path, { withFileTypes: true })) {
-      const inner = join(path, entry.name)
-      const place = { path: `${treePath}/${entry.name}`, mode: 0o777 }
+    for (const { entry, name } of await entriesOf(path)) {
+      const inner = join(path, name)
+      const place = { path: `${treePath}/${name}`, mode: 0o777 }
       if (entry.isDirectory()) {
-        below.push(entry.name)
+        below.push(name)
       } else if (entry.isSymbolicLink()) {
-        const link = { kind: 'symlink', mtime: 0, size: 0, linkTarget: await readlink(inner) } as const
+        const link = {
+          kind: 'symlink',
+          mtime: 0,
+          size: 0,
+          linkTarget: await readlink(systemPath(inner)),
+        } as const
         nodes.push({ ...place, ...link })
       } else if (entry.isFile()) {
         // Synchronous: 100,000 of these take a third of a second, and many times that one by one through the pool.
-        const file = lstatSync(inner)
+        const file = lstatSync(systemPath(inner))
         nodes.push({
           ...place,
           kind: 'file',
@@ -93,4 +99,16 @@ export async function directoryNodes(
     )
   }
   return nodes
+}
+
+type Entry = Pick<Dirent, 'isDirectory' | 'isSymbolicLink' | 'isFile'>
+
+/** What is in a directory, by names from which their bytes can be had again. */
+async function entriesOf(directory: string): Promise<{ entry: Entry; name: string }[]> {
+  const path = systemPath(directory)
+  const entries = await readdir(path, { withFileTypes: true })
+  if (!entries.some(({ name }) => mayBeOdd(name)))
+    return entries.map((entry) => ({ entry, name: entry.name }))
+  const asBytes = await readdir(path, { withFileTypes: true, encoding: 'buffer' })
+  return asBytes.map((entry) => ({ entry, name: decodeName(entry.name, 0, entry.name.length) }))
 }

@@ -114,8 +114,8 @@ class Checksum {
     const needed = valueEnd - keyStart + 3
     if (this.#filled + needed > BATCH_BYTES) this.#flush()
     if (needed > BATCH_BYTES || isEscaped(bytes, keyStart, keyEnd)) {
-      this.#text(`${JSON.stringify(keyText(bytes, line))}:`)
       this.#flush()
+      this.#hash.update(quoted(bytes.subarray(keyStart, keyEnd))).update(':')
       this.#hash.update(bytes.subarray(valueStart, valueEnd))
       return
     }
@@ -150,9 +150,19 @@ class Checksum {
 function isEscaped(bytes: Buffer, start: number, end: number): boolean {
   for (let at = start; at < end; at++) {
     const byte = bytes[at] ?? 0
-    if (byte < 32 || byte === QUOTE || byte === BACKSLASH || byte >= 127) return true
+    if (byte < 32 || byte === QUOTE || byte === BACKSLASH) return true
   }
   return false
+}
+
+/** A key as JSON, byte by byte: names of files need not be UTF-8. */
+function quoted(key: Buffer): Buffer {
+  const pieces = Array.from(key, (byte) =>
+    byte < 32 || byte === QUOTE || byte === BACKSLASH
+      ? Buffer.from(JSON.stringify(String.fromCharCode(byte)).slice(1, -1))
+      : Buffer.of(byte),
+  )
+  return Buffer.concat([Buffer.of(QUOTE), ...pieces, Buffer.of(QUOTE)])
 }
 
 function next(bytes: Buffer, byte: number, from: number): number {

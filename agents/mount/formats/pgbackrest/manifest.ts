@@ -5,6 +5,7 @@
  * name, `pg_data/…` and `pg_tblspc/<oid>/…`; what most of them have in common stands in the `:default` sections.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
+import { decodeName } from '../../../dataplane/file-names.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
 import { type FileLine, readFileLine, startsWith } from './file-line.ts'
@@ -182,7 +183,7 @@ function treePath(name: string): string {
 function pathOf(bytes: Buffer, line: InfoLine): string {
   const { keyStart, keyEnd } = line
   const isKnown = startsWith(bytes, keyStart, 'pg_data/') || startsWith(bytes, keyStart, 'pg_tblspc/')
-  return isKnown ? bytes.toString('utf8', keyStart + 3, keyEnd) : treePath(keyText(bytes, line))
+  return isKnown ? decodeName(bytes, keyStart + 3, keyEnd) : treePath(keyText(bytes, line))
 }
 
 /** The manifest's name of a tree path. */

@@ -2,6 +2,7 @@
  * One header block of a tar archive. Facts: POSIX pax (ustar, extended headers), GNU tar's manual "Basic Tar Format"
  * (long names, base-256 numbers, types), and PostgreSQL's src/port/tar.c, which writes ustar with links in `linkname`.
  */
+import { decodeName } from '../../../dataplane/file-names.ts'
 
 export const BLOCK_BYTES = 512
 const ZERO = 48
@@ -68,7 +69,7 @@ export function parsePax(data: Buffer): Map<string, string> {
     if (!/^\d+$/.test(digits) || end > data.length || equals < 0 || equals >= end || data[end - 1] !== 10) {
       throw new MalformedTar('an extended header has a malformed record')
     }
-    records.set(data.toString('utf8', space + 1, equals), data.toString('utf8', equals + 1, end - 1))
+    records.set(data.toString('utf8', space + 1, equals), decodeName(data, equals + 1, end - 1))
     start = end
   }
   return records
@@ -81,7 +82,7 @@ export function isZero(block: Buffer): boolean {
 
 function text(block: Buffer, start: number, length: number): string {
   const end = block.indexOf(0, start)
-  return block.toString('utf8', start, end < 0 || end > start + length ? start + length : end)
+  return decodeName(block, start, end < 0 || end > start + length ? start + length : end)
 }
 
 function number(block: Buffer, start: number, length: number, what: string): number {

@@ -2,6 +2,7 @@
  * The members of a tar archive, in one pass over its headers: the data between them is skipped. Everything in it is
  * untrusted; what is held at a time is one header and one window of bytes.
  */
+import { decodeName } from '../../../dataplane/file-names.ts'
 import { isSafePath } from '../safe-path.ts'
 import { BLOCK_BYTES, isZero, MalformedTar, parsePax, parseTarHeader, UnsupportedTar } from './tar-header.ts'
 
@@ -138,7 +139,7 @@ const normalised = (name: string) => name.replace(/^(\.\/+)+/, '').replace(/^\.$
 
 const untilZero = (content: Buffer) => {
   const end = content.indexOf(0)
-  return content.toString('utf8', 0, end < 0 ? content.length : end)
+  return decodeName(content, 0, end < 0 ? content.length : end)
 }
 
 function kindOf(type: string, name: string): TarMember['kind'] | undefined {

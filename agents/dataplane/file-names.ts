@@ -1,0 +1,68 @@
+/**
+ * File names and paths between file systems, to which they are bytes, and Howdah, to which they are strings: in the trees
+ * of backups, on the data plane and in the mount. UTF-8 is taken as it is. A byte that is no UTF-8 becomes one character of a range that nobody uses (U+10FF80 … U+10FFFF, the end of the
+ * last private plane), so that every name has one string and every string goes back to its name. The characters of that
+ * range themselves, in a name, are taken for bytes that are no UTF-8.
+ */
+
+const ESCAPED = 0x10ff00
+/** What all characters of the range begin with in UTF-16. */
+const ESCAPE_MARK = '\udbff'
+const NOT_UTF8 = '\ufffd'
+
+/** The string of `bytes[start, end)`. */
+export function decodeName(bytes: Buffer, start: number, end: number): string {
+  const text = bytes.toString('utf8', start, end)
+  return mayBeOdd(text) ? decodeOdd(bytes.subarray(start, end)) : text
+}
+
+/** Writes the bytes of a name; gives how many. */
+export function encodeName(name: string, target: Buffer, at: number): number {
+  if (!isOdd(name)) return target.write(name, at, 'utf8')
+  const bytes = bytesOf(name)
+  return bytes.copy(target, at)
+}
+
+/** Whether it has bytes that are no UTF-8. */
+const isOdd = (name: string) => name.includes(ESCAPE_MARK)
+
+/** What a system call takes for the path. */
+export const systemPath = (path: string): string | Buffer => (isOdd(path) ? bytesOf(path) : path)
+
+/** Whether a name that was read as UTF-8 may have had other bytes, so that it must be read as bytes. */
+export const mayBeOdd = (name: string): boolean => name.includes(NOT_UTF8) || isOdd(name)
+
+/** How many bytes the kernel's name has. */
+export function nameLength(name: string): number {
+  return isOdd(name) ? bytesOf(name).length : Buffer.byteLength(name)
+}
+
+function bytesOf(name: string): Buffer {
+  return Buffer.concat(
+    Array.from(name, (character) => {
+      const point = character.codePointAt(0) ?? 0
+      return point >= ESCAPED + 0x80 ? Buffer.of(point - ESCAPED) : Buffer.from(character)
+    }),
+  )
+}
+
+function decodeOdd(bytes: Buffer): string {
+  let text = ''
+  for (let at = 0; at < bytes.length; ) {
+    const length = sequenceLength(bytes[at] ?? 0)
+    const character = bytes.toString('utf8', at, at + length)
+    const point = character.codePointAt(0) ?? 0
+    // What comes back as it was is UTF-8.
+    const valid = point < ESCAPED + 0x80 && Buffer.from(character).equals(bytes.subarray(at, at + length))
+    text += valid ? character : String.fromCodePoint(ESCAPED + (bytes[at] ?? 0))
+    at += valid ? length : 1
+  }
+  return text
+}
+
+/** By the first byte of a character. Source: RFC 3629, section 3. */
+function sequenceLength(first: number): number {
+  if (first < 0xc0) return 1
+  if (first < 0xe0) return 2
+  return first < 0xf0 ? 3 : 4
+}
