@@ -122,7 +122,10 @@ describe('directories of pg_basebackup beside an archive', function () {
   })
 
   it('are refused without their archive, which may be mounted later', async () => {
+    const opened = await planned.instance.open('2nd')
     await rename(walPath, `${walPath}.away`)
+    const later = await opened.walSize('0000000100000000000000FF').catch((caught: HowdahError) => caught)
+    expect(later).to.include({ code: 'repository_unavailable' })
     const error = await refused()
     expect(error).to.include({ code: 'repository_unavailable' })
     expect(error.message).to.include(walPath).and.include('walPath')

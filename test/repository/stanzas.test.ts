@@ -1,11 +1,12 @@
 /** A pgBackRest repository of several stanzas, one of them of a cluster that was upgraded, and rolled back again. */
 import { createHash } from 'node:crypto'
-import { cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { Instance } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool.ts'
 import { hasSegment } from '../../agents/mount/wal-listing.ts'
+import type { HowdahError } from '../../messages/errors.ts'
 import { makeBlockRepository } from './block-repository.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
 import { infoFile } from './large-repository.ts'
@@ -113,5 +114,16 @@ describe('a pgBackRest repository of several stanzas', () => {
     expect([SEGMENT, AFTER_ROLL_BACK].map((name) => hasSegment(listing, name))).to.deep.equal([true, true])
     expect(listing.histories).to.deep.equal([2])
     expect(await (await demo.open(labels[2] ?? '')).walSize(AFTER_ROLL_BACK)).to.equal(undefined)
+  })
+
+  it('does not take an archive that is away for one that ends', async () => {
+    const opened = await (await instance('demo')).open(labels[0] ?? '')
+    const missing = '0000000100000000000000FF'
+    expect(await opened.walSize(missing)).to.equal(undefined)
+    const archive = join(scratch, 'repo/archive')
+    await rename(archive, `${archive}.away`)
+    const error = await opened.walSize(missing).catch((caught: HowdahError) => caught)
+    await rename(`${archive}.away`, archive)
+    expect(error).to.include({ code: 'repository_unavailable' })
   })
 })

@@ -1,9 +1,16 @@
 /** One digest of a directory: every path, type, mode, time, link target and byte below it. */
 import { createHash } from 'node:crypto'
 import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
-import path from 'node:path'
 
 const PIECE_BYTES = 1024 * 1024
+
+/** As bytes: names need not be UTF-8. */
+function pathsBelow(directory: Buffer): Buffer[] {
+  return readdirSync(directory, { withFileTypes: true, encoding: 'buffer' }).flatMap((entry) => {
+    const path = Buffer.concat([directory, Buffer.from('/'), entry.name])
+    return entry.isDirectory() ? [path, ...pathsBelow(path)] : [path]
+  })
+}
 
 /**
  * SHA-256 in hex. Access times do not count, everything else that a writer could change does. Blocks its caller, who
@@ -12,11 +19,11 @@ const PIECE_BYTES = 1024 * 1024
 export function directoryDigest(root: string): string {
   const hash = createHash('sha256')
   const piece = Buffer.allocUnsafe(PIECE_BYTES)
-  for (const name of readdirSync(root, { recursive: true, encoding: 'utf8' }).sort()) {
-    const file = path.join(root, name)
+  for (const file of pathsBelow(Buffer.from(root)).sort(Buffer.compare)) {
     const stat = lstatSync(file)
     const { mode, uid, gid, mtimeMs, size } = stat
-    hash.update(`${name}\0${mode.toString(8)}\0${uid}\0${gid}\0${mtimeMs}\0${stat.isFile() ? size : 0}\0`)
+    hash.update(file.subarray(Buffer.byteLength(root)))
+    hash.update(`\0${mode.toString(8)}\0${uid}\0${gid}\0${mtimeMs}\0${stat.isFile() ? size : 0}\0`)
     if (stat.isSymbolicLink()) hash.update(readlinkSync(file))
     if (!stat.isFile()) continue
     const opened = openSync(file, 'r')

@@ -69,19 +69,26 @@ export function openBarmanWal({ wals, received }: ServerPlaces, within: Within, 
     return undefined
   }
 
+  async function search(name: string): Promise<StoredFile | undefined> {
+    const archived = name.endsWith('.history') ? join(wals, name) : join(wals, name.slice(0, 16), name)
+    const whole = [
+      archived,
+      ...received.flatMap((directory) => [join(directory, name), join(directory, `${name}.gz`)]),
+    ]
+    if (name.length !== 24) return firstOf(whole, name)
+    const partial = [archived, ...received.map((directory) => join(directory, name))].flatMap((path) => [
+      `${path}.partial`,
+      `${path}.gz.partial`,
+    ])
+    return firstOf([...whole, ...partial], name)
+  }
+
   return {
     async locate(name) {
-      const archived = name.endsWith('.history') ? join(wals, name) : join(wals, name.slice(0, 16), name)
-      const whole = [
-        archived,
-        ...received.flatMap((directory) => [join(directory, name), join(directory, `${name}.gz`)]),
-      ]
-      if (name.length !== 24) return firstOf(whole, name)
-      const partial = [archived, ...received.map((directory) => join(directory, name))].flatMap((path) => [
-        `${path}.partial`,
-        `${path}.gz.partial`,
-      ])
-      return firstOf([...whole, ...partial], name)
+      const found = await search(name)
+      // Recovery takes what is not there for the end of the archive, so that the archive itself must be there.
+      if (found !== undefined || (await listed(wals)) !== undefined) return found
+      throw new HowdahError('repository_unavailable', `${wals}, the WAL archive of ${server}, is not there`)
     },
     async list() {
       const top = await listed(wals)

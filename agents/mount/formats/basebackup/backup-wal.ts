@@ -39,7 +39,11 @@ export function createBackupWal(
     const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
     if (streamed !== undefined) return walPlaces(archive, walArchive(streamed, '', indexes, instance))
     if (base !== undefined) return walPlaces(archive, walArchive(base, 'pg_wal/', indexes, instance))
-    const within = { root, linkTargets }
+    // pg_basebackup --waldir leaves a link, to what may be given as the archive.
+    const within = {
+      root,
+      linkTargets: [...(linkTargets ?? []), ...(walPath === undefined ? [] : [walPath])],
+    }
     const own = walDirectory({ within, directory: join(directory, 'pg_wal'), instance, isArchive: false })
     return walPlaces(archive, own)
   }

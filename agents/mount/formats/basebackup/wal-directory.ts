@@ -33,16 +33,30 @@ export interface WalPlace {
  * @param own what the backup carries. It comes second: the last segment of a streamed backup ends with the backup, the
  *   archive has it to its end
  */
-export const walPlaces = (archive: WalPlace | undefined, own: WalPlace): WalLocator => ({
-  async locate(name) {
-    const found = (await archive?.look(name, '')) ?? (await own.look(name, ''))
-    return found ?? archive?.look(name, '.partial')
-  },
-  async list() {
-    const places = archive === undefined ? [own] : [archive, own]
-    return joinListings(await Promise.all(places.map((place) => place.list())))
-  },
-})
+export function walPlaces(archive: WalPlace | undefined, own: WalPlace): WalLocator {
+  if (archive === undefined) return { locate: (name) => own.look(name, ''), list: () => own.list() }
+  /** What the backup's own WAL is may be a link that must not be followed: with an archive there is another place. */
+  async function unlessRefused<T>(work: Promise<T>, otherwise: (error: HowdahError) => T): Promise<T> {
+    try {
+      return await work
+    } catch (error) {
+      if (error instanceof HowdahError && error.code === 'configuration') return otherwise(error)
+      throw error
+    }
+  }
+  return {
+    async locate(name) {
+      const found = await archive.look(name, '')
+      if (found !== undefined) return found
+      const carried = await unlessRefused(own.look(name, ''), () => undefined)
+      return carried ?? archive.look(name, '.partial')
+    },
+    async list() {
+      const carried = unlessRefused(own.list(), ({ message }) => walListing([], '', [message]))
+      return joinListings(await Promise.all([archive.list(), carried]))
+    },
+  }
+}
 
 interface DirectoryOptions {
   readonly within: Within
@@ -116,6 +130,9 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
 
   return {
     async look(name, suffix) {
+      if (!isArchive && (await reading(resolveIfThere(within, directory), directory)) === undefined) {
+        return undefined
+      }
       const found = await lookIn(directory, name, suffix)
       if (found !== undefined) return found
       for (const [path, listing] of (await listed()).slice(1)) {

@@ -66,9 +66,24 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
         const found = await directory.locate(name)
         if (found !== undefined) return found
       }
+      // Recovery takes what is not there for the end of the archive, so that the archive itself must be there.
+      await readableInfo(infoPath, stanza)
       return undefined
     },
     list: async () => joinListings(await Promise.all(newestFirst.map((directory) => directory.list()))),
+  }
+}
+
+/** @throws HowdahError `repository_unavailable` when neither archive.info nor its copy is there any more */
+async function readableInfo(infoPath: string, stanza: string): Promise<void> {
+  try {
+    await stat(infoPath).catch(() => stat(`${infoPath}.copy`))
+  } catch (error) {
+    throw new HowdahError(
+      'repository_unavailable',
+      `the WAL archive of ${stanza} is not there any more: ${isSystemError(error) ? error.code : error} on ${infoPath}`,
+      { cause: error },
+    )
   }
 }
 
