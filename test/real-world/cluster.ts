@@ -36,8 +36,8 @@ export interface Cluster {
   sql(text: string, database?: string): Promise<string>
   /** Appends lines to postgresql.conf; they count from the next start or reload. */
   configure(lines: string): Promise<void>
-  /** Ends the WAL segment and waits until the archive has it. */
-  switchWal(): Promise<string>
+  /** Ends the WAL segment and waits until the archive has it; asks by `template1`, which nearly every cluster has. */
+  switchWal(database?: string): Promise<string>
   start(): Promise<void>
   /** `fast` by default; stopping a stopped cluster does nothing. `immediate` archives nothing more. */
   stop(mode?: 'fast' | 'immediate'): Promise<void>
@@ -96,18 +96,15 @@ export function createClusters(home: string, account: Account) {
     return {
       ...{ directory, dataDirectory, socketDirectory: directory, port, superuser, sql },
       configure: (lines) => appendFile(join(dataDirectory, 'postgresql.conf'), lines),
-      async switchWal() {
+      async switchWal(database = 'template1') {
         // Something must have happened in the segment, or the switch does nothing.
         const segment = await sql(
           `SELECT pg_create_restore_point('switch') IS NULL \\g /dev/null
            SELECT pg_walfile_name(pg_switch_wal())`,
-          'template1',
+          database,
         )
         const archived = `SELECT last_archived_wal >= '${segment}' FROM pg_stat_archiver`
-        for (
-          const deadline = Date.now() + ARCHIVE_DEADLINE_MS;
-          (await sql(archived, 'template1')) !== 't';
-        ) {
+        for (const deadline = Date.now() + ARCHIVE_DEADLINE_MS; (await sql(archived, database)) !== 't'; ) {
           if (Date.now() > deadline) throw new Error(`${segment} was not archived in time`)
           await sleep(50)
         }

@@ -236,6 +236,23 @@ export const archives: readonly Scenario[] = [
     },
   },
   {
+    name: 'a backup that brought its WAL along is published when the archive has expired',
+    source: 'https://pgbackrest.org/configuration.html#section-archive/option-archive-copy',
+    share: 'soak',
+    repository: 'pgbackrest',
+    async run(bench) {
+      const production = await bench.cluster()
+      const tool = await bench.pgbackrest(production)
+      const label = await tool.backup('full', '--archive-copy')
+      await bench.seal()
+      const archive = join(repositoryPath(bench.directory), 'archive/main/15-1')
+      for (const name of await readdir(archive)) await rm(join(archive, name), { recursive: true })
+      await bench.seal({ again: true })
+      const session = await bench.publish({ backup: label, recoverTo: { type: 'immediate' } })
+      expect(await bench.rows(session, 'SELECT count(*) FROM t')).to.equal('1000')
+    },
+  },
+  {
     name: 'after a roll-back and two stanza-upgrades the first backups are published, and the last',
     source: 'https://github.com/pgbackrest/pgbackrest/issues/1539',
     share: 'ci',

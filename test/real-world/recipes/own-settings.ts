@@ -1,18 +1,44 @@
 /** Roles and databases with settings of their own: what Howdah asks the instance does not depend on them. */
 import { expect } from 'chai'
+import type { SessionView } from '../../../messages/definitions.ts'
+import type { Cluster } from '../cluster.ts'
 import { expectExported } from '../expectations.ts'
 import type { Scenario } from '../scenario.ts'
 import type { Workbench } from '../workbench.ts'
 
+/** psql's way past the settings of role and database, so that only Howdah's own connections are tried. */
+const calm = (database: string): string => {
+  const options = Object.entries(CALM).map(([name, value]) => `-c ${name}=${value}`)
+  return `dbname=${database} user=backup options='${options.join(' ')}'`
+}
+const CALM = {
+  statement_timeout: '0',
+  lock_timeout: '0',
+  idle_session_timeout: '0',
+  default_transaction_read_only: 'off',
+  // Two backslashes, of which the connection string takes one and the options the other.
+  default_transaction_isolation: 'repeatable\\\\ read',
+  role: 'none',
+}
+
 /** Publishes, changes a table, exports it, and sees that an unchanged database counts as unchanged before that. */
 async function publishChangeExport(bench: Workbench): Promise<void> {
   const session = await bench.publish()
-  expect((await bench.fleet.show(session.id)).changes?.changed ?? false, 'changed by nobody').to.equal(false)
-  await bench.rows(
-    session,
-    'SET default_transaction_read_only = off; SET statement_timeout = 0; DELETE FROM public.t WHERE i <= 10',
-  )
+  const { changes } = await bench.fleet.show(session.id)
+  expect(changes?.changed ?? false, 'changed by nobody').to.equal(false)
+  await bench.rows(session, 'DELETE FROM public.t WHERE i <= 10', calm('app'))
   expectExported(await bench.export(session, { databases: ['app'] }))
+}
+
+/** Gives the superuser and the database these settings, by the table: ALTER … SET looks whether a value can be had. */
+async function spoil(production: Cluster, settings: readonly (readonly [string, string])[]): Promise<void> {
+  await production.sql('CREATE ROLE nobody_special; CREATE ROLE backup LOGIN SUPERUSER')
+  const all = settings.map(([name, value]) => `'${name}=${value}'`).join(', ')
+  await production.sql(
+    `INSERT INTO pg_db_role_setting VALUES (0, 'postgres'::regrole, ARRAY[${all}]);
+     INSERT INTO pg_db_role_setting
+     SELECT oid, 0, ARRAY[${all}] FROM pg_database WHERE datname IN ('app', 'postgres')`,
+  )
 }
 
 /** Settings that a `pg_dump` or a query of Howdah's could trip over. */
@@ -43,12 +69,7 @@ const AWKWARD = [
   ['role', 'nobody_special', 'https://www.postgresql.org/docs/15/sql-alterrole.html'],
 ] as const
 
-const CI: ReadonlySet<string> = new Set([
-  'DateStyle',
-  'default_transaction_read_only',
-  'statement_timeout',
-  'role',
-])
+const CI: ReadonlySet<string> = new Set(['statement_timeout'])
 
 export const ownSettings: readonly Scenario[] = [
   ...AWKWARD.map(
@@ -58,20 +79,54 @@ export const ownSettings: readonly Scenario[] = [
       share: CI.has(name) ? 'ci' : 'soak',
       async run(bench) {
         const production = await bench.cluster()
-        await production.sql('CREATE ROLE nobody_special')
-        await production.sql('CREATE ROLE backup LOGIN SUPERUSER')
-        // By the table, because ALTER … SET looks whether the value can be had.
-        await production.sql(
-          `INSERT INTO pg_db_role_setting
-           VALUES (0, 'postgres'::regrole, ARRAY['${name}=${value}']);
-           INSERT INTO pg_db_role_setting
-           SELECT oid, 0, ARRAY['${name}=${value}'] FROM pg_database WHERE datname = 'app'`,
-        )
+        await spoil(production, [[name, value]])
         await bench.basebackup({ ...production, superuser: 'backup' })
         await publishChangeExport(bench)
       },
     }),
   ),
+  {
+    name: 'a superuser and databases with awkward settings of every kind go through every verb',
+    source: 'https://github.com/immich-app/static-pages/pull/719',
+    share: 'ci',
+    async run(bench) {
+      const production = await bench.cluster()
+      await spoil(
+        production,
+        AWKWARD.map(([name, value]) => [name, value]),
+      )
+      await bench.basebackup({ ...production, superuser: 'backup' })
+      for (const [row, point] of [
+        [1001, 'one'],
+        [1002, 'two'],
+        [1003, 'three'],
+      ] as const) {
+        await production.sql(
+          `INSERT INTO public.t VALUES (${row}); SELECT pg_create_restore_point('${point}') \\g /dev/null`,
+          calm('app'),
+        )
+      }
+      await production.switchWal(calm('template1'))
+      const { fleet } = bench
+      const last = async (session: SessionView) =>
+        bench.rows(session, 'SELECT max(i) FROM public.t', calm('app'))
+      const paused = await bench.publish({
+        afterRecovery: 'pause',
+        recoverTo: { type: 'name', value: 'one' },
+      })
+      expect(Date.now() - Date.parse(paused.paused?.lastCommit ?? '')).to.be.within(0, 3_600_000)
+      expect(await last(paused)).to.equal('1001')
+      await fleet.howdahJson('advance', paused.id, '--recover-to', 'name=two')
+      expect(await last(paused)).to.equal('1002')
+      await fleet.howdahJson('promote', paused.id)
+      await bench.rows(paused, 'DELETE FROM public.t WHERE i <= 10', calm('app'))
+      const refused = await fleet.bus.request('session.republish', { session: paused.id })
+      expect(refused).to.have.nested.property('error.code', 'changes_unexported')
+      expectExported(await bench.export(paused, { databases: ['app'] }))
+      const again = await fleet.howdahJson<SessionView>('republish', paused.id)
+      expect(await last(again)).to.equal('1003')
+    },
+  },
   {
     name: 'a cluster of serializable transactions is published with a pause and can be read',
     source: 'https://github.com/ubicloud/ubicloud/issues/5433',
