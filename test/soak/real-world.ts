@@ -3,6 +3,7 @@ import { startLane } from '../real-world/lane.ts'
 import { SCENARIOS } from '../real-world/recipes/all.ts'
 
 export interface RealWorldOutcome {
+  /** How many ran: fewer than there are after Ctrl-C. */
   readonly scenarios: number
   /** Names of those that failed. */
   readonly failed: readonly string[]
@@ -16,10 +17,19 @@ export async function runRealWorld(
   const pattern = new RegExp(grep ?? '', 'i')
   const chosen = SCENARIOS.filter(({ name }) => pattern.test(name))
   const failed: string[] = []
-  if (chosen.length === 0) return { scenarios: 0, failed }
+  let scenarios = 0
+  if (chosen.length === 0) return { scenarios, failed }
+  const interrupted = new AbortController()
+  const interrupt = (): void => {
+    log('Ctrl-C: ends after this scenario; once more ends at once, and leaves what there is')
+    interrupted.abort()
+  }
+  process.once('SIGINT', interrupt)
   const lane = await startLane(chosen)
   try {
     for (const scenario of chosen) {
+      if (interrupted.signal.aborted) break
+      scenarios += 1
       const began = Date.now()
       const seconds = () => ((Date.now() - began) / 1000).toFixed(1)
       try {
@@ -33,6 +43,7 @@ export async function runRealWorld(
     }
   } finally {
     await lane.remove(false)
+    process.off('SIGINT', interrupt)
   }
-  return { scenarios: chosen.length, failed }
+  return { scenarios, failed }
 }
