@@ -169,7 +169,24 @@ export const archives: readonly Scenario[] = [
       if (session instanceof Error) {
         expect(session.message).to.include(waldir)
         expect(session.message).not.to.match(/backup_damaged/)
+        expect(session.message).to.match(/linkTargets|walPath/)
       } else expect(await bench.rows(session, 'SELECT count(*) FROM t')).to.equal('1000')
+    },
+  },
+  {
+    name: 'a pg_basebackup whose pg_wal is a link is published when that place is allowed',
+    source: 'https://github.com/EnterpriseDB/barman/issues/624',
+    share: 'soak',
+    repository: (directory) => ({
+      format: 'basebackup',
+      path: repositoryPath(directory),
+      linkTargets: [join(directory, 'waldir')],
+    }),
+    async run(bench) {
+      const production = await bench.cluster()
+      await bench.basebackup(production, 'full', `--waldir=${join(await bench.place('waldir'), 'full')}`)
+      const session = await bench.publish()
+      expect(await bench.rows(session, 'SELECT count(*) FROM t')).to.equal('1000')
     },
   },
   {
@@ -280,17 +297,34 @@ export const archives: readonly Scenario[] = [
     },
   },
   {
-    name: 'a pgBackRest archive that is a link to another disk is read, or the link is named',
+    name: 'a pgBackRest archive that is a link to another disk is refused by the name of the link and of the key',
     source: 'https://github.com/pgbackrest/pgbackrest/issues/2147',
     share: 'ci',
     repository: 'pgbackrest',
     async run(bench) {
       await pgbackrestElsewhere(bench, 'archive')
       const error = await bench.failingPublish()
-      expectError(error, error.code, /elsewhere/)
+      expectError(error, error.code, /elsewhere/, /linkTargets/)
       expect(error.code).not.to.equal('backup_damaged')
     },
   },
+  ...(['archive', 'backup', 'backup/main', 'archive/main'] as const).map(
+    (part): Scenario => ({
+      name: `a pgBackRest repository whose ${part} is a link is published when that place is allowed`,
+      source: 'https://github.com/pgbackrest/pgbackrest/issues/2147',
+      share: part === 'archive' ? 'ci' : 'soak',
+      repository: (directory) => ({
+        format: 'pgbackrest',
+        path: repositoryPath(directory),
+        linkTargets: [join(directory, 'elsewhere')],
+      }),
+      async run(bench) {
+        await pgbackrestElsewhere(bench, part)
+        const session = await bench.publish()
+        expect(await bench.rows(session, 'SELECT max(i) FROM t')).to.equal('1001')
+      },
+    }),
+  ),
   {
     name: 'a pgBackRest stanza that is a link to another disk is listed with its reason',
     source: 'https://github.com/pgbackrest/pgbackrest/issues/2147',
@@ -331,6 +365,7 @@ async function pgbackrestElsewhere(bench: Workbench, part: string): Promise<void
   const production = await bench.cluster()
   const tool = await bench.pgbackrest(production)
   await tool.backup()
+  await production.sql('INSERT INTO t VALUES (1001)')
   await production.switchWal()
   await bench.seal()
   const elsewhere = join(await bench.place('elsewhere'), 'part')
