@@ -42,6 +42,7 @@ const OVERRIDDEN: ReadonlySet<string> = new Set([
   'stats_temp_directory',
   'unix_socket_group',
   'jit_provider',
+  'shared_memory_type',
 ])
 const CI: ReadonlySet<string> = new Set(['timezone', 'lc_messages'])
 

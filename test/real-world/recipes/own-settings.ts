@@ -195,7 +195,7 @@ export const ownSettings: readonly Scenario[] = [
     async run(bench) {
       const production = await bench.cluster()
       await production.sql(
-        `SET allow_system_table_mods = on;
+        `CREATE ROLE backup LOGIN SUPERUSER; SET allow_system_table_mods = on;
          INSERT INTO pg_db_role_setting
          VALUES (0, 0, ARRAY['no_such_setting=on', 'work_mem=plenty', 'a = b', 'garbage'])`,
       )
