@@ -187,8 +187,9 @@ describe("Howdah's own connections", function () {
       'default_table',
     ])
       expect(sessionOptions(9.6)).not.to.include(name)
+    expect(sessionOptions(17, { ordinary: true })).not.to.match(/event_triggers|session_preload|lc_messages/)
     expect(sessionOptions(16)).to.include('-c default_transaction_isolation=read\\ committed')
-    expect(sessionOptions(16, 'of the database')).not.to.include('search_path')
+    expect(sessionOptions(16, { searchPath: 'of the database' })).not.to.include('search_path')
   })
 })
 
@@ -205,8 +206,19 @@ describe('An instance whose superuser is not called postgres', function () {
         "SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD 'old secret'",
         "SET password_encryption = 'scram-sha-256'; CREATE ROLE new LOGIN PASSWORD 'new secret'",
         'CREATE ROLE postgres LOGIN; CREATE ROLE other SUPERUSER NOLOGIN; CREATE DATABASE "Laden=1"',
-        `SET allow_system_table_mods = on; UPDATE pg_database SET datallowconn = false WHERE datname = 'template1'`,
+        `UPDATE pg_database SET datallowconn = false WHERE datname = 'template1'`,
       ],
+      after: async (cluster) => {
+        await cluster.sql(
+          `CREATE ROLE second SUPERUSER LOGIN;
+           \\connect postgres second
+           ALTER ROLE "Shop Admin" RENAME TO third;
+           DO $$BEGIN PERFORM pg_create_restore_point('renamed'); END$$;
+           ALTER ROLE third RENAME TO "Shop Admin";
+           \\connect postgres "Shop Admin"
+           DROP ROLE second`,
+        )
+      },
     })
   })
   afterEach(async () => {
@@ -259,16 +271,29 @@ describe('An instance whose superuser is not called postgres', function () {
     expect((await start(spec)).connection.user).to.equal('chosen')
   })
 
-  it('is entered in a database of its own where there is no other that takes connections', async () => {
-    const { spec, sql } = await publish()
-    await start(spec)
-    await sql(
-      `UPDATE pg_database SET datallowconn = false WHERE datname = 'postgres'; CHECKPOINT`,
-      'Shop Admin',
-    )
-    await rm(`${spec.cachePath}/conf/postgres.json`)
-    const result = await start(spec)
-    expect(result.connection).to.include({ user: 'Shop Admin', database: 'Laden=1' })
+  for (const [what, change] of [
+    ['is closed', 'datallowconn = false'],
+    ['is invalid', 'datconnlimit = -2'],
+    ['has a locale that is not here', "datcollate = 'xx_XX.UTF-8', datctype = 'xx_XX.UTF-8'"],
+  ] as const)
+    it(`is entered in a database of its own where postgres ${what}`, async () => {
+      const { spec, sql } = await publish()
+      await start(spec)
+      await sql(`UPDATE pg_database SET ${change} WHERE datname = 'postgres'; CHECKPOINT`, 'Shop Admin')
+      await rm(`${spec.cachePath}/conf/postgres.json`)
+      const result = await start(spec)
+      expect(result.connection).to.include({ user: 'Shop Admin', database: 'Laden=1' })
+      expect(await withAnyDatabase(addressOf(spec, result), async (_, { database }) => database)).to.equal(
+        'Laden=1',
+      )
+    })
+
+  it('is entered by a superuser that only the WAL has, as long as any role of the backup is let in', async () => {
+    const { spec } = await publish({
+      recoverTo: { type: 'name', value: 'renamed' },
+      afterRecovery: 'pause',
+    })
+    expect((await start(spec)).connection.user).to.be.oneOf(['second', 'third'])
   })
 
   it('is entered by whoever is a superuser later, when the one that was known is none any more', async () => {

@@ -36,7 +36,7 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
     })
   return {
     dump(database, encoding, args, onLine) {
-      const environment = { PGOPTIONS: sessionOptions(version, 'of the database') }
+      const environment = { PGOPTIONS: sessionOptions(version, { searchPath: 'of the database' }) }
       const own = ['--no-password', `--encoding=${dumpEncoding(encoding, args)}`]
       const program = programs.start('pg_dump', [...own, ...args, '-d', connection(database)], {
         environment,

@@ -3,7 +3,7 @@
  * databases have for settings, what is asked here is answered alike.
  */
 import pg from 'pg'
-import { type SearchPath, sessionOptions } from './session-settings.ts'
+import { type SessionOptions, sessionOptions } from './session-settings.ts'
 import { majorVersion } from './specification.ts'
 
 /** `application_name` of every connection that the agent makes. */
@@ -15,7 +15,7 @@ export interface Identity {
   readonly database: string
 }
 
-export interface ClientOptions {
+export interface ClientOptions extends SessionOptions {
   readonly socketDirectory: string
   readonly port: number
   /** Major version of the server, e.g. "15" or "9.6". */
@@ -24,7 +24,6 @@ export interface ClientOptions {
   readonly connectTimeoutMs: number
   /** What a query may take; default: as long as it likes. */
   readonly queryTimeoutMs?: number | undefined
-  readonly searchPath?: SearchPath
 }
 
 /**
@@ -37,14 +36,14 @@ const TAKE_BYTES = `
 
 /** @throws the error of the connection: a `pg.DatabaseError` when the server refused it */
 export async function openClient(options: ClientOptions): Promise<pg.Client> {
-  const { socketDirectory, port, version, as, connectTimeoutMs, queryTimeoutMs, searchPath } = options
+  const { socketDirectory, port, version, as, connectTimeoutMs, queryTimeoutMs } = options
   const client = new pg.Client({
     host: socketDirectory,
     port,
     ...as,
     ssl: false,
     application_name: APPLICATION,
-    options: sessionOptions(majorVersion(version), searchPath),
+    options: sessionOptions(majorVersion(version), options),
     connectionTimeoutMillis: connectTimeoutMs,
     ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
   })

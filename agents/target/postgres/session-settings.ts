@@ -11,14 +11,16 @@ interface SessionSetting {
   readonly value: string
   /** First major version that has the parameter; open where absent. A version refuses what it does not know. */
   readonly from?: number
+  /** Only a superuser may set it. */
+  readonly superuser?: true
 }
 
 const SETTINGS: readonly SessionSetting[] = [
   // Libraries that this machine may lack, or that act on their own.
-  { name: 'session_preload_libraries', value: '' },
+  { name: 'session_preload_libraries', value: '', superuser: true },
   { name: 'local_preload_libraries', value: '' },
   // Login triggers fire for superusers and in recovery too, and may write, fail, or reach out.
-  { name: 'event_triggers', value: 'off', from: 17 },
+  { name: 'event_triggers', value: 'off', from: 17, superuser: true },
   // A role by which a superuser gives up its rights.
   { name: 'role', value: 'none' },
   // A hot standby takes no serializable transaction, and a read-only one could not make or drop a database.
@@ -32,7 +34,7 @@ const SETTINGS: readonly SessionSetting[] = [
   { name: 'idle_session_timeout', value: '0', from: 14 },
   { name: 'transaction_timeout', value: '0', from: 17 },
   { name: 'exit_on_error', value: 'off' },
-  { name: 'temp_file_limit', value: '-1' },
+  { name: 'temp_file_limit', value: '-1', superuser: true },
   // How values are written and read.
   { name: 'DateStyle', value: 'ISO, MDY' },
   { name: 'IntervalStyle', value: 'postgres' },
@@ -43,13 +45,13 @@ const SETTINGS: readonly SessionSetting[] = [
   { name: 'array_nulls', value: 'on' },
   { name: 'quote_all_identifiers', value: 'off' },
   { name: 'transform_null_equals', value: 'off' },
-  { name: 'lc_messages', value: 'C' },
+  { name: 'lc_messages', value: 'C', superuser: true },
   { name: 'client_min_messages', value: 'warning' },
   // What is made goes where the source has it, and triggers fire as they are meant to.
   { name: 'default_tablespace', value: '' },
   { name: 'default_table_access_method', value: 'heap', from: 12 },
   { name: 'temp_tablespaces', value: '' },
-  { name: 'session_replication_role', value: 'origin' },
+  { name: 'session_replication_role', value: 'origin', superuser: true },
   { name: 'row_security', value: 'off' },
   { name: 'jit', value: 'off', from: 11 },
 ]
@@ -57,12 +59,22 @@ const SETTINGS: readonly SessionSetting[] = [
 /** Whose schemas names without one are looked up in: none but pg_catalog, or what role and database say. */
 export type SearchPath = 'none' | 'of the database'
 
+export interface SessionOptions {
+  /** Default: none. */
+  readonly searchPath?: SearchPath
+  /** The role is no superuser, and is refused when it brings what it may not set. */
+  readonly ordinary?: boolean
+}
+
 /**
  * The settings as command-line options of a backend, for the startup packet's `options` and for PGOPTIONS.
  * @param version major, as `majorVersion` gives it
  */
-export function sessionOptions(version: number, searchPath: SearchPath = 'none'): string {
-  return SETTINGS.filter(({ from = 0 }) => version >= from)
+export function sessionOptions(
+  version: number,
+  { searchPath = 'none', ordinary = false }: SessionOptions = {},
+): string {
+  return SETTINGS.filter(({ from = 0, superuser }) => version >= from && !(ordinary && superuser))
     .concat(searchPath === 'none' ? [{ name: 'search_path', value: '' }] : [])
     .map(({ name, value }) => `-c ${name}=${escaped(value)}`)
     .join(' ')

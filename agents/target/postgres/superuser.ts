@@ -6,7 +6,7 @@
 import type pg from 'pg'
 import { HowdahError } from '../../../messages/errors.ts'
 import { databaseCandidates, roleCandidates } from './catalog-names.ts'
-import { type Identity, openClient, serverWords, sqlState } from './client.ts'
+import { type ClientOptions, endClient, type Identity, openClient, serverWords, sqlState } from './client.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
 export interface Entered {
@@ -36,6 +36,7 @@ const OF_DATABASE: ReadonlySet<string> = new Set([INVALID_CATALOG_NAME, NOT_IN_P
 const USUAL_DATABASES = ['postgres', 'template1']
 /** Each costs a connection. */
 const MOST_CANDIDATES = 100
+const MOST_ASKED = 10
 
 interface Refusal extends Identity {
   readonly state: string
@@ -49,6 +50,7 @@ interface Refusal extends Identity {
 export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOptions): Promise<Entered> {
   const { known, ...timeouts } = options
   const { run } = instancePaths(spec)
+  const at = { socketDirectory: run, port: spec.port, version: spec.version, ...timeouts }
   const refusals: Refusal[] = []
   const tried = new Set<string>()
 
@@ -61,11 +63,9 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
         tried.add(key)
         const as = { user, database }
         try {
-          const where = { socketDirectory: run, port: spec.port, version: spec.version }
-          return { client: await openClient({ ...where, as, ...timeouts }), as }
+          return { client: await openClient({ ...at, as }), as }
         } catch (error) {
-          const state = sqlState(error)
-          if (state === undefined || isPassing(state)) throw error
+          const state = stateOf(error)
           const words =
             state === INSUFFICIENT_PRIVILEGE ? `role "${user}" is no superuser` : serverWords(error)
           refusals.push({ ...as, state, words })
@@ -76,20 +76,56 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
     return undefined
   }
 
-  const users = new Set(
-    [spec.superuser, known?.user, 'postgres', spec.user.name].filter((name) => name !== undefined),
-  )
+  const users = [spec.superuser, known?.user, 'postgres', spec.user.name].filter((name) => name !== undefined)
   const databases = [...new Set([known?.database ?? 'postgres', ...USUAL_DATABASES])]
   const entered = await enter(users, databases)
   if (entered) return entered
   // What cannot be read says nothing of who there is; that nobody was let in is what is told then.
   const roles = await roleCandidates(spec).catch(() => [])
-  const superusers = roles.filter(({ superuser }) => superuser).map(({ name }) => name)
   const more = await databaseCandidates(spec).catch(() => [])
   const all = [...databases, ...more].slice(0, MOST_CANDIDATES)
+  const superusers = roles.filter(({ superuser }) => superuser).map(({ name }) => name)
   const found = await enter([...users, ...superusers.slice(0, MOST_CANDIDATES)], all)
   if (found) return found
+  // Any role can tell who is a superuser now. Those of the files may have been renamed by WAL since.
+  const others = roles.filter(({ superuser, login }) => !superuser && login).map(({ name }) => name)
+  const told = await superusersAsTold(at, others.slice(0, MOST_ASKED), all)
+  const last = await enter(told, all)
+  if (last) return last
   throw nobody(refusals)
+}
+
+/** Asks as roles without rights, one after another, until one is let in. */
+async function superusersAsTold(
+  at: Omit<ClientOptions, 'as'>,
+  users: readonly string[],
+  databases: readonly string[],
+): Promise<string[]> {
+  for (const user of users)
+    for (const database of databases) {
+      const as = { user, database }
+      try {
+        const client = await openClient({ ...at, as, ordinary: true })
+        try {
+          return (await client.query<{ name: string }>(SUPERUSERS)).rows.map(({ name }) => name)
+        } finally {
+          await endClient(client)
+        }
+      } catch (error) {
+        if (stateOf(error) === INVALID_AUTHORIZATION) break
+      }
+    }
+  return []
+}
+
+const SUPERUSERS =
+  'SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 10'
+
+/** @throws the error when it is of the connection, or passes by itself */
+function stateOf(error: unknown): string {
+  const state = sqlState(error)
+  if (state === undefined || isPassing(state)) throw error
+  return state
 }
 
 /** Starting up, shutting down, or full: it passes by itself. Classes 57 and 53 of appendix A. */
