@@ -184,7 +184,7 @@ describe("Howdah's own connections", function () {
       'transaction_timeout',
       'idle_session_timeout',
       'jit',
-      'default_table',
+      'default_table_access_method',
     ])
       expect(sessionOptions(9.6)).not.to.include(name)
     expect(sessionOptions(17, { ordinary: true })).not.to.match(/event_triggers|session_preload|lc_messages/)
