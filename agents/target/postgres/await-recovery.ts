@@ -9,7 +9,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import { isAlive } from '../../runtime/process-identity.ts'
 import { sqlState } from './client.ts'
 import { exceeds } from './configuration.ts'
-import { askReadiness, holdReplay, type Readiness } from './connection.ts'
+import { askReadiness, holdReplay, type Identity, type Readiness } from './connection.ts'
 import { readControlData } from './control-data.ts'
 import { requestPromotion } from './data-directory.ts'
 import { finishFirstRecovery, isRecovered, turnSyncOn } from './first-recovery.ts'
@@ -73,6 +73,7 @@ export async function awaitUsable(
   const guide = guideRecovery(spec, record, log)
   let nextAsk = began + (adopted ? 0 : ASK_EVERY)
   let told: number | undefined
+  let entered: Identity | undefined
   try {
     for (;;) {
       const alive = isAlive(record)
@@ -97,7 +98,8 @@ export async function awaitUsable(
       }
       if (log.archiveEnded) nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
       if (performance.now() >= nextAsk) {
-        const readiness = await askReadiness(spec, ASK_TIMEOUT)
+        const readiness = await askReadiness(spec, ASK_TIMEOUT, entered)
+        if ('connectedAs' in readiness) entered = readiness.connectedAs
         const usable = await guide.next(readiness)
         if (usable !== undefined) {
           phases.usable = elapsed()

@@ -37,13 +37,15 @@ const TAKE_BYTES = `
 /** @throws the error of the connection: a `pg.DatabaseError` when the server refused it */
 export async function openClient(options: ClientOptions): Promise<pg.Client> {
   const { socketDirectory, port, version, as, connectTimeoutMs, queryTimeoutMs } = options
+  // The server ends the query too: one that waits for a lock would keep its connection for ever.
+  const ending = queryTimeoutMs === undefined ? '' : ` -c statement_timeout=${queryTimeoutMs}`
   const client = new pg.Client({
     host: socketDirectory,
     port,
     ...as,
     ssl: false,
     application_name: APPLICATION,
-    options: sessionOptions(majorVersion(version), options),
+    options: sessionOptions(majorVersion(version), options) + ending,
     connectionTimeoutMillis: connectTimeoutMs,
     ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
   })
