@@ -60,7 +60,9 @@ describe('exporting', function () {
        INSERT INTO "Old ""Bills" SELECT i, i FROM generate_series(1, 300) i;
        CREATE TABLE measured (day date, value float8) PARTITION BY RANGE (day);
        CREATE TABLE measured_2024 PARTITION OF measured FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
-       INSERT INTO measured SELECT '2024-01-01'::date + i % 300, i / 3.0 FROM generate_series(1, 900) i`,
+       INSERT INTO measured SELECT '2024-01-01'::date + i % 300, i / 3.0 FROM generate_series(1, 900) i;
+       CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'nobody alters tables here'; END$$;
+       CREATE EVENT TRIGGER frozen ON ddl_command_start WHEN tag IN ('ALTER TABLE', 'ALTER INDEX') EXECUTE FUNCTION forbid()`,
       'crm',
     )
     await production.sql('CREATE TABLE t AS SELECT generate_series(1, 10) AS n', 'we/ird "name')
@@ -428,6 +430,15 @@ describe('exporting', function () {
         path: `127.0.0.1:${live.port}/crm_yesterday`,
       })
       expect(await live.sql(DIGEST, 'crm_yesterday')).to.equal(await fleet.sql(session, DIGEST, 'crm'))
+    })
+
+    it('renames tables on their way into a new database, whatever its event triggers forbid', async () => {
+      const rename = [
+        { from: 'crm', to: 'crm_renamed' },
+        { from: 'customers', to: 'kunden' },
+      ]
+      await done({ databases: ['crm'], rename, destination: into() })
+      expect(await live.sql('SELECT count(*) FROM kunden', 'crm_renamed')).to.equal('500')
     })
 
     it('puts a table under another name beside the original, which it does not touch', async () => {

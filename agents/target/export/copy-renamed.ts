@@ -52,6 +52,11 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
       renames.find(({ from }) => from.schema === table.schema && from.name === table.name)?.to ?? table
     const tables = snapshot.tables.map((table) => ({ from: table, to: nameOf(table) }))
     const notes = await withClient(address, scratch, async (client) => {
+      // They came with the schema, and may forbid what follows, or act on it.
+      const { rows: triggers } = await client.query<{ name: string }>(
+        'SELECT evtname::text AS name FROM pg_catalog.pg_event_trigger',
+      )
+      for (const { name } of triggers) await client.query(`DROP EVENT TRIGGER ${quoted(name)}`)
       const dropped = await client.query<{ statement: string; note: string }>(
         leavingKeysQuery(snapshot.tables),
       )

@@ -82,9 +82,16 @@ export function liveServer(options: LiveServerOptions): Destination {
       const properties = await propertiesOf(dump.snapshot)
       await live.sql(MAINTENANCE_DATABASE, createDatabaseSql(temporary, properties))
       await restore(live, dump, temporary)
+      // Event triggers that came with the dump, which only a superuser can have made, are not for what is done here.
+      const quiet = async (): Promise<string[]> => {
+        const query = 'SELECT to_json(EXISTS (SELECT FROM pg_catalog.pg_event_trigger))'
+        const there = await live.json<boolean>(temporary, query)
+        return there ? ['SET LOCAL session_replication_role = replica'] : []
+      }
       for (const rename of renames) {
         const dependents = await live.json<Dependent[]>(temporary, dependentsQuery(rename.from))
-        await live.sql(temporary, `BEGIN;\n${renameStatements(rename, dependents).join(';\n')};\nCOMMIT;`)
+        const statements = [...(await quiet()), ...renameStatements(rename, dependents)]
+        await live.sql(temporary, `BEGIN;\n${statements.join(';\n')};\nCOMMIT;`)
       }
       await live.sql(
         MAINTENANCE_DATABASE,
