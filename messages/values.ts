@@ -101,7 +101,8 @@ export const Connection = z.object({
     .describe("libpq's host on the target: the socket directory while the instance listens locally only"),
   port: Port,
   socketDirectory: z.string(),
-  user: z.string().describe('a superuser of the instance'),
+  user: z.string().describe('a superuser of the instance, or who becomes one by `role`'),
+  role: z.string().optional().describe('where no superuser may log in: the one that `user` is a member of'),
   database: z.string().optional().describe('one that takes connections; missing: postgres'),
 })
 

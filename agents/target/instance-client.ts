@@ -13,8 +13,10 @@ export interface InstanceAddress {
   readonly instance: InstanceSpec
   readonly socketDirectory: string
   readonly port: number
-  /** A superuser. */
+  /** A superuser, or who becomes `role`. */
   readonly user: string
+  /** A superuser that may not log in itself. */
+  readonly role?: string | undefined
   /** A database that takes connections. */
   readonly database: string
 }
@@ -28,8 +30,8 @@ export async function instanceAddress(session: PublishedSession): Promise<Instan
   if (!connection) {
     throw new HowdahError('postgres_failed', `the instance of session ${session.session} does not run`)
   }
-  const { socketDirectory, port, user, database = USUAL_DATABASE } = connection
-  return { instance: session, socketDirectory, port, user, database }
+  const { socketDirectory, port, user, role, database = USUAL_DATABASE } = connection
+  return { instance: session, socketDirectory, port, user, role, database }
 }
 
 const USUAL_DATABASE = 'postgres'
@@ -43,7 +45,7 @@ export interface ConnectOptions {
 
 /** @throws the error of the connection */
 export async function connectTo(
-  { instance, socketDirectory, port, user }: InstanceAddress,
+  { instance, socketDirectory, port, user, role }: InstanceAddress,
   database: string,
   { queryDeadlineMs, ownSearchPath = false }: ConnectOptions = {},
 ): Promise<pg.Client> {
@@ -51,7 +53,7 @@ export async function connectTo(
     socketDirectory,
     port,
     version: instance.version,
-    as: { user, database },
+    as: { user, role, database },
     connectTimeoutMs: CONNECT_DEADLINE_MS,
     queryTimeoutMs: queryDeadlineMs,
     searchPath: ownSearchPath ? 'of the database' : 'none',
@@ -87,7 +89,7 @@ export async function withAnyDatabase<T>(
     known: address,
   })
   try {
-    return await work(client, { ...address, ...as })
+    return await work(client, { ...address, role: undefined, ...as })
   } finally {
     await endClient(client)
   }

@@ -124,8 +124,10 @@ export function findingLines(terminal: Terminal, { level, code, message }: Findi
 /** The psql line that connects to a published instance; undefined while there is none. */
 export function psqlLine(view: SessionView): string | undefined {
   if (view.connection === undefined) return undefined
-  const { host, port, user, database = 'postgres' } = view.connection
-  return `psql -h ${shellWord(host)} -p ${port} -U ${shellWord(user)} -d ${shellWord(databaseArgument(database))}`
+  const { host, port, user, role, database = 'postgres' } = view.connection
+  const options =
+    role === undefined ? '' : `PGOPTIONS=${shellWord(`-c role=${role.replace(/[\\\s]/g, '\\$&')}`)} `
+  return `${options}psql -h ${shellWord(host)} -p ${port} -U ${shellWord(user)} -d ${shellWord(databaseArgument(database))}`
 }
 
 /** libpq takes a name with an equals sign, or one like a URI, for a whole connection string. */

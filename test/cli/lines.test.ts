@@ -14,6 +14,11 @@ describe('the line that connects', () => {
     expect(psqlLine({ ...VIEW, connection: { ...connection, database: 'shop' } })).to.match(/ -d shop$/)
   })
 
+  it('becomes the superuser that may not log in itself', () => {
+    const line = psqlLine({ ...VIEW, connection: { ...connection, role: 'the dba' } })
+    expect(line).to.match(/^PGOPTIONS='-c role=the\\ dba' psql -h /)
+  })
+
   it('has a database whose name libpq would take for a connection string as one', () => {
     const line = psqlLine({ ...VIEW, connection: { ...connection, database: "a=b'c" } })
     expect(line?.endsWith(`-d 'dbname='\\''a=b\\'\\''c'\\'''`), line).to.equal(true)

@@ -304,6 +304,22 @@ describe('An instance whose superuser is not called postgres', function () {
     expect(await withAnyDatabase(address, async (_, { user }) => user)).to.equal('second')
   })
 
+  it('is entered by a member of a superuser where no superuser may log in', async () => {
+    const { spec, sql } = await publish()
+    await start(spec)
+    await sql('GRANT other TO old; ALTER ROLE "Shop Admin" NOLOGIN; CHECKPOINT', 'Shop Admin')
+    await rm(`${spec.cachePath}/conf/postgres.json`)
+    const result = await start(spec)
+    expect(result.connection).to.include({ user: 'old', role: 'other' })
+    const address = { ...addressOf(spec, result), role: result.connection.role }
+    expect((await observe(address))?.databases.has('Laden=1')).to.equal(true)
+    const signal = AbortSignal.timeout(30_000)
+    const programs = instancePrograms(createPrograms({ session: spec, signal }), address)
+    const dump = programs.dump('postgres', 'UTF8', ['-Fp', '-t', 't', '--schema-only'])
+    dump.stdout.resume()
+    await dump.done
+  })
+
   it('fails at once, and says why, when no superuser may log in', async () => {
     const { spec, sql } = await publish()
     await start(spec)

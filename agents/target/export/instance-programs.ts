@@ -1,5 +1,6 @@
 /** PostgreSQL's programs as they enter the published instance: as its superuser, with settings of our own. */
 import { APPLICATION, type InstanceAddress } from '../instance-client.ts'
+import { loginOptions } from '../postgres/client.ts'
 import { sessionOptions } from '../postgres/session-settings.ts'
 import { majorVersion } from '../postgres/specification.ts'
 import { connectionString } from './names.ts'
@@ -26,6 +27,7 @@ export interface InstancePrograms {
 export function instancePrograms(programs: Programs, address: InstanceAddress): InstancePrograms {
   const { socketDirectory, port, user, instance } = address
   const version = majorVersion(instance.version)
+  const login = loginOptions(address)
   const connection = (dbname: string): string =>
     connectionString({
       host: socketDirectory,
@@ -36,7 +38,7 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
     })
   return {
     dump(database, encoding, args, onLine) {
-      const environment = { PGOPTIONS: sessionOptions(version, { searchPath: 'of the database' }) }
+      const environment = { PGOPTIONS: sessionOptions(version, { ...login, searchPath: 'of the database' }) }
       const own = ['--no-password', `--encoding=${dumpEncoding(encoding, args)}`]
       const program = programs.start('pg_dump', [...own, ...args, '-d', connection(database)], {
         environment,
@@ -46,7 +48,7 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
       return program
     },
     psql(database, args) {
-      const environment = { PGOPTIONS: sessionOptions(version), PGCLIENTENCODING: 'UTF8' }
+      const environment = { PGOPTIONS: sessionOptions(version, login), PGCLIENTENCODING: 'UTF8' }
       return programs.start('psql', ['-X', '-q', '-w', '-d', connection(database), ...args], { environment })
     },
   }

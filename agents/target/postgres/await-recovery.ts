@@ -246,7 +246,7 @@ async function isConsistent(spec: InstanceSpec): Promise<boolean> {
 
 function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): RecoverResult {
   const { run } = instancePaths(spec)
-  const { user, database } = usable.connectedAs
+  const { user, role, database } = usable.connectedAs
   const { subscriptions } = usable
   if (subscriptions.length > 0)
     warnings.push(
@@ -258,6 +258,7 @@ function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): Recov
       socketDirectory: run,
       port: spec.port,
       user,
+      ...(role !== undefined && { role }),
       ...(database !== 'postgres' && { database }),
     },
     warnings,

@@ -10,9 +10,14 @@ import { majorVersion } from './specification.ts'
 export const APPLICATION = 'howdah'
 
 /** A role, and a database that it may connect to. */
-export interface Identity {
-  readonly user: string
+export interface Identity extends Login {
   readonly database: string
+}
+
+export interface Login {
+  readonly user: string
+  /** A superuser that may not log in, and that `user` becomes as a member of it. */
+  readonly role?: string | undefined
 }
 
 export interface ClientOptions extends SessionOptions {
@@ -42,10 +47,11 @@ export async function openClient(options: ClientOptions): Promise<pg.Client> {
   const client = new pg.Client({
     host: socketDirectory,
     port,
-    ...as,
+    user: as.user,
+    database: as.database,
     ssl: false,
     application_name: APPLICATION,
-    options: sessionOptions(majorVersion(version), options) + ending,
+    options: sessionOptions(majorVersion(version), { ...options, ...loginOptions(as) }) + ending,
     connectionTimeoutMillis: connectTimeoutMs,
     ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
   })
@@ -63,6 +69,11 @@ export async function openClient(options: ClientOptions): Promise<pg.Client> {
 
 export async function endClient(client: pg.Client): Promise<void> {
   await client.end().catch(() => undefined)
+}
+
+/** What the options of a session have to be for who enters. */
+export function loginOptions({ role }: Login): SessionOptions {
+  return role === undefined ? {} : { role, ordinary: true }
 }
 
 /** The SQLSTATE of an error that a server gave; undefined for one of the connection, whose codes may look like it. */

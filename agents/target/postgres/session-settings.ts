@@ -64,6 +64,8 @@ export interface SessionOptions {
   readonly searchPath?: SearchPath
   /** The role is no superuser, and is refused when it brings what it may not set. */
   readonly ordinary?: boolean
+  /** The role that the session becomes at once. Default: it stays what it logged in as. */
+  readonly role?: string | undefined
 }
 
 /**
@@ -72,11 +74,11 @@ export interface SessionOptions {
  */
 export function sessionOptions(
   version: number,
-  { searchPath = 'none', ordinary = false }: SessionOptions = {},
+  { searchPath = 'none', ordinary = false, role = 'none' }: SessionOptions = {},
 ): string {
   return SETTINGS.filter(({ from = 0, superuser }) => version >= from && !(ordinary && superuser))
     .concat(searchPath === 'none' ? [{ name: 'search_path', value: '' }] : [])
-    .map(({ name, value }) => `-c ${name}=${escaped(value)}`)
+    .map(({ name, value }) => `-c ${name}=${escaped(name === 'role' ? role : value)}`)
     .join(' ')
 }
 

@@ -6,7 +6,15 @@
 import type pg from 'pg'
 import { HowdahError } from '../../../messages/errors.ts'
 import { databaseCandidates, roleCandidates } from './catalog-names.ts'
-import { type ClientOptions, endClient, type Identity, openClient, serverWords, sqlState } from './client.ts'
+import {
+  type ClientOptions,
+  endClient,
+  type Identity,
+  type Login,
+  openClient,
+  serverWords,
+  sqlState,
+} from './client.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 
 export interface Entered {
@@ -54,21 +62,25 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
   const refusals: Refusal[] = []
   const tried = new Set<string>()
 
-  async function enter(users: Iterable<string>, databases: readonly string[]): Promise<Entered | undefined> {
-    for (const user of users) {
-      if (refusals.some((refusal) => refusal.user === user && OF_ROLE.has(refusal.state))) continue
+  async function enter(logins: readonly Login[], databases: readonly string[]): Promise<Entered | undefined> {
+    for (const { user, role } of logins) {
+      const isRefused = (one: Refusal) => one.user === user && one.role === role && OF_ROLE.has(one.state)
+      if (refusals.some(isRefused)) continue
       for (const database of databases) {
-        const key = JSON.stringify([user, database])
+        const as = { user, database, ...(role !== undefined && { role }) }
+        const key = JSON.stringify(as)
         if (tried.has(key)) continue
         tried.add(key)
-        const as = { user, database }
         try {
           return { client: await openClient({ ...at, as }), as }
         } catch (error) {
           const state = stateOf(error)
-          const words =
-            state === INSUFFICIENT_PRIVILEGE ? `role "${user}" is no superuser` : serverWords(error)
-          refusals.push({ ...as, state, words })
+          const isOrdinary = state === INSUFFICIENT_PRIVILEGE && role === undefined
+          refusals.push({
+            ...as,
+            state,
+            words: isOrdinary ? `role "${user}" is no superuser` : serverWords(error),
+          })
           if (OF_ROLE.has(state)) break
         }
       }
@@ -76,16 +88,17 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
     return undefined
   }
 
-  const users = [spec.superuser, known?.user, 'postgres', spec.user.name].filter((name) => name !== undefined)
+  const usual = [spec.superuser, 'postgres', spec.user.name].filter((name) => name !== undefined).map(asUser)
+  const logins = known?.user === undefined ? usual : [{ user: known.user, role: known.role }, ...usual]
   const databases = [...new Set([known?.database ?? 'postgres', ...USUAL_DATABASES])]
-  const entered = await enter(users, databases)
+  const entered = await enter(logins, databases)
   if (entered) return entered
   // What cannot be read says nothing of who there is; that nobody was let in is what is told then.
   const roles = await roleCandidates(spec).catch(() => [])
   const more = await databaseCandidates(spec).catch(() => [])
   const all = [...databases, ...more].slice(0, MOST_CANDIDATES)
-  const superusers = roles.filter(({ superuser }) => superuser).map(({ name }) => name)
-  const found = await enter([...users, ...superusers.slice(0, MOST_CANDIDATES)], all)
+  const superusers = roles.filter(({ superuser }) => superuser).map(({ name }) => asUser(name))
+  const found = await enter([...logins, ...superusers.slice(0, MOST_CANDIDATES)], all)
   if (found) return found
   // Any role can tell who is a superuser now. Those of the files may have been renamed by WAL since.
   const others = roles.filter(({ superuser, login }) => !superuser && login).map(({ name }) => name)
@@ -95,19 +108,22 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
   throw nobody(refusals)
 }
 
+const asUser = (user: string): Login => ({ user })
+
 /** Asks as roles without rights, one after another, until one is let in. */
 async function superusersAsTold(
   at: Omit<ClientOptions, 'as'>,
   users: readonly string[],
   databases: readonly string[],
-): Promise<string[]> {
+): Promise<Login[]> {
   for (const user of users)
     for (const database of databases) {
       const as = { user, database }
       try {
         const client = await openClient({ ...at, as, ordinary: true })
         try {
-          return (await client.query<{ name: string }>(SUPERUSERS)).rows.map(({ name }) => name)
+          const { rows } = await client.query<{ user: string; role: string | null }>(SUPERUSERS)
+          return rows.map(({ user, role }) => ({ user, role: role ?? undefined }))
         } finally {
           await endClient(client)
         }
@@ -118,8 +134,13 @@ async function superusersAsTold(
   return []
 }
 
-const SUPERUSERS =
-  'SELECT rolname::pg_catalog.text AS name FROM pg_catalog.pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 10'
+/** Superusers that may log in, then members of those that may not. */
+const SUPERUSERS = `
+  SELECT l.rolname::pg_catalog.text AS "user", CASE WHEN NOT l.rolsuper THEN s.rolname::pg_catalog.text END AS role
+    FROM pg_catalog.pg_roles s JOIN pg_catalog.pg_roles l
+      ON l.oid = s.oid OR (NOT l.rolsuper AND pg_catalog.pg_has_role(l.oid, s.oid, 'MEMBER'))
+   WHERE s.rolsuper AND l.rolcanlogin
+   ORDER BY l.rolsuper DESC, s.oid, l.oid LIMIT 10`
 
 /** @throws the error when it is of the connection, or passes by itself */
 function stateOf(error: unknown): string {
