@@ -8,13 +8,12 @@ import {
 import {
   type ConfigurationInput,
   configFile,
-  exceeds,
   instanceSettings,
-  limitsOf,
   postgresArguments,
   withSync,
 } from '../../agents/target/postgres/configuration.ts'
 import { hbaFile } from '../../agents/target/postgres/host-based-access.ts'
+import { exceeds, limitsOf } from '../../agents/target/postgres/limits.ts'
 import { clientHost, listenAddresses } from '../../agents/target/postgres/listening.ts'
 import { decidePreload } from '../../agents/target/postgres/preload-libraries.ts'
 import {
@@ -86,6 +85,16 @@ describe('The settings of a published instance', () => {
     expect(settings.has('max_wal_senders')).to.equal(false)
     expect(exceeds(limits, limitsOf(settings, specOf()))).to.equal(false)
     expect(exceeds({ ...limits, max_connections: 301 }, limitsOf(settings, specOf()))).to.equal(true)
+  })
+
+  it('have room for origins of replication, of which pg_control says nothing', () => {
+    const of = (name: string, version: string, backup: Record<string, string> = {}) =>
+      initialOf(inputOf(backup, { spec: specOf({ version }) })).get(name)
+    expect(of('max_replication_slots', '15')).to.equal('500')
+    expect(of('max_replication_slots', '15', { max_replication_slots: '20' })).to.equal('500')
+    expect(of('max_replication_slots', '15', { max_replication_slots: '900' })).to.equal('900')
+    expect(of('max_active_replication_origins', '18')).to.equal('500')
+    expect(of('max_replication_slots', '18')).to.equal(undefined)
   })
 
   it('have no limit that is raised against what the user gave', () => {

@@ -495,7 +495,13 @@ describe('A published instance of a backup without postgresql.conf', function ()
   let published: Published | undefined
 
   before(async () => {
-    backup = await makeBackup({ configuration: 'outside', settings: { fsync: 'on', max_connections: '250' } })
+    const origins = `SELECT pg_replication_origin_create('hub-' || i) FROM generate_series(1, 15) AS i;
+      SELECT pg_replication_origin_advance('hub-' || i, '0/1') FROM generate_series(1, 15) AS i`
+    backup = await makeBackup({
+      configuration: 'outside',
+      settings: { fsync: 'on', max_connections: '250', max_replication_slots: '40' },
+      before: [origins],
+    })
   })
   after(async () => {
     await published?.remove()
@@ -506,6 +512,7 @@ describe('A published instance of a backup without postgresql.conf', function ()
     published = await mountCopy(backup)
     await startInstance(published.spec, { logger, syncMount })
     expect(await published.sql('SHOW max_connections')).to.equal('250')
+    expect(await published.sql('SELECT count(*) FROM pg_replication_origin_status')).to.equal('15')
     expect(await published.sql('SHOW config_file')).to.equal(
       `${published.spec.cachePath}/conf/postgresql.conf`,
     )

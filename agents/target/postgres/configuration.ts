@@ -7,7 +7,8 @@
  * documentation; an unknown parameter would keep PostgreSQL from starting.
  */
 import { parseMemory, type Settings } from './backup-configuration.ts'
-import type { ControlData, RecoveryMinimums } from './control-file.ts'
+import type { ControlData } from './control-file.ts'
+import { recoveryLimits } from './limits.ts'
 import { listenAddresses } from './listening.ts'
 import { type Override, QUARANTINE } from './quarantine.ts'
 import { recoverySettings } from './recovery-settings.ts'
@@ -42,15 +43,6 @@ export interface InstanceSettings {
   readonly fixed: ReadonlyMap<string, string>
   /** For the configuration file; ALTER SYSTEM in the published instance wins over them. */
   readonly initial: ReadonlyMap<string, string>
-}
-
-/** PostgreSQL's defaults (postgresql.conf.sample) of what recovery has minimums for. */
-const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
-  max_connections: 100,
-  max_worker_processes: 8,
-  max_wal_senders: 10,
-  max_prepared_transactions: 0,
-  max_locks_per_transaction: 64,
 }
 
 const SHARED_BUFFERS_DEFAULT = 128 * 1024 ** 2
@@ -95,29 +87,15 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
   if (input.recovered) fixed.set('fsync', 'on')
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
   for (const [name, value] of preload) fixed.set(name, value)
-  const initial = new Map([...backup, ...limits(input), ...memorySettings(input), ...walSettings(input)])
+  const initial = new Map([
+    ...backup,
+    ...recoveryLimits(input),
+    ...memorySettings(input),
+    ...walSettings(input),
+  ])
   for (const [name, value] of userSettings(spec)) (fixed.has(name) ? fixed : initial).set(name, value)
   for (const name of [...fixed.keys(), 'fsync']) initial.delete(name)
   return { fixed, initial }
-}
-
-/** What an instance has of the settings that recovery has minimums for, but for those that the user chose. */
-export function limitsOf(initial: Settings, spec: InstanceSpec): RecoveryMinimums {
-  const chosen = userSettings(spec)
-  const names = (Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]).filter(
-    (name) => !chosen.has(name),
-  )
-  return Object.fromEntries(names.map((name) => [name, Number(initial.get(name) ?? LIMIT_DEFAULTS[name])]))
-}
-
-/** Whether production's limits are above what an instance has. */
-export function exceeds(
-  production: RecoveryMinimums,
-  own: Readonly<Partial<Record<keyof RecoveryMinimums, number | undefined>>>,
-): boolean {
-  return (Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]).some(
-    (name) => (production[name] ?? 0) > (own[name] ?? Number.POSITIVE_INFINITY),
-  )
 }
 
 function placement(spec: InstanceSpec): Override[] {
@@ -175,20 +153,6 @@ const LOGGING: readonly Override[] = [
   { name: 'log_startup_progress_interval', value: '1s', from: 15 },
   { name: 'lc_messages', value: 'C' },
 ]
-
-/** Limits that the backup's configuration has lower than production's pg_control, and what must go with them. */
-function limits({ backup, control }: ConfigurationInput): Map<string, string> {
-  const raised = new Map<string, string>()
-  for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]) {
-    const configured = Number(backup.get(name) ?? LIMIT_DEFAULTS[name])
-    const needed = control.limits[name]
-    if (needed !== undefined && !(configured >= needed)) raised.set(name, String(needed))
-  }
-  // PostgreSQL refuses to start with WAL senders at this level.
-  if (raised.has('max_wal_senders') && backup.get('wal_level') === 'minimal')
-    raised.set('wal_level', 'replica')
-  return raised
-}
 
 /** Production's shared_buffers where it takes at most a quarter of this machine, else that quarter; a stack that fits. */
 function memorySettings({ backup, memory }: ConfigurationInput): Map<string, string> {
