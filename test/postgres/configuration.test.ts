@@ -184,12 +184,18 @@ describe('The settings of a published instance', () => {
     ])
     const lines = (text: string) => text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
     const file = configFile(specOf(), settings, false)
-    expect(lines(file)).to.deep.equal(["work_mem = '8MB'", "x.y = 'it''s \\\\ 1\\n2'", 'fsync = off'])
-    expect(lines(withSync(file)).at(-1)).to.equal('fsync = on')
+    expect(lines(file)).to.deep.equal([
+      "work_mem = '8MB'",
+      "x.y = 'it''s \\\\ 1\\n2'",
+      'fsync = off',
+      'restart_after_crash = off',
+    ])
+    expect(lines(withSync(file)).slice(-2)).to.deep.equal(['fsync = on', 'restart_after_crash = on'])
     expect(parseConfiguration(file).find(({ name }) => name === 'x.y')?.value).to.equal("it's \\ 1\n2")
     expect(configFile(specOf(), settings, true)).not.to.include('fsync')
     expect(fixedOf(inputOf()).has('fsync')).to.equal(false)
     expect(fixedOf(inputOf({}, { recovered: true })).get('fsync')).to.equal('on')
+    expect(fixedOf(inputOf({}, { recovered: true })).get('restart_after_crash')).to.equal('on')
   })
 
   it('let readers in before promotion only where recovery is to pause', () => {

@@ -8,6 +8,7 @@ import {
   sharedMemoryRemark,
   sharedMemoryShortage,
 } from '../../agents/target/postgres/shared-memory-room.ts'
+import { isPassing } from '../../agents/target/postgres/superuser.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
@@ -46,6 +47,10 @@ describe('Room for shared memory', () => {
     await withTmpfs('64m', async (path) => {
       expect(await sharedMemoryRemark(path)).to.equal(undefined)
     })
+  })
+
+  it('does not come by itself: a server that refuses for want of it is not one that starts', () => {
+    expect(['57P03', '53300', '53100', '53200'].map(isPassing)).to.deep.equal([true, true, false, false])
   })
 
   it('is missing where the directory is', async () => {

@@ -38,6 +38,13 @@ export interface ConfigurationInput {
   readonly recovered: boolean
 }
 
+/**
+ * What is off until the first recovery is finished, and on from then on. Without fsync, the end of a mount process would
+ * cost what was committed; nothing is before. And a server that crashes by itself before anybody can use it would go on
+ * to crash for ever, instead of ending with what is wrong.
+ */
+const AFTER_RECOVERY = ['fsync', 'restart_after_crash'] as const
+
 export interface InstanceSettings {
   /** For the command line, in the order in which they must be given. */
   readonly fixed: ReadonlyMap<string, string>
@@ -83,8 +90,7 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
   add(LOGGING)
   // Where nobody may connect before promotion, nothing is checked against limits that production raised since.
   fixed.set('hot_standby', pauses(spec) ? 'on' : 'off')
-  // Without it, the end of a mount process would cost what was committed; before, the file says so.
-  if (input.recovered) fixed.set('fsync', 'on')
+  if (input.recovered) for (const name of AFTER_RECOVERY) fixed.set(name, 'on')
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
   for (const [name, value] of preload) fixed.set(name, value)
   const initial = new Map([
@@ -94,7 +100,7 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
     ...walSettings(input),
   ])
   for (const [name, value] of userSettings(spec)) (fixed.has(name) ? fixed : initial).set(name, value)
-  for (const name of [...fixed.keys(), 'fsync']) initial.delete(name)
+  for (const name of [...fixed.keys(), ...AFTER_RECOVERY]) initial.delete(name)
   return { fixed, initial }
 }
 
@@ -199,14 +205,14 @@ export function configFile(spec: InstanceSpec, initial: Settings, recovered: boo
   const lines = [
     `# Made by Howdah for session ${spec.session} of the backup's postgresql.conf and postgresql.auto.conf; written anew when the instance starts.`,
     ...[...initial].map(([name, value]) => `${name} = ${quoted(value)}`),
-    ...(recovered ? [] : ['fsync = off']),
+    ...(recovered ? [] : AFTER_RECOVERY.map((name) => `${name} = off`)),
   ]
   return `${lines.join('\n')}\n`
 }
 
-/** The same file with fsync on. */
+/** The same file for a server that has recovered. */
 export function withSync(file: string): string {
-  return file.replace(/^fsync = off$/m, 'fsync = on')
+  return AFTER_RECOVERY.reduce((text, name) => text.replace(`\n${name} = off\n`, `\n${name} = on\n`), file)
 }
 
 function quoted(value: string): string {

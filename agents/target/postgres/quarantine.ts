@@ -34,8 +34,7 @@ export const QUARANTINE: readonly Override[] = [
   { name: 'archive_cleanup_command', value: '', from: 12 },
   { name: 'recovery_end_command', value: '', from: 12 },
   { name: 'recovery_min_apply_delay', value: '0', from: 12 },
-  // Production turns these around where a cluster manager or a switch-over wants it.
-  { name: 'restart_after_crash', value: 'on' },
+  // Production turns it around where a switch-over wants it.
   { name: 'default_transaction_read_only', value: 'off' },
   { name: 'ssl', value: 'off' },
   // Whoever turns TLS on does not want a program of production to run.

@@ -35,6 +35,7 @@ const INVALID_AUTHORIZATION = '28000'
 const INSUFFICIENT_PRIVILEGE = '42501'
 const INVALID_CATALOG_NAME = '3D000'
 const NOT_IN_PREREQUISITE_STATE = '55000'
+const TOO_MANY_CONNECTIONS = '53300'
 
 /** The role is not there, may not log in, or is no superuser: its other databases need not be tried. */
 const OF_ROLE: ReadonlySet<string> = new Set([INVALID_AUTHORIZATION, INSUFFICIENT_PRIVILEGE])
@@ -149,9 +150,9 @@ function stateOf(error: unknown): string {
   return state
 }
 
-/** Starting up, shutting down, or full: it passes by itself. Classes 57 and 53 of appendix A. */
+/** Starting up, shutting down (class 57 of appendix A), or full: it passes by itself. */
 export function isPassing(state: string): boolean {
-  return state.startsWith('57') || state.startsWith('53')
+  return state.startsWith('57') || state === TOO_MANY_CONNECTIONS
 }
 
 /** Says what the server says, of each role and database once. */
