@@ -2,19 +2,22 @@
  * Finds out whether a recovery that stands still can be moved on to another target, before anything of it is stopped:
  * what was replayed cannot be taken back, and a target that never comes would cost the place where it stands.
  */
-import { spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
+import { readFile } from 'node:fs/promises'
 import type { Paused } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import { lsnOf, segmentAt, segmentName, segmentStart } from '../../wal/lsn.ts'
+import { readSegmentHeader, scanSegment, type WalRecord } from '../../wal/wal-pages.ts'
+import { isStop, type RecoveryStop, recoveryStop } from '../../wal/wal-records.ts'
 import { askReadiness, type Identity, queryRow } from './connection.ts'
 import { readControlData } from './control-data.ts'
 import { exists } from './own-file.ts'
 import { recoverySettings } from './recovery-settings.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
 import { describeTarget } from './start-failure.ts'
-import { identity } from './user-process.ts'
 
 const ASK_TIMEOUT = 30_000
+/** Two segments are in memory at a time. */
+const LARGEST_SEGMENT = 256 * 1024 ** 2
 
 /**
  * @param spec with the new target
@@ -115,8 +118,8 @@ const XID_ENDED = `(
         FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) AS next) AS snapshot) AS whole)`
 
 /**
- * Reads the WAL after the place where it stands for the target, with PostgreSQL's own pg_waldump.
- * @returns `unknown` where the target may be on another timeline, or pg_waldump is not there
+ * Looks for the target in the WAL after the place where it stands.
+ * @returns `unknown` where the target may be on another timeline, or the WAL is none that can be read
  */
 async function lookAhead(
   spec: InstanceSpec,
@@ -127,76 +130,82 @@ async function lookAhead(
   const { type, value = '', timeline = 'latest' } = spec.recoverTo
   if (type === 'latest' || type === 'immediate' || majorVersion(spec.version) < 10) return 'unknown'
   const current = await currentTimeline(spec, as)
-  if (current === undefined) return 'unknown'
+  const from = lsnOf(type === 'lsn' ? value : lsn)
+  if (current === undefined || from === undefined) return 'unknown'
   const { wal } = instancePaths(spec)
   const others = typeof timeline === 'number' && timeline !== current
-  if (others || (timeline === 'latest' && (await exists(`${wal}/${hex(current + 1)}.history`))))
-    return 'unknown'
+  const newer = `${wal}/${(current + 1).toString(16).toUpperCase().padStart(8, '0')}.history`
+  if (others || (timeline === 'latest' && (await exists(newer)))) return 'unknown'
   const { walSegmentBytes } = await readControlData(spec)
-  const from = type === 'lsn' ? value : lsn
-  // The mount lists the segments that were asked for, and pg_waldump learns their size from one that is listed.
-  if (!(await exists(`${wal}/${segmentName(current, from, walSegmentBytes)}`))) return 'absent'
-  const matches = await matcher(spec, as)
-  const args = [
-    ...['--path', wal, '--timeline', String(current), '--start', from, ...FILTERS[type]],
-    ...(type === 'xid' ? ['--xid', String(BigInt(value) % 2n ** 32n)] : []),
-  ]
-  const child = spawn(`${spec.binaries}/pg_waldump`, args, {
-    ...identity(spec.user),
-    env: { LC_ALL: 'C', TZ: 'UTC' },
-    stdio: ['ignore', 'pipe', 'ignore'],
-    ...(signal !== undefined && { signal }),
-  })
-  const started = new Promise<boolean>((resolve) => {
-    child.once('spawn', () => resolve(true))
-    child.once('error', () => resolve(false))
-  })
-  try {
-    if (!(await started)) return 'unknown'
-    for await (const line of createInterface({ input: child.stdout })) if (matches(line)) return 'found'
+  if (walSegmentBytes > LARGEST_SEGMENT) return 'unknown'
+  const { wanted, matches } = await matcher(spec, as, from)
+  const read = (segment: number) => readSegment(`${wal}/${segmentName(current, segment, walSegmentBytes)}`)
+  let number = segmentAt(from, walSegmentBytes)
+  for (let segment = await read(number); segment !== undefined; ) {
     signal?.throwIfAborted()
-    return 'absent'
-  } finally {
-    child.kill('SIGKILL')
+    const next = await read(number + 1)
+    const base = segmentStart(number, walSegmentBytes)
+    if (readSegmentHeader(segment)?.base !== base) return 'unknown'
+    let found = false
+    const visit = (record: WalRecord): void => {
+      found ||= record.lsn >= from && matches(record)
+    }
+    scanSegment(segment, { base, next, wanted, visit })
+    if (found) return 'found'
+    segment = next
+    number += 1
+  }
+  return 'absent'
+}
+
+/** A segment of the archive; undefined: the archive does not have it. */
+async function readSegment(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path)
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    throw new HowdahError('repository_unavailable', `The WAL file ${path} could not be read: ${message}`, {
+      cause,
+    })
   }
 }
 
-/** Records that a target of each type can be reached at. */
-const FILTERS = {
-  time: ['--rmgr', 'Transaction'],
-  xid: ['--rmgr', 'Transaction'],
-  name: ['--rmgr', 'XLOG'],
-  lsn: ['--limit', '1'],
-} as const
+interface Matcher {
+  readonly wanted: (resourceManager: number, info: number) => boolean
+  readonly matches: (record: WalRecord) => boolean
+}
 
-/** What a line of pg_waldump must be like (src/backend/access/rmgrdesc/xactdesc.c and xlogdesc.c). */
-async function matcher(spec: InstanceSpec, as: Identity): Promise<(line: string) => boolean> {
-  const { type, value = '', inclusive = true } = spec.recoverTo
-  const ends = /desc: (?:COMMIT|ABORT)/
+/** Which records recovery would stop at. */
+async function matcher(spec: InstanceSpec, as: Identity, from: bigint): Promise<Matcher> {
+  const { type, value = '' } = spec.recoverTo
+  const ofStop = (isIt: (stop: RecoveryStop) => boolean): Matcher => ({
+    wanted: isStop,
+    matches(record) {
+      const stop = recoveryStop(record)
+      return stop !== undefined && isIt(stop)
+    },
+  })
   switch (type) {
     case 'name':
-      return (line) => line.endsWith(`desc: RESTORE_POINT ${value}`)
+      return ofStop((stop) => stop.kind === 'point' && stop.name === value)
     case 'time': {
       const row = await queryRow<{ at: number }>(
         spec,
         as,
-        'SELECT extract(epoch FROM $1::timestamptz)::float8 * 1000 AS at',
+        'SELECT (extract(epoch FROM $1::timestamptz) * 1000000)::float8 AS at',
         ASK_TIMEOUT,
         [value],
       )
       const asked = row?.at ?? 0
-      return (line) => {
-        const time = /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?) UTC/.exec(line)
-        if (!ends.test(line) || time === null) return false
-        // Recovery stops at the first transaction after the time, or at it.
-        const at = Date.parse(`${time[1]}T${time[2]}Z`)
-        return inclusive ? at >= Math.floor(asked) : at + 1 >= asked
-      }
+      return ofStop((stop) => stop.kind !== 'point' && stop.time >= asked)
     }
-    case 'xid':
-      return (line) => ends.test(line)
+    case 'xid': {
+      const xid = Number(BigInt(value) % 2n ** 32n)
+      return ofStop((stop) => stop.kind !== 'point' && stop.xid === xid)
+    }
     default:
-      return (line) => line.startsWith('rmgr:')
+      return { wanted: () => true, matches: ({ lsn }) => lsn >= from }
   }
 }
 
@@ -204,16 +213,4 @@ async function currentTimeline(spec: InstanceSpec, as: Identity): Promise<number
   const query = `SELECT greatest(recovery.min_recovery_end_timeline, checkpoint.timeline_id) AS timeline
     FROM pg_control_recovery() AS recovery, pg_control_checkpoint() AS checkpoint`
   return (await queryRow<{ timeline: number }>(spec, as, query, ASK_TIMEOUT))?.timeline
-}
-
-/** The name of the segment that an LSN is in (src/include/access/xlog_internal.h, XLogFileName). */
-function segmentName(timeline: number, lsn: string, segmentBytes: number): string {
-  const [high = '0', low = '0'] = lsn.split('/')
-  const number = ((BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)) / BigInt(segmentBytes)
-  const perFile = 2n ** 32n / BigInt(segmentBytes)
-  return `${hex(timeline)}${hex(number / perFile)}${hex(number % perFile)}`
-}
-
-function hex(number: number | bigint): string {
-  return number.toString(16).toUpperCase().padStart(8, '0')
 }
