@@ -34,6 +34,7 @@ const PublishedSession = z.object({
     superuser: true,
   }).shape,
   dataPlane: DataPlaneAddress,
+  extensions: z.array(z.string()).optional(),
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
   /** WAL in the backup itself: the server is started with it, without recovery. */
   ownWal: z.array(z.string()).optional(),
@@ -74,6 +75,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     allowOutbound,
     superuser,
     dataPlane: resolved.dataPlane,
+    extensions: [...new Set(resolved.databases?.flatMap(({ extensions = [] }) => extensions))],
     neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
     ownWal: resolved.ownWal,
   }

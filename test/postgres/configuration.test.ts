@@ -358,9 +358,15 @@ escaped = 'a\\tb\\\\c\\101'
 })
 
 describe('Preloaded libraries', () => {
-  const decide = (list: string, exists: boolean, chosen: Record<string, string> = {}) =>
+  const decide = (
+    list: string,
+    exists: boolean,
+    chosen: Record<string, string> = {},
+    extensions: readonly string[] = [],
+  ) =>
     decidePreload(
       new Map([['shared_preload_libraries', list]]),
+      extensions,
       new Map(Object.entries(chosen)),
       async () => exists,
     )
@@ -395,6 +401,15 @@ describe('Preloaded libraries', () => {
 
   it('of citus know no node of production', async () => {
     expect((await decide('citus', true)).settings.get('citus.cluster_name')).to.equal('howdah')
+  })
+
+  it('that an extension needs are loaded although the list of production is not in the backup', async () => {
+    const extensions = ['plpgsql', 'postgis', 'timescaledb', 'citus']
+    const { settings } = await decide('pg_stat_statements', true, {}, extensions)
+    expect(settings.get('shared_preload_libraries')).to.equal('citus,timescaledb,pg_stat_statements')
+    expect(settings.get('timescaledb.max_background_workers')).to.equal('0')
+    const listed = await decide('auto_explain,$libdir/timescaledb', true, {}, ['timescaledb'])
+    expect(listed.settings.get('shared_preload_libraries')).to.equal('auto_explain,"$libdir/timescaledb"')
   })
 
   it('that own the data must be there', async () => {

@@ -39,6 +39,16 @@ const ESSENTIAL: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   vchord: {},
 }
 
+/** Extensions whose tables cannot be used unless the library of that name was loaded when the server started. */
+const NEEDED_AT_START: ReadonlySet<string> = new Set([
+  'citus',
+  'timescaledb',
+  'orioledb',
+  'pg_tde',
+  'pg_search',
+  'vchord',
+])
+
 /** Why well-known libraries are left out. */
 const REASONS: Readonly<Record<string, string>> = {
   pg_cron: 'it would run production jobs',
@@ -77,6 +87,7 @@ export interface PreloadDecision {
 
 /**
  * @param settings of the backup
+ * @param extensions of its databases: production's list may stand in a file that the backup does not have
  * @param chosen what the user gave: loaded as it is, and kept quiet where it can be
  * @param exists whether the target has a library of that name
  * @throws HowdahError `library_missing` when one is missing without which the data cannot be read, `configuration` for
@@ -84,13 +95,17 @@ export interface PreloadDecision {
  */
 export async function decidePreload(
   settings: Settings,
+  extensions: readonly string[],
   chosen: Settings,
   exists: (library: string) => Promise<boolean>,
 ): Promise<PreloadDecision> {
   const overrides = new Map<string, string>()
   const warnings: string[] = []
   for (const name of PRELOAD_SETTINGS) {
-    const libraries = parseList(settings.get(name) ?? '')
+    const isServers = name === 'shared_preload_libraries'
+    const listed = parseList(settings.get(name) ?? '')
+    // Some of them insist on being the first.
+    const libraries = [...(isServers ? unlisted(extensions, listed) : []), ...listed]
     const asked = chosen.get(name)
     const { kept, left } =
       asked === undefined ? await choose(name, libraries, exists) : await requireAll(name, asked, exists)
@@ -98,7 +113,6 @@ export async function decidePreload(
       for (const [key, value] of Object.entries(ESSENTIAL[baseName(library)] ?? {})) overrides.set(key, value)
     }
     // The server's own list is fixed in any case: ALTER SYSTEM must not bring back what was left out.
-    const isServers = name === 'shared_preload_libraries'
     if (asked === undefined && (isServers || left.length > 0)) overrides.set(name, kept.map(quote).join(','))
     if (left.length === 0) continue
     const told = left.map(({ library, reason }) => `${library} (${reason})`).join(', ')
@@ -107,6 +121,12 @@ export async function decidePreload(
     )
   }
   return { settings: overrides, warnings }
+}
+
+/** Libraries that extensions need at the start, and that no file of the backup lists. */
+function unlisted(extensions: readonly string[], listed: readonly string[]): string[] {
+  const bases = new Set(listed.map(baseName))
+  return [...NEEDED_AT_START].filter((name) => extensions.includes(name) && !bases.has(name))
 }
 
 interface Choice {

@@ -48,7 +48,7 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     spec.binaries,
     chosen.get('dynamic_library_path') ?? backup.settings.get('dynamic_library_path'),
   )
-  const preload = await decidePreload(backup.settings, chosen, finder)
+  const preload = await decidePreload(backup.settings, spec.extensions ?? [], chosen, finder)
   const { fixed, initial } = instanceSettings({
     spec,
     backup: backup.settings,

@@ -29,6 +29,8 @@ export interface InstanceSpec extends InstanceOptions {
   readonly user: SystemUser
   readonly port: number
   readonly recoverTo: RecoverTo
+  /** Names of the extensions of its databases, as far as they are known. */
+  readonly extensions?: readonly string[] | undefined
   /** First and last WAL segment without which the backup is not consistent; for error messages. */
   readonly neededWal?: { readonly first?: string | undefined; readonly last?: string | undefined }
   /** Names in `wal/`: the server is started with these as it was stopped, without recovery. */

@@ -82,7 +82,7 @@ export async function optionFindings(options: InstanceOptions, trial: Trial): Pr
 
 async function missingLibraries(given: Settings, { binaries }: Trial): Promise<HowdahError[]> {
   try {
-    await decidePreload(new Map(), given, libraryFinder(binaries, given.get('dynamic_library_path')))
+    await decidePreload(new Map(), [], given, libraryFinder(binaries, given.get('dynamic_library_path')))
     return []
   } catch (error) {
     if (!(error instanceof HowdahError)) throw error
