@@ -119,7 +119,7 @@ for (const driver of DRIVERS) {
       const [taken, ready] = [`${scratch.directory}/taken`, `${scratch.cachePath}/ready_wal`]
       const spec = { ...scratch, ...INSTANCE, recoverTo: { type: 'latest' } } as const
       mkdirSync(instancePaths(spec).configuration)
-      writeFileSync(instancePaths(spec).restoreScript, restoreScript(spec))
+      writeFileSync(instancePaths(spec).restoreScript, restoreScript(spec, 1024 ** 2))
       const command = recoverySettings(spec).get('restore_command') ?? ''
       const segment = (number: number) => `00000003000000000000000${number}`
       const restore = (name: string) => {

@@ -10,6 +10,7 @@ import {
   rename,
   rm,
   symlink,
+  truncate,
   writeFile,
 } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
@@ -46,6 +47,11 @@ async function expectFailure(spec: InstanceSpec, code: ErrorCode): Promise<Howda
   expect(error.code, error.message).to.equal(code)
   expect(await findInstance(spec)).to.equal(undefined)
   return error
+}
+
+async function lastSegment({ mountPoint }: InstanceSpec): Promise<string> {
+  const names = (await readdir(join(mountPoint, 'wal'))).filter((name) => /^[0-9A-F]{24}$/.test(name))
+  return names.sort().at(-1) ?? ''
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
@@ -376,6 +382,28 @@ describe('A published instance', function () {
     await writeFile(join(spec.mountPoint, 'wal'), '')
     const error = await expectFailure(spec, 'postgres_failed')
     expect(error.message).to.include('from the archive failed')
+  })
+
+  it('ends before a last segment that is there in part, as a server leaves it that ended while it archived', async () => {
+    for (const afterRecovery of ['promote', 'pause'] as const) {
+      const { spec, sql } = await mount(LATEST, { afterRecovery })
+      const last = await lastSegment(spec)
+      await truncate(join(spec.mountPoint, 'wal', last), 5_000_000)
+      const { warnings } = await startInstance(spec, { logger, syncMount })
+      expect(await sql('SELECT count(*) FROM t')).to.equal('1000')
+      expect(warnings.join()).to.match(new RegExp(`part of .*${last}: 5000000 of 16777216 bytes`))
+      await published?.remove()
+    }
+  })
+
+  it('does not end before a segment that is there in part when another follows it', async () => {
+    const { spec } = await mount()
+    const last = await lastSegment(spec)
+    await truncate(join(spec.mountPoint, 'wal', last), 5_000_000)
+    const next = `${last.slice(0, 16)}${(Number.parseInt(last.slice(16), 16) + 1).toString(16).toUpperCase().padStart(8, '0')}`
+    await writeFile(join(spec.mountPoint, 'wal', next), '')
+    const error = await expectFailure(spec, 'postgres_failed')
+    expect(error.message).to.include(`only 5000000 of 16777216 bytes there, and ${next} follows it`)
   })
 
   it('fails with the signal that killed it in the middle of recovery, and leaves nothing', async () => {

@@ -110,7 +110,12 @@ export async function awaitUsable(
             askReached(spec, connectedAs).catch(() => undefined),
             told === undefined ? undefined : finishFirstRecovery(spec, told, connectedAs, moment, deps),
           ])
-          const warnings = [...record.warnings, ...guide.warnings, ...distanceWarnings(reached)]
+          const warnings = [
+            ...record.warnings,
+            ...guide.warnings,
+            ...incompleteWarnings(log),
+            ...distanceWarnings(reached),
+          ]
           const result = { ...resultOf(spec, warnings, usable), ...(reached && { reached }) }
           await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid), result })
           phases.durable = elapsed()
@@ -242,6 +247,13 @@ async function isRaised(spec: InstanceSpec, { limits }: InstanceRecord): Promise
 async function isConsistent(spec: InstanceSpec): Promise<boolean> {
   const { state, backupEndAwaited } = await readControlData(spec)
   return state === 'in archive recovery' && !backupEndAwaited
+}
+
+function incompleteWarnings({ incomplete }: LogReader): string[] {
+  if (incomplete === undefined) return []
+  return [
+    `The archive has only a part of its last WAL segment, ${incomplete}: recovery ended before it. If production still copies it there, publish again.`,
+  ]
 }
 
 function resultOf(spec: InstanceSpec, warnings: string[], usable: Usable): RecoverResult {

@@ -41,8 +41,8 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     isRecovered(spec),
     writeOwnFile(paths.hba, hbaFile(spec), 0o644, 'process'),
     writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
-    writeOwnFile(paths.restoreScript, restoreScript(spec), 0o644, 'process'),
   ])
+  await writeOwnFile(paths.restoreScript, restoreScript(spec, control.walSegmentBytes), 0o644, 'process')
   const chosen = userSettings(spec)
   const finder = libraryFinder(
     spec.binaries,

@@ -132,20 +132,36 @@ function restoreCommand(spec: InstanceSpec): string {
 /** How the script tells in the log that the archive lacks a file; versions before 15 do not say that they wait for it. */
 export const ABSENT = 'howdah: the archive does not have '
 
+/** How the script tells of a segment at the end of the archive that is there in part only. */
+export const INCOMPLETE = 'howdah: the archive has only a part of '
+
 /**
  * The script behind restore_command: copies one WAL file from the mount. A file that the archive does not have ends
- * recovery as it should (exit 1). Any other failure must not look like the end of the archive, or the instance would
- * be promoted without the transactions that follow: PostgreSQL gives up on an exit status above 125.
+ * recovery as it should (exit 1), and so does the last segment of one whose server ended while it was copied there. Any
+ * other failure must not look like the end of the archive, or the instance would be promoted without the transactions
+ * that follow: PostgreSQL gives up on an exit status above 125.
+ * @param segmentBytes of each whole segment
  */
-export function restoreScript(spec: InstanceSpec): string {
-  const absent = pauses(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
+export function restoreScript(spec: InstanceSpec, segmentBytes: number): string {
+  const wal = shellQuote(instancePaths(spec).wal)
+  const told = pauses(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
-message=$(LC_ALL=C exec cp -- ${shellQuote(instancePaths(spec).wal)}/"$1" "$2" 2>&1) && exit 0
-case $message in
-*'No such file or directory'*) ${absent} ;;
+absent() { ${told}; }
+failed() { printf 'restoring %s from the archive failed: %s\\n' "$1" "$2" >&2; exit 255; }
+message=$(LC_ALL=C exec cp -- ${wal}/"$1" "$2" 2>&1) || case $message in
+*'No such file or directory'*) absent "$1" ;;
+*) failed "$1" "$message" ;;
 esac
-printf 'restoring %s from the archive failed: %s\\n' "$1" "$message" >&2
-exit 255
+case $1 in *[!0-9A-F]*) exit 0 ;; esac
+size=$(wc -c < "$2")
+[ "$size" -eq ${segmentBytes} ] && exit 0
+place=\${1#????????}
+log=$((0x\${place%????????})) segment=$((0x\${place#????????} + 1))
+[ $segment -eq ${2 ** 32 / segmentBytes} ] && segment=0 log=$((log + 1))
+next=$(printf '%s%08X%08X' "\${1%????????????????}" $log $segment)
+[ -e ${wal}/"$next" ] && failed "$1" "it has only $size of ${segmentBytes} bytes there, and $next follows it"
+printf '${INCOMPLETE}%s: %s of %s bytes\\n' "$1" "$size" ${segmentBytes} >&2
+absent "$1"
 `
 }
 

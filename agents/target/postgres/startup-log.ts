@@ -7,7 +7,7 @@
  * for a standby's that came to the end of its archive: what pg_control or the server itself can tell is asked there.
  */
 import { open } from 'node:fs/promises'
-import { ABSENT } from './recovery-settings.ts'
+import { ABSENT, INCOMPLETE } from './recovery-settings.ts'
 
 /** More than this of a log is not read at once; bytes. */
 const CHUNK = 64 * 1024
@@ -21,6 +21,8 @@ export interface LogReader {
   poll(): Promise<Progress[]>
   /** The last WAL file that was restored from the archive. */
   readonly lastRestored: string | undefined
+  /** The last segment of the archive and what it has of it, where that is not the whole. */
+  readonly incomplete: string | undefined
   /** Lines of severity ERROR and above with what belongs to them, oldest first. */
   readonly reasons: readonly string[]
   /** Whether a standby has found that the archive has no more. */
@@ -104,12 +106,17 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let previous = ''
   let archiveEnded = false
   let absent: string | undefined
+  let incomplete: string | undefined
   let reached: Reached = {}
   const sqlStates = new Set<string>()
 
   /** What a standby says of the end of its archive. Once through all sources, it begins with the same segment again. */
   function takeEnd(line: string): boolean {
     if (/LOG: {2}waiting for WAL to become available at /.test(line)) archiveEnded = true
+    if (line.startsWith(INCOMPLETE)) {
+      incomplete = line.slice(INCOMPLETE.length)
+      return true
+    }
     if (!line.startsWith(ABSENT)) return false
     const name = line.slice(ABSENT.length)
     if (name === absent) archiveEnded = true
@@ -177,6 +184,9 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     },
     get lastRestored() {
       return lastRestored
+    },
+    get incomplete() {
+      return incomplete
     },
     reasons,
     get archiveEnded() {

@@ -180,7 +180,7 @@ async function mountCommand(mountPoint: string, cachePath: string): Promise<stri
   }
   const { configuration, restoreScript: script } = instancePaths(spec)
   await mkdir(configuration)
-  await writeFile(script, restoreScript(spec))
+  await writeFile(script, restoreScript(spec, SEGMENT_BYTES))
   const command = recoverySettings(spec).get('restore_command')
   if (command === undefined) throw new Error('a published instance has no restore_command')
   return command
