@@ -29,6 +29,9 @@ export interface FileRange {
   readonly length: number
 }
 
+/** `block`: of 8 KiB, in the file. */
+export type DamagedBlockListener = (file: number, block: number) => void
+
 /** Bytes of a file that were asked for with others. */
 export interface RangeData {
   readonly file: number
@@ -61,6 +64,12 @@ export interface BackupSource {
    * left out: whoever needs it reads it, and gets the error. @throws as `read` when the request itself fails
    */
   readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData>
+
+  /**
+   * Has each block told of that is served though it is damaged, no later than its bytes: whoever keeps what was read must
+   * not keep that. Call what it gives to hear no more. Absent: nobody looks.
+   */
+  onDamagedBlock?(listener: DamagedBlockListener): () => void
 
   /**
    * Size in bytes of a WAL segment or timeline history file after decoding (`000000010000000000000007`,

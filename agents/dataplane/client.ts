@@ -2,7 +2,14 @@
 import tls from 'node:tls'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import type { BackupSource, FileRange, RangeData, StoredWal, TreeEntry } from './backup-source.ts'
+import type {
+  BackupSource,
+  DamagedBlockListener,
+  FileRange,
+  RangeData,
+  StoredWal,
+  TreeEntry,
+} from './backup-source.ts'
 import { receiveRanges } from './client-ranges.ts'
 import { receiveTree } from './client-tree.ts'
 import { ExchangeTable } from './exchange-table.ts'
@@ -110,6 +117,10 @@ class Client implements DataPlaneClient {
 
   readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData> {
     return receiveRanges(this.#exchanges, ranges, signal)
+  }
+
+  onDamagedBlock(listener: DamagedBlockListener): () => void {
+    return this.#exchanges.onDamagedBlock(listener)
   }
 
   walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {

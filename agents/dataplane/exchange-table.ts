@@ -5,9 +5,10 @@
 import type { Logger } from 'pino'
 import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
 import { backoffMs } from '../../messages/retry.ts'
+import type { DamagedBlockListener } from './backup-source.ts'
 import { ClientConnection, type ClientConnectionOptions, RECONNECT } from './client-connection.ts'
 import type { Exchange, ExchangeHost } from './exchange.ts'
-import { decodeError, encodeEmpty, FRAME } from './protocol.ts'
+import { decodeDamagedBlock, decodeError, encodeEmpty, FRAME } from './protocol.ts'
 
 export interface ExchangeTableOptions
   extends Omit<ClientConnectionOptions, 'onReady' | 'onFrame' | 'onDown'> {
@@ -25,6 +26,7 @@ export class ExchangeTable implements ExchangeHost {
   readonly #connections: ClientConnection[]
   readonly #exchanges = new Map<number, Exchange>()
   readonly #sweep: NodeJS.Timeout
+  readonly #damageListeners = new Set<DamagedBlockListener>()
   #lastId = 0
   #lastError: HowdahError | undefined
   /** The server's refusal, while it stands: no connection was made since. */
@@ -74,6 +76,12 @@ export class ExchangeTable implements ExchangeHost {
     for (const id of [...this.#exchanges.keys()]) this.#fail(id, closedError())
   }
 
+  /** As `BackupSource.onDamagedBlock`. */
+  onDamagedBlock(listener: DamagedBlockListener): () => void {
+    this.#damageListeners.add(listener)
+    return () => void this.#damageListeners.delete(listener)
+  }
+
   now(): number {
     return performance.now()
   }
@@ -114,6 +122,11 @@ export class ExchangeTable implements ExchangeHost {
   }
 
   #frame(connection: ClientConnection, type: number, id: number, payload: Buffer): void {
+    if (type === FRAME.damagedBlock) {
+      const { file, block } = decodeDamagedBlock(payload)
+      for (const listener of this.#damageListeners) listener(file, block)
+      return
+    }
     const exchange = this.#exchanges.get(id)
     // An answer to what was cancelled, or was meanwhile asked elsewhere.
     if (exchange === undefined || exchange.connection !== connection) return

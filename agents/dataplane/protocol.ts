@@ -10,7 +10,7 @@ import { ErrorSchema } from '../../messages/values.ts'
 import type { FileRange, StoredWal } from './backup-source.ts'
 
 /** Raised whenever a frame changes its meaning; both ends must speak the same. */
-export const PROTOCOL_VERSION = 3
+export const PROTOCOL_VERSION = 4
 
 /**
  * Of TLS 1.3, by preference: AES-128 is as safe here as AES-256 and takes a third less time; ChaCha20 is for machines
@@ -67,6 +67,8 @@ export const FRAME = {
   rangeData: 23,
   rangesEnd: 24,
   stored: 25,
+  /** A block is damaged whose bytes come in a later frame. Of no request. */
+  damagedBlock: 26,
 } as const
 
 export type FrameType = (typeof FRAME)[keyof typeof FRAME]
@@ -112,6 +114,7 @@ export const SERVER_FRAMES: PayloadBounds = new Map([
   [FRAME.rangeData, PIECE_HEAD_BYTES + MAX_PIECE_BYTES],
   [FRAME.rangesEnd, 0],
   [FRAME.stored, 7 + SHA1_BYTES],
+  [FRAME.damagedBlock, 12],
 ])
 
 /** Segments (also `.partial`), timeline histories and backup labels: the names that a PostgreSQL archive holds. */
@@ -137,6 +140,18 @@ export function encodeHello(ticket: string): Buffer {
 export function decodeHello(payload: Buffer): { version: number; ticket: string } {
   if (payload.length < 2) throw malformed('hello')
   return { version: payload.readUInt16BE(0), ticket: payload.toString('utf8', 2) }
+}
+
+export function encodeDamagedBlock(file: number, block: number): Buffer {
+  const buffer = frame(FRAME.damagedBlock, NO_REQUEST, 12)
+  buffer.writeUIntBE(file, HEADER_BYTES, 6)
+  buffer.writeUIntBE(block, HEADER_BYTES + 6, 6)
+  return buffer
+}
+
+export function decodeDamagedBlock(payload: Buffer): { file: number; block: number } {
+  if (payload.length !== 12) throw malformed('damagedBlock')
+  return { file: payload.readUIntBE(0, 6), block: payload.readUIntBE(6, 6) }
 }
 
 export function encodeWelcome(): Buffer {

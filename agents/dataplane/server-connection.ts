@@ -13,6 +13,7 @@ import {
   decodeCredit,
   decodeHello,
   decodeTree,
+  encodeDamagedBlock,
   encodeEmpty,
   encodeError,
   encodeWelcome,
@@ -80,6 +81,7 @@ class Connection {
   #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
   #ticket: Ticket | undefined
   #lease: BackupLease | undefined
+  #hearNoMore: (() => void) | undefined
   readonly #requests: RequestTable
   readonly #streams: StreamTable
 
@@ -131,6 +133,7 @@ class Connection {
     clearTimeout(this.#timer)
     this.#requests.cancelAll()
     this.#streams.stopAll()
+    this.#hearNoMore?.()
     this.#lease?.release()
   }
 
@@ -191,6 +194,9 @@ class Connection {
         return
       }
       this.#lease = lease
+      this.#hearNoMore = lease.source.onDamagedBlock?.((file, block) =>
+        this.#writer.send(encodeDamagedBlock(file, block)),
+      )
       this.#state = 'open'
       this.#writer.send(encodeWelcome())
       this.#logger.debug({ backup: ticket.backup }, 'data plane: connected')

@@ -1,6 +1,6 @@
 /** Client and server over real TLS sockets: reads, reconnects, deadlines, cancellation, trees. */
 import { expect } from 'chai'
-import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
+import type { DamagedBlockListener, TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, ticket, until, useDataPlane } from './fixture.ts'
 import { createMemorySource, expectedBytes, FILE_BYTES, makeTree, STORED, WAL_NAME } from './memory-source.ts'
@@ -28,6 +28,34 @@ describe('the data plane', function () {
     expect((await client.read(3, FILE_BYTES, 8192)).length).to.equal(0)
     expect(client.connected).to.equal(true)
     expect(client.lastError).to.equal(undefined)
+  })
+
+  it('tells of a damaged block before its bytes, to all who have the backup open, until they close', async () => {
+    const listeners = new Set<DamagedBlockListener>()
+    const source = {
+      ...createMemorySource({
+        beforeRead(file, offset) {
+          if (offset === 8192) for (const listener of listeners) listener(file, 1)
+        },
+      }),
+      onDamagedBlock(listener: DamagedBlockListener) {
+        listeners.add(listener)
+        return () => void listeners.delete(listener)
+      },
+    }
+    const address = await plane.serve(source)
+    const clients = [1, 2].map(() => plane.connect(address, { connections: 1 }))
+    const heard: unknown[] = []
+    for (const [index, client] of clients.entries()) {
+      client.onDamagedBlock?.((file, block) => heard.push([index, file, block]))
+      await client.read(3, 0, 8192)
+    }
+    await clients[0]?.read(3, 8192, 8192)
+    expect(heard).to.deep.include([0, 3, 1])
+    await until(() => heard.length === 2)
+    expect(heard).to.deep.include([1, 3, 1])
+    await clients[1]?.close()
+    await until(() => listeners.size === 1)
   })
 
   it('reads more than one frame holds', async () => {

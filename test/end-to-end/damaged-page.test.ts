@@ -1,5 +1,5 @@
 /** A page that was damaged before the backup was taken: it is told, once, and everything else is there. */
-import { open } from 'node:fs/promises'
+import { open, stat, utimes } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
 import type { Consumer } from '../../messages/bus.ts'
@@ -14,6 +14,8 @@ describe('a damaged page in a backup', function () {
   let production: Production
   let fleet: Fleet
   let file: string
+  /** The byte that was damaged, as it was. */
+  const intact = Buffer.alloc(1)
   let watching: Consumer
   const told: EventBody<'repository.damage'>[] = []
   let failed = false
@@ -24,6 +26,7 @@ describe('a damaged page in a backup', function () {
     file = await production.sql("SELECT pg_relation_filepath('notes')")
     await production.stop()
     const handle = await open(path.join(production.dataDirectory, file), 'r+')
+    await handle.read(intact, 0, 1, BLOCK * 8192 + 6000)
     await handle.write(Buffer.from('!'), 0, 1, BLOCK * 8192 + 6000)
     await handle.close()
     await production.start()
@@ -60,6 +63,24 @@ describe('a damaged page in a backup', function () {
       },
     ])
     expect(told[0]?.what).to.match(/^its checksum is \d+, and of what it holds \d+$/)
+    await fleet.howdahJson('unpublish', session.id)
+  })
+
+  it('is there, whole, when the repository was mended, though the blocks around it are still held here', async () => {
+    const stored = `${production.path}/backup/shop/latest/pg_data/${file}`
+    const { atime, mtime } = await stat(stored)
+    const handle = await open(stored, 'r+')
+    await handle.write(intact, 0, 1, BLOCK * 8192 + 6000)
+    await handle.close()
+    await utimes(stored, atime, mtime)
+    const session = await fleet.publish('--repository', 'main', '--instance', 'shop')
+    const page = `ctid >= '(${BLOCK},0)' AND ctid < '(${BLOCK + 1},0)'`
+    const rows = await fleet.sql(
+      session,
+      `SELECT count(note) > 0 FROM notes WHERE ${page}`,
+      production.database,
+    )
+    expect(rows).to.equal('t')
     await fleet.howdahJson('unpublish', session.id)
   })
 })

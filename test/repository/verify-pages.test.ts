@@ -235,8 +235,14 @@ describe('checksums of data pages', function () {
             [file.path, block],
           ])
         }
+        const heard: number[][] = []
+        const hearNoMore = verified.onDamagedBlock?.((...damaged) => heard.push(damaged))
         const range = { file: file.file, offset: 0, length: file.size }
         for await (const { data } of verified.readMany([range])) expect(data.length).to.be.above(0)
+        hearNoMore?.()
+        await verified.read(file.file, position, 1)
+        expect(heard).to.deep.equal([[file.file, block]])
+        expect(told.splice(1)).to.have.length(1)
         expect(told).to.have.length(1)
         if (block > 0) await verified.read(file.file, 0, block * PAGE_BYTES)
         expect(told).to.have.length(1)

@@ -2,7 +2,7 @@
  * A backup of which every block that is served is checked. What is damaged is served as it is, and told: PostgreSQL
  * checks pages itself when it reads them, and whoever can do without a page must get at the others.
  */
-import type { TreeEntry } from '../../dataplane/backup-source.ts'
+import type { DamagedBlockListener, TreeEntry } from '../../dataplane/backup-source.ts'
 import { readRanges } from '../../dataplane/read-ranges.ts'
 import { lsnOf } from '../../wal/lsn.ts'
 import type { OpenBackup } from '../repository.ts'
@@ -39,6 +39,7 @@ export function verifiedBackup(backup: OpenBackup, tell: (damage: DamagedBlock) 
   const start = lsnOf(backup.summary.startLsn)
   if (start === undefined) return backup
   const span: BackupSpan = { start, stop: lsnOf(backup.summary.stopLsn) }
+  const listeners = new Set<DamagedBlockListener>()
   let relations: Promise<ReadonlyMap<number, Relation>> | undefined
 
   /** By number of the file. A failure is not kept. */
@@ -52,11 +53,13 @@ export function verifiedBackup(backup: OpenBackup, tell: (damage: DamagedBlock) 
     return finding
   }
 
-  function check({ path, firstBlock }: Relation, offset: number, bytes: Buffer): void {
+  function check(file: number, { path, firstBlock }: Relation, offset: number, bytes: Buffer): void {
     for (let at = 0; at + PAGE_BYTES <= bytes.length; at += PAGE_BYTES) {
       const block = (offset + at) / PAGE_BYTES
       const what = checkPage(bytes, at, firstBlock + block, span)
-      if (what !== undefined) tell({ file: path, block, what })
+      if (what === undefined) continue
+      tell({ file: path, block, what })
+      for (const listener of listeners) listener(file, block)
     }
   }
 
@@ -68,11 +71,21 @@ export function verifiedBackup(backup: OpenBackup, tell: (damage: DamagedBlock) 
     const end = Math.min(Math.ceil((offset + length) / PAGE_BYTES) * PAGE_BYTES, relation.size)
     if (end <= begin) return backup.read(file, offset, length, signal)
     const bytes = await backup.read(file, begin, end - begin, signal)
-    check(relation, begin, bytes)
+    check(file, relation, begin, bytes)
     return bytes.subarray(offset - begin, offset - begin + length)
   }
 
-  return { ...backup, read, readMany: (ranges, signal) => readRanges(read, ranges, signal) }
+  return {
+    ...backup,
+    read,
+    readMany: (ranges, signal) => readRanges(read, ranges, signal),
+    onDamagedBlock(listener) {
+      // Connections may share a function.
+      const mine: DamagedBlockListener = (file, block) => listener(file, block)
+      listeners.add(mine)
+      return () => void listeners.delete(mine)
+    },
+  }
 }
 
 async function findRelations(backup: OpenBackup): Promise<ReadonlyMap<number, Relation>> {

@@ -79,6 +79,8 @@ export interface Engine extends FileSystem {
   flushFetched(): Promise<void>
   /** Fetches what an earlier publish touched, in one request. Resolves when it has come or failed; never rejects. */
   prefetch(record: TouchedRecord): Promise<void>
+  /** A block of a file of the backup is damaged in the repository; it is read there each time. */
+  noteDamaged(file: number, block: number): void
   /** PostgreSQL is started again, until `settled`: it gets room that others do not. */
   starting(): void
   /** The instance is usable: what was touched until now; undefined when it was told before. */
@@ -236,6 +238,7 @@ export function createEngine(options: EngineOptions): Engine {
 
     flushFetched: () => readPath.flush(),
     prefetch: (record) => readPath.prefetch(record),
+    noteDamaged: (file, block) => readPath.noteDamaged(file, block),
     starting() {
       space.starting = true
     },

@@ -4,6 +4,7 @@
  * fetched store where there is room. Knows nothing of what the session changed but to leave it alone.
  */
 import type { Logger } from 'pino'
+import { HowdahError } from '../../../messages/errors.ts'
 import type { BaseTree } from './base-tree.ts'
 import { BLOCK } from './block-map.ts'
 import { type Asker, type Errands, MAX_ERRAND_BYTES } from './errands.ts'
@@ -58,6 +59,8 @@ export class ReadPath {
   /** What has landed and is on its way to the store. Never reject. */
   readonly #keeps = new Set<Promise<void>>()
   #underWay = 0
+  /** Files of the backup of which nothing is kept that came before their damage was found. */
+  readonly #damagedFiles = new Set<number>()
   #recorder: TouchRecorder | undefined = new TouchRecorder()
 
   constructor(dependencies: ReadPathDependencies) {
@@ -116,6 +119,7 @@ export class ReadPath {
     if (file < 0 || length > MAX_ERRAND_BYTES) return false
     for (let block = first; block <= last; block++) {
       if (inode.map.isChanged(block) || this.#store.has(file, block)) return false
+      if (this.#store.isDamaged(file, block)) return false
       if (this.#flights.at(file, block) !== undefined) return false
     }
     const place = this.#store.reserve(last - first + 1)
@@ -231,6 +235,11 @@ export class ReadPath {
     stream.end()
   }
 
+  /** As `FetchedStore.noteDamaged`. */
+  noteDamaged(file: number, block: number): void {
+    this.#store.noteDamaged(file, block)
+  }
+
   /** As `FetchedStore.flush`, with what is being kept. */
   async flush(): Promise<void> {
     await Promise.all(this.#keeps)
@@ -300,6 +309,12 @@ export class ReadPath {
   #unreadable(inode: Inode, offset: number, length: number, cause: unknown): FileSystemError {
     const { base, logger } = this.#to
     const path = base.path(inode.ino)
+    // A file that is damaged as a whole is found out when much of it was kept.
+    const file = base.file(inode.ino)
+    if (cause instanceof HowdahError && cause.code === 'backup_damaged' && !this.#damagedFiles.has(file)) {
+      this.#damagedFiles.add(file)
+      this.#store.drop(file)
+    }
     this.lastError = `${path}: ${cause instanceof Error ? cause.message : String(cause)}`
     logger.error({ err: cause, file: path, offset, length }, 'a block could not be read from the repository')
     return new FileSystemError('EIO', `${path} could not be read from the repository`, { cause })

@@ -41,6 +41,7 @@ export async function serveHere(serving: Serving, driver: Driver, logger: Logger
     limit: async (quotaBytes) => engine.limit(quotaBytes),
     flush: () => engine.flush(),
     prefetch: (record) => engine.prefetch(record),
+    noteDamaged: async (file, block) => engine.noteDamaged(file, block),
     starting: async () => engine.starting(),
     settled: async () => engine.settled(),
     unmount: () => mounted.unmount(),

@@ -49,6 +49,7 @@ export type EngineCalls = {
   flushFetched(): Promise<void>
   flush(): Promise<void>
   prefetch(record: TouchedRecord): Promise<void>
+  noteDamaged(file: number, block: number): void
   starting(): void
   settled(): TouchedRecord | undefined
   /** Answers `nearFull`: the kernel has handed over what it had accepted. `turn` is the number of that call. */

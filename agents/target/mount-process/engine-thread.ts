@@ -38,6 +38,7 @@ const handlers: EngineCalls = {
   flushFetched: () => engine.flushFetched().finally(() => tellAgain('fetched')),
   flush: () => engine.flush().finally(() => tellAgain('changed')),
   prefetch: (record) => engine.prefetch(record),
+  noteDamaged: (file, block) => engine.noteDamaged(file, block),
   starting: () => engine.starting(),
   settled: () => engine.settled(),
   handedOver: (turn) => {

@@ -144,6 +144,7 @@ export function startEngineWorker(): EngineWorker {
       limit: (quotaBytes) => calls.call('limit', quotaBytes),
       flush: () => calls.call('flush'),
       prefetch: (record) => calls.call('prefetch', record),
+      noteDamaged: (file, block) => calls.call('noteDamaged', file, block),
       starting: () => calls.call('starting'),
       settled: () => calls.call('settled'),
       unmount: () => mount.unmount(),

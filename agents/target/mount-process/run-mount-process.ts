@@ -44,6 +44,10 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
   try {
     session = await openSession(spec, tree, source, logger)
     const engine = await mounting.serve(session.serving)
+    source.onDamagedBlock?.((file, block) => {
+      // Without an engine nothing is kept.
+      engine.noteDamaged(file, block).catch(() => undefined)
+    })
     await saved
     const server = await listenForControl(paths.socket, answers({ spec, session, source, engine }))
     const terminate = () => {

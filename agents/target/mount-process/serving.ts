@@ -26,6 +26,8 @@ export interface ServingEngine {
   flush(): Promise<void>
   /** Fetches what an earlier publish touched; resolves when all of it was asked for. */
   prefetch(record: TouchedRecord): Promise<void>
+  /** As `Engine.noteDamaged`. */
+  noteDamaged(file: number, block: number): Promise<void>
   /** PostgreSQL is started again, until `settled`: it gets room that others do not. */
   starting(): Promise<void>
   /** PostgreSQL has started. Ends the record of what is touched, and gives it. */

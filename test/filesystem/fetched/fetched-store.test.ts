@@ -346,6 +346,47 @@ describe('the store of fetched blocks', () => {
     expect(later.store.has(8, 0)).to.equal(true)
   })
 
+  it('neither holds nor keeps a block that the repository has damaged, for those who open it later too', async () => {
+    const one = stores.open()
+    one.store.keep(7, 0, data)
+    await one.store.flush()
+    one.store.noteDamaged(7, 3)
+    one.store.noteDamaged(7, 50)
+    expect([2, 3, 4].map((at) => one.store.has(7, at))).to.eql([true, false, true])
+    expect(one.store.keep(7, 3, data.subarray(3 * BLOCK, 4 * BLOCK))).to.equal('kept')
+    one.store.keep(7, 48, data.subarray(0, 5 * BLOCK))
+    const place = one.store.reserve(1)
+    if (place === undefined) throw new Error('there is no room')
+    one.store.filled(place, 7, 3, [1])
+    expect([3, 48, 50, 52].map((at) => one.store.has(7, at))).to.eql([false, true, false, true])
+    await one.store.flush()
+    const later = stores.open()
+    expect([2, 3, 4, 48, 50, 52].map((at) => later.store.has(7, at))).to.eql([
+      true,
+      false,
+      true,
+      true,
+      false,
+      true,
+    ])
+    // What came since the repository was mended.
+    expect(later.store.keep(7, 3, data.subarray(3 * BLOCK, 4 * BLOCK))).to.equal('kept')
+    expect(readStore(later.store, 7, 3 * BLOCK, BLOCK)?.equals(data.subarray(3 * BLOCK, 4 * BLOCK))).to.equal(
+      true,
+    )
+  })
+
+  it('keeps nothing more of a file that is damaged all over', () => {
+    const { store } = stores.open()
+    store.keep(7, 5000, data)
+    for (let block = 0; block < 1001; block++) store.noteDamaged(7, block)
+    expect(store.has(7, 5000)).to.equal(false)
+    store.keep(7, 5000, data)
+    expect(store.has(7, 5000)).to.equal(false)
+    store.keep(8, 5000, data)
+    expect(store.has(8, 5000)).to.equal(true)
+  })
+
   it('goes on for those who have it open when it is removed', async () => {
     const { store } = stores.open()
     store.keep(7, 0, data)

@@ -5,7 +5,8 @@ import type { FileRange, RangeData } from '../../../agents/dataplane/backup-sour
 import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
 import type { TouchedRecord } from '../../../agents/target/filesystem/fetched/touched-record.ts'
 import type { Services } from '../../../agents/target/filesystem/services.ts'
-import { type Fixture, type FixtureOptions, makeFixture } from '../support/engine-fixture.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import { errnoOf, type Fixture, type FixtureOptions, makeFixture } from '../support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from '../support/memory-source.ts'
 
 const MIB = 1024 * 1024
@@ -107,6 +108,27 @@ describe('the read path', () => {
     const file = await fs.open(OTHER)
     await fs.write(file, Buffer.from('changed'), 10)
     expect((await fs.read(file, 7, 10)).toString()).to.equal('changed')
+  })
+
+  it('asks for a damaged block each time, and keeps nothing of a file that turned out to be damaged', async () => {
+    const fs = await mount()
+    const file = await fs.open(TABLE)
+    await fs.read(file, BLOCK, 5 * BLOCK)
+    await turn()
+    fs.engine.noteDamaged(0, 5)
+    for (let count = 2; count < 5; count++) {
+      await fs.read(file, BLOCK, 5 * BLOCK)
+      await turn()
+      expect(source.reads.length).to.equal(count)
+    }
+    await fs.read(file, BLOCK, 7 * BLOCK)
+    await turn()
+    source.failure = new HowdahError('backup_damaged', 'its checksum is another one')
+    expect(await errnoOf(() => fs.read(file, BLOCK, 20 * BLOCK))).to.equal('EIO')
+    source.failure = undefined
+    const before = source.reads.length
+    await fs.read(file, BLOCK, 7 * BLOCK)
+    expect(source.reads.length).to.equal(before + 1)
   })
 
   it('fetches one block for a random touch', async () => {

@@ -9,6 +9,8 @@ export interface MemorySource extends BackupSource {
   /** While set, reads wait for it. */
   gate: Promise<void> | undefined
   failing: boolean
+  /** What reads fail with. */
+  failure: Error | undefined
 }
 
 /** `files`: paths below the root, such as `data/base/1/123`, with their contents; their directories are made. */
@@ -42,6 +44,7 @@ export function memorySource(
     reads: [],
     gate: undefined,
     failing: false,
+    failure: undefined,
     async *tree() {
       for (let at = 0; at < entries.length; at += 300) yield entries.slice(at, at + 300)
     },
@@ -49,6 +52,7 @@ export function memorySource(
       const path = paths[file] ?? ''
       source.reads.push({ path, offset, length })
       await (source.gate ?? setTimeout(0))
+      if (source.failure !== undefined) throw source.failure
       if (source.failing) throw new Error('the repository is gone')
       return Buffer.from((files[path] ?? Buffer.alloc(0)).subarray(offset, offset + length))
     },

@@ -46,6 +46,9 @@ const BUSY_MS = 20
 /** Bytes that are then another thread's to write before this one tries again. */
 const BUSY_BYTES = 64 * 1024 * 1024
 
+/** Damaged blocks of a file from which on nothing of it is kept. */
+const MANY_DAMAGED = 1000
+
 /** What is known of a chunk's blocks; a slot of 0 holds nothing. */
 interface Held {
   slots: Uint32Array
@@ -69,6 +72,8 @@ export class FetchedStore {
   readonly #chunks = new Map<number, Held>()
   readonly #scratch = Buffer.alloc(BLOCK)
   readonly #dirty = new Set<number>()
+  /** Blocks that must not be kept, by file: what the repository has of them is damaged. */
+  readonly #damaged = new Map<number, Set<number>>()
   #fd = -1
   /** The next free slot, and the end of the extent that it lies in. */
   #next = 0
@@ -142,14 +147,14 @@ export class FetchedStore {
     if (this.#fd < 0 || end > CHUNKS_PER_FILE * CHUNK_BLOCKS) return 'refused'
     let block = first
     while (block < end) {
-      if (this.#slot(file, block) !== 0) {
+      if (this.#slot(file, block) !== 0 || this.isDamaged(file, block)) {
         block++
         continue
       }
       if (this.#next === this.#end && !this.#nextExtent()) return this.#outOfRoom(data.length)
       let run = 1
       const room = Math.min(end - block, this.#end - this.#next)
-      while (run < room && this.#slot(file, block + run) === 0) run++
+      while (run < room && this.#slot(file, block + run) === 0 && !this.isDamaged(file, block + run)) run++
       const part = data.subarray((block - first) * BLOCK, (block - first + run) * BLOCK)
       if (!this.#write(part)) return 'refused'
       this.#set(file, block, this.#next, blockChecks(part))
@@ -195,6 +200,29 @@ export class FetchedStore {
     if (this.#fd < 0 || this.#refusesForGood) return 'refused'
     this.#set(file, first, position / BLOCK, checks)
     return 'kept'
+  }
+
+  /** Whether the repository has something else than what PostgreSQL wrote; it is not kept. */
+  isDamaged(file: number, block: number): boolean {
+    if (this.#damaged.size === 0) return false
+    const blocks = this.#damaged.get(file)
+    return blocks !== undefined && (blocks.size > MANY_DAMAGED || blocks.has(block))
+  }
+
+  /** A block of the repository is damaged: it is not kept, so that whoever reads it once that is mended gets it right. */
+  noteDamaged(file: number, block: number): void {
+    const blocks = this.#damaged.get(file) ?? new Set()
+    this.#damaged.set(file, blocks)
+    if (blocks.size > MANY_DAMAGED) return
+    blocks.add(block)
+    if (blocks.size > MANY_DAMAGED) this.drop(file)
+    const held = this.#chunks.get(file * CHUNKS_PER_FILE + Math.floor(block / CHUNK_BLOCKS))
+    const index = block % CHUNK_BLOCKS
+    const slot = held?.slots[index] ?? 0
+    if (held === undefined || slot === 0) return
+    const isSaved = ((held.flags[index] ?? 0) & UNSAVED) === 0
+    this.#forget(held.slots, held.flags, index)
+    if (isSaved) this.#dropSaved(file, [slot])
   }
 
   /** What is held of a file is wrong: it is not held any more, neither here nor by whoever opens the store later. */
@@ -320,7 +348,7 @@ export class FetchedStore {
       const key = file * CHUNKS_PER_FILE + Math.floor(block / CHUNK_BLOCKS)
       const held = this.#room(key, index)
       // Others may have brought it meanwhile; what is held stays where it is.
-      if (held.slots[index] !== 0) continue
+      if (held.slots[index] !== 0 || this.isDamaged(file, block)) continue
       held.slots[index] = slot + done
       held.checks[index] = check
       held.flags[index] = UNSAVED
