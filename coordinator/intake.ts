@@ -124,6 +124,12 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
       return { accepted: true, repositories: await inventory(body) }
     },
 
+    async 'target.doctor'({ target, timeLimit = DOCTOR_SECONDS }) {
+      const agent = registry.target(target)
+      const timeoutMs = timeLimit * 1000 + DOCTOR_GRACE_MS
+      return bus.requestAgent(agent, 'caches.verify', { timeLimit }, { timeoutMs })
+    },
+
     async 'agent.list'() {
       return { accepted: true, agents: registry.list() }
     },
@@ -279,6 +285,9 @@ const CHANGING: ReadonlySet<CommandType> = new Set([
 ])
 
 const INVENTORY_DEADLINE_MS = 20_000
+const DOCTOR_SECONDS = 60
+/** What a target takes on top: mount processes that do not answer at once, indexes to be read. */
+const DOCTOR_GRACE_MS = 60_000
 
 function unknownSession(id: string): HowdahError {
   return new HowdahError(

@@ -77,6 +77,25 @@ export const CheckReport = z.object({
   estimate: Estimate,
 })
 
+/** Something that a target keeps of sessions, and what was found of it. */
+export const DoctorItem = z.object({
+  kind: z.enum(['fetched-store', 'write-cache']),
+  name: z.string().describe('the session of a write cache; the key of a store of fetched blocks'),
+  path: z.string(),
+  sessions: z.array(z.string()).describe('that use it'),
+  bytes: Bytes.describe('that it holds'),
+  checkedBytes: Bytes.describe('of these, that were looked at in the time that there was'),
+  verdict: z
+    .enum(['sound', 'mended', 'discarded', 'damaged'])
+    .describe(
+      'mended: wrong blocks were taken out; discarded: it made no sense, and nobody used it; damaged: left as it is',
+    ),
+  problems: z.array(z.string()),
+})
+
+/** Seconds that a target may look at what it keeps. */
+const TimeLimit = z.int().min(1).max(1500)
+
 /** Commands from clients and backup software: exchange `howdah.commands`, routing key = type. */
 export const COMMANDS = {
   'instance.publish': {
@@ -155,6 +174,12 @@ export const COMMANDS = {
     body: z.strictObject({ repository: Name.optional(), instance: RepositoryName.optional() }),
     reply: accepted({ repositories: z.array(RepositoryInventory) }),
   },
+  'target.doctor': {
+    summary:
+      'Compare what a target keeps, fetched blocks and write caches, with its checksums and journals; wrong blocks are fetched again.',
+    body: z.strictObject({ target: Name, timeLimit: TimeLimit.optional().describe('seconds; default: 60') }),
+    reply: accepted({ items: z.array(DoctorItem) }),
+  },
   'agent.list': {
     summary: 'The agents that ever registered.',
     body: z.strictObject({}),
@@ -180,6 +205,11 @@ export const AGENT_COMMANDS = {
     summary: 'Every finding of a preflight, and an estimate; target agents.',
     body: z.strictObject({ input: StepInput }),
     reply: accepted({ findings: z.array(Finding), estimate: Estimate }),
+  },
+  'caches.verify': {
+    summary: 'Compare what is kept here with its checksums and journals; target agents.',
+    body: z.object({ timeLimit: TimeLimit }),
+    reply: accepted({ items: z.array(DoctorItem) }),
   },
   'session.changes': {
     summary: 'What was changed in a published instance up to now; target agents.',
@@ -282,6 +312,7 @@ export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([
   'session.warning',
 ] satisfies (keyof typeof EVENTS)[])
 
+export type DoctorItem = z.infer<typeof DoctorItem>
 export type Finding = z.infer<typeof Finding>
 export type Estimate = z.infer<typeof Estimate>
 export type CheckReport = z.infer<typeof CheckReport>

@@ -78,6 +78,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       case 'repository.list':
       case 'backup.check':
       case 'target.check':
+      case 'caches.verify':
       case 'session.changes': {
         const answer = queries[delivery.type] as ((body: unknown) => Promise<object>) | undefined
         if (!answer) return { deadLetter: `a ${address.kind} agent does not answer ${delivery.type}` }

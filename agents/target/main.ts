@@ -15,6 +15,7 @@ import { createCacheRoom } from './cache-room.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
+import { examine } from './doctor/doctor.ts'
 import { fetchedDirectory } from './fetched-room.ts'
 import { guardNetworkWalls } from './isolation/network-guard.ts'
 import { probeWalls } from './isolation/probe.ts'
@@ -119,6 +120,10 @@ await runRole({
           if (!session) throw new HowdahError('unknown_session', `this target has no session "${id}"`)
           return { accepted: true, changes: await changes.of(session) }
         },
+        'caches.verify': async ({ timeLimit }) => ({
+          accepted: true,
+          items: await examine({ cacheRoot, timeLimitMs: timeLimit * 1000, logger }),
+        }),
         'target.check': ({ input }) =>
           checkTarget(input, {
             settings,

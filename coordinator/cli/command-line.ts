@@ -75,7 +75,7 @@ async function pageOf(name: string): Promise<VerbDescription | undefined> {
 async function overviewLines({ stdout }: Context): Promise<string[]> {
   return overview(stdout, [
     ['EVERYTHING ON THIS MACHINE', await loadVerbs(['up'])],
-    ['WHAT THERE IS', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents'])],
+    ['WHAT THERE IS', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents', 'doctor'])],
     [
       'PUBLISHING',
       await loadVerbs([

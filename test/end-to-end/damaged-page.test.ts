@@ -3,7 +3,7 @@ import { open, stat, utimes } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
 import type { Consumer } from '../../messages/bus.ts'
-import type { EventBody } from '../../messages/definitions.ts'
+import type { DoctorItem, EventBody } from '../../messages/definitions.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
@@ -81,6 +81,21 @@ describe('a damaged page in a backup', function () {
       production.database,
     )
     expect(rows).to.equal('t')
+    // What is held of it is sound, and a block that rots is found while the session goes on.
+    const sound = await fleet.howdahJson<{ items: DoctorItem[] }>('doctor', '--target', 'db-7')
+    expect(sound.items.map(({ kind, verdict }) => `${kind} ${verdict}`)).to.have.members([
+      'write-cache sound',
+      'fetched-store sound',
+    ])
+    const [store] = sound.items.filter(({ kind }) => kind === 'fetched-store')
+    const blocks = await open(`${store?.path}/blocks.data`, 'r+')
+    await blocks.write(Buffer.from('rotten'), 0, 6, BLOCK * 8192 + 6000)
+    await blocks.close()
+    const mended = await fleet.howdahJson<{ items: DoctorItem[] }>('doctor', '--target', 'db-7')
+    expect(mended.items.map(({ verdict }) => verdict)).to.include('mended')
+    expect(await fleet.sql(session, 'SELECT count(*) FROM pgbench_accounts', production.database)).to.equal(
+      '100000',
+    )
     await fleet.howdahJson('unpublish', session.id)
   })
 })

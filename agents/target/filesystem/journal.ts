@@ -77,6 +77,9 @@ const SCHEMA = `
   PRAGMA user_version = ${SCHEMA_VERSION};
 `
 
+/** Somebody may just look at it, see `readJournal`. */
+const BUSY_MS = 5000
+
 export type Journal = ReturnType<typeof openJournal>
 
 /** Tells the journal of one write cache from any other. Journals of the time before identities have no such row. */
@@ -95,7 +98,7 @@ export interface JournalIdentity {
  */
 export function openJournal(path: string, identity?: JournalIdentity) {
   if (identity?.fresh === false && !existsSync(path)) throw gone(path)
-  const database = new DatabaseSync(path)
+  const database = new DatabaseSync(path, { timeout: BUSY_MS })
   try {
     database.exec(
       'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE',
@@ -143,23 +146,7 @@ export function openJournal(path: string, identity?: JournalIdentity) {
   }
 
   return {
-    /** What is durable. */
-    load(): JournalState {
-      const chunks = Map.groupBy(
-        database.prepare('SELECT ino, chunk, map FROM chunks').all() as unknown as (MapChunk & {
-          ino: Ino
-        })[],
-        ({ ino }) => ino,
-      )
-      const contents = database
-        .prepare('SELECT ino, size, base_size AS baseSize, changed FROM contents')
-        .all() as unknown as ContentsRow[]
-      return {
-        attributes: loadAttributes(database),
-        contents: contents.map((row) => ({ row, chunks: chunks.get(row.ino) ?? [] })),
-        entries: database.prepare('SELECT parent, name, ino FROM entries').all() as unknown as EntryRow[],
-      }
-    },
+    ...reading(database),
 
     /** Makes all of it durable, or throws and makes none of it. */
     commit(batch: Batch): void {
@@ -179,6 +166,54 @@ export function openJournal(path: string, identity?: JournalIdentity) {
   }
 }
 
+/**
+ * A journal that no mount process has open, to be looked at; undefined when there is none. It stays as it is.
+ * @throws HowdahError `cache_unusable` when it is of another version or another write cache; the error of SQLite
+ */
+export function readJournal(path: string, id: string | undefined): JournalReading | undefined {
+  if (!existsSync(path)) return undefined
+  const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
+  try {
+    if (isEmpty(database)) throw gone(path)
+    requireVersion(database, path)
+    if (id !== undefined && (identityOf(database) ?? id) !== id) throw another(path)
+    return { ...reading(database), close: () => database.close() }
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
+
+export type JournalReading = Pick<Journal, 'load' | 'check' | 'close'>
+
+function reading(database: DatabaseSync) {
+  return {
+    /** What is durable. */
+    load(): JournalState {
+      const chunks = Map.groupBy(
+        database.prepare('SELECT ino, chunk, map FROM chunks').all() as unknown as (MapChunk & {
+          ino: Ino
+        })[],
+        ({ ino }) => ino,
+      )
+      const contents = database
+        .prepare('SELECT ino, size, base_size AS baseSize, changed FROM contents')
+        .all() as unknown as ContentsRow[]
+      return {
+        attributes: loadAttributes(database),
+        contents: contents.map((row) => ({ row, chunks: chunks.get(row.ino) ?? [] })),
+        entries: database.prepare('SELECT parent, name, ino FROM entries').all() as unknown as EntryRow[],
+      }
+    },
+
+    /** What SQLite finds wrong with the file; undefined: nothing. */
+    check(): string | undefined {
+      const [found] = database.prepare('PRAGMA quick_check(1)').all().flatMap(Object.values)
+      return found === 'ok' ? undefined : String(found)
+    },
+  }
+}
+
 function isEmpty(database: DatabaseSync): boolean {
   return database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined
 }
@@ -192,17 +227,25 @@ function gone(path: string): HowdahError {
   )
 }
 
+function another(path: string): HowdahError {
+  return new HowdahError(
+    'cache_unusable',
+    `the journal ${path} belongs to another write cache: bring the session's own back and retry, ` +
+      'or publish the session anew from the backup',
+  )
+}
+
 function requireIdentity(database: DatabaseSync, path: string, id: string): void {
+  const found = identityOf(database)
+  if (found !== undefined && found !== id) throw another(path)
+  if (found !== undefined) return
   database.exec(IDENTITY)
-  const found = database.prepare('SELECT id FROM identity').get()?.id
-  if (found === undefined) database.prepare('INSERT INTO identity VALUES (?)').run(id)
-  else if (found !== id) {
-    throw new HowdahError(
-      'cache_unusable',
-      `the journal ${path} belongs to another write cache: bring the session's own back and retry, ` +
-        'or publish the session anew from the backup',
-    )
-  }
+  database.prepare('INSERT INTO identity VALUES (?)').run(id)
+}
+
+function identityOf(database: DatabaseSync): unknown {
+  const table = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'identity'").get()
+  return table && database.prepare('SELECT id FROM identity').get()?.id
 }
 
 function requireVersion(database: DatabaseSync, path: string): void {

@@ -4,7 +4,8 @@
  * answers come as messages.
  */
 import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
-import type { FetchedChunk, FetchedExtent } from './fetched/fetched-index.ts'
+import type { FetchedChunk } from './fetched/fetched-chunks.ts'
+import type { FetchedExtent } from './fetched/fetched-index.ts'
 import type { Batch } from './journal.ts'
 
 export interface Services {

@@ -7,7 +7,7 @@ import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors
 
 /** `quota`: bytes that changes may take from now on. */
 const ControlRequest = z.discriminatedUnion('request', [
-  z.object({ request: z.enum(['status', 'sync', 'starting', 'settled', 'unmount']) }),
+  z.object({ request: z.enum(['status', 'sync', 'starting', 'settled', 'verify', 'unmount']) }),
   z.object({ request: z.literal('quota'), bytes: z.int().min(0) }),
 ])
 export type ControlRequest = z.infer<typeof ControlRequest>

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
 import { identify, isAlive, type ProcessIdentity } from '../../runtime/process-identity.ts'
+import type { ChangeFindings } from '../filesystem/verify-changes.ts'
 import { askControl, type MountStatus } from './control-socket.ts'
 import { clearDeadMount } from './dead-mount.ts'
 import { launch } from './launch.ts'
@@ -30,6 +31,8 @@ export interface MountProcess {
   settled(): Promise<void>
   /** Bytes that changes may take from now on. @throws HowdahError `timeout` | `mount_failed` */
   limit(quotaBytes: number): Promise<void>
+  /** Whether the write cache has what its journal tells of. @throws as `sync` */
+  verify(): Promise<ChangeFindings>
   /** Whether it answers; a process that is stopped does not, and everybody on its mount waits. Never rejects. */
   answers(): Promise<boolean>
   /**
@@ -212,6 +215,7 @@ function mountProcess(
     async limit(bytes) {
       await askControl(socket, { request: 'quota', bytes }, ANSWER_DEADLINE_MS)
     },
+    verify: () => askControl<ChangeFindings>(socket, 'verify', STOP_DEADLINE_MS),
     answers,
     async stop({ inUse = 'refuse' } = {}) {
       try {

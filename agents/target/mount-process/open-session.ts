@@ -10,6 +10,7 @@ import { fetchedStoreKey } from '../filesystem/fetched/fetched-stores.ts'
 import { laterDatabases, newestTouched, withOtherDatabases } from '../filesystem/fetched/likely-touched.ts'
 import { loadTouched, saveTouched, type TouchedRecord } from '../filesystem/fetched/touched-record.ts'
 import { type JournalState, openJournal } from '../filesystem/journal.ts'
+import { type ChangeFindings, verifyChanges } from '../filesystem/verify-changes.ts'
 import { type FailedReads, failedReads } from './failed-reads.ts'
 import { localServices } from './local-services.ts'
 import type { MountSource } from './mount-source.ts'
@@ -23,6 +24,8 @@ export interface OpenSession {
   touched(): Promise<TouchedRecord | undefined>
   /** @throws the error of the file system */
   keepTouched(record: TouchedRecord): Promise<void>
+  /** Whether the write cache has what its journal tells of. */
+  verify(): ChangeFindings
   /** Only once the engine is closed. */
   close(): void
 }
@@ -77,6 +80,7 @@ export async function openSession(
       if (backup === undefined || stores === undefined) return
       await saveTouched(stores.directory, backup.repository, backup.instance, record)
     },
+    verify: () => verifyChanges(spec.cachePath, journal),
     close() {
       journal.close()
       store?.close()

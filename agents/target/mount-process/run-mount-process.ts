@@ -126,6 +126,8 @@ function answers({ spec, session, source, engine }: Answering) {
         if (record !== undefined) await session.keepTouched(record)
         return {}
       }
+      case 'verify':
+        return session.verify()
       case 'unmount':
         // What can take long is done while the mount still serves.
         await engine.flush()

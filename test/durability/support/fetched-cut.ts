@@ -19,8 +19,8 @@ import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
 import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
+import { CHUNK_BLOCKS } from '../../../agents/target/filesystem/fetched/fetched-chunks.ts'
 import {
-  CHUNK_BLOCKS,
   type FetchedIndex,
   openFetchedIndex,
 } from '../../../agents/target/filesystem/fetched/fetched-index.ts'

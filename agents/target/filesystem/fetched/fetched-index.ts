@@ -25,20 +25,8 @@ import {
 import { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import { BLOCK } from '../block-map.ts'
+import { bytesOf, chunksOfRows, type FetchedChunk, merged, storeHeader } from './fetched-chunks.ts'
 import { discardStoreNow, fetchedBytesOnDisk, STORE_FORMAT } from './fetched-stores.ts'
-
-/** Blocks per chunk of the index: 8 MiB of a file. */
-export const CHUNK_BLOCKS = 1024
-
-/** The slots of consecutive blocks of a file of the backup; 0: not held. */
-export interface FetchedChunk {
-  readonly file: number
-  readonly chunk: number
-  /** Of block `chunk * CHUNK_BLOCKS` and those that follow; may be shorter than the chunk. */
-  readonly slots: Uint32Array
-  /** The checksums of what the slots hold, by `blockCheck`; as many as slots. */
-  readonly checks: Uint32Array
-}
 
 /** Slots that one process may fill. */
 export interface FetchedExtent {
@@ -102,13 +90,6 @@ interface StoreRow {
   readonly id: string
   readonly next: number
   readonly revision: number
-}
-
-interface ChunkRow {
-  readonly file: number
-  readonly chunk: number
-  readonly slots: Uint8Array
-  readonly checks: Uint8Array
 }
 
 /**
@@ -208,12 +189,12 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
     }) ?? { format: 0, id: '', next: 0, revision: 0 }
     if (format !== STORE_FORMAT) throw new Error(`it has format ${format}`)
     fd = openSync(dataPath, constants.O_RDWR)
-    const head = Buffer.from(header(id))
+    const head = Buffer.from(storeHeader(id))
     const found = Buffer.alloc(head.length)
     readSync(fd, found, 0, found.length, 0)
     if (!found.equals(head)) throw new Error('index and data are of different stores')
     seen = revision
-    const chunks = rows(database.prepare('SELECT file, chunk, slots, checks FROM chunks').all())
+    const chunks = chunksOfRows(database.prepare('SELECT file, chunk, slots, checks FROM chunks').all())
     const end = chunks.reduce((last, { slots }) => slots.reduce((a, b) => Math.max(a, b), last), 0)
     if (end >= next) throw new Error('the index names blocks that were never reserved')
     if (end > 0) checkLength(fd, (end + 1) * BLOCK)
@@ -226,7 +207,7 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
     rmSync(dataPath, { force: true })
     const made = openSync(dataPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
     try {
-      writeSync(made, header(id), 0)
+      writeSync(made, storeHeader(id), 0)
     } finally {
       closeSync(made)
     }
@@ -265,10 +246,10 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
           nameIsDurable = true
         }
         return inTransaction(() => {
-          const others = rows(newer.all(seen))
+          const others = chunksOfRows(newer.all(seen))
           const revision = nextRevision()
           for (const chunk of added) {
-            const [held] = rows(getChunk.all(chunk.file, chunk.chunk))
+            const [held] = chunksOfRows(getChunk.all(chunk.file, chunk.chunk))
             put(merged(held, chunk), revision)
           }
           seen = revision
@@ -280,7 +261,7 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
         const unwanted = new Set(slots)
         inTransaction(() => {
           const revision = nextRevision()
-          for (const chunk of rows(chunksOf.all(file))) {
+          for (const chunk of chunksOfRows(chunksOf.all(file))) {
             for (const [at, slot] of chunk.slots.entries()) {
               if (slots === undefined || unwanted.has(slot)) chunk.slots[at] = 0
             }
@@ -300,11 +281,6 @@ function openStore(directory: string, options: FetchedIndexOptions): FetchedInde
     if (fd >= 0) closeSync(fd)
     throw error
   }
-}
-
-/** The first bytes of `blocks.data`. */
-function header(id: string): string {
-  return `howdah fetched blocks ${STORE_FORMAT} ${id}\n`
 }
 
 function checkLength(fd: number, length: number): void {
@@ -329,35 +305,4 @@ function syncDirectory(directory: string): void {
   } finally {
     closeSync(fd)
   }
-}
-
-/** @throws Error when a row cannot be one of ours */
-function rows(found: readonly unknown[]): FetchedChunk[] {
-  return (found as ChunkRow[]).map(({ file, chunk, slots, checks }) => {
-    const { length } = slots
-    const isOurs = length % 4 === 0 && length <= CHUNK_BLOCKS * 4 && checks.length === length
-    if (!isOurs || file < 0 || chunk < 0) throw new Error('the index is damaged')
-    const words = (bytes: Uint8Array) => new Uint32Array(bytes.slice().buffer)
-    return { file, chunk, slots: words(slots), checks: words(checks) }
-  })
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
-}
-
-/** What is held stays where it is. */
-function merged(held: FetchedChunk | undefined, added: FetchedChunk): FetchedChunk {
-  if (held === undefined) return added
-  const length = Math.max(held.slots.length, added.slots.length)
-  const slots = new Uint32Array(length)
-  const checks = new Uint32Array(length)
-  slots.set(held.slots)
-  checks.set(held.checks)
-  for (const [at, slot] of added.slots.entries()) {
-    if (slots[at] !== 0) continue
-    slots[at] = slot
-    checks[at] = added.checks[at] ?? 0
-  }
-  return { ...added, slots, checks }
 }

@@ -8,7 +8,8 @@ import type { Logger } from 'pino'
 import { BLOCK } from '../block-map.ts'
 import type { Services } from '../services.ts'
 import { blockCheck, blockChecks } from './block-check.ts'
-import { CHUNK_BLOCKS, type FetchedChunk, type FetchedExtent, type FetchedState } from './fetched-index.ts'
+import { CHUNK_BLOCKS, type FetchedChunk } from './fetched-chunks.ts'
+import type { FetchedExtent, FetchedState } from './fetched-index.ts'
 
 /**
  * `kept`: reads find it from now on. `later`: there is no room this moment, `onRoom` will tell when to try again.

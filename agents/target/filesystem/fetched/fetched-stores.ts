@@ -19,6 +19,11 @@ export interface StoreIdentity {
 }
 
 const KEY = /^[0-9a-f]{40}$/
+/** Whether a name below the root of all stores is a store's. */
+export function isStoreKey(name: string): boolean {
+  return KEY.test(name)
+}
+
 const DISCARDED = /^\.discarded-/
 
 /** The name of a backup's store. */
@@ -74,9 +79,15 @@ async function discardStore(directory: string): Promise<void> {
   await remove(aside)
 }
 
-/** As `discardStore`, but its room comes back when stores are trimmed next. @throws the error of the file system */
-export function discardStoreNow(directory: string): void {
-  renameSync(directory, setAside(directory))
+/**
+ * As `discardStore`, but its room comes back when stores are trimmed next.
+ * @returns where it lies until then
+ * @throws the error of the file system
+ */
+export function discardStoreNow(directory: string): string {
+  const aside = setAside(directory)
+  renameSync(directory, aside)
+  return aside
 }
 
 function setAside(directory: string): string {
