@@ -35,12 +35,16 @@ const LARGE = 8 * 1024 * 1024
 /** Bytes that are cut off a file in one go. */
 const MAX_CUT = 64 * 1024 * 1024
 
+const NO_DESCRIPTORS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE'])
+/** Descriptors that the rest of the process is left when there are too few. */
+const LEFT_TO_OTHERS = 32
+
 const { O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR } = fs.constants
 
 export class DataFiles {
   readonly #directory: string
   readonly #directoryFd: number
-  readonly #limit: number
+  #limit: number
   readonly #services: Pick<Services, 'sync' | 'syncDirectory' | 'close'>
   readonly #io: LocalIo
   readonly #open = new Set<Inode>()
@@ -75,7 +79,7 @@ export class DataFiles {
 
   /** Bytes read, fewer than asked only at the end of the local file. @throws the error of the file system */
   read(inode: Inode, buffer: Buffer, offset: number, length: number, position: number): number {
-    const fd = inode.fd >= 0 ? inode.fd : this.#descriptor(inode)
+    const fd = this.#descriptor(inode)
     let done = this.#io.readSync(fd, buffer, offset, length, position)
     while (done < length) {
       const got = this.#io.readSync(fd, buffer, offset + done, length - done, position + done)
@@ -87,7 +91,7 @@ export class DataFiles {
 
   /** Writes the first `length` bytes of the buffer, all of them; the file is made when missing. @throws as `read` */
   write(inode: Inode, buffer: Buffer, length: number, position: number): void {
-    const fd = inode.fd >= 0 ? inode.fd : this.#descriptor(inode)
+    const fd = this.#descriptor(inode)
     let done = 0
     while (done < length) {
       done += this.#io.writeSync(fd, buffer, done, length - done, position + done)
@@ -181,14 +185,25 @@ export class DataFiles {
 
   /** The descriptor of an inode's local file, which is made when missing. */
   #descriptor(inode: Inode): number {
-    if (inode.fd >= 0) return inode.fd
+    if (inode.fd < 0) return this.#openFile(inode)
+    inode.recent = true
+    return inode.fd
+  }
+
+  #openFile(inode: Inode): number {
     if (this.#closed) throw new Error('the write cache is closed')
-    if (this.#open.size >= this.#limit) this.#closeOldest()
-    inode.fd = this.#io.openSync(this.#path(inode.ino), O_RDWR | O_CREAT, 0o600)
+    while (this.#open.size >= this.#limit && this.#closeUnused()) {}
+    try {
+      inode.fd = this.#io.openSync(this.#path(inode.ino), O_RDWR | O_CREAT, 0o600)
+    } catch (error) {
+      if (!NO_DESCRIPTORS.has((error as NodeJS.ErrnoException).code ?? '') || !this.#makeDo()) throw error
+      return this.#openFile(inode)
+    }
     if (!this.#known.has(inode.ino)) {
       this.#known.add(inode.ino)
       this.#madeFiles = true
     }
+    inode.recent = false
     this.#open.add(inode)
     return inode.fd
   }
@@ -207,12 +222,34 @@ export class DataFiles {
     this.#services.close(fd).catch(() => undefined)
   }
 
-  #closeOldest(): void {
+  /**
+   * The process or the machine allows fewer descriptors than were thought: makes do with fewer from now on, and leaves
+   * some to others. False: there are none to give back.
+   */
+  #makeDo(): boolean {
+    this.#limit = Math.max(1, this.#open.size - LEFT_TO_OTHERS)
+    const before = this.#open.size
+    while (this.#open.size >= this.#limit && this.#closeUnused()) {}
+    return this.#open.size < before
+  }
+
+  /**
+   * Closes a file that was not used since it was passed over last: those that are used are passed over once. False: all
+   * are being used.
+   */
+  #closeUnused(): boolean {
+    let pinned = 0
     for (const inode of this.#open) {
-      if (inode.pins > 0) continue
-      this.release(inode)
-      return
+      if (inode.pins === 0 && !inode.recent) {
+        this.release(inode)
+        return true
+      }
+      if (inode.pins > 0 && ++pinned > this.#open.size) return false
+      inode.recent = false
+      this.#open.delete(inode)
+      this.#open.add(inode)
     }
+    return false
   }
 
   #path(ino: number): string {

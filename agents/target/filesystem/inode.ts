@@ -26,6 +26,8 @@ export class Inode {
 
   /** Descriptor of the local file, or -1. */
   fd = -1
+  /** The local file was used again since it was opened, or passed over when others were closed. */
+  recent = false
   /** Bytes of the local file, as far as they were written in this run or count as changed. */
   localEnd = 0
   /** Uses across a wait; neither `fd` is closed nor the inode dropped meanwhile. */

@@ -7,7 +7,7 @@
  * meanwhile is synced before anybody is told that the instance is there. Later starts, after a crash, sync as ever. A
  * first recovery that ends with its mount begins anew from the backup: see `mount` in steps.ts.
  */
-import { open, readdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { Settings } from './backup-configuration.ts'
@@ -15,6 +15,7 @@ import { configFile, withSync } from './configuration.ts'
 import { askMoment, type Identity, type Moment } from './connection.ts'
 import { createDurableMark, exists, writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
+import { syncWal } from './sync-wal.ts'
 
 export interface FirstRecoveryDependencies {
   /** Resolves when all that was written to the mount is durable. */
@@ -27,8 +28,6 @@ const CONFIG_MODE = 0o640
 /** How long PostgreSQL may take to read its configuration again, ms. */
 const RELOAD_TIMEOUT = 30_000
 const UNASKED_RELOAD = 1000
-/** Timeline, and place: in the order of the names (src/include/access/xlog_internal.h, XLogFileName). */
-const SEGMENT = /^[0-9A-F]{24}$/
 
 /** Whether the instance was usable once, with all that made it so durable. */
 export async function isRecovered(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>): Promise<boolean> {
@@ -112,23 +111,5 @@ async function askAgain(spec: InstanceSpec, as: Identity): Promise<Moment | unde
     const state = code === undefined ? '' : ` (${code})`
     const finding = `PostgreSQL was promoted, but does not let anybody in: ${message}${state}.`
     throw new HowdahError('postgres_failed', finding, { cause })
-  }
-}
-
-/**
- * Syncs the files of pg_wal, and the directory; files may go meanwhile. Segments after `current` are old ones by new
- * names: what is in them counts for nothing, and PostgreSQL syncs what it writes to them.
- */
-async function syncWal(directory: string, current: string | undefined): Promise<void> {
-  const holdsNothing = (name: string) => current !== undefined && SEGMENT.test(name) && name > current
-  const names = (await readdir(directory, { withFileTypes: true })).filter(
-    (entry) => entry.isFile() && !holdsNothing(entry.name),
-  )
-  for (const path of [...names.map(({ name }) => `${directory}/${name}`), directory]) {
-    const file = await open(path, 'r').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined
-      throw error
-    })
-    await file?.sync().finally(() => file.close())
   }
 }
