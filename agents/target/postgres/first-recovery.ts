@@ -13,6 +13,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { Settings } from './backup-configuration.ts'
 import { configFile, withSync } from './configuration.ts'
 import { askMoment, type Identity, type Moment } from './connection.ts'
+import { endOldStatements } from './old-statements.ts'
 import { createDurableMark, exists, writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 import { syncWal } from './sync-wal.ts'
@@ -72,7 +73,9 @@ export async function finishFirstRecovery(
   deps: FirstRecoveryDependencies,
 ): Promise<void> {
   const paths = instancePaths(spec)
-  const moment = await untilReloaded(spec, told, as, known, deps.signal)
+  let moment = await untilReloaded(spec, told, as, known, deps.signal)
+  // Clients get in as soon as it is promoted, some before it syncs.
+  if (as !== undefined && (await endOldStatements(spec, as, deps.signal))) moment = await askAgain(spec, as)
   await Promise.all([deps.syncMount(), syncWal(paths.pgWal, moment?.walSegment)])
   await createDurableMark(paths.recovered)
 }
