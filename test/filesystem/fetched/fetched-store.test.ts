@@ -376,6 +376,15 @@ describe('the store of fetched blocks', () => {
     )
   })
 
+  it('does not save a block that turned out to be damaged while it was being saved', async () => {
+    const one = stores.open()
+    one.store.keep(7, 0, data)
+    one.duringSync = () => one.store.noteDamaged(7, 3)
+    await one.store.flush()
+    const later = stores.open()
+    expect([2, 3].map((at) => later.store.has(7, at))).to.eql([true, false])
+  })
+
   it('keeps nothing more of a file that is damaged all over', () => {
     const { store } = stores.open()
     store.keep(7, 5000, data)
