@@ -5,9 +5,9 @@
  */
 import { readdir, stat, statfs } from 'node:fs/promises'
 import type { Logger } from 'pino'
+import { isAlive, type ProcessIdentity } from '../../config/process-identity.ts'
 import type { EventBody } from '../../messages/definitions.ts'
 import type { Reachability, Usage } from '../../messages/values.ts'
-import { isAlive, type ProcessIdentity } from '../runtime/process-identity.ts'
 import type { CacheRoom } from './cache-room.ts'
 import type { MountStatus } from './mount-process/control-socket.ts'
 import { findMountProcess, type MountProcess, SILENCE_MS } from './mount-process/mount-process.ts'

@@ -5,9 +5,9 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { z } from 'zod'
+import { isAlive } from '../../config/process-identity.ts'
 import type { CommonConfig } from '../../config/schema.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { isAlive } from './process-identity.ts'
 import { UsageError } from './verb.ts'
 
 export interface BrokerFlags {

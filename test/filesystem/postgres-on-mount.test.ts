@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises'
 import { expect } from 'chai'
-import { identify } from '../../agents/runtime/process-identity.ts'
+import { identify } from '../../config/process-identity.ts'
 import {
   type Account,
   type Cluster,

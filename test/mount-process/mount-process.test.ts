@@ -1,11 +1,11 @@
 import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
-import { identify } from '../../agents/runtime/process-identity.ts'
 import { isMounted } from '../../agents/target/filesystem/drivers/mount-table.ts'
 import type { MountProcess } from '../../agents/target/mount-process/mount-process.ts'
 import { recoverySettings, restoreScript } from '../../agents/target/postgres/recovery-settings.ts'
 import { instancePaths } from '../../agents/target/postgres/specification.ts'
+import { identify } from '../../config/process-identity.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import { pattern } from '../filesystem/support/memory-source.ts'
 import {

@@ -1,6 +1,6 @@
 /** Which processes serve the mount of a session. All is read from memory and local files, at once; nothing waits. */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { identify, isAlive, type ProcessIdentity } from '../../runtime/process-identity.ts'
+import { identify, isAlive, type ProcessIdentity } from '../../../config/process-identity.ts'
 import { cachePaths, type MountSpec, mountTitle, readMountSpec } from './mount-spec.ts'
 
 export interface RecordedMount {

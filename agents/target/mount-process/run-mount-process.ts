@@ -5,7 +5,7 @@
 import { createWriteStream } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import { identify } from '../../runtime/process-identity.ts'
+import { identify } from '../../../config/process-identity.ts'
 import { keepFromAgeing } from '../ageing-lock.ts'
 import type { EngineStatistics } from '../filesystem/engine.ts'
 import { type ControlRequest, listenForControl, type MountStatus } from './control-socket.ts'

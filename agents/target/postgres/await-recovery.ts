@@ -4,9 +4,9 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import { isAlive } from '../../../config/process-identity.ts'
 import type { RecoverResult } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import { isAlive } from '../../runtime/process-identity.ts'
 import { sqlState } from './client.ts'
 import { askReadiness, holdReplay, type Identity, type Readiness } from './connection.ts'
 import { readControlData } from './control-data.ts'

@@ -5,7 +5,7 @@
  */
 import { lstatSync } from 'node:fs'
 import { readdir, readFile, readlink } from 'node:fs/promises'
-import { identify, type ProcessIdentity } from '../../runtime/process-identity.ts'
+import { identify, type ProcessIdentity } from '../../../config/process-identity.ts'
 import { clusterName, type InstanceSpec, instancePaths } from './specification.ts'
 
 export interface Postmaster extends ProcessIdentity {

@@ -1,8 +1,8 @@
 /** Ends a published instance's server and removes what a killed one leaves behind. Never touches the mount. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import { isAlive, type ProcessIdentity } from '../../../config/process-identity.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import { isAlive, type ProcessIdentity } from '../../runtime/process-identity.ts'
 import { killEnclosed, takeDownWalls } from '../isolation/walls.ts'
 import { findPostmaster, findServerProcesses } from './process-table.ts'
 import { readRecord, removeRecord } from './record.ts'

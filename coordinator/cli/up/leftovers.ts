@@ -4,7 +4,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { isAlive, type ProcessIdentity } from '../process-identity.ts'
+import { isAlive, type ProcessIdentity } from '../../../config/process-identity.ts'
 import { writePrivate } from './state-directory.ts'
 
 const SUFFIX = '.process.json'

@@ -1,4 +1,4 @@
-/** A process told from a later one with the same number: by number and start time. */
+/** Names a process by its number and start time, so that a later process with the same number is not mistaken for it. */
 import { readFileSync } from 'node:fs'
 
 export interface ProcessIdentity {
@@ -30,7 +30,7 @@ export function identify(pid: number): ProcessState | undefined {
   return { pid, startTime, parent: Number(fields[1]) }
 }
 
-/** Whether that very process still runs; a zombie does not. */
+/** Whether this process still runs. A zombie does not. */
 export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.startTime === identity.startTime
 }
