@@ -3,6 +3,7 @@
  * said before and of what is. Each level has a threshold to reach and a lower one to leave, so that a
  * session that hovers about one is not told of again and again.
  */
+import { formatBytes } from '../messages/format-bytes.ts'
 import type { SpaceWarning, Usage } from '../messages/values.ts'
 
 type About = SpaceWarning['about']
@@ -115,15 +116,4 @@ function spaceWords(free: number, reserve: number): (level: Level) => string {
     level === 'cleared'
       ? `There is room again on the file system of the write cache: ${amount}.`
       : `The file system of the write cache has ${amount} free; when that is used, ${CONSEQUENCE}. Make room on the target.`
-}
-
-/** With a decimal unit and three digits: `67.1 MB`. */
-function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB']
-  let value = bytes
-  while (value >= 999.5 && units.length > 1) {
-    value /= 1000
-    units.shift()
-  }
-  return `${bytes < 999.5 ? bytes : value.toPrecision(3)} ${units[0]}`
 }

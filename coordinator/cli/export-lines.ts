@@ -1,6 +1,7 @@
 /** The lines that show an export: its databases while it goes on, and what it gave. */
 import type { DatabaseExport, Destination, ExportView } from '../../messages/definitions.ts'
-import { count, formatBytes } from './format.ts'
+import { formatBytes } from '../../messages/format-bytes.ts'
+import { count } from './format.ts'
 import { errorLines, type Field, fieldLines } from './session-lines.ts'
 import { cut, printable, type Terminal } from './terminal.ts'
 

@@ -1,18 +1,6 @@
-/** How the command line writes sizes, rates, durations and times for a person. Pure functions. */
+/** How the command line writes shares of sizes, rates, durations and times for a person. Pure functions. */
 
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const
-
-/** Bytes with a decimal unit and three digits: `0 B`, `999 B`, `1.50 GB`, `62.4 MB`. */
-export function formatBytes(bytes: number): string {
-  let value = bytes
-  let unit = 0
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000
-    unit += 1
-  }
-  if (unit === 0) return `${value} B`
-  return `${threeDigits(value)} ${UNITS[unit]}`
-}
+import { formatBytes } from '../../messages/format-bytes.ts'
 
 /** Done of total, with the unit once where both have it: `12.4 of 62.0 MB`. */
 export function formatShare(done: number, total: number): string {
@@ -99,12 +87,6 @@ export function formatClock(time: Date): string {
 /** `1 backup`, `3 backups`. */
 export function count(number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
-}
-
-function threeDigits(value: number): string {
-  if (value >= 99.95) return value.toFixed(0)
-  if (value >= 9.995) return value.toFixed(1)
-  return value.toFixed(2)
 }
 
 function two(value: number): string {

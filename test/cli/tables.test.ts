@@ -1,6 +1,6 @@
 /** Tables and pages: what they show, and that they fit. */
 import { expect } from 'chai'
-import { formatAge, formatBytes, formatDuration, formatShare } from '../../coordinator/cli/format.ts'
+import { formatAge, formatDuration, formatShare } from '../../coordinator/cli/format.ts'
 import type { AgentView, RepositoryInventory, SessionView } from '../../messages/definitions.ts'
 import { createFakeBus, sessionView } from './fake-bus.ts'
 import { NOW, run } from './run.ts'
@@ -315,20 +315,6 @@ describe('what is told of a session', () => {
 })
 
 describe('numbers for a person', () => {
-  it('sizes have three digits and a unit', () => {
-    const sizes = [0, 999, 1000, 12_345, 999_499, 999_500, 1_503_000_000, 5e15].map(formatBytes)
-    expect(sizes).to.deep.equal([
-      '0 B',
-      '999 B',
-      '1.00 kB',
-      '12.3 kB',
-      '999 kB',
-      '1.00 MB',
-      '1.50 GB',
-      '5.00 PB',
-    ])
-  })
-
   it('shares name a common unit once', () => {
     expect([formatShare(12_400_000, 62_000_000), formatShare(12_400_000, 1.5e9)]).to.deep.equal([
       '12.4 of 62.0 MB',

@@ -8,7 +8,7 @@ import { installedVersions, majorOf } from '../../agents/target/preflight/binari
 import { preflight } from '../../agents/target/preflight/preflight.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
 import type { PreflightRequest, PreflightSettings } from '../../agents/target/preflight/settings.ts'
-import { estimateCacheBytes, formatBytes } from '../../agents/target/preflight/space.ts'
+import { estimateCacheBytes } from '../../agents/target/preflight/space.ts'
 import { freePort } from '../../coordinator/cli/free-port.ts'
 import type { StepInput, TargetOptions } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
@@ -278,15 +278,6 @@ describe('Preflight estimates and versions', () => {
     const size = { totalBytes: 100e9, fileCount: 100_000, walBytes: 16e6 }
     expect(estimateCacheBytes(size, 0)).to.equal(64 * 1024 ** 2 + 16e6 + 102_400_000 + 1e9)
     expect(estimateCacheBytes({ totalBytes: 0, fileCount: 0, walBytes: 0 }, 5e9)).to.equal(5e9)
-  })
-
-  it('print bytes for people', () => {
-    expect(['0', '1500', '20000000', '999900000'].map((text) => formatBytes(Number(text)))).to.deep.equal([
-      '0 B',
-      '1.5 kB',
-      '20 MB',
-      '1.0 GB',
-    ])
   })
 
   it('know of every server what version it is, also of one in a directory that names none', async () => {

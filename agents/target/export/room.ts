@@ -1,7 +1,8 @@
 /** Room on a file system while an export writes to it. */
 import { stat, statfs } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
-import { formatBytes, freeBytes } from '../preflight/space.ts'
+import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
+import { freeBytes } from '../preflight/space.ts'
 
 export interface RoomGuard {
   /** What ended the export; undefined: there was room. */
@@ -31,10 +32,10 @@ export async function guardRoom(options: {
     const free = await freeBytes(directory).catch(() => undefined)
     if (free === undefined || free >= least || failure) return
     const { bsize, blocks } = await statfs(directory)
-    const kept = shared ? `, and ${formatBytes(reserveBytes)} of it are kept for the sessions` : ''
+    const kept = shared ? `, and ${formatBytesRoughly(reserveBytes)} of it are kept for the sessions` : ''
     failure = new HowdahError(
       'space_low',
-      `no room is left at ${directory}: ${formatBytes(free)} of ${formatBytes(bsize * blocks)} are free${kept}. Make room, or export elsewhere.`,
+      `no room is left at ${directory}: ${formatBytesRoughly(free)} of ${formatBytesRoughly(bsize * blocks)} are free${kept}. Make room, or export elsewhere.`,
     )
     onFull()
   }

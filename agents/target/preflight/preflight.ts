@@ -6,6 +6,7 @@
 import { dirname } from 'node:path'
 import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
 import {
   sharedMemoryRefusal,
@@ -22,7 +23,7 @@ import { localeFindings, systemLocales } from './locales.ts'
 import { lookUpPort } from './port.ts'
 import { unsafeties } from './safe-directory.ts'
 import type { Finding, PreflightContext, PreflightRequest } from './settings.ts'
-import { estimateCacheBytes, estimateFirstTouch, formatBytes, freeBytes } from './space.ts'
+import { estimateCacheBytes, estimateFirstTouch, freeBytes } from './space.ts'
 import { lookUpUser } from './user.ts'
 
 /** sun_path of a Unix socket address, without its final NUL; unix(7). */
@@ -208,7 +209,7 @@ async function checkSpace({ request: { input, settings } }: PreflightContext): P
   return [
     {
       code: 'space_low',
-      message: `The write cache needs about ${formatBytes(need)} on the file system of ${path}, and ${formatBytes(reserveBytes)} are to stay free, but only ${formatBytes(free)} are free. Make room, or configure a cache directory on another file system.`,
+      message: `The write cache needs about ${formatBytesRoughly(need)} on the file system of ${path}, and ${formatBytesRoughly(reserveBytes)} are to stay free, but only ${formatBytesRoughly(free)} are free. Make room, or configure a cache directory on another file system.`,
     },
   ]
 }

@@ -1,7 +1,8 @@
 /** `howdah agents`: the agents that ever registered. */
 import type { AgentView } from '../../../messages/definitions.ts'
+import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatAge, formatBytes } from '../format.ts'
+import { count, formatAge } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,

@@ -1,7 +1,8 @@
 /** `howdah backups`: what can be published. */
 import type { BackupSummary, InstanceInventory, RepositoryInventory } from '../../../messages/definitions.ts'
+import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatAge, formatBytes, formatMoment, formatTime, utcText } from '../format.ts'
+import { count, formatAge, formatMoment, formatTime, utcText } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,

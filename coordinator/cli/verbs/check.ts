@@ -1,7 +1,8 @@
 /** `howdah check`: whether a publish would work, and what it would take. */
 import type { CheckReport, Finding } from '../../../messages/definitions.ts'
+import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatBytes } from '../format.ts'
+import { count } from '../format.ts'
 import { brokerOptions, clientEnvironment, clientExitStatus, clientFiles, jsonOption } from '../options.ts'
 import { instanceOptions, publishBody, type SourceOptions, sourceOptions } from '../publish-options.ts'
 import { describeRecoverTo, TIMES } from '../recovery-target.ts'

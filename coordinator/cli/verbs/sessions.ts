@@ -1,7 +1,8 @@
 /** `howdah sessions`: a table of sessions. */
 import type { AgentView, SessionView } from '../../../messages/definitions.ts'
+import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatAge, formatBytes, formatShare } from '../format.ts'
+import { count, formatAge, formatShare } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,
