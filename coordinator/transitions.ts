@@ -3,6 +3,7 @@
  * decides afterwards what follows. Every one is safe to apply twice: a stale or repeated event changes nothing.
  */
 import { z } from 'zod'
+import { backoffMs } from '../messages/backoff.ts'
 import type { EventBody } from '../messages/definitions.ts'
 import { ERROR_CODES, type ErrorBody, HowdahError } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
@@ -238,8 +239,8 @@ function exhausted({ failures }: Session, { resume }: RetryPolicy): boolean {
 }
 
 function delayed({ failures }: Session, policy: RetryPolicy, now: number, random: () => number): string {
-  const delay = Math.min(policy.maxDelayMs, policy.firstDelayMs * 2 ** (failures - 1))
-  return new Date(now + delay * (0.75 + random() / 2)).toISOString()
+  const { firstDelayMs: firstMs, maxDelayMs: maxMs } = policy
+  return new Date(now + backoffMs(failures, { firstMs, maxMs, jitter: 'spread' }, random)).toISOString()
 }
 
 /** An export is not worth more than the session: what cannot be exported leaves the instance as it is. */

@@ -33,7 +33,6 @@ import { type ErrorBody, HowdahError } from './errors.ts'
 import { keepChannel } from './kept-channel.ts'
 import { createPublisher, STILL_ON_ITS_WAY } from './publisher.ts'
 import { createRequests } from './requests.ts'
-import { atMost } from './retry.ts'
 import {
   AGENTS_EXCHANGE,
   agentQueue,
@@ -46,6 +45,7 @@ import {
   eventRoutingKey,
   type Queue,
 } from './topology.ts'
+import { atMost } from './wait.ts'
 
 /** RabbitMQ answers on the channel that asked, without a queue of our own (Direct Reply-to). */
 const DIRECT_REPLY = 'amq.rabbitmq.reply-to'

@@ -7,11 +7,12 @@
  */
 import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
+import { type Backoff, backoffMs } from './backoff.ts'
 import type { Consumer, Delivery, Outcome } from './bus.ts'
 import { type Expected, openEnvelope } from './envelope.ts'
 import { type ErrorBody, errorBody } from './errors.ts'
 import { keepChannel } from './kept-channel.ts'
-import { atMost, type Backoff, backoffMs, pause } from './retry.ts'
+import { atMost, pause } from './wait.ts'
 
 export interface Redelivery extends Backoff {
   /** Deliveries of one message before it is dead-lettered; less than the queue's own limit. */

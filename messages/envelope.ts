@@ -17,6 +17,7 @@ import {
   MAX_MESSAGE_BYTES,
 } from './definitions.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
+import { parseJson } from './json.ts'
 import { agentRoutingKey, eventRoutingKey } from './topology.ts'
 
 /** Replies may hold whole inventories. Bytes. */
@@ -134,14 +135,6 @@ export function envelopeOptions(properties: EnvelopeProperties): Options.Publish
     contentType: 'application/json',
     timestamp: Math.floor(Date.now() / 1000),
     headers: { [VERSION_HEADER]: CONTRACT_VERSION },
-  }
-}
-
-export function parseJson(content: Buffer): { value: unknown } | undefined {
-  try {
-    return { value: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(content)) }
-  } catch {
-    return undefined
   }
 }
 

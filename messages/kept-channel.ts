@@ -6,8 +6,9 @@
 import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
+import { backoffMs } from './backoff.ts'
 import { HowdahError } from './errors.ts'
-import { atMost, backoffMs, pause } from './retry.ts'
+import { atMost, pause } from './wait.ts'
 
 const REOPEN = { firstMs: 100, maxMs: 5_000 }
 /** How long RabbitMQ may take to answer the end of a channel: never, while it reads nothing from the connection. */

@@ -2,8 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import type { ConsumeMessage } from 'amqplib'
 import type { z } from 'zod'
-import { bodyError, MAX_REPLY_BYTES, parseJson } from './envelope.ts'
+import { bodyError, MAX_REPLY_BYTES } from './envelope.ts'
 import { HowdahError } from './errors.ts'
+import { parseJson } from './json.ts'
 import { abortError } from './publisher.ts'
 
 interface Open {

@@ -4,8 +4,8 @@
  */
 import type { OnReadOpts } from 'node:net'
 import tls from 'node:tls'
+import { type Backoff, backoffMs } from '../../messages/backoff.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { type Backoff, backoffMs } from '../../messages/retry.ts'
 import { FrameParser, FrameWriter } from './frames.ts'
 import {
   decodeError,

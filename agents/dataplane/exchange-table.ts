@@ -3,8 +3,8 @@
  * are asked for again when it is back (all are reads, so asking twice is harmless), and fail past their deadline.
  */
 import type { Logger } from 'pino'
+import { backoffMs } from '../../messages/backoff.ts'
 import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
-import { backoffMs } from '../../messages/retry.ts'
 import type { DamagedBlockListener } from './backup-source.ts'
 import { ClientConnection, type ClientConnectionOptions, RECONNECT } from './client-connection.ts'
 import type { Exchange, ExchangeHost } from './exchange.ts'

@@ -7,11 +7,12 @@
  * leads to a step done again or an outcome told again, never to one forgotten.
  */
 import type { Logger } from 'pino'
+import { backoffMs } from '../../messages/backoff.ts'
 import type { EventBody, EventType } from '../../messages/definitions.ts'
 import { type ErrorBody, errorBody, HowdahError } from '../../messages/errors.ts'
-import { backoffMs, pause } from '../../messages/retry.ts'
 import type { StepCommand, StepResult, UndoResult } from '../../messages/steps.ts'
 import type { DatabaseExport, StepName } from '../../messages/values.ts'
+import { pause } from '../../messages/wait.ts'
 import type { Direction, Journal, JournalEntry, StepOutcome } from './journal.ts'
 
 export interface StepProgress {

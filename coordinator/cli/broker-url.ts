@@ -1,6 +1,6 @@
 /**
  * Which broker a client verb talks to. A flag beats the environment, and a named broker beats the state directory of
- * a running `howdah up`, whose `up.json` is read here and written in up-state.ts.
+ * a running `howdah up`, whose `up.json` is read here and written in up/state-directory.ts.
  */
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -8,6 +8,7 @@ import { z } from 'zod'
 import { isAlive } from '../../config/process-identity.ts'
 import type { CommonConfig } from '../../config/schema.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { parseJson } from '../../messages/json.ts'
 import { UsageError } from './verb.ts'
 
 export interface BrokerFlags {
@@ -92,17 +93,9 @@ function readUpFile(state: string): UpFile | undefined {
       cause: error,
     })
   }
-  const parsed = UpFile.safeParse(parseJson(text))
+  const parsed = UpFile.safeParse(parseJson(text)?.value)
   if (!parsed.success) {
     throw new HowdahError('configuration', `${upFilePath(state)} is damaged; start "howdah up" again`)
   }
   return parsed.data
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { identify, isAlive, type ProcessIdentity } from '../../../config/process-identity.ts'
 import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
+import { parseJson } from '../../../messages/json.ts'
 import type { ChangeFindings } from '../filesystem/verify-changes.ts'
 import { askControl, type MountStatus } from './control-socket.ts'
 import { clearDeadMount } from './dead-mount.ts'
@@ -284,9 +285,5 @@ function deathOf(spec: MountSpec, logPath: string, cause?: unknown): HowdahError
 }
 
 function fatalError(lines: readonly string[]): ErrorBody | undefined {
-  try {
-    return (JSON.parse(lines.at(-1) ?? '') as { error?: ErrorBody }).error
-  } catch {
-    return undefined
-  }
+  return (parseJson(lines.at(-1) ?? '')?.value as { error?: ErrorBody } | null | undefined)?.error
 }

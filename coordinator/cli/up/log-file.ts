@@ -1,6 +1,7 @@
 /** Follows the log file of a role: pino's JSON lines, and the plain lines of a start that failed. */
 import { closeSync, fstatSync, openSync, readSync, watch } from 'node:fs'
 import { StringDecoder } from 'node:string_decoder'
+import { parseJson } from '../../../messages/json.ts'
 
 export interface LogLine {
   /** pino's level: 40 is a warning, 50 an error, 60 fatal; plain text counts as 50. */
@@ -54,12 +55,7 @@ export function followLog(file: string, onLine: (line: LogLine) => void): LogFol
 
 /** One line of a log as a level and words. */
 export function logLine(line: string): LogLine {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(line)
-  } catch {
-    return { level: 50, text: line.trim() }
-  }
+  const parsed = parseJson(line)?.value
   if (typeof parsed !== 'object' || parsed === null) return { level: 50, text: line.trim() }
   const { level, msg, session, step, err, error } = parsed as Record<string, unknown>
   const reason = messageOf(err) ?? messageOf(error)

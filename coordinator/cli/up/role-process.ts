@@ -9,14 +9,14 @@ import { closeSync, openSync, renameSync, statSync } from 'node:fs'
 import path from 'node:path'
 import type { Logger } from 'pino'
 import { identify } from '../../../config/process-identity.ts'
+import { type Backoff, backoffMs } from '../../../messages/backoff.ts'
 import { printable } from '../terminal.ts'
 import { forgetProcess, recordProcess, stopProcess } from './leftovers.ts'
 import { followLog, type LogLine } from './log-file.ts'
 
 export type RoleName = 'coordinator' | 'mount-agent' | 'target-agent'
 
-const FIRST_DELAY_MS = 250
-const MAX_DELAY_MS = 30_000
+const RESTART: Backoff = { firstMs: 250, maxMs: 30_000, jitter: 'spread' }
 /** A role that lived so long starts again at once when it dies. */
 const STEADY_MS = 60_000
 /** Longer than a role takes at most to stop by itself. */
@@ -60,7 +60,8 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
   const stopping = new AbortController()
   let child: ChildProcess | undefined
   let earlyDeaths: number | undefined = 0
-  let delayMs = FIRST_DELAY_MS
+  /** Deaths in a row, each after less than `STEADY_MS`. */
+  let deaths = 0
   let hopeless: string | undefined
   let lastLine: LogLine | undefined
   let timer: NodeJS.Timeout | undefined
@@ -112,9 +113,8 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
         return
       }
     }
-    if (Date.now() - startedAt > STEADY_MS) delayMs = FIRST_DELAY_MS
-    const delay = delayMs * (0.75 + Math.random() * 0.5)
-    delayMs = Math.min(MAX_DELAY_MS, delayMs * 2)
+    deaths = Date.now() - startedAt > STEADY_MS ? 1 : deaths + 1
+    const delay = backoffMs(deaths, RESTART)
     const text = `${role} died (${how}); started again in ${(delay / 1000).toFixed(1)} s`
     logger.warn(text)
     onNotice(text)

@@ -1,7 +1,8 @@
 /** `howdah doctor`: whether what a target keeps of its sessions is as it was written. */
 import type { DoctorItem } from '../../../messages/definitions.ts'
+import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
-import { count, formatBytes, formatShare } from '../format.ts'
+import { count, formatShare } from '../format.ts'
 import {
   brokerOptions,
   type ClientOptions,

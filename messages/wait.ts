@@ -1,0 +1,19 @@
+/** Waits that end early: by a signal, or by a deadline. */
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Waits; resolves early, without an error, when the signal aborts. */
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, signal ? { signal } : {}).catch((error: unknown) => {
+    if (!signal?.aborted) throw error
+  })
+}
+
+/** Waits for the work, but no longer than this. What it rejects with in that time is thrown. */
+export async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  const over = new AbortController()
+  try {
+    await Promise.race([work, pause(ms, over.signal)])
+  } finally {
+    over.abort()
+  }
+}
