@@ -30,7 +30,7 @@ describe('a message from outside', function () {
       redelivery: { tries: 3, firstMs: 10, maxMs: 20 },
     })
     await coordinator.consumeCommands(async (delivery) => {
-      if (delivery.type === 'session.show') throw new Error('a defect')
+      if (delivery.type === 'session.show') throw new TypeError('a defect')
       seen.push(delivery)
       await coordinator.reply(delivery, { accepted: true, session: 'demo-1' })
       return 'ack'
