@@ -90,19 +90,19 @@ export function asyncApiDocument(): Json {
       ...Object.fromEntries(
         Object.entries<Definition>(COMMANDS).map(([type, definition]) => [
           type,
-          commandOperation('receive', type, type, definition),
+          operation('receive', type, type, definition),
         ]),
       ),
       ...Object.fromEntries(
         Object.entries<Definition>(AGENT_COMMANDS).map(([type, definition]) => [
           type,
-          commandOperation('send', type, 'agents', definition),
+          operation('send', type, 'agents', definition),
         ]),
       ),
       ...Object.fromEntries(
         Object.entries<Definition>(EVENTS).map(([type, definition]) => [
           type,
-          commandOperation('send', type, type, definition),
+          operation('send', type, type, definition),
         ]),
       ),
     },
@@ -240,7 +240,7 @@ function queueChannel(queue: Queue, types: string[]): Json {
   }
 }
 
-function commandOperation(
+function operation(
   action: 'send' | 'receive',
   type: string,
   channelName: string,

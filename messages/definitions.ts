@@ -3,13 +3,13 @@
  * queue topology and the AsyncAPI document all come from this table.
  */
 import { z } from 'zod'
-import { ERROR_CODES, type ErrorCode } from './errors.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
   AgentView,
   Bytes,
   Changes,
   DatabaseExport,
+  ErrorDetail,
   ErrorSchema,
   ExportRequest,
   Name,
@@ -34,11 +34,6 @@ export const CONTRACT_VERSION = 1
 /** A larger message is refused before it is parsed. Bytes. */
 export const MAX_MESSAGE_BYTES = 256 * 1024
 
-const ErrorObject = z.object({
-  code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]),
-  message: z.string(),
-  field: z.string().optional(),
-})
 const Refused = z.object({ accepted: z.literal(false), error: ErrorSchema })
 const accepted = <T extends z.ZodRawShape>(shape: T) =>
   z.discriminatedUnion('accepted', [z.object({ accepted: z.literal(true), ...shape }), Refused])
@@ -60,7 +55,7 @@ export const PublishBody = z.strictObject({
 })
 
 /** Something that a check found; `error` keeps the instance from being published, `warning` does not. */
-export const Finding = z.object({ level: z.enum(['error', 'warning']), ...ErrorObject.shape })
+export const Finding = z.object({ level: z.enum(['error', 'warning']), ...ErrorDetail.shape })
 
 /** What publishing will take. Missing: not known. */
 export const Estimate = z.object({

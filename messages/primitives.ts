@@ -1,6 +1,6 @@
 /** The smallest values that messages are made of: names, numbers, times, errors. */
 import { z } from 'zod'
-import { ERROR_CODES, type ErrorCode } from './errors.ts'
+import { ERROR_CODES, type ErrorBody, type ErrorCode } from './errors.ts'
 
 /** Names of agents, repositories and targets: they become queue names and routing key words. */
 export const Name = z
@@ -35,23 +35,16 @@ export const Sequence = z.int().min(1)
 /** ISO 8601 with offset. */
 export const Time = z.iso.datetime({ offset: true })
 
-const codes = Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]
-
-export interface ErrorShape {
-  code: ErrorCode
-  message: string
-  field?: string | undefined
-  details?: ErrorShape[] | undefined
-}
-
-export const ErrorSchema: z.ZodType<ErrorShape> = z.object({
-  code: z.enum(codes),
+/** One error: what a program decides by, and what a person reads. */
+export const ErrorDetail = z.object({
+  code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]),
   message: z.string(),
   field: z.string().optional(),
-  details: z
-    .array(z.object({ code: z.enum(codes), message: z.string(), field: z.string().optional() }))
-    .optional()
-    .describe('each finding, where there are several'),
+})
+
+export const ErrorSchema: z.ZodType<ErrorBody> = z.object({
+  ...ErrorDetail.shape,
+  details: z.array(ErrorDetail).optional().describe('each finding, where there are several'),
 })
 
 /** `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. */
