@@ -15,9 +15,13 @@ import type {
   EventBody,
   EventType,
 } from './definitions.ts'
+import type { AgentAddress } from './topology.ts'
 
-/** What is to become of a delivery. `deadLetter` copies it to `howdah.dead-letters` with the reason, then acks it. */
-export type Outcome = 'ack' | 'requeue' | { readonly deadLetter: string }
+/**
+ * What becomes of a delivery. `deadLetter` copies it to `howdah.dead-letters` with the reason, then acks it. A handler that
+ * throws gets it again, a bounded number of times.
+ */
+export type Outcome = 'ack' | { readonly deadLetter: string }
 
 /** A delivery whose type is known and whose body matches its schema; anything else never reaches a handler. */
 export interface Delivery<Type extends string = string, Body = unknown> {
@@ -116,9 +120,4 @@ export interface Bus {
    * RabbitMQ takes no messages.
    */
   close(): Promise<void>
-}
-
-export interface AgentAddress {
-  readonly kind: 'mount' | 'target'
-  readonly name: string
 }

@@ -70,21 +70,15 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
 
   /** Never rejects. */
   async function settle(channel: ConfirmChannel, message: ConsumeMessage): Promise<void> {
-    // A delivery whose channel is gone comes again; its acknowledgement has nowhere to go.
-    const onChannel = (act: () => void) => {
-      try {
-        act()
-      } catch {
-        logger.debug({ queue }, 'the channel of a delivery is gone')
-      }
-    }
     try {
-      const outcome = await decide(message)
-      if (outcome === 'requeue') await retryLater(channel, message, onChannel)
-      else {
-        if (outcome !== 'ack') await options.deadLetter(message, queue, outcome.deadLetter)
-        onChannel(() => channel.ack(message))
+      const decision = await decide(message)
+      if (decision === 'retry') {
+        await pause(backoffMs(deliveryCount(message) + 1, redelivery), closing.signal)
+        onChannel(() => channel.nack(message, false, true))
+        return
       }
+      if (decision !== 'ack') await options.deadLetter(message, queue, decision.deadLetter)
+      onChannel(() => channel.ack(message))
     } catch (error) {
       logger.error({ err: error, queue }, 'a delivery could not be settled')
       await pause(backoffMs(1, redelivery), closing.signal)
@@ -92,7 +86,16 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     }
   }
 
-  async function decide(message: ConsumeMessage): Promise<Outcome> {
+  /** RabbitMQ delivers again what is settled on a channel that is gone. */
+  function onChannel(act: () => void): void {
+    try {
+      act()
+    } catch {
+      logger.debug({ queue }, 'the channel of a delivery is gone')
+    }
+  }
+
+  async function decide(message: ConsumeMessage): Promise<Outcome | 'retry'> {
     const { delivery, refused } = openEnvelope(message, expected)
     if (refused) {
       logger.warn({ queue, error: refused }, 'refused a message')
@@ -103,25 +106,10 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       return await options.handle(delivery)
     } catch (error) {
       logger.error({ err: error, queue, type: delivery.type }, 'the handler of a message failed')
-      if (deliveryCount(message) + 1 < redelivery.tries) return 'requeue'
+      if (deliveryCount(message) + 1 < redelivery.tries) return 'retry'
       const { code, message: text } = errorBody(error)
       return { deadLetter: `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}` }
     }
-  }
-
-  async function retryLater(
-    channel: ConfirmChannel,
-    message: ConsumeMessage,
-    onChannel: (act: () => void) => void,
-  ): Promise<void> {
-    const tries = deliveryCount(message) + 1
-    if (tries >= redelivery.tries) {
-      await options.deadLetter(message, queue, `it was put back ${tries} times`)
-      onChannel(() => channel.ack(message))
-      return
-    }
-    await pause(backoffMs(tries, redelivery), closing.signal)
-    onChannel(() => channel.nack(message, false, true))
   }
 
   try {

@@ -6,7 +6,7 @@
  */
 import type { ConsumeMessage, Options } from 'amqplib'
 import type { z } from 'zod'
-import type { AgentAddress, Delivery } from './bus.ts'
+import type { Delivery } from './bus.ts'
 import {
   AGENT_COMMANDS,
   COMMANDS,
@@ -18,7 +18,7 @@ import {
 } from './definitions.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
 import { parseJson } from './json.ts'
-import { agentRoutingKey, eventRoutingKey } from './topology.ts'
+import { type AgentAddress, agentRoutingKey, eventRoutingKey } from './topology.ts'
 
 /** Replies may hold whole inventories. Bytes. */
 export const MAX_REPLY_BYTES = 16 * 1024 * 1024

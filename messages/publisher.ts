@@ -6,6 +6,7 @@ import type { ConfirmChannel, Message, Options } from 'amqplib'
 import type { Logger } from 'pino'
 import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
+import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
 /** Of what RabbitMQ has begun to read when it stops reading. */
@@ -37,8 +38,8 @@ export interface Publisher {
   resume(): void
   /** Resolves when nothing is unconfirmed any more, or at the deadline. */
   drain(timeoutMs: number): Promise<void>
-  /** Rejects what is still unconfirmed. */
-  abandon(): void
+  /** Rejects what is still unconfirmed, and from now on everything. */
+  close(): void
 }
 
 export interface PublisherOptions {
@@ -53,6 +54,7 @@ export interface PublisherOptions {
 export function createPublisher({ channel, failure, blocked, logger }: PublisherOptions): Publisher {
   const waiting = new Set<Pending>()
   const idle = new Set<() => void>()
+  let isClosed = false
 
   function transmit(pending: Pending): void {
     const current = channel()
@@ -117,7 +119,8 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
       }
     },
 
-    publish(publication) {
+    async publish(publication) {
+      if (isClosed) throw new HowdahError('broker_unavailable', 'this connection to RabbitMQ was closed')
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const { signal, timeoutMs } = publication
       const pending: Pending = {
@@ -141,7 +144,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
         signal?.addEventListener('abort', onAbort)
         transmit(pending)
       }
-      return promise
+      await promise
     },
 
     async drain(timeoutMs) {
@@ -154,7 +157,8 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
       clearTimeout(timer)
     },
 
-    abandon() {
+    close() {
+      isClosed = true
       for (const pending of waiting) {
         pending.settle(
           new HowdahError('broker_unavailable', 'the connection was closed before the message was confirmed'),
@@ -162,10 +166,4 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
       }
     },
   }
-}
-
-/** What an aborted wait throws: the reason of the signal. */
-export function abortError(signal: AbortSignal | undefined): Error {
-  const reason: unknown = signal?.reason
-  return reason instanceof Error ? reason : new HowdahError('timeout', 'the wait was called off')
 }

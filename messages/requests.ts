@@ -5,7 +5,7 @@ import type { z } from 'zod'
 import { bodyError, MAX_REPLY_BYTES } from './envelope.ts'
 import { HowdahError } from './errors.ts'
 import { parseJson } from './json.ts'
-import { abortError } from './publisher.ts'
+import { abortError } from './wait.ts'
 
 interface Open {
   readonly schema: z.ZodType
@@ -32,15 +32,21 @@ export interface AskOptions {
 export interface Requests {
   ask(options: AskOptions): Promise<unknown>
   onReply(message: ConsumeMessage | null): void
-  /** The reply queue is another one now: replies to what was asked before cannot arrive any more. */
-  askAgain(): void
-  /** Rejects everything that is open: no answer to it can come for now. */
+  /** The channel is a new one, on which replies to what was sent before cannot arrive: sends that again. */
+  resend(): void
+  /** Rejects everything that is open: no reply to it can come for now. */
   fail(error: Error): void
-  abandon(): void
+  /** Rejects everything that is open with `broker_unavailable`. */
+  close(): void
 }
 
 export function createRequests(): Requests {
   const open = new Map<string, Open>()
+
+  function fail(error: Error): void {
+    for (const entry of open.values()) entry.reject(error)
+  }
+
   return {
     async ask({ schema, timeoutMs, unanswered, signal, send }) {
       const correlationId = randomUUID()
@@ -90,16 +96,12 @@ export function createRequests(): Requests {
       }
     },
 
-    askAgain() {
+    resend() {
       for (const entry of open.values()) if (entry.sent) entry.send()
     },
 
-    fail(error) {
-      for (const entry of open.values()) entry.reject(error)
-    },
-
-    abandon() {
-      this.fail(new HowdahError('broker_unavailable', 'the connection was closed before the reply came'))
-    },
+    fail,
+    close: () =>
+      fail(new HowdahError('broker_unavailable', 'the connection was closed before the reply came')),
   }
 }

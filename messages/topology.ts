@@ -23,8 +23,7 @@ export interface Queue {
   readonly arguments: Readonly<Record<string, string | number | boolean>>
 }
 
-/** As in `AgentAddress` of bus.ts, which imports would make a circle with. */
-interface Agent {
+export interface AgentAddress {
   readonly kind: 'mount' | 'target'
   readonly name: string
 }
@@ -96,7 +95,7 @@ export const COORDINATOR_EVENTS: Queue = {
 }
 
 /** The queue of one agent. */
-export function agentQueue(agent: Agent): Queue {
+export function agentQueue(agent: AgentAddress): Queue {
   return {
     name: `howdah.${agent.kind}.${agent.name}`,
     summary: `Commands to the ${agent.kind} agent ${agent.name}.`,
@@ -105,7 +104,7 @@ export function agentQueue(agent: Agent): Queue {
   }
 }
 
-export function agentRoutingKey(agent: Agent): string {
+export function agentRoutingKey(agent: AgentAddress): string {
   return `${agent.kind}.${agent.name}`
 }
 

@@ -1,5 +1,6 @@
-/** Waits that end early: by a signal, or by a deadline. */
+/** Waits that end early, by a signal or at a deadline. */
 import { setTimeout as delay } from 'node:timers/promises'
+import { HowdahError } from './errors.ts'
 
 /** Waits; resolves early, without an error, when the signal aborts. */
 export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
@@ -16,4 +17,10 @@ export async function atMost(ms: number, work: Promise<unknown>): Promise<void> 
   } finally {
     over.abort()
   }
+}
+
+/** What an aborted wait throws: the reason of the signal. */
+export function abortError(signal: AbortSignal | undefined): Error {
+  const reason: unknown = signal?.reason
+  return reason instanceof Error ? reason : new HowdahError('timeout', 'the wait was called off')
 }

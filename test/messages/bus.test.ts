@@ -128,12 +128,12 @@ describe('the bus', function () {
     expect(error).to.include({ code: 'invalid_message', field: 'session' })
   })
 
-  it('delivers again what a handler puts back', async () => {
+  it('delivers again what a handler failed on', async () => {
     let deliveries = 0
     const consumer = await coordinator.consumeCommands(async (delivery) => {
       if (delivery.messageId !== 'again') return 'ack'
       deliveries += 1
-      if (deliveries === 1) return 'requeue'
+      if (deliveries === 1) throw new Error('not yet')
       await coordinator.reply(delivery, { accepted: true, agents: [] })
       return 'ack'
     })

@@ -1,0 +1,137 @@
+/**
+ * The connection to RabbitMQ. Opened within a deadline; from then on amqplib reconnects with backoff until it is closed.
+ * Owns the TCP connection and the state of the broker's alarm. Opens no channel and publishes nothing.
+ */
+import { connect, type RecoveringChannelModel } from 'amqplib'
+import type { Logger } from 'pino'
+import { amqpFailure } from './amqp-failure.ts'
+import { type BrokerAlarm, createBrokerAlarm } from './broker-alarm.ts'
+import { HowdahError } from './errors.ts'
+import { atMost } from './wait.ts'
+
+/** How long RabbitMQ may take to confirm the end of the connection. A blocked or hanging broker never does. */
+const CLOSE_MS = 2_000
+
+export interface BusTls {
+  /** PEM: the authority that signed the broker's certificate. */
+  readonly ca?: string | Buffer
+  /** PEM: our own certificate and key, where the broker asks for one. */
+  readonly cert?: string | Buffer
+  readonly key?: string | Buffer
+}
+
+export interface ConnectionOptions {
+  /** `amqp://user:password@host:port/vhost` or `amqps://…`. */
+  readonly url: string
+  /** The connection's name in the RabbitMQ console. */
+  readonly appId: string
+  readonly logger: Logger
+  readonly tls?: BusTls | undefined
+  /** Deadline of the first connection. */
+  readonly waitMs: number
+}
+
+export interface BrokerConnection {
+  /** Where channels are opened; emits `blocked` and `unblocked` after `alarm` has changed. */
+  readonly model: RecoveringChannelModel
+  readonly alarm: BrokerAlarm
+  /** Since when it is connected and RabbitMQ takes messages, in ms since the epoch; undefined while that is not so. */
+  readonly openSince: number | undefined
+  /** Resolves at the latest after two seconds. */
+  close(): Promise<void>
+}
+
+/**
+ * @throws HowdahError `broker_unavailable` when the deadline passes, `configuration` as soon as RabbitMQ refuses the user,
+ * the password or the virtual host
+ */
+export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
+  const { url, appId, tls, logger, waitMs } = options
+  const address = brokerAddress(url)
+  const model = await connect(address.href, {
+    ...tls,
+    timeout: 10_000,
+    noDelay: true,
+    clientProperties: { connection_name: appId },
+    recovery: { initialDelay: 100, maxDelay: 5_000, jitter: 0.5, waitForConnect: false },
+  })
+  const alarm = createBrokerAlarm()
+  const { promise: refused, reject: refuse } = Promise.withResolvers<never>()
+  refused.catch(() => {})
+  let connectedAt: number | undefined
+  let failure: HowdahError | undefined
+  model.on('connect', () => {
+    connectedAt = Date.now()
+    logger.debug('connected to RabbitMQ')
+  })
+  model.on('disconnect', (error) => {
+    connectedAt = undefined
+    alarm.clear(false)
+    logger.warn({ err: error }, 'lost the connection to RabbitMQ, reconnecting')
+  })
+  model.on('error', (error) => {
+    logger.debug({ err: error }, 'RabbitMQ connection error')
+  })
+  model.on('connect-failed', (error) => {
+    failure = amqpFailure(error, `be reached at ${address.hostname}:${address.port || '5672'}`)
+    logger.warn({ err: failure }, 'cannot connect to RabbitMQ')
+    if (failure.code === 'configuration') refuse(failure)
+  })
+  model.on('blocked', (reason) => alarm.raise(reason))
+  model.on('unblocked', () => alarm.clear(true))
+  try {
+    await withinDeadline(waitMs, Promise.race([model.waitForConnect(), refused]), () => failure)
+  } catch (error) {
+    await model.close()
+    throw error
+  }
+  return {
+    model,
+    alarm,
+    get openSince() {
+      if (connectedAt === undefined || alarm.reason !== undefined) return undefined
+      return Math.max(connectedAt, alarm.clearedAt ?? 0)
+    },
+    close: () => atMost(CLOSE_MS, model.close()),
+  }
+}
+
+/**
+ * Adds the heartbeat where the URL does not give one.
+ * @throws HowdahError `configuration`; the URL, which holds a password, is not in the message
+ */
+export function brokerAddress(url: string): URL {
+  const address = URL.canParse(url) ? new URL(url) : undefined
+  if (!address || !['amqp:', 'amqps:'].includes(address.protocol)) {
+    throw new HowdahError(
+      'configuration',
+      'the broker URL must be amqp://user:password@host:port/vhost or amqps://…',
+    )
+  }
+  if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', '10')
+  return address
+}
+
+/**
+ * Waits for a part of the connection to be ready.
+ * @param reason what is known at the deadline about why it is not
+ * @throws HowdahError `broker_unavailable` at the deadline, or what the work rejects with
+ */
+export async function withinDeadline(
+  ms: number,
+  work: Promise<unknown>,
+  reason: () => Error | undefined,
+): Promise<void> {
+  const { promise: expired, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    const cause = reason()
+    const because = cause ? `: ${cause.message}` : ''
+    const message = `no connection to RabbitMQ within ${ms / 1000} s${because}`
+    reject(new HowdahError('broker_unavailable', message, cause ? { cause } : {}))
+  }, ms)
+  try {
+    await Promise.race([work, expired])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Answers to deliveries: the handler's reply, or the refusal of a message that breaks the contract. Goes to the
+ * `reply_to` of the message through the default exchange. A requester that has gone away is not an error.
+ */
+import { randomUUID } from 'node:crypto'
+import type { ConsumeMessage } from 'amqplib'
+import type { z } from 'zod'
+import type { Delivery } from './bus.ts'
+import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.ts'
+import { envelopeOptions, MAX_REPLY_BYTES, sealBody } from './envelope.ts'
+import { type ErrorBody, HowdahError } from './errors.ts'
+import type { Publisher } from './publisher.ts'
+
+const TIMEOUT_MS = 30_000
+/** AMQP 0-9-1: a routing key is a short string, of at most 255 bytes. */
+const MAX_ROUTING_KEY = 255
+const MAX_TYPE = 64
+
+export interface Replies {
+  /** Does nothing for a delivery without `replyTo`. @throws HowdahError `internal` when the type has no reply, and as `sealBody` and `Publisher.publish` */
+  reply(delivery: Delivery, body: object): Promise<void>
+  /** The properties of the message are untrusted; it may not even have a type. @throws HowdahError as `Publisher.publish` */
+  refuse(message: ConsumeMessage, error: ErrorBody): Promise<void>
+}
+
+interface Requester {
+  readonly replyTo: string
+  readonly type: string
+  readonly correlationId: string | undefined
+}
+
+export function createReplies({ appId, publisher }: { appId: string; publisher: Publisher }): Replies {
+  async function answer({ replyTo, type, correlationId }: Requester, content: Buffer): Promise<void> {
+    await publisher.publish({
+      exchange: '',
+      routingKey: replyTo,
+      content,
+      options: envelopeOptions({ type: `${type}.reply`, messageId: randomUUID(), appId, correlationId }),
+      timeoutMs: TIMEOUT_MS,
+    })
+  }
+
+  return {
+    async reply({ type, replyTo, correlationId, messageId }, body) {
+      const content = sealBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES)
+      if (replyTo === undefined) return
+      await answer({ replyTo, type, correlationId: correlationId ?? messageId }, content)
+    },
+
+    async refuse({ properties }, error) {
+      const replyTo: unknown = properties.replyTo
+      if (typeof replyTo !== 'string' || replyTo === '' || replyTo.length > MAX_ROUTING_KEY) return
+      const type: unknown = properties.type
+      const correlationId: unknown = properties.correlationId ?? properties.messageId
+      const requester = {
+        replyTo,
+        type: typeof type === 'string' ? type.slice(0, MAX_TYPE) : 'unknown',
+        correlationId: typeof correlationId === 'string' ? correlationId : undefined,
+      }
+      await answer(requester, Buffer.from(JSON.stringify({ accepted: false, error })))
+    },
+  }
+}
+
+function replySchema(type: string): z.ZodType {
+  if (Object.hasOwn(COMMANDS, type)) return COMMANDS[type as keyof typeof COMMANDS].reply
+  const query = Object.hasOwn(AGENT_COMMANDS, type) && AGENT_COMMANDS[type as AgentCommandType]
+  if (query && 'reply' in query) return query.reply
+  throw new HowdahError('internal', `${type} has no reply`)
+}

@@ -1,0 +1,85 @@
+/**
+ * Where each message goes: its exchange, its routing key, and what it means when no queue takes it. Pure functions on the
+ * tables of definitions.ts and topology.ts.
+ */
+import type { z } from 'zod'
+import {
+  AGENT_COMMANDS,
+  type AgentCommandType,
+  type AgentQueryType,
+  COMMANDS,
+  type CommandType,
+  EVENTS,
+  type EventBody,
+  type EventType,
+  type MessageType,
+} from './definitions.ts'
+import {
+  AGENTS_EXCHANGE,
+  type AgentAddress,
+  agentRoutingKey,
+  COMMANDS_EXCHANGE,
+  COORDINATOR_COMMANDS,
+  EVENTS_EXCHANGE,
+  eventRoutingKey,
+} from './topology.ts'
+
+export interface Route {
+  readonly type: MessageType
+  readonly body: z.ZodType
+  readonly exchange: string
+  readonly routingKey: string
+  /** What the error `unroutable` says. Missing: an event, which no queue needs to take. */
+  readonly unroutable?: string
+}
+
+export interface RequestRoute extends Route {
+  readonly reply: z.ZodType
+  /** What the error `timeout` says when no reply came within these seconds. */
+  unanswered(seconds: number): string
+}
+
+/** A command to the coordinator. */
+export function commandRoute(type: CommandType): RequestRoute {
+  const { body, reply } = COMMANDS[type]
+  return {
+    type,
+    body,
+    reply,
+    exchange: COMMANDS_EXCHANGE.name,
+    routingKey: type,
+    unroutable: `no queue takes ${type}: no coordinator was ever started on this broker`,
+    unanswered: (seconds) =>
+      `the coordinator did not answer ${type} within ${seconds} s: is "howdah coordinator" (or "howdah up") running? The command waits in the queue ${COORDINATOR_COMMANDS.name}`,
+  }
+}
+
+/** A command to one agent. */
+export function agentCommandRoute(agent: AgentAddress, type: AgentCommandType): Route {
+  return {
+    type,
+    body: AGENT_COMMANDS[type].body,
+    exchange: AGENTS_EXCHANGE.name,
+    routingKey: agentRoutingKey(agent),
+    unroutable: `the ${agent.kind} agent ${agent.name} has no queue: it never registered on this broker`,
+  }
+}
+
+/** A command that an agent answers with a reply. */
+export function agentQueryRoute(agent: AgentAddress, type: AgentQueryType): RequestRoute {
+  return {
+    ...agentCommandRoute(agent, type),
+    reply: AGENT_COMMANDS[type].reply,
+    unanswered: (seconds) =>
+      `the ${agent.kind} agent ${agent.name} did not answer ${type} within ${seconds} s: is it running?`,
+  }
+}
+
+export function eventRoute<T extends EventType>(type: T, body: EventBody<T>): Route {
+  return {
+    type,
+    body: EVENTS[type].body,
+    exchange: EVENTS_EXCHANGE.name,
+    routingKey: eventRoutingKey(type, body),
+  }
+}
