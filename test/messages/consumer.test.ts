@@ -1,0 +1,147 @@
+import type { ConsumeMessage } from 'amqplib'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import type { Consumer, Delivery, Outcome } from '../../messages/bus.ts'
+import { startConsumer } from '../../messages/consumer.ts'
+import { EXPECT_COMMANDS } from '../../messages/envelope.ts'
+import { delivered, ScriptedConnection, until } from './scripted-amqp.ts'
+
+const QUEUE = 'howdah.coordinator'
+
+describe('a consumer', () => {
+  let connection: ScriptedConnection
+  let consumer: Consumer
+  let handle: (delivery: Delivery) => Promise<Outcome>
+  let dead: string[]
+  let refused: string[]
+  let deadLetter: (message: ConsumeMessage, queue: string, reason: string) => Promise<void>
+
+  beforeEach(async () => {
+    connection = new ScriptedConnection()
+    handle = async () => 'ack'
+    dead = []
+    refused = []
+    deadLetter = async (_message, queue, reason) => {
+      dead.push(`${queue}: ${reason}`)
+    }
+    consumer = await startConsumer({
+      connection: connection.asConnection,
+      ended: new AbortController().signal,
+      queue: QUEUE,
+      prefetch: 7,
+      redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
+      expected: EXPECT_COMMANDS,
+      logger: pino({ level: 'silent' }),
+      declare: async (channel) => {
+        await channel.assertQueue(QUEUE)
+      },
+      handle: (delivery) => handle(delivery),
+      refuse: async (_message, { code }) => {
+        refused.push(code)
+      },
+      deadLetter: (message, queue, reason) => deadLetter(message, queue, reason),
+    })
+  })
+
+  afterEach(() => consumer.close())
+
+  const current = () => {
+    const channel = connection.channels.at(-1)
+    if (!channel) throw new Error('no channel was opened')
+    return channel
+  }
+
+  async function settled(message: ConsumeMessage): Promise<string | undefined> {
+    const { calls } = current()
+    const before = calls.length
+    current().deliver(QUEUE, message)
+    await until(() => calls.length > before)
+    return calls.at(-1)
+  }
+
+  it('declares its queue before it consumes it, with a bound on what is under way', () => {
+    expect(current().calls).to.deep.equal([`queue ${QUEUE}`, 'prefetch 7', `consume ${QUEUE}`])
+  })
+
+  it('acknowledges what its handler handled', async () => {
+    const seen: Delivery[] = []
+    handle = async (delivery) => {
+      seen.push(delivery)
+      return 'ack'
+    }
+    expect(await settled(delivered(1))).to.equal('ack 1')
+    expect(seen[0]).to.deep.include({ type: 'session.show', messageId: 'm-1', body: { session: 's1' } })
+  })
+
+  it('acknowledges a dead letter after its copy is safe', async () => {
+    const copied = Promise.withResolvers<void>()
+    handle = async () => ({ deadLetter: 'of no use' })
+    deadLetter = () => copied.promise
+    current().deliver(QUEUE, delivered(1))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(current().calls).not.to.include('ack 1')
+    copied.resolve()
+    await until(() => current().calls.includes('ack 1'))
+  })
+
+  it('puts a delivery back that could not be copied to the dead letters', async () => {
+    handle = async () => ({ deadLetter: 'of no use' })
+    deadLetter = async () => {
+      throw new Error('no such queue')
+    }
+    expect(await settled(delivered(1))).to.equal('nack 1')
+  })
+
+  it('refuses and dead-letters what breaks the contract, without its handler', async () => {
+    handle = async () => {
+      throw new Error('its handler was called')
+    }
+    expect(await settled(delivered(1, { type: 'session.destroy' }))).to.equal('ack 1')
+    expect(refused).to.deep.equal(['unknown_message_type'])
+    expect(dead[0]).to.match(/^howdah.coordinator: unknown_message_type: /)
+  })
+
+  it('puts a delivery back whose handler fails, and dead-letters it at the last try', async () => {
+    handle = async () => {
+      throw new TypeError('a defect')
+    }
+    expect(await settled(delivered(1))).to.equal('nack 1')
+    expect(await settled(delivered(2, { headers: { 'x-delivery-count': 1 } }))).to.equal('nack 2')
+    expect(dead).to.deep.equal([])
+    // RabbitMQ counts in one header or the other, by its release.
+    for (const header of ['x-delivery-count', 'x-acquired-count']) {
+      expect(await settled(delivered(3, { headers: { [header]: 2 } }))).to.equal('ack 3')
+    }
+    expect(dead).to.deep.equal(Array(2).fill(`${QUEUE}: its handler failed 3 times; internal: a defect`))
+  })
+
+  it('starts again when RabbitMQ cancels it or closes its channel', async () => {
+    current().deliver(QUEUE, null)
+    await until(() => connection.channels.length === 2 && current().calls.includes(`consume ${QUEUE}`))
+    current().break()
+    await until(() => connection.channels.length === 3 && current().calls.includes(`consume ${QUEUE}`))
+    expect(await settled(delivered(1))).to.equal('ack 1')
+  })
+
+  it('survives that the channel of a delivery is gone when its handler ends', async () => {
+    const handling = Promise.withResolvers<Outcome>()
+    handle = () => handling.promise
+    const channel = current()
+    channel.deliver(QUEUE, delivered(1))
+    channel.break()
+    handling.resolve('ack')
+    await until(() => connection.channels.length === 2)
+    expect(channel.calls).not.to.include('ack 1')
+  })
+
+  it('waits for running handlers when it is closed', async () => {
+    const handling = Promise.withResolvers<Outcome>()
+    handle = () => handling.promise
+    current().deliver(QUEUE, delivered(1))
+    const closing = consumer.close()
+    await until(() => current().calls.includes(`cancel ${QUEUE}`))
+    handling.resolve('ack')
+    await closing
+    expect(current().calls.slice(-3)).to.deep.equal([`cancel ${QUEUE}`, 'ack 1', 'close'])
+  })
+})

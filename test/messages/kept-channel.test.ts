@@ -1,0 +1,84 @@
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { type KeptChannel, keepChannel } from '../../messages/kept-channel.ts'
+import { failure } from './failure.ts'
+import { replyError, ScriptedConnection, until } from './scripted-amqp.ts'
+
+describe('a kept channel', () => {
+  let connection: ScriptedConnection
+  let ended: AbortController
+  let kept: KeptChannel | undefined
+  let opened: number
+
+  beforeEach(() => {
+    connection = new ScriptedConnection()
+    ended = new AbortController()
+    opened = 0
+  })
+
+  afterEach(() => kept?.close())
+
+  function keep(): KeptChannel {
+    kept = keepChannel({
+      connection: connection.asConnection,
+      ended: ended.signal,
+      purpose: 'consume q',
+      logger: pino({ level: 'silent' }),
+      setUp: async (channel) => {
+        await channel.assertQueue('q')
+      },
+      onOpen: () => {
+        opened += 1
+      },
+    })
+    return kept
+  }
+
+  it('is open when it is set up', async () => {
+    const channel = keep()
+    expect(channel.current).to.equal(undefined)
+    await channel.opened
+    expect(channel.current).to.equal(connection.channels[0])
+    expect(opened).to.equal(1)
+  })
+
+  it('opens and sets up another one when RabbitMQ closed it', async () => {
+    const channel = keep()
+    await channel.opened
+    connection.channels[0]?.break(replyError(404))
+    await until(() => opened === 2)
+    expect(channel.current).to.equal(connection.channels[1])
+    expect(connection.channels[1]?.calls).to.deep.equal(['queue q'])
+  })
+
+  it('tries again what failed to be set up, on a channel of its own', async () => {
+    connection.onChannel = (channel) => {
+      if (connection.channels.length === 1) channel.refusals.push(replyError(404))
+    }
+    await keep().opened
+    expect(connection.channels).to.have.length(2)
+    expect(connection.channels[0]?.isClosed).to.equal(true)
+  })
+
+  it('says at once that the configuration is wrong, and comes when somebody mends it', async () => {
+    connection.onChannel = (channel) => {
+      if (connection.channels.length === 1) channel.refusals.push(replyError(406))
+    }
+    const channel = keep()
+    const error = await failure(channel.opened)
+    expect(error.code).to.equal('configuration')
+    expect(error.message).to.include('consume q')
+    await until(() => channel.current !== undefined)
+    expect(channel.failure).to.equal(undefined)
+  })
+
+  it('stays closed when it is closed, or when the bus has ended', async () => {
+    const first = keep()
+    await first.opened
+    await first.close()
+    expect(first.current).to.equal(undefined)
+    expect(connection.channels).to.have.length(1)
+    ended.abort()
+    expect((await failure(keep().opened)).code).to.equal('broker_unavailable')
+  })
+})

@@ -1,0 +1,135 @@
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { HowdahError } from '../../messages/errors.ts'
+import { createPublisher, type Publication, type Publisher } from '../../messages/publisher.ts'
+import { failure } from './failure.ts'
+import { ScriptedChannel, until } from './scripted-amqp.ts'
+
+const PUBLICATION: Publication = {
+  exchange: 'howdah.events',
+  routingKey: 'session.s1.usage',
+  content: Buffer.from('{}'),
+  options: { messageId: 'm-1' },
+  timeoutMs: 5_000,
+}
+
+describe('the publisher', () => {
+  let channel: ScriptedChannel | undefined
+  let blocked: string | undefined
+  let cause: Error | undefined
+  let publisher: Publisher
+
+  beforeEach(() => {
+    channel = undefined
+    blocked = undefined
+    cause = undefined
+    publisher = createPublisher({
+      channel: () => channel?.asChannel,
+      failure: () => cause,
+      blocked: () => blocked,
+      logger: pino({ level: 'silent' }),
+    })
+  })
+
+  function attach(): ScriptedChannel {
+    channel = new ScriptedChannel()
+    publisher.attach(channel.asChannel)
+    return channel
+  }
+
+  it('resolves when RabbitMQ confirms, not before', async () => {
+    const { published } = attach()
+    let isDone = false
+    const publishing = publisher.publish(PUBLICATION).then(() => {
+      isDone = true
+    })
+    await until(() => published.length === 1)
+    expect(isDone).to.equal(false)
+    expect(published[0]).to.include({ exchange: 'howdah.events', routingKey: 'session.s1.usage' })
+    expect(published[0]?.options).to.deep.equal({ messageId: 'm-1', mandatory: false })
+    published[0]?.confirm()
+    await publishing
+  })
+
+  it('publishes what waited for a channel, and again on the next channel what was not confirmed', async () => {
+    const publishing = publisher.publish(PUBLICATION)
+    const first = attach()
+    expect(first.published).to.have.length(1)
+    const second = attach()
+    first.published[0]?.confirm(new Error('channel closed'))
+    expect(second.published[0]?.options.messageId).to.equal('m-1')
+    second.published[0]?.confirm()
+    await publishing
+    expect(attach().published).to.deep.equal([])
+  })
+
+  it('publishes again on the same channel what RabbitMQ did not take', async () => {
+    const { published } = attach()
+    const publishing = publisher.publish(PUBLICATION)
+    published[0]?.confirm(new Error('nack'))
+    await until(() => published.length === 2)
+    published[1]?.confirm()
+    await publishing
+  })
+
+  it('rejects a message that was returned, where a queue has to take it', async () => {
+    const current = attach()
+    const publishing = publisher.publish({ ...PUBLICATION, unroutable: 'no queue takes it' })
+    expect(current.published[0]?.options.mandatory).to.equal(true)
+    const { exchange, routingKey } = PUBLICATION
+    current.emit('return', { fields: { exchange, routingKey }, properties: { messageId: 'm-1' } })
+    current.published[0]?.confirm()
+    expect(await failure(publishing)).to.include({ code: 'unroutable', message: 'no queue takes it' })
+  })
+
+  it('holds back what is published while RabbitMQ takes no messages', async () => {
+    const { published } = attach()
+    blocked = 'low on disk'
+    const publishing = publisher.publish(PUBLICATION)
+    expect(published).to.deep.equal([])
+    blocked = undefined
+    publisher.resume()
+    published[0]?.confirm()
+    await publishing
+  })
+
+  it('rejects at its deadline with what was in the way', async () => {
+    const hurried = { ...PUBLICATION, timeoutMs: 1 }
+    cause = new Error('connection refused')
+    const alone = await failure(publisher.publish(hurried))
+    expect(alone.code).to.equal('broker_unavailable')
+    expect(alone.message).to.include('connection refused')
+    attach()
+    expect((await failure(publisher.publish(hurried))).code).to.equal('timeout')
+    blocked = 'low on disk'
+    expect((await failure(publisher.publish(hurried))).code).to.equal('broker_blocked')
+  })
+
+  it('rejects with the reason of an aborted signal, and publishes it no more', async () => {
+    const reason = new HowdahError('cancelled', 'enough')
+    const aborting = new AbortController()
+    const publishing = failure(publisher.publish({ ...PUBLICATION, signal: aborting.signal }))
+    aborting.abort(reason)
+    expect(await publishing).to.equal(reason)
+    expect(await failure(publisher.publish({ ...PUBLICATION, signal: aborting.signal }))).to.equal(reason)
+    expect(attach().published).to.deep.equal([])
+  })
+
+  it('is drained when everything is confirmed, or at the deadline', async () => {
+    await publisher.drain(60_000)
+    const { published } = attach()
+    const publishing = publisher.publish(PUBLICATION)
+    await publisher.drain(1)
+    const drained = publisher.drain(60_000)
+    published[0]?.confirm()
+    await Promise.all([publishing, drained])
+  })
+
+  it('rejects at once what is unconfirmed when it is closed, and everything afterwards', async () => {
+    attach()
+    const publishing = failure(publisher.publish(PUBLICATION))
+    publisher.close()
+    expect((await publishing).code).to.equal('broker_unavailable')
+    expect((await failure(publisher.publish(PUBLICATION))).code).to.equal('broker_unavailable')
+  })
+})

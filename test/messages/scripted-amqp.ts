@@ -1,0 +1,166 @@
+/** amqplib's connection and channels without a broker: tests see what is sent to RabbitMQ and say what it answers. */
+import { EventEmitter } from 'node:events'
+import type {
+  ConfirmChannel,
+  ConsumeMessage,
+  MessageProperties,
+  Options,
+  RecoveringChannelModel,
+} from 'amqplib'
+
+export interface Published {
+  readonly exchange: string
+  readonly routingKey: string
+  readonly content: Buffer
+  readonly options: Options.Publish
+  /** RabbitMQ's answer to the publication. */
+  confirm(error?: Error): void
+}
+
+export class ScriptedChannel extends EventEmitter {
+  readonly published: Published[] = []
+  /** What was asked of RabbitMQ and what became of deliveries, in order: `ack 1`, `nack 2`, `cancel tag`. */
+  readonly calls: string[] = []
+  isClosed = false
+  /** Errors that the next declarations are answered with. */
+  readonly refusals: Error[] = []
+  readonly #onMessage = new Map<string, (message: ConsumeMessage | null) => void>()
+
+  /** As amqplib sees it: every method that tests do not need is missing. */
+  get asChannel(): ConfirmChannel {
+    return this as unknown as ConfirmChannel
+  }
+
+  publish(
+    exchange: string,
+    routingKey: string,
+    content: Buffer,
+    options: Options.Publish,
+    confirmed: (error: unknown) => void,
+  ): boolean {
+    if (this.isClosed) throw new Error('Channel closed')
+    const confirm = (error?: Error): void => confirmed(error ?? null)
+    this.published.push({ exchange, routingKey, content, options, confirm })
+    return true
+  }
+
+  async assertExchange(name: string): Promise<void> {
+    this.#declare(`exchange ${name}`)
+  }
+
+  async assertQueue(name: string): Promise<void> {
+    this.#declare(`queue ${name}`)
+  }
+
+  async bindQueue(name: string, exchange: string, pattern: string): Promise<void> {
+    this.#declare(`bind ${name} ${exchange} ${pattern}`)
+  }
+
+  async prefetch(count: number): Promise<void> {
+    this.calls.push(`prefetch ${count}`)
+  }
+
+  async consume(
+    queue: string,
+    onMessage: (message: ConsumeMessage | null) => void,
+  ): Promise<{ consumerTag: string }> {
+    this.calls.push(`consume ${queue}`)
+    this.#onMessage.set(queue, onMessage)
+    return { consumerTag: queue }
+  }
+
+  async cancel(tag: string): Promise<void> {
+    this.calls.push(`cancel ${tag}`)
+  }
+
+  ack({ fields }: ConsumeMessage): void {
+    this.#settle(`ack ${fields.deliveryTag}`)
+  }
+
+  nack({ fields }: ConsumeMessage): void {
+    this.#settle(`nack ${fields.deliveryTag}`)
+  }
+
+  async close(): Promise<void> {
+    this.calls.push('close')
+    this.break()
+  }
+
+  /** RabbitMQ delivers a message; null: it cancelled the consumer. */
+  deliver(queue: string, message: ConsumeMessage | null): void {
+    const onMessage = this.#onMessage.get(queue)
+    if (onMessage === undefined) throw new Error(`nothing consumes ${queue}`)
+    onMessage(message)
+  }
+
+  /** RabbitMQ closes the channel, with an error where there is one. */
+  break(error?: Error): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    if (error) this.emit('error', error)
+    this.emit('close')
+  }
+
+  #declare(what: string): void {
+    this.calls.push(what)
+    const refusal = this.refusals.shift()
+    if (refusal) throw refusal
+  }
+
+  #settle(call: string): void {
+    if (this.isClosed) throw new Error('Channel closed')
+    this.calls.push(call)
+  }
+}
+
+export class ScriptedConnection extends EventEmitter {
+  readonly channels: ScriptedChannel[] = []
+  isClosed = false
+  /** Prepares a channel before it is handed out. */
+  onChannel: (channel: ScriptedChannel) => void = () => {}
+
+  get asConnection(): RecoveringChannelModel {
+    return this as unknown as RecoveringChannelModel
+  }
+
+  async createConfirmChannel(): Promise<ScriptedChannel> {
+    const channel = new ScriptedChannel()
+    this.channels.push(channel)
+    this.onChannel(channel)
+    return channel
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true
+  }
+}
+
+/** A delivery of `session.show`, to be spoiled. */
+export function delivered(
+  deliveryTag: number,
+  properties: Partial<MessageProperties> = {},
+  content = '{"session":"s1"}',
+): ConsumeMessage {
+  return {
+    content: Buffer.from(content),
+    fields: {
+      ...{ deliveryTag, redelivered: false, consumerTag: 'tag' },
+      ...{ exchange: 'howdah.commands', routingKey: 'session.show' },
+    },
+    properties: {
+      ...{ type: 'session.show', messageId: `m-${deliveryTag}` },
+      ...properties,
+      headers: { 'howdah-version': 1, ...properties.headers },
+    } as MessageProperties,
+  }
+}
+
+/** Waits until something holds, which takes a few turns of the event loop at most. */
+export async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setImmediate(resolve))
+}
+
+/** An error as amqplib gives it for a channel that RabbitMQ closed. */
+export function replyError(code: number): Error {
+  return Object.assign(new Error(`Operation failed: ${code}`), { code })
+}
