@@ -6,24 +6,16 @@ import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
-import { HowdahError } from '../../messages/errors.ts'
+import type { HowdahError } from '../../messages/errors.ts'
 import type { AgentView } from '../../messages/values.ts'
 import { type TestVhost, testBroker, testVhost } from '../support/broker.ts'
+import { failure } from './failure.ts'
 
 /** RabbitMQ's default. */
 const USUAL_LIMIT = 50_000_000
 const MORE_THAN_ANY_DISK = 2 ** 60
 /** Well below every deadline of a request. */
 const AT_ONCE_MS = 3_000
-
-async function failure(promise: Promise<unknown>): Promise<HowdahError> {
-  const error = await promise.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  )
-  expect(error).to.be.instanceOf(HowdahError)
-  return error as HowdahError
-}
 
 describe('a broker whose disk alarm is on', function () {
   this.timeout(60_000)

@@ -4,20 +4,10 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus, CommandDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
+import { failure } from './failure.ts'
 import { connectRaw } from './raw-client.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
-
-/** The error that a promise rejects with. */
-async function failure(promise: Promise<unknown>): Promise<HowdahError> {
-  try {
-    await promise
-  } catch (error) {
-    expect(error).to.be.instanceOf(HowdahError)
-    return error as HowdahError
-  }
-  throw new Error('it did not fail')
-}
 
 describe('the bus', function () {
   this.timeout(30_000)

@@ -1,0 +1,30 @@
+import { expect } from 'chai'
+import { brokerAddress, withinDeadline } from '../../messages/connection.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { failure } from './failure.ts'
+
+describe('the connection to RabbitMQ', () => {
+  it('has a heartbeat unless its URL gives another one', () => {
+    const heartbeat = (url: string) => brokerAddress(url).searchParams.get('heartbeat')
+    expect(heartbeat('amqp://h/v')).to.equal('10')
+    expect(heartbeat('amqps://h/v?heartbeat=60')).to.equal('60')
+  })
+
+  it('is refused for what is no URL of a broker, without naming the password', () => {
+    for (const url of ['http://u:sesame@h', 'u:sesame@h', '']) {
+      expect(() => brokerAddress(url), url)
+        .to.throw(HowdahError, /^the broker URL must be amqp:/)
+        .with.property('code', 'configuration')
+    }
+  })
+
+  it('is waited for until a deadline, which names what was last in the way', async () => {
+    await withinDeadline(5_000, Promise.resolve(), () => undefined)
+    const cause = new Error('connection refused')
+    const error = await failure(withinDeadline(1, new Promise(() => {}), () => cause))
+    expect(error).to.include({ code: 'broker_unavailable', cause })
+    expect(error.message).to.equal('no connection to RabbitMQ within 0.001 s: connection refused')
+    const refused = new HowdahError('configuration', 'wrong password')
+    expect(await failure(withinDeadline(5_000, Promise.reject(refused), () => undefined))).to.equal(refused)
+  })
+})

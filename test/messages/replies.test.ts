@@ -1,0 +1,95 @@
+import { expect } from 'chai'
+import type { Delivery } from '../../messages/bus.ts'
+import { deadLetterOf } from '../../messages/dead-letter.ts'
+import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
+import type { Publication, Publisher } from '../../messages/publisher.ts'
+import { createReplies } from '../../messages/replies.ts'
+import { failure } from './failure.ts'
+import { delivered } from './scripted-amqp.ts'
+
+const REFUSAL = { code: 'invalid_message', message: 'no' } as const
+
+describe('the answer to a delivery', () => {
+  let published: Publication[]
+  const publisher: Pick<Publisher, 'publish'> = {
+    publish: async (publication) => {
+      published.push(publication)
+    },
+  }
+  const replies = createReplies({ appId: 'coordinator', publisher: publisher as Publisher })
+
+  beforeEach(() => {
+    published = []
+  })
+
+  const delivery = (more: Partial<Delivery> = {}): Delivery => ({
+    ...{ type: 'agent.list', body: {}, messageId: 'm-1', correlationId: 'c-1', replyTo: 'to' },
+    ...{ appId: undefined, routingKey: 'agent.list', redelivered: false },
+    ...more,
+  })
+
+  it('goes to the queue that the requester named, with its correlation id', async () => {
+    await replies.reply(delivery(), { accepted: true, agents: [] })
+    expect(published[0]).to.include({ exchange: '', routingKey: 'to' })
+    expect(published[0]?.options).to.include({ type: 'agent.list.reply', correlationId: 'c-1' })
+    expect(published[0]?.unroutable).to.equal(undefined)
+  })
+
+  it('has the id of the message where that has no correlation id', async () => {
+    await replies.reply(delivery({ correlationId: undefined }), { accepted: true, agents: [] })
+    await replies.refuse(delivered(7, { replyTo: 'to' }), REFUSAL)
+    expect(published.map(({ options }) => options.correlationId)).to.deep.equal(['m-1', 'm-7'])
+  })
+
+  it('is not sent where none is asked for', async () => {
+    await replies.reply(delivery({ replyTo: undefined }), { accepted: true, agents: [] })
+    await replies.refuse(delivered(1), REFUSAL)
+    expect(published).to.deep.equal([])
+  })
+
+  it('has to match the schema of its type', async () => {
+    expect((await failure(replies.reply(delivery(), { accepted: true }))).code).to.equal('invalid_message')
+    expect((await failure(replies.reply(delivery({ type: 'step.run' }), {}))).code).to.equal('internal')
+  })
+
+  it('refuses a message whose properties are of any kind', async () => {
+    const odd = { type: 5, correlationId: {}, replyTo: 'to' } as object
+    await replies.refuse(delivered(1, odd), REFUSAL)
+    await replies.refuse(delivered(2, { type: 'x'.repeat(1000), replyTo: 'to' }), REFUSAL)
+    await replies.refuse(delivered(3, { replyTo: 'x'.repeat(256) }), REFUSAL)
+    expect(published.map(({ options }) => options.type)).to.deep.equal([
+      'unknown.reply',
+      `${'x'.repeat(64)}.reply`,
+    ])
+    expect(JSON.parse(String(published[0]?.content))).to.deep.equal({ accepted: false, error: REFUSAL })
+  })
+})
+
+describe('a dead letter', () => {
+  it('is a copy with the reason and where the message came from', () => {
+    const message = delivered(1, { headers: { mine: 'kept' }, correlationId: 'c-1' })
+    const copy = deadLetterOf(message, 'howdah.coordinator', 'of no use')
+    expect(copy).to.include({ exchange: '', routingKey: 'howdah.dead-letters' })
+    expect(copy.unroutable).to.be.a('string')
+    expect(copy.options).to.deep.include({ messageId: 'm-1', correlationId: 'c-1', persistent: true })
+    expect(copy.options.headers).to.deep.equal({
+      ...{ 'howdah-version': 1, mine: 'kept', 'howdah-reason': 'of no use' },
+      ...{ 'howdah-queue': 'howdah.coordinator', 'howdah-exchange': 'howdah.commands' },
+      ...{ 'howdah-routing-key': 'session.show' },
+    })
+    expect(copy.content.equals(message.content)).to.equal(true)
+  })
+
+  it('has neither the user nor the expiration of the message', () => {
+    const message = delivered(1, { userId: 'somebody', expiration: '5' })
+    expect(deadLetterOf(message, 'q', 'r').options).not.to.have.any.keys('userId', 'expiration')
+  })
+
+  it('keeps the beginning of what is too large, and the beginning of a long reason', () => {
+    const message = delivered(1, {}, 'x'.repeat(MAX_MESSAGE_BYTES + 1))
+    const copy = deadLetterOf(message, 'q', 'r'.repeat(5_000))
+    expect(copy.content.length).to.equal(MAX_MESSAGE_BYTES)
+    expect(copy.options.headers).to.include({ 'howdah-original-bytes': MAX_MESSAGE_BYTES + 1 })
+    expect(copy.options.headers?.['howdah-reason']).to.have.length(1_000)
+  })
+})

@@ -1,0 +1,88 @@
+import { expect } from 'chai'
+import { createBrokerAlarm } from '../../messages/broker-alarm.ts'
+import type { Publication, Publisher } from '../../messages/publisher.ts'
+import { createRequests, type Requests } from '../../messages/requests.ts'
+import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute } from '../../messages/route.ts'
+import { createSender, type Sender } from '../../messages/sender.ts'
+import { failure } from './failure.ts'
+import { delivered, until } from './scripted-amqp.ts'
+
+const AGENT = { kind: 'mount', name: 'm1' } as const
+const USAGE = { session: 's1', usage: { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 } }
+
+describe('a message that is sent', () => {
+  let published: Publication[]
+  let requests: Requests
+  let sender: Sender
+  const alarm = createBrokerAlarm()
+
+  beforeEach(() => {
+    published = []
+    requests = createRequests()
+    const publisher: Pick<Publisher, 'publish'> = {
+      publish: async (publication) => {
+        published.push(publication)
+      },
+    }
+    sender = createSender({ appId: 'client', publisher: publisher as Publisher, requests, alarm })
+  })
+
+  afterEach(() => alarm.clear(false))
+
+  it('is persistent, versioned JSON with its sender and its id', async () => {
+    await sender.send(eventRoute('session.usage', USAGE), USAGE, { messageId: 'm-1' })
+    const { content, options, ...rest } = published[0] as Publication
+    expect(JSON.parse(content.toString())).to.deep.equal(USAGE)
+    expect(options).to.deep.include({
+      ...{ type: 'session.usage', messageId: 'm-1', appId: 'client', persistent: true },
+      ...{ contentType: 'application/json', headers: { 'howdah-version': 1 } },
+    })
+    expect(rest).to.include({ exchange: 'howdah.events', routingKey: 'session.s1.usage', timeoutMs: 30_000 })
+  })
+
+  it('goes by its type to the coordinator and by the name of the agent to the agent', () => {
+    expect(commandRoute('session.show')).to.include({
+      ...{ exchange: 'howdah.commands', routingKey: 'session.show' },
+    })
+    expect(agentCommandRoute(AGENT, 'step.run')).to.include({
+      ...{ exchange: 'howdah.agents', routingKey: 'mount.m1' },
+    })
+  })
+
+  it('has to be taken by a queue where it is a command, and not where it is an event', () => {
+    expect(commandRoute('session.show').unroutable).to.include('no coordinator')
+    expect(agentCommandRoute(AGENT, 'step.run').unroutable).to.include('mount agent m1')
+    expect(eventRoute('session.usage', USAGE)).not.to.have.property('unroutable')
+  })
+
+  it('is not sent when its body does not match its schema', async () => {
+    const error = await failure(sender.send(commandRoute('session.show'), { session: 'NO' }))
+    expect(error).to.include({ code: 'invalid_message', field: 'session' })
+    expect(published).to.deep.equal([])
+  })
+
+  it('is answered on the channel that it was sent on, when it is a request', async () => {
+    const asking = sender.request(agentQueryRoute(AGENT, 'repository.list'), {}, { messageId: 'm-1' })
+    await until(() => published.length === 1)
+    const { correlationId, replyTo } = published[0]?.options ?? {}
+    expect(replyTo).to.equal('amq.rabbitmq.reply-to')
+    const reply = { accepted: true, repositories: [] }
+    requests.onReply(delivered(1, { correlationId }, JSON.stringify(reply)))
+    expect(await asking).to.deep.equal(reply)
+  })
+
+  it('says who did not answer', async () => {
+    const route = agentQueryRoute(AGENT, 'repository.list')
+    const error = await failure(sender.request(route, {}, { timeoutMs: 10 }))
+    expect(error.code).to.equal('timeout')
+    expect(error.message).to.include('mount agent m1').and.include('within 0.01 s')
+  })
+
+  it('is not sent when it is a request and RabbitMQ takes no messages', async () => {
+    alarm.raise('low on disk')
+    const error = await failure(sender.request(commandRoute('agent.list'), {}))
+    expect(error.code).to.equal('broker_blocked')
+    expect(error.message).to.include('Nothing was sent')
+    expect(published).to.deep.equal([])
+  })
+})
