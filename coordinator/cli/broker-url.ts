@@ -1,15 +1,12 @@
 /**
  * Which broker a client verb talks to. A flag beats the environment, and a named broker beats the state directory of
- * a running `howdah up`, whose `up.json` is read here and written in up/state-directory.ts.
+ * a running `howdah up`.
  */
-import { readFileSync } from 'node:fs'
-import path from 'node:path'
-import { z } from 'zod'
 import { isAlive } from '../../config/process-identity.ts'
 import type { CommonConfig } from '../../config/schema.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { parseJson } from '../../messages/json.ts'
-import { UsageError } from './verb.ts'
+import { readUpFile, upFilePath } from './up-file.ts'
+import { UsageError } from './usage-error.ts'
 
 export interface BrokerFlags {
   readonly broker?: string | undefined
@@ -24,19 +21,6 @@ export interface BrokerSources {
   readonly load: (file: string | undefined, brokerUrl: string | undefined) => CommonConfig
   /** Where `howdah up` keeps its state unless told otherwise. */
   readonly defaultState: string
-}
-
-/** `up.json`: where the broker of a running `up` is; it holds a password, mode 0600. */
-export const UpFile = z.object({
-  broker: z.string(),
-  pid: z.int().positive(),
-  /** Start time of that process in clock ticks after boot: proc(5), field 22 of stat. */
-  startTime: z.string(),
-})
-export type UpFile = z.infer<typeof UpFile>
-
-export function upFilePath(state: string): string {
-  return path.join(state, 'up.json')
 }
 
 /**
@@ -81,21 +65,4 @@ function brokerOfUp(state: string): string {
     )
   }
   return up.broker
-}
-
-function readUpFile(state: string): UpFile | undefined {
-  let text: string
-  try {
-    text = readFileSync(upFilePath(state), 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new HowdahError('configuration', `${upFilePath(state)}: ${(error as Error).message}`, {
-      cause: error,
-    })
-  }
-  const parsed = UpFile.safeParse(parseJson(text)?.value)
-  if (!parsed.success) {
-    throw new HowdahError('configuration', `${upFilePath(state)} is damaged; start "howdah up" again`)
-  }
-  return parsed.data
 }

@@ -5,7 +5,8 @@ import { type Context, printJson } from './context.ts'
 import { overview, verbHelp } from './help-text.ts'
 import { errorLines } from './session-lines.ts'
 import { printable } from './terminal.ts'
-import { synopsis, UsageError, type VerbDescription } from './verb.ts'
+import { UsageError } from './usage-error.ts'
+import { synopsis, type VerbDescription } from './verb-description.ts'
 import { loadVerb, loadVerbs, VERB_NAMES } from './verbs.ts'
 
 const HELP: VerbDescription = {

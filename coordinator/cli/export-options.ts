@@ -2,7 +2,8 @@
 import type { Destination, ExportRequest } from '../../messages/definitions.ts'
 import { Destination as DestinationSchema, SqlName, TablePattern } from '../../messages/values.ts'
 import { parseName } from './options.ts'
-import { type Entry, InvalidValue, type OptionDescription, UsageError } from './verb.ts'
+import { InvalidValue, UsageError } from './usage-error.ts'
+import type { Entry, OptionDescription } from './verb-description.ts'
 
 export interface ExportOptions {
   readonly database: readonly string[]

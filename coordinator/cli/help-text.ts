@@ -1,6 +1,12 @@
 /** The help of the whole command and of each verb, laid out like a manual page. */
 import { type Terminal, wrap } from './terminal.ts'
-import { type Entry, form, type OptionDescription, synopsis, type VerbDescription } from './verb.ts'
+import {
+  type Entry,
+  form,
+  type OptionDescription,
+  synopsis,
+  type VerbDescription,
+} from './verb-description.ts'
 
 const MAX_COLUMNS = 100
 const INDENT = '    '

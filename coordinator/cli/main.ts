@@ -6,7 +6,7 @@ import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
 import { defaultStateDirectory } from './options.ts'
 import { createTerminal } from './terminal.ts'
-import { UsageError } from './verb.ts'
+import { UsageError } from './usage-error.ts'
 
 const interruption = new AbortController()
 const hurry = new AbortController()

@@ -2,7 +2,8 @@
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { Name, RepositoryName, SessionId } from '../../messages/values.ts'
-import { type Entry, InvalidValue, type OptionDescription } from './verb.ts'
+import { InvalidValue } from './usage-error.ts'
+import type { Entry, OptionDescription } from './verb-description.ts'
 
 export interface ClientOptions {
   readonly json?: true

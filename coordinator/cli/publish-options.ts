@@ -5,7 +5,8 @@ import { TargetOptions } from '../../messages/definitions.ts'
 import { OutboundHost, SqlName, UserName } from '../../messages/values.ts'
 import { type ClientOptions, parseLifetime, parseName, parsePort, parseRepositoryName } from './options.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions } from './recovery-target.ts'
-import { InvalidValue, type OptionDescription, UsageError } from './verb.ts'
+import { InvalidValue, UsageError } from './usage-error.ts'
+import type { OptionDescription } from './verb-description.ts'
 
 export interface SourceOptions extends ClientOptions, RecoveryOptions {
   readonly repository: string

@@ -4,7 +4,8 @@
  */
 import { RecoverTo } from '../../messages/definitions.ts'
 import { formatTime, formatUtc } from './format.ts'
-import { type Entry, InvalidValue, type OptionDescription, UsageError } from './verb.ts'
+import { InvalidValue, UsageError } from './usage-error.ts'
+import type { Entry, OptionDescription } from './verb-description.ts'
 
 /** A recovery target as it was given. */
 export interface GivenTarget {

@@ -15,7 +15,8 @@ import {
 import { awaitPublished } from './published.ts'
 import { resolveSession, showSession } from './request.ts'
 import { latestSequence } from './session-progress.ts'
-import type { Call, VerbDescription } from './verb.ts'
+import type { Call } from './verb.ts'
+import type { VerbDescription } from './verb-description.ts'
 
 /** What the pages of these verbs have in common. */
 export const untilPublished = {

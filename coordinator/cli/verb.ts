@@ -1,49 +1,11 @@
 /**
- * What a verb of the command line is: one description from which parsing and help both come. Parsing is commander's;
- * here its errors become usage errors that name the flag and show the right form.
+ * A verb of the command line: its description together with what it does. Commander parses the arguments; its errors
+ * become usage errors that name the flag and show the correct form.
  */
 import { Command, CommanderError, Option } from 'commander'
 import type { Context } from './context.ts'
-
-export interface OptionDescription {
-  /** Flag and value name: `--port <N>`. */
-  readonly flags: string
-  readonly description: string
-  readonly required?: boolean
-  /** May be given several times; the value is an array. */
-  readonly repeatable?: boolean
-  /** What happens without it, for the help. */
-  readonly defaultText?: string
-  /** The value may hold a password: messages do not repeat it. */
-  readonly secret?: boolean
-  /** Turns the text into the value. @throws InvalidValue that says what a right value is */
-  readonly parse?: (text: string) => unknown
-}
-
-export interface ArgumentDescription {
-  readonly name: string
-  readonly required: boolean
-  readonly description: string
-}
-
-export type Entry = readonly [term: string, description: string]
-
-/** What a verb says about itself: enough for `--help`. */
-export interface VerbDescription {
-  readonly name: string
-  readonly summary: string
-  /** Paragraphs. */
-  readonly description: readonly string[]
-  readonly arguments?: readonly ArgumentDescription[]
-  readonly options: readonly OptionDescription[]
-  /** Sections of its own, before the exit status: a title and entries. */
-  readonly sections?: readonly (readonly [title: string, entries: readonly Entry[]])[]
-  readonly exitStatus: readonly Entry[]
-  readonly environment: readonly Entry[]
-  readonly files: readonly Entry[]
-  /** Command line, and what it does. */
-  readonly examples: readonly Entry[]
-}
+import { InvalidValue, UsageError } from './usage-error.ts'
+import { form, type OptionDescription, type VerbDescription } from './verb-description.ts'
 
 export interface Call<Options> {
   readonly context: Context
@@ -65,25 +27,6 @@ export interface RunnableVerb extends VerbDescription {
   start(context: Context, args: readonly string[]): Promise<number>
 }
 
-/** Wrong usage: exit status 2. The message names the flag and says what is right. */
-export class UsageError extends Error {
-  readonly verb: VerbDescription | undefined
-  /** Further advice, a line each. */
-  readonly hints: readonly string[]
-
-  constructor(message: string, verb?: VerbDescription, hints: readonly string[] = []) {
-    super(message)
-    this.name = 'UsageError'
-    this.verb = verb
-    this.hints = hints
-  }
-}
-
-/** Thrown by an option's `parse`; the message goes on after "it must be". */
-export class InvalidValue extends Error {
-  override readonly name = 'InvalidValue'
-}
-
 export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
   return {
     ...verb,
@@ -93,20 +36,6 @@ export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
       return verb.run({ context, options: options as Options, argument, further })
     },
   }
-}
-
-/** `howdah publish --repository <R> … [options]`: the required parts spelled out. */
-export function synopsis(verb: VerbDescription): string {
-  const parts = ['howdah', verb.name]
-  for (const { name, required } of verb.arguments ?? []) parts.push(required ? name : `[${name}]`)
-  for (const option of verb.options) if (option.required === true) parts.push(form(option))
-  if (verb.options.some((option) => option.required !== true)) parts.push('[options]')
-  return parts.join(' ')
-}
-
-/** An option as it is written: `--port N`. */
-export function form(option: OptionDescription): string {
-  return option.flags.replace(/[<>]/g, '')
 }
 
 function parseArguments(verb: VerbDescription, args: readonly string[]) {

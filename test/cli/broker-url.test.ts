@@ -7,7 +7,7 @@ import { loadConfig } from '../../config/load.ts'
 import { identify } from '../../config/process-identity.ts'
 import { clientSchema } from '../../config/schema.ts'
 import { type BrokerFlags, findBroker } from '../../coordinator/cli/broker-url.ts'
-import { UsageError } from '../../coordinator/cli/verb.ts'
+import { UsageError } from '../../coordinator/cli/usage-error.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 describe('the broker of a client verb', () => {

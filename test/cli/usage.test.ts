@@ -1,6 +1,6 @@
 /** Wrong usage, help and version. */
 import { expect } from 'chai'
-import { form } from '../../coordinator/cli/verb.ts'
+import { form } from '../../coordinator/cli/verb-description.ts'
 import { loadVerb, VERB_NAMES } from '../../coordinator/cli/verbs.ts'
 import { run } from './run.ts'
 

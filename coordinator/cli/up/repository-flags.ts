@@ -2,7 +2,7 @@
 import { accessSync, constants, statSync } from 'node:fs'
 import path from 'node:path'
 import { name as nameFormat, type RepositoryConfig } from '../../../config/formats.ts'
-import { InvalidValue, UsageError } from '../verb.ts'
+import { InvalidValue, UsageError } from '../usage-error.ts'
 
 const FORMATS = ['pgbackrest', 'barman', 'basebackup'] as const
 

@@ -9,7 +9,7 @@ import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { identify } from '../../../config/process-identity.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import { type UpFile, upFilePath } from '../broker-url.ts'
+import { type UpFile, upFilePath } from '../up-file.ts'
 
 /** Primary result code of SQLite when another process holds the lock: https://sqlite.org/rescode.html */
 const SQLITE_BUSY = 5

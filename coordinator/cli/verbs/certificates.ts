@@ -3,7 +3,8 @@ import path from 'node:path'
 import { type CertifiedAgent, ensureCertificates } from '../certificates.ts'
 import { printJson } from '../context.ts'
 import { jsonOption, parseName } from '../options.ts'
-import { type Call, defineVerb, InvalidValue } from '../verb.ts'
+import { InvalidValue } from '../usage-error.ts'
+import { type Call, defineVerb } from '../verb.ts'
 
 interface Options {
   readonly directory: string

@@ -15,7 +15,8 @@ import {
 import { ask } from '../request.ts'
 import { renderTable } from '../table.ts'
 import { printable, wrap } from '../terminal.ts'
-import { type Call, defineVerb, InvalidValue } from '../verb.ts'
+import { InvalidValue } from '../usage-error.ts'
+import { type Call, defineVerb } from '../verb.ts'
 
 interface DoctorOptions extends ClientOptions {
   readonly target: string

@@ -12,7 +12,8 @@ import {
   sessionArgument,
 } from '../options.ts'
 import { ask, resolveSession, showSession } from '../request.ts'
-import { type Call, defineVerb, InvalidValue, UsageError } from '../verb.ts'
+import { InvalidValue, UsageError } from '../usage-error.ts'
+import { type Call, defineVerb } from '../verb.ts'
 
 interface ExtendOptions extends ClientOptions {
   readonly never?: true

@@ -20,7 +20,8 @@ import {
 import { awaitPublished } from '../published.ts'
 import { TIMES } from '../recovery-target.ts'
 import { ask } from '../request.ts'
-import { type Call, defineVerb, type OptionDescription } from '../verb.ts'
+import { type Call, defineVerb } from '../verb.ts'
+import type { OptionDescription } from '../verb-description.ts'
 
 interface PublishOptions extends SourceOptions, WaitingOptions {
   readonly messageId?: string

@@ -17,7 +17,8 @@ import { awaitPublished } from '../published.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions, TIMES } from '../recovery-target.ts'
 import { ask, resolveSession, showSession } from '../request.ts'
 import { latestSequence } from '../session-progress.ts'
-import { type Call, defineVerb, UsageError } from '../verb.ts'
+import { UsageError } from '../usage-error.ts'
+import { type Call, defineVerb } from '../verb.ts'
 
 interface RepublishOptions extends WaitingOptions, RecoveryOptions {
   readonly backup?: string

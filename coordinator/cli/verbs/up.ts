@@ -19,7 +19,8 @@ import {
   parsePassphraseFile,
   parseRepository,
 } from '../up/repository-flags.ts'
-import { type Call, defineVerb, InvalidValue, UsageError } from '../verb.ts'
+import { InvalidValue, UsageError } from '../usage-error.ts'
+import { type Call, defineVerb } from '../verb.ts'
 
 interface UpOptions {
   readonly json?: true

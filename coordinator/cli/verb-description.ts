@@ -1,0 +1,55 @@
+/** What a verb of the command line says about itself: the one source of its parsing and of its manual page. */
+
+export interface OptionDescription {
+  /** Flag and value name: `--port <N>`. */
+  readonly flags: string
+  readonly description: string
+  readonly required?: boolean
+  /** May be given several times; the value is an array. */
+  readonly repeatable?: boolean
+  /** What happens without it, for the help. */
+  readonly defaultText?: string
+  /** The value may hold a password: messages do not repeat it. */
+  readonly secret?: boolean
+  /** Turns the text into the value. @throws InvalidValue that says what a right value is */
+  readonly parse?: (text: string) => unknown
+}
+
+export interface ArgumentDescription {
+  readonly name: string
+  readonly required: boolean
+  readonly description: string
+}
+
+export type Entry = readonly [term: string, description: string]
+
+/** What a verb says about itself: enough for `--help`. */
+export interface VerbDescription {
+  readonly name: string
+  readonly summary: string
+  /** Paragraphs. */
+  readonly description: readonly string[]
+  readonly arguments?: readonly ArgumentDescription[]
+  readonly options: readonly OptionDescription[]
+  /** Sections of its own, before the exit status: a title and entries. */
+  readonly sections?: readonly (readonly [title: string, entries: readonly Entry[]])[]
+  readonly exitStatus: readonly Entry[]
+  readonly environment: readonly Entry[]
+  readonly files: readonly Entry[]
+  /** Command line, and what it does. */
+  readonly examples: readonly Entry[]
+}
+
+/** `howdah publish --repository <R> … [options]`: the required parts spelled out. */
+export function synopsis(verb: VerbDescription): string {
+  const parts = ['howdah', verb.name]
+  for (const { name, required } of verb.arguments ?? []) parts.push(required ? name : `[${name}]`)
+  for (const option of verb.options) if (option.required === true) parts.push(form(option))
+  if (verb.options.some((option) => option.required !== true)) parts.push('[options]')
+  return parts.join(' ')
+}
+
+/** An option as it is written: `--port N`. */
+export function form(option: OptionDescription): string {
+  return option.flags.replace(/[<>]/g, '')
+}
