@@ -21,8 +21,11 @@ export interface RunOptions {
 
 export const NOW = new Date('2025-11-22T06:33:10Z')
 
+/** No state directory can be made there: an `up` whose flags are accepted by mistake fails instead of running here. */
+const ENVIRONMENT = { LANG: 'C.UTF-8', HOWDAH_STATE: '/dev/null/howdah' }
+
 export function run(args: readonly string[], options: RunOptions = {}): Run {
-  const { bus, tty = false, columns = 80, env = { LANG: 'C.UTF-8' }, now = () => NOW } = options
+  const { bus, tty = false, columns = 80, env = ENVIRONMENT, now = () => NOW } = options
   const interruption = new AbortController()
   const written = { stdout: '', stderr: '' }
   const terminal = (name: 'stdout' | 'stderr') =>

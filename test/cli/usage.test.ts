@@ -35,7 +35,7 @@ describe('usage errors', () => {
     ],
     [
       'a repository that is no directory',
-      ['up', '--repository', 'a=barman:/etc/passwd'],
+      ['up', '--repository', 'a=basebackup:/etc/passwd'],
       ['/etc/passwd is not a directory'],
     ],
     [
