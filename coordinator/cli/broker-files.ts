@@ -1,0 +1,82 @@
+/**
+ * The files of a private RabbitMQ node, all in its own directory: configuration, port and credentials, and a copy of
+ * the installed server without its plugins.
+ */
+import { randomBytes } from 'node:crypto'
+import { chmod, copyFile, mkdir, readdir, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Logger } from 'pino'
+import { freePort } from './free-port.ts'
+
+/** The server script itself: /usr/sbin/rabbitmq-server of Debian switches to another user and to the system's paths. */
+export const SERVER_SCRIPT = '/usr/lib/rabbitmq/bin/rabbitmq-server'
+/** Scripts that the server script calls. */
+const SERVER_SCRIPTS = ['rabbitmq-server', 'rabbitmq-env', 'rabbitmq-defaults']
+/** Libraries of plugins, none of which is enabled here. */
+const PLUGIN_LIBRARIES = /^(rabbitmq_(?!prelaunch-)|cowboy-|cowlib-|eetcd-|gun-|jose-|prometheus-)/
+/** The only user of the node. */
+export const BROKER_USER = 'howdah'
+
+export interface Identity {
+  port: number
+  password: string
+}
+
+/**
+ * The installed server without its plugins, and the path of its script: Erlang looks for every module in every library
+ * in turn, and the plugins that are not used here would more than double the time that the node takes to start.
+ */
+export async function leanInstallation(directory: string): Promise<string> {
+  const scripts = dirname(await realpath(SERVER_SCRIPT))
+  const libraries = join(dirname(scripts), 'plugins')
+  const lean = join(directory, 'server')
+  await rm(lean, { recursive: true, force: true })
+  for (const made of ['sbin', 'plugins']) await mkdir(join(lean, made), { recursive: true })
+  for (const name of SERVER_SCRIPTS) await copyFile(join(scripts, name), join(lean, 'sbin', name))
+  for (const name of await readdir(libraries)) {
+    if (!PLUGIN_LIBRARIES.test(name)) await symlink(join(libraries, name), join(lean, 'plugins', name))
+  }
+  return join(lean, 'sbin', 'rabbitmq-server')
+}
+
+/** Writes the configuration files; keeps port and password of an earlier start, because the node keeps its users. */
+export async function writeBrokerFiles(
+  directory: string,
+  address: string,
+  wantedPort: number | undefined,
+  logger: Logger,
+): Promise<Identity> {
+  const file = join(directory, 'broker.json')
+  const earlier = await readFile(file, 'utf8').then(
+    (text) => JSON.parse(text) as Identity,
+    () => undefined,
+  )
+  const port = wantedPort ?? (await freePort(address, earlier?.port))
+  if (wantedPort === undefined && earlier !== undefined && port !== earlier.port) {
+    logger.warn({ taken: earlier.port, port }, 'the private broker moves to another port, its own is in use')
+  }
+  const identity = { port, password: earlier?.password ?? randomBytes(18).toString('hex') }
+  await writeSecret(file, JSON.stringify(identity))
+  await writeSecret(
+    join(directory, 'rabbitmq.conf'),
+    [
+      `listeners.tcp.1 = ${address}:${identity.port}`,
+      `default_user = ${BROKER_USER}`,
+      `default_pass = ${identity.password}`,
+      'default_user_tags.administrator = true',
+      // The default of 512 MB per quorum log file is memory, too.
+      'raft.wal_max_size_bytes = 16777216',
+      'log.file = broker.log',
+      'log.file.level = warning',
+      'log.console = false',
+      '',
+    ].join('\n'),
+  )
+  await writeFile(join(directory, 'enabled_plugins'), '[].\n')
+  return identity
+}
+
+async function writeSecret(file: string, text: string): Promise<void> {
+  await writeFile(file, text, { mode: 0o600 })
+  await chmod(file, 0o600)
+}
