@@ -2,25 +2,21 @@
  * WAL of a pg_basebackup: a directory of segments as pg_receivewal or a simple archive_command leaves them, and what
  * the backup itself carries, in its pg_wal or in tar archives.
  */
-import type { Dirent } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
 import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { WalListing } from '../../repository.ts'
-import { hasSegment, joinListings, segmentNames, walListing } from '../../wal-listing.ts'
+import { hasSegment, joinListings, walListing } from '../../wal-listing.ts'
 import { createDirectoryListings } from '../directory-listings.ts'
 import { mapSome } from '../map-some.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { WalLocator } from '../wal-files.ts'
 import { memberFile } from './copy.ts'
+import { isSearched, type Listed, remarksOn, understand, unreadableOf } from './wal-names.ts'
 
 const EXTENSIONS: readonly (Compression | undefined)[] = [undefined, 'gz', 'lz4', 'zst', 'bz2']
-/** What archiving and file systems keep beside segments. */
-const NO_WAL = /^(archive_status|summaries|lost\+found|\..*)$/
-/** Of a segment, somewhere within a name, in whatever case. */
-const LIKE_WAL = /[0-9A-F]{24}/i
 
 /** Somewhere that WAL files lie. */
 export interface WalPlace {
@@ -64,16 +60,6 @@ interface DirectoryOptions {
   readonly instance: string
   /** The archive that was configured must be there, and may have directories; a backup's own WAL need not be. */
   readonly isArchive: boolean
-}
-
-interface Listed {
-  readonly wal: WalListing
-  readonly directories: readonly string[]
-  /** Of whatever name. */
-  readonly files: number
-  /** Files that look like WAL and are not understood, the first of them, and any other file. */
-  readonly strange: number
-  readonly example: string | undefined
 }
 
 export function walDirectory({ within, directory, instance, isArchive }: DirectoryOptions): WalPlace {
@@ -152,69 +138,6 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
       return isArchive ? { ...wal, remarks: remarksOn(directory, wal, all) } : wal
     },
   }
-}
-
-/**
- * Directories that archive programs make for the first digits of a segment, or for an instance. What is in others may be another cluster's,
- * whose segments have the same names.
- */
-const isSearched = (path: string, instance: string) =>
-  /^[0-9A-F]{8}([0-9A-F]{8})?$/.test(basename(path)) || basename(path) === instance
-
-function unreadableOf({ groups, unreadable }: WalListing, path: string): WalListing {
-  const [first] = segmentNames({ groups })
-  const examples = first === undefined ? unreadable.examples : [join(path, first)]
-  return {
-    groups: [],
-    histories: [],
-    unreadable: { groups: [...groups, ...unreadable.groups], examples },
-    remarks: [],
-  }
-}
-
-function understand(entries: readonly Dirent[], directory: string): Listed {
-  const names: string[] = []
-  const directories: string[] = []
-  const strange: string[] = []
-  let any: string | undefined
-  for (const entry of entries) {
-    const { name } = entry
-    if (NO_WAL.test(name)) continue
-    if (entry.isDirectory()) directories.push(name)
-    else {
-      any ??= name
-      names.push(name.replace(/\.(gz|lz4|zst|bz2)(?=$|\.partial$)/, ''))
-      if (LIKE_WAL.test(name) && !/^[0-9A-F]{24}(?![0-9A-F])/.test(name)) strange.push(name)
-    }
-  }
-  return {
-    wal: walListing(names, directory),
-    directories,
-    files: names.length,
-    strange: strange.length,
-    example: strange[0] ?? any,
-  }
-}
-
-function remarksOn(
-  directory: string,
-  { groups, unreadable }: WalListing,
-  all: readonly (readonly [directory: string, listing: Listed])[],
-): string[] {
-  const sum = (of: (listing: Listed) => number) => all.reduce((total, [, listing]) => total + of(listing), 0)
-  const place = `${directory}, the walPath,`
-  const [files, strange] = [sum((one) => one.files), sum((one) => one.strange)]
-  if (files === 0) return [`${place} is empty: is its file system mounted?`]
-  const isEmpty = groups.length === 0 && unreadable.groups.length === 0
-  if (strange === 0 && !isEmpty) return []
-  const [where, { example }] = all.find(([, one]) => (strange > 0 ? one.strange > 0 : one.files > 0)) ??
-    all[0] ?? [directory, { example: undefined }]
-  const such = `such as ${join(where, example ?? '')}`
-  return [
-    strange > 0
-      ? `${place} has ${strange} files whose names are not understood, ${such}: a segment is found by its own name of 24 hexadecimal digits, in capitals, plain or with .gz, .lz4, .zst or .bz2`
-      : `${place} has no WAL: none of its ${files} files has the name of a segment, ${such}`,
-  ]
 }
 
 /** @param prefix where in the archive WAL lies: nothing in pg_wal.tar, `pg_wal/` in base.tar */

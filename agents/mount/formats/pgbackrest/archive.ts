@@ -13,17 +13,12 @@ import { joinListings, walListing } from '../../wal-listing.ts'
 import { mapSome } from '../map-some.ts'
 import type { WalLocator } from '../wal-files.ts'
 import type { Access } from './access.ts'
+import { archiveInfo, type Cluster } from './archive-info.ts'
 import { readInfoFile } from './info-file.ts'
-import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
 const ENTRY = /^([0-9A-F]{24})(\.partial)?-([0-9a-f]{40})(?:\.(gz|zst|lz4|bz2))?$/
 /** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
 const SETTLED_MS = 2000
-
-export interface Cluster {
-  readonly systemIdentifier: string | undefined
-  readonly postgresVersion: string
-}
 
 /** Directories, and files of them, of which is kept what they are called. One of a directory is a few tens of KiB. */
 const DIRECTORIES_KEPT = 256
@@ -247,29 +242,4 @@ function transforms(passphrase: Passphrase | undefined, compression: Compression
     ...(passphrase === undefined ? [] : [{ kind: 'decrypt', passphrase, raw: false } as const]),
     ...(compression === undefined ? [] : [{ kind: 'decompress', compression } as const]),
   ]
-}
-
-interface ArchiveInfo {
-  /** The archive directories of a cluster, oldest first. */
-  readonly ids: readonly string[]
-  /** Of the WAL; undefined where it is not encrypted. */
-  readonly passphrase: Passphrase | undefined
-}
-
-/** @throws MalformedInfo */
-function archiveInfo(bytes: Buffer, cluster: Cluster): ArchiveInfo {
-  let passphrase: Passphrase | undefined
-  const found: { id: number; version: string }[] = []
-  readInfo(bytes, (section, key, value) => {
-    if (section === 'cipher') passphrase = passphraseOf(key, value) ?? passphrase
-    if (section !== 'db:history') return
-    const version = parseObject(key, value)['db-version']
-    if (typeof version !== 'string' || !/^[0-9.]{1,8}$/.test(version) || !/^\d{1,9}$/.test(key)) {
-      throw new MalformedInfo(`history entry ${key} is not valid`)
-    }
-    const same = cluster.systemIdentifier === undefined || digits(value, 'db-id') === cluster.systemIdentifier
-    if (same && version === cluster.postgresVersion) found.push({ id: Number(key), version })
-  })
-  const ids = found.sort((a, b) => a.id - b.id).map(({ id, version }) => `${version}-${id}`)
-  return { ids, passphrase }
 }
