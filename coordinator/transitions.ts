@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { backoffMs } from '../messages/backoff.ts'
 import type { EventBody } from '../messages/definitions.ts'
-import { ERROR_CODES, type ErrorBody, HowdahError } from '../messages/errors.ts'
+import { type ErrorBody, HowdahError, isRetryable } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
 import {
   type DatabaseExport,
@@ -175,7 +175,7 @@ export function stepFailed(
   settleCurrent(session, 'failed', time, error)
   session.failures += 1
   if (event.step === 'export' && direction === 'run') {
-    const again = ERROR_CODES[error.code].retryable && session.failures < policy.attempts
+    const again = isRetryable(error) && session.failures < policy.attempts
     if (again) session.retryAt = delayed(session, policy, now, random)
     else exportFailed(session, error, time)
     return
@@ -188,7 +188,7 @@ export function stepFailed(
   const lost = lostStep(session, event)
   if (lost) takeOut(session, lost)
   if (lost && lost !== event.step) session.redoneFor = event.step
-  const passing = (lost || ERROR_CODES[error.code].retryable) && session.failures < policy.attempts
+  const passing = (lost || isRetryable(error)) && session.failures < policy.attempts
   // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
   if (direction === 'run' && session.everPublished && exhausted(session, policy)) {
     session.awaitsRetry = true

@@ -98,30 +98,38 @@ export interface ErrorBody {
   code: ErrorCode
   message: string
   field?: string | undefined
+  /** True: somebody must change something first, though most errors of that code pass by themselves. */
+  final?: boolean | undefined
   /** Each finding, where there are several (preflight). */
   details?: ErrorBody[] | undefined
 }
+
+/** Whether the same request can succeed later without anybody changing anything. */
+export const isRetryable = ({ code, final }: Pick<ErrorBody, 'code' | 'final'>): boolean =>
+  final !== true && ERROR_CODES[code].retryable
 
 /** An error with a code that a person and a program can act on. */
 export class HowdahError extends Error {
   readonly code: ErrorCode
   readonly field: string | undefined
+  readonly final: boolean | undefined
   readonly details: ErrorBody[] | undefined
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; field?: string; details?: ErrorBody[] } = {},
+    options: { cause?: unknown; field?: string; final?: boolean; details?: ErrorBody[] } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = 'HowdahError'
     this.code = code
     this.field = options.field
+    this.final = options.final
     this.details = options.details
   }
 
   get retryable(): boolean {
-    return ERROR_CODES[this.code].retryable
+    return isRetryable(this)
   }
 
   toBody(): ErrorBody {
@@ -129,6 +137,7 @@ export class HowdahError extends Error {
       code: this.code,
       message: this.message,
       ...(this.field !== undefined && { field: this.field }),
+      ...(this.final !== undefined && { final: this.final }),
       ...(this.details !== undefined && { details: this.details }),
     }
   }

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { readFile } from 'node:fs/promises'
 import { expect } from 'chai'
-import { ERROR_CODES, errorBody, HowdahError } from '../../messages/errors.ts'
+import { ERROR_CODES, errorBody, HowdahError, isRetryable } from '../../messages/errors.ts'
 
 /** As pg throws what PostgreSQL answered. */
 const ofPostgres = (code: string, message: string) =>
@@ -61,5 +61,12 @@ describe('what is thrown anywhere', () => {
   it('travels as it is when it says its own code', () => {
     const error = new HowdahError('wal_missing', 'a segment', { field: 'backup' })
     expect(errorBody(error)).to.deep.equal({ code: 'wal_missing', message: 'a segment', field: 'backup' })
+  })
+
+  it('is not tried again when it says that somebody must change something first', () => {
+    const error = new HowdahError('repository_unavailable', 'not mounted', { final: true })
+    expect(error.retryable).to.equal(false)
+    expect(isRetryable(errorBody(error))).to.equal(false)
+    expect(isRetryable({ code: 'repository_unavailable' })).to.equal(true)
   })
 })

@@ -7,7 +7,7 @@ import { type ArchiveMap, countSegments, pathFor, segmentsBackward } from './arc
 import { placed } from './instance-archive.ts'
 import { describeTarget, formatTime, type RecoveryTarget } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
-import type { RestorePoint, WalInspector } from './wal-inspector.ts'
+import { type RestorePoint, UNREADABLE, type WalInspector } from './wal-inspector.ts'
 
 export type Located =
   /** `others`: where else a restore point of that name is, before it and after the backup that recovery begins with. */
@@ -104,7 +104,7 @@ async function unlessDamaged<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work
   } catch (error) {
-    if (error instanceof HowdahError && !error.retryable) return undefined
+    if (error instanceof HowdahError && UNREADABLE.has(error.code)) return undefined
     throw error
   }
 }

@@ -11,7 +11,7 @@ import { type Located, locateTarget } from './locate-target.ts'
 import { endOf, type Planning } from './planning.ts'
 import { describeTarget } from './recovery-target.ts'
 import { isOnPath } from './timelines.ts'
-import { END_SEGMENTS } from './wal-inspector.ts'
+import { END_SEGMENTS, UNREADABLE } from './wal-inspector.ts'
 
 export interface StartingBackup {
   readonly backup: BackupSummary
@@ -128,7 +128,7 @@ async function endedInTime(
     const { lastTime } = await knowledge.inspector.end(archive, segments)
     return lastTime === undefined || lastTime <= target.time
   } catch (error) {
-    if (error instanceof HowdahError && !error.retryable) return undefined
+    if (error instanceof HowdahError && UNREADABLE.has(error.code)) return undefined
     throw error
   }
 }

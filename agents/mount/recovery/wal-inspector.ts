@@ -3,6 +3,7 @@
  * read the little that matters, for as long as the file stays the same.
  */
 
+import type { ErrorCode } from '../../../messages/errors.ts'
 import { segmentName, segmentStart, timelineOf } from '../../wal/lsn.ts'
 import { readSegmentHeader, type Scan, scanSegment, type WalRecord } from '../../wal/wal-pages.ts'
 import { endedBackup, isBackupEnd, isStop, recoveryStop } from '../../wal/wal-records.ts'
@@ -71,6 +72,9 @@ export interface WalInspector {
   /** The last commit of a segment that is not later than `time`. */
   commitUntil(archive: WalArchive, segment: PathSegment, time: number): Promise<Position | undefined>
 }
+
+/** What WAL that is there and cannot be read is refused with. */
+export const UNREADABLE: ReadonlySet<ErrorCode> = new Set(['backup_damaged', 'backup_unsupported'])
 
 /** Segments that are looked through for the last commit. */
 export const END_SEGMENTS = 32

@@ -75,6 +75,7 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
       throw new HowdahError(
         'repository_unavailable',
         `${directory}, the walPath of ${instance}, is not there: without it nothing after the end of a backup can be recovered; mount it, or correct walPath`,
+        { final: true },
       )
     }
     if (!isArchive) return [[directory, top]]
