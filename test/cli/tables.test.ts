@@ -44,7 +44,14 @@ const REPOSITORIES: RepositoryInventory[] = [
             unusable:
               'block incremental backups are not read yet, which is a reason that takes several lines here',
           },
-          { label: '20251122-060000F', type: 'full', postgresVersion: '15' },
+          {
+            label: '20251122-060000F',
+            type: 'full',
+            postgresVersion: '15',
+            warnings: [
+              'pages with wrong checksums were found, which is told in several lines on a narrow screen',
+            ],
+          },
         ],
         windows: [
           {
@@ -58,6 +65,7 @@ const REPOSITORIES: RepositoryInventory[] = [
           },
         ],
         databases: ['app', 'shop'],
+        warnings: ['the WAL archive has segments that cannot be read, such as one with a rather long path'],
       },
     ],
   },
@@ -111,6 +119,12 @@ describe('tables', () => {
       })
     }
   }
+
+  it('of backups tell what is wrong with a backup and with the archive', async () => {
+    const text = await output(['backups'], 120)
+    expect(text).to.match(/20251122-060000F.*\n.*pages with wrong checksums/)
+    expect(text).to.match(/Databases[\s\S]*segments that cannot be read/)
+  })
 
   it('of agents tell what is online and what each serves', async () => {
     const text = await output(['agents'], 120)
