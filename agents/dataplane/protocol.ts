@@ -9,8 +9,15 @@ import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
 import { ErrorSchema } from '../../messages/values.ts'
 import type { FileRange, StoredWal } from './backup-source.ts'
 
-/** Raised whenever a frame changes its meaning; both ends must speak the same. */
+/**
+ * Raised whenever a frame is added or changes its meaning. A client wants its own; a server serves older ones too, because
+ * mount processes outlive an upgrade of their mount server.
+ */
 export const PROTOCOL_VERSION = 4
+/** The oldest version that a server serves. */
+export const OLDEST_VERSION = 3
+/** The first version of which a client takes `damagedBlock`. */
+export const DAMAGED_BLOCK_VERSION = 4
 
 /**
  * Of TLS 1.3, by preference: AES-128 is as safe here as AES-256 and takes a third less time; ChaCha20 is for machines
@@ -129,10 +136,10 @@ export function encodeHeader(type: FrameType, id: number, payloadBytes: number):
   return frame(type, id, payloadBytes, 0)
 }
 
-export function encodeHello(ticket: string): Buffer {
+export function encodeHello(ticket: string, version = PROTOCOL_VERSION): Buffer {
   const bytes = Buffer.byteLength(ticket)
   const buffer = frame(FRAME.hello, NO_REQUEST, 2 + bytes)
-  buffer.writeUInt16BE(PROTOCOL_VERSION, HEADER_BYTES)
+  buffer.writeUInt16BE(version, HEADER_BYTES)
   buffer.write(ticket, HEADER_BYTES + 2)
   return buffer
 }
@@ -154,9 +161,10 @@ export function decodeDamagedBlock(payload: Buffer): { file: number; block: numb
   return { file: payload.readUIntBE(0, 6), block: payload.readUIntBE(6, 6) }
 }
 
-export function encodeWelcome(): Buffer {
+/** `version`: the client's, which is spoken from then on. */
+export function encodeWelcome(version: number): Buffer {
   const buffer = frame(FRAME.welcome, NO_REQUEST, 2)
-  buffer.writeUInt16BE(PROTOCOL_VERSION, HEADER_BYTES)
+  buffer.writeUInt16BE(version, HEADER_BYTES)
   return buffer
 }
 

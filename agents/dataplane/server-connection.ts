@@ -10,6 +10,7 @@ import type { BackupSource } from './backup-source.ts'
 import { FrameParser, FrameWriter } from './frames.ts'
 import {
   CLIENT_FRAMES,
+  DAMAGED_BLOCK_VERSION,
   decodeCredit,
   decodeHello,
   decodeTree,
@@ -20,6 +21,7 @@ import {
   FRAME,
   malformed,
   NO_REQUEST,
+  OLDEST_VERSION,
   PROTOCOL_VERSION,
 } from './protocol.ts'
 import { decodeReadMany } from './ranges-codec.ts'
@@ -179,10 +181,10 @@ class Connection {
     clearTimeout(this.#timer)
     try {
       const hello = decodeHello(payload)
-      if (hello.version !== PROTOCOL_VERSION) {
+      if (hello.version < OLDEST_VERSION || hello.version > PROTOCOL_VERSION) {
         throw new HowdahError(
           'unauthorized',
-          `The mount server speaks version ${PROTOCOL_VERSION} of the data plane, the target version ${hello.version}; install the same Howdah on both.`,
+          `The mount server speaks versions ${OLDEST_VERSION} to ${PROTOCOL_VERSION} of the data plane, the target version ${hello.version}; install the same Howdah on both.`,
         )
       }
       const ticket = this.#authorize(hello.ticket)
@@ -194,11 +196,13 @@ class Connection {
         return
       }
       this.#lease = lease
-      this.#hearNoMore = lease.source.onDamagedBlock?.((file, block) =>
-        this.#writer.send(encodeDamagedBlock(file, block)),
-      )
+      if (hello.version >= DAMAGED_BLOCK_VERSION) {
+        this.#hearNoMore = lease.source.onDamagedBlock?.((file, block) =>
+          this.#writer.send(encodeDamagedBlock(file, block)),
+        )
+      }
       this.#state = 'open'
-      this.#writer.send(encodeWelcome())
+      this.#writer.send(encodeWelcome(hello.version))
       this.#logger.debug({ backup: ticket.backup }, 'data plane: connected')
     } catch (error) {
       if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'opening a backup failed')

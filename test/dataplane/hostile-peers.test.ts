@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { expect } from 'chai'
+import type { BackupSource, DamagedBlockListener } from '../../agents/dataplane/backup-source.ts'
 import { FrameParser } from '../../agents/dataplane/frames.ts'
 import {
   CLIENT_FRAMES,
@@ -14,6 +15,8 @@ import {
   encodeWalName,
   FRAME,
   MAX_READ_BYTES,
+  OLDEST_VERSION,
+  PROTOCOL_VERSION,
   SERVER_FRAMES,
 } from '../../agents/dataplane/protocol.ts'
 import { signTicket } from '../../agents/dataplane/ticket.ts'
@@ -47,6 +50,37 @@ function listen(socket: TLSSocket): { readonly frames: Frame[]; readonly closed:
 describe('the data plane and its peers', function () {
   this.timeout(30_000)
   const plane = useDataPlane()
+
+  it('serves mount processes of the version before, and tells them nothing that they do not know', async () => {
+    let tell: DamagedBlockListener | undefined
+    const source: BackupSource = {
+      ...createMemorySource({ beforeRead: (file) => tell?.(file, 0) }),
+      onDamagedBlock(listener) {
+        tell = listener
+        return () => undefined
+      },
+    }
+    for (const version of [OLDEST_VERSION, PROTOCOL_VERSION]) {
+      const socket = await plane.connectRaw(await plane.serve(source))
+      const { frames } = listen(socket)
+      socket.write(encodeHello(signTicket(ticket, ticketKey), version))
+      socket.write(encodeRead(1, 3, 0, 10))
+      await until(() => frames.some(({ type }) => type === FRAME.data))
+      const [welcome, ...others] = frames
+      expect(welcome?.payload.readUInt16BE(0)).to.equal(version)
+      expect(others.map(({ type }) => type)).to.deep.equal(
+        version === PROTOCOL_VERSION ? [FRAME.damagedBlock, FRAME.data] : [FRAME.data],
+      )
+      socket.destroy()
+    }
+  })
+
+  it('refuses mount processes of any other version', async () => {
+    for (const version of [OLDEST_VERSION - 1, PROTOCOL_VERSION + 1]) {
+      const hello = encodeHello(signTicket(ticket, ticketKey), version)
+      await expectRefused((socket) => socket.write(hello), 'unauthorized')
+    }
+  })
 
   /** Expects the server to end that connection with an error, and to serve others as before. */
   async function expectRefused(write: (socket: TLSSocket) => void, code: string): Promise<void> {
