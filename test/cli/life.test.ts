@@ -89,13 +89,23 @@ describe('the life of a session', () => {
         '--setting',
         'a.b=c=d',
       ]
-      const more = ['--hba-file', file, '--expires', '1d12h', '--after-recovery', 'pause']
+      const more = [
+        '--superuser',
+        'Shop Admin',
+        '--hba-file',
+        file,
+        '--expires',
+        '1d12h',
+        '--after-recovery',
+        'pause',
+      ]
       const { status, stderr } = run(['publish', ...SOURCE, ...flags, ...more, '--no-wait'], { bus })
       expect(await status, stderr()).to.equal(0)
       expect(bodyOf('instance.publish')).to.deep.equal({
         repository: 'prod',
         instance: 'main',
         target: 'local',
+        superuser: 'Shop Admin',
         afterRecovery: 'pause',
         listen: ['*', '10.0.0.5'],
         settings: { work_mem: '64MB', 'a.b': 'c=d' },

@@ -10,7 +10,7 @@ import { type DatabaseSurvey, surveyDatabase } from './database-survey.ts'
 import { missingLibraries } from './role-settings.ts'
 import { type Survey, surveyWarnings } from './warnings.ts'
 
-const MOST_DATABASES = 200
+const MOST_DATABASES = 100
 const DEADLINE_MS = 300_000
 const QUERY_DEADLINE_MS = 60_000
 
