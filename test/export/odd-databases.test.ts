@@ -30,6 +30,7 @@ describe('Odd databases', function () {
         `CREATE DATABASE ${quoted}`,
         `\\connect plain_bytes
          CREATE TABLE words AS SELECT convert_from('\\xe9740a'::bytea, 'SQL_ASCII') AS word;
+         CREATE TABLE "two\nlines ""quoted""" AS SELECT generate_series(1, 2) AS n;
          DO $$BEGIN EXECUTE format('CREATE TABLE %I AS SELECT generate_series(1, 3) AS n', convert_from('\\x636166e9'::bytea, 'SQL_ASCII')); END$$`,
         // Its name has the bytes of LATIN1, in the one catalog that all databases share.
         `\\connect latin
@@ -77,7 +78,7 @@ describe('Odd databases', function () {
     const { dump, rows } = await exported('plain_bytes')
     expect(dump.includes(Buffer.from("SET client_encoding = 'SQL_ASCII'"))).to.equal(true)
     expect(dump.includes(Buffer.from('\n\xe9t\\n\n', 'latin1'))).to.equal(true)
-    expect(rows).to.deep.equal({ words: 1, 'caf\uFFFD': 3 })
+    expect(rows).to.deep.equal({ words: 1, 'caf\uFFFD': 3, 'two\nlines "quoted"': 2 })
   })
 
   it('in an encoding of their own keep it, unless tables are asked for by names that are not ASCII', async () => {

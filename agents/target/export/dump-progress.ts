@@ -24,7 +24,10 @@ export interface DumpProgress {
  * Source: pg_dump.c and parallel.c, the same since 9.6; the messages are in English, as pg_dump is told. What comes
  * before a message is written by itself (logging.c), so that the one of another of its processes may come in between.
  */
-const BEGINS = /dumping contents of table "(.*)"$/
+const BEGINS = /dumping contents of table "(.*)"$/s
+/** A name may have line breaks in it. */
+const BEGINS_BROKEN = /dumping contents of table ".*$/s
+const MOST_BREAKS = 64
 const FINISHED_IN_PARALLEL = /finished item \d+ TABLE DATA /
 
 export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): DumpProgress {
@@ -35,6 +38,7 @@ export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): Du
   let ended = false
   let queued = 0
   let counting = Promise.resolve()
+  let broken: string | undefined
 
   function done(): number {
     if (ended) return begun.length
@@ -67,8 +71,11 @@ export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): Du
 
   return {
     hear(line) {
-      const name = BEGINS.exec(line)?.[1]
-      if (name !== undefined) begins(byName.get(name))
+      const text = broken === undefined ? line : `${broken}\n${line}`
+      const name = BEGINS.exec(text)?.[1]
+      const isBroken = name === undefined && BEGINS_BROKEN.test(text)
+      broken = isBroken && text.split('\n').length < MOST_BREAKS ? text : undefined
+      if (name !== undefined) begins(byName.get(name) ?? byName.get(BEGINS.exec(line)?.[1] ?? ''))
       else if (FINISHED_IN_PARALLEL.test(line)) {
         finishedInParallel += 1
         advance()
