@@ -75,16 +75,24 @@ export const contents: readonly Scenario[] = [
     },
   },
   {
-    name: 'an export of a table that a prepared transaction has locked fails, and says what holds it up',
+    name: 'an export of a table that a prepared transaction has locked says what it waits for, and can be cancelled',
     source: 'https://www.postgresql.org/docs/15/sql-prepare-transaction.html',
     share: 'soak',
     async run(bench) {
       const production = await bench.cluster({ settings: { max_prepared_transactions: '5' } })
       await production.sql(`BEGIN; DELETE FROM t; LOCK TABLE t; PREPARE TRANSACTION 'of 2019'`)
       await bench.basebackup(production)
-      const { exports = [] } = await bench.export(await bench.publish(), { databases: ['app'] })
-      expect(exports.at(-1)?.status).to.equal('failed')
-      expect(JSON.stringify(exports.at(-1))).to.match(/of 2019|prepared transaction/)
+      const { fleet } = bench
+      const { id } = await bench.publish()
+      const destination = { type: 'directory' as const, path: bench.scratch }
+      await fleet.bus.request('session.export', { session: id, databases: ['app'], destination })
+      const latest = async () => (await fleet.show(id)).exports?.at(-1)
+      await bench.untilTrue(
+        async () => /of 2019|prepared transaction/.test(JSON.stringify(await latest())),
+        'the export names what it waits for',
+      )
+      await fleet.bus.request('session.cancel', { session: id })
+      await bench.untilTrue(async () => (await latest())?.status === 'cancelled', 'it is cancelled')
     },
   },
   {
@@ -113,22 +121,17 @@ export const contents: readonly Scenario[] = [
       const production = await bench.cluster()
       await production.sql(
         `CREATE TABLE files (id int, body text); ALTER TABLE files ALTER body SET STORAGE EXTERNAL;
-         INSERT INTO files SELECT i, repeat(md5(i::text), 500) FROM generate_series(1, 50) i`,
+         INSERT INTO files SELECT i, repeat(md5(i::text), 500) FROM generate_series(1, 50) i; CHECKPOINT`,
       )
       const toast = await production.sql(
         `SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'files'`,
       )
-      await bench.basebackup(production)
-      const path = await production.sql(`SELECT pg_relation_filepath('${toast}')`)
-      await bench.seal()
-      const file = await open(join(bench.directory, 'repository/main/full', path), 'r+')
-      await file.write('garbage', 3 * 8192 + 1000)
-      await file.close()
-      await bench.seal({ again: true })
+      await damagePage(production, toast, 3)
+      await bench.basebackup(production, 'full', '--no-verify-checksums')
       const session = await bench.publish()
       expect(await bench.rows(session, 'SELECT count(*) FROM files')).to.equal('50')
       const refused = await bench.rows(session, 'SELECT sum(length(body || id)) FROM files').catch(String)
-      expect(refused).to.match(/invalid page|checksum/)
+      expect(refused).to.match(/invalid page/)
       expect(await bench.rows(session, 'SELECT length(body) FROM files WHERE id = 50')).to.equal('16000')
     },
   },
@@ -191,7 +194,7 @@ export const contents: readonly Scenario[] = [
     async run(bench) {
       const old = await bench.cluster({ name: 'old' })
       await old.sql('CREATE TABLE kept AS SELECT generate_series(1, 500) AS i; DROP TABLE t')
-      const production = await bench.cluster({ initdb: ['--wal-segsize=32'] })
+      const production = await bench.cluster({ initdb: ['--text-search-config=simple'] })
       await production.sql('DROP DATABASE app', 'postgres')
       for (const cluster of [old, production]) await cluster.stop()
       await runAs(
@@ -246,12 +249,17 @@ export const contents: readonly Scenario[] = [
     async run(bench) {
       const production = await bench.cluster()
       const name = `O'Neil "dev" $x=1\\ %s -- ;`
+      // psql takes a name with an equals sign for a connection string.
+      const connect = `dbname='${name.replaceAll(/['\\]/g, '\\$&')}'`
       const quoted = `"${name.replaceAll('"', '""')}"`
       await production.sql(`CREATE DATABASE ${quoted}`)
-      await production.sql(`CREATE SCHEMA ${quoted}; CREATE TABLE ${quoted}.${quoted} AS SELECT 1 AS i`, name)
+      await production.sql(
+        `CREATE SCHEMA ${quoted}; CREATE TABLE ${quoted}.${quoted} AS SELECT 1 AS i`,
+        connect,
+      )
       await bench.basebackup(production)
       const session = await bench.publish()
-      await bench.rows(session, `DELETE FROM ${quoted}.${quoted}`, name)
+      await bench.rows(session, `DELETE FROM ${quoted}.${quoted}`, connect)
       expectExported(await bench.export(session, { databases: [name] }))
     },
   },
