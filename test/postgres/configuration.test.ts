@@ -97,6 +97,12 @@ describe('The settings of a published instance', () => {
     expect(of('max_replication_slots', '18')).to.equal(undefined)
   })
 
+  it('leave connections for Howdah and the jobs of an export where production had next to none', () => {
+    const of = (max_connections: string) => initialOf(inputOf({ max_connections })).get('max_connections')
+    expect(of('3')).to.equal('30')
+    expect(of('30')).to.equal(undefined)
+  })
+
   it('have no limit that is raised against what the user gave', () => {
     const spec = specOf({ settings: { max_connections: '20' } })
     const settings = initialOf(

@@ -26,13 +26,16 @@ const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
  */
 const ORIGINS = 500
 
+/** Howdah looks into the instance, and an export takes a connection for each job, where production had next to none. */
+const FEWEST_CONNECTIONS = 30
+
 /** Limits that the backup's configuration has lower than recovery may need, and what must go with them. */
 export function recoveryLimits({ spec, backup, control }: LimitsInput): Map<string, string> {
   const raised = new Map<string, string>()
   for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]) {
     const configured = Number(backup.get(name) ?? LIMIT_DEFAULTS[name])
-    const needed = control.limits[name]
-    if (needed !== undefined && !(configured >= needed)) raised.set(name, String(needed))
+    const needed = Math.max(control.limits[name] ?? 0, name === 'max_connections' ? FEWEST_CONNECTIONS : 0)
+    if (needed > 0 && !(configured >= needed)) raised.set(name, String(needed))
   }
   // PostgreSQL refuses to start with WAL senders at this level.
   if (raised.has('max_wal_senders') && backup.get('wal_level') === 'minimal')
