@@ -11,7 +11,7 @@ export interface Context {
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly interrupted: AbortSignal
   /** Aborted by the second of these: no more patience. */
-  readonly hurried: AbortSignal
+  readonly forceStop: AbortSignal
   /** @throws HowdahError `configuration` (no broker named) | `broker_unavailable` */
   connect(flags: BrokerFlags): Promise<BrokerConnection>
 }

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus, EventDelivery } from '../../messages/bus.ts'
 import type { SessionView } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { ask, isPassing } from './request.ts'
+import { ask, isTransient } from './request.ts'
 import { applyEvent, mergeSnapshot } from './session-progress.ts'
 
 const POLL_MS = 3000
@@ -19,7 +19,7 @@ export interface FollowOptions {
   readonly onView: (view: SessionView) => void
   readonly onEvent?: (delivery: EventDelivery) => void
   /** Why the coordinator cannot be asked; undefined when it answers again. Told when it changes. */
-  readonly onAway: (why: HowdahError | undefined) => void
+  readonly onUnavailable: (why: HowdahError | undefined) => void
   readonly now: () => Date
   readonly signal: AbortSignal
 }
@@ -40,28 +40,28 @@ export async function followSession(options: FollowOptions): Promise<SessionView
     options.onView(view)
     if (delivery.type === 'session.state' || delivery.type === 'session.lost') wake.abort()
   })
-  let away: HowdahError | undefined
+  let unavailable: HowdahError | undefined
   const report = (why: HowdahError | undefined) => {
-    if (why?.code !== away?.code) options.onAway(why)
-    away = why
+    if (why?.code !== unavailable?.code) options.onUnavailable(why)
+    unavailable = why
   }
   try {
     for (;;) {
       signal.throwIfAborted()
       wake = new AbortController()
       const snapshot = await takeSnapshot(bus, session, signal)
-      const isAway = snapshot instanceof HowdahError
-      report(isAway ? snapshot : undefined)
-      if (!isAway) {
+      const isUnavailable = snapshot instanceof HowdahError
+      report(isUnavailable ? snapshot : undefined)
+      if (!isUnavailable) {
         const isFirst = view === undefined
         view = mergeSnapshot(view, snapshot)
         if (isFirst) for (const delivery of early.splice(0)) view = applyEvent(view, delivery, now())
         options.onView(view)
         if (options.settled(view)) return view
       }
-      const nap = AbortSignal.any([signal, wake.signal])
-      await sleep(POLL_MS * (0.8 + 0.4 * Math.random()), undefined, { signal: nap }).catch((error) => {
-        if (!nap.aborted) throw error
+      const wait = AbortSignal.any([signal, wake.signal])
+      await sleep(POLL_MS * (0.8 + 0.4 * Math.random()), undefined, { signal: wait }).catch((error) => {
+        if (!wait.aborted) throw error
       })
     }
   } finally {
@@ -69,7 +69,7 @@ export async function followSession(options: FollowOptions): Promise<SessionView
   }
 }
 
-const AWAY: ReadonlySet<string> = new Set(['unroutable', 'broker_blocked'])
+const UNAVAILABLE: ReadonlySet<string> = new Set(['unroutable', 'broker_blocked'])
 
 /** An error: the coordinator or the broker is away, which is waited for. */
 async function takeSnapshot(
@@ -81,7 +81,7 @@ async function takeSnapshot(
     return (await ask(bus, 'session.show', { session }, { signal, deadlineMs: 5000, tryMs: 5000 })).session
   } catch (error) {
     if (signal.aborted) throw signal.reason
-    if (isPassing(error) || (error instanceof HowdahError && AWAY.has(error.code))) return error
+    if (isTransient(error) || (error instanceof HowdahError && UNAVAILABLE.has(error.code))) return error
     throw error
   }
 }

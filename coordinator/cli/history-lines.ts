@@ -10,7 +10,7 @@ const MIN_TEXT = 24
 
 /** A heading and one entry per line, their texts wrapped; nothing where the session has no history. */
 export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
-  const entries = telling(view.history ?? [])
+  const entries = withoutSupersededStarts(view.history ?? [])
   if (entries.length === 0) return []
   const begun = Date.parse(view.createdAt)
   const isElsewhere = entries.some(({ at }) => new Date(at).getTimezoneOffset() !== 0)
@@ -43,7 +43,7 @@ export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, v
 }
 
 /** Without the beginnings of steps of which the end is told. */
-function telling(history: readonly HistoryEntry[]): HistoryEntry[] {
+function withoutSupersededStarts(history: readonly HistoryEntry[]): HistoryEntry[] {
   const isEnd = ({ status }: HistoryEntry) => status === 'done' || status === 'failed'
   const ended = new Set(history.filter(isEnd).map(({ sequence }) => sequence))
   return history.filter((entry) => entry.type !== 'step' || isEnd(entry) || !ended.has(entry.sequence))

@@ -9,7 +9,7 @@ import { createTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 
 const interruption = new AbortController()
-const hurry = new AbortController()
+const forcing = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
 
 // A reader or a terminal that goes away (`howdah watch | head`) ends the program in its usual way.
@@ -22,7 +22,7 @@ const context: Context = {
   env: process.env,
   now: () => new Date(),
   interrupted: interruption.signal,
-  hurried: hurry.signal,
+  forceStop: forcing.signal,
   connect: async (flags) => {
     // Loaded when needed: help and usage errors come at once.
     const [{ ConfigurationError }, { loadConfig }] = await Promise.all([
@@ -54,7 +54,10 @@ const context: Context = {
 
 const status = await runCommandLine(context, process.argv.slice(2), version())
 // A pipe takes 64 KiB at once, and the rest as its reader goes on.
-await Promise.race([Promise.all([process.stdout, process.stderr].map(written)), once(hurry.signal, 'abort')])
+await Promise.race([
+  Promise.all([process.stdout, process.stderr].map(written)),
+  once(forcing.signal, 'abort'),
+])
 process.exit(status)
 
 /** Also when it cannot be: its reader is gone. */
@@ -64,7 +67,7 @@ function written(stream: NodeJS.WriteStream): Promise<void> {
 
 /** First an orderly end, then a quick one, then none. */
 function onSignal(): void {
-  if (hurry.signal.aborted) process.exit(130)
-  if (interruption.signal.aborted) hurry.abort()
+  if (forcing.signal.aborted) process.exit(130)
+  if (interruption.signal.aborted) forcing.abort()
   else interruption.abort()
 }

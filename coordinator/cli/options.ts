@@ -133,7 +133,7 @@ export const sessionArgument = {
 } as const
 
 /** `--no-wait` and `--timeout`, of verbs that wait. */
-export function waitOptions(goesOn: string): readonly OptionDescription[] {
+export function waitOptions(meanwhile: string): readonly OptionDescription[] {
   return [
     {
       flags: '--no-wait',
@@ -141,7 +141,7 @@ export function waitOptions(goesOn: string): readonly OptionDescription[] {
     },
     {
       flags: '--timeout <S>',
-      description: `Seconds after which waiting is given up with status 1; ${goesOn}.`,
+      description: `Seconds after which waiting is given up with status 1; ${meanwhile}.`,
       defaultText: 'none',
       parse: parseSeconds,
     },
@@ -154,6 +154,6 @@ export interface WaitingOptions extends ClientOptions {
 }
 
 /** Of verbs that wait. */
-export function waitingExitStatus(goesOn: string): readonly Entry[] {
-  return [...clientExitStatus, ['130', `Ctrl-C while waiting; ${goesOn}.`]]
+export function waitingExitStatus(meanwhile: string): readonly Entry[] {
+  return [...clientExitStatus, ['130', `Ctrl-C while waiting; ${meanwhile}.`]]
 }

@@ -89,27 +89,27 @@ function createLiveProgress({ terminal, now, steps = STEPS, exportId }: Progress
 function createPlainProgress({ terminal, now, exportId }: ProgressOptions): Progress {
   const jobOf = exportFollower(exportId)
   const rates = new Rates()
-  const told = new Map<string, { status: string; detail: string; at: number }>()
+  const reported = new Map<string, { status: string; detail: string; at: number }>()
   let state: string | undefined
   const line = (subject: string, text: string) =>
     terminal.line(`${formatClock(now())}  ${subject.padEnd(14)}  ${text}`.trimEnd())
   /** Whether a line about it is due: its status is another, or it goes on and the last line is a while ago. */
-  const isNews = (subject: string, status: string, detail: string, goesOn: boolean): boolean => {
+  const isDue = (subject: string, status: string, detail: string, isRunning: boolean): boolean => {
     const at = now().getTime()
-    const before = told.get(subject)
+    const before = reported.get(subject)
     if (
       before?.status === status &&
-      !(goesOn && before.detail !== detail && at - before.at >= PLAIN_PROGRESS_MS)
+      !(isRunning && before.detail !== detail && at - before.at >= PLAIN_PROGRESS_MS)
     )
       return false
-    told.set(subject, { status, detail, at })
+    reported.set(subject, { status, detail, at })
     return true
   }
-  const tell = (report: StepReport) => {
+  const reportStep = (report: StepReport) => {
     rates.add(report, now().getTime())
     const subject = report.direction === 'undo' ? `undo ${report.step}` : report.step
     const detail = stepDetail(report, rates.of)
-    if (!isNews(subject, `${report.sequence} ${report.status}`, detail, report.status === 'running')) return
+    if (!isDue(subject, `${report.sequence} ${report.status}`, detail, report.status === 'running')) return
     const elapsed = isFinished(report) ? formatDuration(elapsedMs(report, now())) : ''
     line(subject, [report.status.padEnd(7), elapsed, detail].filter((part) => part !== '').join('  '))
   }
@@ -119,13 +119,13 @@ function createPlainProgress({ terminal, now, exportId }: ProgressOptions): Prog
       state = view.state
       const isEnd = hasSettled(view)
       if (isNew && !isEnd) line('session', view.state)
-      for (const report of latestAttempts(view.steps)) tell(report)
+      for (const report of latestAttempts(view.steps)) reportStep(report)
       const job = jobOf(view)
       for (const database of job?.databases ?? []) {
         const detail = databaseText(database)
         const subject = `${job?.id} ${database.database}`
         if (database.status === 'pending') continue
-        if (!isNews(subject, database.status, detail, database.status === 'running')) continue
+        if (!isDue(subject, database.status, detail, database.status === 'running')) continue
         line(printable(database.database), [database.status.padEnd(7), detail].join('  '))
       }
       if (isNew && isEnd) line('session', view.state)

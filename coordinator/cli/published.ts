@@ -17,7 +17,7 @@ import {
 } from './session-lines.ts'
 import { hasSettled, latestSequence } from './session-progress.ts'
 import { printable, wrap } from './terminal.ts'
-import { leaveUnsettled, waitForSession } from './wait-for-session.ts'
+import { reportUnsettled, waitForSession } from './wait-for-session.ts'
 
 export interface AwaitPublished {
   readonly context: Context
@@ -49,7 +49,7 @@ export async function awaitPublished(options: AwaitPublished): Promise<number> {
   const shownSince = options.shownSince ?? since ?? 0
   const result = await waitForSession({ ...options, settled, since: shownSince })
   const { outcome, view } = result
-  if (outcome !== 'settled' || view === undefined) return leaveUnsettled(options, result, options.verb)
+  if (outcome !== 'settled' || view === undefined) return reportUnsettled(options, result, options.verb)
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - options.started.getTime())
   for (const line of resultLines({ stdout: remarks, now: context.now }, view, took)) remarks.line(line)

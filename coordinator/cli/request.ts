@@ -44,7 +44,7 @@ export async function ask<T extends CommandType>(
         ...(details !== undefined && { details }),
       })
     } catch (error) {
-      if (!isPassing(error) || options.signal.aborted || Date.now() + 1000 >= deadline) throw error
+      if (!isTransient(error) || options.signal.aborted || Date.now() + 1000 >= deadline) throw error
       options.onWaiting?.(error)
       await sleep(500 + Math.random() * 500, undefined, { signal: options.signal })
     }
@@ -52,7 +52,7 @@ export async function ask<T extends CommandType>(
 }
 
 /** Whether the coordinator or the broker is only away. */
-export function isPassing(error: unknown): error is HowdahError {
+export function isTransient(error: unknown): error is HowdahError {
   return error instanceof HowdahError && (error.code === 'timeout' || error.code === 'broker_unavailable')
 }
 

@@ -31,7 +31,7 @@ export function mergeSnapshot(known: SessionView | undefined, snapshot: SessionV
  * it, or it will not be without somebody.
  */
 export function hasSettled(view: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
-  return view.state === 'published' || view.state === 'exporting' || waitsForSomebody(view) || isOver(view)
+  return view.state === 'published' || view.state === 'exporting' || needsRetry(view) || isOver(view)
 }
 
 /** Nothing of it is left but what was asked to be kept. */
@@ -40,10 +40,7 @@ export function isOver({ state }: Pick<SessionView, 'state'>): boolean {
 }
 
 /** It does not go on by itself. */
-export function waitsForSomebody({
-  state,
-  awaitsRetry,
-}: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
+export function needsRetry({ state, awaitsRetry }: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
   return state === 'disrupted' && awaitsRetry === true
 }
 

@@ -58,7 +58,7 @@ export async function runUntilPublished<Options extends WaitingOptions>(
   const session = await resolveSession(bus, argument, context.interrupted)
   const before = await showSession(bus, session, context.interrupted)
   const reply = await send(bus, session, context.interrupted)
-  if (!options.wait) return sayAccepted(context, json, reply)
+  if (!options.wait) return printAccepted(context, json, reply)
   const remarks = json ? context.stderr : context.stdout
   remarks.line(`${doing} ${remarks.style('bold', session)}`)
   return await awaitPublished({
@@ -70,7 +70,7 @@ export async function runUntilPublished<Options extends WaitingOptions>(
 }
 
 /** What a verb says that does not wait. @returns the exit status */
-export function sayAccepted(context: Context, json: boolean, reply: { session: string }): number {
+export function printAccepted(context: Context, json: boolean, reply: { session: string }): number {
   const { session } = reply
   if (json) printJson(context, reply)
   else context.stdout.line(`accepted; "howdah watch ${session}" follows it`)

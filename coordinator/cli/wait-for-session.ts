@@ -5,7 +5,7 @@ import { HowdahError } from '../../messages/errors.ts'
 import { type Context, printJson } from './context.ts'
 import { followSession } from './follow-session.ts'
 import { createProgress } from './progress.ts'
-import { waitsForSomebody } from './session-progress.ts'
+import { needsRetry } from './session-progress.ts'
 
 export interface WaitOptions {
   readonly context: Context
@@ -51,11 +51,11 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
       onView: (next) => {
         view = next
         progress.update({ ...next, steps: next.steps.filter(({ sequence }) => sequence > since) })
-        const waits = waitsForSomebody(next)
+        const waits = needsRetry(next)
         if (waits && !waited) progress.notice(`it does not go on by itself; "howdah retry ${session}" does`)
         waited = waits
       },
-      onAway: (why) =>
+      onUnavailable: (why) =>
         progress.notice(
           why === undefined
             ? 'the coordinator answers again'
@@ -81,7 +81,7 @@ function reasonOf({ code, message }: HowdahError): string {
  * Ends a verb whose wait ended before the session settled: says what goes on and how to stop it. `ends`: the command
  * that does. @returns the exit status: 1, or 130 after Ctrl-C
  */
-export function leaveUnsettled(
+export function reportUnsettled(
   { context, session, json, timeout }: Pick<WaitOptions, 'context' | 'session' | 'json' | 'timeout'>,
   { outcome, view }: WaitResult,
   verb: string,

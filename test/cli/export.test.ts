@@ -51,7 +51,7 @@ describe('exporting', () => {
 
   function settle(next: SessionView) {
     view = next
-    bus.tell('session.state', { session: ID, state: next.state })
+    bus.deliver('session.state', { session: ID, state: next.state })
   }
 
   const requested = (): ExportRequest => {
@@ -145,7 +145,7 @@ describe('exporting', () => {
     const { status, stdout } = run(['export', ID, '--to', '/srv/rescue'], { bus })
     await until(() => stdout().includes('Exporting') && bus.watchers === 1, 'it is followed')
     await until(() => bus.requests.filter(({ type }) => type === 'session.show').length >= 3, 'it was seen')
-    bus.tell('session.step-progress', {
+    bus.deliver('session.step-progress', {
       session: ID,
       step: 'export',
       direction: 'run',
@@ -162,7 +162,7 @@ describe('exporting', () => {
   it('on a terminal paints its databases, each within the width', async () => {
     const { status, stdout } = run(['export', ID, '--to', '/srv/rescue'], { bus, tty: true, columns: 60 })
     await until(() => stdout().includes('export'), 'the step is shown')
-    bus.tell('session.step-progress', {
+    bus.deliver('session.step-progress', {
       session: ID,
       step: 'export',
       direction: 'run',

@@ -17,7 +17,7 @@ export interface FakeBus extends Bus {
   readonly isClosed: boolean
   /** Who watches events now. */
   readonly watchers: number
-  tell<T extends EventType>(type: T, body: EventBody<T>): void
+  deliver<T extends EventType>(type: T, body: EventBody<T>): void
 }
 
 export function createFakeBus(answers: Answers): FakeBus {
@@ -52,7 +52,7 @@ export function createFakeBus(answers: Answers): FakeBus {
         },
       }
     },
-    tell(type, body) {
+    deliver(type, body) {
       const delivery = {
         type,
         body,

@@ -63,7 +63,7 @@ describe('the life of a session', () => {
   /** What the coordinator says from now on. */
   function settle(next: SessionView) {
     view = next
-    bus.tell('session.state', { session: ID, state: next.state })
+    bus.deliver('session.state', { session: ID, state: next.state })
   }
 
   const bodyOf = (type: CommandType) => bus.requests.find((request) => request.type === type)?.body

@@ -66,7 +66,7 @@ describe('publish', () => {
 
   function settle(next: SessionView) {
     view = next
-    bus.tell('session.state', { session: ID, state: next.state })
+    bus.deliver('session.state', { session: ID, state: next.state })
   }
 
   it('sends what the flags say, and nothing else', async () => {
@@ -145,9 +145,9 @@ describe('publish', () => {
     const { status, stdout } = run(PUBLISH, { bus })
     await until(() => stdout().includes('validating'), 'the first snapshot is shown')
     const step = { session: ID, step: 'resolve', direction: 'run', sequence: 1 } as const
-    bus.tell('session.step-started', step)
-    bus.tell('session.step-started', step)
-    bus.tell('session.step-progress', {
+    bus.deliver('session.step-started', step)
+    bus.deliver('session.step-started', step)
+    bus.deliver('session.step-progress', {
       ...step,
       bytesDone: 5_000_000,
       bytesTotal: 62_000_000,
@@ -177,7 +177,7 @@ describe('publish', () => {
     const { status, stdout } = run(PUBLISH, { bus, tty: true, columns: 60 })
     await until(() => stdout().includes('resolve'), 'steps are shown')
     const step = { session: ID, step: 'mount', direction: 'run', sequence: 1 } as const
-    bus.tell('session.step-progress', {
+    bus.deliver('session.step-progress', {
       ...step,
       bytesDone: 5_000_000,
       bytesTotal: 62_000_000,
@@ -236,7 +236,7 @@ describe('publish', () => {
     const { status, stdout } = run(PUBLISH, { bus: restarting })
     await until(() => stdout().includes('does not answer'), 'the absence is told')
     isAway = false
-    restarting.tell('session.state', { session: ID, state: 'published' })
+    restarting.deliver('session.state', { session: ID, state: 'published' })
     expect(await status).to.equal(0)
     expect(stdout().match(/does not answer/g)).to.have.length(1)
     expect(stdout()).to.include('answers again')
@@ -258,7 +258,7 @@ describe('publish', () => {
     )
     expect(stdout()).to.match(/low on disk.*Make room/)
     isBlocked = false
-    short.tell('session.state', { session: ID, state: 'published' })
+    short.deliver('session.state', { session: ID, state: 'published' })
     expect(await status).to.equal(0)
   }).timeout(15_000)
 
@@ -304,7 +304,7 @@ describe('publish', () => {
   it('watch without a session tells the events of all until Ctrl-C', async () => {
     const running = run(['watch'], { bus })
     await until(() => bus.watchers === 1, 'events are watched')
-    bus.tell('session.lost', { session: ID, what: 'mount', reason: 'killed' })
+    bus.deliver('session.lost', { session: ID, what: 'mount', reason: 'killed' })
     running.interrupt()
     expect(await running.status).to.equal(0)
     expect(running.stdout()).to.include(`${ID}       lost its mount: killed`)

@@ -45,7 +45,7 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
     env,
     now,
     interrupted: interruption.signal,
-    hurried: new AbortController().signal,
+    forceStop: new AbortController().signal,
     connect: async () => {
       if (bus === undefined) throw new Error('no bus is prepared')
       return { bus, [Symbol.asyncDispose]: () => bus.close() }

@@ -127,7 +127,7 @@ describe('howdah up', function () {
 
     it('that dies is started again, and its death is told', async () => {
       const role = start('echo $$ >> runs; exec sleep 300')
-      role.settle()
+      role.markReady()
       await until(() => runs().length === 1, 'it runs')
       process.kill(Number(runs()[0]), 'SIGKILL')
       await until(() => runs().length === 2, 'it runs again')
@@ -139,14 +139,14 @@ describe('howdah up', function () {
 
     it('with a wrong configuration is not started again; the reason is what it wrote', async () => {
       const role = start('echo run >> runs; echo "broker.url: must be a URL" >&2; exit 2')
-      await until(() => role.hopeless() !== undefined, 'it is given up')
-      expect(role.hopeless()).to.equal('exit status 2: broker.url: must be a URL')
+      await until(() => role.startFailure() !== undefined, 'it is given up')
+      expect(role.startFailure()).to.equal('exit status 2: broker.url: must be a URL')
       expect(runs()).to.have.length(1)
     })
 
     it('that dies again and again before all is ready is given up', async () => {
       const role = start('echo run >> runs; exit 1')
-      await until(() => role.hopeless() !== undefined, 'it is given up')
+      await until(() => role.startFailure() !== undefined, 'it is given up')
       expect(runs()).to.have.length(3)
     })
 

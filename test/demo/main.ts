@@ -12,10 +12,10 @@ import { formatDuration } from '../../coordinator/cli/format.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'
 import type { SessionView } from '../../messages/definitions.ts'
 import { makeProduction, type Production } from '../support/production.ts'
-import { createBelongings } from './belongings.ts'
 import { createHowdah, type Howdah } from './howdah.ts'
 import { logTail } from './logs.ts'
 import { createNarration } from './narration.ts'
+import { createDemoResources } from './resources.ts'
 import { backUp, change, look, type PublishedSession, publish, REPOSITORY, STANZA } from './story.ts'
 
 const CLEAN_UP_MS = 300_000
@@ -55,7 +55,7 @@ const terminal = createTerminal(process.stdout, { LC_ALL: 'C.UTF-8', ...process.
 const narration = createNarration(terminal)
 const interruption = new AbortController()
 const { signal } = interruption
-const belongings = createBelongings()
+const resources = createDemoResources()
 const begun = performance.now()
 
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -74,8 +74,8 @@ terminal.line(terminal.style('bold', 'Howdah: a PostgreSQL instance published st
 
 const directory = await mkdtemp(join(tmpdir(), 'howdah-demo-'))
 await chmod(directory, 0o755)
-belongings.addName(directory)
-belongings.addDirectory(directory)
+resources.addName(directory)
+resources.addDirectory(directory)
 
 let production: Production | undefined
 let howdah: Howdah | undefined
@@ -88,7 +88,7 @@ const unlessInterrupted = <T>(value: T): T => {
   return value
 }
 
-async function tell(): Promise<void> {
+async function runDemo(): Promise<void> {
   narration.chapter('A production with a backup')
   production = await narration.step(
     `PostgreSQL 15, pgbench scale ${scale}, a tablespace, WAL archiving on`,
@@ -110,7 +110,7 @@ async function tell(): Promise<void> {
 
   narration.chapter('Publish')
   published = await publish(narration, howdah, made, signal)
-  claim(published.session)
+  track(published.session)
 
   narration.chapter('Change it')
   await change(narration, howdah, made, published)
@@ -118,16 +118,16 @@ async function tell(): Promise<void> {
   narration.chapter('Look')
   await look(narration, howdah, made, published)
 
-  if (keep) await stay(published)
+  if (keep) await keepPublished(published)
 }
 
 /** What a session has on this machine is the demo's to end. */
-function claim({ id, mountPoint, writeCache }: SessionView): void {
-  belongings.addName(id)
-  for (const path of [mountPoint, writeCache?.path]) if (path !== undefined) belongings.addDirectory(path)
+function track({ id, mountPoint, writeCache }: SessionView): void {
+  resources.addName(id)
+  for (const path of [mountPoint, writeCache?.path]) if (path !== undefined) resources.addDirectory(path)
 }
 
-async function stay({ instance, session }: PublishedSession): Promise<void> {
+async function keepPublished({ instance, session }: PublishedSession): Promise<void> {
   kept = true
   narration.chapter('Yours to play with')
   terminal.line()
@@ -159,7 +159,7 @@ async function cleanUp(): Promise<string[]> {
       return { sessions: [] }
     })
     for (const session of open.sessions) {
-      claim(session)
+      track(session)
       await attempt(`Session ${session.id} unpublished`, () => client.run('unpublish', session.id))
     }
     await attempt('Howdah and its broker stopped', () => client.stop())
@@ -169,15 +169,15 @@ async function cleanUp(): Promise<string[]> {
     if (wrong.length === 0) await rm(directory, { recursive: true, force: true })
   })
   await attempt('Nothing is left of it but fetched blocks, for the next publish', async () => {
-    const left = await belongings.left()
+    const left = await resources.remaining()
     if (left.length > 0) throw new Error(`these were left, and are removed by force now:\n${left.join('\n')}`)
   })
-  if (wrong.length > 0) await belongings.removeByForce()
+  if (wrong.length > 0) await resources.removeByForce()
   return wrong
 }
 
 /** Shows why it failed, with the ends of the logs that may tell more. */
-async function explain(error: unknown): Promise<void> {
+async function reportFailure(error: unknown): Promise<void> {
   narration.failure(`The demo failed: ${error instanceof Error ? error.message : String(error)}`)
   const logs = [
     howdah?.logFile,
@@ -195,13 +195,13 @@ async function explain(error: unknown): Promise<void> {
 
 let failed = false
 try {
-  await tell()
+  await runDemo()
 } catch (error) {
   if (signal.aborted) {
     narration.paragraph('Interrupted.')
   } else {
     failed = true
-    await explain(error)
+    await reportFailure(error)
   }
 }
 const wrong = await cleanUp()

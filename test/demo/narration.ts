@@ -73,8 +73,8 @@ export function createNarration(terminal: Terminal, now: () => number = () => pe
       try {
         const result = await work()
         settle()
-        const told = typeof text === 'string' ? text : text(result)
-        timed(terminal.style('green', marks.done), told, now() - begun)
+        const finished = typeof text === 'string' ? text : text(result)
+        timed(terminal.style('green', marks.done), finished, now() - begun)
         return result
       } catch (error) {
         settle()

@@ -191,14 +191,14 @@ export async function look(
   const show = () => howdah.json<SessionView>('show', session.id)
   const { usage } = await show()
   if (usage === undefined) throw new Error('howdah show knows no usage of the published session')
-  const tell = (text: string, { fetchedBytes, totalBytes }: Usage) => {
+  const showFetched = (text: string, { fetchedBytes, totalBytes }: Usage) => {
     const share = totalBytes === 0 ? 0 : fetchedBytes / totalBytes
     narration.paragraph(
       `${text}: ${formatBytes(fetchedBytes)} of ${formatBytes(totalBytes)} (${(100 * share).toFixed(1)} %)`,
     )
     narration.bar(share)
   }
-  tell('Fetched from the repository for all this', usage)
+  showFetched('Fetched from the repository for all this', usage)
   const accounts = await narration.step('Now every account is counted, which reads the whole table', () =>
     instance.sql(ACCOUNTS),
   )
@@ -210,7 +210,7 @@ export async function look(
     (view) => (view.usage?.fetchedBytes ?? 0) > usage.fetchedBytes,
     'usage.fetchedBytes to grow',
   )
-  tell(`${grouped(accounts)} accounts, as production had. Fetched`, more.usage ?? usage)
+  showFetched(`${grouped(accounts)} accounts, as production had. Fetched`, more.usage ?? usage)
 }
 
 /** Asks again until the answer is as wanted. @throws Error that names what was waited for */

@@ -47,11 +47,11 @@ export async function stopLeftovers(
 export async function stopProcess(
   identity: ProcessIdentity,
   deadlineMs: number,
-  hurried?: AbortSignal,
+  forceStop?: AbortSignal,
 ): Promise<void> {
   signalProcess(identity, 'SIGTERM')
   const deadline = Date.now() + deadlineMs
-  while (isAlive(identity) && Date.now() < deadline && hurried?.aborted !== true) await sleep(50)
+  while (isAlive(identity) && Date.now() < deadline && forceStop?.aborted !== true) await sleep(50)
   signalProcess(identity, 'SIGKILL')
   const end = Date.now() + 5000
   while (isAlive(identity) && Date.now() < end) await sleep(20)

@@ -59,8 +59,8 @@ export function logLine(line: string): LogLine {
   if (typeof parsed !== 'object' || parsed === null) return { level: 50, text: line.trim() }
   const { level, msg, session, step, err, error } = parsed as Record<string, unknown>
   const reason = messageOf(err) ?? messageOf(error)
-  const isTold = reason !== undefined && typeof msg === 'string' && msg.includes(reason)
-  const text = [session, step, msg, isTold ? undefined : reason]
+  const isInMessage = reason !== undefined && typeof msg === 'string' && msg.includes(reason)
+  const text = [session, step, msg, isInMessage ? undefined : reason]
     .filter((part) => typeof part === 'string' && part !== '')
     .join(': ')
   return { level: typeof level === 'number' ? level : 30, text: text === '' ? line.trim() : text }

@@ -14,7 +14,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import { type PrivateBroker, startPrivateBroker } from '../broker.ts'
 import { ensureCertificates } from '../certificates.ts'
 import { freePort } from '../free-port.ts'
-import { ask, isPassing } from '../request.ts'
+import { ask, isTransient } from '../request.ts'
 import { stopLeftovers } from './leftovers.ts'
 import { AGENT_NAME, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } from './role-files.ts'
 import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
@@ -41,7 +41,7 @@ export interface MachineOptions {
   /** Gives up starting. */
   readonly signal: AbortSignal
   /** Cuts short the patience of stopping. */
-  readonly hurried: AbortSignal
+  readonly forceStop: AbortSignal
 }
 
 export interface Machine {
@@ -103,13 +103,13 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       }),
     )
     undo.push(async () => {
-      for (const role of roles) await role.stop(options.hurried)
+      for (const role of roles) await role.stop(options.forceStop)
     })
 
     const bus = await part('the connection to the broker', () => options.connect(brokerUrl))
     undo.push(() => bus.close())
     await waitUntilReady(bus, roles, startedAt, signal)
-    for (const role of roles) role.settle()
+    for (const role of roles) role.markReady()
     return { brokerUrl, bus, stop }
   } catch (error) {
     await stop()
@@ -183,7 +183,7 @@ async function waitUntilReady(
   let missing = 'the coordinator does not answer'
   while (Date.now() < deadline) {
     for (const role of roles) {
-      const reason = role.hopeless()
+      const reason = role.startFailure()
       if (reason !== undefined) {
         throw new HowdahError(
           'internal',
@@ -207,8 +207,8 @@ async function waitUntilReady(
       missing = `the ${absent.join(' and the ')} agent did not register`
     } catch (error) {
       if (signal.aborted) throw signal.reason
-      const isEarly = error instanceof HowdahError && error.code === 'unroutable'
-      if (!isEarly && !isPassing(error)) throw error
+      const isStarting = error instanceof HowdahError && error.code === 'unroutable'
+      if (!isStarting && !isTransient(error)) throw error
       missing = `the coordinator does not answer (${error.message})`
     }
     await sleep(100, undefined, { signal })

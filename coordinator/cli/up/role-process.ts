@@ -23,11 +23,11 @@ const STEADY_MS = 60_000
 export const STOP_DEADLINE_MS = 25_000
 const MAX_LOG_BYTES = 32 * 1024 * 1024
 /** A role that died so often before `up` was ready will not come up. */
-const MAX_EARLY_DEATHS = 3
+const MAX_FAILED_STARTS = 3
 /** pino's level. */
 const WARNING = 40
 const REPEAT_MS = 60_000
-const MAX_TOLD = 1000
+const MAX_REMEMBERED = 1000
 const EXIT_WRONG_CONFIGURATION = 2
 
 export interface RoleProcessOptions {
@@ -45,40 +45,40 @@ export interface RoleProcess {
   readonly role: RoleName
   readonly logFile: string
   /** Why the role cannot run, once that is clear. */
-  hopeless(): string | undefined
+  startFailure(): string | undefined
   /** From here on every death is passing. */
-  settle(): void
-  /** SIGTERM, deadline, SIGKILL; `hurried` cuts the deadline short. */
-  stop(hurried: AbortSignal): Promise<void>
+  markReady(): void
+  /** SIGTERM, deadline, SIGKILL; `forceStop` cuts the deadline short. */
+  stop(forceStop: AbortSignal): Promise<void>
 }
 
 export function startRole(options: RoleProcessOptions): RoleProcess {
   const { role, stateDirectory, logger, onNotice } = options
   const logFile = path.join(stateDirectory, 'log', `${role}.log`)
   const runDirectory = path.join(stateDirectory, 'run')
-  keepSmall(logFile)
+  rotateLog(logFile)
   const stopping = new AbortController()
   let child: ChildProcess | undefined
-  let earlyDeaths: number | undefined = 0
+  let failedStarts: number | undefined = 0
   /** Deaths in a row, each after less than `STEADY_MS`. */
   let deaths = 0
-  let hopeless: string | undefined
+  let startFailure: string | undefined
   let lastLine: LogLine | undefined
   let timer: NodeJS.Timeout | undefined
-  const told = new Map<string, number>()
+  const reported = new Map<string, number>()
 
   const log = followLog(logFile, (line) => {
     lastLine = line
-    if (line.level >= WARNING && isNews(line.text)) onNotice(`${role}: ${printable(line.text)}`)
+    if (line.level >= WARNING && isDue(line.text)) onNotice(`${role}: ${printable(line.text)}`)
   })
 
   /** What is said again and again, as while the broker is away, is told once in a while; the log has it all. */
-  const isNews = (text: string) => {
+  const isDue = (text: string) => {
     const now = Date.now()
-    const before = told.get(text)
+    const before = reported.get(text)
     if (before !== undefined && now - before < REPEAT_MS) return false
-    if (told.size >= MAX_TOLD) told.clear()
-    told.set(text, now)
+    if (reported.size >= MAX_REMEMBERED) reported.clear()
+    reported.set(text, now)
     return true
   }
 
@@ -106,10 +106,10 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
     forgetProcess(runDirectory, role)
     if (stopping.signal.aborted) return
     log.read()
-    if (earlyDeaths !== undefined) {
-      earlyDeaths += 1
-      if (code === EXIT_WRONG_CONFIGURATION || earlyDeaths >= MAX_EARLY_DEATHS) {
-        hopeless = `${how}${lastLine === undefined ? '' : `: ${lastLine.text}`}`
+    if (failedStarts !== undefined) {
+      failedStarts += 1
+      if (code === EXIT_WRONG_CONFIGURATION || failedStarts >= MAX_FAILED_STARTS) {
+        startFailure = `${how}${lastLine === undefined ? '' : `: ${lastLine.text}`}`
         return
       }
     }
@@ -125,18 +125,18 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
   return {
     role,
     logFile,
-    hopeless: () => hopeless,
-    settle: () => {
-      earlyDeaths = undefined
+    startFailure: () => startFailure,
+    markReady: () => {
+      failedStarts = undefined
     },
-    stop: async (hurried) => {
+    stop: async (forceStop) => {
       stopping.abort()
       clearTimeout(timer)
       const running = child
       const identity = running?.pid === undefined ? undefined : identify(running.pid)
       if (running !== undefined && identity !== undefined) {
         const exited = once(running, 'exit')
-        await stopProcess(identity, STOP_DEADLINE_MS, hurried)
+        await stopProcess(identity, STOP_DEADLINE_MS, forceStop)
         await exited
       }
       log.close()
@@ -145,7 +145,7 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
   }
 }
 
-function keepSmall(file: string): void {
+function rotateLog(file: string): void {
   const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0
   if (size > MAX_LOG_BYTES) renameSync(file, `${file}.1`)
 }

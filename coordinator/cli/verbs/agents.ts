@@ -58,14 +58,14 @@ export function agentTable(
       { title: 'SEEN', value: ({ lastSeen }) => formatAge(new Date(lastSeen), now()), align: 'right' },
       { title: 'HOST', value: ({ host }) => printable(host), minimum: 8, expendable: 1 },
       { title: 'VERSION', value: ({ version }) => printable(version), expendable: 2 },
-      { title: 'TAKES', value: takesText, minimum: 10, expendable: 1 },
+      { title: 'TAKES', value: limitsText, minimum: 10, expendable: 1 },
       { title: 'SERVES', value: servesText, minimum: 12 },
     ],
     rows,
   )
 }
 
-function takesText({ limits }: AgentView): string {
+function limitsText({ limits }: AgentView): string {
   if (limits === undefined) return ''
   const { sessions, cacheBytes } = limits
   const parts = [

@@ -15,9 +15,9 @@ import {
 import { ask, resolveSession, showSession } from '../request.ts'
 import { fieldLines, undoneFields } from '../session-lines.ts'
 import { exportOf, hasEnded, isOver, latestSequence } from '../session-progress.ts'
-import { sayAccepted } from '../until-published.ts'
+import { printAccepted } from '../until-published.ts'
 import { type Call, defineVerb } from '../verb.ts'
-import { leaveUnsettled, waitForSession } from '../wait-for-session.ts'
+import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
 
 export const cancel = defineVerb<WaitingOptions>({
   name: 'cancel',
@@ -52,7 +52,7 @@ async function runCancel({ context, options, argument }: Call<WaitingOptions>): 
   const session = await resolveSession(bus, argument, context.interrupted)
   const before = await showSession(bus, session, context.interrupted)
   const reply = await ask(bus, 'session.cancel', { session }, { signal: context.interrupted })
-  if (!options.wait) return sayAccepted(context, json, reply)
+  if (!options.wait) return printAccepted(context, json, reply)
   const exportId = exportOf(before)?.id
   const isStopped = (view: SessionView) => {
     const job = exportId === undefined ? undefined : exportOf(view, exportId)
@@ -67,7 +67,7 @@ async function runCancel({ context, options, argument }: Call<WaitingOptions>): 
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
-    return leaveUnsettled(waiting, result, 'cancel', 'and it is still stopped')
+    return reportUnsettled(waiting, result, 'cancel', 'and it is still stopped')
   }
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - started.getTime())

@@ -16,10 +16,10 @@ import {
 } from '../options.ts'
 import { ask, resolveSession, showSession } from '../request.ts'
 import { errorLines } from '../session-lines.ts'
-import { exportOf, hasEnded, isOver, latestSequence, waitsForSomebody } from '../session-progress.ts'
+import { exportOf, hasEnded, isOver, latestSequence, needsRetry } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
-import { leaveUnsettled, waitForSession } from '../wait-for-session.ts'
+import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
 
 interface Options extends WaitingOptions, ExportOptions {}
 
@@ -89,14 +89,14 @@ async function runExport({ context, options, argument }: Call<Options>): Promise
   const waiting = { context, bus, session, json, timeout }
   const result = await waitForSession({
     ...waiting,
-    settled: (view) => isOver(view) || waitsForSomebody(view) || isEnded(view, id),
+    settled: (view) => isOver(view) || needsRetry(view) || isEnded(view, id),
     exportId: id,
     steps: ['export'],
     since: latestSequence(before),
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
-    return leaveUnsettled(waiting, result, 'export', `"howdah cancel ${session}" stops the export`)
+    return reportUnsettled(waiting, result, 'export', `"howdah cancel ${session}" stops the export`)
   }
   const job = exportOf(view, id)
   const took = formatDuration(context.now().getTime() - started.getTime())

@@ -28,7 +28,7 @@ import { isOver } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { UsageError } from '../usage-error.ts'
 import { type Call, defineVerb } from '../verb.ts'
-import { leaveUnsettled, waitForSession } from '../wait-for-session.ts'
+import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
 import { messageIdOption } from './publish.ts'
 
 interface RescueOptions extends SourceOptions, WaitingOptions, ExportOptions {
@@ -118,7 +118,7 @@ async function runRescue({ context, options }: Call<RescueOptions>): Promise<num
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
-    return leaveUnsettled(waiting, result, 'rescue', `"howdah cancel ${session}" ends it`)
+    return reportUnsettled(waiting, result, 'rescue', `"howdah cancel ${session}" ends it`)
   }
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - started.getTime())

@@ -14,9 +14,9 @@ import {
 import { ask, resolveSession, showSession } from '../request.ts'
 import { errorLines, fieldLines, undoneFields } from '../session-lines.ts'
 import { isOver, latestSequence } from '../session-progress.ts'
-import { sayAccepted } from '../until-published.ts'
+import { printAccepted } from '../until-published.ts'
 import { type Call, defineVerb } from '../verb.ts'
-import { leaveUnsettled, waitForSession } from '../wait-for-session.ts'
+import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
 
 interface UnpublishOptions extends WaitingOptions {
   readonly keepCache?: true
@@ -62,7 +62,7 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
   const before = await showSession(bus, session, context.interrupted)
   const body = { session, ...(keepCache && { keepCache }) }
   const reply = await ask(bus, 'session.unpublish', body, { signal: context.interrupted })
-  if (!options.wait) return sayAccepted(context, json, reply)
+  if (!options.wait) return printAccepted(context, json, reply)
   remarks.line(`Unpublishing session ${remarks.style('bold', session)}`)
   const waiting = { context, bus, session, json, timeout }
   const result = await waitForSession({
@@ -73,7 +73,7 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
-    return leaveUnsettled(waiting, result, 'unpublish', 'and it is still taken down')
+    return reportUnsettled(waiting, result, 'unpublish', 'and it is still taken down')
   }
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - started.getTime())

@@ -172,7 +172,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
           log,
         ),
       signal: context.interrupted,
-      hurried: context.hurried,
+      forceStop: context.forceStop,
     })
     if (options.json === true) {
       printJson(context, { ready: true, broker: machine.brokerUrl, state: stateDirectory })
@@ -182,7 +182,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
     }
     if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
     remark('stopping')
-    await leaveSessions(context, machine, options.unpublishOnExit === true, notice)
+    await closeOrListSessions(context, machine, options.unpublishOnExit === true, notice)
     await machine.stop()
     return 0
   } finally {
@@ -224,13 +224,13 @@ function readyLines(
 }
 
 /** Unpublishes the open sessions, or says that they stay. A coordinator that does not answer does not hold up the end. */
-async function leaveSessions(
-  { hurried }: Context,
+async function closeOrListSessions(
+  { forceStop }: Context,
   { bus }: Machine,
   unpublish: boolean,
   notice: (text: string) => void,
 ): Promise<void> {
-  const signal = AbortSignal.any([hurried, AbortSignal.timeout(unpublish ? UNPUBLISH_DEADLINE_MS : 3000)])
+  const signal = AbortSignal.any([forceStop, AbortSignal.timeout(unpublish ? UNPUBLISH_DEADLINE_MS : 3000)])
   try {
     const open = await openSessions(bus, signal)
     if (open.length === 0) return

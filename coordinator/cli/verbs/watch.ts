@@ -102,7 +102,7 @@ async function watchJson(context: Context, bus: Bus, session: string): Promise<n
         isFirst = false
       },
       onEvent: ({ type, body }) => printJson(context, documentOf(context, type, body)),
-      onAway: (why) =>
+      onUnavailable: (why) =>
         context.stderr.line(
           `howdah watch: ${why === undefined ? 'the coordinator answers again' : `the coordinator does not answer: ${why.message}`}`,
         ),

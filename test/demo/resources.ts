@@ -13,18 +13,18 @@ const run = promisify(execFile)
 /** What was told to end may take a moment. */
 const GRACE_MS = 10_000
 
-export interface Belongings {
+export interface DemoResources {
   /** Names a word that occurs in everything of ours: a directory, a session id. */
   addName(name: string): void
   /** A directory that has to be gone in the end. */
   addDirectory(path: string): void
   /** What is left, as a person finds it; waits a moment for what is about to end. */
-  left(): Promise<string[]>
+  remaining(): Promise<string[]>
   /** Ends, unmounts and deletes all of it. */
   removeByForce(): Promise<void>
 }
 
-export function createBelongings(): Belongings {
+export function createDemoResources(): DemoResources {
   const names = new Set<string>()
   const directories = new Set<string>()
 
@@ -54,7 +54,7 @@ export function createBelongings(): Belongings {
   return {
     addName: (name) => void names.add(name),
     addDirectory: (path) => void directories.add(path),
-    left: () => waitUntilGone(Date.now() + GRACE_MS),
+    remaining: () => waitUntilGone(Date.now() + GRACE_MS),
 
     async removeByForce() {
       for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
