@@ -10,10 +10,10 @@ import type { AgentCommandDelivery, Bus, CommandDelivery, EventDelivery } from '
 import { type BrokerConnection, type BusTls, openConnection, withinDeadline } from './connection.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
-import { declareDeadLetters, declareExchanges, declareQueue, onOwnChannel } from './declare.ts'
+import { declareDeadLetters, declareExchanges, declareQueue, withTemporaryChannel } from './declare.ts'
 import { EXPECT_COMMANDS, EXPECT_EVENTS, expectAgentCommands } from './envelope.ts'
-import { type KeptChannel, keepChannel } from './kept-channel.ts'
-import { createPublisher, type Publisher, STILL_ON_ITS_WAY } from './publisher.ts'
+import { createPublisher, MAY_STILL_ARRIVE, type Publisher } from './publisher.ts'
+import { createRecoveringChannel, type RecoveringChannel } from './recovering-channel.ts'
 import { createReplies } from './replies.ts'
 import { createRequests, type Requests } from './requests.ts'
 import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute } from './route.ts'
@@ -114,8 +114,8 @@ function openPublishing(
   requests: Requests,
   ended: AbortSignal,
   logger: Logger,
-): { publishing: KeptChannel; publisher: Publisher } {
-  const publishing = keepChannel({
+): { publishing: RecoveringChannel; publisher: Publisher } {
+  const publishing = createRecoveringChannel({
     connection: model,
     ended,
     purpose: 'declare the exchanges',
@@ -146,7 +146,7 @@ function watchAlarm(
   logger: Logger,
 ): void {
   model.on('blocked', (reason) => {
-    const error = brokerBlocked(reason, STILL_ON_ITS_WAY)
+    const error = brokerBlocked(reason, MAY_STILL_ARRIVE)
     logger.warn(error.message)
     requests.fail(error)
   })
@@ -159,7 +159,7 @@ function watchAlarm(
 async function enroll({ model }: BrokerConnection, queue: Queue, logger: Logger): Promise<void> {
   await declareDeadLetters(model, logger)
   try {
-    await onOwnChannel(model, (channel) => declareQueue(channel, queue))
+    await withTemporaryChannel(model, (channel) => declareQueue(channel, queue))
   } catch (error) {
     throw amqpFailure(error, `declare the queue ${queue.name}`)
   }

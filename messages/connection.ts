@@ -1,5 +1,5 @@
 /**
- * The connection to RabbitMQ. Opened within a deadline; from then on amqplib reconnects with backoff until it is closed.
+ * The connection to RabbitMQ. Decoded within a deadline; from then on amqplib reconnects with backoff until it is closed.
  * Owns the TCP connection and the state of the broker's alarm. Opens no channel and publishes nothing.
  */
 import { connect, type RecoveringChannelModel } from 'amqplib'

@@ -9,9 +9,9 @@ import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amq
 import type { Logger } from 'pino'
 import { type Backoff, backoffMs } from './backoff.ts'
 import type { Consumer, Delivery, Outcome } from './bus.ts'
-import { type Expected, openEnvelope } from './envelope.ts'
+import { decodeDelivery, type Expected } from './envelope.ts'
 import { type ErrorBody, errorBody } from './errors.ts'
-import { keepChannel } from './kept-channel.ts'
+import { createRecoveringChannel } from './recovering-channel.ts'
 import { atMost, pause } from './wait.ts'
 
 export interface Redelivery extends Backoff {
@@ -47,7 +47,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   const closing = new AbortController()
   let tag: string | undefined
 
-  const kept = keepChannel({
+  const recoveringChannel = createRecoveringChannel({
     connection,
     ended,
     purpose: `consume ${queue}`,
@@ -58,7 +58,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       const consuming = await channel.consume(queue, (message) => {
         if (message === null) {
           logger.warn({ queue }, 'RabbitMQ cancelled the consumer, starting it again')
-          kept.reopen()
+          recoveringChannel.reopen()
           return
         }
         const handling = settle(channel, message).finally(() => running.delete(handling))
@@ -96,7 +96,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   }
 
   async function decide(message: ConsumeMessage): Promise<Outcome | 'retry'> {
-    const { delivery, refused } = openEnvelope(message, expected)
+    const { delivery, refused } = decodeDelivery(message, expected)
     if (refused) {
       logger.warn({ queue, error: refused }, 'refused a message')
       await options.refuse(message, refused)
@@ -113,18 +113,18 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   }
 
   try {
-    await kept.opened
+    await recoveringChannel.opened
   } catch (error) {
-    await kept.close()
+    await recoveringChannel.close()
     throw error
   }
   return {
     async close() {
-      const cancelled = tag === undefined ? undefined : kept.current?.cancel(tag).catch(() => {})
+      const cancelled = tag === undefined ? undefined : recoveringChannel.current?.cancel(tag).catch(() => {})
       if (cancelled) await atMost(CANCEL_MS, cancelled)
       closing.abort()
       await atMost(CLOSE_DEADLINE_MS, Promise.all(running))
-      await kept.close()
+      await recoveringChannel.close()
     },
   }
 }

@@ -28,7 +28,7 @@ export async function declareQueue(channel: Channel, queue: Queue): Promise<void
 }
 
 /** Connections on which it was said that an older queue is kept: once is enough. */
-const told = new WeakSet<RecoveringChannelModel>()
+const warned = new WeakSet<RecoveringChannelModel>()
 
 /**
  * The queue of dead letters. One that an earlier release of Howdah made, whose arguments cannot be changed any more, is
@@ -37,15 +37,15 @@ const told = new WeakSet<RecoveringChannelModel>()
  */
 export async function declareDeadLetters(connection: RecoveringChannelModel, logger: Logger): Promise<void> {
   try {
-    await onOwnChannel(connection, (channel) =>
+    await withTemporaryChannel(connection, (channel) =>
       channel.assertQueue(DEAD_LETTERS.name, { durable: true, arguments: DEAD_LETTERS.arguments }),
     )
   } catch (error) {
     if ((error as { code?: unknown }).code !== PRECONDITION_FAILED) {
       throw amqpFailure(error, `declare the queue ${DEAD_LETTERS.name}`)
     }
-    if (told.has(connection)) return
-    told.add(connection)
+    if (warned.has(connection)) return
+    warned.add(connection)
     logger.warn(
       `the queue ${DEAD_LETTERS.name} was made with other properties and is kept as it is. RabbitMQ 4 throws away ` +
         'what was looked at 20 times there; delete the queue when it is empty, and Howdah makes it anew',
@@ -54,7 +54,7 @@ export async function declareDeadLetters(connection: RecoveringChannelModel, log
 }
 
 /** A refused declaration closes its channel: this one is for nothing else. */
-export async function onOwnChannel(
+export async function withTemporaryChannel(
   connection: RecoveringChannelModel,
   work: (channel: Channel) => Promise<unknown>,
 ): Promise<void> {

@@ -43,12 +43,12 @@ export const EXPECT_EVENTS: Expected = {
   routingKey: (type, body) => eventRoutingKey(type as EventType, body as EventBody<EventType>),
 }
 
-export type Opened =
+export type Decoded =
   | { readonly delivery: Delivery; readonly refused?: never }
   | { readonly refused: ErrorBody; readonly delivery?: never }
 
 /** Checks a delivery against the contract. Never throws. */
-export function openEnvelope(message: ConsumeMessage, expected: Expected): Opened {
+export function decodeDelivery(message: ConsumeMessage, expected: Expected): Decoded {
   const { properties, fields, content } = message
   if (content.length > MAX_MESSAGE_BYTES) {
     const text = `the message has ${content.length} bytes, at most ${MAX_MESSAGE_BYTES} are allowed`
@@ -93,7 +93,7 @@ export function openEnvelope(message: ConsumeMessage, expected: Expected): Opene
 }
 
 /** @throws HowdahError `invalid_message` when the body does not match, `message_too_large` */
-export function sealBody(
+export function encodeBody(
   schema: z.ZodType,
   type: string,
   body: unknown,
@@ -123,7 +123,7 @@ export interface EnvelopeProperties {
 }
 
 /** Properties of every message of ours: persistent, JSON, versioned. */
-export function envelopeOptions(properties: EnvelopeProperties): Options.Publish {
+export function messageProperties(properties: EnvelopeProperties): Options.Publish {
   const { type, messageId, appId, correlationId, replyTo } = properties
   return {
     type,
@@ -150,7 +150,7 @@ export function bodyError(error: z.ZodError): ErrorBody {
   }
 }
 
-function invalid(field: string, message: string): Opened {
+function invalid(field: string, message: string): Decoded {
   return { refused: { code: 'invalid_message', message, field } }
 }
 

@@ -147,27 +147,27 @@ export class HowdahError extends Error {
 export function errorBody(error: unknown): ErrorBody {
   if (error instanceof HowdahError) return error.toBody()
   return {
-    code: mayPass(error) ? 'operation_failed' : 'internal',
+    code: isTransient(error) ? 'operation_failed' : 'internal',
     message: error instanceof Error ? error.message : String(error),
   }
 }
 
 /** Errors that a program makes by being wrong: the same input makes the same error. */
-const DEFECTS = [TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError]
+const DEFECT_CLASSES = [TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError]
 
 /**
  * SQLSTATEs that say that PostgreSQL could not do it now: classes of connections, serialization, resources and operator
  * intervention, errors of the system, and objects that others hold (appendix A of PostgreSQL's documentation).
  */
-const PASSING_SQLSTATE = /^(?:08|40|53|57)[0-9A-Z]{3}$|^(?:58000|58030|55006|55P03)$/
+const TRANSIENT_SQLSTATE = /^(?:08|40|53|57)[0-9A-Z]{3}$|^(?:58000|58030|55006|55P03)$/
 const SQLSTATE = /^[0-9A-Z]{5}$/
 
 /** Whether the same operation can succeed later. Unknown errors are given the benefit of the doubt. */
-function mayPass(error: unknown): boolean {
+function isTransient(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const { code, severity } = error as { code?: unknown; severity?: unknown }
   if (typeof severity === 'string' && typeof code === 'string' && SQLSTATE.test(code)) {
-    return PASSING_SQLSTATE.test(code)
+    return TRANSIENT_SQLSTATE.test(code)
   }
-  return !DEFECTS.some((kind) => error instanceof kind)
+  return !DEFECT_CLASSES.some((kind) => error instanceof kind)
 }

@@ -10,7 +10,7 @@ import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
 /** Of what RabbitMQ has begun to read when it stops reading. */
-export const STILL_ON_ITS_WAY = 'What was sent before may still arrive then.'
+export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
 
 export interface Publication {
   readonly exchange: string
@@ -95,7 +95,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
   /** What a publication that was not confirmed in time failed of. */
   function overdue({ timeoutMs, inFlight }: Pending): HowdahError {
     const reason = blocked()
-    if (reason !== undefined) return brokerBlocked(reason, inFlight ? STILL_ON_ITS_WAY : '')
+    if (reason !== undefined) return brokerBlocked(reason, inFlight ? MAY_STILL_ARRIVE : '')
     const seconds = timeoutMs / 1000
     if (channel()) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
     const why = failure()

@@ -7,7 +7,7 @@ import type { ConsumeMessage } from 'amqplib'
 import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
 import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.ts'
-import { envelopeOptions, MAX_REPLY_BYTES, sealBody } from './envelope.ts'
+import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
 import type { Publisher } from './publisher.ts'
 
@@ -17,7 +17,7 @@ const MAX_ROUTING_KEY = 255
 const MAX_TYPE = 64
 
 export interface Replies {
-  /** Does nothing for a delivery without `replyTo`. @throws HowdahError `internal` when the type has no reply, and as `sealBody` and `Publisher.publish` */
+  /** Does nothing for a delivery without `replyTo`. @throws HowdahError `internal` when the type has no reply, and as `encodeBody` and `Publisher.publish` */
   reply(delivery: Delivery, body: object): Promise<void>
   /** The properties of the message are untrusted; it may not even have a type. @throws HowdahError as `Publisher.publish` */
   refuse(message: ConsumeMessage, error: ErrorBody): Promise<void>
@@ -35,14 +35,14 @@ export function createReplies({ appId, publisher }: { appId: string; publisher: 
       exchange: '',
       routingKey: replyTo,
       content,
-      options: envelopeOptions({ type: `${type}.reply`, messageId: randomUUID(), appId, correlationId }),
+      options: messageProperties({ type: `${type}.reply`, messageId: randomUUID(), appId, correlationId }),
       timeoutMs: TIMEOUT_MS,
     })
   }
 
   return {
     async reply({ type, replyTo, correlationId, messageId }, body) {
-      const content = sealBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES)
+      const content = encodeBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES)
       if (replyTo === undefined) return
       await answer({ replyTo, type, correlationId: correlationId ?? messageId }, content)
     },

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { type BrokerAlarm, brokerBlocked } from './broker-alarm.ts'
 import type { SendOptions } from './bus.ts'
-import { envelopeOptions, sealBody } from './envelope.ts'
+import { encodeBody, messageProperties } from './envelope.ts'
 import type { Publisher } from './publisher.ts'
 import type { Requests } from './requests.ts'
 import type { RequestRoute, Route } from './route.ts'
@@ -42,8 +42,8 @@ export function createSender({ appId, publisher, requests, alarm }: SenderOption
     await publisher.publish({
       exchange,
       routingKey,
-      content: sealBody(schema, type, body),
-      options: envelopeOptions({ type, messageId, appId, ...reply }),
+      content: encodeBody(schema, type, body),
+      options: messageProperties({ type, messageId, appId, ...reply }),
       ...(unroutable !== undefined && { unroutable }),
       timeoutMs,
       signal,

@@ -5,8 +5,8 @@
 import { once } from 'node:events'
 import type { BrokerConnection } from './connection.ts'
 import type { Consumers } from './consumers.ts'
-import type { KeptChannel } from './kept-channel.ts'
 import type { Publisher } from './publisher.ts'
+import type { RecoveringChannel } from './recovering-channel.ts'
 import type { Requests } from './requests.ts'
 import { atMost } from './wait.ts'
 
@@ -16,7 +16,7 @@ const DRAIN_MS = 5_000
 
 export interface BusParts {
   readonly connection: BrokerConnection
-  readonly publishing: KeptChannel
+  readonly publishing: RecoveringChannel
   readonly publisher: Publisher
   readonly requests: Requests
   readonly consumers: Consumers

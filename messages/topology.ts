@@ -63,13 +63,17 @@ const work = {
 } as const
 
 /** Since 4.0 RabbitMQ throws away what was looked at and put back 20 times, unless a queue says otherwise. */
-const LOOKS_LIMIT = 1_000_000
+const DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
 
 export const DEAD_LETTERS: Queue = {
   name: DEAD_LETTERS_NAME,
   summary: 'What could not be handled, with the reason in the header howdah-reason; the oldest go first.',
   bindings: [],
-  arguments: { 'x-queue-type': 'quorum', 'x-max-length': 10_000, 'x-delivery-limit': LOOKS_LIMIT },
+  arguments: {
+    'x-queue-type': 'quorum',
+    'x-max-length': 10_000,
+    'x-delivery-limit': DEAD_LETTER_DELIVERY_LIMIT,
+  },
 }
 
 export const COORDINATOR_COMMANDS: Queue = {

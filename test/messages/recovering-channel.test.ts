@@ -1,13 +1,13 @@
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { type KeptChannel, keepChannel } from '../../messages/kept-channel.ts'
+import { createRecoveringChannel, type RecoveringChannel } from '../../messages/recovering-channel.ts'
 import { failure } from './failure.ts'
 import { replyError, ScriptedConnection, until } from './scripted-amqp.ts'
 
-describe('a kept channel', () => {
+describe('a recovering channel', () => {
   let connection: ScriptedConnection
   let ended: AbortController
-  let kept: KeptChannel | undefined
+  let recovering: RecoveringChannel | undefined
   let opened: number
 
   beforeEach(() => {
@@ -16,10 +16,10 @@ describe('a kept channel', () => {
     opened = 0
   })
 
-  afterEach(() => kept?.close())
+  afterEach(() => recovering?.close())
 
-  function keep(): KeptChannel {
-    kept = keepChannel({
+  function create(): RecoveringChannel {
+    recovering = createRecoveringChannel({
       connection: connection.asConnection,
       ended: ended.signal,
       purpose: 'consume q',
@@ -31,11 +31,11 @@ describe('a kept channel', () => {
         opened += 1
       },
     })
-    return kept
+    return recovering
   }
 
   it('is open when it is set up', async () => {
-    const channel = keep()
+    const channel = create()
     expect(channel.current).to.equal(undefined)
     await channel.opened
     expect(channel.current).to.equal(connection.channels[0])
@@ -43,7 +43,7 @@ describe('a kept channel', () => {
   })
 
   it('opens and sets up another one when RabbitMQ closed it', async () => {
-    const channel = keep()
+    const channel = create()
     await channel.opened
     connection.channels[0]?.break(replyError(404))
     await until(() => opened === 2)
@@ -55,7 +55,7 @@ describe('a kept channel', () => {
     connection.onChannel = (channel) => {
       if (connection.channels.length === 1) channel.refusals.push(replyError(404))
     }
-    await keep().opened
+    await create().opened
     expect(connection.channels).to.have.length(2)
     expect(connection.channels[0]?.isClosed).to.equal(true)
   })
@@ -64,7 +64,7 @@ describe('a kept channel', () => {
     connection.onChannel = (channel) => {
       if (connection.channels.length === 1) channel.refusals.push(replyError(406))
     }
-    const channel = keep()
+    const channel = create()
     const error = await failure(channel.opened)
     expect(error.code).to.equal('configuration')
     expect(error.message).to.include('consume q')
@@ -73,12 +73,12 @@ describe('a kept channel', () => {
   })
 
   it('stays closed when it is closed, or when the bus has ended', async () => {
-    const first = keep()
+    const first = create()
     await first.opened
     await first.close()
     expect(first.current).to.equal(undefined)
     expect(connection.channels).to.have.length(1)
     ended.abort()
-    expect((await failure(keep().opened)).code).to.equal('broker_unavailable')
+    expect((await failure(create().opened)).code).to.equal('broker_unavailable')
   })
 })

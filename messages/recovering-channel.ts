@@ -14,7 +14,7 @@ const REOPEN = { firstMs: 100, maxMs: 5_000 }
 /** How long RabbitMQ may take to answer the end of a channel: never, while it reads nothing from the connection. */
 const CLOSE_MS = 2_000
 
-export interface KeptChannelOptions {
+export interface RecoveringChannelOptions {
   readonly connection: RecoveringChannelModel
   /** Aborted when the connection is closed for good. */
   readonly ended: AbortSignal
@@ -26,7 +26,7 @@ export interface KeptChannelOptions {
   onOpen?(channel: ConfirmChannel): void
 }
 
-export interface KeptChannel {
+export interface RecoveringChannel {
   /** The channel while it is usable. */
   readonly current: ConfirmChannel | undefined
   /** Why it is not, if that is known. */
@@ -38,7 +38,7 @@ export interface KeptChannel {
   close(): Promise<void>
 }
 
-export function keepChannel(options: KeptChannelOptions): KeptChannel {
+export function createRecoveringChannel(options: RecoveringChannelOptions): RecoveringChannel {
   const { connection, ended, purpose, logger, setUp, onOpen } = options
   const closing = new AbortController()
   const ending = (): void => closing.abort()
