@@ -1,6 +1,6 @@
 /**
- * The bus on RabbitMQ, put together from its parts: connection, publisher, requests, sender, replies and consumers. What
- * each message is, definitions.ts says; where it goes, route.ts.
+ * The bus on RabbitMQ, assembled from its parts: connection, publisher, requests, sender, replies and consumers. Messages
+ * are defined in definitions.ts, and routed by route.ts.
  */
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
@@ -21,7 +21,7 @@ import { createSender, DIRECT_REPLY } from './sender.ts'
 import { shutDown } from './shutdown.ts'
 import { agentQueue, COORDINATOR_COMMANDS, COORDINATOR_EVENTS, type Queue } from './topology.ts'
 
-/** A routing key of the default exchange that is the name of no queue. */
+/** A routing key of the default exchange: no queue has this name. */
 const UNROUTED_KEY = 'howdah.nobody'
 const PROBE_MS = 2_000
 
@@ -32,11 +32,11 @@ export interface ConnectOptions {
   readonly appId: string
   readonly logger: Logger
   readonly tls?: BusTls
-  /** Handlers that run at once, per consumer. Default 20. */
+  /** Handlers that run concurrently, per consumer. Default 20. */
   readonly prefetch?: number
-  /** How long to wait for the first connection. Default 10 s; after it, reconnecting never ends. */
+  /** Deadline of the first connection. Default 10 s. Later, reconnecting is tried without end. */
   readonly waitMs?: number
-  /** How often and how soon a message is delivered again whose handler fails. Default: 15 times in about a minute and a half. */
+  /** Redelivery of a message whose handler fails. Default: 15 attempts in about a minute and a half. */
   readonly redelivery?: Redelivery
 }
 

@@ -1,4 +1,4 @@
-/** What RabbitMQ's and the socket's errors mean for a person: one map from them to `HowdahError`. */
+/** Maps errors of RabbitMQ and of the socket to `HowdahError`, with a message that says what to do. */
 import { HowdahError } from './errors.ts'
 
 /** Reply codes of AMQP 0-9-1, section 1.2 of the specification's constants. */
@@ -7,7 +7,7 @@ const NOT_FOUND = 404
 export const PRECONDITION_FAILED = 406
 const NOT_ALLOWED = 530
 
-/** An error of amqplib, as the error that says what to do. `doing` completes "RabbitMQ refused to …". */
+/** Converts an error of amqplib. `doing` completes "RabbitMQ refused to …". */
 export function amqpFailure(error: unknown, doing: string): HowdahError {
   if (error instanceof HowdahError) return error
   const { code, message = String(error) } = error as { code?: unknown; message?: string }
@@ -40,7 +40,7 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
   }
 }
 
-/** amqplib gives no code with what ends a handshake: the refusal's number, or the frame's name, is in its text only. */
+/** amqplib gives no code for a refused handshake: the reply code, or the name of the frame, is only in the message. */
 function handshakeCode(message: string): number | undefined {
   if (message.includes('403 (ACCESS-REFUSED)')) return ACCESS_REFUSED
   if (/^Expected ConnectionOpenOk; got <ConnectionClose\b/.test(message)) return NOT_ALLOWED

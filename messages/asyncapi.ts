@@ -1,5 +1,5 @@
 /**
- * The AsyncAPI 3 document for integrators, made from definitions and topology. Says nothing that they do not say.
+ * Generates the AsyncAPI 3 document for integrators from the definitions and the topology, and from nothing else.
  * Source of the format: https://www.asyncapi.com/docs/reference/specification/v3.0.0 and its AMQP binding 0.3.0.
  */
 import { z } from 'zod'
@@ -33,12 +33,12 @@ interface Definition {
   readonly reply?: z.ZodType
 }
 
-/** Every schema that the contract exports by name is a component of its own. */
+/** Every schema that the contract exports by name becomes a component. */
 const named = z.registry<{ id: string }>()
 for (const [id, value] of Object.entries(definitions))
   if (value instanceof z.ZodType) named.add(value, { id })
 
-/** The document, ready for JSON. The same input gives the same text. */
+/** The document, ready for `JSON.stringify`. Deterministic. */
 export function asyncApiDocument(): Json {
   const messages: Json = { ...messagesOf(COMMANDS), ...messagesOf(AGENT_COMMANDS), ...messagesOf(EVENTS) }
   const replies = Object.keys(messages).filter((name) => name.endsWith('.reply'))
@@ -141,9 +141,9 @@ function message(type: string, summary: string, body: z.ZodType, answered: boole
         message_id: {
           type: 'string',
           minLength: 1,
-          description: 'idempotency key: the same again is the same message',
+          description: 'idempotency key: messages with the same id are one message',
         },
-        correlation_id: { type: 'string', description: 'given back in the reply; default: message_id' },
+        correlation_id: { type: 'string', description: 'returned in the reply; default: message_id' },
         ...(answered && { reply_to: { type: 'string', description: 'queue that the reply goes to' } }),
         timestamp: { type: 'integer', description: 'seconds since the epoch' },
         app_id: { type: 'string', description: 'the sender' },
@@ -180,7 +180,7 @@ function componentUri(id: string): string {
   return `#/components/schemas/${id}`
 }
 
-/** Zod refers to shared schemas as definitions of the same schema; here they are components of the document. */
+/** Zod puts shared schemas into the `definitions` of each schema; in this document they are components. */
 function withComponents(schema: Json): Json {
   return JSON.parse(
     JSON.stringify(schema).replaceAll(/"#\/(?:\$defs|definitions)\//g, '"#/components/schemas/'),

@@ -1,17 +1,17 @@
 /**
- * Whether RabbitMQ takes messages on a connection: while an alarm of its disk or memory is on, it stops reading from
- * every connection that has published, acknowledgements and the end of the connection included.
- * Owns what is known of one connection's alarm; sends nothing.
+ * Whether RabbitMQ takes messages on a connection. During a disk or memory alarm it stops reading from every connection
+ * that has published, so that acknowledgements and the close handshake are not read either.
+ * Owns the alarm state of one connection. Sends nothing.
  */
 import { HowdahError } from './errors.ts'
 
 export interface BrokerAlarm {
-  /** RabbitMQ's own words while the alarm is on, as "low on disk"; undefined: messages are taken. */
+  /** RabbitMQ's reason while the alarm is on, such as "low on disk"; undefined while messages are taken. */
   readonly reason: string | undefined
-  /** Since when messages are taken again, in ms since the epoch; undefined: there was no alarm on this connection. */
+  /** When the last alarm ended, in ms since the epoch; undefined if there was none on this connection. */
   readonly clearedAt: number | undefined
   raise(reason: string): void
-  /** `known`: RabbitMQ said so, in contrast to a new connection, which RabbitMQ would tell of an alarm anew. */
+  /** `known`: RabbitMQ reported the end. Otherwise the connection is a new one, on which RabbitMQ reports an alarm again. */
   clear(known: boolean): void
 }
 
@@ -25,8 +25,8 @@ export function createBrokerAlarm(now: () => number = Date.now): BrokerAlarm {
     get clearedAt() {
       return clearedAt
     },
-    raise(said) {
-      reason = said
+    raise(text) {
+      reason = text
     },
     clear(known) {
       reason = undefined
@@ -35,9 +35,9 @@ export function createBrokerAlarm(now: () => number = Date.now): BrokerAlarm {
   }
 }
 
-/** @param consequence what becomes of that which was to be sent: a sentence */
+/** @param consequence a sentence about what happens to the messages that were to be sent */
 export function brokerBlocked(reason: string, consequence = ''): HowdahError {
   const what = `RabbitMQ takes no messages: an alarm on its machine is on, "${reason}"`
-  const todo = 'Make room there, on the disk or in the memory that it names; it goes on by itself then'
+  const todo = 'Make room there, on the disk or in the memory that it names; work resumes by itself then'
   return new HowdahError('broker_blocked', `${what}. ${todo}.${consequence === '' ? '' : ` ${consequence}`}`)
 }

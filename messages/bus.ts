@@ -1,8 +1,8 @@
 /**
- * Talking over RabbitMQ, for every process of Howdah: connect, publish, consume, request.
+ * The message bus of every Howdah process: connect, publish, consume, request.
  *
- * Owns the connection and its recovery: after a reconnect everything is declared again, consumed again, and what was
- * not confirmed is published again. Only the bus acknowledges; handlers return what is to become of a delivery.
+ * Owns the connection and its recovery: after a reconnect everything is declared and consumed again, and what was not
+ * confirmed is published again. Only the bus acknowledges; handlers return the outcome of a delivery.
  */
 import type {
   AgentCommandBody,
@@ -18,8 +18,8 @@ import type {
 import type { AgentAddress } from './topology.ts'
 
 /**
- * What becomes of a delivery. `deadLetter` copies it to `howdah.dead-letters` with the reason, then acks it. A handler that
- * throws gets it again, a bounded number of times.
+ * The outcome of a delivery. `deadLetter` copies it to `howdah.dead-letters` with the reason, then acks it. When a handler
+ * throws, the message is delivered again, a bounded number of times.
  */
 export type Outcome = 'ack' | { readonly deadLetter: string }
 
@@ -27,7 +27,7 @@ export type Outcome = 'ack' | { readonly deadLetter: string }
 export interface Delivery<Type extends string = string, Body = unknown> {
   readonly type: Type
   readonly body: Body
-  /** The idempotency key. Always there: a message without one is refused. */
+  /** The idempotency key. A message without one is refused. */
   readonly messageId: string
   readonly correlationId: string | undefined
   readonly replyTo: string | undefined
@@ -43,12 +43,12 @@ export type AgentCommandDelivery = {
 export type EventDelivery = { [T in EventType]: Delivery<T, EventBody<T>> }[EventType]
 
 export interface Consumer {
-  /** Takes no more deliveries, waits for running handlers, and lets go of the queue. */
+  /** Cancels the consumer and waits for running handlers. */
   close(): Promise<void>
 }
 
 export interface SendOptions {
-  /** Default: a new UUID. The same id for a retry of the same thing. */
+  /** Default: a new UUID. A retry of the same message has the same id. */
   readonly messageId?: string
   /** How long to wait for the broker to confirm, reconnects included. Default 30 s. */
   readonly timeoutMs?: number
@@ -63,7 +63,7 @@ export interface Bus {
     options?: SendOptions,
   ): Promise<CommandReply<T>>
 
-  /** Sends a command to an agent; resolves when the broker has it safely. @throws HowdahError `unroutable` | `broker_unavailable` | `timeout` */
+  /** Sends a command to an agent; resolves when the broker has confirmed it. @throws HowdahError `unroutable` | `broker_unavailable` | `timeout` */
   sendToAgent<T extends AgentCommandType>(
     agent: AgentAddress,
     type: T,
@@ -71,7 +71,7 @@ export interface Bus {
     options?: SendOptions,
   ): Promise<void>
 
-  /** Asks an agent something and waits for its reply. Errors as `request`. */
+  /** Sends a query to an agent and waits for its reply. Errors as `request`. */
   requestAgent<T extends AgentQueryType>(
     agent: AgentAddress,
     type: T,
@@ -79,13 +79,13 @@ export interface Bus {
     options?: SendOptions,
   ): Promise<AgentReply<T>>
 
-  /** Publishes an event; nobody needs to be listening. Resolves when the broker has it safely. */
+  /** Publishes an event, which no queue needs to take. Resolves when the broker has confirmed it. */
   emit<T extends EventType>(type: T, body: EventBody<T>, options?: SendOptions): Promise<void>
 
-  /** Answers a delivery that asked for it (`replyTo`); does nothing for one that did not. A requester that went away is no error. */
+  /** Answers a delivery that asked for it (`replyTo`); does nothing for one that did not. It is not an error when the requester has gone away. */
   reply(delivery: Delivery, body: object): Promise<void>
 
-  /** The coordinator's commands; prefetch bounds the handlers that run at once. */
+  /** The coordinator's commands; prefetch bounds the handlers that run concurrently. */
   consumeCommands(handler: (delivery: CommandDelivery) => Promise<Outcome>): Promise<Consumer>
 
   /** The coordinator's events: `howdah.coordinator.events`. */
@@ -97,21 +97,21 @@ export interface Bus {
     handler: (delivery: AgentCommandDelivery) => Promise<Outcome>,
   ): Promise<Consumer>
 
-  /** Events as they happen, on a queue of this connection's own that goes with it. `pattern` is a topic pattern, e.g. `session.<id>.#`. */
+  /** Events as they happen, on an exclusive queue that is deleted with the connection. `pattern` is a topic pattern, e.g. `session.<id>.#`. */
   watchEvents(pattern: string, handler: (delivery: EventDelivery) => void): Promise<Consumer>
 
-  /** Declares an agent's queue, so that commands wait for it while it is away. */
+  /** Declares an agent's queue, so that commands are kept for it while it is offline. */
   enroll(agent: AgentAddress): Promise<void>
 
   /**
-   * Publishes a message that nobody gets. RabbitMQ tells of an alarm only those that publish, so whoever mostly listens
-   * takes a probe before it believes that silence means something.
-   * @throws HowdahError as every publishing
+   * Publishes a message that no queue takes. RabbitMQ notifies only publishing connections of an alarm, so a process that
+   * mostly consumes probes the broker before it concludes anything from silence.
+   * @throws HowdahError as `emit`
    */
   probe(): Promise<void>
 
   /**
-   * Since when the connection is up and RabbitMQ takes messages, in ms since the epoch; undefined while that is not so.
+   * Since when the connection is up and RabbitMQ takes messages, in ms since the epoch; undefined while it is not.
    */
   readonly connectedSince: number | undefined
 

@@ -1,9 +1,9 @@
 /**
- * Consuming one queue: checks each delivery, hands it to its handler, and settles it by what the handler returns.
+ * Consumes one queue: validates each delivery, passes it to the handler, and settles it by the outcome.
  *
- * A delivery that breaks the contract is answered where it asks for it and dead-lettered; one whose handler keeps
- * failing is tried again a bounded number of times, with growing waits, and dead-lettered then. Nothing that a
- * message holds stops the consumer.
+ * A delivery that breaks the contract is refused, with a reply if it asks for one, and dead-lettered. One whose handler
+ * fails is retried a bounded number of times with backoff, and then dead-lettered. No content of a message stops the
+ * consumer.
  */
 import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
@@ -15,13 +15,13 @@ import { createRecoveringChannel } from './recovering-channel.ts'
 import { atMost, pause } from './wait.ts'
 
 export interface Redelivery extends Backoff {
-  /** Deliveries of one message before it is dead-lettered; less than the queue's own limit. */
+  /** Deliveries of one message before it is dead-lettered; fewer than the queue's own limit. */
   readonly tries: number
 }
 
 export interface ConsumerOptions {
   readonly connection: RecoveringChannelModel
-  /** Aborted when the connection is closed for good. */
+  /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   readonly queue: string
   readonly prefetch: number
@@ -30,15 +30,15 @@ export interface ConsumerOptions {
   readonly logger: Logger
   declare(channel: ConfirmChannel): Promise<void>
   handle(delivery: Delivery): Promise<Outcome>
-  /** Answers a message that is refused. */
+  /** Replies to a message that is refused. */
   refuse(message: ConsumeMessage, error: ErrorBody): Promise<void>
-  /** Resolves when the copy is safe. */
+  /** Resolves when the copy is confirmed. */
   deadLetter(message: ConsumeMessage, queue: string, reason: string): Promise<void>
 }
 
-/** How long `close` waits for handlers; what they had not settled then is delivered again. */
+/** How long `close` waits for handlers. RabbitMQ delivers again what they have not settled by then. */
 const CLOSE_DEADLINE_MS = 10_000
-/** How long RabbitMQ may take to cancel a consumer: for ever, while it reads nothing from the connection. */
+/** How long to wait for RabbitMQ to confirm a cancel, which it never does while it does not read from the connection. */
 const CANCEL_MS = 2_000
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
@@ -130,8 +130,8 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
 }
 
 /**
- * How often a quorum queue delivered this message before. RabbitMQ counts returned and lost deliveries in
- * `x-delivery-count` (absent at first); releases after 4.0 count those put back on purpose in `x-acquired-count`.
+ * Earlier deliveries of this message by its quorum queue. RabbitMQ counts returned and lost ones in `x-delivery-count`,
+ * which the first delivery lacks; releases after 4.0 count those that were requeued on purpose in `x-acquired-count`.
  */
 function deliveryCount({ properties }: ConsumeMessage): number {
   const count = (name: string): number => {

@@ -1,10 +1,10 @@
-/** Declares the topology on a channel. Declaring what is there already, in the same shape, does nothing. */
+/** Declares the topology on a channel. Declaring what already exists with the same properties does nothing. */
 import type { Channel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure, PRECONDITION_FAILED } from './amqp-failure.ts'
 import { DEAD_LETTERS, EXCHANGES, type Queue } from './topology.ts'
 
-/** @throws HowdahError `configuration` when one exists in another shape or this user may not */
+/** @throws HowdahError `configuration` when one exists with other properties or the user lacks the permission */
 export async function declareExchanges(channel: Channel): Promise<void> {
   for (const { name, type } of EXCHANGES) {
     try {
@@ -15,7 +15,7 @@ export async function declareExchanges(channel: Channel): Promise<void> {
   }
 }
 
-/** @throws HowdahError `configuration` when it exists in another shape or this user may not */
+/** @throws HowdahError `configuration` when it exists with other properties or the user lacks the permission */
 export async function declareQueue(channel: Channel, queue: Queue): Promise<void> {
   try {
     await channel.assertQueue(queue.name, { durable: true, arguments: queue.arguments })
@@ -27,13 +27,13 @@ export async function declareQueue(channel: Channel, queue: Queue): Promise<void
   }
 }
 
-/** Connections on which it was said that an older queue is kept: once is enough. */
+/** Connections on which the warning about a queue of an earlier release was logged. */
 const warned = new WeakSet<RecoveringChannelModel>()
 
 /**
- * The queue of dead letters. One that an earlier release of Howdah made, whose arguments cannot be changed any more, is
- * kept with what is in it.
- * @throws HowdahError `configuration` when this user may not
+ * Declares the queue of dead letters. A queue of an earlier release, whose arguments cannot be changed, is kept with its
+ * messages.
+ * @throws HowdahError `configuration` when the user lacks the permission
  */
 export async function declareDeadLetters(connection: RecoveringChannelModel, logger: Logger): Promise<void> {
   try {
@@ -47,13 +47,13 @@ export async function declareDeadLetters(connection: RecoveringChannelModel, log
     if (warned.has(connection)) return
     warned.add(connection)
     logger.warn(
-      `the queue ${DEAD_LETTERS.name} was made with other properties and is kept as it is. RabbitMQ 4 throws away ` +
-        'what was looked at 20 times there; delete the queue when it is empty, and Howdah makes it anew',
+      `the queue ${DEAD_LETTERS.name} exists with other properties and is kept. RabbitMQ 4 drops messages that were read and ` +
+        'requeued 20 times there; delete the queue when it is empty, and Howdah declares it again',
     )
   }
 }
 
-/** A refused declaration closes its channel: this one is for nothing else. */
+/** Runs the work on a channel of its own, because a refused declaration closes the channel. */
 export async function withTemporaryChannel(
   connection: RecoveringChannelModel,
   work: (channel: Channel) => Promise<unknown>,

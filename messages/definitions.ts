@@ -1,6 +1,6 @@
 /**
- * Every message of the contract: its type, its body, where it is published and what answers it. Types, validation,
- * queue topology and the AsyncAPI document all come from this table.
+ * Every message of the contract: its type, its body, where it is published, and its reply. Types, validation, queue
+ * topology and the AsyncAPI document are all derived from this table.
  */
 import { z } from 'zod'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
@@ -31,14 +31,14 @@ import {
 /** Value of the header `howdah-version` that this code speaks. */
 export const CONTRACT_VERSION = 1
 
-/** A larger message is refused before it is parsed. Bytes. */
+/** Bytes. A larger message is refused without being parsed. */
 export const MAX_MESSAGE_BYTES = 256 * 1024
 
 const Refused = z.object({ accepted: z.literal(false), error: ErrorSchema })
 const accepted = <T extends z.ZodRawShape>(shape: T) =>
   z.discriminatedUnion('accepted', [z.object({ accepted: z.literal(true), ...shape }), Refused])
 
-/** How long a session lives, from now. Seconds; at most a year. */
+/** Lifetime of a session from now. Seconds; at most a year. */
 const ExpiresIn = z.int().min(1).max(31_536_000)
 
 export const PublishBody = z.strictObject({
@@ -50,18 +50,18 @@ export const PublishBody = z.strictObject({
   ...TargetOptions.shape,
   expiresIn: ExpiresIn.optional().describe('seconds after which it is unpublished; default: never'),
   export: ExportRequest.optional().describe(
-    'an errand: export this when it is published, then unpublish; nothing is left',
+    'export this once it is published, then unpublish and remove everything',
   ),
 })
 
-/** Something that a check found; `error` keeps the instance from being published, `warning` does not. */
+/** A finding of a check. An `error` prevents publishing, a `warning` does not. */
 export const Finding = z.object({ level: z.enum(['error', 'warning']), ...ErrorDetail.shape })
 
-/** What publishing will take. Missing: not known. */
+/** The resources that publishing will need. Missing: unknown. */
 export const Estimate = z.object({
   fetchBytes: Bytes.optional().describe('to fetch until the instance is usable'),
   walBytes: Bytes.optional().describe('WAL to replay'),
-  cacheBytes: Bytes.optional().describe('room that the write cache needs for that'),
+  cacheBytes: Bytes.optional().describe('space that the write cache needs for that'),
   freeBytes: Bytes.optional().describe('free for write caches on the target'),
 })
 
@@ -72,23 +72,23 @@ export const CheckReport = z.object({
   estimate: Estimate,
 })
 
-/** Something that a target keeps of sessions, and what was found of it. */
+/** A write cache or a store of fetched blocks on a target, and the result of its verification. */
 export const DoctorItem = z.object({
   kind: z.enum(['fetched-store', 'write-cache']),
   name: z.string().describe('the session of a write cache; the key of a store of fetched blocks'),
   path: z.string(),
   sessions: z.array(z.string()).describe('that use it'),
   bytes: Bytes.describe('that it holds'),
-  checkedBytes: Bytes.describe('of these, that were looked at in the time that there was'),
+  checkedBytes: Bytes.describe('of these, that were checked within the time limit'),
   verdict: z
     .enum(['sound', 'mended', 'discarded', 'damaged'])
     .describe(
-      'mended: wrong blocks were taken out; discarded: it made no sense, and nobody used it; damaged: left as it is',
+      'mended: wrong blocks were removed; discarded: unreadable and unused, so it was removed; damaged: left unchanged',
     ),
   problems: z.array(z.string()),
 })
 
-/** Seconds that a target may look at what it keeps. */
+/** Seconds that a target may spend on verification. */
 const TimeLimit = z.int().min(1).max(1500)
 
 /** Commands from clients and backup software: exchange `howdah.commands`, routing key = type. */
@@ -107,7 +107,7 @@ export const COMMANDS = {
     reply: accepted({ session: SessionId }),
   },
   'instance.check': {
-    summary: 'Find out whether a publish would work, and what it would take; nothing is mounted or kept.',
+    summary: 'Check whether a publish would succeed and what it would need; nothing is mounted or kept.',
     body: PublishBody,
     reply: accepted({ report: CheckReport }),
   },
@@ -125,12 +125,13 @@ export const COMMANDS = {
     reply: accepted({ session: SessionId }),
   },
   'session.retry': {
-    summary: 'Go on with a session that does not go on by itself, or was closed with its changes kept.',
+    summary:
+      'Resume a session that is not retried automatically any more, or that was closed with its changes kept.',
     body: z.strictObject({ session: SessionId }),
     reply: accepted({ session: SessionId }),
   },
   'session.cancel': {
-    summary: 'Stop what is under way: an export, or the publishing with all that it did so far.',
+    summary: 'Cancel the operation in progress: an export, or the publishing, whose steps are undone.',
     body: z.strictObject({ session: SessionId }),
     reply: accepted({ session: SessionId }),
   },
@@ -145,13 +146,13 @@ export const COMMANDS = {
     reply: accepted({ session: SessionId }),
   },
   'session.export': {
-    summary: 'Export what was changed, or anything, from a published instance.',
+    summary: 'Export the changed databases, or any others, from a published instance.',
     body: z.strictObject({ session: SessionId, ...ExportRequest.shape }),
     reply: accepted({ session: SessionId, export: z.string() }),
   },
   'session.extend': {
-    summary: 'Let a session live longer: this long from now.',
-    body: z.strictObject({ session: SessionId, expiresIn: ExpiresIn.nullable().describe('null: for ever') }),
+    summary: 'Extend the lifetime of a session to this long from now.',
+    body: z.strictObject({ session: SessionId, expiresIn: ExpiresIn.nullable().describe('null: no expiry') }),
     reply: accepted({ session: SessionId }),
   },
   'session.list': {
@@ -185,24 +186,24 @@ export const COMMANDS = {
 /** Commands from the coordinator to one agent: exchange `howdah.agents`, routing key `mount.<agent>` or `target.<agent>`. */
 export const AGENT_COMMANDS = {
   'step.run': { summary: 'Run one step of a session; answered by events.', body: StepCommand },
-  'step.undo': { summary: 'Take one step of a session back; answered by events.', body: StepCommand },
+  'step.undo': { summary: 'Undo one step of a session; answered by events.', body: StepCommand },
   'repository.list': {
     summary: 'Read the inventory of the repositories that a mount agent serves.',
     body: z.strictObject({ repository: Name.optional(), instance: RepositoryName.optional() }),
     reply: accepted({ repositories: z.array(RepositoryInventory) }),
   },
   'backup.check': {
-    summary: 'What resolving would give, without opening anything; mount agents.',
+    summary: 'The result that resolving would have, without opening the backup; mount agents.',
     body: z.strictObject({ input: StepInput }),
     reply: accepted({ resolved: ResolveResult.optional(), findings: z.array(Finding) }),
   },
   'target.check': {
-    summary: 'Every finding of a preflight, and an estimate; target agents.',
+    summary: 'All findings of a preflight, and an estimate; target agents.',
     body: z.strictObject({ input: StepInput }),
     reply: accepted({ findings: z.array(Finding), estimate: Estimate }),
   },
   'caches.verify': {
-    summary: 'Compare what is kept here with its checksums and journals; target agents.',
+    summary: 'Verify write caches and fetched blocks by their checksums and journals; target agents.',
     body: z.object({ timeLimit: TimeLimit }),
     reply: accepted({ items: z.array(DoctorItem) }),
   },
@@ -234,7 +235,7 @@ export const EVENTS = {
   },
   'session.step-started': { summary: 'An agent began a step.', body: z.object(stepOf) },
   'session.step-progress': {
-    summary: 'A step goes on.',
+    summary: 'Progress of a step.',
     body: z.object({
       ...stepOf,
       detail: z.string().optional(),
@@ -244,12 +245,12 @@ export const EVENTS = {
     }),
   },
   'session.step-done': {
-    summary: 'A step is done; `result` is what the step gives.',
+    summary: 'A step is done, with its `result`.',
     body: z.object({ ...stepOf, result: z.record(z.string(), z.unknown()) }),
   },
   'session.step-failed': { summary: 'A step failed.', body: z.object({ ...stepOf, error: ErrorSchema }) },
   'session.usage': {
-    summary: 'What a published session has fetched and keeps.',
+    summary: 'Bytes that a published session has fetched and stores.',
     body: z.object({ session: SessionId, usage: Usage }),
   },
   'session.changes': {
@@ -258,16 +259,17 @@ export const EVENTS = {
   },
   'session.findings': {
     summary:
-      'What an agent found out about a session, such as what in its databases leads to other servers, or that its backup is gone; they are warnings of the session.',
+      'Findings of an agent about a session, such as references to other servers in its databases, or a backup that was deleted; they become warnings of the session.',
     body: z.object({ session: SessionId, warnings: z.array(z.string().max(8192)).max(50) }),
   },
   'session.reachability': {
-    summary: 'The mount server of a published session cannot be reached from its target, or can be again.',
+    summary:
+      'The mount server of a published session became unreachable from its target, or reachable again.',
     body: z.object({ session: SessionId, ...Reachability.shape }),
   },
   'session.warning': {
     summary:
-      'Room or time of a session runs out, or is there again, sent once for each threshold; or something that holds of what is published, sent once.',
+      'Space or time of a session runs low, or is sufficient again, sent once per threshold; or a note about the published instance, sent once.',
     body: z.object({
       session: SessionId,
       ...SpaceWarning.shape,
@@ -279,17 +281,17 @@ export const EVENTS = {
     }),
   },
   'session.lost': {
-    summary: 'A target agent found that the mount or PostgreSQL of a session is gone.',
+    summary: 'A target agent found that the mount or PostgreSQL of a session has ended.',
     body: z.object({ session: SessionId, what: z.enum(['mount', 'postgres']), reason: z.string() }),
   },
-  'agent.online': { summary: 'An agent consumes its queue; sent again as heartbeat.', body: AgentView },
+  'agent.online': { summary: 'An agent consumes its queue; repeated as heartbeat.', body: AgentView },
   'agent.offline': {
-    summary: 'An agent stopped in an orderly way.',
+    summary: 'An agent shut down in an orderly way.',
     body: z.object({ kind: z.enum(['mount', 'target']), name: Name }),
   },
   'repository.damage': {
     summary:
-      'A mount agent served a data block that is not what PostgreSQL wrote; sent once per block, for repositories with verifyPages.',
+      'A mount agent served a data block that is damaged in the repository; sent once per block, for repositories with verifyPages.',
     body: z.object({
       repository: Name,
       instance: RepositoryName,
@@ -301,7 +303,7 @@ export const EVENTS = {
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType }>
 
-/** Events that the coordinator itself tells; all others are agents'. */
+/** Events that the coordinator publishes; all others come from agents. */
 export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([
   'session.state',
   'session.warning',
@@ -316,7 +318,7 @@ export type CommandBody<T extends CommandType> = z.infer<(typeof COMMANDS)[T]['b
 export type CommandReply<T extends CommandType> = z.infer<(typeof COMMANDS)[T]['reply']>
 export type AgentCommandType = keyof typeof AGENT_COMMANDS
 export type AgentCommandBody<T extends AgentCommandType> = z.infer<(typeof AGENT_COMMANDS)[T]['body']>
-/** Commands to agents that are answered at once, and not by events. */
+/** Commands to agents that are answered by a reply, and not by events. */
 export type AgentQueryType = {
   [T in AgentCommandType]: (typeof AGENT_COMMANDS)[T] extends { reply: z.ZodType } ? T : never
 }[AgentCommandType]

@@ -1,8 +1,7 @@
 /**
- * A message on the wire: JSON body and AMQP properties, made and checked here and nowhere else.
+ * A message on the wire: its JSON body and AMQP properties are encoded and validated here and nowhere else.
  *
- * What comes in is untrusted: it is bounded before it is parsed, and what is said about it never repeats more than a
- * little of it.
+ * Deliveries are untrusted: their size is checked before they are parsed, and errors quote only a little of them.
  */
 import type { ConsumeMessage, Options } from 'amqplib'
 import type { z } from 'zod'
@@ -20,15 +19,15 @@ import { type ErrorBody, HowdahError } from './errors.ts'
 import { parseJson } from './json.ts'
 import { type AgentAddress, agentRoutingKey, eventRoutingKey } from './topology.ts'
 
-/** Replies may hold whole inventories. Bytes. */
+/** Bytes. Replies may contain whole inventories. */
 export const MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 export const VERSION_HEADER = 'howdah-version'
 
-/** What a consumer takes: its message types and where each belongs. */
+/** What a consumer accepts: message types, and the routing key that belongs to each message. */
 export interface Expected {
   readonly types: Readonly<Record<string, { readonly body: z.ZodType }>>
-  /** The routing key that a message of this type and body must have come with. */
+  /** The routing key that a message of this type and body must have. */
   routingKey(type: string, body: unknown): string
 }
 
@@ -47,7 +46,7 @@ export type Decoded =
   | { readonly delivery: Delivery; readonly refused?: never }
   | { readonly refused: ErrorBody; readonly delivery?: never }
 
-/** Checks a delivery against the contract. Never throws. */
+/** Validates a delivery against the contract. Never throws. */
 export function decodeDelivery(message: ConsumeMessage, expected: Expected): Decoded {
   const { properties, fields, content } = message
   if (content.length > MAX_MESSAGE_BYTES) {
@@ -122,7 +121,7 @@ export interface EnvelopeProperties {
   readonly replyTo?: string | undefined
 }
 
-/** Properties of every message of ours: persistent, JSON, versioned. */
+/** Properties of every message that Howdah sends: persistent, JSON, versioned. */
 export function messageProperties(properties: EnvelopeProperties): Options.Publish {
   const { type, messageId, appId, correlationId, replyTo } = properties
   return {
@@ -138,14 +137,14 @@ export function messageProperties(properties: EnvelopeProperties): Options.Publi
   }
 }
 
-/** The first thing that is wrong with a body, and where; bounded, because it can quote the body. */
+/** The first issue of a body and its field. Bounded, because it can quote the body. */
 export function bodyError(error: z.ZodError): ErrorBody {
   const issue = error.issues[0]
   const field = issue ? short(issue.path.join('.'), 100) : ''
-  const said = short(issue?.message ?? 'it does not match its schema', 300)
+  const issueText = short(issue?.message ?? 'it does not match its schema', 300)
   return {
     code: 'invalid_message',
-    message: field === '' ? `the body is wrong: ${said}` : `${field}: ${said}`,
+    message: field === '' ? `the body is wrong: ${issueText}` : `${field}: ${issueText}`,
     field: field === '' ? 'body' : field,
   }
 }

@@ -1,9 +1,9 @@
 /**
- * The one table of error codes. Every error that crosses a process (reply, event, dead letter, exit) carries one of
- * these codes; what a person reads is the message, what a program decides by is the code.
+ * The table of error codes. Every error that leaves a process (reply, event, dead letter, exit status) carries one of
+ * these codes. Programs decide by the code; people read the message.
  */
 
-/** code → what it means, and whether the same request can succeed later without anybody changing it. */
+/** code → its meaning, and whether the same request can succeed later unchanged. */
 export const ERROR_CODES = {
   invalid_message: { retryable: false, means: 'a message does not match the schema of its type' },
   unknown_message_type: { retryable: false, means: 'no such message type' },
@@ -14,7 +14,7 @@ export const ERROR_CODES = {
     retryable: true,
     means: 'RabbitMQ takes no messages, because an alarm of its disk or memory is on',
   },
-  timeout: { retryable: true, means: 'an answer did not come before its deadline' },
+  timeout: { retryable: true, means: 'there was no answer before the deadline' },
   unknown_repository: { retryable: false, means: 'no mount agent serves a repository of that name' },
   unknown_instance: { retryable: false, means: 'the repository has no instance of that name' },
   unknown_backup: { retryable: false, means: 'the instance has no backup with that label' },
@@ -49,7 +49,7 @@ export const ERROR_CODES = {
   space_low: { retryable: false, means: 'the file system of the write cache has too little free space' },
   shared_memory_low: { retryable: false, means: '/dev/shm on the target has too little room for PostgreSQL' },
   fuse_unusable: { retryable: false, means: 'FUSE cannot be used on the target' },
-  mount_failed: { retryable: true, means: 'the mount process did not come up, or died' },
+  mount_failed: { retryable: true, means: 'the mount process did not start, or died' },
   cache_unusable: {
     retryable: false,
     means: 'the write cache on the target is damaged, or of another version of Howdah',
@@ -60,7 +60,7 @@ export const ERROR_CODES = {
   },
   postgres_killed: {
     retryable: true,
-    means: 'PostgreSQL ended while it started and said nothing: somebody or something killed it',
+    means: 'PostgreSQL was killed while it started',
   },
   library_missing: {
     retryable: false,
@@ -72,8 +72,8 @@ export const ERROR_CODES = {
   },
   limit_reached: { retryable: false, means: 'the target takes no more sessions, or no more changes' },
   export_failed: { retryable: false, means: 'a database or table could not be exported' },
-  cancelled: { retryable: false, means: 'somebody cancelled it' },
-  expired: { retryable: false, means: 'the time that the session was given is over' },
+  cancelled: { retryable: false, means: 'it was cancelled on request' },
+  expired: { retryable: false, means: 'the lifetime of the session is over' },
   locale_missing: { retryable: false, means: 'the target lacks a locale that a database of the backup has' },
   isolation_missing: {
     retryable: false,
@@ -87,13 +87,13 @@ export const ERROR_CODES = {
   },
   internal: {
     retryable: false,
-    means: 'a defect in Howdah, which another try would meet again; the log has the stack',
+    means: 'a defect in Howdah, which a retry would meet again; the log has the stack',
   },
 } as const satisfies Record<string, { retryable: boolean; means: string }>
 
 export type ErrorCode = keyof typeof ERROR_CODES
 
-/** An error as it travels in messages. `field` names the part of the request that is to blame. */
+/** An error in a message. `field` names the part of the request that caused it. */
 export interface ErrorBody {
   code: ErrorCode
   message: string
@@ -107,8 +107,8 @@ export interface ErrorBody {
 /** Whether the same request can succeed later without anybody changing anything. */
 export const isRetryable = ({ code, final }: Pick<ErrorBody, 'code' | 'final'>): boolean =>
   final !== true && ERROR_CODES[code].retryable
-
 /** An error with a code that a person and a program can act on. */
+/** An error with a code to decide by and a message that says what to do. */
 export class HowdahError extends Error {
   readonly code: ErrorCode
   readonly field: string | undefined
@@ -143,7 +143,7 @@ export class HowdahError extends Error {
   }
 }
 
-/** What is thrown anywhere, as it travels: a `HowdahError` as it is, anything else by whether it may pass. */
+/** Converts anything thrown: a `HowdahError` keeps its code, other errors get one by whether they are transient. */
 export function errorBody(error: unknown): ErrorBody {
   if (error instanceof HowdahError) return error.toBody()
   return {
@@ -152,17 +152,17 @@ export function errorBody(error: unknown): ErrorBody {
   }
 }
 
-/** Errors that a program makes by being wrong: the same input makes the same error. */
+/** Classes of errors that are defects of the program: the same input causes the same error. */
 const DEFECT_CLASSES = [TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError]
 
 /**
- * SQLSTATEs that say that PostgreSQL could not do it now: classes of connections, serialization, resources and operator
- * intervention, errors of the system, and objects that others hold (appendix A of PostgreSQL's documentation).
+ * SQLSTATEs of transient failures: the classes connection exception, transaction rollback, insufficient resources and
+ * operator intervention, system errors, and objects in use (appendix A of PostgreSQL's documentation).
  */
 const TRANSIENT_SQLSTATE = /^(?:08|40|53|57)[0-9A-Z]{3}$|^(?:58000|58030|55006|55P03)$/
 const SQLSTATE = /^[0-9A-Z]{5}$/
 
-/** Whether the same operation can succeed later. Unknown errors are given the benefit of the doubt. */
+/** Whether the same operation can succeed later. Unknown errors are assumed to be transient. */
 function isTransient(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const { code, severity } = error as { code?: unknown; severity?: unknown }

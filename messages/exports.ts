@@ -1,19 +1,19 @@
 /**
- * Exporting from a published instance: what is asked for, and what is told of it.
+ * Exports from a published instance: the request, its progress and its result.
  *
- * Schemas first, types from them. Credentials are named here and never carried: they lie in files on the target.
+ * Types are inferred from the schemas. Messages name credentials and never contain them: they are in files on the target.
  */
 import { z } from 'zod'
 import { Bytes, ErrorSchema, Name, Port, Time } from './primitives.ts'
 
-/** Names of databases, tables and schemas as PostgreSQL has them; never quoted here. */
+/** Names of databases, tables and schemas as in PostgreSQL's catalog, without quotes. */
 export const SqlName = z
   .string()
   .min(1)
   .max(63)
   .regex(/^[^\0]+$/)
 
-/** `table`, `schema.table`, or pg_dump's pattern of one. */
+/** `table`, `schema.table`, or a pattern as pg_dump takes it. */
 export const TablePattern = z
   .string()
   .min(1)
@@ -37,15 +37,15 @@ export const Destination = z
       port: Port.optional(),
       user: z.string().min(1).max(63).optional(),
       path: AbsolutePath,
-      credential: Name.optional().describe('by name, from the configuration of the target agent'),
+      credential: Name.optional().describe('its name in the configuration of the target agent'),
     }),
     z.strictObject({
       type: z.literal('postgres'),
       host: z.string().min(1).max(255),
       port: Port.optional(),
       user: z.string().min(1).max(63).optional(),
-      database: SqlName.optional().describe('default: the name that the exported database has'),
-      credential: Name.optional().describe('by name, from the configuration of the target agent'),
+      database: SqlName.optional().describe('default: the name of the exported database'),
+      credential: Name.optional().describe('its name in the configuration of the target agent'),
     }),
   ])
   .describe('where an export goes')
@@ -63,7 +63,7 @@ export const ExportRequest = z.strictObject({
     .array(z.strictObject({ from: TablePattern, to: TablePattern }))
     .max(1000)
     .optional()
-    .describe('into a live server: what databases or tables are called there'),
+    .describe('into a live server: the names of databases or tables there'),
   destination: Destination,
 })
 
@@ -75,15 +75,15 @@ export const DatabaseExport = z.object({
   rows: z.int().min(0).optional(),
   bytes: Bytes.optional().describe('written at the destination'),
   path: z.string().optional().describe('where it is at the destination'),
-  waiting: z.string().optional().describe('what it waits for, such as a lock and who holds it'),
+  waiting: z.string().optional().describe('what it waits for, such as a lock and its holder'),
   error: ErrorSchema.optional(),
 })
 
-/** What the step `export` gives. */
+/** Result of the step `export`. */
 export const ExportResult = z.object({
   databases: z.array(DatabaseExport),
   manifest: z.string().optional().describe('where the manifest with row counts and hashes is'),
-  notes: z.array(z.string()).optional().describe('what was left out, or is different there, and why'),
+  notes: z.array(z.string()).optional().describe('what was omitted or differs at the destination, and why'),
 })
 
 /** An export as clients see it. */
@@ -96,7 +96,7 @@ export const ExportView = z.object({
   detail: z.string().optional(),
   databases: z.array(DatabaseExport),
   manifest: z.string().optional(),
-  notes: z.array(z.string()).optional().describe('what was left out, or is different there, and why'),
+  notes: z.array(z.string()).optional().describe('what was omitted or differs at the destination, and why'),
   error: ErrorSchema.optional(),
 })
 

@@ -1,20 +1,20 @@
-/** The smallest values that messages are made of: names, numbers, times, errors. */
+/** The basic values of messages: names, numbers, times, errors. */
 import { z } from 'zod'
 import { ERROR_CODES, type ErrorBody, type ErrorCode } from './errors.ts'
 
-/** Names of agents, repositories and targets: they become queue names and routing key words. */
+/** Names of agents, repositories and targets. They become parts of queue names and routing keys. */
 export const Name = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/)
   .describe('letters, digits, _ and -, at most 63')
 
-/** Instance names and backup labels come from the repository. Never a path. */
+/** Instance names and backup labels as in the repository. Never a path. */
 export const RepositoryName = z
   .string()
   .min(1)
   .max(255)
   .regex(/^(?!\.{1,2}$)[^/\p{Cc}]+$/u)
-  .describe('a name as the repository has it: no slash, no control character')
+  .describe('a name as in the repository: no slash, no control character')
 
 export const SessionId = z
   .string()
@@ -29,13 +29,13 @@ export const Port = z.int().min(1).max(65535)
 /** Bytes; a JSON number is exact to 9 PB. */
 export const Bytes = z.int().min(0)
 
-/** Counts the step commands of one session; the highest is the one that counts. */
+/** Number of a step command within its session. The highest one is valid, lower ones are stale. */
 export const Sequence = z.int().min(1)
 
 /** ISO 8601 with offset. */
 export const Time = z.iso.datetime({ offset: true })
 
-/** One error: what a program decides by, and what a person reads. */
+/** One error: the code to decide by, and the message to read. */
 export const ErrorDetail = z.object({
   code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]),
   message: z.string(),

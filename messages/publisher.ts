@@ -1,6 +1,6 @@
 /**
- * Publishing with confirms: what was not confirmed is published again after a reconnect with the same message_id, and
- * what RabbitMQ returned as unroutable is an error of the sender.
+ * Publishes with confirms. What was not confirmed is published again after a reconnect with the same message_id; what
+ * RabbitMQ returned as unroutable rejects.
  */
 import type { ConfirmChannel, Message, Options } from 'amqplib'
 import type { Logger } from 'pino'
@@ -9,7 +9,7 @@ import { HowdahError } from './errors.ts'
 import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
-/** Of what RabbitMQ has begun to read when it stops reading. */
+/** Holds for messages that were sent before RabbitMQ stopped reading. */
 export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
 
 export interface Publication {
@@ -17,7 +17,7 @@ export interface Publication {
   readonly routingKey: string
   readonly content: Buffer
   readonly options: Options.Publish & { readonly messageId?: string }
-  /** Reject with `unroutable` when no queue takes it; the text says what that means. Absent: nobody needs to take it. */
+  /** Message of the error `unroutable` when no queue takes it. Missing: no queue needs to take it. */
   readonly unroutable?: string
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined
@@ -32,13 +32,13 @@ interface Pending extends Publication {
 export interface Publisher {
   /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` */
   publish(publication: Publication): Promise<void>
-  /** The channel is there (again): sends what waits. */
+  /** Publishes on a new channel everything that is unconfirmed. */
   attach(channel: ConfirmChannel): void
-  /** RabbitMQ takes messages again: sends what was held back. */
+  /** Publishes what was held back while RabbitMQ took no messages. */
   resume(): void
-  /** Resolves when nothing is unconfirmed any more, or at the deadline. */
+  /** Resolves when everything is confirmed, or at the deadline. */
   drain(timeoutMs: number): Promise<void>
-  /** Rejects what is still unconfirmed, and from now on everything. */
+  /** Rejects everything that is unconfirmed, and every later publication. */
   close(): void
 }
 
@@ -46,7 +46,7 @@ export interface PublisherOptions {
   readonly channel: () => ConfirmChannel | undefined
   /** Why there is no channel. */
   readonly failure: () => Error | undefined
-  /** Why RabbitMQ takes no messages now: nothing is sent then, which would only pile up. */
+  /** Why RabbitMQ takes no messages at the moment. Nothing is sent then, because it would only fill buffers. */
   readonly blocked: () => string | undefined
   readonly logger: Logger
 }
@@ -92,7 +92,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
     }
   }
 
-  /** What a publication that was not confirmed in time failed of. */
+  /** The error of a publication that was not confirmed in time. */
   function overdue({ timeoutMs, inFlight }: Pending): HowdahError {
     const reason = blocked()
     if (reason !== undefined) return brokerBlocked(reason, inFlight ? MAY_STILL_ARRIVE : '')

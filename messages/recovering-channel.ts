@@ -1,7 +1,7 @@
 /**
- * A channel that comes back: opened and set up again after every reconnect, and after RabbitMQ closed it alone.
+ * A channel that is opened and set up again after every reconnect, and after RabbitMQ closed only the channel.
  *
- * Owns one channel; what is declared and consumed on it is the caller's `setUp`, which must be safe to repeat.
+ * Owns one channel. The caller's `setUp` declares and consumes on it, and must be safe to repeat.
  */
 import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
@@ -11,12 +11,12 @@ import { HowdahError } from './errors.ts'
 import { atMost, pause } from './wait.ts'
 
 const REOPEN = { firstMs: 100, maxMs: 5_000 }
-/** How long RabbitMQ may take to answer the end of a channel: never, while it reads nothing from the connection. */
+/** How long to wait for RabbitMQ to confirm a close, which it never does while it does not read from the connection. */
 const CLOSE_MS = 2_000
 
 export interface RecoveringChannelOptions {
   readonly connection: RecoveringChannelModel
-  /** Aborted when the connection is closed for good. */
+  /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   /** Completes "RabbitMQ refused to …". */
   readonly purpose: string
@@ -29,9 +29,9 @@ export interface RecoveringChannelOptions {
 export interface RecoveringChannel {
   /** The channel while it is usable. */
   readonly current: ConfirmChannel | undefined
-  /** Why it is not, if that is known. */
+  /** Why the channel is not usable, if that is known. */
   readonly failure: HowdahError | undefined
-  /** Settles with the first set-up: a wrong configuration rejects, a broker that is away is waited for. */
+  /** Settles with the first set-up: rejects on a wrong configuration, waits while the broker is unavailable. */
   readonly opened: Promise<void>
   /** Drops the channel and opens another one. */
   reopen(): void
@@ -74,7 +74,6 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
         await pause(backoffMs(attempt, REOPEN), closing.signal)
       }
     }
-    // Whoever waits for it to open waits for nothing.
     first.reject(new HowdahError('broker_unavailable', 'this connection to RabbitMQ was closed'))
   }
 

@@ -1,4 +1,4 @@
-/** Requests that wait for their reply. Owns the correlation ids of one connection; knows nothing of exchanges. */
+/** Requests that wait for their replies. Owns the correlation ids of one connection; publishing is the caller's. */
 import { randomUUID } from 'node:crypto'
 import type { ConsumeMessage } from 'amqplib'
 import type { z } from 'zod'
@@ -12,31 +12,31 @@ interface Open {
   resolve(body: unknown): void
   reject(error: Error): void
   send(): void
-  /** RabbitMQ has it; before that, the publisher sends it again by itself. */
+  /** Confirmed by RabbitMQ. Before that, the publisher resends it. */
   sent: boolean
 }
 
 export interface AskOptions {
   readonly schema: z.ZodType
   readonly timeoutMs: number
-  /** What the error says when nobody answers in time. */
+  /** Message of the error when there is no reply in time. */
   readonly unanswered: string
   readonly signal?: AbortSignal | undefined
   /**
    * Publishes the request with this correlation id; called again, with the same message_id, after a reconnect. The
-   * signal aborts when nobody waits for the reply any more.
+   * signal aborts when the request is settled.
    */
-  send(correlationId: string, over: AbortSignal): Promise<void>
+  send(correlationId: string, settled: AbortSignal): Promise<void>
 }
 
 export interface Requests {
   ask(options: AskOptions): Promise<unknown>
   onReply(message: ConsumeMessage | null): void
-  /** The channel is a new one, on which replies to what was sent before cannot arrive: sends that again. */
+  /** Sends all confirmed requests again on a new channel: replies to the old channel cannot arrive any more. */
   resend(): void
-  /** Rejects everything that is open: no reply to it can come for now. */
+  /** Rejects all open requests. */
   fail(error: Error): void
-  /** Rejects everything that is open with `broker_unavailable`. */
+  /** Rejects all open requests with `broker_unavailable`. */
   close(): void
 }
 
@@ -51,7 +51,7 @@ export function createRequests(): Requests {
     async ask({ schema, timeoutMs, unanswered, signal, send }) {
       const correlationId = randomUUID()
       const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-      const over = new AbortController()
+      const settled = new AbortController()
       const onAbort = () => reject(abortError(signal))
       const timer = setTimeout(() => reject(new HowdahError('timeout', unanswered)), timeoutMs)
       const entry: Open = {
@@ -61,7 +61,7 @@ export function createRequests(): Requests {
         sent: false,
         send() {
           entry.sent = false
-          send(correlationId, over.signal).then(() => {
+          send(correlationId, settled.signal).then(() => {
             entry.sent = true
           }, reject)
         },
@@ -76,7 +76,7 @@ export function createRequests(): Requests {
         clearTimeout(timer)
         signal?.removeEventListener('abort', onAbort)
         open.delete(correlationId)
-        over.abort()
+        settled.abort()
       }
     },
 
@@ -91,8 +91,8 @@ export function createRequests(): Requests {
       const checked = waiting.schema.safeParse(parsed.value)
       if (checked.success) waiting.resolve(checked.data)
       else {
-        const { message: said } = bodyError(checked.error)
-        waiting.reject(new HowdahError('invalid_message', `the reply does not match its schema: ${said}`))
+        const { message: issue } = bodyError(checked.error)
+        waiting.reject(new HowdahError('invalid_message', `the reply does not match its schema: ${issue}`))
       }
     },
 

@@ -1,9 +1,8 @@
 /**
- * The steps of a session between coordinator and agents: what each takes and gives.
+ * The steps of a session between coordinator and agents: the input and the result of each.
  *
- * A step has `run` and `undo`; both are safe to repeat, and repeating a finished one gives its result again. The
- * coordinator hands each step the results of those before it, so an agent needs to remember nothing that it cannot
- * find on its own machine.
+ * A step has `run` and `undo`. Both are safe to repeat; repeating a finished one returns its result again. The coordinator
+ * passes each step the results of the previous ones, so an agent stores nothing that it cannot find on its own machine.
  */
 import { z } from 'zod'
 import { ExportRequest, ExportResult, SqlName } from './exports.ts'
@@ -26,7 +25,7 @@ import {
   UserName,
 } from './values.ts'
 
-/** Where and with what the target's mount process reaches the opened backup. */
+/** Address and ticket with which the mount process on the target reads the opened backup. */
 export const DataPlaneAddress = z.object({
   /** Name of the mount agent, which its certificate must carry. */
   mountAgent: Name,
@@ -36,7 +35,7 @@ export const DataPlaneAddress = z.object({
   ticket: z.string().max(8192),
 })
 
-/** A database as the backup's own catalog has it. */
+/** A database as in the backup's own catalog. */
 export const DatabaseSummary = z.object({
   name: z.string(),
   collate: z.string().optional(),
@@ -52,19 +51,19 @@ export const ResolveResult = z.object({
   fileCount: z.int().min(0),
   tablespaces: z.array(z.string()),
   dataPlane: DataPlaneAddress,
-  /** What recovery is told to do, where that differs from what was asked: a time after the last commit is the latest. */
+  /** The recovery target that is used, where it differs from the requested one: a time after the last commit becomes latest. */
   recoverTo: RecoverTo.optional(),
-  /** What recovery will reach, as far as the archive tells. */
+  /** Where recovery will end, as far as the archive shows. */
   reaches: z
     .object({
       lsn: z.string().optional(),
-      lastCommit: Time.optional().describe('when the last transaction ended that will be there'),
+      lastCommit: Time.optional().describe('commit time of the last transaction that the instance will hold'),
       lastCommitLsn: z.string().optional(),
     })
     .optional(),
   /** WAL in the backup itself with which the server is started as it was stopped, without recovery. */
   ownWal: z.array(z.string().regex(/^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/)).optional(),
-  /** Bytes of WAL to replay; missing: not known. */
+  /** Bytes of WAL to replay; missing: unknown. */
   walBytes: Bytes.optional(),
   /** Missing: the catalog could not be read ahead. */
   databases: z.array(DatabaseSummary).optional(),
@@ -90,17 +89,17 @@ export const MountResult = z.object({
 export const RecoverResult = z.object({
   connection: Connection,
   warnings: z.array(z.string()),
-  /** Recovery stands still at its target, and the instance is read-only. */
+  /** Recovery is paused at its target, and the instance is read-only. */
   paused: Paused.optional(),
   reached: Reached.optional(),
 })
 
-/** What is asked of the published instance, beyond where it comes from; the part of `instance.publish` that the target uses. */
+/** Options of the published instance: the part of `instance.publish` that the target uses. */
 export const TargetOptions = z.strictObject({
   user: UserName.optional().describe('operating system user; default: from the target agent configuration'),
   port: Port.optional().describe('default: a free one from the target agent configuration'),
   superuser: SqlName.optional().describe(
-    'a role of the backup that Howdah enters as; default: the first superuser that is let in',
+    'the role of the backup that Howdah connects as; default: the first superuser that can log in',
   ),
   afterRecovery: AfterRecovery.optional(),
   listen: z
@@ -111,7 +110,7 @@ export const TargetOptions = z.strictObject({
   settings: z
     .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_.]{0,126}$/), z.string().max(4096))
     .optional()
-    .describe('PostgreSQL settings that win over those of the backup and of Howdah'),
+    .describe('PostgreSQL settings that override those of the backup and of Howdah'),
   hba: z.string().max(65_536).optional().describe('content of pg_hba.conf; default: local access only'),
   allowOutbound: z
     .array(OutboundHost)
@@ -130,9 +129,9 @@ export const StepInput = z.object({
   resolved: ResolveResult.optional(),
   checked: PreflightResult.optional(),
   mounted: MountResult.optional(),
-  /** For the undo of `mount`: the write cache stays, with what was changed. */
+  /** For the undo of `mount`: the write cache is kept, with the changes in it. */
   keepCache: z.boolean().optional(),
-  /** For the run of `mount`: the write cache holds what was changed, and the step fails when it is not there. */
+  /** For the run of `mount`: the write cache holds changes, and the step fails when it is missing. */
   resumes: z.boolean().optional(),
   /** For `export`: which, and what. */
   export: z.object({ id: z.string(), request: ExportRequest }).optional(),
@@ -146,7 +145,7 @@ export const StepCommand = z.object({
   input: StepInput,
 })
 
-/** Result of `run` by step. `undo` gives `undone`: what it took back, in words. */
+/** Result of `run` by step. The result of `undo` is `undone`: what was removed, as text. */
 export const STEP_RESULTS = {
   resolve: ResolveResult,
   preflight: PreflightResult,

@@ -1,6 +1,6 @@
 /**
- * The exchanges, queues, bindings and routing keys of the contract: one table, from which the bus declares and the
- * AsyncAPI document is made. Nothing here needs a feature that RabbitMQ 3.10 lacks or RabbitMQ 4 removed.
+ * The exchanges, queues, bindings and routing keys of the contract. The bus declares them from this table, and the AsyncAPI
+ * document is generated from it. Uses no feature that RabbitMQ 3.10 lacks or RabbitMQ 4 removed.
  */
 import { COORDINATOR_EVENT_TYPES, EVENTS, type EventBody, type EventType } from './definitions.ts'
 
@@ -19,7 +19,7 @@ export interface Queue {
   readonly name: string
   readonly summary: string
   readonly bindings: readonly Binding[]
-  /** Arguments of the declaration. A queue that exists with other ones is an error of RabbitMQ (PRECONDITION_FAILED). */
+  /** Arguments of the declaration. If the queue exists with others, RabbitMQ answers PRECONDITION_FAILED. */
   readonly arguments: Readonly<Record<string, string | number | boolean>>
 }
 
@@ -43,15 +43,14 @@ export const AGENTS_EXCHANGE: Exchange = {
 export const EVENTS_EXCHANGE: Exchange = {
   name: 'howdah.events',
   type: 'topic',
-  summary:
-    'Everything that happens: session.<id>.<event>, agent.<kind>.<name>.<event> and repository.<name>.<event>.',
+  summary: 'All events: session.<id>.<event>, agent.<kind>.<name>.<event> and repository.<name>.<event>.',
 }
 
 export const EXCHANGES = [COMMANDS_EXCHANGE, AGENTS_EXCHANGE, EVENTS_EXCHANGE] as const
 
 const DEAD_LETTERS_NAME = 'howdah.dead-letters'
 
-/** Deliveries of one message before RabbitMQ itself dead-letters it. The bus gives up earlier; this ends crash loops. */
+/** Deliveries of one message before RabbitMQ dead-letters it. The bus gives up earlier; this limit ends crash loops. */
 export const DELIVERY_LIMIT = 20
 
 const work = {
@@ -62,12 +61,13 @@ const work = {
   'x-dead-letter-routing-key': DEAD_LETTERS_NAME,
 } as const
 
-/** Since 4.0 RabbitMQ throws away what was looked at and put back 20 times, unless a queue says otherwise. */
+/** Since 4.0 RabbitMQ drops a message that was read and requeued 20 times, unless the queue has a limit of its own. */
 const DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
 
 export const DEAD_LETTERS: Queue = {
   name: DEAD_LETTERS_NAME,
-  summary: 'What could not be handled, with the reason in the header howdah-reason; the oldest go first.',
+  summary:
+    'Messages that could not be handled, with the reason in the header howdah-reason; the oldest are dropped first.',
   bindings: [],
   arguments: {
     'x-queue-type': 'quorum',
@@ -78,12 +78,12 @@ export const DEAD_LETTERS: Queue = {
 
 export const COORDINATOR_COMMANDS: Queue = {
   name: 'howdah.coordinator',
-  summary: 'Commands in; one coordinator at a time consumes.',
+  summary: 'Commands to the coordinator; one coordinator at a time consumes.',
   bindings: [{ exchange: COMMANDS_EXCHANGE, pattern: '#' }],
   arguments: { ...work, 'x-single-active-consumer': true },
 }
 
-/** What agents tell: all but the coordinator's own events. */
+/** Events of agents: all but the coordinator's own. */
 const COORDINATOR_PATTERNS = [
   ...Object.keys(EVENTS)
     .filter((type) => type.startsWith('session.') && !COORDINATOR_EVENT_TYPES.has(type))
@@ -93,7 +93,7 @@ const COORDINATOR_PATTERNS = [
 
 export const COORDINATOR_EVENTS: Queue = {
   name: 'howdah.coordinator.events',
-  summary: 'Events back to the coordinator; one coordinator at a time consumes.',
+  summary: 'Events from agents to the coordinator; one coordinator at a time consumes.',
   bindings: COORDINATOR_PATTERNS.map((pattern) => ({ exchange: EVENTS_EXCHANGE, pattern })),
   arguments: { ...work, 'x-single-active-consumer': true },
 }

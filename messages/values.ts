@@ -1,4 +1,4 @@
-/** The values that messages are made of: recovery targets, backups, sessions, progress. Schemas first, types from them. */
+/** The values of messages: recovery targets, backups, sessions, progress. Types are inferred from the schemas. */
 import { z } from 'zod'
 import { ExportView } from './exports.ts'
 import { Bytes, ErrorSchema, Name, Port, RepositoryName, Sequence, SessionId, Time } from './primitives.ts'
@@ -16,9 +16,9 @@ export const RecoverTo = z
       .optional()
       .describe('default: latest, and current for immediate'),
   })
-  .describe('the state asked for; default latest')
+  .describe('the recovery target; default latest')
 
-/** What happens when the recovery target is reached. */
+/** The action when the recovery target is reached. */
 export const AfterRecovery = z
   .enum(['promote', 'pause'])
   .describe('promote: writable; pause: read-only, and can be moved further forward. Default promote')
@@ -28,9 +28,9 @@ export const BackupSummary = z.object({
   type: z.enum(['full', 'differential', 'incremental', 'snapshot']),
   startedAt: Time.optional(),
   stoppedAt: Time.optional(),
-  /** Sum of the sizes of the files, as PostgreSQL sees them. */
+  /** Sum of the file sizes as PostgreSQL sees them. */
   bytes: Bytes.optional(),
-  /** What it takes in the repository. */
+  /** Space that it takes in the repository. */
   repositoryBytes: Bytes.optional(),
   parent: RepositoryName.optional(),
   postgresVersion: z.string().describe('major version, e.g. "15" or "9.6"'),
@@ -40,22 +40,22 @@ export const BackupSummary = z.object({
   timeline: z.int().min(1).optional(),
   startWal: z.string().optional().describe('the first WAL segment that recovery needs'),
   stopWal: z.string().optional().describe('the last WAL segment needed to be consistent'),
-  offline: z.boolean().optional().describe('taken of a server that was stopped: it needs no WAL but its own'),
-  unusable: z.string().optional().describe('why it cannot be published'),
-  warnings: z
-    .array(z.string())
+  offline: z
+    .boolean()
     .optional()
-    .describe('what is known to be wrong with it, though it can be published'),
+    .describe('taken while the server was stopped: it needs no other WAL than its own'),
+  unusable: z.string().optional().describe('why it cannot be published'),
+  warnings: z.array(z.string()).optional().describe('known problems that do not prevent publishing'),
 })
 
-/** A span of time that an instance can be recovered to without a gap in its WAL. */
+/** A period within which an instance can be recovered to any point, because its WAL has no gap. */
 export const RecoverableWindow = z.object({
   timeline: z.int().min(1),
-  from: Time.describe('the end of the first backup in it'),
-  to: Time.optional().describe('the last commit in the archive; missing: not known'),
+  from: Time.describe('end of the first backup in it'),
+  to: Time.optional().describe('the last commit in the archive; missing: unknown'),
   fromLsn: z.string(),
   toLsn: z.string(),
-  backups: z.array(RepositoryName).describe('backups that recovery to it can begin with, oldest first'),
+  backups: z.array(RepositoryName).describe('backups that recovery into it can start from, oldest first'),
   missingWal: z.string().optional().describe('the first segment that is missing after it'),
 })
 
@@ -63,8 +63,8 @@ export const InstanceInventory = z.object({
   instance: RepositoryName,
   backups: z.array(BackupSummary),
   windows: z.array(RecoverableWindow).optional().describe('oldest first'),
-  databases: z.array(z.string()).optional().describe('of the newest backup, where it names them'),
-  warnings: z.array(z.string()).optional().describe('what is wrong with its WAL archive'),
+  databases: z.array(z.string()).optional().describe('of the newest backup, if it lists them'),
+  warnings: z.array(z.string()).optional().describe('problems of its WAL archive'),
   error: ErrorSchema.optional(),
 })
 
@@ -76,9 +76,9 @@ export const RepositoryInventory = z.object({
   error: ErrorSchema.optional(),
 })
 
-/** The steps of publishing in their order; undone in reverse. `resolve` is the mount agent's, the others the target's. */
+/** The steps of publishing in their order; undone in reverse. The mount agent runs `resolve`, the target agent the others. */
 export const STEPS = ['resolve', 'preflight', 'mount', 'recover'] as const
-/** All steps: `export` is done on a published session, whenever somebody asks for it. */
+/** All steps. `export` is run on a published session on request. */
 export const StepName = z.enum([...STEPS, 'export'])
 
 export const SESSION_STATES = [
@@ -94,49 +94,49 @@ export const SESSION_STATES = [
 ] as const
 export const SessionState = z.enum(SESSION_STATES)
 
-/** What a client connects with. */
+/** How a client connects to the instance. */
 export const Connection = z.object({
   host: z
     .string()
     .describe("libpq's host on the target: the socket directory while the instance listens locally only"),
   port: Port,
   socketDirectory: z.string(),
-  user: z.string().describe('a superuser of the instance, or who becomes one by `role`'),
+  user: z.string().describe('a superuser of the instance, or a user who becomes one with `role`'),
   role: z.string().optional().describe('where no superuser may log in: the one that `user` is a member of'),
-  database: z.string().optional().describe('one that takes connections; missing: postgres'),
+  database: z.string().optional().describe('one that accepts connections; missing: postgres'),
 })
 
-/** Where a paused recovery stands. */
+/** The position of a paused recovery. */
 export const Paused = z.object({
   lsn: z.string().describe('replayed up to here'),
   lastCommit: Time.optional().describe('time of the last transaction that was replayed'),
 })
 
-/** How far what is published goes: what of production's transactions it holds. */
+/** How far the published instance was recovered: which transactions of production it holds. */
 export const Reached = z.object({
   lsn: z.string().describe('replayed up to here'),
   lastCommit: Time.optional().describe(
-    'time of the last transaction that was replayed; missing: none was after the backup',
+    'time of the last transaction that was replayed; missing: there was none after the backup',
   ),
   secondsBefore: z
     .int()
     .min(0)
     .optional()
-    .describe('of a recovery to a time: how long before it the last transaction was'),
+    .describe('for a recovery to a time: seconds from the last transaction to that time'),
 })
 
-/** How much of a session's backup was read, and what its changes take. An older agent does not tell of room. */
+/** How much of the backup a session has read, and the space that its changes take. Older agents do not report the space. */
 export const Usage = z.object({
   fetchedBytes: Bytes.describe('read from the mount server so far'),
   totalBytes: Bytes.describe('size of the backup'),
   cacheBytes: Bytes.describe('space the write cache takes on the target, pg_wal included'),
-  changedBytes: Bytes.optional().describe('what of it are changed blocks: this is what the quota limits'),
-  quotaBytes: Bytes.nullable().optional().describe('what they may take; null: no limit but the reserve'),
+  changedBytes: Bytes.optional().describe('of these, changed blocks, which the quota limits'),
+  quotaBytes: Bytes.nullable().optional().describe('limit of changedBytes; null: none but the reserve'),
   freeBytes: Bytes.optional().describe("free on the write cache's file system above the reserve"),
-  reserveBytes: Bytes.optional().describe('what sessions leave free there'),
+  reserveBytes: Bytes.optional().describe('kept free there by sessions'),
 })
 
-/** Room or time that runs out for a session, or is there again; the last one about each matter is what holds. */
+/** Space or time of a session that runs low, or is sufficient again. The last one about each subject is valid. */
 export const SpaceWarning = z.object({
   about: z.enum(['quota', 'free-space', 'expiry']),
   level: z
@@ -161,21 +161,24 @@ export const StepReport = z.object({
   error: ErrorSchema.optional(),
 })
 
-/** What was changed in a published instance since it was published. */
+/** Changes in a published instance since it was published. */
 export const Changes = z.object({
-  changed: z.boolean().describe('whether any transaction wrote since then'),
-  databases: z.array(z.string()).describe('those that are known to have changed and were not exported since'),
+  changed: z.boolean().describe('whether any transaction has written since then'),
+  databases: z.array(z.string()).describe('those that are known to have changed since their last export'),
 })
 
-/** How the mount server is reached, where it is not: local reads and all writes go on meanwhile. */
+/** Whether the mount server can be reached. While it cannot, local reads and all writes still work. */
 export const Reachability = z.object({
   reachable: z.boolean(),
   since: Time,
-  failedReads: z.int().min(0).describe('reads that got EIO since, because their deadline passed'),
+  failedReads: z
+    .int()
+    .min(0)
+    .describe('reads that have failed with EIO since, because their deadline passed'),
   reason: z.string().optional(),
 })
 
-/** One thing that happened to a session; the history is in the order of its numbers. */
+/** One entry of the history of a session, which is ordered by number. */
 export const HistoryEntry = z.object({
   number: z.int().min(1),
   at: Time,
@@ -186,11 +189,11 @@ export const HistoryEntry = z.object({
   direction: z.enum(['run', 'undo']).optional(),
   sequence: Sequence.optional(),
   status: z.enum(['sent', 'running', 'done', 'failed']).optional(),
-  milliseconds: z.number().min(0).optional().describe('how long a step took that ended'),
+  milliseconds: z.number().min(0).optional().describe('duration of a step that ended'),
   error: ErrorSchema.optional(),
 })
 
-/** What clients see of a session; `howdah publish --json` and `show --json` print it. */
+/** A session as clients see it; `howdah publish --json` and `show --json` print it. */
 export const SessionView = z.object({
   id: SessionId,
   state: SessionState,
@@ -212,19 +215,19 @@ export const SessionView = z.object({
   paused: Paused.optional(),
   reached: Reached.optional(),
   expiresAt: Time.optional(),
-  retryAt: Time.optional().describe('when the failed step is tried again by itself'),
+  retryAt: Time.optional().describe('when the failed step is retried automatically'),
   awaitsRetry: z
     .boolean()
     .optional()
-    .describe('it does not go on by itself any more: session.retry, or unpublish'),
+    .describe('it is not retried automatically any more: session.retry or session.unpublish'),
   changes: Changes.optional(),
   reachability: Reachability.optional(),
   exports: z.array(ExportView).optional(),
   keptCache: z.boolean().optional().describe('closed, with its changes kept for session.retry'),
   history: z.array(HistoryEntry).optional().describe('in session.show only'),
-  warnings: z.array(z.string()).describe('what holds now'),
-  warningHistory: z.array(SpaceWarning).optional().describe('room that ran out or came back, oldest first'),
-  undone: z.array(z.string()).describe('what the clean-up after a failure or unpublish took back').optional(),
+  warnings: z.array(z.string()).describe('current warnings'),
+  warningHistory: z.array(SpaceWarning).optional().describe('warnings about space and time, oldest first'),
+  undone: z.array(z.string()).describe('what the clean-up after a failure or unpublish removed').optional(),
 })
 
 export const AgentView = z.object({
@@ -240,11 +243,11 @@ export const AgentView = z.object({
   postgresVersions: z.array(z.string()).optional(),
   limits: z
     .object({
-      sessions: z.int().min(1).nullable().describe('sessions at a time; null: no limit'),
-      cacheBytes: Bytes.nullable().describe('write caches of all sessions together; null: no limit'),
+      sessions: z.int().min(1).nullable().describe('concurrent sessions; null: no limit'),
+      cacheBytes: Bytes.nullable().describe('write caches of all sessions in total; null: no limit'),
     })
     .optional()
-    .describe('what a target agent takes'),
+    .describe('limits of a target agent'),
 })
 
 export type RecoverTo = z.infer<typeof RecoverTo>

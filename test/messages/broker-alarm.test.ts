@@ -63,7 +63,7 @@ describe('a broker whose disk alarm is on', function () {
 
   after(() => vhost?.remove())
 
-  it('is named to a client at once, on its first command and on the next, and to the log as a warning', async () => {
+  it('fails the first and the next command of a client at once, and is logged as a warning', async () => {
     await coordinatorThatAnswers()
     const client = await connect('client')
     await raiseAlarm()
@@ -79,7 +79,7 @@ describe('a broker whose disk alarm is on', function () {
     expect(lines.join('')).to.match(/"level":40,.*RabbitMQ takes no messages.*low on disk/)
   })
 
-  it('lets a client that was blocked end at once, with a request under way and a consumer open', async () => {
+  it('does not delay the close of a blocked client, with a failed request and an open consumer', async () => {
     await coordinatorThatAnswers()
     const client = await connect('client')
     await client.watchEvents('session.#', () => undefined)
@@ -90,7 +90,7 @@ describe('a broker whose disk alarm is on', function () {
     expect(Date.now() - began).to.be.below(AT_ONCE_MS)
   })
 
-  it('delivers what an agent reported meanwhile when the alarm is over, the held-back messages once each', async () => {
+  it('ends with the delivery of what agents reported during it, once each', async () => {
     const coordinator = await connect('coordinator')
     const received: string[] = []
     await coordinator.consumeCoordinatorEvents(async ({ messageId }) => {
@@ -111,7 +111,7 @@ describe('a broker whose disk alarm is on', function () {
     expect(received.sort()).to.deep.equal([...ids].sort())
   })
 
-  it('is the reason of what an agent could not report in time', async () => {
+  it('is the reason in the error when an agent cannot report in time', async () => {
     const agent = await connect('agent')
     await raiseAlarm()
     const error = await failure(
@@ -121,7 +121,7 @@ describe('a broker whose disk alarm is on', function () {
     expect(error.message).to.include('low on disk')
   })
 
-  it('makes no agent seem lost that cannot send its heartbeats', async () => {
+  it('does not make agents offline that cannot send their heartbeats', async () => {
     const coordinator = await connect('coordinator')
     const registry = await openAgentRegistry({
       store: { agents: async () => [], saveAgent: async () => undefined } as unknown as Store,
@@ -135,7 +135,7 @@ describe('a broker whose disk alarm is on', function () {
     }
     await registry.online(agent)
     await raiseAlarm()
-    // As the coordinator does before it looks who is silent.
+    // As the coordinator does before it looks for silent agents.
     expect((await failure(coordinator.probe())).code).to.equal('broker_blocked')
     const until = Date.now() + 1_000
     while (Date.now() < until) {
@@ -144,11 +144,11 @@ describe('a broker whose disk alarm is on', function () {
     }
     await clearAlarm()
     while (coordinator.connectedSince === undefined) await sleep(10)
-    expect(registry.isOnline(agent), 'as long as it may take to be heard again').to.equal(true)
+    expect(registry.isOnline(agent), 'until a heartbeat can have arrived').to.equal(true)
     while (registry.isOnline(agent)) await sleep(20)
   })
 
-  it('is over for a client that was refused when RabbitMQ has room again', async () => {
+  it('ends for a client whose command was refused', async () => {
     await coordinatorThatAnswers()
     const client = await connect('client')
     await raiseAlarm()

@@ -1,4 +1,4 @@
-/** A process that starts a private broker, to be killed. Argument: its directory. Prints the URL when it is up. */
+/** A process that starts a private broker and is killed by the test. Argument: the directory. Prints the URL when it is up. */
 import { pino } from 'pino'
 import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 

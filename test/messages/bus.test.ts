@@ -28,13 +28,13 @@ describe('the bus', function () {
     await vhost?.remove()
   })
 
-  it('tells the sender when no coordinator ever was on this broker', async () => {
+  it('reports unroutable when no coordinator was ever started on this broker', async () => {
     expect((await failure(client.request('agent.list', {}))).code).to.equal('unroutable')
   })
 
-  it('tells the sender when an agent never registered', async () => {
-    const nobody = { kind: 'mount', name: 'nobody' } as const
-    expect((await failure(client.sendToAgent(nobody, 'repository.list', {}))).code).to.equal('unroutable')
+  it('reports unroutable when an agent never registered', async () => {
+    const unknown = { kind: 'mount', name: 'unknown' } as const
+    expect((await failure(client.sendToAgent(unknown, 'repository.list', {}))).code).to.equal('unroutable')
   })
 
   it('carries a command to the coordinator and its reply back', async () => {
@@ -55,13 +55,13 @@ describe('the bus', function () {
     })
   })
 
-  it('says that the coordinator may not run when no answer comes', async () => {
+  it('suggests that the coordinator is not running when there is no reply', async () => {
     const error = await failure(client.request('agent.list', {}, { timeoutMs: 200 }))
     expect(error.code).to.equal('timeout')
     expect(error.message).to.include('howdah coordinator')
   })
 
-  it('lets nobody wait for what it was about to consume when it is closed', async () => {
+  it('rejects consumers that are being started when it is closed', async () => {
     const leaving = await connectBus({ url: vhost.url, appId: 'leaving', logger })
     const consuming = failure(leaving.watchEvents('session.#', () => undefined))
     await leaving.close()
@@ -71,14 +71,14 @@ describe('the bus', function () {
     )
   })
 
-  it('lets a request be called off', async () => {
+  it('aborts a request by its signal', async () => {
     const reason = new HowdahError('timeout', 'enough')
     expect(await failure(client.request('agent.list', {}, { signal: AbortSignal.abort(reason) }))).to.equal(
       reason,
     )
   })
 
-  it('keeps the commands of an enrolled agent while it is away', async () => {
+  it('keeps the commands of an enrolled agent while it is offline', async () => {
     const agent = { kind: 'mount', name: 'later' } as const
     await client.enroll(agent)
     await coordinator.sendToAgent(agent, 'repository.list', { repository: 'main' })
@@ -91,7 +91,7 @@ describe('the bus', function () {
     await consumer.close()
   })
 
-  it('brings the inventory of a mount agent', async () => {
+  it('returns the inventory of a mount agent', async () => {
     const agent = { kind: 'mount', name: 'm1' } as const
     const consumer = await client.consumeAgentCommands(agent, async (delivery) => {
       await client.reply(delivery, { accepted: true, repositories: [] })
@@ -103,7 +103,7 @@ describe('the bus', function () {
     await consumer.close()
   })
 
-  it('hands events to those who watch them', async () => {
+  it('delivers events to a watch', async () => {
     const seen = Promise.withResolvers<string>()
     const watch = await client.watchEvents('session.s1.#', ({ type }) => seen.resolve(type))
     const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
@@ -118,7 +118,7 @@ describe('the bus', function () {
     expect(error).to.include({ code: 'invalid_message', field: 'session' })
   })
 
-  it('delivers again what a handler failed on', async () => {
+  it('delivers a message again when its handler failed', async () => {
     let deliveries = 0
     const consumer = await coordinator.consumeCommands(async (delivery) => {
       if (delivery.messageId !== 'again') return 'ack'
@@ -132,7 +132,7 @@ describe('the bus', function () {
     await consumer.close()
   })
 
-  it('says what to do about a queue of that name with other properties', async () => {
+  it('says what to do about an existing queue with other properties', async () => {
     const raw = await connectRaw(vhost.url)
     await raw.channel.assertQueue('howdah.target.odd', { durable: true })
     const error = await failure(client.enroll({ kind: 'target', name: 'odd' }))
@@ -145,21 +145,21 @@ describe('the bus', function () {
     await raw.close()
   })
 
-  it('does not wait for a broker that refuses the password', async () => {
+  it('fails at once when the broker refuses the password', async () => {
     const url = new URL(vhost.url)
     url.password = 'wrong'
     const error = await failure(connectBus({ url: url.href, appId: 'client', logger, waitMs: 60_000 }))
     expect(error.code).to.equal('configuration')
   })
 
-  it('does not wait for a virtual host that is not there', async () => {
+  it('fails at once when the virtual host does not exist', async () => {
     const url = new URL(vhost.url)
     url.pathname = '/nowhere'
     const error = await failure(connectBus({ url: url.href, appId: 'client', logger, waitMs: 60_000 }))
     expect(error.code).to.equal('configuration')
   })
 
-  it('gives up a broker that is not there after a while, without naming the password', async () => {
+  it('fails after the deadline when the broker cannot be reached, without naming the password', async () => {
     const url = 'amqp://howdah:sesame@127.0.0.1:1/'
     const error = await failure(connectBus({ url, appId: 'client', logger, waitMs: 300 }))
     expect(error.code).to.equal('broker_unavailable')

@@ -10,7 +10,7 @@ describe('the connection to RabbitMQ', () => {
     expect(heartbeat('amqps://h/v?heartbeat=60')).to.equal('60')
   })
 
-  it('is refused for what is no URL of a broker, without naming the password', () => {
+  it('is refused when the URL is not that of a broker, without naming the password', () => {
     for (const url of ['http://u:sesame@h', 'u:sesame@h', '']) {
       expect(() => brokerAddress(url), url)
         .to.throw(HowdahError, /^the broker URL must be amqp:/)
@@ -18,7 +18,7 @@ describe('the connection to RabbitMQ', () => {
     }
   })
 
-  it('is waited for until a deadline, which names what was last in the way', async () => {
+  it('is waited for until a deadline, whose error has the last failure', async () => {
     await withinDeadline(5_000, Promise.resolve(), () => undefined)
     const cause = new Error('connection refused')
     const error = await failure(withinDeadline(1, new Promise(() => {}), () => cause))

@@ -59,7 +59,7 @@ describe('a consumer', () => {
     return calls.at(-1)
   }
 
-  it('declares its queue before it consumes it, with a bound on what is under way', () => {
+  it('declares its queue before it consumes it, with a prefetch bound', () => {
     expect(current().calls).to.deep.equal([`queue ${QUEUE}`, 'prefetch 7', `consume ${QUEUE}`])
   })
 
@@ -84,7 +84,7 @@ describe('a consumer', () => {
     await until(() => current().calls.includes('ack 1'))
   })
 
-  it('puts a delivery back that could not be copied to the dead letters', async () => {
+  it('requeues a delivery that could not be copied to the dead letters', async () => {
     handle = async () => ({ deadLetter: 'of no use' })
     deadLetter = async () => {
       throw new Error('no such queue')
@@ -101,7 +101,7 @@ describe('a consumer', () => {
     expect(dead[0]).to.match(/^howdah.coordinator: unknown_message_type: /)
   })
 
-  it('puts a delivery back whose handler fails, and dead-letters it at the last try', async () => {
+  it('requeues a delivery whose handler fails, and dead-letters it at the last attempt', async () => {
     handle = async () => {
       throw new TypeError('a defect')
     }
@@ -123,7 +123,7 @@ describe('a consumer', () => {
     expect(await settled(delivered(1))).to.equal('ack 1')
   })
 
-  it('survives that the channel of a delivery is gone when its handler ends', async () => {
+  it('ignores that the channel of a delivery is gone when its handler ends', async () => {
     const handling = Promise.withResolvers<Outcome>()
     handle = () => handling.promise
     const channel = current()

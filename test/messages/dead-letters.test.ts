@@ -7,7 +7,7 @@ import { DEAD_LETTERS } from '../../messages/topology.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
 import { connectRaw } from './raw-client.ts'
 
-/** RabbitMQ 4 throws a message away at the next look, where a queue has no limit of its own. */
+/** More reads than RabbitMQ 4 allows a queue without a delivery limit of its own. */
 const LOOKS = 25
 
 describe('the queue of dead letters', function () {
@@ -44,7 +44,7 @@ describe('the queue of dead letters', function () {
     await bus.consumeAgentCommands(agent, async () => 'ack')
   }
 
-  it('keeps a message that somebody looks at again and again', async () => {
+  it('keeps a message that is read and requeued again and again', async () => {
     await start()
     const raw = await connectRaw(vhost.url)
     await raw.publish('', DEAD_LETTERS.name, 'kept', { persistent: true })
@@ -60,7 +60,7 @@ describe('the queue of dead letters', function () {
     expect(lines).to.deep.equal([])
   })
 
-  it('of an earlier release is kept with what is in it, and told of once', async () => {
+  it('of an earlier release is kept with its messages, with a single warning', async () => {
     const raw = await connectRaw(vhost.url)
     const earlier = { 'x-queue-type': 'quorum', 'x-max-length': 10_000 }
     await raw.channel.assertQueue(DEAD_LETTERS.name, { durable: true, arguments: earlier })

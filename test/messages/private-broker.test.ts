@@ -28,7 +28,7 @@ describe('the private broker', function () {
     await rm(directory, { recursive: true, force: true })
   })
 
-  /** Processes whose command line or working directory says that they belong to this broker, and every epmd. */
+  /** Processes of this broker by their command line, and every epmd. */
   function processes(): string[] {
     return globSync('/proc/[0-9]*/cmdline').flatMap((file) => {
       try {
@@ -41,7 +41,7 @@ describe('the private broker', function () {
     })
   }
 
-  it('is the same again, with its messages, after its owner was killed', async () => {
+  it('has the same address and messages after its owner was killed', async () => {
     const before = processes()
     const owner = spawn(process.execPath, [OWNER, directory], { stdio: ['ignore', 'pipe', 'inherit'] })
     const [line] = (await once(owner.stdout, 'data')) as [Buffer]

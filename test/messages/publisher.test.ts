@@ -93,7 +93,7 @@ describe('the publisher', () => {
     await publishing
   })
 
-  it('rejects at its deadline with what was in the way', async () => {
+  it('rejects at its deadline with the reason for the delay', async () => {
     const hurried = { ...PUBLICATION, timeoutMs: 1 }
     cause = new Error('connection refused')
     const alone = await failure(publisher.publish(hurried))

@@ -1,4 +1,4 @@
-/** A client of the contract that is not ours: plain amqplib, sending whatever a test wants sent. */
+/** A foreign client of the contract: plain amqplib, which sends anything that a test wants to send. */
 import { randomUUID } from 'node:crypto'
 import { type ChannelModel, type ConfirmChannel, connect, type GetMessage, type Options } from 'amqplib'
 import { DEAD_LETTERS } from '../../messages/topology.ts'
@@ -18,7 +18,7 @@ export interface RawReply {
   readonly body: { accepted: boolean; error?: { code: string; message: string; field?: string } }
 }
 
-/** Properties of a good message, to be spoiled. */
+/** Properties of a valid message, to be modified. */
 export function properties(type: string, more: Options.Publish = {}): Options.Publish {
   return { type, messageId: randomUUID(), headers: { 'howdah-version': 1 }, ...more }
 }

@@ -42,7 +42,7 @@ describe('a recovering channel', () => {
     expect(opened).to.equal(1)
   })
 
-  it('opens and sets up another one when RabbitMQ closed it', async () => {
+  it('is replaced by another one when RabbitMQ closes it', async () => {
     const channel = create()
     await channel.opened
     connection.channels[0]?.break(replyError(404))
@@ -51,7 +51,7 @@ describe('a recovering channel', () => {
     expect(connection.channels[1]?.calls).to.deep.equal(['queue q'])
   })
 
-  it('tries again what failed to be set up, on a channel of its own', async () => {
+  it('retries a failed set-up on another channel', async () => {
     connection.onChannel = (channel) => {
       if (connection.channels.length === 1) channel.refusals.push(replyError(404))
     }
@@ -60,7 +60,7 @@ describe('a recovering channel', () => {
     expect(connection.channels[0]?.isClosed).to.equal(true)
   })
 
-  it('says at once that the configuration is wrong, and comes when somebody mends it', async () => {
+  it('reports a wrong configuration at once, and opens when it is corrected', async () => {
     connection.onChannel = (channel) => {
       if (connection.channels.length === 1) channel.refusals.push(replyError(406))
     }

@@ -74,7 +74,7 @@ describe('a message from outside', function () {
     expect((await publish(PUBLISH)).body.accepted).to.equal(true)
   }
 
-  it('gets its reply with the correlation id that it gave', async () => {
+  it('gets its reply with its correlation id', async () => {
     const reply = await publish(PUBLISH, properties('instance.publish', { correlationId: 'c-1' }))
     expect(reply).to.deep.equal({ correlationId: 'c-1', body: { accepted: true, session: 'demo-1' } })
   })
@@ -105,7 +105,7 @@ describe('a message from outside', function () {
     await expectRefusal(await publish(PUBLISH, options), 'unknown_message_type', 'type')
   })
 
-  it('is refused when its type is the name of something in every object', async () => {
+  it('is refused when its type is a property of every object', async () => {
     await expectRefusal(await publish(PUBLISH, properties('constructor')), 'unknown_message_type', 'type')
   })
 
@@ -134,7 +134,7 @@ describe('a message from outside', function () {
     await expectRefusal(reply, 'invalid_message', 'routing_key')
   })
 
-  it('is refused unread when it is too large, and only its beginning is kept', async () => {
+  it('is refused without being parsed when it is too large, and only its beginning is kept', async () => {
     const reply = await publish('x'.repeat(MAX_MESSAGE_BYTES + 1))
     expect(reply.body.error?.code).to.equal('message_too_large')
     const dead = await outside.deadLetter()
@@ -143,21 +143,21 @@ describe('a message from outside', function () {
     expect((await publish(PUBLISH)).body.accepted).to.equal(true)
   })
 
-  it('is dead-lettered without an answer when it asks for none', async () => {
+  it('is dead-lettered without a reply when it asks for none', async () => {
     await outside.publish('howdah.commands', 'instance.publish', 'nonsense', properties('instance.publish'))
     const dead = await outside.deadLetter()
     expect(dead.properties.headers?.['howdah-reason']).to.match(/^invalid_message: /)
     expect(dead.content.toString()).to.equal('nonsense')
   })
 
-  it('whose requester is gone is handled all the same', async () => {
+  it('is handled although its requester has gone away', async () => {
     const options = properties('instance.publish', { replyTo: 'no-such-queue' })
     await outside.publish('howdah.commands', 'instance.publish', JSON.stringify(PUBLISH), options)
     expect((await publish(PUBLISH)).body.accepted).to.equal(true)
     expect(seen).to.have.length(2)
   })
 
-  it('that its handler cannot bear ends in dead letters after a few tries', async () => {
+  it('whose handler fails is dead-lettered after a few tries', async () => {
     const body = JSON.stringify({ session: 'demo-1' })
     await outside.publish('howdah.commands', 'session.show', body, properties('session.show'))
     const dead = await outside.deadLetter()

@@ -1,4 +1,4 @@
-/** amqplib's connection and channels without a broker: tests see what is sent to RabbitMQ and say what it answers. */
+/** amqplib's connection and channels without a broker: tests see what is sent to RabbitMQ and script its answers. */
 import { EventEmitter } from 'node:events'
 import type {
   ConfirmChannel,
@@ -19,14 +19,14 @@ export interface Published {
 
 export class ScriptedChannel extends EventEmitter {
   readonly published: Published[] = []
-  /** What was asked of RabbitMQ and what became of deliveries, in order: `ack 1`, `nack 2`, `cancel tag`. */
+  /** Calls in order, such as `ack 1`, `nack 2`, `cancel tag`. */
   readonly calls: string[] = []
   isClosed = false
   /** Errors that the next declarations are answered with. */
   readonly refusals: Error[] = []
   readonly #onMessage = new Map<string, (message: ConsumeMessage | null) => void>()
 
-  /** As amqplib sees it: every method that tests do not need is missing. */
+  /** As amqplib's type. Methods that the tests do not need are missing. */
   get asChannel(): ConfirmChannel {
     return this as unknown as ConfirmChannel
   }
@@ -135,7 +135,7 @@ export class ScriptedConnection extends EventEmitter {
   }
 }
 
-/** A delivery of `session.show`, to be spoiled. */
+/** A valid delivery of `session.show`, to be modified. */
 export function delivered(
   deliveryTag: number,
   properties: Partial<MessageProperties> = {},

@@ -49,7 +49,7 @@ describe('a message that is sent', () => {
     })
   })
 
-  it('has to be taken by a queue where it is a command, and not where it is an event', () => {
+  it('has to be taken by a queue when it is a command, and not when it is an event', () => {
     expect(commandRoute('session.show').unroutable).to.include('no coordinator')
     expect(agentCommandRoute(AGENT, 'step.run').unroutable).to.include('mount agent m1')
     expect(eventRoute('session.usage', USAGE)).not.to.have.property('unroutable')
@@ -71,7 +71,7 @@ describe('a message that is sent', () => {
     expect(await asking).to.deep.equal(reply)
   })
 
-  it('says who did not answer', async () => {
+  it('names in its error who did not answer', async () => {
     const route = agentQueryRoute(AGENT, 'repository.list')
     const error = await failure(sender.request(route, {}, { timeoutMs: 10 }))
     expect(error.code).to.equal('timeout')

@@ -18,7 +18,7 @@ const QUEUES: Queue[] = [
 ]
 
 describe('the topology', () => {
-  it('has the exchanges that operators know', () => {
+  it('has the exchanges of the contract', () => {
     expect(EXCHANGES.map(({ name, type }) => `${name} ${type}`)).to.deep.equal([
       'howdah.commands topic',
       'howdah.agents direct',
@@ -26,7 +26,7 @@ describe('the topology', () => {
     ])
   })
 
-  it('has the queues that operators know', () => {
+  it('has the queues of the contract', () => {
     expect(QUEUES.map(({ name }) => name)).to.deep.equal([
       'howdah.coordinator',
       'howdah.coordinator.events',
@@ -45,7 +45,7 @@ describe('the topology', () => {
     expect(single).to.deep.equal([COORDINATOR_COMMANDS, COORDINATOR_EVENTS])
   })
 
-  it('bounds deliveries, and dead-letters what goes beyond', () => {
+  it('bounds deliveries, and dead-letters messages beyond the bound', () => {
     for (const queue of QUEUES.filter((one) => one !== DEAD_LETTERS)) {
       expect(queue.arguments, queue.name).to.include({
         'x-delivery-limit': 20,
@@ -55,7 +55,7 @@ describe('the topology', () => {
     }
   })
 
-  it('lets people look at a dead letter as often as they like', () => {
+  it('allows a dead letter to be read any number of times', () => {
     expect(DEAD_LETTERS.arguments['x-delivery-limit']).to.be.a('number').above(10_000)
   })
 
