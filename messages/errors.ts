@@ -107,7 +107,7 @@ export interface ErrorBody {
 /** Whether the same request can succeed later without anybody changing anything. */
 export const isRetryable = ({ code, final }: Pick<ErrorBody, 'code' | 'final'>): boolean =>
   final !== true && ERROR_CODES[code].retryable
-/** An error with a code that a person and a program can act on. */
+
 /** An error with a code to decide by and a message that says what to do. */
 export class HowdahError extends Error {
   readonly code: ErrorCode
