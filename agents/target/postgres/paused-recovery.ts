@@ -22,7 +22,8 @@ const LARGEST_SEGMENT = 256 * 1024 ** 2
 /**
  * @param spec with the new target
  * @param paused where it stands, as was said
- * @throws HowdahError `target_unreachable` when the target lies behind, or is not in the archive
+ * @throws HowdahError `target_unreachable` when the target lies behind, or is not in the archive; `repository_unavailable`
+ *   when that cannot be read
  */
 export async function requireAhead(
   spec: InstanceSpec,

@@ -16,7 +16,7 @@ const QUIET: ReadonlySet<string> = new Set([
   ...['pg_hint_plan', 'set_user', 'passwordcheck', 'credcheck', 'auth_delay', 'safeupdate', 'supautils'],
   ...['anon', 'pgtt', 'pg_variables', 'pg_statement_rollback', 'orafce', 'pg_readonly', 'pgextwlist'],
   ...['pg_trgm', 'pg_bigm', 'zhparser', 'pg_jieba', 'rum', 'age', 'vector', 'pg_ivm', 'pg_pathman', 'zson'],
-  ...['pgoutput', 'test_decoding', 'wal2json', 'decoderbufs', 'old_snapshot', 'pg_tle', 'postgis-3'],
+  ...['pgoutput', 'test_decoding', 'wal2json', 'decoderbufs', 'old_snapshot', 'postgis-3'],
 ])
 
 /** Libraries that own table contents, access methods or WAL records, with settings that keep them quiet. */
@@ -69,6 +69,7 @@ const REASONS: Readonly<Record<string, string>> = {
   bgw_replstatus: 'it reports the replication status on a port of its own',
   powa: 'it would take snapshots on its schedule',
   pg_task: 'it would run production jobs',
+  pg_tle: 'it may run functions of the databases at each login',
   pgsodium: 'it runs a program of production to get its key',
 }
 const UNKNOWN = 'it is not known to do nothing by itself'
