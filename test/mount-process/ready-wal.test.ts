@@ -298,6 +298,13 @@ describe('WAL segments made ready', () => {
     })
   })
 
+  it('does not make half a segment ready, though its size is one that segments may have', async () => {
+    for (const [segment, size] of [MiB * 2, MiB].entries()) archive.set(name(segment), size)
+    expect(await wal.wanted(name(0))).to.equal(MiB * 2)
+    expect(await wal.wanted(name(1))).to.equal(MiB)
+    expect(existsSync(path.join(directory, 'ready', name(1)))).to.equal(false)
+  })
+
   it('hands on what is no segment', async () => {
     archive.set('00000002.history', 41).set(name(1), 12_345)
     expect(await wal.wanted('00000002.history')).to.equal(41)

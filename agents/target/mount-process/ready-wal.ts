@@ -157,6 +157,8 @@ export function createReadyWal(options: ReadyWalOptions): ReadyWal {
     const bytes = stored === undefined ? await source.size(name) : segmentBytes
     if (stored === undefined && bytes === undefined) return 'absent'
     if (bytes !== undefined && !isSegmentSize(bytes)) return 'not to be had'
+    // Half of one, as a server leaves it that ended while it archived, may have the size of a segment.
+    if (segmentBytes !== undefined && bytes !== segmentBytes) return 'not to be had'
     const { bavail, bsize } = await statfs(drafts)
     if (bavail * bsize - (bytes ?? USUAL_SEGMENT_BYTES) < reserveBytes)
       throw new Error('there is no room for it')
