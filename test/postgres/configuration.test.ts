@@ -98,9 +98,11 @@ describe('The settings of a published instance', () => {
   })
 
   it('leave connections for Howdah and the jobs of an export where production had next to none', () => {
-    const of = (max_connections: string) => initialOf(inputOf({ max_connections })).get('max_connections')
+    const control = { ...CONTROL, limits: {} }
+    const of = (max_connections: string) =>
+      initialOf(inputOf({ max_connections }, { control })).get('max_connections')
     expect(of('3')).to.equal('30')
-    expect(of('30')).to.equal(undefined)
+    expect(of('40')).to.equal('40')
   })
 
   it('have no limit that is raised against what the user gave', () => {
