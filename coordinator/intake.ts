@@ -4,14 +4,9 @@
  */
 import type { Logger } from 'pino'
 import type { Bus, CommandDelivery, Outcome } from '../messages/bus.ts'
-import type {
-  CommandBody,
-  CommandReply,
-  CommandType,
-  RecoverTo,
-  RepositoryInventory,
-} from '../messages/definitions.ts'
+import type { CommandBody, CommandReply, CommandType } from '../messages/definitions.ts'
 import { errorBody, HowdahError } from '../messages/errors.ts'
+import type { RecoverTo, RepositoryInventory } from '../messages/values.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import { checkPublish } from './check.ts'
 import type { Conductor } from './conductor.ts'

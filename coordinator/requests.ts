@@ -3,8 +3,9 @@
  * afterwards what follows. Each refuses what cannot be done in the session's state, and says what can.
  */
 import { type ErrorCode, HowdahError } from '../messages/errors.ts'
+import type { ExportRequest } from '../messages/exports.ts'
 import type { StepResult } from '../messages/steps.ts'
-import { type ExportRequest, type RecoverTo, StepName } from '../messages/values.ts'
+import { type RecoverTo, StepName } from '../messages/values.ts'
 import { dueExport, missingStep } from './planner.ts'
 import { endFailures, type Session, type SessionRequest } from './session.ts'
 

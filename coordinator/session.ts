@@ -1,9 +1,9 @@
 /** A session as the coordinator keeps it: what was asked for, what was observed, and the step under way. */
 import type { ErrorBody } from '../messages/errors.ts'
+import type { ExportView } from '../messages/exports.ts'
 import type { StepInput, StepResult } from '../messages/steps.ts'
 import type {
   Changes,
-  ExportView,
   PublishStep,
   Reachability,
   RecoverTo,

@@ -6,15 +6,9 @@ import { z } from 'zod'
 import { backoffMs } from '../messages/backoff.ts'
 import type { EventBody } from '../messages/definitions.ts'
 import { type ErrorBody, HowdahError, isRetryable } from '../messages/errors.ts'
+import type { DatabaseExport } from '../messages/exports.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
-import {
-  type DatabaseExport,
-  type PublishStep,
-  type SpaceWarning,
-  STEPS,
-  StepName,
-  type Usage,
-} from '../messages/values.ts'
+import { type PublishStep, type SpaceWarning, STEPS, StepName, type Usage } from '../messages/values.ts'
 import { dueExport, LEAVES_TRACES } from './planner.ts'
 import { unpublish } from './requests.ts'
 import { type ExportJob, endFailures, type Session } from './session.ts'

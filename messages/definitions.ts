@@ -3,23 +3,24 @@
  * topology and the AsyncAPI document are all derived from this table.
  */
 import { z } from 'zod'
-import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
+import { DatabaseExport, ExportRequest } from './exports.ts'
 import {
-  AgentView,
   Bytes,
-  Changes,
-  DatabaseExport,
   ErrorDetail,
   ErrorSchema,
-  ExportRequest,
   Name,
   Port,
-  Reachability,
-  RecoverTo,
-  RepositoryInventory,
   RepositoryName,
   Sequence,
   SessionId,
+} from './primitives.ts'
+import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
+import {
+  AgentView,
+  Changes,
+  Reachability,
+  RecoverTo,
+  RepositoryInventory,
   SessionState,
   SessionView,
   SpaceWarning,
@@ -326,6 +327,4 @@ export type AgentReply<T extends AgentQueryType> = z.infer<(typeof AGENT_COMMAND
 export type EventType = keyof typeof EVENTS
 export type EventBody<T extends EventType> = z.infer<(typeof EVENTS)[T]['body']>
 export type MessageType = CommandType | AgentCommandType | EventType
-export * from './steps.ts'
-export * from './values.ts'
 export type { StepReport }

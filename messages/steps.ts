@@ -7,23 +7,17 @@
 import { z } from 'zod'
 import { ExportRequest, ExportResult, SqlName } from './exports.ts'
 import {
-  AfterRecovery,
-  BackupSummary,
   Bytes,
-  Connection,
   Name,
   OutboundHost,
-  Paused,
   Port,
-  Reached,
-  RecoverTo,
   RepositoryName,
   Sequence,
   SessionId,
-  StepName,
   Time,
   UserName,
-} from './values.ts'
+} from './primitives.ts'
+import { AfterRecovery, BackupSummary, Connection, Paused, Reached, RecoverTo, StepName } from './values.ts'
 
 /** Address and ticket with which the mount process on the target reads the opened backup. */
 export const DataPlaneAddress = z.object({

@@ -3,9 +3,6 @@ import { z } from 'zod'
 import { ExportView } from './exports.ts'
 import { Bytes, ErrorSchema, Name, Port, RepositoryName, Sequence, SessionId, Time } from './primitives.ts'
 
-export * from './exports.ts'
-export * from './primitives.ts'
-
 export const RecoverTo = z
   .strictObject({
     type: z.enum(['latest', 'immediate', 'time', 'lsn', 'xid', 'name']),

@@ -6,7 +6,7 @@
  * connection is `hello`; nothing else is taken before the server's `welcome`. The protocol is Howdah's own.
  */
 import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
-import { ErrorSchema } from '../../messages/values.ts'
+import { ErrorSchema } from '../../messages/primitives.ts'
 import type { FileRange, StoredWal } from './backup-source.ts'
 
 /**

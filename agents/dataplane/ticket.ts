@@ -7,7 +7,7 @@ import { constants, link, mkdir, open, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { HowdahError } from '../../messages/errors.ts'
-import { Name, RepositoryName, SessionId, Time } from '../../messages/values.ts'
+import { Name, RepositoryName, SessionId, Time } from '../../messages/primitives.ts'
 import { MAX_TICKET_BYTES } from './protocol.ts'
 
 export const Ticket = z.strictObject({

@@ -7,7 +7,7 @@
  * the file and the backup, never zeros and never a hang.
  */
 
-import type { BackupSummary } from '../../messages/definitions.ts'
+import type { BackupSummary } from '../../messages/values.ts'
 import type { BackupSource, TreeEntry } from '../dataplane/backup-source.ts'
 
 export type RepositoryFormat = 'pgbackrest' | 'barman' | 'basebackup'

@@ -1,7 +1,7 @@
 /** The repositories that this mount agent serves, by name: what the inventory, the steps and the data plane read. */
-import type { AgentCommandBody, RepositoryInventory } from '../../messages/definitions.ts'
+import type { AgentCommandBody } from '../../messages/definitions.ts'
 import { type ErrorCode, errorBody, HowdahError } from '../../messages/errors.ts'
-import type { InstanceInventory } from '../../messages/values.ts'
+import type { InstanceInventory, RepositoryInventory } from '../../messages/values.ts'
 import { backupGone, expiringBackup } from './expired-backup.ts'
 import type { DamageReports } from './pages/damage-reports.ts'
 import { verifiedBackup } from './pages/verified-backup.ts'

@@ -5,14 +5,10 @@
 import { readFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { z } from 'zod'
-import {
-  DataPlaneAddress,
-  RecoverTo,
-  SessionId,
-  type StepCommand,
-  TargetOptions,
-} from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { SessionId } from '../../messages/primitives.ts'
+import { DataPlaneAddress, type StepCommand, TargetOptions } from '../../messages/steps.ts'
+import { RecoverTo } from '../../messages/values.ts'
 import { writeOwnFile } from './postgres/own-file.ts'
 import { findUser } from './preflight/user.ts'
 

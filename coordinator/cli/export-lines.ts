@@ -1,5 +1,5 @@
 /** The lines that show an export: its databases while it goes on, and what it gave. */
-import type { DatabaseExport, Destination, ExportView } from '../../messages/definitions.ts'
+import type { DatabaseExport, Destination, ExportView } from '../../messages/exports.ts'
 import { formatBytes } from '../../messages/format-bytes.ts'
 import { count } from './format.ts'
 import { errorLines, type Field, fieldLines } from './session-lines.ts'

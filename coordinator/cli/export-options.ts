@@ -1,6 +1,6 @@
 /** The options of the verbs that export: what, and where to. A password is refused; credentials go by name. */
-import type { Destination, ExportRequest } from '../../messages/definitions.ts'
-import { Destination as DestinationSchema, SqlName, TablePattern } from '../../messages/values.ts'
+import type { Destination, ExportRequest } from '../../messages/exports.ts'
+import { Destination as DestinationSchema, SqlName, TablePattern } from '../../messages/exports.ts'
 import { parseName } from './options.ts'
 import { InvalidValue, UsageError } from './usage-error.ts'
 import type { Entry, OptionDescription } from './verb-description.ts'

@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus, EventDelivery } from '../../messages/bus.ts'
-import type { SessionView } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { ask, isTransient } from './request.ts'
 import { applyEvent, mergeSnapshot } from './session-progress.ts'
 

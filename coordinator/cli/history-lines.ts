@@ -1,5 +1,5 @@
 /** The timeline of a session: what happened, when, and how long each step took. */
-import type { HistoryEntry, SessionView } from '../../messages/definitions.ts'
+import type { HistoryEntry, SessionView } from '../../messages/values.ts'
 import type { Context } from './context.ts'
 import { formatDuration, formatTime, utcText } from './format.ts'
 import { renderTable } from './table.ts'

@@ -1,7 +1,7 @@
 /** Options that several verbs share, and the values that options take. */
 import { homedir } from 'node:os'
 import path from 'node:path'
-import { Name, RepositoryName, SessionId } from '../../messages/values.ts'
+import { Name, RepositoryName, SessionId } from '../../messages/primitives.ts'
 import { InvalidValue } from './usage-error.ts'
 import type { Entry, OptionDescription } from './verb-description.ts'
 

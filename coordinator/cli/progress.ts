@@ -2,13 +2,8 @@
  * The progress of one session on an output: repainted in place where a person looks at it, one plain line per change
  * elsewhere.
  */
-import {
-  type ExportView,
-  type SessionView,
-  STEPS,
-  type StepName,
-  type StepReport,
-} from '../../messages/definitions.ts'
+import type { ExportView } from '../../messages/exports.ts'
+import { type SessionView, STEPS, type StepName, type StepReport } from '../../messages/values.ts'
 import { databaseLines, databaseText } from './export-lines.ts'
 import { formatClock, formatDuration } from './format.ts'
 import { elapsedMs, type RateOf, stepDetail, stepLines } from './session-lines.ts'

@@ -1,8 +1,9 @@
 /** The options of the verbs that publish, or ask whether one could: what they mean, and the body of the message. */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import type { CommandBody } from '../../messages/definitions.ts'
-import { TargetOptions } from '../../messages/definitions.ts'
-import { OutboundHost, SqlName, UserName } from '../../messages/values.ts'
+import { SqlName } from '../../messages/exports.ts'
+import { OutboundHost, UserName } from '../../messages/primitives.ts'
+import { TargetOptions } from '../../messages/steps.ts'
 import { type ClientOptions, parseLifetime, parseName, parsePort, parseRepositoryName } from './options.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions } from './recovery-target.ts'
 import { InvalidValue, UsageError } from './usage-error.ts'

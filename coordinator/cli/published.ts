@@ -1,7 +1,7 @@
 /** Waits until a session is published and says what came of it: the end of every verb that leads there. */
 import type { Bus } from '../../messages/bus.ts'
-import type { SessionView, StepName } from '../../messages/definitions.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
+import type { SessionView, StepName } from '../../messages/values.ts'
 import { type Context, printJson } from './context.ts'
 import { formatDuration, formatTimeFully } from './format.ts'
 import { describeRecoverTo } from './recovery-target.ts'

@@ -2,7 +2,7 @@
  * The recovery target on the command line: how it is written, in whose time zone, and how it is shown again. What goes
  * into a message always names its zone; a time without one is taken in the user's own, and that is said.
  */
-import { RecoverTo } from '../../messages/definitions.ts'
+import { RecoverTo } from '../../messages/values.ts'
 import { formatTime, formatUtc } from './format.ts'
 import { InvalidValue, UsageError } from './usage-error.ts'
 import type { Entry, OptionDescription } from './verb-description.ts'

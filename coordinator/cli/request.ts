@@ -2,8 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus } from '../../messages/bus.ts'
-import type { CommandBody, CommandReply, CommandType, SessionView } from '../../messages/definitions.ts'
+import type { CommandBody, CommandReply, CommandType } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { isSessionPrefix } from './options.ts'
 
 export type Accepted<T extends CommandType> = Extract<CommandReply<T>, { accepted: true }>

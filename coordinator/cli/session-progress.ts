@@ -5,13 +5,8 @@
  * further on wins. State, connection and errors of the session come from snapshots alone.
  */
 import type { EventDelivery } from '../../messages/bus.ts'
-import {
-  type DatabaseExport,
-  type ExportView,
-  type SessionView,
-  StepName,
-  type StepReport,
-} from '../../messages/definitions.ts'
+import type { DatabaseExport, ExportView } from '../../messages/exports.ts'
+import { type SessionView, StepName, type StepReport } from '../../messages/values.ts'
 
 const RANK = { sent: 0, running: 1, done: 2, failed: 2 } as const satisfies Record<
   StepReport['status'],

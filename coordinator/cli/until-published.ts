@@ -1,6 +1,6 @@
 /** Verbs that send one command about a session, and wait until it is published: what they have in common. */
 import type { Bus } from '../../messages/bus.ts'
-import type { SessionView, StepName } from '../../messages/definitions.ts'
+import type { SessionView, StepName } from '../../messages/values.ts'
 import { type Context, printJson } from './context.ts'
 import {
   brokerOptions,

@@ -1,7 +1,7 @@
 /** Waits for a session with progress on the right output, a deadline, and Ctrl-C that leaves the session alone. */
 import type { Bus } from '../../messages/bus.ts'
-import type { SessionView, StepName } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { SessionView, StepName } from '../../messages/values.ts'
 import { type Context, printJson } from './context.ts'
 import { followSession } from './follow-session.ts'
 import { createProgress } from './progress.ts'

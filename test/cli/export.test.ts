@@ -1,7 +1,8 @@
 /** Exporting and rescuing: what is sent, what of it is shown, and how they end. */
 import { stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
-import type { ExportRequest, ExportView, SessionView } from '../../messages/definitions.ts'
+import type { ExportRequest, ExportView } from '../../messages/exports.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
 import { run, until } from './run.ts'
 

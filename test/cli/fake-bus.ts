@@ -6,8 +6,8 @@ import type {
   CommandType,
   EventBody,
   EventType,
-  SessionView,
 } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 
 type Answers = { [T in CommandType]?: (body: CommandBody<T>) => CommandReply<T> | Promise<CommandReply<T>> }
 

@@ -3,13 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
-import type {
-  CheckReport,
-  CommandType,
-  ExportView,
-  SessionView,
-  StepReport,
-} from '../../messages/definitions.ts'
+import type { CheckReport, CommandType } from '../../messages/definitions.ts'
+import type { ExportView } from '../../messages/exports.ts'
+import type { SessionView, StepReport } from '../../messages/values.ts'
 import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
 import { run, until } from './run.ts'
 

@@ -2,8 +2,8 @@
 import { stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
 import { brokerBlocked } from '../../messages/broker-alarm.ts'
-import type { SessionView } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
 import { run, until } from './run.ts'
 

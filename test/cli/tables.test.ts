@@ -1,7 +1,7 @@
 /** Tables and pages: what they show, and that they fit. */
 import { expect } from 'chai'
 import { formatAge, formatDuration, formatShare } from '../../coordinator/cli/format.ts'
-import type { AgentView, RepositoryInventory, SessionView } from '../../messages/definitions.ts'
+import type { AgentView, RepositoryInventory, SessionView } from '../../messages/values.ts'
 import { createFakeBus, sessionView } from './fake-bus.ts'
 import { NOW, run } from './run.ts'
 

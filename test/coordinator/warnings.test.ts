@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { sessionView } from '../../coordinator/session-view.ts'
 import { usageReported } from '../../coordinator/transitions.ts'
-import { SessionView, type Usage } from '../../messages/definitions.ts'
+import { SessionView, type Usage } from '../../messages/values.ts'
 
 const MB = 1_000_000
 

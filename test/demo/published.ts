@@ -1,7 +1,7 @@
 /** The published instance as a client sees it: psql with the connection that Howdah gave, as this user. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import type { Connection } from '../../messages/definitions.ts'
+import type { Connection } from '../../messages/values.ts'
 import { POSTGRES_BIN } from '../support/postgres-cluster.ts'
 
 const run = promisify(execFile)

@@ -1,7 +1,7 @@
 /** Each disruption hits sessions in all their phases at once; each goes on by itself from where it was. */
 import { readFile } from 'node:fs/promises'
 import { expect } from 'chai'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { MACHINE } from '../support/hosts.ts'
 import { expectGone, type World } from './world.ts'
 

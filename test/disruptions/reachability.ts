@@ -1,6 +1,6 @@
 /** What a published instance does while its target does not reach the mount server. */
 import { expect } from 'chai'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import type { World } from './world.ts'
 
 const ROWS = 'SELECT id FROM kept ORDER BY id'

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { expect } from 'chai'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import type { World } from './world.ts'
 
 /** Listens on a port until it is told to end; says so. */

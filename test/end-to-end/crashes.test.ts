@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { expect } from 'chai'
 import type { EventDelivery } from '../../messages/bus.ts'
-import type { SessionView, StepName } from '../../messages/definitions.ts'
+import type { SessionView, StepName } from '../../messages/values.ts'
 import { restartBroker } from '../support/broker.ts'
 import { type Fleet, type Role, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'

@@ -7,7 +7,7 @@ import { chmod, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { RepositoryConfig } from '../../config/formats.ts'
-import type { RecoverTo, SessionView } from '../../messages/definitions.ts'
+import type { RecoverTo, SessionView } from '../../messages/values.ts'
 import { extractFixture, type Fixture } from '../repository/fixture.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 

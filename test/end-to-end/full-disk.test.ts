@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { expect } from 'chai'
-import type { EventBody, SessionView } from '../../messages/definitions.ts'
+import type { EventBody } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 

@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import type { CommandBody, EventBody, SessionView } from '../../messages/definitions.ts'
+import type { CommandBody, EventBody } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type Traces, watchTraces } from '../support/traces.ts'

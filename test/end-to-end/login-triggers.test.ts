@@ -6,7 +6,7 @@ import path from 'node:path'
 import { expect } from 'chai'
 import pg from 'pg'
 import { freePort } from '../../coordinator/cli/free-port.ts'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
 

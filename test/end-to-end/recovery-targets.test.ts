@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import type { RecoverTo, SessionView } from '../../messages/definitions.ts'
+import type { RecoverTo, SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 

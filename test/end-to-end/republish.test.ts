@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { expect } from 'chai'
-import type { CommandBody, SessionView } from '../../messages/definitions.ts'
+import type { CommandBody } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type Traces, watchTraces } from '../support/traces.ts'

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { chmod } from 'node:fs/promises'
 import { expect } from 'chai'
-import type { SessionView } from '../../messages/definitions.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { directoryDigest } from '../support/digest.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { openFuseDevice } from '../support/fuse-device.ts'

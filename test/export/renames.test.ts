@@ -5,7 +5,7 @@ import {
   renameStatements,
   tableRenames,
 } from '../../agents/target/export/renames.ts'
-import type { ExportRequest } from '../../messages/definitions.ts'
+import type { ExportRequest } from '../../messages/exports.ts'
 
 const TABLES = [
   { schema: 'public', name: 'orders' },

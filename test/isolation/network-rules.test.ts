@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { expect } from 'chai'
 import { networkRules, tableName } from '../../agents/target/isolation/network-rules.ts'
 import { parseOutbound, resolveOutbound } from '../../agents/target/isolation/outbound.ts'
-import { OutboundHost } from '../../messages/values.ts'
+import { OutboundHost } from '../../messages/primitives.ts'
 
 describe('where an instance may connect to', () => {
   it('is read from names and addresses, with a port or without', () => {

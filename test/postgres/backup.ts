@@ -11,7 +11,7 @@ import type { InstanceSpec } from '../../agents/target/postgres/specification.ts
 import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import { prepareSessionDirectories } from '../../agents/target/preflight/session-directories.ts'
 import { freePort } from '../../coordinator/cli/free-port.ts'
-import type { RecoverTo } from '../../messages/definitions.ts'
+import type { RecoverTo } from '../../messages/values.ts'
 import {
   type Account,
   type Cluster,

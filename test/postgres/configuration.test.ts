@@ -23,7 +23,7 @@ import {
 } from '../../agents/target/postgres/recovery-settings.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { userSettings } from '../../agents/target/postgres/user-settings.ts'
-import type { RecoverTo } from '../../messages/definitions.ts'
+import type { RecoverTo } from '../../messages/values.ts'
 
 const GB = 1024 ** 3
 

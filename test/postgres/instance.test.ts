@@ -23,9 +23,9 @@ import { findServerProcesses } from '../../agents/target/postgres/process-table.
 import { distanceWarnings } from '../../agents/target/postgres/reached.ts'
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
 import { stopInstance } from '../../agents/target/postgres/stop.ts'
-import type { RecoverTo } from '../../messages/definitions.ts'
 import type { ErrorCode } from '../../messages/errors.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { RecoverTo } from '../../messages/values.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from './backup.ts'
 
 const run = promisify(execFile)

@@ -14,8 +14,8 @@ import { startInstance } from '../../agents/target/postgres/instance.ts'
 import { sessionOptions } from '../../agents/target/postgres/session-settings.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { stopInstance } from '../../agents/target/postgres/stop.ts'
-import type { RecoverResult } from '../../messages/definitions.ts'
 import type { HowdahError } from '../../messages/errors.ts'
+import type { RecoverResult } from '../../messages/steps.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from './backup.ts'
 
 /** What a role or a database may have set, each to something that a client that relies on the default trips over. */

@@ -10,8 +10,8 @@ import { prepareSessionDirectories } from '../../agents/target/preflight/session
 import type { PreflightRequest, PreflightSettings } from '../../agents/target/preflight/settings.ts'
 import { estimateCacheBytes } from '../../agents/target/preflight/space.ts'
 import { freePort } from '../../coordinator/cli/free-port.ts'
-import type { StepInput, TargetOptions } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { StepInput, TargetOptions } from '../../messages/steps.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 
 const isRoot = process.geteuid?.() === 0

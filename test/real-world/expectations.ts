@@ -1,7 +1,8 @@
 /** What scenarios expect of sessions, errors and checks. */
 import { expect } from 'chai'
-import type { CheckReport, SessionView } from '../../messages/definitions.ts'
+import type { CheckReport } from '../../messages/definitions.ts'
 import type { ErrorBody, ErrorCode } from '../../messages/errors.ts'
+import type { SessionView } from '../../messages/values.ts'
 
 /** Each is said by one of the session's warnings. */
 export function expectWarnings(session: SessionView, ...patterns: readonly RegExp[]): void {

@@ -1,6 +1,7 @@
 /** An opened backup from its parts: tree, places of the bytes, WAL. The same for every format. */
-import type { BackupSummary } from '../../../messages/definitions.ts'
+
 import { HowdahError } from '../../../messages/errors.ts'
+import type { BackupSummary } from '../../../messages/values.ts'
 import type { BackupSource, TreeEntry } from '../../dataplane/backup-source.ts'
 import { readRanges } from '../../dataplane/read-ranges.ts'
 import type { ComposedFile, StoredFile } from '../decode/stored-file.ts'

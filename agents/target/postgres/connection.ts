@@ -1,7 +1,7 @@
 /** Asks an instance over its socket what state it is in. */
 import type pg from 'pg'
-import type { Paused } from '../../../messages/definitions.ts'
 import { HowdahError } from '../../../messages/errors.ts'
+import type { Paused } from '../../../messages/values.ts'
 import { endClient, type Identity, openClient, serverWords, sqlState } from './client.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'
 import { enterAsSuperuser, isPassing } from './superuser.ts'

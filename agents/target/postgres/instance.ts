@@ -5,8 +5,9 @@
  * beside its configuration, in a directory that only the agent may write to. A finished start is never done twice.
  */
 import { stat } from 'node:fs/promises'
-import type { RecoverResult, RecoverTo } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import type { RecoverResult } from '../../../messages/steps.ts'
+import type { RecoverTo } from '../../../messages/values.ts'
 import { requireNoLaterTablespace } from '../tablespaces/search-request.ts'
 import { noteCreatedTablespaces } from '../tablespaces/session-tablespaces.ts'
 import { awaitUsable, type RecoveryDependencies, RecoveryNeedsMore } from './await-recovery.ts'

@@ -3,8 +3,8 @@
  * what was replayed cannot be taken back, and a target that never comes would cost the place where it stands.
  */
 import { readFile } from 'node:fs/promises'
-import type { Paused } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import type { Paused } from '../../../messages/values.ts'
 import { lsnOf, segmentAt, segmentName, segmentStart } from '../../wal/lsn.ts'
 import { readSegmentHeader, scanSegment, type WalRecord } from '../../wal/wal-pages.ts'
 import { isStop, type RecoveryStop, recoveryStop } from '../../wal/wal-records.ts'

@@ -5,7 +5,7 @@
  * for later starts, in which nothing is recovered from the archive.
  */
 import { readFile } from 'node:fs/promises'
-import { Reached } from '../../../messages/definitions.ts'
+import { Reached } from '../../../messages/values.ts'
 import { type Identity, queryRow } from './connection.ts'
 import { writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from './specification.ts'

@@ -4,7 +4,8 @@
  */
 import { readFile, rm } from 'node:fs/promises'
 import { z } from 'zod'
-import { RecoverResult, RecoverTo } from '../../../messages/definitions.ts'
+import { RecoverResult } from '../../../messages/steps.ts'
+import { RecoverTo } from '../../../messages/values.ts'
 import { writeOwnFile } from './own-file.ts'
 import { type InstanceSpec, instancePaths } from './specification.ts'
 

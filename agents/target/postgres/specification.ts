@@ -2,8 +2,10 @@
  * What a published instance is made of on the target: the facts that every part of this directory works from, and the
  * paths that follow from them. Nothing is read here.
  */
-import type { RecoverTo, TargetOptions } from '../../../messages/definitions.ts'
+
 import { HowdahError } from '../../../messages/errors.ts'
+import type { TargetOptions } from '../../../messages/steps.ts'
+import type { RecoverTo } from '../../../messages/values.ts'
 
 export interface SystemUser {
   readonly name: string

@@ -4,9 +4,10 @@
  * It leaves nothing behind but the two roots of mount points and write caches.
  */
 import { dirname } from 'node:path'
-import type { Estimate, PreflightResult } from '../../../messages/definitions.ts'
+import type { Estimate } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
+import type { PreflightResult } from '../../../messages/steps.ts'
 import { findPostmaster } from '../postgres/process-table.ts'
 import {
   sharedMemoryRefusal,

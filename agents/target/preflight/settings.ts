@@ -1,6 +1,7 @@
 /** What preflight works from: the step's input, the target's settings, and what is looked up once for all checks. */
-import type { StepInput } from '../../../messages/definitions.ts'
+
 import type { ErrorBody } from '../../../messages/errors.ts'
+import type { StepInput } from '../../../messages/steps.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 
 export interface PreflightSettings {

@@ -1,6 +1,7 @@
 /** `howdah agents`: the agents that ever registered. */
-import type { AgentView } from '../../../messages/definitions.ts'
+
 import { formatBytes } from '../../../messages/format-bytes.ts'
+import type { AgentView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge } from '../format.ts'
 import {

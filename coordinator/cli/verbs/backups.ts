@@ -1,6 +1,7 @@
 /** `howdah backups`: what can be published. */
-import type { BackupSummary, InstanceInventory, RepositoryInventory } from '../../../messages/definitions.ts'
+
 import { formatBytes } from '../../../messages/format-bytes.ts'
+import type { BackupSummary, InstanceInventory, RepositoryInventory } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge, formatMoment, formatTime, utcText } from '../format.ts'
 import {

@@ -1,5 +1,5 @@
 /** `howdah cancel`: stops what is under way in a session. */
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { printJson } from '../context.ts'
 import { formatDuration } from '../format.ts'
 import {

@@ -1,5 +1,5 @@
 /** `howdah export`: exports databases or tables of a published instance, and waits until that is done. */
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { printJson } from '../context.ts'
 import { exportLines, formatDestination } from '../export-lines.ts'
 import { CREDENTIALS, type ExportOptions, exportOptions, exportRequest } from '../export-options.ts'

@@ -1,6 +1,6 @@
 /** `howdah rescue`: publishes, exports, and takes everything away again, in one errand. */
 import { randomUUID } from 'node:crypto'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { exportLines, formatDestination } from '../export-lines.ts'
 import { CREDENTIALS, type ExportOptions, exportOptions, exportRequest } from '../export-options.ts'

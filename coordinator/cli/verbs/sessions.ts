@@ -1,6 +1,7 @@
 /** `howdah sessions`: a table of sessions. */
-import type { AgentView, SessionView } from '../../../messages/definitions.ts'
+
 import { formatBytes } from '../../../messages/format-bytes.ts'
+import type { AgentView, SessionView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge, formatShare } from '../format.ts'
 import {

@@ -1,5 +1,5 @@
 /** `howdah show`: everything about one session. */
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { exportFields } from '../export-lines.ts'
 import { formatTimeFully } from '../format.ts'

@@ -1,7 +1,7 @@
 /** `howdah watch`: follows one session, or the events of all, as they happen. */
 import { once } from 'node:events'
 import type { Bus, EventDelivery } from '../../../messages/bus.ts'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { databaseText } from '../export-lines.ts'
 import { followSession } from '../follow-session.ts'

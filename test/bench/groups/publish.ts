@@ -5,7 +5,7 @@
 import { chown, mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { type Fleet, startFleet } from '../../support/fleet.ts'
 import { postgresAccount } from '../../support/postgres-cluster.ts'
 import { type Figure, median } from '../figure.ts'

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findMountProcess } from '../../../agents/target/mount-process/mount-process.ts'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { directoryDigest } from '../../support/digest.ts'
 import { type Fleet, startFleet } from '../../support/fleet.ts'
 import { POSTGRES_BIN, postgresAccount, runAs } from '../../support/postgres-cluster.ts'

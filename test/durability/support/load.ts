@@ -3,7 +3,7 @@
  * with a number of its own, and maintenance that makes, truncates and removes files, with checkpoints between.
  */
 import pg from 'pg'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import type { Random } from './random.ts'
 
 const CLIENTS = 4

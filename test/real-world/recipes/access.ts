@@ -1,7 +1,7 @@
 /** Who may log in, and into what: superusers of other names, passwords of older kinds, databases that are closed. */
 import { expect } from 'chai'
 import pg from 'pg'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { expectExported, expectWarnings } from '../expectations.ts'
 import type { Scenario } from '../scenario.ts'
 

@@ -1,6 +1,6 @@
 /** Roles and databases with settings of their own: what Howdah asks the instance does not depend on them. */
 import { expect } from 'chai'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import type { Cluster } from '../cluster.ts'
 import { expectExported } from '../expectations.ts'
 import type { Scenario } from '../scenario.ts'

@@ -2,7 +2,7 @@
 import { readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import type { SessionView } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { expectExported } from '../expectations.ts'
 import type { Scenario } from '../scenario.ts'
 import type { Workbench } from '../workbench.ts'

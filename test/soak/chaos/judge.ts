@@ -1,5 +1,5 @@
 /** What must hold of sessions whatever happens to them, judged by what is seen on the target and by their histories. */
-import type { HistoryEntry, SessionView } from '../../../messages/definitions.ts'
+import type { HistoryEntry, SessionView } from '../../../messages/values.ts'
 import type { Fleet } from '../../support/fleet.ts'
 import { mountInventory, processes } from '../../support/inventory.ts'
 import { mountProcesses, postmasters } from '../../support/session-processes.ts'

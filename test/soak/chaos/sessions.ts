@@ -4,7 +4,8 @@
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
-import type { CommandBody, CommandReply, CommandType, SessionView } from '../../../messages/definitions.ts'
+import type { CommandBody, CommandReply, CommandType } from '../../../messages/definitions.ts'
+import type { SessionView } from '../../../messages/values.ts'
 import { connect } from '../../durability/support/load.ts'
 import type { Random } from '../../durability/support/random.ts'
 import type { Fleet } from '../../support/fleet.ts'

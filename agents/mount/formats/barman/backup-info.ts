@@ -2,8 +2,9 @@
  * Barman's backup.info: what it knows of one backup. `key=value` per line, values as text or Python literals, `None`
  * for nothing (barman/infofile.py, from 1.x to 3.17). Untrusted.
  */
-import type { BackupSummary } from '../../../../messages/definitions.ts'
+
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { BackupSummary } from '../../../../messages/values.ts'
 import { lsnOf, segmentBefore } from '../../../wal/lsn.ts'
 import { parsePython } from './python-literal.ts'
 

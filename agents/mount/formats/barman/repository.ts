@@ -1,8 +1,8 @@
 /** Barman's servers, their backups, and opening one. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { BackupSummary } from '../../../../messages/values.ts'
 import { segmentAfter } from '../../../wal/lsn.ts'
 import { inOrder } from '../../backup-order.ts'
 import { resolveIfThere, type Within } from '../../decode/within.ts'

@@ -1,7 +1,7 @@
 /** The WAL of one instance's backups: of the archive that is configured, and what each backup carries itself. */
 import { join } from 'node:path'
-import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { BackupSummary } from '../../../../messages/values.ts'
 import { type BackupEnd, findBackupEnd } from '../../recovery/backup-end.ts'
 import { createWalInspector } from '../../recovery/wal-inspector.ts'
 import type { LocatedRepository, WalArchive } from '../../repository.ts'

@@ -1,8 +1,8 @@
 /** What a pg_basebackup says about itself: the parts that it has on disk, and the summary that is listed. */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { BackupSummary } from '../../../../messages/values.ts'
 import { parseLsn, segmentBefore } from '../../../wal/lsn.ts'
 import { isSystemError, type StoredFile } from '../../decode/stored-file.ts'
 import { resolveWithin, type Within } from '../../decode/within.ts'

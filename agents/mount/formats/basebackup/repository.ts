@@ -5,8 +5,8 @@
  */
 import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { BackupSummary } from '../../../../messages/definitions.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { BackupSummary } from '../../../../messages/values.ts'
 import { inOrder } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import { resolveIfThere, type Within } from '../../decode/within.ts'

@@ -1,5 +1,5 @@
 /** backup.info: the backups of a stanza, as summaries. */
-import type { BackupSummary } from '../../../../messages/definitions.ts'
+import type { BackupSummary } from '../../../../messages/values.ts'
 import { inOrder } from '../../backup-order.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
