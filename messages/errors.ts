@@ -98,13 +98,13 @@ export interface ErrorBody {
   code: ErrorCode
   message: string
   field?: string | undefined
-  /** True: somebody must change something first, though most errors of that code pass by themselves. */
+  /** True: this error is not transient, although errors with its code usually are. */
   final?: boolean | undefined
   /** Each finding, where there are several (preflight). */
   details?: ErrorBody[] | undefined
 }
 
-/** Whether the same request can succeed later without anybody changing anything. */
+/** Whether the same request can succeed later unchanged. */
 export const isRetryable = ({ code, final }: Pick<ErrorBody, 'code' | 'final'>): boolean =>
   final !== true && ERROR_CODES[code].retryable
 

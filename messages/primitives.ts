@@ -40,7 +40,7 @@ export const ErrorDetail = z.object({
   code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]),
   message: z.string(),
   field: z.string().optional(),
-  final: z.boolean().optional().describe('somebody must change something before it can succeed'),
+  final: z.boolean().optional().describe('true: not transient, although errors with this code usually are'),
 })
 
 export const ErrorSchema: z.ZodType<ErrorBody> = z.object({

@@ -63,7 +63,7 @@ describe('an error of any kind', () => {
     expect(errorBody(error)).to.deep.equal({ code: 'wal_missing', message: 'a segment', field: 'backup' })
   })
 
-  it('is not tried again when it says that somebody must change something first', () => {
+  it('is not retried when it is marked as final', () => {
     const error = new HowdahError('repository_unavailable', 'not mounted', { final: true })
     expect(error.retryable).to.equal(false)
     expect(isRetryable(errorBody(error))).to.equal(false)
