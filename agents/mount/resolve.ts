@@ -5,7 +5,7 @@
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { ResolveResult, StepInput } from '../../messages/steps.ts'
-import type { Ticket } from '../dataplane/ticket.ts'
+import type { Ticket } from '../dataplane/protocol/ticket.ts'
 import type { StepHandler } from '../runtime/step-runner.ts'
 import { readDatabases } from './catalog/databases.ts'
 import type { ArchiveKnowledge } from './recovery/instance-archive.ts'

@@ -9,37 +9,42 @@ import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand, StepInput } from '../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../runtime/step-runner.ts'
-import type { AgeingLock } from './ageing-lock.ts'
-import type { CacheRoom } from './cache-room.ts'
 import type { SessionChanges } from './changes/session-changes.ts'
-import { requireEntrance } from './entrance.ts'
-import type { Credentials } from './export/credentials.ts'
+import type { Credentials } from './export/destinations/credentials.ts'
 import { exportStep } from './export/export-step.ts'
-import { createFetchedRoom } from './fetched-room.ts'
 import { isMounted } from './filesystem/drivers/mount-table.ts'
-import type { JournalIdentity } from './filesystem/journal.ts'
-import { heldPorts } from './held-ports.ts'
+import type { JournalIdentity } from './filesystem/durability/journal.ts'
 import type { IsolationSettings } from './isolation/walls.ts'
-import { lastWords } from './last-words.ts'
-import type { SpareMountProgram } from './mount-process/launch.ts'
+import type { SpareMountProgram } from './mount-process/agent/launch.ts'
 import {
   findMountProcess,
   type MountProcess,
   SILENCE_MS,
   startMountProcess,
-} from './mount-process/mount-process.ts'
+} from './mount-process/agent/mount-process.ts'
 import type { MountSpec } from './mount-process/mount-spec.ts'
-import { isRecovered } from './postgres/first-recovery.ts'
 import { findInstance, startInstance } from './postgres/instance.ts'
+import { isRecovered } from './postgres/recovery/first-recovery.ts'
 import { preflight } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
 import { unsafeties } from './preflight/safe-directory.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
-import { keepSession, type PublishedSession, publishedSession, readSession } from './published-session.ts'
-import type { SessionWatch } from './session-watch.ts'
+import type { AgeingLock } from './room/ageing-lock.ts'
+import type { CacheRoom } from './room/cache-room.ts'
+import { createFetchedRoom } from './room/fetched-room.ts'
+import { heldPorts } from './room/held-ports.ts'
+import { lastWords } from './session/log-excerpt.ts'
+import { requireEntrance } from './session/mount-access.ts'
+import {
+  keepSession,
+  type PublishedSession,
+  publishedSession,
+  readSession,
+} from './session/published-session.ts'
+import type { SessionWatch } from './session/session-watch.ts'
+import { endInstance, endMount, type TakeDown } from './session/teardown.ts'
 import { libraryWarnings } from './survey/survey.ts'
-import { endInstance, endMount, type TakeDown } from './take-down.ts'
 
 export interface TargetStepsOptions {
   readonly settings: PreflightSettings

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { mountServerName as nameForClients } from '../../agents/dataplane/client.ts'
+import { mountServerName as nameForClients } from '../../agents/dataplane/client/client.ts'
 import {
   type CertifiedAgent,
   ensureCertificates,

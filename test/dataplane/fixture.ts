@@ -12,14 +12,14 @@ import {
   connectDataPlane,
   type DataPlaneClient,
   type DataPlaneClientOptions,
-} from '../../agents/dataplane/client.ts'
+} from '../../agents/dataplane/client/client.ts'
+import { signTicket, type Ticket } from '../../agents/dataplane/protocol/ticket.ts'
 import {
   createDataPlaneServer,
   type DataPlaneServer,
   type DataPlaneServerOptions,
   type TlsMaterial,
-} from '../../agents/dataplane/server.ts'
-import { signTicket, type Ticket } from '../../agents/dataplane/ticket.ts'
+} from '../../agents/dataplane/server/server.ts'
 import { type CertificatePaths, ensureCertificates } from '../../coordinator/cli/certificates.ts'
 import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
 

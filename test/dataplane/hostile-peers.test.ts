@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { expect } from 'chai'
 import type { BackupSource, DamagedBlockListener } from '../../agents/dataplane/backup-source.ts'
-import { FrameParser } from '../../agents/dataplane/frames.ts'
+import { FrameParser } from '../../agents/dataplane/protocol/frames.ts'
 import {
   CLIENT_FRAMES,
   decodeError,
@@ -18,8 +18,8 @@ import {
   OLDEST_VERSION,
   PROTOCOL_VERSION,
   SERVER_FRAMES,
-} from '../../agents/dataplane/protocol.ts'
-import { signTicket } from '../../agents/dataplane/ticket.ts'
+} from '../../agents/dataplane/protocol/protocol.ts'
+import { signTicket } from '../../agents/dataplane/protocol/ticket.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, ticket, ticketKey, until, useDataPlane } from './fixture.ts'
 import { createMemorySource, makeTree } from './memory-source.ts'

@@ -1,6 +1,6 @@
 /** A backup made in memory, for tests of the data plane: file `n` holds bytes that follow from their position. */
 import type { BackupSource, TreeEntry } from '../../agents/dataplane/backup-source.ts'
-import { readRanges } from '../../agents/dataplane/read-ranges.ts'
+import { readRanges } from '../../agents/dataplane/server/read-ranges.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 export const FILE_BYTES = 8 * 1024 * 1024

@@ -3,7 +3,7 @@ import { PassThrough } from 'node:stream'
 import { expect } from 'chai'
 import fc from 'fast-check'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
-import { FrameParser, FrameWriter } from '../../agents/dataplane/frames.ts'
+import { FrameParser, FrameWriter } from '../../agents/dataplane/protocol/frames.ts'
 import {
   decodeError,
   decodeRead,
@@ -20,8 +20,8 @@ import {
   HEADER_BYTES,
   isWalName,
   SERVER_FRAMES,
-} from '../../agents/dataplane/protocol.ts'
-import { decodeTreeBatch, encodeTreeBatch } from '../../agents/dataplane/tree-codec.ts'
+} from '../../agents/dataplane/protocol/protocol.ts'
+import { decodeTreeBatch, encodeTreeBatch } from '../../agents/dataplane/protocol/tree-codec.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 const body = (frame: Buffer) => frame.subarray(HEADER_BYTES)

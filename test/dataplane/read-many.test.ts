@@ -1,9 +1,9 @@
 /** Many ranges in one request: their order, what is left out, interruptions, and bounds. */
 import { expect } from 'chai'
 import type { FileRange, RangeData } from '../../agents/dataplane/backup-source.ts'
-import { HEADER_BYTES, MAX_RANGES, MAX_RANGES_BYTES } from '../../agents/dataplane/protocol.ts'
-import { decodeReadMany, encodeReadMany } from '../../agents/dataplane/ranges-codec.ts'
-import { readRanges } from '../../agents/dataplane/read-ranges.ts'
+import { HEADER_BYTES, MAX_RANGES, MAX_RANGES_BYTES } from '../../agents/dataplane/protocol/protocol.ts'
+import { decodeReadMany, encodeReadMany } from '../../agents/dataplane/protocol/ranges-codec.ts'
+import { readRanges } from '../../agents/dataplane/server/read-ranges.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, until, useDataPlane } from './fixture.ts'
 import { createMemorySource, expectedBytes, FILE_BYTES } from './memory-source.ts'

@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { loadTicketKey, signTicket, verifyTicket } from '../../agents/dataplane/ticket.ts'
+import { loadTicketKey, signTicket, verifyTicket } from '../../agents/dataplane/protocol/ticket.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, ticket, ticketKey } from './fixture.ts'
 

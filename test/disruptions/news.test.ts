@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { failedReads } from '../../agents/target/mount-process/failed-reads.ts'
-import { reachabilityNews, UNREACHABLE_AFTER_MS } from '../../agents/target/reachability.ts'
+import { failedReads } from '../../agents/target/mount-process/program/failed-reads.ts'
+import { reachabilityNews, UNREACHABLE_AFTER_MS } from '../../agents/target/session/reachability.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 const LOST = Date.parse('2026-01-01T12:00:00Z')

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
-import { openJournal } from '../../agents/target/filesystem/journal.ts'
+import { openJournal } from '../../agents/target/filesystem/durability/journal.ts'
 import { createRandom } from './support/random.ts'
 
 const WRITER = fileURLToPath(new URL('./support/journal-writer.ts', import.meta.url))

@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
-import { credential, readPassword } from '../../agents/target/export/credentials.ts'
+import { credential, readPassword } from '../../agents/target/export/destinations/credentials.ts'
 import { loadConfig } from '../../config/load.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { followDump } from '../../agents/target/export/dump-progress.ts'
-import type { DatabaseSnapshot, Table } from '../../agents/target/export/snapshot.ts'
+import { followDump } from '../../agents/target/export/dump/dump-progress.ts'
+import type { DatabaseSnapshot, Table } from '../../agents/target/export/source/snapshot.ts'
 
 describe('what pg_dump says', () => {
   const table = (name: string): Table => ({ oid: 1, schema: 'public', name })

@@ -1,6 +1,10 @@
 import { createHmac } from 'node:crypto'
 import { expect } from 'chai'
-import { fingerprintOf, keysByFingerprint, keysOfHost } from '../../agents/target/export/known-hosts.ts'
+import {
+  fingerprintOf,
+  keysByFingerprint,
+  keysOfHost,
+} from '../../agents/target/export/destinations/known-hosts.ts'
 
 const KEY = Buffer.from('a host key')
 const OTHER = Buffer.from('another')

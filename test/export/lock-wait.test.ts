@@ -1,9 +1,9 @@
 import { expect } from 'chai'
 import pg from 'pg'
-import type { Destination } from '../../agents/target/export/destination.ts'
-import { exportDatabase } from '../../agents/target/export/export-database.ts'
-import { createPrograms } from '../../agents/target/export/programs.ts'
-import type { InstanceAddress } from '../../agents/target/instance-client.ts'
+import type { Destination } from '../../agents/target/export/destinations/destination.ts'
+import { exportDatabase } from '../../agents/target/export/dump/export-database.ts'
+import { createPrograms } from '../../agents/target/export/dump/programs.ts'
+import type { InstanceAddress } from '../../agents/target/postgres/connections/instance-client.ts'
 import { startInstance } from '../../agents/target/postgres/instance.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from '../postgres/backup.ts'
 

@@ -5,7 +5,7 @@ import {
   literal,
   patternRegexes,
   quoted,
-} from '../../agents/target/export/names.ts'
+} from '../../agents/target/export/dump/names.ts'
 
 describe('names of an export', () => {
   it('make a file name of any database, which leads nowhere else', () => {

@@ -1,11 +1,14 @@
 /** Databases in other encodings than UTF-8, and names as nobody would choose them: what is exported is what is there. */
 import { expect } from 'chai'
-import { chooseDatabases } from '../../agents/target/export/choose-databases.ts'
-import type { DatabaseDump, Destination } from '../../agents/target/export/destination.ts'
-import { exportDatabase } from '../../agents/target/export/export-database.ts'
-import { createPrograms } from '../../agents/target/export/programs.ts'
-import { type InstanceAddress, withAnyDatabase } from '../../agents/target/instance-client.ts'
-import { listDatabases } from '../../agents/target/instance-databases.ts'
+import type { DatabaseDump, Destination } from '../../agents/target/export/destinations/destination.ts'
+import { exportDatabase } from '../../agents/target/export/dump/export-database.ts'
+import { createPrograms } from '../../agents/target/export/dump/programs.ts'
+import { chooseDatabases } from '../../agents/target/export/source/choose-databases.ts'
+import {
+  type InstanceAddress,
+  withAnyDatabase,
+} from '../../agents/target/postgres/connections/instance-client.ts'
+import { listDatabases } from '../../agents/target/postgres/connections/instance-databases.ts'
 import { startInstance } from '../../agents/target/postgres/instance.ts'
 import { surveyInstance } from '../../agents/target/survey/survey.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from '../postgres/backup.ts'

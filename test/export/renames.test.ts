@@ -4,7 +4,7 @@ import {
   dependentName,
   renameStatements,
   tableRenames,
-} from '../../agents/target/export/renames.ts'
+} from '../../agents/target/export/dump/renames.ts'
 import type { ExportRequest } from '../../messages/exports.ts'
 
 const TABLES = [

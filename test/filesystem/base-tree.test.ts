@@ -8,12 +8,12 @@ import {
   parseBaseTree,
   ROOT,
   type TreeColumns,
-} from '../../agents/target/filesystem/base-tree.ts'
+} from '../../agents/target/filesystem/tree/base-tree.ts'
 import {
   type ExtraFile,
   type PublishedEntry,
   publishedTree,
-} from '../../agents/target/filesystem/published-tree.ts'
+} from '../../agents/target/filesystem/tree/published-tree.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import { makeTree } from '../dataplane/memory-source.ts'
 

@@ -1,9 +1,9 @@
 /** Descriptors of local files: those in use stay open, and too few of them are no I/O error. */
 import * as fs from 'node:fs'
 import { expect } from 'chai'
-import { BlockMap } from '../../agents/target/filesystem/block-map.ts'
-import { DataFiles, type LocalIo } from '../../agents/target/filesystem/data-files.ts'
-import { Inode } from '../../agents/target/filesystem/inode.ts'
+import { BlockMap } from '../../agents/target/filesystem/contents/block-map.ts'
+import { DataFiles, type LocalIo } from '../../agents/target/filesystem/contents/data-files.ts'
+import { Inode } from '../../agents/target/filesystem/namespace/inode.ts'
 
 describe('the local files of a write cache', () => {
   let directory: string

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../agents/target/filesystem/contents/block-map.ts'
 import { CALLER, errnoOf, type Fixture, makeFixture, OWNER } from './support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from './support/memory-source.ts'
 

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { expect } from 'chai'
-import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../agents/target/filesystem/contents/block-map.ts'
 import type { Ino } from '../../agents/target/filesystem/file-system.ts'
 import { errnoOf, type Fixture, makeFixture } from './support/engine-fixture.ts'
 import { memorySource, pattern } from './support/memory-source.ts'

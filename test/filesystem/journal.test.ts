@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
-import { type JournalIdentity, openJournal } from '../../agents/target/filesystem/journal.ts'
+import { type JournalIdentity, openJournal } from '../../agents/target/filesystem/durability/journal.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 describe('the journal of a write cache', () => {

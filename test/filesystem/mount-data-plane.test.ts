@@ -1,14 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
-import { signTicket } from '../../agents/dataplane/ticket.ts'
+import { signTicket } from '../../agents/dataplane/protocol/ticket.ts'
 import { ticket, ticketKey, useDataPlane } from '../dataplane/fixture.ts'
 import { directorySource } from './support/directory-source.ts'
 import { pattern } from './support/memory-source.ts'
 import { makeScratch, type Scratch, shell, startMount } from './support/mounted.ts'
 
 const OWNER = { uid: 0, gid: 0 }
-const MAIN = fileURLToPath(new URL('../../agents/target/mount-process/main.ts', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../agents/target/mount-process/program/main.ts', import.meta.url))
 
 describe('a mount over the data plane', function () {
   this.timeout(60_000)

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
-import { buildBaseTree } from '../../agents/target/filesystem/base-tree.ts'
-import { type PublishedEntry, publishedTree } from '../../agents/target/filesystem/published-tree.ts'
+import { buildBaseTree } from '../../agents/target/filesystem/tree/base-tree.ts'
+import { type PublishedEntry, publishedTree } from '../../agents/target/filesystem/tree/published-tree.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 
 const directory = (path: string): TreeEntry => ({ path, kind: 'directory', mode: 0o750, mtime: 1, size: 0 })

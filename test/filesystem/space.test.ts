@@ -1,7 +1,7 @@
 import { expect } from 'chai'
-import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../agents/target/filesystem/contents/block-map.ts'
 import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { Space, type SpaceUse, useOfWrite } from '../../agents/target/filesystem/space.ts'
+import { Space, type SpaceUse, useOfWrite } from '../../agents/target/filesystem/space/space.ts'
 
 const MiB = 1024 * 1024
 

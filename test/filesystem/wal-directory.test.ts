@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { WalDirectory } from '../../agents/target/filesystem/wal-directory.ts'
+import { WalDirectory } from '../../agents/target/filesystem/wal/wal-directory.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { errnoOf } from './support/engine-fixture.ts'
 

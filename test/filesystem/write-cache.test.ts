@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { expect } from 'chai'
-import { BLOCK } from '../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../agents/target/filesystem/contents/block-map.ts'
 import type { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
 import { CALLER, type Fixture, makeFixture } from './support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from './support/memory-source.ts'

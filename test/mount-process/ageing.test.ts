@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
-import { type AgeingLock, createAgeingLock } from '../../agents/target/ageing-lock.ts'
+import { type AgeingLock, createAgeingLock } from '../../agents/target/room/ageing-lock.ts'
 import { pattern } from '../filesystem/support/memory-source.ts'
 import { makeScratch, type Scratch, shell, startMount } from '../filesystem/support/mounted.ts'
 

@@ -4,10 +4,14 @@ import { constants } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import type { Errand } from '../../agents/target/filesystem/errands.ts'
 import { blockCheck } from '../../agents/target/filesystem/fetched/block-check.ts'
-import { createErrandSender, SLOTS, sharedErrandRing } from '../../agents/target/mount-process/errand-ring.ts'
-import { createErrandRunner } from '../../agents/target/mount-process/errand-runner.ts'
+import type { Errand } from '../../agents/target/filesystem/reads/direct-reads.ts'
+import {
+  createErrandSender,
+  SLOTS,
+  sharedErrandRing,
+} from '../../agents/target/mount-process/threads/direct-read-ring.ts'
+import { createErrandRunner } from '../../agents/target/mount-process/threads/direct-read-runner.ts'
 
 const HEADER = 16
 

@@ -17,7 +17,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import type { StoredWal } from '../../agents/dataplane/backup-source.ts'
-import { createReadyWal, type ReadyWal } from '../../agents/target/mount-process/ready-wal.ts'
+import { createReadyWal, type ReadyWal } from '../../agents/target/mount-process/services/ready-wal.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 const MiB = 1024 * 1024

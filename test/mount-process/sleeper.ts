@@ -4,8 +4,8 @@
  */
 import { readSync } from 'node:fs'
 import { type MessagePort, workerData } from 'node:worker_threads'
-import { type CallMessage, createCalls } from '../../agents/target/mount-process/calls.ts'
-import { createMailbox } from '../../agents/target/mount-process/mailbox.ts'
+import { type CallMessage, createCalls } from '../../agents/target/mount-process/threads/calls.ts'
+import { createMailbox } from '../../agents/target/mount-process/threads/mailbox.ts'
 import type { SleeperData, TestCalls } from './support.ts'
 
 const { fd, port, state } = workerData as SleeperData & { port: MessagePort }

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { type CallMessage, type Calls, createCalls } from '../../agents/target/mount-process/calls.ts'
-import { createSender, sharedMailState } from '../../agents/target/mount-process/mailbox.ts'
+import { type CallMessage, type Calls, createCalls } from '../../agents/target/mount-process/threads/calls.ts'
+import { createSender, sharedMailState } from '../../agents/target/mount-process/threads/mailbox.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 export interface SleeperData {

@@ -4,7 +4,7 @@
  */
 import { closeSync, existsSync, readdirSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { mountProgram } from '../../agents/target/mount-process/mount-program.ts'
+import { mountProgram } from '../../agents/target/mount-process/program/mount-program.ts'
 import { directorySource } from '../filesystem/support/directory-source.ts'
 
 process.on('SIGUSR2', () => closeSync(deviceFd()))

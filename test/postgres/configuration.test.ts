@@ -4,25 +4,25 @@ import {
   parseConfiguration,
   parseList,
   parseMemory,
-} from '../../agents/target/postgres/backup-configuration.ts'
+} from '../../agents/target/postgres/settings/backup-configuration.ts'
 import {
   type ConfigurationInput,
   configFile,
   instanceSettings,
   postgresArguments,
   withSync,
-} from '../../agents/target/postgres/configuration.ts'
-import { hbaFile } from '../../agents/target/postgres/host-based-access.ts'
-import { exceeds, limitsOf } from '../../agents/target/postgres/limits.ts'
-import { clientHost, listenAddresses } from '../../agents/target/postgres/listening.ts'
-import { decidePreload } from '../../agents/target/postgres/preload-libraries.ts'
+} from '../../agents/target/postgres/settings/configuration.ts'
+import { hbaFile } from '../../agents/target/postgres/settings/host-based-access.ts'
+import { exceeds, limitsOf } from '../../agents/target/postgres/settings/limits.ts'
+import { clientHost, listenAddresses } from '../../agents/target/postgres/settings/listening.ts'
+import { decidePreload } from '../../agents/target/postgres/settings/preload-libraries.ts'
 import {
   recoveryFile,
   recoveryRequest,
   recoverySettings,
-} from '../../agents/target/postgres/recovery-settings.ts'
+} from '../../agents/target/postgres/settings/recovery-settings.ts'
+import { userSettings } from '../../agents/target/postgres/settings/user-settings.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
-import { userSettings } from '../../agents/target/postgres/user-settings.ts'
 import type { RecoverTo } from '../../messages/values.ts'
 
 const GB = 1024 ** 3

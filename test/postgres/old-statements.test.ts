@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { chmod, chown, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { expect } from 'chai'
-import { finishFirstRecovery } from '../../agents/target/postgres/first-recovery.ts'
+import { finishFirstRecovery } from '../../agents/target/postgres/recovery/first-recovery.ts'
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
 import { type Cluster, makeCluster, postgresAccount } from '../support/postgres-cluster.ts'
 

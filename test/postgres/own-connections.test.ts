@@ -5,15 +5,18 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import pg from 'pg'
 import { observe } from '../../agents/target/changes/observe.ts'
-import { chooseDatabases } from '../../agents/target/export/choose-databases.ts'
-import { instancePrograms } from '../../agents/target/export/instance-programs.ts'
-import { createPrograms } from '../../agents/target/export/programs.ts'
-import { openSnapshot } from '../../agents/target/export/snapshot.ts'
-import { type InstanceAddress, withAnyDatabase } from '../../agents/target/instance-client.ts'
+import { createPrograms } from '../../agents/target/export/dump/programs.ts'
+import { chooseDatabases } from '../../agents/target/export/source/choose-databases.ts'
+import { instancePrograms } from '../../agents/target/export/source/instance-programs.ts'
+import { openSnapshot } from '../../agents/target/export/source/snapshot.ts'
+import {
+  type InstanceAddress,
+  withAnyDatabase,
+} from '../../agents/target/postgres/connections/instance-client.ts'
+import { sessionOptions } from '../../agents/target/postgres/connections/session-settings.ts'
 import { startInstance } from '../../agents/target/postgres/instance.ts'
-import { sessionOptions } from '../../agents/target/postgres/session-settings.ts'
+import { stopInstance } from '../../agents/target/postgres/process/stop.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
-import { stopInstance } from '../../agents/target/postgres/stop.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import type { RecoverResult } from '../../messages/steps.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from './backup.ts'
@@ -174,7 +177,7 @@ describe("Howdah's own connections", function () {
     const makers = globSync('agents/target/**/*.ts', { cwd: root }).filter((file) =>
       readFileSync(join(root, file), 'utf8').includes('new pg.Client('),
     )
-    expect(makers).to.deep.equal(['agents/target/postgres/client.ts'])
+    expect(makers).to.deep.equal(['agents/target/postgres/connections/client.ts'])
   })
 
   it('bring only settings that the version of the server knows', () => {

@@ -3,12 +3,12 @@ import { chmod, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
+import { isPassing } from '../../agents/target/postgres/connections/superuser.ts'
 import {
   sharedMemoryRefusal,
   sharedMemoryRemark,
   sharedMemoryShortage,
-} from '../../agents/target/postgres/shared-memory-room.ts'
-import { isPassing } from '../../agents/target/postgres/superuser.ts'
+} from '../../agents/target/postgres/process/shared-memory-room.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 

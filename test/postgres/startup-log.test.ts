@@ -2,10 +2,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { ABSENT } from '../../agents/target/postgres/recovery-settings.ts'
+import { startFailure } from '../../agents/target/postgres/recovery/start-failure.ts'
+import { openLog } from '../../agents/target/postgres/recovery/startup-log.ts'
+import { ABSENT } from '../../agents/target/postgres/settings/recovery-settings.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
-import { startFailure } from '../../agents/target/postgres/start-failure.ts'
-import { openLog } from '../../agents/target/postgres/startup-log.ts'
 import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
 
 describe('The log of a server that recovers', () => {

@@ -1,7 +1,7 @@
 /** Syncing pg_wal as root, in a directory that another user may write to. */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { syncFile, syncWal } from '../../agents/target/postgres/sync-wal.ts'
+import { syncFile, syncWal } from '../../agents/target/postgres/recovery/sync-wal.ts'
 
 describe('syncing pg_wal', () => {
   let directory: string

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
-import { createCacheRoom } from '../../agents/target/cache-room.ts'
+import { createCacheRoom } from '../../agents/target/room/cache-room.ts'
 
 describe('the room for write caches', () => {
   it('is without end where no operator said otherwise', () => {

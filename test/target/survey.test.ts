@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { observe } from '../../agents/target/changes/observe.ts'
-import type { InstanceAddress } from '../../agents/target/instance-client.ts'
+import type { InstanceAddress } from '../../agents/target/postgres/connections/instance-client.ts'
 import { startInstance } from '../../agents/target/postgres/instance.ts'
 import { surveyInstance } from '../../agents/target/survey/survey.ts'
 import { surveyWarnings } from '../../agents/target/survey/warnings.ts'

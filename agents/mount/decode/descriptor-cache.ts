@@ -5,7 +5,7 @@
 import { close, constants, fstatSync, open, read, readlinkSync, readSync, stat, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
-import { systemPath } from '../../dataplane/file-names.ts'
+import { systemPath } from '../../dataplane/protocol/file-names.ts'
 import { isWithin, leadsOut, placesWithin, type Within } from './within.ts'
 
 const openFile = promisify(open)

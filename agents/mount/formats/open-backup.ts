@@ -3,7 +3,7 @@
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
 import type { BackupSource, TreeEntry } from '../../dataplane/backup-source.ts'
-import { readRanges } from '../../dataplane/read-ranges.ts'
+import { readRanges } from '../../dataplane/server/read-ranges.ts'
 import type { ComposedFile, StoredFile } from '../decode/stored-file.ts'
 import type { OpenBackup } from '../repository.ts'
 import type { Spool } from '../spool.ts'

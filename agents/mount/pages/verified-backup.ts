@@ -3,7 +3,7 @@
  * checks pages itself when it reads them, and whoever can do without a page must get at the others.
  */
 import type { DamagedBlockListener, TreeEntry } from '../../dataplane/backup-source.ts'
-import { readRanges } from '../../dataplane/read-ranges.ts'
+import { readRanges } from '../../dataplane/server/read-ranges.ts'
 import { lsnOf } from '../../wal/lsn.ts'
 import type { OpenBackup } from '../repository.ts'
 import { type BackupSpan, checkPage } from './check-page.ts'

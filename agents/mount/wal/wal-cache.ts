@@ -3,7 +3,7 @@
  * soon. Each is decoded once at a time. What is asked for goes before everything that is decoded ahead; that has a
  * budget of its own, so that several replays together take no more memory than one.
  */
-import { giveBack, isGivenBack } from '../../dataplane/given-back.ts'
+import { giveBack, isGivenBack } from '../../dataplane/protocol/returned-memory.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 
 export interface WalCacheOptions {

@@ -1,7 +1,7 @@
 /** Asks a published instance what its changes are judged by. */
 import type pg from 'pg'
-import { type InstanceAddress, withAnyDatabase, withClient } from '../instance-client.ts'
-import { rawName, whyUnusable } from '../instance-databases.ts'
+import { type InstanceAddress, withAnyDatabase, withClient } from '../postgres/connections/instance-client.ts'
+import { rawName, whyUnusable } from '../postgres/connections/instance-databases.ts'
 import type { Observation } from './judgement.ts'
 import type { Counters } from './record.ts'
 

@@ -1,8 +1,8 @@
 /** What is known of a session's changes, in a file of its write cache. */
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
-import { writeOwnFile } from '../postgres/own-file.ts'
-import type { PublishedSession } from '../published-session.ts'
+import { writeOwnFile } from '../postgres/process/own-file.ts'
+import type { PublishedSession } from '../session/published-session.ts'
 
 /** Tuples written in a database since its statistics began, and how many of them ANALYZE wrote. */
 const Counters = z.object({ written: z.number(), statistics: z.number() })

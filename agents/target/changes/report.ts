@@ -1,7 +1,7 @@
 /** Tells of the changes of published sessions: looks now and then, and tells what is different. */
 import type { Logger } from 'pino'
 import type { Changes } from '../../../messages/values.ts'
-import type { PublishedSession } from '../published-session.ts'
+import type { PublishedSession } from '../session/published-session.ts'
 import type { SessionChanges } from './session-changes.ts'
 
 export interface ChangesReport {

@@ -2,8 +2,8 @@
  * The changes of this target's sessions: looks, judges, and keeps what it found out. One look at a session at a time.
  */
 import type { Changes } from '../../../messages/values.ts'
-import { instanceAddress, withAnyDatabase } from '../instance-client.ts'
-import type { PublishedSession } from '../published-session.ts'
+import { instanceAddress, withAnyDatabase } from '../postgres/connections/instance-client.ts'
+import type { PublishedSession } from '../session/published-session.ts'
 import { judge, type Mark, newRecord, withExport } from './judgement.ts'
 import { isQuiet, observe, observeStart } from './observe.ts'
 import { readChangeRecord, writeChangeRecord } from './record.ts'

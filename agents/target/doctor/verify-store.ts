@@ -4,7 +4,7 @@
  */
 import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
-import { BLOCK } from '../filesystem/block-map.ts'
+import { BLOCK } from '../filesystem/contents/block-map.ts'
 import { blockCheck } from '../filesystem/fetched/block-check.ts'
 import { chunksOfRows, type FetchedChunk, storeHeader } from '../filesystem/fetched/fetched-chunks.ts'
 import { STORE_FORMAT } from '../filesystem/fetched/fetched-stores.ts'

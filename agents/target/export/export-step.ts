@@ -12,18 +12,21 @@ import type { StepCommand } from '../../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../../runtime/step-runner.ts'
 import type { Mark } from '../changes/judgement.ts'
 import type { SessionChanges } from '../changes/session-changes.ts'
-import { currentAddress, type InstanceAddress, instanceAddress } from '../instance-client.ts'
-import { findMountProcess } from '../mount-process/mount-process.ts'
-import { serverWords } from '../postgres/client.ts'
+import { findMountProcess } from '../mount-process/agent/mount-process.ts'
+import { serverWords } from '../postgres/connections/client.ts'
+import {
+  currentAddress,
+  type InstanceAddress,
+  instanceAddress,
+} from '../postgres/connections/instance-client.ts'
 import { findInstance } from '../postgres/instance.ts'
-import { type PublishedSession, publishedSession, readSession } from '../published-session.ts'
-import { type ChosenDatabases, chooseDatabases } from './choose-databases.ts'
-import type { Credentials } from './credentials.ts'
-import type { Destination } from './destination.ts'
-import { exportDatabase } from './export-database.ts'
-import { makeDestination } from './make-destination.ts'
-import { type ExportedDatabase, manifestText } from './manifest.ts'
-import { createPrograms, type Programs } from './programs.ts'
+import { type PublishedSession, publishedSession, readSession } from '../session/published-session.ts'
+import type { Credentials } from './destinations/credentials.ts'
+import type { Destination } from './destinations/destination.ts'
+import { makeDestination } from './destinations/make-destination.ts'
+import { exportDatabase } from './dump/export-database.ts'
+import { type ExportedDatabase, manifestText } from './dump/manifest.ts'
+import { createPrograms, type Programs } from './dump/programs.ts'
 import {
   type ExportRecord,
   makeWorkDirectory,
@@ -32,6 +35,7 @@ import {
   workDirectory,
   writeExportRecord,
 } from './record.ts'
+import { type ChosenDatabases, chooseDatabases } from './source/choose-databases.ts'
 
 export interface ExportStepOptions {
   readonly credentials: Credentials

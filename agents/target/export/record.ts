@@ -5,7 +5,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { z } from 'zod'
 import { ExportRequest, ExportResult } from '../../../messages/exports.ts'
-import { writeOwnFile } from '../postgres/own-file.ts'
+import { writeOwnFile } from '../postgres/process/own-file.ts'
 
 const ExportRecord = z.object({
   id: z.string(),

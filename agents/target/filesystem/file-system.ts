@@ -8,7 +8,7 @@
  * at once: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
  */
 
-import type { Asker } from './errands.ts'
+import type { Asker } from './reads/direct-reads.ts'
 
 /** Inode number; 1 is the root of the mount. */
 export type Ino = number

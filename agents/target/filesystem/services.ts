@@ -4,9 +4,9 @@
  * answers come as messages.
  */
 import type { FileRange, RangeData } from '../../dataplane/backup-source.ts'
+import type { Batch } from './durability/journal.ts'
 import type { FetchedChunk } from './fetched/fetched-chunks.ts'
 import type { FetchedExtent } from './fetched/fetched-index.ts'
-import type { Batch } from './journal.ts'
 
 export interface Services {
   /** A range of a file of the backup, all of it. @throws HowdahError when it cannot be had before the deadline */

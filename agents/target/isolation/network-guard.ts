@@ -1,6 +1,6 @@
 /** Looks whether the network walls of sessions stand, and puts up again what somebody removed, for example by reloading a firewall. */
 import type { Logger } from 'pino'
-import type { PublishedSession } from '../published-session.ts'
+import type { PublishedSession } from '../session/published-session.ts'
 import { listTables, restoreNetworkWall } from './walls.ts'
 
 export interface NetworkGuard {

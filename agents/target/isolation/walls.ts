@@ -6,7 +6,7 @@
  */
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { z } from 'zod'
-import { writeOwnFile } from '../postgres/own-file.ts'
+import { writeOwnFile } from '../postgres/process/own-file.ts'
 import { type InstanceSpec, instancePaths } from '../postgres/specification.ts'
 import { killCgroup, makeCgroup, ownCgroup, removeCgroup } from './cgroup.ts'
 import type { Enclosure } from './enclosed-command.ts'

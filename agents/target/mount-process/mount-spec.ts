@@ -2,7 +2,7 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { HowdahError } from '../../../messages/errors.ts'
-import type { ExtraFile } from '../filesystem/published-tree.ts'
+import type { ExtraFile } from '../filesystem/tree/published-tree.ts'
 
 /** How FUSE requests arrive: by the kernel's protocol, which takes the privilege to mount, or through libfuse. */
 export type MountDriver = 'kernel' | 'fuse-native'

@@ -1,8 +1,8 @@
 /** Whether the user of an instance can really use the directories of sessions, found out by doing it as that user. */
 import { lchown, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { shellAs } from '../postgres/process/user-process.ts'
 import type { SystemUser } from '../postgres/specification.ts'
-import { shellAs } from '../postgres/user-process.ts'
 
 /** Permission bits do not say all: read-only mounts, ACLs, quotas and security modules have a say too. */
 const TRIAL = 'cd "$1" && echo howdah > written && read -r word < written && rm written && cd "$2"'

@@ -2,8 +2,8 @@
 import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { identity } from '../postgres/process/user-process.ts'
 import { PUBLISHABLE_VERSIONS, type SystemUser } from '../postgres/specification.ts'
-import { identity } from '../postgres/user-process.ts'
 import type { Finding, Looked } from './settings.ts'
 
 const run = promisify(execFile)

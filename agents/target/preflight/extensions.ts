@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import type { DatabaseSummary } from '../../../messages/steps.ts'
-import { isEssential } from '../postgres/preload-libraries.ts'
+import { isEssential } from '../postgres/settings/preload-libraries.ts'
 import type { Finding } from './settings.ts'
 
 const run = promisify(execFile)

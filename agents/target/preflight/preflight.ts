@@ -8,14 +8,14 @@ import type { Estimate } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
 import type { PreflightResult } from '../../../messages/steps.ts'
-import { findPostmaster } from '../postgres/process-table.ts'
+import { findPostmaster } from '../postgres/process/process-table.ts'
 import {
   sharedMemoryRefusal,
   sharedMemoryRemark,
   sharedMemoryShortage,
-} from '../postgres/shared-memory-room.ts'
+} from '../postgres/process/shared-memory-room.ts'
+import { optionFindings } from '../postgres/settings/user-settings.ts'
 import type { SystemUser } from '../postgres/specification.ts'
-import { optionFindings } from '../postgres/user-settings.ts'
 import { accessProblem } from './access.ts'
 import { lookUpBinaries } from './binaries.ts'
 import { extensionFindings } from './extensions.ts'

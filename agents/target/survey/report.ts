@@ -1,9 +1,9 @@
 /** Tells once for each publishing what a survey of its databases found: in the background, when nobody waits for it. */
 import { readFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import { instanceAddress } from '../instance-client.ts'
-import { writeOwnFile } from '../postgres/own-file.ts'
-import type { PublishedSession } from '../published-session.ts'
+import { instanceAddress } from '../postgres/connections/instance-client.ts'
+import { writeOwnFile } from '../postgres/process/own-file.ts'
+import type { PublishedSession } from '../session/published-session.ts'
 import { surveyInstance } from './survey.ts'
 import { surveyWarnings } from './warnings.ts'
 

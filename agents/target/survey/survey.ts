@@ -2,10 +2,16 @@
  * Looks through the databases of a published instance for what leads to other servers or acts by itself. Only reads, so
  * that nothing of it is a change of the instance; one database after another, and within a time of its own.
  */
-import { connectTo, type InstanceAddress, instanceAddress, withAnyDatabase } from '../instance-client.ts'
-import { listDatabases, whyUnusable } from '../instance-databases.ts'
-import { endClient } from '../postgres/client.ts'
-import type { PublishedSession } from '../published-session.ts'
+
+import { endClient } from '../postgres/connections/client.ts'
+import {
+  connectTo,
+  type InstanceAddress,
+  instanceAddress,
+  withAnyDatabase,
+} from '../postgres/connections/instance-client.ts'
+import { listDatabases, whyUnusable } from '../postgres/connections/instance-databases.ts'
+import type { PublishedSession } from '../session/published-session.ts'
 import { type DatabaseSurvey, surveyDatabase } from './database-survey.ts'
 import { missingLibraries } from './role-settings.ts'
 import { type Survey, surveyWarnings } from './warnings.ts'

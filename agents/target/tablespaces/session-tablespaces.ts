@@ -6,7 +6,7 @@
 import { chown, lstat, mkdir, readFile, symlink } from 'node:fs/promises'
 import { z } from 'zod'
 import type { TablespaceBinding } from '../isolation/root-layout.ts'
-import { writeOwnFile } from '../postgres/own-file.ts'
+import { writeOwnFile } from '../postgres/process/own-file.ts'
 import { type InstanceSpec, instancePaths } from '../postgres/specification.ts'
 import { locationDirectory } from './location-directory.ts'
 import { createdInLastSegments } from './replayed-segments.ts'

@@ -1,8 +1,8 @@
 /** The program of a trial mount: a backup of one file. Nobody misses it when the agent is gone, so it ends by itself. */
 import { HowdahError } from '../../../messages/errors.ts'
-import { readRanges } from '../../dataplane/read-ranges.ts'
-import { mountProgram } from '../mount-process/mount-program.ts'
+import { readRanges } from '../../dataplane/server/read-ranges.ts'
 import type { MountSource } from '../mount-process/mount-source.ts'
+import { mountProgram } from '../mount-process/program/mount-program.ts'
 import { TRIAL_CONTENT, TRIAL_FILE, TRIAL_LIFE_MS } from './trial-file.ts'
 
 const content = Buffer.from(TRIAL_CONTENT)

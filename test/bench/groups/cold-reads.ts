@@ -4,7 +4,7 @@
  * the reader's side has nothing.
  */
 import path from 'node:path'
-import type { DataPlaneClient } from '../../../agents/dataplane/client.ts'
+import type { DataPlaneClient } from '../../../agents/dataplane/client/client.ts'
 import { serveBackup } from '../data-plane.ts'
 import type { Figure, Target } from '../figure.ts'
 import { type FioJob, fio } from '../fio.ts'

@@ -7,7 +7,10 @@ import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/p
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { recoverySettings, restoreScript } from '../../../agents/target/postgres/recovery-settings.ts'
+import {
+  recoverySettings,
+  restoreScript,
+} from '../../../agents/target/postgres/settings/recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from '../../../agents/target/postgres/specification.ts'
 import { POSTGRES_BIN, postgresAccount } from '../../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../../support/production.ts'

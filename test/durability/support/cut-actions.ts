@@ -1,5 +1,5 @@
 /** The steps of the power cut test that are operations of the engine, done on it and noted in the model. */
-import { ROOT } from '../../../agents/target/filesystem/base-tree.ts'
+
 import type { Engine } from '../../../agents/target/filesystem/engine.ts'
 import {
   type Fallocate,
@@ -7,6 +7,7 @@ import {
   type Ino,
   type RenameMode,
 } from '../../../agents/target/filesystem/file-system.ts'
+import { ROOT } from '../../../agents/target/filesystem/tree/base-tree.ts'
 import { pattern } from '../../filesystem/support/memory-source.ts'
 import { place } from './cut-look.ts'
 import type { CutModel } from './cut-model.ts'

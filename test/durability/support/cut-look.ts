@@ -1,7 +1,8 @@
 /** What an engine shows below `data/`: its names and the contents of its files. */
-import { ROOT } from '../../../agents/target/filesystem/base-tree.ts'
+
 import type { Engine } from '../../../agents/target/filesystem/engine.ts'
 import type { Ino } from '../../../agents/target/filesystem/file-system.ts'
+import { ROOT } from '../../../agents/target/filesystem/tree/base-tree.ts'
 import type { FoundFile } from './cut-model.ts'
 
 const S_IFMT = 0o170000

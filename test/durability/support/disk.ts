@@ -4,7 +4,7 @@
  * which they were written; only a sector is never torn.
  */
 import { basename } from 'node:path'
-import type { LocalIo } from '../../../agents/target/filesystem/data-files.ts'
+import type { LocalIo } from '../../../agents/target/filesystem/contents/data-files.ts'
 import type { Random } from './random.ts'
 
 export const SECTOR = 512

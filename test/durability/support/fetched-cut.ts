@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { pino } from 'pino'
-import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
 import { CHUNK_BLOCKS } from '../../../agents/target/filesystem/fetched/fetched-chunks.ts'
 import {
   type FetchedIndex,

@@ -1,6 +1,6 @@
 /** Commits to the journal of a write cache in a loop, and tells on standard output what was committed. */
 import { writeSync } from 'node:fs'
-import { openJournal } from '../../../agents/target/filesystem/journal.ts'
+import { openJournal } from '../../../agents/target/filesystem/durability/journal.ts'
 
 const journal = openJournal(process.argv[2] ?? '')
 const first = journal.load().entries.length

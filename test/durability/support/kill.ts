@@ -3,7 +3,7 @@
  * brought the instance back by itself, whether anything that was committed is missing or anything is damaged.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { findMountProcess } from '../../../agents/target/mount-process/mount-process.ts'
+import { findMountProcess } from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { SessionView } from '../../../messages/values.ts'
 import { directoryDigest } from '../../support/digest.ts'
 import { type Fleet, startFleet } from '../../support/fleet.ts'

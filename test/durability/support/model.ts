@@ -8,7 +8,7 @@ import { linkSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync }
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
-import type { MountProcess } from '../../../agents/target/mount-process/mount-process.ts'
+import type { MountProcess } from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { MountSpec } from '../../../agents/target/mount-process/mount-spec.ts'
 import { makeScratch, type Scratch, startMount } from '../../filesystem/support/mounted.ts'
 import { type Account, postgresAccount } from '../../support/postgres-cluster.ts'

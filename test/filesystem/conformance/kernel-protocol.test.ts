@@ -5,12 +5,12 @@ import type { Mail } from '../../../agents/target/filesystem/drivers/kernel/mail
 import { decodeName, encodeName, nameLength } from '../../../agents/target/filesystem/drivers/kernel/names.ts'
 import { INIT, OP } from '../../../agents/target/filesystem/drivers/kernel/protocol.ts'
 import { type ServeOptions, serveDevice } from '../../../agents/target/filesystem/drivers/kernel/serve.ts'
-import type { Asker } from '../../../agents/target/filesystem/errands.ts'
 import {
   ANSWERED_ELSEWHERE,
   type FileSystem,
   FileSystemError,
 } from '../../../agents/target/filesystem/file-system.ts'
+import type { Asker } from '../../../agents/target/filesystem/reads/direct-reads.ts'
 
 const ERRNO = { EINTR: -4, EIO: -5, EINVAL: -22, ENAMETOOLONG: -36, ENOSYS: -38, EPROTO: -71 }
 const NOBODY = 0x7ffffff0

@@ -1,6 +1,6 @@
 /** One mount for the tests of a driver, and the Python in which they make their system calls. */
 import { mkdir } from 'node:fs/promises'
-import type { MountProcess } from '../../../agents/target/mount-process/mount-process.ts'
+import type { MountProcess } from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { MountDriver } from '../../../agents/target/mount-process/mount-spec.ts'
 import { makeScratch, python, type Scratch, startMount } from '../support/mounted.ts'
 import { LIMITS, type Limit } from './limits.ts'

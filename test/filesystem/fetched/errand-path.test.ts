@@ -1,10 +1,14 @@
 /** Which missing blocks are another thread's errand, and what becomes of those who wait for them here. */
 import { writeSync } from 'node:fs'
 import { expect } from 'chai'
-import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
-import { type Errand, type Errands, MAX_ERRAND_BYTES } from '../../../agents/target/filesystem/errands.ts'
+import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
 import { blockChecks } from '../../../agents/target/filesystem/fetched/block-check.ts'
 import { ANSWERED_ELSEWHERE } from '../../../agents/target/filesystem/file-system.ts'
+import {
+  type Errand,
+  type Errands,
+  MAX_ERRAND_BYTES,
+} from '../../../agents/target/filesystem/reads/direct-reads.ts'
 import { errnoOf, type Fixture, type FixtureOptions, makeFixture } from '../support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from '../support/memory-source.ts'
 

@@ -13,7 +13,7 @@ import {
 } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
-import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
 import {
   fetchedBytesOnDisk,
   fetchedStoreKey,

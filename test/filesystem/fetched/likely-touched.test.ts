@@ -2,13 +2,13 @@
 import { mkdtempSync, rmSync, utimesSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { expect } from 'chai'
-import { buildBaseTree } from '../../../agents/target/filesystem/base-tree.ts'
 import {
   laterDatabases,
   newestTouched,
   withOtherDatabases,
 } from '../../../agents/target/filesystem/fetched/likely-touched.ts'
 import { saveTouched, type TouchedRecord } from '../../../agents/target/filesystem/fetched/touched-record.ts'
+import { buildBaseTree } from '../../../agents/target/filesystem/tree/base-tree.ts'
 import { memorySource } from '../support/memory-source.ts'
 
 const record: TouchedRecord = {

@@ -1,6 +1,6 @@
 /** Which reads are a scan, and how far to be ahead of it. */
 import { expect } from 'chai'
-import { advance, type ReadStream } from '../../../agents/target/filesystem/read-ahead.ts'
+import { advance, type ReadStream } from '../../../agents/target/filesystem/reads/read-ahead.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB

@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs'
 import { expect } from 'chai'
 import type { FileRange, RangeData } from '../../../agents/dataplane/backup-source.ts'
-import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
 import type { TouchedRecord } from '../../../agents/target/filesystem/fetched/touched-record.ts'
 import type { Services } from '../../../agents/target/filesystem/services.ts'
 import { HowdahError } from '../../../messages/errors.ts'

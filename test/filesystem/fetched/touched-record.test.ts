@@ -1,8 +1,7 @@
 /** What a publish touched: recorded, saved, and turned into what to fetch for another one. */
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { expect } from 'chai'
-import { type BaseTree, buildBaseTree } from '../../../agents/target/filesystem/base-tree.ts'
-import { BLOCK } from '../../../agents/target/filesystem/block-map.ts'
+import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
 import { planPrefetch } from '../../../agents/target/filesystem/fetched/prefetch.ts'
 import {
   loadTouched,
@@ -10,6 +9,7 @@ import {
   type TouchedRecord,
   TouchRecorder,
 } from '../../../agents/target/filesystem/fetched/touched-record.ts'
+import { type BaseTree, buildBaseTree } from '../../../agents/target/filesystem/tree/base-tree.ts'
 import { memorySource } from '../support/memory-source.ts'
 
 const NOTHING_HELD = { isHeld: () => false, budget: 1e9, maxRange: 64 * BLOCK }

@@ -6,7 +6,7 @@ const SEGMENT_BYTES = 1024 * 1024
 import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import type { BackupSource, TreeEntry } from '../../../agents/dataplane/backup-source.ts'
-import { readRanges } from '../../../agents/dataplane/read-ranges.ts'
+import { readRanges } from '../../../agents/dataplane/server/read-ranges.ts'
 
 export function directorySource(directory: string): BackupSource & { readonly connected: boolean } {
   const files: string[] = []

@@ -1,17 +1,17 @@
 /** An engine over a memory source with a write cache in a directory of its own, and short ways to use it. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { pino } from 'pino'
-import { type BaseTree, buildBaseTree, ROOT } from '../../../agents/target/filesystem/base-tree.ts'
+import { type Journal, openJournal } from '../../../agents/target/filesystem/durability/journal.ts'
 import { createEngine, type Engine, type EngineOptions } from '../../../agents/target/filesystem/engine.ts'
 import {
   type FetchedIndex,
   openFetchedIndex,
 } from '../../../agents/target/filesystem/fetched/fetched-index.ts'
 import { type Attributes, FileSystemError, type Ino } from '../../../agents/target/filesystem/file-system.ts'
-import { type Journal, openJournal } from '../../../agents/target/filesystem/journal.ts'
-import { publishedTree } from '../../../agents/target/filesystem/published-tree.ts'
 import type { Services } from '../../../agents/target/filesystem/services.ts'
-import { localServices } from '../../../agents/target/mount-process/local-services.ts'
+import { type BaseTree, buildBaseTree, ROOT } from '../../../agents/target/filesystem/tree/base-tree.ts'
+import { publishedTree } from '../../../agents/target/filesystem/tree/published-tree.ts'
+import { localServices } from '../../../agents/target/mount-process/services/local-services.ts'
 import type { MemorySource } from './memory-source.ts'
 
 export const OWNER = { uid: 1234, gid: 4321 }

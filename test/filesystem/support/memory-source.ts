@@ -1,7 +1,7 @@
 /** A backup made in memory, which counts its reads and can be told to hold them back or to fail. */
 import { setTimeout } from 'node:timers/promises'
 import type { BackupSource, TreeEntry } from '../../../agents/dataplane/backup-source.ts'
-import { readRanges } from '../../../agents/dataplane/read-ranges.ts'
+import { readRanges } from '../../../agents/dataplane/server/read-ranges.ts'
 
 export interface MemorySource extends BackupSource {
   /** Every read so far: file path, offset and length in bytes. */

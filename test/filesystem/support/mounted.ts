@@ -4,13 +4,13 @@ import { chmod, chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
-import { clearDeadMount } from '../../../agents/target/mount-process/dead-mount.ts'
-import { launch } from '../../../agents/target/mount-process/launch.ts'
+import { clearDeadMount } from '../../../agents/target/mount-process/agent/dead-mount.ts'
+import { launch } from '../../../agents/target/mount-process/agent/launch.ts'
 import {
   findMountProcess,
   type MountProcess,
   startMountProcess,
-} from '../../../agents/target/mount-process/mount-process.ts'
+} from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { MountSpec } from '../../../agents/target/mount-process/mount-spec.ts'
 
 const PROGRAM = fileURLToPath(new URL('./mount-main.ts', import.meta.url))

@@ -1,7 +1,7 @@
 /** Faults that a chaos run injects: each breaks something for a while, and mends it. */
 import { rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { clearDeadMount } from '../../../agents/target/mount-process/dead-mount.ts'
+import { clearDeadMount } from '../../../agents/target/mount-process/agent/dead-mount.ts'
 import type { Random } from '../../durability/support/random.ts'
 import type { Fleet, Role } from '../../support/fleet.ts'
 import { type Cut, type Hosts, MACHINE } from '../../support/hosts.ts'

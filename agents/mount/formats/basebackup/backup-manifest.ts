@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { decodeName } from '../../../dataplane/file-names.ts'
+import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import type { Checksum } from '../../decode/checksum.ts'
 import { readIfThere } from './backup-files.ts'
 

@@ -5,7 +5,7 @@
  * name, `pg_data/…` and `pg_tblspc/<oid>/…`; what most of them have in common stands in the `:default` sections.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
-import { decodeName } from '../../../dataplane/file-names.ts'
+import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
 import { type FileLine, readFileLine, startsWith } from './file-line.ts'

@@ -2,7 +2,7 @@
  * One header block of a tar archive. Facts: POSIX pax (ustar, extended headers), GNU tar's manual "Basic Tar Format"
  * (long names, base-256 numbers, types), and PostgreSQL's src/port/tar.c, which writes ustar with links in `linkname`.
  */
-import { decodeName } from '../../../dataplane/file-names.ts'
+import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 
 export const BLOCK_BYTES = 512
 const ZERO = 48

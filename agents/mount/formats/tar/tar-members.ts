@@ -2,7 +2,7 @@
  * The members of a tar archive, in one pass over its headers: the data between them is skipped. Everything in it is
  * untrusted; what is held at a time is one header and one window of bytes.
  */
-import { decodeName } from '../../../dataplane/file-names.ts'
+import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import { isSafePath } from '../safe-path.ts'
 import { BLOCK_BYTES, isZero, MalformedTar, parsePax, parseTarHeader, UnsupportedTar } from './tar-header.ts'
 

@@ -3,7 +3,7 @@
  * of a file being zeros. It tells what a disk, or somebody's hand, has made of a slot since it was written.
  */
 import { crc32 } from 'node:zlib'
-import { BLOCK } from '../block-map.ts'
+import { BLOCK } from '../contents/block-map.ts'
 
 const ZEROS = Buffer.alloc(BLOCK)
 

@@ -24,7 +24,7 @@ import {
 } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
-import { BLOCK } from '../block-map.ts'
+import { BLOCK } from '../contents/block-map.ts'
 import { bytesOf, chunksOfRows, type FetchedChunk, merged, storeHeader } from './fetched-chunks.ts'
 import { discardStoreNow, fetchedBytesOnDisk, STORE_FORMAT } from './fetched-stores.ts'
 

@@ -5,7 +5,7 @@
  */
 import { readSync, writeSync } from 'node:fs'
 import type { Logger } from 'pino'
-import { BLOCK } from '../block-map.ts'
+import { BLOCK } from '../contents/block-map.ts'
 import type { Services } from '../services.ts'
 import { blockCheck, blockChecks } from './block-check.ts'
 import { DamagedBlocks } from './damaged-blocks.ts'

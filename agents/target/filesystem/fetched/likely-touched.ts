@@ -3,7 +3,7 @@
  * databases and clusters are laid out alike. Says what to look for; what a backup does not have is left out later.
  */
 import { readdir, stat } from 'node:fs/promises'
-import { type BaseTree, ROOT } from '../base-tree.ts'
+import { type BaseTree, ROOT } from '../tree/base-tree.ts'
 import { loadTouchedFile, type TouchedRecord } from './touched-record.ts'
 
 /** Relations that are made with the cluster have numbers below this (src/include/access/transam.h, FirstNormalObjectId). */

@@ -1,7 +1,7 @@
 /** What to fetch ahead for a record of an earlier publish. Pure: the record may be of another backup, or nonsense. */
 import type { FileRange } from '../../../dataplane/backup-source.ts'
-import { type BaseTree, ROOT } from '../base-tree.ts'
-import { BLOCK } from '../block-map.ts'
+import { BLOCK } from '../contents/block-map.ts'
+import { type BaseTree, ROOT } from '../tree/base-tree.ts'
 import type { TouchedRecord } from './touched-record.ts'
 
 /** Begins at a block; ends at one, or with its file. */

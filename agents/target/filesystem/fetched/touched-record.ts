@@ -5,9 +5,9 @@
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
-import type { BaseTree } from '../base-tree.ts'
-import { BLOCK } from '../block-map.ts'
+import { BLOCK } from '../contents/block-map.ts'
 import type { Ino } from '../file-system.ts'
+import type { BaseTree } from '../tree/base-tree.ts'
 
 /** Plain data. */
 export interface TouchedRecord {

@@ -5,7 +5,7 @@
  * COPY_FILE_RANGE (it copies itself), TMPFILE, STATX (it asks GETATTR), SYNCFS (it is not asked for by this kind of
  * mount, and nothing here can sync everything).
  */
-import type { Asker } from '../../errands.ts'
+
 import {
   ANSWERED_ELSEWHERE,
   type AttributeChanges,
@@ -17,6 +17,7 @@ import {
   type MaybePromise,
   type RenameMode,
 } from '../../file-system.ts'
+import type { Asker } from '../../reads/direct-reads.ts'
 import { keepableTime } from '../times.ts'
 import { BELL, BELL_NAME } from './bell.ts'
 import { createDirectoryListings } from './directory-listings.ts'

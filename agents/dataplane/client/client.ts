@@ -1,0 +1,246 @@
+/** The data plane's client: a `BackupSource` whose bytes come from a mount server. */
+import tls from 'node:tls'
+import type { Logger } from 'pino'
+import { HowdahError } from '../../../messages/errors.ts'
+import type {
+  BackupSource,
+  DamagedBlockListener,
+  FileRange,
+  RangeData,
+  StoredWal,
+  TreeEntry,
+} from '../backup-source.ts'
+import {
+  CIPHER_SUITES,
+  decodeSize,
+  decodeStored,
+  encodeRead,
+  encodeWalName,
+  encodeWalRead,
+  FRAME,
+  isWalName,
+  MAX_READ_BYTES,
+  malformed,
+} from '../protocol/protocol.ts'
+import { ExchangeTable } from './exchange-table.ts'
+import { receiveRanges } from './ranges.ts'
+import { receiveTree } from './tree.ts'
+
+export interface DataPlaneClient extends BackupSource {
+  /** Whether a connection is up now. */
+  readonly connected: boolean
+  /** Why there is none, in words; undefined while connected. */
+  readonly lastError: string | undefined
+  /** When the server was reached last, after it was not; milliseconds since the epoch. */
+  readonly connectedAt: number | undefined
+  /** Since when the server is known to be away; milliseconds since the epoch. */
+  readonly lostAt: number | undefined
+}
+
+export interface DataPlaneClientOptions {
+  readonly host: string
+  readonly port: number
+  readonly ticket: string
+  /** Contents of PEM files. */
+  readonly tls: {
+    readonly ca: string | Buffer
+    readonly cert: string | Buffer
+    readonly key: string | Buffer
+  }
+  /** Name of the mount agent, which its certificate must carry; without it the certificate must carry `host`. */
+  readonly serverName?: string
+  /** TLS connections; default 2, so that a small read need not wait behind a large one. */
+  readonly connections?: number
+  readonly logger: Logger
+  /** How long a request may take, reconnects included; default 60 s. A tree: from one batch to the next. */
+  readonly deadlineMs?: number
+  /** How often a silent server is asked for a sign of life; at three times that it counts as gone. Default 2.5 s. */
+  readonly pingMs?: number
+}
+
+/** A certificate of a mount agent carries this name. */
+export function mountServerName(agent: string): string {
+  return `${agent}.mount.howdah`
+}
+
+/**
+ * Returns at once and connects in the background. An answer `unauthorized`, `unknown_backup` or `backup_damaged`
+ * rejects at once, also what is asked while it stands; everything that can pass is waited for until the deadline,
+ * then rejects with `repository_unavailable`.
+ * @throws HowdahError `configuration` when the TLS material is unusable
+ */
+export function connectDataPlane(options: DataPlaneClientOptions): DataPlaneClient {
+  return new Client(options)
+}
+
+class Client implements DataPlaneClient {
+  readonly #exchanges: ExchangeTable
+
+  constructor(options: DataPlaneClientOptions) {
+    const { host, port, ticket, serverName, logger, connections = 2, deadlineMs = 60_000 } = options
+    this.#exchanges = new ExchangeTable({
+      host,
+      port,
+      ticket,
+      serverName: serverName === undefined ? undefined : mountServerName(serverName),
+      secureContext: createSecureContext(options.tls),
+      pingMs: options.pingMs ?? 2500,
+      connections,
+      deadlineMs,
+      logger,
+    })
+  }
+
+  get connected(): boolean {
+    return this.#exchanges.connected
+  }
+
+  get lastError(): string | undefined {
+    return this.connected ? undefined : this.#exchanges.lastError?.message
+  }
+
+  get connectedAt(): number | undefined {
+    return this.#exchanges.connectedAt
+  }
+
+  get lostAt(): number | undefined {
+    return this.#exchanges.lostAt
+  }
+
+  tree(): AsyncIterable<readonly TreeEntry[]> {
+    return receiveTree(this.#exchanges)
+  }
+
+  read(file: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    return this.#readAll(offset, length, signal, (id, at, bytes) => encodeRead(id, file, at, bytes))
+  }
+
+  readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData> {
+    return receiveRanges(this.#exchanges, ranges, signal)
+  }
+
+  onDamagedBlock(listener: DamagedBlockListener): () => void {
+    return this.#exchanges.onDamagedBlock(listener)
+  }
+
+  walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    return this.#walRead(FRAME.walRead, name, offset, length, signal)
+  }
+
+  walReadStored(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    return this.#walRead(FRAME.walReadStored, name, offset, length, signal)
+  }
+
+  walSize(name: string): Promise<number | undefined> {
+    if (!isWalName(name)) return Promise.resolve(undefined)
+    return this.#request(
+      0,
+      undefined,
+      (id) => encodeWalName(FRAME.walSize, id, name),
+      (type, payload) => {
+        if (type !== FRAME.size) throw malformed('answer')
+        return decodeSize(payload)
+      },
+    )
+  }
+
+  walStored(name: string): Promise<StoredWal | undefined> {
+    if (!isWalName(name)) return Promise.resolve(undefined)
+    return this.#request(
+      0,
+      undefined,
+      (id) => encodeWalName(FRAME.walStored, id, name),
+      (type, payload) => {
+        if (type !== FRAME.stored) throw malformed('answer')
+        return decodeStored(payload)
+      },
+    )
+  }
+
+  async close(): Promise<void> {
+    this.#exchanges.close()
+  }
+
+  #walRead(
+    type: typeof FRAME.walRead | typeof FRAME.walReadStored,
+    name: string,
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Buffer> {
+    if (!isWalName(name)) return Promise.reject(new HowdahError('wal_missing', `${name} is no WAL file.`))
+    return this.#readAll(offset, length, signal, (id, at, bytes) =>
+      encodeWalRead(type, id, { name, offset: at, length: bytes }),
+    )
+  }
+
+  async #readAll(
+    offset: number,
+    length: number,
+    signal: AbortSignal | undefined,
+    encode: (id: number, offset: number, length: number) => Buffer,
+  ): Promise<Buffer> {
+    const part = (at: number, bytes: number) =>
+      this.#request(
+        bytes,
+        signal,
+        (id) => encode(id, at, bytes),
+        (type, payload) => {
+          if (type !== FRAME.data || payload.length > bytes) throw malformed('answer')
+          return payload
+        },
+      )
+    if (length <= MAX_READ_BYTES) return part(offset, length)
+    const parts: Promise<Buffer>[] = []
+    for (let done = 0; done < length; done += MAX_READ_BYTES) {
+      parts.push(part(offset + done, Math.min(MAX_READ_BYTES, length - done)))
+    }
+    return Buffer.concat(await Promise.all(parts))
+  }
+
+  #request<T>(
+    cost: number,
+    signal: AbortSignal | undefined,
+    encode: (id: number) => Buffer,
+    decode: (type: number, payload: Buffer) => T,
+  ): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason)
+      const exchanges = this.#exchanges
+      const id = exchanges.nextId()
+      const frame = encode(id)
+      const abort = () => {
+        exchanges.abandon(id)
+        reject(signal?.reason)
+      }
+      signal?.addEventListener('abort', abort, { once: true })
+      exchanges.start(id, {
+        frame,
+        cost,
+        deadline: exchanges.now() + exchanges.deadlineMs,
+        connection: undefined,
+        attempts: 0,
+        retry: undefined,
+        reason: undefined,
+        answer(type, payload) {
+          const value = decode(type, payload)
+          signal?.removeEventListener('abort', abort)
+          resolve(value)
+          return true
+        },
+        fail(error) {
+          signal?.removeEventListener('abort', abort)
+          reject(error)
+        },
+      })
+    })
+  }
+}
+
+function createSecureContext({ ca, cert, key }: DataPlaneClientOptions['tls']): tls.SecureContext {
+  try {
+    return tls.createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3', ciphers: CIPHER_SUITES })
+  } catch (cause) {
+    throw new HowdahError('configuration', 'The data plane cannot use its certificate or key.', { cause })
+  }
+}

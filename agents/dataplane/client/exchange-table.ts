@@ -1,0 +1,222 @@
+/**
+ * What the data plane's client has under way, over one or a few connections. Exchanges wait while the server is away,
+ * are asked for again when it is back (all are reads, so asking twice is harmless), and fail past their deadline.
+ */
+import type { Logger } from 'pino'
+import { backoffMs } from '../../../messages/backoff.ts'
+import { type ErrorCode, HowdahError } from '../../../messages/errors.ts'
+import type { DamagedBlockListener } from '../backup-source.ts'
+import { decodeDamagedBlock, decodeError, encodeEmpty, FRAME } from '../protocol/protocol.ts'
+import { ClientConnection, type ClientConnectionOptions, RECONNECT } from './connection.ts'
+import type { Exchange, ExchangeHost } from './exchange.ts'
+
+export interface ExchangeTableOptions
+  extends Omit<ClientConnectionOptions, 'onReady' | 'onFrame' | 'onDown'> {
+  readonly connections: number
+  readonly deadlineMs: number
+  readonly logger: Logger
+}
+
+/** An answer with one of these is asked for again until the deadline: the repository behind the server is away. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['repository_unavailable', 'timeout'])
+
+export class ExchangeTable implements ExchangeHost {
+  readonly deadlineMs: number
+  readonly #logger: Logger
+  readonly #connections: ClientConnection[]
+  readonly #exchanges = new Map<number, Exchange>()
+  readonly #sweep: NodeJS.Timeout
+  readonly #damageListeners = new Set<DamagedBlockListener>()
+  #lastId = 0
+  #lastError: HowdahError | undefined
+  /** The server's refusal, while it stands: no connection was made since. */
+  #refusal: HowdahError | undefined
+  #connectedAt: number | undefined
+  #lostAt: number | undefined
+  #closed = false
+
+  constructor({ connections, deadlineMs, logger, ...connection }: ExchangeTableOptions) {
+    this.deadlineMs = deadlineMs
+    this.#logger = logger
+    const options: ClientConnectionOptions = {
+      ...connection,
+      onReady: (from) => this.#ready(from),
+      onFrame: (from, type, id, payload) => this.#frame(from, type, id, payload),
+      onDown: (from, error) => this.#down(from, error),
+    }
+    this.#connections = Array.from({ length: connections }, () => new ClientConnection(options))
+    // One timer for all deadlines: a timer per request would cost more than the request.
+    this.#sweep = setInterval(() => this.#expire(), Math.max(10, Math.min(1000, deadlineMs / 4)))
+  }
+
+  get connected(): boolean {
+    return this.#connections.some((connection) => connection.ready)
+  }
+
+  /** Why a connection was lost or not made; undefined once one was. */
+  get lastError(): HowdahError | undefined {
+    return this.#lastError
+  }
+
+  /** When the server was reached last, after it was not; milliseconds since the epoch. */
+  get connectedAt(): number | undefined {
+    return this.#connectedAt
+  }
+
+  /** Since when the server is known to be away; milliseconds since the epoch. */
+  get lostAt(): number | undefined {
+    return this.#lostAt
+  }
+
+  /** Ends the connections; what is under way fails. */
+  close(): void {
+    this.#closed = true
+    clearInterval(this.#sweep)
+    for (const connection of this.#connections) connection.close()
+    for (const id of [...this.#exchanges.keys()]) this.#fail(id, closedError())
+  }
+
+  /** As `BackupSource.onDamagedBlock`. */
+  onDamagedBlock(listener: DamagedBlockListener): () => void {
+    this.#damageListeners.add(listener)
+    return () => void this.#damageListeners.delete(listener)
+  }
+
+  now(): number {
+    return performance.now()
+  }
+
+  nextId(): number {
+    do {
+      this.#lastId = this.#lastId >= 0xffff_ffff ? 1 : this.#lastId + 1
+    } while (this.#exchanges.has(this.#lastId))
+    return this.#lastId
+  }
+
+  start(id: number, exchange: Exchange): void {
+    const refusal = this.#closed ? closedError() : this.#refusal
+    if (refusal !== undefined) {
+      exchange.fail(refusal)
+      return
+    }
+    this.#exchanges.set(id, exchange)
+    this.#dispatch(exchange)
+  }
+
+  abandon(id: number): void {
+    const exchange = this.#exchanges.get(id)
+    exchange?.connection?.send(encodeEmpty(FRAME.cancel, id))
+    this.#end(id)
+  }
+
+  /** Asks over the connection with the least to do; without any the exchange waits for the next that is ready. */
+  #dispatch(exchange: Exchange): void {
+    let best: ClientConnection | undefined
+    for (const connection of this.#connections) {
+      if (connection.ready && (best === undefined || connection.load < best.load)) best = connection
+    }
+    if (best === undefined) return
+    exchange.connection = best
+    best.load += exchange.cost
+    best.send(exchange.frame)
+  }
+
+  #frame(connection: ClientConnection, type: number, id: number, payload: Buffer): void {
+    if (type === FRAME.damagedBlock) {
+      const { file, block } = decodeDamagedBlock(payload)
+      for (const listener of this.#damageListeners) listener(file, block)
+      return
+    }
+    const exchange = this.#exchanges.get(id)
+    // An answer to what was cancelled, or was meanwhile asked elsewhere.
+    if (exchange === undefined || exchange.connection !== connection) return
+    if (type === FRAME.error) this.#refused(id, exchange, decodeError(payload))
+    else if (exchange.answer(type, payload)) this.#end(id)
+  }
+
+  #refused(id: number, exchange: Exchange, error: HowdahError): void {
+    if (!PASSING.has(error.code)) {
+      this.#fail(id, error)
+      return
+    }
+    exchange.reason = error
+    this.#release(exchange)
+    exchange.retry = setTimeout(
+      () => {
+        exchange.retry = undefined
+        this.#dispatch(exchange)
+      },
+      backoffMs(exchange.attempts + 1, RECONNECT),
+    )
+    exchange.attempts += 1
+  }
+
+  #ready(connection: ClientConnection): void {
+    if (this.#lastError !== undefined) this.#logger.info('data plane: connected')
+    this.#lastError = undefined
+    this.#refusal = undefined
+    if (this.#lostAt !== undefined || this.#connectedAt === undefined) this.#connectedAt = Date.now()
+    this.#lostAt = undefined
+    connection.load = 0
+    for (const exchange of this.#exchanges.values()) {
+      if (exchange.connection === undefined && exchange.retry === undefined) this.#dispatch(exchange)
+    }
+  }
+
+  #down(connection: ClientConnection, error: HowdahError): void {
+    if (this.#lastError?.message !== error.message) {
+      this.#logger.warn({ code: error.code, reason: error.message }, 'data plane: not connected')
+    }
+    this.#lastError = error
+    if (!this.connected) this.#lostAt ??= Date.now()
+    connection.load = 0
+    for (const exchange of this.#exchanges.values()) {
+      if (exchange.connection !== connection) continue
+      exchange.connection = undefined
+      this.#dispatch(exchange)
+    }
+    if (PASSING.has(error.code) || this.connected) return
+    this.#refusal = error
+    for (const id of [...this.#exchanges.keys()]) this.#fail(id, error)
+  }
+
+  #expire(): void {
+    const now = this.now()
+    for (const [id, exchange] of this.#exchanges) {
+      if (exchange.deadline > now) continue
+      exchange.connection?.send(encodeEmpty(FRAME.cancel, id))
+      const reason = this.connected ? exchange.reason : this.#lastError
+      this.#fail(
+        id,
+        new HowdahError(
+          'repository_unavailable',
+          `A read of the backup was given up after ${this.deadlineMs / 1000} s. ${reason?.message ?? 'The mount server did not answer.'}`,
+          { cause: reason },
+        ),
+      )
+    }
+  }
+
+  #fail(id: number, error: Error): void {
+    const exchange = this.#exchanges.get(id)
+    this.#end(id)
+    exchange?.fail(error)
+  }
+
+  #end(id: number): void {
+    const exchange = this.#exchanges.get(id)
+    if (exchange === undefined) return
+    this.#exchanges.delete(id)
+    this.#release(exchange)
+    if (exchange.retry !== undefined) clearTimeout(exchange.retry)
+  }
+
+  #release(exchange: Exchange): void {
+    if (exchange.connection !== undefined) exchange.connection.load -= exchange.cost
+    exchange.connection = undefined
+  }
+}
+
+function closedError(): HowdahError {
+  return new HowdahError('repository_unavailable', 'The connection to the mount server was closed.')
+}

@@ -1,0 +1,357 @@
+/**
+ * The data plane's protocol: what the frames are, how large each may be, and how their payloads are laid out.
+ *
+ * A frame is `length u32 | request id u32 | type u8 | payload`, integers big endian, `length` that of the payload. The
+ * client numbers its requests; answers carry the request's number and come in any order. The first frame of a
+ * connection is `hello`; nothing else is taken before the server's `welcome`. The protocol is Howdah's own.
+ */
+import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
+import { ErrorSchema } from '../../../messages/primitives.ts'
+import type { FileRange, StoredWal } from '../backup-source.ts'
+
+/**
+ * Raised whenever a frame is added or changes its meaning. A client wants its own; a server serves older ones too, because
+ * mount processes outlive an upgrade of their mount server.
+ */
+export const PROTOCOL_VERSION = 4
+/** The oldest version that a server serves. */
+export const OLDEST_VERSION = 3
+/** The first version of which a client takes `damagedBlock`. */
+export const DAMAGED_BLOCK_VERSION = 4
+
+/**
+ * Of TLS 1.3, by preference: AES-128 is as safe here as AES-256 and takes a third less time; ChaCha20 is for machines
+ * without instructions for AES.
+ */
+export const CIPHER_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256'
+
+/** Bytes of `length`, request id and type. */
+export const HEADER_BYTES = 9
+
+/** Most that one `read`, `walRead` or `walReadStored` may ask for. Bytes. */
+export const MAX_READ_BYTES = 4 * 1024 * 1024
+
+/** Most ranges that one `readMany` may ask for, and most bytes that they may have together. */
+export const MAX_RANGES = 4096
+export const MAX_RANGES_BYTES = 64 * 1024 * 1024
+
+/** Most bytes of a range that one `rangeData` may carry. */
+export const MAX_PIECE_BYTES = 1024 * 1024
+
+/** Largest payload of a `treeBatch`. Bytes. */
+export const MAX_TREE_BATCH_BYTES = 512 * 1024
+
+/** Largest ticket, as the message contract allows. Bytes. */
+export const MAX_TICKET_BYTES = 8192
+
+const MAX_ERROR_BYTES = 64 * 1024
+const MAX_UINT48 = 2 ** 48 - 1
+
+/** Request id of frames that belong to no request: `hello`, `ping`, and errors that end the connection. */
+export const NO_REQUEST = 0
+
+export const FRAME = {
+  hello: 1,
+  tree: 2,
+  /** Lets the server send more of what it streams: batches of a tree, bytes of ranges. */
+  credit: 3,
+  read: 4,
+  walSize: 5,
+  walRead: 6,
+  /** The caller has no use for the answer any more; none needs to come. */
+  cancel: 7,
+  ping: 8,
+  readMany: 9,
+  walStored: 10,
+  walReadStored: 11,
+  welcome: 16,
+  treeBatch: 17,
+  treeEnd: 18,
+  data: 19,
+  size: 20,
+  error: 21,
+  pong: 22,
+  rangeData: 23,
+  rangesEnd: 24,
+  stored: 25,
+  /** A block is damaged whose bytes come in a later frame. Of no request. */
+  damagedBlock: 26,
+} as const
+
+export type FrameType = (typeof FRAME)[keyof typeof FRAME]
+
+/** type → largest payload in bytes; a type that is not listed is refused. */
+export type PayloadBounds = ReadonlyMap<number, number>
+
+const MAX_WAL_NAME_BYTES = 64
+
+/** How `stored` tells a compression. */
+const COMPRESSIONS: readonly StoredWal['compression'][] = ['gz', 'zst']
+const SHA1_BYTES = 20
+
+/** Of `readMany`: credit and index before the ranges, then file, offset and length of each. Bytes. */
+export const RANGES_HEAD_BYTES = 8
+export const RANGE_BYTES = 16
+
+/** Of `rangeData`: index and offset before the data. Bytes. */
+export const PIECE_HEAD_BYTES = 10
+
+export const CLIENT_FRAMES: PayloadBounds = new Map([
+  [FRAME.hello, 2 + MAX_TICKET_BYTES],
+  [FRAME.tree, 8],
+  [FRAME.credit, 4],
+  [FRAME.read, 16],
+  [FRAME.walSize, MAX_WAL_NAME_BYTES],
+  [FRAME.walRead, 10 + MAX_WAL_NAME_BYTES],
+  [FRAME.walStored, MAX_WAL_NAME_BYTES],
+  [FRAME.walReadStored, 10 + MAX_WAL_NAME_BYTES],
+  [FRAME.cancel, 0],
+  [FRAME.ping, 0],
+  [FRAME.readMany, RANGES_HEAD_BYTES + MAX_RANGES * RANGE_BYTES],
+])
+
+export const SERVER_FRAMES: PayloadBounds = new Map([
+  [FRAME.welcome, 2],
+  [FRAME.treeBatch, MAX_TREE_BATCH_BYTES],
+  [FRAME.treeEnd, 0],
+  [FRAME.data, MAX_READ_BYTES],
+  [FRAME.size, 6],
+  [FRAME.error, MAX_ERROR_BYTES],
+  [FRAME.pong, 0],
+  [FRAME.rangeData, PIECE_HEAD_BYTES + MAX_PIECE_BYTES],
+  [FRAME.rangesEnd, 0],
+  [FRAME.stored, 7 + SHA1_BYTES],
+  [FRAME.damagedBlock, 12],
+])
+
+/** Segments (also `.partial`), timeline histories and backup labels: the names that a PostgreSQL archive holds. */
+const WAL_NAME = /^[0-9A-F]{8}(?:[0-9A-F]{16}(?:\.partial|\.[0-9A-F]{8}\.backup)?|\.history)$/
+
+export function isWalName(name: string): boolean {
+  return name.length <= MAX_WAL_NAME_BYTES && WAL_NAME.test(name)
+}
+
+/** The header of a frame whose payload is written separately. */
+export function encodeHeader(type: FrameType, id: number, payloadBytes: number): Buffer {
+  return frame(type, id, payloadBytes, 0)
+}
+
+export function encodeHello(ticket: string, version = PROTOCOL_VERSION): Buffer {
+  const bytes = Buffer.byteLength(ticket)
+  const buffer = frame(FRAME.hello, NO_REQUEST, 2 + bytes)
+  buffer.writeUInt16BE(version, HEADER_BYTES)
+  buffer.write(ticket, HEADER_BYTES + 2)
+  return buffer
+}
+
+export function decodeHello(payload: Buffer): { version: number; ticket: string } {
+  if (payload.length < 2) throw malformed('hello')
+  return { version: payload.readUInt16BE(0), ticket: payload.toString('utf8', 2) }
+}
+
+export function encodeDamagedBlock(file: number, block: number): Buffer {
+  const buffer = frame(FRAME.damagedBlock, NO_REQUEST, 12)
+  buffer.writeUIntBE(file, HEADER_BYTES, 6)
+  buffer.writeUIntBE(block, HEADER_BYTES + 6, 6)
+  return buffer
+}
+
+export function decodeDamagedBlock(payload: Buffer): { file: number; block: number } {
+  if (payload.length !== 12) throw malformed('damagedBlock')
+  return { file: payload.readUIntBE(0, 6), block: payload.readUIntBE(6, 6) }
+}
+
+/** `version`: the client's, which is spoken from then on. */
+export function encodeWelcome(version: number): Buffer {
+  const buffer = frame(FRAME.welcome, NO_REQUEST, 2)
+  buffer.writeUInt16BE(version, HEADER_BYTES)
+  return buffer
+}
+
+export function decodeWelcome(payload: Buffer): number {
+  if (payload.length !== 2) throw malformed('welcome')
+  return payload.readUInt16BE(0)
+}
+
+/** `skip` entries are left out from the start (they came before a disconnect); `credit` batches may be sent. */
+export function encodeTree(id: number, skip: number, credit: number): Buffer {
+  const buffer = frame(FRAME.tree, id, 8)
+  buffer.writeUInt32BE(skip, HEADER_BYTES)
+  buffer.writeUInt32BE(credit, HEADER_BYTES + 4)
+  return buffer
+}
+
+export function decodeTree(payload: Buffer): { skip: number; credit: number } {
+  if (payload.length !== 8) throw malformed('tree')
+  return { skip: payload.readUInt32BE(0), credit: payload.readUInt32BE(4) }
+}
+
+export function encodeCredit(id: number, credit: number): Buffer {
+  const buffer = frame(FRAME.credit, id, 4)
+  buffer.writeUInt32BE(credit, HEADER_BYTES)
+  return buffer
+}
+
+export function decodeCredit(payload: Buffer): number {
+  if (payload.length !== 4) throw malformed('credit')
+  return payload.readUInt32BE(0)
+}
+
+export function encodeRead(id: number, file: number, offset: number, length: number): Buffer {
+  if (!isUint48(file) || !isUint48(offset)) throw outOfRange(`file ${file} at ${offset}`)
+  const buffer = frame(FRAME.read, id, 16)
+  buffer.writeUIntBE(file, HEADER_BYTES, 6)
+  buffer.writeUIntBE(offset, HEADER_BYTES + 6, 6)
+  buffer.writeUInt32BE(length, HEADER_BYTES + 12)
+  return buffer
+}
+
+export function decodeRead(payload: Buffer): FileRange {
+  if (payload.length !== 16) throw malformed('read')
+  const length = payload.readUInt32BE(12)
+  if (length > MAX_READ_BYTES) throw tooLong(length, MAX_READ_BYTES)
+  return { file: payload.readUIntBE(0, 6), offset: payload.readUIntBE(6, 6), length }
+}
+
+/** `walSize` or `walStored`. */
+export function encodeWalName(
+  type: typeof FRAME.walSize | typeof FRAME.walStored,
+  id: number,
+  name: string,
+): Buffer {
+  const buffer = frame(type, id, Buffer.byteLength(name))
+  buffer.write(name, HEADER_BYTES)
+  return buffer
+}
+
+export function decodeWalName(payload: Buffer): string {
+  return walName(payload.toString('utf8'))
+}
+
+export interface WalReadRequest {
+  readonly name: string
+  readonly offset: number
+  readonly length: number
+}
+
+/** `walRead` or `walReadStored`. */
+export function encodeWalRead(
+  type: typeof FRAME.walRead | typeof FRAME.walReadStored,
+  id: number,
+  { name, offset, length }: WalReadRequest,
+): Buffer {
+  if (!isUint48(offset)) throw outOfRange(`${name} at ${offset}`)
+  const buffer = frame(type, id, 10 + Buffer.byteLength(name))
+  buffer.writeUIntBE(offset, HEADER_BYTES, 6)
+  buffer.writeUInt32BE(length, HEADER_BYTES + 6)
+  buffer.write(name, HEADER_BYTES + 10)
+  return buffer
+}
+
+export function decodeWalRead(payload: Buffer): WalReadRequest {
+  if (payload.length < 10) throw malformed('walRead')
+  const length = payload.readUInt32BE(6)
+  if (length > MAX_READ_BYTES) throw tooLong(length, MAX_READ_BYTES)
+  return { name: walName(payload.toString('utf8', 10)), offset: payload.readUIntBE(0, 6), length }
+}
+
+/** Bytes of a WAL file; an empty payload says that there is none. */
+export function encodeSize(id: number, size: number | undefined): Buffer {
+  const buffer = frame(FRAME.size, id, size === undefined ? 0 : 6)
+  if (size !== undefined) buffer.writeUIntBE(size, HEADER_BYTES, 6)
+  return buffer
+}
+
+export function decodeSize(payload: Buffer): number | undefined {
+  if (payload.length !== 0 && payload.length !== 6) throw malformed('size')
+  return payload.length === 0 ? undefined : payload.readUIntBE(0, 6)
+}
+
+/** Stored bytes, compression, and a checksum or none; an empty payload says that there is nothing to be read so. */
+export function encodeStored(id: number, stored: StoredWal | undefined): Buffer {
+  if (stored === undefined) return frame(FRAME.stored, id, 0)
+  const { bytes, compression, sha1 } = stored
+  const buffer = frame(FRAME.stored, id, 7 + (sha1 === undefined ? 0 : SHA1_BYTES))
+  buffer.writeUIntBE(bytes, HEADER_BYTES, 6)
+  buffer[HEADER_BYTES + 6] = COMPRESSIONS.indexOf(compression)
+  if (sha1 !== undefined) buffer.write(sha1, HEADER_BYTES + 7, 'hex')
+  return buffer
+}
+
+export function decodeStored(payload: Buffer): StoredWal | undefined {
+  if (payload.length === 0) return undefined
+  const compression = COMPRESSIONS[payload[6] ?? COMPRESSIONS.length]
+  if (compression === undefined || (payload.length !== 7 && payload.length !== 7 + SHA1_BYTES))
+    throw malformed('stored')
+  const sha1 = payload.length === 7 ? undefined : payload.toString('hex', 7)
+  return { bytes: payload.readUIntBE(0, 6), compression, sha1 }
+}
+
+export function encodeError(id: number, error: ErrorBody): Buffer {
+  let json = JSON.stringify(error)
+  if (Buffer.byteLength(json) > MAX_ERROR_BYTES) {
+    json = JSON.stringify({ code: error.code, message: error.message.slice(0, 4096) })
+  }
+  const buffer = frame(FRAME.error, id, Buffer.byteLength(json))
+  buffer.write(json, HEADER_BYTES)
+  return buffer
+}
+
+export function decodeError(payload: Buffer): HowdahError {
+  let json: unknown
+  try {
+    json = JSON.parse(payload.toString('utf8'))
+  } catch (error) {
+    throw malformed('error', error)
+  }
+  const body = ErrorSchema.safeParse(json)
+  if (!body.success) throw malformed('error', body.error)
+  const { code, message, field, details } = body.data
+  return new HowdahError(code, message, {
+    ...(field !== undefined && { field }),
+    ...(details !== undefined && { details }),
+  })
+}
+
+/** A frame without payload. */
+export function encodeEmpty(type: FrameType, id: number): Buffer {
+  return frame(type, id, 0)
+}
+
+/** A peer broke the protocol; the connection cannot go on. */
+export function malformed(what: string, cause?: unknown): HowdahError {
+  return new HowdahError('invalid_message', `The data plane's peer sent a malformed ${what} frame.`, {
+    cause,
+  })
+}
+
+export function frame(type: FrameType, id: number, payloadBytes: number, room = payloadBytes): Buffer {
+  const buffer = Buffer.allocUnsafe(HEADER_BYTES + room)
+  buffer.writeUInt32BE(payloadBytes, 0)
+  buffer.writeUInt32BE(id, 4)
+  buffer[8] = type
+  return buffer
+}
+
+function walName(name: string): string {
+  if (!isWalName(name)) throw malformed('WAL name')
+  return name
+}
+
+export function isUint48(value: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= MAX_UINT48
+}
+
+export function outOfRange(what: string): HowdahError {
+  return new HowdahError(
+    'invalid_message',
+    `A read of ${what} is outside of what the data plane can address.`,
+  )
+}
+
+export function tooLong(length: number, most: number): HowdahError {
+  return new HowdahError(
+    'message_too_large',
+    `The data plane's peer asked for ${length} bytes at once; ${most} are the most.`,
+  )
+}

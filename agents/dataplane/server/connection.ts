@@ -1,0 +1,316 @@
+/**
+ * One connection of the data plane's server: greeting, requests, answers, and the bounds that keep one peer from
+ * taking more than its share. A peer that breaks the protocol loses its connection, and nothing else happens.
+ */
+import type { TLSSocket } from 'node:tls'
+import type { Logger } from 'pino'
+import { errorBody, HowdahError } from '../../../messages/errors.ts'
+import type { BackupSource } from '../backup-source.ts'
+import { FrameParser, FrameWriter } from '../protocol/frames.ts'
+import {
+  CLIENT_FRAMES,
+  DAMAGED_BLOCK_VERSION,
+  decodeCredit,
+  decodeHello,
+  decodeTree,
+  encodeDamagedBlock,
+  encodeEmpty,
+  encodeError,
+  encodeWelcome,
+  FRAME,
+  malformed,
+  NO_REQUEST,
+  OLDEST_VERSION,
+  PROTOCOL_VERSION,
+} from '../protocol/protocol.ts'
+import { decodeReadMany } from '../protocol/ranges-codec.ts'
+import type { Ticket } from '../protocol/ticket.ts'
+import type { BackupLease, BackupPool } from './backup-pool.ts'
+import { sendRanges } from './ranges.ts'
+import { decodeRequest } from './request.ts'
+import { RequestTable } from './requests.ts'
+import { StreamGate, StreamTable } from './stream.ts'
+import { sendTree } from './tree.ts'
+
+/** Bounds per connection. */
+export interface ConnectionLimits {
+  /** How long the first frame may take, ms. */
+  readonly helloMs: number
+  /** A connection on which nothing moved for that long is closed, ms. */
+  readonly idleMs: number
+  /** Most reads that run at once. */
+  readonly requests: number
+  /** Most requests that wait for their turn; then nothing more is taken from the socket. */
+  readonly waiting: number
+  /** Most trees and lists of ranges that are streamed at once. */
+  readonly streams: number
+  /** Most bytes that are being read or wait to be sent. One request is always let through. */
+  readonly bytesInFlight: number
+}
+
+export interface ServedConnectionOptions {
+  readonly socket: TLSSocket
+  readonly limits: ConnectionLimits
+  readonly backups: BackupPool
+  readonly onError: ((ticket: Ticket, error: HowdahError) => void) | undefined
+  readonly logger: Logger
+  /** @throws HowdahError `unauthorized` */
+  readonly authorize: (ticket: string) => Ticket
+}
+
+/** What waits to be sent when no stream adds to it: the answer to a small read must not wait long behind one. Bytes. */
+const STREAM_AHEAD_BYTES = 2 * 1024 * 1024
+
+/** How long a refused peer has to read why. */
+const PARTING_MS = 1000
+
+/** Serves the connection until its socket closes. */
+export function serveConnection(options: ServedConnectionOptions): void {
+  new Connection(options)
+}
+
+class Connection {
+  readonly #socket: TLSSocket
+  readonly #limits: ConnectionLimits
+  readonly #backups: BackupPool
+  readonly #authorize: (ticket: string) => Ticket
+  readonly #onError: ServedConnectionOptions['onError']
+  readonly #writer: FrameWriter
+  readonly #parser: FrameParser
+  /** Runs until the hello came, and again once the connection was refused. */
+  #timer: NodeJS.Timeout
+  #logger: Logger
+  #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
+  #ticket: Ticket | undefined
+  #lease: BackupLease | undefined
+  #hearNoMore: (() => void) | undefined
+  readonly #requests: RequestTable
+  readonly #streams: StreamTable
+
+  constructor(options: ServedConnectionOptions) {
+    const { socket, limits } = options
+    this.#socket = socket
+    this.#limits = limits
+    this.#backups = options.backups
+    this.#authorize = options.authorize
+    this.#onError = options.onError
+    this.#logger = options.logger
+    this.#streams = new StreamTable(limits.streams)
+    this.#writer = new FrameWriter(socket, () => this.#moved())
+    this.#requests = new RequestTable({
+      limits,
+      writer: this.#writer,
+      onFailure: (id, error) => this.#fail(id, error),
+      onRoom: () => this.#moved(),
+    })
+    this.#parser = new FrameParser(CLIENT_FRAMES, (type, id, payload) => this.#take(type, id, payload))
+    this.#timer = setTimeout(
+      () => this.#refuse(new HowdahError('timeout', 'The hello did not come in time.')),
+      limits.helloMs,
+    )
+    socket.setTimeout(limits.idleMs, () => {
+      this.#logger.info('data plane: connection closed, nothing moved on it')
+      this.close()
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#logger.info({ code: error.code }, 'data plane: connection lost')
+    })
+    socket.on('end', () => this.close())
+    socket.on('close', () => {
+      this.close()
+      clearTimeout(this.#timer)
+    })
+    socket.on('data', (chunk: Buffer) => this.#push(chunk))
+  }
+
+  close(): void {
+    this.#leave()
+    this.#socket.destroy()
+  }
+
+  /** Gives up everything the connection holds; what its requests still bring is dropped. */
+  #leave(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    clearTimeout(this.#timer)
+    this.#requests.cancelAll()
+    this.#streams.stopAll()
+    this.#hearNoMore?.()
+    this.#lease?.release()
+  }
+
+  #push(chunk: Buffer): void {
+    if (this.#state === 'closed') return
+    try {
+      this.#parser.push(chunk)
+    } catch (error) {
+      this.#refuse(error)
+    }
+    this.#throttle()
+  }
+
+  /** Says why, and ends the connection. */
+  #refuse(error: unknown): void {
+    if (this.#state === 'closed') return
+    const body = errorBody(error)
+    this.#logger.warn({ code: body.code, reason: body.message }, 'data plane: connection refused')
+    this.#leave()
+    this.#writer.send(encodeError(NO_REQUEST, body))
+    // The peer closes once it has read that; one that does not is cut.
+    this.#timer = setTimeout(() => this.#socket.destroy(), PARTING_MS)
+    this.#socket.resume()
+  }
+
+  #take(type: number, id: number, payload: Buffer): void {
+    if (this.#state === 'closed') return
+    if (type === FRAME.ping) {
+      this.#writer.send(encodeEmpty(FRAME.pong, NO_REQUEST))
+      return
+    }
+    if (this.#state === 'greeting') {
+      if (type !== FRAME.hello) throw malformed('first')
+      void this.#greet(payload)
+      return
+    }
+    if (this.#state !== 'open') throw malformed('early')
+    this.#request(type, id, payload)
+  }
+
+  async #greet(payload: Buffer): Promise<void> {
+    this.#state = 'opening'
+    clearTimeout(this.#timer)
+    try {
+      const hello = decodeHello(payload)
+      if (hello.version < OLDEST_VERSION || hello.version > PROTOCOL_VERSION) {
+        throw new HowdahError(
+          'unauthorized',
+          `The mount server speaks versions ${OLDEST_VERSION} to ${PROTOCOL_VERSION} of the data plane, the target version ${hello.version}; install the same Howdah on both.`,
+        )
+      }
+      const ticket = this.#authorize(hello.ticket)
+      this.#ticket = ticket
+      this.#logger = this.#logger.child({ session: ticket.session })
+      const lease = await this.#backups.acquire(ticket)
+      if (this.#ended()) {
+        lease.release()
+        return
+      }
+      this.#lease = lease
+      if (hello.version >= DAMAGED_BLOCK_VERSION) {
+        this.#hearNoMore = lease.source.onDamagedBlock?.((file, block) =>
+          this.#writer.send(encodeDamagedBlock(file, block)),
+        )
+      }
+      this.#state = 'open'
+      this.#writer.send(encodeWelcome(hello.version))
+      this.#logger.debug({ backup: ticket.backup }, 'data plane: connected')
+    } catch (error) {
+      if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'opening a backup failed')
+      this.#tell(error)
+      this.#refuse(error)
+    }
+  }
+
+  #request(type: number, id: number, payload: Buffer): void {
+    switch (type) {
+      case FRAME.read:
+      case FRAME.walRead:
+      case FRAME.walReadStored:
+      case FRAME.walSize:
+      case FRAME.walStored:
+        this.#requests.add(decodeRequest(type, id, payload))
+        this.#admit()
+        break
+      case FRAME.tree: {
+        const { skip, credit } = decodeTree(payload)
+        this.#stream(id, credit, (source, gate, send) => sendTree(id, source, skip, gate, send))
+        break
+      }
+      case FRAME.readMany: {
+        const request = decodeReadMany(payload)
+        this.#stream(id, request.credit, (source, gate, send) => sendRanges(id, source, request, gate, send))
+        break
+      }
+      case FRAME.credit:
+        this.#streams.grant(id, decodeCredit(payload))
+        break
+      case FRAME.cancel:
+        this.#requests.cancel(id)
+        this.#streams.stop(id)
+        break
+      default:
+        throw malformed('second hello')
+    }
+  }
+
+  #taken(id: number): boolean {
+    return this.#requests.isRunning(id) || this.#streams.has(id)
+  }
+
+  #admit(): void {
+    const source = this.#lease?.source
+    if (source === undefined) return
+    try {
+      this.#requests.admit(source, (id) => this.#streams.has(id))
+    } catch (error) {
+      this.#refuse(error)
+    }
+  }
+
+  #fail(id: number, error: unknown): void {
+    if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'data plane: a request failed')
+    this.#tell(error)
+    this.#writer.send(encodeError(id, errorBody(error)))
+  }
+
+  #tell(error: unknown): void {
+    if (this.#ticket !== undefined && error instanceof HowdahError) this.#onError?.(this.#ticket, error)
+  }
+
+  #stream(
+    id: number,
+    credit: number,
+    run: (
+      source: BackupSource,
+      gate: StreamGate,
+      send: (head: Buffer, body?: Buffer) => void,
+    ) => Promise<void>,
+  ): void {
+    const source = this.#lease?.source
+    if (source === undefined || this.#taken(id)) throw malformed('request with a used number')
+    const most = Math.min(STREAM_AHEAD_BYTES, this.#limits.bytesInFlight)
+    const gate = new StreamGate(credit, () => this.#writer.pendingBytes < most)
+    this.#streams
+      .run(id, gate, () => run(source, gate, (head, body) => this.#writer.send(head, body)))
+      .catch((error: unknown) => {
+        if (!this.#ended() && !gate.signal.aborted) this.#fail(id, error)
+      })
+  }
+
+  /** Something was sent or finished: there may be room for more, or the last word was said. */
+  #moved(): void {
+    if (this.#state === 'closed') {
+      if (this.#writer.pendingBytes === 0) this.#socket.end()
+      return
+    }
+    this.#admit()
+    this.#streams.wake()
+    this.#throttle()
+  }
+
+  /** Takes nothing more from the socket while too much waits, and goes on when it does not. */
+  #throttle(): void {
+    if (this.#state === 'closed') return
+    const full =
+      this.#requests.waiting >= this.#limits.waiting || this.#writer.pendingBytes > this.#limits.bytesInFlight
+    if (full !== this.#socket.isPaused()) {
+      if (full) this.#socket.pause()
+      else this.#socket.resume()
+    }
+  }
+
+  /** A function, so that the compiler does not take the state before a wait for the state after it. */
+  #ended(): boolean {
+    return this.#state === 'closed'
+  }
+}

@@ -1,0 +1,86 @@
+/** What one read frame asks of a backup, and the frame that answers it. */
+import type { BackupSource } from '../backup-source.ts'
+import {
+  decodeRead,
+  decodeWalName,
+  decodeWalRead,
+  encodeHeader,
+  encodeSize,
+  encodeStored,
+  FRAME,
+} from '../protocol/protocol.ts'
+
+export interface ServerRequest {
+  readonly id: number
+  /** Bytes that the request and its answer may take. */
+  readonly cost: number
+  /** Gives the answer's frame: one buffer, or header and payload, and whether nobody else has that. */
+  readonly run: (
+    source: BackupSource,
+    signal: AbortSignal,
+  ) => Promise<readonly [head: Buffer, payload?: Buffer, owned?: boolean]>
+}
+
+/** What a request takes beside its payload: its objects and its frame. Bytes, roughly. */
+const REQUEST_BYTES = 512
+
+/** The frames that `decodeRequest` takes. */
+type RequestFrame = 'read' | 'walRead' | 'walReadStored' | 'walSize' | 'walStored'
+
+/** @throws HowdahError `invalid_message` | `message_too_large` */
+export function decodeRequest(
+  type: (typeof FRAME)[RequestFrame],
+  id: number,
+  payload: Buffer,
+): ServerRequest {
+  switch (type) {
+    case FRAME.read: {
+      const { file, offset, length } = decodeRead(payload)
+      return {
+        id,
+        cost: length + REQUEST_BYTES,
+        run: async (source, signal) => dataFrame(id, await source.read(file, offset, length, signal), length),
+      }
+    }
+    case FRAME.walRead: {
+      const { name, offset, length } = decodeWalRead(payload)
+      return {
+        id,
+        cost: length + REQUEST_BYTES,
+        run: async (source, signal) =>
+          dataFrame(id, await source.walRead(name, offset, length, signal), length, true),
+      }
+    }
+    case FRAME.walReadStored: {
+      const { name, offset, length } = decodeWalRead(payload)
+      return {
+        id,
+        cost: length + REQUEST_BYTES,
+        run: async (source, signal) =>
+          dataFrame(id, await source.walReadStored(name, offset, length, signal), length, true),
+      }
+    }
+    case FRAME.walSize: {
+      const name = decodeWalName(payload)
+      return {
+        id,
+        cost: REQUEST_BYTES,
+        run: async (source) => [encodeSize(id, await source.walSize(name))],
+      }
+    }
+    case FRAME.walStored: {
+      const name = decodeWalName(payload)
+      return {
+        id,
+        cost: REQUEST_BYTES,
+        run: async (source) => [encodeStored(id, await source.walStored(name))],
+      }
+    }
+  }
+}
+
+function dataFrame(id: number, data: Buffer, most: number, owned = false): [Buffer, Buffer, boolean] {
+  if (data.length > most)
+    throw new Error(`a backup source gave ${data.length} bytes where ${most} were asked`)
+  return [encodeHeader(FRAME.data, id, data.length), data, owned]
+}

@@ -1,0 +1,86 @@
+/** Exports one database of a published instance: one snapshot for the dump and for the counts. */
+
+import { HowdahError } from '../../../../messages/errors.ts'
+import type { DatabaseExport } from '../../../../messages/exports.ts'
+import { serverWords } from '../../postgres/connections/client.ts'
+import { type InstanceAddress, withAnyDatabase } from '../../postgres/connections/instance-client.ts'
+import { listDatabases } from '../../postgres/connections/instance-databases.ts'
+import type { Destination } from '../destinations/destination.ts'
+import { instancePrograms } from '../source/instance-programs.ts'
+import { watchLocks } from '../source/lock-wait.ts'
+import { openSnapshot } from '../source/snapshot.ts'
+import { followDump } from './dump-progress.ts'
+import type { ExportedDatabase } from './manifest.ts'
+import type { Programs } from './programs.ts'
+
+/** How long an export waits for a table that somebody has locked. Milliseconds. */
+const LOCK_WAIT_MS = 600_000
+
+export interface ExportDatabaseOptions {
+  readonly database: string
+  readonly address: InstanceAddress
+  readonly tables: readonly string[] | undefined
+  readonly destination: Destination
+  readonly programs: Programs
+  readonly signal: AbortSignal
+  readonly report: (progress: Partial<DatabaseExport>) => void
+  readonly lockWaitMs?: number
+}
+
+/** @throws whatever kept it from being exported; nothing of it is left then */
+export async function exportDatabase(
+  options: ExportDatabaseOptions,
+): Promise<Required<Omit<ExportedDatabase, 'status'>>> {
+  const { database, address, tables, destination, programs, signal, report } = options
+  const { lockWaitMs = LOCK_WAIT_MS } = options
+  await requireDatabase(address, database)
+  const snapshot = await openSnapshot(address, database, tables, signal, lockWaitMs)
+  const locks = watchLocks(address, database, () => report({ waiting: locks.waiting }))
+  try {
+    const progress = followDump(snapshot, () => report(progress.state()))
+    report(progress.state())
+    const patterns = [...(tables ?? []), ...snapshot.partitionPatterns].flatMap((pattern) => ['-t', pattern])
+    const { dump } = instancePrograms(programs, address)
+    const written = await destination.write({
+      database,
+      snapshot,
+      start: (args) =>
+        dump(
+          database,
+          snapshot.encoding,
+          [
+            ...['--verbose', `--lock-wait-timeout=${lockWaitMs}`, `--snapshot=${snapshot.id}`],
+            ...[...args, ...patterns],
+          ],
+          progress.hear,
+        ),
+      progress: (bytes) => report({ bytes }),
+      tableBegins: progress.tableBegins,
+    })
+    const counts = await progress.finish()
+    return { at: snapshot.at, counts, written }
+  } catch (error) {
+    const { waiting } = locks
+    if (waiting === undefined || signal.aborted) throw error
+    throw new HowdahError(
+      'export_failed',
+      `it waited for ${waiting}, and was given up after ${Math.round(lockWaitMs / 1000)} s: ${serverWords(error)}`,
+      { cause: error },
+    )
+  } finally {
+    await Promise.all([locks.close(), snapshot.close()])
+  }
+}
+
+/** @throws HowdahError `export_failed` that says what is the matter with it */
+async function requireDatabase(address: InstanceAddress, database: string): Promise<void> {
+  const all = await withAnyDatabase(address, listDatabases)
+  const found = all.find(({ name }) => name === database)
+  if (found?.closed !== undefined)
+    throw new HowdahError('export_failed', found.closed, { field: 'databases' })
+  if (found) return
+  const names = all.map(({ name }) => name).join(', ')
+  throw new HowdahError('export_failed', `there is no database of that name; there are ${names}`, {
+    field: 'databases',
+  })
+}

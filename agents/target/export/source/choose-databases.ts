@@ -1,0 +1,62 @@
+/** Which databases of an instance an export is of. */
+
+import { HowdahError } from '../../../../messages/errors.ts'
+import type { ExportRequest } from '../../../../messages/exports.ts'
+import type { Changes } from '../../../../messages/values.ts'
+import { type InstanceAddress, withAnyDatabase } from '../../postgres/connections/instance-client.ts'
+import { listDatabases, whyUnusable } from '../../postgres/connections/instance-databases.ts'
+import { hasMatch } from './snapshot.ts'
+
+export interface ChosenDatabases {
+  readonly databases: readonly string[]
+  /** Databases that could not be looked into, and why. */
+  readonly notes: readonly string[]
+}
+
+/**
+ * Those that are asked for; else, with tables, those that have one of them; else those that were changed, and all of
+ * them when something was changed and nobody knows where. A database that cannot be entered keeps no other from it.
+ * @throws HowdahError `export_failed` when there is nothing to export
+ */
+export async function chooseDatabases(
+  address: InstanceAddress,
+  { databases, tables }: ExportRequest,
+  changes: () => Promise<Changes>,
+): Promise<ChosenDatabases> {
+  if (databases) return { databases: [...new Set(databases)], notes: [] }
+  const all = (await withAnyDatabase(address, listDatabases)).filter(({ isTemplate }) => !isTemplate)
+  const open = all.filter(({ closed }) => closed === undefined).map(({ name }) => name)
+  const notes = all
+    .filter(({ closed }) => closed !== undefined)
+    .map(({ name, closed }) => leftOut(name, closed ?? ''))
+  if (tables) {
+    const having: string[] = []
+    const looked: string[] = []
+    for (const database of open) {
+      try {
+        if (await hasMatch(address, database, tables)) having.push(database)
+        looked.push(database)
+      } catch (error) {
+        notes.push(leftOut(database, whyUnusable(error)))
+      }
+    }
+    if (having.length > 0) return { databases: having, notes }
+    throw new HowdahError(
+      'export_failed',
+      [`no database has a table ${tables.join(', ')}; there are ${looked.join(', ')}`, ...notes].join('. '),
+      { field: 'tables' },
+    )
+  }
+  const { changed, databases: known } = await changes()
+  if (known.length > 0) return { databases: known, notes: [] }
+  if (changed) return { databases: open, notes }
+  throw new HowdahError(
+    'export_failed',
+    `nothing was changed that was not exported; name the databases to export: ${open.join(', ')}`,
+    { field: 'databases' },
+  )
+}
+
+function leftOut(database: string, why: string): string {
+  return `the database "${database}" was left out: ${why}`
+}

@@ -1,0 +1,256 @@
+/**
+ * The bytes of files: which come from the local file, which are the backup's and which are zero. Synchronous unless a
+ * block is missing. Knows no names; the durability of what it writes is durability.ts's.
+ */
+
+import type { Durability } from '../durability/durability.ts'
+import { ANSWERED_ELSEWHERE, FileSystemError, type MaybePromise } from '../file-system.ts'
+import type { Inode } from '../namespace/inode.ts'
+import type { Asker } from '../reads/direct-reads.ts'
+import type { Piece } from '../reads/flights.ts'
+import type { ReadPath } from '../reads/read-path.ts'
+import { type Space, useOfWrite } from '../space/space.ts'
+import { BLOCK } from './block-map.ts'
+import type { DataFiles } from './data-files.ts'
+import { localError } from './local-error.ts'
+
+export interface FileContentsDependencies {
+  readonly files: DataFiles
+  readonly readPath: ReadPath
+  readonly space: Space
+  readonly durability: Durability
+  /** Nanoseconds since the epoch. */
+  readonly now: () => bigint
+}
+
+/** A block to write whole before a write changes a part of it. */
+interface Seed {
+  readonly block: number
+  readonly data: Buffer
+}
+
+export class FileContents {
+  /** The last failure to read the write cache, in words. */
+  lastError: string | undefined
+  readonly #to: FileContentsDependencies
+  /** Writes that wait for a missing block. Never reject. */
+  readonly #waiting = new Set<Promise<void>>()
+
+  constructor(dependencies: FileContentsDependencies) {
+    this.#to = dependencies
+  }
+
+  /** As `FileSystem.read`. */
+  read(inode: Inode, buffer: Buffer, length: number, position: number, asker?: Asker): MaybePromise<number> {
+    const end = Math.min(position + length, inode.size)
+    if (position >= end) return 0
+    const first = Math.floor(position / BLOCK)
+    const last = Math.floor((end - 1) / BLOCK)
+    const { readPath } = this.#to
+    if (!readPath.isMissing(inode, first, last) && this.#copy(inode, buffer, position, end, [])) {
+      readPath.noteRead(inode, position, end)
+      return end - position
+    }
+    const isElsewhere = asker !== undefined && readPath.handOn(inode, position, end, asker)
+    const reading = isElsewhere ? ANSWERED_ELSEWHERE : this.#readMissing(inode, buffer, position, end)
+    // After it, so that what is wanted now is asked for first.
+    readPath.noteRead(inode, position, end)
+    return reading
+  }
+
+  /** As `FileSystem.write`. @throws FileSystemError ENOSPC | EIO */
+  write(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    accepted = false,
+  ): MaybePromise<number> {
+    if (length === 0) return 0
+    const seeds = this.#seeds(inode, position, position + length, [])
+    if (seeds !== undefined) return this.#apply(inode, buffer, length, position, accepted, seeds)
+    const writing = this.#writeMissing(inode, buffer, length, position, accepted)
+    const done = () => void this.#waiting.delete(waiting)
+    const waiting = writing.then(done, done)
+    this.#waiting.add(waiting)
+    return writing
+  }
+
+  /** Resolves when every write that came before is where it belongs, or failed. */
+  async written(): Promise<void> {
+    await Promise.all(this.#waiting)
+  }
+
+  /** Cuts or extends a file; what is added reads as zeros. */
+  resize(inode: Inode, size: number): void {
+    const { durability, now, space } = this.#to
+    if (size < inode.size) {
+      const before = inode.map.changed
+      inode.map.clearFrom(Math.ceil(size / BLOCK))
+      space.give(before - inode.map.changed)
+      inode.baseSize = Math.min(inode.baseSize, size)
+      inode.tailClean = false
+      inode.trim = true
+    } else if (size > inode.size) {
+      this.#cleanTail(inode)
+    }
+    inode.size = size
+    inode.mtime = inode.ctime = now()
+    inode.essential = true
+    durability.contentsChanged(inode)
+    durability.attributesChanged(inode)
+  }
+
+  async #readMissing(inode: Inode, buffer: Buffer, position: number, end: number): Promise<number> {
+    const first = Math.floor(position / BLOCK)
+    const last = Math.floor((end - 1) / BLOCK)
+    inode.pins++
+    try {
+      for (;;) {
+        const pieces = await this.#to.readPath.fetch(inode, first, last)
+        // The file may have been cut meanwhile.
+        const now = Math.min(end, inode.size)
+        if (position >= now) return 0
+        if (this.#copy(inode, buffer, position, now, pieces)) return now - position
+      }
+    } finally {
+      inode.pins--
+    }
+  }
+
+  async #writeMissing(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    accepted: boolean,
+  ): Promise<number> {
+    const { readPath } = this.#to
+    const end = position + length
+    inode.pins++
+    try {
+      for (;;) {
+        const blocks = this.#edges(inode, position, end).filter((block) =>
+          this.#needsBase(inode, block, position, end),
+        )
+        const pieces = await Promise.all(blocks.map((block) => readPath.fetch(inode, block, block)))
+        const seeds = this.#seeds(inode, position, end, pieces.flat())
+        if (seeds !== undefined) return this.#apply(inode, buffer, length, position, accepted, seeds)
+      }
+    } finally {
+      inode.pins--
+    }
+  }
+
+  #apply(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    accepted: boolean,
+    seeds: readonly Seed[],
+  ): number {
+    const { durability, files, now, space } = this.#to
+    const end = position + length
+    const first = Math.floor(position / BLOCK)
+    const last = Math.floor((end - 1) / BLOCK)
+    const added = last - first + 1 - inode.map.countChanged(first, last)
+    space.take(added, useOfWrite(end, inode.size, accepted || inode.vital))
+    try {
+      // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
+      if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)
+      // A block enters the map whole, so nothing that the local file held before can show.
+      for (const { block, data } of seeds) files.write(inode, data, BLOCK, block * BLOCK)
+      files.write(inode, buffer, length, position)
+    } catch (error) {
+      space.give(added)
+      throw localError(error)
+    }
+    const grown = end > inode.size
+    if (grown) inode.size = end
+    inode.dataDirty = true
+    if (inode.map.change(first, last) || grown) inode.essential = true
+    durability.contentsChanged(inode)
+    // A kernel that caches writes knows when they were made, and sends the times by themselves.
+    if (accepted) return length
+    inode.mtime = inode.ctime = now()
+    durability.attributesChanged(inode)
+    return length
+  }
+
+  /** Blocks that a write covers in part and that are not changed yet. */
+  #edges(inode: Inode, position: number, end: number): number[] {
+    const first = Math.floor(position / BLOCK)
+    const last = Math.floor((end - 1) / BLOCK)
+    const edges: number[] = []
+    if (position % BLOCK !== 0 && !inode.map.isChanged(first)) edges.push(first)
+    if (end % BLOCK !== 0 && !inode.map.isChanged(last) && edges[0] !== last) edges.push(last)
+    return edges
+  }
+
+  /** Whether bytes of the block that the write leaves alone are the repository's. */
+  #needsBase(inode: Inode, block: number, position: number, end: number): boolean {
+    if (block >= inode.baseBlocks) return false
+    const blockEnd = Math.min((block + 1) * BLOCK, inode.baseSize)
+    return position > block * BLOCK || end < blockEnd
+  }
+
+  /** What the blocks hold that a write covers in part; undefined when some of it is missing. */
+  #seeds(inode: Inode, position: number, end: number, pieces: readonly Piece[]): readonly Seed[] | undefined {
+    const seeds: Seed[] = []
+    for (const block of this.#edges(inode, position, end)) {
+      const data = Buffer.alloc(BLOCK)
+      if (this.#needsBase(inode, block, position, end)) {
+        const { readPath } = this.#to
+        const start = block * BLOCK
+        const stop = Math.min(start + BLOCK, inode.baseSize)
+        readPath.noteUse(inode, start, stop)
+        if (!readPath.copy(inode, start, stop, data, 0, pieces)) return undefined
+      }
+      seeds.push({ block, data })
+    }
+    return seeds
+  }
+
+  /** What follows the end in its block may be left from a longer file; it must read as zeros once the file grows. */
+  #cleanTail(inode: Inode): void {
+    const rest = BLOCK - (inode.size % BLOCK)
+    const block = Math.floor(inode.size / BLOCK)
+    if (!inode.tailClean && rest < BLOCK && inode.map.isChanged(block)) {
+      this.#to.files.write(inode, Buffer.alloc(rest), rest, inode.size)
+      inode.dataDirty = true
+    }
+    inode.tailClean = true
+  }
+
+  /** Bytes `position` to `end`, run by run of blocks of the same kind; false when some are missing. */
+  #copy(inode: Inode, buffer: Buffer, position: number, end: number, pieces: readonly Piece[]): boolean {
+    const { map } = inode
+    let at = position
+    while (at < end) {
+      let block = Math.floor(at / BLOCK)
+      const changed = map.isChanged(block)
+      while ((block + 1) * BLOCK < end && map.isChanged(block + 1) === changed) block++
+      const runEnd = Math.min((block + 1) * BLOCK, end)
+      if (changed) this.#readLocal(inode, buffer, at - position, at, runEnd - at)
+      else {
+        const baseEnd = Math.max(at, Math.min(runEnd, inode.baseSize))
+        if (!this.#to.readPath.copy(inode, at, baseEnd, buffer, at - position, pieces)) return false
+        buffer.fill(0, baseEnd - position, runEnd - position)
+      }
+      at = runEnd
+    }
+    return true
+  }
+
+  #readLocal(inode: Inode, buffer: Buffer, offset: number, position: number, length: number): void {
+    try {
+      const got = this.#to.files.read(inode, buffer, offset, length, position)
+      if (got < length) throw new Error(`the local file of inode ${inode.ino} ends at ${position + got}`)
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      this.lastError = `the write cache cannot be read: ${reason}`
+      throw new FileSystemError('EIO', this.lastError, { cause })
+    }
+  }
+}

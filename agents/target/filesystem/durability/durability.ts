@@ -1,0 +1,331 @@
+/**
+ * When changes become durable. The rule: data first, then the map and the size that tell of them, in one commit with
+ * every name and attribute as they are at that moment; what a commit gave up is deleted only after it. So after a
+ * crash a block is as it was synced last, or newer, and never something else.
+ *
+ * One commit is under way at a time; what changes meanwhile is in the next. A commit that failed gives everything back.
+ */
+import type { Logger } from 'pino'
+import { BLOCK, type MapChunk } from '../contents/block-map.ts'
+import type { DataFiles } from '../contents/data-files.ts'
+import { localError } from '../contents/local-error.ts'
+import { FileSystemError, type Ino } from '../file-system.ts'
+import type { Inode } from '../namespace/inode.ts'
+import type { Services } from '../services.ts'
+import type { BaseTree } from '../tree/base-tree.ts'
+import type { Batch, ContentsRow } from './journal.ts'
+
+export interface DurabilityDependencies {
+  readonly base: BaseTree
+  readonly files: DataFiles
+  readonly services: Pick<Services, 'commit'>
+  readonly logger: Logger
+  /** The inode that a name leads to now, 0 for none. */
+  readonly entry: (parent: Ino, name: string) => Ino
+}
+
+/** Contents of one file as they were when its data was synced. */
+interface Snapshot {
+  readonly inode: Inode
+  readonly row: ContentsRow
+  readonly chunks: readonly MapChunk[]
+  /** Bytes of the local file that row and chunks need. */
+  readonly localSize: number
+  readonly trim: boolean
+}
+
+/** What the next commit has to tell. */
+class Changes {
+  readonly attributes = new Set<Inode>()
+  /** Those of `attributes` that a sync of the file has to write. */
+  readonly essentialAttributes = new Set<Inode>()
+  readonly entries = new Map<Ino, Set<string>>()
+  readonly freed = new Set<Ino>()
+  readonly snapshots: Snapshot[] = []
+
+  addEntry(parent: Ino, name: string): void {
+    const names = this.entries.get(parent)
+    if (names === undefined) this.entries.set(parent, new Set([name]))
+    else names.add(name)
+  }
+
+  get hasNames(): boolean {
+    return this.entries.size > 0 || this.freed.size > 0
+  }
+
+  get isEmpty(): boolean {
+    return this.attributes.size === 0 && !this.hasNames && this.snapshots.length === 0
+  }
+}
+
+/** Files synced at once; the rest of the thread pool stays with the readers. */
+const PARALLEL_SYNCS = 3
+
+export class Durability {
+  readonly #to: DurabilityDependencies
+  /** Inodes whose size or changed blocks differ from the journal. */
+  readonly #contents = new Set<Inode>()
+  /** Others that were written since they were synced: the kernel brings their data to disk in its own time. */
+  readonly #written = new Set<Inode>()
+  /** Syncs of files under way. */
+  readonly #syncs = new Set<Promise<void>>()
+  #changes = new Changes()
+  /** The commit under way, and the one that waits for it and takes everything that is there then. */
+  #committing: Promise<void> | undefined
+  #nextCommit: Promise<void> | undefined
+  #stopped = false
+
+  constructor(dependencies: DurabilityDependencies) {
+    this.#to = dependencies
+  }
+
+  /** Whether `syncChanged` has anything to do. */
+  get unsynced(): boolean {
+    return this.#contents.size > 0 || !this.#changes.isEmpty
+  }
+
+  /** `essential`: more than the times, so a sync of the file has to write it. */
+  attributesChanged(inode: Inode, essential = false): void {
+    if (inode.freed) return
+    inode.differs = true
+    this.#changes.attributes.add(inode)
+    if (essential) this.#changes.essentialAttributes.add(inode)
+  }
+
+  /** Data was written; `inode.essential` tells whether the size or the changed blocks differ from the journal now. */
+  contentsChanged(inode: Inode): void {
+    if (inode.freed) return
+    inode.differs = true
+    if (inode.essential) this.#contents.add(inode)
+    else this.#written.add(inode)
+  }
+
+  entryChanged(parent: Ino, name: string): void {
+    this.#changes.addEntry(parent, name)
+  }
+
+  freed(inode: Inode): void {
+    this.#changes.attributes.delete(inode)
+    this.#changes.essentialAttributes.delete(inode)
+    this.#contents.delete(inode)
+    this.#written.delete(inode)
+    this.#changes.freed.add(inode.ino)
+  }
+
+  /** Resolves when a file's data, and what is needed to find them, are durable. @throws FileSystemError EIO | ENOSPC */
+  async syncFile(inode: Inode): Promise<void> {
+    const failures = inode.syncFailures
+    try {
+      await this.#syncData(inode, false)
+      const { hasNames, essentialAttributes, snapshots } = this.#changes
+      if (hasNames || essentialAttributes.has(inode) || snapshots.length > 0) await this.#commit()
+      else await (this.#nextCommit ?? this.#committing)
+    } catch (error) {
+      inode.lossUntold = false
+      throw error
+    }
+    // What failed may have been tried on behalf of somebody else, and the trial after it says nothing about it.
+    if (inode.syncFailures === failures && !inode.lossUntold) return
+    inode.lossUntold = false
+    throw new FileSystemError('EIO', 'what was written could not be made durable')
+  }
+
+  /** Resolves when every name and attribute is durable. @throws FileSystemError EIO | ENOSPC */
+  async syncNames(): Promise<void> {
+    if (!this.#changes.isEmpty) await this.#commit()
+    else await (this.#nextCommit ?? this.#committing)
+  }
+
+  /**
+   * Makes durable what was changed. Contents first: a name that is durable before them leads to an empty file after a
+   * crash.
+   * @throws FileSystemError EIO | ENOSPC
+   */
+  async syncChanged(): Promise<void> {
+    await this.#syncFiles(this.#contents)
+    await this.syncNames()
+  }
+
+  /** Makes everything durable. @throws FileSystemError EIO | ENOSPC */
+  async syncAll(): Promise<void> {
+    await this.#syncFiles(new Set([...this.#contents, ...this.#written]))
+    await this.syncNames()
+  }
+
+  /** Begins to make a file durable that takes the place of another, so that a crash finds either of them whole. */
+  syncSoon(inode: Inode): void {
+    if (!inode.essential) return
+    this.#syncData(inode, true)
+      .then(() => this.#commit())
+      .catch((err: unknown) => this.#to.logger.error({ err }, 'the write cache could not be synced'))
+  }
+
+  /** From now on nothing becomes durable any more. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  async #syncFiles(inodes: ReadonlySet<Inode>): Promise<void> {
+    const next = [...inodes].values()
+    const failures: unknown[] = []
+    const lane = async () => {
+      for (const inode of next) {
+        await this.#syncData(inode, true).catch((error: unknown) => failures.push(error))
+      }
+    }
+    await Promise.all(Array.from({ length: PARALLEL_SYNCS }, lane))
+    // Others' syncs have taken their files out of the sets, and have not told the commit yet.
+    await Promise.allSettled(this.#syncs)
+    if (this.#changes.snapshots.length > 0) await this.#commit()
+    if (failures.length > 0) throw failures[0]
+  }
+
+  /**
+   * Syncs the data and, when asked or necessary, leaves a snapshot of the contents for the next commit. Begins at once
+   * unless the file is being synced already.
+   */
+  #syncData(inode: Inode, withContents: boolean): Promise<void> {
+    const run = () => (withContents || inode.essential ? this.#syncContents(inode) : this.#syncPlain(inode))
+    const sync = inode.syncing === undefined ? run() : inode.syncing.then(run, run)
+    inode.syncing = sync
+    this.#syncs.add(sync)
+    const done = () => {
+      this.#syncs.delete(sync)
+      if (inode.syncing === sync) inode.syncing = undefined
+    }
+    sync.then(done, done)
+    return sync
+  }
+
+  /** Data that lies where the journal says already. */
+  async #syncPlain(inode: Inode): Promise<void> {
+    if (inode.freed || !inode.dataDirty) return
+    inode.dataDirty = false
+    this.#written.delete(inode)
+    try {
+      await this.#syncLocalFile(inode)
+    } catch (error) {
+      this.contentsChanged(inode)
+      throw error
+    }
+  }
+
+  async #syncContents(inode: Inode): Promise<void> {
+    if (inode.freed || !(this.#contents.has(inode) || this.#written.has(inode))) return
+    const { size, baseSize, trim, dataDirty, essential, map } = inode
+    const chunks = map.takeDirty()
+    const row = { ino: inode.ino, size, baseSize, changed: map.changed }
+    const localSize = Math.max(Math.ceil(size / BLOCK), map.end) * BLOCK
+    const snapshot: Snapshot = { inode, row, chunks, localSize, trim }
+    this.#contents.delete(inode)
+    this.#written.delete(inode)
+    inode.dataDirty = false
+    inode.essential = false
+    inode.trim = false
+    try {
+      if (dataDirty) await this.#syncLocalFile(inode)
+    } catch (error) {
+      this.#giveBack(snapshot)
+      throw error
+    }
+    if (inode.freed) return
+    if (essential || chunks.length > 0 || trim) this.#changes.snapshots.push(snapshot)
+  }
+
+  async #syncLocalFile(inode: Inode): Promise<void> {
+    try {
+      await this.#to.files.sync(inode)
+    } catch (error) {
+      // The kernel may have dropped what it could not write, and a second trial would then succeed without it.
+      inode.dataDirty = true
+      inode.lossUntold = true
+      inode.syncFailures++
+      throw localError(error)
+    }
+  }
+
+  #giveBack({ inode, chunks, trim }: Snapshot): void {
+    if (inode.freed) return
+    inode.map.restoreDirty(chunks)
+    inode.essential = true
+    inode.trim ||= trim
+    this.contentsChanged(inode)
+  }
+
+  /** Resolves when all that has gathered is durable. */
+  #commit(): Promise<void> {
+    this.#nextCommit ??= this.#afterCurrent().then(() => {
+      this.#nextCommit = undefined
+      const commit = this.#commitNow()
+      this.#committing = commit
+      const done = () => {
+        if (this.#committing === commit) this.#committing = undefined
+      }
+      commit.then(done, done)
+      return commit
+    })
+    return this.#nextCommit
+  }
+
+  async #afterCurrent(): Promise<void> {
+    // Whoever waits for that one hears of its failure.
+    await this.#committing?.catch(() => undefined)
+  }
+
+  async #commitNow(): Promise<void> {
+    const changes = this.#changes
+    this.#changes = new Changes()
+    const snapshots = changes.snapshots.filter(({ inode }) => !inode.freed)
+    const batch: Batch = {
+      attributes: Array.from(changes.attributes, (inode) => inode.row()),
+      contents: snapshots.map(({ row, chunks }) => ({ row, chunks })),
+      entries: this.#entriesOf(changes),
+      freed: [...changes.freed],
+    }
+    try {
+      if (this.#stopped) throw new Error('the write cache is closed')
+      await this.#to.services.commit(batch)
+    } catch (error) {
+      this.#takeBack(changes, snapshots)
+      throw localError(error)
+    }
+    if (this.#stopped) return
+    for (const ino of batch.freed) this.#to.files.remove(ino)
+    for (const snapshot of snapshots) if (snapshot.trim) this.#cut(snapshot)
+  }
+
+  #entriesOf(changes: Changes): Batch['entries'] {
+    const { base, entry } = this.#to
+    return Array.from(changes.entries, ([parent, names]) =>
+      Array.from(names, (name) => {
+        const ino = entry(parent, name)
+        return { parent, name, ino: ino === base.lookup(parent, name) ? null : ino }
+      }),
+    ).flat()
+  }
+
+  #takeBack(changes: Changes, snapshots: readonly Snapshot[]): void {
+    for (const snapshot of snapshots) {
+      snapshot.inode.syncFailures++
+      this.#giveBack(snapshot)
+    }
+    for (const inode of changes.attributes) {
+      this.attributesChanged(inode, changes.essentialAttributes.has(inode))
+    }
+    for (const [parent, names] of changes.entries) for (const name of names) this.entryChanged(parent, name)
+    for (const ino of changes.freed) this.#changes.freed.add(ino)
+  }
+
+  /** Gives back what lies behind the contents that were committed. */
+  #cut({ inode, localSize }: Snapshot): void {
+    if (inode.freed) return
+    // The next commit may tell of more than there is now; it has to stay until then.
+    const waits =
+      inode.syncing !== undefined || this.#changes.snapshots.some((later) => later.inode === inode)
+    const size = Math.max(localSize, Math.ceil(inode.size / BLOCK) * BLOCK, inode.map.end * BLOCK)
+    if (!waits && this.#to.files.cut(inode, size)) return
+    inode.trim = true
+    inode.essential = true
+    this.contentsChanged(inode)
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Starts the program of mount processes, which then waits for its orders on standard input.
+ *
+ * An agent keeps a spare one waiting: loading the program takes longer than mounting, and a publish need not wait for
+ * it. A program whose agent ends before it got orders ends too.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { programBeside } from '../../../runtime/program-beside.ts'
+
+export interface LaunchOptions {
+  /** File for what the program says outside its own log: a crash of Node. */
+  readonly errors: string
+  /** The program to run instead of main.ts. */
+  readonly program?: string
+}
+
+/** Its standard input takes the path of a mount spec; descriptor 3 says when the mount is ready. */
+export function launch({
+  errors,
+  program = programBeside(import.meta.url, '../program/main'),
+}: LaunchOptions): ChildProcess {
+  const log = openSync(errors, 'a', 0o600)
+  // The agent's, which waits for mounts; a mount process does not.
+  const { UV_THREADPOOL_SIZE: _, ...env } = process.env
+  try {
+    return spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program], {
+      detached: true,
+      cwd: '/',
+      stdio: ['pipe', log, log, 'pipe'],
+      env: { ...env, HOWDAH_READY_FD: '3' },
+    })
+  } finally {
+    closeSync(log)
+  }
+}
+
+export interface SpareMountProgram {
+  /** The waiting program, or a new one where none waits. */
+  take(): ChildProcess
+  close(): void
+}
+
+/** The next spare is made this long after one was taken, so that it does not compete with the session that starts. */
+const REFILL_AFTER_MS = 5_000
+
+export function keepSpare(options: LaunchOptions): SpareMountProgram {
+  let spare: ChildProcess | undefined
+  let timer: NodeJS.Timeout | undefined
+
+  function refill(): void {
+    const child = launch(options)
+    spare = child
+    child.unref()
+    // One that cannot be started shows where it is needed.
+    child.on('error', () => undefined)
+    child.once('exit', () => {
+      if (spare === child) spare = undefined
+    })
+  }
+
+  refill()
+  return {
+    take() {
+      const taken = spare ?? launch(options)
+      spare = undefined
+      clearTimeout(timer)
+      timer = setTimeout(refill, REFILL_AFTER_MS).unref()
+      return taken
+    },
+    close() {
+      clearTimeout(timer)
+      spare?.stdin?.end()
+    },
+  }
+}

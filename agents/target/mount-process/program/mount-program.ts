@@ -1,0 +1,53 @@
+/** A mount process from its start to its end: loads, waits for its orders, mounts one session, and never ends half. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { createLogger } from '../../../../config/logger.ts'
+import { errorBody } from '../../../../messages/errors.ts'
+import { abortMount } from '../agent/dead-mount.ts'
+import type { MountSource } from '../mount-source.ts'
+import { awaitOrders, cachePaths, type MountSpec, mountTitle } from '../mount-spec.ts'
+import { loadMountProgram, type MountProgram } from '../threads/serve-mount.ts'
+import { rehearse } from './rehearsal.ts'
+import { runMountProcess } from './run-mount-process.ts'
+
+/** A program that gets no orders for so long was started ahead. Milliseconds. */
+const SPARE_AFTER_MS = 100
+
+/** `openSource` gives the backup that a spec names. Ends the process. */
+export async function mountProgram(
+  openSource: (spec: MountSpec, logger: Logger) => MountSource,
+): Promise<void> {
+  process.umask(0o077)
+  process.title = 'howdah mount, waiting'
+  const program = await loadMountProgram()
+  const orders = awaitOrders()
+  const spare = Promise.race([orders.then(() => false), sleep(SPARE_AFTER_MS, true)])
+  if (await spare) await rehearse()
+  const spec = await orders
+  if (spec === undefined) process.exit(0)
+
+  process.title = mountTitle(spec.session)
+  const logger = createLogger('mount-process', spec.logLevel ?? 'info', cachePaths(spec.cachePath).log).child(
+    { session: spec.session },
+  )
+  const fail = async (error: unknown) => {
+    logger.fatal({ err: error, error: errorBody(error) }, 'the mount process ends')
+    await endProgram(program, spec)
+  }
+  // Without this thread nobody answers the engine's, and Node would wait for that one to wake up.
+  process.on('uncaughtException', fail)
+  try {
+    await runMountProcess(spec, { program, source: openSource(spec, logger), logger })
+    process.exit()
+  } catch (error) {
+    await fail(error)
+  }
+}
+
+/** Leaves no mount without a server, and no server that sleeps in its device for ever. */
+async function endProgram({ worker }: MountProgram, { mountPoint }: MountSpec): Promise<never> {
+  abortMount(mountPoint)
+  if (await (worker?.end() ?? true)) process.exit(1)
+  process.kill(process.pid, 'SIGKILL')
+  throw new Error('this is never reached')
+}

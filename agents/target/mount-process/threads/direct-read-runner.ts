@@ -1,0 +1,103 @@
+/** The main thread's side of errands: fetches, answers the kernel, writes to the fetched store, and says that it is done. */
+import { writeSync } from 'node:fs'
+import { constants } from 'node:os'
+import type { Logger } from 'pino'
+import { OUT, OUT_HEADER_BYTES } from '../../filesystem/drivers/kernel/protocol.ts'
+import { blockChecks } from '../../filesystem/fetched/block-check.ts'
+import { MAX_ERRAND_BYTES } from '../../filesystem/reads/direct-reads.ts'
+import { type ErrandRing, FIELD, SLOTS, WORD, WRITTEN } from './direct-read-ring.ts'
+
+export interface ErrandRunnerOptions {
+  readonly ring: ErrandRing
+  /** The FUSE device. */
+  readonly device: number
+  /** As `Services.read`. */
+  readonly read: (file: number, offset: number, length: number) => Promise<Buffer>
+  /** The engine waits for an errand that is done. */
+  readonly wakeEngine: () => void
+  /** An errand could not be done; the engine is to be told. */
+  readonly onFailure: (slot: number, error: unknown) => void
+  /** Something was written to the fetched store. */
+  readonly onFetched: () => void
+  readonly logger: Logger
+}
+
+export interface ErrandRunner {
+  /** Begins what was asked for since the last time. */
+  look(): void
+  /** Nothing is begun, answered or written from now on: the device and the store may be closed. */
+  stop(): void
+}
+
+export function createErrandRunner(options: ErrandRunnerOptions): ErrandRunner {
+  const { ring, device, read, wakeEngine, onFailure, onFetched, logger } = options
+  const { words, fields } = ring
+  const answer = Buffer.alloc(OUT_HEADER_BYTES + MAX_ERRAND_BYTES)
+  const header = new Int32Array(answer.buffer, answer.byteOffset, OUT_HEADER_BYTES / 4)
+  let asked = 0
+  let done = 0
+  let stopped = false
+
+  async function run(slot: number): Promise<void> {
+    const at = slot * FIELD.COUNT
+    const field = (name: number): number => fields[at + name] as number
+    let data: Buffer
+    try {
+      data = await read(field(FIELD.FILE), field(FIELD.OFFSET), field(FIELD.LENGTH))
+    } catch (error) {
+      if (stopped) return
+      send(field(FIELD.LOW), field(FIELD.HIGH), constants.errno.EIO, 0)
+      onFailure(slot, error)
+      return
+    }
+    if (stopped) return
+    const bytes = data.copy(answer, OUT_HEADER_BYTES, field(FIELD.FROM), field(FIELD.TO))
+    send(field(FIELD.LOW), field(FIELD.HIGH), 0, bytes)
+    const written = write(field(FIELD.FD), data, field(FIELD.POSITION))
+    if (written) fields.set(blockChecks(data), at + FIELD.CHECKS)
+    words[WORD.DONE_QUEUE + (done & (SLOTS - 1))] = written ? slot | WRITTEN : slot
+    done = (done + 1) | 0
+    Atomics.store(words, WORD.DONE, done)
+    if (Atomics.load(words, WORD.AWAITED + slot) === 1) wakeEngine()
+    onFetched()
+  }
+
+  /** `error`: a positive errno, or 0. */
+  function send(low: number, high: number, error: number, bytes: number): void {
+    header[OUT.LENGTH] = OUT_HEADER_BYTES + bytes
+    header[OUT.ERROR] = -error
+    header[OUT.UNIQUE] = low
+    header[OUT.UNIQUE + 1] = high
+    try {
+      writeSync(device, answer, 0, OUT_HEADER_BYTES + bytes)
+    } catch (err) {
+      // Nobody waits for it any more, or the mount is gone.
+      logger.debug({ err }, 'the kernel does not take an answer')
+    }
+  }
+
+  function write(fd: number, data: Buffer, position: number): boolean {
+    try {
+      for (let written = 0; written < data.length; ) {
+        written += writeSync(fd, data, written, data.length - written, position + written)
+      }
+      return true
+    } catch (err) {
+      logger.warn({ err }, 'a fetched block could not be kept')
+      return false
+    }
+  }
+
+  return {
+    look() {
+      // What is asked for from here on calls again.
+      Atomics.store(words, WORD.CALLED, 0)
+      for (; !stopped && asked !== Atomics.load(words, WORD.ASKED); asked = (asked + 1) | 0) {
+        void run(words[WORD.ASKED_QUEUE + (asked & (SLOTS - 1))] as number)
+      }
+    },
+    stop() {
+      stopped = true
+    },
+  }
+}

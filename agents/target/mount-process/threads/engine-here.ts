@@ -1,0 +1,54 @@
+/** An engine in the main thread, with a driver that needs its event loop: fuse-native. */
+import type { Logger } from 'pino'
+import { createEngine } from '../../filesystem/engine.ts'
+import type { Driver } from '../../filesystem/file-system.ts'
+import { CHANGED_AFTER_MS, createSyncTimers } from '../services/sync-timers.ts'
+import type { Serving, ServingEngine } from './serving.ts'
+
+/** Mounts and serves. @throws HowdahError what the driver throws */
+export async function serveHere(serving: Serving, driver: Driver, logger: Logger): Promise<ServingEngine> {
+  const { spec, tree, journalState, fetched, services } = serving
+  const engine = createEngine({
+    tree,
+    cachePath: spec.cachePath,
+    journalState,
+    fetched,
+    services,
+    owner: spec.owner,
+    limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes },
+    logger,
+  })
+  const mounted = await driver.mount(spec.mountPoint, engine, {
+    ...spec.owner,
+    allowOther: spec.allowOther,
+    source: `howdah:${spec.session}`,
+  })
+  const timers = createSyncTimers({
+    syncChanged: () => engine.syncChanged(),
+    flushFetched: () => engine.flushFetched(),
+    logger,
+  })
+  // The driver tells nobody when it is idle.
+  const look = setInterval(() => {
+    if (engine.unsynced) timers.changed()
+    if (engine.unflushed) timers.fetched()
+  }, CHANGED_AFTER_MS / 4)
+  look.unref()
+
+  return {
+    ended: mounted.ended,
+    statistics: async () => engine.statistics(),
+    limit: async (quotaBytes) => engine.limit(quotaBytes),
+    flush: () => engine.flush(),
+    prefetch: (record) => engine.prefetch(record),
+    noteDamaged: async (file, block) => engine.noteDamaged(file, block),
+    starting: async () => engine.starting(),
+    settled: async () => engine.settled(),
+    unmount: () => mounted.unmount(),
+    async close() {
+      clearInterval(look)
+      await timers.stop()
+      await engine.close()
+    },
+  }
+}

@@ -1,0 +1,159 @@
+/** Asks an instance over its socket what state it is in. */
+import type pg from 'pg'
+import { HowdahError } from '../../../../messages/errors.ts'
+import type { Paused } from '../../../../messages/values.ts'
+import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
+import { endClient, type Identity, openClient, serverWords, sqlState } from './client.ts'
+import { enterAsSuperuser, isPassing } from './superuser.ts'
+
+export type { Identity } from './client.ts'
+
+export type Readiness =
+  /** Not there yet: no socket, or starting up. */
+  | { readonly state: 'starting' }
+  /** Promoted and accepting. */
+  | ({ readonly state: 'ready' } & Answered)
+  /** In recovery, and lets readers in. */
+  | ({ readonly state: 'recovering' | 'paused'; readonly at: Paused } & Answered)
+  /** Accepting, but something is wrong that waiting does not mend. */
+  | { readonly state: 'refused'; readonly reason: string }
+
+interface Answered {
+  /** Who asked, and can ask again. */
+  readonly connectedAs: Identity
+  /** What was true when it was asked. */
+  readonly moment: Moment
+  /** Names of subscriptions to other servers. */
+  readonly subscriptions: readonly string[]
+}
+
+export interface Moment {
+  /** When the server read its configuration, ms since the epoch. */
+  readonly configLoaded: number
+  /** The WAL segment that is written to: those after it were kept for use again, and hold nothing yet. */
+  readonly walSegment: string | undefined
+}
+
+/** One attempt; answers within `timeoutMs` where its first connection does. `known`: who was let in before. */
+export async function askReadiness(
+  spec: InstanceSpec,
+  timeoutMs: number,
+  known?: Identity,
+): Promise<Readiness> {
+  try {
+    const { client, as } = await enterAsSuperuser(spec, {
+      connectTimeoutMs: timeoutMs,
+      queryTimeoutMs: timeoutMs,
+      known,
+    })
+    try {
+      return await ask(spec, client, as)
+    } finally {
+      await endClient(client)
+    }
+  } catch (error) {
+    if (error instanceof HowdahError) return { state: 'refused', reason: error.message }
+    const state = sqlState(error)
+    if (state === undefined || isPassing(state)) return { state: 'starting' }
+    const reason = `PostgreSQL does not say how it is: ${serverWords(error)} (SQLSTATE ${state})`
+    return { state: 'refused', reason }
+  }
+}
+
+interface StateRow extends MomentRow {
+  readonly recovering: boolean
+  readonly paused: boolean
+  readonly lsn: string | null
+  readonly lastCommit: Date | null
+  readonly subscriptions: string[]
+}
+
+async function ask(spec: InstanceSpec, client: pg.Client, connectedAs: Identity): Promise<Readiness> {
+  const query = `SELECT ${recoveryColumns(spec)}, ${momentColumns(spec)}`
+  const [row] = (await client.query<StateRow>(query)).rows
+  if (row === undefined) return { state: 'starting' }
+  const answered = { connectedAs, moment: momentOf(row), subscriptions: row.subscriptions }
+  if (!row.recovering) return { state: 'ready', ...answered }
+  const { lsn, lastCommit } = row
+  if (lsn === null) return { state: 'starting' }
+  const at = { lsn, ...(lastCommit !== null && { lastCommit: lastCommit.toISOString() }) }
+  return { state: row.paused ? 'paused' : 'recovering', at, ...answered }
+}
+
+/** Functions by their names of each version: PostgreSQL documentation, "Recovery Control Functions". */
+function recoveryColumns(spec: InstanceSpec): string {
+  const version = majorVersion(spec.version)
+  const [wal, position] = version >= 10 ? ['wal', 'lsn'] : ['xlog', 'location']
+  const subscriptions =
+    version >= 10
+      ? `(SELECT coalesce(array_agg(subname::text ORDER BY subname), '{}') FROM pg_catalog.pg_subscription)`
+      : `'{}'::text[]`
+  return `pg_is_in_recovery() AS recovering,
+            CASE WHEN pg_is_in_recovery() THEN pg_is_${wal}_replay_paused() ELSE false END AS paused,
+            pg_last_${wal}_replay_${position}()::text AS lsn,
+            pg_last_xact_replay_timestamp() AS "lastCommit",
+            ${subscriptions} AS subscriptions`
+}
+
+/** Asks a standby to stand still where it is, or lets it go on. */
+export async function holdReplay(
+  spec: InstanceSpec,
+  as: Identity,
+  verb: 'pause' | 'resume',
+  timeoutMs: number,
+): Promise<void> {
+  const wal = majorVersion(spec.version) >= 10 ? 'wal' : 'xlog'
+  await queryRow(spec, as, `SELECT pg_${wal}_replay_${verb}()`, timeoutMs)
+}
+
+/** @throws the error of the connection */
+export async function askMoment(
+  spec: InstanceSpec,
+  as: Identity,
+  timeoutMs: number,
+): Promise<Moment | undefined> {
+  const row = await queryRow<MomentRow>(spec, as, `SELECT ${momentColumns(spec)}`, timeoutMs)
+  return row && momentOf(row)
+}
+
+interface MomentRow {
+  readonly loaded: number
+  readonly segment: string | null
+}
+
+/** The functions of WAL got their names in version 10; both fail while a server recovers. */
+function momentColumns({ version }: InstanceSpec): string {
+  const segment =
+    majorVersion(version) >= 10
+      ? 'pg_walfile_name(pg_current_wal_insert_lsn())'
+      : 'pg_xlogfile_name(pg_current_xlog_insert_location())'
+  return `(extract(epoch FROM pg_conf_load_time()) * 1000)::float8 AS loaded,
+          CASE WHEN NOT pg_is_in_recovery() THEN ${segment} END AS segment`
+}
+
+function momentOf({ loaded, segment }: MomentRow): Moment {
+  return { configLoaded: loaded, walSegment: segment ?? undefined }
+}
+
+/** The first row of a query, on a connection of its own. @throws the error of the connection, or of the query */
+export async function queryRow<Row extends object>(
+  spec: InstanceSpec,
+  as: Identity,
+  query: string,
+  timeoutMs: number,
+  values: readonly unknown[] = [],
+): Promise<Row | undefined> {
+  const client = await openClient({
+    socketDirectory: instancePaths(spec).run,
+    port: spec.port,
+    version: spec.version,
+    as,
+    connectTimeoutMs: timeoutMs,
+    queryTimeoutMs: timeoutMs,
+  })
+  try {
+    return (await client.query<Row>(query, [...values])).rows[0]
+  } finally {
+    await endClient(client)
+  }
+}

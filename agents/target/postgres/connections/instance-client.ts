@@ -1,0 +1,101 @@
+/** Connections to a published instance, over its socket and as a superuser of it. */
+import type pg from 'pg'
+import { HowdahError } from '../../../../messages/errors.ts'
+import type { PublishedSession } from '../../session/published-session.ts'
+import { findInstance } from '../instance.ts'
+import type { InstanceSpec } from '../specification.ts'
+import { endClient, openClient } from './client.ts'
+import { enterAsSuperuser } from './superuser.ts'
+
+export { APPLICATION } from './client.ts'
+
+export interface InstanceAddress {
+  readonly instance: InstanceSpec
+  readonly socketDirectory: string
+  readonly port: number
+  /** A superuser, or who becomes `role`. */
+  readonly user: string
+  /** A superuser that may not log in itself. */
+  readonly role?: string | undefined
+  /** A database that takes connections. */
+  readonly database: string
+}
+
+const CONNECT_DEADLINE_MS = 30_000
+const QUERY_DEADLINE_MS = 120_000
+
+/** Where the session's instance accepts connections. @throws HowdahError `postgres_failed` when it does not run */
+export async function instanceAddress(session: PublishedSession): Promise<InstanceAddress> {
+  const connection = (await findInstance(session))?.result?.connection
+  if (!connection) {
+    throw new HowdahError('postgres_failed', `the instance of session ${session.session} does not run`)
+  }
+  const { socketDirectory, port, user, role, database = USUAL_DATABASE } = connection
+  return { instance: session, socketDirectory, port, user, role, database }
+}
+
+const USUAL_DATABASE = 'postgres'
+
+export interface ConnectOptions {
+  /** What a query may take; default: as long as it likes. */
+  readonly queryDeadlineMs?: number
+  /** Names without a schema are looked up as psql would in that database; a default is made for names with one only. */
+  readonly ownSearchPath?: boolean
+}
+
+/** @throws the error of the connection */
+export async function connectTo(
+  { instance, socketDirectory, port, user, role }: InstanceAddress,
+  database: string,
+  { queryDeadlineMs, ownSearchPath = false }: ConnectOptions = {},
+): Promise<pg.Client> {
+  return openClient({
+    socketDirectory,
+    port,
+    version: instance.version,
+    as: { user, role, database },
+    connectTimeoutMs: CONNECT_DEADLINE_MS,
+    queryTimeoutMs: queryDeadlineMs,
+    searchPath: ownSearchPath ? 'of the database' : 'none',
+  })
+}
+
+/** What `work` gives on a connection of its own. */
+export async function withClient<T>(
+  address: InstanceAddress,
+  database: string,
+  work: (client: pg.Client) => Promise<T>,
+  options: Pick<ConnectOptions, 'ownSearchPath'> = {},
+): Promise<T> {
+  const client = await connectTo(address, database, { queryDeadlineMs: QUERY_DEADLINE_MS, ...options })
+  try {
+    return await work(client)
+  } finally {
+    await endClient(client)
+  }
+}
+
+/**
+ * As `withClient`, in any database that takes connections, for what is the same in all of them. `entered` is the address
+ * with whom and what was found: who was a superuser when the instance was published may be none any more.
+ */
+export async function withAnyDatabase<T>(
+  address: InstanceAddress,
+  work: (client: pg.Client, entered: InstanceAddress) => Promise<T>,
+): Promise<T> {
+  const { client, as } = await enterAsSuperuser(address.instance, {
+    connectTimeoutMs: CONNECT_DEADLINE_MS,
+    queryTimeoutMs: QUERY_DEADLINE_MS,
+    known: address,
+  })
+  try {
+    return await work(client, { ...address, role: undefined, ...as })
+  } finally {
+    await endClient(client)
+  }
+}
+
+/** The address with a superuser and a database that are there now. */
+export async function currentAddress(address: InstanceAddress): Promise<InstanceAddress> {
+  return withAnyDatabase(address, async (_, entered) => entered)
+}

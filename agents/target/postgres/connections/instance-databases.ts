@@ -1,0 +1,61 @@
+/** The databases that a published instance has, and which of them can be entered. */
+import { isUtf8 } from 'node:buffer'
+import type pg from 'pg'
+import { serverWords, sqlState } from './client.ts'
+import { isPassing } from './superuser.ts'
+
+export interface InstanceDatabase {
+  readonly name: string
+  readonly isTemplate: boolean
+  /** Why nobody can enter it, in words; undefined: as far as the catalog tells, one can. */
+  readonly closed: string | undefined
+}
+
+/** What an interrupted DROP DATABASE leaves (catalog/pg_database.h, DATCONNLIMIT_INVALID_DB). */
+const INVALID_LIMIT = -2
+
+interface Row {
+  readonly name: Buffer
+  readonly open: boolean
+  readonly template: boolean
+  readonly limit: number
+}
+
+/** In the order of their names, all of them. */
+export async function listDatabases(client: pg.Client): Promise<InstanceDatabase[]> {
+  const { rows } = await client.query<Row>(
+    `SELECT ${rawName('d')} AS name, datallowconn AS open, datistemplate AS template, datconnlimit AS "limit"
+     FROM pg_catalog.pg_database AS d ORDER BY datname`,
+  )
+  return rows.map(({ name, open, template, limit }) => ({
+    name: name.toString(),
+    isTemplate: template,
+    closed: whyClosed(name, open, limit),
+  }))
+}
+
+/**
+ * SQL for the bytes of a database's name: the catalog has it in the encoding of the database that it was made from,
+ * whichever database asks, and it is by these bytes that a connection names it. `of`: alias of pg_database.
+ */
+export function rawName(of: string): string {
+  // Conversions and their like refuse what is not of the encoding of the database that asks; the input of bytea takes it.
+  return `pg_catalog.replace(${of}.datname::pg_catalog.text, pg_catalog.chr(92), pg_catalog.repeat(pg_catalog.chr(92), 2))::pg_catalog.bytea`
+}
+
+function whyClosed(name: Buffer, open: boolean, limit: number): string | undefined {
+  if (!isUtf8(name)) return 'its name is not UTF-8; give it another one (ALTER DATABASE … RENAME)'
+  if (limit === INVALID_LIMIT)
+    return 'it is invalid: a DROP DATABASE of it was interrupted, and it can only be dropped'
+  return open ? undefined : 'it takes no connections (ALTER DATABASE … ALLOW_CONNECTIONS true opens it)'
+}
+
+/**
+ * Why a database could not be entered or asked, in words, when that is a matter of the database alone.
+ * @throws the error when it passes by itself, or is one of the connection
+ */
+export function whyUnusable(error: unknown): string {
+  const state = sqlState(error)
+  if (state === undefined || isPassing(state)) throw error
+  return serverWords(error)
+}

@@ -1,0 +1,115 @@
+/** Starts the server of an instance, detached so that it outlives the agent, or takes up one that runs. */
+import { spawn } from 'node:child_process'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import { identify } from '../../../../config/process-identity.ts'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { enclosedCommand, NOT_ENCLOSED } from '../../isolation/enclosed-command.ts'
+import { ADMINISTRATION_PATH } from '../../isolation/programs.ts'
+import { type IsolationSettings, NO_WALLS, putUpWalls } from '../../isolation/walls.ts'
+import { tablespaceBindings } from '../../tablespaces/session-tablespaces.ts'
+import { armRecovery, removeStalePidFile } from '../recovery/data-directory.ts'
+import { type FirstRecoveryDependencies, isRecovered } from '../recovery/first-recovery.ts'
+import { prepareConfiguration } from '../settings/prepare.ts'
+import { type InstanceSpec, instancePaths } from '../specification.ts'
+import { withDeadline } from './deadline.ts'
+import type { Postmaster } from './process-table.ts'
+import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
+import { removeRemains } from './stop.ts'
+import { identity } from './user-process.ts'
+
+export interface LaunchDependencies extends FirstRecoveryDependencies {
+  /** What keeps the server apart from the rest of the machine. Default: nothing does. */
+  readonly isolation?: IsolationSettings
+  readonly logger: Logger
+}
+
+/** A server whose recovery is awaited. */
+export interface Watched {
+  readonly record: InstanceRecord
+  /** How it ended, in words; called when it did. */
+  readonly ending: () => string
+  /** It ran before, and may be usable by now. */
+  readonly adopted: boolean
+}
+
+/** For what is read from and written to the mount before the server starts, ms. */
+const PREPARE_TIMEOUT = 120_000
+
+/** @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `postgres_failed` | `timeout` */
+export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Promise<Watched> {
+  const paths = instancePaths(spec)
+  const recovered = await isRecovered(spec)
+  await removeRemains(spec)
+  // What a server that crashed had written must be durable before recovery decides by it.
+  if (recovered) await deps.syncMount()
+  const [prepared] = await withDeadline(
+    Promise.all([prepareConfiguration(spec), armRecovery(spec).then(() => removeStalePidFile(spec))]),
+    PREPARE_TIMEOUT,
+    `The mount ${spec.mountPoint} did not answer within ${PREPARE_TIMEOUT / 1000} s. See whether the mount server can be reached, and retry.`,
+    deps.signal,
+  )
+  deps.signal?.throwIfAborted()
+  const isolation = deps.isolation ?? NO_WALLS
+  const walls = await putUpWalls(spec, isolation, await tablespaceBindings(spec)).catch((cause: unknown) => {
+    if (cause instanceof HowdahError) throw cause
+    const reason = `The walls of the session could not be built: ${(cause as Error).message}.`
+    const remedy = 'Mend that, or switch that wall off by "isolation" of the target agent\'s configuration.'
+    throw new HowdahError('isolation_missing', `${reason} ${remedy}`, { cause })
+  })
+  const isEnclosed = walls.root !== undefined || walls.cgroup !== undefined
+  const server = [`${spec.binaries}/postgres`, ...prepared.arguments]
+  const [program, ...args] = isEnclosed ? enclosedCommand(walls, spec.user, spec.cachePath, server) : server
+  const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
+  const log = await open(paths.log, flags, 0o640)
+  try {
+    await log.chown(process.geteuid?.() ?? spec.user.uid, spec.user.gid)
+    const logOffset = (await log.stat()).size
+    const child = spawn(program ?? '', args, {
+      // Behind walls it takes root to build them, and is given up then.
+      ...(isEnclosed ? {} : identity(spec.user)),
+      cwd: spec.cachePath,
+      detached: true,
+      env: { PATH: ADMINISTRATION_PATH, LANG: 'C', HOME: '/' },
+      stdio: ['ignore', log.fd, log.fd],
+    })
+    const pid = await new Promise<number>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('spawn', () => resolve(child.pid ?? 0))
+    }).catch((cause: unknown) => {
+      throw new HowdahError('postgres_failed', `${program} could not be started: ${String(cause)}`, { cause })
+    })
+    child.unref()
+    let ending = 'ended'
+    child.once('exit', (code, killed) => {
+      ending =
+        killed !== null
+          ? `was killed by ${killed}`
+          : code === NOT_ENCLOSED
+            ? 'was not started, since its walls could not be built'
+            : `ended with status ${code}`
+    })
+    const startTime = identify(pid)?.startTime ?? ''
+    const { recoverTo } = spec
+    const { limits } = prepared
+    const warnings = [...prepared.warnings, ...(deps.isolation === undefined ? [] : walls.warnings)]
+    const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, limits, result: undefined }
+    await writeRecord(spec, record)
+    deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
+    return { record, ending: () => ending, adopted: false }
+  } finally {
+    await log.close()
+  }
+}
+
+/** A server that runs, and of which it is not known what became of it. */
+export async function adopt(spec: InstanceSpec, { pid, startTime }: Postmaster): Promise<Watched> {
+  const known = await readRecord(spec)
+  const same = known?.pid === pid && known.startTime === startTime
+  const { recoverTo } = spec
+  const record = same
+    ? known
+    : { pid, startTime, logOffset: 0, segments: [], warnings: [], recoverTo, result: undefined }
+  return { record, ending: () => 'ended', adopted: true }
+}

@@ -1,0 +1,55 @@
+/**
+ * What the agent noted of a server that it started: `conf/postgres.json` of the session, in a directory that the
+ * server's user cannot write to, for signals are sent by it.
+ */
+import { readFile, rm } from 'node:fs/promises'
+import { z } from 'zod'
+import { RecoverResult } from '../../../../messages/steps.ts'
+import { RecoverTo } from '../../../../messages/values.ts'
+import { type InstanceSpec, instancePaths } from '../specification.ts'
+import { writeOwnFile } from './own-file.ts'
+
+const InstanceRecord = z.object({
+  pid: z.int().min(1),
+  /** In clock ticks since boot; tells the process from a later one of the same id. */
+  startTime: z.string(),
+  /** Bytes of the log that are of earlier starts. */
+  logOffset: z.int().min(0),
+  /** Names of its shared memory in /dev/shm. */
+  segments: z.array(z.string().regex(/^PostgreSQL\.\d+$/)),
+  warnings: z.array(z.string()),
+  /** What it was started with of the settings that recovery has minimums for. */
+  limits: z
+    .object({
+      max_connections: z.number().optional(),
+      max_worker_processes: z.number().optional(),
+      max_wal_senders: z.number().optional(),
+      max_prepared_transactions: z.number().optional(),
+      max_locks_per_transaction: z.number().optional(),
+    })
+    .optional(),
+  /** The target that it was started with. */
+  recoverTo: RecoverTo.optional(),
+  result: RecoverResult.optional(),
+})
+
+export type InstanceRecord = z.infer<typeof InstanceRecord>
+
+/** The record, or undefined when there is none that can be understood. */
+export async function readRecord(spec: InstanceSpec): Promise<InstanceRecord | undefined> {
+  try {
+    return InstanceRecord.parse(JSON.parse(await readFile(instancePaths(spec).record, 'utf8')))
+  } catch (error) {
+    const known = error instanceof SyntaxError || error instanceof z.ZodError
+    if (known || (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+export async function writeRecord(spec: InstanceSpec, record: InstanceRecord): Promise<void> {
+  await writeOwnFile(instancePaths(spec).record, JSON.stringify(record), 0o600, 'process')
+}
+
+export async function removeRecord(spec: InstanceSpec): Promise<void> {
+  await rm(instancePaths(spec).record, { force: true })
+}

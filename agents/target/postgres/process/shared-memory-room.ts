@@ -1,0 +1,66 @@
+/**
+ * Room for PostgreSQL's dynamic shared memory: parallel queries, and from version 15 on statistics. It is made in
+ * /dev/shm, by files of posix shared memory (dynamic_shared_memory_type), not in the write cache.
+ */
+import { statfs } from 'node:fs/promises'
+import type { SystemUser } from '../specification.ts'
+import { shellAs } from './user-process.ts'
+
+const DIRECTORY = '/dev/shm'
+/** The control segment, and the first pieces of what is kept for statistics (1 MiB each, utils/mmgr/dsa.c). */
+const LEAST = 4 * 1024 ** 2
+/** What containers have by default, and most queries do with. */
+const USUAL = 64 * 1000 ** 2
+
+const REMEDY =
+  'Make it larger (mount -o remount,size=1G /dev/shm; of a container by --shm-size), or publish with --setting dynamic_shared_memory_type=sysv.'
+
+interface Room {
+  readonly total: number
+  readonly free: number
+}
+
+/** A sentence when there is too little room for an instance to work; undefined otherwise. */
+export async function sharedMemoryShortage(directory = DIRECTORY): Promise<string | undefined> {
+  const room = await look(directory)
+  if (room === undefined)
+    return `${directory} is missing on the target: PostgreSQL has its shared memory there.`
+  if (room.free >= LEAST) return undefined
+  return `${described(directory, room)}: too little for PostgreSQL's shared memory. ${REMEDY}`
+}
+
+/** A sentence when there is little room; undefined otherwise. */
+export async function sharedMemoryRemark(directory = DIRECTORY): Promise<string | undefined> {
+  const room = await look(directory)
+  if (room === undefined || room.free >= USUAL) return undefined
+  return `${described(directory, room)}: parallel queries may fail for want of shared memory. ${REMEDY}`
+}
+
+/** A sentence when the user of an instance cannot make shared memory; undefined otherwise. */
+export async function sharedMemoryRefusal(
+  user: SystemUser,
+  directory = DIRECTORY,
+): Promise<string | undefined> {
+  const trial = 'file=$(mktemp "$1/PostgreSQL.howdah-XXXXXX") && rm "$file"'
+  try {
+    await shellAs(user, trial, [directory], { timeoutMs: 10_000 })
+    return undefined
+  } catch (error) {
+    return `The user "${user.name}" cannot make shared memory in ${directory} on the target: ${(error as Error).message}. It should be a tmpfs that everybody may write to: mount -t tmpfs -o mode=1777 tmpfs ${directory}.`
+  }
+}
+
+async function look(directory: string): Promise<Room | undefined> {
+  try {
+    const { blocks, bavail, bsize } = await statfs(directory)
+    return { total: blocks * bsize, free: bavail * bsize }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return undefined
+  }
+}
+
+function described(directory: string, { total, free }: Room): string {
+  const size = (bytes: number) => `${Math.round(bytes / 1024)} kB`
+  return `${directory} on the target has ${size(total)}, of which ${size(free)} are free`
+}

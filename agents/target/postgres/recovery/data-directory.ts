@@ -1,0 +1,165 @@
+/**
+ * Makes the data directory in the mount ready for its first start: asks for recovery, and takes out what would tie
+ * the instance to production.
+ *
+ * What it writes goes to the write cache. The directory's contents come from the repository and are not trusted:
+ * no symbolic link of it is followed.
+ */
+import { constants } from 'node:fs'
+import { copyFile, lchown, lstat, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { createDurableMark } from '../process/own-file.ts'
+import { RECOVERY_REQUESTS, recoveryRequest } from '../settings/recovery-settings.ts'
+import { type InstanceSpec, instancePaths } from '../specification.ts'
+
+const WAL_NAME = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/
+
+/** Files that a server, standby or restore left behind, from all versions. */
+const LEFTOVERS = [
+  ...RECOVERY_REQUESTS,
+  'promote',
+  'fallback_promote',
+  'postmaster.pid',
+  // PostgreSQL would make links to production's paths from it.
+  'tablespace_map',
+]
+
+/**
+ * Arms recovery once; after that PostgreSQL itself says in the data directory how far it came, and only how a recovery
+ * goes on that has not ended can be another one.
+ * @throws HowdahError `backup_damaged` when the data directory is none
+ */
+export async function armRecovery(spec: InstanceSpec): Promise<void> {
+  const paths = instancePaths(spec)
+  if (await exists(paths.armed)) return rearm(spec)
+  await assertDirectory(paths.data)
+  await Promise.all([
+    ...LEFTOVERS.map((name) => rm(join(paths.data, name), { force: true })),
+    removeSlots(join(paths.data, 'pg_replslot')),
+    linkTablespaces(spec),
+  ])
+  if (spec.ownWal !== undefined) await copyWal(spec, spec.ownWal)
+  else {
+    const { name, text } = recoveryRequest(spec)
+    await createFor(spec, join(paths.data, name), text)
+  }
+  await createDurableMark(paths.armed)
+}
+
+/** What a server that was stopped needs to start, into its pg_wal: of its own user, and durable. */
+async function copyWal(spec: InstanceSpec, names: readonly string[]): Promise<void> {
+  const { wal, pgWal } = instancePaths(spec)
+  for (const name of names) {
+    if (!WAL_NAME.test(name))
+      throw new HowdahError('backup_damaged', `${name} is not the name of a WAL file.`)
+    const temporary = join(pgWal, `${name}.howdah`)
+    await rm(temporary, { force: true })
+    await copyFile(join(wal, name), temporary, constants.COPYFILE_EXCL)
+    const file = await open(temporary, constants.O_RDWR | constants.O_NOFOLLOW)
+    try {
+      await file.chown(spec.user.uid, spec.user.gid)
+      await file.chmod(0o600)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, join(pgWal, name))
+  }
+}
+
+/** Between the two files there may be both, which PostgreSQL takes for a standby, but never none. */
+async function rearm(spec: InstanceSpec): Promise<void> {
+  const { data } = instancePaths(spec)
+  const { name, text } = recoveryRequest(spec)
+  // Of a promotion that was asked for and did not begin.
+  await rm(join(data, 'promote'), { force: true })
+  const found: string[] = []
+  for (const each of RECOVERY_REQUESTS) if (await exists(join(data, each))) found.push(each)
+  if (found.length === 0) return
+  if (text !== '' || !found.includes(name)) {
+    const temporary = join(data, `${name}.howdah`)
+    await rm(temporary, { force: true })
+    await createFor(spec, temporary, text)
+    await rename(temporary, join(data, name))
+  }
+  for (const other of found) if (other !== name) await rm(join(data, other))
+}
+
+/** Asks a running server that recovers to end that; PostgreSQL documentation, pg_ctl promote. */
+export async function requestPromotion(spec: InstanceSpec, pid: number): Promise<void> {
+  const path = join(instancePaths(spec).data, 'promote')
+  if (!(await exists(path))) await createFor(spec, path, '')
+  process.kill(pid, 'SIGUSR1')
+}
+
+/**
+ * Takes away the postmaster.pid of a server that is known to be dead. After a reboot its process id may be another
+ * process's, and PostgreSQL would refuse to start.
+ */
+export async function removeStalePidFile(spec: InstanceSpec): Promise<void> {
+  await rm(join(instancePaths(spec).data, 'postmaster.pid'), { force: true })
+}
+
+/** Slots would hold back WAL for standbys that never come. */
+async function removeSlots(directory: string): Promise<void> {
+  if (!(await exists(directory))) return
+  await assertDirectory(directory)
+  for (const name of await readdir(directory))
+    await rm(join(directory, name), { recursive: true, force: true })
+}
+
+/** Links in pg_tblspc lead to the mount's tablespaces and nowhere else. */
+async function linkTablespaces(spec: InstanceSpec): Promise<void> {
+  const { data, tablespaces } = instancePaths(spec)
+  const links = join(data, 'pg_tblspc')
+  if (!(await exists(links))) return
+  await assertDirectory(links)
+  const named = (await exists(tablespaces)) ? await readdir(tablespaces) : []
+  const wanted = new Set(named.filter((name) => /^\d+$/.test(name)))
+  for (const entry of await readdir(links, { withFileTypes: true })) {
+    if (!entry.isSymbolicLink()) continue
+    const path = join(links, entry.name)
+    if (wanted.has(entry.name) && (await readlink(path)) === join(tablespaces, entry.name))
+      wanted.delete(entry.name)
+    else await rm(path)
+  }
+  for (const oid of wanted) {
+    const path = join(links, oid)
+    if (await exists(path)) continue
+    await symlink(join(tablespaces, oid), path)
+    await lchown(path, spec.user.uid, spec.user.gid)
+  }
+}
+
+/**
+ * Makes a file of the instance's user in the data directory; nothing may be there yet.
+ *
+ * Past the page cache: what is open here is open in a child that another session starts just then, which would not get
+ * as far as its program while changes to it wait for a mount that hangs, and its start not come back here.
+ */
+export async function createFor({ user }: InstanceSpec, path: string, text: string): Promise<void> {
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECT } = constants
+  const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_DIRECT
+  const file = await open(path, flags, 0o600)
+  try {
+    await file.chown(user.uid, user.gid)
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function assertDirectory(path: string): Promise<void> {
+  if (!(await lstat(path)).isDirectory())
+    throw new HowdahError('backup_damaged', `${path} of the backup is not a directory.`)
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await lstat(path).catch(absent)) !== undefined
+}
+
+function absent(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
+}

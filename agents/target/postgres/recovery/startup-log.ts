@@ -1,0 +1,201 @@
+/**
+ * Reads PostgreSQL's log while an instance recovers: progress for people, and why it failed.
+ *
+ * PostgreSQL says these things in its log only. The instance runs with settings of its log that nobody can change, so
+ * the texts are those of its sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c;
+ * postmaster/postmaster.c; libpq/pqcomm.c), one line for each part of a message. Nothing depends on progress texts, but
+ * for a standby's that came to the end of its archive: what pg_control or the server itself can tell is asked there.
+ */
+import { open } from 'node:fs/promises'
+import { ABSENT, INCOMPLETE } from '../settings/recovery-settings.ts'
+
+/** More than this of a log is not read at once; bytes. */
+const CHUNK = 64 * 1024
+/** Lines with a reason that are kept, the last ones. */
+const KEPT_LINES = 50
+
+export type Phase = 'redo' | 'redo_done' | 'paused' | 'promoted' | 'ready'
+
+export interface LogReader {
+  /** Reads what was added; gives the new lines that tell of progress. */
+  poll(): Promise<Progress[]>
+  /** The last WAL file that was restored from the archive. */
+  readonly lastRestored: string | undefined
+  /** The last segment of the archive and what it has of it, where that is not the whole. */
+  readonly incomplete: string | undefined
+  /** Lines of severity ERROR and above with what belongs to them, oldest first. */
+  readonly reasons: readonly string[]
+  /** Whether a standby has found that the archive has no more. */
+  readonly archiveEnded: boolean
+  /** How far replay came, as far as the log says. */
+  readonly reached: Reached
+  /** SQLSTATE codes of the lines in `reasons`. */
+  readonly sqlStates: ReadonlySet<string>
+  close(): Promise<void>
+}
+
+export interface Reached {
+  readonly lsn?: string
+  /** Of the last transaction, in words. */
+  readonly time?: string
+}
+
+export interface Progress {
+  readonly detail: string
+  readonly phase?: Phase
+}
+
+const PROGRESS: readonly { pattern: RegExp; detail: (match: RegExpExecArray) => string; phase?: Phase }[] = [
+  {
+    pattern: /LOG: {2}redo starts at (\S+)/,
+    detail: ([, lsn]) => `replaying WAL from ${lsn}`,
+    phase: 'redo',
+  },
+  {
+    pattern: /LOG: {2}restored log file "([^"]+)" from archive/,
+    detail: ([, name]) => `restored WAL file ${name}`,
+  },
+  {
+    pattern: /LOG: {2}redo in progress, elapsed time: \S+ s, current LSN: (\S+)/,
+    detail: ([, lsn]) => `replayed WAL to ${lsn}`,
+  },
+  {
+    pattern: /LOG: {2}consistent recovery state reached at (\S+)/,
+    detail: ([, lsn]) => `consistent at ${lsn}`,
+  },
+  {
+    pattern: /LOG: {2}redo done at (\S+)/,
+    detail: ([, lsn]) => `replay ended at ${lsn}`,
+    phase: 'redo_done',
+  },
+  {
+    pattern: /LOG: {2}last completed transaction was at log time (.+)$/,
+    detail: ([, time]) => `last transaction of ${time}`,
+  },
+  {
+    pattern: /LOG: {2}selected new timeline ID: (\d+)/,
+    detail: ([, timeline]) => `promoting to timeline ${timeline}`,
+  },
+  {
+    pattern: /LOG: {2}recovery stopping (.+)$/,
+    detail: ([, where]) => `recovery stops ${where}`,
+  },
+  {
+    pattern: /LOG: {2}(?:pausing at the end of recovery|recovery has paused)/,
+    detail: () => 'recovery is paused',
+    phase: 'paused',
+  },
+  { pattern: /LOG: {2}archive recovery complete/, detail: () => 'promoted', phase: 'promoted' },
+  {
+    pattern: /LOG: {2}database system is ready to accept connections/,
+    detail: () => 'accepting connections',
+    phase: 'ready',
+  },
+]
+
+/** @param offset bytes of the log that are of earlier starts */
+export async function openLog(path: string, offset: number): Promise<LogReader> {
+  const file = await open(path, 'r')
+  const buffer = Buffer.alloc(CHUNK)
+  const reasons: string[] = []
+  let position = offset
+  let rest = ''
+  let lastRestored: string | undefined
+  // Refused connections say "the database system is starting up" and the like, which is no reason of anything.
+  let inReason = false
+  let previous = ''
+  let archiveEnded = false
+  let absent: string | undefined
+  let incomplete: string | undefined
+  let reached: Reached = {}
+  const sqlStates = new Set<string>()
+
+  /** What a standby says of the end of its archive. Once through all sources, it begins with the same segment again. */
+  function takeEnd(line: string): boolean {
+    if (/LOG: {2}waiting for WAL to become available at /.test(line)) archiveEnded = true
+    if (line.startsWith(INCOMPLETE)) {
+      incomplete = line.slice(INCOMPLETE.length)
+      return true
+    }
+    if (!line.startsWith(ABSENT)) return false
+    const name = line.slice(ABSENT.length)
+    if (name === absent) archiveEnded = true
+    if (/^[0-9A-F]{24}$/.test(name)) absent ??= name
+    return true
+  }
+
+  function takeFacts(line: string): void {
+    const restored = /restored log file "([^"]+)"/.exec(line)?.[1]
+    if (restored !== undefined) {
+      lastRestored = restored
+      absent = undefined
+    }
+    const lsn = /LOG: {2}redo done at (\S+)/.exec(line)?.[1]
+    const time = /LOG: {2}last completed transaction was at log time (.+)$/.exec(line)?.[1]
+    if (lsn !== undefined) reached = { lsn }
+    if (time !== undefined) reached = { ...reached, time }
+  }
+
+  function take(line: string): Progress | undefined {
+    if (takeEnd(line)) return undefined
+    takeFacts(line)
+    const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
+    // What is wrong with a configuration, a port or the WAL is told by LOG lines before the one that ends it all.
+    const complaint = /(?:LOG|WARNING): {2}(?:could not|invalid|unrecognized|syntax error) /.test(line)
+    const failure =
+      ['ERROR', 'FATAL', 'PANIC'].includes(severity ?? '') && !/FATAL: {2}the database system is /.test(line)
+    // Lines without a severity belong to the one before.
+    if (severity !== undefined) inReason = complaint || failure
+    // Whatever is said of a configuration file is wrong with it.
+    if (!inReason && /CONTEXT: {2}line \d+ of configuration file /.test(line)) {
+      reasons.push(previous)
+      inReason = true
+    }
+    previous = line
+    // What has no prefix comes from the restore script, the dynamic loader and the like.
+    const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
+    if (inReason || (bare && line !== '')) {
+      reasons.push(line)
+      const state = /\[\d+:([0-9A-Z]{5})\] /.exec(line)?.[1]
+      if (state !== undefined) sqlStates.add(state)
+      if (reasons.length > KEPT_LINES) reasons.shift()
+    }
+    for (const { pattern, detail, phase } of PROGRESS) {
+      const match = pattern.exec(line)
+      if (match !== null) return { detail: detail(match), ...(phase !== undefined && { phase }) }
+    }
+    return undefined
+  }
+
+  return {
+    async poll() {
+      const progress: Progress[] = []
+      for (;;) {
+        const { bytesRead } = await file.read(buffer, 0, CHUNK, position)
+        if (bytesRead === 0) return progress
+        position += bytesRead
+        const lines = (rest + buffer.toString('utf8', 0, bytesRead)).split('\n')
+        rest = (lines.pop() ?? '').slice(-CHUNK)
+        for (const line of lines) {
+          const step = take(line)
+          if (step !== undefined) progress.push(step)
+        }
+      }
+    },
+    get lastRestored() {
+      return lastRestored
+    },
+    get incomplete() {
+      return incomplete
+    },
+    reasons,
+    get archiveEnded() {
+      return archiveEnded
+    },
+    get reached() {
+      return reached
+    },
+    sqlStates,
+    close: () => file.close(),
+  }
+}

@@ -1,0 +1,31 @@
+/** pg_hba.conf and pg_ident.conf of a published instance; made anew at each start. Pure. */
+
+import type { InstanceSpec } from '../specification.ts'
+import { listensBeyond } from './listening.ts'
+
+/** Lines of Howdah's own before content that a user gave. */
+export const HBA_HEADER_LINES = 3
+
+/**
+ * Takes SCRAM secrets and MD5 hashes, whichever a role has (PostgreSQL documentation, "Password Authentication"), up to
+ * version 18. Roles of old clusters have kept their MD5 hashes.
+ */
+const METHOD = 'md5'
+
+/**
+ * The socket directory is open to root and the instance's user only, so whoever gets there needs no password; exports
+ * and the agent itself depend on it. All else is what the user gave, or asks for passwords of the backup's roles.
+ */
+export function hbaFile(spec: InstanceSpec): string {
+  const header = `# Made by Howdah for session ${spec.session}; written anew when the instance starts.
+# The socket directory is open to root and ${spec.user.name} only, so whoever gets there needs no password.
+local all all trust
+`
+  if (spec.hba !== undefined) return `${header}${spec.hba.replace(/\n?$/, '\n')}`
+  const from = listensBeyond(spec) ? ['0.0.0.0/0', '::/0'] : ['127.0.0.1/32', '::1/128']
+  return header + from.map((address) => `host  all all ${address} ${METHOD}\n`).join('')
+}
+
+export function identFile(spec: InstanceSpec): string {
+  return `# Made by Howdah for session ${spec.session}; no mappings.\n`
+}

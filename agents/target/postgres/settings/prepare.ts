@@ -1,0 +1,159 @@
+/** Gathers what the configuration of an instance follows from, and writes the files made for it. */
+import { readFile, statfs } from 'node:fs/promises'
+import { totalmem } from 'node:os'
+import { HowdahError } from '../../../../messages/errors.ts'
+import { writeOwnFile } from '../process/own-file.ts'
+import { readControlData } from '../recovery/control-data.ts'
+import type { RecoveryMinimums } from '../recovery/control-file.ts'
+import { isRecovered, writeConfigFile } from '../recovery/first-recovery.ts'
+import { type InstanceSpec, instancePaths } from '../specification.ts'
+import { takeAutomaticSettings } from './automatic-settings.ts'
+import { type BackupConfiguration, readBackupConfiguration, type Settings } from './backup-configuration.ts'
+import { instanceSettings, type MachineMemory, postgresArguments } from './configuration.ts'
+import { hbaFile, identFile } from './host-based-access.ts'
+import { libraryFinder } from './library-finder.ts'
+import { limitsOf } from './limits.ts'
+import { decidePreload } from './preload-libraries.ts'
+import { quarantineWarnings } from './quarantine.ts'
+import { restoreScript } from './recovery-settings.ts'
+import { complaint, findRefusals, type Refusal } from './settings-trial.ts'
+import { userSettings } from './user-settings.ts'
+
+export interface PreparedConfiguration {
+  /** For the program `postgres`. */
+  readonly arguments: string[]
+  /** What it has of what recovery has minimums for. */
+  readonly limits: RecoveryMinimums
+  readonly warnings: string[]
+}
+
+/**
+ * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `configuration` | `postgres_failed` |
+ *   `timeout`
+ */
+export async function prepareConfiguration(spec: InstanceSpec): Promise<PreparedConfiguration> {
+  const paths = instancePaths(spec)
+  const [control, memory, disk, backup, recovered] = await Promise.all([
+    readControlData(spec),
+    machineMemory(),
+    statfs(spec.cachePath),
+    readBackup(spec),
+    isRecovered(spec),
+    writeOwnFile(paths.hba, hbaFile(spec), 0o644, 'process'),
+    writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
+  ])
+  await writeOwnFile(paths.restoreScript, restoreScript(spec, control.walSegmentBytes), 0o644, 'process')
+  const chosen = userSettings(spec)
+  const finder = libraryFinder(
+    spec.binaries,
+    chosen.get('dynamic_library_path') ?? backup.settings.get('dynamic_library_path'),
+  )
+  const preload = await decidePreload(backup.settings, spec.extensions ?? [], chosen, finder)
+  const { fixed, initial } = instanceSettings({
+    spec,
+    backup: backup.settings,
+    control,
+    memory,
+    freeDisk: disk.bavail * disk.bsize,
+    preload: preload.settings,
+    recovered,
+  })
+  const args = postgresArguments(spec, fixed)
+  const { taken, warnings } = await leaveOutRefused(spec, args, initial, recovered)
+  return {
+    arguments: args,
+    limits: limitsOf(taken, spec),
+    warnings: [
+      ...quarantineWarnings(spec, backup.settings),
+      ...fileWarnings(backup),
+      ...stackWarnings(backup.settings, initial),
+      ...preload.warnings,
+      ...warnings,
+    ],
+  }
+}
+
+async function readBackup(spec: InstanceSpec): Promise<BackupConfiguration> {
+  return readBackupConfiguration(instancePaths(spec).data, await takeAutomaticSettings(spec))
+}
+
+/**
+ * Writes the configuration file with all settings that PostgreSQL takes on this machine.
+ * @param args of the start, with which it must take them
+ */
+async function leaveOutRefused(
+  spec: InstanceSpec,
+  args: readonly string[],
+  initial: Settings,
+  recovered: boolean,
+): Promise<{ taken: Settings; warnings: string[] }> {
+  const only = (names: Iterable<string>): Settings => {
+    const chosen = new Set(names)
+    return new Map([...initial].filter(([name]) => chosen.has(name)))
+  }
+  const attempt = async (names: Iterable<string>): Promise<string | undefined> => {
+    await writeConfigFile(spec, only(names), recovered)
+    return complaint(args, spec)
+  }
+  if ((await attempt(initial.keys())) === undefined) return { taken: initial, warnings: [] }
+  const reason = await attempt([])
+  if (reason !== undefined)
+    throw new HowdahError('postgres_failed', `PostgreSQL does not take its settings: ${reason}.`)
+  const refusals = await findRefusals([...initial.keys()], attempt)
+  const refused = new Set(refusals.map(({ name }) => name))
+  const taken = only([...initial.keys()].filter((name) => !refused.has(name)))
+  const still = await attempt(taken.keys())
+  if (still !== undefined)
+    throw new HowdahError(
+      'postgres_failed',
+      `PostgreSQL does not take production's settings together: ${still}.`,
+    )
+  return {
+    taken,
+    warnings: refusals.map((refusal) => refusedWarning(refusal, initial.get(refusal.name))),
+  }
+}
+
+/** Names of settings whose values nobody but production needs to know. */
+const SECRET = /conninfo|pass|secret|token|key|command/
+
+function refusedWarning({ name, reason }: Refusal, value: string | undefined): string {
+  const isSecret = SECRET.test(name)
+  const what = isSecret ? name : `${name} = '${value}'`
+  const why = isSecret ? '' : `: ${reason}`
+  return `Production's setting ${what} cannot be had on the target and was left out${why}. To give another value: --setting ${name}=….`
+}
+
+function fileWarnings({ leftOut, unreadable }: BackupConfiguration): string[] {
+  const list = (items: readonly string[]) => [...new Set(items)].join(', ')
+  return [
+    ...(leftOut.length === 0
+      ? []
+      : [`postgresql.conf includes what is not in the backup, and goes without: ${list(leftOut)}.`]),
+    ...(unreadable.length === 0
+      ? []
+      : [`Lines of production's configuration are no settings, and were left out: ${list(unreadable)}.`]),
+  ]
+}
+
+function stackWarnings(backup: Settings, initial: Settings): string[] {
+  const [asked, had] = [backup.get('max_stack_depth'), initial.get('max_stack_depth')]
+  if (asked === had || asked === undefined) return []
+  return [
+    `Production's max_stack_depth = '${asked}' is more than the stack of processes on the target (ulimit -s); it is ${had}.`,
+  ]
+}
+
+async function machineMemory(): Promise<MachineMemory> {
+  const [memory, limits] = await Promise.all(
+    ['/proc/meminfo', '/proc/self/limits'].map((path) => readFile(path, 'utf8')),
+  )
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(memory ?? '')?.[1] ?? 0)
+  // proc(5): soft limit, hard limit, unit.
+  const stack = /^Max stack size\s+(\d+)/m.exec(limits ?? '')?.[1]
+  return {
+    total: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
+    freeHugePages: field('HugePages_Free') * field('Hugepagesize') * 1024,
+    ...(stack !== undefined && { stack: Number(stack) }),
+  }
+}

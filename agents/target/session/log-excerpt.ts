@@ -1,0 +1,42 @@
+/** What the logs of a session say at their end. They go with the session; whoever reports a failure keeps that. */
+import { open } from 'node:fs/promises'
+import { cachePaths } from '../mount-process/mount-spec.ts'
+import { instancePaths } from '../postgres/specification.ts'
+import type { PublishedSession } from './published-session.ts'
+
+export interface LastWords {
+  /** Lines of the mount process's log, warnings and worse. */
+  readonly mount: readonly string[]
+  readonly postgres: readonly string[]
+}
+
+const LINES = 20
+const TAIL_BYTES = 64 * 1024
+/** pino's number of the level; nothing that Node itself wrote, of a crash, is such a line. */
+const MILD = /^\{"level":[1-3]0,/
+
+/** Never rejects: a log that cannot be read says nothing. */
+export async function lastWords(session: PublishedSession): Promise<LastWords> {
+  const [mount, postgres] = await Promise.all([
+    tail(cachePaths(session.cachePath).log),
+    tail(instancePaths(session).log),
+  ])
+  return { mount: mount.filter((line) => !MILD.test(line)).slice(-LINES), postgres: postgres.slice(-LINES) }
+}
+
+/** The last whole lines of a file. */
+async function tail(path: string): Promise<string[]> {
+  try {
+    const file = await open(path, 'r')
+    try {
+      const start = Math.max(0, (await file.stat()).size - TAIL_BYTES)
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(TAIL_BYTES), 0, TAIL_BYTES, start)
+      const lines = buffer.toString('utf8', 0, bytesRead).split('\n')
+      return (start === 0 ? lines : lines.slice(1)).filter((line) => line !== '')
+    } finally {
+      await file.close()
+    }
+  } catch {
+    return []
+  }
+}

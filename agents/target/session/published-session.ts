@@ -1,0 +1,110 @@
+/**
+ * A session as its target keeps it: one file in the write cache, from which everything of the session is found again
+ * after a restart of the agent. The agent itself remembers nothing.
+ */
+import { readFileSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { z } from 'zod'
+import { HowdahError } from '../../../messages/errors.ts'
+import { SessionId } from '../../../messages/primitives.ts'
+import { DataPlaneAddress, type StepCommand, TargetOptions } from '../../../messages/steps.ts'
+import { RecoverTo } from '../../../messages/values.ts'
+import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { findUser } from '../preflight/user.ts'
+
+const PublishedSession = z.object({
+  session: SessionId,
+  mountPoint: z.string(),
+  cachePath: z.string(),
+  binaries: z.string(),
+  version: z.string(),
+  user: z.object({ name: z.string(), uid: z.int(), gid: z.int() }),
+  port: z.int(),
+  recoverTo: RecoverTo,
+  ...TargetOptions.pick({
+    afterRecovery: true,
+    listen: true,
+    settings: true,
+    hba: true,
+    allowOutbound: true,
+    superuser: true,
+  }).shape,
+  dataPlane: DataPlaneAddress,
+  extensions: z.array(z.string()).optional(),
+  neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
+  /** WAL in the backup itself: the server is started with it, without recovery. */
+  ownWal: z.array(z.string()).optional(),
+  /** Tells the journal of its write cache from any other. */
+  journal: z.string().optional(),
+  /** Its first recovery is over: what is in the write cache is somebody's. */
+  recovered: z.boolean().optional(),
+  /** It is not published: its write cache waits for a retry. */
+  kept: z.boolean().optional(),
+})
+export type PublishedSession = z.infer<typeof PublishedSession>
+
+/** The session that a step is about. @throws HowdahError `user_missing` | `internal` when the steps before gave no result */
+export async function publishedSession({ session, input }: StepCommand): Promise<PublishedSession> {
+  const { resolved, checked } = input
+  if (!resolved || !checked) {
+    throw new HowdahError('internal', `session ${session}: the results of resolve and preflight are missing`)
+  }
+  const user = await findUser(checked.user)
+  if (!user) {
+    throw new HowdahError('user_missing', `the user "${checked.user}" does not exist on the target any more`)
+  }
+  const { mountPoint, cachePath, binaries, port } = checked
+  const { afterRecovery, listen, settings, hba, allowOutbound, superuser } = input.options
+  return {
+    session,
+    mountPoint,
+    cachePath,
+    binaries,
+    version: resolved.backup.postgresVersion,
+    user,
+    port,
+    recoverTo: resolved.recoverTo ?? input.recoverTo,
+    afterRecovery,
+    listen,
+    settings,
+    hba,
+    allowOutbound,
+    superuser,
+    dataPlane: resolved.dataPlane,
+    extensions: [...new Set(resolved.databases?.flatMap(({ extensions = [] }) => extensions))],
+    neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
+    ownWal: resolved.ownWal,
+  }
+}
+
+/** What is known of its write cache stays with that. */
+export async function keepSession(session: PublishedSession): Promise<void> {
+  const { journal, recovered } = readSession(session.cachePath) ?? {}
+  const record: PublishedSession = { journal, recovered, ...session }
+  await writeOwnFile(recordPath(session.cachePath), JSON.stringify(record), 0o600)
+}
+
+/**
+ * The session whose write cache this is; undefined: none was begun there, or nobody can tell any more. Read at once, for
+ * whoever cannot wait for the threads that read files.
+ */
+export function readSession(cachePath: string): PublishedSession | undefined {
+  try {
+    return PublishedSession.parse(JSON.parse(readFileSync(recordPath(cachePath), 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+/** Every session that has a write cache below this root. */
+export async function readSessions(cacheRoot: string): Promise<PublishedSession[]> {
+  const names = await readdir(cacheRoot).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return names.map((name) => readSession(`${cacheRoot}/${name}`)).filter((session) => session !== undefined)
+}
+
+function recordPath(cachePath: string): string {
+  return `${cachePath}/conf/session.json`
+}

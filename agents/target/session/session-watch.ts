@@ -1,0 +1,236 @@
+/**
+ * Watches published sessions: reports what they read and keep, whether they reach their mount server, and when their
+ * mount or their PostgreSQL is gone. It mends nothing itself; the coordinator sends the steps again. What cannot be
+ * told now, because the broker is away, is told at a later look.
+ */
+import { readdir, stat, statfs } from 'node:fs/promises'
+import type { Logger } from 'pino'
+import { isAlive, type ProcessIdentity } from '../../../config/process-identity.ts'
+import type { EventBody } from '../../../messages/definitions.ts'
+import type { Reachability, Usage } from '../../../messages/values.ts'
+import { findMountProcess, type MountProcess, SILENCE_MS } from '../mount-process/agent/mount-process.ts'
+import type { MountStatus } from '../mount-process/control-socket.ts'
+import { cachePaths, readMountSpec } from '../mount-process/mount-spec.ts'
+import { findInstance } from '../postgres/instance.ts'
+import type { CacheRoom } from '../room/cache-room.ts'
+import type { PublishedSession } from './published-session.ts'
+import { reachabilityNews } from './reachability.ts'
+
+export interface SessionWatch {
+  /** Begins to watch a session that is published, and to report on it. Safe to repeat. */
+  add(session: PublishedSession): Promise<void>
+  /** Stops watching: what happens to the session from now on is meant to happen. */
+  remove(session: string): void
+  close(): void
+}
+
+export interface SessionWatchOptions {
+  readonly lost: (event: EventBody<'session.lost'>) => Promise<void>
+  readonly usage: (session: string, usage: Usage) => Promise<void>
+  readonly reachability: (session: string, reachability: Reachability) => Promise<void>
+  /**
+   * Called at every look at a session that has all its parts and its mount server: what it reads may have to be
+   * fetched. Throttles itself, and returns at once.
+   */
+  readonly changes: (session: PublishedSession) => void
+  /** What all sessions together may take; each look makes their shares of it anew. */
+  readonly room: CacheRoom
+  readonly logger: Logger
+}
+
+interface Watched {
+  readonly session: PublishedSession
+  readonly parts: Parts | Missing
+  reported: Usage | undefined
+  reportedAt: number
+  connected: boolean
+  told: Reachability | undefined
+  /** A look is under way; it may wait for a mount process that does not answer. */
+  looking: boolean
+}
+
+interface Parts {
+  readonly mount: MountProcess
+  mountEnded: boolean
+  /** What the mount process was told last. */
+  limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
+  readonly postmaster: ProcessIdentity
+}
+
+interface Missing {
+  readonly what: EventBody<'session.lost'>['what']
+  readonly reason: string
+}
+
+/** Between two looks at a session. Milliseconds. */
+const LOOK_EVERY_MS = 500
+/** Usage is reported at most this often. Milliseconds. */
+const REPORT_EVERY_MS = 2_000
+
+export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
+  const { lost, usage, reachability, room, logger } = options
+  const watched = new Map<string, Watched>()
+
+  async function look(entry: Watched): Promise<void> {
+    const { session, parts } = entry
+    const missing = missingPart(parts)
+    if (watched.get(session.session) !== entry) return
+    if (missing === undefined) {
+      if (entry.connected) options.changes(session)
+      if (Date.now() - entry.reportedAt >= REPORT_EVERY_MS) await report(entry, parts as Parts)
+      return
+    }
+    logger.warn({ session: session.session, ...missing }, 'a published session lost a part')
+    const reason = `${missing.reason}; the log is in ${session.cachePath}/log`
+    await lost({ session: session.session, what: missing.what, reason })
+    if (watched.get(session.session) === entry) watched.delete(session.session)
+  }
+
+  async function report(entry: Watched, parts: Parts): Promise<void> {
+    entry.reportedAt = Date.now()
+    const { session } = entry
+    const { mount } = parts
+    const [status, walBytes, disk] = await Promise.all([
+      mount.status(),
+      allocatedBytes(cachePaths(session.cachePath).wal),
+      statfs(session.cachePath),
+    ])
+    entry.connected = status.connected
+    const news = reachabilityNews(status, entry.told, Date.now())
+    if (news) {
+      logger.info({ session: session.session, ...news }, 'how the mount server is reached')
+      await reachability(session.session, news)
+      entry.told = news
+    }
+    if (watched.get(session.session) !== entry) return
+    room.takes(session.session, { changedBytes: status.changedBytes, otherBytes: walBytes })
+    await share(session.session, parts)
+    const now = usageOf(status, walBytes, disk.bavail * disk.bsize, parts.limits)
+    if (entry.reported !== undefined && !isNews(entry.reported, now)) return
+    await usage(session.session, now)
+    entry.reported = now
+  }
+
+  async function share(session: string, parts: Parts): Promise<void> {
+    const quotaBytes = room.quotaOf(session)
+    if (quotaBytes === undefined || quotaBytes === parts.limits.quotaBytes) return
+    await parts.mount.limit(quotaBytes)
+    parts.limits = { ...parts.limits, quotaBytes }
+  }
+
+  async function lookAt(entry: Watched): Promise<void> {
+    if (entry.looking) return
+    entry.looking = true
+    try {
+      await look(entry)
+    } catch (error) {
+      logger.warn({ err: error, session: entry.session.session }, 'watching a session failed')
+    } finally {
+      entry.looking = false
+    }
+  }
+
+  const timer = setInterval(() => {
+    for (const entry of watched.values()) void lookAt(entry)
+  }, LOOK_EVERY_MS)
+
+  return {
+    async add(session) {
+      if (isWhole(watched.get(session.session))) return
+      const parts = await findParts(session)
+      if (isWhole(watched.get(session.session))) return
+      const entry = {
+        session,
+        parts,
+        reported: undefined,
+        reportedAt: 0,
+        connected: false,
+        told: undefined,
+        looking: false,
+      }
+      watched.set(session.session, entry)
+      void lookAt(entry)
+    },
+    remove(session) {
+      watched.delete(session)
+    },
+    close() {
+      clearInterval(timer)
+      watched.clear()
+    },
+  }
+}
+
+async function findParts(session: PublishedSession): Promise<Parts | Missing> {
+  const [mount, instance] = await Promise.all([findMountProcess(session.cachePath), findInstance(session)])
+  if (!mount) return { what: 'mount', reason: 'the mount process does not run' }
+  if (!instance) return { what: 'postgres', reason: 'PostgreSQL does not run' }
+  const { quotaBytes = null, reserveBytes } = readMountSpec(cachePaths(session.cachePath).spec)
+  const parts: Parts = {
+    mount,
+    mountEnded: false,
+    limits: { quotaBytes, reserveBytes },
+    postmaster: instance.postmaster,
+  }
+  void mount.ended.then(() => {
+    parts.mountEnded = true
+  })
+  return parts
+}
+
+function missingPart(parts: Parts | Missing): Missing | undefined {
+  if ('what' in parts) return parts
+  if (parts.mountEnded) return { what: 'mount', reason: 'the mount process ended' }
+  if (parts.mount.hangs) {
+    return { what: 'mount', reason: `the mount process has not answered for ${SILENCE_MS / 1000} s` }
+  }
+  if (!isAlive(parts.postmaster)) return { what: 'postgres', reason: 'PostgreSQL ended' }
+  return undefined
+}
+
+function isWhole(entry: Watched | undefined): boolean {
+  return entry !== undefined && !('what' in entry.parts)
+}
+
+type FreshUsage = Usage & { readonly freeBytes: number }
+
+function usageOf(
+  { fetchedBytes, totalBytes, changedBytes }: MountStatus,
+  walBytes: number,
+  available: number,
+  limits: Parts['limits'],
+): FreshUsage {
+  const freeBytes = Math.max(0, available - limits.reserveBytes)
+  return { fetchedBytes, totalBytes, cacheBytes: changedBytes + walBytes, changedBytes, ...limits, freeBytes }
+}
+
+/** Others write to the same disk all the time: of its free space only what an operator would notice is news. */
+function isNews(before: Usage, now: FreshUsage): boolean {
+  const moved = Math.abs(now.freeBytes - (before.freeBytes ?? 0))
+  return (
+    before.fetchedBytes !== now.fetchedBytes ||
+    before.cacheBytes !== now.cacheBytes ||
+    before.changedBytes !== now.changedBytes ||
+    moved > Math.max(NOTICED_BYTES, now.freeBytes * NOTICED_SHARE)
+  )
+}
+
+const NOTICED_BYTES = 8 * 1024 * 1024
+const NOTICED_SHARE = 0.02
+
+/** What the files of one directory take; PostgreSQL may remove some meanwhile. */
+async function allocatedBytes(directory: string): Promise<number> {
+  const names = await readdir(directory)
+  const sizes = await Promise.all(
+    names.map((name) =>
+      stat(`${directory}/${name}`).then(
+        ({ blocks }) => blocks * STAT_BLOCK_BYTES,
+        () => 0,
+      ),
+    ),
+  )
+  return sizes.reduce((sum, size) => sum + size, 0)
+}
+
+/** Unit of `st_blocks`; stat(2). */
+const STAT_BLOCK_BYTES = 512
