@@ -25,6 +25,8 @@ export interface Publication {
 
 interface Pending extends Publication {
   inFlight: boolean
+  /** How often RabbitMQ answered by `basic.nack`. */
+  refusals: number
   returned: boolean
   settle(error?: Error): void
 }
@@ -68,6 +70,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
         if (current !== channel()) return // sent again with the next channel
         pending.inFlight = false
         if (error) {
+          pending.refusals += 1
           logger.warn({ messageId: options.messageId }, 'RabbitMQ did not take a message, sending it again')
           setTimeout(() => waiting.has(pending) && transmit(pending), RESEND_AFTER_NACK_MS)
         } else if (pending.returned) pending.settle(new HowdahError('unroutable', pending.unroutable ?? ''))
@@ -93,10 +96,16 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
   }
 
   /** The error of a publication that was not confirmed in time. */
-  function overdue({ timeoutMs, inFlight }: Pending): HowdahError {
+  function overdue({ timeoutMs, inFlight, refusals, routingKey }: Pending): HowdahError {
     const reason = blocked()
     if (reason !== undefined) return brokerBlocked(reason, inFlight ? MAY_STILL_ARRIVE : '')
     const seconds = timeoutMs / 1000
+    if (channel() && refusals > 0) {
+      return new HowdahError(
+        'broker_unavailable',
+        `RabbitMQ refused a message to ${routingKey} ${refusals} times in ${seconds} s: the queue is full, by a policy with reject-publish, or has lost the majority of its nodes`,
+      )
+    }
     if (channel()) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
     const why = failure()
     return new HowdahError(
@@ -126,6 +135,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
       const pending: Pending = {
         ...publication,
         inFlight: false,
+        refusals: 0,
         returned: false,
         settle(error) {
           if (!waiting.delete(pending)) return

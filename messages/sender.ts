@@ -14,6 +14,8 @@ import type { RequestRoute, Route } from './route.ts'
 export const DIRECT_REPLY = 'amq.rabbitmq.reply-to'
 
 const TIMEOUT_MS = 30_000
+/** How long before the deadline of its reply a request must be confirmed, at most; for short deadlines a tenth. */
+const CONFIRMED_BEFORE_MS = 500
 
 export interface Sender {
   /** Resolves when RabbitMQ confirmed. @throws HowdahError `invalid_message` | `message_too_large`, and as `Publisher.publish` */
@@ -64,7 +66,12 @@ export function createSender({ appId, publisher, requests, alarm }: SenderOption
           publish(
             route,
             body,
-            { messageId, timeoutMs, signal: settled },
+            // What RabbitMQ does not take is told as that, and not as a coordinator or agent that does not answer.
+            {
+              messageId,
+              timeoutMs: timeoutMs - Math.min(CONFIRMED_BEFORE_MS, timeoutMs / 10),
+              signal: settled,
+            },
             { correlationId, replyTo: DIRECT_REPLY },
           ),
       })

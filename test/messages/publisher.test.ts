@@ -72,6 +72,17 @@ describe('the publisher', () => {
     await publishing
   })
 
+  it('says of a message that RabbitMQ refuses to the end that it was refused, and what may be the reason', async () => {
+    const { published } = attach()
+    const publishing = publisher.publish({ ...PUBLICATION, timeoutMs: 400 })
+    published[0]?.confirm(new Error('nack'))
+    await until(() => published.length === 2)
+    published[1]?.confirm(new Error('nack'))
+    const error = await failure(publishing)
+    expect(error.code).to.equal('broker_unavailable')
+    expect(error.message).to.match(/refused a message to session\.s1\.usage 2 times .*full.*majority/)
+  })
+
   it('rejects a message that was returned, where a queue has to take it', async () => {
     const current = attach()
     const publishing = publisher.publish({ ...PUBLICATION, unroutable: 'no queue takes it' })

@@ -1,11 +1,12 @@
 import { expect } from 'chai'
+import { pino } from 'pino'
 import { createBrokerAlarm } from '../../messages/broker-alarm.ts'
-import type { Publication, Publisher } from '../../messages/publisher.ts'
+import { createPublisher, type Publication, type Publisher } from '../../messages/publisher.ts'
 import { createRequests, type Requests } from '../../messages/requests.ts'
 import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute } from '../../messages/route.ts'
 import { createSender, type Sender } from '../../messages/sender.ts'
 import { failure } from './failure.ts'
-import { delivered, until } from './scripted-amqp.ts'
+import { delivered, ScriptedChannel, until } from './scripted-amqp.ts'
 
 const AGENT = { kind: 'mount', name: 'm1' } as const
 const USAGE = { session: 's1', usage: { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 } }
@@ -76,6 +77,20 @@ describe('a message that is sent', () => {
     const error = await failure(sender.request(route, {}, { timeoutMs: 10 }))
     expect(error.code).to.equal('timeout')
     expect(error.message).to.include('mount agent m1').and.include('within 0.01 s')
+  })
+
+  it('blames nobody for no answer to a request that RabbitMQ did not take', async () => {
+    const publisher = createPublisher({
+      channel: () => new ScriptedChannel().asChannel,
+      failure: () => undefined,
+      blocked: () => undefined,
+      logger: pino({ level: 'silent' }),
+    })
+    const stuck = createSender({ appId: 'client', publisher, requests, alarm })
+    const error = await failure(stuck.request(commandRoute('agent.list'), {}, { timeoutMs: 200 }))
+    expect(error.message)
+      .to.match(/RabbitMQ did not confirm/)
+      .and.not.to.include('coordinator')
   })
 
   it('is not sent when it is a request and RabbitMQ takes no messages', async () => {
