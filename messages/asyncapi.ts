@@ -13,6 +13,9 @@ import {
   MAX_MESSAGE_BYTES,
 } from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
+import * as exporting from './exports.ts'
+import * as primitives from './primitives.ts'
+import * as steps from './steps.ts'
 import {
   AGENTS_EXCHANGE,
   agentQueue,
@@ -24,6 +27,7 @@ import {
   type Exchange,
   type Queue,
 } from './topology.ts'
+import * as values from './values.ts'
 
 type Json = Record<string, unknown>
 
@@ -35,7 +39,8 @@ interface Definition {
 
 /** Every schema that the contract exports by name becomes a component. */
 const named = z.registry<{ id: string }>()
-for (const [id, value] of Object.entries(definitions))
+const contract = Object.entries({ ...primitives, ...values, ...exporting, ...steps, ...definitions })
+for (const [id, value] of contract.sort(([one], [other]) => (one < other ? -1 : 1)))
   if (value instanceof z.ZodType) named.add(value, { id })
 
 /** The document, ready for `JSON.stringify`. Deterministic. */
