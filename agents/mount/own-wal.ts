@@ -1,7 +1,7 @@
 /**
- * WAL that lies in a backup itself: that of a server which was stopped while it was copied. It needs no archive to be
- * consistent, and may go on with one. What the archive has comes first, because a segment in which the server was
- * stopped went on to be written when it was started again.
+ * WAL that lies in a backup itself: that of a server which was stopped while it was copied, or what the backup tool put
+ * there. Such a backup needs no archive to be consistent, and may go on with one. What the archive has comes first,
+ * because a segment in which the server was stopped went on to be written when it was started again.
  */
 import { HowdahError } from '../../messages/errors.ts'
 import type { BackupSummary } from '../../messages/values.ts'
@@ -19,10 +19,10 @@ const SHUTDOWNED = 1
 const CONTROL_HEAD_BYTES = 64
 
 export interface OwnWal {
-  /** Where the server begins; the backup holds nothing of after that but what crash recovery finds. */
-  readonly position: Pick<BackupSummary, 'startLsn' | 'stopLsn' | 'startWal' | 'stopWal' | 'timeline'>
-  /** Names of what it needs to start, segments and history files. */
-  readonly needed: readonly string[]
+  /** Of a stopped server, where it begins; the backup holds nothing of after that but what crash recovery finds. */
+  readonly position?: Pick<BackupSummary, 'startLsn' | 'stopLsn' | 'startWal' | 'stopWal' | 'timeline'>
+  /** Names of what a stopped server needs to start, segments and history files. */
+  readonly needed?: readonly string[]
   /** Name → path in the tree, of what it needs: a server keeps segments for later use, too, with nothing in them. */
   readonly files: ReadonlyMap<string, string>
 }
@@ -72,12 +72,24 @@ export async function findOwnWal(backup: OpenBackup): Promise<OwnWal> {
   }
 }
 
+/** What the tool put into a backup of a running server, as pgBackRest does with archive-copy. @throws as `OpenBackup.tree` */
+export async function findCopiedWal(backup: OpenBackup): Promise<OwnWal> {
+  const files = new Map<string, string>()
+  for await (const entries of backup.tree()) {
+    for (const { path } of entries) {
+      const [, name] = WAL.exec(path) ?? []
+      if (name !== undefined) files.set(name, path)
+    }
+  }
+  return { files }
+}
+
 /** The opened backup, with its own WAL where the archive has none. */
 export function backupWithOwnWal(backup: OpenBackup, { files, needed }: OwnWal): OpenBackup {
   const own = (name: string) => backup.entry(files.get(name) ?? '')
   return {
     ...backup,
-    ownWal: needed,
+    ...(needed && { ownWal: needed }),
     walSize: async (name) => (await backup.walSize(name)) ?? own(name)?.size,
     async walRead(name, offset, length, signal) {
       if ((await backup.walSize(name)) !== undefined) return backup.walRead(name, offset, length, signal)

@@ -1,10 +1,46 @@
-/** Backups of a server that was stopped: enough by themselves, and not the latest state where an archive goes on. */
-import { rm } from 'node:fs/promises'
+/** Backups that carry WAL: enough by themselves, and not the latest state where an archive goes on. */
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import type { HowdahError } from '../../messages/errors.ts'
 import { temporaryDirectory } from '../repository/fixture.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type Planner, planner } from './history.ts'
+
+describe('a backup of a running server that carries its WAL', function () {
+  this.timeout(120_000)
+  let production: Production
+  let scratch: string
+
+  before(async () => {
+    production = await makeProduction({ tablespace: false, bundle: true })
+    scratch = await temporaryDirectory()
+    await production.backup('full')
+    await production.pgbackrest('--archive-copy', '--type=full', 'backup')
+  })
+  after(async () => {
+    await production?.remove()
+    await rm(scratch, { recursive: true, force: true })
+  })
+
+  it('is published from that when the archive has lost it', async () => {
+    const archive = join(production.path, 'archive', production.stanza, '15-1')
+    for (const name of await readdir(archive)) await rm(join(archive, name), { recursive: true })
+    const { instance, plan, spool } = await planner(
+      production.path,
+      production.stanza,
+      join(scratch, 'spool'),
+    )
+    const [without, carrying] = await instance.backups()
+    expect((await plan({ type: 'immediate' })).backup.label).to.equal(carrying?.label)
+    const opened = await instance.open(carrying?.label ?? '')
+    expect(opened.ownWal).to.equal(undefined)
+    expect(await opened.walSize(carrying?.stopWal ?? '')).to.equal(16 * 1024 * 1024)
+    const refused = await plan({ type: 'immediate' }, without?.label).catch((error: HowdahError) => error)
+    expect(refused).to.include({ code: 'wal_missing' })
+    await spool.close()
+  })
+})
 
 describe('a backup of a stopped server', function () {
   this.timeout(120_000)

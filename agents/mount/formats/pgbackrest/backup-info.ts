@@ -14,6 +14,8 @@ const TYPES = { full: 'full', diff: 'differential', incr: 'incremental' } as con
 export interface BackupInfo {
   /** Oldest first. */
   readonly backups: readonly BackupSummary[]
+  /** Labels of those that carry the WAL that they need (archive-copy). */
+  readonly withWal: ReadonlySet<string>
   /** Of the manifests; undefined where they are not encrypted. */
   readonly passphrase: Passphrase | undefined
 }
@@ -33,9 +35,11 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
       })
     }
   })
+  const withWal = new Set<string>()
   const backups = current.map(({ label, value }): BackupSummary => {
     if (!LABEL.test(label)) throw new MalformedInfo(`${JSON.stringify(label)} is no backup label`)
     const entry = parseObject(label, value)
+    if (entry['option-archive-copy'] === true) withWal.add(label)
     const cluster = clusters.get(String(entry['db-id']))
     if (cluster === undefined) throw new MalformedInfo(`${label} is of a cluster that is not listed`)
     const type = TYPES[text(entry['backup-type']) as keyof typeof TYPES]
@@ -64,6 +68,7 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
   })
   return {
     backups: inOrder(backups),
+    withWal,
     passphrase,
   }
 }

@@ -6,9 +6,10 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
 import { inOrder } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import { archiveWithOwnWal, backupWithOwnWal, findOwnWal, type OwnWal } from '../../own-wal.ts'
+import { archiveWithOwnWal, backupWithOwnWal, findCopiedWal, findOwnWal, type OwnWal } from '../../own-wal.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions, WalArchive } from '../../repository.ts'
 import type { Spool } from '../../spool.ts'
+import { hasSegment } from '../../wal-listing.ts'
 import { mapSome } from '../map-some.ts'
 import { openBackup } from '../open-backup.ts'
 import { isSafePath } from '../safe-path.ts'
@@ -21,6 +22,7 @@ import { type BlockFiles, createBlockFiles } from './block-file.ts'
 import { readInfoFile, readInfoHead } from './info-file.ts'
 import { parseManifest } from './manifest.ts'
 import { createManifestCache, type ManifestCache } from './manifest-cache.ts'
+import { databaseNames, HEAD_BYTES } from './manifest-head.ts'
 import { storedFiles } from './stored-files.ts'
 
 export function openPgbackrest(options: RepositoryOptions, spool: Spool): Repository {
@@ -123,7 +125,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
   const archiveOf = ({ systemIdentifier, postgresVersion }: BackupSummary) =>
     openArchive(repository, stanza, { systemIdentifier, postgresVersion })
 
-  /** Of a backup of a stopped server: remembered for as long as its manifest is the same. */
+  /** Of a backup that carries WAL: remembered for as long as its manifest is the same. */
   async function ownWalOf(summary: BackupSummary): Promise<OwnWal> {
     const path = manifestPath(summary.label)
     const identity = await identityOf([path, `${path}.copy`])
@@ -131,7 +133,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     if (known?.identity === identity) return known.wal
     const opened = await openWith(summary)
     try {
-      const wal = await findOwnWal(opened)
+      const wal = summary.offline === true ? await findOwnWal(opened) : await findCopiedWal(opened)
       ownWal.set(path, { identity, wal })
       return wal
     } finally {
@@ -159,6 +161,17 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     return opening
   }
 
+  /** Whether the archive has lost WAL that the backup carries: most often it is all there, and quicker to get at. */
+  async function needsCopies(
+    { label, startWal, stopWal }: BackupSummary,
+    archive: WalArchive,
+  ): Promise<boolean> {
+    if (!(await readListing()).withWal.has(label) || startWal === undefined || stopWal === undefined)
+      return false
+    const listing = await archive.list()
+    return !hasSegment(listing, startWal) || !hasSegment(listing, stopWal)
+  }
+
   return {
     name: stanza,
     async backups() {
@@ -167,14 +180,15 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     },
     async wal(backup) {
       const archive = await archiveFor(backup)
-      if (backup.offline !== true) return archive
+      if (backup.offline !== true && !(await needsCopies(backup, archive))) return archive
       const own = await ownWalOf(backup)
       return archiveWithOwnWal(archive, backup.label, own, () => openWith(backup))
     },
     databases: async (label) => databaseNames(await manifestHead(label, await readListing())),
     async open(label): Promise<OpenBackup> {
       const summary = named((await readListing()).backups, label)
-      if (summary.offline !== true) return openWith(summary)
+      const isCopied = (await readListing()).withWal.has(label)
+      if (summary.offline !== true && !isCopied) return openWith(summary)
       const own = await ownWalOf(summary)
       return backupWithOwnWal(await openWith({ ...summary, ...own.position }), own)
     },
@@ -229,15 +243,4 @@ async function identityOf(paths: readonly string[]): Promise<string> {
   return stats
     .map((found) => found && [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs])
     .join()
-}
-
-/** Enough for what stands before the files; quick to read for any size. */
-const HEAD_BYTES = 16 * 1024
-
-/** From section `[db]`, which stands before the files; undefined when it does not stand in the manifest's head. */
-function databaseNames(head: Buffer | undefined): string[] | undefined {
-  const [, section] = /\n\[db\]\n(.*?)\n\[/s.exec(head?.toString('utf8') ?? '') ?? []
-  if (section === undefined) return undefined
-  const names = section.split('\n').flatMap((line) => /^(.+)=\{"db-id":/.exec(line)?.[1] ?? [])
-  return names.filter((name) => !/^template[01]$/.test(name)).sort()
 }
