@@ -126,7 +126,8 @@ async function endedInTime(
     .map((one) => (one.segment === last ? { ...one, before: stopLsn } : one))
   try {
     const { lastTime } = await knowledge.inspector.end(archive, segments)
-    return lastTime === undefined || lastTime <= target.time
+    if (lastTime === undefined) return unknown
+    return target.inclusive ? lastTime <= target.time : lastTime < target.time
   } catch (error) {
     if (error instanceof HowdahError && UNREADABLE.has(error.code)) return undefined
     throw error
