@@ -11,10 +11,15 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-/** Names in /dev/shm that the process has mapped. Read while it lives. */
+/**
+ * Names in /dev/shm that the process has mapped. Read while it lives. Of a process in another mount namespace the kernel
+ * tells a path from where that has mounted the file system.
+ */
 export async function mappedSegments(pid: number): Promise<string[]> {
   const maps = await readFile(`/proc/${pid}/maps`, 'utf8').catch(() => '')
-  return [...new Set([...maps.matchAll(/ \/dev\/shm\/(PostgreSQL\.\d+)$/gm)].map((match) => match[1] ?? ''))]
+  return [
+    ...new Set([...maps.matchAll(/ (?:\/dev\/shm)?\/(PostgreSQL\.\d+)$/gm)].map((match) => match[1] ?? '')),
+  ]
 }
 
 export interface DeadPostmaster {
