@@ -23,8 +23,8 @@ export interface Identity {
 }
 
 /**
- * The installed server without its plugins, and the path of its script: Erlang looks for every module in every library
- * in turn, and the plugins that are not used here would more than double the time that the node takes to start.
+ * Links the installed server without its plugins and returns the path of its script. Erlang looks up every module in
+ * every library in turn; plugins that are not used here would more than double the start time of the node.
  */
 export async function leanInstallation(directory: string): Promise<string> {
   const scripts = dirname(await realpath(SERVER_SCRIPT))
@@ -53,7 +53,10 @@ export async function writeBrokerFiles(
   )
   const port = wantedPort ?? (await freePort(address, earlier?.port))
   if (wantedPort === undefined && earlier !== undefined && port !== earlier.port) {
-    logger.warn({ taken: earlier.port, port }, 'the private broker moves to another port, its own is in use')
+    logger.warn(
+      { taken: earlier.port, port },
+      'the private broker moves to another port, because its own is in use',
+    )
   }
   const identity = { port, password: earlier?.password ?? randomBytes(18).toString('hex') }
   await writeSecret(file, JSON.stringify(identity))
@@ -64,7 +67,7 @@ export async function writeBrokerFiles(
       `default_user = ${BROKER_USER}`,
       `default_pass = ${identity.password}`,
       'default_user_tags.administrator = true',
-      // The default of 512 MB per quorum log file is memory, too.
+      // The default of 512 MB per quorum log file is allocated in memory too.
       'raft.wal_max_size_bytes = 16777216',
       'log.file = broker.log',
       'log.file.level = warning',

@@ -13,7 +13,7 @@ import { HowdahError } from '../../messages/errors.ts'
 import { BROKER_USER } from './broker-files.ts'
 
 const READY = 'howdah: ready'
-/** An orderly stop takes a second or two, but never ends when nobody reads the node's output any more. */
+/** An orderly stop takes a second or two, but never ends once the reader of the node's output is gone. */
 const ORPHAN_STOP_MS = 4_000
 
 export interface BrokerNode {
@@ -32,10 +32,10 @@ export async function startNode(
   const child = spawn(script, serverArguments(), {
     cwd: directory,
     env: serverEnvironment(directory),
-    detached: true, // an interrupt at the terminal is ours to handle, in our order
+    detached: true, // Ctrl-C must not reach it: its owner stops it, in order
     stdio: ['pipe', 'pipe', 'pipe'],
   })
-  child.stdin.on('error', () => {}) // it died; 'exit' tells
+  child.stdin.on('error', () => {}) // it died; 'exit' reports that
   const tail: string[] = []
   const lines = createInterface({ input: child.stdout })
   const keep = (line: string) => {
@@ -90,7 +90,7 @@ export async function startNode(
   }
 }
 
-/** Ends with the shell-free form: `erl` gets these after the script's own arguments. */
+/** Arguments that the server script passes on to `erl` after its own. */
 function serverArguments(): string[] {
   const program = `
     supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup),
@@ -119,7 +119,7 @@ function serverArguments(): string[] {
     '-noshell',
     ...['-sname', 'howdah@localhost'],
     ...['-start_epmd', 'false', '-dist_listen', 'false'],
-    // RabbitMQ insists on asking for its own distribution port; this answers it, and nothing listens there.
+    // RabbitMQ always asks for its distribution port; this answers, and nothing listens there.
     ...['-erl_epmd_port', '1'],
     ...['-eval', program.replaceAll(/\s+/g, ' ').trim()],
   ]
@@ -160,12 +160,12 @@ export async function stopNode(node: BrokerNode, directory: string): Promise<voi
   await rm(join(directory, 'broker.pid'), { force: true })
 }
 
-/** A node stops by itself when the process that started it dies; this waits for that and insists after a while. */
+/** A node stops by itself when the process that started it dies; this waits for that, then kills it. */
 export async function stopOrphan(directory: string, logger: Logger): Promise<void> {
   const file = join(directory, 'broker.pid')
   const pid = Number(await readFile(file, 'utf8').catch(() => ''))
   if (!(pid > 1) || !(await isNodeOf(pid, directory))) return
-  logger.warn({ pid }, 'stopping a private broker that an earlier process left')
+  logger.warn({ pid }, 'stopping an orphaned private broker')
   killGroup(pid, 'SIGTERM')
   const deadline = performance.now() + 20_000
   while (await isNodeOf(pid, directory)) {
@@ -175,7 +175,7 @@ export async function stopOrphan(directory: string, logger: Logger): Promise<voi
   await rm(file, { force: true })
 }
 
-/** Erlang has its home directory, which is ours alone, among its arguments: a recycled pid never matches. */
+/** Erlang has its home directory, which no other node has, among its arguments: a recycled pid never matches. */
 async function isNodeOf(pid: number, directory: string): Promise<boolean> {
   const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   const words = commandLine.split('\0')
@@ -186,6 +186,6 @@ export function killGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal)
   } catch {
-    // it is gone, which is what was wanted
+    // already gone
   }
 }

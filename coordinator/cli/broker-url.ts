@@ -19,13 +19,13 @@ export interface BrokerSources {
   readonly env: NodeJS.ProcessEnv
   /** Loads a client configuration from a file, the environment and a broker URL that overrides both. */
   readonly load: (file: string | undefined, brokerUrl: string | undefined) => CommonConfig
-  /** Where `howdah up` keeps its state unless told otherwise. */
+  /** Where `howdah up` keeps its state by default. */
   readonly defaultState: string
 }
 
 /**
- * @throws UsageError that says which ways there are to name a broker
- * @throws HowdahError `broker_unavailable` when the `up` of a state directory does not run
+ * @throws UsageError that lists the ways to name a broker
+ * @throws HowdahError `broker_unavailable` when no `up` runs with the given state directory
  */
 export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
   const { flags, env, load, defaultState } = sources
@@ -54,7 +54,7 @@ function brokerOfUp(state: string): string {
   if (up === undefined) {
     throw new HowdahError(
       'broker_unavailable',
-      `no "howdah up" runs with the state directory ${state}: ${upFilePath(state)} is not there`,
+      `no "howdah up" runs with the state directory ${state}: ${upFilePath(state)} does not exist`,
     )
   }
   if (!isAlive(up)) {

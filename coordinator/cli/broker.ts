@@ -2,10 +2,10 @@
  * A private RabbitMQ node for `howdah up`, the demo and the tests, from the installed rabbitmq-server package.
  *
  * Everything of it (data, logs, configuration, cookie, credentials) is in one directory, and it listens on one port
- * only, of the loopback unless told otherwise: Erlang distribution is off, so there is no epmd, no distribution port
+ * only, of the loopback interface by default: Erlang distribution is off, so there is no epmd, no distribution port
  * and no rabbitmqctl.
- * What tests need of rabbitmqctl goes over its standard input; when that ends, because we died, the node stops by
- * itself. Touches neither the machine's own broker nor its configuration.
+ * Tests administer it over its standard input. When that is closed, because the process that started the node died, the
+ * node stops by itself. Touches neither the machine's own broker nor its configuration.
  */
 import { access, mkdir, realpath } from 'node:fs/promises'
 import type { Logger } from 'pino'
@@ -16,35 +16,35 @@ import { killGroup, startNode, stopNode, stopOrphan } from './broker-node.ts'
 const LOOPBACK = '127.0.0.1'
 
 export interface PrivateBrokerOptions {
-  /** Made with mode 0700 when it is missing. The same directory keeps its queues, port and credentials. */
+  /** Created with mode 0700 if missing. The same directory keeps its queues, port and credentials. */
   readonly directory: string
   readonly logger: Logger
   /** The one address that it listens on. Default 127.0.0.1. */
   readonly address?: string
-  /** Default: the one of the last start, else a free one. */
+  /** Default: that of the last start, else a free one. */
   readonly port?: number
   /** How long the node may take to come up. Default 120 s. */
   readonly startTimeoutMs?: number
 }
 
 export interface PrivateBroker {
-  /** With credentials: not for logs. The same after `restart` and after another start in the same directory. */
+  /** Contains credentials: not for logs. The same after `restart` and after another start in the same directory. */
   readonly url: string
   readonly pid: number
   /** Resolves when the node is gone, killed after 20 s if need be. Safe to repeat. */
   stop(): Promise<void>
   /** Stops the node, at once (`SIGKILL`) when `crash` is set, and starts it again on the same port. */
   restart(options?: { crash?: boolean }): Promise<void>
-  /** Makes a virtual host that the same user may use, in some 20 ms; resolves to its URL. */
+  /** Creates a virtual host for the same user, in some 20 ms; resolves to its URL. */
   createVirtualHost(name: string): Promise<string>
   deleteVirtualHost(name: string): Promise<void>
-  /** Disk space below which the node takes no messages, in bytes: with more than there is, its disk alarm is on. */
+  /** Free disk space in bytes below which the node raises its disk alarm and accepts no messages. */
   setDiskFreeLimit(bytes: number): Promise<void>
 }
 
 /**
- * Starts the private node of a directory and waits until it accepts connections; a node that an earlier process left
- * there is stopped first.
+ * Starts the private node of a directory and waits until it accepts connections; an orphan of an earlier process is
+ * stopped first.
  * @throws HowdahError `configuration` when RabbitMQ is not installed, `broker_unavailable` when it does not come up
  */
 export async function startPrivateBroker(options: PrivateBrokerOptions): Promise<PrivateBroker> {
@@ -64,7 +64,7 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
 
   const script = await leanInstallation(directory)
   let node = await startNode(script, directory, startTimeoutMs, logger)
-  /** Stops and restarts, one after another. */
+  /** Serializes stops and restarts. */
   let queue: Promise<void> = Promise.resolve()
   const next = (work: () => Promise<void>): Promise<void> => {
     const done = queue.then(work)

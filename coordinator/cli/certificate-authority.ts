@@ -1,4 +1,4 @@
-/** Makes keys and X.509 certificates (RFC 5280): the private authority's own, and those that it signs. Touches no files. */
+/** Creates keys and X.509 certificates (RFC 5280): that of the private authority and those that it signs. Touches no files. */
 import 'reflect-metadata'
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, webcrypto } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -28,7 +28,7 @@ export async function makeAuthority(notBefore: Date, notAfter: Date): Promise<Is
   const certificate = await x509.X509CertificateGenerator.createSelfSigned(
     {
       serialNumber: serialNumber(),
-      // A name of its own for each authority, so that a remade one is never taken for the old.
+      // A unique name, so that a recreated authority is never mistaken for the old one.
       name: [{ CN: [`Howdah authority ${randomBytes(8).toString('hex')}`] }],
       notBefore,
       notAfter,

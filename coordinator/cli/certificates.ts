@@ -1,7 +1,7 @@
 /**
  * The certificates of an installation, as files of one directory: a private authority and one certificate per agent.
  *
- * Owns `ca.pem`, `ca.key` and `<kind>-<name>.pem|key` there and decides when one is made again. The data plane trusts
+ * Owns `ca.pem`, `ca.key` and `<kind>-<name>.pem|key` there and decides when one is issued again. The data plane trusts
  * what this authority signs and nothing else.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto'
@@ -14,7 +14,7 @@ import type { CertificateRequest, IssuedCertificate } from './certificate-author
 export interface CertifiedAgent {
   readonly kind: 'mount' | 'target'
   readonly name: string
-  /** DNS names and IP addresses by which others reach it; only mount servers need any. */
+  /** DNS names and IP addresses by which clients reach it; only mount servers need any. */
   readonly addresses: readonly string[]
 }
 
@@ -27,28 +27,28 @@ export interface CertificatePaths {
 
 export interface EnsureCertificatesOptions {
   readonly agents: readonly CertifiedAgent[]
-  /** The time, for tests. */
+  /** The clock, for tests. */
   readonly now?: () => Date
 }
 
 const DAY_MS = 86_400_000
 const AUTHORITY_DAYS = 3650
 const AGENT_DAYS = 1095
-/** A certificate with less time left than that is made again. */
+/** A certificate that expires earlier than that is issued again. */
 const RENEW_DAYS = 30
-/** Clocks of other machines may be behind. */
+/** Clocks of other machines may be slow. */
 const BACKDATE_DAYS = 1
 
-/** The name that a mount server's certificate carries for the data plane's clients, which know it by its agent's name. */
+/** The name in a mount server's certificate that clients of the data plane verify; they know the agent's name only. */
 export function mountServerName(agent: string): string {
   return `${agent}.mount.howdah`
 }
 
 /**
- * Makes what is missing, expires within 30 days, was signed by another authority or carries other addresses; leaves
- * the rest as it is. Keys are readable by their owner only.
+ * Issues what is missing, expires within 30 days, was signed by another authority or has other addresses; keeps the
+ * rest. Keys are readable by their owner only.
  * @returns the files of each agent, in the order given
- * @throws HowdahError `configuration` when the authority's key is needed and is not there or does not fit
+ * @throws HowdahError `configuration` when the authority's key is needed but missing or not the key of `ca.pem`
  */
 export async function ensureCertificates(
   directory: string,
@@ -97,7 +97,7 @@ async function readAuthorityKey(directory: string, authority: X509Certificate): 
   if (key === undefined || !keyFits(authority, key)) {
     throw new HowdahError(
       'configuration',
-      `${path} is missing or does not fit ca.pem. Bring it back, or remove ca.pem: then a new authority is made, and every machine needs its new certificates.`,
+      `${path} is missing or does not match ca.pem. Restore it, or remove ca.pem: then a new authority is created, and every machine needs new certificates.`,
     )
   }
   await chmod(path, 0o600)
@@ -163,7 +163,7 @@ function days(from: Date, count: number): Date {
   return new Date(from.getTime() + count * DAY_MS)
 }
 
-/** The key first: a certificate on disk always has its key, and a key without its certificate is seen and made again. */
+/** The key first: a certificate on disk always has its key, and a key without a certificate is replaced. */
 async function writePair(files: { cert: string; key: string }, issued: IssuedCertificate): Promise<void> {
   await writeAtomically(files.key, issued.key, 0o600)
   await writeAtomically(files.cert, issued.certificate, 0o644)

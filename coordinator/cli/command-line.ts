@@ -1,4 +1,4 @@
-/** From arguments to exit status: picks the verb, shows help, and says what went wrong in words and as JSON. */
+/** From arguments to exit status: selects the verb, shows help, and reports errors as text and as JSON. */
 import { Command, CommanderError } from 'commander'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import { type Context, printJson } from './context.ts'
@@ -11,8 +11,8 @@ import { loadVerb, loadVerbs, VERB_NAMES } from './verbs.ts'
 
 const HELP: VerbDescription = {
   name: 'help',
-  summary: 'show all about one verb, or this overview',
-  description: ['Shows the manual page of a verb. Without VERB, an overview of all verbs.'],
+  summary: 'show the manual page of a verb, or this overview',
+  description: ['Shows the manual page of VERB. Without VERB, shows an overview of all verbs.'],
   arguments: [{ name: 'VERB', required: false, description: 'A verb of howdah.' }],
   options: [],
   exitStatus: [
@@ -21,10 +21,10 @@ const HELP: VerbDescription = {
   ],
   environment: [],
   files: [],
-  examples: [['howdah help publish', 'The page of "howdah publish".']],
+  examples: [['howdah help publish', 'The manual page of "howdah publish".']],
 }
 
-/** The roles in the overview; their own mains have their pages. */
+/** The roles in the overview; each has its own main, which shows its manual page. */
 const ROLES = [
   { name: 'coordinator', summary: 'run the coordinator: takes commands, plans sessions' },
   { name: 'mount-agent', summary: 'run a mount agent: serves backup repositories to target servers' },
@@ -68,15 +68,15 @@ async function help(context: Context, args: readonly string[]): Promise<number> 
   return 0
 }
 
-/** Undefined: nothing is called so. */
+/** Undefined: there is no such verb. */
 async function pageOf(name: string): Promise<VerbDescription | undefined> {
   return name === HELP.name ? HELP : loadVerb(name)
 }
 
 async function overviewLines({ stdout }: Context): Promise<string[]> {
   return overview(stdout, [
-    ['EVERYTHING ON THIS MACHINE', await loadVerbs(['up'])],
-    ['WHAT THERE IS', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents', 'doctor'])],
+    ['ALL IN ONE', await loadVerbs(['up'])],
+    ['INVENTORY', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents', 'doctor'])],
     [
       'PUBLISHING',
       await loadVerbs([
@@ -84,13 +84,13 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
         ...(['retry', 'cancel', 'extend', 'unpublish'] as const),
       ]),
     ],
-    ['TAKING DATA OUT', await loadVerbs(['export', 'rescue'])],
+    ['EXPORT', await loadVerbs(['export', 'rescue'])],
     ['ROLES', [...ROLES, ...(await loadVerbs(['certificates']))]],
     ['MORE', [HELP]],
   ])
 }
 
-/** Commander finds the verb that was meant. */
+/** Commander suggests the verb that was probably meant. */
 function unknownVerb(name: string): UsageError {
   const command = new Command('howdah')
     .exitOverride()
@@ -121,7 +121,7 @@ function fail(context: Context, error: unknown, first: string | undefined, json:
     stderr.line(`${program}: ${printable(error.message)}`)
     for (const hint of error.hints) stderr.line(`  ${hint}`)
     if (error.verb !== undefined) stderr.line(`Usage: ${synopsis(error.verb)}`)
-    stderr.line(`"${program} --help" tells more.`)
+    stderr.line(`See "${program} --help".`)
     return 2
   }
   if (context.interrupted.aborted) {

@@ -1,4 +1,4 @@
-/** What every verb gets handed: its outputs, the environment, the clock, Ctrl-C, and a way to the broker. */
+/** What every verb runs with: outputs, environment, clock, interruption, and a connection to the broker. */
 import type { Bus } from '../../messages/bus.ts'
 import type { BrokerFlags } from './broker-url.ts'
 import type { Terminal } from './terminal.ts'
@@ -10,7 +10,7 @@ export interface Context {
   readonly now: () => Date
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly interrupted: AbortSignal
-  /** Aborted by the second of these: no more patience. */
+  /** Aborted by the second of these signals: waits end at once. */
   readonly forceStop: AbortSignal
   /** @throws HowdahError `configuration` (no broker named) | `broker_unavailable` */
   connect(flags: BrokerFlags): Promise<BrokerConnection>

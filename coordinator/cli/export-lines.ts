@@ -1,14 +1,14 @@
-/** The lines that show an export: its databases while it goes on, and what it gave. */
+/** The lines that show an export: its databases while it runs, and its result. */
 import type { DatabaseExport, Destination, ExportView } from '../../messages/exports.ts'
 import { formatBytes } from '../../messages/format-bytes.ts'
 import { count } from './format.ts'
 import { errorLines, type Field, fieldLines } from './session-lines.ts'
 import { cut, printable, type Terminal } from './terminal.ts'
 
-/** More databases than this are not painted; those that are done are left out first. */
+/** No more databases are painted than this; those that are done are omitted first. */
 const MAX_PAINTED = 12
 
-/** One line per database, each fitting the terminal. `frame` turns the mark of running ones. */
+/** One line per database, each fitting the terminal. `frame` animates the mark of running ones. */
 export function databaseLines(
   terminal: Terminal,
   databases: readonly DatabaseExport[],
@@ -29,7 +29,7 @@ export function databaseLines(
   return more === 0 ? lines : [...lines, `      ${terminal.style('dim', `and ${more} more`)}`]
 }
 
-/** How far a database is, or what became of it: tables, rows, bytes, and why it failed. */
+/** The progress or result of a database: tables, rows, bytes, and why it failed. */
 export function databaseText(one: DatabaseExport): string {
   if (one.status === 'failed' && one.error !== undefined) return printable(one.error.message)
   const { tables, tablesDone, rows, bytes, waiting } = one
@@ -45,7 +45,7 @@ export function databaseText(one: DatabaseExport): string {
   return parts.join(', ')
 }
 
-/** What an export gave, or how far it came. */
+/** The result of an export, or its progress. */
 export function exportFields(job: ExportView): Field[] {
   const databases = job.databases.map((one) => {
     const where = one.path === undefined ? '' : `, in ${printable(one.path)}`
@@ -60,7 +60,7 @@ export function exportFields(job: ExportView): Field[] {
   ]
 }
 
-/** What is said when an export has ended. `took`: since when it was asked for. */
+/** The final output of an export. `took`: the time since it was requested. */
 export function exportLines(terminal: Terminal, job: ExportView, took: string): string[] {
   const total = (of: (one: DatabaseExport) => number | undefined) =>
     job.databases.reduce((sum, one) => sum + (of(one) ?? 0), 0)
@@ -75,9 +75,9 @@ export function exportLines(terminal: Terminal, job: ExportView, took: string): 
       done === 0
         ? `${terminal.style('red', 'Not exported')} after ${took}.`
         : `${terminal.style('red', 'Not all exported')} after ${took}: ${done} of ${count(job.databases.length, 'database')}, ${amount}.`,
-    cancelled: `${terminal.style('yellow', 'Cancelled')} after ${took}; what was exported of it is removed.`,
-    pending: `Waits for its turn after ${took}.`,
-    running: `Goes on after ${took}.`,
+    cancelled: `${terminal.style('yellow', 'Cancelled')} after ${took}; what it wrote is removed.`,
+    pending: `Still queued after ${took}.`,
+    running: `Still running after ${took}.`,
   }
   return [
     '',

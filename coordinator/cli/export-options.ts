@@ -1,4 +1,4 @@
-/** The options of the verbs that export: what, and where to. A password is refused; credentials go by name. */
+/** The options of the verbs that export: what and where to. Passwords are refused; credentials are named. */
 import type { Destination, ExportRequest } from '../../messages/exports.ts'
 import { Destination as DestinationSchema, SqlName, TablePattern } from '../../messages/exports.ts'
 import { parseName } from './options.ts'
@@ -18,7 +18,7 @@ export interface ExportOptions {
 
 const FORMATS = ['directory', 'custom', 'plain'] as const
 
-/** `databases`: what is exported without `--database`. */
+/** `databases`: what is exported without `--database`, as the help shows it. */
 export function exportOptions(databases: string): readonly OptionDescription[] {
   return [
     {
@@ -31,51 +31,51 @@ export function exportOptions(databases: string): readonly OptionDescription[] {
     {
       flags: '--table <T>',
       description:
-        'Table to export: orders, sales.orders, or a pattern of pg_dump like "sales.*". In every database that is ' +
-        'exported.',
+        'Table to export: orders, sales.orders, or a pattern of pg_dump like "sales.*"; applies to every exported ' +
+        'database.',
       repeatable: true,
-      defaultText: 'all of a database',
+      defaultText: 'all tables',
       parse: parseTable,
     },
     {
       flags: '--to <PLACE>',
       description:
-        'Write dump files there: a directory of the target server, like /srv/rescue, or of another host over SFTP, ' +
-        'like ssh://user@host:22/srv/rescue.',
+        'Write dump files to PLACE: an absolute path on the target server, like /srv/rescue, or on another host ' +
+        'over SFTP, like ssh://user@host:22/srv/rescue.',
       secret: true,
       parse: parseTo,
     },
     {
       flags: '--into <URL>',
       description:
-        'Restore straight into a running server: postgres://user@host:5432, or with /DATABASE behind it, which must ' +
-        'exist, when it is not to be called as it is here.',
+        'Restore into a running server: postgres://user@host:5432 restores each database under its own name; with ' +
+        '/DATABASE, which must exist, into that database.',
       secret: true,
       parse: parseInto,
     },
     {
       flags: '--credential <NAME>',
       description:
-        'Credential for ssh:// and postgres://, by its name in the configuration of the target agent, where the key ' +
-        'or password lies.',
+        'Credential for ssh:// and postgres://: its name in the configuration of the target agent, which names the ' +
+        'file of the key or password.',
       parse: parseName,
     },
     {
       flags: '--format <F>',
       description:
-        'directory: pg_dump -Fd, in parallel. custom: one file per database. plain: SQL. For --to.',
+        'directory: pg_dump -Fd, in parallel. custom: one file per database. plain: SQL. Only with --to.',
       defaultText: 'directory',
       parse: parseFormat,
     },
     {
       flags: '--jobs <N>',
-      description: 'Tables that are exported at the same time.',
-      defaultText: 'the processors of the target server',
+      description: 'Number of tables to export in parallel.',
+      defaultText: 'the number of processors of the target server',
       parse: parseJobs,
     },
     {
       flags: '--rename <FROM=TO>',
-      description: 'Call a database or table otherwise where it goes to. For --into.',
+      description: 'Restore a database or table under another name. Only with --into.',
       repeatable: true,
       parse: parseRename,
     },
@@ -86,13 +86,13 @@ export function exportOptions(databases: string): readonly OptionDescription[] {
 export const CREDENTIALS: readonly Entry[] = [
   [
     'howdah export S --into postgres://app@db-1 --credential db-1',
-    'A password in a URL would be seen in the process list, in messages and in logs, and is refused. It lies in a file ' +
-      'of the target server instead, which the configuration of its agent names (credentials), and which only the ' +
-      'agent reads.',
+    'A password in a URL would be visible in the process list, in messages and in logs, and is refused. Store ' +
+      'it in a file on the target server that only the agent can read, and name that file in the configuration of ' +
+      'the agent (credentials).',
   ],
 ]
 
-/** What the options ask for together. @throws UsageError where they contradict each other */
+/** The request that the options describe together. @throws UsageError where they contradict each other */
 export function exportRequest(options: ExportOptions): ExportRequest {
   const { to, into, credential, format, jobs, rename, database, table } = options
   const place = to ?? into
@@ -141,7 +141,7 @@ function parseInto(text: string): Destination {
   return checked({ type: 'postgres', ...place, ...(database !== '' && { database }) })
 }
 
-/** The parts of a URL that has no password. @throws InvalidValue that repeats nothing of it */
+/** The parts of a URL without a password. @throws InvalidValue that does not repeat any of it */
 function placeOf(text: string, wanted: string): { host: string; port?: number; user?: string; path: string } {
   // Other schemes than https are parsed by looser rules, in which a host may be empty or hold anything.
   const url = URL.parse(text.replace(/^\w+:/, 'https:'))
@@ -167,7 +167,7 @@ function placeOf(text: string, wanted: string): { host: string; port?: number; u
   }
 }
 
-/** The port as it is written: a URL parser leaves out the one that is usual for its scheme. */
+/** The port as it is written: a URL parser drops the default port of the scheme. */
 function portOf(text: string): number | undefined {
   const written = /^\w+:\/\/[^/]*:(\d+)(?:\/|$)/.exec(text)?.[1]
   return written === undefined ? undefined : Number(written)
@@ -175,7 +175,7 @@ function portOf(text: string): number | undefined {
 
 function checked(destination: Destination): Destination {
   const parsed = DestinationSchema.safeParse(destination)
-  if (!parsed.success) throw new InvalidValue('a place whose user, database and path can be')
+  if (!parsed.success) throw new InvalidValue('a destination with a valid user, database and path')
   return parsed.data
 }
 

@@ -1,6 +1,6 @@
 /**
- * Follows one session until it settles. Events are bound before the first snapshot is taken, so that nothing between
- * is missed; snapshots are taken again every few seconds, so that a crash of anything only delays the news.
+ * Follows one session until it settles. It subscribes to events before the first snapshot, so that it misses nothing in
+ * between, and repeats the snapshot every few seconds, so that a crash of any component only delays an update.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus, EventDelivery } from '../../messages/bus.ts'
@@ -14,11 +14,11 @@ const POLL_MS = 3000
 export interface FollowOptions {
   readonly bus: Bus
   readonly session: string
-  /** Whether a snapshot is what was waited for; asked for snapshots only. */
+  /** Whether the wait is over; decided on snapshots only. */
   readonly settled: (view: SessionView) => boolean
   readonly onView: (view: SessionView) => void
   readonly onEvent?: (delivery: EventDelivery) => void
-  /** Why the coordinator cannot be asked; undefined when it answers again. Told when it changes. */
+  /** Called when it changes why the coordinator does not answer; undefined when it answers again. */
   readonly onUnavailable: (why: HowdahError | undefined) => void
   readonly now: () => Date
   readonly signal: AbortSignal
@@ -71,7 +71,7 @@ export async function followSession(options: FollowOptions): Promise<SessionView
 
 const UNAVAILABLE: ReadonlySet<string> = new Set(['unroutable', 'broker_blocked'])
 
-/** An error: the coordinator or the broker is away, which is waited for. */
+/** Returns the error if the coordinator or the broker is unavailable: the caller retries. */
 async function takeSnapshot(
   bus: Bus,
   session: string,

@@ -15,7 +15,7 @@ export function formatRate(bytesPerSecond: number): string {
   return `${formatBytes(Math.round(bytesPerSecond))}/s`
 }
 
-/** Milliseconds as a person says them: `0.04 s`, `1.25 s`, `12.4 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`. */
+/** Milliseconds for people: `0.04 s`, `1.25 s`, `12.4 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`. */
 export function formatDuration(milliseconds: number): string {
   const seconds = Math.max(0, milliseconds) / 1000
   if (seconds < 9.995) return `${seconds.toFixed(2)} s`
@@ -52,7 +52,7 @@ export function formatTime(time: Date): string {
   return `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${formatClock(time)}${zone}`
 }
 
-/** Local and UTC time: `2025-11-22 07:33:10+01 (06:33:10 UTC)`; once where they are the same. */
+/** Local and UTC time: `2025-11-22 07:33:10+01 (06:33:10 UTC)`; once if they are the same. */
 export function formatMoment(time: Date): string {
   return time.getTimezoneOffset() === 0
     ? `${utcText(time)} UTC`
@@ -67,7 +67,7 @@ export function formatTimeFully(time: Date, now: Date): string {
     : `${formatTime(time)} (${utcText(time)} UTC, ${age})`
 }
 
-/** The time of day in UTC; with its date where the local one is another, or the local time is UTC. */
+/** The time of day in UTC; with the date if the local date differs, or if local time is UTC. */
 export function utcText(time: Date): string {
   const utc = formatUtc(time)
   const isSameDay = time.getTimezoneOffset() !== 0 && time.getDate() === time.getUTCDate()

@@ -46,7 +46,7 @@ export function verbHelp(terminal: Terminal, verb: VerbDescription): string[] {
   return lines
 }
 
-/** The overview: every verb in a line. */
+/** The overview: one line per verb. */
 export function overview(
   terminal: Terminal,
   groups: readonly (readonly [string, readonly Pick<VerbDescription, 'name' | 'summary'>[]])[],
@@ -54,7 +54,7 @@ export function overview(
   const heading = (text: string) => terminal.style('bold', text)
   const lines = [
     'Howdah publishes PostgreSQL instances straight from a backup repository: usable in',
-    'a second or two, nothing is restored, and the backup is never written to.',
+    'a second or two, without a restore, and the backup is never written to.',
     '',
     `${heading('USAGE')}`,
     `${INDENT}howdah VERB [options]`,
@@ -75,8 +75,8 @@ export function overview(
     `${INDENT}howdah backups`,
     `${INDENT}howdah publish --repository prod --instance main --target local`,
     '',
-    'howdah help VERB, or howdah VERB --help, tells all about one verb. Every verb also',
-    'speaks --json. Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C while waiting.',
+    '"howdah help VERB" shows the manual page of a verb. Every verb takes --json.',
+    'Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C while waiting.',
   )
   return lines
 }
@@ -84,7 +84,7 @@ export function overview(
 function optionEntry(option: OptionDescription): Entry {
   const remarks = [
     ...(option.required === true ? ['Required.'] : []),
-    ...(option.repeatable === true ? ['May be given several times.'] : []),
+    ...(option.repeatable === true ? ['May be repeated.'] : []),
     ...(option.defaultText === undefined ? [] : [`Default: ${option.defaultText}.`]),
   ]
   return [form(option), [option.description, ...remarks].join(' ')]

@@ -5,10 +5,10 @@ import { formatDuration, formatTime, utcText } from './format.ts'
 import { renderTable } from './table.ts'
 import { printable, width, wrap } from './terminal.ts'
 
-/** The narrowest that the texts are made; below it they go over the edge of the terminal. */
+/** Minimum width of the texts; on a narrower terminal they exceed its width. */
 const MIN_TEXT = 24
 
-/** A heading and one entry per line, their texts wrapped; nothing where the session has no history. */
+/** A heading and one entry per line, with wrapped texts; empty if the session has no history. */
 export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
   const entries = withoutSupersededStarts(view.history ?? [])
   if (entries.length === 0) return []
@@ -42,14 +42,14 @@ export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, v
   ]
 }
 
-/** Without the beginnings of steps of which the end is told. */
+/** Omits the start of every step whose end is in the history too. */
 function withoutSupersededStarts(history: readonly HistoryEntry[]): HistoryEntry[] {
   const isEnd = ({ status }: HistoryEntry) => status === 'done' || status === 'failed'
   const ended = new Set(history.filter(isEnd).map(({ sequence }) => sequence))
   return history.filter((entry) => entry.type !== 'step' || isEnd(entry) || !ended.has(entry.sequence))
 }
 
-/** How long a step took; how long it takes already, with dots, while it is under way. */
+/** The duration of a step; while it runs, the time so far, followed by dots. */
 function tookText({ type, milliseconds, at }: HistoryEntry, now: Date, dots: string): string {
   if (milliseconds !== undefined) return formatDuration(milliseconds)
   return type === 'step' ? `${formatDuration(now.getTime() - Date.parse(at))}${dots}` : ''

@@ -1,4 +1,4 @@
-/** The command line: picks the verb, hands it its context, and turns what is thrown into messages and exit status. */
+/** The main of the command line: signals, outputs, the connection to the broker, and the exit status. */
 import { once } from 'node:events'
 import { version } from '../../config/version.ts'
 import { findBroker } from './broker-url.ts'
@@ -12,7 +12,7 @@ const interruption = new AbortController()
 const forcing = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
 
-// A reader or a terminal that goes away (`howdah watch | head`) ends the program in its usual way.
+// A reader or a terminal that disappears (`howdah watch | head`) ends the program in an orderly way.
 process.stdout.on('error', () => interruption.abort())
 process.stderr.on('error', () => interruption.abort())
 
@@ -24,7 +24,7 @@ const context: Context = {
   interrupted: interruption.signal,
   forceStop: forcing.signal,
   connect: async (flags) => {
-    // Loaded when needed: help and usage errors come at once.
+    // Loaded on demand, so that help and usage errors are fast.
     const [{ ConfigurationError }, { loadConfig }] = await Promise.all([
       import('../../config/configuration-error.ts'),
       import('../../config/load.ts'),
@@ -53,19 +53,19 @@ const context: Context = {
 }
 
 const status = await runCommandLine(context, process.argv.slice(2), version())
-// A pipe takes 64 KiB at once, and the rest as its reader goes on.
+// A pipe takes 64 KiB at once, and the rest as its reader proceeds.
 await Promise.race([
   Promise.all([process.stdout, process.stderr].map(written)),
   once(forcing.signal, 'abort'),
 ])
 process.exit(status)
 
-/** Also when it cannot be: its reader is gone. */
+/** Resolves when everything was written, or cannot be because the reader is gone. */
 function written(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => stream.write('', () => resolve()))
 }
 
-/** First an orderly end, then a quick one, then none. */
+/** The first signal ends the program in order, the second without waiting, the third at once. */
 function onSignal(): void {
   if (forcing.signal.aborted) process.exit(130)
   if (interruption.signal.aborted) forcing.abort()

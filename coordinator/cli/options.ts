@@ -29,7 +29,7 @@ export const brokerOptions: readonly OptionDescription[] = [
   },
   {
     flags: '--state <DIR>',
-    description: 'State directory of a running "howdah up" on this machine, whose broker is used.',
+    description: 'State directory of a "howdah up" running on this machine; its broker is used.',
     parse: (text) => path.resolve(text),
   },
 ]
@@ -46,15 +46,15 @@ export const clientEnvironment: readonly Entry[] = [
     'HOWDAH_LOG_LEVEL',
     'Log of the connection on stderr: fatal, error, warn, info, debug or trace. Default: none.',
   ],
-  ['NO_COLOR', 'Without colours when set.'],
+  ['NO_COLOR', 'No colours if set.'],
 ]
 
 export const clientFiles: readonly Entry[] = [
   [
     'STATE/up.json',
-    'Where the broker of a running "howdah up" is. STATE is --state, HOWDAH_STATE, or the default of ' +
-      '"howdah up": /var/lib/howdah for root, $XDG_STATE_HOME/howdah or ~/.local/state/howdah for others. ' +
-      'Flags are looked at first, then the environment in the order above, then this file.',
+    'The broker of a running "howdah up". STATE is --state, HOWDAH_STATE, or the default of "howdah up": ' +
+      '/var/lib/howdah for root, $XDG_STATE_HOME/howdah or ~/.local/state/howdah for others. Flags take ' +
+      'precedence, then the environment in the order above, then this file.',
   ],
 ]
 
@@ -64,7 +64,7 @@ export const clientExitStatus: readonly Entry[] = [
   ['2', 'Wrong usage; nothing was done.'],
 ]
 
-/** Where `howdah up` keeps its state unless told otherwise. */
+/** Where `howdah up` keeps its state by default. */
 export function defaultStateDirectory(env: NodeJS.ProcessEnv, uid: number): string {
   if (uid === 0) return '/var/lib/howdah'
   return path.join(env.XDG_STATE_HOME || path.join(env.HOME || homedir(), '.local/state'), 'howdah')
@@ -129,10 +129,10 @@ export function parseLifetime(text: string): number {
 export const sessionArgument = {
   name: 'SESSION',
   required: true,
-  description: 'Session id, or the beginning of one that no other session has.',
+  description: 'Session id, or a unique beginning of one.',
 } as const
 
-/** `--no-wait` and `--timeout`, of verbs that wait. */
+/** `--no-wait` and `--timeout`, of verbs that wait. `meanwhile`: what continues when waiting stops, as a clause. */
 export function waitOptions(meanwhile: string): readonly OptionDescription[] {
   return [
     {
@@ -141,7 +141,7 @@ export function waitOptions(meanwhile: string): readonly OptionDescription[] {
     },
     {
       flags: '--timeout <S>',
-      description: `Seconds after which waiting is given up with status 1; ${meanwhile}.`,
+      description: `Stop waiting after S seconds, with status 1; ${meanwhile}.`,
       defaultText: 'none',
       parse: parseSeconds,
     },
@@ -153,7 +153,7 @@ export interface WaitingOptions extends ClientOptions {
   readonly timeout?: number
 }
 
-/** Of verbs that wait. */
+/** The exit status of verbs that wait; `meanwhile` as for `waitOptions`. */
 export function waitingExitStatus(meanwhile: string): readonly Entry[] {
   return [...clientExitStatus, ['130', `Ctrl-C while waiting; ${meanwhile}.`]]
 }

@@ -1,6 +1,5 @@
 /**
- * The progress of one session on an output: repainted in place where a person looks at it, one plain line per change
- * elsewhere.
+ * The progress of one session on an output: repainted in place on a terminal, one plain line per change elsewhere.
  */
 import type { ExportView } from '../../messages/exports.ts'
 import { type SessionView, STEPS, type StepName, type StepReport } from '../../messages/values.ts'
@@ -11,24 +10,24 @@ import { exportOf, hasSettled, latestAttempts } from './session-progress.ts'
 import { LiveBlock, printable, type Terminal } from './terminal.ts'
 
 const FRAME_MS = 120
-/** Plain lines about one step or database that goes on come no more often. */
+/** Minimum interval of plain lines about one running step or database. */
 const PLAIN_PROGRESS_MS = 2000
 const RATE_WINDOW_MS = 4000
 
 export interface Progress {
   update(view: SessionView): void
-  /** A remark above the progress. */
+  /** A message above the progress. */
   notice(text: string): void
-  /** Leaves the last state on the output. */
+  /** Ends the updates and leaves the last state on the output. */
   close(): void
 }
 
 export interface ProgressOptions {
   readonly terminal: Terminal
   readonly now: () => Date
-  /** Steps that are to be done, shown before they begin. Default: those of publishing. */
+  /** The steps to expect, shown before they begin. Default: those of publishing. */
   readonly steps?: readonly StepName[]
-  /** The export whose databases are shown; default: the one under way. */
+  /** The export whose databases are shown. Default: the running one. */
   readonly exportId?: string
 }
 
@@ -36,7 +35,7 @@ export function createProgress(options: ProgressOptions): Progress {
   return options.terminal.live ? createLiveProgress(options) : createPlainProgress(options)
 }
 
-/** The export whose databases are shown: the one asked for, else the latest that was under way. */
+/** The export whose databases are shown: the requested one, else the latest that was running. */
 function exportFollower(exportId: string | undefined): (view: SessionView) => ExportView | undefined {
   let followed = exportId
   return (view) => {
@@ -88,7 +87,7 @@ function createPlainProgress({ terminal, now, exportId }: ProgressOptions): Prog
   let state: string | undefined
   const line = (subject: string, text: string) =>
     terminal.line(`${formatClock(now())}  ${subject.padEnd(14)}  ${text}`.trimEnd())
-  /** Whether a line about it is due: its status is another, or it goes on and the last line is a while ago. */
+  /** Whether a line is due: the status has changed, or it is running and the last line is some time ago. */
   const isDue = (subject: string, status: string, detail: string, isRunning: boolean): boolean => {
     const at = now().getTime()
     const before = reported.get(subject)

@@ -1,4 +1,4 @@
-/** The options of the verbs that publish, or ask whether one could: what they mean, and the body of the message. */
+/** The options of `publish`, `check` and `rescue`, and the message body that they describe. */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import type { CommandBody } from '../../messages/definitions.ts'
 import { SqlName } from '../../messages/exports.ts'
@@ -25,10 +25,10 @@ export interface SourceOptions extends ClientOptions, RecoveryOptions {
   readonly expires?: number
 }
 
-/** Content of pg_hba.conf, bytes; the contract has the same limit. */
+/** Size of pg_hba.conf in bytes; the message contract has the same limit. */
 const MAX_HBA_BYTES = 65_536
 
-/** What is published, where, and in which state. */
+/** Options for what is published, where, and in which state. */
 export const sourceOptions: readonly OptionDescription[] = [
   {
     flags: '--repository <R>',
@@ -50,14 +50,14 @@ export const sourceOptions: readonly OptionDescription[] = [
   },
   {
     flags: '--backup <L>',
-    description: 'Label of the backup to begin with.',
+    description: 'Label of the backup to start from.',
     defaultText: 'the newest one that ended before the recovery target',
     parse: parseRepositoryName,
   },
   ...recoveryOptions('latest'),
 ]
 
-/** As whom and with what the instance runs. */
+/** Options for how the instance runs. */
 export const instanceOptions: readonly OptionDescription[] = [
   {
     flags: '--port <N>',
@@ -67,21 +67,21 @@ export const instanceOptions: readonly OptionDescription[] = [
   },
   {
     flags: '--user <U>',
-    description: 'Operating system user that it runs as.',
+    description: 'Operating system user that the instance runs as.',
     defaultText: 'from the configuration of the target agent',
     parse: parseUser,
   },
   {
     flags: '--superuser <ROLE>',
-    description: 'Role of the backup that Howdah enters the instance as.',
-    defaultText: 'the superuser that there is, whatever its name',
+    description: 'Superuser role that Howdah connects to the instance with.',
+    defaultText: 'an existing superuser, whatever its name',
     parse: parseRole,
   },
   {
     flags: '--after-recovery <WHAT>',
     description:
-      'promote: writable. pause: stands still at the recovery target, read-only, to look first; then "howdah ' +
-      'promote", or "howdah advance" to a later target.',
+      'promote: the instance becomes writable. pause: recovery pauses at its target, and the instance is ' +
+      'read-only for inspection; then use "howdah promote", or "howdah advance" for a later target.',
     defaultText: 'promote',
     parse: parseAfterRecovery,
   },
@@ -95,8 +95,8 @@ export const instanceOptions: readonly OptionDescription[] = [
   {
     flags: '--setting <NAME=VALUE>',
     description:
-      'PostgreSQL setting that wins over those of the backup, also over those that keep the instance away from ' +
-      'production. What Howdah itself works by is refused.',
+      'PostgreSQL setting that overrides those of the backup and those that isolate the instance from production. ' +
+      'Settings that Howdah itself depends on are refused.',
     repeatable: true,
     secret: true,
     parse: parseSetting,
@@ -104,15 +104,16 @@ export const instanceOptions: readonly OptionDescription[] = [
   {
     flags: '--hba-file <FILE>',
     description:
-      'pg_hba.conf of the instance: who may connect and how. Read here and sent, so that it need not be on the target.',
-    defaultText: 'local access, and the roles and passwords of the backup on localhost',
+      'pg_hba.conf of the instance: who may connect and how. The file is read on this machine and sent, so it ' +
+      'need not exist on the target.',
+    defaultText: 'local access; on localhost with the roles and passwords of the backup',
     parse: readHbaFile,
   },
   {
     flags: '--allow-outbound <HOST[:PORT]>',
     description:
-      'Host that the instance may connect to, by dblink, foreign tables or programs that it runs. Addresses of a name ' +
-      'are looked up when the instance starts. All else is closed where the target agent runs as root.',
+      'Host that the instance may connect to, by dblink, foreign tables or programs that it runs. Host names are ' +
+      'resolved when the instance starts. All other connections are blocked if the target agent runs as root.',
     repeatable: true,
     defaultText: 'none',
     parse: parseOutbound,
@@ -122,8 +123,8 @@ export const instanceOptions: readonly OptionDescription[] = [
 export const expiresOption: OptionDescription = {
   flags: '--expires <TIME>',
   description:
-    'Unpublish it by itself after that time, like 30m, 4h, 2d or 1d12h. Warnings come before; "howdah extend" gives ' +
-    'it more.',
+    'Unpublish the session automatically after this time, like 30m, 4h, 2d or 1d12h. Warnings are sent before; ' +
+    '"howdah extend" changes the time.',
   defaultText: 'never',
   parse: parseLifetime,
 }

@@ -1,4 +1,4 @@
-/** Waits until a session is published and says what came of it: the end of every verb that leads there. */
+/** Waits until a session is published and shows the result: the last part of every verb that publishes. */
 import type { Bus } from '../../messages/bus.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
@@ -23,20 +23,20 @@ export interface AwaitPublished {
   readonly context: Context
   readonly bus: Bus
   readonly session: string
-  /** For messages. */
+  /** Name of the verb, for messages. */
   readonly verb: string
   readonly json: boolean
   readonly timeout: number | undefined
-  /** When it was asked for. */
+  /** When it was requested. */
   readonly started: Date
   /**
-   * The session's latest step before the command that is waited for: what it is in by then counts only with later
-   * ones, because a session that is published already looks as if it were done.
+   * The session's latest step before the command. The wait ends only after a later step, because a session that was
+   * published before looks as if the command were done.
    */
   readonly since?: number
   /** Steps up to this number are not shown. Default: `since`. */
   readonly shownSince?: number
-  /** Steps that are to be done. Default: those of publishing. */
+  /** The steps to expect. Default: those of publishing. */
   readonly steps?: readonly StepName[]
 }
 
@@ -60,7 +60,7 @@ function isPublished({ state }: SessionView): boolean {
   return state === 'published' || state === 'exporting'
 }
 
-/** What is said when a session has settled; `took`: since when that was asked for, where it is known. */
+/** The final output when a session has settled; `took`: the time since the request, if known. */
 export function resultLines(
   { stdout: terminal, now }: Pick<Context, 'stdout' | 'now'>,
   view: SessionView,
@@ -73,9 +73,9 @@ export function resultLines(
     const head = isDisrupted ? terminal.style('yellow', 'Disrupted') : terminal.style('red', 'Not published')
     return [
       '',
-      `${head}${after}${isDisrupted ? ', and does not go on by itself' : ''}.`,
+      `${head}${after}${isDisrupted ? ', and is not retried automatically' : ''}.`,
       ...errorLines(terminal, view.error ?? CLOSED, view.undone),
-      ...(isDisrupted ? fieldLines(terminal, [['go on', `howdah retry ${view.id}`], close]) : []),
+      ...(isDisrupted ? fieldLines(terminal, [['resume', `howdah retry ${view.id}`], close]) : []),
     ]
   }
   const { paused, expiresAt } = view
@@ -88,8 +88,8 @@ export function resultLines(
       ['connect', psqlLine(view), 'whole'],
       ['holds', paused === undefined ? reachedText(view) : undefined],
       ['paused', pausedText(view)],
-      ['go on', paused && `howdah promote ${view.id}`, 'whole'],
-      ['or', paused && `howdah advance ${view.id} --recover-to …`, 'whole'],
+      ['promote', paused && `howdah promote ${view.id}`, 'whole'],
+      ['advance', paused && `howdah advance ${view.id} --recover-to …`, 'whole'],
       ['fetched', fetchedText(view)],
       ['changes', writeCacheText(view)],
       ['expires', expiresAt === undefined ? undefined : formatTimeFully(new Date(expiresAt), now())],

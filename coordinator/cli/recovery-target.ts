@@ -1,16 +1,16 @@
 /**
- * The recovery target on the command line: how it is written, in whose time zone, and how it is shown again. What goes
- * into a message always names its zone; a time without one is taken in the user's own, and that is said.
+ * The recovery target on the command line: parsing, time zone, and display. Messages always name the zone of a time; a
+ * time without one is taken as local time of the user, and a remark says so.
  */
 import { RecoverTo } from '../../messages/values.ts'
 import { formatTime, formatUtc } from './format.ts'
 import { InvalidValue, UsageError } from './usage-error.ts'
 import type { Entry, OptionDescription } from './verb-description.ts'
 
-/** A recovery target as it was given. */
+/** A recovery target as given on the command line. */
 export interface GivenTarget {
   readonly recoverTo: RecoverTo
-  /** How a time without zone was understood; undefined: nothing had to be assumed. */
+  /** How a time without zone was interpreted; undefined if it named one. */
   readonly remark?: string
 }
 
@@ -20,7 +20,7 @@ export interface RecoveryOptions {
   readonly timeline?: number | 'latest' | 'current'
 }
 
-/** Where PostgreSQL knows before and after the target: recovery_target_inclusive has no effect on the others. */
+/** Targets that recovery can end before or after: recovery_target_inclusive has no effect on the others. */
 const WITH_BOUNDARY: readonly string[] = ['time', 'lsn', 'xid']
 
 /** `--recover-to`, `--exclusive` and `--timeline`. */
@@ -29,15 +29,15 @@ export function recoveryOptions(defaultText: string | undefined): readonly Optio
     {
       flags: '--recover-to <WHAT>',
       description:
-        'The state asked for: latest (end of the archive), immediate (end of the backup), time=2026-11-22 ' +
-        '07:30:00+01, lsn=0/3000148, xid=1234, or name=RESTORE_POINT. With ",exclusive" behind a time, LSN or xid ' +
-        'recovery ends just before it. See TIMES.',
+        'State to recover to: latest (end of the archive), immediate (end of the backup), time=2026-11-22 ' +
+        '07:30:00+01, lsn=0/3000148, xid=1234, or name=RESTORE_POINT. With the suffix ",exclusive" after a time, ' +
+        'LSN or xid, recovery ends just before it. See TIMES.',
       ...(defaultText === undefined ? { required: true } : { defaultText }),
       parse: parseRecoverTo,
     },
     {
       flags: '--exclusive',
-      description: 'End just before the time, LSN or xid; the same as ",exclusive".',
+      description: 'End recovery just before the time, LSN or xid; the same as ",exclusive".',
     },
     {
       flags: '--timeline <N>',
@@ -52,18 +52,18 @@ export function recoveryOptions(defaultText: string | undefined): readonly Optio
 export const TIMES: readonly Entry[] = [
   [
     'time=2026-11-22 07:30:00+01, time=2026-11-22T06:30:00Z',
-    'With an offset or Z: taken as it is. Seconds, and fractions of them, may be left out.',
+    'With an offset or Z: used as it is. Seconds and their fraction may be omitted.',
   ],
   [
     'time=2026-11-22 07:30:00',
-    'Without: local time of the machine on which the command is typed (TZ, else the zone of the system); stderr ' +
-      'says which moment that is. What is sent, and shown with --json, is UTC. A local time that a change of the ' +
-      'clocks skips or repeats is refused.',
+    'Without an offset: local time of the machine where the command is typed (TZ, else the time zone of the ' +
+      'system); stderr shows it in UTC. What is sent, and shown with --json, is UTC. A local time that a clock ' +
+      'change skips or repeats is refused.',
   ],
 ]
 
 /**
- * The recovery target that the options ask for together; undefined when they say nothing.
+ * The recovery target that the options describe together; undefined if none is given.
  * @throws UsageError where they contradict each other
  */
 export function chosenTarget({
@@ -129,7 +129,7 @@ function parseTimeline(text: string): number | 'latest' | 'current' {
 const TIME =
   /^(\d{4})-(\d{2})-(\d{2})(?:[ T](\d{2}):(\d{2})(?::(\d{2})(\.\d{1,6})?)?)?(?: ?(Z|UTC|[+-]\d{2}(?::?\d{2})?))?$/i
 
-/** A time with its zone; one that names none is local. @throws InvalidValue */
+/** A time with its zone; without one it is local time. @throws InvalidValue */
 function zoned(text: string): { text: string; remark?: string } {
   const [, year, month, day, hour, minute, second = '0', fraction = '', zone] = TIME.exec(text) ?? []
   const parts = [year, month, day, hour ?? '0', minute ?? '0', second].map(Number)
@@ -147,15 +147,17 @@ function zoned(text: string): { text: string; remark?: string } {
   const [wanted, name] = [wallClock(parts), Intl.DateTimeFormat().resolvedOptions().timeZone]
   if (localWallClock(local) !== wanted) {
     throw new InvalidValue(
-      `a time that there is: ${shown(wanted)} is skipped in ${name}; write its offset behind it`,
+      `a time that exists: ${shown(wanted)} is skipped in ${name}; add its offset to the time`,
     )
   }
-  // Clocks are put back by an hour at most, half an hour in places: its other occurrence is within that.
+  // Clocks are put back by an hour at most, half an hour in some zones: the other occurrence is that near.
   const others = [-60, -30, 30, 60].map((minutes) => new Date(local.getTime() + minutes * 60_000))
   const twin = others.find((other) => localWallClock(other) === wanted)
   if (twin !== undefined) {
     const both = [local, twin].sort((a, b) => a.getTime() - b.getTime()).map(formatTime)
-    throw new InvalidValue(`one of two: ${shown(wanted)} is twice in ${name}; write ${both.join(' or ')}`)
+    throw new InvalidValue(
+      `unambiguous: ${shown(wanted)} occurs twice in ${name}; write ${both.join(' or ')}`,
+    )
   }
   const utc = `${formatUtc(local)}${fraction}`
   const isSameDay = utc.slice(0, 10) === wanted.slice(0, 10)
@@ -189,7 +191,7 @@ export function formatRecoverTo(recoverTo: RecoverTo): string {
   return remarks.length === 0 ? text : `${text} (${remarks.join(', ')})`
 }
 
-/** As `formatRecoverTo`, and a time in UTC and local time behind it, where it does not say so itself. */
+/** As `formatRecoverTo`, followed by the time in UTC and in local time unless the text contains them. */
 export function describeRecoverTo(recoverTo: RecoverTo): string {
   const text = formatRecoverTo(recoverTo)
   const time = recoverTo.type === 'time' ? new Date(recoverTo.value ?? '') : undefined

@@ -1,4 +1,4 @@
-/** Asking the coordinator: a refusal becomes an exception, a session id may be cut short. */
+/** Requests to the coordinator: a refusal becomes an exception, and a session id may be abbreviated. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus } from '../../messages/bus.ts'
@@ -12,19 +12,19 @@ export type Accepted<T extends CommandType> = Extract<CommandReply<T>, { accepte
 export interface AskOptions {
   readonly messageId?: string | undefined
   readonly signal: AbortSignal
-  /** Milliseconds until there must be an answer, tries included. */
+  /** Milliseconds for all attempts together. */
   readonly deadlineMs?: number
-  /** Milliseconds that one try waits. */
+  /** Milliseconds for one attempt. */
   readonly tryMs?: number
-  /** Told before each further try. */
+  /** Called before each further attempt. */
   readonly onWaiting?: (error: HowdahError) => void
 }
 
 /**
- * Sends a command until it is answered: a coordinator that is just starting again takes it later, and the same
- * message id makes every try the same request.
+ * Sends a command until it is answered. A coordinator that is restarting takes it later; the same message id makes all
+ * attempts the same request.
  * @throws HowdahError the refusal as it came | `unroutable` | `timeout` | `broker_unavailable` | `broker_blocked`, which
- *   is not waited for: somebody has to make room first
+ *   is not retried: an operator has to free space first
  */
 export async function ask<T extends CommandType>(
   bus: Bus,
@@ -52,7 +52,7 @@ export async function ask<T extends CommandType>(
   }
 }
 
-/** Whether the coordinator or the broker is only away. */
+/** Whether the coordinator or the broker is unavailable for now. */
 export function isTransient(error: unknown): error is HowdahError {
   return error instanceof HowdahError && (error.code === 'timeout' || error.code === 'broker_unavailable')
 }
@@ -63,8 +63,8 @@ export async function showSession(bus: Bus, session: string, signal: AbortSignal
 }
 
 /**
- * The full id of a session that a person named by its beginning; open sessions are looked at before settled ones.
- * @throws HowdahError `unknown_session` | `configuration` when several begin so
+ * The full id of the session with that id or beginning of an id; open sessions are searched before closed ones.
+ * @throws HowdahError `unknown_session` | `configuration` when several match
  */
 export async function resolveSession(bus: Bus, prefix: string, signal: AbortSignal): Promise<string> {
   if (isSessionPrefix(prefix) && (await exists(bus, prefix, signal))) return prefix
@@ -90,7 +90,7 @@ function matchSession(sessions: readonly SessionView[], prefix: string): string 
   if (first === undefined) {
     throw new HowdahError(
       'unknown_session',
-      `no session is called or begins with "${prefix}"; see "howdah sessions --all"`,
+      `no session has the id "${prefix}" or one that begins with it; see "howdah sessions --all"`,
       { field: 'session' },
     )
   }

@@ -1,4 +1,4 @@
-/** The lines that show a session: its steps, how to connect, what failed. Everything free-form is made printable. */
+/** The lines that show a session: its steps, how to connect, what failed. All free text is made printable. */
 import type { Finding } from '../../messages/definitions.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import { formatBytes } from '../../messages/format-bytes.ts'
@@ -19,15 +19,15 @@ export const STATE_STYLE = {
   failed: 'red',
 } as const satisfies Record<SessionState, Style>
 
-/** Bytes per second of a running step; undefined when it is not known yet. */
+/** Bytes per second of a running step; undefined if not known yet. */
 export type RateOf = (report: StepReport) => number | undefined
 
-/** What a row of the progress shows: a step that was begun, or one still to come. */
+/** A row of the progress: a step that has started, or one that is expected. */
 type Row = { label: string; report: StepReport | undefined }
 
 /**
- * One line per step, each fitting the terminal: the steps that are to be done, and all others that were begun.
- * `frame` turns the mark of running steps.
+ * One line per step, each fitting the terminal: the expected steps and all others that have started. `frame` animates
+ * the mark of running steps.
  */
 export function stepLines(
   terminal: Terminal,
@@ -48,7 +48,7 @@ export function stepLines(
     .map((report) => ({ label: `undo ${report.step}`, report }))
   const isComing = (row: Row) => row.report !== undefined || !isEnding(view.state)
   const shown = [...runs.filter(isComing), ...others]
-  // A republish takes back first what it publishes again.
+  // A republish undoes steps before it runs them again.
   const rows = firstSequence(undos) < firstSequence(shown) ? [...undos, ...shown] : [...shown, ...undos]
   const labelWidth = Math.max(9, ...rows.map(({ label }) => label.length))
   return rows.map(({ label, report }) => {
@@ -64,7 +64,7 @@ function firstSequence(rows: readonly Row[]): number {
   return Math.min(...rows.map(({ report }) => report?.sequence ?? Number.POSITIVE_INFINITY))
 }
 
-/** What a step is at, in words: bytes, rate and detail, or its error. */
+/** The progress of a step as text: bytes, rate and detail, or its error. */
 export function stepDetail(report: StepReport, rateOf: RateOf): string {
   if (report.status === 'failed' && report.error !== undefined) return printable(report.error.message)
   const parts: string[] = []
@@ -79,13 +79,13 @@ export function stepDetail(report: StepReport, rateOf: RateOf): string {
   return parts.join('  ')
 }
 
-/** Milliseconds that a step took, or has taken so far; never negative, whatever the clocks say. */
+/** Milliseconds that a step took or has taken so far; never negative, even if clocks differ. */
 export function elapsedMs(report: StepReport, now: Date): number {
   const end = report.finishedAt === undefined ? now.getTime() : Date.parse(report.finishedAt)
   return Math.max(0, end - Date.parse(report.startedAt))
 }
 
-/** An error with its code, its findings one per line, and what was taken back. */
+/** An error with its code, its findings one per line, and what was undone. */
 export function errorLines(terminal: Terminal, error: ErrorBody, undone: readonly string[] = []): string[] {
   const columns = terminal.live ? Math.min(terminal.columns, 100) : Number.POSITIVE_INFINITY
   const lines = [
@@ -138,7 +138,7 @@ function databaseArgument(name: string): string {
   return `dbname='${name.replace(/[\\']/g, '\\$&')}'`
 }
 
-/** `12.4 MB of 1.50 GB (0.8 %)`, or undefined while nothing is known. */
+/** `12.4 MB of 1.50 GB (0.8 %)`, or undefined while unknown. */
 export function fetchedText(view: SessionView): string | undefined {
   if (view.usage === undefined) return undefined
   const { fetchedBytes, totalBytes } = view.usage
@@ -146,14 +146,14 @@ export function fetchedText(view: SessionView): string | undefined {
   return `${formatShare(fetchedBytes, totalBytes)}${share}`
 }
 
-/** `1.20 of 10.0 GB`, or what the changes take where no quota limits them; undefined while nothing is known. */
+/** `1.20 of 10.0 GB`, or the size of the changes if there is no quota; undefined while unknown. */
 export function changesText({ usage }: Pick<SessionView, 'usage'>): string | undefined {
   if (usage?.changedBytes === undefined) return undefined
   const { changedBytes, quotaBytes } = usage
   return typeof quotaBytes === 'number' ? formatShare(changedBytes, quotaBytes) : formatBytes(changedBytes)
 }
 
-/** The changes, and what room there is for more; undefined while nothing is known. */
+/** The size of the changes and the free space; undefined while unknown. */
 export function roomText(view: SessionView): string | undefined {
   const changes = changesText(view)
   const { freeBytes, quotaBytes } = view.usage ?? {}
@@ -161,7 +161,7 @@ export function roomText(view: SessionView): string | undefined {
   return `${changes}${typeof quotaBytes === 'number' ? '' : ', no quota'}; ${formatBytes(freeBytes)} free on the target`
 }
 
-/** What of production's transactions the instance holds; undefined where that is not known. */
+/** The last of production's transactions that the instance contains; undefined if unknown. */
 export function reachedText({
   reached,
   recoverTo,
@@ -177,7 +177,7 @@ export function reachedText({
   return `transactions up to ${formatMoment(new Date(lastCommit))}${far}; ${at}`
 }
 
-/** Where a paused recovery stands; undefined where none is. */
+/** The position of a paused recovery; undefined if recovery is not paused. */
 export function pausedText({ paused }: Pick<SessionView, 'paused'>): string | undefined {
   if (paused === undefined) return undefined
   const commit =
@@ -191,7 +191,7 @@ export function writeCacheText(view: SessionView): string | undefined {
   return `${printable(view.writeCache.path)} (${formatBytes(view.writeCache.bytes)})`
 }
 
-/** A field of `fieldLines`; `whole`: never wrapped, so that it can be copied. Without value it is left out. */
+/** A field of `fieldLines`; `whole`: never wrapped, so that it can be copied. Omitted if the value is undefined. */
 export type Field = readonly [label: string, value: string | undefined, whole?: 'whole']
 
 /** Label and value in two columns, wrapped below the value. */
@@ -205,7 +205,7 @@ export function fieldLines(terminal: Terminal, fields: readonly Field[]): string
   })
 }
 
-/** What was taken back, one per line. */
+/** What was undone, one per line. */
 export function undoneFields({ undone = [] }: Pick<SessionView, 'undone'>): Field[] {
   return undone.map((text, index) => [index === 0 ? 'undone' : '', printable(text)] as const)
 }

@@ -1,8 +1,8 @@
 /**
  * A session as a client follows it: the coordinator's snapshots, and between them the agents' events. Pure functions.
  *
- * Events come straight from the agents, so that a snapshot may be behind them: of one doing of a step, whatever is
- * further on wins. State, connection and errors of the session come from snapshots alone.
+ * Events come directly from the agents, so a snapshot may be older: of the reports about one attempt of a step, the most
+ * advanced wins. State, connection and errors of the session come from snapshots only.
  */
 import type { EventDelivery } from '../../messages/bus.ts'
 import type { DatabaseExport, ExportView } from '../../messages/exports.ts'
@@ -13,7 +13,7 @@ const RANK = { sent: 0, running: 1, done: 2, failed: 2 } as const satisfies Reco
   number
 >
 
-/** A newer snapshot, without losing what events told meanwhile. */
+/** A newer snapshot, merged with what events have reported meanwhile. */
 export function mergeSnapshot(known: SessionView | undefined, snapshot: SessionView): SessionView {
   if (known === undefined) return snapshot
   let steps: StepReport[] = [...snapshot.steps]
@@ -22,29 +22,29 @@ export function mergeSnapshot(known: SessionView | undefined, snapshot: SessionV
 }
 
 /**
- * Whether who waits for an instance has nothing more to wait for: it is there, also while something is exported from
- * it, or it will not be without somebody.
+ * Whether waiting for an instance is over: it is published, possibly with an export running, or it will not be without
+ * an operator.
  */
 export function hasSettled(view: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
   return view.state === 'published' || view.state === 'exporting' || needsRetry(view) || isOver(view)
 }
 
-/** Nothing of it is left but what was asked to be kept. */
+/** Everything of it was removed, except changes that were kept on request. */
 export function isOver({ state }: Pick<SessionView, 'state'>): boolean {
   return state === 'closed' || state === 'failed'
 }
 
-/** It does not go on by itself. */
+/** It is not retried automatically; "howdah retry" resumes it. */
 export function needsRetry({ state, awaitsRetry }: Pick<SessionView, 'state' | 'awaitsRetry'>): boolean {
   return state === 'disrupted' && awaitsRetry === true
 }
 
-/** The number of its latest step: what a command sets off has higher ones. */
+/** The number of its latest step; the steps of a later command have higher numbers. */
 export function latestSequence({ steps }: Pick<SessionView, 'steps'>): number {
   return Math.max(0, ...steps.map(({ sequence }) => sequence))
 }
 
-/** The export with that id; without one, the one under way or next. */
+/** The export with that id; without an id, the running or the next one. */
 export function exportOf(
   { exports = [] }: Pick<SessionView, 'exports'>,
   id?: string,
@@ -55,12 +55,12 @@ export function exportOf(
   )
 }
 
-/** Whether an export has ended, well or not. */
+/** Whether an export has ended, successfully or not. */
 export function hasEnded({ status }: Pick<ExportView, 'status'>): boolean {
   return status === 'done' || status === 'failed' || status === 'cancelled'
 }
 
-/** What an event changes. `now` is when a step began that no snapshot has told about. */
+/** Applies an event. `now` is the start time of a step that no snapshot has reported yet. */
 export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date): SessionView {
   switch (delivery.type) {
     case 'session.step-progress':
@@ -96,7 +96,7 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
   }
 }
 
-/** The latest doing of every step, in order of doing: runs first to last, then undos last to first. */
+/** The latest attempt of every step in execution order: runs first to last, then undos last to first. */
 export function latestAttempts(steps: readonly StepReport[]): StepReport[] {
   const latest = new Map<string, StepReport>()
   for (const report of steps) {
@@ -124,7 +124,7 @@ function upsert(steps: readonly StepReport[], report: StepReport): StepReport[] 
   return isFurther ? steps.with(index, { ...other, ...report, startedAt: other.startedAt }) : [...steps]
 }
 
-/** How far the export under way is with each database. */
+/** Updates the databases of the running export. */
 function withDatabases(view: SessionView, databases: DatabaseExport[] | undefined): SessionView {
   const due = exportOf(view)
   if (due === undefined || databases === undefined) return view

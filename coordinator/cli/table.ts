@@ -1,4 +1,4 @@
-/** Tables that fit the terminal: columns shrink first, then the least important ones are left out. */
+/** Tables that fit the terminal: columns shrink first, then the least important ones are omitted. */
 import { cut, type Terminal, width } from './terminal.ts'
 
 export interface Column<Row> {
@@ -8,7 +8,7 @@ export interface Column<Row> {
   readonly align?: 'left' | 'right'
   /** Width to which the column may shrink; default: it does not. */
   readonly minimum?: number
-  /** Columns with the highest number go first when there is no room; 0, the default, is never left out. */
+  /** Columns with the highest number are omitted first on a narrow terminal; 0, the default, never is. */
   readonly expendable?: number
   readonly style?: (text: string, row: Row) => string
 }

@@ -1,6 +1,6 @@
 /**
- * One output stream as the verbs see it: its width, whether it can be repainted, colours and marks, and a block of
- * lines that is updated in place. Nothing else of the command line writes escape sequences.
+ * An output stream of the verbs: its width, whether it can be repainted, colours and marks, and a block of lines that is
+ * updated in place. Nothing else in the command line writes escape sequences.
  */
 import { stripVTControlCharacters, styleText } from 'node:util'
 
@@ -23,15 +23,15 @@ export interface Marks {
 }
 
 export interface Terminal {
-  /** Whether a person looks at it: lines may be repainted and are cut at `columns`. */
+  /** Whether it is interactive: lines may be repainted and are cut at `columns`. */
   readonly live: boolean
-  /** Width in columns; without end when it is not a terminal. */
+  /** Width in columns; infinite if it is not a terminal. */
   readonly columns: number
   readonly marks: Marks
   style(style: Style, text: string): string
   /** Writes text and a line feed. */
   line(text?: string): void
-  /** Writes text as it is. */
+  /** Writes text unchanged. */
   write(text: string): void
 }
 
@@ -53,7 +53,7 @@ const ASCII_MARKS: Marks = {
   ellipsis: '~',
 }
 
-/** `env` decides about colours (`NO_COLOR`, `TERM=dumb`) and marks (`LC_ALL`, `LC_CTYPE`, `LANG`). */
+/** `env` selects colours (`NO_COLOR`, `TERM=dumb`) and marks (`LC_ALL`, `LC_CTYPE`, `LANG`). */
 export function createTerminal(stream: OutputStream, env: NodeJS.ProcessEnv): Terminal {
   const live = stream.isTTY === true && env.TERM !== 'dumb'
   const coloured = live && (env.NO_COLOR ?? '') === ''
@@ -70,12 +70,12 @@ export function createTerminal(stream: OutputStream, env: NodeJS.ProcessEnv): Te
   }
 }
 
-/** Text from a repository or a message, safe to show: control characters, line feeds too, become spaces. */
+/** Text from a repository or a message, safe to show: control characters, including line feeds, become spaces. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()
 }
 
-/** Columns that a text takes, escape sequences not counted. */
+/** The columns that a text occupies, not counting escape sequences. */
 export function width(text: string): number {
   return [...stripVTControlCharacters(text)].length
 }
@@ -87,7 +87,7 @@ export function cut(text: string, columns: number, ellipsis: string): string {
   return columns <= 0 ? '' : characters.slice(0, columns - 1).join('') + ellipsis
 }
 
-/** Breaks text at spaces into lines of at most `columns`; a longer word stands alone. */
+/** Breaks text at spaces into lines of at most `columns`; a longer word gets its own line. */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = []
   let line = ''
@@ -103,7 +103,7 @@ export function wrap(text: string, columns: number): string[] {
   return lines
 }
 
-/** Lines at the end of a terminal that are painted over and over. Every line must fit the width. */
+/** Lines at the end of a terminal that are repainted in place. Every line must fit the width. */
 export class LiveBlock {
   readonly #terminal: Terminal
   #painted = 0
@@ -118,7 +118,7 @@ export class LiveBlock {
     this.#painted = lines.length
   }
 
-  /** Takes the block away, so that a line can be written above its next painting. */
+  /** Erases the block, so that a line can be written above its next painting. */
   clear(): void {
     if (this.#painted > 0) this.#terminal.write(`\x1b[${this.#painted}A\x1b[J`)
     this.#painted = 0

@@ -1,4 +1,4 @@
-/** Verbs that send one command about a session, and wait until it is published: what they have in common. */
+/** What verbs share that send one command for a session and wait until it is published. */
 import type { Bus } from '../../messages/bus.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
 import { type Context, printJson } from './context.ts'
@@ -18,18 +18,18 @@ import { latestSequence } from './session-progress.ts'
 import type { Call } from './verb.ts'
 import type { VerbDescription } from './verb-description.ts'
 
-/** What the pages of these verbs have in common. */
+/** The common part of their manual pages. */
 export const untilPublished = {
   arguments: [sessionArgument],
   options: [
-    ...waitOptions('the session goes on'),
+    ...waitOptions('the session continues'),
     jsonOption(
-      'Print the session as one JSON document when it has settled (with --no-wait: {"accepted": true, "session": …}); ' +
+      'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
     ),
     ...brokerOptions,
   ],
-  exitStatus: waitingExitStatus('the session goes on'),
+  exitStatus: waitingExitStatus('the session continues'),
   environment: clientEnvironment,
   files: clientFiles,
 } as const satisfies Partial<VerbDescription>
@@ -38,11 +38,11 @@ export interface SessionCommand {
   readonly verb: string
   /** Sends it. Resolves to the reply. */
   readonly send: (bus: Bus, session: string, signal: AbortSignal) => Promise<{ session: string }>
-  /** What is being done, for people. */
+  /** Announces the action on the terminal, followed by the session id. */
   readonly doing: string
-  /** Steps that are to be done, where these are known. */
+  /** The steps to expect, if known. */
   readonly steps?: readonly StepName[]
-  /** Whether a step is sure to follow: until then the session is as it was before the command. */
+  /** Whether a new step must follow; until then the session still shows its state before the command. */
   readonly needsStep: (before: SessionView) => boolean
 }
 
@@ -69,7 +69,7 @@ export async function runUntilPublished<Options extends WaitingOptions>(
   })
 }
 
-/** What a verb says that does not wait. @returns the exit status */
+/** The output of a verb that does not wait. @returns the exit status */
 export function printAccepted(context: Context, json: boolean, reply: { session: string }): number {
   const { session } = reply
   if (json) printJson(context, reply)

@@ -1,10 +1,10 @@
 /** Wrong usage of the command line: the errors that end with exit status 2, before anything was done. */
 import type { VerbDescription } from './verb-description.ts'
 
-/** Wrong usage: exit status 2. The message names the flag and says what is right. */
+/** Wrong usage: exit status 2. The message names the flag and the correct form. */
 export class UsageError extends Error {
   readonly verb: VerbDescription | undefined
-  /** Further advice, a line each. */
+  /** Further advice, one line each. */
   readonly hints: readonly string[]
 
   constructor(message: string, verb?: VerbDescription, hints: readonly string[] = []) {
@@ -15,7 +15,7 @@ export class UsageError extends Error {
   }
 }
 
-/** Thrown by an option's `parse`; the message goes on after "it must be". */
+/** Thrown by an option's `parse`; the message completes the sentence "it must be …". */
 export class InvalidValue extends Error {
   override readonly name = 'InvalidValue'
 }

@@ -5,13 +5,13 @@ export interface OptionDescription {
   readonly flags: string
   readonly description: string
   readonly required?: boolean
-  /** May be given several times; the value is an array. */
+  /** May be repeated; the value is an array. */
   readonly repeatable?: boolean
-  /** What happens without it, for the help. */
+  /** The default, as the help shows it. */
   readonly defaultText?: string
-  /** The value may hold a password: messages do not repeat it. */
+  /** The value may contain a password: messages do not repeat it. */
   readonly secret?: boolean
-  /** Turns the text into the value. @throws InvalidValue that says what a right value is */
+  /** Turns the text into the value. @throws InvalidValue that describes a valid value */
   readonly parse?: (text: string) => unknown
 }
 
@@ -23,7 +23,7 @@ export interface ArgumentDescription {
 
 export type Entry = readonly [term: string, description: string]
 
-/** What a verb says about itself: enough for `--help`. */
+/** Everything that `--help` shows. */
 export interface VerbDescription {
   readonly name: string
   readonly summary: string

@@ -21,7 +21,7 @@ export interface Verb<Options = never> extends VerbDescription {
   run(call: Call<Options>): Promise<number>
 }
 
-/** A verb whose options are known to itself alone. */
+/** A verb as the command line runs it: the type of its options is hidden. */
 export interface RunnableVerb extends VerbDescription {
   /** @throws UsageError before anything is done */
   start(context: Context, args: readonly string[]): Promise<number>

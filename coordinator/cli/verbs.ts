@@ -1,4 +1,4 @@
-/** Every verb that is run here, loaded when it is needed: a verb that somebody waits for loads no other. */
+/** The verbs that the command line runs itself. Each is loaded on demand, so that running one loads no other. */
 import type { RunnableVerb } from './verb.ts'
 
 /** In the order of the overview. */

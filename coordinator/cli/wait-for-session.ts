@@ -1,4 +1,4 @@
-/** Waits for a session with progress on the right output, a deadline, and Ctrl-C that leaves the session alone. */
+/** Waits for a session and shows its progress, up to a deadline or Ctrl-C; neither affects the session. */
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
@@ -13,11 +13,11 @@ export interface WaitOptions {
   readonly session: string
   readonly settled: (view: SessionView) => boolean
   readonly json: boolean
-  /** Steps that are to be done, shown before they begin. Default: those of publishing. */
+  /** The steps to expect, shown before they begin. Default: those of publishing. */
   readonly steps?: readonly StepName[]
   /** The export that is waited for. */
   readonly exportId?: string
-  /** Steps up to this number were done for an earlier command, and are not shown. Default: none. */
+  /** Steps up to this number belong to an earlier command and are not shown. Default: none. */
   readonly since?: number
   /** Seconds; undefined: until it settles. */
   readonly timeout: number | undefined
@@ -25,7 +25,7 @@ export interface WaitOptions {
 
 export interface WaitResult {
   readonly outcome: 'settled' | 'interrupted' | 'timeout'
-  /** What was last known. */
+  /** The latest known state. */
   readonly view: SessionView | undefined
 }
 
@@ -52,7 +52,8 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
         view = next
         progress.update({ ...next, steps: next.steps.filter(({ sequence }) => sequence > since) })
         const waits = needsRetry(next)
-        if (waits && !waited) progress.notice(`it does not go on by itself; "howdah retry ${session}" does`)
+        if (waits && !waited)
+          progress.notice(`it is not retried automatically; "howdah retry ${session}" resumes it`)
         waited = waits
       },
       onUnavailable: (why) =>
@@ -72,14 +73,14 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
   }
 }
 
-/** Of an alarm of RabbitMQ, which somebody has to mend. */
+/** The message of a RabbitMQ alarm, which an operator has to clear. */
 function reasonOf({ code, message }: HowdahError): string {
   return code === 'broker_blocked' ? `. ${message}` : ''
 }
 
 /**
- * Ends a verb whose wait ended before the session settled: says what goes on and how to stop it. `ends`: the command
- * that does. @returns the exit status: 1, or 130 after Ctrl-C
+ * Reports that waiting ended before the session settled: how to follow it, and in `ends` how to end it or what
+ * continues. @returns the exit status: 1, or 130 after Ctrl-C
  */
 export function reportUnsettled(
   { context, session, json, timeout }: Pick<WaitOptions, 'context' | 'session' | 'json' | 'timeout'>,
@@ -90,7 +91,7 @@ export function reportUnsettled(
   const why = outcome === 'timeout' ? `not done after ${timeout} s` : 'stopped waiting'
   const error = new HowdahError(
     'timeout',
-    `${why}; the session goes on: "howdah watch ${session}" follows it, ${ends}`,
+    `${why}; the session continues: "howdah watch ${session}" follows it, ${ends}`,
   )
   if (json) printJson(context, view ?? { id: session, error: error.toBody() })
   context.stderr.line(`howdah ${verb}: ${error.message}`)

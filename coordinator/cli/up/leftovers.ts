@@ -1,4 +1,4 @@
-/** Stops what an `up` that was killed left running, known by the files that it wrote: pid and start time. */
+/** Stops the orphans of an `up` that was killed, identified by recorded pid and start time. */
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,7 +10,7 @@ import { writePrivate } from './state-directory.ts'
 const SUFFIX = '.process.json'
 const Identity = z.object({ pid: z.int().positive(), startTime: z.string() })
 
-/** Remembers a child for the next start. */
+/** Records a child for the next start. */
 export function recordProcess(runDirectory: string, name: string, identity: ProcessIdentity): void {
   writePrivate(path.join(runDirectory, name + SUFFIX), { pid: identity.pid, startTime: identity.startTime })
 }
@@ -70,7 +70,7 @@ function readIdentity(file: string): ProcessIdentity | undefined {
   try {
     return Identity.parse(JSON.parse(readFileSync(file, 'utf8')))
   } catch {
-    // Cut off by a crash: the process that it was about cannot be found.
+    // Truncated by a crash: the process that it identified cannot be found.
     return undefined
   }
 }

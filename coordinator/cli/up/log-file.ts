@@ -10,17 +10,17 @@ export interface LogLine {
 }
 
 export interface LogFollower {
-  /** Hands over what was written since, now. Not after `close`. */
+  /** Passes on what has been written since. Not after `close`. */
   read(): void
   /** Safe to repeat. */
   close(): void
 }
 
 const CHUNK_BYTES = 64 * 1024
-/** What is longer is no line of a log. */
+/** Longer lines are truncated. */
 const MAX_LINE_CHARACTERS = 256 * 1024
 
-/** Follows a file from its present end; makes it when it is not there. */
+/** Follows a file from its present end; creates it if missing. */
 export function followLog(file: string, onLine: (line: LogLine) => void): LogFollower {
   closeSync(openSync(file, 'a', 0o600))
   const descriptor = openSync(file, 'r')
@@ -39,7 +39,7 @@ export function followLog(file: string, onLine: (line: LogLine) => void): LogFol
     }
   }
   const watcher = watch(file, read)
-  // Without news from the file system the log is still in the file.
+  // Without notifications the log is still in the file.
   watcher.on('error', () => {})
   let isClosed = false
   return {
@@ -53,7 +53,7 @@ export function followLog(file: string, onLine: (line: LogLine) => void): LogFol
   }
 }
 
-/** One line of a log as a level and words. */
+/** One line of a log as a level and a text. */
 export function logLine(line: string): LogLine {
   const parsed = parseJson(line)?.value
   if (typeof parsed !== 'object' || parsed === null) return { level: 50, text: line.trim() }

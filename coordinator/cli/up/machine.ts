@@ -20,11 +20,11 @@ import { AGENT_NAME, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } fr
 import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
 import type { StateDirectory } from './state-directory.ts'
 
-/** Leftovers get as long as a role takes to stop by itself. */
+/** As long as a role takes at most to stop in order. */
 const LEFTOVER_DEADLINE_MS = 25_000
 const READY_DEADLINE_MS = 60_000
 const BROKER_CHECK_MS = 2000
-/** Agents go last: what they finish is still taken by the coordinator's queues. */
+/** Agents stop last: the coordinator's queues still take the events of what they finish. */
 const STOP_ORDER: readonly RoleName[] = ['coordinator', 'target-agent', 'mount-agent']
 
 export interface MachineOptions {
@@ -35,12 +35,12 @@ export interface MachineOptions {
   readonly env: NodeJS.ProcessEnv
   readonly logger: Logger
   readonly onNotice: (text: string) => void
-  /** What is being done now, in words. */
+  /** Announces what is being started. */
   readonly onStep: (text: string) => void
   readonly connect: (url: string) => Promise<Bus>
-  /** Gives up starting. */
+  /** Aborts the start. */
   readonly signal: AbortSignal
-  /** Cuts short the patience of stopping. */
+  /** Ends the waits of stopping. */
   readonly forceStop: AbortSignal
 }
 
@@ -117,19 +117,19 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   }
 }
 
-/** Starts the private broker again when it dies. */
+/** Restarts the private broker when it dies. */
 function keepRunning(broker: PrivateBroker, logger: Logger, onNotice: (text: string) => void) {
   let identity = identify(broker.pid)
   let restarting: Promise<void> | undefined
   const restart = async () => {
-    onNotice('the private RabbitMQ died; starting it again')
+    onNotice('the private RabbitMQ died; restarting it')
     try {
       await broker.restart()
       identity = identify(broker.pid)
     } catch (error) {
-      logger.error({ err: error }, 'the private broker does not start again')
+      logger.error({ err: error }, 'the private broker cannot be restarted')
       onNotice(
-        `the private RabbitMQ does not start again: ${error instanceof Error ? error.message : String(error)}`,
+        `the private RabbitMQ cannot be restarted: ${error instanceof Error ? error.message : String(error)}`,
       )
     }
     restarting = undefined
@@ -157,13 +157,13 @@ async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: 
     }),
   )
   if (mountCertificate === undefined || targetCertificate === undefined) {
-    throw new HowdahError('internal', 'a certificate of an agent was not made')
+    throw new HowdahError('internal', 'the certificate of an agent was not issued')
   }
   return writeRoleFiles({
     stateDirectory: state.path,
     brokerUrl,
     repositories,
-    // Mount processes that live on look for the one they know.
+    // Mount processes that outlived the last `up` reconnect to the port that they know.
     dataPlanePort: await freePort(LOOPBACK, readEarlier(state.path)?.dataPlane.port),
     mountCertificate,
     targetCertificate,
@@ -171,7 +171,7 @@ async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: 
   })
 }
 
-/** The coordinator answers, and both agents were seen since they were started. */
+/** Waits until the coordinator answers and both agents have registered since they were started. */
 async function waitUntilReady(
   bus: Bus,
   roles: readonly RoleProcess[],
@@ -236,5 +236,5 @@ function findLauncher(): string {
     const launcher = path.join(directory, 'bin', 'howdah')
     if (existsSync(launcher)) return launcher
   }
-  throw new HowdahError('internal', 'bin/howdah is not where it should be; install Howdah again')
+  throw new HowdahError('internal', 'bin/howdah is missing; install Howdah again')
 }

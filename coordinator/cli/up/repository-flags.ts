@@ -1,4 +1,4 @@
-/** `--repository NAME=FORMAT:PATH`, `--passphrase-file NAME=FILE` and `--link-target NAME=DIR`: parsed, then checked on the disk. */
+/** `--repository NAME=FORMAT:PATH`, `--passphrase-file NAME=FILE` and `--link-target NAME=DIR`: parsed, then checked on disk. */
 import { accessSync, constants, statSync } from 'node:fs'
 import path from 'node:path'
 import { name as nameFormat, type RepositoryConfig } from '../../../config/formats.ts'
@@ -11,7 +11,7 @@ export interface PassphraseFile {
   readonly file: string
 }
 
-/** @throws InvalidValue that shows the right form */
+/** @throws InvalidValue that shows the correct form */
 export function parseRepository(text: string): RepositoryConfig {
   const form = 'NAME=FORMAT:PATH, e.g. prod=pgbackrest:/var/lib/pgbackrest'
   const parts = /^([^=]+)=([^:]+):(.+)$/su.exec(text)
@@ -32,21 +32,21 @@ export interface LinkTarget {
   readonly directory: string
 }
 
-/** @throws InvalidValue that shows the right form */
+/** @throws InvalidValue that shows the correct form */
 export function parseLinkTarget(text: string): LinkTarget {
   const parts = /^([^=]+)=(.+)$/su.exec(text)
   if (parts === null) throw new InvalidValue('NAME=DIR, NAME being a --repository')
   return { repository: parts[1] ?? '', directory: path.resolve(parts[2] ?? '') }
 }
 
-/** @throws InvalidValue that shows the right form */
+/** @throws InvalidValue that shows the correct form */
 export function parsePassphraseFile(text: string): PassphraseFile {
   const parts = /^([^=]+)=(.+)$/su.exec(text)
   if (parts === null) throw new InvalidValue('NAME=FILE, NAME being a --repository')
   return { repository: parts[1] ?? '', file: path.resolve(parts[2] ?? '') }
 }
 
-/** Puts them together. @throws UsageError for names that are twice there or nowhere */
+/** Combines the flags. @throws UsageError for a duplicate or unknown name */
 export function joinFlags(
   repositories: readonly RepositoryConfig[],
   passphrases: readonly PassphraseFile[],
@@ -76,14 +76,14 @@ export function joinFlags(
   })
 }
 
-/** A file in place of the directory is the tool's own configuration. */
+/** A file instead of a directory is the configuration file of the backup tool. */
 function withConfigFile(repository: RepositoryConfig): RepositoryConfig {
   const { path: location, ...rest } = repository
   const isFile = location !== undefined && statSync(location, { throwIfNoEntry: false })?.isFile() === true
   return isFile && repository.format !== 'basebackup' ? { ...rest, configFile: location } : repository
 }
 
-/** @throws UsageError that lists every path that is not there or cannot be read */
+/** @throws UsageError that lists every path that does not exist or cannot be read */
 export function checkPaths(repositories: readonly RepositoryConfig[]): void {
   const problems = repositories.flatMap((repository) => [
     ...(repository.path === undefined

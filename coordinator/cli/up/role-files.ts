@@ -7,7 +7,7 @@ import type { CertificatePaths } from '../certificates.ts'
 import type { RoleName } from './role-process.ts'
 import { writePrivate } from './state-directory.ts'
 
-/** What both agents of `howdah up` are called. */
+/** The name of both agents of `howdah up`. */
 export const AGENT_NAME = 'local'
 export const LOOPBACK = '127.0.0.1'
 
@@ -18,7 +18,7 @@ export interface RoleFilesOptions {
   readonly dataPlanePort: number
   readonly mountCertificate: CertificatePaths
   readonly targetCertificate: CertificatePaths
-  /** The only user that instances can run as, where `up` is not root. */
+  /** The only user that instances can run as, if `up` does not run as root. */
   readonly postgresUser: string | undefined
 }
 
@@ -70,7 +70,7 @@ const EarlierMountAgent = z.object({
   ),
 })
 
-/** What the last `up` of this state directory served, and on which port; undefined when there was none. */
+/** The repositories and the port of the last `up` with this state directory; undefined if there was none. */
 export function readEarlier(stateDirectory: string): z.infer<typeof EarlierMountAgent> | undefined {
   try {
     return EarlierMountAgent.parse(JSON.parse(readFileSync(roleFile(stateDirectory, 'mount-agent'), 'utf8')))
@@ -79,7 +79,7 @@ export function readEarlier(stateDirectory: string): z.infer<typeof EarlierMount
   }
 }
 
-/** Variables that would override what the files say, which the roles must not inherit. */
+/** Variables that would override the files, and that the roles must not inherit. */
 const OVERRIDING = [
   'HOWDAH_AGENT_NAME',
   'HOWDAH_BROKER_URL',
@@ -96,7 +96,7 @@ const OVERRIDING = [
   'HOWDAH_DATA_PLANE_ADVERTISE',
 ]
 
-/** The environment of the roles: what tunes them passes, what the files fix does not. */
+/** The environment of the roles: without the variables that would override their files. */
 export function roleEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !OVERRIDING.includes(name)))
 }

@@ -1,7 +1,7 @@
 /**
- * One role as a child process of `howdah up`: started through the launcher, started again with backoff when it dies,
- * stopped in order. It is a process group of its own, so that Ctrl-C reaches `up` alone, which stops the roles in
- * order; and it writes its log file itself, so that the death of `up` does not break it.
+ * One role as a child process of `howdah up`: started by the launcher, restarted with backoff when it dies, stopped in
+ * order. It has its own process group, so that Ctrl-C reaches only `up`, which stops the roles in order; and it writes
+ * its log file itself, so that it survives the death of `up`.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -17,12 +17,12 @@ import { followLog, type LogLine } from './log-file.ts'
 export type RoleName = 'coordinator' | 'mount-agent' | 'target-agent'
 
 const RESTART: Backoff = { firstMs: 250, maxMs: 30_000, jitter: 'spread' }
-/** A role that lived so long starts again at once when it dies. */
+/** After a role has run this long, the restart delay is reset. */
 const STEADY_MS = 60_000
-/** Longer than a role takes at most to stop by itself. */
+/** Longer than a role takes at most to stop in order. */
 export const STOP_DEADLINE_MS = 25_000
 const MAX_LOG_BYTES = 32 * 1024 * 1024
-/** A role that died so often before `up` was ready will not come up. */
+/** Deaths of a role before `up` is ready, after which the start is given up. */
 const MAX_FAILED_STARTS = 3
 /** pino's level. */
 const WARNING = 40
@@ -37,16 +37,16 @@ export interface RoleProcessOptions {
   readonly stateDirectory: string
   readonly env: NodeJS.ProcessEnv
   readonly logger: Logger
-  /** Told about deaths, and warnings of the role's log. */
+  /** Called for deaths, and for warnings in the role's log. */
   readonly onNotice: (text: string) => void
 }
 
 export interface RoleProcess {
   readonly role: RoleName
   readonly logFile: string
-  /** Why the role cannot run, once that is clear. */
+  /** Why the role cannot be started; undefined while it may still start. */
   startFailure(): string | undefined
-  /** From here on every death is passing. */
+  /** `up` is ready: from here on the role is restarted whenever it dies. */
   markReady(): void
   /** SIGTERM, deadline, SIGKILL; `forceStop` cuts the deadline short. */
   stop(forceStop: AbortSignal): Promise<void>
@@ -72,7 +72,7 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
     if (line.level >= WARNING && isDue(line.text)) onNotice(`${role}: ${printable(line.text)}`)
   })
 
-  /** What is said again and again, as while the broker is away, is told once in a while; the log has it all. */
+  /** A warning that repeats, as while the broker is unavailable, is shown once a minute; the log has all of them. */
   const isDue = (text: string) => {
     const now = Date.now()
     const before = reported.get(text)

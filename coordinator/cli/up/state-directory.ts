@@ -1,8 +1,8 @@
 /**
- * The state directory of `howdah up`: made safe, locked against a second `up`, and told about in `up.json`.
+ * The state directory of `howdah up`: made private, locked against a second `up`, and announced in `up.json`.
  *
- * The lock is SQLite's on a file of its own: the kernel lets go of it when the process dies, however it dies, and a
- * child does not inherit it.
+ * The lock is that of an SQLite file: the kernel releases it when the process dies, however it dies, and a child does not
+ * inherit it.
  */
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -16,13 +16,13 @@ const SQLITE_BUSY = 5
 
 export interface StateDirectory {
   readonly path: string
-  /** Tells clients where the broker is. */
+  /** Writes `up.json`, by which clients find the broker. */
   announce(broker: string): void
-  /** Takes the announcement back and lets go of the directory. */
+  /** Removes `up.json` and unlocks the directory. */
   release(): void
 }
 
-/** @throws HowdahError `configuration`: another `up` has it | `path_unsafe`: not ours, or not writable */
+/** @throws HowdahError `configuration`: another `up` uses it | `path_unsafe`: owned by another user, or not writable */
 export function openStateDirectory(directory: string): StateDirectory {
   try {
     for (const part of ['', 'config', 'log', 'run'])
@@ -30,7 +30,7 @@ export function openStateDirectory(directory: string): StateDirectory {
   } catch (error) {
     throw new HowdahError(
       'path_unsafe',
-      `the state directory ${directory} cannot be made: ${(error as Error).message}; name another with --state DIR`,
+      `the state directory ${directory} cannot be created: ${(error as Error).message}; name another with --state DIR`,
       { cause: error, field: 'state' },
     )
   }
@@ -62,7 +62,7 @@ export function openStateDirectory(directory: string): StateDirectory {
   }
 }
 
-/** Writes JSON that only its owner may read; whoever reads sees the old or the new document. */
+/** Replaces a JSON file atomically; only its owner may read it. */
 export function writePrivate(file: string, document: object): void {
   const temporary = `${file}.new`
   rmSync(temporary, { force: true })

@@ -11,17 +11,17 @@ export const advance = defineVerb<AdvanceOptions>({
   name: 'advance',
   summary: 'move a paused recovery forward to a later target',
   description: [
-    'For a session that was published with --after-recovery pause, and stands still at its recovery target. Recovery ' +
-      'goes on to a later one and stands still there. It cannot go back: "howdah republish" begins anew. The instance ' +
-      'is restarted, so that whoever is connected is disconnected.',
+    'Applies to a session that was published with --after-recovery pause and is paused at its recovery target. ' +
+      'Recovery resumes and pauses again at the later target. It cannot go back: use "howdah republish" for an ' +
+      'earlier state. The instance is restarted, which disconnects its clients.',
   ],
   ...untilPublished,
   options: [...recoveryOptions(undefined), ...untilPublished.options],
   sections: [['TIMES', TIMES]],
-  environment: [...untilPublished.environment, ['TZ', 'Time zone of times that name none.']],
+  environment: [...untilPublished.environment, ['TZ', 'Time zone of times that are given without one.']],
   examples: [
-    ["howdah advance main-x7 --recover-to 'time=2026-11-22 07:35:00+01'", 'Five minutes further.'],
-    ['howdah advance main-x7 --recover-to lsn=0/422AB08', 'To a place in the WAL.'],
+    ["howdah advance main-x7 --recover-to 'time=2026-11-22 07:35:00+01'", 'Recover up to 07:35.'],
+    ['howdah advance main-x7 --recover-to lsn=0/422AB08', 'Recover up to an LSN.'],
   ],
   run: runAdvance,
 })
@@ -32,7 +32,7 @@ async function runAdvance(call: Call<AdvanceOptions>): Promise<number> {
   if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
   return runUntilPublished(call, {
     verb: 'advance',
-    doing: 'Moving forward: session',
+    doing: 'Advancing session',
     send: (bus, session, signal) => ask(bus, 'session.advance', { session, recoverTo }, { signal }),
     steps: ['recover'],
     needsStep: () => true,

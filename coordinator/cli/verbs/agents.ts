@@ -1,4 +1,4 @@
-/** `howdah agents`: the agents that ever registered. */
+/** `howdah agents`: lists the agents that have registered. */
 
 import { formatBytes } from '../../../messages/format-bytes.ts'
 import type { AgentView } from '../../../messages/values.ts'
@@ -21,15 +21,15 @@ export const agents = defineVerb<ClientOptions>({
   name: 'agents',
   summary: 'list the agents, and whether they are online',
   description: [
-    'One line per agent that ever registered: mount agents with the repositories that they serve, target agents ' +
-      'with the PostgreSQL versions that they can publish and how much they take: sessions at a time, and the size of ' +
-      'all their write caches together.',
+    'One line per agent that has ever registered: mount agents with the repositories that they serve, target ' +
+      'agents with the PostgreSQL versions that they can publish and with their limits, which are the number of ' +
+      'concurrent sessions and the total size of their write caches.',
   ],
   options: [jsonOption('Print {"agents": […]} as one JSON document.'), ...brokerOptions],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
   files: clientFiles,
-  examples: [['howdah agents', 'Which targets there are.']],
+  examples: [['howdah agents', 'The NAME of a target is what "howdah publish --target" takes.']],
   run: runAgents,
 })
 
@@ -37,7 +37,7 @@ async function runAgents({ context, options }: Call<ClientOptions>): Promise<num
   await using connection = await context.connect(options)
   const reply = await ask(connection.bus, 'agent.list', {}, { signal: context.interrupted })
   if (options.json === true) printJson(context, { agents: reply.agents })
-  else if (reply.agents.length === 0) context.stdout.line('No agent ever registered.')
+  else if (reply.agents.length === 0) context.stdout.line('No agent has registered yet.')
   else for (const line of agentTable(context, reply.agents)) context.stdout.line(line)
   return 0
 }
@@ -59,7 +59,7 @@ export function agentTable(
       { title: 'SEEN', value: ({ lastSeen }) => formatAge(new Date(lastSeen), now()), align: 'right' },
       { title: 'HOST', value: ({ host }) => printable(host), minimum: 8, expendable: 1 },
       { title: 'VERSION', value: ({ version }) => printable(version), expendable: 2 },
-      { title: 'TAKES', value: limitsText, minimum: 10, expendable: 1 },
+      { title: 'LIMITS', value: limitsText, minimum: 10, expendable: 1 },
       { title: 'SERVES', value: servesText, minimum: 12 },
     ],
     rows,

@@ -29,16 +29,17 @@ export const backups = defineVerb<BackupsOptions>({
   name: 'backups',
   summary: 'list what can be published: repositories, instances, backups',
   description: [
-    'Reads the inventory of every repository afresh, and shows one table of backups per instance, oldest first: ' +
-      'label, type, when the backup ended, its size as PostgreSQL sees it, and the PostgreSQL version. A backup ' +
-      'that cannot be published is listed with the reason. Times are local, and in UTC beside it.',
-    'Below, for each timeline, from when to when the instance can be recovered: from the end of the first backup to ' +
-      'the last commit in the archive. Where WAL is missing, the first missing segment is named; the next window ' +
-      'begins behind it, with the next backup. And the databases, where the backup tells them.',
+    'Reads the inventory of every repository and shows one table of backups per instance, oldest first: label, ' +
+      'type, end of the backup, size of the data directory, and PostgreSQL version. A backup that cannot be ' +
+      'published is listed with the reason. Times are shown in local time and in UTC.',
+    'Then it shows for each timeline the period to which the instance can be recovered: from the end of the ' +
+      'first backup to the last commit in the archive. Where WAL is missing, the first missing segment is named; ' +
+      'the next period begins with the next backup after the gap. The databases are listed if the backup names ' +
+      'them.',
   ],
   options: [
-    { flags: '--repository <R>', description: 'That repository only.', parse: parseName },
-    { flags: '--instance <I>', description: 'That instance only.', parse: parseRepositoryName },
+    { flags: '--repository <R>', description: 'Show only this repository.', parse: parseName },
+    { flags: '--instance <I>', description: 'Show only this instance.', parse: parseRepositoryName },
     jsonOption('Print {"repositories": […]} as one JSON document.'),
     ...brokerOptions,
   ],
@@ -46,7 +47,7 @@ export const backups = defineVerb<BackupsOptions>({
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah backups', 'Everything.'],
+    ['howdah backups', 'All repositories.'],
     [
       `howdah backups --instance main --json | jq -r '.repositories[].instances[].backups[-1].label'`,
       'The label of the latest backup of an instance.',
@@ -95,7 +96,7 @@ export function inventoryLines(
   return lines
 }
 
-/** To which moments an instance can be recovered, and what it holds. */
+/** The periods to which an instance can be recovered, and its databases. */
 function windowLines(
   stdout: Context['stdout'],
   { windows = [], databases = [] }: InstanceInventory,

@@ -1,4 +1,4 @@
-/** `howdah cancel`: stops what is under way in a session. */
+/** `howdah cancel`: stops an export, a publish or a rescue that is in progress. */
 import type { SessionView } from '../../../messages/values.ts'
 import { printJson } from '../context.ts'
 import { formatDuration } from '../format.ts'
@@ -21,24 +21,24 @@ import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
 
 export const cancel = defineVerb<WaitingOptions>({
   name: 'cancel',
-  summary: 'stop what is under way: an export, or the publishing',
+  summary: 'stop an export, a publish or a rescue that is in progress',
   description: [
-    'An export that is under way is stopped, and what it wrote so far is removed; the instance stays published. A ' +
-      'publishing that is under way is stopped at once, and all that it did so far is taken back, and so is a rescue. ' +
-      'Waits until that is done. A session that is published, with nothing under way, is ended by "howdah unpublish".',
+    'An export in progress is stopped and what it wrote is removed; the instance stays published. A publish or ' +
+      'a rescue in progress is stopped and everything that it did is undone. Waits until that is done. To end a ' +
+      'published session that has nothing in progress, use "howdah unpublish".',
   ],
   arguments: [sessionArgument],
   options: [
-    ...waitOptions('what is under way is still stopped'),
+    ...waitOptions('the cancellation continues'),
     jsonOption(
-      'Print the session as one JSON document when it is done (with --no-wait: {"accepted": true, "session": …}).',
+      'Print the session as one JSON document when the cancellation is done (with --no-wait: {"accepted": true, "session": …}).',
     ),
     ...brokerOptions,
   ],
-  exitStatus: waitingExitStatus('what is under way is still stopped'),
+  exitStatus: waitingExitStatus('the cancellation continues'),
   environment: clientEnvironment,
   files: clientFiles,
-  examples: [['howdah cancel main-x7', 'Stop it.']],
+  examples: [['howdah cancel main-x7', 'Stop what this session is doing.']],
   run: runCancel,
 })
 
@@ -56,10 +56,10 @@ async function runCancel({ context, options, argument }: Call<WaitingOptions>): 
   const exportId = exportOf(before)?.id
   const isStopped = (view: SessionView) => {
     const job = exportId === undefined ? undefined : exportOf(view, exportId)
-    // An errand is over when its export is; its session goes, too.
+    // A rescue ends with its export, and then its session closes.
     return isOver(view) || (job !== undefined && hasEnded(job) && view.state !== 'unpublishing')
   }
-  remarks.line(`Cancelling what is under way in session ${remarks.style('bold', session)}`)
+  remarks.line(`Cancelling what is in progress in session ${remarks.style('bold', session)}`)
   const waiting = { context, bus, session, json, timeout, since: latestSequence(before) }
   const result = await waitForSession({
     ...{ ...waiting, steps: [], settled: isStopped },
@@ -67,7 +67,7 @@ async function runCancel({ context, options, argument }: Call<WaitingOptions>): 
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
-    return reportUnsettled(waiting, result, 'cancel', 'and it is still stopped')
+    return reportUnsettled(waiting, result, 'cancel', 'and the cancellation continues')
   }
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - started.getTime())
@@ -76,11 +76,11 @@ async function runCancel({ context, options, argument }: Call<WaitingOptions>): 
   if (job !== undefined && !isOver(view)) {
     const isTooLate = job.status !== 'cancelled'
     remarks.line(
-      `Export ${job.id} ${isTooLate ? `was ${job.status} already` : `is cancelled after ${took}`}.`,
+      `Export ${job.id} ${isTooLate ? `was already ${job.status}` : `is cancelled after ${took}`}.`,
     )
     return 0
   }
-  remarks.line(`${remarks.style('green', 'Stopped')} in ${took}; nothing of the session is left.`)
+  remarks.line(`${remarks.style('green', 'Stopped')} in ${took}; nothing of the session remains.`)
   for (const line of fieldLines(remarks, undoneFields(view))) remarks.line(line)
   return 0
 }

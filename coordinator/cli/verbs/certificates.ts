@@ -1,4 +1,4 @@
-/** `howdah certificates`: makes and renews the certificates of the data plane, for agents that run on several machines. */
+/** `howdah certificates`: creates and renews the certificates of the data plane, for agents that run on several machines. */
 import path from 'node:path'
 import { type CertifiedAgent, ensureCertificates } from '../certificates.ts'
 import { printJson } from '../context.ts'
@@ -15,24 +15,25 @@ interface Options {
 
 export const certificates = defineVerb<Options>({
   name: 'certificates',
-  summary: 'make or renew the certificates of the agents',
+  summary: 'create or renew the certificates of the agents',
   description: [
-    'Makes a certificate authority and one certificate per agent, which mount agents and target agents show to each ' +
-      'other on the data plane. Safe to repeat: what is there and still good stays; a certificate that ends within 30 ' +
-      'days, or whose addresses changed, is made anew.',
-    'Copy ca.pem and the two files of an agent to its machine, and name them there in its configuration (tls.ca, ' +
-      'tls.certificate, tls.key). ca.key stays here, or goes to a safe place: whoever has it can make agents.',
+    'Creates a certificate authority and one certificate per agent, with which mount agents and target agents ' +
+      'authenticate each other on the data plane. Safe to repeat: valid files are kept; a certificate that ' +
+      'expires within 30 days, or whose addresses have changed, is issued again.',
+    'Copy ca.pem and the two files of an agent to its machine and name them in its configuration (tls.ca, ' +
+      'tls.certificate, tls.key). Keep ca.key here or in a safe place: anybody who has it can issue certificates ' +
+      'for agents.',
   ],
   options: [
     {
       flags: '--directory <DIR>',
-      description: 'Where the files are, and are made.',
+      description: 'Directory of the files; created if it does not exist.',
       required: true,
       parse: (text) => path.resolve(text),
     },
     {
       flags: '--mount <NAME=ADDRESS[,ADDRESS…]>',
-      description: 'A mount agent, with the host names and addresses under which targets reach it.',
+      description: 'A mount agent, with the host names and addresses by which target servers reach it.',
       repeatable: true,
       parse: parseMount,
     },
@@ -51,8 +52,11 @@ export const certificates = defineVerb<Options>({
   ],
   environment: [],
   files: [
-    ['DIR/ca.pem, DIR/ca.key', 'The authority.'],
-    ['DIR/mount-NAME.pem, DIR/mount-NAME.key', 'A mount agent; target-NAME for a target agent.'],
+    ['DIR/ca.pem, DIR/ca.key', 'The certificate authority.'],
+    [
+      'DIR/mount-NAME.pem, DIR/mount-NAME.key',
+      'Certificate and key of a mount agent; target-NAME for a target agent.',
+    ],
   ],
   examples: [
     [

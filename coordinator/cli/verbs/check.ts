@@ -1,4 +1,4 @@
-/** `howdah check`: whether a publish would work, and what it would take. */
+/** `howdah check`: reports whether a publish would succeed, and what it would need. */
 import type { CheckReport, Finding } from '../../../messages/definitions.ts'
 import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
@@ -13,39 +13,39 @@ import { type Call, defineVerb } from '../verb.ts'
 
 export const check = defineVerb<SourceOptions>({
   name: 'check',
-  summary: 'find out whether a publish would work, and what it would take',
+  summary: 'check whether a publish would succeed, and what it would need',
   description: [
-    'Asks the mount agent and the target agent what a publish with the same options would find, and shows all of it ' +
-      'at once: errors, which keep the instance from being published, first, then warnings, each with what to do. ' +
-      'And an estimate: bytes to fetch until the instance is usable, WAL to replay, and the room that the write ' +
-      'cache needs. Nothing is mounted, and nothing is kept.',
+    'Makes the mount agent and the target agent run the checks of a publish with the same options, and reports ' +
+      'all findings at once: first the errors, which prevent publishing, then the warnings, each with what to do. ' +
+      'Also estimates the bytes to fetch before the instance is usable, the WAL to replay, and the space that the ' +
+      'write cache needs. Nothing is mounted and nothing is kept.',
   ],
   options: [
     ...sourceOptions,
     ...instanceOptions,
     jsonOption(
       'Print the report as one JSON document: {"backup", "recoverTo", "findings": [{"level", "code", "message"}, …], ' +
-        '"estimate": {"fetchBytes", "walBytes", "cacheBytes", "freeBytes"}}. What is not known is left out.',
+        '"estimate": {"fetchBytes", "walBytes", "cacheBytes", "freeBytes"}}. Unknown values are omitted.',
     ),
     ...brokerOptions,
   ],
   sections: [['TIMES', TIMES]],
   exitStatus: [
-    ['0', 'It can be published; there may be warnings.'],
-    ['1', 'It cannot, or it could not be found out.'],
+    ['0', 'The instance can be published; there may be warnings.'],
+    ['1', 'The instance cannot be published, or the check failed.'],
     ...clientExitStatus.slice(2),
   ],
-  environment: [...clientEnvironment, ['TZ', 'Time zone of times that name none.']],
+  environment: [...clientEnvironment, ['TZ', 'Time zone of times that are given without one.']],
   files: clientFiles,
   examples: [
-    ['howdah check --repository prod --instance main --target db-7', 'The latest state.'],
+    ['howdah check --repository prod --instance main --target db-7', 'Check the latest state.'],
     [
       "howdah check --repository prod --instance main --target db-7 --recover-to 'time=2026-11-22 07:30:00+01' --port 5433",
-      'Whether that moment can be reached, and the port is free.',
+      'Check that this time can be reached and that the port is free.',
     ],
     [
       `howdah check --repository prod --instance main --target db-7 --json | jq -r '.findings[] | "\\(.level) \\(.message)"'`,
-      'The findings in a script.',
+      'The findings, one per line, for a script.',
     ],
   ],
   run: runCheck,
@@ -94,7 +94,7 @@ function reportLines(
       ['recover to', recoverTo === undefined ? undefined : printable(describeRecoverTo(recoverTo))],
       [
         'to fetch',
-        fetchBytes === undefined ? undefined : `about ${formatBytes(fetchBytes)} until it is usable`,
+        fetchBytes === undefined ? undefined : `about ${formatBytes(fetchBytes)} before it is usable`,
       ],
       ['to replay', walBytes === undefined ? undefined : `${formatBytes(walBytes)} of WAL`],
       ['cache needs', room.length === 0 ? undefined : room.join(', ')],

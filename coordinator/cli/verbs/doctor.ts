@@ -1,4 +1,4 @@
-/** `howdah doctor`: whether what a target keeps of its sessions is as it was written. */
+/** `howdah doctor`: verifies the fetched blocks and the write caches of a target. */
 import type { DoctorItem } from '../../../messages/definitions.ts'
 import { formatBytes } from '../../../messages/format-bytes.ts'
 import { type Context, printJson } from '../context.ts'
@@ -24,23 +24,23 @@ interface DoctorOptions extends ClientOptions {
 }
 
 const DEFAULT_SECONDS = 60
-/** For the target on top, and for the way. */
+/** Added to the time limit, for the agent's own work and the message transport. */
 const GRACE_MS = 90_000
 
 export const doctor = defineVerb<DoctorOptions>({
   name: 'doctor',
-  summary: 'find out whether what a target keeps of its sessions is sound',
+  summary: 'verify the fetched blocks and the write caches of a target',
   description: [
-    'Has a target compare the blocks that it fetched with their checksums, and each write cache with its journal, ' +
-      'while sessions go on. Fetched blocks that are not as they were written are taken out, and are fetched again when ' +
-      'they are wanted; a store that makes no sense is discarded unless a session uses it. Write caches are left as they ' +
-      'are: what is wrong with one is told.',
+    'Makes a target verify the blocks that it fetched against their checksums, and each write cache against its ' +
+      'journal, while its sessions continue. Fetched blocks that are wrong are removed and fetched again when ' +
+      'needed; a store that cannot be read is discarded unless a session uses it. Write caches are never ' +
+      'modified: what is wrong with one is reported.',
   ],
   options: [
     { flags: '--target <T>', description: 'The target agent.', required: true, parse: parseName },
     {
       flags: '--time-limit <SECONDS>',
-      description: 'How long to compare at most; what is left then counts as not looked at.',
+      description: 'Seconds after which verification stops; the rest is reported as not checked.',
       defaultText: String(DEFAULT_SECONDS),
       parse: parseTimeLimit,
     },
@@ -51,15 +51,15 @@ export const doctor = defineVerb<DoctorOptions>({
     ...brokerOptions,
   ],
   exitStatus: [
-    ['0', 'All is sound, as far as it was looked at, or is so again.'],
-    ['1', 'Something is damaged and was left as it is, or it could not be found out.'],
+    ['0', 'Everything that was checked is sound, or was repaired.'],
+    ['1', 'Something is damaged and was left as it is, or the verification failed.'],
     ...clientExitStatus.slice(2),
   ],
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah doctor --target db-7', 'What db-7 keeps.'],
-    ['howdah doctor --target db-7 --time-limit 1200', 'Much of it.'],
+    ['howdah doctor --target db-7', 'Verify what db-7 stores.'],
+    ['howdah doctor --target db-7 --time-limit 1200', 'Take up to 20 minutes.'],
   ],
   run: runDoctor,
 })
@@ -88,7 +88,7 @@ function parseTimeLimit(text: string): number {
 const COLOURS = { sound: 'green', mended: 'yellow', discarded: 'yellow', damaged: 'red' } as const
 
 function reportLines({ stdout }: Pick<Context, 'stdout'>, items: readonly DoctorItem[]): string[] {
-  if (items.length === 0) return ['The target keeps nothing of any session.']
+  if (items.length === 0) return ['The target keeps nothing: neither fetched blocks nor write caches.']
   const table = renderTable(
     stdout,
     [
@@ -99,7 +99,7 @@ function reportLines({ stdout }: Pick<Context, 'stdout'>, items: readonly Doctor
         value: ({ verdict }) => verdict,
         style: (text, { verdict }) => stdout.style(COLOURS[verdict], text),
       },
-      { title: 'LOOKED AT', value: extentText, align: 'right' },
+      { title: 'CHECKED', value: extentText, align: 'right' },
       { title: 'USED BY', value: usersText, minimum: 12, expendable: 1 },
     ],
     items,

@@ -1,4 +1,4 @@
-/** `howdah export`: exports databases or tables of a published instance, and waits until that is done. */
+/** `howdah export`: exports databases or tables of a published instance and waits for the result. */
 import type { SessionView } from '../../../messages/values.ts'
 import { printJson } from '../context.ts'
 import { exportLines, formatDestination } from '../export-lines.ts'
@@ -25,19 +25,19 @@ interface Options extends WaitingOptions, ExportOptions {}
 
 export const exportVerb = defineVerb<Options>({
   name: 'export',
-  summary: 'export what was changed, or anything, from a published instance',
+  summary: 'export databases or tables from a published instance',
   description: [
-    'Exports databases or tables with the pg_dump of the instance: into files on the target server or on a host that ' +
-      'it reaches over SFTP, or straight into a running server. The instance goes on meanwhile. Each database is ' +
-      'exported by itself: one that fails is named, and the others go on. Beside files lies a manifest with the rows ' +
-      'of each table and the hash of each file.',
-    'Waits, with the progress of each database. Ctrl-C stops the waiting, not the export; "howdah cancel" stops the ' +
-      'export and removes what it wrote. An export that is asked for while another one goes on waits for its turn.',
+    'Exports databases or tables with the pg_dump of the instance: into files on the target server or, over ' +
+      'SFTP, on another host, or straight into a running server. The instance stays usable. Each database is ' +
+      'exported independently: one that fails is named, and the others continue. A manifest beside the files ' +
+      'lists the rows of each table and the hash of each file.',
+    'Waits and shows the progress of each database. Ctrl-C stops waiting, not the export; "howdah cancel" stops ' +
+      'the export and removes what it wrote. An export that is requested while another one runs is queued.',
   ],
   arguments: [sessionArgument],
   options: [
-    ...exportOptions('those that were changed since they were published'),
-    ...waitOptions('the export goes on'),
+    ...exportOptions('the databases that were changed since publishing'),
+    ...waitOptions('the export continues'),
     jsonOption(
       'Print the export as one JSON document when it has ended: {"session", "id", "request", "status", "databases": ' +
         '[{"database", "status", "tables", "rows", "bytes", "path", "error"}, …], "manifest", "error"} (with --no-wait: ' +
@@ -47,21 +47,21 @@ export const exportVerb = defineVerb<Options>({
   ],
   sections: [['CREDENTIALS', CREDENTIALS]],
   exitStatus: [
-    ['0', 'All was exported.'],
-    ['1', 'A database or table was not, or nothing could be; each is named with the reason.'],
-    ...waitingExitStatus('the export goes on').slice(2),
+    ['0', 'Everything was exported.'],
+    ['1', 'At least one database or table was not exported; each is named with the reason.'],
+    ...waitingExitStatus('the export continues').slice(2),
   ],
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah export main-x7 --to /srv/rescue', 'Every database that was changed.'],
+    ['howdah export main-x7 --to /srv/rescue', 'Export every database that was changed.'],
     [
       'howdah export main-x7 --database app --table sales.orders --to ssh://dba@files-1/srv/rescue --credential files-1',
-      'One table, to another host.',
+      'Export one table to another host.',
     ],
     [
       'howdah export main-x7 --database app --into postgres://app@db-1 --credential db-1 --rename app=app_yesterday',
-      'A database into the live server, under another name.',
+      'Copy a database into the live server under another name.',
     ],
   ],
   run: runExport,
@@ -109,7 +109,7 @@ async function runExport({ context, options, argument }: Call<Options>): Promise
     remarks.line()
     remarks.line(`${remarks.style('red', 'Not exported')} after ${took}.`)
     for (const line of errorLines(remarks, error)) remarks.line(line)
-    if (!isOver(view)) remarks.line(`  go on  howdah retry ${session}`)
+    if (!isOver(view)) remarks.line(`  resume  howdah retry ${session}`)
     return 1
   }
   if (json) printJson(context, { session, ...job })

@@ -1,4 +1,4 @@
-/** `howdah extend`: lets a session live longer. */
+/** `howdah extend`: sets when a session expires. */
 import { printJson } from '../context.ts'
 import { formatTimeFully } from '../format.ts'
 import {
@@ -21,18 +21,18 @@ interface ExtendOptions extends ClientOptions {
 
 export const extend = defineVerb<ExtendOptions>({
   name: 'extend',
-  summary: 'let a session live longer, or until it is unpublished',
+  summary: 'set when a session expires, or that it never does',
   description: [
-    'A session that was published with --expires is unpublished by itself, with everything that was changed in it. ' +
-      'This sets its time anew, counted from now; it may also be shorter than before, or given to a session that had ' +
-      'none. "howdah sessions" shows when each expires.',
+    'A session that was published with --expires is unpublished at that time, together with all its changes. ' +
+      'This sets a new time, counted from now. It may be earlier than before, and works for a session without an ' +
+      'expiry too. "howdah sessions" shows when each session expires.',
   ],
   arguments: [
     sessionArgument,
-    { name: 'TIME', required: false, description: 'From now: like 30m, 4h, 2d or 1d12h, at most 365d.' },
+    { name: 'TIME', required: false, description: 'Time from now, like 30m, 4h, 2d or 1d12h; at most 365d.' },
   ],
   options: [
-    { flags: '--never', description: 'Instead of TIME: it lives until it is unpublished.' },
+    { flags: '--never', description: 'Instead of TIME: the session does not expire.' },
     jsonOption('Print the session as one JSON document.'),
     ...brokerOptions,
   ],
@@ -40,8 +40,8 @@ export const extend = defineVerb<ExtendOptions>({
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah extend main-x7 4h', 'Four hours from now.'],
-    ['howdah extend main-x7 --never', 'Until somebody unpublishes it.'],
+    ['howdah extend main-x7 4h', 'Expire four hours from now.'],
+    ['howdah extend main-x7 --never', 'Keep it until it is unpublished.'],
   ],
   run: runExtend,
 })
@@ -66,7 +66,7 @@ async function runExtend({ context, options, argument, further }: Call<ExtendOpt
   return 0
 }
 
-/** Seconds; null: for ever. @throws UsageError */
+/** Seconds; null: does not expire. @throws UsageError */
 function lifetime(text: string | undefined, never: boolean): number | null {
   if (never === (text !== undefined)) throw new UsageError('either a TIME like 4h, or --never', extend)
   if (text === undefined) return null

@@ -8,12 +8,12 @@ export const promote = defineVerb<WaitingOptions>({
   name: 'promote',
   summary: 'end a paused recovery: the instance becomes writable',
   description: [
-    'For a session that was published with --after-recovery pause, and stands still at its recovery target, ' +
-      'read-only. Recovery ends there, and the instance becomes writable. There is no way back, but "howdah ' +
-      'republish" to the same target.',
+    'Applies to a session that was published with --after-recovery pause and is paused, read-only, at its ' +
+      'recovery target. Recovery ends there, and the instance becomes writable. This cannot be undone; "howdah ' +
+      'republish" starts again from the backup.',
   ],
   ...untilPublished,
-  examples: [['howdah promote main-x7', 'This is the right moment.']],
+  examples: [['howdah promote main-x7', 'Make the instance writable in its present state.']],
   run: (call) =>
     runUntilPublished(call, {
       verb: 'promote',

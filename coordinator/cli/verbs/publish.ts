@@ -1,4 +1,4 @@
-/** `howdah publish`: asks for a session and waits until it is published. */
+/** `howdah publish`: requests a session and waits until it is published. */
 import { randomUUID } from 'node:crypto'
 import { printJson } from '../context.ts'
 import {
@@ -30,36 +30,36 @@ interface PublishOptions extends SourceOptions, WaitingOptions {
 export const messageIdOption: OptionDescription = {
   flags: '--message-id <ID>',
   description:
-    'Idempotency key: the same one sent again gives the same session instead of another. For scripts that retry.',
-  defaultText: 'a new one',
+    'Idempotency key: sending the same one again returns the same session instead of starting another. For scripts that retry.',
+  defaultText: 'a random one',
 }
 
 export const publish = defineVerb<PublishOptions>({
   name: 'publish',
   summary: 'publish an instance from a backup on a target server',
   description: [
-    'Mounts a backup on the target server and starts PostgreSQL on it. Nothing is restored first: what is read is ' +
-      'fetched when it is read, what is changed goes to a write cache on the target, and the backup is never ' +
-      'written to. The instance is promoted, writable, and cut off from production, unless options say otherwise.',
-    'Waits until the instance answers, with one line for each step: in place on a terminal, one line per change ' +
-      'elsewhere. A session that fails is cleaned up, and what was undone is shown. Ctrl-C stops the waiting, not ' +
-      'the session. A crash of any part on the way only delays the session.',
+    'Mounts a backup on the target server and starts PostgreSQL on it. Nothing is restored first: data is ' +
+      'fetched when it is read, changes go to a write cache on the target, and the backup is never written to. ' +
+      'The instance is promoted, writable, and isolated from production, unless options say otherwise.',
+    'Waits until the instance accepts queries, with one line per step: updated in place on a terminal, one line ' +
+      'per change elsewhere. A session that fails is cleaned up, and what was undone is shown. Ctrl-C stops ' +
+      'waiting, not the session. A crash of any component delays the session but does not end it.',
   ],
   options: [
     ...sourceOptions,
     ...instanceOptions,
     expiresOption,
-    ...waitOptions('the session goes on'),
+    ...waitOptions('the session continues'),
     messageIdOption,
     jsonOption(
-      'Print the session as one JSON document when it has settled (with --no-wait: {"accepted": true, "session": …, ' +
+      'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …, ' +
         '"recoverTo": …}); progress goes to stderr.',
     ),
     ...brokerOptions,
   ],
   sections: [['TIMES', TIMES]],
-  exitStatus: waitingExitStatus('the session goes on'),
-  environment: [...clientEnvironment, ['TZ', 'Time zone of times that name none.']],
+  exitStatus: waitingExitStatus('the session continues'),
+  environment: [...clientEnvironment, ['TZ', 'Time zone of times that are given without one.']],
   files: clientFiles,
   examples: [
     [
@@ -68,15 +68,15 @@ export const publish = defineVerb<PublishOptions>({
     ],
     [
       "howdah publish --repository prod --instance main --target local --recover-to 'time=2026-11-22 07:30:00+01'",
-      'As it was at half past seven.',
+      'The state at 07:30.',
     ],
     [
       'howdah publish --repository prod --instance main --target local --recover-to xid=48211,exclusive --after-recovery pause',
-      'Just before that transaction, read-only, to look whether that is the right moment.',
+      'Just before a transaction, paused and read-only for inspection.',
     ],
     [
       "howdah publish --repository prod --instance main --target db-7 --listen '*' --hba-file ./hba.conf --setting work_mem=256MB --expires 4h",
-      'Open to others, with more memory, and gone by itself after four hours.',
+      'Reachable from other hosts, with more memory, unpublished after four hours.',
     ],
     [
       'howdah publish --repository prod --instance main --target local --json | jq -r .connection.port',

@@ -29,50 +29,50 @@ interface RepublishOptions extends WaitingOptions, RecoveryOptions {
 
 export const republish = defineVerb<RepublishOptions>({
   name: 'republish',
-  summary: 'publish the instance of a session again, the latest state or any other',
+  summary: 'publish the instance of a session again, in its latest or another state',
   description: [
-    'Publishes the same instance on the same target with the settings of the session: same port, same user, same ' +
-      'options. What was fetched before is on the target already, so that little has to be read from the mount ' +
-      'server again. Waits until the instance answers.',
-    'Takes the place of what is published: the session keeps its id, and whoever is connected is disconnected. That ' +
-      'is refused while changes were made that were not exported, unless --discard-changes says that they may go. ' +
-      'With --alongside what is published stays, and another session gets another port.',
+    'Publishes the same instance on the same target with the options of the session: same port, same user, same ' +
+      'settings. Data that was fetched before is still on the target, so that little is read from the mount ' +
+      'server. Waits until the instance accepts queries.',
+    'Replaces what is published: the session keeps its id, and connected clients are disconnected. This is ' +
+      'refused while there are changes that were not exported, unless --discard-changes is given. With ' +
+      '--alongside the published instance stays, and a second session is started on another port.',
   ],
   arguments: [sessionArgument],
   options: [
     ...recoveryOptions('latest'),
     {
       flags: '--backup <L>',
-      description: 'Label of the backup to begin with.',
+      description: 'Label of the backup to start from.',
       defaultText: 'the newest one that ended before the recovery target',
       parse: parseRepositoryName,
     },
-    { flags: '--alongside', description: 'As another session, beside the one that is published.' },
+    { flags: '--alongside', description: 'Publish as a second session beside the existing one.' },
     {
       flags: '--port <N>',
-      description: 'Port of the other session. For --alongside.',
+      description: 'Port of the second session. Only with --alongside.',
       defaultText: 'a free one from the configuration of the target agent',
       parse: parsePort,
     },
-    { flags: '--discard-changes', description: 'Throw away changes that were not exported.' },
-    ...waitOptions('the session goes on'),
+    { flags: '--discard-changes', description: 'Discard changes that were not exported.' },
+    ...waitOptions('the session continues'),
     jsonOption(
-      'Print the session as one JSON document when it has settled (with --no-wait: {"accepted": true, "session": …}); ' +
+      'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
     ),
     ...brokerOptions,
   ],
   sections: [['TIMES', TIMES]],
-  exitStatus: waitingExitStatus('the session goes on'),
-  environment: [...clientEnvironment, ['TZ', 'Time zone of times that name none.']],
+  exitStatus: waitingExitStatus('the session continues'),
+  environment: [...clientEnvironment, ['TZ', 'Time zone of times that are given without one.']],
   files: clientFiles,
   examples: [
-    ['howdah republish main-x7', 'The latest state, in the place of the one that is published.'],
+    ['howdah republish main-x7', 'Replace what is published by the latest state.'],
     [
       "howdah republish main-x7 --recover-to 'time=2026-11-22 07:00:00+01' --alongside",
-      'As it was half an hour before, to compare both.',
+      'The state at 07:00 beside the present one, to compare both.',
     ],
-    ['howdah republish main-x7 --discard-changes', 'Begin anew, whatever was changed.'],
+    ['howdah republish main-x7 --discard-changes', 'Start again from the backup and drop all changes.'],
   ],
   run: runRepublish,
 })
@@ -84,12 +84,10 @@ async function runRepublish({ context, options, argument }: Call<RepublishOption
   const { backup, port, alongside = false, discardChanges } = options
   const recoverTo = chosenTarget(options)
   if (port !== undefined && !alongside) {
-    throw new UsageError('--port goes with --alongside: in its place the instance keeps its port')
+    throw new UsageError('--port goes with --alongside: without it the instance keeps its port')
   }
   if (discardChanges === true && alongside) {
-    throw new UsageError(
-      '--discard-changes makes no sense with --alongside, which leaves everything as it is',
-    )
+    throw new UsageError('--discard-changes does not go with --alongside, which keeps the changes')
   }
   if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
   await using connection = await context.connect(options)

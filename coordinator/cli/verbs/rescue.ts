@@ -1,4 +1,4 @@
-/** `howdah rescue`: publishes, exports, and takes everything away again, in one errand. */
+/** `howdah rescue`: publishes, exports and unpublishes in one command. */
 import { randomUUID } from 'node:crypto'
 import type { SessionView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
@@ -37,23 +37,23 @@ interface RescueOptions extends SourceOptions, WaitingOptions, ExportOptions {
 
 export const rescue = defineVerb<RescueOptions>({
   name: 'rescue',
-  summary: 'export tables or databases as they were, in one command that leaves nothing',
+  summary: 'publish, export tables or databases, and unpublish, in one command',
   description: [
-    'The whole errand: publishes the instance as it was, exports the tables or databases that are wanted, and ' +
-      'unpublishes it again, whatever came of the export. Waits until nothing of it is left but what was rescued.',
-    'Ctrl-C stops the waiting, not the errand; "howdah cancel" ends it, and removes what it wrote. An errand that ' +
-      'cannot go on says so, and waits for "howdah retry" or "howdah cancel".',
+    'Publishes the instance in the requested state, exports the requested tables or databases, and unpublishes ' +
+      'it again, whether the export succeeded or not. Waits until only the exported data remains.',
+    'Ctrl-C stops waiting, not the rescue; "howdah cancel" ends it and removes what it wrote. A rescue that ' +
+      'cannot continue reports the reason and waits for "howdah retry" or "howdah cancel".',
   ],
   options: [
     ...sourceOptions,
-    ...exportOptions('every one that has one of the tables'),
+    ...exportOptions('every database that has one of the tables'),
     ...instanceOptions.filter(({ flags }) => /^--(port|user|superuser|setting) /.test(flags)),
     expiresOption,
-    ...waitOptions('the errand goes on'),
+    ...waitOptions('the rescue continues'),
     messageIdOption,
     jsonOption(
-      'Print the session as one JSON document when it is closed; what was rescued is in "exports", as "howdah export ' +
-        '--json" has it (with --no-wait: {"accepted": true, "session": …, "recoverTo": …}); progress goes to stderr.',
+      'Print the session as one JSON document when it is closed; "exports" has the exported databases, in the form of "howdah export --json" ' +
+        '(with --no-wait: {"accepted": true, "session": …, "recoverTo": …}); progress goes to stderr.',
     ),
     ...brokerOptions,
   ],
@@ -62,20 +62,23 @@ export const rescue = defineVerb<RescueOptions>({
     ['CREDENTIALS', CREDENTIALS],
   ],
   exitStatus: [
-    ['0', 'All was rescued, and nothing is left.'],
-    ['1', 'A database or table was not, or the instance could not be published; the reason is told.'],
-    ...waitingExitStatus('the errand goes on').slice(2),
+    ['0', 'Everything was exported, and nothing else remains.'],
+    [
+      '1',
+      'A database or table was not exported, or the instance could not be published; the reason is shown.',
+    ],
+    ...waitingExitStatus('the rescue continues').slice(2),
   ],
-  environment: [...clientEnvironment, ['TZ', 'Time zone of times that name none.']],
+  environment: [...clientEnvironment, ['TZ', 'Time zone of times that are given without one.']],
   files: clientFiles,
   examples: [
     [
       "howdah rescue --repository prod --instance main --target local --recover-to 'time=2026-11-22 07:30:00+01' --database app --table sales.orders --to /srv/rescue",
-      'One table as it was at half past seven, as a dump.',
+      'Dump one table as it was at 07:30.',
     ],
     [
       'howdah rescue --repository prod --instance main --target db-7 --database app --table orders --into postgres://app@db-1 --credential db-1 --rename orders=orders_yesterday',
-      'Beside the table of today, in the live server.',
+      'Restore a table into the live server, beside the present one.',
     ],
   ],
   run: runRescue,
@@ -87,7 +90,7 @@ async function runRescue({ context, options }: Call<RescueOptions>): Promise<num
   const { timeout } = options
   const remarks = json ? context.stderr : context.stdout
   if (options.table.length === 0 && options.database.length === 0) {
-    throw new UsageError('what is to be rescued? At least one --table T or --database D', rescue)
+    throw new UsageError('nothing to export. At least one --table T or --database D is needed', rescue)
   }
   const request = exportRequest(options)
   const body = { ...publishBody(options), export: request }

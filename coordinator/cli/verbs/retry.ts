@@ -1,4 +1,4 @@
-/** `howdah retry`: lets a session go on that does not go on by itself. */
+/** `howdah retry`: resumes a session that is disrupted, or was unpublished with its changes kept. */
 import type { WaitingOptions } from '../options.ts'
 import { ask } from '../request.ts'
 import { isOver } from '../session-progress.ts'
@@ -7,23 +7,26 @@ import { defineVerb } from '../verb.ts'
 
 export const retry = defineVerb<WaitingOptions>({
   name: 'retry',
-  summary: 'let a session go on that does not go on by itself',
+  summary: 'resume a disrupted session, or one whose changes were kept',
   description: [
-    'A disrupted session is tried again by itself for a while; then it waits for somebody who has mended the cause. ' +
-      'This lets it go on at once, also one that would try again later, with everything that was changed in it. ' +
-      '"howdah show" tells the reason, and whether it waits.',
-    'Also brings back a session that was unpublished with --keep-cache: it is published again from the same backup, ' +
-      'with its changes.',
+    'A disrupted session is retried automatically for a while; then it waits until the cause has been fixed and ' +
+      'an operator retries it. This resumes it at once, with all its changes, even if its next automatic retry is ' +
+      'due later. "howdah show" shows the reason and whether the session waits.',
+    'Also resumes a session that was unpublished with --keep-cache: the same backup is published again, with ' +
+      'the changes of the session.',
   ],
   ...untilPublished,
   examples: [
-    ['howdah retry main-x7', 'After the disk was mended.'],
-    ['howdah unpublish main-x7 --keep-cache; reboot; howdah retry main-x7', 'With its changes, later.'],
+    ['howdah retry main-x7', 'Resume it after the cause was fixed.'],
+    [
+      'howdah unpublish main-x7 --keep-cache; reboot; howdah retry main-x7',
+      'Publish it again, with its changes, after a reboot.',
+    ],
   ],
   run: (call) =>
     runUntilPublished(call, {
       verb: 'retry',
-      doing: 'Trying again: session',
+      doing: 'Retrying session',
       send: (bus, session, signal) => ask(bus, 'session.retry', { session }, { signal }),
       needsStep: isOver,
     }),

@@ -27,13 +27,13 @@ export const sessions = defineVerb<SessionsOptions>({
   name: 'sessions',
   summary: 'list the sessions, newest first',
   description: [
-    'One line per session: its state, what it publishes, where, how much of the backup was fetched, and how much ' +
-      'its changes take, of their quota where there is one, and when it expires. Closed and failed sessions are left out unless asked for.',
-    'Below, one line per target: how many sessions it has of how many that it takes, and what their write caches ' +
-      'take of what they may.',
+    'One line per session: state, instance, target, bytes fetched from the backup, size of the changes and ' +
+      'their quota, and expiry. Closed and failed sessions are omitted unless --all is given.',
+    'Then one line per target: the number of its sessions and the size of their write caches, with the limits ' +
+      'of the target.',
   ],
   options: [
-    { flags: '--all', description: 'Closed and failed sessions too.' },
+    { flags: '--all', description: 'Include closed and failed sessions.' },
     jsonOption(
       'Print {"sessions": […], "targets": [{"name", "online", "sessions", "cacheBytes", "limits"}, …]} as one JSON document.',
     ),
@@ -43,10 +43,10 @@ export const sessions = defineVerb<SessionsOptions>({
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah sessions --all', 'Everything since the coordinator was set up.'],
+    ['howdah sessions --all', 'All sessions since the coordinator was set up.'],
     [
       `howdah sessions --json | jq -r '.sessions[] | select(.state == "published") | .id'`,
-      'Ids in a script.',
+      'The ids of published sessions, for a script.',
     ],
   ],
   run: runSessions,
@@ -80,12 +80,12 @@ async function runSessions({ context, options }: Call<SessionsOptions>): Promise
   return 0
 }
 
-/** What a target has, of what it takes. */
+/** What the sessions of a target use, and its limits. */
 interface TargetUsage {
   readonly name: string
   readonly online: boolean
   readonly sessions: number
-  /** Write caches of its sessions together, as far as their size is known. */
+  /** Write caches of its sessions together, as far as their sizes are known. */
   readonly cacheBytes: number
   readonly limits?: AgentView['limits']
 }
@@ -109,7 +109,7 @@ function targetText({ online, sessions, cacheBytes, limits }: TargetUsage): stri
   ].join(', ')
 }
 
-/** The state, and what is special about it. */
+/** The state, with what an operator has to know about it. */
 function stateText({ state, paused, awaitsRetry, keptCache }: SessionView): string {
   if (paused !== undefined && state === 'published') return 'paused'
   if (awaitsRetry === true) return `${state}, waits`

@@ -34,27 +34,27 @@ import { type Call, defineVerb } from '../verb.ts'
 
 export const show = defineVerb<ClientOptions>({
   name: 'show',
-  summary: 'show all about one session, and what happened to it',
+  summary: 'show one session and its history',
   description: [
-    'State, connection, bytes fetched against the size of the backup, changes against their quota, write cache, ' +
-      'expiry, exports, warnings and errors; what it waits for, and the command to use then. Below, the timeline: ' +
-      'every command, step, state, disruption, warning and export, with the time that each step took. Times are ' +
-      'local, and in UTC beside it.',
+    'State, connection, bytes fetched and size of the backup, changes and their quota, write cache, expiry, ' +
+      'exports, warnings and errors. If the session waits for a command, the command is shown. Below is the ' +
+      'timeline: every command, step, state, disruption, warning and export, with the duration of each step. ' +
+      'Times are shown in local time and in UTC.',
   ],
   arguments: [sessionArgument],
   options: [
-    jsonOption('Print the session as one JSON document, with the whole of its history.'),
+    jsonOption('Print the session as one JSON document, with its complete history.'),
     ...brokerOptions,
   ],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah show main-x7', 'The session whose id begins so.'],
-    ['howdah show main-x7 --json | jq .usage', 'Bytes fetched, in total, changed, of what quota, and free.'],
+    ['howdah show main-x7', 'The session whose id begins with main-x7.'],
+    ['howdah show main-x7 --json | jq .usage', 'Fetched, total, changed, quota and free bytes.'],
     [
       `howdah show main-x7 --json | jq -c '.history[] | select(.type == "step" and .status == "done") | [.step, .milliseconds]'`,
-      'How long each step took.',
+      'The duration of each step.',
     ],
   ],
   run: runShow,
@@ -117,16 +117,16 @@ export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, vi
   return lines
 }
 
-/** What it waits for, and what to do then. */
+/** What the session waits for, and the command to use. */
 function waitingFields(view: SessionView, time: (text: string) => string | undefined): Field[] {
   const { id, retryAt, awaitsRetry, keptCache } = view
   const paused = pausedText(view)
   return [
     ['paused', paused],
-    ['go on', paused && `howdah promote ${id}`, 'whole'],
-    ['or', paused && `howdah advance ${id} --recover-to …`, 'whole'],
-    ['waits', awaitsRetry === true ? `for "howdah retry ${id}"; it does not go on by itself` : undefined],
-    ['tried again', retryAt === undefined ? undefined : time(retryAt)],
+    ['promote', paused && `howdah promote ${id}`, 'whole'],
+    ['advance', paused && `howdah advance ${id} --recover-to …`, 'whole'],
+    ['waits', awaitsRetry === true ? `for "howdah retry ${id}"; it is not retried automatically` : undefined],
+    ['next retry', retryAt === undefined ? undefined : time(retryAt)],
     ['kept', keptCache === true ? `its changes; "howdah retry ${id}" publishes them again` : undefined],
   ]
 }
@@ -135,5 +135,5 @@ function changedText(view: SessionView): string | undefined {
   if (view.changes === undefined || isOver(view)) return undefined
   const { changed, databases } = view.changes
   if (databases.length > 0) return databases.map(printable).join(', ')
-  return changed ? 'not known where' : 'nothing that was not exported'
+  return changed ? 'unknown databases' : 'nothing that was not exported'
 }

@@ -1,4 +1,4 @@
-/** `howdah unpublish`: ends a session and waits until nothing of it is left. */
+/** `howdah unpublish`: ends a session and waits until it is closed. */
 import { printJson } from '../context.ts'
 import { formatDuration } from '../format.ts'
 import {
@@ -26,27 +26,29 @@ export const unpublish = defineVerb<UnpublishOptions>({
   name: 'unpublish',
   summary: 'stop a published instance and remove everything that belongs to its session',
   description: [
-    'Stops PostgreSQL, unmounts, and removes the write cache with every change made since publishing. The backup ' +
-      'is as it was. Waits until the session is closed. Works at any time, also while a session is being published, ' +
-      'when the mount server or half of the parts are gone, and with clients connected, which are disconnected.',
-    'With --keep-cache the changes stay on the target, and "howdah retry" publishes them again on the same backup.',
+    'Stops PostgreSQL, unmounts the backup, and removes the write cache with every change made since ' +
+      'publishing. The backup itself is unchanged. Waits until the session is closed. Works at any time: while ' +
+      'the session is being published, while the mount server or other components are down, and with connected ' +
+      'clients, which are disconnected.',
+    'With --keep-cache the changes stay on the target, and "howdah retry" publishes the same backup with them ' +
+      'again.',
   ],
   arguments: [sessionArgument],
   options: [
-    { flags: '--keep-cache', description: 'Keep what was changed, for "howdah retry".' },
-    ...waitOptions('the session is still taken down'),
+    { flags: '--keep-cache', description: 'Keep the changes, for "howdah retry".' },
+    ...waitOptions('unpublishing continues'),
     jsonOption(
       'Print the session as one JSON document when it is closed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
     ),
     ...brokerOptions,
   ],
-  exitStatus: waitingExitStatus('the session is still taken down'),
+  exitStatus: waitingExitStatus('unpublishing continues'),
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah unpublish main-x7', 'The session whose id begins so.'],
-    ['howdah unpublish main-x7 --keep-cache', 'Its changes stay for later.'],
+    ['howdah unpublish main-x7', 'The session whose id begins with main-x7.'],
+    ['howdah unpublish main-x7 --keep-cache', 'Keep its changes for later.'],
   ],
   run: runUnpublish,
 })
@@ -73,7 +75,7 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
-    return reportUnsettled(waiting, result, 'unpublish', 'and it is still taken down')
+    return reportUnsettled(waiting, result, 'unpublish', 'and unpublishing continues')
   }
   if (json) printJson(context, view)
   const took = formatDuration(context.now().getTime() - started.getTime())
@@ -83,7 +85,7 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
     remarks.line(
       `${remarks.style('green', 'Closed')} in ${took}${kept === undefined ? '' : '; its changes are kept'}.`,
     )
-    for (const line of fieldLines(remarks, [...undoneFields(view), ['bring back', kept]])) remarks.line(line)
+    for (const line of fieldLines(remarks, [...undoneFields(view), ['resume', kept]])) remarks.line(line)
     return 0
   }
   remarks.line(`${remarks.style('red', 'Failed')} after ${took}.`)

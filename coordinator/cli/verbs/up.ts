@@ -38,45 +38,45 @@ export const up = defineVerb<UpOptions>({
   name: 'up',
   summary: 'run everything on this machine in the foreground',
   description: [
-    'Starts a coordinator, a mount agent and a target agent, both called "local", and a private RabbitMQ unless a ' +
-      'broker is configured. Certificates and configuration files are made in the state directory. A role that ' +
-      'dies is started again.',
-    'Ctrl-C stops everything in order. Sessions stay published: their PostgreSQL lives on, reads of what was not ' +
-      'fetched yet wait, and the next "howdah up" with the same state directory takes the sessions over. A second ' +
-      'Ctrl-C waits for nothing.',
+    'Starts a coordinator, a mount agent and a target agent, both named "local", and a private RabbitMQ unless ' +
+      'a broker is configured. Certificates and configuration files are created in the state directory. A process ' +
+      'that dies is restarted.',
+    'Ctrl-C stops everything in order. Sessions stay published: their PostgreSQL keeps running, reads of data ' +
+      'that was not fetched yet wait, and the next "howdah up" with the same state directory adopts the sessions. ' +
+      'A second Ctrl-C stops at once.',
   ],
   options: [
     {
       flags: '--repository <NAME=FORMAT:PATH>',
       description:
-        'Backup repository to publish from. NAME is what "howdah publish --repository" takes, FORMAT is pgbackrest, ' +
-        'barman or basebackup, PATH is its directory, which is only read, or for the first two the configuration file ' +
-        'of the tool itself.',
+        'Backup repository to publish from. NAME is the value of "howdah publish --repository"; FORMAT is ' +
+        'pgbackrest, barman or basebackup; PATH is the directory of the repository, which is only read, or, for ' +
+        'pgbackrest and barman, the configuration file of the tool.',
       repeatable: true,
       defaultText: 'those of the last "howdah up" with this state directory',
       parse: parseRepository,
     },
     {
       flags: '--passphrase-file <NAME=FILE>',
-      description: 'File that holds the passphrase of the encrypted repository NAME.',
+      description: 'File with the passphrase of the encrypted repository NAME.',
       repeatable: true,
       parse: parsePassphraseFile,
     },
     {
       flags: '--link-target <NAME=DIR>',
-      description: 'Place outside of repository NAME that symbolic links in it may lead to.',
+      description: 'Directory outside of repository NAME that symbolic links in it may point to.',
       repeatable: true,
       parse: parseLinkTarget,
     },
     {
       flags: '--state <DIR>',
-      description: 'Directory for everything that must be kept; one "howdah up" at a time.',
+      description: 'Directory for everything that must persist, used by one "howdah up" at a time.',
       defaultText: '/var/lib/howdah for root, $XDG_STATE_HOME/howdah or ~/.local/state/howdah for others',
       parse: (text) => path.resolve(text),
     },
     {
       flags: '--broker <URL>',
-      description: 'The broker to use: amqp://user:password@host:port/vhost, or amqps:// for TLS.',
+      description: 'Broker to use: amqp://user:password@host:port/vhost, or amqps:// for TLS.',
       defaultText: 'a private RabbitMQ',
       secret: true,
       parse: parseBrokerUrl,
@@ -89,11 +89,14 @@ export const up = defineVerb<UpOptions>({
   ],
   exitStatus: [
     ['0', 'Stopped by SIGINT or SIGTERM.'],
-    ['1', 'A part could not be started; the message says which and why, and the rest was stopped.'],
+    [
+      '1',
+      'A component could not be started; the message names it and the reason, and the others were stopped.',
+    ],
     ...clientExitStatus.slice(2),
   ],
   environment: [
-    ['HOWDAH_BROKER_URL', 'The broker to use, as --broker.'],
+    ['HOWDAH_BROKER_URL', 'Broker to use, as --broker.'],
     ['HOWDAH_STATE', 'State directory, as --state.'],
     [
       'HOWDAH_BROKER_CA, HOWDAH_BROKER_CERTIFICATE, HOWDAH_BROKER_KEY',
@@ -101,26 +104,26 @@ export const up = defineVerb<UpOptions>({
     ],
     [
       'HOWDAH_LOG_LEVEL',
-      'What the roles log: fatal, error, warn, info, debug or trace. Default: info. When it is set, "howdah up" itself logs JSON lines on stderr too.',
+      'Log level of the roles: fatal, error, warn, info, debug or trace. Default: info. If set, "howdah up" itself also logs JSON lines on stderr.',
     ],
     [
       'HOWDAH_…',
-      'Other variables tune the roles, as their --help tells, e.g. HOWDAH_MOUNT_ROOT and HOWDAH_CACHE_ROOT.',
+      'Other variables configure the roles; see their --help. Examples: HOWDAH_MOUNT_ROOT, HOWDAH_CACHE_ROOT.',
     ],
   ],
   files: [
     ['STATE/up.json', 'Broker of the running "howdah up", for the other verbs; readable by its owner only.'],
     ['STATE/log/', 'One log of JSON lines per role; warnings are shown on stderr too.'],
-    ['STATE/config/', 'The configuration of each role, written anew at every start.'],
+    ['STATE/config/', 'The configuration of each role, rewritten at every start.'],
     ['STATE/tls/', 'Certificates and keys of the data plane.'],
     ['/tmp/howdah/SESSION', 'Mounted backups.'],
     ['/var/tmp/howdah/SESSION', 'Write caches.'],
   ],
   examples: [
-    ['howdah up --repository prod=pgbackrest:/var/lib/pgbackrest', 'Everything for one repository.'],
+    ['howdah up --repository prod=pgbackrest:/var/lib/pgbackrest', 'Publish from one repository.'],
     [
       'howdah up --state ./state --repository a=basebackup:/backups --unpublish-on-exit',
-      'To try it out, leaving nothing published.',
+      'Try Howdah and leave nothing published.',
     ],
   ],
   run: runUp,
@@ -137,7 +140,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   checkPaths(repositories)
   const brokerUrl = options.broker ?? brokerOfEnvironment(context.env)
 
-  // Loaded when needed: the other verbs, and usage errors, come at once.
+  // Loaded on demand, so that the other verbs and usage errors start fast.
   const { openStateDirectory } = await import('../up/state-directory.ts')
   const { startMachine } = await import('../up/machine.ts')
   const { createLogger } = await import('../../../config/logger.ts')
@@ -223,7 +226,7 @@ function readyLines(
   ]
 }
 
-/** Unpublishes the open sessions, or says that they stay. A coordinator that does not answer does not hold up the end. */
+/** Unpublishes the open sessions, or lists them. A coordinator that does not answer does not delay the exit. */
 async function closeOrListSessions(
   { forceStop }: Context,
   { bus }: Machine,
@@ -235,7 +238,7 @@ async function closeOrListSessions(
     const open = await openSessions(bus, signal)
     if (open.length === 0) return
     if (!unpublish) {
-      notice(`${count(open.length, 'session')} left as they are for the next "howdah up": ${open.join(', ')}`)
+      notice(`${count(open.length, 'session')} stay open for the next "howdah up": ${open.join(', ')}`)
       return
     }
     notice(`unpublishing ${open.join(', ')}`)
@@ -244,7 +247,9 @@ async function closeOrListSessions(
   } catch (error) {
     if (unpublish) {
       const reason = error instanceof Error ? error.message : String(error)
-      notice(`sessions may still be published (${reason}); "howdah up" with the same state takes them over`)
+      notice(
+        `sessions may still be published (${reason}); "howdah up" with the same state directory adopts them`,
+      )
     }
   }
 }

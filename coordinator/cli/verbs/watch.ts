@@ -1,4 +1,4 @@
-/** `howdah watch`: follows one session, or the events of all, as they happen. */
+/** `howdah watch`: follows the progress of one session, or the events of all. */
 import { once } from 'node:events'
 import type { Bus, EventDelivery } from '../../../messages/bus.ts'
 import type { SessionView } from '../../../messages/values.ts'
@@ -24,10 +24,11 @@ import { waitForSession } from '../wait-for-session.ts'
 
 export const watch = defineVerb<ClientOptions>({
   name: 'watch',
-  summary: 'follow a session, or all of them, as it happens',
+  summary: 'follow the progress of one session, or the events of all',
   description: [
-    'With SESSION: shows its steps, and its exports, until it is published with nothing under way, closed or failed, ' +
-      'or does not go on by itself. Without: one line for each event of every session, and for each damage found in a repository, until Ctrl-C.',
+    'With SESSION: shows its steps and exports until it is published with nothing in progress, closed, failed, ' +
+      'or waiting for "howdah retry". Without: shows one line per event of every session and per damage found in ' +
+      'a repository, until Ctrl-C.',
   ],
   arguments: [
     {
@@ -38,20 +39,20 @@ export const watch = defineVerb<ClientOptions>({
   ],
   options: [
     jsonOption(
-      'Print one JSON document per line and event: {"time", "type", "body"} as the events of the message contract ' +
-        'are. With SESSION, the first and the last line have the type "session.show" and the whole session as body.',
+      'Print one JSON document per event and line, {"time", "type", "body"}, as in the message contract. With ' +
+        'SESSION, the first and the last line have the type "session.show" and the complete session as body.',
     ),
     ...brokerOptions,
   ],
   exitStatus: [
-    ['0', 'The session settled well, or Ctrl-C.'],
-    ['1', 'The session failed, does not go on by itself, or cannot be followed.'],
+    ['0', 'The session is published or closed, or Ctrl-C.'],
+    ['1', 'The session failed, waits for "howdah retry", or cannot be followed.'],
     ['2', 'Wrong usage; nothing was done.'],
   ],
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah watch main-x7', 'Until that session settles.'],
+    ['howdah watch main-x7', 'Follow one session.'],
     [`howdah watch --json | jq -c 'select(.type == "session.state")'`, 'State changes of all sessions.'],
   ],
   run: runWatch,
@@ -78,7 +79,7 @@ async function runWatch({ context, options, argument }: Call<ClientOptions>): Pr
   return exitStatus(view)
 }
 
-/** Nothing is under way: an export is waited for, too. */
+/** Nothing is in progress; a running export is waited for, too. */
 function isAtRest(view: SessionView): boolean {
   return hasSettled(view) && view.state !== 'exporting'
 }
@@ -115,7 +116,7 @@ async function watchJson(context: Context, bus: Bus, session: string): Promise<n
   }
 }
 
-/** What operators follow; the comings and goings of agents show in `howdah agents`. */
+/** Events for operators. `howdah agents` shows which agents are online. */
 const ALL = ['session.#', 'repository.#']
 
 async function watchAll(context: Context, bus: Bus, json: boolean): Promise<number> {
