@@ -1,4 +1,4 @@
-/** What every part of the configuration throws. */
+/** The error of every part of the configuration. */
 
 /** The configuration is wrong; the message names the file and every wrong key. */
 export class ConfigurationError extends Error {

@@ -5,7 +5,7 @@ export interface ConfigKey {
   /** Path with dots: `broker.url`. */
   readonly key: string
   readonly doc: string
-  /** The default as a person reads it. */
+  /** The default, formatted for people. */
   readonly shown: string
   readonly env: string | undefined
   readonly flag: string | undefined

@@ -1,14 +1,14 @@
-/** The value formats of the configuration: each checks one value and says what a right one looks like. */
+/** The value formats of the configuration: each validates one value and describes a valid one. */
 import path from 'node:path'
 
 export interface RepositoryConfig {
   name: string
   format: 'pgbackrest' | 'barman' | 'basebackup'
-  /** Absent where `configFile` tells it. */
+  /** Absent if `configFile` names it. */
   path?: string
   passphraseFile?: string
   walPath?: string
-  /** Places outside of the repository that symbolic links in it may lead to. */
+  /** Directories outside of the repository that symbolic links in it may point to. */
   linkTargets?: string[]
   /** pgbackrest, barman: the tool's own configuration file. */
   configFile?: string
@@ -19,7 +19,7 @@ export interface RepositoryConfig {
   verifyPages?: boolean
 }
 
-/** How a destination of exports is entered; secrets are in files that only the agent reads. */
+/** How to log in to a destination of exports; secrets are in files that only the agent reads. */
 export interface CredentialConfig {
   user?: string
   passwordFile?: string
@@ -37,7 +37,7 @@ export interface CredentialConfig {
 export interface ValueFormat {
   readonly name: string
   readonly coerce: (value: unknown) => unknown
-  /** Throws an error whose message says what a right value is. */
+  /** Throws an error whose message describes a valid value. */
   readonly validate: (value: unknown) => void
 }
 
@@ -122,8 +122,7 @@ export const seconds: ValueFormat = {
     ),
 }
 
-/** Absolute directories, as a list or as colon-separated text. */
-/** Directories, none of them needed. */
+/** Absolute directories, as a list or as colon-separated text; the list may be empty. */
 export const directories: ValueFormat = {
   name: 'directories',
   coerce: (value) => (typeof value === 'string' ? value.split(':').filter((item) => item !== '') : value),
@@ -137,6 +136,7 @@ export const directories: ValueFormat = {
     ),
 }
 
+/** As `directories`, but at least one. */
 export const directoryPatterns: ValueFormat = {
   name: 'directory-patterns',
   coerce: (value) => (typeof value === 'string' ? value.split(':') : value),
@@ -198,13 +198,13 @@ export const repositories: ValueFormat = {
           `[${index}].${key} must be true or false`,
         )
       }
-      check(!seen.has(String(entry.name)), `[${index}].name "${String(entry.name)}" is there twice`)
+      check(!seen.has(String(entry.name)), `[${index}].name "${String(entry.name)}" is used twice`)
       seen.add(String(entry.name))
     }
   },
 }
 
-/** A tool's own configuration tells paths and passphrase, so that they are not given twice. */
+/** The backup tool's own configuration has path and passphrase, so they must not be given twice. */
 function checkConfigFile(index: number, entry: Readonly<Record<string, unknown>>): void {
   if (entry.configFile === undefined) {
     check(entry.repo === undefined, `[${index}].repo is the number of a repository in configFile`)
@@ -216,7 +216,7 @@ function checkConfigFile(index: number, entry: Readonly<Record<string, unknown>>
     `[${index}].repo is for the format pgbackrest`,
   )
   for (const key of ['path', 'passphraseFile']) {
-    check(entry[key] === undefined, `[${index}].${key} is told by configFile; give one of them`)
+    check(entry[key] === undefined, `[${index}].${key} is in configFile; give one of them`)
   }
   check(
     entry.repo === undefined ||
@@ -241,7 +241,7 @@ const CREDENTIAL_TEXTS: Readonly<Record<string, { readonly pattern: RegExp; read
     },
     sslMode: {
       pattern: /^(disable|allow|prefer|require|verify-ca|verify-full)$/,
-      expectation: "a sslmode of libpq's",
+      expectation: 'an sslmode of libpq',
     },
   }
 

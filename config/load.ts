@@ -11,7 +11,7 @@ export interface ConfigSources {
   readonly args: readonly string[]
 }
 
-/** @throws ConfigurationError that names the file, and every wrong key with what it must be */
+/** @throws ConfigurationError that names the file, and every wrong key with its valid values */
 export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
   const origin = sources.file ?? 'environment and flags'
   try {

@@ -1,4 +1,4 @@
-/** The log of a process: JSON lines, without secrets. */
+/** The log of a process: JSON lines without secrets. */
 import { type Logger, pino } from 'pino'
 
 /** `role` names the process in every line. `level`: pino's. `file`: instead of stderr. */
@@ -11,7 +11,7 @@ export function createLogger(role: string, level: string, file?: string): Logger
 
 const STDERR = 2
 
-/** A URL that may be logged or shown: without user and password. */
+/** The URL without user and password, for logs and messages. */
 export function withoutCredentials(url: string): string {
   const parsed = new URL(url)
   parsed.username = ''

@@ -15,21 +15,21 @@ export interface RoleOptions<Config> {
   readonly role: string
   readonly summary: string
   readonly schema: Schema<Config>
-  /** Starts everything; resolves when the role consumes. */
+  /** Starts the role; resolves when it consumes. */
   readonly start: (config: Config, logger: Logger) => Promise<RunningRole>
 }
 
 export interface RunningRole {
   /** What `--json` prints once the role is ready. */
   readonly ready: object
-  /** Stops in an orderly way. */
+  /** Shuts down in order. */
   close(): Promise<void>
 }
 
-/** How long a role waits for a broker that is not there yet, as at boot; then it ends, and its supervisor decides. */
+/** How long a role waits for a broker that is not running yet, as at boot; then it exits, and its supervisor decides. */
 export const BROKER_WAIT_MS = 300_000
 
-/** An orderly stop that takes longer than this is given up. Milliseconds. */
+/** Deadline of an orderly shutdown in milliseconds. */
 const CLOSE_DEADLINE_MS = 20_000
 
 /** Runs a role until SIGINT or SIGTERM. Exit status 0 stopped, 1 failed, 2 wrong usage or configuration. */
@@ -47,14 +47,14 @@ export async function runRole<Config extends { log: { level: string } }>(
     const config = loadConfig(options.schema, { file, env: process.env, args })
     logger = createLogger(options.role, config.log.level)
     const stop = stopSignal()
-    // Told to stop while still waiting for its broker: there is nothing to close yet.
+    // Stopped while still waiting for its broker: there is nothing to close yet.
     const role = await Promise.race([options.start(config, logger), stop.then(() => undefined)])
     if (role === undefined) process.exit(0)
     if (json) process.stdout.write(`${JSON.stringify({ ready: true, ...role.ready })}\n`)
     logger.info(role.ready, `${options.role} is ready`)
     logger.info(`${await stop}: stopping`)
     setTimeout(() => {
-      logger?.error(`not stopped after ${CLOSE_DEADLINE_MS / 1000} s; exiting all the same`)
+      logger?.error(`not stopped after ${CLOSE_DEADLINE_MS / 1000} s; exiting anyway`)
       process.exit(1)
     }, CLOSE_DEADLINE_MS).unref()
     await role.close()
@@ -115,7 +115,7 @@ CONFIGURATION
 ${lines.join('\n')}
 
 SIGNALS
-  SIGTERM, SIGINT  stop in an orderly way; what is published stays published
+  SIGTERM, SIGINT  shut down in order; published instances stay published
 
 EXIT STATUS
   0 stopped, 1 failed, 2 wrong usage or configuration

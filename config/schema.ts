@@ -89,7 +89,7 @@ export interface ClientConfig extends CommonConfig {}
 const common: Schema<CommonConfig> = {
   broker: {
     url: {
-      doc: 'Where RabbitMQ is: amqp://user:password@host:port/vhost, or amqps://… for TLS',
+      doc: 'RabbitMQ broker: amqp://user:password@host:port/vhost, or amqps://… for TLS',
       format: brokerUrl.name,
       default: 'amqp://127.0.0.1:5672',
       env: 'HOWDAH_BROKER_URL',
@@ -97,14 +97,14 @@ const common: Schema<CommonConfig> = {
       sensitive: true,
     },
     ca: {
-      doc: 'File with the certificate authority that signed the broker certificate (PEM)',
+      doc: 'File with the certificate authority that signed the certificate of the broker (PEM)',
       format: absolutePath.name,
       default: null,
       nullable: true,
       env: 'HOWDAH_BROKER_CA',
     },
     certificate: {
-      doc: 'File with the client certificate to show to the broker (PEM)',
+      doc: 'File with the client certificate for the broker (PEM)',
       format: absolutePath.name,
       default: null,
       nullable: true,
@@ -120,7 +120,7 @@ const common: Schema<CommonConfig> = {
   },
   log: {
     level: {
-      doc: 'How much is logged',
+      doc: 'Log level',
       format: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
       default: 'info',
       env: 'HOWDAH_LOG_LEVEL',
@@ -138,7 +138,7 @@ const agentName = {
 }
 
 const stateDirectory = (role: string) => ({
-  doc: 'Directory for what the process must keep across restarts',
+  doc: 'Directory for state that must survive a restart',
   format: absolutePath.name,
   default: `/var/lib/howdah/${role}`,
   env: 'HOWDAH_STATE_DIRECTORY',
@@ -186,7 +186,7 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
       arg: 'store',
     },
     url: {
-      doc: 'PostgreSQL database that holds them instead: several coordinators can share it',
+      doc: 'PostgreSQL database that holds them instead, which several coordinators can share',
       format: postgresUrl.name,
       default: null,
       nullable: true,
@@ -204,19 +204,19 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
   },
   retry: {
     attempts: {
-      doc: 'How often a step that failed for a passing reason is tried before the session fails',
+      doc: 'Attempts of a step that fails for a transient reason before the session fails',
       format: 'nat',
       default: 5,
       env: 'HOWDAH_RETRY_ATTEMPTS',
     },
     firstDelay: {
-      doc: 'Seconds before the first of these tries; doubled for each further one',
+      doc: 'Seconds before the first retry; doubled for each further one',
       format: seconds.name,
       default: 1,
       env: 'HOWDAH_RETRY_FIRST_DELAY',
     },
     maxDelay: {
-      doc: 'Seconds that such a delay never exceeds',
+      doc: 'Longest such delay in seconds',
       format: seconds.name,
       default: 60,
       env: 'HOWDAH_RETRY_MAX_DELAY',
@@ -224,13 +224,13 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
   },
   resume: {
     automatic: {
-      doc: 'Whether a published session that lost a part goes on by itself when it can; if not, "howdah retry" does',
+      doc: 'Whether a published session that lost a component resumes automatically when possible; if not, "howdah retry" resumes it',
       format: Boolean,
       default: true,
       env: 'HOWDAH_RESUME_AUTOMATIC',
     },
     attempts: {
-      doc: 'Failures in a row after which such a session waits for "howdah retry"; being away is no failure',
+      doc: 'Consecutive failures after which such a session waits for "howdah retry"; an unavailable agent does not count',
       format: 'nat',
       default: 20,
       env: 'HOWDAH_RESUME_ATTEMPTS',
@@ -255,13 +255,13 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
       env: 'HOWDAH_DATA_PLANE_HOST',
     },
     port: {
-      doc: 'Port to listen on; 0 takes a free one at every start',
+      doc: 'Port to listen on; 0: a free port at every start',
       format: 'port',
       default: 7420,
       env: 'HOWDAH_DATA_PLANE_PORT',
     },
     advertise: {
-      doc: 'Host name or address under which target servers reach this one',
+      doc: 'Host name or address by which target servers reach this server',
       format: String,
       default: '127.0.0.1',
       env: 'HOWDAH_DATA_PLANE_ADVERTISE',
@@ -277,7 +277,7 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
       env: 'HOWDAH_SPOOL_DIRECTORY',
     },
     maxBytes: {
-      doc: 'Size that the spool may take: bytes, or with a unit ("50 GiB")',
+      doc: 'Maximum size of the spool: bytes, or a number with a unit ("50 GiB")',
       format: bytes.name,
       default: 50 * 1024 ** 3,
       env: 'HOWDAH_SPOOL_MAX_BYTES',
@@ -297,7 +297,7 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
     env: 'HOWDAH_MOUNT_ROOT',
   },
   cacheRoot: {
-    doc: 'Directory below which sessions keep their changes',
+    doc: 'Directory below which sessions keep their write caches',
     format: absolutePath.name,
     default: '/var/tmp/howdah',
     env: 'HOWDAH_CACHE_ROOT',
@@ -305,31 +305,31 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
   tls: tls('target-agent'),
   postgres: {
     user: {
-      doc: 'Operating system user that published instances run as unless a publish command names another',
+      doc: 'Operating system user of published instances unless a publish command names another',
       format: String,
       default: 'postgres',
       env: 'HOWDAH_POSTGRES_USER',
     },
     firstPort: {
-      doc: 'First port that an instance gets when a publish command names none; better none of those that the system gives to outgoing connections (net.ipv4.ip_local_port_range)',
+      doc: 'First port of the range for instances whose publish command names none; keep the range outside of the ephemeral ports (net.ipv4.ip_local_port_range)',
       format: port.name,
       default: 25432,
       env: 'HOWDAH_POSTGRES_FIRST_PORT',
     },
     lastPort: {
-      doc: 'Last such port',
+      doc: 'Last port of that range',
       format: port.name,
       default: 26431,
       env: 'HOWDAH_POSTGRES_LAST_PORT',
     },
     binaryDirectories: {
-      doc: 'Where PostgreSQL executables may be; %v stands for the major version',
+      doc: 'Directories to search for PostgreSQL executables; %v stands for the major version',
       format: directoryPatterns.name,
       default: ['/usr/lib/postgresql/%v/bin', '/usr/pgsql-%v/bin', '/opt/postgresql/%v/bin'],
       env: 'HOWDAH_POSTGRES_BINARY_DIRECTORIES',
     },
     startDeadline: {
-      doc: 'Seconds without any progress after which a starting instance counts as stuck',
+      doc: 'Seconds without progress after which a starting instance counts as stuck',
       format: seconds.name,
       default: 600,
       env: 'HOWDAH_POSTGRES_START_DEADLINE',
@@ -337,25 +337,25 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
   },
   cache: {
     minimumFreeBytes: {
-      doc: 'Free space that the file system of the write cache must have before a session may start',
+      doc: 'Free space that the file system of the write caches must have before a session may start',
       format: bytes.name,
       default: 1024 ** 3,
       env: 'HOWDAH_CACHE_MINIMUM_FREE_BYTES',
     },
     reserveBytes: {
-      doc: 'Free space that sessions leave on that file system: below it, writes get "no space left on device"',
+      doc: 'Free space that sessions leave on that file system; below it, writes fail with "no space left on device"',
       format: bytes.name,
       default: 256 * 1024 ** 2,
       env: 'HOWDAH_CACHE_RESERVE_BYTES',
     },
     quotaBytes: {
-      doc: 'Space that the changes of one session may take, without pg_wal, which max_wal_size bounds; 0: no limit but the reserve',
+      doc: 'Maximum size of the changes of one session, not counting pg_wal, which max_wal_size bounds; 0: no limit but the reserve',
       format: bytes.name,
       default: 0,
       env: 'HOWDAH_CACHE_QUOTA_BYTES',
     },
     fetchedBytes: {
-      doc: 'Space that copies of what was read from repositories may take, over all sessions; they serve later sessions of the same backup. 0: keep none',
+      doc: 'Maximum size of the blocks fetched from repositories, over all sessions, which later sessions of the same backup reuse; 0: keep none',
       format: bytes.name,
       default: 20 * 1024 ** 3,
       env: 'HOWDAH_CACHE_FETCHED_BYTES',
@@ -363,46 +363,46 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
   },
   isolation: {
     fileSystem: {
-      doc: 'Whether instances run in a mount namespace in which they can write to nothing but their own directories; takes root',
+      doc: 'Whether instances run in a mount namespace in which they can write to nothing but their own directories; needs root',
       format: Boolean,
       default: true,
       env: 'HOWDAH_ISOLATION_FILE_SYSTEM',
     },
     network: {
-      doc: 'Whether instances can connect to nothing but themselves and what a publish command allows; takes root and nftables',
+      doc: 'Whether instances can connect to nothing but themselves and what a publish command allows; needs root and nftables',
       format: Boolean,
       default: true,
       env: 'HOWDAH_ISOLATION_NETWORK',
     },
     readable: {
-      doc: 'More directories that instances can read, beside those of programs and libraries',
+      doc: 'Further directories that instances can read, beside those of programs and libraries',
       format: directories.name,
       default: [],
       env: 'HOWDAH_ISOLATION_READABLE',
     },
     writable: {
-      doc: 'More directories that instances can write to, as far as their user may',
+      doc: 'Further directories that instances can write to, as far as their user may',
       format: directories.name,
       default: [],
       env: 'HOWDAH_ISOLATION_WRITABLE',
     },
   },
   readDeadline: {
-    doc: 'Seconds that a read waits for an absent mount server before PostgreSQL gets an I/O error',
+    doc: 'Seconds that a read waits for an unreachable mount server before PostgreSQL gets an I/O error',
     format: seconds.name,
     default: 120,
     env: 'HOWDAH_READ_DEADLINE',
   },
   limits: {
     sessions: {
-      doc: 'Sessions that this target takes at a time; null: as many as asked for',
+      doc: 'Maximum number of concurrent sessions on this target; null: no limit',
       format: 'nat',
       default: null,
       nullable: true,
       env: 'HOWDAH_LIMIT_SESSIONS',
     },
     cacheBytes: {
-      doc: 'Bytes that the write caches of all sessions together may take before no more are taken; null: no limit',
+      doc: 'Total size of the write caches at which no further session is accepted; null: no limit',
       format: bytes.name,
       default: null,
       nullable: true,
@@ -410,7 +410,7 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
     },
   },
   credentials: {
-    doc: 'How destinations of exports are entered, by name: {"NAME": {"user"?, "passwordFile"?, "privateKeyFile"?, "passphraseFile"?, "knownHostsFile"?, "hostKeyFingerprint"?, "sslMode"?, "sslRootCertificate"?}}',
+    doc: 'Credentials for the destinations of exports, by name: {"NAME": {"user"?, "passwordFile"?, "privateKeyFile"?, "passphraseFile"?, "knownHostsFile"?, "hostKeyFingerprint"?, "sslMode"?, "sslRootCertificate"?}}',
     format: credentials.name,
     default: {},
     sensitive: true,

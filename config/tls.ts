@@ -1,9 +1,9 @@
-/** TLS files that the configuration names, read for those who connect. */
+/** Reads the TLS files that the configuration names. */
 import { readFileSync } from 'node:fs'
 import { ConfigurationError } from './configuration-error.ts'
 import type { CommonConfig, TlsConfig } from './schema.ts'
 
-/** Contents of PEM files, by the names that Node's TLS has for them. */
+/** Contents of PEM files, with the option names of Node's TLS. */
 export interface TlsMaterial {
   ca?: Buffer
   cert?: Buffer
@@ -24,7 +24,7 @@ export function readTls<T extends { [K in keyof TlsConfig]: string | null }>(
   return material as ReturnType<typeof readTls<T>>
 }
 
-/** What a process connects to RabbitMQ with. @throws ConfigurationError */
+/** URL and TLS files for the connection to RabbitMQ. @throws ConfigurationError */
 export function brokerAccess(broker: CommonConfig['broker']): { url: string; tls?: TlsMaterial } {
   const tls = readTls(broker, 'broker')
   return { url: broker.url, ...(Object.keys(tls).length > 0 && { tls }) }

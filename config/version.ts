@@ -11,5 +11,5 @@ export function version(): string {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     }
   }
-  throw new Error('package.json is not where it should be; install Howdah again')
+  throw new Error('package.json is missing; install Howdah again')
 }

@@ -1,5 +1,5 @@
 /**
- * Howdah as a person uses it: `bin/howdah up` as a child that stays, and the client verbs one after the other.
+ * Howdah as a person uses it: `bin/howdah up` as a long-running child, and client verbs one after the other.
  *
  * The children have process groups of their own, so that a Ctrl-C reaches the demo only, which then ends them in order.
  */
@@ -17,15 +17,15 @@ const VERB_MS = 300_000
 const STOP_MS = 60_000
 
 export interface Howdah {
-  /** Starts `howdah up` and waits until it is ready. @throws Error with what it said when it is not */
+  /** Starts `howdah up` and waits until it is ready. @throws Error if it is not in time */
   up(): Promise<void>
-  /** Runs a verb and gives its stdout. @throws Error with the verb's stderr */
+  /** Runs a verb and returns its stdout. @throws Error with the verb's stderr */
   run(...args: string[]): Promise<string>
-  /** Runs a verb with `--json`; the caller says what comes back. */
+  /** Runs a verb with `--json`; the caller names the type of the document. */
   json<T>(...args: string[]): Promise<T>
-  /** Ends `up` by SIGTERM, and by SIGKILL when it does not listen. Safe to repeat. */
+  /** Ends `up` by SIGTERM, and by SIGKILL after a deadline. Safe to repeat. */
   stop(): Promise<void>
-  /** The same Howdah, its verbs ended by another signal. */
+  /** The same Howdah with another signal that aborts its verbs. */
   withSignal(signal: AbortSignal): Howdah
   /** What `up` logged. */
   readonly logFile: string
@@ -37,7 +37,7 @@ export interface HowdahOptions {
   readonly repository: string
   readonly logFile: string
   readonly env: NodeJS.ProcessEnv
-  /** Ends a verb that is under way. */
+  /** Aborts a running verb. */
   readonly signal: AbortSignal
 }
 
@@ -102,7 +102,7 @@ function createClient(options: HowdahOptions, up: { process: ChildProcess | unde
       await ended
       clearTimeout(late)
       if (child.exitCode !== 0) {
-        throw new Error(`howdah up ended with ${child.exitCode ?? child.signalCode} when it was told to stop`)
+        throw new Error(`howdah up ended with ${child.exitCode ?? child.signalCode} on SIGTERM`)
       }
     },
   }

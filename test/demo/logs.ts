@@ -1,9 +1,9 @@
-/** The ends of logs, as a person reads them when something failed. */
+/** The ends of logs in a readable form, shown when something failed. */
 import { readFile } from 'node:fs/promises'
 
 const LEVELS: Readonly<Record<number, string>> = { 40: 'warn', 50: 'ERROR', 60: 'FATAL' }
 
-/** The last lines of a log; of pino's JSON lines the level and what was said. Empty when there is no such file. */
+/** The last lines of a log; of pino's JSON lines the level and the message. Empty if there is no such file. */
 export async function logTail(path: string, lines = 12): Promise<string[]> {
   const text = await readFile(path, 'utf8').catch(() => '')
   return text.split('\n').filter(Boolean).slice(-lines).map(readable)

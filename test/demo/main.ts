@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: publishes a PostgreSQL instance straight from its backup repository on this machine, and tells a
- * person what happens. Leaves nothing behind, also after Ctrl-C or a failure.
+ * `npm run demo`: publishes a PostgreSQL instance straight from its backup repository on this machine and narrates each
+ * step. Removes everything that it made, also after Ctrl-C or a failure.
  *
  * `npm run demo -- --keep` leaves the published instance up until Ctrl-C.
  */
@@ -50,7 +50,7 @@ function readOptions(): { keep: boolean; scale: number } {
 }
 
 const { keep, scale } = readOptions()
-// Debian's locale may be C, but what shows this demo knows UTF-8 unless it says otherwise.
+// The locale may be C, as on a new Debian, but terminals show UTF-8 unless LC_ALL says otherwise.
 const terminal = createTerminal(process.stdout, { LC_ALL: 'C.UTF-8', ...process.env })
 const narration = createNarration(terminal)
 const interruption = new AbortController()
@@ -82,7 +82,7 @@ let howdah: Howdah | undefined
 let published: PublishedSession | undefined
 let kept = false
 
-/** Stops where it is when the demo was interrupted; a step that cannot be interrupted ends first. */
+/** Ends the demo after a step that cannot be interrupted itself. */
 const unlessInterrupted = <T>(value: T): T => {
   signal.throwIfAborted()
   return value
@@ -121,7 +121,7 @@ async function runDemo(): Promise<void> {
   if (keep) await keepPublished(published)
 }
 
-/** What a session has on this machine is the demo's to end. */
+/** Registers what a session has on this machine, to be removed in the end. */
 function track({ id, mountPoint, writeCache }: SessionView): void {
   resources.addName(id)
   for (const path of [mountPoint, writeCache?.path]) if (path !== undefined) resources.addDirectory(path)
@@ -129,11 +129,11 @@ function track({ id, mountPoint, writeCache }: SessionView): void {
 
 async function keepPublished({ instance, session }: PublishedSession): Promise<void> {
   kept = true
-  narration.chapter('Yours to play with')
+  narration.chapter('Try it yourself')
   terminal.line()
   terminal.line(`   ${terminal.style('bold', instance.psqlLine)}`)
   terminal.line()
-  narration.paragraph('Howdah knows it too, from this checkout:')
+  narration.paragraph('Its session, from this checkout:')
   terminal.line(`     bin/howdah show ${session.id} --state ${join(directory, 'state')}`)
   terminal.line()
   narration.paragraph('Ctrl-C here unpublishes it and removes everything that the demo made.')
@@ -141,7 +141,7 @@ async function keepPublished({ instance, session }: PublishedSession): Promise<v
   terminal.line()
 }
 
-/** Unpublishes, stops, deletes, and looks whether anything is left. Gives what went wrong. */
+/** Unpublishes, stops, deletes, and checks that nothing is left. Returns what went wrong. */
 async function cleanUp(): Promise<string[]> {
   const wrong: string[] = []
   const attempt = async (text: string, work: () => Promise<unknown>) => {
@@ -176,7 +176,7 @@ async function cleanUp(): Promise<string[]> {
   return wrong
 }
 
-/** Shows why it failed, with the ends of the logs that may tell more. */
+/** Shows why the demo failed, with the ends of the logs. */
 async function reportFailure(error: unknown): Promise<void> {
   narration.failure(`The demo failed: ${error instanceof Error ? error.message : String(error)}`)
   const logs = [
@@ -207,5 +207,5 @@ try {
 const wrong = await cleanUp()
 for (const text of wrong) narration.failure(text)
 terminal.line()
-terminal.line(`   All in all ${formatDuration(performance.now() - begun)}.`)
+terminal.line(`   Total time: ${formatDuration(performance.now() - begun)}.`)
 process.exitCode = failed || wrong.length > 0 ? 1 : signal.aborted && !kept ? 130 : 0

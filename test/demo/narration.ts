@@ -1,20 +1,20 @@
 /**
- * How the demo speaks: numbered chapters, steps with the time they took, and blocks of what other programs print.
- * Fits 80 columns; only on a terminal are there colours and lines that are painted over.
+ * The output of the demo: numbered chapters, steps with their durations, and the output of other programs. Fits 80
+ * columns; colours and lines that are repainted appear only on a terminal.
  */
 import { formatDuration } from '../../coordinator/cli/format.ts'
 import { cut, type Terminal, width, wrap } from '../../coordinator/cli/terminal.ts'
 
 export interface Narration {
   chapter(title: string): void
-  /** Runs `work` and tells `text` with a mark and the time that it took; what `work` gives is given on. */
+  /** Runs `work`, shows `text` with a mark and the duration, and returns the result of `work`. */
   step<T>(text: string | ((result: T) => string), work: () => Promise<T>, doing?: string): Promise<T>
-  /** A finding that took no time of its own. */
+  /** A finding, without a duration. */
   finding(text: string): void
   paragraph(text: string): void
   /** An empty line. */
   gap(): void
-  /** A command line, as a person would type it. */
+  /** A command line, as a user would type it. */
   command(line: string): void
   /** Output of another program; lines are cut to the width. */
   output(text: string): void

@@ -8,7 +8,7 @@ const run = promisify(execFile)
 const DEADLINE_MS = 120_000
 
 export interface Published {
-  /** What a person types to get in. */
+  /** The command line that connects. */
   readonly psqlLine: string
   /** Runs SQL; rows are lines, columns separated by `|`. @throws Error with psql's message */
   sql(text: string): Promise<string>

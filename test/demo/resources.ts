@@ -1,6 +1,6 @@
 /**
- * What the demo has on the machine, told by names that only it uses: processes, mounts and directories. Finds what is
- * left of them, and removes it by force when the orderly way failed.
+ * The processes, mounts and directories of the demo, identified by names that only it uses. Finds those that remain, and
+ * removes them by force if the orderly cleanup failed.
  */
 import { execFile } from 'node:child_process'
 import { existsSync, readlinkSync } from 'node:fs'
@@ -10,17 +10,17 @@ import { promisify } from 'node:util'
 import { type MachineProcess, mountInventory, processes } from '../support/inventory.ts'
 
 const run = promisify(execFile)
-/** What was told to end may take a moment. */
+/** Time for processes to end after a request to stop. */
 const GRACE_MS = 10_000
 
 export interface DemoResources {
-  /** Names a word that occurs in everything of ours: a directory, a session id. */
+  /** Adds a word that identifies resources of the demo: a directory, a session id. */
   addName(name: string): void
-  /** A directory that has to be gone in the end. */
+  /** Adds a directory that must not exist in the end. */
   addDirectory(path: string): void
-  /** What is left, as a person finds it; waits a moment for what is about to end. */
+  /** Describes what remains after a grace period. */
   remaining(): Promise<string[]>
-  /** Ends, unmounts and deletes all of it. */
+  /** Kills, unmounts and deletes all of it. */
   removeByForce(): Promise<void>
 }
 
@@ -70,7 +70,7 @@ export function createDemoResources(): DemoResources {
         const target = mount.split(' ')[1] ?? ''
         await run('umount', ['-l', target]).catch(() => undefined)
       }
-      // A tree that is still mounted is never deleted: what is below may be somebody's backup.
+      // Never delete a tree that is still mounted: a backup may be below it.
       if (ourMounts().length > 0) return
       for (const path of directories) await rm(path, { recursive: true, force: true })
     },

@@ -1,6 +1,6 @@
 /**
- * What the demo shows, chapter by chapter: a production, its backup, the publishing, changes, and the repository as it
- * was. Starts and ends nothing that outlives it but what it is handed.
+ * The chapters of the demo: a production and its backup, publishing, changes, and the proof that the repository is
+ * unchanged. Starts and stops nothing but the production and sessions that it is given.
  */
 import { execFile } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -56,9 +56,9 @@ export interface MadeProduction {
   readonly print: TreePrint
 }
 
-/** Backs the production up, lets it go on, shuts it down, and takes the fingerprint of its repository. */
+/** Backs the production up, writes to it, shuts it down, and takes the fingerprint of its repository. */
 export async function backUp(narration: Narration, production: Production): Promise<MadeProduction> {
-  // As a production that has been running for a while; without it, the first reader of each page would write it again.
+  // Like a production that has run for a while; otherwise the first reader of each page would write it (hint bits).
   const accounts = await narration.step('Vacuumed, as autovacuum would in time', async () => {
     await production.sql('vacuum (freeze, analyze)')
     return production.sql(ACCOUNTS)
@@ -91,7 +91,7 @@ export interface PublishedSession {
   readonly instance: Published
 }
 
-/** Publishes through the queue and compares the answers with production's. */
+/** Publishes and compares the rows with production's. */
 export async function publish(
   narration: Narration,
   howdah: Howdah,
@@ -178,7 +178,7 @@ export async function change(
   narration.finding('Byte-identical: names, modes, times and contents of every file.')
 }
 
-/** The session in the list, how little of the instance was fetched, and that more comes when it is read. */
+/** Shows the session in the list, how little was fetched, and that reading fetches more. */
 export async function look(
   narration: Narration,
   howdah: Howdah,
@@ -213,7 +213,7 @@ export async function look(
   showFetched(`${grouped(accounts)} accounts, as production had. Fetched`, more.usage ?? usage)
 }
 
-/** Asks again until the answer is as wanted. @throws Error that names what was waited for */
+/** Polls until the answer is as wanted. @throws Error that names what was waited for */
 async function until<T>(ask: () => Promise<T>, wanted: (answer: T) => boolean, what: string): Promise<T> {
   const deadline = Date.now() + USAGE_MS
   for (;;) {
@@ -226,7 +226,7 @@ async function until<T>(ask: () => Promise<T>, wanted: (answer: T) => boolean, w
 
 /** Bytes on disk of a directory, as `du` counts them: a sparse file takes what it has. */
 async function diskUsage(path: string): Promise<number> {
-  // du complains of files that vanish meanwhile, and its sum is right all the same.
+  // du reports files that vanish meanwhile as errors; its sum is still correct.
   const { stdout } = await run('du', ['-s', '--block-size=1', path]).catch((error: { stdout?: string }) => ({
     stdout: error.stdout ?? '',
   }))
