@@ -1,4 +1,4 @@
-/** Which broker a client verb takes. */
+/** How a client verb finds its broker. */
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -37,36 +37,36 @@ describe('the broker of a client verb', () => {
     }).url
   }
 
-  it('is the flag before everything', () => {
+  it('is the one that --broker names, before everything else', () => {
     const env = { HOWDAH_BROKER_URL: 'amqp://env', HOWDAH_CONFIG: config, HOWDAH_STATE: directory }
     expect(find({ broker: 'amqp://flag' }, env)).to.equal('amqp://flag')
   })
 
-  it('is that of a state directory named by a flag before the environment', () => {
+  it('is that of --state before the environment', () => {
     announce('amqp://up')
     expect(find({ state: directory }, { HOWDAH_BROKER_URL: 'amqp://env' })).to.equal('amqp://up')
   })
 
-  it('is that of the environment before that of a configuration file in the environment', () => {
+  it('is that of HOWDAH_BROKER_URL before the configuration file of HOWDAH_CONFIG', () => {
     const env = { HOWDAH_BROKER_URL: 'amqp://env', HOWDAH_CONFIG: config }
     expect(find({}, env)).to.equal('amqp://env')
     expect(find({}, { HOWDAH_CONFIG: config })).to.equal('amqp://file')
     expect(find({ config })).to.equal('amqp://file')
   })
 
-  it('is that of a running "howdah up", named or in the usual place', () => {
+  it('is that of a running "howdah up", whose state directory is named or the default', () => {
     announce('amqp://up')
     expect(find({}, { HOWDAH_STATE: directory })).to.equal('amqp://up')
     expect(find({}, {}, directory)).to.equal('amqp://up')
   })
 
-  it('is refused when that "howdah up" is gone', () => {
+  it('is an error when that "howdah up" does not run any more', () => {
     announce('amqp://up', '1')
     expect(() => find({ state: directory })).to.throw(HowdahError, /is gone; start it again/)
     expect(() => find({}, {}, directory)).to.throw(UsageError, /no broker is named/)
   })
 
-  it('is refused with the choices when there is none', () => {
+  it('is wrong usage when none is named; the message lists the ways to name one', () => {
     try {
       find({})
       expect.fail('found one')

@@ -39,7 +39,7 @@ describe('howdah doctor', () => {
     return { status: await one.status, text: one.stdout(), asked }
   }
 
-  it('shows what was found, what of it was looked at, and what is wrong; damage that stays is a failure', async () => {
+  it('lists every store with what was checked and what is wrong, and exits with 1 for damage that it did not repair', async () => {
     for (const columns of [60, 120]) {
       const { status, text, asked } = await doctor([CACHE, STORE], ['--time-limit', '30'], columns)
       expect(status).to.equal(1)
@@ -55,18 +55,18 @@ describe('howdah doctor', () => {
     }
   })
 
-  it('ends well when nothing is damaged that was left so', async () => {
+  it('exits with 0 when no damage remains', async () => {
     const { status, text } = await doctor([{ ...STORE, verdict: 'mended', problems: ['wrong blocks: 1'] }])
     expect([status, text.includes('! wrong blocks: 1')]).to.eql([0, true])
     expect((await doctor([])).text).to.contain('keeps nothing')
   })
 
-  it('gives the report as one JSON document', async () => {
+  it('prints the report as one JSON document with --json', async () => {
     const { status, text } = await doctor([CACHE], ['--json'])
     expect([status, JSON.parse(text)]).to.eql([1, { items: [CACHE] }])
   })
 
-  it('refuses a time limit that no agent takes', async () => {
+  it('refuses a time limit outside of 1 to 1500 seconds', async () => {
     for (const limit of ['0', '1501', '2.5', 'long']) {
       expect((await doctor([], ['--time-limit', limit])).status).to.equal(2)
     }

@@ -1,4 +1,4 @@
-/** Exporting and rescuing: what is sent, what of it is shown, and how they end. */
+/** `howdah export` and `howdah rescue`: the commands that they send, their output and their exit status. */
 import { stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
 import type { ExportRequest, ExportView } from '../../messages/exports.ts'
@@ -37,7 +37,7 @@ const failed = job({
   error: { code: 'export_failed', message: 'not exported: app. no table x in app' },
 })
 
-describe('exporting', () => {
+describe('howdah export', () => {
   let view: SessionView
   let bus: FakeBus
 
@@ -75,14 +75,14 @@ describe('exporting', () => {
     ],
   ]
   for (const [flags, destination] of places) {
-    it(`understands ${flags.join(' ')}`, async () => {
+    it(`accepts ${flags.join(' ')}`, async () => {
       const { status, stderr } = run(['export', ID, ...flags, '--no-wait'], { bus })
       expect(await status, stderr()).to.equal(0)
       expect(requested()).to.deep.equal({ destination })
     })
   }
 
-  it('sends databases, tables, format, jobs and renames', async () => {
+  it('sends databases, tables, format, jobs and renames as given', async () => {
     const what = ['--database', 'shop', '--database', 'app', '--table', 'sales.*']
     const { status } = run(
       ['export', ID, ...what, '--to', '/x', '--format', 'custom', '--jobs', '4', '--no-wait'],
@@ -100,7 +100,7 @@ describe('exporting', () => {
     })
   })
 
-  it('sends renames into a live server', async () => {
+  it('sends the new names of databases for a live server', async () => {
     const { status } = run(['export', ID, '--into', 'postgres://db-1', '--rename', 'a=b', '--no-wait'], {
       bus,
     })
@@ -114,7 +114,7 @@ describe('exporting', () => {
     ['--into', 'postgres://h/db?password=hunter2'],
   ]
   for (const flags of secrets) {
-    it(`refuses a password in ${flags[0]} ${flags[1]?.split('/')[0]}//…, names credentials, and repeats nothing`, async () => {
+    it(`refuses a password in ${flags[0]} ${flags[1]?.split('/')[0]}//…, points to --credential, and does not repeat the password`, async () => {
       const { status, stdout, stderr } = run(['export', ID, ...flags, '--json'], { bus })
       expect(await status).to.equal(2)
       expect(stderr()).to.include('--credential')
@@ -124,13 +124,13 @@ describe('exporting', () => {
   }
 
   const wrong: [string, string[], string][] = [
-    ['no place', [], '--to PLACE or --into URL'],
-    ['two places', ['--to', '/x', '--into', 'postgres://h'], '--to PLACE or --into URL'],
+    ['an export without a destination', [], '--to PLACE or --into URL'],
+    ['two destinations', ['--to', '/x', '--into', 'postgres://h'], '--to PLACE or --into URL'],
     ['a relative directory', ['--to', 'x'], 'an absolute path on the target server'],
     ['an SSH host without a directory', ['--to', 'ssh://h'], 'with a directory behind the host'],
-    ['a URL of something else', ['--into', 'mysql://h/db'], 'postgres://'],
-    ['a rename into files', ['--to', '/x', '--rename', 'a=b'], '--rename is for --into'],
-    ['a format into a server', ['--into', 'postgres://h', '--format', 'plain'], '--format is for --to'],
+    ['an unknown URL scheme', ['--into', 'mysql://h/db'], 'postgres://'],
+    ['--rename for dump files', ['--to', '/x', '--rename', 'a=b'], '--rename is for --into'],
+    ['--format for a live server', ['--into', 'postgres://h', '--format', 'plain'], '--format is for --to'],
     ['a credential for a directory', ['--to', '/x', '--credential', 'c'], '--credential'],
     ['an unknown format', ['--to', '/x', '--format', 'tar'], 'directory, custom or plain'],
   ]
@@ -142,7 +142,7 @@ describe('exporting', () => {
     })
   }
 
-  it('shows how far each database is, and what came of it', async () => {
+  it('shows the progress and the result of each database', async () => {
     const { status, stdout } = run(['export', ID, '--to', '/srv/rescue'], { bus })
     await until(() => stdout().includes('Exporting') && bus.watchers === 1, 'it is followed')
     await until(() => bus.requests.filter(({ type }) => type === 'session.show').length >= 3, 'it was seen')
@@ -160,7 +160,7 @@ describe('exporting', () => {
       expect(stdout()).to.include(part)
   })
 
-  it('on a terminal paints its databases, each within the width', async () => {
+  it('repaints one line per database on a terminal, each within its width', async () => {
     const { status, stdout } = run(['export', ID, '--to', '/srv/rescue'], { bus, tty: true, columns: 60 })
     await until(() => stdout().includes('export'), 'the step is shown')
     bus.deliver('session.step-progress', {
@@ -186,7 +186,7 @@ describe('exporting', () => {
     expect(wide).to.deep.equal([])
   })
 
-  it('of which a database fails names it, and exits with 1', async () => {
+  it('names a database that fails, and exits with 1', async () => {
     view = sessionView({ state: 'published', exports: [failed] })
     const { status, stdout } = run(['export', ID, '--to', '/srv/rescue'], { bus })
     expect(await status).to.equal(1)
@@ -194,7 +194,7 @@ describe('exporting', () => {
     expect(stdout()).to.match(/app +failed: no table x in app/)
   })
 
-  it('is one JSON document with --json, progress on stderr', async () => {
+  it('prints one JSON document with --json, and progress on stderr', async () => {
     view = sessionView({ state: 'published', exports: [done] })
     const { status, stdout, stderr } = run(['export', ID, '--to', '/srv/rescue', '--json'], { bus })
     expect(await status).to.equal(0)
@@ -202,7 +202,7 @@ describe('exporting', () => {
     expect(stderr()).to.include('Exported')
   })
 
-  it('goes on after Ctrl-C, which says how to stop it', async () => {
+  it('continues after Ctrl-C; the message says how to stop it', async () => {
     const running = run(['export', ID, '--to', '/srv/rescue'], { bus })
     await until(() => bus.watchers === 1, 'it is followed')
     running.interrupt()
@@ -211,7 +211,7 @@ describe('exporting', () => {
     expect(bus.requests.some(({ type }) => type === 'session.cancel')).to.equal(false)
   })
 
-  it('of a session that does not go on by itself ends with 1', async () => {
+  it('exits with 1 when its session waits for a retry', async () => {
     view = sessionView({
       state: 'disrupted',
       awaitsRetry: true,
@@ -223,10 +223,10 @@ describe('exporting', () => {
     expect(stdout()).to.include('the mount is gone').and.to.include(`howdah retry ${ID}`)
   })
 
-  describe('rescue', () => {
+  describe('howdah rescue', () => {
     const rescued = () => sessionView({ state: 'closed', exports: [done] })
 
-    it('publishes with the export, follows it until nothing is left, and says what was rescued', async () => {
+    it('publishes with the export, waits until the session is closed, and shows what was exported', async () => {
       const { status, stdout } = run(
         [...RESCUE, '--recover-to', 'immediate', '--table', 'orders', '--to', '/srv'],
         {
@@ -248,21 +248,21 @@ describe('exporting', () => {
       expect(stdout()).to.include('Exported 1001 rows').and.to.include('/srv/rescue/manifest.json')
     })
 
-    it('with --json prints the closed session with its exports', async () => {
+    it('prints the closed session with its exports with --json', async () => {
       view = rescued()
       const { status, stdout } = run([...RESCUE, '--database', 'shop', '--to', '/srv', '--json'], { bus })
       expect(await status).to.equal(0)
       expect(JSON.parse(stdout())).to.deep.equal(rescued())
     })
 
-    it('of which a database fails exits with 1 and names it', async () => {
+    it('names a database that fails, and exits with 1', async () => {
       view = sessionView({ state: 'failed', exports: [failed], ...(failed.error && { error: failed.error }) })
       const { status, stdout } = run([...RESCUE, '--database', 'shop', '--to', '/srv'], { bus })
       expect(await status).to.equal(1)
       expect(stdout()).to.include('Not all exported').and.to.include('no table x in app')
     })
 
-    it('that could not be published says why', async () => {
+    it('shows why the instance could not be published', async () => {
       view = sessionView({
         state: 'failed',
         exports: [job({ status: 'cancelled' })],
@@ -274,7 +274,7 @@ describe('exporting', () => {
       expect(stdout()).to.include('Not rescued').and.to.include('port 5432 is in use')
     })
 
-    it('that does not go on by itself says so, and is waited for', async () => {
+    it('says that it waits for a retry, and keeps waiting', async () => {
       view = sessionView({ state: 'disrupted', awaitsRetry: true, exports: [job()] })
       const running = run([...RESCUE, '--database', 'shop', '--to', '/srv'], { bus })
       await until(() => running.stdout().includes(`howdah retry ${ID}`), 'it says what to do')
@@ -283,7 +283,7 @@ describe('exporting', () => {
       expect(running.stderr()).to.include(`"howdah cancel ${ID}" ends it`)
     })
 
-    it('of nothing in particular is wrong usage', async () => {
+    it('is wrong usage without a table or database', async () => {
       const { status, stderr } = run([...RESCUE, '--to', '/srv'], { bus })
       expect(await status).to.equal(2)
       expect(stderr()).to.include('At least one --table T or --database D')

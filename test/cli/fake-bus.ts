@@ -1,4 +1,4 @@
-/** A coordinator in memory behind the `Bus` interface, for what the command line does with answers and events. */
+/** A coordinator in memory behind the `Bus` interface, for tests of what the command line does with replies and events. */
 import type { Bus, Consumer, EventDelivery } from '../../messages/bus.ts'
 import type {
   CommandBody,

@@ -1,4 +1,4 @@
-/** The launcher: where it finds the program and Node, from anywhere. */
+/** The launcher: how it finds the program and Node from any directory. */
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -46,20 +46,20 @@ describe('the launcher', function () {
     return { ...process.env, PATH: bin }
   }
 
-  it('runs a checkout from another directory', () => {
+  it('runs a checkout from any working directory', () => {
     const { status, stdout } = start(LAUNCHER, ['--version'])
     expect(status).to.equal(0)
     expect(stdout).to.match(/^howdah \d+\.\d+\.\d+\n$/)
   })
 
-  it('runs through a chain of symbolic links, with a space in a name', () => {
+  it('runs by a chain of symbolic links, one with a space in its name', () => {
     const first = path.join(directory, 'first link')
     symlinkSync(LAUNCHER, first)
     symlinkSync('first link', path.join(directory, 'second'))
     expect(start(path.join(directory, 'second'), ['--version']).stdout).to.match(/^howdah \d/)
   })
 
-  it('runs an installed package with the Node that npm put beside it', () => {
+  it('runs an installed package with the Node that npm installed beside it', () => {
     const modules = path.join(directory, 'node_modules')
     const launcher = install(path.join(modules, 'howdah'), ['coordinator/cli/main'])
     mkdirSync(path.join(modules, 'node/bin'), { recursive: true })
@@ -72,7 +72,7 @@ describe('the launcher', function () {
     expect(execArgv).to.deep.equal(['--disable-warning=ExperimentalWarning'])
   })
 
-  it('gives each role to its own main, without the verb', () => {
+  it('starts the main of each role without the verb among its arguments', () => {
     const mains = ['coordinator/main', 'agents/mount/main', 'agents/target/main']
     const launcher = install(path.join(directory, 'howdah'), mains)
     mkdirSync(path.join(directory, '.bin'))
@@ -86,7 +86,7 @@ describe('the launcher', function () {
     expect([main, args]).to.deep.equal(['agents/mount/main', ['--help']])
   })
 
-  it('becomes the program, so that signals and process ids are right', () => {
+  it('replaces itself by the program, so that signals and process ids are those of the program', () => {
     const launcher = install(path.join(directory, 'howdah'), ['coordinator/cli/main'])
     mkdirSync(path.join(directory, '.bin'))
     symlinkSync(process.execPath, path.join(directory, '.bin/node'))
@@ -108,7 +108,7 @@ describe('the launcher', function () {
     expect(stderr).to.include('found: none on PATH')
   })
 
-  it('says what to do when the program is not there', () => {
+  it('says what to do when the program is missing', () => {
     const launcher = install(path.join(directory, 'howdah'), [])
     mkdirSync(path.join(directory, '.bin'))
     symlinkSync(process.execPath, path.join(directory, '.bin/node'))

@@ -1,4 +1,4 @@
-/** The verbs of a session's life: what is sent, what is waited for, and how they end. */
+/** The verbs for a session from publish to unpublish: the commands that they send, what they wait for, and their exit status. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -29,7 +29,7 @@ const connection = { host: '/run/x', port: 54320, socketDirectory: '/run/x', use
 const published = (sequence: number, changes: Partial<SessionView> = {}): SessionView =>
   sessionView({ state: 'published', connection, steps: [step('recover', sequence)], ...changes })
 
-describe('the life of a session', () => {
+describe('the verbs for a session', () => {
   let view: SessionView
   let bus: FakeBus
   let report: CheckReport
@@ -72,7 +72,7 @@ describe('the life of a session', () => {
     })
     after(() => rmSync(directory, { recursive: true }))
 
-    it('sends what opens and bounds the instance, pg_hba.conf by its content', async () => {
+    it('sends listen addresses, settings, expiry and the content of pg_hba.conf', async () => {
       const file = path.join(directory, 'hba.conf')
       writeFileSync(file, 'host all all all scram-sha-256\n')
       const flags = [
@@ -113,11 +113,11 @@ describe('the life of a session', () => {
     const wrong: [string, string[], string][] = [
       ['a setting without a value', ['--setting', 'work_mem'], 'work_mem=64MB'],
       ['a setting given twice', ['--setting', 'a=1', '--setting', 'A=2'], 'a is given twice'],
-      ['a file that is not there', ['--hba-file', '/nowhere/hba'], 'ENOENT'],
-      ['a directory as file', ['--hba-file', '/tmp'], '--hba-file FILE'],
-      ['a time without unit', ['--expires', '4'], '30m, 4h, 2d'],
-      ['a time of more than a year', ['--expires', '366d'], '365d'],
-      ['an unknown end of recovery', ['--after-recovery', 'shutdown'], 'promote or pause'],
+      ['a pg_hba.conf that does not exist', ['--hba-file', '/nowhere/hba'], 'ENOENT'],
+      ['a directory as pg_hba.conf', ['--hba-file', '/tmp'], '--hba-file FILE'],
+      ['an expiry without a unit', ['--expires', '4'], '30m, 4h, 2d'],
+      ['an expiry after more than a year', ['--expires', '366d'], '365d'],
+      ['an unknown value of --after-recovery', ['--after-recovery', 'shutdown'], 'promote or pause'],
     ]
     for (const [name, flags, text] of wrong) {
       it(`refuses ${name}`, async () => {
@@ -128,7 +128,7 @@ describe('the life of a session', () => {
       })
     }
 
-    it('that pauses says where it stands and what can be done', async () => {
+    it('shows where a paused recovery stands, and the commands that continue it', async () => {
       view = published(4, {
         paused: { lsn: '0/5000060', lastCommit: '2025-11-22T06:02:11Z' },
         expiresAt: '2025-11-22T10:33:10Z',
@@ -142,7 +142,7 @@ describe('the life of a session', () => {
       expect(stdout()).to.match(/expires +.*in 4 h/)
     })
 
-    it('of a session that does not go on by itself ends with 1 and says what does', async () => {
+    it('exits with 1 when the session waits for a retry, and names the command', async () => {
       view = sessionView({
         state: 'disrupted',
         awaitsRetry: true,
@@ -153,7 +153,7 @@ describe('the life of a session', () => {
       expect(stdout()).to.include('Disrupted').and.to.include(`howdah retry ${ID}`).and.to.include('it died')
     })
 
-    it('goes on waiting for a disrupted session that is tried again by itself', async () => {
+    it('keeps waiting for a disrupted session that is retried automatically', async () => {
       view = sessionView({ state: 'disrupted', retryAt: AT })
       const { status, stdout } = run(['publish', ...SOURCE], { bus })
       await until(() => stdout().includes('disrupted'), 'the disruption is shown')
@@ -161,14 +161,14 @@ describe('the life of a session', () => {
       expect(await status).to.equal(0)
     })
 
-    it('of a session that exports already is done', async () => {
+    it('is done when the session is exporting already', async () => {
       view = published(4, { state: 'exporting' })
       expect(await run(['publish', ...SOURCE], { bus }).status).to.equal(0)
     })
   })
 
   describe('republish', () => {
-    it('waits for the new instance, not for the one that is there', async () => {
+    it('waits for the new instance, not for the present one', async () => {
       view = published(4, { warnings: ['the old one'] })
       const { status, stdout } = run(['republish', ID, '--recover-to', 'immediate', '--discard-changes'], {
         bus,
@@ -186,14 +186,14 @@ describe('the life of a session', () => {
       expect(stdout()).to.include('the new one').and.not.to.include('the old one')
     })
 
-    it('alongside follows the other session', async () => {
+    it('follows the second session with --alongside', async () => {
       const { status, stdout } = run(['republish', ID, '--alongside', '--port', '5444', '--json'], { bus })
       expect(await status).to.equal(0)
       expect(JSON.parse(stdout()).id).to.equal('main-b')
       expect(bodyOf('session.republish')).to.deep.equal({ session: ID, alongside: true, port: 5444 })
     })
 
-    it('shows a refusal because of changes, with the way out', async () => {
+    it('is refused while changes are not exported, and says how to proceed', async () => {
       const refusing = createFakeBus({
         'session.show': () => ({ accepted: true, session: view }),
         'session.republish': () => ({
@@ -207,14 +207,14 @@ describe('the life of a session', () => {
       expect(stderr()).to.include('it holds changes in shop')
     })
 
-    it('takes a port alongside only', async () => {
+    it('accepts --port only with --alongside', async () => {
       const { status, stderr } = run(['republish', ID, '--port', '5444'], { bus })
       expect(await status).to.equal(2)
       expect(stderr()).to.include('--alongside')
     })
   })
 
-  it('promote waits for the recovery that it ends', async () => {
+  it('promote waits until recovery has ended', async () => {
     view = published(4, { paused: { lsn: '0/5000060' }, warnings: ['still paused'] })
     const { status, stdout } = run(['promote', ID], { bus })
     await until(() => asked('session.promote') === 1 && asked('session.show') >= 3, 'it is sent')
@@ -224,7 +224,7 @@ describe('the life of a session', () => {
     expect(stdout()).not.to.include('mount ')
   })
 
-  it('advance sends the later target, and shows where it stands then', async () => {
+  it('advance sends the later target, and shows where recovery is paused then', async () => {
     view = published(4, { paused: { lsn: '0/5000060' } })
     const { status, stdout } = run(['advance', ID, '--recover-to', 'lsn=0/6000000'], { bus })
     await until(() => bus.watchers === 1, 'it is sent')
@@ -237,19 +237,19 @@ describe('the life of a session', () => {
     expect(stdout()).to.include('at 0/5FFFFF0; read-only')
   })
 
-  it('advance needs a target', async () => {
+  it('advance requires a target', async () => {
     const { status, stderr } = run(['advance', ID], { bus })
     expect(await status).to.equal(2)
     expect(stderr()).to.include('missing --recover-to WHAT')
   })
 
-  it('retry of a session that is published again already ends at once', async () => {
+  it('retry is done at once when the session is published already', async () => {
     const { status } = run(['retry', ID], { bus })
     expect(await status).to.equal(0)
     expect(asked('session.retry')).to.equal(1)
   })
 
-  it('retry of a closed session with its changes kept waits until it is published', async () => {
+  it('retry of a session whose changes were kept waits until it is published', async () => {
     view = sessionView({ state: 'closed', keptCache: true, steps: [step('mount', 8, { direction: 'undo' })] })
     const { status, stdout } = run(['retry', ID, '--json'], { bus })
     await until(() => asked('session.show') >= 3, 'the closed session was seen')
@@ -258,7 +258,7 @@ describe('the life of a session', () => {
     expect(JSON.parse(stdout()).state).to.equal('published')
   })
 
-  it('unpublish --keep-cache says how the changes come back', async () => {
+  it('unpublish --keep-cache names the command that publishes the changes again', async () => {
     const { status, stdout } = run(['unpublish', ID, '--keep-cache'], { bus })
     await until(() => bus.watchers === 1, 'it is sent')
     settle(sessionView({ state: 'closed', keptCache: true, undone: ['unmounted it'] }))
@@ -267,7 +267,7 @@ describe('the life of a session', () => {
     expect(stdout()).to.include('its changes are kept').and.to.include(`howdah retry ${ID}`)
   })
 
-  it('cancel of a publishing waits until all is taken back', async () => {
+  it('cancel of a publish waits until everything is undone', async () => {
     view = sessionView({ state: 'mounting', steps: [step('mount', 3, { status: 'running' })] })
     const { status, stdout } = run(['cancel', ID], { bus })
     await until(() => bus.watchers === 1, 'it is sent')
@@ -283,7 +283,7 @@ describe('the life of a session', () => {
     expect(stdout()).to.include('Stopped in').and.to.include('undone  unmounted it')
   })
 
-  it('cancel of an export leaves the instance, and names the export', async () => {
+  it('cancel of an export keeps the instance published, and names the export', async () => {
     const job: ExportView = {
       id: 'e2',
       request: { destination: { type: 'directory', path: '/srv' } },
@@ -299,7 +299,7 @@ describe('the life of a session', () => {
     expect(stdout()).to.include('Export e2 is cancelled')
   })
 
-  it('extend sends seconds, and shows when it expires', async () => {
+  it('extend sends the time in seconds, and shows when the session expires', async () => {
     view = published(4, { expiresAt: '2025-11-22T10:33:10Z' })
     const { status, stdout } = run(['extend', ID, '4h'], { bus })
     expect(await status).to.equal(0)
@@ -307,14 +307,14 @@ describe('the life of a session', () => {
     expect(stdout()).to.include('in 4 h')
   })
 
-  it('extend --never sends no time', async () => {
+  it('extend --never removes the expiry', async () => {
     const { status, stdout } = run(['extend', ID, '--never'], { bus })
     expect(await status).to.equal(0)
     expect(bodyOf('session.extend')).to.deep.equal({ session: ID, expiresIn: null })
     expect(stdout()).to.include('lives until it is unpublished')
   })
 
-  it('extend without either, or with both, is wrong usage', async () => {
+  it('extend is wrong usage without TIME or --never, and with both', async () => {
     for (const args of [
       ['extend', ID],
       ['extend', ID, '4h', '--never'],
@@ -328,7 +328,7 @@ describe('the life of a session', () => {
   })
 
   describe('check', () => {
-    it('shows errors before warnings, the estimate, and ends with 1', async () => {
+    it('shows errors before warnings and the estimate, and exits with 1', async () => {
       report = {
         backup: '20251122-060000F',
         recoverTo: { type: 'latest' },
@@ -353,14 +353,14 @@ describe('the life of a session', () => {
       })
     })
 
-    it('with warnings alone ends with 0', async () => {
+    it('exits with 0 for warnings only', async () => {
       report = { findings: [{ level: 'warning', code: 'locale_missing', message: 'hm' }], estimate: {} }
       const { status, stdout } = run(['check', ...SOURCE], { bus })
       expect(await status).to.equal(0)
       expect(stdout()).to.include('Can be published: 1 warning.')
     })
 
-    it('with --json prints the report alone', async () => {
+    it('prints only the report with --json', async () => {
       report = {
         findings: [{ level: 'error', code: 'fuse_unusable', message: 'no' }],
         estimate: { freeBytes: 1 },

@@ -1,4 +1,4 @@
-/** Publishing, unpublishing and watching: what is sent, what is shown, and how they end. */
+/** `howdah publish`, `unpublish` and `watch`: the commands that they send, their output and their exit status. */
 import { stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
 import { brokerBlocked } from '../../messages/broker-alarm.ts'
@@ -47,7 +47,7 @@ const failed = (): SessionView =>
     undone: ['unmounted /tmp/howdah/s'],
   })
 
-describe('publish', () => {
+describe('howdah publish', () => {
   let view: SessionView
   let bus: FakeBus
 
@@ -69,7 +69,7 @@ describe('publish', () => {
     bus.deliver('session.state', { session: ID, state: next.state })
   }
 
-  it('sends what the flags say, and nothing else', async () => {
+  it('sends exactly what the flags say', async () => {
     const flags = [
       '--backup',
       'B',
@@ -107,7 +107,7 @@ describe('publish', () => {
     expect(bus.isClosed).to.equal(true)
   })
 
-  it('asks again with the same message id when the coordinator does not answer', async () => {
+  it('retries with the same message id when the coordinator does not answer', async () => {
     let tries = 0
     const patient = createFakeBus({
       'instance.publish': () => {
@@ -163,7 +163,7 @@ describe('publish', () => {
     expect(bus.watchers).to.equal(0)
   })
 
-  it('with --json prints the session alone on stdout, and progress on stderr', async () => {
+  it('prints only the session on stdout with --json, and progress on stderr', async () => {
     const { status, stdout, stderr } = run([...PUBLISH, '--json'], { bus })
     await until(() => stderr().includes('validating'), 'the first snapshot is shown')
     settle(published())
@@ -173,7 +173,7 @@ describe('publish', () => {
     expect(stderr()).to.include('psql -h')
   })
 
-  it('on a terminal paints steps in place, each line within the width', async () => {
+  it('repaints the steps on a terminal, each line within its width', async () => {
     const { status, stdout } = run(PUBLISH, { bus, tty: true, columns: 60 })
     await until(() => stdout().includes('resolve'), 'steps are shown')
     const step = { session: ID, step: 'mount', direction: 'run', sequence: 1 } as const
@@ -201,14 +201,14 @@ describe('publish', () => {
     }
   })
 
-  it('a failed session is one JSON document, and exits with 1', async () => {
+  it('prints a failed session as one JSON document, and exits with 1', async () => {
     view = failed()
     const { status, stdout } = run([...PUBLISH, '--json'], { bus })
     expect(await status).to.equal(1)
     expect(JSON.parse(stdout())).to.deep.equal(failed())
   })
 
-  it('Ctrl-C leaves the session alone and says how to go on', async () => {
+  it('stops waiting on Ctrl-C, leaves the session as it is, and says how to follow it', async () => {
     const running = run(PUBLISH, { bus })
     await until(() => running.stdout().includes('validating'), 'the first snapshot is shown')
     running.interrupt()
@@ -218,13 +218,13 @@ describe('publish', () => {
     expect(bus.isClosed).to.equal(true)
   })
 
-  it('--timeout gives up waiting with status 1', async () => {
+  it('stops waiting after --timeout, and exits with 1', async () => {
     const { status, stderr } = run([...PUBLISH, '--timeout', '0.05'], { bus })
     expect(await status).to.equal(1)
     expect(stderr()).to.include('not done after 0.05 s')
   })
 
-  it('keeps waiting while the coordinator is away, and says so once', async () => {
+  it('keeps waiting while the coordinator is unavailable, and says so once', async () => {
     let isAway = true
     const restarting = createFakeBus({
       'instance.publish': () => ({ accepted: true, session: ID }),
@@ -242,7 +242,7 @@ describe('publish', () => {
     expect(stdout()).to.include('answers again')
   }).timeout(15_000)
 
-  it('keeps waiting while RabbitMQ takes no messages, and says what to do about it', async () => {
+  it('keeps waiting while RabbitMQ accepts no messages, and says what to do about it', async () => {
     let isBlocked = true
     const short = createFakeBus({
       'instance.publish': () => ({ accepted: true, session: ID }),
@@ -270,7 +270,7 @@ describe('publish', () => {
     expect(stdout()).to.include('a [31mb c')
   })
 
-  it('unpublish waits until the session is closed, named by its beginning', async () => {
+  it('unpublish accepts the beginning of a session id, and waits until the session is closed', async () => {
     view = published()
     const { status, stdout } = run(['unpublish', 'main-x'], { bus })
     await until(() => bus.watchers === 1 && stdout().includes('published'), 'the session is followed')
@@ -281,7 +281,7 @@ describe('publish', () => {
     expect(stdout()).to.include('Closed in').and.to.include('undone  stopped PostgreSQL')
   })
 
-  it('a beginning that several sessions share is refused with their ids', async () => {
+  it('unpublish refuses a beginning that several sessions share, and lists their ids', async () => {
     const { status, stderr } = run(['unpublish', 'main'], { bus })
     expect(await status).to.equal(1)
     expect(stderr()).to.include(ID).and.to.include('main-b')
@@ -301,7 +301,7 @@ describe('publish', () => {
     expect(lines[2].body).to.deep.equal(published())
   })
 
-  it('watch without a session tells the events of all until Ctrl-C', async () => {
+  it('watch without a session prints the events of all sessions until Ctrl-C', async () => {
     const running = run(['watch'], { bus })
     await until(() => bus.watchers === 1, 'events are watched')
     bus.deliver('session.lost', { session: ID, what: 'mount', reason: 'killed' })

@@ -40,43 +40,43 @@ describe('a recovery target', () => {
   }
 
   for (const value of ['2026-11-22 07:30:00+01', '2026-11-22T06:30:00.25Z', '2026-11-22 12:00+05:30']) {
-    it(`with a zone goes as it is: time=${value}`, async () => {
+    it(`is sent unchanged when its time has a zone: time=${value}`, async () => {
       const { recoverTo, stderr } = await sent('--recover-to', `time=${value}`)
       expect(recoverTo).to.deep.equal({ type: 'time', value })
       expect(stderr).to.equal('')
     })
   }
 
-  it('without a zone is local, and stderr says which moment that is', async () => {
+  it('is local time without a zone, and stderr shows it in UTC', async () => {
     const { recoverTo, stderr, stdout } = await sent('--recover-to', 'time=2026-11-22 07:30:00.123456')
     expect(recoverTo).to.deep.equal({ type: 'time', value: '2026-11-22 06:30:00.123456Z' })
     expect(stderr).to.include('07:30:00.123456 in Europe/Berlin is 06:30:00.123456 UTC')
     expect(JSON.parse(stdout).recoverTo).to.deep.equal(recoverTo)
   })
 
-  it('without a zone just after midnight names the day in UTC', async () => {
+  it('is shown with its date when that differs in UTC', async () => {
     const { recoverTo, stderr } = await sent('--recover-to', 'time=2026-07-01 00:30')
     expect(recoverTo).to.deep.equal({ type: 'time', value: '2026-06-30 22:30:00Z' })
     expect(stderr).to.include('2026-07-01 00:30:00 in Europe/Berlin is 2026-06-30 22:30:00 UTC')
   })
 
-  it('at a local time that the clocks skip is refused', async () => {
+  it('is refused at a local time that a clock change skips', async () => {
     expect(await refused('--recover-to', 'time=2026-03-29 02:30:00')).to.include(
       'is skipped in Europe/Berlin',
     )
   })
 
-  it('at a local time that comes twice is refused with both', async () => {
+  it('is refused at a local time that occurs twice; the message shows both', async () => {
     const text = await refused('--recover-to', 'time=2026-10-25 02:30:00')
     expect(text).to.include('2026-10-25 02:30:00+02 or 2026-10-25 02:30:00+01')
   })
 
-  it('at a day that there is not is refused', async () => {
+  it('is refused at a date that does not exist', async () => {
     for (const value of ['2026-02-30 07:00:00', 'yesterday', '2026-11-22 25:00:00+01', '2026-11-22+01'])
       expect(await refused('--recover-to', `time=${value}`)).to.include('--recover-to WHAT')
   })
 
-  it('is exclusive by a suffix and by a flag', async () => {
+  it('is exclusive by the suffix ",exclusive" and by --exclusive', async () => {
     const expected = { type: 'lsn', value: '0/3000148', inclusive: false }
     expect((await sent('--recover-to', 'lsn=0/3000148,exclusive')).recoverTo).to.deep.equal(expected)
     expect((await sent('--recover-to', 'lsn=0/3000148', '--exclusive')).recoverTo).to.deep.equal(expected)
@@ -84,21 +84,21 @@ describe('a recovery target', () => {
     expect(recoverTo).to.deep.equal({ type: 'xid', value: '42', inclusive: true })
   })
 
-  it('that has no before and after cannot be exclusive', async () => {
+  it('cannot be exclusive unless it is a time, an LSN or a transaction', async () => {
     expect(await refused('--recover-to', 'latest', '--exclusive')).to.include('not with latest')
     expect(await refused('--recover-to', 'name=before-release,exclusive')).to.include(
       'a time, an lsn or an xid',
     )
   })
 
-  it('has a timeline by number and by name, also without --recover-to', async () => {
+  it('has a timeline by number or name, also without --recover-to', async () => {
     expect((await sent('--timeline', '3')).recoverTo).to.deep.equal({ type: 'latest', timeline: 3 })
     const { recoverTo } = await sent('--recover-to', 'name=r=1', '--timeline', 'current')
     expect(recoverTo).to.deep.equal({ type: 'name', value: 'r=1', timeline: 'current' })
     expect(await refused('--timeline', '0')).to.include('--timeline N')
   })
 
-  it('whose LSN or transaction cannot be is refused', async () => {
+  it('is refused with an invalid LSN or transaction number', async () => {
     expect(await refused('--recover-to', 'lsn=12')).to.include('lsn=0/3000148')
     expect(await refused('--recover-to', 'xid=x')).to.include('xid=1234')
   })

@@ -1,4 +1,4 @@
-/** Runs a command line in this process against a fake bus, and keeps what it writes. */
+/** Runs a command line in this process against a fake bus, and records its output. */
 import { runCommandLine } from '../../coordinator/cli/command-line.ts'
 import type { Context } from '../../coordinator/cli/context.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'

@@ -11,7 +11,7 @@ import { type Fleet, startFleet } from '../support/fleet.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
-describe('the verbs of a session’s life, on real parts', function () {
+describe('the verbs for a session, with a real broker, PostgreSQL and mount', function () {
   this.timeout(120_000)
   const zoneBefore = process.env.TZ
   let production: Production
@@ -63,7 +63,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     if (directory !== undefined) await rm(directory, { recursive: true, force: true })
   })
 
-  it('backups tells from when to when the instance can be recovered', async () => {
+  it('backups shows the period to which the instance can be recovered', async () => {
     const { repositories } = await fleet.howdahJson<{ repositories: RepositoryInventory[] }>('backups')
     const windows = repositories[0]?.instances[0]?.windows ?? []
     expect(windows.map(({ timeline }) => timeline)).to.deep.equal([1])
@@ -71,13 +71,13 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(stdout).to.match(/Recoverable on timeline 1\n +from +.*\+05:30 \(.* UTC\)/)
   })
 
-  it('check tells that it can be published, and what it takes', async () => {
+  it('check reports that it can be published, and what that needs', async () => {
     const report = await fleet.howdahJson<CheckReport>('check', ...source)
     expect(report.findings.filter(({ level }) => level === 'error')).to.deep.equal([])
     expect(report.estimate.cacheBytes).to.be.greaterThan(0)
   })
 
-  it('check ends with 1 for what keeps it from being published, all at once', async () => {
+  it('check exits with 1 and reports everything that prevents publishing at once', async () => {
     const { status, stdout } = await fleet.howdah(
       ...['check', ...source, '--port', String(production.port), '--user', 'nobody-of-that-name'],
     )
@@ -85,7 +85,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(stdout).to.include('port_taken').and.to.include('user_missing')
   })
 
-  it('publish takes a local time for what it is, and says so', async () => {
+  it('publish interprets a time without a zone as local time, and says so', async () => {
     const { status, stdout, stderr } = await fleet.howdah(
       ...['publish', ...source, '--recover-to', `time=${between}`, '--expires', '2h', '--json'],
     )
@@ -96,7 +96,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(await notes(session)).to.equal('1010')
   })
 
-  it('sessions tells when it expires and what its target has, and extend changes it', async () => {
+  it('sessions shows when it expires and how many sessions its target has, and extend changes the expiry', async () => {
     const { stdout } = await fleet.howdah('sessions')
     expect(stdout).to.match(/in (119 min|1 h)/)
     expect(stdout).to.match(/target db-7 +1 (of \d+ )?session/)
@@ -111,7 +111,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(JSON.parse(stdout).error.code).to.equal('changes_unexported')
   })
 
-  it('export writes what was changed, and tells rows, bytes and where', async () => {
+  it('export writes the databases that were changed, and reports rows, bytes and paths', async () => {
     const done = await fleet.howdahJson<ExportView>(
       'export',
       session.id,
@@ -124,7 +124,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(existsSync(done.manifest ?? '')).to.equal(true)
   })
 
-  it('export of what there is not ends with 1 and names the database', async () => {
+  it('export of a database that does not exist exits with 1 and names it', async () => {
     const { status, stdout } = await fleet.howdah(
       ...['export', session.id, '--database', 'nowhere', '--to', path.join(directory, 'nowhere')],
     )
@@ -132,7 +132,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(stdout).to.include('nowhere')
   })
 
-  it('republish gives the same session another state, on the same port', async () => {
+  it('republish recovers the same session to another state, on the same port', async () => {
     const again = await fleet.howdahJson<SessionView>('republish', session.id, '--discard-changes')
     expect(again.id).to.equal(session.id)
     expect(again.connection?.port).to.equal(session.connection?.port)
@@ -140,7 +140,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     session = again
   })
 
-  it('unpublish --keep-cache and retry bring the changes back', async () => {
+  it('unpublish --keep-cache keeps the changes, and retry publishes them again', async () => {
     await fleet.sql(session, "insert into notes (note) values ('kept')", 'shop')
     const closed = await fleet.howdahJson<SessionView>('unpublish', session.id, '--keep-cache')
     expect(closed).to.include({ state: 'closed', keptCache: true })
@@ -148,7 +148,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     expect(await notes(session)).to.equal('1111')
   })
 
-  it('show tells the whole of it', async () => {
+  it('show lists every command, step and export in the history', async () => {
     const { stdout } = await fleet.howdah('show', session.id)
     for (const part of ['publish shop of main', 'republish', 'retry', 'export e1 done']) {
       expect(stdout).to.include(part)
@@ -157,7 +157,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     await fleet.howdahJson('unpublish', session.id)
   })
 
-  it('publish pauses, advance moves on, promote makes it writable', async () => {
+  it('publish pauses at the target, advance recovers further, promote makes it writable', async () => {
     const paused = await fleet.howdahJson<SessionView>(
       ...['publish', ...source, '--recover-to', 'immediate', '--after-recovery', 'pause'],
     )
@@ -173,7 +173,7 @@ describe('the verbs of a session’s life, on real parts', function () {
     await fleet.howdahJson('unpublish', paused.id)
   })
 
-  it('rescue exports a table as it was, and leaves nothing else', async () => {
+  it('rescue exports a table as it was at a time, and removes everything else', async () => {
     const closed = await fleet.howdahJson<SessionView>(
       ...['rescue', ...source, '--recover-to', `time=${betweenUtc}Z`],
       ...['--table', 'notes', '--to', path.join(directory, 'rescued'), '--format', 'custom'],

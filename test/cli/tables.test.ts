@@ -120,26 +120,26 @@ describe('tables', () => {
     }
   }
 
-  it('of backups tell what is wrong with a backup and with the archive', async () => {
+  it('of backups show what is wrong with a backup and with the archive', async () => {
     const text = await output(['backups'], 120)
     expect(text).to.match(/20251122-060000F.*\n.*pages with wrong checksums/)
     expect(text).to.match(/Databases[\s\S]*segments that cannot be read/)
   })
 
-  it('of agents tell what is online and what each serves', async () => {
+  it('of agents show which are online and what each serves', async () => {
     const text = await output(['agents'], 120)
     expect(text).to.match(/mount +local +online +3 s ago .*prod \(pgbackrest\)/)
     expect(text).to.match(/target +local +offline +3 h ago .*PostgreSQL 13, 15/)
   })
 
-  it('of backups tell why one cannot be published, and what is wrong with a repository', async () => {
+  it('of backups show why one cannot be published, and what is wrong with a repository', async () => {
     const text = await output(['backups'], 100)
     expect(text).to.match(/20251119-060000F_20251120-060000I +incremental +2025-11-\d\d .* 2 d +1\.50 GB +15/)
     expect(text).to.include('! block incremental backups are not read yet')
     expect(text).to.include('error  /mnt/barman cannot be read').and.to.include('code repository_unavailable')
   })
 
-  it('tell what the changes take of their quota, and of room that runs out', async () => {
+  it('show the size of the changes with their quota, and warn when space runs out', async () => {
     const message = 'The changes take 8.10 GB of the quota of 10.0 GB (81 %).'
     const view = sessionView({
       state: 'published',
@@ -174,7 +174,7 @@ describe('tables', () => {
     expect(await shown('sessions')).to.include('8.10 of 10.0 GB')
   })
 
-  it('of no sessions say how to see closed ones', async () => {
+  it('say how to list closed sessions when none is open', async () => {
     expect(await output(['sessions'], 80)).to.include('No open sessions; --all shows closed ones.\n')
     expect(await output(['sessions', '--all'], 80)).to.match(/main-x7f3k2 +closed +prod\/main/)
   })
@@ -194,7 +194,7 @@ describe('tables', () => {
   })
 })
 
-describe('what is told of a session', () => {
+describe('a session is shown', () => {
   const zoneBefore = process.env.TZ
   before(() => {
     process.env.TZ = 'Europe/Berlin'
@@ -220,7 +220,7 @@ describe('what is told of a session', () => {
     return stdout()
   }
 
-  it('by show: what it holds of production, and how far that is from the time asked for', async () => {
+  it('by show with its last transaction, and how long before the requested time that is', async () => {
     const recoverTo = { type: 'time' as const, value: '2025-11-22 05:00:00Z' }
     const lastCommit = '2025-11-22T04:57:58Z'
     const holds = async (reached: SessionView['reached']) =>
@@ -235,7 +235,7 @@ describe('what is told of a session', () => {
     expect(await holds(undefined)).not.to.include('holds')
   })
 
-  it('by show: pause, expiry, changes, exports, reachability and kept changes, each with what to do', async () => {
+  it('by show with pause, expiry, changes, exports and reachability, each with the command to use', async () => {
     const page = await shown(
       ['show', 'main'],
       sessionView({
@@ -268,14 +268,14 @@ describe('what is told of a session', () => {
     expect(page).to.match(/shop +7 rows, in \/srv\/rescue\/shop/)
   })
 
-  it('by show, when it waits for somebody or is closed with its changes kept: the verb to use', async () => {
+  it('by show with the verb to use when it waits for a retry or its changes were kept', async () => {
     const waiting = await shown(['show', 'main'], sessionView({ state: 'disrupted', awaitsRetry: true }))
     expect(waiting).to.match(/waits +for "howdah retry main-x7f3k2"/)
     const kept = await shown(['show', 'main'], sessionView({ state: 'closed', keptCache: true }))
     expect(kept).to.match(/kept +its changes; "howdah retry main-x7f3k2"/)
   })
 
-  it('by show: its history with durations, local time and UTC, steps once and long texts wrapped', async () => {
+  it('by show with its history: durations, local time and UTC, each step once, long texts wrapped', async () => {
     const at = '2025-11-22T06:30:01.500Z'
     const stepEntry = { step: 'mount', direction: 'run', sequence: 3, type: 'step', at } as const
     const page = await shown(
@@ -301,7 +301,7 @@ describe('what is told of a session', () => {
     expect(page.split('\n').filter((line) => [...line].length > 100)).to.deep.equal([])
   })
 
-  it('by sessions: what is special about its state, its expiry, and what its target takes', async () => {
+  it('by sessions with pause and expiry, and with the limits of its target', async () => {
     const [mount, target] = AGENTS as [AgentView, AgentView]
     const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 4_000_000_000 }
     const view = sessionView({
@@ -317,7 +317,7 @@ describe('what is told of a session', () => {
     expect(await shown(['agents'], view, [limited])).to.match(/4 sessions, 100 GB of changes/)
   })
 
-  it('by backups: from when to when each timeline can be recovered, and the first missing segment', async () => {
+  it('by backups with the period of each timeline that can be recovered, and the first missing segment', async () => {
     const text = await shown(['backups'], sessionView())
     expect(text).to.include('Recoverable on timeline 1')
     expect(text).to.match(/from +2025-11-22 07:00:10\+01 \(06:00:10 UTC\), LSN 0\/3000138/)
@@ -328,15 +328,15 @@ describe('what is told of a session', () => {
   })
 })
 
-describe('numbers for a person', () => {
-  it('shares name a common unit once', () => {
+describe('numbers in the output', () => {
+  it('are shares that name a common unit once', () => {
     expect([formatShare(12_400_000, 62_000_000), formatShare(12_400_000, 1.5e9)]).to.deep.equal([
       '12.4 of 62.0 MB',
       '12.4 MB of 1.50 GB',
     ])
   })
 
-  it('durations go from hundredths of seconds to days, and are never negative', () => {
+  it('are durations from hundredths of a second to days, never negative', () => {
     const durations = [-5, 40, 9994, 9999, 59_949, 59_960, 185_000, 7_800_000, 273_600_000].map(
       formatDuration,
     )
@@ -353,7 +353,7 @@ describe('numbers for a person', () => {
     ])
   })
 
-  it('ages have one unit', () => {
+  it('are ages with one unit', () => {
     const ages = [0, 12, 200, 7200, 172_800, -200].map((seconds) =>
       formatAge(new Date(NOW.getTime() - seconds * 1000), NOW),
     )

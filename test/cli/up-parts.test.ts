@@ -1,4 +1,4 @@
-/** The parts of `howdah up` that need no broker: the lock, leftovers, supervision, logs. */
+/** The parts of `howdah up` that need no broker: lock, orphans, supervision, logs. */
 import { spawn } from 'node:child_process'
 import {
   appendFileSync,
@@ -24,7 +24,7 @@ import { until } from './run.ts'
 const logger = pino({ level: 'silent' })
 const patient = new AbortController().signal
 
-describe('howdah up', function () {
+describe('howdah up, its parts', function () {
   this.timeout(20_000)
   let directory: string
   let undo: (() => Promise<void> | void)[]
@@ -37,7 +37,7 @@ describe('howdah up', function () {
     for (const step of undo.reverse()) await step()
   })
 
-  it('refuses a state directory that another one uses, naming its process', () => {
+  it('refuses a state directory that another "howdah up" uses, and names its process', () => {
     const first = openStateDirectory(directory)
     try {
       expect(() => openStateDirectory(directory)).to.throw(HowdahError, `process ${process.pid}`)
@@ -47,7 +47,7 @@ describe('howdah up', function () {
     openStateDirectory(directory).release()
   })
 
-  it('takes over the state directory of one that was killed', async () => {
+  it('can use the state directory of a "howdah up" that was killed', async () => {
     const script = `
       import { openStateDirectory } from ${JSON.stringify(path.resolve('coordinator/cli/up/state-directory.ts'))}
       openStateDirectory(${JSON.stringify(directory)})
@@ -71,7 +71,7 @@ describe('howdah up', function () {
     openStateDirectory(directory).release()
   })
 
-  it('tells clients where the broker is, readable by its owner only, and takes that back', () => {
+  it('announces its broker in a file that only its owner can read, and removes it at the end', () => {
     const state = openStateDirectory(directory)
     state.announce('amqp://user:secret@127.0.0.1')
     const file = path.join(directory, 'up.json')
@@ -82,7 +82,7 @@ describe('howdah up', function () {
     expect(existsSync(file)).to.equal(false)
   })
 
-  it('stops what an earlier one left behind, and no process that got its number since', async () => {
+  it('stops the orphans of an earlier "howdah up", but no process that has got the pid of one', async () => {
     const leftover = spawn('sleep', ['300'])
     const other = spawn('sleep', ['300'])
     undo.push(
@@ -125,7 +125,7 @@ describe('howdah up', function () {
       return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : []
     }
 
-    it('that dies is started again, and its death is told', async () => {
+    it('that dies is restarted, and its death is reported', async () => {
       const role = start('echo $$ >> runs; exec sleep 300')
       role.markReady()
       await until(() => runs().length === 1, 'it runs')
@@ -137,27 +137,27 @@ describe('howdah up', function () {
       expect(existsSync(path.join(directory, 'run/coordinator.process.json'))).to.equal(false)
     })
 
-    it('with a wrong configuration is not started again; the reason is what it wrote', async () => {
+    it('with a wrong configuration is not restarted; the reason is its last output', async () => {
       const role = start('echo run >> runs; echo "broker.url: must be a URL" >&2; exit 2')
       await until(() => role.startFailure() !== undefined, 'it is given up')
       expect(role.startFailure()).to.equal('exit status 2: broker.url: must be a URL')
       expect(runs()).to.have.length(1)
     })
 
-    it('that dies again and again before all is ready is given up', async () => {
+    it('that keeps dying before "howdah up" is ready is given up', async () => {
       const role = start('echo run >> runs; exit 1')
       await until(() => role.startFailure() !== undefined, 'it is given up')
       expect(runs()).to.have.length(3)
     })
 
-    it('that ignores SIGTERM is killed when there is no patience', async () => {
+    it('that ignores SIGTERM is killed on the second Ctrl-C', async () => {
       const role = start(`trap '' TERM; echo $$ >> runs; while :; do sleep 0.1; done`)
       await until(() => runs().length === 1, 'it runs')
       await role.stop(AbortSignal.abort())
       expect(identify(Number(runs()[0]))).to.equal(undefined)
     })
 
-    it('has its warnings told, and no lesser lines', async () => {
+    it('has its warnings shown, and nothing less severe', async () => {
       start(
         `echo '{"level":30,"msg":"fine"}' >&2; echo '{"level":40,"msg":"disk is filling"}' >&2; exec sleep 300`,
       )
@@ -166,7 +166,7 @@ describe('howdah up', function () {
     })
   })
 
-  it('reads logs from their present end, lines in pieces too', async () => {
+  it('follows a log from its present end, also when a line is written in pieces', async () => {
     const file = path.join(directory, 'x.log')
     writeFileSync(file, '{"level":50,"msg":"old"}\n')
     const lines: LogLine[] = []
@@ -179,7 +179,7 @@ describe('howdah up', function () {
     expect(lines).to.deep.equal([{ level: 50, text: 'broken' }])
   })
 
-  it('makes words of any line of a log', () => {
+  it('shows any line of a log as text', () => {
     expect(logLine('{"level":60,"msg":"failed","err":{"message":"no room"}}').text).to.equal(
       'failed: no room',
     )

@@ -74,7 +74,7 @@ describe('howdah up, running', function () {
     rmSync(directory, { recursive: true })
   })
 
-  it('says on one line that it is ready, and where', async () => {
+  it('prints one line with broker and state directory when it is ready', async () => {
     start('--repository', `demo=basebackup:${path.join(directory, 'repository')}`)
     await until(() => output.stdout.includes('\n') || hasEnded(), 'it is ready')
     const ready = JSON.parse(output.stdout)
@@ -92,7 +92,7 @@ describe('howdah up, running', function () {
     ])
   })
 
-  it('answers a publish that cannot be with the reason', () => {
+  it('answers an impossible publish with the reason', () => {
     const { status, stdout } = client(
       'publish',
       '--repository',
@@ -107,13 +107,13 @@ describe('howdah up, running', function () {
     expect(JSON.parse(stdout).error).to.include({ code: 'unknown_repository', field: 'repository' })
   })
 
-  it('refuses a second one on the same state directory', () => {
+  it('refuses a second "howdah up" with the same state directory', () => {
     const { status, stderr } = client('up')
     expect(status).to.equal(1)
     expect(stderr).to.include(`process ${child.pid}`)
   })
 
-  it('starts a role again that was killed', async () => {
+  it('restarts a role that was killed', async () => {
     const killed = processOf('coordinator')
     process.kill(killed, 'SIGKILL')
     await until(() => output.stderr.includes('coordinator died (SIGKILL)'), 'its death is told')
@@ -125,7 +125,7 @@ describe('howdah up, running', function () {
     expect(client('sessions').status).to.equal(0)
   })
 
-  it('that was killed itself does not block the next one, which serves the same repositories', async () => {
+  it('starts again after it was killed, and serves the same repositories', async () => {
     child.kill('SIGKILL')
     await until(hasEnded, 'it is gone')
     expect(client('sessions').stderr).to.include('is gone; start it again')
@@ -136,7 +136,7 @@ describe('howdah up, running', function () {
     expect(repositories).to.have.length(1)
   })
 
-  it('stops everything by SIGTERM, and leaves no announcement', async () => {
+  it('stops everything on SIGTERM, and removes up.json', async () => {
     const pids = ['coordinator', 'mount-agent', 'target-agent'].map(processOf)
     child.kill('SIGTERM')
     await until(hasEnded, 'it has ended')
@@ -145,7 +145,7 @@ describe('howdah up, running', function () {
     expect(existsSync(path.join(state, 'up.json'))).to.equal(false)
   })
 
-  it('says which part does not start and why, and stops the rest', async () => {
+  it('names the component that does not start and the reason, and stops the others', async () => {
     start('--broker', 'amqp://user:secret@127.0.0.1:1')
     await until(hasEnded, 'it gives up')
     expect(child.exitCode).to.equal(1)

@@ -6,7 +6,7 @@ import { run } from './run.ts'
 
 const PUBLISH = ['publish', '--repository', 'prod', '--instance', 'main', '--target', 'local']
 
-describe('usage errors', () => {
+describe('wrong usage', () => {
   const cases: [string, string[], string[]][] = [
     ['no verb', [], ['USAGE']],
     ['an unknown verb', ['publsh'], ['no verb "publsh"', 'Did you mean publish?']],
@@ -14,27 +14,27 @@ describe('usage errors', () => {
     ['an unknown option', ['publish', '--repositry', 'x'], ["'--repositry'", 'Did you mean --repository?']],
     ['missing options', ['publish', '--repository', 'x'], ['missing --instance I, --target T']],
     ['an option without its value', ['publish', '--repository'], ["'--repository R' argument missing"]],
-    ['a port that is none', [...PUBLISH, '--port', '70000'], ['--port N', '"70000"', '1 to 65535']],
+    ['an invalid port', [...PUBLISH, '--port', '70000'], ['--port N', '"70000"', '1 to 65535']],
     ['an unknown recovery target', [...PUBLISH, '--recover-to', 'tim=3'], ['--recover-to WHAT', 'time=…']],
     ['a recovery target without value', [...PUBLISH, '--recover-to', 'lsn'], ['--recover-to WHAT']],
     [
-      'a recovery target with a needless value',
+      'a recovery target with a value that it does not take',
       [...PUBLISH, '--recover-to', 'latest=1'],
       ['--recover-to WHAT'],
     ],
-    ['a name that cannot be', ['publish', '--repository', 'a b'], ['--repository R: "a b" is wrong']],
+    ['an invalid name', ['publish', '--repository', 'a b'], ['--repository R: "a b" is wrong']],
     ['an option given twice', [...PUBLISH, '--target', 'x'], ['--target T is given twice']],
     ['a missing session', ['show'], ["'SESSION'", 'howdah show SESSION']],
     ['too many arguments', ['sessions', 'x'], ['too many arguments']],
     ['a repository in a wrong form', ['up', '--repository', 'x'], ['NAME=FORMAT:PATH', 'prod=pgbackrest:']],
     ['an unknown format', ['up', '--repository', 'x=tar:/x'], ['pgbackrest, barman, basebackup']],
     [
-      'repositories that do not exist, all at once',
+      'several repositories that do not exist',
       ['up', '--repository', 'a=barman:/nowhere/a', '--repository', 'b=barman:/nowhere/b'],
       ['/nowhere/a does not exist', '/nowhere/b does not exist'],
     ],
     [
-      'a repository that is no directory',
+      'a repository that is not a directory',
       ['up', '--repository', 'a=basebackup:/etc/passwd'],
       ['/etc/passwd is not a directory'],
     ],
@@ -44,13 +44,13 @@ describe('usage errors', () => {
       ['"a" is given twice'],
     ],
     [
-      'a passphrase for an unknown repository',
+      'a passphrase file for an unknown repository',
       ['up', '--repository', 'a=barman:/tmp', '--passphrase-file', 'b=/etc/hostname'],
       ['no --repository is called "b"', 'there are a'],
     ],
   ]
   for (const [name, args, parts] of cases) {
-    it(`${name}: exits with 2 and says what is right`, async () => {
+    it(`${name} exits with 2 and shows the correct form`, async () => {
       const { status, stdout, stderr } = run(args)
       expect(await status).to.equal(2)
       for (const part of parts) expect(stderr()).to.include(part)
@@ -58,14 +58,14 @@ describe('usage errors', () => {
     })
   }
 
-  it('never repeats a broker URL, which may hold a password', async () => {
+  it('never repeats a broker URL, which may contain a password', async () => {
     const { status, stdout, stderr } = run(['sessions', '--json', '--broker', 'http://u:secret@host'])
     expect(await status).to.equal(2)
     expect(stderr()).to.include('amqp://user:password@host:5672/vhost')
     expect(stdout() + stderr()).not.to.include('secret')
   })
 
-  it('are one JSON document with --json', async () => {
+  it('is one JSON document with --json', async () => {
     const { status, stdout } = run(['publish', '--json'])
     expect(await status).to.equal(2)
     expect(JSON.parse(stdout()).error.code).to.equal('configuration')
@@ -91,7 +91,7 @@ describe('help', () => {
     expect(pages[0]?.stdout()).to.equal(pages[1]?.stdout())
   })
 
-  it('of the whole names every verb and every role', async () => {
+  it('without a verb lists every verb and every role', async () => {
     const { status, stdout } = run(['--help'])
     expect(await status).to.equal(0)
     for (const name of VERB_NAMES) expect(stdout()).to.match(new RegExp(`^ +${name} `, 'm'))
