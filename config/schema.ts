@@ -130,7 +130,7 @@ const common: Schema<CommonConfig> = {
 }
 
 const agentName = {
-  doc: 'Name of this agent: part of its queue name, and what --target names on a target server',
+  doc: 'Name of this agent: part of its queue name; for a target agent also the value of "howdah publish --target"',
   format: name.name,
   default: null as unknown as string,
   env: 'HOWDAH_AGENT_NAME',

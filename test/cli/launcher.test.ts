@@ -21,7 +21,7 @@ describe('the launcher', function () {
     return { status, stdout, stderr }
   }
 
-  /** An installed package: no sources, a main that tells what it got, Node where the test wants it. */
+  /** An installed package: no sources, a main that prints its arguments, and Node where the test puts it. */
   function install(root: string, mains: string[]) {
     mkdirSync(path.join(root, 'bin'), { recursive: true })
     copyFileSync(LAUNCHER, path.join(root, 'bin/howdah'))

@@ -234,7 +234,7 @@ describe('howdah publish', () => {
       },
     })
     const { status, stdout } = run(PUBLISH, { bus: restarting })
-    await until(() => stdout().includes('does not answer'), 'the absence is told')
+    await until(() => stdout().includes('does not answer'), 'the absence is reported')
     isAway = false
     restarting.deliver('session.state', { session: ID, state: 'published' })
     expect(await status).to.equal(0)
@@ -254,7 +254,7 @@ describe('howdah publish', () => {
     const { status, stdout } = run(PUBLISH, { bus: short })
     await until(
       () => stdout().includes('still waiting for it. RabbitMQ takes no messages'),
-      'the alarm is told',
+      'the alarm is reported',
     )
     expect(stdout()).to.match(/low on disk.*Make room/)
     isBlocked = false

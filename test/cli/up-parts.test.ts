@@ -161,7 +161,7 @@ describe('howdah up, its parts', function () {
       start(
         `echo '{"level":30,"msg":"fine"}' >&2; echo '{"level":40,"msg":"disk is filling"}' >&2; exec sleep 300`,
       )
-      await until(() => notices.length > 0, 'the warning is told')
+      await until(() => notices.length > 0, 'the warning is shown')
       expect(notices).to.deep.equal(['coordinator: disk is filling'])
     })
   })

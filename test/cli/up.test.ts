@@ -116,7 +116,7 @@ describe('howdah up, running', function () {
   it('restarts a role that was killed', async () => {
     const killed = processOf('coordinator')
     process.kill(killed, 'SIGKILL')
-    await until(() => output.stderr.includes('coordinator died (SIGKILL)'), 'its death is told')
+    await until(() => output.stderr.includes('coordinator died (SIGKILL)'), 'its death is reported')
     await until(
       () =>
         existsSync(path.join(state, 'run/coordinator.process.json')) && processOf('coordinator') !== killed,
