@@ -149,7 +149,7 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     const session = newSession(options.newSessionId(request.instance), request, mountAgent, isoNow())
     furnish(session)
     const reply = { accepted: true as const, session: session.id }
-    if (await conductor.begin(session, { messageId, reply })) return reply
+    if (await conductor.add(session, { messageId, reply })) return reply
     // The same command came twice at once, and the other one won.
     const earlier = await store.answer(messageId)
     if (earlier) return earlier as typeof reply

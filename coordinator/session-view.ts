@@ -1,4 +1,4 @@
-/** A session as clients see it. */
+/** Sessions as clients see them. */
 import type { ExportView } from '../messages/exports.ts'
 import type { SessionView, StepReport } from '../messages/values.ts'
 import { missingStep } from './planner.ts'

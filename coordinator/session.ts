@@ -2,16 +2,17 @@
 import type { ErrorBody } from '../messages/errors.ts'
 import type { ExportView } from '../messages/exports.ts'
 import type { StepInput, StepResult } from '../messages/steps.ts'
-import type {
-  Changes,
-  PublishStep,
-  Reachability,
-  RecoverTo,
-  SessionState,
-  SpaceWarning,
-  StepName,
-  StepReport,
-  Usage,
+import {
+  type Changes,
+  type PublishStep,
+  type Reachability,
+  type RecoverTo,
+  type SessionState,
+  type SpaceWarning,
+  STEPS,
+  type StepName,
+  type StepReport,
+  type Usage,
 } from '../messages/values.ts'
 
 export interface Session {
@@ -101,6 +102,16 @@ export function isSettled({ state, keepCache }: Session): boolean {
 export function endFailures(session: Session): void {
   session.failures = 0
   session.redoneFor = undefined
+}
+
+/** The step is in effect no longer, nor is any after it. */
+export function dropResults(session: Session, step: PublishStep): void {
+  for (const gone of STEPS.slice(STEPS.indexOf(step))) session.results[gone] = undefined
+}
+
+/** Adds those that the session does not have yet. */
+export function addWarnings(session: Session, warnings: readonly string[]): void {
+  session.warnings.push(...warnings.filter((warning) => !session.warnings.includes(warning)))
 }
 
 export function newSession(id: string, request: SessionRequest, mountAgent: string, now: string): Session {

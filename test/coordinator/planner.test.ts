@@ -2,9 +2,10 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { plan, stateOf } from '../../coordinator/planner.ts'
 import * as requests from '../../coordinator/requests.ts'
+import type { RetryPolicy } from '../../coordinator/retry-policy.ts'
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { sessionView } from '../../coordinator/session-view.ts'
-import type { RetryPolicy } from '../../coordinator/transitions.ts'
+import * as steps from '../../coordinator/step-transitions.ts'
 import * as transitions from '../../coordinator/transitions.ts'
 import type { EventBody } from '../../messages/definitions.ts'
 import type { ErrorCode } from '../../messages/errors.ts'
@@ -32,7 +33,7 @@ const fresh = (): Session => newSession('shop-abc234', request, 'backup-1', NOW)
 /** Lets the planner choose and begins what it chose. */
 function advance(session: Session, now = Date.parse(NOW)): ReturnType<typeof plan> {
   const next = plan(session, now)
-  if (next.action === 'send') transitions.beginStep(session, next.step, next.direction, NOW)
+  if (next.action === 'send') steps.beginStep(session, next.step, next.direction, NOW)
   session.state = stateOf(session)
   return next
 }
@@ -42,7 +43,7 @@ function finish(session: Session, result?: Record<string, unknown>): void {
   if (!current) throw new Error('no step is under way')
   const { step, direction, sequence } = current
   const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [`undid ${step}`] })
-  transitions.stepDone(session, { session: session.id, step, direction, sequence, result: given }, NOW)
+  steps.stepDone(session, { session: session.id, step, direction, sequence, result: given }, NOW)
   session.state = stateOf(session)
 }
 
@@ -52,7 +53,7 @@ function fail(session: Session, code: ErrorCode): void {
   const { step, direction, sequence } = current
   const error = { code, message: `${step} broke` }
   const event = { session: session.id, step, direction, sequence, error }
-  transitions.stepFailed(session, event, POLICY, Date.parse(NOW), () => 0.5)
+  steps.stepFailed(session, event, POLICY, Date.parse(NOW), () => 0.5)
   session.state = stateOf(session)
 }
 
@@ -235,9 +236,9 @@ describe('the session planner', () => {
     advance(session)
     const before = JSON.stringify(session)
     const stale = { session: session.id, step: 'resolve' as const, direction: 'run' as const, sequence }
-    transitions.stepDone(session, { ...stale, result: stepResults.resolve }, NOW)
-    transitions.stepReported(session, stale, NOW)
-    transitions.stepFailed(
+    steps.stepDone(session, { ...stale, result: stepResults.resolve }, NOW)
+    steps.stepReported(session, stale, NOW)
+    steps.stepFailed(
       session,
       { ...stale, error: { code: 'internal', message: 'late' } },
       POLICY,
@@ -289,7 +290,7 @@ describe('the session planner', () => {
             transitions.partLost(session, lost, POLICY)
           }
           if (event.kind === 'unpublish') requests.unpublish(session, {})
-          if (event.kind === 'away') transitions.agentAway(session, { kind: 'target', name: 'db-7' })
+          if (event.kind === 'away') steps.agentAway(session, { kind: 'target', name: 'db-7' })
           if (event.kind === 'restart') session = JSON.parse(JSON.stringify(session)) as Session
         }
         for (let step = 0; step < 2 * STEPS.length && advance(session, late).action !== 'rest'; step++) {

@@ -1,9 +1,10 @@
 import { expect } from 'chai'
 import { plan, stateOf } from '../../coordinator/planner.ts'
 import * as requests from '../../coordinator/requests.ts'
+import type { RetryPolicy } from '../../coordinator/retry-policy.ts'
 import { isSettled, newSession, type Session } from '../../coordinator/session.ts'
 import { stepInput } from '../../coordinator/step-command.ts'
-import type { RetryPolicy } from '../../coordinator/transitions.ts'
+import * as steps from '../../coordinator/step-transitions.ts'
 import * as transitions from '../../coordinator/transitions.ts'
 import type { ErrorCode } from '../../messages/errors.ts'
 import { stepResults } from './step-results.ts'
@@ -39,7 +40,7 @@ describe('a command', () => {
   function proceed(): string | undefined {
     requests.beginNext(session)
     const next = plan(session, time)
-    if (next.action === 'send') transitions.beginStep(session, next.step, next.direction, NOW)
+    if (next.action === 'send') steps.beginStep(session, next.step, next.direction, NOW)
     session.state = stateOf(session)
     return next.action === 'send' ? `${next.direction} ${next.step}` : undefined
   }
@@ -49,7 +50,7 @@ describe('a command', () => {
     if (!current) throw new Error('no step is under way')
     const { step, direction, sequence } = current
     const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [] })
-    transitions.stepDone(session, { session: session.id, step, direction, sequence, result: given }, LATER)
+    steps.stepDone(session, { session: session.id, step, direction, sequence, result: given }, LATER)
     session.state = stateOf(session)
   }
 
@@ -58,7 +59,7 @@ describe('a command', () => {
     if (!current) throw new Error('no step is under way')
     const { step, direction, sequence } = current
     const error = { code, message: `${step} broke` }
-    transitions.stepFailed(
+    steps.stepFailed(
       session,
       { session: session.id, step, direction, sequence, error },
       POLICY,

@@ -1,0 +1,67 @@
+/**
+ * What the reports on an export change in its session. Pure functions for step-transitions.ts, which has checked that
+ * they are about the current step.
+ */
+import type { EventBody } from '../messages/definitions.ts'
+import type { ErrorBody } from '../messages/errors.ts'
+import type { DatabaseExport } from '../messages/exports.ts'
+import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
+import { dueExport } from './planner.ts'
+import { type ExportJob, endFailures, type Session } from './session.ts'
+import { parseResult } from './step-result.ts'
+
+/** Progress of the export under way; what of it is kept shows in the session. */
+export function exportReported(session: Session, event: Partial<EventBody<'session.step-progress'>>): void {
+  const due = dueExport(session)
+  if (!due) return
+  const { detail, databases = due.databases } = event
+  const job: ExportJob = { ...due, status: 'running', databases, ...(detail !== undefined && { detail }) }
+  session.exports = (session.exports ?? []).map((one) => (one.id === due.id ? job : one))
+}
+
+/** The step `export` was done, or taken back because somebody cancelled it. */
+export function exportEnded(session: Session, event: EventBody<'session.step-done'>, now: string): void {
+  session.begun = session.begun.filter((name) => name !== 'export')
+  if (event.direction === 'undo') {
+    session.undone.push(...parseResult(UndoResult, event).undone)
+    settleExport(session, now, { status: 'cancelled' })
+    return
+  }
+  const { databases, manifest, notes } = parseResult(STEP_RESULTS.export, event)
+  const failed = databases.filter(({ status }) => status !== 'done')
+  settleExport(session, now, {
+    status: failed.length > 0 ? 'failed' : 'done',
+    databases,
+    ...(manifest !== undefined && { manifest }),
+    ...(notes !== undefined && { notes }),
+    ...(failed.length > 0 && { error: exportError(failed) }),
+  })
+}
+
+function exportError(failed: readonly DatabaseExport[]): ErrorBody {
+  const names = failed.map(({ database }) => database).join(', ')
+  const details = failed.map(({ error }) => error).filter((error) => error !== undefined)
+  return {
+    code: 'export_failed',
+    message: `not exported: ${names}. ${details[0]?.message ?? ''}`.trim(),
+    ...(details.length > 0 && { details }),
+  }
+}
+
+/** The export under way has ended. An errand has then done what it was published for. */
+function settleExport(session: Session, now: string, end: Partial<ExportJob>): void {
+  const due = dueExport(session)
+  if (!due) return
+  const ended: ExportJob = { ...due, ...end, finishedAt: now }
+  session.exports = (session.exports ?? []).map((job) => (job.id === due.id ? ended : job))
+  if (!session.errand || session.desired === 'absent') return
+  session.desired = 'absent'
+  if (ended.error) session.failure = ended.error
+}
+
+/** An export is not worth more than the session: what cannot be exported leaves the instance as it is. */
+export function exportFailed(session: Session, error: ErrorBody, now: string): void {
+  endFailures(session)
+  session.begun = session.begun.filter((name) => name !== 'export')
+  settleExport(session, now, { status: 'failed', error })
+}

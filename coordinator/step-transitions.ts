@@ -1,0 +1,212 @@
+/**
+ * What a step that is sent, reported on, done or failed changes in its session. Pure functions on a session that the
+ * caller owns; the planner decides afterwards what follows. Every one is safe to apply twice: a stale or repeated event
+ * changes nothing.
+ */
+import type { EventBody } from '../messages/definitions.ts'
+import { type ErrorBody, isRetryable } from '../messages/errors.ts'
+import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
+import { type PublishStep, StepName } from '../messages/values.ts'
+import { exportEnded, exportFailed, exportReported } from './export-transitions.ts'
+import { LEAVES_TRACES } from './planner.ts'
+import { exhausted, type RetryPolicy, retryTime } from './retry-policy.ts'
+import { addWarnings, dropResults, endFailures, type Session } from './session.ts'
+import { parseResult } from './step-result.ts'
+
+type StepEvent = { step: StepName; direction: 'run' | 'undo'; sequence: number }
+
+/** The planner chose this step: it becomes the current one, about to be sent. */
+export function beginStep(session: Session, step: StepName, direction: 'run' | 'undo', now: string): void {
+  settleCurrent(session, 'failed', now, superseded)
+  session.sequence += 1
+  session.retryAt = undefined
+  session.current = {
+    step,
+    direction,
+    sequence: session.sequence,
+    status: 'sent',
+    startedAt: now,
+    heardAt: now,
+  }
+  if (direction === 'run' && LEAVES_TRACES[step] && !session.begun.includes(step)) session.begun.push(step)
+}
+
+const superseded: ErrorBody = { code: 'session_state', message: 'superseded by a later command' }
+
+/** Progress is kept at most this often: every change of a session is one more durable write. Milliseconds. */
+const KEEP_PROGRESS_MS = 1_000
+
+/** `session.step-started` and `session.step-progress`. */
+export function stepReported(
+  session: Session,
+  event: Partial<EventBody<'session.step-progress'>> & StepEvent,
+  now: string,
+): void {
+  if (!isCurrent(session, event)) return
+  if (event.step === 'export' && event.direction === 'run') exportReported(session, event)
+  const { status, heardAt } = session.current
+  if (status === 'running' && Date.parse(now) - Date.parse(heardAt) < KEEP_PROGRESS_MS) return
+  const { detail, bytesDone, bytesTotal } = event
+  if (session.error?.code === 'agent_offline') session.error = undefined
+  session.current = {
+    ...session.current,
+    status: 'running',
+    heardAt: now,
+    ...(detail !== undefined && { detail }),
+    ...(bytesDone !== undefined && { bytesDone }),
+    ...(bytesTotal !== undefined && { bytesTotal }),
+  }
+}
+
+/** @throws HowdahError `invalid_message` when an agent's result does not have the shape of its step */
+export function stepDone(session: Session, event: EventBody<'session.step-done'>, now: string): void {
+  if (!isCurrent(session, event)) return
+  const { step } = event
+  if (step === 'export') {
+    exportEnded(session, event, now)
+  } else {
+    publishStepDone(session, step, event)
+  }
+  if (!leadsBack(session, event)) endFailures(session)
+  session.error = undefined
+  settleCurrent(session, 'done', now)
+}
+
+/** What is done again for a later step that failed does not end that one's row of failures. */
+function leadsBack({ redoneFor }: Session, { step, direction }: StepEvent): boolean {
+  const order = StepName.options
+  return direction === 'run' && redoneFor !== undefined && order.indexOf(step) < order.indexOf(redoneFor)
+}
+
+function publishStepDone(session: Session, step: PublishStep, event: EventBody<'session.step-done'>): void {
+  switch (event.direction) {
+    case 'run': {
+      const result = parseResult(STEP_RESULTS[step], event)
+      session.results = { ...session.results, [step]: result }
+      if ('warnings' in result) addWarnings(session, result.warnings ?? [])
+      if (step === 'recover') {
+        session.everPublished = true
+        session.standing = undefined
+      }
+      break
+    }
+    case 'undo': {
+      session.undone.push(...parseResult(UndoResult, event).undone)
+      session.begun = session.begun.filter((name) => name !== step)
+      session.results = { ...session.results, [step]: undefined }
+      break
+    }
+    default:
+      event.direction satisfies never
+  }
+}
+
+export function stepFailed(
+  session: Session,
+  event: EventBody<'session.step-failed'>,
+  policy: RetryPolicy,
+  now: number,
+  random: () => number,
+): void {
+  if (!isCurrent(session, event)) return
+  const { error, direction } = event
+  const time = new Date(now).toISOString()
+  settleCurrent(session, 'failed', time, error)
+  session.failures += 1
+  if (event.step === 'export' && direction === 'run') {
+    const again = isRetryable(error) && session.failures < policy.attempts
+    if (again) session.retryAt = retryTime(session, policy, now, random)
+    else exportFailed(session, error, time)
+    return
+  }
+  session.error = error
+  if (error.code === 'target_unreachable' && session.standing) {
+    stayWhereItStands(session, session.standing, error)
+    return
+  }
+  const lost = lostStep(session, event)
+  if (lost) dropResults(session, lost)
+  if (lost && lost !== event.step) session.redoneFor = event.step
+  const passing = (lost || isRetryable(error)) && session.failures < policy.attempts
+  // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
+  if (direction === 'run' && session.everPublished && exhausted(session, policy)) {
+    session.awaitsRetry = true
+    return
+  }
+  if (direction === 'undo' || session.everPublished || passing) {
+    session.retryAt = retryTime(session, policy, now, random)
+    return
+  }
+  session.failure = error
+  session.error = undefined
+  session.desired = 'absent'
+  endFailures(session)
+}
+
+/** The earlier step that the failed one found to be in effect no longer: what is from there on is done again. */
+function lostStep(
+  session: Session,
+  { step, error }: EventBody<'session.step-failed'>,
+): PublishStep | undefined {
+  if (error.code === 'mount_failed') return 'mount'
+  // Somebody was faster. Where nobody asked for that port or knows of it, another does as well.
+  const anyPort = session.request.options.port === undefined && !session.everPublished
+  return error.code === 'port_taken' && step === 'recover' && anyPort ? 'preflight' : undefined
+}
+
+/** A paused recovery cannot be moved to the target that somebody gave: it stays paused where it is. */
+function stayWhereItStands(
+  session: Session,
+  { recoverTo, resolve, recover }: NonNullable<Session['standing']>,
+  error: ErrorBody,
+): void {
+  session.request = { ...session.request, recoverTo }
+  session.results = { ...session.results, ...(resolve && { resolve }), recover }
+  session.standing = undefined
+  session.error = undefined
+  endFailures(session)
+  addWarnings(session, [error.message])
+}
+
+/** The agent of the current step is not connected; its command waits in its queue. It may have ended since that was seen. */
+export function agentAway(session: Session, agent: { kind: string; name: string }): void {
+  if (!session.current || session.error?.code === 'agent_offline') return
+  session.error = {
+    code: 'agent_offline',
+    message: `the ${agent.kind} agent "${agent.name}" is not connected; the session goes on when it is back`,
+  }
+}
+
+/** Nobody reported on the current step for long: it counts as sent anew. */
+export function currentRenewed(session: Session, sequence: number, now: string): void {
+  if (session.current?.sequence === sequence) session.current = { ...session.current, heardAt: now }
+}
+
+function isCurrent(
+  session: Session,
+  event: StepEvent,
+): session is Session & { current: NonNullable<Session['current']> } {
+  const { current } = session
+  return (
+    current !== undefined &&
+    current.step === event.step &&
+    current.direction === event.direction &&
+    current.sequence === event.sequence
+  )
+}
+
+/** Moves the current step into the list of steps that were done, bounded so that endless retries do not grow it. */
+function settleCurrent(
+  session: Session,
+  status: 'done' | 'failed',
+  finishedAt: string,
+  error?: ErrorBody,
+): void {
+  if (!session.current) return
+  const { heardAt: _, ...report } = session.current
+  session.steps.push({ ...report, status, finishedAt, ...(error && { error }) })
+  if (session.steps.length > MAX_STEP_REPORTS) session.steps.splice(1, 1)
+  session.current = undefined
+}
+
+const MAX_STEP_REPORTS = 100
