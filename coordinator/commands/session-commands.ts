@@ -1,0 +1,45 @@
+/** Commands that change a session. What each changes, and when it is refused, is decided in requests.ts. */
+import { timestamp } from '../clock.ts'
+import * as requests from '../requests.ts'
+import { changeSession } from './change-session.ts'
+import type { CommandContext, CommandHandlers } from './command-handlers.ts'
+import { checkRecoverTo } from './session-request.ts'
+
+type SessionCommand =
+  | 'session.unpublish'
+  | 'session.retry'
+  | 'session.cancel'
+  | 'session.promote'
+  | 'session.advance'
+  | 'session.export'
+  | 'session.extend'
+
+export function sessionCommands(context: CommandContext): CommandHandlers<SessionCommand> {
+  const { now } = context
+  return {
+    'session.unpublish': ({ session: id, ...options }, delivery) =>
+      changeSession(context, delivery, id, (session) => requests.unpublish(session, options)),
+
+    'session.retry': ({ session: id }, delivery) => changeSession(context, delivery, id, requests.retry),
+
+    'session.cancel': ({ session: id }, delivery) => changeSession(context, delivery, id, requests.cancel),
+
+    'session.promote': ({ session: id }, delivery) => changeSession(context, delivery, id, requests.promote),
+
+    async 'session.advance'({ session: id, recoverTo }, delivery) {
+      checkRecoverTo(recoverTo)
+      return changeSession(context, delivery, id, (session) => requests.advance(session, recoverTo))
+    },
+
+    async 'session.export'({ session: id, ...request }, delivery) {
+      let added = ''
+      const reply = await changeSession(context, delivery, id, (session) => {
+        added = requests.requestExport(session, request, timestamp(now))
+      })
+      return { ...reply, export: added }
+    },
+
+    'session.extend': ({ session: id, expiresIn }, delivery) =>
+      changeSession(context, delivery, id, (session) => requests.extend(session, expiresIn, timestamp(now))),
+  }
+}
