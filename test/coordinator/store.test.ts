@@ -1,6 +1,3 @@
-import { chown, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { newSession, type Session } from '../../coordinator/session.ts'
@@ -8,7 +5,7 @@ import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
-import { type Cluster, makeCluster, postgresAccount } from '../support/postgres-cluster.ts'
+import { type OpenStore, onBothStores } from './stores.ts'
 
 const request = {
   repository: 'main',
@@ -32,7 +29,7 @@ const agent: AgentView = {
   host: 'db-7.example',
 }
 
-function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>): void {
+function storeContract(open: OpenStore): void {
   let store: Store
 
   beforeEach(async () => {
@@ -49,7 +46,7 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
     saved.warningHistory = [room]
     expect(await store.saveSession(saved, [])).to.equal(true)
     await store.close()
-    store = await reopen()
+    store = await open()
     expect(await store.session('shop-1')).to.deep.include({
       version: 1,
       warnings: ['mind the gap'],
@@ -136,62 +133,21 @@ function storeContract(open: () => Promise<Store>, reopen: () => Promise<Store>)
 }
 
 describe('the store', () => {
-  describe('on SQLite', () => {
-    let directory: string
+  onBothStores(storeContract)
 
-    beforeEach(async () => {
-      directory = await mkdtemp(path.join(tmpdir(), 'howdah-store-'))
-    })
-
-    afterEach(() => rm(directory, { recursive: true }))
-
-    const open = async (): Promise<Store> => openSqliteStore(path.join(directory, 'deep', 'store.sqlite'))
-    storeContract(open, open)
-
-    it('says which configuration key is wrong when the file cannot be opened', () => {
-      expect(() => openSqliteStore('/dev/null/store.sqlite'))
-        .to.throw(/store\.path: \/dev\/null/)
-        .with.property('code', 'configuration')
-    })
+  it('in SQLite says which configuration key is wrong when the file cannot be opened', () => {
+    expect(() => openSqliteStore('/dev/null/store.sqlite'))
+      .to.throw(/store\.path: \/dev\/null/)
+      .with.property('code', 'configuration')
   })
 
-  describe('on PostgreSQL', function () {
-    this.timeout(60_000)
-    const logger = pino({ level: 'silent' })
-    let directory: string
-    let cluster: Cluster | undefined
-    let url: string
-
-    before(async () => {
-      directory = await mkdtemp(path.join(tmpdir(), 'howdah-store-'))
-      const account = await postgresAccount()
-      await chown(directory, account.uid, account.gid)
-      cluster = await makeCluster({ directory, account, configuration: 'inside', settings: {} })
-      await cluster.start()
-      url = `postgres://${cluster.user}@127.0.0.1:${cluster.port}/postgres`
-    })
-
-    after(async () => {
-      await cluster?.stop()
-      await rm(directory, { recursive: true })
-    })
-
-    storeContract(
-      async () => {
-        await cluster?.sql('DROP SCHEMA IF EXISTS howdah CASCADE')
-        return openPostgresStore(url, logger)
-      },
-      () => openPostgresStore(url, logger),
+  it('in PostgreSQL says which configuration key is wrong when the database cannot be reached', async () => {
+    const opening = openPostgresStore('postgres://127.0.0.1:1/none', pino({ level: 'silent' }))
+    const error = await opening.then(
+      () => undefined,
+      (refusal: unknown) => refusal,
     )
-
-    it('says which configuration key is wrong when the database cannot be reached', async () => {
-      const opening = openPostgresStore('postgres://127.0.0.1:1/none', logger)
-      const error = await opening.then(
-        () => undefined,
-        (refusal: unknown) => refusal,
-      )
-      expect(error).to.include({ code: 'configuration' })
-      expect((error as Error).message).to.match(/^store\.url: /)
-    })
+    expect(error).to.include({ code: 'configuration' })
+    expect((error as Error).message).to.match(/^store\.url: /)
   })
 })
