@@ -1,6 +1,5 @@
 /** Runs a suite on both stores: SQLite in a file of the test's own, and PostgreSQL on the server of the test run. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import pg from 'pg'
 import { pino } from 'pino'
@@ -8,6 +7,7 @@ import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { postgresUrl } from '../support/postgres-server.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 
 /** Opens the test's store, which is empty at the beginning of each test; whoever opens closes. */
 export type OpenStore = () => Promise<Store>
@@ -17,7 +17,7 @@ export function onBothStores(suite: (open: OpenStore) => void): void {
     let directory: string
 
     beforeEach(async () => {
-      directory = await mkdtemp(path.join(tmpdir(), 'howdah-store-'))
+      directory = await scratchDirectory('howdah-store-')
     })
 
     afterEach(() => rm(directory, { recursive: true }))

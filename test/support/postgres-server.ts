@@ -2,10 +2,9 @@
  * One PostgreSQL 15 server for a process of tests, started when the first test asks for it and stopped after the last:
  * for what needs a database and does not care whose. Tests of clusters make their own by postgres-cluster.ts.
  */
-import { chown, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { chown, rm } from 'node:fs/promises'
 import { type Cluster, makeCluster, postgresAccount } from './postgres-cluster.ts'
+import { scratchDirectory } from './scratch.ts'
 
 interface Running {
   readonly cluster: Cluster
@@ -22,7 +21,7 @@ export async function postgresUrl(): Promise<string> {
 }
 
 async function start(): Promise<Running> {
-  const directory = await mkdtemp(join(tmpdir(), 'howdah-test-postgres-'))
+  const directory = await scratchDirectory('howdah-test-postgres-')
   try {
     const account = await postgresAccount()
     await chown(directory, account.uid, account.gid)

@@ -1,0 +1,282 @@
+import { expect } from 'chai'
+import type { Store } from '../../coordinator/store/store.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { onBothStores } from './stores.ts'
+import {
+  mountAgent,
+  openTestCoordinator,
+  publishBody,
+  type TestClock,
+  type TestCoordinator,
+  targetAgent,
+  until,
+} from './test-coordinator.ts'
+
+const START = Date.parse('2026-11-22T06:00:00Z')
+
+describe('the conductor', () => onBothStores(conductorTests))
+
+function conductorTests(openStore: () => Promise<Store>): void {
+  let clock: TestClock
+  let coordinator: TestCoordinator
+  let opened: (Store | TestCoordinator)[]
+
+  beforeEach(async () => {
+    clock = { now: START }
+    opened = []
+    coordinator = await open()
+  })
+
+  afterEach(async () => {
+    for (const one of opened.reverse()) await one.close()
+  })
+
+  /** A coordinator with a connection of its own to the store of the test. */
+  async function open(): Promise<TestCoordinator> {
+    const store = await openStore()
+    opened.push(store)
+    const one = await openTestCoordinator(store, clock)
+    opened.push(one)
+    return one
+  }
+
+  /** A session whose step `resolve` was sent. */
+  async function begin(): Promise<string> {
+    await coordinator.agentsOnline()
+    const { session = '' } = await coordinator.command('instance.publish', publishBody)
+    return session
+  }
+
+  const states = ({ bus }: TestCoordinator): string[] =>
+    bus.emitted.flatMap(({ type, body }) => (type === 'session.state' ? [body.state] : []))
+  const warnings = ({ bus }: TestCoordinator): string[] =>
+    bus.emitted.flatMap(({ type, body }) =>
+      type === 'session.warning' ? [`${body.about} ${body.level}`] : [],
+    )
+
+  it('sends each step to its agent once the one before is done, and announces every state', async () => {
+    await coordinator.publish()
+    expect(
+      coordinator.bus.sent.map(({ agent, body, messageId }) => `${agent.kind} ${body.step} ${messageId}`),
+    ).to.deep.equal([
+      'mount resolve shop-1.1',
+      'target preflight shop-1.2',
+      'target mount shop-1.3',
+      'target recover shop-1.4',
+    ])
+    expect(states(coordinator)).to.deep.equal(['validating', 'mounting', 'recovering', 'published'])
+  })
+
+  it('takes the steps back in reverse when a session is unpublished', async () => {
+    const session = await coordinator.publish()
+    await coordinator.command('session.unpublish', { session })
+    for (let step = 0; step < 3; step++) await coordinator.finishStep()
+    expect(coordinator.steps().slice(4)).to.deep.equal(['undo recover', 'undo mount', 'undo preflight'])
+    expect(states(coordinator).slice(-2)).to.deep.equal(['unpublishing', 'closed'])
+  })
+
+  it('writes down in the history what was asked for and what came of it', async () => {
+    const session = await coordinator.publish()
+    const history = await coordinator.history(session)
+    expect(history.map(({ number }) => number)).to.deep.equal(history.map((_, index) => index + 1))
+    expect(history[0]).to.include({ type: 'command', text: 'publish shop of main' })
+    expect(history.filter(({ status }) => status === 'done').map(({ step }) => step)).to.deep.equal([
+      'resolve',
+      'preflight',
+      'mount',
+      'recover',
+    ])
+  })
+
+  it('sends a step that it could not send before, when it starts again', async () => {
+    coordinator.bus.failure = new HowdahError('broker_unavailable', 'RabbitMQ cannot be reached')
+    const session = await begin()
+    expect((await coordinator.session(session)).current).to.include({ step: 'resolve', status: 'sent' })
+    expect(coordinator.steps()).to.deep.equal([])
+    await coordinator.close()
+    const restarted = await open()
+    await restarted.conductor.start()
+    expect(restarted.lastStep()).to.deep.include({ messageId: `${session}.1` })
+  })
+
+  it('applies an outcome that is reported twice once', async () => {
+    const session = await begin()
+    const { body } = coordinator.lastStep()
+    const failed = { session, step: body.step, direction: 'run' as const, sequence: body.sequence }
+    const error = { code: 'repository_unavailable' as const, message: 'no route to host' }
+    for (let time = 0; time < 2; time++) {
+      expect(await coordinator.event('session.step-failed', { ...failed, error })).to.equal('ack')
+    }
+    expect(await coordinator.session(session)).to.include({ failures: 1 })
+  })
+
+  it('ignores the outcome of a step that a later command superseded', async () => {
+    const session = await begin()
+    await coordinator.finishStep()
+    const { step, sequence } = coordinator.lastStep().body
+    await coordinator.command('session.unpublish', { session })
+    expect(coordinator.steps()).to.deep.equal(['run resolve', 'run preflight', 'undo preflight'])
+    const before = await coordinator.session(session)
+    const error = { code: 'port_taken' as const, message: 'port 5432 is in use' }
+    await coordinator.event('session.step-failed', { session, step, direction: 'run', sequence, error })
+    expect(await coordinator.session(session)).to.deep.equal(before)
+  })
+
+  it('dead-letters an outcome that does not have the shape of its step, and leaves the session as it was', async () => {
+    const session = await begin()
+    const before = await coordinator.session(session)
+    expect(await coordinator.finishStep({ backup: 7 })).to.have.property('deadLetter')
+    expect(await coordinator.session(session)).to.deep.equal(before)
+  })
+
+  it('acknowledges reports on sessions that are forgotten', async () => {
+    const lost = { session: 'gone-abc234', what: 'mount', reason: 'killed' } as const
+    expect(await coordinator.event('session.lost', lost)).to.equal('ack')
+  })
+
+  it('sends a step again that nobody reports on, as the same step', async () => {
+    await begin()
+    await coordinator.conductor.start()
+    clock.now += 19_000
+    await coordinator.agentsOnline()
+    const already = coordinator.bus.sent.length
+    clock.now += 1_001
+    await until('the step is sent again', () => coordinator.bus.sent.length > already)
+    expect(new Set(coordinator.bus.sent.map(({ messageId }) => messageId)).size).to.equal(1)
+  })
+
+  it('tries a step again that failed for a passing reason, later each time, until its attempts are used up', async () => {
+    const session = await begin()
+    for (const delay of [20, 40]) {
+      await coordinator.failStep('repository_unavailable')
+      const { retryAt, state } = await coordinator.session(session)
+      expect(Date.parse(retryAt ?? '') - clock.now).to.equal(delay)
+      expect(state).to.equal('disrupted')
+      const already = coordinator.bus.sent.length
+      clock.now += delay
+      await until('the step is tried again', () => coordinator.bus.sent.length > already)
+    }
+    expect(coordinator.bus.sent.map(({ messageId }) => messageId)).to.deep.equal(
+      [1, 2, 3].map((sequence) => `${session}.${sequence}`),
+    )
+    await coordinator.failStep('repository_unavailable')
+    const failed = await coordinator.session(session)
+    expect(failed).to.include({ state: 'failed' })
+    expect(failed).not.to.have.property('retryAt')
+  })
+
+  it('resumes a published session that lost its mount, without losing it however often that fails', async () => {
+    const session = await coordinator.publish()
+    await coordinator.event('session.lost', { session, what: 'mount', reason: 'killed' })
+    const { step, input } = coordinator.lastStep().body
+    expect([step, input.resumes]).to.deep.equal(['mount', true])
+    await coordinator.failStep('postgres_failed')
+    expect(await coordinator.session(session)).to.include({ state: 'disrupted', desired: 'published' })
+  })
+
+  it('unpublishes a session when its time is over, and warns before', async () => {
+    const session = await coordinator.publish()
+    await coordinator.command('session.extend', { session, expiresIn: 100 })
+    await coordinator.conductor.start()
+    clock.now += 80_000
+    await until('somebody is warned', () => warnings(coordinator).includes('expiry low'))
+    clock.now += 20_000
+    await until('it is unpublished', () => coordinator.steps().at(-1) === 'undo recover')
+    expect((await coordinator.session(session)).warnings.at(-1)).to.match(/time .* over/)
+  })
+
+  it('shows a session as disrupted while the agent of its step is away, until that reports', async () => {
+    const session = await begin()
+    await coordinator.event('agent.offline', { kind: 'mount', name: mountAgent.name })
+    await coordinator.conductor.start()
+    const state = async (): Promise<string> => (await coordinator.session(session)).state
+    await until('the session is disrupted', async () => (await state()) === 'disrupted')
+    expect((await coordinator.session(session)).error).to.include({ code: 'agent_offline' })
+    await coordinator.event('agent.online', mountAgent)
+    const { step, sequence } = coordinator.lastStep().body
+    await coordinator.event('session.step-started', { session, step, direction: 'run', sequence })
+    const resumed = await coordinator.session(session)
+    expect(resumed).to.include({ state: 'validating' })
+    expect(resumed).not.to.have.property('error')
+  })
+
+  it('announces a warning once, however often it is reported', async () => {
+    const session = await coordinator.publish()
+    const already = warnings(coordinator).length
+    const usage = {
+      fetchedBytes: 0,
+      totalBytes: 0,
+      cacheBytes: 0,
+      ...{ changedBytes: 81, quotaBytes: 100, freeBytes: 10_000, reserveBytes: 0 },
+    }
+    for (let time = 0; time < 2; time++) {
+      await coordinator.event('session.findings', { session, warnings: ['a foreign server'] })
+      await coordinator.event('session.usage', { session, usage })
+    }
+    expect(warnings(coordinator).slice(already)).to.deep.equal(['publish note', 'quota low'])
+    expect(coordinator.bus.emitted.at(-1)?.body).to.deep.include({ usage })
+  })
+
+  it('sends nothing once it is closed, and leaves no timer', async () => {
+    const session = await begin()
+    await coordinator.conductor.start()
+    await coordinator.close()
+    const already = coordinator.bus.sent.length
+    await coordinator.failStep('repository_unavailable')
+    clock.now += 1_000
+    await coordinator.conductor.change(session, () => undefined)
+    expect(coordinator.bus.sent.length).to.equal(already)
+  })
+
+  describe('beside another one on the same store', () => {
+    let other: TestCoordinator
+
+    beforeEach(async () => {
+      other = await open()
+    })
+
+    it('loses no change that the other makes at the same time', async () => {
+      const session = await begin()
+      const found = Array.from({ length: 10 }, (_, index) => `warning ${index}`)
+      await Promise.all(
+        found.map((warning, index) =>
+          [coordinator, other][index % 2]?.event('session.findings', { session, warnings: [warning] }),
+        ),
+      )
+      expect((await coordinator.session(session)).warnings).to.have.members(found)
+      const history = await coordinator.history(session)
+      expect(history.map(({ number }) => number)).to.deep.equal(history.map((_, index) => index + 1))
+    })
+
+    it('goes on where the other left a session, whoever gets the report', async () => {
+      const session = await begin()
+      const { step, sequence } = coordinator.lastStep().body
+      await coordinator.close()
+      const error = { code: 'repository_unavailable' as const, message: 'no route to host' }
+      await other.event('session.step-failed', { session, step, direction: 'run', sequence, error })
+      clock.now += 20
+      await until('the other tries again', () => other.bus.sent.length > 0)
+      await other.finishStep()
+      expect(other.steps()).to.deep.equal(['run resolve', 'run preflight'])
+    })
+
+    it('takes over a retry that the other had scheduled when it ended', async () => {
+      await begin()
+      await coordinator.failStep('repository_unavailable')
+      await coordinator.close()
+      await other.conductor.start()
+      clock.now += 20
+      await until('the step is tried again', () => other.bus.sent.length > 0)
+      expect(other.lastStep().body).to.include({ step: 'resolve', sequence: 2 })
+    })
+
+    it('knows the agents that the other heard', async () => {
+      await coordinator.event('agent.online', targetAgent)
+      await other.conductor.start()
+      await until('it knows the target', async () => {
+        const { agents } = (await other.command('agent.list', {})) as { agents?: { name: string }[] }
+        return agents?.some(({ name }) => name === targetAgent.name) === true
+      })
+    })
+  })
+}
