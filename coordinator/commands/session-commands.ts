@@ -1,6 +1,7 @@
 /** Commands that change a session. What each changes, and when it is refused, is decided in requests.ts. */
 import { timestamp } from '../clock.ts'
 import * as requests from '../requests.ts'
+import type { Session } from '../session.ts'
 import { changeSession } from './change-session.ts'
 import type { CommandContext, CommandHandlers } from './command-handlers.ts'
 import { checkRecoverTo } from './session-request.ts'
@@ -31,12 +32,12 @@ export function sessionCommands(context: CommandContext): CommandHandlers<Sessio
       return changeSession(context, delivery, id, (session) => requests.advance(session, recoverTo))
     },
 
-    async 'session.export'({ session: id, ...request }, delivery) {
+    'session.export'({ session: id, ...request }, delivery) {
       let added = ''
-      const reply = await changeSession(context, delivery, id, (session) => {
+      const add = (session: Session): void => {
         added = requests.requestExport(session, request, timestamp(now))
-      })
-      return { ...reply, export: added }
+      }
+      return changeSession(context, delivery, id, add, () => ({ export: added }))
     },
 
     'session.extend': ({ session: id, expiresIn }, delivery) =>

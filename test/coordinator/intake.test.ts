@@ -71,6 +71,15 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(await ids()).to.deep.equal(['shop-1'])
     })
 
+    it('to export that comes again with the same name of the export', async () => {
+      const session = await coordinator.publish()
+      const body = { session, ...exportRequest }
+      const answer = await coordinator.command('session.export', body, 'same')
+      expect(answer).to.include({ export: 'e1' })
+      expect(await coordinator.command('session.export', body, 'same')).to.deep.equal(answer)
+      expect((await coordinator.session(session)).exports).to.have.length(1)
+    })
+
     it('that comes twice at once as one', async () => {
       await coordinator.agentsOnline()
       const answers = await Promise.all([publish({}, 'same'), publish({}, 'same')])
