@@ -1,15 +1,15 @@
-/** The agents that the coordinator knows: who they are, what they serve, and whether they are there. */
+/** The agents that the coordinator knows: who they are, what they serve, and whether they are online. */
 import { HowdahError } from '../messages/errors.ts'
 import type { AgentView } from '../messages/values.ts'
 import type { Store } from './store/store.ts'
 
 export interface AgentRegistry {
-  /** An agent said that it is there. */
+  /** Records a registration or a heartbeat. */
   online(agent: AgentView): Promise<void>
-  /** An agent stopped in an orderly way. */
+  /** Records an orderly shutdown. */
   offline(kind: AgentView['kind'], name: string): Promise<void>
   list(): AgentView[]
-  /** Takes over what another coordinator heard and saved. */
+  /** Reads from the store what other coordinators have recorded. */
   refresh(): Promise<void>
   isOnline(agent: { kind: AgentView['kind']; name: string }): boolean
   /** The mount agent that serves a repository, an online one first. @throws HowdahError `unknown_repository` | `agent_offline` */
@@ -28,29 +28,29 @@ export interface RegistryOptions {
 }
 
 /**
- * While no heartbeat can arrive, because the coordinator or its broker is away, silence says nothing of an agent: one
- * that did not say goodbye counts as online until it missed its heartbeats after that.
+ * While the coordinator or its broker is away no heartbeat can arrive, so a missing one proves nothing: an agent that
+ * did not sign off counts as online until it misses its heartbeats after that.
  */
 export async function openAgentRegistry(options: RegistryOptions): Promise<AgentRegistry> {
   const { store, lostAfterMs, listeningSince, now } = options
   const agents = new Map<string, AgentView & { savedAt: number }>()
   for (const agent of await store.agents()) agents.set(key(agent), { ...agent, savedAt: now() })
 
-  async function keep(agent: AgentView): Promise<void> {
+  async function record(agent: AgentView): Promise<void> {
     const known = agents.get(key(agent))
-    const fresh = known && now() - known.savedAt < lostAfterMs / 3 && sameButTime(known, agent)
+    const fresh = known && now() - known.savedAt < lostAfterMs / 3 && sameExceptTime(known, agent)
     agents.set(key(agent), { ...agent, savedAt: fresh ? known.savedAt : now() })
     if (!fresh) await store.saveAgent(agent)
   }
 
-  function isHeard(agent: AgentView): boolean {
+  function isAlive(agent: AgentView): boolean {
     if (!agent.online) return false
     const silentSince = Math.max(Date.parse(agent.lastSeen), listeningSince() ?? now())
     return now() - silentSince < lostAfterMs
   }
 
   function views(): AgentView[] {
-    return [...agents.values()].map(({ savedAt: _, ...agent }) => ({ ...agent, online: isHeard(agent) }))
+    return [...agents.values()].map(({ savedAt: _, ...agent }) => ({ ...agent, online: isAlive(agent) }))
   }
 
   function requireOnline(agent: AgentView, field: string): AgentView {
@@ -63,12 +63,12 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
   }
 
   return {
-    online: (agent) => keep({ ...agent, online: true, lastSeen: new Date(now()).toISOString() }),
+    online: (agent) => record({ ...agent, online: true, lastSeen: new Date(now()).toISOString() }),
     async offline(kind, name) {
       const known = agents.get(key({ kind, name }))
       if (!known) return
       const { savedAt: _, ...agent } = known
-      await keep({ ...agent, online: false, lastSeen: new Date(now()).toISOString() })
+      await record({ ...agent, online: false, lastSeen: new Date(now()).toISOString() })
     },
     list: views,
     async refresh() {
@@ -79,7 +79,7 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
     },
     isOnline(agent) {
       const known = agents.get(key(agent))
-      return known !== undefined && isHeard(known)
+      return known !== undefined && isAlive(known)
     },
     forRepository(repository) {
       const mounts = views().filter((agent) => agent.kind === 'mount')
@@ -113,7 +113,7 @@ function key(agent: { kind: string; name: string }): string {
   return `${agent.kind}.${agent.name}`
 }
 
-function sameButTime(a: AgentView & { savedAt?: number }, b: AgentView): boolean {
+function sameExceptTime(a: AgentView & { savedAt?: number }, b: AgentView): boolean {
   const comparable = ({ lastSeen: _, savedAt: __, ...rest }: AgentView & { savedAt?: number }) =>
     JSON.stringify(Object.entries(rest).sort(([x], [y]) => x.localeCompare(y)))
   return comparable(a) === comparable(b)

@@ -1,4 +1,4 @@
-/** `instance.check`: what publishing would find and take, asked of both agents at once where that can be. */
+/** `instance.check`: what a publish would find and need, as its two agents report it. */
 import type { Bus } from '../messages/bus.ts'
 import type { CheckReport, Finding } from '../messages/definitions.ts'
 import { errorBody, HowdahError } from '../messages/errors.ts'
@@ -12,12 +12,12 @@ export interface CheckDependencies {
   readonly registry: AgentRegistry
 }
 
-/** An agent that cannot be asked is a finding like others: the report says all that can be known. */
+/** An agent that cannot be asked becomes a finding, so that the report says all that can be known. */
 export async function checkPublish(request: SessionRequest, deps: CheckDependencies): Promise<CheckReport> {
   const { bus, registry } = deps
   const findings: Finding[] = []
 
-  async function asked<T>(
+  async function askAgent<T>(
     find: () => AgentView,
     ask: (agent: AgentView) => Promise<T>,
   ): Promise<T | undefined> {
@@ -29,7 +29,7 @@ export async function checkPublish(request: SessionRequest, deps: CheckDependenc
     }
   }
 
-  const resolved = await asked(
+  const resolved = await askAgent(
     () => registry.forRepository(request.repository),
     async (agent): Promise<ResolveResult | undefined> => {
       const reply = await bus.requestAgent(
@@ -44,7 +44,7 @@ export async function checkPublish(request: SessionRequest, deps: CheckDependenc
     },
   )
   const input: StepInput = { ...request, ...(resolved && { resolved }) }
-  const target = await asked(
+  const target = await askAgent(
     () => registry.target(request.target),
     async (agent) => {
       const reply = await bus.requestAgent(agent, 'target.check', { input }, { timeoutMs: DEADLINE_MS })

@@ -25,7 +25,7 @@ export interface Conductor extends Pick<SessionChanges, 'add' | 'change'> {
   start(): Promise<void>
   /** An event of `howdah.coordinator.events`. */
   onEvent(delivery: EventDelivery): Promise<Outcome>
-  /** Stops timers and waits for what is under way, within a deadline: what was not sent then, the next start sends. */
+  /** Stops timers and waits for work in progress, within a deadline: what was not sent by then, the next start sends. */
   close(): Promise<void>
 }
 
@@ -37,9 +37,9 @@ export interface ConductorOptions {
   readonly logger: Logger
   readonly now: Clock
   readonly random: () => number
-  /** Milliseconds between two sweeps over the sessions for what got stuck. */
+  /** Milliseconds between two sweeps over the sessions. */
   readonly sweepMs?: number
-  /** Milliseconds after which a step that nobody reported on is sent again. */
+  /** Milliseconds without a report after which a step is sent again. */
   readonly resendAfterMs?: number
 }
 

@@ -7,10 +7,10 @@ import type { ErrorBody } from '../messages/errors.ts'
 import type { DatabaseExport } from '../messages/exports.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
 import { dueExport } from './planner.ts'
-import { type ExportJob, endFailures, type Session } from './session.ts'
+import { type ExportJob, resetFailures, type Session } from './session.ts'
 import { parseResult } from './step-result.ts'
 
-/** Progress of the export under way; what of it is kept shows in the session. */
+/** Progress of the running export. */
 export function exportReported(session: Session, event: Partial<EventBody<'session.step-progress'>>): void {
   const due = dueExport(session)
   if (!due) return
@@ -19,7 +19,7 @@ export function exportReported(session: Session, event: Partial<EventBody<'sessi
   session.exports = (session.exports ?? []).map((one) => (one.id === due.id ? job : one))
 }
 
-/** The step `export` was done, or taken back because somebody cancelled it. */
+/** The step `export` is done, or was undone because the export was cancelled. */
 export function exportEnded(session: Session, event: EventBody<'session.step-done'>, now: string): void {
   session.begun = session.begun.filter((name) => name !== 'export')
   if (event.direction === 'undo') {
@@ -48,7 +48,7 @@ function exportError(failed: readonly DatabaseExport[]): ErrorBody {
   }
 }
 
-/** The export under way has ended. An errand has then done what it was published for. */
+/** Records the end of the export. A session that was published for it alone ends with it. */
 function settleExport(session: Session, now: string, end: Partial<ExportJob>): void {
   const due = dueExport(session)
   if (!due) return
@@ -59,9 +59,9 @@ function settleExport(session: Session, now: string, end: Partial<ExportJob>): v
   if (ended.error) session.failure = ended.error
 }
 
-/** An export is not worth more than the session: what cannot be exported leaves the instance as it is. */
+/** An export that fails leaves the session published. */
 export function exportFailed(session: Session, error: ErrorBody, now: string): void {
-  endFailures(session)
+  resetFailures(session)
   session.begun = session.begun.filter((name) => name !== 'export')
   settleExport(session, now, { status: 'failed', error })
 }

@@ -1,4 +1,4 @@
-/** The coordinator's process: puts the parts together, and stops them in order. */
+/** The coordinator's process: assembles the parts and shuts them down in order. */
 import { randomInt } from 'node:crypto'
 import { withoutCredentials } from '../config/logger.ts'
 import { BROKER_WAIT_MS, runRole } from '../config/role.ts'

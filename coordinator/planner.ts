@@ -1,16 +1,16 @@
 /**
- * The session planner: from what should be and what is, the next thing to do. Pure; nobody remembers where a session
- * was, it is worked out again after every event and every restart.
+ * The session planner: derives the next action from the desired and the observed state. Pure: the position of a session
+ * is not stored, but derived again after every event and every restart.
  */
 import { type PublishStep, type SessionState, STEPS, type StepName } from '../messages/values.ts'
 import type { ExportJob, Session } from './session.ts'
 
 export type Plan =
-  /** Tell the step's agent to run or undo a step. */
+  /** Send the agent of the step the command to run or undo it. */
   | { readonly action: 'send'; readonly step: StepName; readonly direction: 'run' | 'undo' }
-  /** The agent has the command; its events tell what follows. */
+  /** The agent has the command; its events decide what follows. */
   | { readonly action: 'await-agent' }
-  /** A failed step is tried again at `retryAt`. */
+  /** A failed step is retried at `retryAt`. */
   | { readonly action: 'await-retry' }
   /** Nothing is left to do. */
   | { readonly action: 'rest' }
@@ -48,7 +48,7 @@ export function missingStep({ results }: Pick<Session, 'results'>): PublishStep 
   return STEPS.find((name) => results[name] === undefined)
 }
 
-/** The export that is under way, or the next one that somebody asked for. */
+/** The running export, or else the oldest one that is pending. */
 export function dueExport({ exports = [] }: Pick<Session, 'exports'>): ExportJob | undefined {
   return (
     exports.find(({ status }) => status === 'running') ?? exports.find(({ status }) => status === 'pending')
@@ -60,7 +60,7 @@ function nextExport(session: Session): { step: 'export'; direction: 'run' | 'und
   return due && { step: 'export', direction: due.cancelled ? 'undo' : 'run' }
 }
 
-/** The state that operators see, from the rest of the session. */
+/** The state that operators see, derived from the rest of the session. */
 export function stateOf(session: Session): SessionState {
   if (session.desired === 'absent') {
     if (session.begun.length > 0 || session.next !== undefined) return 'unpublishing'
@@ -83,7 +83,7 @@ export function stateOf(session: Session): SessionState {
   }
 }
 
-/** Reads fail because the mount server cannot be reached. Its absence alone, while nobody misses it, is none. */
+/** Whether reads fail because the mount server is unreachable. While no read needs that server, it is no disruption. */
 function cutOff({ reachability }: Session): boolean {
   return reachability !== undefined && !reachability.reachable && reachability.failedReads > 0
 }

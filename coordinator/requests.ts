@@ -1,15 +1,15 @@
 /**
  * What each command changes in a session. Pure functions on a session that the caller owns; the planner decides
- * afterwards what follows. Each refuses what cannot be done in the session's state, and says what can.
+ * afterwards what follows. Each refuses what the session's state does not allow, and says what is possible instead.
  */
 import { type ErrorCode, HowdahError } from '../messages/errors.ts'
 import type { ExportRequest } from '../messages/exports.ts'
 import type { StepResult } from '../messages/steps.ts'
 import { type RecoverTo, StepName } from '../messages/values.ts'
 import { dueExport, missingStep } from './planner.ts'
-import { endFailures, type Session, type SessionRequest } from './session.ts'
+import { resetFailures, type Session, type SessionRequest } from './session.ts'
 
-/** The end of the session. A cache that is kept is pinned to the backup that its changes are of. */
+/** Ends the session. A write cache that is kept stays bound to the backup that it holds changes of. */
 export function unpublish(
   session: Session,
   { keepCache = false }: { keepCache?: boolean | undefined },
@@ -18,22 +18,22 @@ export function unpublish(
     if (!session.everPublished) throw refused(session, 'was never published: it has no changes to keep')
     if (session.desired === 'absent' && !session.keepCache)
       throw refused(session, 'is being unpublished already')
-    session.request = pinned(session)
+    session.request = pinnedRequest(session)
   }
   session.next = undefined
-  if (!keepCache) reclaimKept(session)
+  if (!keepCache) releaseKeptCache(session)
   session.keepCache = keepCache || undefined
-  takeBack(session)
+  startTeardown(session)
 }
 
-/** Publishes again in the place of what is there, once that is taken back. */
+/** Publishes again in the same session, once its present instance is torn down. */
 export function republish(session: Session, request: SessionRequest): void {
   session.next = request
-  reclaimKept(session)
-  takeBack(session)
+  releaseKeptCache(session)
+  startTeardown(session)
 }
 
-/** The request that a republish makes of a session's own: the same port and settings, another state. */
+/** The request of a republish: the session's own with the same port and settings, and another recovery target. */
 export function requestAgain(
   session: Session,
   { recoverTo, backup }: { recoverTo?: RecoverTo | undefined; backup?: string | undefined },
@@ -47,8 +47,8 @@ export function requestAgain(
   }
 }
 
-/** Once everything is taken back, the session begins again with what a republish asked for. Nothing else of it stays. */
-export function beginNext(session: Session): void {
+/** Once the teardown is complete, the session begins anew with the request of the republish; nothing else remains of it. */
+export function startRepublish(session: Session): void {
   const { next } = session
   if (!next || session.desired !== 'absent' || session.begun.length > 0 || session.current) return
   Object.assign(session, {
@@ -66,24 +66,24 @@ export function beginNext(session: Session): void {
     failure: undefined,
     undone: [],
   } satisfies Partial<Session>)
-  goOn(session)
+  resume(session)
 }
 
-/** Goes on with a session that waits for somebody, or was closed with its changes kept. */
+/** Resumes a session that waits for an operator, or that was closed with its changes kept. */
 export function retry(session: Session): void {
   if (session.desired === 'absent') {
     if (!session.keepCache || session.state !== 'closed') {
       throw refused(session, 'is over; "howdah republish" publishes its instance again')
     }
     session.desired = 'published'
-    reclaimKept(session)
+    releaseKeptCache(session)
     session.results = {}
     session.undone = []
   }
-  goOn(session)
+  resume(session)
 }
 
-/** Stops what is under way: an export, or the publishing, which is taken back. */
+/** Stops what is in progress: an export, or the publish, which is undone. */
 export function cancel(session: Session): void {
   if (session.desired === 'absent') return
   const due = dueExport(session)
@@ -99,17 +99,17 @@ export function cancel(session: Session): void {
     throw refused(session, 'holds changes and is being resumed; "howdah unpublish" ends it, with them')
   }
   session.failure = { code: 'cancelled', message: 'the publishing was cancelled' }
-  takeBack(session)
+  startTeardown(session)
 }
 
-/** Ends a paused recovery. */
+/** Ends a paused recovery, which makes the instance writable. */
 export function promote(session: Session): void {
   requirePaused(session)
   session.request = { ...session.request, options: { ...session.request.options, afterRecovery: 'promote' } }
   session.results = { ...session.results, recover: undefined }
 }
 
-/** Moves a paused recovery forward; the target agent refuses a target that lies behind, and all stays as it was. */
+/** Moves a paused recovery forward. The target agent refuses a target that was passed already; the recovery then stays paused. */
 export function advance(session: Session, recoverTo: RecoverTo): void {
   const recover = requirePaused(session)
   const { resolve } = session.results
@@ -134,7 +134,7 @@ export function requestExport(session: Session, request: ExportRequest, now: str
   return addExport(session, request, now)
 }
 
-/** Puts an export at the end of the session's. */
+/** Appends an export to the session's queue. @returns its id */
 export function addExport(session: Session, request: ExportRequest, now: string): string {
   const exports = session.exports ?? []
   const last = exports.at(-1)
@@ -146,7 +146,7 @@ export function addExport(session: Session, request: ExportRequest, now: string)
   return id
 }
 
-/** `seconds`: how long the session lives from now on; null: until it is unpublished. */
+/** `seconds`: how long the session lives from now on; null: without limit. */
 export function extend(session: Session, seconds: number | null, now: string): void {
   if (session.desired === 'absent') throw refused(session, 'is over')
   session.expires =
@@ -155,32 +155,32 @@ export function extend(session: Session, seconds: number | null, now: string): v
       : { at: new Date(Date.parse(now) + seconds * 1000).toISOString(), setAt: now }
 }
 
-function takeBack(session: Session): void {
+function startTeardown(session: Session): void {
   session.desired = 'absent'
-  // What its agent was told to do is cancelled when that is undone.
-  const begun = session.begun.includes('export') ? dueExport(session) : undefined
+  // An export that was sent to its agent is cancelled when the step is undone.
+  const sent = session.begun.includes('export') ? dueExport(session) : undefined
   session.exports = session.exports?.map((job) =>
-    job.status === 'pending' && job !== begun ? { ...job, status: 'cancelled' } : job,
+    job.status === 'pending' && job !== sent ? { ...job, status: 'cancelled' } : job,
   )
-  goOn(session)
+  resume(session)
 }
 
-/** What the clean-up has left, or would have, is there to be taken back, whatever becomes of the session now. */
-function reclaimKept(session: Session): void {
+/** The steps behind a kept cache must be undone after all, whatever becomes of the session now. */
+function releaseKeptCache(session: Session): void {
   if (!session.keepCache) return
   session.keepCache = undefined
-  // Its agent was told to keep it.
+  // The command that was sent says to keep the cache; it is superseded.
   if (session.current?.direction === 'undo') session.current = undefined
   const begun = new Set<StepName>([...KEPT_STEPS, ...session.begun])
   session.begun = StepName.options.filter((step) => begun.has(step))
 }
 
-/** A kept cache is of the one, its port is reserved by the other. */
+/** `mount` left the cache, `preflight` the reservation of its port. */
 const KEPT_STEPS: readonly StepName[] = ['preflight', 'mount']
 
-/** Whatever kept it from going on counts no longer. */
-function goOn(session: Session): void {
-  endFailures(session)
+/** Clears whatever kept the session from proceeding. */
+function resume(session: Session): void {
+  resetFailures(session)
   session.retryAt = undefined
   session.awaitsRetry = undefined
   session.error = undefined
@@ -192,7 +192,7 @@ function requirePaused(session: Session): StepResult<'recover'> {
   throw refused(session, 'has no recovery that is paused; publish with "--after-recovery pause"')
 }
 
-function pinned(session: Session): SessionRequest {
+function pinnedRequest(session: Session): SessionRequest {
   const { request, results } = session
   const port = results.preflight?.port ?? request.options.port
   return {

@@ -1,27 +1,27 @@
-/** How often and when a failed step is tried again. */
+/** How often and when a failed step is retried. */
 import { backoffMs } from '../messages/backoff.ts'
 import type { Session } from './session.ts'
 
 export interface RetryPolicy {
-  /** How often a step that failed for a passing reason is tried before the session fails. */
+  /** How often a step that fails for a transient reason is attempted before the session fails. */
   readonly attempts: number
   readonly firstDelayMs: number
   readonly maxDelayMs: number
-  /** Sessions that were published before. */
+  /** For sessions that were published before. */
   readonly resume: {
-    /** Whether a session that lost a part goes on by itself. */
+    /** Whether a session that lost its mount or its PostgreSQL is resumed automatically. */
     readonly automatic: boolean
-    /** Failures in a row of one step after which it waits for somebody. */
+    /** Consecutive failures of one step after which the session waits for an operator. */
     readonly attempts: number
   }
 }
 
-/** Whether a session that was published before waits for somebody now. */
-export function exhausted({ failures }: Session, { resume }: RetryPolicy): boolean {
+/** Whether a session that was published before has used up its attempts and waits for an operator. */
+export function attemptsExhausted({ failures }: Session, { resume }: RetryPolicy): boolean {
   return !resume.automatic || failures >= resume.attempts
 }
 
-/** When the step that failed is tried again. */
+/** When the step that failed is retried. */
 export function retryTime(
   { failures }: Session,
   policy: RetryPolicy,

@@ -1,4 +1,4 @@
-/** Session ids: short enough to type, and telling what the session is of. */
+/** Session ids: short enough to type, and beginning with the name of the instance. */
 
 /** Without vowels (no words by accident) and without what looks alike. */
 const ALPHABET = '23456789bcdfghjkmnpqrstvwxz'

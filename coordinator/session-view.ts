@@ -1,20 +1,18 @@
 /** Sessions as clients see them. */
-import type { ExportView } from '../messages/exports.ts'
-import type { SessionView, StepReport } from '../messages/values.ts'
+import type { ExportView, SessionView, StepReport } from '../messages/values.ts'
 import { missingStep } from './planner.ts'
 import type { CurrentStep, ExportJob, Session } from './session.ts'
-import { standingWarnings } from './warnings.ts'
+import { activeWarnings } from './warnings.ts'
 
-/** What clients see. */
 export function sessionView(session: Session): SessionView {
   const { results, request } = session
   const places = results.mount ?? results.preflight
-  const gone = session.state === 'closed' || session.state === 'failed'
+  const ended = session.state === 'closed' || session.state === 'failed'
   const step = session.current?.step ?? missingStep(session)
   return {
     id: session.id,
     state: session.state,
-    ...(step !== undefined && !gone && session.state !== 'published' && { step }),
+    ...(step !== undefined && !ended && session.state !== 'published' && { step }),
     repository: request.repository,
     instance: request.instance,
     backup: results.resolve?.backup.label ?? request.backup,
@@ -24,29 +22,26 @@ export function sessionView(session: Session): SessionView {
     updatedAt: session.updatedAt,
     ...(results.recover && { connection: results.recover.connection }),
     ...(places &&
-      !gone && {
+      !ended && {
         mountPoint: places.mountPoint,
         writeCache: { path: places.cachePath, bytes: session.usage?.cacheBytes ?? 0 },
       }),
     ...(request.options.afterRecovery && { afterRecovery: request.options.afterRecovery }),
     ...(results.recover?.paused && { paused: results.recover.paused }),
     ...(results.recover?.reached && { reached: results.recover.reached }),
-    ...(session.expires && !gone && { expiresAt: session.expires.at }),
-    ...(session.retryAt !== undefined && !gone && { retryAt: session.retryAt }),
-    ...(session.awaitsRetry && !gone && { awaitsRetry: true }),
+    ...(session.expires && !ended && { expiresAt: session.expires.at }),
+    ...(session.retryAt !== undefined && !ended && { retryAt: session.retryAt }),
+    ...(session.awaitsRetry && !ended && { awaitsRetry: true }),
     ...(session.changes && { changes: session.changes }),
-    ...(session.reachability && !gone && { reachability: session.reachability }),
+    ...(session.reachability && !ended && { reachability: session.reachability }),
     ...(session.exports && { exports: session.exports.map(exportView) }),
-    ...(session.keepCache && gone && { keptCache: true }),
+    ...(session.keepCache && ended && { keptCache: true }),
     ...(session.usage && { usage: session.usage }),
     steps: session.current ? [...session.steps, stepReport(session.current)] : session.steps,
     ...((session.failure ?? session.error) && { error: session.failure ?? session.error }),
-    warnings: gone
+    warnings: ended
       ? session.warnings
-      : [
-          ...session.warnings,
-          ...standingWarnings(session.warningHistory ?? []).map(({ message }) => message),
-        ],
+      : [...session.warnings, ...activeWarnings(session.warningHistory ?? []).map(({ message }) => message)],
     ...(session.warningHistory && { warningHistory: session.warningHistory }),
     ...(session.desired === 'absent' && { undone: session.undone }),
   }

@@ -1,4 +1,4 @@
-/** A session as the coordinator keeps it: what was asked for, what was observed, and the step under way. */
+/** A session as the coordinator keeps it: the desired state, the observed state, and the step in progress. */
 import type { ErrorBody } from '../messages/errors.ts'
 import type { ExportView } from '../messages/exports.ts'
 import type { StepInput, StepResult } from '../messages/steps.ts'
@@ -17,46 +17,46 @@ import {
 
 export interface Session {
   readonly id: string
-  /** Raised by every save; a save on an older version is refused, so two coordinators cannot overwrite each other. */
+  /** Incremented by every save; a save based on an older version is refused, so that coordinators cannot overwrite each other. */
   version: number
   /** What should be. The planner works out the next step from this and `results`. */
   desired: 'published' | 'absent'
   /** Follows from the rest (see planner.ts); kept for queries and events. */
   state: SessionState
   request: SessionRequest
-  /** With what it begins again once everything is taken back: a republish in its place. */
+  /** A republish in place: the request to begin anew with once the teardown is complete. */
   next?: SessionRequest | undefined
   /** The mount agent that serves the repository. */
   readonly mountAgent: string
-  /** What is: the results of the steps that are in effect. A step is taken out when it is undone or lost. */
+  /** The observed state: the results of the steps that are in effect. A result is removed when its step is undone or lost. */
   results: StepResults
-  /** Steps that were begun and not undone, in their order: what a clean-up must take back. */
+  /** Steps that were begun and not undone, in their order: what a teardown must undo. */
   begun: StepName[]
-  /** The step that an agent was told to do and has not finished. */
+  /** The step that was sent to an agent and has not ended. */
   current?: CurrentStep | undefined
   /** Counts every step command of this session, so that each has a number of its own. */
   sequence: number
-  /** Failures in a row of the present step, or of `redoneFor`. */
+  /** Consecutive failures of the present step, or of `redoneFor`. */
   failures: number
-  /** The step that failed because earlier ones were in effect no longer, which are done again for it. */
+  /** The failed step for which earlier ones, in effect no longer, are repeated. */
   redoneFor?: StepName | undefined
-  /** Not before this time is the failed step tried again. */
+  /** The failed step is retried at this time, not earlier. */
   retryAt?: string | undefined
-  /** It does not go on by itself: its attempts are used up, or automatic resume is off. */
+  /** It waits for a retry by an operator: its attempts are used up, or automatic resume is off. */
   awaitsRetry?: boolean | undefined
-  /** Once true, failures never lead to a clean-up: the write cache holds somebody's changes. */
+  /** Once true, failures never lead to a teardown: the write cache may hold changes. */
   everPublished: boolean
   /** Why the session is disrupted or failed. */
   error?: ErrorBody | undefined
-  /** The error that ended the publishing: the session becomes `failed`, not `closed`, when all is taken back. */
+  /** The error that ended the publish: the session becomes `failed`, not `closed`, when the teardown is complete. */
   failure?: ErrorBody | undefined
   usage?: Usage | undefined
   steps: StepReport[]
   warnings: string[]
-  /** Room that ran out or came back, oldest first; bounded. Missing: none ever did. */
+  /** Warnings of space and expiry raised and cleared, oldest first; bounded. */
   warningHistory?: SpaceWarning[] | undefined
   undone: string[]
-  /** What a recovery that is being moved forward returns to when its agent refuses the new target. */
+  /** The paused recovery to return to when the agent refuses the target of an advance. */
   standing?:
     | {
         readonly recoverTo: RecoverTo
@@ -64,15 +64,15 @@ export interface Session {
         readonly recover: StepResult<'recover'>
       }
     | undefined
-  /** The clean-up leaves the write cache, for a later retry. */
+  /** The teardown keeps the write cache for a later retry. */
   keepCache?: boolean | undefined
-  /** When it is to be unpublished, and when somebody said so: warnings go by the share of the time that is left. */
+  /** When it is unpublished, and when that was set: warnings depend on the share of the time that has passed. */
   expires?: { readonly at: string; readonly setAt: string } | undefined
   changes?: Changes | undefined
   reachability?: Reachability | undefined
   /** Oldest first. */
   exports?: ExportJob[] | undefined
-  /** It was published for its export alone, and goes when that has ended. */
+  /** It was published for its export alone, and is unpublished when that has ended. */
   errand?: boolean | undefined
   /** Number of the latest entry of its history. */
   historyLength?: number | undefined
@@ -80,7 +80,7 @@ export interface Session {
   updatedAt: string
 }
 
-/** `cancelled`: somebody wants it stopped, and its agent is to be told. */
+/** `cancelled`: a client cancelled it, and its agent must undo it. */
 export type ExportJob = ExportView & { cancelled?: boolean | undefined }
 
 /** `heardAt`: when the command was sent, or its agent last reported on it. */
@@ -91,22 +91,22 @@ export type SessionRequest = Pick<
   'repository' | 'instance' | 'backup' | 'recoverTo' | 'target' | 'options'
 >
 
-/** Of the steps of publishing; what an export gave is with the export. */
+/** Of the steps of publishing; the result of an export is in its `ExportJob`. */
 export type StepResults = { [S in PublishStep]?: StepResult<S> | undefined }
 
-/** Nothing is left of it on any machine, so it may be forgotten. One that was closed with its changes kept is not settled. */
+/** Whether nothing of it remains on any machine, so that it may be pruned. A closed session with its changes kept is not settled. */
 export function isSettled({ state, keepCache }: Session): boolean {
   return (state === 'closed' || state === 'failed') && !keepCache
 }
 
-export function endFailures(session: Session): void {
+export function resetFailures(session: Session): void {
   session.failures = 0
   session.redoneFor = undefined
 }
 
-/** The step is in effect no longer, nor is any after it. */
+/** Removes the results of a step that is in effect no longer, and of all after it. */
 export function dropResults(session: Session, step: PublishStep): void {
-  for (const gone of STEPS.slice(STEPS.indexOf(step))) session.results[gone] = undefined
+  for (const name of STEPS.slice(STEPS.indexOf(step))) session.results[name] = undefined
 }
 
 /** Adds those that the session does not have yet. */

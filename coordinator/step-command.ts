@@ -1,4 +1,4 @@
-/** What is sent for a step: to which agent, and with what. */
+/** The command of a step: which agent it is for, and its input. */
 import type { StepInput } from '../messages/steps.ts'
 import type { StepName } from '../messages/values.ts'
 import { dueExport } from './planner.ts'
@@ -11,7 +11,7 @@ export function stepAgent(session: Session, step: StepName): { kind: 'mount' | '
     : { kind: 'target', name: session.request.target }
 }
 
-/** What the step's agent needs: the request and the results of the steps before. */
+/** The input of a step: the request and the results of the steps before. */
 export function stepInput(session: Session): StepInput {
   const due = dueExport(session)
   return {

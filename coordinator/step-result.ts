@@ -1,4 +1,4 @@
-/** Results of steps, as agents send them. */
+/** Validates the results of steps, as agents report them. */
 import { z } from 'zod'
 import type { EventBody } from '../messages/definitions.ts'
 import { HowdahError } from '../messages/errors.ts'
@@ -12,6 +12,6 @@ export function parseResult<T extends z.ZodType>(
   if (parsed.success) return parsed.data
   throw new HowdahError(
     'invalid_message',
-    `the result of ${event.direction} ${event.step} has not the shape of its step: ${z.prettifyError(parsed.error)}`,
+    `the result of ${event.direction} ${event.step} does not match the schema of its step: ${z.prettifyError(parsed.error)}`,
   )
 }

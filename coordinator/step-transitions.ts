@@ -9,13 +9,13 @@ import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
 import { type PublishStep, StepName } from '../messages/values.ts'
 import { exportEnded, exportFailed, exportReported } from './export-transitions.ts'
 import { LEAVES_TRACES } from './planner.ts'
-import { exhausted, type RetryPolicy, retryTime } from './retry-policy.ts'
-import { addWarnings, dropResults, endFailures, type Session } from './session.ts'
+import { attemptsExhausted, type RetryPolicy, retryTime } from './retry-policy.ts'
+import { addWarnings, dropResults, resetFailures, type Session } from './session.ts'
 import { parseResult } from './step-result.ts'
 
 type StepEvent = { step: StepName; direction: 'run' | 'undo'; sequence: number }
 
-/** The planner chose this step: it becomes the current one, about to be sent. */
+/** Makes the step that the planner chose the current one, about to be sent. */
 export function beginStep(session: Session, step: StepName, direction: 'run' | 'undo', now: string): void {
   settleCurrent(session, 'failed', now, superseded)
   session.sequence += 1
@@ -33,7 +33,7 @@ export function beginStep(session: Session, step: StepName, direction: 'run' | '
 
 const superseded: ErrorBody = { code: 'session_state', message: 'superseded by a later command' }
 
-/** Progress is kept at most this often: every change of a session is one more durable write. Milliseconds. */
+/** Progress is saved at most this often, because each change of a session costs a durable write. Milliseconds. */
 const KEEP_PROGRESS_MS = 1_000
 
 /** `session.step-started` and `session.step-progress`. */
@@ -67,13 +67,13 @@ export function stepDone(session: Session, event: EventBody<'session.step-done'>
   } else {
     publishStepDone(session, step, event)
   }
-  if (!leadsBack(session, event)) endFailures(session)
+  if (!precedesFailedStep(session, event)) resetFailures(session)
   session.error = undefined
   settleCurrent(session, 'done', now)
 }
 
-/** What is done again for a later step that failed does not end that one's row of failures. */
-function leadsBack({ redoneFor }: Session, { step, direction }: StepEvent): boolean {
+/** A step that is only repeated because a later one failed does not reset the failures of that one. */
+function precedesFailedStep({ redoneFor }: Session, { step, direction }: StepEvent): boolean {
   const order = StepName.options
   return direction === 'run' && redoneFor !== undefined && order.indexOf(step) < order.indexOf(redoneFor)
 }
@@ -101,6 +101,7 @@ function publishStepDone(session: Session, step: PublishStep, event: EventBody<'
   }
 }
 
+/** Retries the step, waits for an operator, or gives the publish up, as the error and the policy demand. */
 export function stepFailed(
   session: Session,
   event: EventBody<'session.step-failed'>,
@@ -114,48 +115,48 @@ export function stepFailed(
   settleCurrent(session, 'failed', time, error)
   session.failures += 1
   if (event.step === 'export' && direction === 'run') {
-    const again = isRetryable(error) && session.failures < policy.attempts
-    if (again) session.retryAt = retryTime(session, policy, now, random)
+    const retries = isRetryable(error) && session.failures < policy.attempts
+    if (retries) session.retryAt = retryTime(session, policy, now, random)
     else exportFailed(session, error, time)
     return
   }
   session.error = error
   if (error.code === 'target_unreachable' && session.standing) {
-    stayWhereItStands(session, session.standing, error)
+    restorePausedRecovery(session, session.standing, error)
     return
   }
   const lost = lostStep(session, event)
   if (lost) dropResults(session, lost)
   if (lost && lost !== event.step) session.redoneFor = event.step
-  const passing = (lost || isRetryable(error)) && session.failures < policy.attempts
-  // An undo and a session that holds changes are never given up: they are tried until somebody mends the cause.
-  if (direction === 'run' && session.everPublished && exhausted(session, policy)) {
+  const transient = (lost || isRetryable(error)) && session.failures < policy.attempts
+  // An undo, and a session that holds changes, are never given up: they are retried until the cause is repaired.
+  if (direction === 'run' && session.everPublished && attemptsExhausted(session, policy)) {
     session.awaitsRetry = true
     return
   }
-  if (direction === 'undo' || session.everPublished || passing) {
+  if (direction === 'undo' || session.everPublished || transient) {
     session.retryAt = retryTime(session, policy, now, random)
     return
   }
   session.failure = error
   session.error = undefined
   session.desired = 'absent'
-  endFailures(session)
+  resetFailures(session)
 }
 
-/** The earlier step that the failed one found to be in effect no longer: what is from there on is done again. */
+/** The earlier step that turned out to be in effect no longer: it and all later ones are repeated. */
 function lostStep(
   session: Session,
   { step, error }: EventBody<'session.step-failed'>,
 ): PublishStep | undefined {
   if (error.code === 'mount_failed') return 'mount'
-  // Somebody was faster. Where nobody asked for that port or knows of it, another does as well.
+  // Another process took the port. A port that no client asked for or was given can be replaced by another.
   const anyPort = session.request.options.port === undefined && !session.everPublished
   return error.code === 'port_taken' && step === 'recover' && anyPort ? 'preflight' : undefined
 }
 
-/** A paused recovery cannot be moved to the target that somebody gave: it stays paused where it is. */
-function stayWhereItStands(
+/** The paused recovery cannot be moved to the requested target: it stays paused where it is, with a warning. */
+function restorePausedRecovery(
   session: Session,
   { recoverTo, resolve, recover }: NonNullable<Session['standing']>,
   error: ErrorBody,
@@ -164,21 +165,21 @@ function stayWhereItStands(
   session.results = { ...session.results, ...(resolve && { resolve }), recover }
   session.standing = undefined
   session.error = undefined
-  endFailures(session)
+  resetFailures(session)
   addWarnings(session, [error.message])
 }
 
-/** The agent of the current step is not connected; its command waits in its queue. It may have ended since that was seen. */
+/** The agent of the current step is not connected; the command waits in its queue. The step may have ended since that was seen. */
 export function agentAway(session: Session, agent: { kind: string; name: string }): void {
   if (!session.current || session.error?.code === 'agent_offline') return
   session.error = {
     code: 'agent_offline',
-    message: `the ${agent.kind} agent "${agent.name}" is not connected; the session goes on when it is back`,
+    message: `the ${agent.kind} agent "${agent.name}" is not connected; the session resumes when it is back`,
   }
 }
 
-/** Nobody reported on the current step for long: it counts as sent anew. */
-export function currentRenewed(session: Session, sequence: number, now: string): void {
+/** The current step is sent again, because no report on it came for long. */
+export function stepResent(session: Session, sequence: number, now: string): void {
   if (session.current?.sequence === sequence) session.current = { ...session.current, heardAt: now }
 }
 

@@ -9,32 +9,32 @@ import type { RetryPolicy } from './retry-policy.ts'
 import { addWarnings, dropResults, type Session } from './session.ts'
 import { newExpiryWarnings, newSpaceWarnings } from './warnings.ts'
 
-/** `session.usage`. @returns the warnings that it gives rise to, for announcing; none when it is repeated */
+/** `session.usage`. @returns the warnings to announce; none for a repeated report */
 export function usageReported(session: Session, usage: Usage, now: string): SpaceWarning[] {
   session.usage = usage
-  return keepWarnings(session, newSpaceWarnings(session.warningHistory ?? [], usage, now))
+  return recordWarnings(session, newSpaceWarnings(session.warningHistory ?? [], usage, now))
 }
 
-/** Time passed. At the end of its time a session is unpublished. @returns warnings for announcing */
+/** Checks the session's expiry; an expired session is unpublished. @returns the warnings to announce */
 export function timePassed(session: Session, now: string): SpaceWarning[] {
   const { expires, desired } = session
   if (desired === 'absent') return []
-  const raised = keepWarnings(session, newExpiryWarnings(session.warningHistory ?? [], expires, now))
+  const raised = recordWarnings(session, newExpiryWarnings(session.warningHistory ?? [], expires, now))
   if (expires && Date.parse(expires.at) <= Date.parse(now)) {
-    addWarnings(session, [`The time that the session was given was over at ${expires.at}.`])
+    addWarnings(session, [`The session expired at ${expires.at}.`])
     unpublish(session, {})
   }
   return raised
 }
 
-function keepWarnings(session: Session, raised: SpaceWarning[]): SpaceWarning[] {
+function recordWarnings(session: Session, raised: SpaceWarning[]): SpaceWarning[] {
   if (raised.length > 0) {
     session.warningHistory = [...(session.warningHistory ?? []), ...raised].slice(-MAX_WARNINGS)
   }
   return raised
 }
 
-/** The mount or PostgreSQL of a published session is gone: what depended on it is to be done again. */
+/** `session.lost`: the mount or PostgreSQL of a published session died; it and what depended on it must be repeated. */
 export function partLost(
   session: Session,
   event: EventBody<'session.lost'>,
@@ -49,7 +49,7 @@ export function partLost(
   if (!resume.automatic) session.awaitsRetry = true
 }
 
-/** `session.reachability`: the target can, or cannot, reach the mount server. */
+/** `session.reachability`: whether the target can reach the mount server. */
 export function reachabilityReported(session: Session, event: EventBody<'session.reachability'>): void {
   const { session: _, ...reachability } = event
   session.reachability = reachability.reachable ? undefined : reachability

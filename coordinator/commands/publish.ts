@@ -31,7 +31,7 @@ export function publishCommands(
       })
     },
 
-    /** Alongside: a session of its own with the same request. In place: the changes in the session are given up. */
+    /** Alongside: a session of its own with the same request. In place: the changes in the session are discarded. */
     async 'session.republish'(body, delivery) {
       checkRecoverTo(body.recoverTo)
       const session = await knownSession(store, body.session)

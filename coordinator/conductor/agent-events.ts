@@ -1,4 +1,4 @@
-/** What each event of an agent means: which transition it is for its session, or what it says of the agent itself. */
+/** Maps each event of an agent to the transition of its session, or to a record in the agent registry. */
 import type { EventDelivery, Outcome } from '../../messages/bus.ts'
 import type { EventBody } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'

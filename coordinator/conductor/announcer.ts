@@ -1,6 +1,6 @@
 /**
- * Announces what changed in a session to whoever watches: state changes and warnings, as events of the coordinator and
- * in the log. Call it after the change is saved. Nothing waits for an announcement; one that cannot be sent is logged.
+ * Announces changes of sessions to clients: state changes and warnings, as events of the coordinator and in the log.
+ * Call it after the change is saved. Nothing waits for an announcement; one that cannot be sent is logged.
  */
 import type { Logger } from 'pino'
 import type { Bus } from '../../messages/bus.ts'

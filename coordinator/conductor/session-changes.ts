@@ -2,13 +2,13 @@
  * The only way in which a session changes: read, change, plan, save, then announce and send.
  *
  * The order is always save, then send. A crash in between loses nothing: the saved session says what was to be sent,
- * and it is sent again at the next start. A save that another coordinator was faster with is done again on what that
- * one saved.
+ * and it is sent again at the next start. When another coordinator saved the session in the meantime, the change is
+ * applied again to what that one saved.
  */
 import { type Clock, timestamp } from '../clock.ts'
 import { historyOf } from '../history.ts'
 import { type Plan, plan, stateOf } from '../planner.ts'
-import { beginNext } from '../requests.ts'
+import { startRepublish } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { beginStep } from '../step-transitions.ts'
 import type { Answer, Store } from '../store/store.ts'
@@ -18,7 +18,7 @@ import type { SessionLocks } from './session-locks.ts'
 import type { StepDispatcher } from './step-dispatcher.ts'
 
 export interface SessionChanges {
-  /** Saves a new session with the answer to its command and begins it. False: that command made one before. */
+  /** Saves a new session with the answer to its command and begins it. False: that command created one before. */
   add(session: Session, answer: Answer): Promise<boolean>
   /**
    * Applies `mutate` and does what follows. `command`: what a client asked for, in words, for the history. Undefined:
@@ -41,7 +41,7 @@ export interface SessionChangesOptions {
 export function createSessionChanges(options: SessionChangesOptions): SessionChanges {
   const { store, locks, announcer, dispatcher, retries, now } = options
 
-  /** One attempt on a session as it was read. False: somebody else saved it meanwhile. */
+  /** One attempt on a session as it was read. False: another coordinator saved it in the meantime. */
   async function apply(
     session: Session,
     mutate: (session: Session) => void,
@@ -103,7 +103,7 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
 
 /** Plans what follows, and makes the step that is to be sent the current one. */
 function proceed(session: Session, now: Clock): Plan {
-  beginNext(session)
+  startRepublish(session)
   const next = plan(session, now())
   if (next.action === 'send') beginStep(session, next.step, next.direction, timestamp(now))
   session.state = stateOf(session)

@@ -1,6 +1,6 @@
 /**
- * Looks over the sessions that are not settled at a regular interval, for what no event brings about: a step that
- * nobody reported on, an agent that is away, a retry that another coordinator scheduled, time that has run out.
+ * Inspects the sessions that are not settled at a regular interval, for what no event brings about: a step without
+ * reports, an agent that is offline, a retry that another coordinator scheduled, an expiry.
  */
 import type { Bus } from '../../messages/bus.ts'
 import type { SpaceWarning } from '../../messages/values.ts'
@@ -8,7 +8,7 @@ import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import type { Session } from '../session.ts'
 import { stepAgent } from '../step-command.ts'
-import { agentAway, currentRenewed } from '../step-transitions.ts'
+import { agentAway, stepResent } from '../step-transitions.ts'
 import type { Store } from '../store/store.ts'
 import { timePassed } from '../transitions.ts'
 import type { Announcer } from './announcer.ts'
@@ -34,7 +34,7 @@ export interface SweeperOptions {
   readonly background: BackgroundWork
   readonly now: Clock
   readonly intervalMs: number
-  /** Milliseconds after which a step that nobody reported on is sent again. */
+  /** Milliseconds without a report after which a step is sent again. */
   readonly resendAfterMs: number
 }
 
@@ -45,7 +45,7 @@ export function createSweeper(options: SweeperOptions): Sweeper {
   let closed = false
 
   async function sweep(): Promise<void> {
-    // Agents that RabbitMQ keeps from reporting are not away; the bus logs why, and the registry asks it.
+    // Agents that RabbitMQ keeps from reporting are not offline; the bus logs why, and the registry asks it.
     await bus.probe().catch(() => undefined)
     await registry.refresh()
     for (const session of await store.sessions({ settled: false })) {
@@ -78,7 +78,7 @@ export function createSweeper(options: SweeperOptions): Sweeper {
   }
 
   async function resend(id: string, sequence: number): Promise<void> {
-    const session = await changes.change(id, (latest) => currentRenewed(latest, sequence, timestamp(now)))
+    const session = await changes.change(id, (latest) => stepResent(latest, sequence, timestamp(now)))
     if (session?.current?.sequence === sequence) dispatcher.send(session)
   }
 

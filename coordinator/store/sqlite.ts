@@ -78,13 +78,13 @@ export function openSqliteStore(file: string): Store {
   const pruneAnswers = db.prepare('DELETE FROM answer WHERE created_at < ?')
   const pruneSessions = db.prepare('DELETE FROM session WHERE settled = 1 AND updated_at < ?')
 
-  /** All or nothing; `work` tells whether it is to be kept. */
+  /** Commits what `work` did when that returns true, else rolls it back. */
   function transaction(work: () => boolean): boolean {
     db.exec('BEGIN IMMEDIATE')
     try {
-      const keep = work()
-      db.exec(keep ? 'COMMIT' : 'ROLLBACK')
-      return keep
+      const commit = work()
+      db.exec(commit ? 'COMMIT' : 'ROLLBACK')
+      return commit
     } catch (error) {
       db.exec('ROLLBACK')
       throw error

@@ -1,6 +1,6 @@
 /**
- * What the coordinator keeps: sessions, agents, and the answers it gave. One contract for SQLite and PostgreSQL; the
- * same tests run against both. Every promise resolves when the change is durable.
+ * The coordinator's persistent state: sessions, agents, and answers to commands. One contract for SQLite and PostgreSQL;
+ * the same tests run against both. Every promise resolves when the change is durable.
  */
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import type { Session } from '../session.ts'
@@ -13,23 +13,23 @@ export interface Answer {
 
 export interface Store {
   session(id: string): Promise<Session | undefined>
-  /** Newest first. `settled`: those too of which nothing is left (`isSettled`). */
+  /** Newest first. `settled`: includes those that are settled (`isSettled`). */
   sessions(options: { settled: boolean; limit?: number }): Promise<Session[]>
   /** Adds a session, its history and the answer to its command, all or none. False: that id or that answer exists already. */
   addSession(session: Session, history: readonly HistoryEntry[], answer: Answer): Promise<boolean>
   /**
-   * Saves a session that was read at `session.version`, and raises it; what is new in its history goes with it. False:
-   * somebody saved it meanwhile.
+   * Saves a session that was read at `session.version` with its new history entries, and increments the version. False:
+   * it was saved by another in the meantime.
    */
   saveSession(session: Session, history: readonly HistoryEntry[]): Promise<boolean>
-  /** What happened to a session, oldest first; of a long history the newest `limit` entries. */
+  /** The history of a session, oldest first; of a long one the newest `limit` entries. */
   history(id: string, limit: number): Promise<HistoryEntry[]>
   answer(messageId: string): Promise<object | undefined>
-  /** Keeps the first answer when there is one already. */
+  /** Does nothing when there is an answer already: the first one stays. */
   saveAnswer(answer: Answer): Promise<void>
   agents(): Promise<AgentView[]>
   saveAgent(agent: AgentView): Promise<void>
-  /** Forgets answers, and settled sessions, older than this. */
+  /** Deletes answers and settled sessions that are older than this. */
   prune(before: Date): Promise<void>
   close(): Promise<void>
 }

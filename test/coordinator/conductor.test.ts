@@ -182,7 +182,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     await until('somebody is warned', () => warnings(coordinator).includes('expiry low'))
     clock.now += 20_000
     await until('it is unpublished', () => coordinator.steps().at(-1) === 'undo recover')
-    expect((await coordinator.session(session)).warnings.at(-1)).to.match(/time .* over/)
+    expect((await coordinator.session(session)).warnings.at(-1)).to.match(/expired at/)
   })
 
   it('shows a session as disrupted while the agent of its step is away, until that reports', async () => {

@@ -38,7 +38,7 @@ describe('a command', () => {
 
   /** What the conductor does after every change. @returns the step that was sent, e.g. `run mount` */
   function proceed(): string | undefined {
-    requests.beginNext(session)
+    requests.startRepublish(session)
     const next = plan(session, time)
     if (next.action === 'send') steps.beginStep(session, next.step, next.direction, NOW)
     session.state = stateOf(session)

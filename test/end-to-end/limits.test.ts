@@ -138,7 +138,7 @@ describe('the limits that an operator sets', function () {
     expect(warning.message).to.include('howdah extend')
     expect((await fleet.show(shortLived.id)).warnings).to.include(warning.message)
     const closed = await fleet.untilState(shortLived.id, 'closed')
-    expect(closed.warnings.join()).to.include('was over at')
+    expect(closed.warnings.join()).to.include('expired at')
     expect((await fleet.show(other.id)).state).to.equal('published')
   })
 
