@@ -54,7 +54,7 @@ function settleExport(session: Session, now: string, end: Partial<ExportJob>): v
   if (!due) return
   const ended: ExportJob = { ...due, ...end, finishedAt: now }
   session.exports = (session.exports ?? []).map((job) => (job.id === due.id ? ended : job))
-  if (!session.errand || session.desired === 'absent') return
+  if (!session.exportOnly || session.desired === 'absent') return
   session.desired = 'absent'
   if (ended.error) session.failure = ended.error
 }

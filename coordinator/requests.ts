@@ -62,11 +62,11 @@ export function startRepublish(session: Session): void {
     usage: undefined,
     changes: undefined,
     reachability: undefined,
-    standing: undefined,
+    pausedRecovery: undefined,
     failure: undefined,
     undone: [],
   } satisfies Partial<Session>)
-  resume(session)
+  clearDisruption(session)
 }
 
 /** Resumes a session that waits for an operator, or that was closed with its changes kept. */
@@ -80,22 +80,22 @@ export function retry(session: Session): void {
     session.results = {}
     session.undone = []
   }
-  resume(session)
+  clearDisruption(session)
 }
 
 /** Stops what is in progress: an export, or the publish, which is undone. */
 export function cancel(session: Session): void {
   if (session.desired === 'absent') return
   const due = dueExport(session)
-  if (due && !session.errand) {
+  if (due && !session.exportOnly) {
     session.exports = session.exports?.map((job) => (job.id === due.id ? { ...job, cancelled: true } : job))
     session.retryAt = undefined
     return
   }
-  if (missingStep(session) === undefined && !session.errand) {
+  if (missingStep(session) === undefined && !session.exportOnly) {
     throw refused(session, 'is published, and nothing is under way; "howdah unpublish" ends it')
   }
-  if (session.everPublished && !session.errand) {
+  if (session.everPublished && !session.exportOnly) {
     throw refused(session, 'holds changes and is being resumed; "howdah unpublish" ends it, with them')
   }
   session.failure = { code: 'cancelled', message: 'the publishing was cancelled' }
@@ -113,7 +113,7 @@ export function promote(session: Session): void {
 export function advance(session: Session, recoverTo: RecoverTo): void {
   const recover = requirePaused(session)
   const { resolve } = session.results
-  session.standing = { recoverTo: session.request.recoverTo, resolve, recover }
+  session.pausedRecovery = { recoverTo: session.request.recoverTo, resolve, recover }
   session.request = { ...session.request, recoverTo }
   session.results = {
     ...session.results,
@@ -162,10 +162,10 @@ function startTeardown(session: Session): void {
   session.exports = session.exports?.map((job) =>
     job.status === 'pending' && job !== sent ? { ...job, status: 'cancelled' } : job,
   )
-  resume(session)
+  clearDisruption(session)
 }
 
-/** The steps behind a kept cache must be undone after all, whatever becomes of the session now. */
+/** The write cache is kept no longer: the steps that left it are to be undone by the next teardown. */
 function releaseKeptCache(session: Session): void {
   if (!session.keepCache) return
   session.keepCache = undefined
@@ -178,8 +178,8 @@ function releaseKeptCache(session: Session): void {
 /** `mount` left the cache, `preflight` the reservation of its port. */
 const KEPT_STEPS: readonly StepName[] = ['preflight', 'mount']
 
-/** Clears whatever kept the session from proceeding. */
-function resume(session: Session): void {
+/** Clears whatever kept the session from proceeding: the planner then chooses the next step at once. */
+function clearDisruption(session: Session): void {
   resetFailures(session)
   session.retryAt = undefined
   session.awaitsRetry = undefined

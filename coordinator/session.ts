@@ -36,10 +36,10 @@ export interface Session {
   current?: CurrentStep | undefined
   /** Counts every step command of this session, so that each has a number of its own. */
   sequence: number
-  /** Consecutive failures of the present step, or of `redoneFor`. */
+  /** Consecutive failures of the present step, or of `stepToRetry`. */
   failures: number
   /** The failed step for which earlier ones, in effect no longer, are repeated. */
-  redoneFor?: StepName | undefined
+  stepToRetry?: StepName | undefined
   /** The failed step is retried at this time, not earlier. */
   retryAt?: string | undefined
   /** It waits for a retry by an operator: its attempts are used up, or automatic resume is off. */
@@ -57,7 +57,7 @@ export interface Session {
   warningHistory?: SpaceWarning[] | undefined
   undone: string[]
   /** The paused recovery to return to when the agent refuses the target of an advance. */
-  standing?:
+  pausedRecovery?:
     | {
         readonly recoverTo: RecoverTo
         readonly resolve?: StepResult<'resolve'> | undefined
@@ -73,7 +73,7 @@ export interface Session {
   /** Oldest first. */
   exports?: ExportJob[] | undefined
   /** It was published for its export alone, and is unpublished when that has ended. */
-  errand?: boolean | undefined
+  exportOnly?: boolean | undefined
   /** Number of the latest entry of its history. */
   historyLength?: number | undefined
   readonly createdAt: string
@@ -101,7 +101,7 @@ export function isSettled({ state, keepCache }: Session): boolean {
 
 export function resetFailures(session: Session): void {
   session.failures = 0
-  session.redoneFor = undefined
+  session.stepToRetry = undefined
 }
 
 /** Removes the results of a step that is in effect no longer, and of all after it. */

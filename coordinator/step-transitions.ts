@@ -73,9 +73,9 @@ export function stepDone(session: Session, event: EventBody<'session.step-done'>
 }
 
 /** A step that is only repeated because a later one failed does not reset the failures of that one. */
-function precedesFailedStep({ redoneFor }: Session, { step, direction }: StepEvent): boolean {
+function precedesFailedStep({ stepToRetry }: Session, { step, direction }: StepEvent): boolean {
   const order = StepName.options
-  return direction === 'run' && redoneFor !== undefined && order.indexOf(step) < order.indexOf(redoneFor)
+  return direction === 'run' && stepToRetry !== undefined && order.indexOf(step) < order.indexOf(stepToRetry)
 }
 
 function publishStepDone(session: Session, step: PublishStep, event: EventBody<'session.step-done'>): void {
@@ -86,7 +86,7 @@ function publishStepDone(session: Session, step: PublishStep, event: EventBody<'
       if ('warnings' in result) addWarnings(session, result.warnings ?? [])
       if (step === 'recover') {
         session.everPublished = true
-        session.standing = undefined
+        session.pausedRecovery = undefined
       }
       break
     }
@@ -121,13 +121,13 @@ export function stepFailed(
     return
   }
   session.error = error
-  if (error.code === 'target_unreachable' && session.standing) {
-    restorePausedRecovery(session, session.standing, error)
+  if (error.code === 'target_unreachable' && session.pausedRecovery) {
+    restorePausedRecovery(session, session.pausedRecovery, error)
     return
   }
   const lost = lostStep(session, event)
   if (lost) dropResults(session, lost)
-  if (lost && lost !== event.step) session.redoneFor = event.step
+  if (lost && lost !== event.step) session.stepToRetry = event.step
   const transient = (lost || isRetryable(error)) && session.failures < policy.attempts
   // An undo, and a session that holds changes, are never given up: they are retried until the cause is repaired.
   if (direction === 'run' && session.everPublished && attemptsExhausted(session, policy)) {
@@ -158,12 +158,12 @@ function lostStep(
 /** The paused recovery cannot be moved to the requested target: it stays paused where it is, with a warning. */
 function restorePausedRecovery(
   session: Session,
-  { recoverTo, resolve, recover }: NonNullable<Session['standing']>,
+  { recoverTo, resolve, recover }: NonNullable<Session['pausedRecovery']>,
   error: ErrorBody,
 ): void {
   session.request = { ...session.request, recoverTo }
   session.results = { ...session.results, ...(resolve && { resolve }), recover }
-  session.standing = undefined
+  session.pausedRecovery = undefined
   session.error = undefined
   resetFailures(session)
   addWarnings(session, [error.message])

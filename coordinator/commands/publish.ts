@@ -24,7 +24,7 @@ export function publishCommands(
         prepare(session) {
           if (body.expiresIn !== undefined) requests.extend(session, body.expiresIn, session.createdAt)
           if (body.export) {
-            session.errand = true
+            session.exportOnly = true
             requests.addExport(session, body.export, timestamp(now))
           }
         },

@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { isSettled, type Session } from '../session.ts'
+import { fromDocument, type SessionDocument, toDocument } from './session-document.ts'
 import type { Store } from './store.ts'
 
 // The lock keeps two coordinators that start at once from creating the same table twice.
@@ -78,13 +79,15 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
   }
   const documents = async <T>(sql: string, values: unknown[]): Promise<T[]> =>
     (await pool.query<{ document: T }>(sql, values)).rows.map((row) => row.document)
+  const sessions = async (sql: string, values: unknown[]): Promise<Session[]> =>
+    (await documents<SessionDocument>(sql, values)).map(fromDocument)
 
   return {
     async session(id) {
-      return (await documents<Session>('SELECT document FROM howdah.session WHERE id = $1', [id]))[0]
+      return (await sessions('SELECT document FROM howdah.session WHERE id = $1', [id]))[0]
     },
     sessions({ settled, limit }) {
-      return documents<Session>(
+      return sessions(
         'SELECT document FROM howdah.session WHERE $1 OR NOT settled ORDER BY created_at DESC LIMIT $2',
         [settled, limit ?? null],
       )
@@ -94,8 +97,8 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
       try {
         await client.query('BEGIN')
         const answers = await client.query(INSERT_ANSWER, [answer.messageId, answer.reply])
-        const sessions = await client.query(INSERT_SESSION, columns(session))
-        const added = answers.rowCount === 1 && sessions.rowCount === 1
+        const inserted = await client.query(INSERT_SESSION, columns(session))
+        const added = answers.rowCount === 1 && inserted.rowCount === 1
         if (added) await client.query(INSERT_HISTORY, [session.id, JSON.stringify(history)])
         await client.query(added ? 'COMMIT' : 'ROLLBACK')
         client.release()
@@ -158,7 +161,7 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
   }
 }
 
-function columns(session: Session): [string, number, boolean, string, string, Session] {
+function columns(session: Session): [string, number, boolean, string, string, SessionDocument] {
   const settled = isSettled(session)
-  return [session.id, session.version, settled, session.createdAt, session.updatedAt, session]
+  return [session.id, session.version, settled, session.createdAt, session.updatedAt, toDocument(session)]
 }

@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { isSettled, type Session } from '../session.ts'
+import { fromDocument, type SessionDocument, toDocument } from './session-document.ts'
 import type { Store } from './store.ts'
 
 const SCHEMA = `
@@ -97,10 +98,10 @@ export function openSqliteStore(file: string): Store {
 
   return {
     async session(id) {
-      return document<Session>(one.get(id))
+      return sessionOf(one.get(id))
     },
     async sessions({ settled, limit = -1 }) {
-      return (settled ? all : active).all(limit).map((row) => document<Session>(row) as Session)
+      return (settled ? all : active).all(limit).map((row) => sessionOf(row) as Session)
     },
     async addSession(session, history, answer) {
       return transaction(() => {
@@ -159,8 +160,13 @@ function columns(session: Session): [string, number, number, string, string, str
     settled ? 1 : 0,
     session.createdAt,
     session.updatedAt,
-    JSON.stringify(session),
+    JSON.stringify(toDocument(session)),
   ]
+}
+
+function sessionOf(row: Record<string, unknown> | undefined): Session | undefined {
+  const found = document<SessionDocument>(row)
+  return found && fromDocument(found)
 }
 
 function document<T>(row: Record<string, unknown> | undefined): T | undefined {

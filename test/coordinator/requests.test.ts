@@ -300,7 +300,7 @@ describe('a command', () => {
   it('for an errand ends the session when the export is done, and fails it when that failed', () => {
     for (const status of ['done', 'failed'] as const) {
       session = newSession('shop-abc234', session.request, 'backup-1', NOW)
-      session.errand = true
+      session.exportOnly = true
       requests.addExport(session, exportRequest, NOW)
       while (proceed() !== 'run export') finish()
       finish({ databases: [{ database: 'shop', status }] })
@@ -310,7 +310,7 @@ describe('a command', () => {
   })
 
   it('to cancel an errand takes everything back', () => {
-    session.errand = true
+    session.exportOnly = true
     requests.addExport(session, exportRequest, NOW)
     while (proceed() !== 'run export') finish()
     requests.cancel(session)
