@@ -73,7 +73,7 @@ export function startRepublish(session: Session): void {
 export function retry(session: Session): void {
   if (session.desired === 'absent') {
     if (!session.keepCache || session.state !== 'closed') {
-      throw refused(session, 'is over; "howdah republish" publishes its instance again')
+      throw refused(session, 'has ended; "howdah republish" publishes its instance again')
     }
     session.desired = 'published'
     releaseKeptCache(session)
@@ -93,7 +93,7 @@ export function cancel(session: Session): void {
     return
   }
   if (missingStep(session) === undefined && !session.exportOnly) {
-    throw refused(session, 'is published, and nothing is under way; "howdah unpublish" ends it')
+    throw refused(session, 'is published, and nothing is in progress; "howdah unpublish" ends it')
   }
   if (session.everPublished && !session.exportOnly) {
     throw refused(session, 'holds changes and is being resumed; "howdah unpublish" ends it, with them')
@@ -148,7 +148,7 @@ export function addExport(session: Session, request: ExportRequest, now: string)
 
 /** `seconds`: how long the session lives from now on; null: without limit. */
 export function extend(session: Session, seconds: number | null, now: string): void {
-  if (session.desired === 'absent') throw refused(session, 'is over')
+  if (session.desired === 'absent') throw refused(session, 'has ended')
   session.expires =
     seconds === null
       ? undefined

@@ -1,6 +1,6 @@
 /**
- * Work that its caller does not wait for. Owns the promises under way, so that a shutdown can wait for them; a failure
- * is logged here and reaches nobody else.
+ * Work that its caller does not wait for. Owns the pending promises, so that a shutdown can wait for them; a failure is
+ * logged here and goes no further.
  */
 import type { Logger } from 'pino'
 

@@ -49,7 +49,7 @@ describe('the agent registry', () => {
     return {}
   }
 
-  it('finds the mount agent of a repository, and names those there are for another', async () => {
+  it('finds the mount agent of a repository, and lists the known repositories for an unknown one', async () => {
     await registry.online(mount)
     expect(registry.forRepository('main')).to.include({ name: 'backup-1', online: true })
     const { code, message } = refusal(() => registry.forRepository('mian'))
@@ -83,7 +83,7 @@ describe('the agent registry', () => {
     expect(restarted.isOnline(target)).to.equal(false)
   })
 
-  it('does not take it for silence of the agents that the broker is away', async () => {
+  it('does not count heartbeats as missed while the broker is away', async () => {
     await registry.online(target)
     listeningSince = undefined
     time += 10 * LOST_AFTER_MS
@@ -95,14 +95,14 @@ describe('the agent registry', () => {
     expect(registry.isOnline(target)).to.equal(false)
   })
 
-  it('remembers after a restart that an agent said goodbye', async () => {
+  it('remembers after a restart that an agent shut down', async () => {
     await registry.online(target)
     time += 1000
     await registry.offline('target', 'db-7')
     expect((await open()).isOnline(target)).to.equal(false)
   })
 
-  it('knows from the store what another coordinator heard', async () => {
+  it('learns from the store which agents another coordinator saw', async () => {
     const other = await open()
     await other.online(target)
     expect(registry.isOnline(target)).to.equal(false)

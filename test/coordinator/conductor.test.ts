@@ -67,7 +67,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(states(coordinator)).to.deep.equal(['validating', 'mounting', 'recovering', 'published'])
   })
 
-  it('takes the steps back in reverse when a session is unpublished', async () => {
+  it('undoes the steps in reverse order when a session is unpublished', async () => {
     const session = await coordinator.publish()
     await coordinator.command('session.unpublish', { session })
     for (let step = 0; step < 3; step++) await coordinator.finishStep()
@@ -75,7 +75,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(states(coordinator).slice(-2)).to.deep.equal(['unpublishing', 'closed'])
   })
 
-  it('writes down in the history what was asked for and what came of it', async () => {
+  it('records commands and their outcomes in the history', async () => {
     const session = await coordinator.publish()
     const history = await coordinator.history(session)
     expect(history.map(({ number }) => number)).to.deep.equal(history.map((_, index) => index + 1))
@@ -88,7 +88,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     ])
   })
 
-  it('sends a step that it could not send before, when it starts again', async () => {
+  it('sends a step that it could not send before at its next start', async () => {
     coordinator.bus.failure = new HowdahError('broker_unavailable', 'RabbitMQ cannot be reached')
     const session = await begin()
     expect((await coordinator.session(session)).current).to.include({ step: 'resolve', status: 'sent' })
@@ -99,7 +99,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(restarted.lastStep()).to.deep.include({ messageId: `${session}.1` })
   })
 
-  it('applies an outcome that is reported twice once', async () => {
+  it('applies an outcome once, although it is reported twice', async () => {
     const session = await begin()
     const { body } = coordinator.lastStep()
     const failed = { session, step: body.step, direction: 'run' as const, sequence: body.sequence }
@@ -129,12 +129,12 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(await coordinator.session(session)).to.deep.equal(before)
   })
 
-  it('acknowledges reports on sessions that are forgotten', async () => {
+  it('acknowledges reports on sessions that no longer exist', async () => {
     const lost = { session: 'gone-abc234', what: 'mount', reason: 'killed' } as const
     expect(await coordinator.event('session.lost', lost)).to.equal('ack')
   })
 
-  it('sends a step again that nobody reports on, as the same step', async () => {
+  it('sends a step again when no report on it comes, with the same message id', async () => {
     await begin()
     await coordinator.conductor.start()
     clock.now += 19_000
@@ -145,7 +145,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(new Set(coordinator.bus.sent.map(({ messageId }) => messageId)).size).to.equal(1)
   })
 
-  it('tries a step again that failed for a passing reason, later each time, until its attempts are used up', async () => {
+  it('retries a step that failed for a transient reason, with growing delays, until its attempts are used up', async () => {
     const session = await begin()
     for (const delay of [20, 40]) {
       await coordinator.failStep('repository_unavailable')
@@ -154,7 +154,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
       expect(state).to.equal('disrupted')
       const already = coordinator.bus.sent.length
       clock.now += delay
-      await until('the step is tried again', () => coordinator.bus.sent.length > already)
+      await until('the step is retried', () => coordinator.bus.sent.length > already)
     }
     expect(coordinator.bus.sent.map(({ messageId }) => messageId)).to.deep.equal(
       [1, 2, 3].map((sequence) => `${session}.${sequence}`),
@@ -165,7 +165,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(failed).not.to.have.property('retryAt')
   })
 
-  it('resumes a published session that lost its mount, without losing it however often that fails', async () => {
+  it('resumes a published session that lost its mount, and never tears it down when that fails', async () => {
     const session = await coordinator.publish()
     await coordinator.event('session.lost', { session, what: 'mount', reason: 'killed' })
     const { step, input } = coordinator.lastStep().body
@@ -174,18 +174,18 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(await coordinator.session(session)).to.include({ state: 'disrupted', desired: 'published' })
   })
 
-  it('unpublishes a session when its time is over, and warns before', async () => {
+  it('warns before a session expires, and unpublishes it then', async () => {
     const session = await coordinator.publish()
     await coordinator.command('session.extend', { session, expiresIn: 100 })
     await coordinator.conductor.start()
     clock.now += 80_000
-    await until('somebody is warned', () => warnings(coordinator).includes('expiry low'))
+    await until('a warning is announced', () => warnings(coordinator).includes('expiry low'))
     clock.now += 20_000
     await until('it is unpublished', () => coordinator.steps().at(-1) === 'undo recover')
     expect((await coordinator.session(session)).warnings.at(-1)).to.match(/expired at/)
   })
 
-  it('shows a session as disrupted while the agent of its step is away, until that reports', async () => {
+  it('shows a session as disrupted while the agent of its step is offline, until that reports again', async () => {
     const session = await begin()
     await coordinator.event('agent.offline', { kind: 'mount', name: mountAgent.name })
     await coordinator.conductor.start()
@@ -217,7 +217,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(coordinator.bus.emitted.at(-1)?.body).to.deep.include({ usage })
   })
 
-  it('sends nothing once it is closed, and leaves no timer', async () => {
+  it('sends nothing after it was closed', async () => {
     const session = await begin()
     await coordinator.conductor.start()
     await coordinator.close()
@@ -228,14 +228,14 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(coordinator.bus.sent.length).to.equal(already)
   })
 
-  describe('beside another one on the same store', () => {
+  describe('with another coordinator on the same store', () => {
     let other: TestCoordinator
 
     beforeEach(async () => {
       other = await open()
     })
 
-    it('loses no change that the other makes at the same time', async () => {
+    it('loses no change when both change a session at the same time', async () => {
       const session = await begin()
       const found = Array.from({ length: 10 }, (_, index) => `warning ${index}`)
       await Promise.all(
@@ -248,29 +248,29 @@ function conductorTests(openStore: () => Promise<Store>): void {
       expect(history.map(({ number }) => number)).to.deep.equal(history.map((_, index) => index + 1))
     })
 
-    it('goes on where the other left a session, whoever gets the report', async () => {
+    it('continues a session of the other when the report arrives here', async () => {
       const session = await begin()
       const { step, sequence } = coordinator.lastStep().body
       await coordinator.close()
       const error = { code: 'repository_unavailable' as const, message: 'no route to host' }
       await other.event('session.step-failed', { session, step, direction: 'run', sequence, error })
       clock.now += 20
-      await until('the other tries again', () => other.bus.sent.length > 0)
+      await until('the other coordinator retries', () => other.bus.sent.length > 0)
       await other.finishStep()
       expect(other.steps()).to.deep.equal(['run resolve', 'run preflight'])
     })
 
-    it('takes over a retry that the other had scheduled when it ended', async () => {
+    it('takes over a retry that the other had scheduled before it ended', async () => {
       await begin()
       await coordinator.failStep('repository_unavailable')
       await coordinator.close()
       await other.conductor.start()
       clock.now += 20
-      await until('the step is tried again', () => other.bus.sent.length > 0)
+      await until('the step is retried', () => other.bus.sent.length > 0)
       expect(other.lastStep().body).to.include({ step: 'resolve', sequence: 2 })
     })
 
-    it('knows the agents that the other heard', async () => {
+    it('knows the agents that the other saw', async () => {
       await coordinator.event('agent.online', targetAgent)
       await other.conductor.start()
       await until('it knows the target', async () => {

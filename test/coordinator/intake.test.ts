@@ -46,7 +46,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
   }
 
   describe('answers a command', () => {
-    it('to publish with a new session, whose first step is on its way', async () => {
+    it('to publish with a new session, and sends its first step', async () => {
       await coordinator.agentsOnline()
       expect(await publish({ expiresIn: 60, port: 5433 })).to.deep.equal({
         accepted: true,
@@ -64,14 +64,14 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(coordinator.steps()).to.deep.equal(['run resolve'])
     })
 
-    it('that comes again as before, and does nothing more', async () => {
+    it('that is sent again with the first answer, and does nothing more', async () => {
       await coordinator.agentsOnline()
       const answer = await publish({}, 'same')
       expect(await publish({}, 'same')).to.deep.equal(answer)
       expect(await ids()).to.deep.equal(['shop-1'])
     })
 
-    it('to export that comes again with the same name of the export', async () => {
+    it('to export that is sent again with the id of the first export', async () => {
       const session = await coordinator.publish()
       const body = { session, ...exportRequest }
       const answer = await coordinator.command('session.export', body, 'same')
@@ -80,14 +80,14 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect((await coordinator.session(session)).exports).to.have.length(1)
     })
 
-    it('that comes twice at once as one', async () => {
+    it('that arrives twice at once with one session', async () => {
       await coordinator.agentsOnline()
       const answers = await Promise.all([publish({}, 'same'), publish({}, 'same')])
       expect(answers[0]).to.deep.equal(answers[1])
       expect(await ids()).to.have.length(1)
     })
 
-    it('that comes to two coordinators at once as one', async () => {
+    it('that arrives at two coordinators at once with one session', async () => {
       const ownStore = await openStore()
       const other = await openTestCoordinator(ownStore, clock)
       try {
@@ -104,7 +104,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
       }
     })
 
-    it('that was refused as before, although it could be done by now; sent as a new one it is', async () => {
+    it('that was refused with the same refusal, unless it is sent with a new message id', async () => {
       const refusal = await publish({}, 'same')
       expect(refusal.error).to.include({ code: 'unknown_repository', field: 'repository' })
       await coordinator.agentsOnline()
@@ -112,7 +112,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(await publish({}, 'new')).to.include({ accepted: true })
     })
 
-    it('that only asks anew each time', async () => {
+    it('that is a query anew each time', async () => {
       const sessions = async (): Promise<number> => {
         const reply = await coordinator.command('session.list', {}, 'same')
         return (reply as { sessions?: object[] }).sessions?.length ?? 0
@@ -123,7 +123,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
     })
   })
 
-  it('answers nothing while the store is away, so that the command is delivered again', async () => {
+  it('does not answer while the store is unavailable, so that the command is redelivered', async () => {
     const away = async (): Promise<never> => {
       throw new Error('the connection is gone')
     }
@@ -137,7 +137,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
   describe('refuses', () => {
     const code = ({ error }: Reply): string | undefined => error?.code
 
-    it('every command for a session that there is not', async () => {
+    it('every command for an unknown session', async () => {
       const session = 'gone-abc234'
       const replies = [
         await coordinator.command('session.show', { session }),
@@ -153,7 +153,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(new Set(replies.map(code))).to.deep.equal(new Set(['unknown_session']))
     })
 
-    it('what cannot be done in the state of the session, and leaves that as it was', async () => {
+    it('what the state of the session does not allow, and leaves the session unchanged', async () => {
       const session = await coordinator.publish()
       const before = await coordinator.session(session)
       expect(code(await coordinator.command('session.promote', { session }))).to.equal('session_state')
@@ -168,7 +168,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(await ids()).to.deep.equal([])
     })
 
-    it('a target that is not there, and one that is offline', async () => {
+    it('an unknown target, and one that is offline', async () => {
       await coordinator.agentsOnline()
       expect(code(await publish({ target: 'db-8' }))).to.equal('unknown_target')
       await coordinator.event('agent.offline', { kind: 'target', name: targetAgent.name })
@@ -212,7 +212,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
     const republish = (body: Partial<CommandBody<'session.republish'>> = {}): Promise<Reply> =>
       coordinator.command('session.republish', { session, ...body })
 
-    it('in place only when there are no changes that were not exported', async () => {
+    it('in place only without unexported changes', async () => {
       const { error } = await republish()
       expect(error).to.include({ code: 'changes_unexported', field: 'discardChanges' })
       expect(error?.message).to.include('in shop')
@@ -221,19 +221,19 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(coordinator.steps().at(-1)).to.equal('undo recover')
     })
 
-    it('in place without asking when the changes are to be discarded', async () => {
+    it('in place without asking for changes when they are to be discarded', async () => {
       coordinator.bus.answers['session.changes'] = () => {
-        throw new Error('somebody asked')
+        throw new Error('the target was asked')
       }
       expect(await republish({ discardChanges: true })).to.include({ accepted: true })
     })
 
-    it('not when its target cannot say whether there are changes', async () => {
+    it('not while its target cannot report whether there are changes', async () => {
       delete coordinator.bus.answers['session.changes']
       expect((await republish()).error).to.include({ code: 'timeout' })
     })
 
-    it('not when a closed session has kept its changes', async () => {
+    it('not over the kept changes of a closed session', async () => {
       await close(session, true)
       expect((await republish()).error).to.include({ code: 'changes_unexported' })
     })
@@ -247,7 +247,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
     })
   })
 
-  it('gives each export a name, and takes it back again with its session when it was published for that', async () => {
+  it('gives each export an id, and unpublishes a session that was published for its export', async () => {
     await coordinator.agentsOnline()
     const { session = '' } = await publish({ export: exportRequest })
     while (coordinator.steps().at(-1) !== 'run export') await coordinator.finishStep()
@@ -257,7 +257,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
     expect(coordinator.steps().at(-1)).to.equal('undo recover')
   })
 
-  it('shows a session with its history, and lists those that are over only when asked to', async () => {
+  it('shows a session with its history, and lists settled sessions only on request', async () => {
     const session = await coordinator.publish()
     await close(session)
     const listed = async (all: boolean): Promise<(string | undefined)[]> => {
@@ -273,7 +273,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
     expect(shown.session.history.map(({ text }) => text)).to.include.members(['unpublish', 'closed'])
   })
 
-  it('lists what every mount agent has, and one that does not answer with its error', async () => {
+  it('lists the repositories of every mount agent, with an error for one that does not answer', async () => {
     const silent = {
       ...mountAgent,
       name: 'backup-2',
@@ -302,7 +302,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
     expect(error).to.include({ code: 'unknown_repository' })
   })
 
-  it('checks a publish with every agent, and finds those that cannot be asked', async () => {
+  it('checks a publish with both agents, and reports one that does not answer as a finding', async () => {
     await coordinator.agentsOnline()
     const finding = { level: 'error', code: 'port_taken', message: 'port 5433 is in use' } as const
     coordinator.bus.answers['target.check'] = () => ({

@@ -40,7 +40,7 @@ function advance(session: Session, now = Date.parse(NOW)): ReturnType<typeof pla
 
 function finish(session: Session, result?: Record<string, unknown>): void {
   const { current } = session
-  if (!current) throw new Error('no step is under way')
+  if (!current) throw new Error('no step is in progress')
   const { step, direction, sequence } = current
   const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [`undid ${step}`] })
   steps.stepDone(session, { session: session.id, step, direction, sequence, result: given }, NOW)
@@ -49,7 +49,7 @@ function finish(session: Session, result?: Record<string, unknown>): void {
 
 function fail(session: Session, code: ErrorCode): void {
   const { current } = session
-  if (!current) throw new Error('no step is under way')
+  if (!current) throw new Error('no step is in progress')
   const { step, direction, sequence } = current
   const error = { code, message: `${step} broke` }
   const event = { session: session.id, step, direction, sequence, error }
@@ -64,7 +64,7 @@ function published(): Session {
 }
 
 describe('the session planner', () => {
-  it('runs the steps in their order and then rests as published', () => {
+  it('runs the steps in order until the instance is published', () => {
     const session = fresh()
     const seen: string[] = []
     while (advance(session).action === 'send') {
@@ -80,13 +80,13 @@ describe('the session planner', () => {
     expect(session.state).to.equal('published')
   })
 
-  it('waits for the agent while a step is under way', () => {
+  it('waits for the agent while a step is in progress', () => {
     const session = fresh()
     advance(session)
     expect(advance(session)).to.deep.equal({ action: 'await-agent' })
   })
 
-  it('undoes what was begun, in reverse, and then rests as closed', () => {
+  it('undoes the steps in reverse order until the session is closed', () => {
     const session = published()
     requests.unpublish(session, {})
     const undone: (StepName | undefined)[] = []
@@ -99,7 +99,7 @@ describe('the session planner', () => {
     expect(session.undone).to.deep.equal(['undid recover', 'undid mount', 'undid preflight'])
   })
 
-  it('undoes a step that is still running when the session is unpublished in the middle of it', () => {
+  it('undoes a step that still runs when the session is unpublished', () => {
     const session = fresh()
     for (const _ of ['resolve', 'preflight']) {
       advance(session)
@@ -111,7 +111,7 @@ describe('the session planner', () => {
     expect(advance(session)).to.deep.equal({ action: 'send', step: 'mount', direction: 'undo' })
   })
 
-  it('cleans up and fails when a step fails for a lasting reason', () => {
+  it('tears down and fails when a step fails for a permanent reason', () => {
     const session = fresh()
     advance(session)
     finish(session)
@@ -125,7 +125,7 @@ describe('the session planner', () => {
     expect(sessionView(session).error).to.deep.include({ code: 'port_taken' })
   })
 
-  it('gives a publish up at the first failure that another try would meet again', () => {
+  it('fails a publish at the first error that a retry cannot help', () => {
     const session = fresh()
     for (const _ of ['resolve', 'preflight', 'mount']) {
       advance(session)
@@ -141,7 +141,7 @@ describe('the session planner', () => {
     ).to.have.length(1)
   })
 
-  it('tries a step again that failed for a passing reason, with a growing delay, a bounded number of times', () => {
+  it('retries a step that failed for a transient reason, with growing delays, a limited number of times', () => {
     const session = fresh()
     const delays: number[] = []
     let now = Date.parse(NOW)
@@ -159,7 +159,7 @@ describe('the session planner', () => {
     expect(session.state).to.equal('failed')
   })
 
-  it('never cleans up a session that was published, whatever fails', () => {
+  it('never tears down a session that was published, whatever fails', () => {
     const session = published()
     transitions.partLost(session, { session: session.id, what: 'mount', reason: 'killed' }, POLICY)
     for (let round = 0; round < 10; round++) {
@@ -170,7 +170,7 @@ describe('the session planner', () => {
     }
   })
 
-  it('mounts and starts again after the mount was lost, and only starts after PostgreSQL was lost', () => {
+  it('repeats mount and recovery after the mount was lost, and recovery alone after PostgreSQL was lost', () => {
     for (const [what, expected] of [
       ['mount', ['mount', 'recover']],
       ['postgres', ['recover']],
@@ -196,7 +196,7 @@ describe('the session planner', () => {
     expect(session.current).to.include({ step: 'mount', direction: 'run' })
   })
 
-  it('chooses another port when somebody was faster, unless it was asked for', () => {
+  it('chooses another port when the port was taken meanwhile, unless a client asked for that port', () => {
     const session = fresh()
     while (advance(session).action === 'send' && session.current?.step !== 'recover') finish(session)
     fail(session, 'port_taken')
@@ -214,7 +214,7 @@ describe('the session planner', () => {
     expect(asking.state).to.equal('unpublishing')
   })
 
-  it('gives up when a step keeps failing of what is done again for it each time', () => {
+  it('counts the failures of a step on while earlier steps are repeated for it', () => {
     for (const code of ['mount_failed', 'port_taken'] as const) {
       const session = fresh()
       let failures = 0
@@ -248,7 +248,7 @@ describe('the session planner', () => {
     expect(JSON.stringify(session)).to.equal(before)
   })
 
-  it('refuses a result that has not the shape of its step', () => {
+  it('refuses a result that does not match the schema of its step', () => {
     const session = fresh()
     advance(session)
     expect(() => finish(session, { backup: 7 }))
@@ -256,8 +256,8 @@ describe('the session planner', () => {
       .with.property('code', 'invalid_message')
   })
 
-  it('ends in published, closed or failed after any mishaps, once agents answer again', () => {
-    const mishap = fc.oneof(
+  it('ends in published, closed or failed after any sequence of faults, once agents respond', () => {
+    const fault = fc.oneof(
       fc.record({ kind: fc.constant('done' as const) }),
       fc.record({
         kind: fc.constant('fail' as const),
@@ -278,10 +278,10 @@ describe('the session planner', () => {
       fc.record({ kind: fc.constant('restart' as const) }),
     )
     fc.assert(
-      fc.property(fc.array(mishap, { maxLength: 40 }), (mishaps) => {
+      fc.property(fc.array(fault, { maxLength: 40 }), (faults) => {
         let session = fresh()
         const late = Number.MAX_SAFE_INTEGER
-        for (const event of mishaps) {
+        for (const event of faults) {
           advance(session, late)
           if (event.kind === 'done' && session.current) finish(session)
           if (event.kind === 'fail' && session.current) fail(session, event.code)

@@ -19,7 +19,7 @@ const POLICY: RetryPolicy = {
 }
 const exportRequest = { destination: { type: 'directory', path: '/srv/out' } } as const
 
-describe('a command', () => {
+describe('a command to a session', () => {
   let session: Session
   let time: number
 
@@ -36,7 +36,7 @@ describe('a command', () => {
     session = newSession('shop-abc234', request, 'backup-1', NOW)
   })
 
-  /** What the conductor does after every change. @returns the step that was sent, e.g. `run mount` */
+  /** As the conductor after every change. @returns the step that was sent, e.g. `run mount` */
   function proceed(): string | undefined {
     requests.startRepublish(session)
     const next = plan(session, time)
@@ -47,7 +47,7 @@ describe('a command', () => {
 
   function finish(result?: Record<string, unknown>): void {
     const { current } = session
-    if (!current) throw new Error('no step is under way')
+    if (!current) throw new Error('no step is in progress')
     const { step, direction, sequence } = current
     const given = result ?? (direction === 'run' ? stepResults[step] : { undone: [] })
     steps.stepDone(session, { session: session.id, step, direction, sequence, result: given }, LATER)
@@ -56,7 +56,7 @@ describe('a command', () => {
 
   function fail(code: ErrorCode): void {
     const { current } = session
-    if (!current) throw new Error('no step is under way')
+    if (!current) throw new Error('no step is in progress')
     const { step, direction, sequence } = current
     const error = { code, message: `${step} broke` }
     steps.stepFailed(
@@ -69,7 +69,7 @@ describe('a command', () => {
     session.state = stateOf(session)
   }
 
-  /** Does everything that is to be done. @returns the steps, in their order */
+  /** Runs all steps that are due. @returns them in order */
   function settle(): string[] {
     const done: string[] = []
     for (let sent = proceed(); sent !== undefined; sent = proceed()) {
@@ -88,7 +88,7 @@ describe('a command', () => {
     return 'accepted'
   }
 
-  it('to republish takes everything back and begins again, as the same session on the same port', () => {
+  it('to republish undoes everything and publishes again as the same session on the same port', () => {
     settle()
     requests.republish(session, requests.requestAgain(session, { recoverTo: { type: 'immediate' } }))
     expect(settle()).to.deep.equal([
@@ -104,7 +104,7 @@ describe('a command', () => {
     expect(session.request).to.deep.include({ recoverTo: { type: 'immediate' }, options: { port: 54320 } })
   })
 
-  it('to republish is forgotten when somebody unpublishes before it begins again', () => {
+  it('to republish is superseded by an unpublish before it begins again', () => {
     settle()
     requests.republish(session, requests.requestAgain(session, {}))
     requests.unpublish(session, {})
@@ -112,7 +112,7 @@ describe('a command', () => {
     expect(session.state).to.equal('closed')
   })
 
-  it('to republish a session that is over publishes it again', () => {
+  it('to republish a closed session publishes it again', () => {
     settle()
     requests.unpublish(session, {})
     settle()
@@ -121,7 +121,7 @@ describe('a command', () => {
     expect(session.state).to.equal('published')
   })
 
-  it('to retry goes on with a session whose attempts are used up, and only then', () => {
+  it('to retry resumes a session whose attempts are used up', () => {
     settle()
     transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
     for (let failures = 0; failures < 2; failures++) {
@@ -136,7 +136,7 @@ describe('a command', () => {
     expect(session.state).to.equal('published')
   })
 
-  it('to retry is what a session waits for that lost a part while automatic resume is off', () => {
+  it('to retry resumes a session that lost its PostgreSQL while automatic resume is off', () => {
     settle()
     const manual = { ...POLICY, resume: { automatic: false, attempts: 2 } }
     transitions.partLost(session, { session: session.id, what: 'postgres', reason: 'gone' }, manual)
@@ -170,7 +170,7 @@ describe('a command', () => {
     expect(isSettled(session)).to.equal(true)
   })
 
-  it('to unpublish removes changes that were to be kept, though their agent is just about to', () => {
+  it('to unpublish supersedes one that keeps the changes, while that is in progress', () => {
     settle()
     requests.unpublish(session, { keepCache: true })
     expect(proceed()).to.equal('undo recover')
@@ -180,7 +180,7 @@ describe('a command', () => {
     expect(settle()).to.deep.equal(['undo mount', 'undo preflight'])
   })
 
-  it('to unpublish removes kept changes when a retry of them came not even to their target', () => {
+  it('to unpublish removes kept changes when a retry did not get to the target', () => {
     settle()
     requests.unpublish(session, { keepCache: true })
     settle()
@@ -190,7 +190,7 @@ describe('a command', () => {
     expect(settle()).to.deep.equal(['undo mount', 'undo preflight'])
   })
 
-  it('to republish a closed session removes the changes that were kept, before it begins again', () => {
+  it('to republish a closed session removes its kept changes first', () => {
     settle()
     requests.unpublish(session, { keepCache: true })
     settle()
@@ -205,21 +205,21 @@ describe('a command', () => {
     ])
   })
 
-  it('to keep changes is refused while there never were any, and once they are being removed', () => {
+  it('to keep changes is refused before the first publish, and while they are being removed', () => {
     expect(refusal(() => requests.unpublish(session, { keepCache: true }))).to.equal('session_state')
     settle()
     requests.unpublish(session, {})
     expect(refusal(() => requests.unpublish(session, { keepCache: true }))).to.equal('session_state')
   })
 
-  it('to retry is refused for a session that is over', () => {
+  it('to retry is refused for a closed session', () => {
     settle()
     requests.unpublish(session, {})
     settle()
     expect(refusal(() => requests.retry(session))).to.equal('session_state')
   })
 
-  it('to cancel takes back a publishing in the middle, and the session fails as cancelled', () => {
+  it('to cancel undoes a publish in progress, and the session fails as cancelled', () => {
     proceed()
     finish()
     proceed()
@@ -231,7 +231,7 @@ describe('a command', () => {
     })
   })
 
-  it('to cancel is refused when nothing is under way, and while changes would be lost by it', () => {
+  it('to cancel is refused when nothing is in progress, and where it would lose changes', () => {
     settle()
     expect(refusal(() => requests.cancel(session))).to.equal('session_state')
     transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
@@ -239,7 +239,7 @@ describe('a command', () => {
     expect(refusal(() => requests.cancel(session))).to.equal('session_state')
   })
 
-  it('to export is done on the published session, one after the other', () => {
+  it('to export is queued: exports of a session run one after the other', () => {
     settle()
     expect(requests.requestExport(session, exportRequest, NOW)).to.equal('e1')
     expect(requests.requestExport(session, exportRequest, NOW)).to.equal('e2')
@@ -252,7 +252,7 @@ describe('a command', () => {
     expect(session.state).to.equal('published')
   })
 
-  it('to export tells of the databases that failed, and leaves the session published', () => {
+  it('to export reports the databases that failed, and leaves the session published', () => {
     settle()
     requests.requestExport(session, exportRequest, NOW)
     proceed()
@@ -268,7 +268,7 @@ describe('a command', () => {
     expect(session.state).to.equal('published')
   })
 
-  it('to export begins again after the mount was lost in the middle', () => {
+  it('to export starts again after the mount was lost', () => {
     settle()
     requests.requestExport(session, exportRequest, NOW)
     proceed()
@@ -276,7 +276,7 @@ describe('a command', () => {
     expect(settle()).to.deep.equal(['run mount', 'run recover', 'run export'])
   })
 
-  it('to cancel an export stops it alone', () => {
+  it('to cancel an export leaves the session published', () => {
     settle()
     requests.requestExport(session, exportRequest, NOW)
     proceed()
@@ -297,7 +297,7 @@ describe('a command', () => {
     expect(session.exports?.map(({ status }) => status)).to.deep.equal(['cancelled', 'cancelled'])
   })
 
-  it('for an errand ends the session when the export is done, and fails it when that failed', () => {
+  it('to publish for an export ends with the export, and fails when that failed', () => {
     for (const status of ['done', 'failed'] as const) {
       session = newSession('shop-abc234', session.request, 'backup-1', NOW)
       session.exportOnly = true
@@ -309,7 +309,7 @@ describe('a command', () => {
     }
   })
 
-  it('to cancel an errand takes everything back', () => {
+  it('to cancel a publish for an export undoes everything', () => {
     session.exportOnly = true
     requests.addExport(session, exportRequest, NOW)
     while (proceed() !== 'run export') finish()
@@ -318,7 +318,7 @@ describe('a command', () => {
     expect(session.state).to.equal('failed')
   })
 
-  it('to promote or to advance recovers again, and is for a paused instance only', () => {
+  it('to promote or to advance repeats the recovery step, and is refused unless the recovery is paused', () => {
     settle()
     expect(refusal(() => requests.promote(session))).to.equal('session_state')
     const recover = { ...stepResults.recover, paused: { lsn: '0/3000148' } }
@@ -332,7 +332,7 @@ describe('a command', () => {
     expect(session.request.options.afterRecovery).to.equal('promote')
   })
 
-  it('to advance to a target that cannot be reached leaves the recovery paused where it was, with a warning', () => {
+  it('to advance to an unreachable target leaves the recovery paused where it was, with a warning', () => {
     settle()
     const recover = { ...stepResults.recover, paused: { lsn: '0/3000148' } }
     const resolve = { ...stepResults.resolve, recoverTo: { type: 'immediate' as const } }
@@ -348,7 +348,7 @@ describe('a command', () => {
     expect(session.warnings).to.include('recover broke')
   })
 
-  it('to give a session its time warns ahead of the end, and unpublishes it then', () => {
+  it('to extend a session sets when it expires, with warnings before', () => {
     settle()
     requests.extend(session, 4 * 3600, NOW)
     const passed = (at: string): string[] =>

@@ -29,7 +29,7 @@ describe('the document of a session in the store', () => {
     expect(toDocument(session)).not.to.have.any.keys('exportOnly', 'stepToRetry', 'pausedRecovery')
   })
 
-  it('gives the session back as it was', () => {
+  it('is read back as the same session', () => {
     expect(fromDocument(toDocument(session))).to.deep.equal(session)
   })
 })

@@ -62,7 +62,7 @@ function storeContract(open: OpenStore): void {
     expect(await store.answer('m1')).to.deep.equal(answer.reply)
   })
 
-  it('refuses a save on an older version, so that no change is overwritten unseen', async () => {
+  it('refuses a save based on an older version, so that no change is lost', async () => {
     await store.addSession(session('shop-1'), [], { messageId: 'm1', reply: {} })
     const [mine, theirs] = [await store.session('shop-1'), await store.session('shop-1')]
     expect(await store.saveSession(mine as Session, [])).to.equal(true)
@@ -83,7 +83,7 @@ function storeContract(open: OpenStore): void {
     ])
   })
 
-  it('keeps the history of a session with it, in its order, and forgets it with it', async () => {
+  it('keeps the history of a session in order, and deletes it with the session', async () => {
     const entry = (number: number): HistoryEntry => ({
       number,
       at: '2026-11-22T06:00:00.000Z',
@@ -109,7 +109,7 @@ function storeContract(open: OpenStore): void {
     expect(await store.answer('m2')).to.equal(undefined)
   })
 
-  it('keeps the last word of every agent', async () => {
+  it('keeps the latest state of every agent', async () => {
     await store.saveAgent(agent)
     await store.saveAgent({ ...agent, online: false })
     await store.saveAgent({ ...agent, kind: 'mount' })
@@ -119,7 +119,7 @@ function storeContract(open: OpenStore): void {
     ])
   })
 
-  it('forgets old settled sessions and answers, and never a session that is alive or whose changes are kept', async () => {
+  it('prunes old settled sessions and answers, but no active session and none with kept changes', async () => {
     for (const state of ['published', 'closed'] as const) {
       await store.addSession({ ...session(state), state }, [], { messageId: state, reply: {} })
     }

@@ -9,7 +9,7 @@ import type { Store } from '../../coordinator/store/store.ts'
 import { postgresUrl } from '../support/postgres-server.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
-/** Opens the test's store, which is empty at the beginning of each test; whoever opens closes. */
+/** Opens the test's store, which is empty at the beginning of each test; the caller closes it. */
 export type OpenStore = () => Promise<Store>
 
 export function onBothStores(suite: (open: OpenStore) => void): void {

@@ -6,7 +6,7 @@ import { SessionView, type Usage } from '../../messages/values.ts'
 
 const MB = 1_000_000
 
-describe('warnings of room that runs out', () => {
+describe('warnings of space that runs out', () => {
   let session: Session
   let clock: number
 
@@ -57,7 +57,7 @@ describe('warnings of room that runs out', () => {
     ])
   })
 
-  it('say how much of what is used, and what to do', () => {
+  it('state how much is used, and what to do', () => {
     used(812)
     expect(sessionView(session).warnings).to.have.length(1)
     expect(sessionView(session).warnings[0]).to.match(
@@ -65,11 +65,11 @@ describe('warnings of room that runs out', () => {
     )
   })
 
-  it('are not repeated by a session that hovers about a threshold', () => {
+  it('are not repeated while the usage stays near a threshold', () => {
     expect([805, 795, 805, 760, 805].flatMap((changed) => used(changed))).to.deep.equal(['quota low'])
   })
 
-  it('are cleared when room is made, and come again when it is used', () => {
+  it('are cleared when space is freed, and come again when it is used', () => {
     expect([960, 700, 960].flatMap((changed) => used(changed))).to.deep.equal([
       'quota critical',
       'quota cleared',
@@ -101,18 +101,18 @@ describe('warnings of room that runs out', () => {
     ])
   })
 
-  it('of two matters stand beside each other and beside those of the steps', () => {
+  it('of quota and free space are listed together with those of the steps', () => {
     session.warnings.push('the collation version differs')
     report({ changedBytes: 99, quotaBytes: 100, freeBytes: 0, reserveBytes: 10 })
     expect(sessionView(session).warnings).to.have.length(3)
   })
 
-  it('never come without a quota, or from an agent that does not tell', () => {
+  it('never come without a quota, or for usage that the agent does not report', () => {
     expect(used(1_000_000, null)).to.deep.equal([])
     expect(report({})).to.deep.equal([])
   })
 
-  it('end when the quota is taken away', () => {
+  it('end when the quota is removed', () => {
     used(960)
     expect(used(960, null)).to.deep.equal(['quota cleared'])
   })

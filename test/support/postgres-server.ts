@@ -1,6 +1,6 @@
 /**
  * One PostgreSQL 15 server for a process of tests, started when the first test asks for it and stopped after the last:
- * for what needs a database and does not care whose. Tests of clusters make their own by postgres-cluster.ts.
+ * for tests that need any database. Tests of clusters make their own by postgres-cluster.ts.
  */
 import { chown, rm } from 'node:fs/promises'
 import { type Cluster, makeCluster, postgresAccount } from './postgres-cluster.ts'
