@@ -8,12 +8,12 @@ export interface SessionLocks {
 }
 
 export function createSessionLocks(): SessionLocks {
-  /** The last work of each session; gone when it has ended and nothing follows. */
+  /** Settles without an error when the last work of the session has ended; removed when nothing follows. */
   const tails = new Map<string, Promise<unknown>>()
   return {
     async exclusive(id, work) {
       const previous = tails.get(id) ?? Promise.resolve()
-      const run = previous.then(work, work)
+      const run = previous.then(work)
       const tail = run.catch(() => undefined)
       tails.set(id, tail)
       try {

@@ -261,10 +261,10 @@ function conductorTests(openStore: () => Promise<Store>): void {
     })
 
     it('takes over a retry that the other had scheduled before it ended', async () => {
+      await other.conductor.start()
       await begin()
       await coordinator.failStep('repository_unavailable')
       await coordinator.close()
-      await other.conductor.start()
       clock.now += 20
       await until('the step is retried', () => other.bus.sent.length > 0)
       expect(other.lastStep().body).to.include({ step: 'resolve', sequence: 2 })
