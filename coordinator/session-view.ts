@@ -1,5 +1,6 @@
 /** Sessions as clients see them. */
-import type { ExportView, SessionView, StepReport } from '../messages/values.ts'
+import type { ExportView } from '../messages/exports.ts'
+import type { SessionView, StepReport } from '../messages/values.ts'
 import { missingStep } from './planner.ts'
 import type { CurrentStep, ExportJob, Session } from './session.ts'
 import { activeWarnings } from './warnings.ts'
