@@ -123,7 +123,15 @@ describe('the layout of the source tree', () => {
   it('has every room and every file that a visitor looks for', () => {
     const expected = [
       ...['coordinator', 'agents', 'messages', 'config', 'test', 'docs'],
-      ...['docker-compose.yml', 'package.json', 'tsconfig.json', 'README.md', 'ARCHITECTURE.md', 'LICENSE'],
+      ...[
+        'docker-compose.yml',
+        'package.json',
+        'tsconfig.json',
+        'README.md',
+        'ARCHITECTURE.md',
+        'CONTRIBUTING.md',
+        'LICENSE',
+      ],
       ...['bin/howdah', ...Object.keys(ROOMS)],
     ]
     expect(expected.filter((path) => !existsSync(join(ROOT, path)))).to.deep.equal([])

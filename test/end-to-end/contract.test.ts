@@ -1,4 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
 import { type ChannelModel, connect, type GetMessage } from 'amqplib'
 import { expect } from 'chai'
 import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
@@ -85,34 +86,24 @@ describe('the contract, from outside', function () {
 
   const publish = (): object => ({ repository: 'main', instance: production.stanza, target: 'db-7' })
 
-  it('a publish command of a Python program is answered, and makes a session', async () => {
-    const program = `
-import json, pika, sys, uuid
-url, body = sys.argv[1], sys.argv[2]
-channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
-queue = channel.queue_declare('', exclusive=True).method.queue
-channel.basic_publish('howdah.commands', 'instance.publish', body.encode(), pika.BasicProperties(
-    type='instance.publish', message_id=str(uuid.uuid4()), reply_to=queue, correlation_id='from-python',
-    content_type='application/json', delivery_mode=2, headers={'howdah-version': 1}), mandatory=True)
-for method, properties, reply in channel.consume(queue, inactivity_timeout=20):
-    print(json.dumps({'correlation': properties.correlation_id if properties else None, 'reply': json.loads(reply) if reply else None}))
-    break
-`
-    const { stdout, stderr } = spawnSync(
-      '/usr/bin/python3',
-      ['-c', program, fleet.brokerUrl, JSON.stringify(publish())],
-      { encoding: 'utf8' },
-    )
+  it('the Python program of the documents publishes, and follows the session until it is published', async () => {
+    const page = await readFile(new URL('../../docs/integration.md', import.meta.url), 'utf8')
+    const program = (/```python\n([\s\S]*?)```/.exec(page)?.[1] ?? '')
+      .replace('amqp://user:password@broker/howdah', fleet.brokerUrl)
+      .replace(
+        '"repository": "prod", "instance": "main"',
+        `"repository": "main", "instance": "${production.stanza}"`,
+      )
+    const { stdout, stderr } = spawnSync('/usr/bin/python3', ['-c', program], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    })
     expect(stderr).to.equal('')
-    const { correlation, reply } = JSON.parse(stdout) as {
-      correlation: string
-      reply: { accepted: true; session: string }
-    }
-    expect(correlation).to.equal('from-python')
-    expect(reply.accepted).to.equal(true)
-    const session = await fleet.untilState(reply.session, 'published')
+    expect(stdout).to.match(/^published/m)
+    const reply = await fleet.bus.request('session.list', {})
+    const session = (reply.accepted && reply.sessions[0]) || expect.fail('there is no session')
     expect(await fleet.sql(session, 'SELECT 1')).to.equal('1')
-    await fleet.howdahJson('unpublish', reply.session)
+    await fleet.howdahJson('unpublish', session.id)
   })
 
   it('a command of amqp-tools without the properties of the contract is dead-lettered with the reason', async () => {
