@@ -9,6 +9,7 @@ import { ConfigurationError } from './configuration-error.ts'
 import { type ConfigKey, describeKeys } from './describe.ts'
 import { loadConfig } from './load.ts'
 import { createLogger } from './logger.ts'
+import { roleHelp } from './role-help.ts'
 
 export interface RoleOptions<Config> {
   /** The verb: `mount-agent`. */
@@ -39,7 +40,7 @@ export async function runRole<Config extends { log: { level: string } }>(
   const keys = describeKeys(options.schema)
   const { file, json, help, args } = readFlags(options.role, keys, process.argv.slice(2))
   if (help) {
-    process.stdout.write(helpText(options, keys))
+    process.stdout.write(roleHelp(options.role, options.summary, keys))
     return
   }
   let logger: Logger | undefined
@@ -90,36 +91,6 @@ function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {
   } catch (error) {
     return fail(2, `${(error as Error).message}\nSee "howdah ${role} --help".`)
   }
-}
-
-function helpText<Config>({ role, summary }: RoleOptions<Config>, keys: readonly ConfigKey[]): string {
-  const lines = keys.flatMap(({ key, doc, shown, env, flag }) => {
-    const ways = [flag && `--${flag}`, env].filter(Boolean).join(', ')
-    return [`  ${key}${ways ? `  (${ways})` : ''}`, `      ${doc}`, `      default: ${shown}`]
-  })
-  return `NAME
-  howdah ${role}: ${summary}
-
-SYNOPSIS
-  howdah ${role} [--config FILE] [--json] [FLAG VALUE]…
-
-OPTIONS
-  --config FILE  configuration file (JSON); also HOWDAH_CONFIG
-  --json         print one JSON line on stdout once ready; the log goes to stderr either way
-  -h, --help     this text
-
-CONFIGURATION
-  From the file, then the environment, then flags; the last one wins. In the file a dot is a level:
-  broker.url is {"broker": {"url": …}}. Samples: config/${role}.json.
-
-${lines.join('\n')}
-
-SIGNALS
-  SIGTERM, SIGINT  shut down in order; published instances stay published
-
-EXIT STATUS
-  0 stopped, 1 failed, 2 wrong usage or configuration
-`
 }
 
 function stopSignal(): Promise<NodeJS.Signals> {

@@ -1,5 +1,8 @@
 /** Wrong usage, help and version. */
 import { expect } from 'chai'
+import { describeKeys } from '../../config/describe.ts'
+import { roleHelp } from '../../config/role-help.ts'
+import { coordinatorSchema, mountAgentSchema, targetAgentSchema } from '../../config/schema.ts'
 import { form } from '../../coordinator/cli/verb-description.ts'
 import { loadVerb, VERB_NAMES } from '../../coordinator/cli/verbs.ts'
 import { run } from './run.ts'
@@ -82,6 +85,21 @@ describe('help', () => {
       for (const option of verb?.options ?? []) expect(stdout()).to.include(`    ${form(option)}\n`)
       const prose = stdout().slice(0, stdout().indexOf('\nEXAMPLES\n'))
       expect(prose.split('\n').filter((line) => line.length > 80)).to.deep.equal([])
+    })
+  }
+
+  const roles = {
+    coordinator: coordinatorSchema,
+    'mount-agent': mountAgentSchema,
+    'target-agent': targetAgentSchema,
+  }
+  for (const [role, schema] of Object.entries(roles)) {
+    it(`of ${role} lists every configuration key, and fits 80 columns`, () => {
+      const keys = describeKeys<object>(schema)
+      const lines = roleHelp(role, 'summary', keys).split('\n')
+      for (const { key } of keys) expect(lines.some((line) => line.startsWith(`  ${key}`))).to.equal(true)
+      const wide = lines.filter((line) => line.length > 80 && !/^ +(default: |\S+$)/.test(line))
+      expect(wide).to.deep.equal([])
     })
   }
 
