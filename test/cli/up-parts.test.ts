@@ -16,6 +16,7 @@ import { pino } from 'pino'
 import { identify, isAlive } from '../../config/process-identity.ts'
 import { recordProcess, stopLeftovers } from '../../coordinator/cli/up/leftovers.ts'
 import { followLog, type LogLine, logLine } from '../../coordinator/cli/up/log-file.ts'
+import { createRepeatFilter } from '../../coordinator/cli/up/repeat-filter.ts'
 import { type RoleProcess, startRole } from '../../coordinator/cli/up/role-process.ts'
 import { openStateDirectory } from '../../coordinator/cli/up/state-directory.ts'
 import { HowdahError } from '../../messages/errors.ts'
@@ -164,6 +165,16 @@ describe('howdah up, its parts', function () {
       await until(() => notices.length > 0, 'the warning is shown')
       expect(notices).to.deep.equal(['coordinator: disk is filling'])
     })
+  })
+
+  it('shows a warning that repeats once a minute', () => {
+    let now = 0
+    const isDue = createRepeatFilter(60_000, () => now)
+    expect([isDue('away'), isDue('away'), isDue('full')]).to.deep.equal([true, false, true])
+    now = 59_999
+    expect(isDue('away')).to.equal(false)
+    now = 60_000
+    expect([isDue('away'), isDue('away')]).to.deep.equal([true, false])
   })
 
   it('follows a log from its present end, also when a line is written in pieces', async () => {

@@ -13,6 +13,7 @@ import { type Backoff, backoffMs } from '../../../messages/backoff.ts'
 import { printable } from '../terminal.ts'
 import { forgetProcess, recordProcess, stopProcess } from './leftovers.ts'
 import { followLog, type LogLine } from './log-file.ts'
+import { createRepeatFilter } from './repeat-filter.ts'
 
 export type RoleName = 'coordinator' | 'mount-agent' | 'target-agent'
 
@@ -27,7 +28,6 @@ const MAX_FAILED_STARTS = 3
 /** pino's level. */
 const WARNING = 40
 const REPEAT_MS = 60_000
-const MAX_REMEMBERED = 1000
 const EXIT_WRONG_CONFIGURATION = 2
 
 export interface RoleProcessOptions {
@@ -65,22 +65,13 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
   let startFailure: string | undefined
   let lastLine: LogLine | undefined
   let timer: NodeJS.Timeout | undefined
-  const reported = new Map<string, number>()
+  /** For warnings that repeat, as while the broker is unavailable; the log has all of them. */
+  const isDue = createRepeatFilter(REPEAT_MS)
 
   const log = followLog(logFile, (line) => {
     lastLine = line
     if (line.level >= WARNING && isDue(line.text)) onNotice(`${role}: ${printable(line.text)}`)
   })
-
-  /** A warning that repeats, as while the broker is unavailable, is shown once a minute; the log has all of them. */
-  const isDue = (text: string) => {
-    const now = Date.now()
-    const before = reported.get(text)
-    if (before !== undefined && now - before < REPEAT_MS) return false
-    if (reported.size >= MAX_REMEMBERED) reported.clear()
-    reported.set(text, now)
-    return true
-  }
 
   const start = () => {
     const startedAt = Date.now()
