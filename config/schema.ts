@@ -243,7 +243,7 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
   name: agentName,
   stateDirectory: stateDirectory('mount-agent'),
   repositories: {
-    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?, "verifyChecksums"?, "verifyPages"?}]; pgBackRest: "configFile" and "repo"? instead of "path"',
+    doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?, "linkTargets"?, "verifyChecksums"?, "verifyPages"?}]; pgbackrest and barman: "configFile" instead of "path"; pgbackrest: "repo"? with it',
     format: repositories.name,
     default: [],
   },
