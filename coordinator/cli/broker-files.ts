@@ -26,7 +26,7 @@ export interface Identity {
  * Links the installed server without its plugins and returns the path of its script. Erlang looks up every module in
  * every library in turn; plugins that are not used here would more than double the start time of the node.
  */
-export async function leanInstallation(directory: string): Promise<string> {
+export async function linkServerWithoutPlugins(directory: string): Promise<string> {
   const scripts = dirname(await realpath(SERVER_SCRIPT))
   const libraries = join(dirname(scripts), 'plugins')
   const lean = join(directory, 'server')

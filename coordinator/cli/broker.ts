@@ -10,7 +10,7 @@
 import { access, mkdir, realpath } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import { BROKER_USER, leanInstallation, SERVER_SCRIPT, writeBrokerFiles } from './broker-files.ts'
+import { BROKER_USER, linkServerWithoutPlugins, SERVER_SCRIPT, writeBrokerFiles } from './broker-files.ts'
 import { killGroup, startNode, stopNode, stopOrphan } from './broker-node.ts'
 
 const LOOPBACK = '127.0.0.1'
@@ -62,7 +62,7 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   const identity = await writeBrokerFiles(directory, address, options.port, logger)
   const url = `amqp://${BROKER_USER}:${identity.password}@${address}:${identity.port}`
 
-  const script = await leanInstallation(directory)
+  const script = await linkServerWithoutPlugins(directory)
   let node = await startNode(script, directory, startTimeoutMs, logger)
   /** Serializes stops and restarts. */
   let queue: Promise<void> = Promise.resolve()

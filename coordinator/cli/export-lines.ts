@@ -3,7 +3,7 @@ import type { DatabaseExport, Destination, ExportView } from '../../messages/exp
 import { formatBytes } from '../../messages/format-bytes.ts'
 import { count } from './format.ts'
 import { errorLines, type Field, fieldLines } from './session-lines.ts'
-import { cut, printable, type Terminal } from './terminal.ts'
+import { printable, type Terminal, truncate } from './terminal.ts'
 
 /** No more databases are painted than this; those that are done are omitted first. */
 const MAX_PAINTED = 12
@@ -21,8 +21,8 @@ export function databaseLines(
       : [...databases].sort((a, b) => order[a.status] - order[b.status]).slice(0, MAX_PAINTED)
   const nameWidth = Math.min(30, Math.max(9, ...shown.map(({ database }) => printable(database).length)))
   const lines = shown.map((one) => {
-    const name = cut(printable(one.database), nameWidth, terminal.marks.ellipsis).padEnd(nameWidth)
-    const detail = cut(databaseText(one), terminal.columns - nameWidth - 8, terminal.marks.ellipsis)
+    const name = truncate(printable(one.database), nameWidth, terminal.marks.ellipsis).padEnd(nameWidth)
+    const detail = truncate(databaseText(one), terminal.columns - nameWidth - 8, terminal.marks.ellipsis)
     return `    ${mark(terminal, one, frame)} ${name}  ${detail}`.trimEnd()
   })
   const more = databases.length - shown.length

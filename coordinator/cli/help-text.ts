@@ -2,8 +2,8 @@
 import { type Terminal, wrap } from './terminal.ts'
 import {
   type Entry,
-  form,
   type OptionDescription,
+  optionForm,
   synopsis,
   type VerbDescription,
 } from './verb-description.ts'
@@ -87,7 +87,7 @@ function optionEntry(option: OptionDescription): Entry {
     ...(option.repeatable === true ? ['May be repeated.'] : []),
     ...(option.defaultText === undefined ? [] : [`Default: ${option.defaultText}.`]),
   ]
-  return [form(option), [option.description, ...remarks].join(' ')]
+  return [optionForm(option), [option.description, ...remarks].join(' ')]
 }
 
 function entryLines(terminal: Terminal, entries: readonly Entry[]): string[] {

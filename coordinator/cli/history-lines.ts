@@ -13,13 +13,13 @@ export function historyLines({ stdout, now }: Pick<Context, 'stdout' | 'now'>, v
   const entries = withoutSupersededStarts(view.history ?? [])
   if (entries.length === 0) return []
   const begun = Date.parse(view.createdAt)
-  const isElsewhere = entries.some(({ at }) => new Date(at).getTimezoneOffset() !== 0)
+  const hasUtcOffset = entries.some(({ at }) => new Date(at).getTimezoneOffset() !== 0)
   const terminal = { ...stdout, columns: Math.max(0, stdout.columns - MIN_TEXT - 4) }
   const table = renderTable(
     terminal,
     [
       { title: 'AT', value: ({ at }) => formatTime(new Date(at)), expendable: 3 },
-      { title: 'UTC', value: ({ at }) => (isElsewhere ? utcText(new Date(at)) : ''), expendable: 4 },
+      { title: 'UTC', value: ({ at }) => (hasUtcOffset ? utcText(new Date(at)) : ''), expendable: 4 },
       { title: 'SINCE', value: ({ at }) => `+${formatDuration(Date.parse(at) - begun)}`, align: 'right' },
       { title: 'WHAT', value: ({ type }) => type, expendable: 5 },
       { title: 'TOOK', value: (entry) => tookText(entry, now(), stdout.marks.ellipsis), align: 'right' },

@@ -5,7 +5,7 @@ import { formatBytes } from '../../messages/format-bytes.ts'
 import type { SessionState, SessionView, StepName, StepReport } from '../../messages/values.ts'
 import { formatDuration, formatMoment, formatRate, formatShare } from './format.ts'
 import { latestAttempts } from './session-progress.ts'
-import { cut, printable, type Style, type Terminal, wrap } from './terminal.ts'
+import { printable, type Style, type Terminal, truncate, wrap } from './terminal.ts'
 
 export const STATE_STYLE = {
   validating: 'cyan',
@@ -55,7 +55,7 @@ export function stepLines(
     const room = terminal.columns - labelWidth - 17
     if (report === undefined) return `  ${terminal.style('dim', `${terminal.marks.waiting} ${label}`)}`
     const elapsed = formatDuration(elapsedMs(report, options.now)).padStart(9)
-    const detail = cut(stepDetail(report, options.rateOf), room, terminal.marks.ellipsis)
+    const detail = truncate(stepDetail(report, options.rateOf), room, terminal.marks.ellipsis)
     return `  ${mark(terminal, report, options.frame)} ${label.padEnd(labelWidth)} ${elapsed}  ${detail}`.trimEnd()
   })
 }
@@ -173,8 +173,8 @@ export function reachedText({
   // Where the archive ended before that time, it was recovered to its end.
   const asked = recoverTo.type === 'time' ? Date.parse(recoverTo.value ?? '') : Number.NaN
   const before = (reached.secondsBefore ?? (asked - Date.parse(lastCommit)) / 1000) * 1000
-  const far = before > 0 ? `, ${formatDuration(before)} before the time asked for` : ''
-  return `transactions up to ${formatMoment(new Date(lastCommit))}${far}; ${at}`
+  const distance = before > 0 ? `, ${formatDuration(before)} before the time asked for` : ''
+  return `transactions up to ${formatMoment(new Date(lastCommit))}${distance}; ${at}`
 }
 
 /** The position of a paused recovery; undefined if recovery is not paused. */

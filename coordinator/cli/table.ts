@@ -1,5 +1,5 @@
 /** Tables that fit the terminal: columns shrink first, then the least important ones are omitted. */
-import { cut, type Terminal, width } from './terminal.ts'
+import { type Terminal, truncate, width } from './terminal.ts'
 
 export interface Column<Row> {
   readonly title: string
@@ -28,7 +28,7 @@ export function renderTable<Row>(
   for (const row of rows) {
     const cells = fitting.map((column, index) => {
       const columnWidth = widths[index] ?? 0
-      const text = cut(column.value(row), columnWidth, terminal.marks.ellipsis)
+      const text = truncate(column.value(row), columnWidth, terminal.marks.ellipsis)
       const styled = column.style === undefined ? text : column.style(text, row)
       return pad(styled, columnWidth, column.align)
     })

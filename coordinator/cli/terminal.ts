@@ -81,7 +81,7 @@ export function width(text: string): number {
 }
 
 /** Cuts a text without escape sequences to a width, with an ellipsis at the end. */
-export function cut(text: string, columns: number, ellipsis: string): string {
+export function truncate(text: string, columns: number, ellipsis: string): string {
   const characters = [...text]
   if (characters.length <= columns) return text
   return columns <= 0 ? '' : characters.slice(0, columns - 1).join('') + ellipsis

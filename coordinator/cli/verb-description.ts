@@ -44,12 +44,12 @@ export interface VerbDescription {
 export function synopsis(verb: VerbDescription): string {
   const parts = ['howdah', verb.name]
   for (const { name, required } of verb.arguments ?? []) parts.push(required ? name : `[${name}]`)
-  for (const option of verb.options) if (option.required === true) parts.push(form(option))
+  for (const option of verb.options) if (option.required === true) parts.push(optionForm(option))
   if (verb.options.some((option) => option.required !== true)) parts.push('[options]')
   return parts.join(' ')
 }
 
 /** An option as it is written: `--port N`. */
-export function form(option: OptionDescription): string {
+export function optionForm(option: OptionDescription): string {
   return option.flags.replace(/[<>]/g, '')
 }

@@ -5,7 +5,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import type { Context } from './context.ts'
 import { InvalidValue, UsageError } from './usage-error.ts'
-import { form, type OptionDescription, type VerbDescription } from './verb-description.ts'
+import { type OptionDescription, optionForm, type VerbDescription } from './verb-description.ts'
 
 export interface Call<Options> {
   readonly context: Context
@@ -58,7 +58,7 @@ function parseArguments(verb: VerbDescription, args: readonly string[]) {
     (option) => option.required === true && options[new Option(option.flags).attributeName()] === undefined,
   )
   if (missing.length > 0) {
-    throw new UsageError(`missing ${missing.map(form).join(', ')}`, verb)
+    throw new UsageError(`missing ${missing.map(optionForm).join(', ')}`, verb)
   }
   return { options, given: command.args }
 }
@@ -71,7 +71,7 @@ function commanderOption(description: OptionDescription, verb: VerbDescription):
     } catch (error) {
       if (!(error instanceof InvalidValue)) throw error
       const value = description.secret === true ? 'the value' : `"${text}"`
-      throw new UsageError(`${form(description)}: ${value} is wrong, it must be ${error.message}`, verb)
+      throw new UsageError(`${optionForm(description)}: ${value} is wrong, it must be ${error.message}`, verb)
     }
   }
   if (description.repeatable === true) {
@@ -79,7 +79,7 @@ function commanderOption(description: OptionDescription, verb: VerbDescription):
     option.argParser((text: string, previous: unknown) => [...(previous as unknown[]), parse(text)])
   } else if (description.flags.includes('<')) {
     option.argParser((text: string, previous: unknown) => {
-      if (previous !== undefined) throw new UsageError(`${form(description)} is given twice`, verb)
+      if (previous !== undefined) throw new UsageError(`${optionForm(description)} is given twice`, verb)
       return parse(text)
     })
   }

@@ -3,7 +3,7 @@ import { expect } from 'chai'
 import { describeKeys } from '../../config/describe.ts'
 import { roleHelp } from '../../config/role-help.ts'
 import { coordinatorSchema, mountAgentSchema, targetAgentSchema } from '../../config/schema.ts'
-import { form } from '../../coordinator/cli/verb-description.ts'
+import { optionForm } from '../../coordinator/cli/verb-description.ts'
 import { loadVerb, VERB_NAMES } from '../../coordinator/cli/verbs.ts'
 import { run } from './run.ts'
 
@@ -82,7 +82,7 @@ describe('help', () => {
       const { status, stdout } = run([name, '--help'])
       expect(await status).to.equal(0)
       expect(verb?.name).to.equal(name)
-      for (const option of verb?.options ?? []) expect(stdout()).to.include(`    ${form(option)}\n`)
+      for (const option of verb?.options ?? []) expect(stdout()).to.include(`    ${optionForm(option)}\n`)
       const prose = stdout().slice(0, stdout().indexOf('\nEXAMPLES\n'))
       expect(prose.split('\n').filter((line) => line.length > 80)).to.deep.equal([])
     })

@@ -16,7 +16,7 @@ import { createHowdah, type Howdah } from './howdah.ts'
 import { logTail } from './logs.ts'
 import { createNarration } from './narration.ts'
 import { createDemoResources } from './resources.ts'
-import { backUp, change, look, type PublishedSession, publish, REPOSITORY, STANZA } from './story.ts'
+import { backUp, change, type PublishedSession, publish, REPOSITORY, STANZA, showFetching } from './story.ts'
 
 const CLEAN_UP_MS = 300_000
 
@@ -116,7 +116,7 @@ async function runDemo(): Promise<void> {
   await change(narration, howdah, made, published)
 
   narration.chapter('Look')
-  await look(narration, howdah, made, published)
+  await showFetching(narration, howdah, made, published)
 
   if (keep) await keepPublished(published)
 }

@@ -3,7 +3,7 @@
  * columns; colours and lines that are repainted appear only on a terminal.
  */
 import { formatDuration } from '../../coordinator/cli/format.ts'
-import { cut, type Terminal, width, wrap } from '../../coordinator/cli/terminal.ts'
+import { type Terminal, truncate, width, wrap } from '../../coordinator/cli/terminal.ts'
 
 export interface Narration {
   chapter(title: string): void
@@ -61,7 +61,7 @@ export function createNarration(terminal: Terminal, now: () => number = () => pe
       const paint = () => {
         const mark = marks.running[frame++ % marks.running.length] ?? ''
         const time = now() - begun < 1000 ? '' : `  ${Math.floor((now() - begun) / 1000)} s`
-        const line = cut(`${started} ${marks.ellipsis}${time}`, columns() - 6, marks.ellipsis)
+        const line = truncate(`${started} ${marks.ellipsis}${time}`, columns() - 6, marks.ellipsis)
         terminal.write(`\r\x1b[K${INDENT}${terminal.style('cyan', mark)} ${line}`)
       }
       if (terminal.live) paint()
@@ -104,7 +104,7 @@ export function createNarration(terminal: Terminal, now: () => number = () => pe
 
     output(text) {
       for (const line of text.trimEnd().split('\n')) {
-        terminal.line(`${INDENT}  ${terminal.style('dim', cut(line, columns() - 5, marks.ellipsis))}`)
+        terminal.line(`${INDENT}  ${terminal.style('dim', truncate(line, columns() - 5, marks.ellipsis))}`)
       }
     },
 

@@ -179,7 +179,7 @@ export async function change(
 }
 
 /** Shows the session in the list, how little was fetched, and that reading fetches more. */
-export async function look(
+export async function showFetching(
   narration: Narration,
   howdah: Howdah,
   made: MadeProduction,

@@ -16,7 +16,7 @@ import { ensureCertificates } from '../certificates.ts'
 import { freePort } from '../free-port.ts'
 import { ask, isTransient } from '../request.ts'
 import { stopLeftovers } from './leftovers.ts'
-import { AGENT_NAME, LOOPBACK, readEarlier, roleEnvironment, writeRoleFiles } from './role-files.ts'
+import { AGENT_NAME, LOOPBACK, readPrevious, roleEnvironment, writeRoleFiles } from './role-files.ts'
 import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
 import type { StateDirectory } from './state-directory.ts'
 
@@ -164,7 +164,7 @@ async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: 
     brokerUrl,
     repositories,
     // Mount processes that outlived the last `up` reconnect to the port that they know.
-    dataPlanePort: await freePort(LOOPBACK, readEarlier(state.path)?.dataPlane.port),
+    dataPlanePort: await freePort(LOOPBACK, readPrevious(state.path)?.dataPlane.port),
     mountCertificate,
     targetCertificate,
     postgresUser: process.getuid?.() === 0 ? undefined : userInfo().username,

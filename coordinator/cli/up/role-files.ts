@@ -55,7 +55,7 @@ export function writeRoleFiles(options: RoleFilesOptions): Record<RoleName, stri
   }
 }
 
-const EarlierMountAgent = z.object({
+const PreviousMountAgent = z.object({
   dataPlane: z.object({ port: z.int().min(1).max(65535) }),
   repositories: z.array(
     z.object({
@@ -71,9 +71,9 @@ const EarlierMountAgent = z.object({
 })
 
 /** The repositories and the port of the last `up` with this state directory; undefined if there was none. */
-export function readEarlier(stateDirectory: string): z.infer<typeof EarlierMountAgent> | undefined {
+export function readPrevious(stateDirectory: string): z.infer<typeof PreviousMountAgent> | undefined {
   try {
-    return EarlierMountAgent.parse(JSON.parse(readFileSync(roleFile(stateDirectory, 'mount-agent'), 'utf8')))
+    return PreviousMountAgent.parse(JSON.parse(readFileSync(roleFile(stateDirectory, 'mount-agent'), 'utf8')))
   } catch {
     return undefined
   }

@@ -124,7 +124,7 @@ function backupTable(
   rows: readonly BackupSummary[],
 ): string[] {
   const terminal = { ...stdout, columns: stdout.columns - 2 }
-  const isElsewhere = rows.some(
+  const hasUtcOffset = rows.some(
     ({ stoppedAt }) => stoppedAt !== undefined && new Date(stoppedAt).getTimezoneOffset() !== 0,
   )
   const isUsable = ({ unusable }: BackupSummary) => unusable === undefined
@@ -145,7 +145,7 @@ function backupTable(
       {
         title: 'UTC',
         value: ({ stoppedAt }) =>
-          stoppedAt === undefined || !isElsewhere ? '' : utcText(new Date(stoppedAt)),
+          stoppedAt === undefined || !hasUtcOffset ? '' : utcText(new Date(stoppedAt)),
         expendable: 3,
       },
       {

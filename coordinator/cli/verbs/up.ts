@@ -134,9 +134,9 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const stateDirectory = path.resolve(
     options.state ?? context.env.HOWDAH_STATE ?? defaultStateDirectory(context.env, process.getuid?.() ?? 0),
   )
-  const { readEarlier } = await import('../up/role-files.ts')
+  const { readPrevious } = await import('../up/role-files.ts')
   const given = joinFlags(options.repository, options.passphraseFile, options.linkTarget)
-  const repositories = given.length > 0 ? given : (readEarlier(stateDirectory)?.repositories ?? [])
+  const repositories = given.length > 0 ? given : (readPrevious(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
   const brokerUrl = options.broker ?? brokerOfEnvironment(context.env)
 
