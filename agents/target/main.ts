@@ -22,8 +22,8 @@ import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { ownName } from './preflight/user.ts'
 import { createAgeingLock } from './room/ageing-lock.ts'
-import { createCacheRoom } from './room/cache-room.ts'
-import { fetchedDirectory } from './room/fetched-room.ts'
+import { createCacheQuota } from './room/cache-quota.ts'
+import { fetchedDirectory } from './room/fetched-budget.ts'
 import { readSession, readSessions } from './session/published-session.ts'
 import { createSessionWatch } from './session/session-watch.ts'
 import { targetSteps } from './steps.ts'
@@ -57,7 +57,7 @@ await runRole({
       tell: (session, warnings) => bus.emit('session.findings', { session, warnings }),
       logger,
     })
-    const room = createCacheRoom({ quotaBytes: cache.quotaBytes, limitBytes: config.limits.cacheBytes })
+    const room = createCacheQuota({ quotaBytes: cache.quotaBytes, limitBytes: config.limits.cacheBytes })
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),

@@ -27,30 +27,30 @@ import { findInstance, startInstance } from './postgres/instance.ts'
 import { isRecovered } from './postgres/recovery/first-recovery.ts'
 import { preflight } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
-import { unsafeties } from './preflight/safe-directory.ts'
+import { directoryProblems } from './preflight/safe-directory.ts'
 import { prepareSessionDirectories } from './preflight/session-directories.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import type { AgeingLock } from './room/ageing-lock.ts'
-import type { CacheRoom } from './room/cache-room.ts'
-import { createFetchedRoom } from './room/fetched-room.ts'
-import { heldPorts } from './room/held-ports.ts'
-import { lastWords } from './session/log-excerpt.ts'
-import { requireEntrance } from './session/mount-access.ts'
+import type { CacheQuota } from './room/cache-quota.ts'
+import { createFetchedBudget } from './room/fetched-budget.ts'
+import { createReleasedPorts } from './room/released-ports.ts'
+import { logExcerpt } from './session/log-excerpt.ts'
+import { requireMountAccess } from './session/mount-access.ts'
 import {
-  keepSession,
   type PublishedSession,
   publishedSession,
   readSession,
+  saveSession,
 } from './session/published-session.ts'
 import type { SessionWatch } from './session/session-watch.ts'
-import { endInstance, endMount, type TakeDown } from './session/teardown.ts'
+import { endInstance, endMount, type Teardown } from './session/teardown.ts'
 import { libraryWarnings } from './survey/survey.ts'
 
 export interface TargetStepsOptions {
   readonly settings: PreflightSettings
   /** PEM files that mount processes show to the mount server. */
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
-  readonly room: CacheRoom
+  readonly room: CacheQuota
   /** Bytes that local copies of fetched blocks may take, of all backups together. */
   readonly fetchedBytes: number
   /** What keeps instances apart from the rest of this machine. */
@@ -79,8 +79,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   const { settings, tls, watch, room, changes, spare, ports, logger } = options
   const cachePathOf = (session: string): string => `${settings.cacheRoot}/${session}`
 
-  const held = heldPorts(settings.portRange)
-  const fetchedRoom = createFetchedRoom({
+  const held = createReleasedPorts(settings.portRange)
+  const fetchedRoom = createFetchedBudget({
     cacheRoot: settings.cacheRoot,
     budgetBytes: options.fetchedBytes,
     logger,
@@ -111,7 +111,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   }
 
   /** Once it is full nobody could make room in it before PostgreSQL has started, nor could that start. */
-  async function giveRoomToStart(session: string, mount: MountProcess): Promise<void> {
+  async function reserveStartSpace(session: string, mount: MountProcess): Promise<void> {
     const { changedBytes } = await mount.status()
     room.takes(session, { changedBytes, otherBytes: 0 })
     const quotaBytes = room.quotaOf(session)
@@ -120,7 +120,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   }
 
   /** What a session's steps may have left here, from its files or, where these are gone, from the command. */
-  async function takeDownOf(command: StepCommand, lingering: Promise<void> | undefined): Promise<TakeDown> {
+  async function teardownOf(command: StepCommand, lingering: Promise<void> | undefined): Promise<Teardown> {
     const { session, input } = command
     const [mountPoint, cachePath] = [`${settings.mountRoot}/${session}`, cachePathOf(session)]
     const instance = readSession(cachePath) ?? (await publishedSession(command).catch(() => undefined))
@@ -183,7 +183,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           options.ageingLock.take()
           await prepareSessionDirectories({ mountPoint, cachePath, uid: user.uid, gid: user.gid })
           const journal = await journalOf(session)
-          await keepSession({ ...session, journal: journal.id })
+          await saveSession({ ...session, journal: journal.id })
           await fetchedRoom.trim()
           room.joins(session.session)
           const launch = () => spare.take()
@@ -191,20 +191,20 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           await startMountProcess(spec, { logger, launch, signal })
         } else {
           // The preflight may have chosen another port since.
-          await keepSession(session)
+          await saveSession(session)
         }
-        await requireEntrance(session, signal)
+        await requireMountAccess(session, signal)
         return { mountPoint, cachePath }
       },
       async undo(command, { lingering }) {
-        const parts = await takeDownOf(command, lingering)
+        const parts = await teardownOf(command, lingering)
         const { session, mountPoint, cachePath, instance, keepCache } = parts
         const undone: string[] = []
         await endInstance(parts)
         if (await endMount(parts)) undone.push(`unmounted ${mountPoint}`)
         if (await removeMountPoint(mountPoint)) undone.push(`removed ${mountPoint}`)
         if (keepCache && instance && existsSync(cachePath)) {
-          await keepSession({ ...instance, kept: true })
+          await saveSession({ ...instance, kept: true })
           await room.keeps(session, cachePath)
           undone.push(`kept the write cache ${cachePath}`)
         } else {
@@ -229,7 +229,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         // Moving a paused recovery on ends its server, which is no loss.
         watch.remove(session.session)
         try {
-          if (await isRecovered(session)) await giveRoomToStart(session.session, mount)
+          if (await isRecovered(session)) await reserveStartSpace(session.session, mount)
           const result = await startInstance(session, {
             isolation: options.isolation,
             logger,
@@ -241,7 +241,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           mount
             .settled()
             .catch((err: unknown) => logger.warn({ err }, 'what the publish touched was not recorded'))
-          if (result.paused === undefined) await keepSession({ ...session, recovered: true })
+          if (result.paused === undefined) await saveSession({ ...session, recovered: true })
           const [libraries] = await Promise.all([libraryWarnings(session), changes.begin(session)])
           await watch.add(session)
           return { ...result, warnings: [...result.warnings, ...libraries] }
@@ -254,7 +254,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
             await watch.add(session)
             throw error
           }
-          logger.warn({ session: session.session, log: await lastWords(session) }, LAST_WORDS)
+          logger.warn({ session: session.session, log: await logExcerpt(session) }, START_FAILED)
           // Without its mount PostgreSQL fails in a hundred ways; that is the one that counts.
           const left = await findMountProcess(session.cachePath)
           if (left === undefined) throw mountGone(error)
@@ -265,7 +265,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
       },
       async undo(command, { lingering }) {
         watch.remove(command.session)
-        const parts = await takeDownOf(command, lingering)
+        const parts = await teardownOf(command, lingering)
         const outcome = await endInstance(parts)
         const port = parts.instance?.port
         return { undone: outcome === 'absent' ? [] : [`stopped PostgreSQL on port ${port}`] }
@@ -285,7 +285,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
 /** A reboot since the preflight may have emptied /tmp: makes the roots again, as safe as they were. */
 async function requireRoots({ mountRoot, cacheRoot }: PreflightSettings): Promise<void> {
   for (const root of [mountRoot, cacheRoot]) {
-    const [problem] = await unsafeties(root, undefined)
+    const [problem] = await directoryProblems(root, undefined)
     if (problem !== undefined) throw new HowdahError('path_unsafe', problem)
   }
 }
@@ -330,7 +330,8 @@ function mountSilent(): HowdahError {
   return new HowdahError('mount_failed', message)
 }
 
-const LAST_WORDS = 'PostgreSQL did not come up; what the logs of the session say last, before they go with it'
+const START_FAILED =
+  'PostgreSQL did not come up; what the logs of the session say last, before they go with it'
 
 /**
  * PostgreSQL tells of a failed read without its reason, which the mount knows: the error with it, where there is one.

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { failedReads } from '../../agents/target/mount-process/program/failed-reads.ts'
-import { reachabilityNews, UNREACHABLE_AFTER_MS } from '../../agents/target/session/reachability.ts'
+import { reachabilityChange, UNREACHABLE_AFTER_MS } from '../../agents/target/session/reachability.ts'
 import { HowdahError } from '../../messages/errors.ts'
 
 const LOST = Date.parse('2026-01-01T12:00:00Z')
@@ -10,29 +10,29 @@ const away = { connected: false, lostAt, failedReads: 0, lastError: 'no route' }
 
 describe('news of how a mount server is reached', () => {
   it('is told of a session that is new to the agent', () => {
-    expect(reachabilityNews(here, undefined, LOST)).to.include({ reachable: true, failedReads: 0 })
+    expect(reachabilityChange(here, undefined, LOST)).to.include({ reachable: true, failedReads: 0 })
   })
 
   it('is none of an absence that may be over at once', () => {
-    expect(reachabilityNews(away, undefined, LOST + UNREACHABLE_AFTER_MS - 1)).to.equal(undefined)
+    expect(reachabilityChange(away, undefined, LOST + UNREACHABLE_AFTER_MS - 1)).to.equal(undefined)
   })
 
   it('is told once of a longer one', () => {
     const now = LOST + UNREACHABLE_AFTER_MS
-    const told = reachabilityNews(away, undefined, now)
+    const told = reachabilityChange(away, undefined, now)
     expect(told).to.deep.equal({ reachable: false, since: lostAt, failedReads: 0, reason: 'no route' })
-    expect(reachabilityNews(away, told, now + 1000)).to.equal(undefined)
+    expect(reachabilityChange(away, told, now + 1000)).to.equal(undefined)
   })
 
   it('is told at once when a read failed, and again for each that follows', () => {
-    const told = reachabilityNews({ ...away, failedReads: 1 }, undefined, LOST)
+    const told = reachabilityChange({ ...away, failedReads: 1 }, undefined, LOST)
     expect(told).to.include({ reachable: false, failedReads: 1 })
-    expect(reachabilityNews({ ...away, failedReads: 2 }, told, LOST)).to.include({ failedReads: 2 })
+    expect(reachabilityChange({ ...away, failedReads: 2 }, told, LOST)).to.include({ failedReads: 2 })
   })
 
   it('is told when the server is back', () => {
-    const told = reachabilityNews(away, undefined, LOST + UNREACHABLE_AFTER_MS)
-    expect(reachabilityNews(here, told, LOST + 60_000)).to.include({ reachable: true })
+    const told = reachabilityChange(away, undefined, LOST + UNREACHABLE_AFTER_MS)
+    expect(reachabilityChange(here, told, LOST + 60_000)).to.include({ reachable: true })
   })
 })
 

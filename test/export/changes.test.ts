@@ -1,8 +1,13 @@
 import { expect } from 'chai'
-import { judge, newRecord, type Observation, withExport } from '../../agents/target/changes/judgement.ts'
+import {
+  detectChanges,
+  initialRecord,
+  type Observation,
+  withExport,
+} from '../../agents/target/changes/detection.ts'
 import type { ChangeRecord } from '../../agents/target/changes/record.ts'
 
-const START = newRecord({ xid: 100n, epoch: 'first' })
+const START = initialRecord({ xid: 100n, epoch: 'first' })
 
 function seen(
   xid: bigint,
@@ -22,7 +27,7 @@ function seen(
   }
 }
 
-const changes = (record: ChangeRecord, observation: Observation) => judge(record, observation).changes
+const changes = (record: ChangeRecord, observation: Observation) => detectChanges(record, observation).changes
 
 describe('the judgement of changes', () => {
   it('finds none where no transaction wrote', () => {
@@ -30,7 +35,7 @@ describe('the judgement of changes', () => {
   })
 
   it('knows the databases whose counters grew, and forgets none of them', () => {
-    const first = judge(START, seen(101n, { crm: [3, 0] }))
+    const first = detectChanges(START, seen(101n, { crm: [3, 0] }))
     expect(first.changes).to.deep.equal({ changed: true, databases: ['crm'] })
     expect(changes(first.record, seen(101n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm'])
   })
@@ -40,21 +45,21 @@ describe('the judgement of changes', () => {
   })
 
   it('does not take ANALYZE for a change once nobody else can have written', () => {
-    const busy = judge(START, seen(103n, { shop: [7, 7] }, { quiet: false }))
+    const busy = detectChanges(START, seen(103n, { shop: [7, 7] }, { quiet: false }))
     expect(busy.changes.changed).to.equal(true)
-    const quiet = judge(busy.record, seen(103n, { shop: [7, 7] }))
+    const quiet = detectChanges(busy.record, seen(103n, { shop: [7, 7] }))
     expect(quiet.changes).to.deep.equal({ changed: false, databases: [] })
     expect(changes(quiet.record, seen(104n, { shop: [8, 7] })).databases).to.deep.equal(['shop'])
   })
 
   it('counts all databases when a crash lost the statistics of what was written', () => {
     expect(changes(START, seen(105n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm', 'shop'])
-    const looked = judge(START, seen(105n, { crm: [1, 0] })).record
+    const looked = detectChanges(START, seen(105n, { crm: [1, 0] })).record
     expect(changes(looked, seen(105n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm'])
   })
 
   it('finds none after all that was changed is exported, and what is changed afterwards', () => {
-    const { record } = judge(START, seen(105n, { crm: [4, 0] }))
+    const { record } = detectChanges(START, seen(105n, { crm: [4, 0] }))
     const mark = { xid: 105n, epoch: 'first', counters: { written: 4, statistics: 0 } }
     const exported = withExport(record, 'crm', mark, true)
     expect(changes(exported, seen(105n, { crm: [4, 0] }))).to.deep.equal({ changed: false, databases: [] })
@@ -63,7 +68,7 @@ describe('the judgement of changes', () => {
   })
 
   it('does not forget one database because another was exported', () => {
-    const { record } = judge(START, seen(105n, { crm: [4, 0], shop: [1, 0] }))
+    const { record } = detectChanges(START, seen(105n, { crm: [4, 0], shop: [1, 0] }))
     const mark = { xid: 105n, epoch: 'first', counters: { written: 4, statistics: 0 } }
     expect(
       changes(withExport(record, 'crm', mark, true), seen(105n, { crm: [4, 0], shop: [1, 0] })),

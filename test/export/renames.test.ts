@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import {
-  databaseNameThere,
   dependentName,
+  destinationDatabaseName,
   renameStatements,
   tableRenames,
 } from '../../agents/target/export/dump/renames.ts'
@@ -20,8 +20,8 @@ const request = (...rename: [string, string][]): ExportRequest => ({
 describe('renames of an export', () => {
   it('tell databases from tables', () => {
     const both = request(['shop', 'shop_old'], ['orders', 'orders_old'])
-    expect(databaseNameThere('shop', both)).to.equal('shop_old')
-    expect(databaseNameThere('crm', both)).to.equal('crm')
+    expect(destinationDatabaseName('shop', both)).to.equal('shop_old')
+    expect(destinationDatabaseName('crm', both)).to.equal('crm')
     expect(tableRenames('shop', both, TABLES)).to.deep.equal([
       { from: { schema: 'public', name: 'orders' }, to: { schema: 'public', name: 'orders_old' } },
     ])

@@ -10,7 +10,7 @@ import {
   configFile,
   instanceSettings,
   postgresArguments,
-  withSync,
+  withFsync,
 } from '../../agents/target/postgres/settings/configuration.ts'
 import { hbaFile } from '../../agents/target/postgres/settings/host-based-access.ts'
 import { exceeds, limitsOf } from '../../agents/target/postgres/settings/limits.ts'
@@ -198,7 +198,7 @@ describe('The settings of a published instance', () => {
       'fsync = off',
       'restart_after_crash = off',
     ])
-    expect(lines(withSync(file)).slice(-2)).to.deep.equal(['fsync = on', 'restart_after_crash = on'])
+    expect(lines(withFsync(file)).slice(-2)).to.deep.equal(['fsync = on', 'restart_after_crash = on'])
     expect(parseConfiguration(file).find(({ name }) => name === 'x.y')?.value).to.equal("it's \\ 1\n2")
     expect(configFile(specOf(), settings, true)).not.to.include('fsync')
     expect(fixedOf(inputOf()).has('fsync')).to.equal(false)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import pg from 'pg'
 import { observe } from '../../agents/target/changes/observe.ts'
-import { askReadiness } from '../../agents/target/postgres/connections/connection.ts'
+import { queryReadiness } from '../../agents/target/postgres/connections/connection.ts'
 import type { InstanceAddress } from '../../agents/target/postgres/connections/instance-client.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { surveyInstance } from '../../agents/target/survey/survey.ts'
@@ -86,7 +86,7 @@ describe('Login triggers of PostgreSQL 17', function () {
   it('keep others out, and Howdah not', async () => {
     const error = await plain('postgres', 'SELECT').catch((reason: unknown) => reason)
     expect(error).to.have.property('message', 'superusers may not enter')
-    const readiness = await askReadiness(spec, 10_000)
+    const readiness = await queryReadiness(spec, 10_000)
     expect(readiness).to.include({ state: 'ready' })
     expect('connectedAs' in readiness && readiness.connectedAs).to.deep.equal({
       user: 'keeper',
@@ -102,7 +102,7 @@ describe('Login triggers of PostgreSQL 17', function () {
   })
 
   it('do not run for whoever comes by a name that nobody knew', async () => {
-    const readiness = await askReadiness(spec, 10_000, { user: 'nobody', database: 'nowhere' })
+    const readiness = await queryReadiness(spec, 10_000, { user: 'nobody', database: 'nowhere' })
     expect(readiness).to.include({ state: 'ready' })
   })
 })

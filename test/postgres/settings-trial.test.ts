@@ -2,7 +2,7 @@ import { chmod, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { instanceSettings, postgresArguments } from '../../agents/target/postgres/settings/configuration.ts'
-import { complaint, findRefusals } from '../../agents/target/postgres/settings/settings-trial.ts'
+import { findRefusals, settingsProblem } from '../../agents/target/postgres/settings/settings-trial.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
 import { scratchDirectory } from '../support/scratch.ts'
@@ -46,8 +46,8 @@ describe('Settings that are tried on this machine', function () {
       })
       const placed = new Map([...fixed, ['config_file', configFile], ['data_directory', '/']])
       const args = postgresArguments(spec, placed).map((arg, index) => (index === 1 ? '/' : arg))
-      expect(await complaint(args, spec)).to.equal(undefined)
-      const wrong = await complaint([...args, '-c', 'work_mem=plenty'], spec)
+      expect(await settingsProblem(args, spec)).to.equal(undefined)
+      const wrong = await settingsProblem([...args, '-c', 'work_mem=plenty'], spec)
       expect(wrong).to.match(/^invalid value for parameter "work_mem": "plenty"$/)
     })
 
@@ -69,7 +69,7 @@ describe('Settings that are tried on this machine', function () {
 
   it('are not taken for wrong where the program cannot be run', async () => {
     const user = await postgresAccount()
-    const tried = complaint([], { binaries: directory, user }).then(
+    const tried = settingsProblem([], { binaries: directory, user }).then(
       () => 'taken',
       (error: { code: string }) => error.code,
     )

@@ -3,12 +3,12 @@ import { chmod, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
-import { isPassing } from '../../agents/target/postgres/connections/superuser.ts'
+import { isTransientState } from '../../agents/target/postgres/connections/superuser.ts'
 import {
-  sharedMemoryRefusal,
-  sharedMemoryRemark,
+  sharedMemoryDenied,
   sharedMemoryShortage,
-} from '../../agents/target/postgres/process/shared-memory-room.ts'
+  sharedMemoryWarning,
+} from '../../agents/target/postgres/process/shared-memory-space.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
@@ -42,15 +42,20 @@ describe('Room for shared memory', () => {
     })
     await withTmpfs('32m', async (path) => {
       expect(await sharedMemoryShortage(path)).to.equal(undefined)
-      expect(await sharedMemoryRemark(path)).to.match(/has 32768 kB.*parallel queries may fail/)
+      expect(await sharedMemoryWarning(path)).to.match(/has 32768 kB.*parallel queries may fail/)
     })
     await withTmpfs('64m', async (path) => {
-      expect(await sharedMemoryRemark(path)).to.equal(undefined)
+      expect(await sharedMemoryWarning(path)).to.equal(undefined)
     })
   })
 
   it('does not come by itself: a server that refuses for want of it is not one that starts', () => {
-    expect(['57P03', '53300', '53100', '53200'].map(isPassing)).to.deep.equal([true, true, false, false])
+    expect(['57P03', '53300', '53100', '53200'].map(isTransientState)).to.deep.equal([
+      true,
+      true,
+      false,
+      false,
+    ])
   })
 
   it('is missing where the directory is', async () => {
@@ -60,7 +65,7 @@ describe('Room for shared memory', () => {
   it('is of no use to a user who may not write there', async function () {
     if (process.geteuid?.() !== 0) return this.skip()
     const user = await postgresAccount()
-    expect(await sharedMemoryRefusal(user, directory)).to.match(/"postgres" cannot make .*Permission denied/)
-    expect(await sharedMemoryRefusal(user)).to.equal(undefined)
+    expect(await sharedMemoryDenied(user, directory)).to.match(/"postgres" cannot make .*Permission denied/)
+    expect(await sharedMemoryDenied(user)).to.equal(undefined)
   })
 })

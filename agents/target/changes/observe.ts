@@ -1,8 +1,8 @@
 /** Asks a published instance what its changes are judged by. */
 import type pg from 'pg'
 import { type InstanceAddress, withAnyDatabase, withClient } from '../postgres/connections/instance-client.ts'
-import { rawName, whyUnusable } from '../postgres/connections/instance-databases.ts'
-import type { Observation } from './judgement.ts'
+import { rawName, unusableReason } from '../postgres/connections/instance-databases.ts'
+import type { Observation } from './detection.ts'
 import type { Counters } from './record.ts'
 
 /**
@@ -10,7 +10,7 @@ import type { Counters } from './record.ts'
  * since version 15. Before, an idle backend may keep its last counts for itself as long as it is connected.
  */
 const COUNTED_AFTER_S = 15
-const TELLS_WHEN_IDLE = 150_000
+const REPORTS_WHEN_IDLE = 150_000
 
 /** pg_statistic and pg_statistic_ext_data, which ANALYZE writes; oids from their headers, the same in all versions. */
 const STATISTICS_CATALOGS = [2619, 3429]
@@ -62,7 +62,7 @@ async function analyzed(address: InstanceAddress, database: string): Promise<num
   try {
     return await withClient(address, database, analyzedIn)
   } catch (error) {
-    whyUnusable(error)
+    unusableReason(error)
     return 0
   }
 }
@@ -84,7 +84,7 @@ export async function isQuiet(client: pg.Client, except: readonly string[]): Pro
          AND application_name NOT LIKE 'howdah%'
          AND (current_setting('server_version_num')::int < $2 OR state <> 'idle'
               OR state_change > clock_timestamp() - make_interval(secs => $3))) AS quiet`,
-    [except, TELLS_WHEN_IDLE, COUNTED_AFTER_S],
+    [except, REPORTS_WHEN_IDLE, COUNTED_AFTER_S],
   )
   return rows[0]?.quiet === true
 }

@@ -1,7 +1,7 @@
 /** What is known of a session's changes, in a file of its write cache. */
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
-import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 import type { PublishedSession } from '../session/published-session.ts'
 
 /** Tuples written in a database since its statistics began, and how many of them ANALYZE wrote. */
@@ -33,7 +33,7 @@ export async function readChangeRecord(session: PublishedSession): Promise<Chang
 }
 
 export async function writeChangeRecord(session: PublishedSession, record: ChangeRecord): Promise<void> {
-  await writeOwnFile(path(session), JSON.stringify(record), 0o600)
+  await writeFileAtomically(path(session), JSON.stringify(record), 0o600)
 }
 
 function path({ cachePath }: PublishedSession): string {

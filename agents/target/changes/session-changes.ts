@@ -4,7 +4,7 @@
 import type { Changes } from '../../../messages/values.ts'
 import { instanceAddress, withAnyDatabase } from '../postgres/connections/instance-client.ts'
 import type { PublishedSession } from '../session/published-session.ts'
-import { judge, type Mark, newRecord, withExport } from './judgement.ts'
+import { detectChanges, initialRecord, type Mark, withExport } from './detection.ts'
 import { isQuiet, observe, observeStart } from './observe.ts'
 import { readChangeRecord, writeChangeRecord } from './record.ts'
 
@@ -18,7 +18,7 @@ export interface SessionChanges {
   /** A database was exported as a whole, up to a mark. */
   exported(session: PublishedSession, database: string, mark: Mark): Promise<void>
   /** Does what writes to the instance without being a change of it, where that can be told from one. */
-  ownWork<T>(session: PublishedSession, work: () => Promise<T>): Promise<T>
+  excludeFromChanges<T>(session: PublishedSession, work: () => Promise<T>): Promise<T>
 }
 
 export function createSessionChanges(): SessionChanges {
@@ -39,7 +39,7 @@ export function createSessionChanges(): SessionChanges {
     const record = await readChangeRecord(session)
     const seen = record && (await observe(await instanceAddress(session)))
     if (!record || !seen) return { changed: false, databases: [] }
-    const judgement = judge(record, seen)
+    const judgement = detectChanges(record, seen)
     if (JSON.stringify(judgement.record) !== JSON.stringify(record))
       await writeChangeRecord(session, judgement.record)
     return judgement.changes
@@ -50,12 +50,12 @@ export function createSessionChanges(): SessionChanges {
     const record = await readChangeRecord(session)
     const seen = record && (await observe(await instanceAddress(session)))
     if (!record || !seen?.quiet) return
-    const judged = judge(record, seen).record
+    const judged = detectChanges(record, seen).record
     if (judged.changed.length === 0) await writeChangeRecord(session, { ...judged, xid: judged.seenXid })
   }
 
   return {
-    async ownWork(session, work) {
+    async excludeFromChanges(session, work) {
       const before = await alone(session, () => look(session))
       try {
         return await work()
@@ -67,7 +67,7 @@ export function createSessionChanges(): SessionChanges {
       alone(session, async () => {
         if (await readChangeRecord(session)) return
         const start = await observeStart(await instanceAddress(session))
-        if (start) await writeChangeRecord(session, newRecord(start))
+        if (start) await writeChangeRecord(session, initialRecord(start))
       }),
     of: (session) => alone(session, () => look(session)),
     async mark(session, database) {

@@ -14,7 +14,7 @@ import { openFetchedIndex } from '../filesystem/fetched/fetched-index.ts'
 import { discardStoreNow, isStoreKey } from '../filesystem/fetched/fetched-stores.ts'
 import { findMountProcess } from '../mount-process/agent/mount-process.ts'
 import { cachePaths } from '../mount-process/mount-spec.ts'
-import { fetchedDirectory } from '../room/fetched-room.ts'
+import { fetchedDirectory } from '../room/fetched-budget.ts'
 import { readSession } from '../session/published-session.ts'
 import { verifyStore } from './verify-store.ts'
 

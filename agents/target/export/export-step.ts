@@ -10,10 +10,10 @@ import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { DatabaseExport, ExportRequest, ExportResult } from '../../../messages/exports.ts'
 import type { StepCommand } from '../../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../../runtime/step-runner.ts'
-import type { Mark } from '../changes/judgement.ts'
+import type { Mark } from '../changes/detection.ts'
 import type { SessionChanges } from '../changes/session-changes.ts'
 import { findMountProcess } from '../mount-process/agent/mount-process.ts'
-import { serverWords } from '../postgres/connections/client.ts'
+import { serverMessage } from '../postgres/connections/client.ts'
 import {
   currentAddress,
   type InstanceAddress,
@@ -48,7 +48,7 @@ export interface ExportStepOptions {
 /** How long the clean-up of an export may take before it is given up. Milliseconds. */
 const CLEAN_UP_MS = 30_000
 /** How long the coordinator may take to hear that the instance is gone, and to call the step back. Milliseconds. */
-const CALL_BACK_MS = 30_000
+const SUPERSESSION_MS = 30_000
 
 export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
   const { changes, cachePathOf, logger } = options
@@ -69,9 +69,10 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
       },
     }
     const { id, request } = record
-    const ownWork = <T>(work: () => Promise<T>): Promise<T> => changes.ownWork(session, work)
+    const excludeFromChanges = <T>(work: () => Promise<T>): Promise<T> =>
+      changes.excludeFromChanges(session, work)
     const jobs = request.jobs ?? availableParallelism()
-    return makeDestination({ ...options, ...tools, session, id, request, jobs, claim, ownWork })
+    return makeDestination({ ...options, ...tools, session, id, request, jobs, claim, excludeFromChanges })
   }
 
   /** Takes away what a record says was left. Its own deadline: whatever called it may have been aborted. */
@@ -107,10 +108,10 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
     const isAway = async (): Promise<boolean> => (await failedReads(session)) > unread
     try {
       const chosen = await chooseDatabases(address, request, () => changes.of(session))
-      if (chosen.notes.length > 0 && (await isAway())) throw serverAway(chosen.notes.join('; '))
+      if (chosen.notes.length > 0 && (await isAway())) throw mountServerUnreachable(chosen.notes.join('; '))
       return chosen
     } catch (error) {
-      if (await isAway()) throw serverAway(serverWords(error), error)
+      if (await isAway()) throw mountServerUnreachable(serverMessage(error), error)
       throw error
     }
   }
@@ -155,9 +156,9 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
           if (mark) marks.set(database, mark)
         } catch (error) {
           signal.throwIfAborted()
-          await untilCalledBack(session, signal)
+          await awaitSupersession(session, signal)
           if ((await failedReads(session)) > unread)
-            throw serverAway(`database "${database}": ${serverWords(error)}`, error)
+            throw mountServerUnreachable(`database "${database}": ${serverMessage(error)}`, error)
           logger.warn({ err: error, session: session.session, database }, 'a database was not exported')
           report({ status: 'failed', waiting: undefined, error: namedError(database, error) })
           done.push({ status: states[index] as DatabaseExport })
@@ -189,7 +190,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
       if (earlier?.id === job.id && earlier.result) return earlier.result
       const record: ExportRecord = { id: job.id, request: job.request }
       // Taken up again after a reboot, it comes before the coordinator knows that the instance is gone.
-      await untilCalledBack(session, context.signal)
+      await awaitSupersession(session, context.signal)
       await begin(session, record)
       try {
         const result = await exportAll(session, record, command, context)
@@ -199,7 +200,7 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
         await discard(session, record).catch((err: unknown) =>
           logger.warn({ err, session: session.session }, 'an export that failed left something behind'),
         )
-        await untilCalledBack(session, context.signal)
+        await awaitSupersession(session, context.signal)
         throw error
       } finally {
         await rm(workDirectory(session.cachePath), { recursive: true, force: true })
@@ -234,9 +235,9 @@ function left({ id }: ExportRecord, error: unknown): string[] {
  * A dump that failed because the instance is gone has not failed: the coordinator brings the instance back, and has the
  * export done again. Rejects when the step is called back.
  */
-async function untilCalledBack(session: PublishedSession, signal: AbortSignal): Promise<void> {
+async function awaitSupersession(session: PublishedSession, signal: AbortSignal): Promise<void> {
   if (await findInstance(session)) return
-  await delay(CALL_BACK_MS, undefined, { signal }).catch(() => signal.throwIfAborted())
+  await delay(SUPERSESSION_MS, undefined, { signal }).catch(() => signal.throwIfAborted())
 }
 
 /** Reads of the backup that failed so far because the mount server was away. */
@@ -247,7 +248,7 @@ async function failedReads({ cachePath }: PublishedSession): Promise<number> {
 }
 
 /** What the absence of the mount server broke is done again when it is back; nobody gets half of a dump. */
-function serverAway(what: string, cause?: unknown): HowdahError {
+function mountServerUnreachable(what: string, cause?: unknown): HowdahError {
   const message = `What the export needs of the backup could not be read, as the mount server is away: ${what}`
   return new HowdahError('repository_unavailable', message.slice(0, MAX_ERROR), { cause })
 }
@@ -256,7 +257,7 @@ function namedError(database: string, error: unknown): NonNullable<DatabaseExpor
   const { code, field } = errorBody(error)
   return {
     code: code === 'internal' || code === 'operation_failed' ? 'export_failed' : code,
-    message: `database "${database}": ${serverWords(error)}`.slice(0, MAX_ERROR),
+    message: `database "${database}": ${serverMessage(error)}`.slice(0, MAX_ERROR),
     ...(field !== undefined && { field }),
   }
 }

@@ -5,7 +5,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { z } from 'zod'
 import { ExportRequest, ExportResult } from '../../../messages/exports.ts'
-import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 
 const ExportRecord = z.object({
   id: z.string(),
@@ -33,7 +33,7 @@ export async function readExportRecord(cachePath: string): Promise<ExportRecord 
 }
 
 export async function writeExportRecord(cachePath: string, record: ExportRecord): Promise<void> {
-  await writeOwnFile(recordPath(cachePath), JSON.stringify(record), 0o600)
+  await writeFileAtomically(recordPath(cachePath), JSON.stringify(record), 0o600)
 }
 
 export async function removeExportRecord(cachePath: string): Promise<void> {

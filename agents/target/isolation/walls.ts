@@ -6,7 +6,7 @@
  */
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { z } from 'zod'
-import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 import { type InstanceSpec, instancePaths } from '../postgres/specification.ts'
 import { killCgroup, makeCgroup, ownCgroup, removeCgroup } from './cgroup.ts'
 import type { Enclosure } from './enclosed-command.ts'
@@ -148,7 +148,7 @@ const notePath = (spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>) =>
   `${instancePaths(spec).configuration}/walls.json`
 
 async function note(spec: InstanceSpec, content: Note): Promise<void> {
-  await writeOwnFile(notePath(spec), JSON.stringify(content), 0o600, 'process')
+  await writeFileAtomically(notePath(spec), JSON.stringify(content), 0o600, 'process')
 }
 
 function readNote(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>): Note | undefined {

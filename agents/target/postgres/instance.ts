@@ -9,15 +9,15 @@ import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { RecoverResult } from '../../../messages/steps.ts'
 import type { RecoverTo } from '../../../messages/values.ts'
 import { requireNoLaterTablespace } from '../tablespaces/search-request.ts'
-import { noteCreatedTablespaces } from '../tablespaces/session-tablespaces.ts'
+import { recordCreatedTablespaces } from '../tablespaces/session-tablespaces.ts'
 import { adopt, type LaunchDependencies, launch } from './process/launch.ts'
 import { findPostmaster, type Postmaster, postmasterAt } from './process/process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './process/record.ts'
 import { stopInstance } from './process/stop.ts'
-import { awaitUsable, type RecoveryDependencies, RecoveryNeedsMore } from './recovery/await-recovery.ts'
+import { awaitUsable, LimitsTooLow, type RecoveryDependencies } from './recovery/await-recovery.ts'
 import { isRecovered } from './recovery/first-recovery.ts'
-import { requireAhead } from './recovery/paused-recovery.ts'
-import { type InstanceSpec, instancePaths, pauses } from './specification.ts'
+import { requireTargetAhead } from './recovery/paused-recovery.ts'
+import { type InstanceSpec, instancePaths, pausesAfterRecovery } from './specification.ts'
 
 export type StartDependencies = RecoveryDependencies & LaunchDependencies
 
@@ -46,7 +46,7 @@ export async function startInstance(spec: InstanceSpec, deps: StartDependencies)
   if (result === undefined) return awaitUsable(spec, await adopt(spec, running.postmaster), deps)
   if (result.paused === undefined) return result
   const { record } = await adopt(spec, running.postmaster)
-  if (!pauses(spec)) return promote(spec, record, deps)
+  if (!pausesAfterRecovery(spec)) return promote(spec, record, deps)
   const standing = record.recoverTo ?? spec.recoverTo
   return sameTarget(standing, spec.recoverTo) ? result : advance(spec, standing, result, deps)
 }
@@ -71,7 +71,7 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
       return await awaitUsable(spec, await launch(spec, deps), deps)
     } catch (error) {
       if (await couldNotCreateTablespace(spec, error, deps)) continue
-      if (!(error instanceof RecoveryNeedsMore) || starts >= MOST_STARTS) throw error
+      if (!(error instanceof LimitsTooLow) || starts >= MOST_STARTS) throw error
       deps.logger.info({ session: spec.session }, 'production raised limits; starting again with them')
       await stopInstance(spec, { logger: deps.logger, mode: 'fast' })
     }
@@ -89,7 +89,7 @@ async function couldNotCreateTablespace(
 ): Promise<boolean> {
   if (signal?.aborted || isolation?.walls.fileSystem.stands !== true) return false
   if (!(error instanceof HowdahError) || (await findInstance(spec)) !== undefined) return false
-  const locations = await noteCreatedTablespaces(spec)
+  const locations = await recordCreatedTablespaces(spec)
   if (locations.length === 0) return false
   logger.info(
     { session: spec.session, locations },
@@ -116,7 +116,7 @@ async function advance(
   deps: StartDependencies,
 ): Promise<RecoverResult> {
   const before = { ...spec, recoverTo: standing }
-  await requireAhead(spec, paused, deps.signal)
+  await requireTargetAhead(spec, paused, deps.signal)
   const { logger } = deps
   deps.onProgress?.({ detail: 'starting again with the new target' })
   await stopInstance(before, { logger, mode: 'fast' })

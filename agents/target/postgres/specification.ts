@@ -90,7 +90,7 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
 }
 
 /** Whether the instance is to stand still, read-only, where recovery ends. */
-export function pauses({ afterRecovery }: InstanceOptions): boolean {
+export function pausesAfterRecovery({ afterRecovery }: InstanceOptions): boolean {
   return afterRecovery === 'pause'
 }
 

@@ -2,9 +2,9 @@
 import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { identity } from '../postgres/process/user-process.ts'
+import { runAs } from '../postgres/process/user-process.ts'
 import { PUBLISHABLE_VERSIONS, type SystemUser } from '../postgres/specification.ts'
-import type { Finding, Looked } from './settings.ts'
+import type { Finding, Lookup } from './settings.ts'
 
 const run = promisify(execFile)
 
@@ -17,7 +17,7 @@ export async function lookUpBinaries(
   version: string,
   directories: readonly string[],
   user: SystemUser | undefined,
-): Promise<Looked<string>> {
+): Promise<Lookup<string>> {
   const candidates = directories.map((directory) => directory.replaceAll('%v', version))
   const problems: string[] = []
   for (const directory of candidates) {
@@ -81,7 +81,7 @@ async function versionOf(
   user: SystemUser | undefined,
 ): Promise<{ readonly said: string; readonly major: string | undefined }> {
   const { stdout } = await run(`${directory}/postgres`, ['--version'], {
-    ...(user === undefined ? {} : identity(user)),
+    ...(user === undefined ? {} : runAs(user)),
     cwd: '/',
     timeout: 10_000,
   })

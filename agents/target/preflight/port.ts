@@ -1,6 +1,6 @@
 /** Finds out whether a TCP port is free on the loopback addresses, and chooses one. */
 import { createServer } from 'node:net'
-import type { Finding, Looked } from './settings.ts'
+import type { Finding, Lookup } from './settings.ts'
 
 /** Why a port cannot be listened on: an errno such as EADDRINUSE or EACCES; undefined when it can. */
 export async function portProblem(port: number): Promise<string | undefined> {
@@ -17,7 +17,7 @@ export async function lookUpPort(
   range: readonly [number, number],
   reserved: ReadonlySet<number>,
   own: number | undefined,
-): Promise<Looked<number>> {
+): Promise<Lookup<number>> {
   if (own !== undefined && (asked ?? own) === own) return { value: own }
   if (asked !== undefined) {
     if (reserved.has(asked)) return refused(`Port ${asked} belongs to another session of this target.`)

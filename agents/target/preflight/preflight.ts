@@ -10,10 +10,10 @@ import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
 import type { PreflightResult } from '../../../messages/steps.ts'
 import { findPostmaster } from '../postgres/process/process-table.ts'
 import {
-  sharedMemoryRefusal,
-  sharedMemoryRemark,
+  sharedMemoryDenied,
   sharedMemoryShortage,
-} from '../postgres/process/shared-memory-room.ts'
+  sharedMemoryWarning,
+} from '../postgres/process/shared-memory-space.ts'
 import { optionFindings } from '../postgres/settings/user-settings.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 import { accessProblem } from './access.ts'
@@ -22,7 +22,7 @@ import { extensionFindings } from './extensions.ts'
 import { checkFuse } from './fuse.ts'
 import { localeFindings, systemLocales } from './locales.ts'
 import { lookUpPort } from './port.ts'
-import { unsafeties } from './safe-directory.ts'
+import { directoryProblems } from './safe-directory.ts'
 import type { Finding, PreflightContext, PreflightRequest } from './settings.ts'
 import { estimateCacheBytes, estimateFirstTouch, freeBytes } from './space.ts'
 import { lookUpUser } from './user.ts'
@@ -169,9 +169,9 @@ async function checkSharedMemory({ request, user }: PreflightContext): Promise<F
   if (kind !== 'posix') return []
   const shortage = await sharedMemoryShortage()
   const owner = (await user()).value
-  const problem = shortage ?? (owner && (await sharedMemoryRefusal(owner)))
+  const problem = shortage ?? (owner && (await sharedMemoryDenied(owner)))
   if (problem !== undefined) return [{ code: 'shared_memory_low', message: problem }]
-  const remark = await sharedMemoryRemark()
+  const remark = await sharedMemoryWarning()
   return remark === undefined ? [] : [{ level: 'warning', code: 'shared_memory_low', message: remark }]
 }
 
@@ -186,8 +186,8 @@ async function checkDirectories({ request, cachePath, user, port }: PreflightCon
     ]
   const { value } = await user()
   const findings = [
-    ...(await unsafeties(mountRoot, value)).map((problem) => unsafe(`Mount directory: ${problem}`)),
-    ...(await unsafeties(cacheRoot, value)).map((problem) => unsafe(`Cache directory: ${problem}`)),
+    ...(await directoryProblems(mountRoot, value)).map((problem) => unsafe(`Mount directory: ${problem}`)),
+    ...(await directoryProblems(cacheRoot, value)).map((problem) => unsafe(`Cache directory: ${problem}`)),
   ]
   const socket = `${cachePath}/run/.s.PGSQL.${(await port()).value ?? 65535}`
   const closed =

@@ -16,7 +16,7 @@ const STICKY = 0o1000
 export const ROOT_MODE = 0o711
 
 /** Everything that is wrong with using `path`; made with mode 0711 when missing. Each problem is a sentence. */
-export async function unsafeties(path: string, user: SystemUser | undefined): Promise<string[]> {
+export async function directoryProblems(path: string, user: SystemUser | undefined): Promise<string[]> {
   if (!path.startsWith('/') || resolve(path) !== path) return [`"${path}" is not a plain absolute path.`]
   const self = process.geteuid?.() ?? 0
   const components = ancestry(path)

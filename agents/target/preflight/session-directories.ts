@@ -1,4 +1,4 @@
-/** Makes the directories of one session, below roots that `unsafeties` found safe. */
+/** Makes the directories of one session, below roots that `directoryProblems` found safe. */
 import { chmod, lchown, lstat, mkdir } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import { isMounted } from '../filesystem/drivers/mount-table.ts'

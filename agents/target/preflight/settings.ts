@@ -40,12 +40,12 @@ export interface PreflightContext {
   readonly request: PreflightRequest
   readonly mountPoint: string
   readonly cachePath: string
-  readonly user: () => Promise<Looked<SystemUser>>
-  readonly binaries: () => Promise<Looked<string>>
-  readonly port: () => Promise<Looked<number>>
+  readonly user: () => Promise<Lookup<SystemUser>>
+  readonly binaries: () => Promise<Lookup<string>>
+  readonly port: () => Promise<Lookup<number>>
 }
 
 /** What was found, or the findings that say why not. */
-export type Looked<T> =
+export type Lookup<T> =
   | { readonly value: T; readonly findings?: undefined }
   | { readonly value?: undefined; readonly findings: Finding[] }

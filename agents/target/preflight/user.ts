@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { userInfo } from 'node:os'
 import { promisify } from 'node:util'
 import type { SystemUser } from '../postgres/specification.ts'
-import type { Looked } from './settings.ts'
+import type { Lookup } from './settings.ts'
 
 const run = promisify(execFile)
 
@@ -37,7 +37,7 @@ export async function findUser(name: string): Promise<SystemUser | undefined> {
 }
 
 /** @param self uid that the agent runs with */
-export async function lookUpUser(name: string, self: number): Promise<Looked<SystemUser>> {
+export async function lookUpUser(name: string, self: number): Promise<Lookup<SystemUser>> {
   const user = await findUser(name)
   const finding = (code: 'user_missing' | 'user_unusable', message: string) => ({
     findings: [{ code, message, field: 'user' }],

@@ -4,7 +4,7 @@ import { cachePaths } from '../mount-process/mount-spec.ts'
 import { instancePaths } from '../postgres/specification.ts'
 import type { PublishedSession } from './published-session.ts'
 
-export interface LastWords {
+export interface LogExcerpt {
   /** Lines of the mount process's log, warnings and worse. */
   readonly mount: readonly string[]
   readonly postgres: readonly string[]
@@ -16,7 +16,7 @@ const TAIL_BYTES = 64 * 1024
 const MILD = /^\{"level":[1-3]0,/
 
 /** Never rejects: a log that cannot be read says nothing. */
-export async function lastWords(session: PublishedSession): Promise<LastWords> {
+export async function logExcerpt(session: PublishedSession): Promise<LogExcerpt> {
   const [mount, postgres] = await Promise.all([
     tail(cachePaths(session.cachePath).log),
     tail(instancePaths(session).log),

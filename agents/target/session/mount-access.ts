@@ -10,7 +10,7 @@ const DEADLINE_MS = 30_000
  * that its server has to hear of: no child of this process waits for that, should the mount hang.
  * @throws HowdahError `user_unusable` | `backup_damaged` | `mount_failed`
  */
-export async function requireEntrance(
+export async function requireMountAccess(
   { mountPoint, user }: PublishedSession,
   signal: AbortSignal,
 ): Promise<void> {

@@ -9,7 +9,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import { SessionId } from '../../../messages/primitives.ts'
 import { DataPlaneAddress, type StepCommand, TargetOptions } from '../../../messages/steps.ts'
 import { RecoverTo } from '../../../messages/values.ts'
-import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 import { findUser } from '../preflight/user.ts'
 
 const PublishedSession = z.object({
@@ -78,10 +78,10 @@ export async function publishedSession({ session, input }: StepCommand): Promise
 }
 
 /** What is known of its write cache stays with that. */
-export async function keepSession(session: PublishedSession): Promise<void> {
+export async function saveSession(session: PublishedSession): Promise<void> {
   const { journal, recovered } = readSession(session.cachePath) ?? {}
   const record: PublishedSession = { journal, recovered, ...session }
-  await writeOwnFile(recordPath(session.cachePath), JSON.stringify(record), 0o600)
+  await writeFileAtomically(recordPath(session.cachePath), JSON.stringify(record), 0o600)
 }
 
 /**

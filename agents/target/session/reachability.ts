@@ -11,7 +11,7 @@ export type MountLink = Pick<MountStatus, 'connected' | 'lostAt' | 'failedReads'
  * What is to be told of the connection of a mount process to its mount server; undefined: what was told holds.
  * `told`: undefined when nothing was told by this agent yet, which may have taken over from another.
  */
-export function reachabilityNews(
+export function reachabilityChange(
   link: MountLink,
   told: Reachability | undefined,
   now: number,

@@ -12,9 +12,9 @@ import { findMountProcess, type MountProcess, SILENCE_MS } from '../mount-proces
 import type { MountStatus } from '../mount-process/control-socket.ts'
 import { cachePaths, readMountSpec } from '../mount-process/mount-spec.ts'
 import { findInstance } from '../postgres/instance.ts'
-import type { CacheRoom } from '../room/cache-room.ts'
+import type { CacheQuota } from '../room/cache-quota.ts'
 import type { PublishedSession } from './published-session.ts'
-import { reachabilityNews } from './reachability.ts'
+import { reachabilityChange } from './reachability.ts'
 
 export interface SessionWatch {
   /** Begins to watch a session that is published, and to report on it. Safe to repeat. */
@@ -34,7 +34,7 @@ export interface SessionWatchOptions {
    */
   readonly changes: (session: PublishedSession) => void
   /** What all sessions together may take; each look makes their shares of it anew. */
-  readonly room: CacheRoom
+  readonly room: CacheQuota
   readonly logger: Logger
 }
 
@@ -96,7 +96,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       statfs(session.cachePath),
     ])
     entry.connected = status.connected
-    const news = reachabilityNews(status, entry.told, Date.now())
+    const news = reachabilityChange(status, entry.told, Date.now())
     if (news) {
       logger.info({ session: session.session, ...news }, 'how the mount server is reached')
       await reachability(session.session, news)

@@ -14,7 +14,7 @@ import { withDeadline } from '../postgres/process/deadline.ts'
 import { type StopOutcome, stopInstance } from '../postgres/process/stop.ts'
 import type { PublishedSession } from './published-session.ts'
 
-export interface TakeDown {
+export interface Teardown {
   readonly session: string
   readonly mountPoint: string
   readonly cachePath: string
@@ -38,7 +38,7 @@ const LINGER_MS = 20_000
  * Stops PostgreSQL; a mount that would keep it from ending is ended first. Safe to repeat.
  * @throws HowdahError `timeout` | `mount_failed`
  */
-export async function endInstance(of: TakeDown): Promise<StopOutcome> {
+export async function endInstance(of: Teardown): Promise<StopOutcome> {
   const mounts = await Promise.all(mountProcessesOf(of).map(lookAt))
   // Whoever reads through a mount whose server is away waits for long, and ends only then.
   const hanging = mounts.filter(({ served }) => served === 'not' || (served === 'away' && !of.keepCache))
@@ -49,7 +49,7 @@ export async function endInstance(of: TakeDown): Promise<StopOutcome> {
       hanging.map(({ mount }) => mount),
     )
   }
-  if (of.lingering) await untilHeeded(of, of.lingering)
+  if (of.lingering) await awaitSupersededStep(of, of.lingering)
   if (!of.instance) {
     await takeDownWalls(of)
     return 'absent'
@@ -72,13 +72,13 @@ export async function endInstance(of: TakeDown): Promise<StopOutcome> {
  * @returns whether there was anything
  * @throws HowdahError `timeout` | `mount_failed`
  */
-export async function endMount(of: TakeDown): Promise<boolean> {
+export async function endMount(of: Teardown): Promise<boolean> {
   const mounts = mountProcessesOf(of)
   await endMounts(of, mounts)
   return mounts.length > 0
 }
 
-async function endMounts(of: TakeDown, mounts: readonly MountProcess[]): Promise<void> {
+async function endMounts(of: Teardown, mounts: readonly MountProcess[]): Promise<void> {
   const inUse = of.keepCache ? 'sync' : 'discard'
   await Promise.all(mounts.map((mount) => mount.stop({ inUse })))
   await clearDeadMount(of.mountPoint)
@@ -95,7 +95,7 @@ async function lookAt(mount: MountProcess): Promise<Look> {
   return { mount, served: status === undefined ? 'not' : status.connected ? 'well' : 'away' }
 }
 
-async function untilHeeded(of: TakeDown, lingering: Promise<void>): Promise<void> {
+async function awaitSupersededStep(of: Teardown, lingering: Promise<void>): Promise<void> {
   of.logger.warn('a step that was superseded waits for the mount, which is ended')
   await endMounts(of, mountProcessesOf(of))
   await withDeadline(

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { instanceAddress } from '../postgres/connections/instance-client.ts'
-import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 import type { PublishedSession } from '../session/published-session.ts'
 import { surveyInstance } from './survey.ts'
 import { surveyWarnings } from './warnings.ts'
@@ -39,7 +39,7 @@ export function createSurveyReport({ tell, logger }: SurveyReportOptions): Surve
     if ((await readRecord(session)) === as) return
     const found = surveyWarnings(await surveyInstance(await instanceAddress(session), closing.signal))
     if (found.length > 0) await tell(session.session, found)
-    await writeOwnFile(recordPath(session), as, 0o600, 'process')
+    await writeFileAtomically(recordPath(session), as, 0o600, 'process')
   }
 
   return {

@@ -10,7 +10,7 @@ import {
   instanceAddress,
   withAnyDatabase,
 } from '../postgres/connections/instance-client.ts'
-import { listDatabases, whyUnusable } from '../postgres/connections/instance-databases.ts'
+import { listDatabases, unusableReason } from '../postgres/connections/instance-databases.ts'
 import type { PublishedSession } from '../session/published-session.ts'
 import { type DatabaseSurvey, surveyDatabase } from './database-survey.ts'
 import { missingLibraries } from './role-settings.ts'
@@ -37,7 +37,7 @@ export async function surveyInstance(address: InstanceAddress, signal: AbortSign
     if (performance.now() > deadline) break
     const client = await connectTo(first.entered, name, { queryDeadlineMs: QUERY_DEADLINE_MS }).catch(
       (error: unknown) => {
-        unusable.push({ database: name, why: whyUnusable(error) })
+        unusable.push({ database: name, why: unusableReason(error) })
       },
     )
     if (!client) continue
@@ -45,7 +45,7 @@ export async function surveyInstance(address: InstanceAddress, signal: AbortSign
       databases.push(await surveyDatabase(client, name))
     } catch (error) {
       // A damaged catalog, say: it is counted among those that were not looked into.
-      whyUnusable(error)
+      unusableReason(error)
     } finally {
       await endClient(client)
     }

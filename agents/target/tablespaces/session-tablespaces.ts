@@ -6,7 +6,7 @@
 import { chown, lstat, mkdir, readFile, symlink } from 'node:fs/promises'
 import { z } from 'zod'
 import type { TablespaceBinding } from '../isolation/root-layout.ts'
-import { writeOwnFile } from '../postgres/process/own-file.ts'
+import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 import { type InstanceSpec, instancePaths } from '../postgres/specification.ts'
 import { locationDirectory } from './location-directory.ts'
 import { createdInLastSegments } from './replayed-segments.ts'
@@ -31,14 +31,14 @@ export async function tablespaceBindings(spec: InstanceSpec): Promise<Tablespace
  * Looks whether a server that ended in recovery could not create a tablespace, and notes what it needs.
  * @returns the locations that are new; none: it ended of something else
  */
-export async function noteCreatedTablespaces(spec: InstanceSpec): Promise<string[]> {
+export async function recordCreatedTablespaces(spec: InstanceSpec): Promise<string[]> {
   const before = await noted(spec)
   const known = new Set(before.map(({ location }) => location))
   const found = await createdInLastSegments(instancePaths(spec).pgWal)
   const added = found.filter(({ location }) => !known.has(location))
   if (added.length === 0) return []
   const all: Noted = [...before, ...added.map(({ oid, location }) => ({ oid, location }))]
-  await writeOwnFile(notePath(spec), JSON.stringify(all), 0o600)
+  await writeFileAtomically(notePath(spec), JSON.stringify(all), 0o600)
   return [...new Set(added.map(({ location }) => location))]
 }
 

@@ -14,7 +14,7 @@ export interface DatabaseDump {
   /** Bytes that were written so far. */
   progress(bytes: number): void
   /** For destinations that copy tables themselves. */
-  tableBegins(table: { readonly schema: string; readonly name: string }): void
+  tableStarted(table: { readonly schema: string; readonly name: string }): void
 }
 
 export interface WrittenFile {

@@ -14,8 +14,8 @@ import { literal, quoted } from '../dump/names.ts'
 import type { Programs } from '../dump/programs.ts'
 import {
   type Dependent,
-  databaseNameThere,
   dependentsQuery,
+  destinationDatabaseName,
   type RelationName,
   renameStatements,
   type TableRename,
@@ -33,7 +33,7 @@ export interface LiveServerOptions {
   readonly user: SystemUser
   readonly address: () => Promise<InstanceAddress>
   /** Does what writes to the published instance without being a change of it. */
-  readonly ownWork: <T>(work: () => Promise<T>) => Promise<T>
+  readonly excludeFromChanges: <T>(work: () => Promise<T>) => Promise<T>
   readonly programs: Programs
   readonly label: string
   readonly workDirectory: string
@@ -104,7 +104,7 @@ export function liveServer(options: LiveServerOptions): Destination {
   }
 
   const dropScratch = (address: InstanceAddress): Promise<void> =>
-    options.ownWork(() => dropScratchDatabase(address, label))
+    options.excludeFromChanges(() => dropScratchDatabase(address, label))
 
   return {
     async open() {
@@ -126,7 +126,7 @@ export function liveServer(options: LiveServerOptions): Destination {
 
     async write(dump) {
       const live = await enter()
-      const database = databaseNameThere(dump.database, request)
+      const database = destinationDatabaseName(dump.database, request)
       const path = `${live.where}/${database}`
       let bytes = 0
       const counted: DatabaseDump = {
@@ -154,7 +154,7 @@ export function liveServer(options: LiveServerOptions): Destination {
         )
       const owners = await ownershipFlags(live, dump)
       const address = await options.address()
-      const notes = await options.ownWork(() =>
+      const notes = await options.excludeFromChanges(() =>
         copyRenamed({ live, database, dump: counted, renames, owners, address, programs, label }),
       )
       return { path, bytes, notes }

@@ -12,7 +12,7 @@ import { fileNameOf } from '../dump/names.ts'
 import type { Programs } from '../dump/programs.ts'
 import type { DatabaseDump, Destination, Format, WrittenFile } from './destination.ts'
 import { dumpName, FORMAT_FLAGS, MANIFEST } from './destination.ts'
-import { guardRoom } from './room.ts'
+import { watchFreeSpace } from './free-space.ts'
 
 export interface LocalDirectoryOptions {
   readonly path: string
@@ -118,7 +118,7 @@ export async function dumpInto(options: {
 }): Promise<void> {
   const { dump, args, target, room } = options
   let full = (): void => undefined
-  const guard = await guardRoom({ ...room, onFull: () => full() })
+  const guard = await watchFreeSpace({ ...room, onFull: () => full() })
   const sizing = setInterval(() => void sizeOf(target).then(dump.progress, () => undefined), SIZE_EVERY_MS)
   try {
     const failed = guard.failure()

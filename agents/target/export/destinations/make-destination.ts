@@ -19,7 +19,7 @@ export interface MakeDestinationOptions {
   readonly credentials: Credentials
   readonly reserveBytes: number
   readonly claim: Claim
-  readonly ownWork: <T>(work: () => Promise<T>) => Promise<T>
+  readonly excludeFromChanges: <T>(work: () => Promise<T>) => Promise<T>
   readonly programs: Programs
   readonly signal: AbortSignal
 }

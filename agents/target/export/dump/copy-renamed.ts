@@ -86,7 +86,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
       await feed(target, OUR_ENCODING)
       let bytes = 0
       for (const { from, to } of tables) {
-        dump.tableBegins(from)
+        dump.tableStarted(from)
         const columns = await columnsOf(dump, from)
         if (columns.length === 0) continue
         const list = columns.map(quoted).join(', ')

@@ -13,7 +13,7 @@ export interface TableCount {
 export interface DumpProgress {
   /** A line of pg_dump's. */
   hear(line: string): void
-  tableBegins(table: { readonly schema: string; readonly name: string }): void
+  tableStarted(table: { readonly schema: string; readonly name: string }): void
   /** All tables are through; resolves with their rows when all are counted. */
   finish(): Promise<TableCount[]>
   /** So far. */
@@ -81,7 +81,7 @@ export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): Du
         advance()
       }
     },
-    tableBegins: ({ schema, name }) => begins(byName.get(`${schema}.${name}`)),
+    tableStarted: ({ schema, name }) => begins(byName.get(`${schema}.${name}`)),
     async finish() {
       ended = true
       advance()

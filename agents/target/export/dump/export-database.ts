@@ -2,7 +2,7 @@
 
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { DatabaseExport } from '../../../../messages/exports.ts'
-import { serverWords } from '../../postgres/connections/client.ts'
+import { serverMessage } from '../../postgres/connections/client.ts'
 import { type InstanceAddress, withAnyDatabase } from '../../postgres/connections/instance-client.ts'
 import { listDatabases } from '../../postgres/connections/instance-databases.ts'
 import type { Destination } from '../destinations/destination.ts'
@@ -55,7 +55,7 @@ export async function exportDatabase(
           progress.hear,
         ),
       progress: (bytes) => report({ bytes }),
-      tableBegins: progress.tableBegins,
+      tableStarted: progress.tableStarted,
     })
     const counts = await progress.finish()
     return { at: snapshot.at, counts, written }
@@ -64,7 +64,7 @@ export async function exportDatabase(
     if (waiting === undefined || signal.aborted) throw error
     throw new HowdahError(
       'export_failed',
-      `it waited for ${waiting}, and was given up after ${Math.round(lockWaitMs / 1000)} s: ${serverWords(error)}`,
+      `it waited for ${waiting}, and was given up after ${Math.round(lockWaitMs / 1000)} s: ${serverMessage(error)}`,
       { cause: error },
     )
   } finally {

@@ -8,7 +8,7 @@ import { PassThrough, type Readable, type Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { identity } from '../../postgres/process/user-process.ts'
+import { runAs } from '../../postgres/process/user-process.ts'
 import type { PublishedSession } from '../../session/published-session.ts'
 
 export interface Programs {
@@ -67,7 +67,7 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
       '/bin/sh',
       ['-c', 'umask 077; exec "$@"', 'sh', program, ...args],
       {
-        ...identity(session.user),
+        ...runAs(session.user),
         cwd: '/',
         env: { ...environment, ...options.environment },
         stdio: ['pipe', 'pipe', 'pipe'],
@@ -78,7 +78,7 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
       setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref()
     }
     signal.addEventListener('abort', kill, { once: true })
-    const words = lastWords()
+    const words = errorOutput()
     eachLine(child.stderr, (line) => {
       words.hear(line)
       options.onLine?.(line)
@@ -137,7 +137,7 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
 }
 
 /** What a program said of its failure: PostgreSQL's tools tell of their work too when they are verbose. */
-function lastWords(): { hear(line: string): void; text(): string } {
+function errorOutput(): { hear(line: string): void; text(): string } {
   const LINES = 12
   const lines: string[] = []
   let told = false

@@ -15,7 +15,10 @@ export interface TableRename {
 }
 
 /** The name that a database gets. A rename whose `from` is a database's name is that of the database. */
-export function databaseNameThere(database: string, { rename = [], destination }: ExportRequest): string {
+export function destinationDatabaseName(
+  database: string,
+  { rename = [], destination }: ExportRequest,
+): string {
   const renamed = rename.find(({ from }) => from === database)?.to
   return renamed ?? (destination.type === 'postgres' ? destination.database : undefined) ?? database
 }

@@ -4,7 +4,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { ExportRequest } from '../../../../messages/exports.ts'
 import type { Changes } from '../../../../messages/values.ts'
 import { type InstanceAddress, withAnyDatabase } from '../../postgres/connections/instance-client.ts'
-import { listDatabases, whyUnusable } from '../../postgres/connections/instance-databases.ts'
+import { listDatabases, unusableReason } from '../../postgres/connections/instance-databases.ts'
 import { hasMatch } from './snapshot.ts'
 
 export interface ChosenDatabases {
@@ -37,7 +37,7 @@ export async function chooseDatabases(
         if (await hasMatch(address, database, tables)) having.push(database)
         looked.push(database)
       } catch (error) {
-        notes.push(leftOut(database, whyUnusable(error)))
+        notes.push(leftOut(database, unusableReason(error)))
       }
     }
     if (having.length > 0) return { databases: having, notes }

@@ -11,7 +11,7 @@ import { isUtf8 } from 'node:buffer'
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { identity } from '../process/user-process.ts'
+import { runAs } from '../process/user-process.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
 
 const run = promisify(execFile)
@@ -105,7 +105,7 @@ function rowsOn(page: Buffer): Buffer[] {
 /** By a program: this process opens nothing in a mount, which may hang. */
 async function readBytes(spec: InstanceSpec, path: string, maxBytes: number): Promise<Buffer> {
   const { stdout } = await run('head', ['-c', String(maxBytes), '--', path], {
-    ...identity(spec.user),
+    ...runAs(spec.user),
     ...{ cwd: '/', env: { LC_ALL: 'C' }, encoding: 'buffer', maxBuffer: maxBytes + 1 },
     ...{ timeout: READ_DEADLINE, killSignal: 'SIGKILL' },
   })

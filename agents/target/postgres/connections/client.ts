@@ -82,7 +82,7 @@ export function sqlState(error: unknown): string | undefined {
 }
 
 /** All that a server said of an error: its message, and the detail and hint that name the cause. */
-export function serverWords(error: unknown): string {
+export function serverMessage(error: unknown): string {
   if (!(error instanceof pg.DatabaseError)) return error instanceof Error ? error.message : String(error)
   const { message, detail, hint } = error
   const sentences = [message, detail, hint].filter((part) => part !== undefined && part !== '')

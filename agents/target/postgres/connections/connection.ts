@@ -3,8 +3,8 @@ import type pg from 'pg'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Paused } from '../../../../messages/values.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
-import { endClient, type Identity, openClient, serverWords, sqlState } from './client.ts'
-import { enterAsSuperuser, isPassing } from './superuser.ts'
+import { endClient, type Identity, openClient, serverMessage, sqlState } from './client.ts'
+import { connectAsSuperuser, isTransientState } from './superuser.ts'
 
 export type { Identity } from './client.ts'
 
@@ -22,12 +22,12 @@ interface Answered {
   /** Who asked, and can ask again. */
   readonly connectedAs: Identity
   /** What was true when it was asked. */
-  readonly moment: Moment
+  readonly moment: ServerState
   /** Names of subscriptions to other servers. */
   readonly subscriptions: readonly string[]
 }
 
-export interface Moment {
+export interface ServerState {
   /** When the server read its configuration, ms since the epoch. */
   readonly configLoaded: number
   /** The WAL segment that is written to: those after it were kept for use again, and hold nothing yet. */
@@ -35,13 +35,13 @@ export interface Moment {
 }
 
 /** One attempt; answers within `timeoutMs` where its first connection does. `known`: who was let in before. */
-export async function askReadiness(
+export async function queryReadiness(
   spec: InstanceSpec,
   timeoutMs: number,
   known?: Identity,
 ): Promise<Readiness> {
   try {
-    const { client, as } = await enterAsSuperuser(spec, {
+    const { client, as } = await connectAsSuperuser(spec, {
       connectTimeoutMs: timeoutMs,
       queryTimeoutMs: timeoutMs,
       known,
@@ -54,13 +54,13 @@ export async function askReadiness(
   } catch (error) {
     if (error instanceof HowdahError) return { state: 'refused', reason: error.message }
     const state = sqlState(error)
-    if (state === undefined || isPassing(state)) return { state: 'starting' }
-    const reason = `PostgreSQL does not say how it is: ${serverWords(error)} (SQLSTATE ${state})`
+    if (state === undefined || isTransientState(state)) return { state: 'starting' }
+    const reason = `PostgreSQL does not say how it is: ${serverMessage(error)} (SQLSTATE ${state})`
     return { state: 'refused', reason }
   }
 }
 
-interface StateRow extends MomentRow {
+interface StateRow extends ServerStateRow {
   readonly recovering: boolean
   readonly paused: boolean
   readonly lsn: string | null
@@ -69,10 +69,10 @@ interface StateRow extends MomentRow {
 }
 
 async function ask(spec: InstanceSpec, client: pg.Client, connectedAs: Identity): Promise<Readiness> {
-  const query = `SELECT ${recoveryColumns(spec)}, ${momentColumns(spec)}`
+  const query = `SELECT ${recoveryColumns(spec)}, ${serverStateColumns(spec)}`
   const [row] = (await client.query<StateRow>(query)).rows
   if (row === undefined) return { state: 'starting' }
-  const answered = { connectedAs, moment: momentOf(row), subscriptions: row.subscriptions }
+  const answered = { connectedAs, moment: serverStateOf(row), subscriptions: row.subscriptions }
   if (!row.recovering) return { state: 'ready', ...answered }
   const { lsn, lastCommit } = row
   if (lsn === null) return { state: 'starting' }
@@ -96,7 +96,7 @@ function recoveryColumns(spec: InstanceSpec): string {
 }
 
 /** Asks a standby to stand still where it is, or lets it go on. */
-export async function holdReplay(
+export async function controlReplay(
   spec: InstanceSpec,
   as: Identity,
   verb: 'pause' | 'resume',
@@ -107,22 +107,22 @@ export async function holdReplay(
 }
 
 /** @throws the error of the connection */
-export async function askMoment(
+export async function queryServerState(
   spec: InstanceSpec,
   as: Identity,
   timeoutMs: number,
-): Promise<Moment | undefined> {
-  const row = await queryRow<MomentRow>(spec, as, `SELECT ${momentColumns(spec)}`, timeoutMs)
-  return row && momentOf(row)
+): Promise<ServerState | undefined> {
+  const row = await queryRow<ServerStateRow>(spec, as, `SELECT ${serverStateColumns(spec)}`, timeoutMs)
+  return row && serverStateOf(row)
 }
 
-interface MomentRow {
+interface ServerStateRow {
   readonly loaded: number
   readonly segment: string | null
 }
 
 /** The functions of WAL got their names in version 10; both fail while a server recovers. */
-function momentColumns({ version }: InstanceSpec): string {
+function serverStateColumns({ version }: InstanceSpec): string {
   const segment =
     majorVersion(version) >= 10
       ? 'pg_walfile_name(pg_current_wal_insert_lsn())'
@@ -131,7 +131,7 @@ function momentColumns({ version }: InstanceSpec): string {
           CASE WHEN NOT pg_is_in_recovery() THEN ${segment} END AS segment`
 }
 
-function momentOf({ loaded, segment }: MomentRow): Moment {
+function serverStateOf({ loaded, segment }: ServerStateRow): ServerState {
   return { configLoaded: loaded, walSegment: segment ?? undefined }
 }
 

@@ -5,7 +5,7 @@ import type { PublishedSession } from '../../session/published-session.ts'
 import { findInstance } from '../instance.ts'
 import type { InstanceSpec } from '../specification.ts'
 import { endClient, openClient } from './client.ts'
-import { enterAsSuperuser } from './superuser.ts'
+import { connectAsSuperuser } from './superuser.ts'
 
 export { APPLICATION } from './client.ts'
 
@@ -83,7 +83,7 @@ export async function withAnyDatabase<T>(
   address: InstanceAddress,
   work: (client: pg.Client, entered: InstanceAddress) => Promise<T>,
 ): Promise<T> {
-  const { client, as } = await enterAsSuperuser(address.instance, {
+  const { client, as } = await connectAsSuperuser(address.instance, {
     connectTimeoutMs: CONNECT_DEADLINE_MS,
     queryTimeoutMs: QUERY_DEADLINE_MS,
     known: address,

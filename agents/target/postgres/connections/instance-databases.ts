@@ -1,8 +1,8 @@
 /** The databases that a published instance has, and which of them can be entered. */
 import { isUtf8 } from 'node:buffer'
 import type pg from 'pg'
-import { serverWords, sqlState } from './client.ts'
-import { isPassing } from './superuser.ts'
+import { serverMessage, sqlState } from './client.ts'
+import { isTransientState } from './superuser.ts'
 
 export interface InstanceDatabase {
   readonly name: string
@@ -30,7 +30,7 @@ export async function listDatabases(client: pg.Client): Promise<InstanceDatabase
   return rows.map(({ name, open, template, limit }) => ({
     name: name.toString(),
     isTemplate: template,
-    closed: whyClosed(name, open, limit),
+    closed: closedReason(name, open, limit),
   }))
 }
 
@@ -43,7 +43,7 @@ export function rawName(of: string): string {
   return `pg_catalog.replace(${of}.datname::pg_catalog.text, pg_catalog.chr(92), pg_catalog.repeat(pg_catalog.chr(92), 2))::pg_catalog.bytea`
 }
 
-function whyClosed(name: Buffer, open: boolean, limit: number): string | undefined {
+function closedReason(name: Buffer, open: boolean, limit: number): string | undefined {
   if (!isUtf8(name)) return 'its name is not UTF-8; give it another one (ALTER DATABASE … RENAME)'
   if (limit === INVALID_LIMIT)
     return 'it is invalid: a DROP DATABASE of it was interrupted, and it can only be dropped'
@@ -54,8 +54,8 @@ function whyClosed(name: Buffer, open: boolean, limit: number): string | undefin
  * Why a database could not be entered or asked, in words, when that is a matter of the database alone.
  * @throws the error when it passes by itself, or is one of the connection
  */
-export function whyUnusable(error: unknown): string {
+export function unusableReason(error: unknown): string {
   const state = sqlState(error)
-  if (state === undefined || isPassing(state)) throw error
-  return serverWords(error)
+  if (state === undefined || isTransientState(state)) throw error
+  return serverMessage(error)
 }

@@ -13,7 +13,7 @@ import {
   type Identity,
   type Login,
   openClient,
-  serverWords,
+  serverMessage,
   sqlState,
 } from './client.ts'
 
@@ -23,7 +23,7 @@ export interface Entered {
   readonly as: Identity
 }
 
-export interface EntranceOptions {
+export interface SuperuserOptions {
   readonly connectTimeoutMs: number
   readonly queryTimeoutMs?: number
   /** Who was let in before, and where. */
@@ -56,7 +56,7 @@ interface Refusal extends Identity {
  * @throws HowdahError `postgres_failed` when nobody is let in who would be of use; the error of the connection while the
  * server starts or ends
  */
-export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOptions): Promise<Entered> {
+export async function connectAsSuperuser(spec: InstanceSpec, options: SuperuserOptions): Promise<Entered> {
   const { known, ...timeouts } = options
   const { run } = instancePaths(spec)
   const at = { socketDirectory: run, port: spec.port, version: spec.version, ...timeouts }
@@ -80,7 +80,7 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
           refusals.push({
             ...as,
             state,
-            words: isOrdinary ? `role "${user}" is no superuser` : serverWords(error),
+            words: isOrdinary ? `role "${user}" is no superuser` : serverMessage(error),
           })
           if (OF_ROLE.has(state)) break
         }
@@ -103,7 +103,7 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
   if (found) return found
   // Any role can tell who is a superuser now. Those of the files may have been renamed by WAL since.
   const others = roles.filter(({ superuser, login }) => !superuser && login).map(({ name }) => name)
-  const told = await superusersAsTold(at, others.slice(0, MOST_ASKED), all)
+  const told = await listSuperusers(at, others.slice(0, MOST_ASKED), all)
   const last = await enter(told, all)
   if (last) return last
   throw nobody(refusals)
@@ -112,7 +112,7 @@ export async function enterAsSuperuser(spec: InstanceSpec, options: EntranceOpti
 const asUser = (user: string): Login => ({ user })
 
 /** Asks as roles without rights, one after another, until one is let in. */
-async function superusersAsTold(
+async function listSuperusers(
   at: Omit<ClientOptions, 'as'>,
   users: readonly string[],
   databases: readonly string[],
@@ -146,12 +146,12 @@ const SUPERUSERS = `
 /** @throws the error when it is of the connection, or passes by itself */
 function stateOf(error: unknown): string {
   const state = sqlState(error)
-  if (state === undefined || isPassing(state)) throw error
+  if (state === undefined || isTransientState(state)) throw error
   return state
 }
 
 /** Starting up, shutting down (class 57 of appendix A), or full: it passes by itself. */
-export function isPassing(state: string): boolean {
+export function isTransientState(state: string): boolean {
   return state.startsWith('57') || state === TOO_MANY_CONNECTIONS
 }
 

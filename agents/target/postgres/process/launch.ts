@@ -9,15 +9,15 @@ import { enclosedCommand, NOT_ENCLOSED } from '../../isolation/enclosed-command.
 import { ADMINISTRATION_PATH } from '../../isolation/programs.ts'
 import { type IsolationSettings, NO_WALLS, putUpWalls } from '../../isolation/walls.ts'
 import { tablespaceBindings } from '../../tablespaces/session-tablespaces.ts'
-import { armRecovery, removeStalePidFile } from '../recovery/data-directory.ts'
+import { prepareDataDirectory, removeStalePidFile } from '../recovery/data-directory.ts'
 import { type FirstRecoveryDependencies, isRecovered } from '../recovery/first-recovery.ts'
 import { prepareConfiguration } from '../settings/prepare.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
 import { withDeadline } from './deadline.ts'
 import type { Postmaster } from './process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './record.ts'
-import { removeRemains } from './stop.ts'
-import { identity } from './user-process.ts'
+import { killOrphans } from './stop.ts'
+import { runAs } from './user-process.ts'
 
 export interface LaunchDependencies extends FirstRecoveryDependencies {
   /** What keeps the server apart from the rest of the machine. Default: nothing does. */
@@ -41,11 +41,14 @@ const PREPARE_TIMEOUT = 120_000
 export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Promise<Watched> {
   const paths = instancePaths(spec)
   const recovered = await isRecovered(spec)
-  await removeRemains(spec)
+  await killOrphans(spec)
   // What a server that crashed had written must be durable before recovery decides by it.
   if (recovered) await deps.syncMount()
   const [prepared] = await withDeadline(
-    Promise.all([prepareConfiguration(spec), armRecovery(spec).then(() => removeStalePidFile(spec))]),
+    Promise.all([
+      prepareConfiguration(spec),
+      prepareDataDirectory(spec).then(() => removeStalePidFile(spec)),
+    ]),
     PREPARE_TIMEOUT,
     `The mount ${spec.mountPoint} did not answer within ${PREPARE_TIMEOUT / 1000} s. See whether the mount server can be reached, and retry.`,
     deps.signal,
@@ -68,7 +71,7 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
     const logOffset = (await log.stat()).size
     const child = spawn(program ?? '', args, {
       // Behind walls it takes root to build them, and is given up then.
-      ...(isEnclosed ? {} : identity(spec.user)),
+      ...(isEnclosed ? {} : runAs(spec.user)),
       cwd: spec.cachePath,
       detached: true,
       env: { PATH: ADMINISTRATION_PATH, LANG: 'C', HOME: '/' },

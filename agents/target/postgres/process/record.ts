@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { RecoverResult } from '../../../../messages/steps.ts'
 import { RecoverTo } from '../../../../messages/values.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
-import { writeOwnFile } from './own-file.ts'
+import { writeFileAtomically } from './atomic-file.ts'
 
 const InstanceRecord = z.object({
   pid: z.int().min(1),
@@ -47,7 +47,7 @@ export async function readRecord(spec: InstanceSpec): Promise<InstanceRecord | u
 }
 
 export async function writeRecord(spec: InstanceSpec, record: InstanceRecord): Promise<void> {
-  await writeOwnFile(instancePaths(spec).record, JSON.stringify(record), 0o600, 'process')
+  await writeFileAtomically(instancePaths(spec).record, JSON.stringify(record), 0o600, 'process')
 }
 
 export async function removeRecord(spec: InstanceSpec): Promise<void> {

@@ -36,7 +36,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
     await removeSegments({ ...deadOf(spec), pid: postmaster.pid, mapped: segments })
     deps.logger.info({ session: spec.session, pid: postmaster.pid, outcome }, 'stopped PostgreSQL')
   }
-  const killed = await removeRemains(spec)
+  const killed = await killOrphans(spec)
   await takeDownWalls(spec)
   await removeRecord(spec)
   return outcome === 'absent' && killed > 0 ? 'killed' : outcome
@@ -47,7 +47,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
  * @returns how many processes were killed
  * @throws HowdahError `timeout`
  */
-export async function removeRemains(spec: InstanceSpec): Promise<number> {
+export async function killOrphans(spec: InstanceSpec): Promise<number> {
   killEnclosed(spec)
   const killed = await killAll(() => findServerProcesses({ ...spec, uid: spec.user.uid }))
   const record = await readRecord(spec)

@@ -9,7 +9,7 @@ const run = promisify(execFile)
  * The part of child_process options that makes a child run as `user`. Empty when we are that user: changing to oneself
  * needs privileges too. libuv drops the supplementary groups with it (src/unix/process.c), and PostgreSQL needs none.
  */
-export function identity(user: SystemUser): { uid?: number; gid?: number } {
+export function runAs(user: SystemUser): { uid?: number; gid?: number } {
   if (process.geteuid?.() === user.uid && process.getegid?.() === user.gid) return {}
   return { uid: user.uid, gid: user.gid }
 }
@@ -25,7 +25,7 @@ export async function shellAs(
   { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal?: AbortSignal },
 ): Promise<string> {
   const options = {
-    ...identity(user),
+    ...runAs(user),
     ...{ cwd: '/', env: { LC_ALL: 'C' }, timeout: timeoutMs, killSignal: 'SIGKILL' as const },
     ...(signal && { signal }),
   }

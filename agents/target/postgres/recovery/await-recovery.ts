@@ -8,18 +8,18 @@ import { isAlive } from '../../../../config/process-identity.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { RecoverResult } from '../../../../messages/steps.ts'
 import { sqlState } from '../connections/client.ts'
-import { askReadiness, holdReplay, type Identity, type Readiness } from '../connections/connection.ts'
+import { controlReplay, type Identity, queryReadiness, type Readiness } from '../connections/connection.ts'
 import type { Watched } from '../process/launch.ts'
 import { type InstanceRecord, writeRecord } from '../process/record.ts'
 import { mappedSegments } from '../process/shared-memory.ts'
-import { sharedMemoryShortage } from '../process/shared-memory-room.ts'
+import { sharedMemoryShortage } from '../process/shared-memory-space.ts'
 import { exceeds } from '../settings/limits.ts'
 import { clientHost } from '../settings/listening.ts'
-import { type InstanceSpec, instancePaths, majorVersion, pauses } from '../specification.ts'
+import { type InstanceSpec, instancePaths, majorVersion, pausesAfterRecovery } from '../specification.ts'
 import { readControlData } from './control-data.ts'
 import { requestPromotion } from './data-directory.ts'
-import { finishFirstRecovery, isRecovered, turnSyncOn } from './first-recovery.ts'
-import { askReached, distanceWarnings } from './reached.ts'
+import { enableFsync, finishFirstRecovery, isRecovered } from './first-recovery.ts'
+import { distanceWarnings, queryReached } from './reached.ts'
 import { endsBefore, startFailure } from './start-failure.ts'
 import { type LogReader, openLog, type Phase } from './startup-log.ts'
 
@@ -35,7 +35,7 @@ export interface RecoveryDependencies {
 }
 
 /** Production raised limits since the backup, and readers cannot be let in without: start again with these. */
-export class RecoveryNeedsMore extends HowdahError {
+export class LimitsTooLow extends HowdahError {
   constructor(cause: HowdahError) {
     super(cause.code, cause.message, { cause })
   }
@@ -59,7 +59,7 @@ const DEFAULT_TIMEOUT = 12 * 60 * 60 * 1000
 /** After a server was told to do something, it is asked this often whether it did, ms. */
 const ASK_SOON = 20
 
-/** @throws what `startInstance` does, and `RecoveryNeedsMore` */
+/** @throws what `startInstance` does, and `LimitsTooLow` */
 export async function awaitUsable(
   spec: InstanceSpec,
   { record, ending, adopted }: Watched,
@@ -70,7 +70,7 @@ export async function awaitUsable(
   const phases: Partial<Record<Phase | 'usable' | 'durable', number>> = {}
   const elapsed = () => Math.round(performance.now() - began)
   const log = await openLog(instancePaths(spec).log, record.logOffset)
-  const guide = guideRecovery(spec, record, log)
+  const guide = createRecoveryController(spec, record, log)
   let nextAsk = began + (adopted ? 0 : ASK_EVERY)
   let told: number | undefined
   let entered: Identity | undefined
@@ -88,26 +88,26 @@ export async function awaitUsable(
         if (phase === 'ready') {
           nextAsk = 0
           // Before it is asked, so that whoever asks finds it done.
-          told ??= await turnSyncOn(spec, record.pid)
+          told ??= await enableFsync(spec, record.pid)
         }
       }
       if (!alive) {
         const raised = await isRaised(spec, record)
         const failure = await startFailure(spec, log, `${ending()} before the instance was usable`)
-        throw raised ? new RecoveryNeedsMore(failure) : failure
+        throw raised ? new LimitsTooLow(failure) : failure
       }
       if (log.archiveEnded) nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
       if (performance.now() >= nextAsk) {
-        const readiness = await askReadiness(spec, ASK_TIMEOUT, entered)
+        const readiness = await queryReadiness(spec, ASK_TIMEOUT, entered)
         if ('connectedAs' in readiness) entered = readiness.connectedAs
         const usable = await guide.next(readiness)
         if (usable !== undefined) {
           phases.usable = elapsed()
-          told ??= await turnSyncOn(spec, record.pid)
+          told ??= await enableFsync(spec, record.pid)
           const { connectedAs, moment } = usable
           const [reached] = await Promise.all([
             // The publish does not depend on it.
-            askReached(spec, connectedAs).catch(() => undefined),
+            queryReached(spec, connectedAs).catch(() => undefined),
             told === undefined ? undefined : finishFirstRecovery(spec, told, connectedAs, moment, deps),
           ])
           const warnings = [
@@ -150,7 +150,7 @@ interface Guide {
   readonly warnings: readonly string[]
 }
 
-function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReader): Guide {
+function createRecoveryController(spec: InstanceSpec, record: InstanceRecord, log: LogReader): Guide {
   const warnings: string[] = []
   let acted = false
   let endedAt: number | undefined
@@ -160,7 +160,7 @@ function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReade
     acted = true
     // A recovery that stands still heeds the request from version 13 on; before, only when it goes on.
     if (majorVersion(spec.version) >= 13) return
-    await holdReplay(spec, connectedAs, 'resume', ASK_TIMEOUT).catch((error: unknown) => {
+    await controlReplay(spec, connectedAs, 'resume', ASK_TIMEOUT).catch((error: unknown) => {
       // It was not standing any more, and is promoted.
       if (sqlState(error) !== NOT_IN_PREREQUISITE_STATE) throw error
     })
@@ -168,7 +168,7 @@ function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReade
 
   /** The archive has no more, and the server, which is a standby, would wait for ever. */
   async function atEnd(standing: Standing): Promise<undefined> {
-    if (!pauses(spec)) return promote(standing)
+    if (!pausesAfterRecovery(spec)) return promote(standing)
     if (acted) return
     const { type } = spec.recoverTo
     if (type !== 'latest' && type !== 'immediate') {
@@ -180,7 +180,7 @@ function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReade
       // What was replayed cannot be taken back.
       warnings.push(`${ends} Recovery is paused at the end of the archive.`)
     }
-    await holdReplay(spec, standing.connectedAs, 'pause', ASK_TIMEOUT)
+    await controlReplay(spec, standing.connectedAs, 'pause', ASK_TIMEOUT)
     acted = true
   }
 
@@ -193,7 +193,7 @@ function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReade
         throw new HowdahError('shared_memory_low', `${shortage} ${reason}`)
       }
       case 'ready':
-        if (pauses(spec))
+        if (pausesAfterRecovery(spec))
           warnings.push(
             'PostgreSQL could not let readers in before it was promoted, and so did not pause: the instance is writable.',
           )
@@ -201,10 +201,10 @@ function guideRecovery(spec: InstanceSpec, record: InstanceRecord, log: LogReade
       case 'paused':
         // It stands still because of a limit, and not at its target.
         if (await isRaised(spec, record))
-          throw new RecoveryNeedsMore(
+          throw new LimitsTooLow(
             new HowdahError('postgres_failed', 'Production raised limits since the backup.'),
           )
-        return pauses(spec) ? readiness : promote(readiness)
+        return pausesAfterRecovery(spec) ? readiness : promote(readiness)
       case 'recovering':
         return log.archiveEnded || acted ? atEnd(readiness) : undefined
       case 'starting':

@@ -9,7 +9,7 @@ import { constants } from 'node:fs'
 import { copyFile, lchown, lstat, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { createDurableMark } from '../process/own-file.ts'
+import { createDurableMarker } from '../process/atomic-file.ts'
 import { RECOVERY_REQUESTS, recoveryRequest } from '../settings/recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
 
@@ -30,9 +30,9 @@ const LEFTOVERS = [
  * goes on that has not ended can be another one.
  * @throws HowdahError `backup_damaged` when the data directory is none
  */
-export async function armRecovery(spec: InstanceSpec): Promise<void> {
+export async function prepareDataDirectory(spec: InstanceSpec): Promise<void> {
   const paths = instancePaths(spec)
-  if (await exists(paths.armed)) return rearm(spec)
+  if (await exists(paths.armed)) return updateRecoveryRequest(spec)
   await assertDirectory(paths.data)
   await Promise.all([
     ...LEFTOVERS.map((name) => rm(join(paths.data, name), { force: true })),
@@ -44,7 +44,7 @@ export async function armRecovery(spec: InstanceSpec): Promise<void> {
     const { name, text } = recoveryRequest(spec)
     await createFor(spec, join(paths.data, name), text)
   }
-  await createDurableMark(paths.armed)
+  await createDurableMarker(paths.armed)
 }
 
 /** What a server that was stopped needs to start, into its pg_wal: of its own user, and durable. */
@@ -69,7 +69,7 @@ async function copyWal(spec: InstanceSpec, names: readonly string[]): Promise<vo
 }
 
 /** Between the two files there may be both, which PostgreSQL takes for a standby, but never none. */
-async function rearm(spec: InstanceSpec): Promise<void> {
+async function updateRecoveryRequest(spec: InstanceSpec): Promise<void> {
   const { data } = instancePaths(spec)
   const { name, text } = recoveryRequest(spec)
   // Of a promotion that was asked for and did not begin.

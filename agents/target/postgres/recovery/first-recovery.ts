@@ -10,10 +10,10 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { askMoment, type Identity, type Moment } from '../connections/connection.ts'
-import { createDurableMark, exists, writeOwnFile } from '../process/own-file.ts'
+import { type Identity, queryServerState, type ServerState } from '../connections/connection.ts'
+import { createDurableMarker, exists, writeFileAtomically } from '../process/atomic-file.ts'
 import type { Settings } from '../settings/backup-configuration.ts'
-import { configFile, withSync } from '../settings/configuration.ts'
+import { configFile, withFsync } from '../settings/configuration.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
 import { endOldStatements } from './old-statements.ts'
 import { syncWal } from './sync-wal.ts'
@@ -42,26 +42,26 @@ export async function writeConfigFile(
   recovered: boolean,
 ): Promise<void> {
   const text = configFile(spec, initial, recovered)
-  await writeOwnFile(instancePaths(spec).configFile, text, CONFIG_MODE, 'process', spec.user.gid)
+  await writeFileAtomically(instancePaths(spec).configFile, text, CONFIG_MODE, 'process', spec.user.gid)
 }
 
 /**
  * Tells a server that has recovered to sync what it writes from now on.
  * @returns when that was, ms since the epoch; undefined when it was told before
  */
-export async function turnSyncOn(spec: InstanceSpec, pid: number): Promise<number | undefined> {
+export async function enableFsync(spec: InstanceSpec, pid: number): Promise<number | undefined> {
   if (await isRecovered(spec)) return undefined
   const paths = instancePaths(spec)
   const file = await readFile(paths.configFile, 'utf8')
   const before = Date.now()
-  await writeOwnFile(paths.configFile, withSync(file), CONFIG_MODE, 'machine', spec.user.gid)
+  await writeFileAtomically(paths.configFile, withFsync(file), CONFIG_MODE, 'machine', spec.user.gid)
   process.kill(pid, 'SIGHUP')
   return before
 }
 
 /**
  * Makes durable what was written without fsync.
- * @param told when the server was told to sync, by `turnSyncOn`
+ * @param told when the server was told to sync, by `enableFsync`
  * @param as whom to ask the server as; undefined when no role is known
  * @param known what the server was last found to be like
  */
@@ -69,7 +69,7 @@ export async function finishFirstRecovery(
   spec: InstanceSpec,
   told: number,
   as: Identity | undefined,
-  known: Moment | undefined,
+  known: ServerState | undefined,
   deps: FirstRecoveryDependencies,
 ): Promise<void> {
   const paths = instancePaths(spec)
@@ -77,7 +77,7 @@ export async function finishFirstRecovery(
   // Clients get in as soon as it is promoted, some before it syncs.
   if (as !== undefined && (await endOldStatements(spec, as, deps.signal))) moment = await askAgain(spec, as)
   await Promise.all([deps.syncMount(), syncWal(paths.pgWal, moment?.walSegment)])
-  await createDurableMark(paths.recovered)
+  await createDurableMarker(paths.recovered)
 }
 
 /** What the server is like once it syncs; undefined when there is nobody to ask. */
@@ -85,9 +85,9 @@ async function untilReloaded(
   spec: InstanceSpec,
   told: number,
   as: Identity | undefined,
-  known: Moment | undefined,
+  known: ServerState | undefined,
   signal: AbortSignal | undefined,
-): Promise<Moment | undefined> {
+): Promise<ServerState | undefined> {
   const options = signal === undefined ? {} : { signal }
   if (as === undefined) {
     // Nobody to ask: reading a configuration takes milliseconds.
@@ -106,9 +106,9 @@ async function untilReloaded(
 }
 
 /** @throws HowdahError `postgres_failed` when the server does not let in whom it let in before */
-async function askAgain(spec: InstanceSpec, as: Identity): Promise<Moment | undefined> {
+async function askAgain(spec: InstanceSpec, as: Identity): Promise<ServerState | undefined> {
   try {
-    return await askMoment(spec, as, RELOAD_TIMEOUT)
+    return await queryServerState(spec, as, RELOAD_TIMEOUT)
   } catch (cause) {
     const { code, message } = cause as { code?: string; message: string }
     const state = code === undefined ? '' : ` (${code})`

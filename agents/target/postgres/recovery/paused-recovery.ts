@@ -8,8 +8,8 @@ import type { Paused } from '../../../../messages/values.ts'
 import { lsnOf, segmentAt, segmentName, segmentStart } from '../../../wal/lsn.ts'
 import { readSegmentHeader, scanSegment, type WalRecord } from '../../../wal/wal-pages.ts'
 import { isStop, type RecoveryStop, recoveryStop } from '../../../wal/wal-records.ts'
-import { askReadiness, type Identity, queryRow } from '../connections/connection.ts'
-import { exists } from '../process/own-file.ts'
+import { type Identity, queryReadiness, queryRow } from '../connections/connection.ts'
+import { exists } from '../process/atomic-file.ts'
 import { recoverySettings } from '../settings/recovery-settings.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
 import { readControlData } from './control-data.ts'
@@ -25,20 +25,20 @@ const LARGEST_SEGMENT = 256 * 1024 ** 2
  * @throws HowdahError `target_unreachable` when the target lies behind, or is not in the archive; `repository_unavailable`
  *   when that cannot be read
  */
-export async function requireAhead(
+export async function requireTargetAhead(
   spec: InstanceSpec,
   paused: Paused | undefined,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   requireTarget(spec)
-  const readiness = await askReadiness(spec, ASK_TIMEOUT)
+  const readiness = await queryReadiness(spec, ASK_TIMEOUT)
   const as = 'at' in readiness ? readiness.connectedAs : undefined
   if (!('at' in readiness) || as === undefined) return
   const lastCommit = readiness.at.lastCommit ?? paused?.lastCommit
   const at = { lsn: readiness.at.lsn, ...(lastCommit !== undefined && { lastCommit }) }
-  if (await liesBehind(spec, as, at))
+  if (await isBehind(spec, as, at))
     throw unreachable(`${described(spec)} lies behind: ${where(at)}. Choose a later one, or publish again.`)
-  if ((await lookAhead(spec, as, at, signal)) === 'absent')
+  if ((await searchArchive(spec, as, at, signal)) === 'absent')
     throw unreachable(
       `${described(spec)} is not in the archive after the place where recovery is paused: ${where(at)}. Choose another target, or "latest".`,
     )
@@ -66,7 +66,7 @@ function where({ lsn, lastCommit }: Paused): string {
   return `it stands at ${lsn}${lastCommit === undefined ? '' : `, its last transaction is of ${lastCommit}`}`
 }
 
-async function liesBehind(spec: InstanceSpec, as: Identity, at: Paused): Promise<boolean> {
+async function isBehind(spec: InstanceSpec, as: Identity, at: Paused): Promise<boolean> {
   const { type, value = '', inclusive = true } = spec.recoverTo
   const holds = async (condition: string, values: readonly string[]): Promise<boolean> => {
     try {
@@ -122,7 +122,7 @@ const XID_ENDED = `(
  * Looks for the target in the WAL after the place where it stands.
  * @returns `unknown` where the target may be on another timeline, or the WAL is none that can be read
  */
-async function lookAhead(
+async function searchArchive(
   spec: InstanceSpec,
   as: Identity,
   { lsn }: Paused,

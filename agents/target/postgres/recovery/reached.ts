@@ -7,7 +7,7 @@
 import { readFile } from 'node:fs/promises'
 import { Reached } from '../../../../messages/values.ts'
 import { type Identity, queryRow } from '../connections/connection.ts'
-import { writeOwnFile } from '../process/own-file.ts'
+import { writeFileAtomically } from '../process/atomic-file.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
 
 const ASK_TIMEOUT = 30_000
@@ -25,7 +25,7 @@ interface Row {
  * @param as whom to ask the server as
  * @returns undefined when nobody knows
  */
-export async function askReached(spec: InstanceSpec, as: Identity): Promise<Reached | undefined> {
+export async function queryReached(spec: InstanceSpec, as: Identity): Promise<Reached | undefined> {
   const [wal, position] = majorVersion(spec.version) >= 10 ? ['wal', 'lsn'] : ['xlog', 'location']
   const asked = spec.recoverTo.type === 'time' ? (spec.recoverTo.value ?? null) : null
   const row = await queryRow<Row>(
@@ -48,7 +48,7 @@ export async function askReached(spec: InstanceSpec, as: Identity): Promise<Reac
     ...(at !== null &&
       row.asked !== null && { secondsBefore: Math.max(0, Math.round((row.asked - at) / 1000)) }),
   }
-  await writeOwnFile(instancePaths(spec).reached, JSON.stringify(reached), 0o644)
+  await writeFileAtomically(instancePaths(spec).reached, JSON.stringify(reached), 0o644)
   return reached
 }
 

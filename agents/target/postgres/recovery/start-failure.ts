@@ -3,7 +3,7 @@
  * what its log says, in the words of PostgreSQL's sources.
  */
 import { type ErrorCode, HowdahError } from '../../../../messages/errors.ts'
-import { sharedMemoryShortage } from '../process/shared-memory-room.ts'
+import { sharedMemoryShortage } from '../process/shared-memory-space.ts'
 import { HBA_HEADER_LINES } from '../settings/host-based-access.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
 import type { LogReader, Reached } from './startup-log.ts'

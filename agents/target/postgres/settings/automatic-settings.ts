@@ -8,7 +8,7 @@
  */
 import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { exists, writeOwnFile } from '../process/own-file.ts'
+import { exists, writeFileAtomically } from '../process/atomic-file.ts'
 import { createFor } from '../recovery/data-directory.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
 import { readSmallFile } from './backup-configuration.ts'
@@ -18,14 +18,14 @@ const NAME = 'postgresql.auto.conf'
 const MODE = 0o600
 
 /** @returns the text that the backup had in it; the same at every start */
-export async function takeAutomaticSettings(spec: InstanceSpec): Promise<string> {
+export async function extractAutomaticSettings(spec: InstanceSpec): Promise<string> {
   const { data, automatic, configuration } = instancePaths(spec)
   const known = await readSmallFile(configuration, automatic)
   if (known !== undefined) return known
   // An agent that died in between had written this copy, and perhaps emptied the file that it is of.
   const copy = `${automatic}.copy`
   if (!(await exists(copy)))
-    await writeOwnFile(copy, (await readSmallFile(data, join(data, NAME))) ?? '', MODE)
+    await writeFileAtomically(copy, (await readSmallFile(data, join(data, NAME))) ?? '', MODE)
   const emptied = join(data, `${NAME}.howdah`)
   await rm(emptied, { force: true })
   await createFor(spec, emptied, '')

@@ -64,7 +64,7 @@ function unquoted(text: string): string {
 const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
 
 /**
- * @param automatic the backup's postgresql.auto.conf, as `takeAutomaticSettings` gives it
+ * @param automatic the backup's postgresql.auto.conf, as `extractAutomaticSettings` gives it
  * @throws the file system's error when the data directory cannot be read
  */
 export async function readBackupConfiguration(data: string, automatic: string): Promise<BackupConfiguration> {

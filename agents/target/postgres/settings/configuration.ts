@@ -8,7 +8,13 @@
  */
 
 import type { ControlData } from '../recovery/control-file.ts'
-import { clusterName, type InstanceSpec, instancePaths, majorVersion, pauses } from '../specification.ts'
+import {
+  clusterName,
+  type InstanceSpec,
+  instancePaths,
+  majorVersion,
+  pausesAfterRecovery,
+} from '../specification.ts'
 import { parseMemory, type Settings } from './backup-configuration.ts'
 import { recoveryLimits } from './limits.ts'
 import { listenAddresses } from './listening.ts'
@@ -90,7 +96,7 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
   add(WORKING)
   add(LOGGING)
   // Where nobody may connect before promotion, nothing is checked against limits that production raised since.
-  fixed.set('hot_standby', pauses(spec) ? 'on' : 'off')
+  fixed.set('hot_standby', pausesAfterRecovery(spec) ? 'on' : 'off')
   if (input.recovered) for (const name of AFTER_RECOVERY) fixed.set(name, 'on')
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
   for (const [name, value] of preload) fixed.set(name, value)
@@ -212,7 +218,7 @@ export function configFile(spec: InstanceSpec, initial: Settings, recovered: boo
 }
 
 /** The same file for a server that has recovered. */
-export function withSync(file: string): string {
+export function withFsync(file: string): string {
   return AFTER_RECOVERY.reduce((text, name) => text.replace(`\n${name} = off\n`, `\n${name} = on\n`), file)
 }
 

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { realpath } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
-import { exists } from '../process/own-file.ts'
+import { exists } from '../process/atomic-file.ts'
 
 const run = promisify(execFile)
 

@@ -2,12 +2,12 @@
 import { readFile, statfs } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { writeOwnFile } from '../process/own-file.ts'
+import { writeFileAtomically } from '../process/atomic-file.ts'
 import { readControlData } from '../recovery/control-data.ts'
 import type { RecoveryMinimums } from '../recovery/control-file.ts'
 import { isRecovered, writeConfigFile } from '../recovery/first-recovery.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
-import { takeAutomaticSettings } from './automatic-settings.ts'
+import { extractAutomaticSettings } from './automatic-settings.ts'
 import { type BackupConfiguration, readBackupConfiguration, type Settings } from './backup-configuration.ts'
 import { instanceSettings, type MachineMemory, postgresArguments } from './configuration.ts'
 import { hbaFile, identFile } from './host-based-access.ts'
@@ -16,7 +16,7 @@ import { limitsOf } from './limits.ts'
 import { decidePreload } from './preload-libraries.ts'
 import { quarantineWarnings } from './quarantine.ts'
 import { restoreScript } from './recovery-settings.ts'
-import { complaint, findRefusals, type Refusal } from './settings-trial.ts'
+import { findRefusals, type Refusal, settingsProblem } from './settings-trial.ts'
 import { userSettings } from './user-settings.ts'
 
 export interface PreparedConfiguration {
@@ -39,10 +39,15 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     statfs(spec.cachePath),
     readBackup(spec),
     isRecovered(spec),
-    writeOwnFile(paths.hba, hbaFile(spec), 0o644, 'process'),
-    writeOwnFile(paths.ident, identFile(spec), 0o644, 'process'),
+    writeFileAtomically(paths.hba, hbaFile(spec), 0o644, 'process'),
+    writeFileAtomically(paths.ident, identFile(spec), 0o644, 'process'),
   ])
-  await writeOwnFile(paths.restoreScript, restoreScript(spec, control.walSegmentBytes), 0o644, 'process')
+  await writeFileAtomically(
+    paths.restoreScript,
+    restoreScript(spec, control.walSegmentBytes),
+    0o644,
+    'process',
+  )
   const chosen = userSettings(spec)
   const finder = libraryFinder(
     spec.binaries,
@@ -59,7 +64,7 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     recovered,
   })
   const args = postgresArguments(spec, fixed)
-  const { taken, warnings } = await leaveOutRefused(spec, args, initial, recovered)
+  const { taken, warnings } = await omitRefused(spec, args, initial, recovered)
   return {
     arguments: args,
     limits: limitsOf(taken, spec),
@@ -74,14 +79,14 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
 }
 
 async function readBackup(spec: InstanceSpec): Promise<BackupConfiguration> {
-  return readBackupConfiguration(instancePaths(spec).data, await takeAutomaticSettings(spec))
+  return readBackupConfiguration(instancePaths(spec).data, await extractAutomaticSettings(spec))
 }
 
 /**
  * Writes the configuration file with all settings that PostgreSQL takes on this machine.
  * @param args of the start, with which it must take them
  */
-async function leaveOutRefused(
+async function omitRefused(
   spec: InstanceSpec,
   args: readonly string[],
   initial: Settings,
@@ -93,7 +98,7 @@ async function leaveOutRefused(
   }
   const attempt = async (names: Iterable<string>): Promise<string | undefined> => {
     await writeConfigFile(spec, only(names), recovered)
-    return complaint(args, spec)
+    return settingsProblem(args, spec)
   }
   if ((await attempt(initial.keys())) === undefined) return { taken: initial, warnings: [] }
   const reason = await attempt([])

@@ -6,7 +6,7 @@
  * "Recovery Target Settings" of the versions before 12.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
-import { type InstanceSpec, instancePaths, majorVersion, pauses } from '../specification.ts'
+import { type InstanceSpec, instancePaths, majorVersion, pausesAfterRecovery } from '../specification.ts'
 
 const TARGETS = [
   'recovery_target',
@@ -46,7 +46,7 @@ export function recoveryFile(spec: InstanceSpec): string {
       },
     )
   const settings: [string, string][] = [['restore_command', restoreCommand(spec)]]
-  if (pauses(spec)) settings.push(['standby_mode', 'on'])
+  if (pausesAfterRecovery(spec)) settings.push(['standby_mode', 'on'])
   if (name !== undefined) {
     settings.push([name, value], ['recovery_target_action', action(spec)])
     if (spec.recoverTo.inclusive === false) settings.push(['recovery_target_inclusive', 'off'])
@@ -63,14 +63,14 @@ export function recoveryFile(spec: InstanceSpec): string {
  */
 export function recoveryRequest(spec: InstanceSpec): { readonly name: string; readonly text: string } {
   if (majorVersion(spec.version) < 12) return { name: 'recovery.conf', text: recoveryFile(spec) }
-  return { name: pauses(spec) ? 'standby.signal' : 'recovery.signal', text: '' }
+  return { name: pausesAfterRecovery(spec) ? 'standby.signal' : 'recovery.signal', text: '' }
 }
 
 /** All names that `recoveryRequest` gives. */
 export const RECOVERY_REQUESTS = ['recovery.conf', 'standby.signal', 'recovery.signal'] as const
 
 function action(spec: InstanceSpec): string {
-  return pauses(spec) ? 'pause' : 'promote'
+  return pausesAfterRecovery(spec) ? 'pause' : 'promote'
 }
 
 /** What a value looks like; a name may be anything. */
@@ -144,7 +144,7 @@ export const INCOMPLETE = 'howdah: the archive has only a part of '
  */
 export function restoreScript(spec: InstanceSpec, segmentBytes: number): string {
   const wal = shellQuote(instancePaths(spec).wal)
-  const told = pauses(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
+  const told = pausesAfterRecovery(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
 absent() { ${told}; }
 failed() { printf 'restoring %s from the archive failed: %s\\n' "$1" "$2" >&2; exit 255; }

@@ -8,7 +8,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { identity } from '../process/user-process.ts'
+import { runAs } from '../process/user-process.ts'
 import type { SystemUser } from '../specification.ts'
 
 const run = promisify(execFile)
@@ -28,12 +28,12 @@ export interface Trial {
  * @returns what PostgreSQL says against them; undefined: it takes them
  * @throws HowdahError `postgres_failed` when the program cannot be run, `timeout` when it does not end in 30 s
  */
-export async function complaint(
+export async function settingsProblem(
   args: readonly string[],
   { binaries, user }: Trial,
 ): Promise<string | undefined> {
   const options = {
-    ...identity(user),
+    ...runAs(user),
     ...{ cwd: '/', env: { LC_ALL: 'C' }, timeout: DEADLINE, killSignal: 'SIGKILL' as const },
   }
   try {

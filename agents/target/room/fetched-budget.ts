@@ -4,14 +4,14 @@ import type { Logger } from 'pino'
 import { trimFetchedStores } from '../filesystem/fetched/fetched-stores.ts'
 import { cachePaths } from '../mount-process/mount-spec.ts'
 
-export interface FetchedRoomOptions {
+export interface FetchedBudgetOptions {
   /** Below it are the write caches of all sessions. */
   readonly cacheRoot: string
   readonly budgetBytes: number
   readonly logger: Logger
 }
 
-export interface FetchedRoom {
+export interface FetchedBudget {
   /** Where the stores are. */
   readonly directory: string
   /** Removes stores that no session uses, those that were used longest ago first, while there is too much. Never rejects. */
@@ -23,7 +23,7 @@ export function fetchedDirectory(cacheRoot: string): string {
   return `${cacheRoot}/fetched`
 }
 
-export function createFetchedRoom({ cacheRoot, budgetBytes, logger }: FetchedRoomOptions): FetchedRoom {
+export function createFetchedBudget({ cacheRoot, budgetBytes, logger }: FetchedBudgetOptions): FetchedBudget {
   const directory = fetchedDirectory(cacheRoot)
   return {
     directory,

@@ -30,14 +30,14 @@ export async function sharedMemoryShortage(directory = DIRECTORY): Promise<strin
 }
 
 /** A sentence when there is little room; undefined otherwise. */
-export async function sharedMemoryRemark(directory = DIRECTORY): Promise<string | undefined> {
+export async function sharedMemoryWarning(directory = DIRECTORY): Promise<string | undefined> {
   const room = await look(directory)
   if (room === undefined || room.free >= USUAL) return undefined
   return `${described(directory, room)}: parallel queries may fail for want of shared memory. ${REMEDY}`
 }
 
 /** A sentence when the user of an instance cannot make shared memory; undefined otherwise. */
-export async function sharedMemoryRefusal(
+export async function sharedMemoryDenied(
   user: SystemUser,
   directory = DIRECTORY,
 ): Promise<string | undefined> {

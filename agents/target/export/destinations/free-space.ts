@@ -4,7 +4,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../../messages/format-bytes.ts'
 import { freeBytes } from '../../preflight/space.ts'
 
-export interface RoomGuard {
+export interface FreeSpaceWatch {
   /** What ended the export; undefined: there was room. */
   readonly failure: () => HowdahError | undefined
   stop(): void
@@ -18,12 +18,12 @@ const NONE_BYTES = 8 * 1024 * 1024
  * Watches the room below `directory` while something is written there. On the file system of the write cache an export
  * must leave the sessions their reserve: PostgreSQL ends when it finds no room for its WAL.
  */
-export async function guardRoom(options: {
+export async function watchFreeSpace(options: {
   readonly directory: string
   readonly cachePath: string
   readonly reserveBytes: number
   readonly onFull: () => void
-}): Promise<RoomGuard> {
+}): Promise<FreeSpaceWatch> {
   const { directory, cachePath, reserveBytes, onFull } = options
   const shared = (await stat(directory)).dev === (await stat(cachePath)).dev
   const least = shared ? Math.max(reserveBytes, NONE_BYTES) : NONE_BYTES

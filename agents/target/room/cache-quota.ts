@@ -9,7 +9,7 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const MEASURE_DEADLINE_MS = 60_000
 
-export interface CacheRoom {
+export interface CacheQuota {
   /** It will take something, and has a share from now on. */
   joins(session: string): void
   /** What a session takes. `changedBytes` is what a quota bounds, `otherBytes` comes on top: its WAL. */
@@ -22,14 +22,14 @@ export interface CacheRoom {
   quotaOf(session: string): number | undefined
 }
 
-export interface CacheRoomOptions {
+export interface CacheQuotaOptions {
   /** For one session; 0: no limit. */
   readonly quotaBytes: number
   /** For all of them together; null: no limit. */
   readonly limitBytes: number | null
 }
 
-export function createCacheRoom({ quotaBytes, limitBytes }: CacheRoomOptions): CacheRoom {
+export function createCacheQuota({ quotaBytes, limitBytes }: CacheQuotaOptions): CacheQuota {
   const uses = new Map<string, { changedBytes: number; otherBytes: number; grows: boolean }>()
   const own = quotaBytes > 0 ? quotaBytes : Number.POSITIVE_INFINITY
 

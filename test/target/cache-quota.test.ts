@@ -2,23 +2,23 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
-import { createCacheRoom } from '../../agents/target/room/cache-room.ts'
+import { createCacheQuota } from '../../agents/target/room/cache-quota.ts'
 
 describe('the room for write caches', () => {
   it('is without end where no operator said otherwise', () => {
-    const room = createCacheRoom({ quotaBytes: 0, limitBytes: null })
+    const room = createCacheQuota({ quotaBytes: 0, limitBytes: null })
     room.joins('a')
     expect(room.quotaOf('a')).to.equal(undefined)
   })
 
   it('is what one session may take, where only that is said', () => {
-    const room = createCacheRoom({ quotaBytes: 100, limitBytes: null })
+    const room = createCacheQuota({ quotaBytes: 100, limitBytes: null })
     room.takes('a', { changedBytes: 90, otherBytes: 50 })
     expect(room.quotaOf('a')).to.equal(100)
   })
 
   it('is shared out among those that grow, on top of what each has', () => {
-    const room = createCacheRoom({ quotaBytes: 0, limitBytes: 1000 })
+    const room = createCacheQuota({ quotaBytes: 0, limitBytes: 1000 })
     room.takes('a', { changedBytes: 500, otherBytes: 100 })
     room.takes('b', { changedBytes: 0, otherBytes: 100 })
     expect([room.quotaOf('a'), room.quotaOf('b')]).to.deep.equal([650, 150])
@@ -27,7 +27,7 @@ describe('the room for write caches', () => {
   })
 
   it('never lets all quotas and what comes on top be more than the limit', () => {
-    const room = createCacheRoom({ quotaBytes: 700, limitBytes: 1000 })
+    const room = createCacheQuota({ quotaBytes: 700, limitBytes: 1000 })
     const others = [0, 64, 320] as const
     for (const [index, otherBytes] of others.entries()) {
       room.takes(`s${index}`, { changedBytes: index * 150, otherBytes })
@@ -37,7 +37,7 @@ describe('the room for write caches', () => {
   })
 
   it('leaves a session what it has when there is none left', () => {
-    const room = createCacheRoom({ quotaBytes: 0, limitBytes: 1000 })
+    const room = createCacheQuota({ quotaBytes: 0, limitBytes: 1000 })
     room.takes('a', { changedBytes: 900, otherBytes: 300 })
     expect(room.quotaOf('a')).to.equal(900)
   })
@@ -46,7 +46,7 @@ describe('the room for write caches', () => {
     const directory = mkdtempSync(path.join(tmpdir(), 'howdah-room-'))
     try {
       writeFileSync(path.join(directory, 'changes'), Buffer.alloc(1024 * 1024, 1))
-      const room = createCacheRoom({ quotaBytes: 0, limitBytes: 4 * 1024 * 1024 })
+      const room = createCacheQuota({ quotaBytes: 0, limitBytes: 4 * 1024 * 1024 })
       await room.keeps('kept', directory)
       room.joins('a')
       expect(room.quotaOf('a')).to.be.within(2 * 1024 * 1024, 3 * 1024 * 1024)

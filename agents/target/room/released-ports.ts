@@ -1,6 +1,6 @@
 /** Ports that sessions gave back lately. */
 
-export interface HeldPorts {
+export interface ReleasedPorts {
   /** Those that nobody should choose who may have any other. */
   ports(): readonly number[]
   release(port: number | undefined): void
@@ -12,7 +12,7 @@ const HOLD_MS = 30_000
  * A session that is published again in its place wants its own port back, so one that begins meanwhile is given another.
  * Where ports are few they are for whoever comes.
  */
-export function heldPorts([first, last]: readonly [number, number], now = Date.now): HeldPorts {
+export function createReleasedPorts([first, last]: readonly [number, number], now = Date.now): ReleasedPorts {
   const releasedAt = new Map<number, number>()
   const most = Math.floor((last - first + 1) / 4)
   return {

@@ -21,17 +21,17 @@ export interface Observation {
   readonly quiet: boolean
 }
 
-export interface Judgement {
+export interface DetectedChanges {
   readonly changes: Changes
   readonly record: ChangeRecord
 }
 
 /** The record of an instance that was just recovered: its statistics began when recovery did. */
-export function newRecord({ xid, epoch }: Pick<Observation, 'xid' | 'epoch'>): ChangeRecord {
+export function initialRecord({ xid, epoch }: Pick<Observation, 'xid' | 'epoch'>): ChangeRecord {
   return { xid: String(xid), seenXid: String(xid), epoch, exported: {}, changed: [] }
 }
 
-export function judge(before: ChangeRecord, seen: Observation): Judgement {
+export function detectChanges(before: ChangeRecord, seen: Observation): DetectedChanges {
   const restarted = before.epoch !== seen.epoch
   const exported = restarted ? {} : before.exported
   const changed = new Set(before.changed)
@@ -39,7 +39,7 @@ export function judge(before: ChangeRecord, seen: Observation): Judgement {
   if (restarted && seen.xid > BigInt(before.seenXid))
     for (const name of seen.databases.keys()) changed.add(name)
   for (const [name, counters] of seen.databases)
-    if (isGrown(counters, exported[name] ?? NOTHING)) changed.add(name)
+    if (hasWritten(counters, exported[name] ?? NOTHING)) changed.add(name)
   const known = [...changed].filter((name) => seen.databases.has(name)).sort()
   const analyzed = [...seen.databases].some(
     ([name, { statistics }]) => statistics > (exported[name] ?? NOTHING).statistics,
@@ -81,6 +81,6 @@ export function withExport(record: ChangeRecord, database: string, mark: Mark, q
 
 const NOTHING: Counters = { written: 0, statistics: 0 }
 
-function isGrown(now: Counters, base: Counters): boolean {
+function hasWritten(now: Counters, base: Counters): boolean {
   return now.written - base.written > now.statistics - base.statistics
 }

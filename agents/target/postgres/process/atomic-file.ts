@@ -7,7 +7,7 @@ import { dirname } from 'node:path'
  * @param crash `machine`: also a power cut; `process`: only of ours, for files that are made anew after a reboot
  * @param gid the group of the file; default: ours
  */
-export async function writeOwnFile(
+export async function writeFileAtomically(
   path: string,
   text: string,
   mode: number,
@@ -28,7 +28,7 @@ export async function writeOwnFile(
 }
 
 /** Creates an empty file that is still there after a power cut. */
-export async function createDurableMark(path: string): Promise<void> {
+export async function createDurableMarker(path: string): Promise<void> {
   for (const each of [path, dirname(path)]) {
     const file = await open(each, each === path ? 'w' : 'r', 0o600)
     try {
