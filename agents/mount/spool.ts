@@ -12,7 +12,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import { giveBack } from '../dataplane/protocol/returned-memory.ts'
+import { freeBuffer } from '../dataplane/protocol/freed-buffers.ts'
 import { createBoundedCache } from './bounded-cache.ts'
 import { checksumOf, matchesChecksumInPieces } from './decode/checksum.ts'
 import { createDescriptorCache, readAt } from './decode/descriptor-cache.ts'
@@ -224,7 +224,7 @@ export function createSpool(options: SpoolOptions): Spool {
     for (const transform of file.transforms) {
       const before = contents
       contents = await decodeAll(transform, before, file.size ?? maxBytes)
-      if (own && contents.buffer !== before.buffer) giveBack(before)
+      if (own && contents.buffer !== before.buffer) freeBuffer(before)
       own = true
     }
     if (file.size !== undefined && contents.length !== file.size) {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
-import { isGivenBack } from '../../agents/dataplane/protocol/returned-memory.ts'
+import { isFreed } from '../../agents/dataplane/protocol/freed-buffers.ts'
 import { Passphrase } from '../../agents/mount/decode/aes-cbc.ts'
 import type { Compression, StoredFile, Transform } from '../../agents/mount/decode/stored-file.ts'
 import { walDirectory, walPlaces } from '../../agents/mount/formats/basebackup/wal-directory.ts'
@@ -118,7 +118,7 @@ describe('the cache of decoded WAL', () => {
     it('gives back the memory of what it drops, and has it again for who comes then', async () => {
       const first = await read(stored('a'))
       for (const file of 'bcdefg') await read(stored(file))
-      expect(isGivenBack(first)).to.equal(true)
+      expect(isFreed(first)).to.equal(true)
       const lengths = await Promise.all(
         [...'abcdefgh'].map((file) => cache.use(stored(file), (c) => c.length)),
       )

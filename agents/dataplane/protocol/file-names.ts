@@ -13,28 +13,28 @@ const NOT_UTF8 = '\ufffd'
 /** The string of `bytes[start, end)`. */
 export function decodeName(bytes: Buffer, start: number, end: number): string {
   const text = bytes.toString('utf8', start, end)
-  return mayBeOdd(text) ? decodeOdd(bytes.subarray(start, end)) : text
+  return mayNotBeUtf8(text) ? decodeBytewise(bytes.subarray(start, end)) : text
 }
 
 /** Writes the bytes of a name; gives how many. */
 export function encodeName(name: string, target: Buffer, at: number): number {
-  if (!isOdd(name)) return target.write(name, at, 'utf8')
+  if (!hasOtherBytes(name)) return target.write(name, at, 'utf8')
   const bytes = bytesOf(name)
   return bytes.copy(target, at)
 }
 
 /** Whether it has bytes that are no UTF-8. */
-const isOdd = (name: string) => name.includes(ESCAPE_MARK)
+const hasOtherBytes = (name: string) => name.includes(ESCAPE_MARK)
 
 /** What a system call takes for the path. */
-export const systemPath = (path: string): string | Buffer => (isOdd(path) ? bytesOf(path) : path)
+export const systemPath = (path: string): string | Buffer => (hasOtherBytes(path) ? bytesOf(path) : path)
 
 /** Whether a name that was read as UTF-8 may have had other bytes, so that it must be read as bytes. */
-export const mayBeOdd = (name: string): boolean => name.includes(NOT_UTF8) || isOdd(name)
+export const mayNotBeUtf8 = (name: string): boolean => name.includes(NOT_UTF8) || hasOtherBytes(name)
 
 /** How many bytes the kernel's name has. */
 export function nameLength(name: string): number {
-  return isOdd(name) ? bytesOf(name).length : Buffer.byteLength(name)
+  return hasOtherBytes(name) ? bytesOf(name).length : Buffer.byteLength(name)
 }
 
 function bytesOf(name: string): Buffer {
@@ -46,7 +46,7 @@ function bytesOf(name: string): Buffer {
   )
 }
 
-function decodeOdd(bytes: Buffer): string {
+function decodeBytewise(bytes: Buffer): string {
   let text = ''
   for (let at = 0; at < bytes.length; ) {
     const length = sequenceLength(bytes[at] ?? 0)

@@ -6,7 +6,7 @@
 import type { Writable } from 'node:stream'
 import { HowdahError } from '../../../messages/errors.ts'
 import { HEADER_BYTES, type PayloadBounds } from './protocol.ts'
-import { giveBack } from './returned-memory.ts'
+import { freeBuffer } from './freed-buffers.ts'
 
 /** Receives one frame. The payload belongs to the receiver. */
 export type FrameHandler = (type: number, id: number, payload: Buffer) => void
@@ -160,7 +160,7 @@ export class FrameWriter {
   readonly #written = (): void => {
     this.#pending -= this.#writing
     this.#writing = 0
-    if (this.#ending !== undefined) giveBack(this.#ending)
+    if (this.#ending !== undefined) freeBuffer(this.#ending)
     this.#ending = undefined
     this.#flush()
     this.#progress()

@@ -3,7 +3,7 @@
  * soon. Each is decoded once at a time. What is asked for goes before everything that is decoded ahead; that has a
  * budget of its own, so that several replays together take no more memory than one.
  */
-import { giveBack, isGivenBack } from '../../dataplane/protocol/returned-memory.ts'
+import { freeBuffer, isFreed } from '../../dataplane/protocol/freed-buffers.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 
 export interface WalCacheOptions {
@@ -120,7 +120,7 @@ export function createWalCache(options: WalCacheOptions): WalCache {
 
   function drop(key: string, { decoded }: Entry): void {
     entries.delete(key)
-    if (decoded !== undefined) giveBack(decoded)
+    if (decoded !== undefined) freeBuffer(decoded)
   }
 
   function sum(which: (entry: Entry) => boolean): number {
@@ -148,7 +148,7 @@ export function createWalCache(options: WalCacheOptions): WalCache {
       for (;;) {
         const contents = await read(file)
         // Or others took its room just now.
-        if (!isGivenBack(contents)) return take(contents)
+        if (!isFreed(contents)) return take(contents)
       }
     },
     async ahead(file, bytes) {

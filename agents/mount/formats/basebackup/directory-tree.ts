@@ -4,7 +4,7 @@ import { readdir, readlink, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { decodeName, mayBeOdd, systemPath } from '../../../dataplane/protocol/file-names.ts'
+import { decodeName, mayNotBeUtf8, systemPath } from '../../../dataplane/protocol/file-names.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import { isWithin, placesWithin, resolveWithin, type Within } from '../../decode/within.ts'
 import type { TreeNode } from '../tree.ts'
@@ -107,7 +107,7 @@ type Entry = Pick<Dirent, 'isDirectory' | 'isSymbolicLink' | 'isFile'>
 async function entriesOf(directory: string): Promise<{ entry: Entry; name: string }[]> {
   const path = systemPath(directory)
   const entries = await readdir(path, { withFileTypes: true })
-  if (!entries.some(({ name }) => mayBeOdd(name)))
+  if (!entries.some(({ name }) => mayNotBeUtf8(name)))
     return entries.map((entry) => ({ entry, name: entry.name }))
   const asBytes = await readdir(path, { withFileTypes: true, encoding: 'buffer' })
   return asBytes.map((entry) => ({ entry, name: decodeName(entry.name, 0, entry.name.length) }))

@@ -12,7 +12,7 @@ import { type FileHandle, open, rename, rm, statfs, unlink } from 'node:fs/promi
 import { createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Logger } from 'pino'
 import type { StoredWal } from '../../../dataplane/backup-source.ts'
-import { giveBack } from '../../../dataplane/protocol/returned-memory.ts'
+import { freeBuffer } from '../../../dataplane/protocol/freed-buffers.ts'
 
 export interface ReadyWalOptions {
   /** Where segments lie ready. The instance's user may take them away, and whatever else. */
@@ -238,7 +238,7 @@ async function* pieces(bytes: number, read: Read): AsyncGenerator<Buffer> {
     if (piece?.length !== Math.min(PIECE_BYTES, bytes - given)) throw new Error('it ends early')
     yield piece
     given += piece.length
-    giveBack(piece)
+    freeBuffer(piece)
   }
 }
 
@@ -261,7 +261,7 @@ async function* decoded({ bytes, compression, sha1 }: StoredWal, read: Read): As
       hash?.update(piece)
       yield piece
       // A part of its memory may come to be written to.
-      if (piece.length === piece.buffer.byteLength) giveBack(piece)
+      if (piece.length === piece.buffer.byteLength) freeBuffer(piece)
     }
   } finally {
     decoder.destroy()
