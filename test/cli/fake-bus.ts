@@ -1,6 +1,12 @@
 /** A coordinator in memory behind the `Bus` interface, for tests of what the command line does with replies and events. */
 import type { Bus, Consumer, EventDelivery } from '../../messages/bus.ts'
-import type { CommandBody, CommandReply, CommandType, EventBody, EventType } from '../../messages/definitions.ts'
+import type {
+  CommandBody,
+  CommandReply,
+  CommandType,
+  EventBody,
+  EventType,
+} from '../../messages/definitions.ts'
 import type { SessionView } from '../../messages/values.ts'
 
 type Answers = { [T in CommandType]?: (body: CommandBody<T>) => CommandReply<T> | Promise<CommandReply<T>> }
