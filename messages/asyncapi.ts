@@ -4,7 +4,14 @@
  */
 import { z } from 'zod'
 import * as definitions from './definitions.ts'
-import { AGENT_COMMANDS, COMMANDS, CONTRACT_VERSION, COORDINATOR_EVENT_TYPES, EVENTS, MAX_MESSAGE_BYTES } from './definitions.ts'
+import {
+  AGENT_COMMANDS,
+  COMMANDS,
+  CONTRACT_VERSION,
+  COORDINATOR_EVENT_TYPES,
+  EVENTS,
+  MAX_MESSAGE_BYTES,
+} from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
 import * as exporting from './exports.ts'
 import * as primitives from './primitives.ts'

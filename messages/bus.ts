@@ -4,7 +4,17 @@
  * Owns the connection and its recovery: after a reconnect everything is declared and consumed again, and what was not
  * confirmed is published again. Only the bus acknowledges; handlers return the outcome of a delivery.
  */
-import type { AgentCommandBody, AgentCommandType, AgentQueryType, AgentReply, CommandBody, CommandReply, CommandType, EventBody, EventType } from './definitions.ts'
+import type {
+  AgentCommandBody,
+  AgentCommandType,
+  AgentQueryType,
+  AgentReply,
+  CommandBody,
+  CommandReply,
+  CommandType,
+  EventBody,
+  EventType,
+} from './definitions.ts'
 import type { AgentAddress } from './topology.ts'
 
 /**

@@ -4,9 +4,30 @@
  */
 import { z } from 'zod'
 import { DatabaseExport, ExportRequest } from './exports.ts'
-import { Bytes, ErrorDetail, ErrorSchema, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
+import {
+  Bytes,
+  ErrorDetail,
+  ErrorSchema,
+  Name,
+  Port,
+  RepositoryName,
+  Sequence,
+  SessionId,
+} from './primitives.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
-import { AgentView, Changes, Reachability, RecoverTo, RepositoryInventory, SessionState, SessionView, SpaceWarning, StepName, type StepReport, Usage } from './values.ts'
+import {
+  AgentView,
+  Changes,
+  Reachability,
+  RecoverTo,
+  RepositoryInventory,
+  SessionState,
+  SessionView,
+  SpaceWarning,
+  StepName,
+  type StepReport,
+  Usage,
+} from './values.ts'
 
 /** Value of the header `howdah-version` that this code speaks. */
 export const CONTRACT_VERSION = 1

@@ -6,7 +6,15 @@
 import type { ConsumeMessage, Options } from 'amqplib'
 import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
-import { AGENT_COMMANDS, COMMANDS, CONTRACT_VERSION, EVENTS, type EventBody, type EventType, MAX_MESSAGE_BYTES } from './definitions.ts'
+import {
+  AGENT_COMMANDS,
+  COMMANDS,
+  CONTRACT_VERSION,
+  EVENTS,
+  type EventBody,
+  type EventType,
+  MAX_MESSAGE_BYTES,
+} from './definitions.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
 import { parseJson } from './json.ts'
 import { type AgentAddress, agentRoutingKey, eventRoutingKey } from './topology.ts'

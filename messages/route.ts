@@ -3,7 +3,17 @@
  * tables of definitions.ts and topology.ts.
  */
 import type { z } from 'zod'
-import { AGENT_COMMANDS, type AgentCommandType, type AgentQueryType, COMMANDS, type CommandType, EVENTS, type EventBody, type EventType, type MessageType } from './definitions.ts'
+import {
+  AGENT_COMMANDS,
+  type AgentCommandType,
+  type AgentQueryType,
+  COMMANDS,
+  type CommandType,
+  EVENTS,
+  type EventBody,
+  type EventType,
+  type MessageType,
+} from './definitions.ts'
 import {
   AGENTS_EXCHANGE,
   type AgentAddress,

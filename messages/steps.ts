@@ -6,7 +6,17 @@
  */
 import { z } from 'zod'
 import { ExportRequest, ExportResult, SqlName } from './exports.ts'
-import { Bytes, Name, OutboundHost, Port, RepositoryName, Sequence, SessionId, Time, UserName } from './primitives.ts'
+import {
+  Bytes,
+  Name,
+  OutboundHost,
+  Port,
+  RepositoryName,
+  Sequence,
+  SessionId,
+  Time,
+  UserName,
+} from './primitives.ts'
 import { AfterRecovery, BackupSummary, Connection, Paused, Reached, RecoverTo, StepName } from './values.ts'
 
 /** Address and ticket with which the mount process on the target reads the opened backup. */

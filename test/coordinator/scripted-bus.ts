@@ -3,7 +3,19 @@
  * that passes is held against the contract, as a real bus does.
  */
 import type { Bus, CommandDelivery, Delivery, EventDelivery, SendOptions } from '../../messages/bus.ts'
-import { AGENT_COMMANDS, type AgentCommandBody, type AgentCommandType, type AgentQueryType, type AgentReply, COMMANDS, type CommandBody, type CommandType, EVENTS, type EventBody, type EventType } from '../../messages/definitions.ts'
+import {
+  AGENT_COMMANDS,
+  type AgentCommandBody,
+  type AgentCommandType,
+  type AgentQueryType,
+  type AgentReply,
+  COMMANDS,
+  type CommandBody,
+  type CommandType,
+  EVENTS,
+  type EventBody,
+  type EventType,
+} from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 

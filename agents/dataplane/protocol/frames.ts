@@ -5,8 +5,8 @@
  */
 import type { Writable } from 'node:stream'
 import { HowdahError } from '../../../messages/errors.ts'
-import { HEADER_BYTES, type PayloadBounds } from './protocol.ts'
 import { freeBuffer } from './freed-buffers.ts'
+import { HEADER_BYTES, type PayloadBounds } from './protocol.ts'
 
 /** Receives one frame. The payload belongs to the receiver. */
 export type FrameHandler = (type: number, id: number, payload: Buffer) => void
