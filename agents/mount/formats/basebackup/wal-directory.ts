@@ -43,15 +43,31 @@ export function walPlaces(archive: WalPlace | undefined, own: WalPlace): WalLoca
   return {
     async locate(name) {
       const found = await archive.look(name, '')
-      if (found !== undefined) return found
+      if (found !== undefined && (await plainBytes(found)) === undefined) return found
       const carried = await unlessRefused(own.look(name, ''), () => undefined)
-      return carried ?? archive.look(name, '.partial')
+      if (found === undefined) return carried ?? archive.look(name, '.partial')
+      return (await isShorter(found, carried)) ? carried : found
     },
     async list() {
       const carried = unlessRefused(own.list(), ({ message }) => walListing([], '', [message]))
       return joinListings(await Promise.all([archive.list(), carried]))
     },
   }
+}
+
+/** Bytes of a file that is stored as it is, in a directory or a tar archive; undefined where only decoding tells. */
+async function plainBytes({ transforms, within, size, region }: StoredFile): Promise<number | undefined> {
+  if (transforms.length > 0 || within !== undefined) return undefined
+  return size ?? region.length ?? (await statFile(region.path))?.size
+}
+
+/** A server that ends while it archives leaves a part of a segment, of which the backup may carry the whole. */
+async function isShorter(archived: StoredFile, carried: StoredFile | undefined): Promise<boolean> {
+  const [one, other] = await Promise.all([
+    plainBytes(archived),
+    carried === undefined ? undefined : plainBytes(carried),
+  ])
+  return one !== undefined && other !== undefined && one < other
 }
 
 interface DirectoryOptions {
@@ -172,7 +188,9 @@ export function walArchive(
   }
 }
 
-async function statFile(path: string): Promise<{ readonly mtimeMs: number } | undefined> {
+async function statFile(
+  path: string,
+): Promise<{ readonly mtimeMs: number; readonly size: number } | undefined> {
   try {
     const found = await stat(path)
     return found.isFile() ? found : undefined
