@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
 import type { StepInput } from '../../messages/steps.ts'
 import { loadTouched, touchedBytes } from './filesystem/fetched/touched-record.ts'
-import { missingWalls, type Walls } from './isolation/walls.ts'
+import { type IsolationSupport, isolationWarnings } from './isolation/isolation.ts'
 import { estimate, inspect } from './preflight/preflight.ts'
 import { removeRoot } from './preflight/roots.ts'
 import type { Finding as PreflightFinding, PreflightSettings } from './preflight/settings.ts'
@@ -14,7 +14,7 @@ export interface CheckOptions {
   readonly settings: PreflightSettings
   /** As in `TargetStepsOptions`. */
   readonly ports: ReadonlyMap<string, number>
-  readonly walls: Walls
+  readonly support: IsolationSupport
   /** Where it is recorded what a publish touched. */
   readonly fetchedDirectory: string
   readonly logger: Logger
@@ -27,7 +27,7 @@ export async function checkTarget(
   input: StepInput,
   options: CheckOptions,
 ): Promise<AgentReply<'target.check'>> {
-  const { settings, ports, walls, fetchedDirectory, logger } = options
+  const { settings, ports, support, fetchedDirectory, logger } = options
   const session = trialName(randomBytes(6).toString('hex'))
   try {
     const { findings, user } = await inspect({
@@ -42,7 +42,7 @@ export async function checkTarget(
     const touched = await loadTouched(fetchedDirectory, input.repository, input.instance)
     return {
       accepted: true,
-      findings: [...findings, ...trial, ...wallFindings(walls)].map(asMessage),
+      findings: [...findings, ...trial, ...isolationFindings(support)].map(asMessage),
       estimate: await estimate({ input, settings }, touched && touchedBytes(touched)),
     }
   } finally {
@@ -53,8 +53,12 @@ export async function checkTarget(
   }
 }
 
-function wallFindings(walls: Walls): PreflightFinding[] {
-  return missingWalls(walls).map((message) => ({ level: 'warning', code: 'isolation_missing', message }))
+function isolationFindings(support: IsolationSupport): PreflightFinding[] {
+  return isolationWarnings(support).map((message) => ({
+    level: 'warning',
+    code: 'isolation_missing',
+    message,
+  }))
 }
 
 function asMessage({ level, code, message, field }: PreflightFinding): Finding {

@@ -14,9 +14,9 @@ import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
 import { examine } from './doctor/doctor.ts'
-import { guardNetworkWalls } from './isolation/network-guard.ts'
-import { probeWalls } from './isolation/probe.ts'
-import { missingWalls } from './isolation/walls.ts'
+import { isolationWarnings } from './isolation/isolation.ts'
+import { guardNetworkRules } from './isolation/network-guard.ts'
+import { probeIsolation } from './isolation/probe.ts'
 import { keepSpare } from './mount-process/agent/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
@@ -30,8 +30,8 @@ import { targetSteps } from './steps.ts'
 import { createSurveyReport } from './survey/report.ts'
 import { removeStaleTrials } from './trial-mount/trial-mount.ts'
 
-/** Between two looks at the network walls of all sessions, ms. */
-const WALLS_LOOKED_AT_MS = 10_000
+/** Interval between checks that the network rules of all sessions exist, ms. */
+const NETWORK_CHECK_MS = 10_000
 
 await runRole({
   role: 'target-agent',
@@ -75,14 +75,14 @@ await runRole({
     const ageingLock = createAgeingLock(cacheRoot)
     ageingLock.take()
     await removeStaleTrials({ mountRoot, cacheRoot })
-    const walls = await probeWalls({
+    const support = await probeIsolation({
       name: `trial-${process.pid}`,
       directory: stateDirectory,
       fileSystem: config.isolation.fileSystem,
       network: config.isolation.network,
     })
-    for (const warning of missingWalls(walls)) logger.warn(warning)
-    const isolation = { walls, readable: config.isolation.readable, writable: config.isolation.writable }
+    for (const warning of isolationWarnings(support)) logger.warn(warning)
+    const isolation = { support, readable: config.isolation.readable, writable: config.isolation.writable }
     const kept = await readSessions(cacheRoot)
     const ports = new Map(kept.map(({ session, port }) => [session, port]))
     const settings: PreflightSettings = {
@@ -128,7 +128,7 @@ await runRole({
           checkTarget(input, {
             settings,
             ports,
-            walls,
+            support,
             fetchedDirectory: fetchedDirectory(cacheRoot),
             logger,
           }),
@@ -141,9 +141,9 @@ await runRole({
       if (session.kept) await room.keeps(session.session, session.cachePath)
       else await watch.add(session)
     }
-    const guard = guardNetworkWalls({
+    const guard = guardNetworkRules({
       sessions: () => [...ports.keys()].flatMap((id) => readSession(path.join(cacheRoot, id)) ?? []),
-      everyMs: WALLS_LOOKED_AT_MS,
+      everyMs: NETWORK_CHECK_MS,
       logger,
     })
     return {

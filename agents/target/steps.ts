@@ -14,7 +14,7 @@ import type { Credentials } from './export/destinations/credentials.ts'
 import { exportStep } from './export/export-step.ts'
 import { isMounted } from './filesystem/drivers/mount-table.ts'
 import type { JournalIdentity } from './filesystem/durability/journal.ts'
-import type { IsolationSettings } from './isolation/walls.ts'
+import type { IsolationSettings } from './isolation/isolation.ts'
 import type { SpareMountProgram } from './mount-process/agent/launch.ts'
 import {
   findMountProcess,

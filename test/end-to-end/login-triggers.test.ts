@@ -95,7 +95,7 @@ describe('login triggers of a published PostgreSQL 17', function () {
 
   it('do not run for Howdah', async () => {
     expect(session.state).to.equal('published')
-    expect(session.warnings.filter((warning) => /wall/.test(warning))).to.deep.equal([])
+    expect(session.warnings.filter((warning) => /isolated/.test(warning))).to.deep.equal([])
     expect(connections).to.equal(0)
   })
 

@@ -100,7 +100,9 @@ describe('a target agent without root', function () {
 
   it('says that nothing keeps its instance apart from the rest of the machine', () => {
     expect(
-      session.warnings.filter((warning) => /^No wall .*does not run as root/.test(warning)),
+      session.warnings.filter((warning) =>
+        /^The instance is not isolated .*does not run as root/.test(warning),
+      ),
     ).to.have.length(2)
   })
 

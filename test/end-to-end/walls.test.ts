@@ -120,7 +120,7 @@ describe('walls around a published instance', function () {
   }
 
   it('stands, so that nobody is warned that it does not', () => {
-    expect(session.warnings.filter((warning) => /wall/.test(warning))).to.deep.equal([])
+    expect(session.warnings.filter((warning) => /isolated/.test(warning))).to.deep.equal([])
   })
 
   it('lets no statement connect to another server of this machine', async () => {

@@ -53,47 +53,47 @@ function mountedAt(path: string, request: Partial<RootRequest> = {}) {
   return layoutOf(request).mounts.findLast(({ target }) => target === `${REQUEST.root}${path}`)
 }
 
-describe('the root of a session', () => {
-  it('has programs and configuration, which cannot be written to', () => {
+describe('The root directory of a session', () => {
+  it('has programs and configuration, read-only', () => {
     expect(mountedAt('/usr')).to.include({ source: '/usr', options: 'bind,ro' })
     expect(mountedAt('/etc')).to.include({ source: '/etc', options: 'bind,ro' })
     expect(layoutOf().symlinks).to.deep.include({ path: `${REQUEST.root}/bin`, target: 'usr/bin' })
   })
 
-  it('has what is mounted below them, but for servers that may be away', () => {
+  it('includes the mounts below them, except network file systems, which may hang', () => {
     expect(mountedAt('/usr/local')).to.include({ source: '/usr/local', options: 'bind,ro' })
     expect(mountedAt('/usr/share/far')).to.equal(undefined)
   })
 
-  it('has nothing of /srv, /home and /run', () => {
+  it('contains nothing of /srv, /home and /run', () => {
     const paths = layoutOf().mounts.map(({ source }) => source)
     expect(paths.filter((source) => /^\/(srv|home|run|var\/lib)/.test(source))).to.deep.equal([])
   })
 
-  it('has the session and temporary directories of its own, which can be written to', () => {
+  it('has the directories of the session and private temporary directories, writable', () => {
     expect(mountedAt('/tmp')).to.include({ source: '/var/tmp/howdah/s-1/tmp', options: 'bind' })
     expect(mountedAt('/var/tmp')).to.include({ source: '/var/tmp/howdah/s-1/var_tmp', options: 'bind' })
     expect(mountedAt('/tmp/howdah/s-1')).to.include({ source: '/tmp/howdah/s-1', options: 'bind' })
     expect(mountedAt('/var/tmp/howdah/s-1')).to.include({ source: '/var/tmp/howdah/s-1', options: 'bind' })
   })
 
-  it('has places to mount on where the session is below its temporary directories', () => {
+  it('has mount points for a session that is below its temporary directories', () => {
     const made = layoutOf().directories.map(({ path }) => path)
     expect(made).to.include('/var/tmp/howdah/s-1/tmp/howdah/s-1')
     expect(made).to.include('/var/tmp/howdah/s-1/var_tmp/howdah/s-1')
   })
 
-  it('has directories that the configuration allows', () => {
+  it('has the directories that the configuration allows', () => {
     expect(mountedAt('/srv/imports', { readable: ['/srv/imports'] })).to.include({ options: 'bind,ro' })
     expect(mountedAt('/srv/imports', { writable: ['/srv/imports'] })).to.include({ options: 'bind' })
     expect(mountedAt('/srv/none', { writable: ['/srv/none'] })).to.equal(undefined)
   })
 
-  it('has the installation of PostgreSQL wherever that is', () => {
+  it('has the installation of PostgreSQL, wherever it is', () => {
     expect(mountedAt('/home/pg', { binaries: '/home/pg/bin' })).to.include({ options: 'bind,ro' })
   })
 
-  it('has a directory of the session where production has a tablespace', () => {
+  it('binds a directory of the session at the location of a production tablespace', () => {
     const directory = '/tmp/howdah/s-1/tblspc/at_data'
     for (const location of ['/data/ts', '/srv/imports', '/tmp/ts', '/opt/vendor/pg/ts']) {
       const mount = mountedAt(location, { tablespaces: [{ location, directory }] })
@@ -101,7 +101,7 @@ describe('the root of a session', () => {
     }
   })
 
-  it('mounts the entries of a tree one by one where a tablespace location in it does not exist', () => {
+  it('binds the entries of a tree one by one where a tablespace location in it does not exist', () => {
     const request = { tablespaces: [{ location: '/opt/pg/ts', directory: '/tmp/howdah/s-1/tblspc/at_opt' }] }
     expect(mountedAt('/opt', request)).to.equal(undefined)
     expect(mountedAt('/opt/vendor', request)).to.include({ source: '/opt/vendor', options: 'bind,ro' })
@@ -111,7 +111,7 @@ describe('the root of a session', () => {
     expect(files).to.include(`${REQUEST.root}/opt/notes`)
   })
 
-  it('refuses a tablespace location that would take the place of what the instance needs', () => {
+  it('refuses a tablespace location that would hide a directory the instance needs', () => {
     for (const location of [
       '/',
       '/usr',
@@ -126,7 +126,7 @@ describe('the root of a session', () => {
     }
   })
 
-  it('makes lines of fstab that keep spaces and signs of their own', () => {
+  it('escapes spaces and special characters in fstab', () => {
     const mount = { source: '/srv/a b', target: '/r/#1\\', type: 'none', options: 'bind' }
     expect(fstab([mount])).to.equal('/srv/a\\040b /r/\\0431\\134 none bind 0 0\n')
   })

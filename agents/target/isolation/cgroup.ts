@@ -1,5 +1,5 @@
 /**
- * The control group of a session's server: by it the kernel knows all its processes, whatever they call themselves.
+ * The control group of a session's server: the kernel's own list of all its processes, whatever their names or parents.
  * Source: Documentation/admin-guide/cgroup-v2.rst.
  */
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
@@ -8,16 +8,16 @@ import { hostMounts, isWithin } from './host-mounts.ts'
 
 export interface Cgroup {
   readonly directory: string
-  /** Relative to /sys/fs/cgroup, as nft(8) wants it. */
+  /** Relative to /sys/fs/cgroup, as nft(8) expects it. */
   readonly nftPath: string
-  /** Directories between it and the root of its hierarchy, itself counted. */
+  /** Depth below the root of its hierarchy. */
   readonly level: number
 }
 
 const SYS = '/sys/fs/cgroup'
 const KILL_MS = 5_000
 
-/** Where this process's control groups can be made; undefined: there is no version 2 hierarchy where nft(8) looks. */
+/** The control group of this process; undefined: no version 2 hierarchy is mounted where nft(8) expects it. */
 export function ownCgroup(): Omit<Cgroup, 'nftPath'> | undefined {
   const root = hostMounts().findLast(
     ({ type, mountPoint }) => type === 'cgroup2' && isWithin(mountPoint, SYS),
@@ -28,14 +28,14 @@ export function ownCgroup(): Omit<Cgroup, 'nftPath'> | undefined {
   return { directory: [root, ...parts].join('/'), level: parts.length }
 }
 
-/** Makes the group of a name below our own, or finds it. @throws the error of the file system */
+/** Creates the named group below our own, unless it exists. @throws the error of the file system */
 export function makeCgroup(name: string, own: Omit<Cgroup, 'nftPath'>): Cgroup {
   const directory = `${own.directory}/${name}`
   mkdirSync(directory, { recursive: true })
   return { directory, nftPath: directory.slice(SYS.length + 1), level: own.level + 1 }
 }
 
-/** Kills what is in the group. Not waited for: `removeCgroup` does. */
+/** Kills the processes of the group without waiting for their end; `removeCgroup` waits. */
 export function killCgroup(directory: string): void {
   if (!existsSync(directory)) return
   const kill = `${directory}/cgroup.kill`
@@ -43,7 +43,7 @@ export function killCgroup(directory: string): void {
     writeFileSync(kill, '1')
     return
   }
-  // Before Linux 5.14. What is forked meanwhile is killed the next time.
+  // Before Linux 5.14. A process forked meanwhile is killed by the next call.
   for (const line of readFileSync(`${directory}/cgroup.procs`, 'utf8').split('\n')) {
     if (line !== '') killProcess(Number(line))
   }
@@ -57,7 +57,7 @@ function killProcess(pid: number): void {
   }
 }
 
-/** Kills what is left in the group and removes it. @returns whether it is gone */
+/** Kills the remaining processes of the group and removes it. @returns whether it is gone */
 export async function removeCgroup(directory: string): Promise<boolean> {
   const deadline = performance.now() + KILL_MS
   for (;;) {

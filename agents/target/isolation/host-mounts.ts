@@ -1,4 +1,4 @@
-/** What the kernel says is mounted on this machine. Reads /proc only: a mount itself may hang. */
+/** The mounts of this machine as the kernel lists them. Reads /proc only: a mount itself may hang. */
 import { readFileSync } from 'node:fs'
 
 export interface HostMount {

@@ -1,39 +1,42 @@
-/** Looks whether the network walls of sessions stand, and puts up again what somebody removed, for example by reloading a firewall. */
+/** Checks at intervals that the network rules of all sessions exist, and restores those that were removed, as by a firewall reload. */
 import type { Logger } from 'pino'
 import type { PublishedSession } from '../session/published-session.ts'
-import { listTables, restoreNetworkWall } from './walls.ts'
+import { listTables, restoreNetworkRules } from './isolation.ts'
 
 export interface NetworkGuard {
   close(): void
 }
 
 export interface NetworkGuardOptions {
-  /** Sessions that run here. */
+  /** The sessions of this target. */
   readonly sessions: () => readonly PublishedSession[]
   readonly everyMs: number
   readonly logger: Logger
 }
 
-export function guardNetworkWalls({ sessions, everyMs, logger }: NetworkGuardOptions): NetworkGuard {
-  let looking = false
+export function guardNetworkRules({ sessions, everyMs, logger }: NetworkGuardOptions): NetworkGuard {
+  let checking = false
 
-  async function look(): Promise<void> {
+  async function check(): Promise<void> {
     const guarded = sessions()
     if (guarded.length === 0) return
     const tables = await listTables()
     for (const session of guarded) {
-      if (await restoreNetworkWall(session, tables))
-        logger.warn({ session: session.session }, 'the network wall of a session was gone, and stands again')
+      if (await restoreNetworkRules(session, tables))
+        logger.warn(
+          { session: session.session },
+          'the network rules of a session had been removed, and were restored',
+        )
     }
   }
 
   const timer = setInterval(() => {
-    if (looking) return
-    looking = true
-    look()
-      .catch((err: unknown) => logger.warn({ err }, 'network walls could not be looked at'))
+    if (checking) return
+    checking = true
+    check()
+      .catch((err: unknown) => logger.warn({ err }, 'the network rules of sessions could not be checked'))
       .finally(() => {
-        looking = false
+        checking = false
       })
   }, everyMs)
   timer.unref()

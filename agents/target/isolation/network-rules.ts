@@ -1,28 +1,28 @@
 /**
- * The network wall of a session, as a table of nftables. Pure.
+ * The nftables table that keeps a session from connecting to anything outside itself. Pure.
  *
- * Its processes are known by their control group, which their sockets carry. A connection begins with a SYN: only that
- * is looked at, so clients that connect to the server are answered as ever, and nothing has to be tracked. What goes to
- * this machine itself is marked on its way out, and let in only where the socket that receives it is the session's too.
+ * The rules match the control group of a socket's owner. Of TCP they filter only the SYN that opens a connection, so
+ * clients that connect to the server are answered as usual and no connection tracking is needed. Packets to this machine
+ * itself are marked on output, and accepted on input only where the receiving socket belongs to the session too.
  * Sources: nft(8), "socket" and "meta" expressions; RFC 9293, 3.5, for SYN without ACK.
  */
 import { createHash } from 'node:crypto'
 import type { OutboundAddress } from './outbound.ts'
 
-export interface NetworkWall {
+export interface NetworkRulesInput {
   readonly session: string
-  /** The control group below /sys/fs/cgroup, and how many directories it lies below the root of its hierarchy. */
+  /** Path of the control group below /sys/fs/cgroup, and its depth below the root of its hierarchy. */
   readonly cgroup: { readonly nftPath: string; readonly level: number }
   readonly outbound: readonly OutboundAddress[]
 }
 
-/** Names of tables have no `-`, and those of sessions no `_`. */
+/** Table names allow no `-`, and session names no `_`. */
 export function tableName(session: string): string {
   return `howdah_${session.replaceAll('-', '_')}`
 }
 
-/** Commands of nft(8) that put the wall up, in the place of one that is there. */
-export function networkRules({ session, cgroup, outbound }: NetworkWall): string {
+/** Commands for nft(8) that create the table, replacing one that exists. */
+export function networkRules({ session, cgroup, outbound }: NetworkRulesInput): string {
   const table = tableName(session)
   const mark = packetMark(session)
   const ours = `socket cgroupv2 level ${cgroup.level} "${cgroup.nftPath}"`
@@ -52,7 +52,7 @@ ${allowed.join('')}    oif "lo" meta mark set ${mark} accept
 `
 }
 
-/** Of the session, and unlike those that administrators choose. */
+/** Derived from the session, in a range that administrators are unlikely to use. */
 function packetMark(session: string): string {
   const digest = createHash('sha256').update(session).digest().readUInt32BE(0)
   return `0x${((digest & 0x0fff_ffff) | 0x4000_0000).toString(16)}`

@@ -5,7 +5,7 @@ import { ADMINISTRATION_PATH } from './programs.ts'
 
 const DEADLINE_MS = 10_000
 
-/** @throws Error with what nft says */
+/** @throws Error with the first line of nft's stderr */
 export async function nft(args: readonly string[], input = ''): Promise<string> {
   const child = spawn('nft', args, {
     env: { PATH: ADMINISTRATION_PATH, LC_ALL: 'C' },
@@ -17,7 +17,7 @@ export async function nft(args: readonly string[], input = ''): Promise<string> 
     child.once('error', reject)
     child.once('close', resolve)
   })
-  // What ended too early to read says why by its status.
+  // If nft ends before it has read its input, its status says why.
   child.stdin.on('error', () => undefined)
   child.stdin.end(input)
   const [status, output, errors] = await Promise.all([ended, text(child.stdout), text(child.stderr)])
@@ -25,7 +25,7 @@ export async function nft(args: readonly string[], input = ''): Promise<string> 
   return output
 }
 
-/** Commands in the language of nft(8), all or none of them. */
+/** Applies commands of nft(8) as one transaction. */
 export async function applyRules(rules: string): Promise<void> {
   await nft(['-f', '-'], rules)
 }

@@ -1,4 +1,4 @@
-/** Where a session's server may connect to: `HOST[:PORT]` of the request, and the addresses that a host has now. */
+/** The destinations that a session's server may connect to: `HOST[:PORT]` of the request, resolved to addresses. */
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 
@@ -16,9 +16,9 @@ export interface OutboundAddress {
 
 export interface ResolvedOutbound {
   readonly addresses: readonly OutboundAddress[]
-  /** Names and their addresses: no name server can be reached from behind the wall. */
+  /** Names and their addresses, for /etc/hosts: the isolated server reaches no name server. */
   readonly hosts: readonly { readonly name: string; readonly address: string }[]
-  /** Hosts that have no address. */
+  /** Hosts that could not be resolved. */
   readonly unknown: readonly string[]
 }
 

@@ -1,20 +1,20 @@
-/** Finds out which walls this machine can build, by building them around a program that tries to get out. */
+/** Finds out which isolation mechanisms work on this machine, by running a program in each that tries to escape. */
 import { spawn } from 'node:child_process'
 import { mkdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { makeCgroup, ownCgroup, removeCgroup } from './cgroup.ts'
-import { enclosedCommand } from './enclosed-command.ts'
+import { isolatedCommand } from './isolated-command.ts'
+import type { IsolationSupport, Mechanism } from './isolation.ts'
 import { networkRules, tableName } from './network-rules.ts'
 import { applyRules, nft } from './nft.ts'
 import { ADMINISTRATION_PATH, missingPrograms, NETWORK_PROGRAMS, ROOT_PROGRAMS } from './programs.ts'
 import { makeSessionRoot } from './session-root.ts'
-import type { Wall, Walls } from './walls.ts'
 
 export interface ProbeOptions {
-  /** Name of the trial; of its directory, table and control group. */
+  /** Name of the probe's directory, nftables table and control group. */
   readonly name: string
-  /** A directory of the agent's own, in which the trial has one for as long as it takes. */
+  /** A directory of the agent's own, in which the probe creates one and removes it. */
   readonly directory: string
   /** What the agent's configuration asks for. */
   readonly fileSystem: boolean
@@ -22,14 +22,14 @@ export interface ProbeOptions {
 }
 
 const DEADLINE_MS = 15_000
-/** What nobody may write to, and everybody has. */
+/** Exists everywhere, and must not be writable inside. */
 const OUTSIDE = '/etc'
-/** nobody; any user will do. */
+/** The user "nobody"; any unprivileged one will do. */
 const TRIAL_USER = { name: 'nobody', uid: 65_534, gid: 65_534 }
-const SWITCHED_OFF: Wall = { stands: false, reason: "the agent's configuration switches it off" }
-const NOT_ROOT: Wall = { stands: false, reason: 'the target agent does not run as root' }
+const SWITCHED_OFF: Mechanism = { available: false, reason: "the agent's configuration switches it off" }
+const NOT_ROOT: Mechanism = { available: false, reason: 'the target agent does not run as root' }
 
-export async function probeWalls(options: ProbeOptions): Promise<Walls> {
+export async function probeIsolation(options: ProbeOptions): Promise<IsolationSupport> {
   const [fileSystem, network] = await Promise.all([
     probe(options.fileSystem, ROOT_PROGRAMS, () => tryFileSystem(options)),
     probe(options.network, NETWORK_PROGRAMS, () => tryNetwork(options)),
@@ -41,21 +41,21 @@ async function probe(
   asked: boolean,
   programs: readonly string[],
   attempt: () => Promise<string | undefined>,
-): Promise<Wall> {
+): Promise<Mechanism> {
   if (!asked) return SWITCHED_OFF
   if (process.geteuid?.() !== 0) return NOT_ROOT
   const missing = missingPrograms(programs)
   if (missing.length > 0)
-    return { stands: false, reason: `these programs are not installed: ${missing.join(', ')}` }
+    return { available: false, reason: `these programs are not installed: ${missing.join(', ')}` }
   try {
     const reason = await attempt()
-    return reason === undefined ? { stands: true } : { stands: false, reason }
+    return reason === undefined ? { available: true } : { available: false, reason }
   } catch (error) {
-    return { stands: false, reason: (error as Error).message }
+    return { available: false, reason: (error as Error).message }
   }
 }
 
-/** @returns why it does not hold */
+/** @returns why the isolation fails */
 async function tryFileSystem({ name, directory }: ProbeOptions): Promise<string | undefined> {
   const cachePath = `${directory}/${name}`
   const mountPoint = `${cachePath}/mount`
@@ -72,17 +72,17 @@ async function tryFileSystem({ name, directory }: ProbeOptions): Promise<string 
     ]
     mkdirSync(`${directory}/other`, { recursive: true })
     const { status, said } = await runCommand(
-      enclosedCommand({ root, cgroup: undefined }, TRIAL_USER, '/', command),
+      isolatedCommand({ root, cgroup: undefined }, TRIAL_USER, '/', command),
     )
     if (status === 0) return undefined
-    return said === '' ? 'a program that it was built around got out' : said
+    return said === '' ? 'a program inside could write to or see directories outside' : said
   } finally {
     rmSync(`${directory}/other`, { recursive: true, force: true })
     rmSync(cachePath, { recursive: true, force: true })
   }
 }
 
-/** @returns why it does not hold */
+/** @returns why the isolation fails */
 async function tryNetwork({ name }: ProbeOptions): Promise<string | undefined> {
   const own = ownCgroup()
   if (own === undefined) return 'there is no control group hierarchy of version 2 below /sys/fs/cgroup'
@@ -103,7 +103,7 @@ async function tryNetwork({ name }: ProbeOptions): Promise<string | undefined> {
       ...[cgroup.directory, process.execPath, attempt],
     ])
     if (status === 0) return undefined
-    return said === '' ? 'a connection of a trial came through' : said
+    return said === '' ? 'a connection from inside succeeded' : said
   } finally {
     server.close()
     await nft(['-f', '-'], `table inet ${tableName(name)}\ndelete table inet ${tableName(name)}\n`)

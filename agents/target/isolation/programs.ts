@@ -1,4 +1,4 @@
-/** The programs of other packages by which walls are built, all of them on every distribution with systemd but nft. */
+/** The programs that the isolation needs. Every distribution with systemd has them, except nft. */
 import { accessSync, constants } from 'node:fs'
 
 export const ADMINISTRATION_PATH = '/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin'
@@ -7,7 +7,7 @@ export const ADMINISTRATION_PATH = '/usr/local/sbin:/usr/sbin:/sbin:/usr/local/b
 export const ROOT_PROGRAMS = ['unshare', 'mount', 'umount', 'pivot_root', 'setpriv'] as const
 export const NETWORK_PROGRAMS = ['nft', 'setpriv'] as const
 
-/** Those that are not there. */
+/** The names that are not installed. */
 export function missingPrograms(names: readonly string[]): string[] {
   return names.filter(
     (name) => !ADMINISTRATION_PATH.split(':').some((directory) => runs(`${directory}/${name}`)),

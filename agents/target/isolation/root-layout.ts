@@ -1,9 +1,9 @@
 /**
- * What the server of a session sees of the machine: the mounts that its root directory is made of. Pure.
+ * The mounts that make up the root directory of a session's server. Pure.
  *
- * Programs, libraries and /etc are there read-only; of all else only the session's own directories, a /tmp and
- * /var/tmp of its own, and what the agent's configuration allows. Sockets of other servers, and everything that a
- * backup or its WAL names, are not there at all. A tablespace location leads to a directory of the session.
+ * Programs, libraries and /etc are read-only. Beside them there are only the session's own directories, a private /tmp
+ * and /var/tmp, and what the agent's configuration allows. Sockets of other servers, and paths that a backup or its WAL
+ * names, do not exist inside. A tablespace location is bound to a directory of the session.
  */
 import { basename, dirname, join } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -14,27 +14,27 @@ export interface RootRequest {
   readonly root: string
   readonly mountPoint: string
   readonly cachePath: string
-  /** Directory of PostgreSQL's programs, without symbolic links. */
+  /** Directory of PostgreSQL's executables, with symbolic links resolved. */
   readonly binaries: string
-  /** Absolute directories of the agent's configuration. */
+  /** Absolute directories, from the agent's configuration. */
   readonly readable: readonly string[]
   readonly writable: readonly string[]
   readonly tablespaces: readonly TablespaceBinding[]
-  /** A file that takes the place of /etc/hosts. */
+  /** A file that replaces /etc/hosts. */
   readonly hostsFile?: string | undefined
 }
 
 export interface TablespaceBinding {
   /** Where the WAL says that the tablespace is. */
   readonly location: string
-  /** The directory of the session that is there instead. */
+  /** The directory of the session that is mounted there. */
   readonly directory: string
 }
 
-/** What is known of the machine; asked, so that the layout is pure. */
+/** What the layout depends on of the machine. */
 export interface Host {
   readonly mounts: readonly HostMount[]
-  /** Whether processes can be hidden in one mount of /proc alone (Linux 5.8, proc(5)). */
+  /** Whether a single mount of /proc can hide processes (Linux 5.8, proc(5)). */
   readonly hidesProcesses: boolean
   /** What is at a path; symbolic links are not followed. */
   readonly look: (path: string) => 'absent' | 'directory' | 'symlink' | 'other'
@@ -42,7 +42,7 @@ export interface Host {
   readonly list: (directory: string) => string[]
 }
 
-/** One mount, as a line of fstab(5). Paths are of the machine, `target` below `root`. */
+/** One mount, as a line of fstab(5). Paths are those of the machine; `target` is below `root`. */
 export interface RootMount {
   readonly source: string
   readonly target: string
@@ -51,9 +51,9 @@ export interface RootMount {
 }
 
 export interface RootLayout {
-  /** To be made before anything is mounted, in this order, with what is above them. Absolute paths of the machine. */
+  /** To be created in this order, with their parents, before anything is mounted. Absolute paths of the machine. */
   readonly directories: readonly { readonly path: string; readonly mode: number }[]
-  /** Empty files to mount on. */
+  /** Empty files that serve as mount points. */
   readonly files: readonly string[]
   readonly symlinks: readonly { readonly path: string; readonly target: string }[]
   readonly mounts: readonly RootMount[]
@@ -62,12 +62,12 @@ export interface RootLayout {
 /** Where distributions keep programs, libraries, time zones, locales and their configuration. */
 const SYSTEM = ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32', 'usr', 'etc', 'opt', 'nix', 'gnu']
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
-/** To look one of these up may take for ever where its server is away. */
+/** Looking up a path on one of these may block without end when its server is unreachable. */
 const MAY_HANG = /^(?:nfs|cifs|smb|fuse|autofs|9p|ceph|glusterfs|lustre)/
 const READ_ONLY = 'bind,ro'
 const READ_WRITE = 'bind'
 
-/** Directories on which nothing else can be mounted for a tablespace. */
+/** Directories that cannot be the location of a tablespace. */
 const TAKEN = [
   '/',
   '/proc',
@@ -80,7 +80,7 @@ const TAKEN = [
   ...SYSTEM.map((name) => `/${name}`),
 ]
 
-/** @throws HowdahError `target_unreachable` for a tablespace location that cannot be given to a session */
+/** @throws HowdahError `target_unreachable` for a tablespace location that a session cannot have */
 export function rootLayout(request: RootRequest, host: Host): RootLayout {
   const { root, mountPoint, cachePath, hostsFile } = request
   const inRoot = (path: string) => (path === '/' ? root : `${root}${path}`)
@@ -92,10 +92,10 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
   const makeDirectory = (path: string, mode = 0o755): void => {
     if (!directories.has(path)) directories.set(path, mode)
   }
-  /** Directories of the machine that are there as a whole, by their path in the new root. */
+  /** Bind-mounted directories, by their path in the new root. */
   const bound = new Map<string, { readonly source: string; readonly own: boolean }>()
 
-  /** A directory to mount on at `path` of the new root. */
+  /** Plans a mount point at `path` of the new root. */
   function makeMountPoint(path: string): void {
     const [tree, { source, own }] = enclosing(path) ?? ['/', { source: root, own: true }]
     const there = join(source, path.slice(tree === '/' ? 0 : tree.length))
@@ -112,11 +112,14 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
     bound.set(path, { source, own })
   }
 
-  /** A tree of the machine, read-only, with what is mounted below it. `holes` are to be mounted on and may not exist. */
+  /**
+   * Binds a tree of the machine read-only, with the mounts below it. `holes` are future mount points in it, which may not
+   * exist.
+   */
   function bindTree(tree: string, holes: readonly string[]): void {
     const missing = holes.filter((hole) => isWithin(hole, tree) && host.look(hole) === 'absent')
     if (missing.length > 0) {
-      // Nothing can be made in it: its entries are mounted one by one beside what is missing.
+      // A read-only tree takes no new mount point: its entries are bound one by one, beside the missing ones.
       makeMountPoint(tree)
       makeDirectory(inRoot(tree))
       for (const name of host.list(tree)) bindEntry(join(tree, name), holes)
@@ -159,7 +162,7 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
   bind('/dev/shm', '/dev/shm', READ_WRITE)
   if (host.look('/sys') === 'directory') bind('/sys', '/sys', READ_ONLY)
   makeMountPoint('/proc')
-  // Processes of the same user that belong to others are not shown where the kernel keeps them from being traced.
+  // Hides the processes of other sessions with the same user, where the kernel denies tracing them.
   mounts.push({
     source: 'proc',
     target: inRoot('/proc'),
@@ -188,7 +191,7 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
   }
 }
 
-/** proc(5); what shells and programs expect of /dev. */
+/** Links that shells and programs expect in /dev; proc(5). */
 const DEVICE_LINKS = [
   ['fd', '/proc/self/fd'],
   ['stdin', '/proc/self/fd/0'],
@@ -196,13 +199,13 @@ const DEVICE_LINKS = [
   ['stderr', '/proc/self/fd/2'],
 ] as const
 
-/** The server's own temporary directories, and their names in the write cache; made anew with each start. */
+/** The server's private temporary directories, and their names in the write cache; created anew at each start. */
 export const TEMPORARY = [
   ['/tmp', 'tmp'],
   ['/var/tmp', 'var_tmp'],
 ] as const
 
-/** Programs find their libraries and files beside their own directory. */
+/** PostgreSQL finds its libraries and share files relative to the directory of its executables. */
 function libraryRoot(binaries: string): string {
   return basename(binaries) === 'bin' ? dirname(binaries) : binaries
 }
@@ -234,7 +237,7 @@ export function fstab(mounts: readonly RootMount[]): string {
     .join('')
 }
 
-/** fstab(5): fields are separated by white space, which is written in octal, as is what begins a comment. */
+/** fstab(5): white space separates fields, so within one it is written in octal, as is the sign of a comment. */
 function fstabField(path: string): string {
   return path.replaceAll(
     /[\s\\#]/g,

@@ -1,6 +1,6 @@
 /**
- * Makes the directory that becomes a session's root, and the list of what is mounted in it. Nothing is mounted here: that
- * happens in the mount namespace of the server alone, which takes its mounts with it when it ends.
+ * Creates the directory that becomes a session's root, and the fstab of its mounts. Mounts nothing: that happens in the
+ * mount namespace of the server, and the mounts disappear with it.
  */
 import {
   chmodSync,
@@ -59,7 +59,7 @@ export function removeSessionRoot(cachePath: string): void {
   const mounted = hostMounts().find(({ mountPoint }) =>
     directories.some((path) => isWithin(mountPoint, path)),
   )
-  // What is below it would be removed, too.
+  // Removing recursively would delete the contents of the mount.
   if (mounted !== undefined)
     throw new HowdahError('internal', `${mounted.mountPoint} is mounted; unmount it and retry.`)
   for (const path of directories) rmSync(path, { recursive: true, force: true })

@@ -63,8 +63,8 @@ export async function findInstance(spec: InstanceSpec): Promise<RunningInstance 
 }
 
 async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<RecoverResult> {
-  const fileSystem = deps.isolation?.walls.fileSystem
-  if (fileSystem?.stands === false && !(await isRecovered(spec)))
+  const fileSystem = deps.isolation?.support.fileSystem
+  if (fileSystem?.available === false && !(await isRecovered(spec)))
     await requireNoLaterTablespace(spec, deps.signal)
   for (let starts = 1; ; starts++) {
     try {
@@ -87,7 +87,7 @@ async function couldNotCreateTablespace(
   error: unknown,
   { isolation, logger, signal }: StartDependencies,
 ): Promise<boolean> {
-  if (signal?.aborted || isolation?.walls.fileSystem.stands !== true) return false
+  if (signal?.aborted || isolation?.support.fileSystem.available !== true) return false
   if (!(error instanceof HowdahError) || (await findInstance(spec)) !== undefined) return false
   const locations = await recordCreatedTablespaces(spec)
   if (locations.length === 0) return false

@@ -7,7 +7,7 @@
  */
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
-import { takeDownWalls } from '../isolation/walls.ts'
+import { removeIsolation } from '../isolation/isolation.ts'
 import { clearDeadMount } from '../mount-process/agent/dead-mount.ts'
 import { type MountProcess, mountProcessesOf } from '../mount-process/agent/mount-process.ts'
 import { withDeadline } from '../postgres/process/deadline.ts'
@@ -51,7 +51,7 @@ export async function endInstance(of: Teardown): Promise<StopOutcome> {
   }
   if (of.lingering) await awaitSupersededStep(of, of.lingering)
   if (!of.instance) {
-    await takeDownWalls(of)
+    await removeIsolation(of)
     return 'absent'
   }
   const { logger, mode } = of

@@ -1,6 +1,6 @@
 /**
- * Refuses a recovery that would create a tablespace outside of the session, where no wall keeps it inside: PostgreSQL
- * would work in production's directory.
+ * Where the file system is not isolated, refuses a recovery that would create a tablespace outside of the session:
+ * PostgreSQL would write to production's directory.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'

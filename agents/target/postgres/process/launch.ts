@@ -5,9 +5,9 @@ import { open } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { identify } from '../../../../config/process-identity.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { enclosedCommand, NOT_ENCLOSED } from '../../isolation/enclosed-command.ts'
+import { ISOLATION_FAILED, isolatedCommand } from '../../isolation/isolated-command.ts'
+import { type IsolationSettings, isolateServer, NO_ISOLATION } from '../../isolation/isolation.ts'
 import { ADMINISTRATION_PATH } from '../../isolation/programs.ts'
-import { type IsolationSettings, NO_WALLS, putUpWalls } from '../../isolation/walls.ts'
 import { tablespaceBindings } from '../../tablespaces/session-tablespaces.ts'
 import { prepareDataDirectory, removeStalePidFile } from '../recovery/data-directory.ts'
 import { type FirstRecoveryDependencies, isRecovered } from '../recovery/first-recovery.ts'
@@ -20,7 +20,7 @@ import { killOrphans } from './stop.ts'
 import { runAs } from './user-process.ts'
 
 export interface LaunchDependencies extends FirstRecoveryDependencies {
-  /** What keeps the server apart from the rest of the machine. Default: nothing does. */
+  /** How the server is isolated from the rest of the machine. Default: not at all. */
   readonly isolation?: IsolationSettings
   readonly logger: Logger
 }
@@ -54,24 +54,28 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
     deps.signal,
   )
   deps.signal?.throwIfAborted()
-  const isolation = deps.isolation ?? NO_WALLS
-  const walls = await putUpWalls(spec, isolation, await tablespaceBindings(spec)).catch((cause: unknown) => {
-    if (cause instanceof HowdahError) throw cause
-    const reason = `The walls of the session could not be built: ${(cause as Error).message}.`
-    const remedy = 'Mend that, or switch that wall off by "isolation" of the target agent\'s configuration.'
-    throw new HowdahError('isolation_missing', `${reason} ${remedy}`, { cause })
-  })
-  const isEnclosed = walls.root !== undefined || walls.cgroup !== undefined
+  const isolation = deps.isolation ?? NO_ISOLATION
+  const isolated = await isolateServer(spec, isolation, await tablespaceBindings(spec)).catch(
+    (cause: unknown) => {
+      if (cause instanceof HowdahError) throw cause
+      const reason = `The isolation of the session could not be set up: ${(cause as Error).message}.`
+      const remedy = 'Correct that, or disable it by "isolation" in the target agent\'s configuration.'
+      throw new HowdahError('isolation_missing', `${reason} ${remedy}`, { cause })
+    },
+  )
+  const isIsolated = isolated.root !== undefined || isolated.cgroup !== undefined
   const server = [`${spec.binaries}/postgres`, ...prepared.arguments]
-  const [program, ...args] = isEnclosed ? enclosedCommand(walls, spec.user, spec.cachePath, server) : server
+  const [program, ...args] = isIsolated
+    ? isolatedCommand(isolated, spec.user, spec.cachePath, server)
+    : server
   const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
   const log = await open(paths.log, flags, 0o640)
   try {
     await log.chown(process.geteuid?.() ?? spec.user.uid, spec.user.gid)
     const logOffset = (await log.stat()).size
     const child = spawn(program ?? '', args, {
-      // Behind walls it takes root to build them, and is given up then.
-      ...(isEnclosed ? {} : runAs(spec.user)),
+      // Setting up the isolation takes root; the command itself drops its privileges.
+      ...(isIsolated ? {} : runAs(spec.user)),
       cwd: spec.cachePath,
       detached: true,
       env: { PATH: ADMINISTRATION_PATH, LANG: 'C', HOME: '/' },
@@ -89,14 +93,14 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
       ending =
         killed !== null
           ? `was killed by ${killed}`
-          : code === NOT_ENCLOSED
-            ? 'was not started, since its walls could not be built'
+          : code === ISOLATION_FAILED
+            ? 'was not started, since its isolation could not be set up'
             : `ended with status ${code}`
     })
     const startTime = identify(pid)?.startTime ?? ''
     const { recoverTo } = spec
     const { limits } = prepared
-    const warnings = [...prepared.warnings, ...(deps.isolation === undefined ? [] : walls.warnings)]
+    const warnings = [...prepared.warnings, ...(deps.isolation === undefined ? [] : isolated.warnings)]
     const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, limits, result: undefined }
     await writeRecord(spec, record)
     deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')

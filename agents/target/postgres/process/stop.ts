@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { isAlive, type ProcessIdentity } from '../../../../config/process-identity.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { killEnclosed, takeDownWalls } from '../../isolation/walls.ts'
+import { killIsolated, removeIsolation } from '../../isolation/isolation.ts'
 import { type InstanceSpec, majorVersion } from '../specification.ts'
 import { findPostmaster, findServerProcesses } from './process-table.ts'
 import { readRecord, removeRecord } from './record.ts'
@@ -37,7 +37,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
     deps.logger.info({ session: spec.session, pid: postmaster.pid, outcome }, 'stopped PostgreSQL')
   }
   const killed = await killOrphans(spec)
-  await takeDownWalls(spec)
+  await removeIsolation(spec)
   await removeRecord(spec)
   return outcome === 'absent' && killed > 0 ? 'killed' : outcome
 }
@@ -48,7 +48,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
  * @throws HowdahError `timeout`
  */
 export async function killOrphans(spec: InstanceSpec): Promise<number> {
-  killEnclosed(spec)
+  killIsolated(spec)
   const killed = await killAll(() => findServerProcesses({ ...spec, uid: spec.user.uid }))
   const record = await readRecord(spec)
   if (record !== undefined)
