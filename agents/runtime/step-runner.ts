@@ -35,7 +35,7 @@ export interface StepContext {
    * An earlier step of the session was superseded and does not heed its signal, as one that waits for a mount that
    * hangs: resolves when it has ended. Undefined, as nearly always: none is left.
    */
-  readonly lingering: Promise<void> | undefined
+  readonly orphan: Promise<void> | undefined
 }
 
 /** Both are safe to repeat, also by another process after a crash in the middle. */
@@ -74,7 +74,7 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   const { journal, handlers, emit, logger, concurrency = 16 } = options
   const chains = new Map<string, Promise<void>>()
   const running = new Map<string, AbortController>()
-  const lingering = new Map<string, Promise<void>>()
+  const orphans = new Map<string, Promise<void>>()
   const announcements = new Set<Promise<void>>()
   const closing = new AbortController()
   const waiting: (() => void)[] = []
@@ -108,7 +108,7 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
         signal: abort.signal,
         progress: throttledProgress(about),
         logger: log,
-        lingering: lingering.get(session),
+        orphan: orphans.get(session),
       }
       const outcome = await heeding(session, perform(direction, command, context), abort.signal)
       // Superseded: nobody waits for the outcome. Stopping: the next process does the step.
@@ -139,10 +139,10 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
     over.abort()
     if (first !== undefined) return first
     logger.warn({ session }, 'a step does not heed that it was superseded')
-    const left = Promise.all([outcome, lingering.get(session)]).then(() => {
-      if (lingering.get(session) === left) lingering.delete(session)
+    const left = Promise.all([outcome, orphans.get(session)]).then(() => {
+      if (orphans.get(session) === left) orphans.delete(session)
     })
-    lingering.set(session, left)
+    orphans.set(session, left)
     return undefined
   }
 

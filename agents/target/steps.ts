@@ -120,13 +120,13 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
   }
 
   /** What a session's steps may have left here, from its files or, where these are gone, from the command. */
-  async function teardownOf(command: StepCommand, lingering: Promise<void> | undefined): Promise<Teardown> {
+  async function teardownOf(command: StepCommand, orphan: Promise<void> | undefined): Promise<Teardown> {
     const { session, input } = command
     const [mountPoint, cachePath] = [`${settings.mountRoot}/${session}`, cachePathOf(session)]
     const instance = readSession(cachePath) ?? (await publishedSession(command).catch(() => undefined))
     const keepCache = input.keepCache === true
     const mode = keepCache ? 'fast' : 'immediate'
-    return { session, mountPoint, cachePath, instance, keepCache, mode, lingering, logger }
+    return { session, mountPoint, cachePath, instance, keepCache, mode, orphan, logger }
   }
 
   return {
@@ -160,7 +160,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
     },
 
     mount: {
-      async run(command, { signal, lingering }) {
+      async run(command, { signal, orphan }) {
         const session = await publishedSession(command)
         const { mountPoint, cachePath, user } = session
         const running = await findMountProcess(cachePath)
@@ -171,7 +171,7 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
             mountPoint,
             cachePath,
             instance: session,
-            lingering,
+            orphan,
             logger,
           }
           await endInstance({ ...rest, keepCache: true, mode: 'immediate' })
@@ -196,8 +196,8 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
         await requireMountAccess(session, signal)
         return { mountPoint, cachePath }
       },
-      async undo(command, { lingering }) {
-        const parts = await teardownOf(command, lingering)
+      async undo(command, { orphan }) {
+        const parts = await teardownOf(command, orphan)
         const { session, mountPoint, cachePath, instance, keepCache } = parts
         const undone: string[] = []
         await endInstance(parts)
@@ -263,9 +263,9 @@ export function targetSteps(options: TargetStepsOptions): TargetSteps {
           stopCounting()
         }
       },
-      async undo(command, { lingering }) {
+      async undo(command, { orphan }) {
         watch.remove(command.session)
-        const parts = await teardownOf(command, lingering)
+        const parts = await teardownOf(command, orphan)
         const outcome = await endInstance(parts)
         const port = parts.instance?.port
         return { undone: outcome === 'absent' ? [] : [`stopped PostgreSQL on port ${port}`] }

@@ -153,10 +153,10 @@ describe('the step runner', () => {
         order.push('ended')
         return MOUNTED
       },
-      async undo(_, { lingering }) {
+      async undo(_, { orphan }) {
         order.push('undo')
         letGo()
-        await lingering
+        await orphan
         order.push('undone')
         return { undone: [] }
       },

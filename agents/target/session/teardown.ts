@@ -25,7 +25,7 @@ export interface Teardown {
   /** `fast` writes a checkpoint, so that the next start on the write cache has nothing to recover. */
   readonly mode: 'fast' | 'immediate'
   /** A step of the session that does not heed that it was superseded: see `StepContext`. */
-  readonly lingering: Promise<void> | undefined
+  readonly orphan: Promise<void> | undefined
   readonly logger: Logger
 }
 
@@ -49,7 +49,7 @@ export async function endInstance(of: Teardown): Promise<StopOutcome> {
       hanging.map(({ mount }) => mount),
     )
   }
-  if (of.lingering) await awaitSupersededStep(of, of.lingering)
+  if (of.orphan) await awaitSupersededStep(of, of.orphan)
   if (!of.instance) {
     await removeIsolation(of)
     return 'absent'
@@ -95,11 +95,11 @@ async function lookAt(mount: MountProcess): Promise<Look> {
   return { mount, served: status === undefined ? 'not' : status.connected ? 'well' : 'away' }
 }
 
-async function awaitSupersededStep(of: Teardown, lingering: Promise<void>): Promise<void> {
+async function awaitSupersededStep(of: Teardown, orphan: Promise<void>): Promise<void> {
   of.logger.warn('a step that was superseded waits for the mount, which is ended')
   await endMounts(of, mountProcessesOf(of))
   await withDeadline(
-    lingering,
+    orphan,
     LINGER_MS,
     `A step of the session ${of.session} that was superseded does not end within ${LINGER_MS / 1000} s.`,
   )
