@@ -7,12 +7,13 @@
  */
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
+import type { StepCommand } from '../../../messages/steps.ts'
 import { removeIsolation } from '../isolation/isolation.ts'
 import { clearDeadMount } from '../mount-process/agent/dead-mount.ts'
 import { type MountProcess, mountProcessesOf } from '../mount-process/agent/mount-process.ts'
 import { withDeadline } from '../postgres/process/deadline.ts'
 import { type StopOutcome, stopInstance } from '../postgres/process/stop.ts'
-import type { PublishedSession } from './published-session.ts'
+import { type PublishedSession, publishedSession, readSession } from './published-session.ts'
 
 export interface Teardown {
   readonly session: string
@@ -27,6 +28,21 @@ export interface Teardown {
   /** A step of the session that does not heed that it was superseded: see `StepContext`. */
   readonly orphan: Promise<void> | undefined
   readonly logger: Logger
+}
+
+/** What the steps of a session may have left here: from its files or, where these are gone, from the command. */
+export async function teardownOf(
+  command: StepCommand,
+  { mountRoot, cacheRoot }: { readonly mountRoot: string; readonly cacheRoot: string },
+  orphan: Promise<void> | undefined,
+  logger: Logger,
+): Promise<Teardown> {
+  const { session, input } = command
+  const [mountPoint, cachePath] = [`${mountRoot}/${session}`, `${cacheRoot}/${session}`]
+  const instance = readSession(cachePath) ?? (await publishedSession(command).catch(() => undefined))
+  const keepCache = input.keepCache === true
+  const mode = keepCache ? 'fast' : 'immediate'
+  return { session, mountPoint, cachePath, instance, keepCache, mode, orphan, logger }
 }
 
 /** How long PostgreSQL may take to each way of being asked, ms. */

@@ -5,7 +5,7 @@
  * takes as long as whatever else is dirty there: seconds on a server that does anything. Before the first recovery
  * there is nothing of the instance to be synced. So fsync is off until it is promoted, then turned on; what was written
  * meanwhile is synced before anybody is told that the instance is there. Later starts, after a crash, sync as ever. A
- * first recovery that ends with its mount begins anew from the backup: see `mount` in steps.ts.
+ * first recovery that ends with its mount begins anew from the backup: see steps/mount-step.ts.
  */
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
