@@ -1,6 +1,8 @@
 /**
- * What mount agents and target agents share: being there. Enrols, consumes the agent's queue, tells the coordinator
- * that it is online, and hands steps to the runner.
+ * Owns what mount agents and target agents share: being online. It enrols, consumes the agent's queue and sends
+ * heartbeats. A step command goes from the queue through the step runner into the journal and is then acknowledged; a
+ * query goes to its handler, and its reply is sent before it is acknowledged. This folder knows nothing of what a step
+ * does: it must not touch repositories, mounts or PostgreSQL.
  */
 import { hostname } from 'node:os'
 import type { Logger } from 'pino'
@@ -22,26 +24,26 @@ export interface AgentOptions {
   readonly bus: Bus
   readonly journal: Journal
   readonly steps: StepHandlers
-  /** What the coordinator should know of this agent beyond its name. */
+  /** What is reported to the coordinator besides the name. */
   readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions' | 'limits'>
-  /** What it answers at once. */
+  /** Requests that are answered at once, without a step. */
   readonly queries: AgentQueries
   readonly heartbeatMs: number
   readonly logger: Logger
 }
 
 export interface RunningAgent {
-  /** Takes no more commands, says goodbye, and leaves unfinished steps to the next process. */
+  /** Stops consuming, reports the agent as offline, and leaves unfinished steps to the next process. */
   close(): Promise<void>
 }
 
-/** How long the first word to the coordinator may take: RabbitMQ may be short of room when an agent starts. */
-const FIRST_WORD_MS = 300_000
-/** Announced steps are remembered this long, for a coordinator that asks again. */
-const REMEMBER_DAYS = 7
+/** How long the first `agent.online` may take: RabbitMQ may be blocked by an alarm when an agent starts. */
+const FIRST_ONLINE_MS = 300_000
+/** Steps with a confirmed outcome are kept this long, for a coordinator that sends one again. */
+const RETENTION_DAYS = 7
 const DAY_MS = 86_400_000
 
-/** Resolves when the agent consumes and the coordinator's broker knows that it is online. */
+/** Resolves when the agent consumes its queue and the broker has confirmed `agent.online`. */
 export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   const { address, bus, journal, describe, queries, heartbeatMs, logger } = options
   const runner = createStepRunner({
@@ -65,7 +67,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       { timeoutMs },
     )
 
-  journal.prune(new Date(Date.now() - REMEMBER_DAYS * DAY_MS))
+  journal.prune(new Date(Date.now() - RETENTION_DAYS * DAY_MS))
   await bus.enroll(address)
   runner.resume()
   const consumer = await bus.consumeAgentCommands(address, async (delivery) => {
@@ -94,12 +96,12 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         return delivery satisfies never
     }
   })
-  await online(FIRST_WORD_MS)
+  await online(FIRST_ONLINE_MS)
   const heartbeat = setInterval(() => {
     // One heartbeat at a time: after an outage only the latest matters.
     online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
   }, heartbeatMs)
-  const pruner = setInterval(() => journal.prune(new Date(Date.now() - REMEMBER_DAYS * DAY_MS)), DAY_MS)
+  const pruner = setInterval(() => journal.prune(new Date(Date.now() - RETENTION_DAYS * DAY_MS)), DAY_MS)
 
   return {
     async close() {
@@ -109,7 +111,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       await runner.close()
       await bus
         .emit('agent.offline', address, { timeoutMs: 2_000 })
-        .catch((error: unknown) => logger.warn({ err: error }, 'could not say goodbye'))
+        .catch((error: unknown) => logger.warn({ err: error }, 'agent.offline could not be sent'))
       journal.close()
     },
   }

@@ -1,6 +1,6 @@
 /**
- * What an agent was told to do and what became of it, durable before the command is acknowledged. After a crash it
- * says which steps to do again and which outcomes the coordinator may not have heard.
+ * Owns the journal of an agent: the steps that it accepted and their outcomes, durable before a command is
+ * acknowledged. After a crash it says which steps to repeat and which outcomes may not have reached the broker.
  */
 import { mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -17,24 +17,25 @@ export type StepOutcome =
 export interface JournalEntry {
   readonly direction: Direction
   readonly command: StepCommand
-  /** Undefined while the step is to be done. */
+  /** Undefined until the step has ended. */
   readonly outcome: StepOutcome | undefined
 }
 
-/** Steps of one session are numbered by `sequence`; the highest is the one that counts. */
+/** Steps of one session are numbered by `sequence`; a step with a higher number supersedes those before it. */
 export interface Journal {
-  /** Keeps a new step. `known`: it is there already. `stale`: a later one of its session is. */
+  /** Stores a new step. `known`: it is stored already. `stale`: a later one of its session is stored. */
   accept(direction: Direction, command: StepCommand): 'new' | 'known' | 'stale'
   find(session: string, sequence: number): JournalEntry | undefined
   /** Whether this is the latest step of its session. */
   isLatest(session: string, sequence: number): boolean
   finish(session: string, sequence: number, outcome: StepOutcome): void
-  /** The coordinator's broker has the outcome. */
-  announced(session: string, sequence: number): void
-  /** The latest step of every session that has one to do. */
+  /** The broker has confirmed the event with the outcome. */
+  confirm(session: string, sequence: number): void
+  /** The latest step of each session, where it has no outcome yet. */
   unfinished(): JournalEntry[]
-  unannounced(): JournalEntry[]
-  /** Forgets older steps that are announced, or that a later one of their session superseded. */
+  /** Steps whose outcome the broker has not confirmed. */
+  unconfirmed(): JournalEntry[]
+  /** Deletes older steps whose outcome is confirmed, or that a later one of their session superseded. */
   prune(before: Date): void
   close(): void
 }
@@ -55,7 +56,7 @@ const SCHEMA = `
   ) STRICT, WITHOUT ROWID;
 `
 
-/** `file`: in the agent's state directory; made when missing. */
+/** `file`: in the agent's state directory; created when missing. */
 export function openJournal(file: string): Journal {
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
   const db = new DatabaseSync(file)
@@ -64,22 +65,22 @@ export function openJournal(file: string): Journal {
   const insert = db.prepare('INSERT INTO step (session, sequence, direction, command) VALUES (?, ?, ?, ?)')
   const select = db.prepare('SELECT * FROM step WHERE session = ? AND sequence = ?')
   const setOutcome = db.prepare('UPDATE step SET outcome = ? WHERE session = ? AND sequence = ?')
-  const setAnnounced = db.prepare('UPDATE step SET announced = 1 WHERE session = ? AND sequence = ?')
+  const setConfirmed = db.prepare('UPDATE step SET announced = 1 WHERE session = ? AND sequence = ?')
   const selectUnfinished = db.prepare(`
     SELECT * FROM step AS s WHERE outcome IS NULL
     AND sequence = (SELECT max(sequence) FROM step WHERE session = s.session)`)
-  const selectUnannounced = db.prepare('SELECT * FROM step WHERE outcome IS NOT NULL AND NOT announced')
+  const selectUnconfirmed = db.prepare('SELECT * FROM step WHERE outcome IS NOT NULL AND NOT announced')
   const deleteOld = db.prepare(`
     DELETE FROM step AS s WHERE accepted_at < ? AND (announced
     OR sequence < (SELECT max(sequence) FROM step WHERE session = s.session))`)
 
-  const latestAttempt = (session: string): number => Number(latest.get(session)?.sequence ?? 0)
+  const latestSequence = (session: string): number => Number(latest.get(session)?.sequence ?? 0)
 
   return {
     accept(direction, command) {
       const { session, sequence } = command
       if (select.get(session, sequence)) return 'known'
-      if (sequence < latestAttempt(session)) return 'stale'
+      if (sequence < latestSequence(session)) return 'stale'
       insert.run(session, sequence, direction, JSON.stringify(command))
       return 'new'
     },
@@ -87,15 +88,15 @@ export function openJournal(file: string): Journal {
       const row = select.get(session, sequence)
       return row && entry(row)
     },
-    isLatest: (session, sequence) => latestAttempt(session) === sequence,
+    isLatest: (session, sequence) => latestSequence(session) === sequence,
     finish(session, sequence, outcome) {
       setOutcome.run(JSON.stringify(outcome), session, sequence)
     },
-    announced(session, sequence) {
-      setAnnounced.run(session, sequence)
+    confirm(session, sequence) {
+      setConfirmed.run(session, sequence)
     },
     unfinished: () => selectUnfinished.all().map(entry),
-    unannounced: () => selectUnannounced.all().map(entry),
+    unconfirmed: () => selectUnconfirmed.all().map(entry),
     prune(before) {
       deleteOld.run(before.toISOString())
     },

@@ -269,7 +269,7 @@ describe('the step runner', () => {
     for (const sequence of [1, 2, 3]) journal.accept('run', command('s1', sequence))
     journal.accept('run', command('s2', 1))
     journal.finish('s2', 1, { ok: true, result: {} })
-    journal.announced('s2', 1)
+    journal.confirm('s2', 1)
     journal.prune(new Date(Date.now() + 60_000))
     expect([1, 2, 3].map((sequence) => journal.find('s1', sequence) !== undefined)).to.deep.equal([
       false,
