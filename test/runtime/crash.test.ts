@@ -79,7 +79,7 @@ describe('an agent that crashes', function () {
   const done = (session: string) =>
     events.filter(({ type, body }) => type === 'session.step-done' && body.session === session)
 
-  it('does the step again that it was killed in, without being told', async () => {
+  it('repeats the step that it was killed in, without another command', async () => {
     const first = await startAgent()
     await bus.sendToAgent(ADDRESS, 'step.run', command('s1', 1))
     await until(() => ran(1))
@@ -91,7 +91,7 @@ describe('an agent that crashes', function () {
     expect(ran(2)).to.equal(true)
   })
 
-  it('does the step that it was sent while it was down', async () => {
+  it('runs the step that was sent while it was down', async () => {
     await kill(await startAgent())
     await writeFile(join(directory, 'go'), '')
     await bus.sendToAgent(ADDRESS, 'step.run', command('s2', 1))
@@ -99,7 +99,7 @@ describe('an agent that crashes', function () {
     await until(() => done('s2').length > 0)
   })
 
-  it('tells the outcome of a step that ends while the broker is away', async () => {
+  it('reports the outcome of a step that ends while the broker is down', async () => {
     await startAgent()
     await bus.sendToAgent(ADDRESS, 'step.run', command('s3', 1))
     await until(() => ran(1))

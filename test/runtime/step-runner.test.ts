@@ -8,7 +8,7 @@ import { createStepRunner, type StepHandler, type StepRunner } from '../../agent
 import { HowdahError } from '../../messages/errors.ts'
 import { command, MOUNTED } from './commands.ts'
 
-interface Told {
+interface ReportedEvent {
   readonly type: string
   readonly session: string
   readonly direction: string
@@ -18,13 +18,13 @@ interface Told {
 
 describe('the step runner', () => {
   let directory: string
-  let told: Told[]
+  let reported: ReportedEvent[]
   let emitFails: ((type: string, body: unknown) => Error | undefined) | undefined
   const runners: { runner: StepRunner; close: () => Promise<void> }[] = []
 
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'howdah-runtime-'))
-    told = []
+    reported = []
     emitFails = undefined
   })
 
@@ -46,7 +46,7 @@ describe('the step runner', () => {
       emit: async (type, body) => {
         const error = emitFails?.(type, body)
         if (error) throw error
-        told.push({ type, ...(body as unknown as Omit<Told, 'type'>) })
+        reported.push({ type, ...(body as unknown as Omit<ReportedEvent, 'type'>) })
       },
       logger: pino({ level: 'silent' }),
     })
@@ -67,16 +67,16 @@ describe('the step runner', () => {
     while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2))
   }
 
-  const outcomes = () => told.filter(({ type }) => /done|failed/.test(type))
+  const outcomes = () => reported.filter(({ type }) => /done|failed/.test(type))
 
-  it('tells that a step began and that it is done', async () => {
+  it('reports that a step began and that it is done', async () => {
     startRunner({}).accept('run', command('s1', 1))
     await until(() => outcomes().length === 1)
-    expect(told.map(({ type }) => type)).to.deep.equal(['session.step-started', 'session.step-done'])
-    expect(told[1]).to.deep.include({ session: 's1', direction: 'run', sequence: 1, result: MOUNTED })
+    expect(reported.map(({ type }) => type)).to.deep.equal(['session.step-started', 'session.step-done'])
+    expect(reported[1]).to.deep.include({ session: 's1', direction: 'run', sequence: 1, result: MOUNTED })
   })
 
-  it('tells with which code a step failed', async () => {
+  it('reports the error code of a step that failed', async () => {
     const run = async () => Promise.reject(new HowdahError('space_low', 'too little'))
     startRunner({ run }).accept('run', command('s1', 1))
     await until(() => outcomes().length === 1)
@@ -84,7 +84,7 @@ describe('the step runner', () => {
     expect(outcomes()[0]?.error).to.deep.equal({ code: 'space_low', message: 'too little' })
   })
 
-  it('does a step once that is sent again while it runs', async () => {
+  it('runs a step once although its command arrives again while it runs', async () => {
     let runs = 0
     const release = Promise.withResolvers<void>()
     const runner = startRunner({
@@ -100,10 +100,10 @@ describe('the step runner', () => {
     release.resolve()
     await until(() => outcomes().length === 1)
     expect(runs).to.equal(1)
-    expect(told.filter(({ type }) => type === 'session.step-started')).to.have.length(2)
+    expect(reported.filter(({ type }) => type === 'session.step-started')).to.have.length(2)
   })
 
-  it('tells the outcome again of a step that is sent again when it is done', async () => {
+  it('reports the outcome again when the command of a finished step arrives again', async () => {
     let runs = 0
     const runner = startRunner({
       async run() {
@@ -119,7 +119,7 @@ describe('the step runner', () => {
     expect(outcomes()[1]).to.deep.equal(outcomes()[0])
   })
 
-  it('aborts a running step when it is to be undone, waits for its end, and tells the undoing only', async () => {
+  it('aborts a running step that is to be undone, waits for its end, and reports the undo only', async () => {
     const order: string[] = []
     const runner = startRunner({
       async run(_, { signal }) {
@@ -141,21 +141,21 @@ describe('the step runner', () => {
     expect(outcomes()[0]).to.include({ type: 'session.step-done', direction: 'undo', sequence: 2 })
   })
 
-  it('leaves a step that does not heed its signal to the next one, which may be what lets it end', async () => {
+  it('hands a step that ignores its abort signal to the next one, which may be what lets it end', async () => {
     const order: string[] = []
-    let letGo = (): void => undefined
+    let endStep = (): void => undefined
     const runner = startRunner({
       async run() {
         order.push('run')
         await new Promise<void>((resolve) => {
-          letGo = resolve
+          endStep = resolve
         })
         order.push('ended')
         return MOUNTED
       },
       async undo(_, { orphan }) {
         order.push('undo')
-        letGo()
+        endStep()
         await orphan
         order.push('undone')
         return { undone: [] }
@@ -169,7 +169,7 @@ describe('the step runner', () => {
     expect(outcomes()[0]).to.include({ direction: 'undo', sequence: 2 })
   })
 
-  it('does not do a step that a later one superseded', async () => {
+  it('does not run a step that a later one superseded', async () => {
     let runs = 0
     const runner = startRunner({
       async run() {
@@ -183,7 +183,7 @@ describe('the step runner', () => {
     expect(runs).to.equal(0)
   })
 
-  it('does the steps of different sessions side by side', async () => {
+  it('runs the steps of different sessions side by side', async () => {
     let running = 0
     const both = Promise.withResolvers<void>()
     const runner = startRunner({
@@ -205,13 +205,13 @@ describe('the step runner', () => {
     expect(outcomes()[0]).to.deep.include({ type: 'session.step-done', result: { undone: [] } })
   })
 
-  it('fails a step that it does not have', async () => {
+  it('fails a step for which it has no handler', async () => {
     startRunner({}).accept('run', command('s1', 1, 'recover'))
     await until(() => outcomes().length === 1)
     expect(outcomes()[0]?.type).to.equal('session.step-failed')
   })
 
-  it('tells an outcome until the broker has it', async () => {
+  it('reports an outcome again until the broker has confirmed it', async () => {
     let refusals = 0
     emitFails = (type) => {
       if (type !== 'session.step-done' || refusals === 2) return undefined
@@ -223,7 +223,7 @@ describe('the step runner', () => {
     expect(refusals).to.equal(2)
   })
 
-  it('tells that an outcome cannot be told when it breaks the contract', async () => {
+  it('reports a failure when an outcome breaks the contract and can never be sent', async () => {
     emitFails = (type) =>
       type === 'session.step-done' ? new HowdahError('message_too_large', 'too long') : undefined
     startRunner({}).accept('run', command('s1', 1))
@@ -231,18 +231,18 @@ describe('the step runner', () => {
     expect(outcomes()[0]?.error?.code).to.equal('internal')
   })
 
-  it('does again what an earlier process did not finish', async () => {
+  it('repeats a step that an earlier process did not finish', async () => {
     const hang: StepHandler<'mount'>['run'] = (_, { signal }) =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
     startRunner({ run: hang }).accept('run', command('s1', 1))
-    await until(() => told.length === 1)
+    await until(() => reported.length === 1)
     await stopRunner()
     startRunner({}).resume()
     await until(() => outcomes().length === 1)
     expect(outcomes()[0]).to.include({ type: 'session.step-done', sequence: 1 })
   })
 
-  it('tells an outcome that an earlier process could not tell, without doing the step again', async () => {
+  it('reports an outcome that an earlier process could not report, without running the step again', async () => {
     let tries = 0
     emitFails = (type) => {
       if (type !== 'session.step-done') return undefined
@@ -264,7 +264,7 @@ describe('the step runner', () => {
     expect(runs).to.equal(0)
   })
 
-  it('forgets old steps that are told or superseded, and no others', async () => {
+  it('deletes old steps that are confirmed or superseded, and no others', async () => {
     const journal = openJournal(join(directory, 'journal.sqlite'))
     for (const sequence of [1, 2, 3]) journal.accept('run', command('s1', sequence))
     journal.accept('run', command('s2', 1))
