@@ -1,8 +1,9 @@
 /**
- * What the data plane carries: one opened backup, seen from the target server.
+ * Owns the contract of the data plane: one opened backup, as the mount process reads it.
  *
- * The mount agent implements it on a repository, the data plane's client implements it over TLS, and the mount
- * process reads it; tests hand in one made in memory. Nothing here knows a repository format or FUSE.
+ * A read goes from the mount process to `client/`, as a frame of `protocol/` over TLS to `server/`, and from there to
+ * the mount agent's own `BackupSource`, which reads the repository; the answer comes back the same way. This folder must
+ * not touch a repository format or FUSE, and reads no file of a backup itself.
  */
 
 /** One entry of a backup's file tree. Paths are normalised: relative, `/`-separated, no `.`, `..` or empty parts. */
@@ -32,19 +33,19 @@ export interface FileRange {
 /** `block`: of 8 KiB, in the file. */
 export type DamagedBlockListener = (file: number, block: number) => void
 
-/** Bytes of a file that were asked for with others. */
+/** Bytes of one of several ranges that were requested together. */
 export interface RangeData {
   readonly file: number
   readonly offset: number
   readonly data: Buffer
 }
 
-/** A WAL file as it is stored: smaller, and for the reader to decode and to compare. */
+/** A WAL file as it is stored: smaller, and for the reader to decode and to verify. */
 export interface StoredWal {
   /** Bytes as stored. */
   readonly bytes: number
   readonly compression: 'gz' | 'zst'
-  /** SHA-1 of the decoded bytes, lower-case hex; undefined where there is none, or none is to be compared. */
+  /** SHA-1 of the decoded bytes, lower-case hex; undefined where there is none, or none is to be verified. */
   readonly sha1?: string | undefined
 }
 
@@ -61,29 +62,29 @@ export interface BackupSource {
 
   /**
    * Many ranges in one request, streamed back in their order in pieces of at most 1 MiB. A range that cannot be read is
-   * left out: whoever needs it reads it, and gets the error. @throws as `read` when the request itself fails
+   * left out: reading it alone gives the error. @throws as `read` when the request itself fails
    */
   readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData>
 
   /**
-   * Has each block told of that is served though it is damaged, no later than its bytes: whoever keeps what was read must
-   * not keep that. Call what it gives to hear no more. Absent: nobody looks.
+   * Reports each block that is served although it is damaged, no later than its bytes, so that a cache does not keep
+   * them. Returns what unsubscribes the listener. Absent: page checksums are not verified.
    */
   onDamagedBlock?(listener: DamagedBlockListener): () => void
 
   /**
    * Size in bytes of a WAL segment or timeline history file after decoding (`000000010000000000000007`,
-   * `00000002.history`), or undefined when the archive has none; answered at once either way.
+   * `00000002.history`), or undefined when the archive has none. Answered at once: nothing is decoded for it.
    */
   walSize(name: string): Promise<number | undefined>
 
   /** `length` bytes at `offset` of a decoded WAL file, the caller's own; fewer only where it ends. @throws as `read`, or `wal_missing` */
   walRead(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
 
-  /** How a WAL file is stored, where the reader can decode it; undefined where not, or where there is none. @throws as `read` */
+  /** How a WAL file is stored, where the reader can decode it; otherwise, or where there is no such file, undefined. @throws as `read` */
   walStored(name: string): Promise<StoredWal | undefined>
 
-  /** As `walRead`, of the stored bytes of a file that `walStored` tells of. */
+  /** As `walRead`, of the stored bytes of a file for which `walStored` is defined. */
   walReadStored(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
 
   close(): Promise<void>

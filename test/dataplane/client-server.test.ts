@@ -305,7 +305,7 @@ describe('the data plane', function () {
         sources.push(source)
         return source
       },
-      { limits: { lingerMs: 20 } },
+      { limits: { unusedMs: 20 } },
     )
     const clients = [plane.connect(server), plane.connect(server)]
     await Promise.all(clients.map((client) => client.read(1, 0, 10)))

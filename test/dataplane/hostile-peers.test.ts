@@ -255,7 +255,7 @@ describe('the data plane and its peers', function () {
 
   it('drops a client on which nothing moves any more', async () => {
     const source = createMemorySource()
-    const server = await plane.serve(source, { limits: { idleMs: 100, lingerMs: 1 } })
+    const server = await plane.serve(source, { limits: { idleMs: 100, unusedMs: 1 } })
     const socket = await plane.connectRaw(server)
     const { frames } = listen(socket)
     socket.write(goodHello)

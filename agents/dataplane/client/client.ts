@@ -1,4 +1,8 @@
-/** The data plane's client: a `BackupSource` whose bytes come from a mount server. */
+/**
+ * Owns the data plane's client: a `BackupSource` whose bytes come from a mount server. A call becomes an exchange in the
+ * `ExchangeTable`, which sends it over one of its connections and repeats it after a reconnect. Must not touch what the
+ * server does with a request.
+ */
 import tls from 'node:tls'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -29,11 +33,11 @@ import { receiveTree } from './tree.ts'
 export interface DataPlaneClient extends BackupSource {
   /** Whether a connection is up now. */
   readonly connected: boolean
-  /** Why there is none, in words; undefined while connected. */
+  /** Why there is none, for a person; undefined while connected. */
   readonly lastError: string | undefined
-  /** When the server was reached last, after it was not; milliseconds since the epoch. */
+  /** When the server was last connected to after an absence; milliseconds since the epoch. */
   readonly connectedAt: number | undefined
-  /** Since when the server is known to be away; milliseconds since the epoch. */
+  /** Since when the server is known to be unreachable; milliseconds since the epoch. */
   readonly lostAt: number | undefined
 }
 
@@ -49,12 +53,12 @@ export interface DataPlaneClientOptions {
   }
   /** Name of the mount agent, which its certificate must carry; without it the certificate must carry `host`. */
   readonly serverName?: string
-  /** TLS connections; default 2, so that a small read need not wait behind a large one. */
+  /** TLS connections; default 2, so that a small read does not wait behind a large one. */
   readonly connections?: number
   readonly logger: Logger
-  /** How long a request may take, reconnects included; default 60 s. A tree: from one batch to the next. */
+  /** How long a request may take, reconnects included; default 60 s. Of a tree: from one batch to the next. */
   readonly deadlineMs?: number
-  /** How often a silent server is asked for a sign of life; at three times that it counts as gone. Default 2.5 s. */
+  /** How often a silent server is pinged; after three times that it counts as lost. Default 2.5 s. */
   readonly pingMs?: number
 }
 
@@ -65,8 +69,8 @@ export function mountServerName(agent: string): string {
 
 /**
  * Returns at once and connects in the background. An answer `unauthorized`, `unknown_backup` or `backup_damaged`
- * rejects at once, also what is asked while it stands; everything that can pass is waited for until the deadline,
- * then rejects with `repository_unavailable`.
+ * rejects at once, and so does every request until a connection succeeds; a transient error is retried until the
+ * deadline, then rejects with `repository_unavailable`.
  * @throws HowdahError `configuration` when the TLS material is unusable
  */
 export function connectDataPlane(options: DataPlaneClientOptions): DataPlaneClient {

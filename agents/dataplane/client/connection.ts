@@ -1,6 +1,6 @@
 /**
- * One connection of the data plane's client: connects, greets, notices when the peer is gone, and connects again,
- * until it is closed. Knows nothing of requests; frames go through it.
+ * Owns one connection of the data plane's client: connecting, the handshake, detecting a lost peer, and reconnecting
+ * until it is closed. Must not touch requests: frames pass through it.
  */
 import type { OnReadOpts } from 'node:net'
 import tls from 'node:tls'
@@ -26,17 +26,17 @@ export interface ClientConnectionOptions {
   readonly serverName: string | undefined
   readonly secureContext: tls.SecureContext
   readonly ticket: string
-  /** How often the peer is asked for a sign of life when nothing came from it, ms; at three times that it is given up. */
+  /** How often a silent peer is pinged, ms; after three times that the connection counts as lost. */
   readonly pingMs: number
   readonly onReady: (connection: ClientConnection) => void
   readonly onFrame: (connection: ClientConnection, type: number, id: number, payload: Buffer) => void
-  /** The connection is gone and will be tried again. `unauthorized` and the like: trying again will hardly help. */
+  /** The connection is lost and will be retried. `unauthorized` and the like: a retry will hardly help. */
   readonly onDown: (connection: ClientConnection, error: HowdahError) => void
 }
 
-/** A refusal seldom passes soon: the wait after it is that of the attempt with this number at least. */
+/** A refusal seldom ends soon: the delay after it is at least that of the attempt with this number. */
 const REFUSED_ATTEMPTS = 5
-/** Between tries to connect, and to ask again. */
+/** Between attempts to connect, and between attempts of a request. */
 export const RECONNECT: Backoff = { firstMs: 50, maxMs: 5000 }
 
 /** More than a TLS record holds. */
@@ -49,7 +49,7 @@ const CONNECT_MS = 10_000
 const CERTIFICATE_ALERT = /^ERR_SSL_.*ALERT.*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/
 
 export class ClientConnection {
-  /** Bytes that answers to outstanding requests may take; the client's to count. */
+  /** Bytes that answers to outstanding requests may take; counted by the `ExchangeTable`. */
   load = 0
   readonly #options: ClientConnectionOptions
   #socket: tls.TLSSocket | undefined
@@ -82,7 +82,7 @@ export class ClientConnection {
   #connect(): void {
     const { host, port, serverName, secureContext, ticket } = this.#options
     const connectOptions: tls.ConnectionOptions & { onread: OnReadOpts } = {
-      // One buffer for all that arrives, instead of a new one per TLS record: far less garbage, and a third faster.
+      // One buffer for everything that arrives, instead of one per TLS record: far less garbage, and a third faster.
       onread: {
         buffer: Buffer.allocUnsafeSlow(RECEIVE_BYTES),
         callback: (bytes, buffer) => receive(buffer, bytes),
@@ -101,8 +101,8 @@ export class ClientConnection {
     this.#writer = writer
     let failure: HowdahError | undefined
     let secured = false
-    let heard = true
-    let silences = 0
+    let received = true
+    let silentTicks = 0
 
     const fail = (error: HowdahError) => {
       failure ??= error
@@ -120,7 +120,7 @@ export class ClientConnection {
     })
 
     const receive = (buffer: Uint8Array, bytes: number): boolean => {
-      heard = true
+      received = true
       try {
         parser.push(Buffer.from(buffer.buffer, buffer.byteOffset, bytes))
       } catch (error) {
@@ -129,17 +129,17 @@ export class ClientConnection {
       return true
     }
 
-    // Counted in ticks: after a pause of this whole process the peer still has its full time.
-    const pulse = setInterval(() => {
-      silences = heard ? 0 : silences + 1
-      heard = false
-      if (silences >= 3) fail(unavailable(`${host}:${port} gives no sign of life.`))
-      else if (silences >= 1 && secured) writer.send(encodeEmpty(FRAME.ping, NO_REQUEST))
+    // Counted in ticks: after this whole process was stopped for a while, the peer still has its full time.
+    const pinger = setInterval(() => {
+      silentTicks = received ? 0 : silentTicks + 1
+      received = false
+      if (silentTicks >= 3) fail(unavailable(`${host}:${port} does not answer any more.`))
+      else if (silentTicks >= 1 && secured) writer.send(encodeEmpty(FRAME.ping, NO_REQUEST))
     }, this.#options.pingMs)
-    const patience = setTimeout(() => fail(unavailable(`${host}:${port} does not answer.`)), CONNECT_MS)
+    const connectTimer = setTimeout(() => fail(unavailable(`${host}:${port} does not answer.`)), CONNECT_MS)
 
     socket.on('secureConnect', () => {
-      clearTimeout(patience)
+      clearTimeout(connectTimer)
       secured = true
       writer.send(encodeHello(ticket))
     })
@@ -147,8 +147,8 @@ export class ClientConnection {
       failure ??= connectionError(error, socket, host, port)
     })
     socket.on('close', () => {
-      clearInterval(pulse)
-      clearTimeout(patience)
+      clearInterval(pinger)
+      clearTimeout(connectTimer)
       this.#ready = false
       this.#writer = undefined
       if (this.#closed) return

@@ -1,6 +1,7 @@
 /**
- * What the data plane's client has under way, over one or a few connections. Exchanges wait while the server is away,
- * are asked for again when it is back (all are reads, so asking twice is harmless), and fail past their deadline.
+ * Owns the outstanding requests of the data plane's client, over one or a few connections. Requests wait while the
+ * server is unreachable, are sent again after a reconnect (all are reads, so repeating one is harmless), and fail at
+ * their deadline.
  */
 import type { Logger } from 'pino'
 import { backoffMs } from '../../../messages/backoff.ts'
@@ -17,8 +18,8 @@ export interface ExchangeTableOptions
   readonly logger: Logger
 }
 
-/** An answer with one of these is asked for again until the deadline: the repository behind the server is away. */
-const PASSING: ReadonlySet<ErrorCode> = new Set(['repository_unavailable', 'timeout'])
+/** A request that fails with one of these is retried until its deadline: the repository may be unavailable for a while. */
+const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['repository_unavailable', 'timeout'])
 
 export class ExchangeTable implements ExchangeHost {
   readonly deadlineMs: number
@@ -29,7 +30,7 @@ export class ExchangeTable implements ExchangeHost {
   readonly #damageListeners = new Set<DamagedBlockListener>()
   #lastId = 0
   #lastError: HowdahError | undefined
-  /** The server's refusal, while it stands: no connection was made since. */
+  /** The server's refusal, until a connection succeeds. */
   #refusal: HowdahError | undefined
   #connectedAt: number | undefined
   #lostAt: number | undefined
@@ -53,22 +54,22 @@ export class ExchangeTable implements ExchangeHost {
     return this.#connections.some((connection) => connection.ready)
   }
 
-  /** Why a connection was lost or not made; undefined once one was. */
+  /** Why a connection was lost or could not be made; undefined once one succeeded. */
   get lastError(): HowdahError | undefined {
     return this.#lastError
   }
 
-  /** When the server was reached last, after it was not; milliseconds since the epoch. */
+  /** As `DataPlaneClient.connectedAt`. */
   get connectedAt(): number | undefined {
     return this.#connectedAt
   }
 
-  /** Since when the server is known to be away; milliseconds since the epoch. */
+  /** As `DataPlaneClient.lostAt`. */
   get lostAt(): number | undefined {
     return this.#lostAt
   }
 
-  /** Ends the connections; what is under way fails. */
+  /** Closes the connections; outstanding requests fail. */
   close(): void {
     this.#closed = true
     clearInterval(this.#sweep)
@@ -109,7 +110,7 @@ export class ExchangeTable implements ExchangeHost {
     this.#end(id)
   }
 
-  /** Asks over the connection with the least to do; without any the exchange waits for the next that is ready. */
+  /** Sends the request over the connection with the least load; without any, it waits for the next that is ready. */
   #dispatch(exchange: Exchange): void {
     let best: ClientConnection | undefined
     for (const connection of this.#connections) {
@@ -128,14 +129,14 @@ export class ExchangeTable implements ExchangeHost {
       return
     }
     const exchange = this.#exchanges.get(id)
-    // An answer to what was cancelled, or was meanwhile asked elsewhere.
+    // An answer to a request that was cancelled, or was meanwhile sent over another connection.
     if (exchange === undefined || exchange.connection !== connection) return
-    if (type === FRAME.error) this.#refused(id, exchange, decodeError(payload))
+    if (type === FRAME.error) this.#retryOrFail(id, exchange, decodeError(payload))
     else if (exchange.answer(type, payload)) this.#end(id)
   }
 
-  #refused(id: number, exchange: Exchange, error: HowdahError): void {
-    if (!PASSING.has(error.code)) {
+  #retryOrFail(id: number, exchange: Exchange, error: HowdahError): void {
+    if (!TRANSIENT.has(error.code)) {
       this.#fail(id, error)
       return
     }
@@ -175,7 +176,7 @@ export class ExchangeTable implements ExchangeHost {
       exchange.connection = undefined
       this.#dispatch(exchange)
     }
-    if (PASSING.has(error.code) || this.connected) return
+    if (TRANSIENT.has(error.code) || this.connected) return
     this.#refusal = error
     for (const id of [...this.#exchanges.keys()]) this.#fail(id, error)
   }
@@ -190,7 +191,7 @@ export class ExchangeTable implements ExchangeHost {
         id,
         new HowdahError(
           'repository_unavailable',
-          `A read of the backup was given up after ${this.deadlineMs / 1000} s. ${reason?.message ?? 'The mount server did not answer.'}`,
+          `A read of the backup failed after ${this.deadlineMs / 1000} s. ${reason?.message ?? 'The mount server did not answer.'}`,
           { cause: reason },
         ),
       )

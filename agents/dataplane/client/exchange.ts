@@ -1,31 +1,31 @@
-/** What the data plane's client has under way with the server: one exchange per request, and who runs them. */
+/** Owns the contract between a request of the data plane's client, an exchange, and the table that runs it. */
 import type { HowdahError } from '../../../messages/errors.ts'
 import type { ClientConnection } from './connection.ts'
 
-/** Something that waits for frames from the server. */
+/** A request that waits for frames from the server. */
 export interface Exchange {
-  /** What asks for it, now or after a reconnect: for what has not come yet. */
+  /** The request, now or after a reconnect: for what has not arrived yet. */
   readonly frame: Buffer
-  /** Bytes that the answer may take. */
+  /** Bytes that the answer may have. */
   readonly cost: number
-  /** When it fails, on the clock of `performance.now`; Infinity while it waits for its caller. */
+  /** When it fails, by the clock of `performance.now`; Infinity while it waits for its caller. */
   deadline: number
   connection: ClientConnection | undefined
   attempts: number
   retry: NodeJS.Timeout | undefined
-  /** The passing error that the server last answered with. */
+  /** The transient error that the server answered with last. */
   reason: HowdahError | undefined
-  /** Takes a frame and says whether it was the last. @throws HowdahError when the frame does not belong here */
+  /** Takes a frame; returns whether it was the last. @throws HowdahError when the frame does not belong here */
   answer(type: number, payload: Buffer): boolean
   fail(error: Error): void
 }
 
-/** What a stream needs of the client. */
+/** What a stream needs from the table. */
 export interface ExchangeHost {
   nextId(): number
   now(): number
   readonly deadlineMs: number
   start(id: number, exchange: Exchange): void
-  /** Ends an exchange that the server need not answer any more. */
+  /** Cancels an exchange; the server need not answer it any more. */
   abandon(id: number): void
 }

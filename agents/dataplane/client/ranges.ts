@@ -1,6 +1,6 @@
 /**
- * Many ranges, as the data plane's client receives them: split into requests that the server takes, and after a
- * reconnect asked for from where they stopped.
+ * Owns how the data plane's client receives many ranges: split into requests that the server accepts, and resumed after
+ * a reconnect where they stopped.
  */
 import type { FileRange, RangeData } from '../backup-source.ts'
 import { FRAME, MAX_RANGES, MAX_RANGES_BYTES, malformed } from '../protocol/protocol.ts'
@@ -8,7 +8,7 @@ import { decodePiece, encodeReadMany } from '../protocol/ranges-codec.ts'
 import type { ExchangeHost } from './exchange.ts'
 import { receiveStream } from './stream.ts'
 
-/** Bytes that may be under way or wait for the caller. */
+/** Bytes that may be in flight or wait for the caller. */
 const WINDOW = 8 * 1024 * 1024
 
 /** @throws HowdahError as `BackupSource.readMany` */
@@ -25,7 +25,7 @@ function receiveRequest(
   ranges: readonly FileRange[],
   signal: AbortSignal | undefined,
 ): AsyncGenerator<RangeData> {
-  /** The range that came last, and the bytes of it that did. */
+  /** The range that arrived last, and how many bytes of it did. */
   let at = 0
   let received = 0
 
@@ -33,7 +33,7 @@ function receiveRequest(
     const [range, ...rest] = ranges.slice(at)
     if (range === undefined) return []
     const { file, offset, length } = range
-    // A range that is complete still stands there, empty, so that the request is never without one.
+    // A range that is complete stays in the request, empty, so that the request is never without one.
     return [{ file, offset: offset + received, length: length - received }, ...rest]
   }
 
@@ -67,7 +67,7 @@ function receiveRequest(
   )
 }
 
-/** Each with as many ranges, and bytes, as one request may have; a range that is too long becomes several. */
+/** Each has as many ranges and bytes as one request may have; a range that is too long becomes several. */
 function* requests(ranges: readonly FileRange[]): Generator<readonly FileRange[]> {
   let request: FileRange[] = []
   let bytes = 0

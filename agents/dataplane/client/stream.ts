@@ -1,17 +1,16 @@
 /**
- * A stream of answers, as the data plane's client receives it: ahead of the caller up to a window, and after a
- * reconnect from where it stopped.
+ * Owns how the data plane's client receives a stream: ahead of the caller up to a window, and after a reconnect from
+ * where it stopped.
  */
-
 import { encodeCredit, malformed } from '../protocol/protocol.ts'
 import type { Exchange, ExchangeHost } from './exchange.ts'
 
 export interface StreamPlan<T> {
   /** Bytes that keep its connection busy. */
   readonly cost: number
-  /** What may be under way or wait for the caller, in units of `weigh`; the last one sent may go over it. */
+  /** What may be in flight or wait for the caller, in units of `weigh`; the last item sent may exceed it. */
   readonly window: number
-  /** Asks for what `take` has not seen yet; `credit` is what the caller has room for. */
+  /** The request for what `take` has not seen yet; `credit` is what the caller has room for. */
   request(id: number, credit: number): Buffer
   /** Takes a frame of the answer; undefined when it is the last. @throws HowdahError when it does not belong here */
   take(type: number, payload: Buffer): T | undefined
@@ -28,7 +27,7 @@ export async function* receiveStream<T>(
   const id = host.nextId()
   const items: T[] = []
   let waiting = 0
-  /** What the caller took and the server was not told of yet. */
+  /** What the caller took and the server has no credit for yet. */
   let freed = 0
   let ended = false
   let failure: unknown
@@ -53,7 +52,7 @@ export async function* receiveStream<T>(
       const item = plan.take(type, payload)
       if (item === undefined) ended = true
       else {
-        // A server that sends without being granted would fill our memory.
+        // A server that sends without credit would fill this process's memory.
         if (waiting >= plan.window) throw malformed('stream')
         items.push(item)
         waiting += plan.weigh(item)

@@ -1,6 +1,6 @@
 /**
- * The file tree, as the data plane's client receives it. After a reconnect it goes on where it stopped, because a
- * backup's order never changes.
+ * Owns how the data plane's client receives the file tree. After a reconnect it resumes where it stopped, because the
+ * order of a backup's entries never changes.
  */
 import type { TreeEntry } from '../backup-source.ts'
 import { encodeTree, FRAME, malformed } from '../protocol/protocol.ts'
@@ -8,7 +8,7 @@ import { decodeTreeBatch } from '../protocol/tree-codec.ts'
 import type { ExchangeHost } from './exchange.ts'
 import { receiveStream } from './stream.ts'
 
-/** Batches that may be under way or wait for the caller. */
+/** Batches that may be in flight or wait for the caller. */
 const WINDOW = 16
 
 export function receiveTree(host: ExchangeHost): AsyncGenerator<readonly TreeEntry[]> {

@@ -1,8 +1,9 @@
 /**
- * File names and paths between file systems, to which they are bytes, and Howdah, to which they are strings: in the trees
- * of backups, on the data plane and in the mount. UTF-8 is taken as it is. A byte that is no UTF-8 becomes one character of a range that nobody uses (U+10FF80 … U+10FFFF, the end of the
- * last private plane), so that every name has one string and every string goes back to its name. The characters of that
- * range themselves, in a name, are taken for bytes that are no UTF-8.
+ * Owns the conversion of file names and paths between file systems, to which they are bytes, and Howdah, to which they
+ * are strings: in the trees of backups, on the data plane and in the mount. UTF-8 is kept as it is. A byte that is not
+ * UTF-8 becomes one character of an unused range (U+10FF80 … U+10FFFF, the end of the last private use plane), so that
+ * each name has one string and each string one name. A character of that range in a name counts as bytes that are not
+ * UTF-8.
  */
 
 const ESCAPED = 0x10ff00
@@ -16,23 +17,23 @@ export function decodeName(bytes: Buffer, start: number, end: number): string {
   return mayNotBeUtf8(text) ? decodeBytewise(bytes.subarray(start, end)) : text
 }
 
-/** Writes the bytes of a name; gives how many. */
+/** Writes the bytes of a name and returns how many there are. */
 export function encodeName(name: string, target: Buffer, at: number): number {
   if (!hasOtherBytes(name)) return target.write(name, at, 'utf8')
   const bytes = bytesOf(name)
   return bytes.copy(target, at)
 }
 
-/** Whether it has bytes that are no UTF-8. */
+/** Whether it has bytes that are not UTF-8. */
 const hasOtherBytes = (name: string) => name.includes(ESCAPE_MARK)
 
-/** What a system call takes for the path. */
+/** The path as a system call takes it. */
 export const systemPath = (path: string): string | Buffer => (hasOtherBytes(path) ? bytesOf(path) : path)
 
-/** Whether a name that was read as UTF-8 may have had other bytes, so that it must be read as bytes. */
+/** Whether a name that was read as UTF-8 may have other bytes, so that it must be read as bytes. */
 export const mayNotBeUtf8 = (name: string): boolean => name.includes(NOT_UTF8) || hasOtherBytes(name)
 
-/** How many bytes the kernel's name has. */
+/** How many bytes the name has for the kernel. */
 export function nameLength(name: string): number {
   return hasOtherBytes(name) ? bytesOf(name).length : Buffer.byteLength(name)
 }
@@ -52,7 +53,7 @@ function decodeBytewise(bytes: Buffer): string {
     const length = sequenceLength(bytes[at] ?? 0)
     const character = bytes.toString('utf8', at, at + length)
     const point = character.codePointAt(0) ?? 0
-    // What comes back as it was is UTF-8.
+    // Bytes that are the same when encoded again are UTF-8.
     const valid = point < ESCAPED + 0x80 && Buffer.from(character).equals(bytes.subarray(at, at + length))
     text += valid ? character : String.fromCodePoint(ESCAPED + (bytes[at] ?? 0))
     at += valid ? length : 1

@@ -1,7 +1,6 @@
 /**
- * Frames on a socket: cutting what arrives into frames, and sending frames in as few writes as possible.
- *
- * Knows lengths and bounds of frames, not what they mean.
+ * Owns frames on a socket: cutting what arrives into frames, and sending frames in as few writes as possible. Knows the
+ * lengths and bounds of frames, not what they mean.
  */
 import type { Writable } from 'node:stream'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -29,7 +28,7 @@ export class FrameParser {
     this.#handle = handle
   }
 
-  /** @throws HowdahError `invalid_message` | `message_too_large` on an unknown type or a payload over its bound; what the handler throws goes through. */
+  /** @throws HowdahError `invalid_message` | `message_too_large` on an unknown type or a payload over its bound; errors of the handler are passed on. */
   push(chunk: Buffer): void {
     let at = 0
     while (at < chunk.length) {
@@ -58,7 +57,7 @@ export class FrameParser {
 
   #headerTaken = 0
 
-  /** Takes the header at `at` and gives the payload's length, or undefined when the chunk ends before the header does. */
+  /** Reads the header at `at` and returns the payload's length, or undefined when the chunk ends before the header does. */
   #headerAt(chunk: Buffer, at: number): number | undefined {
     let header = chunk
     let start = at
@@ -77,17 +76,17 @@ export class FrameParser {
     const length = header.readUInt32BE(start)
     this.#id = header.readUInt32BE(start + 4)
     this.#type = header[start + 8] ?? 0
-    const most = this.#bounds.get(this.#type)
-    if (most === undefined) {
+    const limit = this.#bounds.get(this.#type)
+    if (limit === undefined) {
       throw new HowdahError(
         'invalid_message',
         `The data plane's peer sent a frame of unknown type ${this.#type}.`,
       )
     }
-    if (length > most) {
+    if (length > limit) {
       throw new HowdahError(
         'message_too_large',
-        `The data plane's peer sent a frame of type ${this.#type} with ${length} bytes; ${most} are the most.`,
+        `The data plane's peer sent a frame of type ${this.#type} with ${length} bytes; ${limit} is the limit.`,
       )
     }
     return length
@@ -98,7 +97,7 @@ export class FrameParser {
 const BATCH_BYTES = 128 * 1024
 
 /**
- * Sends frames. One write is under way at a time, and what is sent meanwhile goes out with the next one: a lone frame
+ * Sends frames. There is one write at a time, and what is sent meanwhile goes out with the next one: a single frame
  * leaves at once, many share a TLS record. A peer that does not read makes `pendingBytes` grow and nothing else.
  */
 export class FrameWriter {
@@ -108,25 +107,25 @@ export class FrameWriter {
   #pending = 0
   #writing = 0
   #scheduled = false
-  /** Large payloads that are the writer's own. */
+  /** Large payloads that the writer owns. */
   readonly #owned = new WeakSet<Buffer>()
-  /** The one that is being written. */
-  #ending: Buffer | undefined
+  /** The one of them that is being written. */
+  #writingOwned: Buffer | undefined
 
-  /** `progress` is called when the socket took a write. */
+  /** `progress` is called when the socket has accepted a write. */
   constructor(socket: Writable, progress: () => void = () => {}) {
     this.#socket = socket
     this.#progress = progress
   }
 
-  /** Bytes that were sent and not taken by the socket yet. */
+  /** Bytes that were sent and that the socket has not accepted yet. */
   get pendingBytes(): number {
     return this.#pending
   }
 
   /**
    * Sends a frame: one buffer, or header and payload, which must not be changed afterwards.
-   * @param owned the payload is given away: its memory is given back once it was written
+   * @param owned passes ownership of the payload, whose memory is freed once it was written
    */
   send(head: Buffer, payload?: Buffer, owned = false): void {
     this.#queue.push(head)
@@ -145,10 +144,10 @@ export class FrameWriter {
     this.#scheduled = false
     if (this.#writing > 0 || this.#queue.length === 0 || this.#socket.destroyed) return
     const batch = this.#takeBatch()
-    // A large payload goes with the batch that ends in its header, lest the header wait for a round of its own.
+    // A large payload goes with the batch that ends in its header, so that the header is not sent alone.
     const large = (this.#queue[0]?.length ?? 0) > BATCH_BYTES ? this.#queue.shift() : undefined
     this.#writing = batch.length + (large?.length ?? 0)
-    this.#ending = large !== undefined && this.#owned.has(large) ? large : undefined
+    this.#writingOwned = large !== undefined && this.#owned.has(large) ? large : undefined
     if (large === undefined) {
       this.#socket.write(batch, this.#written)
     } else {
@@ -160,8 +159,8 @@ export class FrameWriter {
   readonly #written = (): void => {
     this.#pending -= this.#writing
     this.#writing = 0
-    if (this.#ending !== undefined) freeBuffer(this.#ending)
-    this.#ending = undefined
+    if (this.#writingOwned !== undefined) freeBuffer(this.#writingOwned)
+    this.#writingOwned = undefined
     this.#flush()
     this.#progress()
   }

@@ -1,22 +1,23 @@
 /**
- * The data plane's protocol: what the frames are, how large each may be, and how their payloads are laid out.
+ * Owns the data plane's protocol: which frames there are, how large each may be, and the layout of their payloads. Must
+ * not touch sockets.
  *
  * A frame is `length u32 | request id u32 | type u8 | payload`, integers big endian, `length` that of the payload. The
  * client numbers its requests; answers carry the request's number and come in any order. The first frame of a
- * connection is `hello`; nothing else is taken before the server's `welcome`. The protocol is Howdah's own.
+ * connection is `hello`; nothing else is accepted before the server's `welcome`. The protocol is Howdah's own.
  */
 import { type ErrorBody, HowdahError } from '../../../messages/errors.ts'
 import { ErrorSchema } from '../../../messages/primitives.ts'
 import type { FileRange, StoredWal } from '../backup-source.ts'
 
 /**
- * Raised whenever a frame is added or changes its meaning. A client wants its own; a server serves older ones too, because
- * mount processes outlive an upgrade of their mount server.
+ * Incremented whenever a frame is added or changes its meaning. A client requires its own version; a server also serves
+ * older ones, because mount processes outlive an upgrade of their mount server.
  */
 export const PROTOCOL_VERSION = 4
 /** The oldest version that a server serves. */
 export const OLDEST_VERSION = 3
-/** The first version of which a client takes `damagedBlock`. */
+/** The first version in which a client accepts `damagedBlock`. */
 export const DAMAGED_BLOCK_VERSION = 4
 
 /**
@@ -53,12 +54,12 @@ export const NO_REQUEST = 0
 export const FRAME = {
   hello: 1,
   tree: 2,
-  /** Lets the server send more of what it streams: batches of a tree, bytes of ranges. */
+  /** Lets the server send more of a stream: batches of a tree, bytes of ranges. */
   credit: 3,
   read: 4,
   walSize: 5,
   walRead: 6,
-  /** The caller has no use for the answer any more; none needs to come. */
+  /** The caller does not need the answer any more. */
   cancel: 7,
   ping: 8,
   readMany: 9,
@@ -74,7 +75,7 @@ export const FRAME = {
   rangeData: 23,
   rangesEnd: 24,
   stored: 25,
-  /** A block is damaged whose bytes come in a later frame. Of no request. */
+  /** A block whose bytes come in a later frame is damaged. Belongs to no request. */
   damagedBlock: 26,
 } as const
 
@@ -85,7 +86,7 @@ export type PayloadBounds = ReadonlyMap<number, number>
 
 const MAX_WAL_NAME_BYTES = 64
 
-/** How `stored` tells a compression. */
+/** How `stored` encodes a compression: by its index. */
 const COMPRESSIONS: readonly StoredWal['compression'][] = ['gz', 'zst']
 const SHA1_BYTES = 20
 
@@ -161,7 +162,7 @@ export function decodeDamagedBlock(payload: Buffer): { file: number; block: numb
   return { file: payload.readUIntBE(0, 6), block: payload.readUIntBE(6, 6) }
 }
 
-/** `version`: the client's, which is spoken from then on. */
+/** `version`: the client's, which the connection uses from then on. */
 export function encodeWelcome(version: number): Buffer {
   const buffer = frame(FRAME.welcome, NO_REQUEST, 2)
   buffer.writeUInt16BE(version, HEADER_BYTES)
@@ -173,7 +174,7 @@ export function decodeWelcome(payload: Buffer): number {
   return payload.readUInt16BE(0)
 }
 
-/** `skip` entries are left out from the start (they came before a disconnect); `credit` batches may be sent. */
+/** `skip` entries are left out at the start (they arrived before a disconnect); `credit` batches may be sent. */
 export function encodeTree(id: number, skip: number, credit: number): Buffer {
   const buffer = frame(FRAME.tree, id, 8)
   buffer.writeUInt32BE(skip, HEADER_BYTES)
@@ -255,7 +256,7 @@ export function decodeWalRead(payload: Buffer): WalReadRequest {
   return { name: walName(payload.toString('utf8', 10)), offset: payload.readUIntBE(0, 6), length }
 }
 
-/** Bytes of a WAL file; an empty payload says that there is none. */
+/** Bytes of a WAL file; an empty payload means that there is none. */
 export function encodeSize(id: number, size: number | undefined): Buffer {
   const buffer = frame(FRAME.size, id, size === undefined ? 0 : 6)
   if (size !== undefined) buffer.writeUIntBE(size, HEADER_BYTES, 6)
@@ -267,7 +268,7 @@ export function decodeSize(payload: Buffer): number | undefined {
   return payload.length === 0 ? undefined : payload.readUIntBE(0, 6)
 }
 
-/** Stored bytes, compression, and a checksum or none; an empty payload says that there is nothing to be read so. */
+/** Stored bytes, compression, and a checksum or none; an empty payload means that there is nothing to be read this way. */
 export function encodeStored(id: number, stored: StoredWal | undefined): Buffer {
   if (stored === undefined) return frame(FRAME.stored, id, 0)
   const { bytes, compression, sha1 } = stored
@@ -318,7 +319,7 @@ export function encodeEmpty(type: FrameType, id: number): Buffer {
   return frame(type, id, 0)
 }
 
-/** A peer broke the protocol; the connection cannot go on. */
+/** A peer violated the protocol; the connection cannot continue. */
 export function malformed(what: string, cause?: unknown): HowdahError {
   return new HowdahError('invalid_message', `The data plane's peer sent a malformed ${what} frame.`, {
     cause,
@@ -349,9 +350,9 @@ export function outOfRange(what: string): HowdahError {
   )
 }
 
-export function tooLong(length: number, most: number): HowdahError {
+export function tooLong(length: number, limit: number): HowdahError {
   return new HowdahError(
     'message_too_large',
-    `The data plane's peer asked for ${length} bytes at once; ${most} are the most.`,
+    `The data plane's peer requested ${length} bytes at once; ${limit} is the limit.`,
   )
 }

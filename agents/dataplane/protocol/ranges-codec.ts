@@ -1,4 +1,4 @@
-/** The payloads of `readMany` and `rangeData`: many ranges in one request, and the pieces that answer it. */
+/** Owns the payloads of `readMany` and `rangeData`: many ranges in one request, and the pieces that answer it. */
 import type { FileRange } from '../backup-source.ts'
 import {
   FRAME,
@@ -15,7 +15,7 @@ import {
 } from './protocol.ts'
 
 export interface RangesRequest {
-  /** Bytes that may be sent before the peer grants more. */
+  /** Bytes that may be sent before the peer grants more credit. */
   readonly credit: number
   /** Number of the first range: those before it were answered earlier. */
   readonly first: number

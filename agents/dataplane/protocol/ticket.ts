@@ -1,5 +1,5 @@
 /**
- * Tickets: what a mount agent signs so that a target may reopen its backup at any time, also after the agent was
+ * Owns tickets: what a mount agent signs so that a target may reopen its backup at any time, also after the agent has
  * restarted. A ticket binds session, backup and target; the server compares the target with the TLS certificate.
  */
 import { createHmac, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
@@ -31,7 +31,7 @@ export function signTicket(ticket: Ticket, key: Buffer): string {
 }
 
 /**
- * The contents of a ticket that this key signed; the comparison takes the same time whatever is wrong.
+ * The contents of a ticket that this key signed; the comparison takes constant time.
  * @throws HowdahError `unauthorized`
  */
 export function verifyTicket(text: string, key: Buffer): Ticket {
@@ -51,8 +51,8 @@ export function verifyTicket(text: string, key: Buffer): Ticket {
 }
 
 /**
- * The key that a mount agent signs with: 32 random bytes in a file of mode 0600, made when there is none. Two
- * processes that make it at once end with the same key.
+ * The key that a mount agent signs with: 32 random bytes in a file of mode 0600, created when there is none. Two
+ * processes that create it at once end up with the same key.
  * @throws HowdahError `configuration` when the file is not such a key, or others may read it
  */
 export async function loadTicketKey(path: string): Promise<Buffer> {

@@ -1,9 +1,9 @@
 /**
- * The payload of a `treeBatch` frame: entries of a backup's file tree, packed.
+ * Owns the payload of a `treeBatch` frame: packed entries of a backup's file tree.
  *
- * `count u32`, then per entry: flags u8 (bits 0-1 kind, bit 2 has a file number), how many UTF-16 units of the
- * previous path it begins with, the rest of the path, mode, mtime (f64), and by kind: size and file number, or where
- * the link points. Integers are LEB128 varints, strings are UTF-8 behind their length in bytes. A batch stands alone.
+ * `count u32`, then per entry: flags u8 (bits 0-1 kind, bit 2 has a file number), how many UTF-16 units it shares with
+ * the start of the previous path, the rest of the path, mode, mtime (f64), and by kind: size and file number, or where
+ * the link points. Integers are LEB128 varints, strings are UTF-8 behind their length in bytes. A batch depends on no other.
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { TreeEntry } from '../backup-source.ts'
@@ -96,13 +96,13 @@ export function decodeTreeBatch(payload: Buffer): TreeEntry[] {
 const UNSAFE = /^$|^\/|\/$|\/\/|\0|(?:^|\/)\.\.?(?:\/|$)/
 
 /**
- * Paths that each begin as the one before. Made from bytes wherever they are ASCII: a string that is put together from
- * others is slow in all that is done with it later.
+ * Decodes paths, each of which may share its start with the one before. ASCII paths are made from bytes: a string that
+ * is concatenated from others stays slow in everything that is done with it later.
  */
 class PathReader {
   readonly #reader: Reader
   readonly #bytes = Buffer.allocUnsafe(MAX_PATH)
-  /** `bytes` has the previous path. */
+  /** Whether `bytes` holds the previous path. */
   #ascii = true
   #previous = ''
 
@@ -156,7 +156,7 @@ function writeVarint(at: number, value: number): number {
 }
 
 function writeString(at: number, value: string): number {
-  // Most are short and ASCII, and done before a call of the buffer's own would be.
+  // Most are short and ASCII; for these the loop is faster than a call of the buffer.
   const { length } = value
   if (length < 64) {
     let n = 0
@@ -213,7 +213,7 @@ class Reader {
   }
 
   /**
-   * Copies a string to `target` and gives where it ends there. -1, and nothing was read, when it is not ASCII or there
+   * Copies a string to `target` and returns where it ends there; -1, having read nothing, when it is not ASCII or there
    * is no room.
    */
   copyAscii(target: Buffer, at: number): number {

@@ -1,6 +1,6 @@
 /**
- * The backups that a data plane server has open: one `BackupSource` per backup, shared by all connections and kept
- * for a while after the last one, so that a reconnect finds it open.
+ * Owns the backups that a data plane server has open: one `BackupSource` per backup, shared by all connections and kept
+ * open for a while after the last of them, so that a reconnect finds it open.
  */
 import type { Logger } from 'pino'
 import type { BackupSource } from '../backup-source.ts'
@@ -8,12 +8,12 @@ import type { Ticket } from '../protocol/ticket.ts'
 
 export interface BackupLease {
   readonly source: BackupSource
-  /** Gives it back; a second call does nothing. */
+  /** Ends the lease; a second call does nothing. */
   release(): void
 }
 
 export interface BackupPool {
-  /** Opens the ticket's backup or shares the open one. Rejects as `openBackup` does; the next call tries again. */
+  /** Opens the ticket's backup or shares the open one. Rejects as `openBackup` does; the next call retries. */
   acquire(ticket: Ticket): Promise<BackupLease>
   /** Closes all of them. */
   close(): Promise<void>
@@ -22,9 +22,9 @@ export interface BackupPool {
 export interface BackupPoolOptions {
   readonly openBackup: (ticket: Ticket) => Promise<BackupSource>
   /** How long an unused backup stays open. */
-  readonly lingerMs: number
+  readonly unusedMs: number
   /** Most unused backups that stay open; the one unused for longest goes first. */
-  readonly maxLingering: number
+  readonly maxUnused: number
   readonly logger: Logger
 }
 
@@ -32,18 +32,18 @@ interface Entry {
   readonly opening: Promise<BackupSource>
   opened: boolean
   users: number
-  linger: NodeJS.Timeout | undefined
+  closeTimer: NodeJS.Timeout | undefined
 }
 
 export function createBackupPool(options: BackupPoolOptions): BackupPool {
-  const { openBackup, lingerMs, maxLingering, logger } = options
+  const { openBackup, unusedMs, maxUnused, logger } = options
   const entries = new Map<string, Entry>()
-  /** Keys of unused entries, longest unused first. */
-  const lingering = new Set<string>()
+  /** Keys of unused entries, the one unused for longest first. */
+  const unused = new Set<string>()
 
   async function drop(key: string, entry: Entry): Promise<void> {
-    clearTimeout(entry.linger)
-    lingering.delete(key)
+    clearTimeout(entry.closeTimer)
+    unused.delete(key)
     if (entries.get(key) === entry) entries.delete(key)
     try {
       await (await entry.opening).close()
@@ -55,11 +55,11 @@ export function createBackupPool(options: BackupPoolOptions): BackupPool {
   function release(key: string, entry: Entry): void {
     entry.users -= 1
     if (entry.users > 0 || entries.get(key) !== entry) return
-    lingering.add(key)
-    entry.linger = setTimeout(() => void drop(key, entry), lingerMs).unref()
-    const [oldest] = lingering
+    unused.add(key)
+    entry.closeTimer = setTimeout(() => void drop(key, entry), unusedMs).unref()
+    const [oldest] = unused
     const victim = oldest === undefined ? undefined : entries.get(oldest)
-    if (lingering.size > maxLingering && oldest !== undefined && victim) void drop(oldest, victim)
+    if (unused.size > maxUnused && oldest !== undefined && victim) void drop(oldest, victim)
   }
 
   return {
@@ -71,14 +71,14 @@ export function createBackupPool(options: BackupPoolOptions): BackupPool {
           opening: Promise.resolve(ticket).then(openBackup),
           opened: false,
           users: 0,
-          linger: undefined,
+          closeTimer: undefined,
         }
         entries.set(key, entry)
       }
       const mine = entry
       mine.users += 1
-      clearTimeout(mine.linger)
-      lingering.delete(key)
+      clearTimeout(mine.closeTimer)
+      unused.delete(key)
       try {
         const source = await mine.opening
         mine.opened = true
@@ -98,7 +98,7 @@ export function createBackupPool(options: BackupPoolOptions): BackupPool {
 
     async close() {
       const dropped = [...entries].map(([key, entry]) => ({ opened: entry.opened, done: drop(key, entry) }))
-      // One that is still being opened closes once it is open; nobody needs to wait for that.
+      // A backup that is still being opened is closed once it is open; that need not be waited for.
       await Promise.all(dropped.filter(({ opened }) => opened).map(({ done }) => done))
     },
   }

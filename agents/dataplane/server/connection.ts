@@ -1,6 +1,6 @@
 /**
- * One connection of the data plane's server: greeting, requests, answers, and the bounds that keep one peer from
- * taking more than its share. A peer that breaks the protocol loses its connection, and nothing else happens.
+ * Owns one connection of the data plane's server: handshake, requests, answers, and the limits that keep one peer from
+ * taking more than its share. A peer that violates the protocol loses its connection, and nothing else happens.
  */
 import type { TLSSocket } from 'node:tls'
 import type { Logger } from 'pino'
@@ -32,19 +32,19 @@ import { RequestTable } from './requests.ts'
 import { StreamGate, StreamTable } from './stream.ts'
 import { sendTree } from './tree.ts'
 
-/** Bounds per connection. */
+/** Limits of one connection. */
 export interface ConnectionLimits {
   /** How long the first frame may take, ms. */
   readonly helloMs: number
-  /** A connection on which nothing moved for that long is closed, ms. */
+  /** A connection without traffic for that long is closed, ms. */
   readonly idleMs: number
-  /** Most reads that run at once. */
+  /** Reads that run at once. */
   readonly requests: number
-  /** Most requests that wait for their turn; then nothing more is taken from the socket. */
+  /** Requests that may be queued; beyond that nothing more is read from the socket. */
   readonly waiting: number
-  /** Most trees and lists of ranges that are streamed at once. */
+  /** Trees and lists of ranges that are streamed at once. */
   readonly streams: number
-  /** Most bytes that are being read or wait to be sent. One request is always let through. */
+  /** Bytes that are being read or wait to be sent. A single request may exceed it. */
   readonly bytesInFlight: number
 }
 
@@ -58,11 +58,11 @@ export interface ServedConnectionOptions {
   readonly authorize: (ticket: string) => Ticket
 }
 
-/** What waits to be sent when no stream adds to it: the answer to a small read must not wait long behind one. Bytes. */
+/** A stream adds nothing while more than that waits to be sent, so that small reads are answered soon. Bytes. */
 const STREAM_AHEAD_BYTES = 2 * 1024 * 1024
 
-/** How long a refused peer has to read why. */
-const PARTING_MS = 1000
+/** How long a refused peer has to read the reason. */
+const REFUSAL_GRACE_MS = 1000
 
 /** Serves the connection until its socket closes. */
 export function serveConnection(options: ServedConnectionOptions): void {
@@ -77,13 +77,13 @@ class Connection {
   readonly #onError: ServedConnectionOptions['onError']
   readonly #writer: FrameWriter
   readonly #parser: FrameParser
-  /** Runs until the hello came, and again once the connection was refused. */
+  /** The deadline of the hello, then that of a refused peer. */
   #timer: NodeJS.Timeout
   #logger: Logger
-  #state: 'greeting' | 'opening' | 'open' | 'closed' = 'greeting'
+  #state: 'handshake' | 'opening' | 'open' | 'closed' = 'handshake'
   #ticket: Ticket | undefined
   #lease: BackupLease | undefined
-  #hearNoMore: (() => void) | undefined
+  #unsubscribe: (() => void) | undefined
   readonly #requests: RequestTable
   readonly #streams: StreamTable
 
@@ -96,20 +96,20 @@ class Connection {
     this.#onError = options.onError
     this.#logger = options.logger
     this.#streams = new StreamTable(limits.streams)
-    this.#writer = new FrameWriter(socket, () => this.#moved())
+    this.#writer = new FrameWriter(socket, () => this.#resume())
     this.#requests = new RequestTable({
       limits,
       writer: this.#writer,
       onFailure: (id, error) => this.#fail(id, error),
-      onRoom: () => this.#moved(),
+      onRoom: () => this.#resume(),
     })
-    this.#parser = new FrameParser(CLIENT_FRAMES, (type, id, payload) => this.#take(type, id, payload))
+    this.#parser = new FrameParser(CLIENT_FRAMES, (type, id, payload) => this.#receive(type, id, payload))
     this.#timer = setTimeout(
       () => this.#refuse(new HowdahError('timeout', 'The hello did not come in time.')),
       limits.helloMs,
     )
     socket.setTimeout(limits.idleMs, () => {
-      this.#logger.info('data plane: connection closed, nothing moved on it')
+      this.#logger.info('data plane: idle connection closed')
       this.close()
     })
     socket.on('error', (error: NodeJS.ErrnoException) => {
@@ -124,18 +124,18 @@ class Connection {
   }
 
   close(): void {
-    this.#leave()
+    this.#release()
     this.#socket.destroy()
   }
 
-  /** Gives up everything the connection holds; what its requests still bring is dropped. */
-  #leave(): void {
+  /** Releases everything that the connection holds; what its requests still yield is dropped. */
+  #release(): void {
     if (this.#state === 'closed') return
     this.#state = 'closed'
     clearTimeout(this.#timer)
     this.#requests.cancelAll()
     this.#streams.stopAll()
-    this.#hearNoMore?.()
+    this.#unsubscribe?.()
     this.#lease?.release()
   }
 
@@ -149,34 +149,34 @@ class Connection {
     this.#throttle()
   }
 
-  /** Says why, and ends the connection. */
+  /** Sends the reason, and closes the connection. */
   #refuse(error: unknown): void {
     if (this.#state === 'closed') return
     const body = errorBody(error)
     this.#logger.warn({ code: body.code, reason: body.message }, 'data plane: connection refused')
-    this.#leave()
+    this.#release()
     this.#writer.send(encodeError(NO_REQUEST, body))
-    // The peer closes once it has read that; one that does not is cut.
-    this.#timer = setTimeout(() => this.#socket.destroy(), PARTING_MS)
+    // The peer closes once it has read the reason; one that does not is disconnected.
+    this.#timer = setTimeout(() => this.#socket.destroy(), REFUSAL_GRACE_MS)
     this.#socket.resume()
   }
 
-  #take(type: number, id: number, payload: Buffer): void {
+  #receive(type: number, id: number, payload: Buffer): void {
     if (this.#state === 'closed') return
     if (type === FRAME.ping) {
       this.#writer.send(encodeEmpty(FRAME.pong, NO_REQUEST))
       return
     }
-    if (this.#state === 'greeting') {
+    if (this.#state === 'handshake') {
       if (type !== FRAME.hello) throw malformed('first')
-      void this.#greet(payload)
+      void this.#handshake(payload)
       return
     }
     if (this.#state !== 'open') throw malformed('early')
     this.#request(type, id, payload)
   }
 
-  async #greet(payload: Buffer): Promise<void> {
+  async #handshake(payload: Buffer): Promise<void> {
     this.#state = 'opening'
     clearTimeout(this.#timer)
     try {
@@ -197,7 +197,7 @@ class Connection {
       }
       this.#lease = lease
       if (hello.version >= DAMAGED_BLOCK_VERSION) {
-        this.#hearNoMore = lease.source.onDamagedBlock?.((file, block) =>
+        this.#unsubscribe = lease.source.onDamagedBlock?.((file, block) =>
           this.#writer.send(encodeDamagedBlock(file, block)),
         )
       }
@@ -206,7 +206,7 @@ class Connection {
       this.#logger.debug({ backup: ticket.backup }, 'data plane: connected')
     } catch (error) {
       if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'opening a backup failed')
-      this.#tell(error)
+      this.#notifyError(error)
       this.#refuse(error)
     }
   }
@@ -259,11 +259,11 @@ class Connection {
 
   #fail(id: number, error: unknown): void {
     if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'data plane: a request failed')
-    this.#tell(error)
+    this.#notifyError(error)
     this.#writer.send(encodeError(id, errorBody(error)))
   }
 
-  #tell(error: unknown): void {
+  #notifyError(error: unknown): void {
     if (this.#ticket !== undefined && error instanceof HowdahError) this.#onError?.(this.#ticket, error)
   }
 
@@ -278,8 +278,8 @@ class Connection {
   ): void {
     const source = this.#lease?.source
     if (source === undefined || this.#taken(id)) throw malformed('request with a used number')
-    const most = Math.min(STREAM_AHEAD_BYTES, this.#limits.bytesInFlight)
-    const gate = new StreamGate(credit, () => this.#writer.pendingBytes < most)
+    const limit = Math.min(STREAM_AHEAD_BYTES, this.#limits.bytesInFlight)
+    const gate = new StreamGate(credit, () => this.#writer.pendingBytes < limit)
     this.#streams
       .run(id, gate, () => run(source, gate, (head, body) => this.#writer.send(head, body)))
       .catch((error: unknown) => {
@@ -287,8 +287,8 @@ class Connection {
       })
   }
 
-  /** Something was sent or finished: there may be room for more, or the last word was said. */
-  #moved(): void {
+  /** Something was sent or finished: there may be room for more, or the reason of a refusal has been sent. */
+  #resume(): void {
     if (this.#state === 'closed') {
       if (this.#writer.pendingBytes === 0) this.#socket.end()
       return
@@ -298,7 +298,7 @@ class Connection {
     this.#throttle()
   }
 
-  /** Takes nothing more from the socket while too much waits, and goes on when it does not. */
+  /** Pauses the socket while too much waits, and resumes it afterwards. */
   #throttle(): void {
     if (this.#state === 'closed') return
     const full =
@@ -309,7 +309,7 @@ class Connection {
     }
   }
 
-  /** A function, so that the compiler does not take the state before a wait for the state after it. */
+  /** A function, because the compiler would take the state after an await to be the one before it. */
   #ended(): boolean {
     return this.#state === 'closed'
   }

@@ -1,4 +1,4 @@
-/** Sends the ranges of one `readMany` over a data plane connection; its credit is counted in bytes. */
+/** Owns sending the ranges of one `readMany` over a data plane connection; credit is counted in bytes. */
 import type { BackupSource, FileRange, RangeData } from '../backup-source.ts'
 import { encodeEmpty, FRAME, MAX_PIECE_BYTES } from '../protocol/protocol.ts'
 import { encodePieceHead, type RangesRequest } from '../protocol/ranges-codec.ts'
@@ -6,7 +6,7 @@ import type { StreamGate } from './stream.ts'
 
 /**
  * Resolves when all was sent, or the gate was stopped.
- * @throws whatever the source does
+ * @throws the errors of the source
  */
 export async function sendRanges(
   id: number,
@@ -33,7 +33,7 @@ export async function sendRanges(
         range = ranges[index]
       }
       if (range === undefined || piece.data.length > MAX_PIECE_BYTES) {
-        throw new Error('a backup source gave bytes that were not asked for')
+        throw new Error('a backup source returned bytes that were not requested')
       }
       if (!(await gate.pass())) return
       send(encodePieceHead(id, first + index, piece.offset, piece.data.length), piece.data)

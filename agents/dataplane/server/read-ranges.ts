@@ -1,12 +1,12 @@
 /**
- * `BackupSource.readMany` by means of `read`: several reads under way at a time, their bytes handed out in order. For
- * those who have the files at hand.
+ * Owns `BackupSource.readMany` by means of `read`: several reads run at a time, and their bytes are yielded in order. For
+ * sources that have the files on this machine.
  */
 import type { BackupSource, FileRange, RangeData } from '../backup-source.ts'
 
 const PIECE_BYTES = 1024 * 1024
 
-/** Reads under way or waiting for the caller; enough that all cores decode while one file is slow. */
+/** Reads that run or wait for the caller; enough that all cores decode while one file is slow. */
 const MAX_PIECES = 64
 const MAX_BYTES = 8 * 1024 * 1024
 

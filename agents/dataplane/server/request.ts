@@ -1,4 +1,4 @@
-/** What one read frame asks of a backup, and the frame that answers it. */
+/** Owns the translation of one read frame into a call of the backup, and of its result into the frame that answers it. */
 import type { BackupSource } from '../backup-source.ts'
 import {
   decodeRead,
@@ -12,16 +12,16 @@ import {
 
 export interface ServerRequest {
   readonly id: number
-  /** Bytes that the request and its answer may take. */
+  /** Bytes of memory that the request and its answer may take. */
   readonly cost: number
-  /** Gives the answer's frame: one buffer, or header and payload, and whether nobody else has that. */
+  /** The answer's frame: one buffer, or header and payload, and whether the payload has no other user. */
   readonly run: (
     source: BackupSource,
     signal: AbortSignal,
   ) => Promise<readonly [head: Buffer, payload?: Buffer, owned?: boolean]>
 }
 
-/** What a request takes beside its payload: its objects and its frame. Bytes, roughly. */
+/** Memory of a request besides its payload: its objects and its frame. Bytes, roughly. */
 const REQUEST_BYTES = 512
 
 /** The frames that `decodeRequest` takes. */
@@ -79,8 +79,8 @@ export function decodeRequest(
   }
 }
 
-function dataFrame(id: number, data: Buffer, most: number, owned = false): [Buffer, Buffer, boolean] {
-  if (data.length > most)
-    throw new Error(`a backup source gave ${data.length} bytes where ${most} were asked`)
+function dataFrame(id: number, data: Buffer, limit: number, owned = false): [Buffer, Buffer, boolean] {
+  if (data.length > limit)
+    throw new Error(`a backup source returned ${data.length} bytes where ${limit} were requested`)
   return [encodeHeader(FRAME.data, id, data.length), data, owned]
 }

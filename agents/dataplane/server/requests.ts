@@ -1,6 +1,6 @@
 /**
- * The requests of one data plane connection that are answered by one frame: those that wait for their turn, and those
- * that run, no more at once than memory is granted for.
+ * Owns the requests of one data plane connection that are answered by one frame: those that are queued, and those that
+ * run, within the connection's limits.
  */
 import type { BackupSource } from '../backup-source.ts'
 import type { FrameWriter } from '../protocol/frames.ts'
@@ -9,13 +9,13 @@ import type { ServerRequest } from './request.ts'
 
 export interface RequestTableOptions {
   readonly limits: {
-    /** Most that run at once. */
+    /** Requests that run at once. */
     readonly requests: number
-    /** Most bytes that are being read or wait to be sent. One request is always let through. */
+    /** Bytes that are being read or wait to be sent. A single request may exceed it. */
     readonly bytesInFlight: number
   }
   readonly writer: FrameWriter
-  /** A request failed that nobody cancelled. */
+  /** A request failed without having been cancelled. */
   readonly onFailure: (id: number, error: unknown) => void
   /** One ended while others wait: there may be room for more. */
   readonly onRoom: () => void
@@ -25,7 +25,7 @@ export class RequestTable {
   readonly #options: RequestTableOptions
   #waiting: ServerRequest[] = []
   readonly #running = new Map<number, AbortController>()
-  /** Controllers of requests that were not cancelled: to make one takes longer than all else that a request needs. */
+  /** Controllers that were not aborted, for reuse: creating one takes longer than everything else a request needs. */
   readonly #unused: AbortController[] = []
   #runningBytes = 0
 
@@ -46,7 +46,7 @@ export class RequestTable {
   }
 
   /**
-   * Runs what there is room for. `isTaken`: whether something else has the number.
+   * Runs queued requests while the limits allow it. `isTaken`: whether something else has the number.
    * @throws HowdahError `invalid_message` when two requests have one number
    */
   admit(source: BackupSource, isTaken: (id: number) => boolean): void {
@@ -61,7 +61,7 @@ export class RequestTable {
     }
   }
 
-  /** The answer is not wanted any more. */
+  /** The answer is not needed any more. */
   cancel(id: number): void {
     const at = this.#waiting.findIndex((request) => request.id === id)
     if (at >= 0) this.#waiting.splice(at, 1)

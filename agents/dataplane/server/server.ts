@@ -1,6 +1,8 @@
 /**
- * The data plane's server, run by a mount agent: listens, lets in the targets that its certificate authority knows,
- * and hands their connections the backups that their tickets name. Keeps nothing that a restart would lose.
+ * Owns the data plane's server, which runs in a mount agent: it listens, admits targets whose certificate its authority
+ * signed, and hands each connection the backup that its ticket names. A request passes from `connection.ts` to
+ * `requests.ts` or `stream.ts` and from there to the backup of `backup-pool.ts`. Keeps no state that a restart would
+ * lose, and must not touch a repository: backups are opened by the function it is given.
  */
 import type { AddressInfo, Socket } from 'node:net'
 import tls from 'node:tls'
@@ -20,18 +22,18 @@ export interface TlsMaterial {
 }
 
 export interface DataPlaneLimits extends ConnectionLimits {
-  /** Most connections at a time; more are closed at once. Default 1024. */
+  /** Limit of connections; those beyond it are closed at once. Default 1024. */
   readonly connections: number
   /** How long an unused backup stays open, ms. Default 60 s. */
-  readonly lingerMs: number
+  readonly unusedMs: number
   /** Most unused backups that stay open. Default 16. */
-  readonly lingering: number
+  readonly maxUnused: number
 }
 
 export const DEFAULT_LIMITS: DataPlaneLimits = {
   connections: 1024,
-  lingerMs: 60_000,
-  lingering: 16,
+  unusedMs: 60_000,
+  maxUnused: 16,
   helloMs: 10_000,
   idleMs: 60_000,
   requests: 256,
@@ -42,13 +44,13 @@ export const DEFAULT_LIMITS: DataPlaneLimits = {
 
 export interface DataPlaneServerOptions {
   readonly host: string
-  /** 0 lets the kernel choose. */
+  /** 0: the kernel chooses. */
   readonly port: number
   readonly tls: TlsMaterial
   readonly ticketKey: Buffer
-  /** Called once per backup however many connections use it. Its `HowdahError`s go to the target as they are. */
+  /** Called once per backup, however many connections use it. Its `HowdahError`s are sent to the target unchanged. */
   readonly openBackup: (ticket: Ticket) => Promise<BackupSource>
-  /** Called with each error that is sent for a session, and must not throw. */
+  /** Called with each error that is sent for a session; must not throw. */
   readonly onError?: (ticket: Ticket, error: HowdahError) => void
   readonly logger: Logger
   readonly limits?: Partial<DataPlaneLimits>
@@ -56,7 +58,7 @@ export interface DataPlaneServerOptions {
 
 export interface DataPlaneServer {
   readonly address: { readonly host: string; readonly port: number }
-  /** Ends all connections (their clients reconnect and ask again) and closes all backups. */
+  /** Closes all connections (their clients reconnect and repeat their requests) and all backups. */
   close(): Promise<void>
 }
 
@@ -69,11 +71,11 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   const limits: DataPlaneLimits = { ...DEFAULT_LIMITS, ...options.limits }
   const backups = createBackupPool({
     openBackup,
-    lingerMs: limits.lingerMs,
-    maxLingering: limits.lingering,
+    unusedMs: limits.unusedMs,
+    maxUnused: limits.maxUnused,
     logger,
   })
-  /** Also those whose TLS handshake is under way. */
+  /** Also those in the TLS handshake. */
   const sockets = new Set<Socket>()
 
   const server = createTlsServer(options.tls)

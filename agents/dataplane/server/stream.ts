@@ -1,22 +1,22 @@
 /**
- * What the data plane's server streams over one connection: trees and ranges, each no faster than the peer grants and
- * the socket takes. Also how many may be under way.
+ * Owns the streams of one connection of the data plane's server: trees and ranges, each no faster than the peer's credit
+ * and the socket allow. Limits how many run at once.
  */
 import { HowdahError } from '../../../messages/errors.ts'
 
-/** Credit that a peer can pile up; more makes no difference. */
+/** Credit that a peer can accumulate; more makes no difference. */
 const MAX_CREDIT = 2 ** 30
 
-/** What lets one stream go on. */
+/** Flow control of one stream. */
 export class StreamGate {
-  /** The reads that the stream began are given up with it. */
+  /** Aborts the reads of the stream when it is stopped. */
   readonly signal: AbortSignal
   readonly #stop = new AbortController()
   readonly #room: () => boolean
   #credit: number
   #resume: (() => void) | undefined
 
-  /** `room`: whether the connection takes more now. */
+  /** `room`: whether the connection accepts more now. */
   constructor(credit: number, room: () => boolean) {
     this.signal = this.#stop.signal
     this.#credit = credit
@@ -55,11 +55,11 @@ export class StreamGate {
 }
 
 export class StreamTable {
-  readonly #most: number
+  readonly #limit: number
   readonly #gates = new Map<number, StreamGate>()
 
-  constructor(most: number) {
-    this.#most = most
+  constructor(limit: number) {
+    this.#limit = limit
   }
 
   has(id: number): boolean {
@@ -68,13 +68,13 @@ export class StreamTable {
 
   /**
    * Runs one stream to its end.
-   * @throws HowdahError `repository_unavailable` when there are too many already, and whatever `send` throws
+   * @throws HowdahError `repository_unavailable` when there are too many already, and the errors of `send`
    */
   async run(id: number, gate: StreamGate, send: () => Promise<void>): Promise<void> {
-    if (this.#gates.size >= this.#most) {
+    if (this.#gates.size >= this.#limit) {
       throw new HowdahError(
         'repository_unavailable',
-        'The mount server streams enough to this target already.',
+        'The mount server already runs as many streams for this target as it allows.',
       )
     }
     this.#gates.set(id, gate)

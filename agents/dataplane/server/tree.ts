@@ -1,12 +1,12 @@
-/** Sends one file tree over a data plane connection; its credit is counted in batches. */
+/** Owns sending one file tree over a data plane connection; credit is counted in batches. */
 import type { BackupSource } from '../backup-source.ts'
 import { encodeEmpty, encodeHeader, FRAME } from '../protocol/protocol.ts'
 import { encodeTreeBatch } from '../protocol/tree-codec.ts'
 import type { StreamGate } from './stream.ts'
 
 /**
- * Resolves when all was sent, or the gate was stopped. `skip` entries are left out from the start.
- * @throws whatever the source does
+ * Resolves when all was sent, or the gate was stopped. `skip` entries are left out at the start.
+ * @throws the errors of the source
  */
 export async function sendTree(
   id: number,
