@@ -11,7 +11,6 @@ async function collect(tree: AsyncIterable<readonly TreeEntry[]>): Promise<TreeE
   return entries
 }
 
-/** A promise with its resolve at hand. */
 function gate(): { readonly opened: Promise<void>; open(): void } {
   const { promise, resolve } = Promise.withResolvers<void>()
   return { opened: promise, open: resolve }
@@ -30,7 +29,7 @@ describe('the data plane', function () {
     expect(client.lastError).to.equal(undefined)
   })
 
-  it('tells of a damaged block before its bytes, to all who have the backup open, until they close', async () => {
+  it('reports a damaged block before its bytes arrive, to all clients that have the backup open, until they close', async () => {
     const listeners = new Set<DamagedBlockListener>()
     const source = {
       ...createMemorySource({
@@ -45,15 +44,15 @@ describe('the data plane', function () {
     }
     const address = await plane.serve(source)
     const clients = [1, 2].map(() => plane.connect(address, { connections: 1 }))
-    const heard: unknown[] = []
+    const reported: unknown[] = []
     for (const [index, client] of clients.entries()) {
-      client.onDamagedBlock?.((file, block) => heard.push([index, file, block]))
+      client.onDamagedBlock?.((file, block) => reported.push([index, file, block]))
       await client.read(3, 0, 8192)
     }
     await clients[0]?.read(3, 8192, 8192)
-    expect(heard).to.deep.include([0, 3, 1])
-    await until(() => heard.length === 2)
-    expect(heard).to.deep.include([1, 3, 1])
+    expect(reported).to.deep.include([0, 3, 1])
+    await until(() => reported.length === 2)
+    expect(reported).to.deep.include([1, 3, 1])
     await clients[1]?.close()
     await until(() => listeners.size === 1)
   })
@@ -77,7 +76,7 @@ describe('the data plane', function () {
     await expectFailure(client.walReadStored('../../etc/passwd', 0, 10), 'wal_missing')
   })
 
-  it('answers out of order: a slow read does not hold up those behind it', async () => {
+  it('answers out of order: a slow read does not delay those behind it', async () => {
     const slow = gate()
     const source = createMemorySource({ beforeRead: (file) => (file === 1 ? slow.opened : undefined) })
     const client = plane.connect(await plane.serve(source), { connections: 1 })
@@ -108,7 +107,7 @@ describe('the data plane', function () {
     )
   })
 
-  it('finishes reads across a restart of the server', async () => {
+  it('completes reads across a restart of the server', async () => {
     const source = createMemorySource({ beforeRead: () => new Promise((resolve) => setTimeout(resolve, 5)) })
     const first = await plane.serve(source)
     const client = plane.connect(first)
@@ -143,7 +142,7 @@ describe('the data plane', function () {
     expect((await read).length).to.equal(8192)
   })
 
-  it('fails a read past its deadline with repository_unavailable', async () => {
+  it('fails a read at its deadline with repository_unavailable', async () => {
     const gone = await plane.serve(createMemorySource())
     await gone.close()
     const client = plane.connect(gone, { deadlineMs: 200 })
@@ -151,7 +150,7 @@ describe('the data plane', function () {
     expect(error.message).to.contain(`127.0.0.1:${gone.address.port}`)
   })
 
-  it('fails a read that the server never answers, and reads on', async () => {
+  it('fails a read that the server never answers, and serves the next one', async () => {
     const source = createMemorySource({
       beforeRead: (file) => (file === 1 ? new Promise(() => {}) : undefined),
     })
@@ -160,7 +159,7 @@ describe('the data plane', function () {
     expect((await client.read(2, 0, 8192)).length).to.equal(8192)
   })
 
-  it('asks again while the repository behind the server is away', async () => {
+  it('retries a read while the repository behind the server is unavailable', async () => {
     let calls = 0
     const source = createMemorySource({
       beforeRead: () => {
@@ -173,7 +172,7 @@ describe('the data plane', function () {
     expect(calls).to.equal(4)
   })
 
-  it('says what was wrong when the repository stays away past the deadline', async () => {
+  it('names the cause when the repository stays unavailable until the deadline', async () => {
     const source = createMemorySource({
       beforeRead: () => {
         throw new HowdahError('repository_unavailable', 'The disk is away.')
@@ -184,7 +183,7 @@ describe('the data plane', function () {
     expect(error.message).to.contain('The disk is away.')
   })
 
-  it('lets more trees wait than are sent at once', async () => {
+  it('queues trees beyond the number that is sent at once', async () => {
     const entries = makeTree(3000)
     const server = await plane.serve(createMemorySource({ entries }), { limits: { streams: 1 } })
     const client = plane.connect(server, { connections: 1 })
@@ -192,7 +191,7 @@ describe('the data plane', function () {
     for (const tree of trees) expect(tree).to.deep.equal(entries)
   })
 
-  it('hands on what is damaged as it is, and at once', async () => {
+  it('passes on an error about damage unchanged, and without a retry', async () => {
     const source = createMemorySource({
       beforeRead: () => {
         throw new HowdahError('backup_damaged', 'base/5/1259 of backup X has a wrong checksum.')
@@ -236,13 +235,13 @@ describe('the data plane', function () {
     expect((await client.read(2, 0, 10)).length).to.equal(10)
   })
 
-  it('streams a tree of 100,000 entries as it is', async () => {
+  it('streams a tree of 100,000 entries unchanged', async () => {
     const entries = makeTree(100_000)
     const client = plane.connect(await plane.serve(createMemorySource({ entries })))
     expect(await collect(client.tree())).to.deep.equal(entries)
   })
 
-  it('goes on with a tree where a restart of the server interrupted it', async () => {
+  it('resumes a tree where a restart of the server interrupted it', async () => {
     const entries = makeTree(30_000)
     const first = await plane.serve(createMemorySource({ entries }))
     const client = plane.connect(first)
@@ -258,7 +257,7 @@ describe('the data plane', function () {
     expect(seen).to.deep.equal(entries)
   })
 
-  it('sends no more of a tree than its reader takes', async () => {
+  it('sends no more of a tree than its reader consumes', async () => {
     const entries = makeTree(100_000)
     let produced = 0
     const source = createMemorySource()
@@ -283,7 +282,7 @@ describe('the data plane', function () {
     expect(produced).to.be.lessThan(50_000)
   })
 
-  it('reports a tree that breaks off', async () => {
+  it('reports a tree that ends early', async () => {
     const entries = makeTree(2000)
     const source = {
       ...createMemorySource(),
@@ -317,7 +316,7 @@ describe('the data plane', function () {
     expect(sources.length).to.equal(2)
   })
 
-  it('notices a cut cable, and asks again over a new connection', async () => {
+  it('detects a cut cable, and repeats the read over a new connection', async () => {
     const server = await plane.serve(createMemorySource())
     const cable = await plane.cable(server)
     const client = plane.connect(cable, { connections: 1, pingMs: 50 })
@@ -329,7 +328,7 @@ describe('the data plane', function () {
     expect((await read).equals(expectedBytes(2, 0, 10))).to.equal(true)
   })
 
-  it('keeps a connection that is idle but alive', async () => {
+  it('keeps a connection open that is idle but alive', async () => {
     const cable = await plane.cable(await plane.serve(createMemorySource()))
     const client = plane.connect(cable, { connections: 1, pingMs: 20 })
     await client.read(1, 0, 10)
@@ -339,7 +338,7 @@ describe('the data plane', function () {
     expect(cable.connections).to.equal(1)
   })
 
-  it('rejects what is outstanding when the client is closed', async () => {
+  it('rejects outstanding reads when the client is closed', async () => {
     const source = createMemorySource({ beforeRead: () => new Promise(() => {}) })
     const client = plane.connect(await plane.serve(source))
     const read = expectFailure(client.read(1, 0, 10), 'repository_unavailable')

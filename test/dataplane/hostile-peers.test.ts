@@ -1,4 +1,4 @@
-/** Who is let in, and what a peer that breaks the rules can do: lose its own connection, nothing else. */
+/** Which peers are admitted, and what one that violates the protocol can do: lose its own connection, nothing else. */
 import { randomBytes } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import { expect } from 'chai'
@@ -24,7 +24,7 @@ import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, ticket, ticketKey, until, useDataPlane } from './fixture.ts'
 import { createMemorySource, makeTree } from './memory-source.ts'
 
-const goodHello = encodeHello(signTicket(ticket, ticketKey))
+const validHello = encodeHello(signTicket(ticket, ticketKey))
 
 interface Frame {
   readonly type: number
@@ -51,12 +51,12 @@ describe('the data plane and its peers', function () {
   this.timeout(30_000)
   const plane = useDataPlane()
 
-  it('serves mount processes of the version before, and tells them nothing that they do not know', async () => {
-    let tell: DamagedBlockListener | undefined
+  it('serves mount processes of the previous version, and sends them no frame that is new to them', async () => {
+    let report: DamagedBlockListener | undefined
     const source: BackupSource = {
-      ...createMemorySource({ beforeRead: (file) => tell?.(file, 0) }),
+      ...createMemorySource({ beforeRead: (file) => report?.(file, 0) }),
       onDamagedBlock(listener) {
-        tell = listener
+        report = listener
         return () => undefined
       },
     }
@@ -116,12 +116,12 @@ describe('the data plane and its peers', function () {
       ca: plane.certificates.mount.ca,
       servername: 'vault.mount.howdah',
     })
-    socket.write(goodHello)
+    socket.write(validHello)
     await closing(socket)
     expect(opened).to.equal(false)
   })
 
-  it('refuses a mount server that asks with its serving certificate', async () => {
+  it('refuses a mount server that connects with its server certificate', async () => {
     const server = await plane.serve(createMemorySource())
     const socket = await plane.connectRaw(server, plane.certificates.mount)
     await closing(socket)
@@ -154,7 +154,7 @@ describe('the data plane and its peers', function () {
     await expectFailure(client.walSize('000000010000000000000001'), 'unauthorized')
   })
 
-  it('tells why a backup cannot be opened, and goes on once it can', async () => {
+  it('reports why a backup cannot be opened, and serves it once it can', async () => {
     let there = false
     const server = await plane.serve(async () => {
       if (!there) throw new HowdahError('unknown_backup', 'Instance main has no backup X; it has Y.')
@@ -174,44 +174,44 @@ describe('the data plane and its peers', function () {
   it('closes a connection that announces an oversize frame', () =>
     expectRefused((socket) => socket.write(encodeHeader(FRAME.hello, 0, 2 ** 31)), 'message_too_large'))
 
-  it('closes a connection that asks before it greets', () =>
+  it('closes a connection whose first frame is a read', () =>
     expectRefused((socket) => socket.write(encodeRead(1, 1, 0, 10)), 'invalid_message'))
 
-  it('closes a connection that does not greet in time', async () => {
+  it('closes a connection whose hello does not come in time', async () => {
     const server = await plane.serve(createMemorySource(), { limits: { helloMs: 50 } })
     const { frames, closed } = listen(await plane.connectRaw(server))
     await closed
     expect(decodeError(frames[0]?.payload ?? Buffer.alloc(0)).code).to.equal('timeout')
   })
 
-  it('closes a connection that asks for more than a frame holds', async () => {
+  it('closes a connection that requests more than a frame holds', async () => {
     const server = await plane.serve(createMemorySource())
     const socket = await plane.connectRaw(server)
     const { frames, closed } = listen(socket)
-    socket.write(goodHello)
+    socket.write(validHello)
     await until(() => frames.length === 1)
     socket.write(encodeRead(1, 1, 0, MAX_READ_BYTES + 1))
     await closed
     expect(decodeError(frames[1]?.payload ?? Buffer.alloc(0)).code).to.equal('message_too_large')
   })
 
-  it('closes a connection that asks for a path instead of a WAL name', async () => {
+  it('closes a connection that requests a path instead of a WAL name', async () => {
     const server = await plane.serve(createMemorySource())
     const socket = await plane.connectRaw(server)
     const { frames, closed } = listen(socket)
-    socket.write(goodHello)
+    socket.write(validHello)
     await until(() => frames.length === 1)
     socket.write(encodeWalName(FRAME.walSize, 1, '../../../etc/shadow'))
     await closed
     expect(frames.at(-1)?.type).to.equal(FRAME.error)
   })
 
-  it('lives through random bytes after a good greeting', async () => {
+  it('survives random bytes after a valid hello', async () => {
     const server = await plane.serve(createMemorySource())
     for (let n = 0; n < 20; n++) {
       const socket = await plane.connectRaw(server)
       const { closed } = listen(socket)
-      socket.write(goodHello)
+      socket.write(validHello)
       for (const type of CLIENT_FRAMES.keys()) {
         const payload = randomBytes(n % 17)
         const frame = Buffer.concat([encodeHeader(FRAME.read, n, payload.length), payload])
@@ -224,7 +224,7 @@ describe('the data plane and its peers', function () {
     expect((await plane.connect(server).read(1, 0, 10)).length).to.equal(10)
   })
 
-  it('keeps what a client that does not read costs within its bound', async () => {
+  it('bounds the memory that a client takes which does not read', async () => {
     const size = 64 * 1024
     const bytesInFlight = 512 * 1024
     let reads = 0
@@ -239,7 +239,7 @@ describe('the data plane and its peers', function () {
     )
     const socket = await plane.connectRaw(server)
     const { frames } = listen(socket)
-    socket.write(goodHello)
+    socket.write(validHello)
     await until(() => frames.length === 1)
     socket.pause()
     socket.write(encodeTree(100_000, 0, 0xffff_ffff))
@@ -253,12 +253,12 @@ describe('the data plane and its peers', function () {
     await until(() => reads === 1050)
   })
 
-  it('drops a client on which nothing moves any more', async () => {
+  it('closes a connection that has had no traffic for too long', async () => {
     const source = createMemorySource()
     const server = await plane.serve(source, { limits: { idleMs: 100, unusedMs: 1 } })
     const socket = await plane.connectRaw(server)
     const { frames } = listen(socket)
-    socket.write(goodHello)
+    socket.write(validHello)
     await until(() => frames.length === 1)
     socket.pause()
     for (let id = 1; id <= 200; id++) socket.write(encodeRead(id, 1, 0, MAX_READ_BYTES))

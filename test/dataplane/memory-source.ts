@@ -1,4 +1,4 @@
-/** A backup made in memory, for tests of the data plane: file `n` holds bytes that follow from their position. */
+/** Owns a backup in memory for tests of the data plane: the bytes of file `n` are computed from their position. */
 import type { BackupSource, TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import { readRanges } from '../../agents/dataplane/server/read-ranges.ts'
 import { HowdahError } from '../../messages/errors.ts'
@@ -13,7 +13,7 @@ const pattern = Buffer.from(
   Uint32Array.from({ length: PERIOD }, (_, i) => Math.imul(i, 2_654_435_761) >>> 24),
 )
 
-/** What `read(file, offset, length)` of a memory source gives. */
+/** What `read(file, offset, length)` of a memory source returns. */
 export function expectedBytes(file: number, offset: number, length: number): Buffer {
   const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(offset + length, FILE_BYTES) - offset))
   let from = (offset + file * 4099) % PERIOD

@@ -1,4 +1,4 @@
-/** Frames and tree batches as bytes: what goes in comes out, and nothing malformed is believed. */
+/** Frames and tree batches as bytes: what is encoded is decoded unchanged, and malformed input is refused. */
 import { PassThrough } from 'node:stream'
 import { expect } from 'chai'
 import fc from 'fast-check'
@@ -27,7 +27,7 @@ import { HowdahError } from '../../messages/errors.ts'
 const body = (frame: Buffer) => frame.subarray(HEADER_BYTES)
 
 describe('data plane frames', () => {
-  it('are found again however the stream is cut', () => {
+  it('are recognised however the stream is split', () => {
     const payloads = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 20 })
     const cuts = fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1 })
     fc.assert(
@@ -89,7 +89,7 @@ describe('data plane frames', () => {
     }
   })
 
-  it('carry WAL names, and only these', () => {
+  it('carry WAL names, and no other names', () => {
     const name = '00000001000000000000000A'
     for (const type of [FRAME.walRead, FRAME.walReadStored] as const) {
       const request = { name, offset: 5, length: 6 }
@@ -106,7 +106,7 @@ describe('data plane frames', () => {
     }
   })
 
-  it('carry how WAL is stored, and nothing that is no such thing', () => {
+  it('carry how WAL is stored, and refuse anything else', () => {
     const sha1 = '0123456789abcdef0123456789abcdef01234567'
     for (const stored of [
       undefined,
@@ -125,7 +125,7 @@ describe('data plane frames', () => {
     }
   })
 
-  it('carry errors with everything a person needs, cut only when enormous', () => {
+  it('carry errors with everything a person needs, truncated only when enormous', () => {
     const error = new HowdahError('backup_damaged', 'base/1/2 is torn', {
       field: 'backup',
       details: [{ code: 'internal', message: 'x' }],
@@ -159,7 +159,7 @@ describe('tree batches', () => {
     }),
   )
 
-  it('come out as they went in', () => {
+  it('are decoded as they were encoded', () => {
     fc.assert(
       fc.property(fc.array(entry, { maxLength: 40 }), (entries) => {
         const got: TreeEntry[] = []
@@ -173,7 +173,7 @@ describe('tree batches', () => {
     )
   })
 
-  it('refuse paths that lead elsewhere', () => {
+  it('refuse paths that lead outside of the backup', () => {
     for (const bad of ['', '/etc', 'data/../..', '..', 'data//x', 'data/', './data', 'data/.', 'a\0b']) {
       const { payload } = encodeTreeBatch(
         [{ path: bad, kind: 'directory', mode: 0o700, mtime: 0, size: 0 }],
@@ -183,7 +183,7 @@ describe('tree batches', () => {
     }
   })
 
-  it('are refused or read, but never hang or crash, whatever the bytes', () => {
+  it('are refused or decoded, but never hang or crash, for any bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         try {

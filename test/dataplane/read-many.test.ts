@@ -1,4 +1,4 @@
-/** Many ranges in one request: their order, what is left out, interruptions, and bounds. */
+/** Many ranges in one request: their order, what is left out, interruptions, and limits. */
 import { expect } from 'chai'
 import type { FileRange, RangeData } from '../../agents/dataplane/backup-source.ts'
 import { HEADER_BYTES, MAX_RANGES, MAX_RANGES_BYTES } from '../../agents/dataplane/protocol/protocol.ts'
@@ -39,7 +39,7 @@ describe('reading many ranges', function () {
   this.timeout(30_000)
   const plane = useDataPlane()
 
-  it('brings them in their order, whichever is read first', async () => {
+  it('returns them in the order of the request, whichever is read first', async () => {
     const source = createMemorySource({
       beforeRead: () => new Promise((resolve) => setTimeout(resolve, Math.random() * 4)),
     })
@@ -48,7 +48,7 @@ describe('reading many ranges', function () {
     expectRanges(await collect(client.readMany(ranges)), ranges)
   })
 
-  it('brings long ranges in pieces, and short ones where the file ends', async () => {
+  it('returns long ranges in pieces, and fewer bytes where the file ends', async () => {
     const client = plane.connect(await plane.serve(createMemorySource()))
     const ranges = [
       { file: 1, offset: 100, length: 5 * MIB },
@@ -60,12 +60,12 @@ describe('reading many ranges', function () {
     expectRanges(await collect(client.readMany(ranges)), ranges)
   })
 
-  it('brings nothing when nothing is asked', async () => {
+  it('returns nothing for no ranges', async () => {
     const client = plane.connect(await plane.serve(createMemorySource()))
     expect(await collect(client.readMany([]))).to.deep.equal([])
   })
 
-  it('takes more ranges, and longer ones, than one request may have', async () => {
+  it('accepts more and longer ranges than one request may have', async () => {
     const client = plane.connect(await plane.serve(createMemorySource()))
     const many = blocks(MAX_RANGES * 2 + 5, 100)
     expectRanges(await collect(client.readMany(many)), many)
@@ -93,7 +93,7 @@ describe('reading many ranges', function () {
     ])
   })
 
-  it('goes on where a restart of the server interrupted it', async () => {
+  it('resumes where a restart of the server interrupted it', async () => {
     const first = await plane.serve(createMemorySource())
     const client = plane.connect(first)
     const ranges = Array.from({ length: 12 }, (_, file) => ({ file, offset: 7, length: 3 * MIB }))
@@ -108,7 +108,7 @@ describe('reading many ranges', function () {
     expectRanges(pieces, ranges)
   })
 
-  it('asks again for what is missing while the repository is away', async () => {
+  it('requests what is missing again while the repository is unavailable', async () => {
     let away = true
     const source = createMemorySource()
     const client = plane.connect(
@@ -130,7 +130,7 @@ describe('reading many ranges', function () {
     expect(away).to.equal(false)
   })
 
-  it('stops at the source when the caller gives up', async () => {
+  it('stops the reads of the source when the caller aborts', async () => {
     let stopped = 0
     const source = createMemorySource({
       beforeRead: (file, _offset, signal) => {
@@ -161,7 +161,7 @@ describe('reading many ranges', function () {
     expect((await client.read(0, 0, 10)).length).to.equal(10)
   })
 
-  it('sends and reads no more than its caller takes', async () => {
+  it('sends and reads no more than its caller consumes', async () => {
     let reads = 0
     const source = createMemorySource({
       beforeRead: () => {
@@ -178,7 +178,7 @@ describe('reading many ranges', function () {
     await stream.return?.()
   })
 
-  it('fails as a whole only when the request does', async () => {
+  it('fails as a whole only when the request itself fails', async () => {
     const client = plane.connect(
       await plane.serve({
         ...createMemorySource(),
@@ -193,7 +193,7 @@ describe('reading many ranges', function () {
     await expectFailure(collect(client.readMany(blocks(3))), 'repository_unavailable')
   })
 
-  it('refuses to be asked for more than it takes at once', () => {
+  it('refuses a request for more than one answer may have', () => {
     const payload = (ranges: readonly FileRange[]) =>
       encodeReadMany(1, { credit: 1, first: 0, ranges }).subarray(HEADER_BYTES)
     const code = (work: () => unknown) => {
@@ -212,7 +212,7 @@ describe('reading many ranges', function () {
     expect(code(() => payload([{ ...most, offset: 2 ** 48 }]))).to.equal('invalid_message')
   })
 
-  it('reads ahead of its caller, a bounded number of pieces and bytes', async () => {
+  it('reads a bounded number of pieces and bytes ahead of its caller', async () => {
     let reads = 0
     let done = 0
     const read = async (_file: number, _offset: number, length: number) => {
