@@ -1,6 +1,5 @@
-/** What the data plane's tests share: certificates made once per suite, servers and clients that are closed again. */
+/** Owns what the data plane's tests share: certificates made once per suite, servers and clients that are closed after each test. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,6 +21,7 @@ import {
 } from '../../agents/dataplane/server/server.ts'
 import { type CertificatePaths, ensureCertificates } from '../../coordinator/cli/certificates.ts'
 import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
+import { type Addressed, type Cable, makeCable } from './cable.ts'
 
 export const ticketKey = Buffer.alloc(32, 7)
 
@@ -68,18 +68,6 @@ async function makeCertificates(): Promise<Certificates> {
   }
 }
 
-type Addressed = Pick<DataPlaneServer, 'address'>
-
-export interface Cable extends Addressed {
-  /** Connections made so far. */
-  readonly connections: number
-  /** Bytes that came from the server. */
-  readonly bytesBack: number
-  cut(): void
-  /** New connections work again; those from before stay silent. */
-  mend(): void
-}
-
 export interface DataPlaneFixture {
   readonly certificates: Certificates
   /** Certificates of another authority, with the same names. */
@@ -89,9 +77,9 @@ export interface DataPlaneFixture {
     options?: Partial<DataPlaneServerOptions>,
   ): Promise<DataPlaneServer>
   connect(server: Addressed, options?: Partial<DataPlaneClientOptions>): DataPlaneClient
-  /** A way to the server that can be cut: then bytes vanish and nothing is closed. */
+  /** A proxy in front of the server whose cable can be cut. */
   cable(server: DataPlaneServer): Promise<Cable>
-  /** A TLS connection that speaks whatever the test writes. */
+  /** A TLS connection on which the test writes frames itself. */
   connectRaw(server: DataPlaneServer, options?: tls.ConnectionOptions): Promise<tls.TLSSocket>
 }
 
@@ -151,47 +139,9 @@ export function useDataPlane(): DataPlaneFixture {
       return client
     },
     async cable(server) {
-      const sockets = new Set<Socket>()
-      const counts = { connections: 0, bytesBack: 0 }
-      let whole = true
-      const listener = createServer((near) => {
-        counts.connections += 1
-        const far = connect(server.address.port, server.address.host)
-        for (const [from, to] of [
-          [near, far],
-          [far, near],
-        ] as const) {
-          sockets.add(from)
-          from.on('error', () => {})
-          from.on('close', () => to.destroy())
-          from.on('data', (chunk: Buffer) => {
-            if (from === far) counts.bytesBack += chunk.length
-            if (whole && !silent.has(from)) to.write(chunk)
-          })
-        }
-      })
-      const silent = new WeakSet<Socket>()
-      await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
-      closers.push(async () => {
-        for (const socket of sockets) socket.destroy()
-        await new Promise<void>((resolve) => listener.close(() => resolve()))
-      })
-      return {
-        address: { host: '127.0.0.1', port: (listener.address() as AddressInfo).port },
-        get connections() {
-          return counts.connections
-        },
-        get bytesBack() {
-          return counts.bytesBack
-        },
-        cut() {
-          whole = false
-          for (const socket of sockets) silent.add(socket)
-        },
-        mend() {
-          whole = true
-        },
-      }
+      const cable = await makeCable(server)
+      closers.push(() => cable.close())
+      return cable
     },
     async connectRaw(server, options = {}) {
       const socket = tls.connect({
@@ -217,7 +167,7 @@ export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(5)
 }
 
-/** Expects a `HowdahError` of that code, and gives it. */
+/** Expects a `HowdahError` of that code, and returns it. */
 export async function expectFailure(promise: Promise<unknown>, code: ErrorCode): Promise<HowdahError> {
   const error = await promise.then(
     () => undefined,
