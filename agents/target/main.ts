@@ -17,6 +17,7 @@ import { examine } from './doctor/doctor.ts'
 import { isolationWarnings } from './isolation/isolation.ts'
 import { guardNetworkRules } from './isolation/network-guard.ts'
 import { probeIsolation } from './isolation/probe.ts'
+import { probeName, removeStaleProbes } from './isolation/stale-probes.ts'
 import { keepSpare } from './mount-process/agent/launch.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
@@ -75,8 +76,9 @@ await runRole({
     const ageingLock = createAgeingLock(cacheRoot)
     ageingLock.take()
     await removeStaleTrials({ mountRoot, cacheRoot })
+    await removeStaleProbes(stateDirectory)
     const support = await probeIsolation({
-      name: `trial-${process.pid}`,
+      name: probeName(process.pid),
       directory: stateDirectory,
       fileSystem: config.isolation.fileSystem,
       network: config.isolation.network,

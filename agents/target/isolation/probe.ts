@@ -106,7 +106,8 @@ async function tryNetwork({ name }: ProbeOptions): Promise<string | undefined> {
     return said === '' ? 'a connection from inside succeeded' : said
   } finally {
     server.close()
-    await nft(['-f', '-'], `table inet ${tableName(name)}\ndelete table inet ${tableName(name)}\n`)
+    const removal = `table inet ${tableName(name)}\ndelete table inet ${tableName(name)}\n`
+    await nft(['-f', '-'], removal).catch(() => undefined)
     await removeCgroup(cgroup.directory)
   }
 }
