@@ -106,6 +106,12 @@ describe('a target agent without root', function () {
     ).to.have.length(2)
   })
 
+  it('says so before the publish, too', async () => {
+    const source = ['--repository', 'main', '--instance', production.stanza, '--target', 'db-7']
+    const { stdout } = await fleet.howdah('check', ...source, '--json')
+    expect(stdout.match(/"isolation_missing"/g)).to.have.length(2)
+  })
+
   it('refuses a tablespace that was created after the backup, and reaches what is before it', async () => {
     const { user, dataDirectory } = production
     const location = `${dataDirectory}.later`
