@@ -15,7 +15,7 @@ import { createDamageReports } from './pages/damage-reports.ts'
 import { createArchiveKnowledge } from './recovery/instance-archive.ts'
 import { checkBackup, resolveStep } from './resolve.ts'
 import { serveRepositories } from './served-repositories.ts'
-import { createSpool } from './spool.ts'
+import { createSpool } from './spool/spool.ts'
 
 await runRole({
   role: 'mount-agent',

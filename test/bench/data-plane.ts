@@ -15,7 +15,7 @@ import { createDataPlaneServer } from '../../agents/dataplane/server/server.ts'
 import { openRepository } from '../../agents/mount/formats/open-repository.ts'
 import type { RepositoryOptions } from '../../agents/mount/repository.ts'
 import { serveRepositories } from '../../agents/mount/served-repositories.ts'
-import { createSpool } from '../../agents/mount/spool.ts'
+import { createSpool } from '../../agents/mount/spool/spool.ts'
 import { keepSpare } from '../../agents/target/mount-process/agent/launch.ts'
 import {
   type MountProcess,

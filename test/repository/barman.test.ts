@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs
 import { join } from 'node:path'
 import { expect } from 'chai'
 import type { OpenBackup, Repository } from '../../agents/mount/repository.ts'
-import type { Spool } from '../../agents/mount/spool.ts'
+import type { Spool } from '../../agents/mount/spool/spool.ts'
 import { hasSegment } from '../../agents/mount/wal-listing.ts'
 import type { BackupSummary } from '../../messages/values.ts'
 import { type Barman, makeBarman } from '../support/barman.ts'

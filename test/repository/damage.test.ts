@@ -18,7 +18,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import type { OpenBackup, Repository } from '../../agents/mount/repository.ts'
-import type { Spool } from '../../agents/mount/spool.ts'
+import type { Spool } from '../../agents/mount/spool/spool.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { extractFixture, type Fixture, openForTest, temporaryDirectory } from './fixture.ts'
 

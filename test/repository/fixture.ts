@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { openRepository } from '../../agents/mount/formats/open-repository.ts'
 import type { Repository, RepositoryOptions } from '../../agents/mount/repository.ts'
-import { createSpool, type Spool } from '../../agents/mount/spool.ts'
+import { createSpool, type Spool } from '../../agents/mount/spool/spool.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const FIXTURES = fileURLToPath(new URL('../../../shared/fixtures/', import.meta.url))

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import fc from 'fast-check'
 import type { OpenBackup, Repository } from '../../agents/mount/repository.ts'
-import type { Spool } from '../../agents/mount/spool.ts'
+import type { Spool } from '../../agents/mount/spool/spool.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
 import { dice } from './reference.ts'
 

@@ -5,7 +5,7 @@ import { readdir, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { type ServedRepositories, serveRepositories } from '../../agents/mount/served-repositories.ts'
-import type { Spool } from '../../agents/mount/spool.ts'
+import type { Spool } from '../../agents/mount/spool/spool.ts'
 import type { InstanceInventory } from '../../messages/values.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
 import {

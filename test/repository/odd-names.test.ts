@@ -11,7 +11,7 @@ import { decodeTreeBatch, encodeTreeBatch } from '../../agents/dataplane/protoco
 import { parseBackupManifest } from '../../agents/mount/formats/basebackup/backup-manifest.ts'
 import { parseManifest } from '../../agents/mount/formats/pgbackrest/manifest.ts'
 import type { OpenBackup } from '../../agents/mount/repository.ts'
-import type { Spool } from '../../agents/mount/spool.ts'
+import type { Spool } from '../../agents/mount/spool/spool.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
 
 const run = promisify(execFile)

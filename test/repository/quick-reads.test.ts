@@ -1,6 +1,6 @@
 /** When a small read is done at once, on the event loop. */
 import { expect } from 'chai'
-import { createQuickReads } from '../../agents/mount/quick-reads.ts'
+import { createQuickReads } from '../../agents/mount/spool/quick-reads.ts'
 
 describe('a small read', () => {
   /** Reads that take so long, ms, each begun when the one before it ended; says which were done at once. */

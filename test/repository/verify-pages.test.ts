@@ -8,7 +8,7 @@ import { createDamageReports, type Damage } from '../../agents/mount/pages/damag
 import { PAGE_BYTES, pageChecksum } from '../../agents/mount/pages/page-checksum.ts'
 import { type DamagedBlock, verifiedBackup } from '../../agents/mount/pages/verified-backup.ts'
 import type { OpenBackup } from '../../agents/mount/repository.ts'
-import type { Spool } from '../../agents/mount/spool.ts'
+import type { Spool } from '../../agents/mount/spool/spool.ts'
 import { POSTGRES_BIN, postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { openForTest, quiet } from './fixture.ts'

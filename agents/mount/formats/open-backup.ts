@@ -6,7 +6,7 @@ import type { BackupSource, TreeEntry } from '../../dataplane/backup-source.ts'
 import { readRanges } from '../../dataplane/server/read-ranges.ts'
 import type { ComposedFile, StoredFile } from '../decode/stored-file.ts'
 import type { OpenBackup } from '../repository.ts'
-import type { Spool } from '../spool.ts'
+import type { Spool } from '../spool/spool.ts'
 import type { BackupTree } from './tree.ts'
 import type { WalFiles } from './wal-files.ts'
 

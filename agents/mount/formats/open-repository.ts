@@ -2,7 +2,7 @@
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { LocatedRepository, Repository, RepositoryFormat, RepositoryOptions } from '../repository.ts'
-import type { Spool } from '../spool.ts'
+import type { Spool } from '../spool/spool.ts'
 import { openBarman } from './barman/repository.ts'
 import { openBasebackup } from './basebackup/repository.ts'
 import { openPgbackrest } from './pgbackrest/repository.ts'

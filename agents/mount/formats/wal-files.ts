@@ -7,7 +7,7 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { StoredWal } from '../../dataplane/backup-source.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { WalArchive, WalListing } from '../repository.ts'
-import type { Spool } from '../spool.ts'
+import type { Spool } from '../spool/spool.ts'
 import { createWalAhead } from '../wal/wal-ahead.ts'
 
 const WAL_NAME = /^([0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history)$/

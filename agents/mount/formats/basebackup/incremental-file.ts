@@ -9,7 +9,7 @@
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
 import { damaged } from '../../decode/stored-file.ts'
-import type { Spool } from '../../spool.ts'
+import type { Spool } from '../../spool/spool.ts'
 
 export const INCREMENTAL_PREFIX = 'INCREMENTAL.'
 const MAGIC = 0xd3ae1f0d

@@ -16,8 +16,8 @@ import {
   type StoredFile,
   type Transform,
 } from '../../decode/stored-file.ts'
-import type { Spool } from '../../spool.ts'
-import { type CheckedFile, createWholeChecks, type WholeChecks } from '../../whole-checks.ts'
+import type { Spool } from '../../spool/spool.ts'
+import { type CheckedFile, createWholeChecks, type WholeChecks } from '../../spool/whole-checks.ts'
 import { type BlockMap, type BlockMapShape, readBlockMap, type SuperBlock } from './block-map.ts'
 import { MalformedInfo } from './ini.ts'
 

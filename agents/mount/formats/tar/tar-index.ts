@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { StoredFile } from '../../decode/stored-file.ts'
 import { damaged, isSystemError } from '../../decode/stored-file.ts'
-import type { Spool } from '../../spool.ts'
+import type { Spool } from '../../spool/spool.ts'
 import { MalformedTar, UnsupportedTar } from './tar-header.ts'
 import { type TarMember, tarMembers } from './tar-members.ts'
 

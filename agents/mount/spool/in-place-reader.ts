@@ -1,7 +1,7 @@
 /** Stored files that need no decoding: they are read where they are, in few steps once they were checked. */
-import { checksumOf } from './decode/checksum.ts'
-import { type DescriptorCache, readAt, readAtSync } from './decode/descriptor-cache.ts'
-import { damaged, type StoredFile } from './decode/stored-file.ts'
+import { checksumOf } from '../decode/checksum.ts'
+import { type DescriptorCache, readAt, readAtSync } from '../decode/descriptor-cache.ts'
+import { damaged, type StoredFile } from '../decode/stored-file.ts'
 import { createQuickReads } from './quick-reads.ts'
 
 export interface InPlaceReader {

@@ -3,7 +3,7 @@
  * from the file's start on and in order; those that come a little early wait for the ones before them. Nothing is read
  * for it that nobody asked for.
  */
-import { type Checksum, type RunningChecksum, startChecksum } from './decode/checksum.ts'
+import { type Checksum, type RunningChecksum, startChecksum } from '../decode/checksum.ts'
 
 /** Of the parts that wait, over all files. The file that was read longest ago loses its own first. */
 const WAITING_BYTES = 32 * 1024 * 1024

@@ -8,12 +8,12 @@
 import { close, fdatasync, open, rename, rm, write } from 'node:fs'
 import { pipeline, Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { HowdahError } from '../../messages/errors.ts'
-import { checksumOf, startChecksum } from './decode/checksum.ts'
-import { type DescriptorCache, readAt } from './decode/descriptor-cache.ts'
-import { damaged, type StoredFile, storedFileError } from './decode/stored-file.ts'
-import { createDecoder } from './decode/transform.ts'
-import type { Turns } from './spool-turns.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import { checksumOf, startChecksum } from '../decode/checksum.ts'
+import { type DescriptorCache, readAt } from '../decode/descriptor-cache.ts'
+import { damaged, type StoredFile, storedFileError } from '../decode/stored-file.ts'
+import { createDecoder } from '../decode/transform.ts'
+import type { Turns } from './decode-turns.ts'
 
 const READ_BYTES = 256 * 1024
 /** What is decoded in one turn. */

@@ -2,8 +2,8 @@
  * Stored files that are encrypted and nothing else: a range of them is decrypted where it is asked for, with the block
  * before it.
  */
-import { BLOCK_BYTES, decryptBlocks, encryptedSize, headerBytes, readKey } from './decode/aes-cbc.ts'
-import { damaged, type StoredFile, type Transform } from './decode/stored-file.ts'
+import { BLOCK_BYTES, decryptBlocks, encryptedSize, headerBytes, readKey } from '../decode/aes-cbc.ts'
+import { damaged, type StoredFile, type Transform } from '../decode/stored-file.ts'
 
 type Decryption = Extract<Transform, { kind: 'decrypt' }>
 
