@@ -8,7 +8,7 @@
  * with `info & 0xF0` = 0x70 is xl_restore_point: TimestampTz, then the name in 64 bytes. TimestampTz is microseconds
  * since 2000-01-01 UTC.
  */
-import type { WalRecord } from './wal-pages.ts'
+import type { WalRecord } from './scan-segment.ts'
 
 export type RecoveryStop =
   | {

@@ -5,7 +5,8 @@
 
 import type { ErrorCode } from '../../../messages/errors.ts'
 import { segmentName, segmentStart, timelineOf } from '../../wal/lsn.ts'
-import { readSegmentHeader, type Scan, scanSegment, type WalRecord } from '../../wal/wal-pages.ts'
+import { type Scan, scanSegment, type WalRecord } from '../../wal/scan-segment.ts'
+import { readSegmentHeader } from '../../wal/wal-pages.ts'
 import { endedBackup, isBackupEnd, isStop, recoveryStop } from '../../wal/wal-records.ts'
 import type { WalArchive } from '../repository.ts'
 import type { PathSegment } from './timelines.ts'

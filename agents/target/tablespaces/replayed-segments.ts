@@ -1,6 +1,7 @@
 /** What the WAL that a server replays, or was about to, creates: read from the segments in its pg_wal. */
 import { open, readdir } from 'node:fs/promises'
-import { readSegmentHeader, scanSegment } from '../../wal/wal-pages.ts'
+import { scanSegment } from '../../wal/scan-segment.ts'
+import { readSegmentHeader } from '../../wal/wal-pages.ts'
 import { type CreatedTablespace, createdTablespace, isTablespaceCreation } from './wal-tablespaces.ts'
 
 const SEGMENT = /^[0-9A-F]{24}$/

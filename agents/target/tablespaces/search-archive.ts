@@ -1,6 +1,7 @@
 /** Looks through the WAL that a recovery will replay for the first tablespace that it creates. */
 import { parseSegmentName, segmentStart } from '../../wal/lsn.ts'
-import { readSegmentHeader, scanSegment, type WalRecord } from '../../wal/wal-pages.ts'
+import { scanSegment, type WalRecord } from '../../wal/scan-segment.ts'
+import { readSegmentHeader } from '../../wal/wal-pages.ts'
 import { isStop, recoveryStop } from '../../wal/wal-records.ts'
 import { type Archive, archivePath } from './archive-path.ts'
 import { type CreatedTablespace, createdTablespace, isTablespaceCreation } from './wal-tablespaces.ts'

@@ -5,7 +5,7 @@
  * tablespaces; `info & 0xF0` = 0 creates one, and its data are u32 OID and the location, which ends with a zero byte.
  * The location of one within the data directory ("in place") is empty.
  */
-import type { WalRecord } from '../../wal/wal-pages.ts'
+import type { WalRecord } from '../../wal/scan-segment.ts'
 import { mainData } from '../../wal/wal-records.ts'
 
 export interface CreatedTablespace {
