@@ -5,10 +5,11 @@
 import type { BackupSummary } from '../../../messages/values.ts'
 import { type BackupRequest, candidates } from '../choose-backup.ts'
 import type { Instance } from '../repository.ts'
-import { type CheckedReach, checkReach } from './check-reach.ts'
+import { checkReach } from './check-reach.ts'
 import type { ArchiveKnowledge } from './instance-archive.ts'
 import type { Search } from './locate-target.ts'
 import { createPlanning, type Warning } from './planning.ts'
+import type { CheckedReach } from './reach-context.ts'
 import { parseRecoveryTarget } from './recovery-target.ts'
 import { chooseStartingBackup } from './starting-backup.ts'
 

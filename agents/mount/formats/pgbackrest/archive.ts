@@ -8,34 +8,17 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type Compression, isSystemError, type StoredFile, type Transform } from '../../decode/stored-file.ts'
 import type { Within } from '../../decode/within.ts'
-import type { WalListing } from '../../repository.ts'
 import { joinListings, walListing } from '../../wal-listing.ts'
 import { mapSome } from '../map-some.ts'
 import type { WalLocator } from '../wal-files.ts'
 import type { Access } from './access.ts'
 import { archiveInfo, type Cluster } from './archive-info.ts'
 import { readInfoFile } from './info-file.ts'
+import { createSegmentDirectories, ENTRY } from './segment-directories.ts'
+import { setBounded } from './set-bounded.ts'
 
-const ENTRY = /^([0-9A-F]{24})(\.partial)?-([0-9a-f]{40})(?:\.(gz|zst|lz4|bz2))?$/
-/** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
-const SETTLED_MS = 2000
-
-/** Directories, and files of them, of which is kept what they are called. One of a directory is a few tens of KiB. */
-const DIRECTORIES_KEPT = 256
+/** Stored files of segments that are kept, so that what is known of them is not determined again. */
 const FILES_KEPT = 4096
-
-/** What tells a directory, as it is, from what it was or will be. */
-interface Stamp {
-  readonly mtimeMs: number
-  readonly ino: number
-  readonly readAt: number
-}
-
-/** Kept of every directory, so that listing them again reads only those that changed. */
-type Listing = Stamp & { readonly wal: WalListing }
-
-/** Full segments and, under `<segment>.partial`, partial ones: names of all files that there are of each. */
-type Entries = Stamp & { readonly entries: ReadonlyMap<string, readonly string[]> }
 
 /**
  * All that the stanza has of a cluster. One that was upgraded and rolled back again has several directories: a segment
@@ -82,68 +65,23 @@ async function readableInfo(infoPath: string, stanza: string): Promise<void> {
   }
 }
 
-/** One directory of the archive. */
+/** One directory of the archive: `<version>-<id>`. */
 function openDirectory(
   { root, linkTargets }: Within,
   directory: string,
   stanza: string,
   passphrase: Passphrase | undefined,
 ): WalLocator {
-  const listings = new Map<string, Listing>()
-  const recent = new Map<string, Entries>()
+  const segments = createSegmentDirectories(directory)
   const files = new Map<string, StoredFile>()
   const loose = new Map<string, StoredFile>()
 
-  async function isAsBefore(name: string, before: Stamp | undefined): Promise<boolean> {
-    const { mtimeMs, ino } = await stat(join(directory, name))
-    return before?.mtimeMs === mtimeMs && before.ino === ino && before.readAt - mtimeMs > SETTLED_MS
-  }
-
-  async function read(name: string): Promise<Entries & Listing> {
-    const path = join(directory, name)
-    const readAt = Date.now()
-    const { mtimeMs, ino } = await stat(path)
-    const entries = new Map<string, string[]>()
-    const unknown: string[] = []
-    for (const entry of await readdir(path)) {
-      const [, segment, partial] = ENTRY.exec(entry) ?? []
-      if (segment === undefined) {
-        if (/^[0-9A-F]{24}-/.test(entry)) unknown.push(entry)
-        continue
-      }
-      const key = segment + (partial ?? '')
-      const known = entries.get(key)
-      if (known === undefined) entries.set(key, [entry])
-      else known.push(entry)
-    }
-    const stamp = { mtimeMs, ino, readAt }
-    const listing = {
-      ...stamp,
-      wal: joinListings([walListing(entries.keys(), path), walListing(unknown, path)]),
-    }
-    listings.set(name, listing)
-    keep(recent, name, { ...stamp, entries }, DIRECTORIES_KEPT)
-    return { ...listing, entries }
-  }
-
-  async function list(name: string): Promise<WalListing> {
-    const known = listings.get(name)
-    return known !== undefined && (await isAsBefore(name, known)) ? known.wal : (await read(name)).wal
-  }
-
-  async function entriesOf(name: string): Promise<Entries['entries']> {
-    const known = recent.get(name)
-    if (known === undefined || !(await isAsBefore(name, known))) return (await read(name)).entries
-    keep(recent, name, known, DIRECTORIES_KEPT)
-    return known.entries
-  }
-
   async function segment(name: string): Promise<StoredFile | undefined> {
-    const within = name.slice(0, 16)
-    const entries = await entriesOf(within)
+    const prefix = name.slice(0, 16)
+    const entries = await segments.entries(prefix)
     const key = entries.has(name) ? name : `${name}.partial`
     const found = (entries.get(key) ?? []).map((entry) =>
-      segmentFile(join(directory, within, entry), key, entry),
+      segmentFile(join(directory, prefix, entry), key, entry),
     )
     const checksums = new Set(found.map((file) => file.sha1))
     if (checksums.size > 1) {
@@ -155,14 +93,15 @@ function openDirectory(
     return found[0]
   }
 
-  /** One object per file, so that what is known of it is not asked again. */
+  /** The same object for the same file, so that what is known of it is not determined again. */
   function segmentFile(path: string, key: string, entry: string): StoredFile {
     const [, , , sha1, extension] = ENTRY.exec(entry) ?? []
     const file = files.get(path) ?? walFile(path, key, sha1, extension as Compression)
-    keep(files, path, file, FILES_KEPT)
+    setBounded(files, path, file, FILES_KEPT)
     return file
   }
 
+  /** A file that is stored under its own name, not compressed: history and `.backup` files. */
   async function looseFile(path: string, name: string): Promise<StoredFile | undefined> {
     const known = loose.get(path)
     if (known !== undefined) return known
@@ -172,20 +111,18 @@ function openDirectory(
     return file
   }
 
-  function walFile(
+  const walFile = (
     path: string,
     name: string,
     sha1: string | undefined,
     compression: Compression | undefined,
-  ): StoredFile {
-    return {
-      region: { root, linkTargets, path, offset: 0, length: undefined, wholeFile: true },
-      transforms: transforms(passphrase, compression),
-      size: undefined,
-      ...(sha1 === undefined ? {} : { sha1 }),
-      description: `WAL file ${name} of ${stanza}`,
-    }
-  }
+  ): StoredFile => ({
+    region: { root, linkTargets, path, offset: 0, length: undefined, wholeFile: true },
+    transforms: transforms(passphrase, compression),
+    size: undefined,
+    ...(sha1 === undefined ? {} : { sha1 }),
+    description: `WAL file ${name} of ${stanza}`,
+  })
 
   /** Undefined when it is not there. */
   async function ifThere<T>(work: () => Promise<T>): Promise<T | undefined> {
@@ -214,26 +151,14 @@ function openDirectory(
       if (entries === undefined)
         return walListing([], directory, [`${directory}, a WAL archive of ${stanza}, is not there`])
       const names = entries.filter((name) => /^[0-9A-F]{16}$/.test(name))
-      const found = await mapSome(names, async (name) => ifThere(() => list(name)))
-      const there = new Set(names)
-      for (const name of listings.keys()) if (!there.has(name)) listings.delete(name)
+      const found = await mapSome(names, async (name) => ifThere(() => segments.list(name)))
+      segments.retain(names)
       const histories = walListing(
         entries.filter((name) => name.endsWith('.history')),
         directory,
       )
       return joinListings([histories, ...found.filter((one) => one !== undefined)])
     },
-  }
-}
-
-/** As the latest of a bounded number. */
-function keep<Value>(map: Map<string, Value>, key: string, value: Value, max: number): void {
-  map.delete(key)
-  map.set(key, value)
-  if (map.size <= max) return
-  for (const oldest of map.keys()) {
-    map.delete(oldest)
-    return
   }
 }
 

@@ -1,6 +1,10 @@
-/** A pgBackRest repository: its stanzas, their backups, and opening one. */
+/**
+ * A pgBackRest repository: its stanzas, their backups, and opening one. The format reader of this folder: access.ts finds
+ * the repository and its passphrase, stanza-files.ts reads what a stanza lists, stored-files.ts says where the bytes of a
+ * file are, archive.ts where WAL is; reading the bytes is the spool's.
+ */
 import type { Dirent } from 'node:fs'
-import { access, constants, readdir, stat } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
@@ -17,12 +21,10 @@ import { unknownBackup, unknownInstance } from '../unknown.ts'
 import { createWalArchive, createWalFiles } from '../wal-files.ts'
 import { type Access, createAccess } from './access.ts'
 import { openArchive } from './archive.ts'
-import { type BackupInfo, parseBackupInfo } from './backup-info.ts'
 import { type BlockFiles, createBlockFiles } from './block-file.ts'
-import { readInfoFile, readInfoHead } from './info-file.ts'
-import { parseManifest } from './manifest.ts'
 import { createManifestCache, type ManifestCache } from './manifest-cache.ts'
-import { databaseNames, HEAD_BYTES } from './manifest-head.ts'
+import { databaseNames } from './manifest-head.ts'
+import { type KnownInfos, openStanzaFiles } from './stanza-files.ts'
 import { storedFiles } from './stored-files.ts'
 
 export function openPgbackrest(options: RepositoryOptions, spool: Spool): Repository {
@@ -68,8 +70,7 @@ interface Shared {
   readonly manifests: ManifestCache
   /** By stanza and cluster: what was listed once is only listed again where it changed. */
   readonly archives: Map<string, Promise<WalArchive>>
-  /** By stanza. */
-  readonly infos: Map<string, { readonly identity: string; readonly info: BackupInfo }>
+  readonly infos: KnownInfos
   /** By path of the manifest. */
   readonly ownWal: Map<string, { readonly identity: string; readonly wal: OwnWal }>
   readonly blockFiles: BlockFiles
@@ -79,37 +80,7 @@ interface Shared {
 function openStanza(repository: Access, stanza: string, shared: Shared): Instance {
   const { root, linkTargets } = repository
   const { spool, manifests, archives, infos, ownWal, blockFiles, verifyChecksums } = shared
-  const directory = join(root, 'backup', stanza)
-
-  const infoPath = join(directory, 'backup.info')
-
-  /** Read again when it, or its copy, is not the file that it was. */
-  async function readListing(): Promise<BackupInfo> {
-    const identity = await identityOf([infoPath, `${infoPath}.copy`])
-    const known = infos.get(stanza)
-    if (known?.identity === identity) return known.info
-    const info = await readInfoFile(repository, infoPath, parseBackupInfo)
-    infos.set(stanza, { identity, info })
-    return info
-  }
-
-  const manifestPath = (label: string) => join(directory, label, 'backup.manifest')
-
-  const manifestHead = async (label: string, { passphrase }: BackupInfo) =>
-    readInfoHead({ root, linkTargets, passphrase }, manifestPath(label), HEAD_BYTES)
-
-  /** Without its manifest nothing of a backup can be found. */
-  async function withUnusable(summary: BackupSummary): Promise<BackupSummary> {
-    if (summary.unusable !== undefined) return summary
-    const path = manifestPath(summary.label)
-    const isReadable = await access(path, constants.R_OK)
-      .catch(() => access(`${path}.copy`, constants.R_OK))
-      .then(
-        () => true,
-        () => false,
-      )
-    return isReadable ? summary : { ...summary, unusable: 'its manifest is missing or cannot be read' }
-  }
+  const files = openStanzaFiles(repository, stanza, manifests, infos)
 
   /** @throws HowdahError `unknown_backup` */
   function named(summaries: readonly BackupSummary[], label: string): BackupSummary {
@@ -125,10 +96,9 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
   const archiveOf = ({ systemIdentifier, postgresVersion }: BackupSummary) =>
     openArchive(repository, stanza, { systemIdentifier, postgresVersion })
 
-  /** Of a backup that carries WAL: remembered for as long as its manifest is the same. */
+  /** Of a backup that carries WAL: kept for as long as its manifest is the same. */
   async function ownWalOf(summary: BackupSummary): Promise<OwnWal> {
-    const path = manifestPath(summary.label)
-    const identity = await identityOf([path, `${path}.copy`])
+    const { path, identity } = await files.manifestIdentity(summary.label)
     const known = ownWal.get(path)
     if (known?.identity === identity) return known.wal
     const opened = await openWith(summary)
@@ -141,6 +111,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     }
   }
 
+  /** The summary of a backup of a stopped server, with the position that its own WAL has. */
   async function withPosition(summary: BackupSummary): Promise<BackupSummary> {
     if (summary.offline !== true || summary.unusable !== undefined) return summary
     try {
@@ -161,57 +132,20 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     return opening
   }
 
-  /** Whether the archive has lost WAL that the backup carries: most often it is all there, and quicker to get at. */
+  /** Whether the archive has lost WAL that the backup carries. Otherwise the archive is quicker to read. */
   async function needsCopies(
     { label, startWal, stopWal }: BackupSummary,
     archive: WalArchive,
   ): Promise<boolean> {
-    if (!(await readListing()).withWal.has(label) || startWal === undefined || stopWal === undefined)
-      return false
+    const { withWal } = await files.info()
+    if (!withWal.has(label) || startWal === undefined || stopWal === undefined) return false
     const listing = await archive.list()
     return !hasSegment(listing, startWal) || !hasSegment(listing, stopWal)
   }
 
-  return {
-    name: stanza,
-    async backups() {
-      const { backups } = await readListing()
-      return inOrder(await mapSome(backups, async (one) => withPosition(await withUnusable(one))))
-    },
-    async wal(backup) {
-      const archive = await archiveFor(backup)
-      if (backup.offline !== true && !(await needsCopies(backup, archive))) return archive
-      const own = await ownWalOf(backup)
-      return archiveWithOwnWal(archive, backup.label, own, () => openWith(backup))
-    },
-    databases: async (label) => databaseNames(await manifestHead(label, await readListing())),
-    async open(label): Promise<OpenBackup> {
-      const summary = named((await readListing()).backups, label)
-      const isCopied = (await readListing()).withWal.has(label)
-      if (summary.offline !== true && !isCopied) return openWith(summary)
-      const own = await ownWalOf(summary)
-      return backupWithOwnWal(await openWith({ ...summary, ...own.position }), own)
-    },
-  }
-
   async function openWith(summary: BackupSummary): Promise<OpenBackup> {
-    const { label } = summary
-    const { backups: summaries, passphrase } = await readListing()
-    const path = manifestPath(label)
-    const manifest = await manifests.get(path, () =>
-      readInfoFile({ root, linkTargets, passphrase }, path, (bytes) => parseManifest(bytes, path)),
-    )
-    if (manifest.label !== label) {
-      throw new HowdahError('backup_damaged', `${path} is of backup ${manifest.label}`)
-    }
-    const labels = summaries.map((backup) => backup.label)
-    for (const reference of manifest.references) {
-      if (labels.includes(reference)) continue
-      throw new HowdahError(
-        'backup_damaged',
-        `backup ${label} refers to files of backup ${JSON.stringify(reference)}, which is not in the repository`,
-      )
-    }
+    const { backups } = await files.info()
+    const manifest = await files.manifest(summary.label)
     const archive = await archiveOf(summary)
     return openBackup(
       {
@@ -221,9 +155,9 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
         storedFile: storedFiles({
           root,
           linkTargets,
-          stanzaDirectory: directory,
+          stanzaDirectory: files.directory,
           manifest,
-          labels,
+          labels: backups.map(({ label }) => label),
           blockFiles,
           verifyChecksums,
         }),
@@ -232,15 +166,29 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
       spool,
     )
   }
+
+  return {
+    name: stanza,
+    async backups() {
+      const { backups } = await files.info()
+      return inOrder(await mapSome(backups, async (one) => withPosition(await files.withUnusable(one))))
+    },
+    async wal(backup) {
+      const archive = await archiveFor(backup)
+      if (backup.offline !== true && !(await needsCopies(backup, archive))) return archive
+      const own = await ownWalOf(backup)
+      return archiveWithOwnWal(archive, backup.label, own, () => openWith(backup))
+    },
+    databases: async (label) => databaseNames(await files.manifestHead(label)),
+    async open(label): Promise<OpenBackup> {
+      const { backups, withWal } = await files.info()
+      const summary = named(backups, label)
+      if (summary.offline !== true && !withWal.has(label)) return openWith(summary)
+      const own = await ownWalOf(summary)
+      return backupWithOwnWal(await openWith({ ...summary, ...own.position }), own)
+    },
+  }
 }
 
 /** A stanza may be on another disk; whether its link may be followed is found when it is read. */
 const isDirectoryOrLink = (entry: Dirent) => entry.isDirectory() || entry.isSymbolicLink()
-
-/** What tells these files from those that were there before or will be. */
-async function identityOf(paths: readonly string[]): Promise<string> {
-  const stats = await Promise.all(paths.map((path) => stat(path, { bigint: true }).catch(() => undefined)))
-  return stats
-    .map((found) => found && [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs])
-    .join()
-}
