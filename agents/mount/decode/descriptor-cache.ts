@@ -1,44 +1,20 @@
-/**
- * A bounded cache of open file descriptors for positional reads. Refuses whatever is not a regular file in the places
- * that the caller names, after symbolic links. Read-only.
- */
-import { close, constants, fstatSync, open, read, readlinkSync, readSync, stat, statfs } from 'node:fs'
+/** A bounded cache of open file descriptors for positional reads. Read-only; which files may be opened is open-file.ts. */
+import { close, read, readSync, stat } from 'node:fs'
 import { promisify } from 'node:util'
-import { HowdahError } from '../../../messages/errors.ts'
 import { systemPath } from '../../dataplane/protocol/file-names.ts'
-import { isWithin, leadsOut, placesWithin, type Within } from './within.ts'
+import { createFileOpener, type OpenedFile } from './open-file.ts'
+import type { Within } from './within.ts'
 
-const openFile = promisify(open)
 const closeFile = promisify(close)
 const statPath = promisify(stat)
-const statFileSystem = promisify(statfs)
-
-/**
- * File systems of local disks and memory (statfs(2), linux/magic.h): ext2 to ext4, XFS, Btrfs, F2FS, ZFS, tmpfs, overlayfs.
- * A read of any other may wait for a network.
- */
-const LOCAL_FILE_SYSTEMS = new Set([
-  0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x0102_1994, 0x794c_7630,
-])
 
 /** Unused descriptors are closed after this time, so that files deleted meanwhile give their space back. */
 const IDLE_MS = 60_000
 
-export interface OpenedFile {
-  readonly fd: number
-  readonly ino: number
-  /** Bytes. */
-  readonly size: number
-  readonly mtimeMs: number
-  /** On a file system of this machine's own. */
-  readonly local: boolean
-}
-
 export interface DescriptorCache {
   /**
    * Runs `work` on the file, open for as long as it takes.
-   * @throws HowdahError `configuration` when a link leads out, `backup_damaged` when it is no regular file; errors of
-   *   open(2) as they are
+   * @throws as `FileOpener.open`, and what `work` throws
    */
   use<T>(within: Within, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
   /** The file, if it is open already; only until the caller returns to the event loop. */
@@ -61,10 +37,7 @@ interface Entry {
 export function createDescriptorCache(limit: number): DescriptorCache {
   // In the order of last use: the first is the one to close.
   const entries = new Map<string, Entry>()
-  /** Resolved, by where they are. */
-  const roots = new Map<string, Promise<string[]>>()
-  /** By device number. */
-  const locality = new Map<number, Promise<boolean>>()
+  const opener = createFileOpener()
   let closed = false
 
   const idle = setInterval(() => {
@@ -72,7 +45,7 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     for (const [path, entry] of entries) {
       if (entry.users === 0 && entry.usedAt < before) drop(path, entry)
     }
-    roots.clear()
+    opener.forgetPlaces()
   }, IDLE_MS)
   idle.unref()
 
@@ -96,54 +69,11 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     }
   }
 
-  function isLocal(device: number, fd: number): Promise<boolean> {
-    let local = locality.get(device)
-    if (local === undefined) {
-      local = statFileSystem(`/proc/self/fd/${fd}`).then(
-        ({ type }) => LOCAL_FILE_SYSTEMS.has(type),
-        () => false,
-      )
-      locality.set(device, local)
-    }
-    return local
-  }
-
-  function placesOf(within: Within): Promise<string[]> {
-    const key = [within.root, ...(within.linkTargets ?? [])].join('\0')
-    const known = roots.get(key)
-    if (known !== undefined) return known
-    const places = placesWithin(within)
-    roots.set(key, places)
-    places.catch(() => roots.delete(key))
-    return places
-  }
-
-  async function openBelow(within: Within, path: string): Promise<OpenedFile> {
-    const places = await placesOf(within)
-    // O_NONBLOCK: a FIFO planted in a repository must not hang us.
-    const fd = await openFile(
-      systemPath(path),
-      constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY,
-    )
-    try {
-      // Answered from memory, so a thread pool's round trip would only cost.
-      const where = readlinkSync(`/proc/self/fd/${fd}`)
-      const found = fstatSync(fd)
-      if (!isWithin(places, where)) throw await leadsOut(within, path)
-      if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
-      const local = await isLocal(found.dev, fd)
-      return { fd, ino: found.ino, size: found.size, mtimeMs: found.mtimeMs, local }
-    } catch (error) {
-      await closeFile(fd)
-      throw error
-    }
-  }
-
   return {
     async use(within, path, work) {
       let entry = entries.get(path)
       if (entry === undefined) {
-        entry = { opened: openBelow(within, path), file: undefined, users: 0, usedAt: 0 }
+        entry = { opened: opener.open(within, path), file: undefined, users: 0, usedAt: 0 }
         const made = entry
         made.opened.then(
           (file) => {

@@ -6,8 +6,9 @@ import type { WalArchive } from '../repository.ts'
 import { type ArchiveMap, countSegments, pathFor, segmentsBackward } from './archive-map.ts'
 import { placed } from './instance-archive.ts'
 import { describeTarget, formatTime, type RecoveryTarget } from './recovery-target.ts'
+import type { RestorePoint } from './segment-summary.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
-import { type RestorePoint, UNREADABLE, type WalInspector } from './wal-inspector.ts'
+import { UNREADABLE, type WalInspector } from './wal-inspector.ts'
 
 export type Located =
   /** `others`: where else a restore point of that name is, before it and after the backup that recovery begins with. */

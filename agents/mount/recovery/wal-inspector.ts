@@ -1,55 +1,22 @@
 /**
- * Knows what is in WAL segments: ends of transactions, restore points, where it ends. Remembers of each file that it
- * read the little that matters, for as long as the file stays the same.
+ * Answers what WAL segments hold: ends of transactions, restore points, where the WAL ends. Keeps a summary of each file
+ * that it read for as long as the file stays the same, so that no segment is read twice for that.
  */
-
 import type { ErrorCode } from '../../../messages/errors.ts'
-import { segmentName, segmentStart, timelineOf } from '../../wal/lsn.ts'
-import { type Scan, scanSegment, type WalRecord } from '../../wal/scan-segment.ts'
-import { readSegmentHeader } from '../../wal/wal-pages.ts'
-import { endedBackup, isBackupEnd, isStop, recoveryStop } from '../../wal/wal-records.ts'
+import { segmentName, timelineOf } from '../../wal/lsn.ts'
+import { recoveryStop } from '../../wal/wal-records.ts'
 import type { WalArchive } from '../repository.ts'
+import { later, type SegmentSummary, scanArchived, summarizeSegment } from './segment-summary.ts'
 import type { PathSegment } from './timelines.ts'
 
-/** Times: microseconds since 1970-01-01 UTC. */
-export interface SegmentSummary {
-  /** Where the last complete record starts and ends; undefined: none does in this segment. */
-  readonly lastStart: bigint | undefined
-  readonly lastEnd: bigint | undefined
-  /** The latest time of a commit or abort. */
-  readonly lastTime: number | undefined
-  readonly lastCommit: number | undefined
-  /** Where the last commit is. */
-  readonly lastCommitLsn: bigint | undefined
-  readonly points: readonly RestorePoint[]
-  /** The least and the greatest number of the transactions that end here. */
-  readonly xids: readonly [least: number, greatest: number] | undefined
-  /** Ends of backups that were taken of a primary. */
-  readonly backupEnds: readonly BackupEnd[]
-  /** System identifier of the cluster that wrote it. */
-  readonly cluster: string
-}
-
-export interface BackupEnd {
-  /** Where the backup began. */
-  readonly start: bigint
-  /** After the record that ends it; the next one begins there. */
-  readonly end: bigint
-}
-
-export interface RestorePoint {
-  readonly name: string
-  readonly lsn: bigint
-  readonly time: number
-}
-
-/** Of the end of a transaction. */
+/** The end of a transaction. */
 export interface Position {
   readonly lsn: bigint
+  /** Microseconds since 1970-01-01 UTC. */
   readonly time: number
 }
 
-/** The end of the WAL of a path, as far as its last segments tell. */
+/** The end of the WAL of a path, as far as its last segments show. */
 export interface WalEnd {
   /** Start of the last record: recovery can stop there, and not later. */
   readonly lastStart: bigint | undefined
@@ -83,78 +50,20 @@ export const END_SEGMENTS = 32
 const REMEMBERED = 65_536
 
 export function createWalInspector(): WalInspector {
-  // In the order of last use.
+  // Least recently used first.
   const summaries = new Map<string, SegmentSummary | undefined>()
-
-  async function scan(
-    archive: WalArchive,
-    { name, segment, before }: PathSegment,
-    visit: (record: WalRecord) => void,
-  ): Promise<(Scan & { readonly cluster: string }) | undefined> {
-    const bytes = await archive.read(name)
-    const header = bytes === undefined ? undefined : readSegmentHeader(bytes)
-    if (bytes === undefined || header === undefined) return undefined
-    const base = segmentStart(segment, header.segmentBytes)
-    if (header.base !== base) return undefined
-    const wanted = (manager: number, info: number) => isStop(manager, info) || isBackupEnd(manager, info)
-    const options = { base, before, wanted, visit }
-    const cluster = String(header.systemIdentifier)
-    const found = scanSegment(bytes, options)
-    if (found.unfinished === undefined) return { ...found, cluster }
-    const next = await archive.read(segmentName(timelineOf(name), segment + 1, header.segmentBytes))
-    if (next === undefined) return { ...found, cluster }
-    const rest = scanSegment(bytes, { ...options, next, from: found.unfinished })
-    return { ...(rest.lastStart === undefined ? found : rest), cluster }
-  }
 
   async function summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined> {
     const key = await keyOf(archive, segment)
     if (key === undefined) return undefined
-    if (summaries.has(key)) {
-      const known = summaries.get(key)
-      summaries.delete(key)
-      summaries.set(key, known)
-      return known
-    }
-    const points: RestorePoint[] = []
-    let lastTime: number | undefined
-    let lastCommit: number | undefined
-    let lastCommitLsn: bigint | undefined
-    let xids: [number, number] | undefined
-    const backupEnds: BackupEnd[] = []
-    const found = await scan(archive, segment, (record) => {
-      const start = endedBackup(record)
-      if (start !== undefined) backupEnds.push({ start, end: aligned(record.end) })
-      const stop = recoveryStop(record)
-      if (stop === undefined) return
-      if (stop.kind === 'point') {
-        points.push({ name: stop.name, lsn: stop.lsn, time: stop.time })
-        return
-      }
-      const { xid } = stop
-      xids = xids === undefined ? [xid, xid] : [Math.min(xids[0], xid), Math.max(xids[1], xid)]
-      lastTime = later(lastTime, stop.time)
-      if (stop.kind !== 'commit') return
-      lastCommit = later(lastCommit, stop.time)
-      lastCommitLsn = stop.lsn
-    })
-    const made = found && {
-      lastStart: found.lastStart,
-      lastEnd: found.lastEnd,
-      lastTime,
-      lastCommit,
-      lastCommitLsn,
-      points,
-      xids,
-      backupEnds,
-      cluster: found.cluster,
-    }
-    summaries.set(key, made)
+    const found = summaries.has(key) ? summaries.get(key) : await summarizeSegment(archive, segment)
+    summaries.delete(key)
+    summaries.set(key, found)
     for (const oldest of summaries.keys()) {
       if (summaries.size <= REMEMBERED) break
       summaries.delete(oldest)
     }
-    return made
+    return found
   }
 
   return {
@@ -185,7 +94,7 @@ export function createWalInspector(): WalInspector {
       const known = await summary(archive, segment)
       if (known?.xids === undefined || xid < known.xids[0] || xid > known.xids[1]) return undefined
       let found: Position | undefined
-      await scan(archive, segment, (record) => {
+      await scanArchived(archive, segment, (record) => {
         const stop = recoveryStop(record)
         if (stop !== undefined && stop.kind !== 'point' && stop.xid === xid) found = stop
       })
@@ -193,7 +102,7 @@ export function createWalInspector(): WalInspector {
     },
     async commitUntil(archive, segment, time) {
       let found: Position | undefined
-      await scan(archive, segment, (record) => {
+      await scanArchived(archive, segment, (record) => {
         const stop = recoveryStop(record)
         if (stop?.kind === 'commit' && stop.time <= time) found = stop
       })
@@ -213,11 +122,3 @@ async function keyOf(
   const after = await archive.stat(next)
   return JSON.stringify([own.identity, after?.identity, before?.toString()])
 }
-
-function later(a: number | undefined, b: number | undefined): number | undefined {
-  if (a === undefined || b === undefined) return a ?? b
-  return Math.max(a, b)
-}
-
-/** Records begin at multiples of 8 (MAXALIGN). */
-const aligned = (lsn: bigint) => (lsn + 7n) & ~7n
