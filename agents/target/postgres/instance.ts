@@ -14,9 +14,10 @@ import { adopt, type LaunchDependencies, launch } from './process/launch.ts'
 import { findPostmaster, type Postmaster, postmasterAt } from './process/process-table.ts'
 import { type InstanceRecord, readRecord, writeRecord } from './process/record.ts'
 import { stopInstance } from './process/stop.ts'
-import { awaitUsable, LimitsTooLow, type RecoveryDependencies } from './recovery/await-recovery.ts'
+import { awaitUsable, type RecoveryDependencies } from './recovery/await-recovery.ts'
 import { isRecovered } from './recovery/first-recovery.ts'
 import { requireTargetAhead } from './recovery/paused-recovery.ts'
+import { LimitsTooLow } from './recovery/recovery-controller.ts'
 import { type InstanceSpec, instancePaths, pausesAfterRecovery } from './specification.ts'
 
 export type StartDependencies = RecoveryDependencies & LaunchDependencies
