@@ -1,4 +1,4 @@
-/** The query `target.check`: everything that publishing here would find, without a session and without a trace. */
+/** The query `target.check`: runs every check of a publish on this target, without a session, and leaves nothing behind. */
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
@@ -15,12 +15,12 @@ export interface CheckOptions {
   /** As in `TargetStepsOptions`. */
   readonly ports: ReadonlyMap<string, number>
   readonly support: IsolationSupport
-  /** Where it is recorded what a publish touched. */
+  /** Holds the records of the blocks that publishes have read. */
   readonly fetchedDirectory: string
   readonly logger: Logger
 }
 
-/** What is found of directories and FUSE. */
+/** Codes of findings that a trial mount would only repeat. */
 const OF_MOUNTS: ReadonlySet<string> = new Set(['path_unsafe', 'user_unusable', 'fuse_unusable'])
 
 export async function checkTarget(
@@ -36,7 +36,7 @@ export async function checkTarget(
       settings,
       reservedPorts: new Set(ports.values()),
     })
-    // What the checks know of says more than the failure of a mount.
+    // The finding of a check names the cause better than a mount that fails.
     const mountable = user && !findings.some(({ level, code }) => level !== 'warning' && OF_MOUNTS.has(code))
     const trial = mountable ? await tryMount({ session, ...settings }, user, logger) : []
     const touched = await loadTouched(fetchedDirectory, input.repository, input.instance)

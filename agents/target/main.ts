@@ -1,4 +1,10 @@
-/** The target agent's process: mounts and runs published instances. Puts the parts together. */
+/**
+ * The target agent's process: mounts backups on this machine and runs PostgreSQL on them. Reads the configuration, builds
+ * the parts and connects them to the message bus; decides nothing itself, and never touches a mount.
+ *
+ * A step command passes from agents/runtime to steps.ts and from there to one file in steps/. A query goes straight to
+ * check.ts, doctor/ or changes/. Events come from session/session-watch.ts.
+ */
 import { accessSync, constants, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { ConfigurationError } from '../../config/configuration-error.ts'
@@ -13,7 +19,7 @@ import { openJournal } from '../runtime/journal.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
-import { examine } from './doctor/doctor.ts'
+import { verifyCaches } from './doctor/doctor.ts'
 import { isolationWarnings } from './isolation/isolation.ts'
 import { guardNetworkRules } from './isolation/network-guard.ts'
 import { probeIsolation } from './isolation/probe.ts'
@@ -40,7 +46,7 @@ await runRole({
   schema: targetAgentSchema,
   async start(config, logger) {
     const { name, stateDirectory, mountRoot, cacheRoot, postgres, cache, tls, broker } = config
-    // Mount processes read them; what is wrong with them shows now and not at the first mount.
+    // Mount processes read these files; validated here so that an error shows now and not at the first mount.
     readTls(tls, 'tls')
     const bus = await connectBus({
       ...brokerAccess(broker),
@@ -51,11 +57,11 @@ await runRole({
     const changes = createSessionChanges()
     const changesReport = createChangesReport({
       changes,
-      tell: (session, found) => bus.emit('session.changes', { session, changes: found }),
+      report: (session, found) => bus.emit('session.changes', { session, changes: found }),
       logger,
     })
     const surveyReport = createSurveyReport({
-      tell: (session, warnings) => bus.emit('session.findings', { session, warnings }),
+      report: (session, warnings) => bus.emit('session.findings', { session, warnings }),
       logger,
     })
     const room = createCacheQuota({ quotaBytes: cache.quotaBytes, limitBytes: config.limits.cacheBytes })
@@ -124,7 +130,7 @@ await runRole({
         },
         'caches.verify': async ({ timeLimit }) => ({
           accepted: true,
-          items: await examine({ cacheRoot, timeLimitMs: timeLimit * 1000, logger }),
+          items: await verifyCaches({ cacheRoot, timeLimitMs: timeLimit * 1000, logger }),
         }),
         'target.check': ({ input }) =>
           checkTarget(input, {
@@ -140,7 +146,7 @@ await runRole({
       logger,
     })
     for (const session of kept) {
-      if (session.kept) await room.keeps(session.session, session.cachePath)
+      if (session.kept) await room.addKept(session.session, session.cachePath)
       else await watch.add(session)
     }
     const guard = guardNetworkRules({

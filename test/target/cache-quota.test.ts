@@ -7,22 +7,22 @@ import { createCacheQuota } from '../../agents/target/room/cache-quota.ts'
 describe('the room for write caches', () => {
   it('is without end where no operator said otherwise', () => {
     const room = createCacheQuota({ quotaBytes: 0, limitBytes: null })
-    room.joins('a')
+    room.add('a')
     expect(room.quotaOf('a')).to.equal(undefined)
   })
 
   it('is what one session may take, where only that is said', () => {
     const room = createCacheQuota({ quotaBytes: 100, limitBytes: null })
-    room.takes('a', { changedBytes: 90, otherBytes: 50 })
+    room.update('a', { changedBytes: 90, otherBytes: 50 })
     expect(room.quotaOf('a')).to.equal(100)
   })
 
   it('is shared out among those that grow, on top of what each has', () => {
     const room = createCacheQuota({ quotaBytes: 0, limitBytes: 1000 })
-    room.takes('a', { changedBytes: 500, otherBytes: 100 })
-    room.takes('b', { changedBytes: 0, otherBytes: 100 })
+    room.update('a', { changedBytes: 500, otherBytes: 100 })
+    room.update('b', { changedBytes: 0, otherBytes: 100 })
     expect([room.quotaOf('a'), room.quotaOf('b')]).to.deep.equal([650, 150])
-    room.joins('c')
+    room.add('c')
     expect([room.quotaOf('a'), room.quotaOf('b'), room.quotaOf('c')]).to.deep.equal([600, 100, 100])
   })
 
@@ -30,7 +30,7 @@ describe('the room for write caches', () => {
     const room = createCacheQuota({ quotaBytes: 700, limitBytes: 1000 })
     const others = [0, 64, 320] as const
     for (const [index, otherBytes] of others.entries()) {
-      room.takes(`s${index}`, { changedBytes: index * 150, otherBytes })
+      room.update(`s${index}`, { changedBytes: index * 150, otherBytes })
     }
     const quotas = others.map((other, index) => other + (room.quotaOf(`s${index}`) ?? 0))
     expect(quotas.reduce((sum, one) => sum + one, 0)).to.be.at.most(1000)
@@ -38,7 +38,7 @@ describe('the room for write caches', () => {
 
   it('leaves a session what it has when there is none left', () => {
     const room = createCacheQuota({ quotaBytes: 0, limitBytes: 1000 })
-    room.takes('a', { changedBytes: 900, otherBytes: 300 })
+    room.update('a', { changedBytes: 900, otherBytes: 300 })
     expect(room.quotaOf('a')).to.equal(900)
   })
 
@@ -47,10 +47,10 @@ describe('the room for write caches', () => {
     try {
       writeFileSync(path.join(directory, 'changes'), Buffer.alloc(1024 * 1024, 1))
       const room = createCacheQuota({ quotaBytes: 0, limitBytes: 4 * 1024 * 1024 })
-      await room.keeps('kept', directory)
-      room.joins('a')
+      await room.addKept('kept', directory)
+      room.add('a')
       expect(room.quotaOf('a')).to.be.within(2 * 1024 * 1024, 3 * 1024 * 1024)
-      room.gone('kept')
+      room.remove('kept')
       expect(room.quotaOf('a')).to.equal(4 * 1024 * 1024)
     } finally {
       rmSync(directory, { recursive: true })

@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { examine } from '../../agents/target/doctor/doctor.ts'
+import { verifyCaches } from '../../agents/target/doctor/doctor.ts'
 import { BLOCK } from '../../agents/target/filesystem/contents/block-map.ts'
 import type { MountProcess } from '../../agents/target/mount-process/agent/mount-process.ts'
 import type { DoctorItem } from '../../messages/definitions.ts'
@@ -49,7 +49,7 @@ describe('the doctor of a target', function () {
       fetched: { directory: `${scratch.directory}/fetched`, budgetBytes: 1024 ** 3 },
     })
   async function found(timeLimitMs = 60_000): Promise<{ cache: DoctorItem; blocks: DoctorItem | undefined }> {
-    const items = await examine({
+    const items = await verifyCaches({
       cacheRoot: scratch.directory,
       timeLimitMs,
       logger: pino({ level: 'silent' }),

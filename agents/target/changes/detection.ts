@@ -1,23 +1,23 @@
 /**
- * What was changed in a published instance: worked out from what PostgreSQL counts. Pure.
+ * Detects what was changed in a published instance, from PostgreSQL's transaction ids and statistics. Pure.
  *
- * Two sources that complete each other. The next transaction id is exact, also across a crash, but tells neither where
- * something was written nor by whom: ANALYZE, autovacuum's too, takes one. The statistics tell both, but come up to ten
- * seconds late and are lost in a crash. So nothing was changed when no transaction id was used, or when ANALYZE accounts
- * for those that were and nobody's counters can still be under way; everywhere else the doubt counts as a change.
+ * Two sources that complement each other. The next transaction id is exact, also across a crash, but shows neither in which
+ * database something was written nor by whom: ANALYZE, including autovacuum's, uses one too. The statistics show both, but
+ * up to ten seconds late, and are lost in a crash. So nothing was changed if no transaction id was used, or if ANALYZE
+ * accounts for those that were and no client's counters can be outstanding. In all other cases a change is assumed.
  */
 import type { Changes } from '../../../messages/values.ts'
 import type { ChangeRecord, Counters } from './record.ts'
 
-/** What the instance says now. */
+/** One query of the instance. */
 export interface Observation {
   readonly xid: bigint
   readonly epoch: string
-  /** By name; each database that there is. Of those that wrote nothing `statistics` need not be known. */
+  /** By name, of every database. Where nothing was written `statistics` may be unknown, and 0. */
   readonly databases: ReadonlyMap<string, Counters>
-  /** What is written to the catalogs that all databases share. */
+  /** Tuples written to the shared catalogs. */
   readonly shared: number
-  /** No client worked so lately that its counters could still be missing. */
+  /** No client was active so recently that its counters could be outstanding. */
   readonly quiet: boolean
 }
 
@@ -26,7 +26,7 @@ export interface DetectedChanges {
   readonly record: ChangeRecord
 }
 
-/** The record of an instance that was just recovered: its statistics began when recovery did. */
+/** The record of an instance that has just recovered: its statistics began with the recovery. */
 export function initialRecord({ xid, epoch }: Pick<Observation, 'xid' | 'epoch'>): ChangeRecord {
   return { xid: String(xid), seenXid: String(xid), epoch, exported: {}, changed: [] }
 }
@@ -35,7 +35,7 @@ export function detectChanges(before: ChangeRecord, seen: Observation): Detected
   const restarted = before.epoch !== seen.epoch
   const exported = restarted ? {} : before.exported
   const changed = new Set(before.changed)
-  // What was written between the last look and the crash is not counted anywhere.
+  // What was written between the last query and the crash is in no counter.
   if (restarted && seen.xid > BigInt(before.seenXid))
     for (const name of seen.databases.keys()) changed.add(name)
   for (const [name, counters] of seen.databases)
@@ -59,15 +59,15 @@ export function detectChanges(before: ChangeRecord, seen: Observation): Detected
   }
 }
 
-/** What is true before the snapshot of an export is taken: what is written after this is not in it for certain. */
+/** The state before the snapshot of an export is taken: what is written later may not be in the export. */
 export type Mark = Pick<Observation, 'xid' | 'epoch'> & { readonly counters: Counters }
 
 /**
  * A database was exported as a whole, up to a mark.
- * @param quiet no client worked in another database so lately that its counters could still be missing
+ * @param quiet no client was active in another database so recently that its counters could be outstanding
  */
 export function withExport(record: ChangeRecord, database: string, mark: Mark, quiet: boolean): ChangeRecord {
-  // A crash in between: what was written before it and after the mark is counted nowhere.
+  // After a crash in between, what was written before it and after the mark is in no counter.
   if (mark.epoch !== record.epoch) return record
   const changed = record.changed.filter((name) => name !== database)
   const xid = changed.length === 0 && quiet && mark.xid > BigInt(record.xid) ? String(mark.xid) : record.xid

@@ -1,4 +1,4 @@
-/** Asks a published instance what its changes are judged by. */
+/** Queries the transaction ids and statistics of a published instance, from which its changes are detected. */
 import type pg from 'pg'
 import { type InstanceAddress, withAnyDatabase, withClient } from '../postgres/connections/instance-client.ts'
 import { rawName, unusableReason } from '../postgres/connections/instance-databases.ts'
@@ -6,8 +6,8 @@ import type { Observation } from './detection.ts'
 import type { Counters } from './record.ts'
 
 /**
- * Seconds after which what a client did is in the statistics for certain. Source: pgstat.c, PGSTAT_IDLE_INTERVAL is 10 s
- * since version 15. Before, an idle backend may keep its last counts for itself as long as it is connected.
+ * Seconds after which the statistics certainly include what a client did. Source: pgstat.c, PGSTAT_IDLE_INTERVAL is 10 s
+ * since version 15. Before, an idle backend may hold back its last counts as long as it is connected.
  */
 const COUNTED_AFTER_S = 15
 const REPORTS_WHEN_IDLE = 150_000
@@ -22,7 +22,7 @@ const QUERY = `
          (SELECT coalesce(sum(tup_inserted + tup_updated + tup_deleted), 0)::float8
             FROM pg_catalog.pg_stat_database WHERE datid = 0) AS shared`
 
-/** Whoever cannot enter a database writes nothing there: those that are closed or invalid do not count. */
+/** Databases that accept no connections, or are invalid, are left out: nothing can be written there. */
 const DATABASES_QUERY = `
   SELECT ${rawName('d')} AS name, (s.tup_inserted + s.tup_updated + s.tup_deleted)::float8 AS written
     FROM pg_catalog.pg_stat_database s JOIN pg_catalog.pg_database d ON d.oid = s.datid
@@ -40,7 +40,7 @@ interface Row {
   readonly shared: number
 }
 
-/** Undefined: it is in recovery, and nobody can have changed anything. */
+/** Undefined: the instance is in recovery, so nothing can have been changed. */
 export async function observe(address: InstanceAddress): Promise<Observation | undefined> {
   const { row, quiet, written, entered } = await withAnyDatabase(address, async (client, entered) => {
     const row = await queryBasics(client)
@@ -57,7 +57,7 @@ export async function observe(address: InstanceAddress): Promise<Observation | u
   return { xid: BigInt(row.xid), epoch: row.epoch, databases, shared: row.shared, quiet }
 }
 
-/** Where a database cannot be asked, all that was written there counts as somebody's. */
+/** Tuples written by ANALYZE. 0 where the database cannot be queried, so that all its writes count as changes. */
 async function analyzed(address: InstanceAddress, database: string): Promise<number> {
   try {
     return await withClient(address, database, analyzedIn)
@@ -67,7 +67,7 @@ async function analyzed(address: InstanceAddress, database: string): Promise<num
   }
 }
 
-/** The moment at which a recovery ended. Undefined: it has not. */
+/** The state at the end of a recovery. Undefined: the instance is still in recovery. */
 export async function observeStart(
   address: InstanceAddress,
 ): Promise<Pick<Observation, 'xid' | 'epoch'> | undefined> {
@@ -75,7 +75,7 @@ export async function observeStart(
   return row.recovering ? undefined : { xid: BigInt(row.xid), epoch: row.epoch }
 }
 
-/** Whether no client but us worked lately; those of `except` do not count. */
+/** Whether no client except the agent was active recently. Clients of the databases in `except` are ignored. */
 export async function isQuiet(client: pg.Client, except: readonly string[]): Promise<boolean> {
   const { rows } = await client.query<{ quiet: boolean }>(
     `SELECT NOT EXISTS (

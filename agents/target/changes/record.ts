@@ -1,4 +1,4 @@
-/** What is known of a session's changes, in a file of its write cache. */
+/** The record of a session's changes, in a file of its write cache. */
 import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
 import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
@@ -8,13 +8,13 @@ import type { PublishedSession } from '../session/published-session.ts'
 const Counters = z.object({ written: z.number(), statistics: z.number() })
 
 const ChangeRecord = z.object({
-  /** Transactions before this one changed nothing that was not exported. 64 bits as decimal digits. */
+  /** Transactions before this one changed nothing, or only what was exported. 64 bits as decimal digits. */
   xid: z.string().regex(/^\d+$/),
-  /** The next transaction at the last look. */
+  /** The next transaction at the last query. */
   seenXid: z.string().regex(/^\d+$/),
-  /** When the instance's statistics began; a crash of PostgreSQL loses them, and they begin again. */
+  /** When the instance's statistics were reset, as they are by a crash of PostgreSQL. */
   epoch: z.string(),
-  /** Counters of what was exported up to them, in this epoch; none for the others. */
+  /** The counters of each database at its last export, in this epoch. */
   exported: z.record(z.string(), Counters),
   /** Databases that are known to have changed. */
   changed: z.array(z.string()),

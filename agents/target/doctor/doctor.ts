@@ -1,7 +1,8 @@
 /**
- * The query `target.doctor`: looks whether what this target keeps of sessions is as it was written. Fetched blocks that
- * are not are taken out of their store, and are fetched again when they are wanted; a store that makes no sense is
- * discarded, but never while a session uses it. Write caches hold what is nowhere else: of these it only tells.
+ * The query `caches.verify`, which `howdah doctor` sends: verifies the checksums of what this target stores for sessions.
+ * Corrupt fetched blocks are dropped from their store, and fetched again when they are needed; an inconsistent store is
+ * discarded, but never while a session uses it. Write caches hold the only copy of changes, so they are never modified:
+ * their damage is only reported.
  */
 import { existsSync } from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
@@ -20,15 +21,15 @@ import { verifyStore } from './verify-store.ts'
 
 export interface DoctorOptions {
   readonly cacheRoot: string
-  /** Stores that were not compared by then are left for another time. */
+  /** Blocks that are not verified by then are left out. */
   readonly timeLimitMs: number
   readonly logger: Logger
 }
 
-/** More are not told of one thing. */
+/** Problems that are reported of one store or cache. */
 const MOST_PROBLEMS = 20
 
-export async function examine({ cacheRoot, timeLimitMs, logger }: DoctorOptions): Promise<DoctorItem[]> {
+export async function verifyCaches({ cacheRoot, timeLimitMs, logger }: DoctorOptions): Promise<DoctorItem[]> {
   const deadline = performance.now() + timeLimitMs
   const caches = await sessionCaches(cacheRoot)
   const items: DoctorItem[] = []
@@ -53,7 +54,7 @@ async function sessionCaches(cacheRoot: string): Promise<SessionCache[]> {
   for (const session of await names(cacheRoot)) {
     const path = `${cacheRoot}/${session}`
     if (path === fetchedDirectory(cacheRoot)) continue
-    // What has neither is no session's, or is being made.
+    // A directory with neither is not a session's, or is being created.
     if (readSession(path) === undefined && !existsSync(journalPath(path))) continue
     const storeKey = await readFile(cachePaths(path).fetchedKey, 'utf8').catch(() => undefined)
     found.push({ session, path, storeKey, isMounted: (await findMountProcess(path)) !== undefined })
@@ -64,20 +65,20 @@ async function sessionCaches(cacheRoot: string): Promise<SessionCache[]> {
 async function examineCache({ session, path }: SessionCache): Promise<DoctorItem> {
   const about = { kind: 'write-cache' as const, name: session, path, sessions: [session] }
   try {
-    const { bytes, problems } = await changesOf(path)
+    const { bytes, problems } = await verifyCache(path)
     return { ...about, bytes, checkedBytes: bytes, ...verdict(problems) }
   } catch (error) {
     return { ...about, bytes: 0, checkedBytes: 0, ...verdict([errorBody(error).message]) }
   }
 }
 
-/** A mounted cache's journal is open to its mount process alone. */
-async function changesOf(path: string) {
+/** Verifies the changes in a write cache; the mount process of a mounted one does it, since only it may open the journal. */
+async function verifyCache(path: string) {
   const mount = await findMountProcess(path)
   if (mount !== undefined) return mount.verify()
   const session = readSession(path)
   const journal = readJournal(journalPath(path), session?.journal)
-  // Nothing of it was ever usable.
+  // The instance was never usable, so there are no changes.
   if (journal === undefined && session?.recovered !== true) return { files: 0, bytes: 0, problems: [] }
   if (journal === undefined) throw new Error(`${journalPath(path)} is gone, and with it what was changed`)
   try {
@@ -105,7 +106,7 @@ async function examineStore(
     const { bytes, checkedBytes, wrong } = await verifyStore(path, deadline)
     const count = [...wrong.values()].reduce((sum, slots) => sum + slots.length, 0)
     if (count === 0) return { ...about, bytes, checkedBytes, verdict: 'sound', problems: [] }
-    takeOut(root, key, wrong, logger)
+    dropBlocks(root, key, wrong, logger)
     const problem = `blocks that are not as they were written: ${count}; they are fetched again when they are wanted; see whether the disk is sound`
     return { ...about, bytes, checkedBytes, verdict: 'mended', problems: [problem] }
   } catch (error) {
@@ -119,8 +120,8 @@ async function examineStore(
   }
 }
 
-/** Sessions that have the store open find out by themselves. */
-function takeOut(
+/** Sessions that have the store open notice it by themselves. */
+function dropBlocks(
   root: string,
   key: string,
   wrong: ReadonlyMap<number, readonly number[]>,

@@ -1,6 +1,6 @@
 /**
- * Compares what a store of fetched blocks holds with its checksums. Reads only, beside whoever has the store open; what
- * becomes of wrong blocks is the caller's.
+ * Verifies the blocks of a store of fetched blocks against their checksums. Read-only, and safe while a mount process has
+ * the store open; the caller handles corrupt blocks.
  */
 import { open } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
@@ -10,20 +10,20 @@ import { chunksOfRows, type FetchedChunk, storeHeader } from '../filesystem/fetc
 import { STORE_FORMAT } from '../filesystem/fetched/fetched-stores.ts'
 
 export interface StoreFindings {
-  /** Bytes of blocks that it holds, and of those that were compared until the deadline. */
+  /** Bytes of the stored blocks, and of those verified until the deadline. */
   readonly bytes: number
   readonly checkedBytes: number
-  /** The slots of blocks that are not as they were written, by file. */
+  /** The slots of corrupt blocks, by file. */
   readonly wrong: ReadonlyMap<number, readonly number[]>
 }
 
 const BUSY_MS = 2000
-/** Blocks in one read. */
+/** Blocks per read. */
 const MOST_BLOCKS = 128
 
 /**
  * @param deadline on the clock of `performance.now`
- * @throws Error when the store cannot be read, or makes no sense
+ * @throws Error when the store cannot be read, or is inconsistent
  */
 export async function verifyStore(directory: string, deadline: number): Promise<StoreFindings> {
   const { id, chunks } = readIndex(`${directory}/index.sqlite`)
@@ -71,7 +71,7 @@ function readIndex(path: string): { id: string; chunks: FetchedChunk[] } {
   }
 }
 
-/** Places of a chunk whose blocks lie one after the other. */
+/** Ranges of a chunk whose blocks are in consecutive slots. */
 function* runs({ slots }: FetchedChunk): Generator<{ from: number; count: number }> {
   for (let from = 0; from < slots.length; ) {
     const slot = slots[from] ?? 0

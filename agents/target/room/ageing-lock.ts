@@ -1,13 +1,13 @@
 /**
- * Locks directories against ageing. systemd-tmpfiles deletes what is old in /tmp and /var/tmp, but nothing below a
- * directory that somebody holds a lock on (systemd.io/TEMPORARY_DIRECTORIES). The agent locks the root of all write
- * caches, kept ones included; a mount process locks its own directories, because it outlives the agent.
+ * Locks directories against ageing. systemd-tmpfiles deletes old files in /tmp and /var/tmp, but nothing below a directory
+ * that a process holds a lock on (systemd.io/TEMPORARY_DIRECTORIES). The agent locks the root of all write caches,
+ * including kept ones; a mount process locks its own directories, because it outlives the agent.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 
 export interface AgeingLock {
-  /** Locks the directory that is there now. Safe to repeat; never throws: one that is missing is locked once it is made. */
+  /** Locks the directory that exists now. Safe to repeat; never throws: a missing directory is locked by a later call. */
   take(): void
   close(): void
 }
@@ -42,10 +42,10 @@ export function keepFromAgeing(directory: string): void {
   createAgeingLock(directory).take()
 }
 
-/** flock(1) locks the open directory that it inherits, and the lock stays with it in this process. */
+/** flock(1) locks the open directory that it inherits; the lock belongs to the open file, so it stays in this process. */
 function lock(fd: number): void {
   const flock = spawn('flock', ['--shared', '--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] })
-  // Without flock(1) there is most likely no systemd-tmpfiles either.
+  // A system without flock(1) most likely has no systemd-tmpfiles either.
   flock.on('error', () => undefined)
   flock.unref()
 }

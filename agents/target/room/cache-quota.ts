@@ -1,7 +1,7 @@
 /**
- * Keeps the write caches of all sessions of a target together within what its operator allows: what is left of that is
- * shared out anew at every look, so that nobody can take what another one has got. What the kernel has accepted before
- * a share became smaller is taken over it.
+ * Divides the space that the operator allows for write caches among the sessions of a target. The free part is shared out
+ * again after every measurement, so no session can use what another has been given. Writes that the kernel accepted
+ * before a share became smaller may exceed it.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -10,15 +10,15 @@ const run = promisify(execFile)
 const MEASURE_DEADLINE_MS = 60_000
 
 export interface CacheQuota {
-  /** It will take something, and has a share from now on. */
-  joins(session: string): void
-  /** What a session takes. `changedBytes` is what a quota bounds, `otherBytes` comes on top: its WAL. */
-  takes(session: string, use: { readonly changedBytes: number; readonly otherBytes: number }): void
-  /** A cache that is kept takes what it takes. Never rejects: one that cannot be measured counts as nothing. */
-  keeps(session: string, cachePath: string): Promise<void>
-  /** Nothing is left of it. */
-  gone(session: string): void
-  /** What the changes of a session may take; undefined: no limit but the reserve. */
+  /** Adds a session, which has a share from now on. */
+  add(session: string): void
+  /** Updates the usage of a session. The quota limits `changedBytes`; `otherBytes`, its WAL, is used in addition. */
+  update(session: string, usage: { readonly changedBytes: number; readonly otherBytes: number }): void
+  /** Measures a cache that is kept, which has no share. Never rejects: one that cannot be measured counts as empty. */
+  addKept(session: string, cachePath: string): Promise<void>
+  /** Removes a session whose cache was removed. */
+  remove(session: string): void
+  /** Bytes that the changes of a session may use; undefined: no limit but the reserve. */
   quotaOf(session: string): number | undefined
 }
 
@@ -30,24 +30,24 @@ export interface CacheQuotaOptions {
 }
 
 export function createCacheQuota({ quotaBytes, limitBytes }: CacheQuotaOptions): CacheQuota {
-  const uses = new Map<string, { changedBytes: number; otherBytes: number; grows: boolean }>()
+  const usages = new Map<string, { changedBytes: number; otherBytes: number; grows: boolean }>()
   const own = quotaBytes > 0 ? quotaBytes : Number.POSITIVE_INFINITY
 
   return {
-    joins(session) {
-      uses.set(session, { changedBytes: 0, otherBytes: 0, ...uses.get(session), grows: true })
+    add(session) {
+      usages.set(session, { changedBytes: 0, otherBytes: 0, ...usages.get(session), grows: true })
     },
-    takes(session, use) {
-      uses.set(session, { ...use, grows: true })
+    update(session, usage) {
+      usages.set(session, { ...usage, grows: true })
     },
-    async keeps(session, cachePath) {
+    async addKept(session, cachePath) {
       const { stdout } = await run('du', ['-s', '-B1', cachePath], { timeout: MEASURE_DEADLINE_MS }).catch(
         () => ({ stdout: '0' }),
       )
-      uses.set(session, { changedBytes: Number.parseInt(stdout, 10) || 0, otherBytes: 0, grows: false })
+      usages.set(session, { changedBytes: Number.parseInt(stdout, 10) || 0, otherBytes: 0, grows: false })
     },
-    gone(session) {
-      uses.delete(session)
+    remove(session) {
+      usages.delete(session)
     },
     quotaOf(session) {
       const share = limitBytes === null ? Number.POSITIVE_INFINITY : shareOf(session, limitBytes)
@@ -57,10 +57,10 @@ export function createCacheQuota({ quotaBytes, limitBytes }: CacheQuotaOptions):
   }
 
   function shareOf(session: string, limit: number): number {
-    const all = [...uses.values()]
-    const taken = all.reduce((sum, { changedBytes, otherBytes }) => sum + changedBytes + otherBytes, 0)
+    const all = [...usages.values()]
+    const used = all.reduce((sum, { changedBytes, otherBytes }) => sum + changedBytes + otherBytes, 0)
     const growing = all.filter(({ grows }) => grows).length
-    const left = Math.max(0, limit - taken)
-    return (uses.get(session)?.changedBytes ?? 0) + Math.floor(left / Math.max(1, growing))
+    const free = Math.max(0, limit - used)
+    return (usages.get(session)?.changedBytes ?? 0) + Math.floor(free / Math.max(1, growing))
   }
 }

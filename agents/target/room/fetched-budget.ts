@@ -5,20 +5,20 @@ import { trimFetchedStores } from '../filesystem/fetched/fetched-stores.ts'
 import { cachePaths } from '../mount-process/mount-spec.ts'
 
 export interface FetchedBudgetOptions {
-  /** Below it are the write caches of all sessions. */
+  /** Directory of the write caches of all sessions. */
   readonly cacheRoot: string
   readonly budgetBytes: number
   readonly logger: Logger
 }
 
 export interface FetchedBudget {
-  /** Where the stores are. */
+  /** Directory of the stores. */
   readonly directory: string
-  /** Removes stores that no session uses, those that were used longest ago first, while there is too much. Never rejects. */
+  /** Removes stores that no session uses, least recently used first, while all together exceed the budget. Never rejects. */
   trim(): Promise<void>
 }
 
-/** Where the local copies of fetched blocks of all sessions are. */
+/** Directory of the local copies of fetched blocks. */
 export function fetchedDirectory(cacheRoot: string): string {
   return `${cacheRoot}/fetched`
 }
@@ -30,16 +30,20 @@ export function createFetchedBudget({ cacheRoot, budgetBytes, logger }: FetchedB
     async trim() {
       try {
         const removed = await trimFetchedStores(directory, budgetBytes, await keysInUse(cacheRoot))
-        if (removed.length > 0) logger.info({ removed }, 'local copies of fetched blocks made room')
+        if (removed.length > 0)
+          logger.info(
+            { removed },
+            'local copies of fetched blocks were removed, as they exceeded their budget',
+          )
       } catch (err) {
-        // They take no more room for it: what is over the budget is not kept.
+        // Usage stays bounded without it: blocks beyond the budget are not stored.
         logger.warn({ err, directory }, 'local copies of fetched blocks could not be trimmed')
       }
     },
   }
 }
 
-/** Of every session that has a write cache. */
+/** The store keys of all sessions that have a write cache. */
 async function keysInUse(cacheRoot: string): Promise<Set<string>> {
   const names = await readdir(cacheRoot).catch((): string[] => [])
   const keys = await Promise.all(

@@ -1,7 +1,7 @@
-/** Ports that sessions gave back lately. */
+/** Ports that sessions released recently. */
 
 export interface ReleasedPorts {
-  /** Those that nobody should choose who may have any other. */
+  /** Ports that a session without a port of its own should not be given yet. */
   ports(): readonly number[]
   release(port: number | undefined): void
 }
@@ -9,8 +9,8 @@ export interface ReleasedPorts {
 const HOLD_MS = 30_000
 
 /**
- * A session that is published again in its place wants its own port back, so one that begins meanwhile is given another.
- * Where ports are few they are for whoever comes.
+ * Holds a released port back for a while: a session that is republished asks for the same port again. At most a quarter of
+ * the range is held back.
  */
 export function createReleasedPorts([first, last]: readonly [number, number], now = Date.now): ReleasedPorts {
   const releasedAt = new Map<number, number>()

@@ -1,27 +1,30 @@
-/** What the logs of a session say at their end. They go with the session; whoever reports a failure keeps that. */
+/** The last lines of a session's logs, for the agent's own log: the originals are removed with the session. */
 import { open } from 'node:fs/promises'
 import { cachePaths } from '../mount-process/mount-spec.ts'
 import { instancePaths } from '../postgres/specification.ts'
 import type { PublishedSession } from './published-session.ts'
 
 export interface LogExcerpt {
-  /** Lines of the mount process's log, warnings and worse. */
+  /** From the mount process's log, warnings and errors only. */
   readonly mount: readonly string[]
   readonly postgres: readonly string[]
 }
 
 const LINES = 20
 const TAIL_BYTES = 64 * 1024
-/** pino's number of the level; nothing that Node itself wrote, of a crash, is such a line. */
-const MILD = /^\{"level":[1-3]0,/
+/** A line of pino below the level "warn". Node's own output, as of a crash, is no such line. */
+const BELOW_WARNING = /^\{"level":[1-3]0,/
 
-/** Never rejects: a log that cannot be read says nothing. */
+/** Never rejects: a log that cannot be read counts as empty. */
 export async function logExcerpt(session: PublishedSession): Promise<LogExcerpt> {
   const [mount, postgres] = await Promise.all([
     tail(cachePaths(session.cachePath).log),
     tail(instancePaths(session).log),
   ])
-  return { mount: mount.filter((line) => !MILD.test(line)).slice(-LINES), postgres: postgres.slice(-LINES) }
+  return {
+    mount: mount.filter((line) => !BELOW_WARNING.test(line)).slice(-LINES),
+    postgres: postgres.slice(-LINES),
+  }
 }
 
 /** The last whole lines of a file. */

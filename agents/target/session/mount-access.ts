@@ -1,4 +1,4 @@
-/** The instance's user can enter the mount, before PostgreSQL is started on it. */
+/** Makes sure that the instance's user can read files of the mount, before PostgreSQL is started on it. */
 import { HowdahError } from '../../../messages/errors.ts'
 import { shellAs } from '../postgres/process/user-process.ts'
 import type { PublishedSession } from './published-session.ts'
@@ -6,8 +6,8 @@ import type { PublishedSession } from './published-session.ts'
 const DEADLINE_MS = 30_000
 
 /**
- * Opens and closes a file of the mount as the instance's user. After that the kernel knows that closing one is nothing
- * that its server has to hear of: no child of this process waits for that, should the mount hang.
+ * Opens and closes a file of the mount as the instance's user. By that the kernel also learns that the mount implements no
+ * FLUSH, and sends none from then on: no child of this process waits for one when the mount hangs.
  * @throws HowdahError `user_unusable` | `backup_damaged` | `mount_failed`
  */
 export async function requireMountAccess(

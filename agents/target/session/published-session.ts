@@ -1,6 +1,6 @@
 /**
- * A session as its target keeps it: one file in the write cache, from which everything of the session is found again
- * after a restart of the agent. The agent itself remembers nothing.
+ * The record of a published session: one file in its write cache, from which a restarted agent finds the session's mount,
+ * instance and options. The agent keeps no other state of it.
  */
 import { readFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
@@ -32,18 +32,18 @@ const PublishedSession = z.object({
   dataPlane: DataPlaneAddress,
   extensions: z.array(z.string()).optional(),
   neededWal: z.object({ first: z.string().optional(), last: z.string().optional() }),
-  /** WAL in the backup itself: the server is started with it, without recovery. */
+  /** WAL files in the backup itself: the server is started with them, without archive recovery. */
   ownWal: z.array(z.string()).optional(),
-  /** Tells the journal of its write cache from any other. */
+  /** Identifies the journal of its write cache. */
   journal: z.string().optional(),
-  /** Its first recovery is over: what is in the write cache is somebody's. */
+  /** Its first recovery has finished: the write cache may hold changes of users. */
   recovered: z.boolean().optional(),
-  /** It is not published: its write cache waits for a retry. */
+  /** It is no longer published, and its write cache is kept for a retry. */
   kept: z.boolean().optional(),
 })
 export type PublishedSession = z.infer<typeof PublishedSession>
 
-/** The session that a step is about. @throws HowdahError `user_missing` | `internal` when the steps before gave no result */
+/** The session of a step command, from the results of the steps before. @throws HowdahError `user_missing` | `internal` when the steps before gave no result */
 export async function publishedSession({ session, input }: StepCommand): Promise<PublishedSession> {
   const { resolved, checked } = input
   if (!resolved || !checked) {
@@ -77,7 +77,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
   }
 }
 
-/** What is known of its write cache stays with that. */
+/** Writes the record. What an earlier record says of the write cache is preserved. */
 export async function saveSession(session: PublishedSession): Promise<void> {
   const { journal, recovered } = readSession(session.cachePath) ?? {}
   const record: PublishedSession = { journal, recovered, ...session }
@@ -85,8 +85,8 @@ export async function saveSession(session: PublishedSession): Promise<void> {
 }
 
 /**
- * The session whose write cache this is; undefined: none was begun there, or nobody can tell any more. Read at once, for
- * whoever cannot wait for the threads that read files.
+ * The session of a write cache; undefined: there is no record, or it is unreadable. Synchronous, so that it works while the
+ * libuv thread pool is blocked by a mount that hangs.
  */
 export function readSession(cachePath: string): PublishedSession | undefined {
   try {

@@ -1,7 +1,7 @@
 /**
- * Watches published sessions: reports what they read and keep, whether they reach their mount server, and when their
- * mount or their PostgreSQL is gone. It mends nothing itself; the coordinator sends the steps again. What cannot be
- * told now, because the broker is away, is told at a later look.
+ * Watches published sessions: reports their usage, whether they reach their mount server, and the loss of their mount or
+ * their PostgreSQL. It repairs nothing: the coordinator sends the steps again. A report that fails because the broker is
+ * unreachable is repeated at a later check.
  */
 import { readdir, stat, statfs } from 'node:fs/promises'
 import type { Logger } from 'pino'
@@ -17,9 +17,9 @@ import type { PublishedSession } from './published-session.ts'
 import { reachabilityChange } from './reachability.ts'
 
 export interface SessionWatch {
-  /** Begins to watch a session that is published, and to report on it. Safe to repeat. */
+  /** Starts watching a published session. Safe to repeat. */
   add(session: PublishedSession): Promise<void>
-  /** Stops watching: what happens to the session from now on is meant to happen. */
+  /** Stops watching: changes to the session from now on are intended. */
   remove(session: string): void
   close(): void
 }
@@ -29,30 +29,30 @@ export interface SessionWatchOptions {
   readonly usage: (session: string, usage: Usage) => Promise<void>
   readonly reachability: (session: string, reachability: Reachability) => Promise<void>
   /**
-   * Called at every look at a session that has all its parts and its mount server: what it reads may have to be
+   * Called at every check of a session that is complete and reaches its mount server, since what it reads may have to be
    * fetched. Throttles itself, and returns at once.
    */
   readonly changes: (session: PublishedSession) => void
-  /** What all sessions together may take; each look makes their shares of it anew. */
+  /** Limits of the write caches; each check updates the quotas. */
   readonly room: CacheQuota
   readonly logger: Logger
 }
 
-interface Watched {
+interface WatchedSession {
   readonly session: PublishedSession
   readonly parts: Parts | Missing
   reported: Usage | undefined
   reportedAt: number
   connected: boolean
-  told: Reachability | undefined
-  /** A look is under way; it may wait for a mount process that does not answer. */
-  looking: boolean
+  reachability: Reachability | undefined
+  /** A check is in progress; it may wait for a mount process that does not answer. */
+  checking: boolean
 }
 
 interface Parts {
   readonly mount: MountProcess
   mountEnded: boolean
-  /** What the mount process was told last. */
+  /** The limits last sent to the mount process. */
   limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
   readonly postmaster: ProcessIdentity
 }
@@ -62,16 +62,16 @@ interface Missing {
   readonly reason: string
 }
 
-/** Between two looks at a session. Milliseconds. */
-const LOOK_EVERY_MS = 500
+/** Interval between checks of a session. Milliseconds. */
+const CHECK_EVERY_MS = 500
 /** Usage is reported at most this often. Milliseconds. */
 const REPORT_EVERY_MS = 2_000
 
 export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
   const { lost, usage, reachability, room, logger } = options
-  const watched = new Map<string, Watched>()
+  const watched = new Map<string, WatchedSession>()
 
-  async function look(entry: Watched): Promise<void> {
+  async function check(entry: WatchedSession): Promise<void> {
     const { session, parts } = entry
     const missing = missingPart(parts)
     if (watched.get(session.session) !== entry) return
@@ -86,7 +86,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     if (watched.get(session.session) === entry) watched.delete(session.session)
   }
 
-  async function report(entry: Watched, parts: Parts): Promise<void> {
+  async function report(entry: WatchedSession, parts: Parts): Promise<void> {
     entry.reportedAt = Date.now()
     const { session } = entry
     const { mount } = parts
@@ -96,60 +96,60 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       statfs(session.cachePath),
     ])
     entry.connected = status.connected
-    const news = reachabilityChange(status, entry.told, Date.now())
-    if (news) {
-      logger.info({ session: session.session, ...news }, 'how the mount server is reached')
-      await reachability(session.session, news)
-      entry.told = news
+    const change = reachabilityChange(status, entry.reachability, Date.now())
+    if (change) {
+      logger.info({ session: session.session, ...change }, 'the reachability of the mount server changed')
+      await reachability(session.session, change)
+      entry.reachability = change
     }
     if (watched.get(session.session) !== entry) return
-    room.takes(session.session, { changedBytes: status.changedBytes, otherBytes: walBytes })
-    await share(session.session, parts)
+    room.update(session.session, { changedBytes: status.changedBytes, otherBytes: walBytes })
+    await updateQuota(session.session, parts)
     const now = usageOf(status, walBytes, disk.bavail * disk.bsize, parts.limits)
-    if (entry.reported !== undefined && !isNews(entry.reported, now)) return
+    if (entry.reported !== undefined && !hasChanged(entry.reported, now)) return
     await usage(session.session, now)
     entry.reported = now
   }
 
-  async function share(session: string, parts: Parts): Promise<void> {
+  async function updateQuota(session: string, parts: Parts): Promise<void> {
     const quotaBytes = room.quotaOf(session)
     if (quotaBytes === undefined || quotaBytes === parts.limits.quotaBytes) return
     await parts.mount.limit(quotaBytes)
     parts.limits = { ...parts.limits, quotaBytes }
   }
 
-  async function lookAt(entry: Watched): Promise<void> {
-    if (entry.looking) return
-    entry.looking = true
+  async function checkOnce(entry: WatchedSession): Promise<void> {
+    if (entry.checking) return
+    entry.checking = true
     try {
-      await look(entry)
+      await check(entry)
     } catch (error) {
       logger.warn({ err: error, session: entry.session.session }, 'watching a session failed')
     } finally {
-      entry.looking = false
+      entry.checking = false
     }
   }
 
   const timer = setInterval(() => {
-    for (const entry of watched.values()) void lookAt(entry)
-  }, LOOK_EVERY_MS)
+    for (const entry of watched.values()) void checkOnce(entry)
+  }, CHECK_EVERY_MS)
 
   return {
     async add(session) {
-      if (isWhole(watched.get(session.session))) return
+      if (isComplete(watched.get(session.session))) return
       const parts = await findParts(session)
-      if (isWhole(watched.get(session.session))) return
+      if (isComplete(watched.get(session.session))) return
       const entry = {
         session,
         parts,
         reported: undefined,
         reportedAt: 0,
         connected: false,
-        told: undefined,
-        looking: false,
+        reachability: undefined,
+        checking: false,
       }
       watched.set(session.session, entry)
-      void lookAt(entry)
+      void checkOnce(entry)
     },
     remove(session) {
       watched.delete(session)
@@ -188,7 +188,7 @@ function missingPart(parts: Parts | Missing): Missing | undefined {
   return undefined
 }
 
-function isWhole(entry: Watched | undefined): boolean {
+function isComplete(entry: WatchedSession | undefined): boolean {
   return entry !== undefined && !('what' in entry.parts)
 }
 
@@ -204,8 +204,8 @@ function usageOf(
   return { fetchedBytes, totalBytes, cacheBytes: changedBytes + walBytes, changedBytes, ...limits, freeBytes }
 }
 
-/** Others write to the same disk all the time: of its free space only what an operator would notice is news. */
-function isNews(before: Usage, now: FreshUsage): boolean {
+/** Whether usage has to be reported. Free space changes all the time: of it only what an operator would notice counts. */
+function hasChanged(before: Usage, now: FreshUsage): boolean {
   const moved = Math.abs(now.freeBytes - (before.freeBytes ?? 0))
   return (
     before.fetchedBytes !== now.fetchedBytes ||
@@ -218,7 +218,7 @@ function isNews(before: Usage, now: FreshUsage): boolean {
 const NOTICED_BYTES = 8 * 1024 * 1024
 const NOTICED_SHARE = 0.02
 
-/** What the files of one directory take; PostgreSQL may remove some meanwhile. */
+/** Allocated bytes of the files of one directory; PostgreSQL may remove files meanwhile. */
 async function allocatedBytes(directory: string): Promise<number> {
   const names = await readdir(directory)
   const sizes = await Promise.all(

@@ -1,9 +1,9 @@
 /**
- * Ends what runs for a session on this machine, its PostgreSQL and its mount, whatever they are like: in the middle of
- * a step, with files in use, without the files that tell of them, on a mount that hangs.
+ * Stops a session's PostgreSQL and its mount, in whatever state they are: in the middle of a step, with files in use,
+ * without their records, on a mount that hangs.
  *
- * Nothing here waits for the mount. Until nobody can hang on it only memory, local files read at once, sockets and
- * children are used: an earlier step may have all threads that read files wait for it.
+ * Nothing here waits for the mount. As long as a process may hang on it only memory, synchronous reads of local files,
+ * sockets and child processes are used: an earlier step may block the whole libuv thread pool.
  */
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -19,13 +19,13 @@ export interface Teardown {
   readonly session: string
   readonly mountPoint: string
   readonly cachePath: string
-  /** Undefined: nobody knows of an instance of this session. */
+  /** Undefined: there is no record of an instance of this session. */
   readonly instance: PublishedSession | undefined
-  /** Whether the write cache is kept: what reached the mount is made durable, as far as it can be. */
+  /** Whether the write cache is kept: what was written to the mount is made durable, as far as possible. */
   readonly keepCache: boolean
-  /** `fast` writes a checkpoint, so that the next start on the write cache has nothing to recover. */
+  /** `fast` writes a checkpoint, so that the next start on the write cache needs no recovery. */
   readonly mode: 'fast' | 'immediate'
-  /** A step of the session that does not heed that it was superseded: see `StepContext`. */
+  /** A superseded step of the session that still runs: see `StepContext`. */
   readonly orphan: Promise<void> | undefined
   readonly logger: Logger
 }
@@ -45,21 +45,21 @@ export async function teardownOf(
   return { session, mountPoint, cachePath, instance, keepCache, mode, orphan, logger }
 }
 
-/** How long PostgreSQL may take to each way of being asked, ms. */
+/** How long PostgreSQL may take for each shutdown mode, ms. */
 const GRACE_MS = { fast: 60_000, immediate: 5_000 } as const
-/** For a step whose mount is gone, ms. */
-const LINGER_MS = 20_000
+/** How long an orphaned step may take to end once its mount has ended, ms. */
+const ORPHAN_MS = 20_000
 
 /**
- * Stops PostgreSQL; a mount that would keep it from ending is ended first. Safe to repeat.
+ * Stops PostgreSQL; a mount that would block its shutdown is stopped first. Safe to repeat.
  * @throws HowdahError `timeout` | `mount_failed`
  */
 export async function endInstance(of: Teardown): Promise<StopOutcome> {
-  const mounts = await Promise.all(mountProcessesOf(of).map(lookAt))
-  // Whoever reads through a mount whose server is away waits for long, and ends only then.
+  const mounts = await Promise.all(mountProcessesOf(of).map(probe))
+  // A process that reads from a mount whose server is unreachable ends only after the read deadline.
   const hanging = mounts.filter(({ served }) => served === 'not' || (served === 'away' && !of.keepCache))
   if (hanging.length > 0) {
-    of.logger.warn({ pids: hanging.map(({ mount }) => mount.pid) }, 'the mount hangs, and is ended')
+    of.logger.warn({ pids: hanging.map(({ mount }) => mount.pid) }, 'the mount hangs, and is stopped')
     await endMounts(
       of,
       hanging.map(({ mount }) => mount),
@@ -76,16 +76,16 @@ export async function endInstance(of: Teardown): Promise<StopOutcome> {
     return await stopInstance(of.instance, { logger, graceMs, mode })
   } catch (error) {
     if (!(error instanceof HowdahError) || error.code !== 'timeout') throw error
-    // Not even killing ends who waits for a mount.
-    logger.warn({ err: error }, 'PostgreSQL waits for its mount, which is ended')
+    // A process that waits for a mount cannot even be killed.
+    logger.warn({ err: error }, 'PostgreSQL waits for its mount, which is stopped')
     await endMounts(of, mountProcessesOf(of))
     return stopInstance(of.instance, { logger, graceMs: GRACE_MS.immediate, mode: 'immediate' })
   }
 }
 
 /**
- * Unmounts, in order where that can be; nothing of the session's mount is left. PostgreSQL must have ended.
- * @returns whether there was anything
+ * Unmounts, cleanly where possible; nothing of the session's mount is left. PostgreSQL must have ended.
+ * @returns whether there was a mount process
  * @throws HowdahError `timeout` | `mount_failed`
  */
 export async function endMount(of: Teardown): Promise<boolean> {
@@ -100,23 +100,23 @@ async function endMounts(of: Teardown, mounts: readonly MountProcess[]): Promise
   await clearDeadMount(of.mountPoint)
 }
 
-/** `away`: by a process that answers and does not reach the mount server; `not`: by one that does not answer. */
-interface Look {
+/** `away`: its process answers but does not reach the mount server; `not`: its process does not answer. */
+interface ProbedMount {
   readonly mount: MountProcess
   readonly served: 'well' | 'away' | 'not'
 }
 
-async function lookAt(mount: MountProcess): Promise<Look> {
+async function probe(mount: MountProcess): Promise<ProbedMount> {
   const status = await mount.status().catch(() => undefined)
   return { mount, served: status === undefined ? 'not' : status.connected ? 'well' : 'away' }
 }
 
 async function awaitSupersededStep(of: Teardown, orphan: Promise<void>): Promise<void> {
-  of.logger.warn('a step that was superseded waits for the mount, which is ended')
+  of.logger.warn('a superseded step waits for the mount, which is stopped')
   await endMounts(of, mountProcessesOf(of))
   await withDeadline(
     orphan,
-    LINGER_MS,
-    `A step of the session ${of.session} that was superseded does not end within ${LINGER_MS / 1000} s.`,
+    ORPHAN_MS,
+    `A superseded step of the session ${of.session} does not end within ${ORPHAN_MS / 1000} s.`,
   )
 }

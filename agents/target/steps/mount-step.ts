@@ -82,7 +82,7 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
     const journal = await journalOf(session)
     await saveSession({ ...session, journal: journal.id })
     await fetchedBudget.trim()
-    room.joins(session.session)
+    room.add(session.session)
     const launch = () => spare.take()
     const spec = { ...(await mountSpec(session, input)), journal }
     await startMountProcess(spec, { logger, launch, signal })
@@ -118,12 +118,12 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
       if (await removeMountPoint(mountPoint)) undone.push(`removed ${mountPoint}`)
       if (keepCache && instance && existsSync(cachePath)) {
         await saveSession({ ...instance, kept: true })
-        await room.keeps(session, cachePath)
+        await room.addKept(session, cachePath)
         undone.push(`kept the write cache ${cachePath}`)
       } else {
         if (existsSync(cachePath)) undone.push(`removed the write cache ${cachePath}`)
         await rm(cachePath, { recursive: true, force: true, maxRetries: 5 })
-        room.gone(session)
+        room.remove(session)
       }
       await fetchedBudget.trim()
       return { undone }

@@ -29,7 +29,7 @@ export interface RecoverStepOptions {
 }
 
 const START_FAILED =
-  'PostgreSQL did not come up; what the logs of the session say last, before they go with it'
+  'PostgreSQL did not start; the last lines of the logs of the session, which are removed with it'
 
 export function recoverStep(options: RecoverStepOptions): StepHandler<'recover'> {
   const { settings, room, watch, changes, logger } = options
@@ -37,7 +37,7 @@ export function recoverStep(options: RecoverStepOptions): StepHandler<'recover'>
   /** A full write cache keeps PostgreSQL from starting, and only a running one could free space in it. */
   async function reserveStartSpace(session: string, mount: MountProcess): Promise<void> {
     const { changedBytes } = await mount.status()
-    room.takes(session, { changedBytes, otherBytes: 0 })
+    room.update(session, { changedBytes, otherBytes: 0 })
     const quotaBytes = room.quotaOf(session)
     if (quotaBytes !== undefined) await mount.limit(quotaBytes)
     await mount.starting()

@@ -1,10 +1,10 @@
-/** Reads from the catalogs of one database what of it leads to other servers, or acts by itself. Changes nothing. */
+/** Reads from the catalogs of one database what connects to other servers or acts on its own. Changes nothing. */
 import type pg from 'pg'
 
 export interface ForeignServer {
   readonly name: string
   readonly wrapper: string
-  /** As its options have it. */
+  /** From its options. */
   readonly host: string | null
 }
 
@@ -18,16 +18,16 @@ export interface DatabaseSurvey {
   /** Extensions by which a query can reach other machines. */
   readonly extensions: readonly string[]
   readonly servers: readonly ForeignServer[]
-  /** User mappings with a password, or what is as good as one, in them. */
+  /** Number of user mappings that have a password, or another secret, in their options. */
   readonly passwords: number
   readonly jobs: readonly JobTable[]
-  /** Enabled event triggers that run when somebody enters; from PostgreSQL 17 on. */
+  /** Enabled login event triggers; since PostgreSQL 17. */
   readonly loginTriggers: readonly string[]
-  /** Hosts of other nodes that Citus knows. */
+  /** Hosts of the other nodes in Citus' metadata. */
   readonly workers: readonly string[]
 }
 
-/** By their names in pg_extension, which their control files have. */
+/** Extensions that can reach other machines, by their names in pg_extension. */
 const REACHING = [
   ...['dblink', 'postgres_fdw', 'mysql_fdw', 'oracle_fdw', 'tds_fdw', 'mongo_fdw', 'redis_fdw', 'jdbc_fdw'],
   ...[
@@ -44,7 +44,7 @@ const REACHING = [
   ...['pglogical', 'bdr', 'pgactive', 'spock', 'citus', 'orafce_mail', 'pgsmtp'],
 ]
 
-/** Where schedulers keep their jobs, with the condition for those of users. */
+/** Tables in which schedulers keep their jobs, with the condition that selects those of users. */
 const JOB_TABLES: readonly {
   readonly scheduler: string
   readonly schema: string
@@ -61,9 +61,9 @@ const JOB_TABLES: readonly {
   { scheduler: 'pg_dbms_job', schema: 'dbms_job', table: 'all_scheduled_jobs' },
 ]
 
-/** Counting ends there. */
+/** Jobs are counted up to this number. */
 const MOST_JOBS = 1000
-/** Options by which wrappers name the machine that a server is. */
+/** Options in which foreign data wrappers have the host of a server. */
 const HOST_OPTIONS = ['host', 'hostaddr', 'server', 'servername', 'dbserver', 'address', 'uri', 'url']
 
 interface Row {
@@ -74,7 +74,7 @@ interface Row {
   readonly tables: string[]
 }
 
-/** Of the catalogs that all versions have; what a database has in other encodings than UTF-8 is shown as far as it goes. */
+/** Only catalogs that all versions have. Names in other encodings than UTF-8 may be garbled. */
 const QUERY = `
   SELECT ARRAY(SELECT extname::text FROM pg_catalog.pg_extension WHERE extname = ANY ($1) ORDER BY 1) AS extensions,
          (SELECT coalesce(json_agg(json_build_object('name', srvname, 'wrapper', fdwname, 'options', srvoptions) ORDER BY srvname), '[]')
@@ -112,7 +112,7 @@ export async function surveyDatabase(client: pg.Client, database: string): Promi
   }
 }
 
-/** A table of that name that has other columns is somebody else's. */
+/** A table of that name with other columns belongs to something else, and counts as empty. */
 async function countJobs(client: pg.Client, table: string, of = 'true'): Promise<number> {
   const query = `SELECT count(*)::int AS jobs FROM (SELECT FROM ${table} WHERE ${of} LIMIT ${MOST_JOBS}) AS counted`
   const found = await unlessUndefined(client.query<{ jobs: number }>(query))

@@ -1,4 +1,4 @@
-/** Tells once for each publishing what a survey of its databases found: in the background, when nobody waits for it. */
+/** Surveys the databases of each published session once, in the background, and reports the warnings. */
 import { readFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { instanceAddress } from '../postgres/connections/instance-client.ts'
@@ -8,43 +8,43 @@ import { surveyInstance } from './survey.ts'
 import { surveyWarnings } from './warnings.ts'
 
 export interface SurveyReport {
-  /** To be called as often as one likes while a session is published. Never rejects, and nothing is awaited. */
+  /** May be called at any rate while a session is published. Never rejects, and returns at once. */
   look(session: PublishedSession): void
-  /** Ends what is under way. */
+  /** Aborts surveys in progress. */
   close(): void
 }
 
 export interface SurveyReportOptions {
-  readonly tell: (session: string, warnings: string[]) => Promise<void>
+  readonly report: (session: string, warnings: string[]) => Promise<void>
   readonly logger: Logger
 }
 
-/** Between two attempts at a session, and between two looks whether one published anew is still to be surveyed. Milliseconds. */
-const AGAIN_AFTER_MS = 30_000
+/** Interval between attempts, and between checks whether a session has already been surveyed. Milliseconds. */
+const RETRY_AFTER_MS = 30_000
 const ATTEMPTS = 5
 
 interface Entry {
-  /** What it was surveyed as, or is being. */
+  /** Identifies the state of the session that is surveyed. */
   readonly as: string
   attempts: number
   nextAt: number
   busy: boolean
 }
 
-export function createSurveyReport({ tell, logger }: SurveyReportOptions): SurveyReport {
+export function createSurveyReport({ report, logger }: SurveyReportOptions): SurveyReport {
   const entries = new Map<string, Entry>()
   const closing = new AbortController()
 
   async function survey(session: PublishedSession, as: string): Promise<void> {
     if ((await readRecord(session)) === as) return
     const found = surveyWarnings(await surveyInstance(await instanceAddress(session), closing.signal))
-    if (found.length > 0) await tell(session.session, found)
+    if (found.length > 0) await report(session.session, found)
     await writeFileAtomically(recordPath(session), as, 0o600, 'process')
   }
 
   return {
     look(session) {
-      // A recovery that was moved on, or promoted, may have other databases.
+      // A recovery that was advanced or promoted may have other databases.
       const as = JSON.stringify([session.recoverTo, session.afterRecovery ?? null])
       const known = entries.get(session.session)
       if (known?.busy) return
@@ -59,11 +59,11 @@ export function createSurveyReport({ tell, logger }: SurveyReportOptions): Surve
         })
         .catch((err: unknown) => {
           if (!closing.signal.aborted)
-            logger.info({ err, session: session.session }, 'the databases of a session were not surveyed')
+            logger.info({ err, session: session.session }, 'the databases of a session could not be surveyed')
         })
         .finally(() => {
           entry.busy = false
-          entry.nextAt = Date.now() + AGAIN_AFTER_MS
+          entry.nextAt = Date.now() + RETRY_AFTER_MS
         })
     },
     close() {

@@ -1,4 +1,4 @@
-/** Libraries that roles or databases load for each session and that this machine lacks: nobody gets in there. */
+/** Finds libraries that roles or databases preload into each session and this machine lacks: their sessions are refused. */
 import type pg from 'pg'
 
 export interface MissingLibrary {
@@ -26,8 +26,8 @@ const QUERY = `
    WHERE o.option LIKE 'session_preload_libraries=%' OR o.option LIKE 'local_preload_libraries=%'
    ORDER BY 1, 2`
 
-/** Where the server looks for them, as it says itself; the view is there from 9.6 on. */
-const PLACES = `
+/** The directories in which the server searches for libraries; the view exists since 9.6. */
+const LIBRARY_PATHS = `
   SELECT (SELECT setting FROM pg_catalog.pg_config WHERE name = 'PKGLIBDIR') AS directory,
          pg_catalog.current_setting('dynamic_library_path') AS path`
 
@@ -35,32 +35,32 @@ const PLACES = `
 export async function missingLibraries(client: pg.Client): Promise<MissingLibrary[]> {
   const { rows } = await client.query<Row>(QUERY)
   if (rows.length === 0) return []
-  const [places] = (await client.query<{ directory: string | null; path: string }>(PLACES)).rows
-  // Where else it looks cannot be told from here.
-  if (!places?.directory || places.path !== '$libdir') return []
+  const [paths] = (await client.query<{ directory: string | null; path: string }>(LIBRARY_PATHS)).rows
+  // Other directories of a search path cannot be examined from here.
+  if (!paths?.directory || paths.path !== '$libdir') return []
   const missing: MissingLibrary[] = []
   for (const { role, database, libraries, plugins } of rows)
     for (const library of libraryNames(libraries))
-      if (!(await isThere(client, pathOf(library, places.directory, plugins))))
+      if (!(await libraryExists(client, pathOf(library, paths.directory, plugins))))
         missing.push({ role: role ?? undefined, database: database ?? undefined, library })
   return missing
 }
 
-/** A list as settings have it: names with commas between, in double quotes where they need them. */
+/** Parses a list setting: names separated by commas, in double quotes where necessary. */
 function libraryNames(list: string): string[] {
   return Array.from(list.matchAll(/"((?:[^"]|"")*)"|[^,\s"]+/g), ([whole, quoted]) =>
     (quoted ?? whole).replaceAll('""', '"'),
   ).filter((name) => name !== '')
 }
 
-/** PostgreSQL documentation, "Shared Library Preloading": local ones are those of the directory `plugins`. */
+/** PostgreSQL documentation, "Shared Library Preloading": local_preload_libraries are in the directory `plugins`. */
 function pathOf(library: string, directory: string, plugins: boolean): string {
   if (library.startsWith('/')) return library
   const name = library.replace(/^\$libdir\//, '')
   return plugins && !library.includes('/') ? `${directory}/plugins/${name}` : `${directory}/${name}`
 }
 
-async function isThere(client: pg.Client, path: string): Promise<boolean> {
+async function libraryExists(client: pg.Client, path: string): Promise<boolean> {
   const { rows } = await client.query<{ found: boolean }>(
     `SELECT (pg_catalog.pg_stat_file($1, true)).size IS NOT NULL OR (pg_catalog.pg_stat_file($1 || '.so', true)).size IS NOT NULL AS found`,
     [path],

@@ -1,6 +1,8 @@
 /**
- * Looks through the databases of a published instance for what leads to other servers or acts by itself. Only reads, so
- * that nothing of it is a change of the instance; one database after another, and within a time of its own.
+ * Surveys the databases of a published instance for objects that connect to other servers or act on their own. Owns no
+ * state and only reads, so that a survey is no change of the instance; one database after another, within a deadline.
+ *
+ * report.ts decides when; database-survey.ts and role-settings.ts query the catalogs; warnings.ts words the result.
  */
 
 import { endClient } from '../postgres/connections/client.ts'
@@ -28,7 +30,7 @@ export async function surveyInstance(address: InstanceAddress, signal: AbortSign
     all: await listDatabases(client),
     missing: await missingLibraries(client),
   }))
-  // One that is closed is so in production; one that is invalid, or has no name, cannot be of use to anybody.
+  // A database that accepts no connections does so in production too; an invalid one is of no use.
   const open = first.all.filter(({ closed, isTemplate }) => closed === undefined && !isTemplate)
   const databases: DatabaseSurvey[] = []
   const unusable: { database: string; why: string }[] = []
@@ -44,7 +46,7 @@ export async function surveyInstance(address: InstanceAddress, signal: AbortSign
     try {
       databases.push(await surveyDatabase(client, name))
     } catch (error) {
-      // A damaged catalog, say: it is counted among those that were not looked into.
+      // For example a damaged catalog. The database counts as not surveyed.
       unusableReason(error)
     } finally {
       await endClient(client)
@@ -55,8 +57,8 @@ export async function surveyInstance(address: InstanceAddress, signal: AbortSign
 }
 
 /**
- * What keeps people out from the first moment, and takes one look at one small catalog: told with the publish itself.
- * Never rejects; what is not found out here is told by the survey.
+ * Warnings of missing libraries, which refuse connections from the start. One query of a small catalog, so it is part of
+ * the publish itself. Never rejects: the later survey repeats the check.
  */
 export async function libraryWarnings(session: PublishedSession): Promise<string[]> {
   try {

@@ -1,17 +1,17 @@
-/** What a survey found, in words for who publishes. Pure; no secret is in it. */
+/** The warnings of a survey, for the user who publishes. They contain no secrets. Pure. */
 import type { DatabaseSurvey } from './database-survey.ts'
 import type { MissingLibrary } from './role-settings.ts'
 
 export interface Survey {
   readonly databases: readonly DatabaseSurvey[]
   readonly missingLibraries: readonly MissingLibrary[]
-  /** Databases that nobody can enter here, and why. */
+  /** Databases that cannot be connected to here, and why. */
   readonly unusable: readonly { readonly database: string; readonly why: string }[]
-  /** Databases that were not looked into, as there are too many or time was over. */
+  /** Number of databases that were not surveyed, since there are too many or the deadline had passed. */
   readonly left: number
 }
 
-/** In one warning; the rest is counted. */
+/** Items that one warning lists; the rest is counted. */
 const MOST_LISTED = 8
 const MAX_TEXT = 400
 

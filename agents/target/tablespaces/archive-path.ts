@@ -12,12 +12,12 @@ export interface Archive {
 
 interface Left {
   readonly timeline: number
-  /** Where the next one begins. */
+  /** Where the next timeline begins. */
   readonly end: bigint
 }
 
 export interface ArchivePath {
-  /** Names under which a segment of that number may be, the likeliest first. */
+  /** Names that a segment of that number may have, the most likely first. */
   namesOf(segment: number): string[]
 }
 

@@ -1,6 +1,6 @@
 /**
- * The directory below `tblspc/` of a mount that stands for a tablespace location which only the WAL names. Several
- * tablespaces may have had the same location one after the other, so it is named by that.
+ * The directory below `tblspc/` of a mount that replaces a tablespace location named only in the WAL. It is named after the
+ * location rather than the OID: several tablespaces may have had the same location in succession.
  */
 import { createHash } from 'node:crypto'
 

@@ -1,6 +1,6 @@
 /**
- * A program of its own, because it waits for the mount, as the target agent never does: looks through the WAL in `wal/`
- * for tablespaces. One argument: JSON of `SearchRequest`; writes JSON of what it found.
+ * Searches the WAL in `wal/` of a mount for tablespace creations. A separate program, because it reads from the mount, for
+ * which the target agent itself never waits. One argument: JSON of `SearchRequest`; writes the result as JSON to stdout.
  */
 import { readFile } from 'node:fs/promises'
 import { firstCreatedTablespace } from './search-archive.ts'

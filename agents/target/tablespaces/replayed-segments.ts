@@ -1,20 +1,20 @@
-/** What the WAL that a server replays, or was about to, creates: read from the segments in its pg_wal. */
+/** Finds the tablespaces that the WAL in a server's pg_wal creates: what it has replayed or was about to replay. */
 import { open, readdir } from 'node:fs/promises'
 import { scanSegment } from '../../wal/scan-segment.ts'
 import { readSegmentHeader } from '../../wal/wal-pages.ts'
 import { type CreatedTablespace, createdTablespace, isTablespaceCreation } from './wal-tablespaces.ts'
 
 const SEGMENT = /^[0-9A-F]{24}$/
-/** The record that a server ended at is in the last segment that it has, or goes on there. */
-const LOOKED_AT = 2
+/** The record at which a server ended is in its last segment, or began in the one before. */
+const LAST_SEGMENTS = 2
 const HEAD_BYTES = 64 * 1024
 
-/** Of the last segments that were restored; the server must have ended. */
+/** Searches the last restored segments; the server must have ended. */
 export async function createdInLastSegments(pgWal: string): Promise<CreatedTablespace[]> {
-  const segments = await valid(pgWal)
+  const segments = await validSegments(pgWal)
   const created: CreatedTablespace[] = []
   for (const [index, { name, base }] of segments.entries()) {
-    if (index < segments.length - LOOKED_AT) continue
+    if (index < segments.length - LAST_SEGMENTS) continue
     const following = segments[index + 1]
     const next = following && (await readStart(`${pgWal}/${following.name}`, HEAD_BYTES))
     const segment = await readStart(`${pgWal}/${name}`)
@@ -31,8 +31,8 @@ export async function createdInLastSegments(pgWal: string): Promise<CreatedTable
   return created
 }
 
-/** Segments by position; files that were kept for use again still hold what they held, and are left out. */
-async function valid(pgWal: string): Promise<{ readonly name: string; readonly base: bigint }[]> {
+/** Segments by position. Recycled files, which still have their old contents, are left out. */
+async function validSegments(pgWal: string): Promise<{ readonly name: string; readonly base: bigint }[]> {
   const found: { name: string; base: bigint }[] = []
   for (const name of (await readdir(pgWal)).filter((each) => SEGMENT.test(each)).sort()) {
     const header = readSegmentHeader(await readStart(`${pgWal}/${name}`, HEAD_BYTES))

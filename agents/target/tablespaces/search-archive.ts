@@ -1,4 +1,4 @@
-/** Looks through the WAL that a recovery will replay for the first tablespace that it creates. */
+/** Searches the WAL that a recovery will replay for the first tablespace that it creates. */
 import { parseSegmentName, segmentStart } from '../../wal/lsn.ts'
 import { scanSegment, type WalRecord } from '../../wal/scan-segment.ts'
 import { readSegmentHeader } from '../../wal/wal-pages.ts'
@@ -8,7 +8,7 @@ import { type CreatedTablespace, createdTablespace, isTablespaceCreation } from 
 
 export interface SearchedTarget {
   readonly type: 'latest' | 'immediate' | 'time' | 'lsn' | 'xid' | 'name'
-  /** Of a time: microseconds since 1970-01-01 UTC, as digits; else as PostgreSQL has it. */
+  /** For a time, microseconds since 1970-01-01 UTC as digits; otherwise as in PostgreSQL. */
   readonly value?: string | undefined
   readonly timeline: number | 'current' | 'latest'
 }
@@ -20,7 +20,7 @@ export interface FoundTablespace extends CreatedTablespace {
 
 /**
  * @param first the first segment that recovery reads
- * @param last the last one that the backup needs, where recovery ends at the backup's own end
+ * @param last the last segment that the backup needs; the search for an `immediate` target ends there
  */
 export async function firstCreatedTablespace(
   archive: Archive,

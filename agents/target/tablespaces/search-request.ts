@@ -44,7 +44,7 @@ export async function requireNoLaterTablespace(spec: InstanceSpec, signal?: Abor
     signal?.throwIfAborted()
     throw new HowdahError(
       'repository_unavailable',
-      `The WAL of ${spec.session} could not be looked through.`,
+      `The WAL of ${spec.session} could not be searched for tablespaces.`,
       {
         cause: error,
       },

@@ -1,5 +1,5 @@
 /**
- * Tablespaces that WAL creates. Pure.
+ * WAL records that create tablespaces. Pure.
  *
  * Facts, the same for PostgreSQL 9.6 to 18 (access/rmgrlist.h, commands/tablespace.h): resource manager 5 is
  * tablespaces; `info & 0xF0` = 0 creates one, and its data are u32 OID and the location, which ends with a zero byte.
@@ -22,7 +22,7 @@ export function isTablespaceCreation(resourceManager: number, info: number): boo
   return resourceManager === RM_TABLESPACE && (info & 0xf0) === CREATE
 }
 
-/** Undefined for what needs no directory outside of the data directory. */
+/** Undefined for other records, and for a tablespace within the data directory. */
 export function createdTablespace({
   resourceManager,
   info,

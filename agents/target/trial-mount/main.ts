@@ -1,4 +1,4 @@
-/** The program of a trial mount: a backup of one file. Nobody misses it when the agent is gone, so it ends by itself. */
+/** The program of a trial mount: serves a backup of one file. It ends by itself in case the agent is gone. */
 import { HowdahError } from '../../../messages/errors.ts'
 import { readRanges } from '../../dataplane/server/read-ranges.ts'
 import type { MountSource } from '../mount-process/mount-source.ts'

@@ -1,6 +1,6 @@
 /**
- * Whether the user of an instance can read and write what the target agent mounts, found out by mounting a backup of
- * one file. Containers, security modules and mount options have a say in it that no other check hears.
+ * Tries whether the user of an instance can read and write what the target agent mounts, by mounting a backup of one file.
+ * Containers, security modules and mount options can prevent it in ways that no other check detects.
  */
 import { readdir, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
@@ -18,11 +18,11 @@ import { TRIAL_CONTENT, TRIAL_FILE } from './trial-file.ts'
 const MOUNT_DEADLINE_MS = 15_000
 const USE_DEADLINE_MS = 10_000
 
-/** Reads the file, writes another beside it, and takes that away. */
+/** Reads the file, writes another beside it, and removes that. */
 const TRIAL = 'cat "$1" && echo howdah > "$1.new" && rm "$1.new"'
 
 export interface Trial {
-  /** Which nobody else has; a name of `trialName`. */
+  /** A unique name, made by `trialName`. */
   readonly session: string
   readonly mountRoot: string
   readonly cacheRoot: string
@@ -30,12 +30,12 @@ export interface Trial {
 
 const NAME = /^check-[0-9a-f]{12}$/
 
-/** `id`: 12 hexadecimal digits, which no session's name ends in. */
+/** `id`: 12 hexadecimal digits; no session's name ends in such a number. */
 export function trialName(id: string): string {
   return `check-${id}`
 }
 
-/** What keeps the user from using a mount; a finding for each reason. Leaves nothing behind. */
+/** Findings on why the user cannot use a mount; none where it can. Leaves nothing behind. */
 export async function tryMount(trial: Trial, user: SystemUser, logger: Logger): Promise<Finding[]> {
   const { session, mountPoint, cachePath } = placesOf(trial)
   try {
@@ -86,7 +86,7 @@ async function use(file: string, user: SystemUser): Promise<Finding[]> {
   }
 }
 
-/** Takes away what trials left that an agent did not see the end of. */
+/** Removes trials that an earlier agent process left when it was killed. */
 export async function removeStaleTrials(roots: Omit<Trial, 'session'>): Promise<void> {
   const names = await Promise.all(
     [roots.mountRoot, roots.cacheRoot].map((root) => readdir(root).catch(() => [])),
