@@ -3,7 +3,8 @@ import { expect } from 'chai'
 import type { EventDelivery } from '../../messages/bus.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
 import { restartBroker } from '../support/broker.ts'
-import { type Fleet, type Role, startFleet } from '../support/fleet.ts'
+import { type Fleet, startFleet } from '../support/fleet.ts'
+import type { Role } from '../support/fleet-roles.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
 describe('crashes', function () {

@@ -1,0 +1,27 @@
+/** Owns waiting for a condition in tests. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export interface PollOptions {
+  readonly deadlineMs: number
+  /** Between two looks. Default 50 ms. */
+  readonly everyMs?: number
+  /** The message of the error when the deadline has passed. */
+  readonly failure: () => string | Promise<string>
+}
+
+/**
+ * What `look` returns as soon as that is not undefined; it is called once at least.
+ * @throws the errors of `look`; Error at the deadline
+ */
+export async function poll<T>(
+  look: () => Promise<T | undefined> | T | undefined,
+  { deadlineMs, everyMs = 50, failure }: PollOptions,
+): Promise<T> {
+  const deadline = Date.now() + deadlineMs
+  for (;;) {
+    const found = await look()
+    if (found !== undefined) return found
+    if (Date.now() > deadline) throw new Error(await failure())
+    await sleep(everyMs)
+  }
+}
