@@ -15,8 +15,9 @@ import type { OpenBackup, RepositoryFormat } from '../../agents/mount/repository
 import type { Spool } from '../../agents/mount/spool/spool.ts'
 import { type Barman, type BarmanCompression, type BarmanServer, makeBarman } from '../support/barman.ts'
 import { directoryDigest } from '../support/digest.ts'
+import type { Compression } from '../support/pgbackrest.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
-import { type Compression, makeProduction, type Production } from '../support/production.ts'
+import { makeProduction, type Production } from '../support/production.ts'
 import { extractFixture, type Fixture, openForTest, temporaryDirectory } from './fixture.ts'
 import { dice, walk } from './reference.ts'
 

@@ -1,22 +1,22 @@
 /**
- * A small production for tests, the demo and benches: PostgreSQL 15 with pgbench tables, a tablespace, WAL archiving
- * and pgBackRest repositories of any kind.
- *
- * Owns everything below its directory; `remove` leaves nothing of it, neither process nor file.
+ * Owns a small production for tests, the demo and benches: PostgreSQL 15 with pgbench tables, a tablespace, WAL
+ * archiving and pgBackRest repositories of any kind. Everything is below one directory; `remove` leaves neither process
+ * nor file of it.
  */
-import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { type Cluster, makeCluster, POSTGRES_BIN, postgresAccount, runAs } from './postgres-cluster.ts'
-
-export type Compression = 'none' | 'gz' | 'zst' | 'lz4' | 'bz2'
-
-export interface RepositoryKind {
-  readonly compress: Compression
-  readonly bundle: boolean
-  /** Encrypts it by AES-256-CBC. Default: it is not encrypted. */
-  readonly passphrase?: string
-}
+import { makeRepository, type ProductionRepository, type RepositoryKind } from './pgbackrest.ts'
+import { poll } from './poll.ts'
+import {
+  type Account,
+  type Cluster,
+  type ClusterOptions,
+  makeCluster,
+  POSTGRES_BIN,
+  postgresAccount,
+  runAs,
+} from './postgres-cluster.ts'
 
 export interface ProductionOptions extends Partial<RepositoryKind> {
   /** Everything is made in here; it need not exist. Default: a new directory below the system's temporary one. */
@@ -34,19 +34,6 @@ export interface ProductionOptions extends Partial<RepositoryKind> {
   readonly processMax?: number
 }
 
-export type BackupType = 'full' | 'diff' | 'incr'
-
-/** One pgBackRest repository of the production. */
-export interface ProductionRepository {
-  readonly path: string
-  readonly stanza: string
-  readonly configFile: string
-  /** Takes a backup and gives its label. Archiving goes to this repository from now on. */
-  backup(type: BackupType): Promise<string>
-  /** Runs `pgbackrest <args>` with this repository's configuration and gives its stdout. */
-  pgbackrest(...args: string[]): Promise<string>
-}
-
 export interface Production extends ProductionRepository {
   readonly directory: string
   readonly dataDirectory: string
@@ -60,7 +47,7 @@ export interface Production extends ProductionRepository {
   sql(text: string, database?: string): Promise<string>
   /** Adds rows to `notes`, so that something happened after a backup. */
   writeNotes(count: number, note: string): Promise<void>
-  /** Closes the WAL segment and waits until the archive has it; gives its name. */
+  /** Closes the WAL segment and waits until the archive has it; returns its name. */
   switchWal(): Promise<string>
   /** Another repository of the same production. */
   addRepository(name: string, kind: RepositoryKind): Promise<ProductionRepository>
@@ -74,6 +61,7 @@ export interface Production extends ProductionRepository {
 
 const DATABASE = 'shop'
 const TABLESPACE = 'archive'
+const ARCHIVE_DEADLINE_MS = 60_000
 
 /**
  * Makes the production, starts it, and fills it: pgbench tables, `notes` with 1000 rows, and `archived_orders` in
@@ -82,144 +70,44 @@ const TABLESPACE = 'archive'
 export async function makeProduction(options: ProductionOptions = {}): Promise<Production> {
   const account = await postgresAccount()
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'howdah-production-')))
-  const ownDirectory = async (path: string) => {
+  const makeDirectory = async (path: string): Promise<void> => {
     await mkdir(path, { recursive: true })
     await chown(path, account.uid, account.gid)
     await chmod(path, 0o755)
   }
-  await ownDirectory(directory)
-  const scale = options.scale ?? 1
-  const stanza = options.stanza ?? 'shop'
-  let cluster: Cluster | undefined
-  try {
-    cluster = await makeCluster({
-      directory,
-      account,
-      configuration: options.configuration ?? 'inside',
-      settings: {
-        wal_level: 'replica',
-        archive_mode: 'on',
-        // Loading is not worth archiving: recovery needs WAL from the first backup on.
-        archive_command: '/bin/true',
-        max_wal_size: scale > 10 ? '16GB' : '1GB',
-        checkpoint_timeout: '1h',
-        shared_buffers: scale > 10 ? '512MB' : '64MB',
-        ...options.settings,
-      },
-    })
-    await cluster.start()
-    await fill(cluster)
-  } catch (error) {
-    await cluster?.stop('immediate').catch(() => undefined)
+  await makeDirectory(directory)
+  const tablespace = options.tablespace === false ? undefined : join(directory, 'tablespace')
+  if (tablespace !== undefined) await makeDirectory(tablespace)
+  const cluster = await makeCluster(clusterOptions(options, directory, account)).catch(async (error) => {
     await rm(directory, { recursive: true, force: true })
     throw error
-  }
-  const { dataDirectory, socketDirectory, port, user, sql } = cluster
-  const { stop, start } = cluster
-
-  async function fill(made: Cluster): Promise<void> {
-    await made.sql(`create database ${DATABASE}`)
-    await runAs(account, join(POSTGRES_BIN, 'pgbench'), [
-      ...['-i', '-q', '-I', scale > 10 ? 'dtGp' : 'dtgp', '-s', String(scale)],
-      ...['-h', made.socketDirectory, '-p', String(made.port), '-U', account.name, DATABASE],
-    ])
-    await made.sql(
-      `create table notes (id bigserial primary key, note text not null);
-       insert into notes (note) select 'before ' || i from generate_series(1, 1000) i;
-       create unlogged table scratch as select generate_series(1, 1000) as n;`,
-      DATABASE,
-    )
-    if (options.tablespace === false) return
-    const location = join(directory, 'tablespace')
-    await ownDirectory(location)
-    await made.sql(`create tablespace ${TABLESPACE} location '${location}'`)
-    await made.sql(
-      `create table archived_orders (id int primary key using index tablespace ${TABLESPACE}, note text) tablespace ${TABLESPACE};
-       insert into archived_orders select i, md5(i::text) from generate_series(1, 5000) i;`,
-      DATABASE,
-    )
-  }
-
-  async function archiveTo(configFile: string): Promise<void> {
-    const command = `pgbackrest --config=${configFile} --stanza=${stanza} archive-push "%p"`
-    if ((await sql('show archive_command')) === command) return
-    await sql(`alter system set archive_command = '${command}'`)
-    await sql('select pg_reload_conf()')
-  }
-
-  async function addRepository(name: string, kind: RepositoryKind): Promise<ProductionRepository> {
-    const home = join(directory, name)
-    const path = join(home, 'repository')
-    for (const made of [home, path, join(home, 'lock'), join(home, 'spool')]) await ownDirectory(made)
-    const configFile = join(home, 'pgbackrest.conf')
-    await writeFile(
-      configFile,
-      `[global]
-repo1-path=${path}
-repo1-bundle=${kind.bundle ? 'y' : 'n'}
-repo1-retention-full=9
-compress-type=${kind.compress}
-${kind.passphrase === undefined ? '' : `repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=${kind.passphrase}\n`}lock-path=${join(home, 'lock')}
-spool-path=${join(home, 'spool')}
-log-level-file=off
-log-level-console=warn
-start-fast=y
-archive-timeout=60
-process-max=${options.processMax ?? 2}
-
-[${stanza}]
-pg1-path=${dataDirectory}
-pg1-port=${port}
-pg1-socket-path=${socketDirectory}
-pg1-user=${account.name}
-`,
-    )
-    const pgbackrest = (...args: string[]) =>
-      runAs(account, 'pgbackrest', [`--config=${configFile}`, `--stanza=${stanza}`, ...args])
-    await pgbackrest('stanza-create')
-    return {
-      path,
-      stanza,
-      configFile,
-      pgbackrest,
-      async backup(type) {
-        await archiveTo(configFile)
-        await pgbackrest('backup', `--type=${type}`)
-        const info = JSON.parse(await pgbackrest('info', '--output=json')) as {
-          backup: { label: string }[]
-        }[]
-        const label = info[0]?.backup.at(-1)?.label
-        if (label === undefined) throw new Error('pgbackrest info lists no backup')
-        return label
-      },
-    }
-  }
-
-  async function switchWal(): Promise<string> {
-    // Something must have happened in the segment, or the switch does nothing.
-    const segment = await sql(
-      `select pg_create_restore_point('switch') is null \\g /dev/null
-       select pg_walfile_name(pg_switch_wal())`,
-    )
-    const deadline = Date.now() + 60_000
-    while ((await sql(`select last_archived_wal >= '${segment}' from pg_stat_archiver`)) !== 't') {
-      if (Date.now() > deadline) throw new Error(`${segment} was not archived within 60 s`)
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-    return segment
-  }
+  })
 
   async function remove(): Promise<void> {
-    await stop('immediate')
+    await cluster.stop('immediate')
     await rm(directory, { recursive: true, force: true })
   }
 
+  const addRepository: Production['addRepository'] = (name, kind) =>
+    makeRepository({
+      cluster,
+      account,
+      stanza: options.stanza ?? 'shop',
+      processMax: options.processMax ?? 2,
+      home: join(directory, name),
+      kind,
+      makeDirectory,
+    })
+
   try {
+    await cluster.start()
+    await fill(cluster, account, options.scale ?? 1, tablespace)
     const first = await addRepository('pgbackrest', {
       compress: options.compress ?? 'gz',
       bundle: options.bundle ?? false,
       ...(options.passphrase !== undefined && { passphrase: options.passphrase }),
     })
+    const { dataDirectory, socketDirectory, port, user, start, stop } = cluster
     return {
       ...first,
       directory,
@@ -228,34 +116,95 @@ pg1-user=${account.name}
       port,
       user,
       database: DATABASE,
-      sql: (text, database = DATABASE) => sql(text, database),
+      start,
+      stop,
+      sql: (text, database = DATABASE) => cluster.sql(text, database),
       async writeNotes(count, note) {
-        await sql(
+        await cluster.sql(
           `insert into notes (note) select '${note} ' || i from generate_series(1, ${count}) i`,
           DATABASE,
         )
       },
-      switchWal,
+      switchWal: () => switchWal(cluster),
       addRepository,
       async basebackup(target, extraArgs = []) {
         await mkdir(dirname(target), { recursive: true })
-        await ownDirectory(target)
-        const mapping =
-          options.tablespace === false || extraArgs.includes('-Ft')
-            ? []
-            : ['-T', `${join(directory, 'tablespace')}=${target}.tblspc`]
-        if (mapping.length > 0) await ownDirectory(`${target}.tblspc`)
+        await makeDirectory(target)
+        const mapped = tablespace !== undefined && !extraArgs.includes('-Ft')
+        if (mapped) await makeDirectory(`${target}.tblspc`)
         await runAs(account, join(POSTGRES_BIN, 'pg_basebackup'), [
           ...['-D', target, '-h', socketDirectory, '-p', String(port), '-U', account.name],
-          ...['-c', 'fast', '--no-sync', ...mapping, ...extraArgs],
+          ...['-c', 'fast', '--no-sync'],
+          ...(mapped ? ['-T', `${tablespace}=${target}.tblspc`] : []),
+          ...extraArgs,
         ])
       },
-      stop,
-      start,
       remove,
     }
   } catch (error) {
-    await remove()
+    await remove().catch(() => undefined)
     throw error
   }
+}
+
+function clusterOptions(options: ProductionOptions, directory: string, account: Account): ClusterOptions {
+  const isLarge = (options.scale ?? 1) > 10
+  return {
+    directory,
+    account,
+    configuration: options.configuration ?? 'inside',
+    settings: {
+      wal_level: 'replica',
+      archive_mode: 'on',
+      // Loading is not worth archiving: recovery needs WAL from the first backup on.
+      archive_command: '/bin/true',
+      max_wal_size: isLarge ? '16GB' : '1GB',
+      checkpoint_timeout: '1h',
+      shared_buffers: isLarge ? '512MB' : '64MB',
+      ...options.settings,
+    },
+  }
+}
+
+/** `tablespace`: where it is; undefined: none is made. */
+async function fill(
+  { sql, socketDirectory, port }: Cluster,
+  account: Account,
+  scale: number,
+  tablespace: string | undefined,
+): Promise<void> {
+  await sql(`create database ${DATABASE}`)
+  await runAs(account, join(POSTGRES_BIN, 'pgbench'), [
+    ...['-i', '-q', '-I', scale > 10 ? 'dtGp' : 'dtgp', '-s', String(scale)],
+    ...['-h', socketDirectory, '-p', String(port), '-U', account.name, DATABASE],
+  ])
+  await sql(
+    `create table notes (id bigserial primary key, note text not null);
+     insert into notes (note) select 'before ' || i from generate_series(1, 1000) i;
+     create unlogged table scratch as select generate_series(1, 1000) as n;`,
+    DATABASE,
+  )
+  if (tablespace === undefined) return
+  await sql(`create tablespace ${TABLESPACE} location '${tablespace}'`)
+  await sql(
+    `create table archived_orders (id int primary key using index tablespace ${TABLESPACE}, note text) tablespace ${TABLESPACE};
+     insert into archived_orders select i, md5(i::text) from generate_series(1, 5000) i;`,
+    DATABASE,
+  )
+}
+
+/** Closes the WAL segment and waits until the archive has it; returns its name. */
+async function switchWal({ sql }: Cluster): Promise<string> {
+  // PostgreSQL does not switch a segment to which nothing was written.
+  const segment = await sql(
+    `select pg_create_restore_point('switch') is null \\g /dev/null
+     select pg_walfile_name(pg_switch_wal())`,
+  )
+  return poll(
+    async () =>
+      (await sql(`select last_archived_wal >= '${segment}' from pg_stat_archiver`)) === 't'
+        ? segment
+        : undefined,
+    { deadlineMs: ARCHIVE_DEADLINE_MS, failure: () => `${segment} was not archived within 60 s` },
+  )
 }
