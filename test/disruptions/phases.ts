@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
-import { MACHINE } from '../support/hosts.ts'
+import { MACHINE } from '../support/host-layout.ts'
 import { expectGone, type World } from './world.ts'
 
 interface Disruption {

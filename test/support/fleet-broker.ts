@@ -2,7 +2,8 @@
 import { pino } from 'pino'
 import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { restartBroker, testVhost } from './broker.ts'
-import { type Hosts, MACHINE } from './hosts.ts'
+import { MACHINE } from './host-layout.ts'
+import type { Hosts } from './hosts.ts'
 
 export interface FleetBroker {
   readonly url: string

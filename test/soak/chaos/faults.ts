@@ -5,7 +5,9 @@ import { clearDeadMount } from '../../../agents/target/mount-process/agent/dead-
 import type { Random } from '../../durability/support/random.ts'
 import type { Fleet } from '../../support/fleet.ts'
 import type { Role } from '../../support/fleet-roles.ts'
-import { type Cut, type Hosts, MACHINE } from '../../support/hosts.ts'
+import { MACHINE } from '../../support/host-layout.ts'
+import type { Hosts } from '../../support/hosts.ts'
+import type { Cut } from '../../support/link-cuts.ts'
 import { mountProcesses, postmasters } from '../../support/session-processes.ts'
 
 export interface FaultTarget {
