@@ -1,19 +1,20 @@
 /**
- * What the tests of disruptions share: a production, a fleet whose roles are on hosts of their own, and sessions that
- * are brought to a phase and followed from there.
+ * Owns what the tests of disruptions share: a production, a fleet whose roles run on hosts of their own, and sessions
+ * that are brought to a phase and followed from there.
  */
 import { access, chown, mkdir, rm } from 'node:fs/promises'
 import { expect } from 'chai'
 import type pg from 'pg'
 import { isMounted } from '../../agents/target/filesystem/drivers/mount-table.ts'
 import { clearDeadMount } from '../../agents/target/mount-process/agent/dead-mount.ts'
-import type { EventDelivery } from '../../messages/bus.ts'
-import type { SessionView, StepName } from '../../messages/values.ts'
+import type { SessionView } from '../../messages/values.ts'
 import { connect } from '../durability/support/load.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import type { Hosts } from '../support/hosts.ts'
+import { poll } from '../support/poll.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { type UntilStep, watchSteps } from './step-watch.ts'
 
 /** Seconds that a read waits for the mount server. */
 export const READ_DEADLINE_S = 6
@@ -23,12 +24,11 @@ export interface World {
   readonly production: Production
   readonly fleet: Fleet
   readonly hosts: Hosts
-  /** Begins to publish, and does not wait. */
+  /** Sends the publish command and returns the session. */
   begin(): Promise<string>
-  /** Resolves when an agent has begun that step of the session. */
-  untilStep(session: string, step: StepName, direction?: 'run' | 'undo'): Promise<void>
+  readonly untilStep: UntilStep
   publish(): Promise<SessionView>
-  /** Resolves when the session is over. Safe to repeat. */
+  /** Resolves when the session has ended. Safe to repeat. */
   unpublish(session: string): Promise<void>
   /** Resolves when the view is as wanted. @throws Error with the view when it does not become so within a minute */
   until(session: string, what: string, wanted: (view: SessionView) => boolean): Promise<SessionView>
@@ -37,41 +37,46 @@ export interface World {
   keep(session: SessionView, id: number): Promise<void>
   /** Everything of the backup and of the archive is there, and exactly these kept rows. */
   expectWhole(session: SessionView, kept: readonly number[]): Promise<void>
-  /** Asks for an export of the database, and resolves when an agent is at it. */
+  /** Requests an export of the database, and resolves when an agent has begun it. */
   beginExport(session: string): Promise<void>
-  /** Runs one statement. @throws what PostgreSQL answers */
+  /** Runs one statement. @throws the error of PostgreSQL */
   query(session: SessionView, text: string): Promise<Record<string, unknown>[]>
-  /** The codes of all errors that the session's history tells of. */
+  /** The codes of all errors in the session's history. */
   errors(session: string): Promise<string[]>
-  /** The target loses its power and is there again: no process, no mount, no temporary directory. Its agent is not started. */
+  /** The target as after a power cut: no process, no mount, no temporary directory. Its agent is not started. */
   rebootTarget(): Promise<void>
   remove(failed: boolean): Promise<void>
 }
 
-export async function makeWorld(): Promise<World> {
+/** A production whose archive goes beyond its backup, and a fleet on hosts that publishes it. */
+async function makeProductionAndFleet(): Promise<{ production: Production; fleet: Fleet; hosts: Hosts }> {
   const production = await makeProduction({
     compress: 'gz',
-    // It reads on its own, whenever it likes.
+    // It would read at any time.
     settings: { autovacuum: 'off' },
   })
-  let fleet: Fleet
   try {
     await production.backup('full')
     await production.writeNotes(100, 'after the backup')
     await production.switchWal()
-    fleet = await startFleet({
+    const fleet = await startFleet({
       hosts: true,
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
       coordinator: { heartbeat: { lostAfter: 4 } },
       // Each session fetches its blocks itself, so that it needs the mount server.
       target: { readDeadline: READ_DEADLINE_S, cache: { fetchedBytes: 0 } },
     })
+    if (!fleet.hosts) throw new Error('the fleet has no hosts')
+    return { production, fleet, hosts: fleet.hosts }
   } catch (error) {
     await production.remove()
     throw error
   }
-  const { hosts, bus } = fleet
-  if (!hosts) throw new Error('the fleet has no hosts')
+}
+
+export async function makeWorld(): Promise<World> {
+  const { production, fleet, hosts } = await makeProductionAndFleet()
+  const { bus } = fleet
   const { database } = production
 
   const exportsTo = `${fleet.directory}/exports`
@@ -79,33 +84,7 @@ export async function makeWorld(): Promise<World> {
   await mkdir(exportsTo)
   await chown(exportsTo, uid, gid)
 
-  const events: EventDelivery[] = []
-  const wakes = new Set<() => void>()
-  await bus.watchEvents('session.#', (delivery) => {
-    events.push(delivery)
-    for (const wake of wakes) wake()
-  })
-
-  async function untilEvent(wanted: (event: EventDelivery) => boolean): Promise<void> {
-    while (!events.some(wanted)) {
-      await new Promise<void>((resolve) => {
-        const wake = () => {
-          wakes.delete(wake)
-          resolve()
-        }
-        wakes.add(wake)
-      })
-    }
-  }
-
-  const untilStep: World['untilStep'] = (session, step, direction = 'run') =>
-    untilEvent(
-      ({ type, body }) =>
-        type === 'session.step-started' &&
-        body.session === session &&
-        body.step === step &&
-        body.direction === direction,
-    )
+  const untilStep = await watchSteps(bus)
 
   async function begin(): Promise<string> {
     const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
@@ -119,13 +98,14 @@ export async function makeWorld(): Promise<World> {
     what: string,
     wanted: (view: SessionView) => boolean,
   ): Promise<SessionView> {
-    const deadline = Date.now() + UNTIL_MS
-    for (;;) {
-      const view = await fleet.show(id)
-      if (wanted(view)) return view
-      if (Date.now() > deadline) throw new Error(`${id} is still not ${what}: ${JSON.stringify(view)}`)
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
+    let view: SessionView | undefined
+    return poll(
+      async () => {
+        view = await fleet.show(id)
+        return wanted(view) ? view : undefined
+      },
+      { deadlineMs: UNTIL_MS, failure: () => `${id} is still not ${what}: ${JSON.stringify(view)}` },
+    )
   }
 
   async function query(session: SessionView, text: string): Promise<Record<string, unknown>[]> {
@@ -153,7 +133,7 @@ export async function makeWorld(): Promise<World> {
     async unpublish(session) {
       const reply = await bus.request('session.unpublish', { session })
       if (!reply.accepted) throw new Error(reply.error.message)
-      await until(session, 'over', ({ state }) => state === 'closed' || state === 'failed')
+      await until(session, 'ended', ({ state }) => state === 'closed' || state === 'failed')
     },
     until,
     untilPublished: (session) => until(session, 'published', ({ state }) => state === 'published'),
