@@ -1,16 +1,16 @@
 /**
- * One of the users of a chaos run: publishes, writes rows with known ids, exports, republishes, unpublishes, and begins
- * again; asks until it gets an answer, and keeps a record of what was committed.
+ * Owns one user of a chaos run: publishes, writes rows, exports, republishes, unpublishes, and begins again. It repeats
+ * each command until it gets an answer.
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import type { CommandBody, CommandReply, CommandType } from '../../../messages/definitions.ts'
 import type { SessionView } from '../../../messages/values.ts'
-import { connect } from '../../durability/support/load.ts'
 import type { Random } from '../../durability/support/random.ts'
 import type { Fleet } from '../../support/fleet.ts'
 import type { Production } from '../../support/production.ts'
 import { judgeHistory, Violation } from './judge.ts'
+import { createLedger } from './ledger.ts'
 
 export interface Counts {
   published: number
@@ -23,7 +23,7 @@ export interface Counts {
 
 export interface User {
   readonly session: string | undefined
-  /** Does one thing at random; whatever is not possible now is left. */
+  /** Does one thing at random; what is not possible now is left out. */
   act(): Promise<void>
   /** Resolves when the session is published, and all its rows are there. @throws Violation */
   settle(seconds: number): Promise<void>
@@ -45,16 +45,16 @@ export function createUser(options: UserOptions): User {
   const { fleet, production, random, counts, log } = options
   const { database } = production
   let session: string | undefined
-  /** COMMIT was answered. */
-  let committed = new Set<number>()
-  /** COMMIT was sent; nobody knows. */
-  let unknown = new Set<number>()
-  let lastRow = 0
   let lastExport = 0
-  /** Nobody knows whether the rows are still to be there: a republish was asked for. */
-  let replacing = false
+  const ledger = createLedger({
+    database,
+    random,
+    onRow: () => {
+      counts.rows++
+    },
+  })
 
-  /** Asks until there is an answer: the message's id makes the same command of all. */
+  /** Repeats the command until there is an answer; by the message id all are one command. */
   async function ask<T extends CommandType>(type: T, body: CommandBody<T>): Promise<CommandReply<T>> {
     const messageId = randomUUID()
     const deadline = Date.now() + ANSWER_MS
@@ -80,36 +80,8 @@ export function createUser(options: UserOptions): User {
     if (!reply.accepted) return
     session = reply.session
     counts.published++
-    forget()
+    ledger.clear()
     log(`publish ${session}`)
-  }
-
-  function forget(): void {
-    committed = new Set()
-    unknown = new Set()
-    replacing = false
-  }
-
-  /** Commits some rows, as far as the instance lets us. */
-  async function write(view: SessionView): Promise<void> {
-    if (view.state !== 'published' || replacing) return
-    const client = connect(view, database)
-    try {
-      await client.connect()
-      await client.query('CREATE TABLE IF NOT EXISTS ledger (id int PRIMARY KEY)')
-      for (let rows = 1 + random.below(30); rows > 0; rows--) {
-        const id = ++lastRow
-        unknown.add(id)
-        await client.query('INSERT INTO ledger VALUES ($1)', [id])
-        unknown.delete(id)
-        committed.add(id)
-        counts.rows++
-      }
-    } catch {
-      // It was hit by a fault: what is committed so far has to be there afterwards.
-    } finally {
-      await client.end().catch(() => undefined)
-    }
   }
 
   async function exportRows(view: SessionView): Promise<void> {
@@ -128,14 +100,14 @@ export function createUser(options: UserOptions): User {
   }
 
   async function republish(view: SessionView): Promise<void> {
-    replacing = true
+    ledger.freeze(true)
     const reply = await ask('session.republish', { session: view.id, discardChanges: true })
     if (!reply.accepted) {
-      replacing = false
+      ledger.freeze(false)
       return
     }
     counts.republished++
-    forget()
+    ledger.clear()
     log(`republish ${view.id}`)
   }
 
@@ -144,30 +116,6 @@ export function createUser(options: UserOptions): User {
     if (!reply.accepted) throw new Violation(view.id, `it cannot be unpublished: ${reply.error.message}`)
     counts.unpublished++
     log(`unpublish ${view.id}`)
-  }
-
-  async function check(view: SessionView): Promise<void> {
-    const client = connect(view, database)
-    await client.connect()
-    try {
-      const made = await client.query<{ made: boolean }>("SELECT to_regclass('ledger') IS NOT NULL AS made")
-      const rows = made.rows[0]?.made
-        ? (await client.query<{ id: number }>('SELECT id FROM ledger')).rows.map(({ id }) => id)
-        : []
-      const found = new Set(rows)
-      const lost = [...committed].filter((id) => !found.has(id))
-      if (lost.length > 0) {
-        throw new Violation(view.id, `${lost.length} committed rows are lost: ${lost.slice(0, 10)}`)
-      }
-      const foreign = [...found].filter((id) => !committed.has(id) && !unknown.has(id))
-      if (foreign.length > 0) throw new Violation(view.id, `nobody wrote the rows ${foreign.slice(0, 10)}`)
-      for (const id of found) committed.add(id)
-      unknown = new Set()
-      const notes = await client.query<{ n: number }>('SELECT count(*)::int AS n FROM notes')
-      if (notes.rows[0]?.n !== NOTES) throw new Violation(view.id, `${notes.rows[0]?.n} notes of ${NOTES}`)
-    } finally {
-      await client.end().catch(() => undefined)
-    }
   }
 
   async function until(
@@ -207,10 +155,10 @@ export function createUser(options: UserOptions): User {
       }
       if (view.state === 'unpublishing') return
       if (view.awaitsRetry) return retry(view)
-      // What is not published yet is mostly left alone, or nothing would ever be.
+      // A session that is not published yet is mostly left alone, so that it can get there.
       if (view.state !== 'published' && !random.oneIn(12)) return
       const choice = random.below(30)
-      if (choice < 23) return write(view)
+      if (choice < 23) return ledger.write(view)
       if (choice < 26) return view.state === 'published' ? exportRows(view) : undefined
       if (choice < 28) return republish(view)
       return unpublish(view)
@@ -225,9 +173,9 @@ export function createUser(options: UserOptions): User {
         judgeHistory(view)
         if (view.state === 'closed') return
         try {
-          return await check(view)
+          return await ledger.check(view)
         } catch (error) {
-          // A part may be lost without anybody's having noticed yet.
+          // A part may have failed without having been noticed yet.
           if (error instanceof Violation || Date.now() > deadline) throw error
           await new Promise((resolve) => setTimeout(resolve, 500))
         }
@@ -245,5 +193,3 @@ export function createUser(options: UserOptions): User {
 }
 
 const ANSWER_MS = 90_000
-/** Of the backup and of the archive after it. */
-const NOTES = 1100
