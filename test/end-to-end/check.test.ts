@@ -37,7 +37,7 @@ describe('a check before publishing', function () {
   const errors = ({ findings }: CheckReport): string[] =>
     findings.filter(({ level }) => level === 'error').map(({ code }) => code)
 
-  it('that finds nothing tells which backup it would be and what it would take', async () => {
+  it('without findings names the backup that would be published, and the data and space that it needs', async () => {
     const report = await check()
     expect(errors(report)).to.deep.equal([])
     expect(report.backup).to.match(/^\d{8}-\d{6}F$/)
@@ -46,23 +46,23 @@ describe('a check before publishing', function () {
     expect(report.estimate.freeBytes).to.be.greaterThan(report.estimate.cacheBytes ?? Infinity)
   })
 
-  it('reports all that is wrong at both agents at once', async () => {
+  it('reports the findings of both agents at once', async () => {
     const report = await check({ backup: '20200101-000000F', user: 'nobody-of-that-name', port: 1 })
     expect(errors(report)).to.include.members(['unknown_backup', 'user_missing'])
   })
 
-  it('reports an agent that is not there as a finding beside those of the other', async () => {
+  it('reports an agent that is offline as a finding beside those of the other', async () => {
     const report = await check({ target: 'db-8', backup: '20200101-000000F' })
     expect(errors(report)).to.have.members(['unknown_target', 'unknown_backup'])
   })
 
-  it('reports a point that cannot be reached, with what can', async () => {
+  it('reports a recovery target that cannot be reached, with the range that can', async () => {
     const report = await check({ recoverTo: { type: 'time', value: '2001-01-01 00:00:00+00' } })
     expect(errors(report)).to.deep.equal(['target_unreachable'])
     expect(report.findings[0]?.message).to.match(/UTC/)
   })
 
-  it('mounts nothing, keeps nothing and makes no session', async () => {
+  it('mounts nothing, stores nothing and creates no session', async () => {
     await check()
     const sessions = await fleet.bus.request('session.list', { all: true })
     expect(sessions).to.deep.include({ accepted: true, sessions: [] })

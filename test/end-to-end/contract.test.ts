@@ -6,7 +6,7 @@ import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
-describe('the contract, from outside', function () {
+describe('the message contract, seen from outside', function () {
   this.timeout(120_000)
   let production: Production
   let fleet: Fleet
@@ -123,7 +123,7 @@ describe('the contract, from outside', function () {
       .that.matches(/message_id|type|version/)
   })
 
-  it('the same message_id twice makes one session and gets the same answer', async () => {
+  it('the same message_id twice creates one session and gets the same answer', async () => {
     const messageId = crypto.randomUUID()
     const [first, second] = await Promise.all([
       ask({ body: publish(), messageId }),
@@ -161,7 +161,7 @@ describe('the contract, from outside', function () {
     ['of another version', { body: {}, type: 'session.list', version: 99 }, 'invalid_message'],
   ]
   for (const [what, sent, code] of bad) {
-    it(`a message ${what} is answered and dead-lettered with a reason, and the consumer lives on`, async () => {
+    it(`a message ${what} is answered and dead-lettered with a reason, and the consumer continues`, async () => {
       const answer = await ask(sent)
       expect(answer.accepted).to.equal(false)
       expect(answer.error?.code).to.equal(code)

@@ -110,7 +110,7 @@ describe('crashes', function () {
     await unpublish(id)
   })
 
-  it('a published instance comes back by itself after kill -9 of PostgreSQL, with what was committed', async () => {
+  it('a published instance resumes without a command after kill -9 of PostgreSQL, with every committed row', async () => {
     const id = await publishUntil('recover')
     const session = await expectComplete(id)
     await fleet.sql(session, 'CREATE TABLE kept AS SELECT 42 AS n', production.database)
@@ -129,7 +129,7 @@ describe('crashes', function () {
     await unpublish(id)
   })
 
-  it('a publish completes after its mount process hung for a while in the middle of recovery', async () => {
+  it('a publish completes after its mount process was stopped for a while in the middle of recovery', async () => {
     const id = await publishUntil('recover')
     signalMountProcess(id, 'SIGSTOP')
     await expectComplete(id)
@@ -140,7 +140,7 @@ describe('crashes', function () {
     ['kill -9 of its mount process', 'SIGKILL', 'ended'],
     ['its mount process hung for a while', 'SIGSTOP', 'has not answered'],
   ] as const) {
-    it(`a published instance comes back by itself after ${what}, with what was committed`, async () => {
+    it(`a published instance resumes without a command after ${what}, with every committed row`, async () => {
       const id = await publishUntil('recover')
       const session = await expectComplete(id)
       const rows = 'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n'
@@ -163,7 +163,7 @@ describe('crashes', function () {
     await fleet.untilState(id, 'closed')
   })
 
-  it('what an agent that is away should do waits for it, and the session says so', async () => {
+  it('a step for an agent that is offline waits for it, and the session says so', async () => {
     await fleet.stop('mount-agent', 'SIGKILL')
     const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
     const reply = await fleet.bus.request('instance.publish', body)

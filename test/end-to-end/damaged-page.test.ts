@@ -1,4 +1,4 @@
-/** A page that was damaged before the backup was taken: it is told, once, and everything else is there. */
+/** A page that was damaged before the backup was taken: it is reported once, and everything else can be read. */
 import { open, stat, utimes } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
@@ -17,7 +17,7 @@ describe('a damaged page in a backup', function () {
   /** The byte that was damaged, as it was. */
   const intact = Buffer.alloc(1)
   let watching: Consumer
-  const told: EventBody<'repository.damage'>[] = []
+  const reported: EventBody<'repository.damage'>[] = []
   let failed = false
 
   before(async () => {
@@ -35,7 +35,7 @@ describe('a damaged page in a backup', function () {
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path, verifyPages: true }],
     })
     watching = await fleet.bus.watchEvents('repository.main.#', ({ type, body }) => {
-      if (type === 'repository.damage') told.push(body as EventBody<'repository.damage'>)
+      if (type === 'repository.damage') reported.push(body as EventBody<'repository.damage'>)
     })
   })
   afterEach(function () {
@@ -47,7 +47,7 @@ describe('a damaged page in a backup', function () {
     await production?.remove()
   })
 
-  it('is told by an event that names file and block, once, and hides nothing else', async () => {
+  it('is reported once, by an event that names file and block, and hides no other page', async () => {
     const session = await fleet.publish('--repository', 'main', '--instance', 'shop')
     const ask = (query: string) => fleet.sql(session, query, production.database)
     for (const _ of [1, 2]) {
@@ -56,17 +56,17 @@ describe('a damaged page in a backup', function () {
     }
     expect(await ask("SELECT id FROM notes WHERE ctid = '(1,1)'")).to.not.equal('')
     expect(await ask('SELECT count(*) FROM pgbench_accounts')).to.equal('100000')
-    expect(told.map(({ what: _, ...damage }) => damage)).to.deep.equal([
+    expect(reported.map(({ what: _, ...damage }) => damage)).to.deep.equal([
       {
         ...{ repository: 'main', instance: 'shop', backup: session.backup },
         ...{ file: `data/${file}`, block: BLOCK },
       },
     ])
-    expect(told[0]?.what).to.match(/^its checksum is \d+, and of what it holds \d+$/)
+    expect(reported[0]?.what).to.match(/^its checksum is \d+, and of what it holds \d+$/)
     await fleet.howdahJson('unpublish', session.id)
   })
 
-  it('is there, whole, when the repository was mended, though the blocks around it are still held here', async () => {
+  it('is read correctly once the repository is repaired, although the blocks around it are still cached', async () => {
     const stored = `${production.path}/backup/shop/latest/pg_data/${file}`
     const { atime, mtime } = await stat(stored)
     const handle = await open(stored, 'r+')
@@ -81,7 +81,7 @@ describe('a damaged page in a backup', function () {
       production.database,
     )
     expect(rows).to.equal('t')
-    // What is held of it is sound, and a block that rots is found while the session goes on.
+    // What is cached of it is intact, and a block that is damaged later is found while the session continues.
     const sound = await fleet.howdahJson<{ items: DoctorItem[] }>('doctor', '--target', 'db-7')
     expect(sound.items.map(({ kind, verdict }) => `${kind} ${verdict}`)).to.have.members([
       'write-cache sound',

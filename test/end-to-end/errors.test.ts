@@ -53,14 +53,14 @@ describe('errors', function () {
     ['a user that does not exist', { user: 'nobody-at-all' }, 'user_missing', /nobody-at-all/],
   ]
   for (const [what, changes, code, message] of cases) {
-    it(`${what} is refused by name`, async () => {
+    it(`${what} is refused by its name`, async () => {
       const error = await refused(changes)
       expect(error).to.include({ code })
       expect(error.message).to.match(message)
     })
   }
 
-  it('an unknown backup is answered with those there are', async () => {
+  it('an unknown backup is refused with a list of the existing ones', async () => {
     expect((await refused({ backup: 'latest-but-one' })).message).to.include(label)
   })
 
@@ -87,7 +87,7 @@ describe('errors', function () {
     expect(error.details?.map(({ code }) => code)).to.have.members(['user_missing', 'port_taken'])
   })
 
-  it('a mount root that somebody planted as a symbolic link is refused', async () => {
+  it('a mount root that another user has replaced by a symbolic link is refused', async () => {
     await rm(fleet.mountRoot, { recursive: true, force: true })
     const elsewhere = path.join(fleet.directory, 'elsewhere')
     await mkdir(elsewhere)
@@ -101,7 +101,7 @@ describe('errors', function () {
     }
   })
 
-  it('a failed publish says what it undid and leaves nothing behind', async () => {
+  it('a failed publish says what it undid, and leaves nothing behind', async () => {
     const manifest = { repository: 'main', instance: production.stanza, target: 'db-7' }
     const reply = await fleet.bus.request('instance.publish', { ...manifest, user: 'nobody-at-all' })
     if (!reply.accepted) throw new Error(reply.error.message)
@@ -110,7 +110,7 @@ describe('errors', function () {
     expect(session.steps.map(({ step, status }) => `${step} ${status}`)).to.include('preflight failed')
   })
 
-  it('a damaged file that PostgreSQL cannot start without is named, and why; the logs of the session are kept', async () => {
+  it('a damaged file that PostgreSQL cannot start without is named with the reason, and the logs of the session are kept', async () => {
     const name = 'global/pg_filenode.map'
     const file = path.join(production.path, 'backup', production.stanza, label, 'pg_data', name)
     const contents = await readFile(file)
@@ -130,7 +130,7 @@ describe('errors', function () {
     expect(said?.postgres.join()).to.include(`could not read file "${name}"`)
   })
 
-  it('a port that somebody takes after it was checked is replaced by another', async () => {
+  it('a port that another process takes after the check is replaced by a free one', async () => {
     const server = createServer()
     const watch = await fleet.bus.watchEvents('session.*.step-done', ({ body }) => {
       const { port } = (body as EventBody<'session.step-done'>).result as Partial<PreflightResult>

@@ -43,7 +43,7 @@ describe('exporting', function () {
   let ssh: SshServer
   let fleet: Fleet
   let session: SessionView
-  // Until everything is there.
+  // Until everything exists.
   let failed = true
 
   before(async () => {
@@ -72,7 +72,7 @@ describe('exporting', function () {
       'CREATE TABLE a AS SELECT generate_series(1, 1000) AS n; CREATE TABLE z AS SELECT 1 AS n',
       'slow',
     )
-    // What old clusters have beside good databases.
+    // What old clusters have besides usable databases.
     await production.sql(
       `CREATE DATABASE unfinished; CREATE DATABASE foreignland;
        CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C';
@@ -228,7 +228,7 @@ describe('exporting', function () {
     })
 
   describe('to a directory', () => {
-    it('takes the databases that were changed, each as pg_restore wants it, and tells what is in them', async () => {
+    it('exports the databases that were changed, each in a form that pg_restore reads, and reports their contents', async () => {
       await fleet.sql(session, "UPDATE customers SET name = name || '!' WHERE id <= 100", 'crm')
       const home = await ownDirectory('changed')
       const view = await done({ destination: { type: 'directory', path: path.join(home, 'new') } })
@@ -253,7 +253,7 @@ describe('exporting', function () {
       ['custom', 'dump'],
       ['plain', 'sql'],
     ] as const)
-      it(`writes the format ${format}, whatever a database is called`, async () => {
+      it(`writes the format ${format} for databases of any name`, async () => {
         const at = await ownDirectory(format)
         const databases = ['crm', 'we/ird "name']
         const view = await done({ databases, format, destination: { type: 'directory', path: at } })
@@ -268,7 +268,7 @@ describe('exporting', function () {
         )
       })
 
-    it('takes single tables, a partitioned one with its partitions, from the databases that have them', async () => {
+    it('exports single tables, a partitioned one with its partitions, from the databases that have them', async () => {
       const at = await ownDirectory('tables')
       const tables = ['measured', 'public."Old ""Bills"']
       const view = await done({ tables, format: 'custom', destination: { type: 'directory', path: at } })
@@ -281,7 +281,7 @@ describe('exporting', function () {
       expect(listed).not.to.include('TABLE public customers')
     })
 
-    it('says why a database cannot be exported, and tries it once', async () => {
+    it('says why a database cannot be exported, and attempts it once', async () => {
       const at = await ownDirectory('unusable')
       const databases = ['foreignland', 'unfinished', 'nowhere']
       const view = await exported({ databases, destination: { type: 'directory', path: at } })
@@ -294,7 +294,7 @@ describe('exporting', function () {
       expect(history.filter(({ text }) => text.startsWith('export failed'))).to.deep.equal([])
     })
 
-    it('overwrites nothing, and leads nowhere by a symbolic link', async () => {
+    it('overwrites no file, and follows no symbolic link', async () => {
       const at = await ownDirectory('taken')
       await writeFile(path.join(at, 'mine'), 'mine')
       const refused = await exported({ databases: ['crm'], destination: { type: 'directory', path: at } })
@@ -329,7 +329,7 @@ describe('exporting', function () {
       expect(await readdir(at)).to.have.members(['we%2Fird%20%22name.dump', 'howdah-export.json'])
     })
 
-    it('leaves nothing when it is cancelled in the middle, and the instance as it was', async () => {
+    it('leaves no file when it is cancelled in the middle, and the instance unchanged', async () => {
       const unlock = await lock('slow', 'a')
       const home = await ownDirectory('cancelled')
       const id = await ask({
@@ -346,7 +346,7 @@ describe('exporting', function () {
       expect((await fleet.show(session.id)).state).to.equal('published')
     })
 
-    it('begins again cleanly when the agent is killed in the middle', async () => {
+    it('starts over cleanly when the agent is killed in the middle', async () => {
       const unlock = await lock('slow', 'a')
       const at = await ownDirectory('killed')
       const id = await ask({
@@ -387,7 +387,7 @@ describe('exporting', function () {
         expect(await restoredDigest(path.join(at, name))).to.equal(await fleet.sql(session, DIGEST, 'crm'))
       })
 
-    it('knows the server by its fingerprint, and sends nothing to one that it does not know', async () => {
+    it('identifies the server by its fingerprint, and sends nothing to an unknown one', async () => {
       await done({ databases: ['slow'], format: 'custom', destination: to('by-fingerprint', 'fingerprint') })
       const { error } = await exported({ databases: ['slow'], destination: to('by-nobody', 'stranger') })
       expect(error).to.include({ code: 'unauthorized' })
@@ -397,7 +397,7 @@ describe('exporting', function () {
       expect(await readdir(directory)).not.to.include('by-nobody')
     })
 
-    it('leaves nothing there when it is cancelled', async () => {
+    it('leaves no file on the server when it is cancelled', async () => {
       const unlock = await lock('slow', 'a')
       const id = await ask({
         databases: ['crm', 'slow'],
@@ -419,7 +419,7 @@ describe('exporting', function () {
       ...(database !== undefined && { database }),
     })
 
-    it('makes the database where there is none, by a new name where one is asked for', async () => {
+    it('creates the database where there is none, under a new name on request', async () => {
       const view = await done({
         databases: ['crm'],
         rename: [{ from: 'crm', to: 'crm_yesterday' }],
@@ -433,7 +433,7 @@ describe('exporting', function () {
       expect(await live.sql(DIGEST, 'crm_yesterday')).to.equal(await fleet.sql(session, DIGEST, 'crm'))
     })
 
-    it('renames tables on their way into a new database, whatever its event triggers forbid', async () => {
+    it('renames tables on their way into a new database, despite event triggers that forbid it', async () => {
       const rename = [
         { from: 'crm', to: 'crm_renamed' },
         { from: 'customers', to: 'kunden' },
@@ -442,7 +442,7 @@ describe('exporting', function () {
       expect(await live.sql('SELECT count(*) FROM kunden', 'crm_renamed')).to.equal('500')
     })
 
-    it('puts a table under another name beside the original, which it does not touch', async () => {
+    it('creates a table under another name beside the original, which it does not change', async () => {
       await live.sql('CREATE DATABASE crm')
       await live.sql(
         `CREATE TYPE mood AS ENUM ('good', 'bad');
@@ -486,21 +486,21 @@ describe('exporting', function () {
       expect(await live.sql(sequence, 'latin')).to.equal('2')
     })
 
-    it('overwrites no table, and names it', async () => {
+    it('refuses to overwrite a table, and names it', async () => {
       const { error } = await exported({ databases: ['crm'], tables: ['customers'], destination: into() })
       expect(error).to.include({ code: 'export_failed' })
       expect(error?.message).to.include('has public.customers already')
       expect(await live.sql('SELECT * FROM customers', 'crm')).to.equal('1|today')
     })
 
-    it('leaves nothing there of what failed or was cancelled, and no password', async () => {
+    it('leaves nothing of a failed or cancelled export on the server, and no password', async () => {
       const unlock = await lock('slow', 'z')
       const id = await ask({ databases: ['slow'], destination: into('slow_there') })
       const temporary =
         "SELECT count(*) FROM pg_database WHERE datname LIKE 'howdah%' OR datname = 'slow_there'"
       const deadline = Date.now() + 30_000
       while ((await live.sql(temporary)) !== '1' && Date.now() < deadline) await sleep(50)
-      // The database is there before the programs that fill it.
+      // The database exists before the programs that fill it start.
       for (let commands = ''; !commands.includes(`HOWDAH_EXPORT=${session.id}`); ) {
         expect(Date.now(), 'no program of the export in 30 s').to.be.below(deadline)
         commands = execFileSync(
@@ -518,7 +518,7 @@ describe('exporting', function () {
     })
   })
 
-  it('is of an instance that says what of it leads elsewhere, without that being a change', async () => {
+  it('is of an instance that reports what in it refers to other systems, without that counting as a change', async () => {
     const deadline = Date.now() + 30_000
     let warnings = ''
     while (!warnings.includes('hr.example')) {
@@ -529,7 +529,7 @@ describe('exporting', function () {
     expect(warnings).to.include('Databases that cannot be entered here: "foreignland"')
   })
 
-  describe('and what was changed', () => {
+  describe('of what was changed', () => {
     async function changesOf(of: SessionView) {
       const reply = await fleet.bus.requestAgent({ kind: 'target', name: 'db-7' }, 'session.changes', {
         session: of.id,
@@ -538,7 +538,7 @@ describe('exporting', function () {
       return reply.changes
     }
 
-    it('is known of a new session, of a changed one, and of one that was exported since', async () => {
+    it('reports the changes of a new session, of a changed one, and of one that was exported since', async () => {
       const other = await publish()
       expect(await changesOf(other)).to.deep.equal({ changed: false, databases: [] })
       await fleet.sql(other, 'SELECT count(*) FROM customers', 'crm')
@@ -553,7 +553,7 @@ describe('exporting', function () {
       await fleet.howdahJson('unpublish', other.id)
     })
 
-    it('outlives a crash of PostgreSQL, whose statistics do not', async () => {
+    it('still knows the changes after a crash of PostgreSQL, which loses its statistics', async () => {
       const other = await publish()
       await fleet.sql(other, 'DELETE FROM customers WHERE id = 500', 'crm')
       expect((await changesOf(other)).databases).to.deep.equal(['crm'])
@@ -577,7 +577,7 @@ describe('exporting', function () {
   })
 
   describe('in the whole life of a session', () => {
-    it('is stopped by an unpublish, and leaves nothing', async () => {
+    it('is stopped by an unpublish, and leaves no file', async () => {
       const other = await publish()
       const unlock = await lock('slow', 'a', other)
       const home = await ownDirectory('unpublished')
@@ -593,26 +593,26 @@ describe('exporting', function () {
       expect(processesOf(other.id)).to.equal('')
     })
 
-    it('is an errand: published, exported, and gone', async () => {
-      const at = await ownDirectory('errand')
-      const errand = await run({
+    it('can publish, export and unpublish by one command', async () => {
+      const at = await ownDirectory('one-command')
+      const session = await run({
         tables: ['notes'],
         format: 'custom',
         destination: { type: 'directory', path: at },
       })
-      const gone = await fleet.untilState(errand, 'closed')
+      const gone = await fleet.untilState(session, 'closed')
       expect(gone.exports?.[0]).to.include({ status: 'done' })
       expect(await readdir(at)).to.have.members(['shop.dump', 'howdah-export.json'])
-      expect(await readdir(fleet.cacheRoot)).not.to.include(errand)
+      expect(await readdir(fleet.cacheRoot)).not.to.include(session)
     })
 
-    it('is an errand that fails, and says why', async () => {
-      const at = await ownDirectory('errand-failed')
-      const errand = await run({
+    it('reports why such a command failed, and unpublishes', async () => {
+      const at = await ownDirectory('one-command-failed')
+      const session = await run({
         tables: ['nothing_of_that_name'],
         destination: { type: 'directory', path: at },
       })
-      const gone = await fleet.untilState(errand, 'failed')
+      const gone = await fleet.untilState(session, 'failed')
       expect(gone.error).to.include({ code: 'export_failed' })
       expect(gone.error?.message).to.include('nothing_of_that_name')
       expect(await readdir(at)).to.deep.equal([])

@@ -41,7 +41,7 @@ interface Expected {
   readonly latest: State
 }
 
-/** One publish, and what is to be seen there. */
+/** One publish, and the contents that it must show. */
 interface Sight {
   readonly backup?: string
   readonly recoverTo: RecoverTo
@@ -94,7 +94,7 @@ describe('the fixtures', function () {
         recoverTo: { type: 'immediate' } as const,
         state,
       })),
-      // From the backup that Howdah takes for it, and the long way from the oldest one.
+      // From the backup that Howdah chooses, and with the longest replay, from the oldest one.
       ...expected.points.map(({ name: value, state }, index) => ({
         ...(index % 2 === 0 ? { backup: oldest } : {}),
         recoverTo: { type: 'name', value } as const,
@@ -122,7 +122,7 @@ describe('the fixtures', function () {
   }
 
   for (const name of NAMES) {
-    it(`${name} shows what it held at every backup and at every point`, async () => {
+    it(`${name} has its contents of every backup and of every restore point`, async () => {
       const sights = sightsOf(name)
       const see = async () => {
         for (let sight = sights.shift(); sight !== undefined; sight = sights.shift()) {
@@ -132,7 +132,7 @@ describe('the fixtures', function () {
           await fleet.howdahJson('unpublish', session.id)
         }
       }
-      // Two at a time: each waits for the other's cores less than for its own processes.
+      // Two at a time: a publish waits longer for its own processes than for a core.
       await Promise.all([see(), see()])
     })
   }

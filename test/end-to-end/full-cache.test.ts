@@ -58,7 +58,7 @@ describe('a write cache that fills up', function () {
   /** Commits some rows; 4 MiB where it is not said. */
   const fill = (count = ROWS): Promise<string> => sql(filling(count))
 
-  /** The error with which PostgreSQL refuses, told with its SQLSTATE. */
+  /** The error with which PostgreSQL refuses, with its SQLSTATE. */
   async function refusal(attempt: string): Promise<string> {
     return sql(`\\set VERBOSITY verbose\n${attempt}`).then(
       () => '',
@@ -83,7 +83,7 @@ describe('a write cache that fills up', function () {
 
   const count = async (): Promise<number> => Number(await sql('SELECT count(*) FROM filler'))
 
-  /** Commits rows until PostgreSQL refuses; gives how it did. */
+  /** Commits rows until PostgreSQL refuses; returns its error. */
   async function fillUntilRefused(): Promise<string> {
     for (let turn = 0; turn < (2 * quota) / (ROWS * ROW_BYTES); turn++) {
       const message = await refusal(filling(ROWS))
@@ -100,11 +100,11 @@ describe('a write cache that fills up', function () {
 
   let rows = 0
 
-  it('keeps what is committed though the backup says fsync = off', async () => {
+  it('keeps committed rows although the backup sets fsync = off', async () => {
     expect(await sql('SHOW fsync')).to.equal('on')
   })
 
-  it('is warned of at 80 % of the quota, while writes still succeed', async () => {
+  it('causes a warning at 80 % of the quota, while writes still succeed', async () => {
     await fill(Math.ceil((0.82 * quota - (await changedBytes())) / ROW_BYTES))
     const warning = await warned('low')
     expect(warning.usage).to.include({ quotaBytes: quota })
@@ -117,7 +117,7 @@ describe('a write cache that fills up', function () {
     expect(stdout).to.match(/changes +\d\d\.\d of 67\.1 MB; .* free on the target/)
   })
 
-  it('gives clients "No space left on device", and keeps what was committed', async () => {
+  it('fails clients with "No space left on device", and keeps committed rows', async () => {
     rows = await count()
     const message = await fillUntilRefused()
     expect(message).to.match(/ERROR: {2}53100: could not (extend|write).*: No space left on device/s)
@@ -127,7 +127,7 @@ describe('a write cache that fills up', function () {
     await expectUnbroken()
   })
 
-  it('goes on reading, checkpointing and refusing, for many clients at once', async () => {
+  it('still serves reads and checkpoints, and refuses writes, for many clients at once', async () => {
     const attempts = Array.from({ length: 6 }, async (_, client) => {
       for (let turn = 0; turn < 3; turn++) {
         await refusal(
@@ -143,7 +143,7 @@ describe('a write cache that fills up', function () {
     expect((await changedBytes()) / quota).to.be.at.most(1)
   })
 
-  it('is resumed after kill -9 of the mount process, though not even a small file has room', async () => {
+  it('is resumed after kill -9 of the mount process, although not even a small file has room', async () => {
     for (let turn = 0; (await refusal(`CREATE TABLE small_${turn} AS TABLE notes`)) === ''; turn++) {
       expect(turn * 48 * 1024).to.be.below(quota)
     }
@@ -158,7 +158,7 @@ describe('a write cache that fills up', function () {
     rows = await count()
   })
 
-  it('goes on writing after room is made, and the warning is cleared', async () => {
+  it('accepts writes again after space was freed, and clears the warning', async () => {
     await sql('DROP TABLE spare')
     await sql('TRUNCATE filler')
     await sql('CHECKPOINT')
@@ -173,7 +173,7 @@ describe('a write cache that fills up', function () {
     await expectUnbroken()
   })
 
-  it('goes on writing past the old quota when that is raised and the mount is made anew', async () => {
+  it('accepts writes beyond the old quota after that was raised and the mount was made again', async () => {
     await fillUntilRefused()
     rows = await count()
     const file = path.join(fleet.directory, 'target-agent.json')

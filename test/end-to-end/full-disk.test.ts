@@ -10,7 +10,7 @@ type Warning = EventBody<'session.warning'>
 
 const REFUSALS = 15
 
-describe('a disk that fills up, WAL and all', function () {
+describe('a disk that fills up, with WAL on it', function () {
   this.timeout(180_000)
   let production: Production
   let disk = ''
@@ -55,21 +55,21 @@ describe('a disk that fills up, WAL and all', function () {
 
   const sql = (text: string): Promise<string> => fleet.sql(session, text, production.database)
 
-  /** Commits 8 MiB; gives why not. */
+  /** Commits 8 MiB; returns the error of a failure. */
   const fill = (): Promise<string> =>
     sql('INSERT INTO filler SELECT n, repeat($$x$$, 1900) FROM generate_series(1, 4096) AS n').then(
       () => '',
       (error: Error) => error.message,
     )
 
-  it('is refused to clients before WAL finds no room, however long they go on', async () => {
+  it('fails writes of clients before WAL runs out of space, however many they send', async () => {
     let refused = 0
     for (let turn = 0; turn < 200 && refused < REFUSALS; turn++) {
       const message = await fill()
       if (message !== '') {
         expect(message).to.include('No space left on device')
         refused++
-        // What is there is changed on: this writes WAL and needs no room for data.
+        // Existing rows are changed: this writes WAL and needs no space for data.
         await sql(
           'UPDATE notes SET id = id WHERE id % 10 = 0; UPDATE filler SET n = n WHERE n % 16 = 0',
         ).catch((error: Error) => expect(error.message).to.include('No space left on device'))
@@ -82,10 +82,10 @@ describe('a disk that fills up, WAL and all', function () {
     expect(await sql('SELECT count(*) FROM notes')).to.equal('1000')
   })
 
-  it('is written to again when there is room', async () => {
+  it('accepts writes again when there is space', async () => {
     await sql('TRUNCATE filler; CHECKPOINT')
     const deadline = Date.now() + 30_000
-    // The disk has the room when the cut of the files is durable.
+    // The disk has the space once the truncation of the files is durable.
     while ((await fill()) !== '') expect(Date.now()).to.be.below(deadline)
     expect(await sql('SELECT count(*) FROM filler')).to.equal('4096')
   })

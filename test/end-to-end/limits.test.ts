@@ -7,7 +7,7 @@ import { type Traces, watchTraces } from '../support/traces.ts'
 
 const MIB = 1024 * 1024
 const LIMIT = 512 * MIB
-/** What the kernel may have accepted before a share became smaller, and WAL that comes between two looks. */
+/** What the kernel may have accepted before a share was reduced, and WAL that is written between two checks. */
 const SLACK = 64 * MIB
 
 describe('the limits that an operator sets', function () {
@@ -91,29 +91,29 @@ describe('the limits that an operator sets', function () {
         (error: Error) => error.message,
       )
 
-  it('are told of by the agent', async () => {
+  it('are reported by the agent', async () => {
     const reply = await fleet.bus.request('agent.list', {})
     if (!reply.accepted) throw new Error(reply.error.message)
     const target = reply.agents.find(({ kind }) => kind === 'target')
     expect(target?.limits).to.deep.equal({ sessions: 2, cacheBytes: LIMIT })
   })
 
-  it('let a target take so many sessions and no more', async () => {
+  it('bound the number of sessions on a target', async () => {
     ;[shortLived, other] = await Promise.all([publish({ expiresIn: 3600 }), publish()])
     const reply = await ask()
     expect(reply).to.deep.include({ accepted: false })
     expect(!reply.accepted && reply.error).to.include({ code: 'limit_reached', field: 'target' })
   })
 
-  it('bound what all write caches of a target take together, while they grow', async () => {
+  it('bound the total of all write caches of a target while they grow', async () => {
     const refused = await until('PostgreSQL refuses', async () => {
       const [one, two] = await Promise.all([fill(shortLived), fill(other)])
       return one || two || undefined
     })
     expect(refused).to.match(/53100.*No space left on device/s)
-    // Neither has what the other one may have.
+    // Neither has the other's share.
     for (let turn = 0; turn < 4; turn++) await Promise.all([fill(shortLived), fill(other)])
-    const taken = await until('both told what they take', async () => {
+    const taken = await until('both reported their usage', async () => {
       const bytes = await cacheBytes()
       return bytes > LIMIT / 2 ? bytes : undefined
     })
@@ -122,12 +122,12 @@ describe('the limits that an operator sets', function () {
     expect(await fleet.sql(other, 'SELECT count(*) FROM notes', production.database)).to.equal('1000')
   })
 
-  it('give what one session leaves to the other', async () => {
+  it('pass the share of a session that ends on to the other', async () => {
     await fleet.sql(shortLived, 'DROP TABLE filler; CHECKPOINT', production.database)
     await until('there is room', async () => ((await fill(other)) === '' ? true : undefined))
   })
 
-  it('end a session when its time is over, after warnings, which it can be given more of before', async () => {
+  it('end a session when its time is over, after warnings, unless it is extended before', async () => {
     const before = await fleet.show(shortLived.id)
     expect(Date.parse(String(before.expiresAt)) - Date.parse(before.createdAt)).to.equal(3_600_000)
     const reply = await fleet.bus.request('session.extend', { session: shortLived.id, expiresIn: 24 })
@@ -142,7 +142,7 @@ describe('the limits that an operator sets', function () {
     expect((await fleet.show(other.id)).state).to.equal('published')
   })
 
-  it('take the next session when one has ended', async () => {
+  it('admit the next session when one has ended', async () => {
     const next = await publish()
     for (const { id } of [next, other]) {
       await fleet.bus.request('session.unpublish', { session: id })

@@ -34,13 +34,13 @@ describe('a list of 1,000 backups', function () {
       maxBuffer: 16 * 1024 ** 2,
     })
 
-  it('comes whole to a reader that takes its time, which a pipe cannot hold', async () => {
+  it('reaches a slow reader completely, although a pipe cannot hold it', async () => {
     const { stdout } = await shell('"$0" backups | (sleep 2; cat)')
     expect(Buffer.byteLength(stdout)).to.be.greaterThan(64 * 1024)
     expect(stdout.split('\n').filter((line) => /\bfull\b/.test(line))).to.have.length(BACKUPS)
   })
 
-  it('ends with a reader that has seen enough', async () => {
+  it('ends when its reader closes the pipe', async () => {
     const { stdout } = await shell('"$0" backups | (sleep 2; head -n 5)')
     expect(stdout.trimEnd().split('\n')).to.have.length(5)
   })

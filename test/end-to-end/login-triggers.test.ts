@@ -1,4 +1,4 @@
-/** A cluster of PostgreSQL 17, in which everybody who logs in calls another server: published, and behind its wall. */
+/** A cluster of PostgreSQL 17 in which every login connects to another server: published, and isolated. */
 import { chmod, chown, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -99,7 +99,7 @@ describe('login triggers of a published PostgreSQL 17', function () {
     expect(connections).to.equal(0)
   })
 
-  it('reach nobody when a user logs in', async () => {
+  it('reach no other server when a user logs in', async () => {
     const said = await fleet.sql(session, 'SELECT count(*), min(said) FROM logins')
     expect(said).to.match(/^1\|could not establish connection/)
     expect(connections).to.equal(0)

@@ -43,7 +43,7 @@ describe('publishing', function () {
       if (directory !== '') await rm(directory, { recursive: true, force: true })
     })
 
-    it('leaves the repository as it was, to the byte', async () => {
+    it('leaves the repository unchanged, to the byte', async () => {
       const repository = path.join(directory, 'repo')
       const before = directoryDigest(repository)
       const session = await fleet.publish('--repository', 'fixture', '--instance', 'demo')
@@ -56,7 +56,7 @@ describe('publishing', function () {
       expect(directoryDigest(repository)).to.equal(before)
     })
 
-    it('fetches only what was touched, tells how much that was, and fetches it once for all sessions', async () => {
+    it('fetches only what was read, reports how much that was, and fetches it once for all sessions', async () => {
       await rm(path.join(fleet.cacheRoot, 'fetched'), { recursive: true, force: true })
       const fetched: number[] = []
       for (let publishes = 0; publishes < 2; publishes++) {
@@ -116,7 +116,7 @@ describe('publishing', function () {
       expect(await fleet.sql(session, 'SELECT sum(n) FROM mine', production.database)).to.equal('500500')
     })
 
-    it('keeps every change in the write cache and out of production', async () => {
+    it('keeps every change in the write cache, and changes nothing in production', async () => {
       const change =
         'CREATE TABLE bulk AS SELECT n, repeat($$x$$, 500) AS t FROM generate_series(1, 20000) AS n'
       await fleet.sql(session, `${change}; CHECKPOINT`, production.database)
@@ -159,7 +159,7 @@ describe('publishing', function () {
       expect(bench).to.match(/number of transactions actually processed: 50\/50/)
     })
 
-    it('runs beside another session of the same backup, apart from it', async () => {
+    it('runs beside another session of the same backup, independently of it', async () => {
       const other = await fleet.publish('--repository', 'main', '--instance', production.stanza)
       expect(other.connection?.port).not.to.equal(session.connection?.port)
       await fleet.sql(other, 'TRUNCATE notes', production.database)

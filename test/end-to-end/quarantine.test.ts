@@ -37,7 +37,7 @@ describe('quarantine', function () {
     production = await makeProduction({
       compress: 'zst',
       tablespace: false,
-      // Production itself is to be quiet while it is looked at who connects.
+      // Production itself must not connect while connections are counted.
       settings: { wal_level: 'logical', max_logical_replication_workers: '0' },
     })
     const account = await postgresAccount()
@@ -160,14 +160,14 @@ recovery_target_action = 'shutdown'
       .map(([, local = '', remote = '', state]) => ({ local, remote, listens: state === '0A' }))
   }
 
-  it('starts although production has files and libraries that are not here', async () => {
+  it('starts although files and libraries of production do not exist here', async () => {
     expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
     await fleet.sql(session, "INSERT INTO notes (note) VALUES ('mine')", production.database)
     expect(await show('shared_preload_libraries')).to.equal('auto_explain')
     expect(await show('cluster_name')).to.equal(`howdah-${session.id}`)
   })
 
-  it('has the settings of files that the backup includes, and none of this machine', async () => {
+  it('has the settings of configuration files in the backup, and none of this machine', async () => {
     expect(await show('work_mem')).to.equal('7MB')
     expect(await show('maintenance_work_mem')).not.to.equal('77MB')
   })
@@ -185,7 +185,7 @@ recovery_target_action = 'shutdown'
     expect(ready).to.equal('0')
   })
 
-  it('reaches out to nobody, and holds no WAL for anybody', async () => {
+  it('connects to no other server, and retains no WAL for a replica', async () => {
     const workers = `SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'logical|walreceiver|archiver|cron'`
     expect(await fleet.sql(session, workers)).to.equal('0')
     expect(await fleet.sql(session, 'SELECT count(*) FROM pg_replication_slots')).to.equal('0')
@@ -194,7 +194,7 @@ recovery_target_action = 'shutdown'
     expect(connections).to.equal(0)
   })
 
-  it('listens on this machine only, at a port and in a directory of its own', async () => {
+  it('listens on this machine only, on a port and in a directory of its own', async () => {
     const port = session.connection?.port ?? 0
     expect(port).not.to.equal(production.port)
     const hexadecimal = port.toString(16).toUpperCase().padStart(4, '0')
@@ -205,7 +205,7 @@ recovery_target_action = 'shutdown'
     expect(await show('unix_socket_directories')).to.equal(session.connection?.socketDirectory)
   })
 
-  it('says what was switched off and left out, without giving secrets away', () => {
+  it('reports what was switched off and left out, without revealing secrets', () => {
     const said = session.warnings.join('\n')
     const matters = [
       /archiving/,
@@ -224,12 +224,12 @@ recovery_target_action = 'shutdown'
     expect(said).not.to.include('sesame')
   })
 
-  it('keeps what production has in its configuration from others on this machine', async () => {
+  it('hides the configuration of production from other users of this machine', async () => {
     const { mode } = await stat(`${session.writeCache?.path}/conf/postgresql.conf`)
     expect(mode & 0o007).to.equal(0)
   })
 
-  it('is opened by what the user gives: addresses, settings and pg_hba.conf', async () => {
+  it('is opened by addresses, settings and a pg_hba.conf of the user', async () => {
     const opened = await publish({
       listen: ['127.0.0.2'],
       settings: { work_mem: '11MB', 'howdah.note': "it's mine" },
@@ -250,7 +250,7 @@ recovery_target_action = 'shutdown'
     await fleet.howdahJson('unpublish', opened.id)
   })
 
-  it('names every setting and address that cannot be given, before anything is mounted', async () => {
+  it('names every setting and address that is not accepted, before anything is mounted', async () => {
     const view = await refused({
       settings: { work_mem: 'plenty', port: '5432', no_such_setting: 'x' },
       listen: ['a b'],

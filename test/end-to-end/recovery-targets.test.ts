@@ -116,7 +116,7 @@ describe('recovery targets', function () {
     })
   }
 
-  it('pauses at a target for a look, goes on to a later one, and is promoted there', async () => {
+  it('pauses at a target, advances to a later one, and is promoted there', async () => {
     const session = await publish({ type: 'name', value: 'step-1' }, 'pause')
     expect(session.paused).to.have.keys('lsn', 'lastCommit')
     expect(await numbers(session)).to.equal('1')
@@ -134,7 +134,7 @@ describe('recovery targets', function () {
     await unpublish(session)
   })
 
-  it('refuses to go back or to where the archive does not go, and stays paused where it is', async () => {
+  it('refuses a target before its position or beyond the archive, and stays paused', async () => {
     const session = await publish({ type: 'name', value: 'step-2' }, 'pause')
     const pid = () => fleet.sql(session, "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)")
     const before = await pid()
@@ -153,7 +153,7 @@ describe('recovery targets', function () {
     await unpublish(session)
   })
 
-  it('pauses at the end of the archive, stays so over a restart of the agent, and is promoted by the next one', async () => {
+  it('pauses at the end of the archive, stays paused across a restart of the agent, and is promoted by the next one', async () => {
     const session = await publish({ type: 'latest' }, 'pause')
     expect(await numbers(session)).to.equal('1,2,3')
     await fleet.stop('target-agent', 'SIGKILL')

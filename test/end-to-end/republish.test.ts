@@ -6,7 +6,7 @@ import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type Traces, watchTraces } from '../support/traces.ts'
 
-/** What PostgreSQL and the file system read ahead of what they need may differ from one publish to the next. */
+/** What PostgreSQL and the file system read ahead may differ from one publish to the next. */
 const FEW_BLOCKS = 16 * 8192
 
 describe('publishing again', function () {
@@ -94,7 +94,7 @@ describe('publishing again', function () {
     expect(second).to.be.at.most(FEW_BLOCKS)
   })
 
-  it('recovers to another point, and leaves no change of before', async () => {
+  it('recovers to another point, and discards all earlier changes', async () => {
     await fleet.sql(session, 'DELETE FROM notes', production.database)
     const then = await republish({ recoverTo: { type: 'time', value: between }, discardChanges: true })
     expect(then.recoverTo).to.deep.equal({ type: 'time', value: between })
@@ -104,14 +104,14 @@ describe('publishing again', function () {
     expect(before.connection).to.deep.equal(session.connection)
   })
 
-  it('in place is refused while there are changes that were not exported', async () => {
+  it('in place is refused while changes were not exported', async () => {
     await fleet.sql(session, 'CREATE TABLE mine (n int)', production.database)
     expect(await code(republish())).to.equal('changes_unexported')
     expect(await fleet.sql(session, 'SELECT count(*) FROM mine', production.database)).to.equal('0')
     expect((await fleet.show(session.id)).state).to.equal('published')
   })
 
-  it('alongside is another session on another port, and touches the first one not', async () => {
+  it('alongside creates another session on another port, and leaves the first one unchanged', async () => {
     const other = await republish({ alongside: true })
     expect(other.id).not.to.equal(session.id)
     expect(other.connection?.port).not.to.equal(session.connection?.port)
@@ -123,7 +123,7 @@ describe('publishing again', function () {
     await fleet.untilState(other.id, 'closed')
   })
 
-  describe('what was kept', () => {
+  describe('a write cache that was kept', () => {
     let cache: string
 
     before(async () => {
@@ -136,7 +136,7 @@ describe('publishing again', function () {
       )
     })
 
-    it('is only the write cache: the session is closed, and nothing of it runs', async () => {
+    it('belongs to a closed session, of which no process runs', async () => {
       const view = await closed(true)
       expect(view.keptCache).to.equal(true)
       expect(view.undone?.join()).to.include(`kept the write cache ${cache}`)
@@ -145,7 +145,7 @@ describe('publishing again', function () {
       expect(await code(traces.expectNone())).to.equal('left behind')
     })
 
-    it('is not taken for a published session by an agent that restarts, and has its port still', async () => {
+    it('is not mistaken for a published session by an agent that restarts, and keeps its port reserved', async () => {
       await fleet.stop('target-agent')
       await fleet.start('target-agent')
       const other = await publish()
@@ -155,11 +155,11 @@ describe('publishing again', function () {
       await fleet.untilState(other.id, 'closed')
     })
 
-    it('is not republished over', async () => {
+    it('is not overwritten by a republish', async () => {
       expect(await code(republish())).to.equal('changes_unexported')
     })
 
-    it('is published again by a retry, though all that was fetched is gone', async () => {
+    it('is published again by a retry, although all fetched blocks are gone', async () => {
       rmSync(`${fleet.cacheRoot}/fetched`, { recursive: true })
       const reply = await fleet.bus.request('session.retry', { session: session.id })
       expect(reply.accepted).to.equal(true)
@@ -170,7 +170,7 @@ describe('publishing again', function () {
       await fleet.sql(again, 'INSERT INTO kept VALUES (1)', production.database)
     })
 
-    it('is missed when somebody removed it, instead of the backup taken for it', async () => {
+    it('is reported as missing when it was removed, and not replaced by the backup', async () => {
       await closed(true)
       renameSync(cache, `${cache}.away`)
       await fleet.bus.request('session.retry', { session: session.id })
@@ -182,7 +182,7 @@ describe('publishing again', function () {
       await fleet.untilState(session.id, 'published')
     })
 
-    it('is refused when a file of it is gone that tells of the changes, or holds them', async () => {
+    it('is refused when a file with the changes, or with their metadata, is missing', async () => {
       const [some = ''] = readdirSync(`${cache}/files`)
       for (const path of ['journal.sqlite', 'conf/recovered', `files/${some}`]) {
         await closed(true)
@@ -197,7 +197,7 @@ describe('publishing again', function () {
       expect(await notes(again)).to.equal('1200')
     })
 
-    it('goes when the closed session is unpublished', async () => {
+    it('is removed when the closed session is unpublished', async () => {
       await closed(true)
       await closed(false)
       expect(existsSync(cache)).to.equal(false)

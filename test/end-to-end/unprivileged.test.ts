@@ -17,7 +17,7 @@ describe('a target agent without root', function () {
   let failed = false
 
   before(async function () {
-    // Only root can become somebody else.
+    // Only root can change to another user.
     if (process.geteuid?.() !== 0) return this.skip()
     closeDevice = await openFuseDevice()
     production = await makeProduction({ compress: 'gz' })
@@ -60,7 +60,7 @@ describe('a target agent without root', function () {
     expect(new Set(owners.split('\n'))).to.deep.equal(new Set(['postgres']))
   })
 
-  it('keeps changes out of the repository, over a checkpoint and VACUUM FULL', async () => {
+  it('keeps changes out of the repository, across a checkpoint and VACUUM FULL', async () => {
     const before = directoryDigest(production.path)
     const change = 'CREATE TABLE bulk AS SELECT n, repeat($$x$$, 500) AS t FROM generate_series(1, 5000) AS n'
     await fleet.sql(session, `${change}; CHECKPOINT; VACUUM FULL notes;`, production.database)
@@ -78,7 +78,7 @@ describe('a target agent without root', function () {
     expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
   })
 
-  it('is adopted by the next agent process', async () => {
+  it('has its instance adopted by the next agent process', async () => {
     await fleet.stop('target-agent', 'SIGKILL')
     await fleet.start('target-agent')
     expect((await fleet.show(session.id)).state).to.equal('published')
@@ -90,7 +90,7 @@ describe('a target agent without root', function () {
     const gone = await fleet.howdahJson<SessionView>('unpublish', id)
     expect(gone.state).to.equal('closed')
     expect(found(`grep ${id} /proc/self/mounts`)).to.equal('')
-    // What was fetched of the backup is kept for its next session.
+    // Fetched blocks of the backup are kept for its next session.
     const kept = `-path ${fleet.cacheRoot}/fetched -prune -o`
     expect(found(`find ${fleet.mountRoot} ${fleet.cacheRoot} -mindepth 1 ${kept} -print`)).to.equal('')
     expect(found(`pgrep -fa '[${id.slice(0, 1)}]${id.slice(1)}'`)).to.equal('')
@@ -98,7 +98,7 @@ describe('a target agent without root', function () {
     expect(found(`awk '$5 == ${connection?.port}' /proc/sysvipc/shm`)).to.equal('')
   })
 
-  it('says that nothing keeps its instance apart from the rest of the machine', () => {
+  it('warns that its instance is not isolated from the rest of the machine', () => {
     expect(
       session.warnings.filter((warning) =>
         /^The instance is not isolated .*does not run as root/.test(warning),
@@ -112,7 +112,7 @@ describe('a target agent without root', function () {
     expect(stdout.match(/"isolation_missing"/g)).to.have.length(2)
   })
 
-  it('refuses a tablespace that was created after the backup, and reaches what is before it', async () => {
+  it('refuses to replay the creation of a tablespace, and reaches a target before it', async () => {
     const { user, dataDirectory } = production
     const location = `${dataDirectory}.later`
     execFileSync('install', ['-d', '-o', user, '-m', '0755', location])

@@ -103,7 +103,7 @@ describe('the end of a session', function () {
       )[0],
     )
 
-  /** Runs SQL as somebody who stays connected; nobody waits for its end. */
+  /** Runs SQL on a connection that stays open; its end is not waited for. */
   async function connectAndRun({ connection }: SessionView, text: string): Promise<ChildProcess> {
     if (!connection) throw new Error('no connection')
     const { uid, gid } = await postgresAccount()
@@ -158,7 +158,7 @@ describe('the end of a session', function () {
     })
   }
 
-  it('leaves nothing when it is unpublished before anything has begun, or twice, or cancelled meanwhile', async () => {
+  it('leaves nothing when it is unpublished before its first step, or twice, or cancelled meanwhile', async () => {
     await expectGone({ id: await begin() })
     const session = await publish()
     await ask('session.unpublish', session.id)
@@ -166,7 +166,7 @@ describe('the end of a session', function () {
     await expectGone(session)
   })
 
-  it('leaves nothing though clients are connected and a shell stands in the mount point', async () => {
+  it('leaves nothing although clients are connected and a shell has its working directory in the mount', async () => {
     const session = await publish()
     await connectAndRun(session, 'SELECT pg_sleep(1000)')
     await runs(session, 'SELECT pg_sleep')
@@ -191,7 +191,7 @@ describe('the end of a session', function () {
     expect(execFileSync('find', [fleet.directory, '-path', `${path}/*`], { encoding: 'utf8' })).to.equal('')
   })
 
-  it('leaves nothing when its mount process hangs, with somebody waiting for it', async () => {
+  it('leaves nothing when its mount process hangs while a client waits for it', async () => {
     const session = await publish()
     const shell = await stand(session)
     process.kill(mountPid(session.id), 'SIGSTOP')
@@ -212,7 +212,7 @@ describe('the end of a session', function () {
     await expectGone(await publish())
   })
 
-  it('leaves nothing when the mount server is gone, with somebody waiting for it', async () => {
+  it('leaves nothing when the mount server is unreachable while a client waits for it', async () => {
     const session = await publish()
     await killMountServer()
     await connectAndRun(session, 'SELECT sum(abalance) FROM pgbench_accounts')
@@ -221,7 +221,7 @@ describe('the end of a session', function () {
   })
 
   for (const step of ['mount', 'recover'] as const) {
-    it(`leaves nothing when the mount server goes in the step ${step}`, async () => {
+    it(`leaves nothing when the mount server becomes unreachable in the step ${step}`, async () => {
       const id = await begin()
       await untilStep(id, step)
       await killMountServer()
@@ -238,20 +238,20 @@ describe('the end of a session', function () {
       ({ id }) =>
         execFileSync('pkill', ['-STOP', '-f', `(-D ${fleet.mountRoot}/${id}|^postgres: howdah-${id})`]),
     ],
-    ['somebody unmounted it', ({ mountPoint }) => execFileSync('umount', ['-l', String(mountPoint)])],
+    ['its mount was unmounted', ({ mountPoint }) => execFileSync('umount', ['-l', String(mountPoint)])],
     [
-      'somebody unmounted it and left a file in its place',
+      'its mount was unmounted and its mount point replaced by a file',
       ({ mountPoint }) => {
         execFileSync('umount', ['-l', String(mountPoint)])
         writeFileSync(`${mountPoint}/file`, '')
       },
     ],
     [
-      'somebody removed its write cache',
+      'its write cache was removed',
       ({ writeCache }) => rmSync(String(writeCache?.path), { recursive: true }),
     ],
     [
-      'somebody removed half of its write cache',
+      'half of its write cache was removed',
       ({ writeCache }) => {
         for (const part of ['conf', 'pg_wal', 'files', 'mount.sock'])
           rmSync(`${writeCache?.path}/${part}`, { recursive: true, force: true })
@@ -274,7 +274,7 @@ describe('the end of a session', function () {
     })
   }
 
-  it('does not keep the target agent from starting that the files of a session are damaged', async () => {
+  it('does not prevent the target agent from starting when the files of a session are damaged', async () => {
     const session = await publish()
     await fleet.stop('target-agent', 'SIGKILL')
     writeFileSync(`${session.writeCache?.path}/conf/session.json`, '{')

@@ -1,4 +1,4 @@
-/** What runs in a published instance reaches neither other servers nor other files, whatever the backup brings along. */
+/** A published instance reaches neither other servers nor other files, whatever its backup contains. */
 import { existsSync } from 'node:fs'
 import { chown, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
@@ -12,67 +12,67 @@ import { type Fleet, startFleet } from '../support/fleet.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
-/** A server that counts who connects. */
-interface Ear {
+/** A server that counts connections. */
+interface Listener {
   readonly port: number
   connections: number
   close(): Promise<void>
 }
 
-async function listenAt(where: { readonly host: string } | { readonly path: string }): Promise<Ear> {
+async function listenAt(where: { readonly host: string } | { readonly path: string }): Promise<Listener> {
   const server: Server = createServer((socket) => {
-    ear.connections++
+    listener.connections++
     socket.destroy()
   })
   await new Promise<void>((resolve) =>
     'path' in where ? server.listen(where.path, resolve) : server.listen(0, where.host, resolve),
   )
   const address = server.address()
-  const ear: Ear = {
+  const listener: Listener = {
     port: typeof address === 'object' && address !== null ? address.port : 0,
     connections: 0,
     close: () => new Promise((resolve) => server.close(() => resolve())),
   }
-  return ear
+  return listener
 }
 
-describe('walls around a published instance', function () {
+describe('the isolation of a published instance', function () {
   this.timeout(180_000)
   let production: Production
   let fleet: Fleet
   let session: SessionView
-  let ear: Ear
-  let socketEar: Ear
-  let ears: Ear[]
+  let listener: Listener
+  let socketListener: Listener
+  let listeners: Listener[]
   let outside: string
   let socketDirectory: string
   let failed = false
 
   before(async () => {
-    ear = await listenAt({ host: '127.0.0.1' })
+    listener = await listenAt({ host: '127.0.0.1' })
     const account = await postgresAccount()
     production = await makeProduction({ tablespace: false, settings: { wal_level: 'logical' } })
     outside = path.join(production.directory, 'outside')
     await mkdir(outside)
     await chown(outside, account.uid, account.gid)
-    socketDirectory = await mkdtemp('/tmp/howdah-walls-')
+    socketDirectory = await mkdtemp('/tmp/howdah-isolation-')
     await chown(socketDirectory, account.uid, account.gid)
-    socketEar = await listenAt({ path: `${socketDirectory}/.s.PGSQL.5432` })
+    socketListener = await listenAt({ path: `${socketDirectory}/.s.PGSQL.5432` })
     await chown(`${socketDirectory}/.s.PGSQL.5432`, account.uid, account.gid)
-    ears = [ear, socketEar]
+    listeners = [listener, socketListener]
     await production.sql(`
       CREATE EXTENSION dblink;
       CREATE EXTENSION postgres_fdw;
-      CREATE SERVER worker FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${ear.port}', dbname 'shop');
+      CREATE SERVER worker FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${listener.port}', dbname 'shop');
       CREATE USER MAPPING FOR PUBLIC SERVER worker OPTIONS (user 'shop', password 'sesame');
       CREATE TABLE shards (id int, node text) PARTITION BY LIST (id);
       CREATE FOREIGN TABLE shard_1 PARTITION OF shards FOR VALUES IN (1) SERVER worker OPTIONS (table_name 'shard_1');
       CREATE FUNCTION call_home() RETURNS event_trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM dblink_connect('host=127.0.0.1 port=${ear.port} connect_timeout=3'); END $$;
+        $$ BEGIN PERFORM dblink_connect('host=127.0.0.1 port=${listener.port} connect_timeout=3'); END $$;
       CREATE EVENT TRIGGER at_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION call_home();
       CREATE FUNCTION looked_up(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
         $$ BEGIN IF current_setting('port') <> '${production.port}' THEN
-             PERFORM dblink_connect('host=127.0.0.1 port=${ear.port} connect_timeout=3'); END IF; RETURN $1; END $$;
+             PERFORM dblink_connect('host=127.0.0.1 port=${listener.port} connect_timeout=3'); END IF; RETURN $1; END $$;
     `)
     await production.sql(`
       SET session_replication_role = replica;
@@ -107,11 +107,11 @@ describe('walls around a published instance', function () {
   after(async () => {
     await fleet?.remove(failed)
     await production?.remove()
-    for (const one of ears ?? []) await one.close()
+    for (const one of listeners ?? []) await one.close()
     if (socketDirectory !== undefined) await rm(socketDirectory, { recursive: true, force: true })
   })
 
-  /** What PostgreSQL says to a statement that must fail. */
+  /** The message with which PostgreSQL refuses a statement that must fail. */
   async function refusal(text: string, of = session): Promise<string> {
     return fleet.sql(of, text, 'shop').then(
       () => expect.fail(`${text} succeeded`),
@@ -119,41 +119,41 @@ describe('walls around a published instance', function () {
     )
   }
 
-  it('stands, so that nobody is warned that it does not', () => {
+  it('is in place, so that the session has no warning about it', () => {
     expect(session.warnings.filter((warning) => /isolated/.test(warning))).to.deep.equal([])
   })
 
-  it('lets no statement connect to another server of this machine', async () => {
+  it('keeps statements from connecting to another server of this machine', async () => {
     const attempts = [
-      `SELECT dblink_connect('host=127.0.0.1 port=${ear.port} connect_timeout=3')`,
+      `SELECT dblink_connect('host=127.0.0.1 port=${listener.port} connect_timeout=3')`,
       `SELECT dblink_connect('host=${socketDirectory} port=5432')`,
       'SELECT * FROM shards',
       'INSERT INTO shards VALUES (1)',
       'CREATE TABLE made_by_ddl (i int)',
-      `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${ear.port} connect_timeout=3' PUBLICATION p`,
-      `COPY (SELECT 1) TO PROGRAM 'curl --max-time 3 http://127.0.0.1:${ear.port}/'`,
-      `COPY (SELECT 1) TO PROGRAM 'curl --max-time 3 telnet://127.0.0.1:${ear.port}'`,
-      `COPY (SELECT 1) TO PROGRAM 'bash -c "exec 3<>/dev/tcp/127.0.0.1/${ear.port}"'`,
-      `COPY (SELECT 1) TO PROGRAM 'bash -c "exec 3<>/dev/tcp/::1/${ear.port}"'`,
+      `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=${listener.port} connect_timeout=3' PUBLICATION p`,
+      `COPY (SELECT 1) TO PROGRAM 'curl --max-time 3 http://127.0.0.1:${listener.port}/'`,
+      `COPY (SELECT 1) TO PROGRAM 'curl --max-time 3 telnet://127.0.0.1:${listener.port}'`,
+      `COPY (SELECT 1) TO PROGRAM 'bash -c "exec 3<>/dev/tcp/127.0.0.1/${listener.port}"'`,
+      `COPY (SELECT 1) TO PROGRAM 'bash -c "exec 3<>/dev/tcp/::1/${listener.port}"'`,
     ]
     for (const attempt of attempts) await refusal(attempt)
-    expect(ears.map(({ connections }) => connections)).to.deep.equal([0, 0])
+    expect(listeners.map(({ connections }) => connections)).to.deep.equal([0, 0])
   })
 
-  it('lets no process of the background connect', async () => {
+  it('keeps background processes from connecting', async () => {
     await fleet.sql(session, 'DELETE FROM watched WHERE i > 4000', 'shop')
-    // An autovacuum worker runs the index function, and says that it failed.
+    // An autovacuum worker runs the index function, and logs that it failed.
     const log = () =>
       fleet.sql(
         session,
         `SELECT count(*) FROM regexp_matches(pg_read_file('${session.writeCache?.path}/log/postgresql.log'), 'automatic (analyze|vacuum) of table "shop.public.watched"', 'g')`,
       )
     for (const end = Date.now() + 30_000; (await log()) === '0'; await delay(200))
-      if (Date.now() > end) expect.fail('autovacuum did not come by')
-    expect(ear.connections).to.equal(0)
+      if (Date.now() > end) expect.fail('autovacuum did not reach the table')
+    expect(listener.connections).to.equal(0)
   })
 
-  it('lets nobody connect to another published instance', async () => {
+  it('keeps one published instance from connecting to another', async () => {
     const other = await fleet.publish('--repository', 'main', '--instance', 'shop')
     await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${other.connection?.port} connect_timeout=3')`)
     await refusal(
@@ -167,13 +167,13 @@ describe('walls around a published instance', function () {
     const { port, socketDirectory: own, user } = session.connection ?? expect.fail('no connection')
     const local = `SELECT dblink_connect('a', 'host=${own} port=${port} user=${user} dbname=shop')`
     expect(await fleet.sql(session, local, 'shop')).to.equal('OK')
-    // It gets an answer of its own server, which wants a password.
+    // Its own server answers, and asks for a password.
     expect(
       await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${port} user=${user} dbname=shop')`),
     ).to.match(/password/)
   })
 
-  it('lets nothing be written outside of the session', async () => {
+  it('keeps statements from writing outside of the session', async () => {
     const before = await readdir(outside)
     for (const file of [
       `${outside}/file`,
@@ -194,8 +194,8 @@ describe('walls around a published instance', function () {
     expect(existsSync(`${production.dataDirectory}/file`)).to.equal(false)
   })
 
-  it('gives it temporary directories of its own', async () => {
-    const name = `howdah-walls-${session.id}.csv`
+  it('includes temporary directories of its own', async () => {
+    const name = `howdah-isolation-${session.id}.csv`
     await fleet.sql(session, `COPY (SELECT 1) TO '/tmp/${name}'`, 'shop')
     expect(await fleet.sql(session, `SELECT pg_read_file('/tmp/${name}')`, 'shop')).to.equal('1')
     expect(existsSync(`/tmp/${name}`)).to.equal(false)
@@ -204,31 +204,31 @@ describe('walls around a published instance', function () {
     await rm(`/var/tmp/${name}`)
   })
 
-  it('puts the network wall up again when somebody removes it', async () => {
+  it('restores the network rules when they are removed', async () => {
     const table = tableName(session.id)
     await applyRules(`delete table inet ${table}`)
     for (const end = Date.now() + 30_000; !(await listTables()).has(table); await delay(100))
-      if (Date.now() > end) expect.fail('the wall stays down')
-    await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${ear.port} connect_timeout=3')`)
-    expect(ear.connections).to.equal(0)
+      if (Date.now() > end) expect.fail('the rules are not restored')
+    await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${listener.port} connect_timeout=3')`)
+    expect(listener.connections).to.equal(0)
   })
 
-  it('lets an instance connect where it was allowed to, and nowhere else', async () => {
+  it('lets an instance connect to allowed addresses, and to no others', async () => {
     const other = await listenAt({ host: '127.0.0.1' })
-    ears.push(other)
+    listeners.push(other)
     const allowed = await fleet.publish(
       '--repository',
       'main',
       '--instance',
       'shop',
       '--allow-outbound',
-      `127.0.0.1:${ear.port}`,
+      `127.0.0.1:${listener.port}`,
       '--allow-outbound',
       'localhost:9',
     )
     await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${other.port} connect_timeout=3')`, allowed)
-    await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${ear.port} connect_timeout=3')`, allowed)
-    expect([ear.connections > 0, other.connections]).to.deep.equal([true, 0])
+    await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${listener.port} connect_timeout=3')`, allowed)
+    expect([listener.connections > 0, other.connections]).to.deep.equal([true, 0])
     expect(await fleet.sql(allowed, "SELECT pg_read_file('/etc/hosts') ~ 'localhost'", 'shop')).to.equal('t')
     await fleet.howdahJson('unpublish', allowed.id)
   })
