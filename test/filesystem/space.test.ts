@@ -9,7 +9,7 @@ const MiB = 1024 * 1024
 function takeAll(space: Space, use: SpaceUse, limit = 1_000_000): number {
   let taken = 0
   try {
-    for (; taken < limit; taken++) space.take(1, use)
+    for (; taken < limit; taken++) space.allocate(1, use)
   } catch (error) {
     if (!(error instanceof FileSystemError) || error.errno !== 'ENOSPC') throw error
   }
@@ -23,7 +23,7 @@ describe('room of the write cache', () => {
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0 })
     const uses: SpaceUse[] = ['growth', 'allocation', 'small-growth', 'overwrite']
     expect(uses.map((use) => takeAll(space, use))).to.deep.equal([310 * MiB, 0, 5 * MiB, 5 * MiB])
-    space.give((15 * MiB) / BLOCK)
+    space.release((15 * MiB) / BLOCK)
     expect(takeAll(space, 'growth')).to.equal(5 * MiB)
   })
 
@@ -58,7 +58,7 @@ describe('room of the write cache', () => {
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })
     takeAll(space, 'growth', (290 * MiB) / BLOCK)
     expect(space.nearFull).to.equal(false)
-    space.take(1, 'accepted')
+    space.allocate(1, 'accepted')
     expect(space.nearFull).to.equal(true)
     takeAll(space, 'accepted', (5 * MiB) / BLOCK)
     takeAll(space, 'growth', (20 * MiB) / BLOCK)
@@ -73,9 +73,9 @@ describe('room of the write cache', () => {
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })
     takeAll(space, 'growth', (292 * MiB) / BLOCK)
     space.flushed()
-    space.give((11 * MiB) / BLOCK)
+    space.release((11 * MiB) / BLOCK)
     expect(space.nearFull).to.equal(true)
-    space.give(MiB / BLOCK)
+    space.release(MiB / BLOCK)
     expect(space.nearFull).to.equal(false)
     takeAll(space, 'growth', (11 * MiB) / BLOCK)
     expect(space.nearFull).to.equal(true)

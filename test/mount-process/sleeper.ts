@@ -1,6 +1,6 @@
 /**
  * A thread that sleeps in a pipe as an engine thread sleeps in the FUSE device: reads one byte at a time, serves the
- * mailbox in between, and calls back to the main thread. Byte `k` is a knock, `q` the end, every other one a request.
+ * mailbox in between, and calls back to the main thread. Byte `k` is a wakeup, `q` the end, every other one a request.
  */
 import { readSync } from 'node:fs'
 import { type MessagePort, workerData } from 'node:worker_threads'
@@ -20,18 +20,18 @@ const calls = createCalls<TestCalls>(
   },
   (message, transfer) => port.postMessage(message, transfer),
 )
-const mail = createMailbox({ port, state, receive: (message) => calls.receive(message as CallMessage) })
+const mailbox = createMailbox({ port, state, receive: (message) => calls.receive(message as CallMessage) })
 const byte = Buffer.alloc(1)
 let requests = 0
 
 for (let ended = false; !ended; ) {
-  if (mail.waiting()) {
-    mail.deliver()
+  if (mailbox.waiting()) {
+    mailbox.deliver()
     await new Promise((resolve) => setImmediate(resolve))
   }
-  if (!mail.fallAsleep()) continue
+  if (!mailbox.fallAsleep()) continue
   readSync(fd, byte, 0, 1, null)
-  mail.wakeUp()
+  mailbox.wakeUp()
   ended = byte.toString() === 'q'
   if (byte.toString() === 'r') requests++
 }

@@ -29,7 +29,7 @@ export type SleeperCalls = {
 
 export interface Sleeper {
   readonly calls: Calls<SleeperCalls>
-  readonly knocks: number
+  readonly wakeups: number
   /** A request on the pipe, as a client of the mount makes one. */
   request(): void
   end(): Promise<void>
@@ -46,9 +46,9 @@ export function startSleeper(): Sleeper {
     workerData: { fd, state, port: port2 },
     transferList: [port2],
   })
-  let knocks = 0
-  const knock = () => {
-    knocks++
+  let wakeups = 0
+  const wake = () => {
+    wakeups++
     writeSync(fd, 'k')
   }
   const failures: Readonly<Record<string, () => Error>> = {
@@ -63,7 +63,7 @@ export function startSleeper(): Sleeper {
         throw failures[kind]?.()
       },
     },
-    createSender(port1, state, knock),
+    createSender(port1, state, wake),
   )
   port1.on('message', (message: CallMessage) => calls.receive(message))
   const ended = new Promise<void>((resolve, reject) => {
@@ -72,8 +72,8 @@ export function startSleeper(): Sleeper {
   })
   return {
     calls,
-    get knocks() {
-      return knocks
+    get wakeups() {
+      return wakeups
     },
     request: () => void writeSync(fd, 'r'),
     async end() {

@@ -17,7 +17,7 @@ import { createDirectoryOperations } from './namespace/directory-operations.ts'
 import type { Inode } from './namespace/inode.ts'
 import { Inodes } from './namespace/inodes.ts'
 import { Namespace } from './namespace/namespace.ts'
-import type { Errands } from './reads/direct-reads.ts'
+import type { DirectReads } from './reads/direct-reads.ts'
 import { ReadPath } from './reads/read-path.ts'
 import type { Services } from './services.ts'
 import { Space, type SpaceLimits } from './space/space.ts'
@@ -34,7 +34,7 @@ export interface EngineOptions {
   /** Where blocks of the backup are kept; nothing that is fetched is kept without. */
   readonly fetched?: FetchedState | undefined
   /** None: the engine's thread answers all reads. */
-  readonly errands?: Errands | undefined
+  readonly directReads?: DirectReads | undefined
   /** To whom everything of the backup belongs. */
   readonly owner: { readonly uid: number; readonly gid: number }
   readonly limits: SpaceLimits
@@ -122,14 +122,14 @@ export function createEngine(options: EngineOptions): Engine {
     journalState,
     files,
     owner,
-    onDropped: (blocks) => space.give(blocks),
+    onDropped: (blocks) => space.release(blocks),
     onFree,
   })
   const readPath = new ReadPath({
     base,
     services,
     fetched: options.fetched,
-    errands: options.errands,
+    directReads: options.directReads,
     logger,
   })
   const contents = new FileContents({ files, readPath, space, durability, now })
@@ -178,8 +178,8 @@ export function createEngine(options: EngineOptions): Engine {
   }
 
   function onFree(inode: Inode): void {
-    space.give(inode.map.changed)
-    files.doom(inode)
+    space.release(inode.map.changed)
+    files.removeOpen(inode)
     durability.freed(inode)
     if ((inode.mode & S_IFMT) === S_IFDIR) names.forget(inode.ino)
   }

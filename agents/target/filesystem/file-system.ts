@@ -8,7 +8,7 @@
  * at once: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
  */
 
-import type { Asker } from './reads/direct-reads.ts'
+import type { Requester } from './reads/direct-reads.ts'
 
 /** Inode number; 1 is the root of the mount. */
 export type Ino = number
@@ -16,7 +16,7 @@ export type Ino = number
 export type MaybePromise<T> = T | Promise<T>
 
 /** What `read` gives when another thread answers who asked. */
-export const ANSWERED_ELSEWHERE = -1
+export const ANSWERED_BY_OTHER_THREAD = -1
 
 export interface Attributes {
   readonly ino: Ino
@@ -118,9 +118,15 @@ export interface FileSystem {
 
   /**
    * Reads into `buffer` from its start; gives the bytes read, fewer than asked only at the end of the file. With an
-   * `asker`, whose values are its own only until this returns, it may also be `ANSWERED_ELSEWHERE`.
+   * `requester`, whose values are its own only until this returns, it may also be `ANSWERED_BY_OTHER_THREAD`.
    */
-  read(ino: Ino, buffer: Buffer, length: number, position: number, asker?: Asker): MaybePromise<number>
+  read(
+    ino: Ino,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    requester?: Requester,
+  ): MaybePromise<number>
   /**
    * `buffer` must stay as it is until the promise, if one is given, resolves. `accepted`: the writer was told already
    * that this is written, by a kernel that caches writes; it is not refused for quota or reserve, and leaves the

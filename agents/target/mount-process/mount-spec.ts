@@ -87,7 +87,7 @@ export function writeMountSpec(spec: MountSpec): string {
  * Waits for the agent's orders: the path of a spec on standard input. Undefined when the agent ended before.
  * @throws HowdahError `mount_failed`
  */
-export async function awaitOrders(): Promise<MountSpec | undefined> {
+export async function awaitMountSpec(): Promise<MountSpec | undefined> {
   const path = (await text(process.stdin)).trim()
   return path === '' ? undefined : readMountSpec(path)
 }

@@ -1,16 +1,16 @@
 /** The kernel's protocol where no kernel can be had to speak it wrongly: the device is an array of messages. */
 import { expect } from 'chai'
 import { pino } from 'pino'
-import type { Mail } from '../../../agents/target/filesystem/drivers/kernel/mail.ts'
+import type { Mailbox } from '../../../agents/target/filesystem/drivers/kernel/mailbox.ts'
 import { decodeName, encodeName, nameLength } from '../../../agents/target/filesystem/drivers/kernel/names.ts'
 import { INIT, OP } from '../../../agents/target/filesystem/drivers/kernel/protocol.ts'
 import { type ServeOptions, serveDevice } from '../../../agents/target/filesystem/drivers/kernel/serve.ts'
 import {
-  ANSWERED_ELSEWHERE,
+  ANSWERED_BY_OTHER_THREAD,
   type FileSystem,
   FileSystemError,
 } from '../../../agents/target/filesystem/file-system.ts'
-import type { Asker } from '../../../agents/target/filesystem/reads/direct-reads.ts'
+import type { Requester } from '../../../agents/target/filesystem/reads/direct-reads.ts'
 
 const ERRNO = { EINTR: -4, EIO: -5, EINVAL: -22, ENAMETOOLONG: -36, ENOSYS: -38, EPROTO: -71 }
 const NOBODY = 0x7ffffff0
@@ -42,7 +42,7 @@ function init(major: number, minor: number, flags = 0xffffffff): Buffer {
 const AGREED = init(7, 45)
 
 /** Of a file system that waits for nothing outside its thread. */
-const noMail: Mail = {
+const emptyMailbox: Mailbox = {
   waiting: () => false,
   fallAsleep: () => true,
   wakeUp: () => undefined,
@@ -59,7 +59,7 @@ async function serveMessages(
   messages: readonly Buffer[],
   fileSystem: FileSystem,
   beforeEnd: () => void = () => undefined,
-  options: Pick<ServeOptions, 'errands' | 'interruptAgain'> = {},
+  options: Pick<ServeOptions, 'directReads' | 'retryInterrupt'> = {},
 ): Promise<Map<number, Answer>> {
   const left = [...messages]
   const answers = new Map<number, Answer>()
@@ -80,7 +80,7 @@ async function serveMessages(
       })
     },
   }
-  await serveDevice(device, fileSystem, noMail, { logger: pino({ level: 'silent' }), ...options })
+  await serveDevice(device, fileSystem, emptyMailbox, { logger: pino({ level: 'silent' }), ...options })
   return answers
 }
 
@@ -201,7 +201,7 @@ describe('the kernel driver', () => {
       ],
       fileSystem,
       () => undefined,
-      { interruptAgain: (low, high) => again.push([low, high]) },
+      { retryInterrupt: (low, high) => again.push([low, high]) },
     )
     expect(answers.get(2)).to.equal(undefined)
     expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)
@@ -210,16 +210,16 @@ describe('the kernel driver', () => {
   })
 
   it('ends such a read also when another thread is to answer it, and answers it in no other way', async () => {
-    const askers: Asker[] = []
+    const requesters: Requester[] = []
     const fileSystem = only({
-      read(_ino, _buffer, _length, _position, asker) {
-        if (asker !== undefined) askers.push({ ...asker })
-        return ANSWERED_ELSEWHERE
+      read(_ino, _buffer, _length, _position, requester) {
+        if (requester !== undefined) requesters.push({ ...requester })
+        return ANSWERED_BY_OTHER_THREAD
       },
     })
-    const errands = {
-      askerOf: (low: number, high: number) =>
-        askers.find((asker) => asker.low === low && asker.high === high)?.pid,
+    const directReads = {
+      requesterOf: (low: number, high: number) =>
+        requesters.find((requester) => requester.low === low && requester.high === high)?.pid,
     }
     const read = Buffer.alloc(40)
     const interrupt = Buffer.alloc(8)
@@ -233,7 +233,7 @@ describe('the kernel driver', () => {
       ],
       fileSystem,
       () => undefined,
-      { errands },
+      { directReads },
     )
     expect(answers.get(2)).to.equal(undefined)
     expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)

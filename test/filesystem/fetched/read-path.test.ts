@@ -321,7 +321,7 @@ describe('the read path', () => {
   })
 })
 
-/** What has landed is kept. */
+/** What has arrived is kept. */
 async function settled(fs: Fixture): Promise<void> {
   await turn()
   await fs.engine.flushFetched()

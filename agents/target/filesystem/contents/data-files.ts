@@ -33,7 +33,7 @@ export interface DataFilesDependencies {
  */
 const LARGE = 8 * 1024 * 1024
 /** Bytes that are cut off a file in one go. */
-const MAX_CUT = 64 * 1024 * 1024
+const MAX_TRUNCATED = 64 * 1024 * 1024
 
 const NO_DESCRIPTORS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE'])
 /** Descriptors that the rest of the process is left when there are too few. */
@@ -49,7 +49,7 @@ export class DataFiles {
   readonly #io: LocalIo
   readonly #open = new Set<Inode>()
   /** Descriptors of large files whose inodes are gone, until the journal knows. */
-  readonly #doomed = new Map<number, number>()
+  readonly #removedOpen = new Map<number, number>()
   readonly #known: Set<number>
   /** Files were made since the directory was last synced. */
   #madeFiles = false
@@ -117,7 +117,7 @@ export class DataFiles {
   }
 
   /** Gives the room behind `size` back, as much as goes quickly; tells whether all of it. */
-  cut(inode: Inode, size: number): boolean {
+  truncate(inode: Inode, size: number): boolean {
     if (!this.#known.has(inode.ino)) return true
     try {
       const fd = this.#descriptor(inode)
@@ -132,7 +132,7 @@ export class DataFiles {
         this.#closeElsewhere(fd)
         return true
       }
-      inode.localEnd = Math.max(size, inode.localEnd - MAX_CUT)
+      inode.localEnd = Math.max(size, inode.localEnd - MAX_TRUNCATED)
       this.#io.ftruncateSync(fd, inode.localEnd)
       return inode.localEnd === size
     } catch {
@@ -142,13 +142,13 @@ export class DataFiles {
   }
 
   /** An inode is gone; its local file is removed once that is durable. */
-  doom(inode: Inode): void {
+  removeOpen(inode: Inode): void {
     if (inode.fd < 0 || inode.pins > 0 || inode.localEnd <= LARGE) {
       this.release(inode)
       return
     }
     this.#open.delete(inode)
-    this.#doomed.set(inode.ino, inode.fd)
+    this.#removedOpen.set(inode.ino, inode.fd)
     inode.fd = -1
   }
 
@@ -160,9 +160,9 @@ export class DataFiles {
     } catch {
       // As after a crash.
     }
-    const fd = this.#doomed.get(ino)
+    const fd = this.#removedOpen.get(ino)
     if (fd === undefined) return
-    this.#doomed.delete(ino)
+    this.#removedOpen.delete(ino)
     this.#closeElsewhere(fd)
   }
 
@@ -178,8 +178,8 @@ export class DataFiles {
   close(): void {
     this.#closed = true
     for (const inode of this.#open) this.release(inode)
-    for (const fd of this.#doomed.values()) this.#io.closeSync(fd)
-    this.#doomed.clear()
+    for (const fd of this.#removedOpen.values()) this.#io.closeSync(fd)
+    this.#removedOpen.clear()
     this.#io.closeSync(this.#directoryFd)
   }
 
@@ -196,7 +196,7 @@ export class DataFiles {
     try {
       inode.fd = this.#io.openSync(this.#path(inode.ino), O_RDWR | O_CREAT, 0o600)
     } catch (error) {
-      if (!NO_DESCRIPTORS.has((error as NodeJS.ErrnoException).code ?? '') || !this.#makeDo()) throw error
+      if (!NO_DESCRIPTORS.has((error as NodeJS.ErrnoException).code ?? '') || !this.#lowerLimit()) throw error
       return this.#openFile(inode)
     }
     if (!this.#known.has(inode.ino)) {
@@ -226,7 +226,7 @@ export class DataFiles {
    * The process or the machine allows fewer descriptors than were thought: makes do with fewer from now on, and leaves
    * some to others. False: there are none to give back.
    */
-  #makeDo(): boolean {
+  #lowerLimit(): boolean {
     this.#limit = Math.max(1, this.#open.size - LEFT_TO_OTHERS)
     const before = this.#open.size
     while (this.#open.size >= this.#limit && this.#closeUnused()) {}

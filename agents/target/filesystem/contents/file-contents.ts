@@ -4,10 +4,10 @@
  */
 
 import type { Durability } from '../durability/durability.ts'
-import { ANSWERED_ELSEWHERE, FileSystemError, type MaybePromise } from '../file-system.ts'
+import { ANSWERED_BY_OTHER_THREAD, FileSystemError, type MaybePromise } from '../file-system.ts'
 import type { Inode } from '../namespace/inode.ts'
-import type { Asker } from '../reads/direct-reads.ts'
-import type { Piece } from '../reads/flights.ts'
+import type { Requester } from '../reads/direct-reads.ts'
+import type { Piece } from '../reads/pending-reads.ts'
 import type { ReadPath } from '../reads/read-path.ts'
 import { type Space, useOfWrite } from '../space/space.ts'
 import { BLOCK } from './block-map.ts'
@@ -41,7 +41,13 @@ export class FileContents {
   }
 
   /** As `FileSystem.read`. */
-  read(inode: Inode, buffer: Buffer, length: number, position: number, asker?: Asker): MaybePromise<number> {
+  read(
+    inode: Inode,
+    buffer: Buffer,
+    length: number,
+    position: number,
+    requester?: Requester,
+  ): MaybePromise<number> {
     const end = Math.min(position + length, inode.size)
     if (position >= end) return 0
     const first = Math.floor(position / BLOCK)
@@ -51,8 +57,11 @@ export class FileContents {
       readPath.noteRead(inode, position, end)
       return end - position
     }
-    const isElsewhere = asker !== undefined && readPath.handOn(inode, position, end, asker)
-    const reading = isElsewhere ? ANSWERED_ELSEWHERE : this.#readMissing(inode, buffer, position, end)
+    const isEnvironmental =
+      requester !== undefined && readPath.sendDirectRead(inode, position, end, requester)
+    const reading = isEnvironmental
+      ? ANSWERED_BY_OTHER_THREAD
+      : this.#readMissing(inode, buffer, position, end)
     // After it, so that what is wanted now is asked for first.
     readPath.noteRead(inode, position, end)
     return reading
@@ -87,7 +96,7 @@ export class FileContents {
     if (size < inode.size) {
       const before = inode.map.changed
       inode.map.clearFrom(Math.ceil(size / BLOCK))
-      space.give(before - inode.map.changed)
+      space.release(before - inode.map.changed)
       inode.baseSize = Math.min(inode.baseSize, size)
       inode.tailClean = false
       inode.trim = true
@@ -155,7 +164,7 @@ export class FileContents {
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const added = last - first + 1 - inode.map.countChanged(first, last)
-    space.take(added, useOfWrite(end, inode.size, accepted || inode.vital))
+    space.allocate(added, useOfWrite(end, inode.size, accepted || inode.vital))
     try {
       // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
       if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)
@@ -163,7 +172,7 @@ export class FileContents {
       for (const { block, data } of seeds) files.write(inode, data, BLOCK, block * BLOCK)
       files.write(inode, buffer, length, position)
     } catch (error) {
-      space.give(added)
+      space.release(added)
       throw localError(error)
     }
     const grown = end > inode.size

@@ -69,9 +69,9 @@ export function createFileOperations(dependencies: FileOperationsDependencies): 
       return inode.attributes()
     },
 
-    read(ino, buffer, length, position, asker) {
+    read(ino, buffer, length, position, requester) {
       if (wal.has(ino)) return wal.read(ino, buffer, length, position)
-      return contents.read(regular(ino), buffer, length, position, asker)
+      return contents.read(regular(ino), buffer, length, position, requester)
     },
 
     write(ino, buffer, length, position, accepted) {

@@ -90,11 +90,11 @@ export class FileRanges {
 
   #fill(inode: Inode, first: number, end: number): void {
     const { durability, files, space } = this.#to
-    space.take(end - first, 'allocation')
+    space.allocate(end - first, 'allocation')
     try {
       files.write(inode, ZEROS, (end - first) * BLOCK, first * BLOCK)
     } catch (error) {
-      space.give(end - first)
+      space.release(end - first)
       throw localError(error)
     }
     inode.map.change(first, end - 1)
@@ -119,7 +119,7 @@ export class FileRanges {
     const { durability, space } = this.#to
     const before = inode.map.changed
     inode.map.clear(first, last)
-    space.give(before - inode.map.changed)
+    space.release(before - inode.map.changed)
     inode.baseSize = Math.min(inode.baseSize, first * BLOCK)
     inode.essential = true
     durability.contentsChanged(inode)

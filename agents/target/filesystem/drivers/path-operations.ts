@@ -15,7 +15,7 @@ import {
   type MaybePromise,
 } from '../file-system.ts'
 import { createPathResolver } from './path-resolver.ts'
-import { keepableTime } from './times.ts'
+import { clampedTime } from './times.ts'
 
 export type Done = (result: number, value?: unknown) => void
 
@@ -259,7 +259,7 @@ function openFiles(fileSystem: FileSystem) {
 /** The package gives times as numbers without a sign, of 64 bits. */
 function nanoseconds(milliseconds: number): bigint {
   const signed = milliseconds < 2 ** 63 ? milliseconds : milliseconds - 2 ** 64
-  return keepableTime(BigInt(Math.floor(signed)) * 1_000_000n)
+  return clampedTime(BigInt(Math.floor(signed)) * 1_000_000n)
 }
 
 /** Attributes as fuse-native hands them to its native part: 18 words, times in milliseconds. */

@@ -3,7 +3,7 @@
 const LAST = 2n ** 63n - 1n
 
 /** Nanoseconds since the epoch, held between the years 1677 and 2262: what fits into 64 bits. */
-export function keepableTime(nanoseconds: bigint): bigint {
+export function clampedTime(nanoseconds: bigint): bigint {
   if (nanoseconds > LAST) return LAST
   return nanoseconds < -LAST ? -LAST : nanoseconds
 }

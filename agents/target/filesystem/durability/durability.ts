@@ -121,12 +121,12 @@ export class Durability {
       if (hasNames || essentialAttributes.has(inode) || snapshots.length > 0) await this.#commit()
       else await (this.#nextCommit ?? this.#committing)
     } catch (error) {
-      inode.lossUntold = false
+      inode.lossUnreported = false
       throw error
     }
     // What failed may have been tried on behalf of somebody else, and the trial after it says nothing about it.
-    if (inode.syncFailures === failures && !inode.lossUntold) return
-    inode.lossUntold = false
+    if (inode.syncFailures === failures && !inode.lossUnreported) return
+    inode.lossUnreported = false
     throw new FileSystemError('EIO', 'what was written could not be made durable')
   }
 
@@ -225,7 +225,7 @@ export class Durability {
     try {
       if (dataDirty) await this.#syncLocalFile(inode)
     } catch (error) {
-      this.#giveBack(snapshot)
+      this.#restore(snapshot)
       throw error
     }
     if (inode.freed) return
@@ -238,13 +238,13 @@ export class Durability {
     } catch (error) {
       // The kernel may have dropped what it could not write, and a second trial would then succeed without it.
       inode.dataDirty = true
-      inode.lossUntold = true
+      inode.lossUnreported = true
       inode.syncFailures++
       throw localError(error)
     }
   }
 
-  #giveBack({ inode, chunks, trim }: Snapshot): void {
+  #restore({ inode, chunks, trim }: Snapshot): void {
     if (inode.freed) return
     inode.map.restoreDirty(chunks)
     inode.essential = true
@@ -254,7 +254,7 @@ export class Durability {
 
   /** Resolves when all that has gathered is durable. */
   #commit(): Promise<void> {
-    this.#nextCommit ??= this.#afterCurrent().then(() => {
+    this.#nextCommit ??= this.#currentCommitEnded().then(() => {
       this.#nextCommit = undefined
       const commit = this.#commitNow()
       this.#committing = commit
@@ -267,7 +267,7 @@ export class Durability {
     return this.#nextCommit
   }
 
-  async #afterCurrent(): Promise<void> {
+  async #currentCommitEnded(): Promise<void> {
     // Whoever waits for that one hears of its failure.
     await this.#committing?.catch(() => undefined)
   }
@@ -286,12 +286,12 @@ export class Durability {
       if (this.#stopped) throw new Error('the write cache is closed')
       await this.#to.services.commit(batch)
     } catch (error) {
-      this.#takeBack(changes, snapshots)
+      this.#restoreAll(changes, snapshots)
       throw localError(error)
     }
     if (this.#stopped) return
     for (const ino of batch.freed) this.#to.files.remove(ino)
-    for (const snapshot of snapshots) if (snapshot.trim) this.#cut(snapshot)
+    for (const snapshot of snapshots) if (snapshot.trim) this.#truncate(snapshot)
   }
 
   #entriesOf(changes: Changes): Batch['entries'] {
@@ -304,10 +304,10 @@ export class Durability {
     ).flat()
   }
 
-  #takeBack(changes: Changes, snapshots: readonly Snapshot[]): void {
+  #restoreAll(changes: Changes, snapshots: readonly Snapshot[]): void {
     for (const snapshot of snapshots) {
       snapshot.inode.syncFailures++
-      this.#giveBack(snapshot)
+      this.#restore(snapshot)
     }
     for (const inode of changes.attributes) {
       this.attributesChanged(inode, changes.essentialAttributes.has(inode))
@@ -317,13 +317,13 @@ export class Durability {
   }
 
   /** Gives back what lies behind the contents that were committed. */
-  #cut({ inode, localSize }: Snapshot): void {
+  #truncate({ inode, localSize }: Snapshot): void {
     if (inode.freed) return
     // The next commit may tell of more than there is now; it has to stay until then.
     const waits =
       inode.syncing !== undefined || this.#changes.snapshots.some((later) => later.inode === inode)
     const size = Math.max(localSize, Math.ceil(inode.size / BLOCK) * BLOCK, inode.map.end * BLOCK)
-    if (!waits && this.#to.files.cut(inode, size)) return
+    if (!waits && this.#to.files.truncate(inode, size)) return
     inode.trim = true
     inode.essential = true
     this.contentsChanged(inode)

@@ -102,7 +102,7 @@ export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | u
   try {
     return openStore(directory, options)
   } catch (err) {
-    if (isElsewhere(err)) {
+    if (isEnvironmental(err)) {
       logger.warn({ err, directory }, 'the store of fetched blocks cannot be opened now; nothing is kept')
       return undefined
     }
@@ -118,8 +118,8 @@ export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | u
 }
 
 /** SQLITE_BUSY, SQLITE_FULL. Source: sqlite3.h. */
-const SQLITE_ELSEWHERE = new Set([5, 13])
-const SYSTEM_ELSEWHERE = new Set([
+const SQLITE_ENVIRONMENTAL = new Set([5, 13])
+const SYSTEM_ENVIRONMENTAL = new Set([
   'ENOSPC',
   'EDQUOT',
   'EROFS',
@@ -131,9 +131,9 @@ const SYSTEM_ELSEWHERE = new Set([
 ])
 
 /** Whether an error says nothing against the store itself. */
-function isElsewhere(error: unknown): boolean {
+function isEnvironmental(error: unknown): boolean {
   const { code, errcode } = error as { code?: string; errcode?: number }
-  return SYSTEM_ELSEWHERE.has(code ?? '') || SQLITE_ELSEWHERE.has((errcode ?? 0) & 0xff)
+  return SYSTEM_ENVIRONMENTAL.has(code ?? '') || SQLITE_ENVIRONMENTAL.has((errcode ?? 0) & 0xff)
 }
 
 function openStore(directory: string, options: FetchedIndexOptions): FetchedIndex {

@@ -62,7 +62,7 @@ export class FetchedStore {
   /** Bytes to leave to another thread. */
   #busyBytes = 0
   /** A sync failed: the kernel may have dropped what was written, and a sync after it would succeed without. */
-  #refusesForGood = false
+  #disabled = false
   #flushing: Promise<void> = Promise.resolve()
 
   constructor(dependencies: FetchedStoreDependencies) {
@@ -115,7 +115,7 @@ export class FetchedStore {
         const from = to + index * BLOCK - within
         const isWhole = from >= to && from + BLOCK <= to + bytes
         const whole = isWhole ? buffer.subarray(from, from + BLOCK) : undefined
-        if (!this.#isTrue(file, block + index, whole)) return false
+        if (!this.#isIntact(file, block + index, whole)) return false
       }
       done += bytes
     }
@@ -167,7 +167,7 @@ export class FetchedStore {
 
   /** Room for consecutive blocks that another thread will write; `filled` tells that it did. Undefined: there is none now. */
   reserve(count: number): Place | undefined {
-    if (this.#fd < 0 || this.#refusesForGood) return undefined
+    if (this.#fd < 0 || this.#disabled) return undefined
     if (this.#next === this.#end) this.#nextExtent()
     if (this.#end - this.#next < count) return undefined
     const position = this.#next * BLOCK
@@ -179,7 +179,7 @@ export class FetchedStore {
   /** All of a place was written: it holds blocks of a file, from `first` on, of these checksums. */
   filled({ position }: Place, file: number, first: number, checks: readonly number[]): Kept {
     // Closed or failed meanwhile: nobody knows what was written to.
-    if (this.#fd < 0 || this.#refusesForGood) return 'refused'
+    if (this.#fd < 0 || this.#disabled) return 'refused'
     this.#set(file, first, position / BLOCK, checks)
     return 'kept'
   }
@@ -245,7 +245,7 @@ export class FetchedStore {
       { err },
       'fetched blocks cannot be made durable; this session keeps no more of them',
     )
-    this.#refusesForGood = true
+    this.#disabled = true
     this.#spare = undefined
     this.refuse()
     this.#held.forgetUnsaved()
@@ -256,7 +256,7 @@ export class FetchedStore {
    * Whether a block that was read is as it was written. `whole`: its bytes, where all of them were read. Compared once in
    * each process: it takes 1 to 3 µs, which would be a tenth of a read that is answered from here.
    */
-  #isTrue(file: number, block: number, whole: Buffer | undefined): boolean {
+  #isIntact(file: number, block: number, whole: Buffer | undefined): boolean {
     if (this.#held.isVerified(file, block)) return true
     const slot = this.#held.slot(file, block)
     if (slot === 0) return false
@@ -307,7 +307,7 @@ export class FetchedStore {
       this.#ask()
       return 'later'
     }
-    if (this.#refusesForGood) return 'refused'
+    if (this.#disabled) return 'refused'
     this.#refusedBytes += bytes
     if (this.#refusedBytes >= ASK_AGAIN_BYTES) this.#ask()
     return 'refused'
@@ -319,7 +319,7 @@ export class FetchedStore {
     this.#asking = true
     const given = (extent: FetchedExtent | undefined) => {
       this.#asking = false
-      if (this.#refusesForGood) return
+      if (this.#disabled) return
       this.#spare = extent
       this.#full = extent === undefined
       this.#refusedBytes = 0

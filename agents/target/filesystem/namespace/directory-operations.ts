@@ -5,7 +5,7 @@
 
 import type { Durability } from '../durability/durability.ts'
 import { type Caller, type FileSystem, FileSystemError, type Ino, type RenameMode } from '../file-system.ts'
-import { letsClientsIn } from '../space/space.ts'
+import { isNeededToConnect } from '../space/space.ts'
 import { type BaseTree, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../tree/base-tree.ts'
 import type { WalDirectory } from '../wal/wal-directory.ts'
 import type { Inode } from './inode.ts'
@@ -114,7 +114,7 @@ export function createDirectoryOperations(
     const hands = (directory.mode & S_ISGID) !== 0
     const inode = inodes.create(mode, caller.uid, hands ? directory.gid : caller.gid)
     if (hands && isDirectory(inode)) inode.mode |= S_ISGID
-    inode.vital = letsClientsIn(name)
+    inode.vital = isNeededToConnect(name)
     inode.atime = inode.mtime = inode.ctime = now()
     durability.attributesChanged(inode, true)
     enter(directory, name, inode)
@@ -147,8 +147,8 @@ export function createDirectoryOperations(
   }
 
   /** Whatever gets a name among the links of tablespaces stays in the mount. @throws FileSystemError EPERM */
-  function requireLeadsInside(parent: Ino, { target }: Inode): void {
-    if (target !== undefined && tablespaceLinks.governs(parent)) requireTablespace(target)
+  function requireTargetInside(parent: Ino, { target }: Inode): void {
+    if (target !== undefined && tablespaceLinks.appliesTo(parent)) requireTablespace(target)
   }
 
   /** What a rename would put in the place of `replaced`. */
@@ -198,7 +198,7 @@ export function createDirectoryOperations(
     },
 
     symlink(parent, name, asked, caller) {
-      const target = tablespaceLinks.governs(parent) ? requireTablespace(asked) : asked
+      const target = tablespaceLinks.appliesTo(parent) ? requireTablespace(asked) : asked
       const size = Buffer.byteLength(target)
       if (size > MAX_TARGET_BYTES) throw new FileSystemError('ENAMETOOLONG')
       const inode = make(parent, name, S_IFLNK | 0o777, caller)
@@ -214,7 +214,7 @@ export function createDirectoryOperations(
       if (isDirectory(inode)) throw new FileSystemError('EPERM')
       if (inode.nlink === 0) throw new FileSystemError('ENOENT')
       requireFree(parent, name)
-      requireLeadsInside(parent, inode)
+      requireTargetInside(parent, inode)
       if (inode.nlink >= MAX_LINKS) throw new FileSystemError('EMLINK')
       inode.nlink++
       inode.ctime = now()
@@ -257,12 +257,12 @@ export function createDirectoryOperations(
       if (replacedIno !== 0 && mode === 'noreplace') throw new FileSystemError('EEXIST')
       // Two names of one file stay as they are, says POSIX.
       if (replacedIno === moved.ino) return
-      requireLeadsInside(newParent, moved)
+      requireTargetInside(newParent, moved)
       const replaced = replacedIno === 0 ? undefined : inodes.get(replacedIno)
       if (replaced !== undefined) {
         requireFixedName(newParent, replacedIno)
         if (mode === 'exchange') {
-          requireLeadsInside(parent, replaced)
+          requireTargetInside(parent, replaced)
           if (isDirectory(replaced) && names.isWithin(parent, replacedIno))
             throw new FileSystemError('EINVAL')
           moveInto(to, newName, moved, from)

@@ -48,7 +48,7 @@ export class Inode {
   /** Times that contents could not be made durable; whoever waited for it then must hear of it. */
   syncFailures = 0
   /** Written data may be lost and nobody who asked to have it synced knows yet. */
-  lossUntold = false
+  lossUnreported = false
   /** The last sync under way; syncs of one file follow each other. */
   syncing: Promise<void> | undefined
 

@@ -10,7 +10,7 @@ import type { Namespace } from './namespace.ts'
 
 export interface TablespaceLinks {
   /** Whether links in this directory are of tablespaces. */
-  governs(directory: Ino): boolean
+  appliesTo(directory: Ino): boolean
   /** What a link to `target` leads to instead; undefined: it would lead out, and must not be made. */
   targetOf(target: string): string | undefined
 }
@@ -19,7 +19,7 @@ export function createTablespaceLinks(names: Namespace): TablespaceLinks {
   const child = (directory: Ino, name: string) => (directory === 0 ? 0 : names.lookup(directory, name))
 
   return {
-    governs: (directory) => directory === child(child(ROOT, 'data'), 'pg_tblspc'),
+    appliesTo: (directory) => directory === child(child(ROOT, 'data'), 'pg_tblspc'),
     targetOf(target) {
       const tablespaces = child(ROOT, 'tblspc')
       // Made by the agent: to a tablespace of the backup.

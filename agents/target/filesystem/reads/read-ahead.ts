@@ -59,7 +59,7 @@ export function advance(
 }
 
 /** What was to be read ahead was not; the next read asks for it again. */
-export function notAhead(streams: ReadStream[], from: number): void {
+export function undoReadAhead(streams: ReadStream[], from: number): void {
   const stream = streams.at(-1)
   if (stream !== undefined) stream.ahead = from
 }

@@ -14,10 +14,10 @@ import { FileSystemError } from '../file-system.ts'
 import type { Inode } from '../namespace/inode.ts'
 import type { Services } from '../services.ts'
 import type { BaseTree } from '../tree/base-tree.ts'
-import { type Asker, type Errands, MAX_ERRAND_BYTES } from './direct-reads.ts'
-import { ErrandFlight, type Flight, Flights, type Piece } from './flights.ts'
+import { type DirectReads, MAX_DIRECT_READ_BYTES, type Requester } from './direct-reads.ts'
+import { PendingDirectRead, type PendingRead, PendingReads, type Piece } from './pending-reads.ts'
 import { PrefetchStream } from './prefetch-stream.ts'
-import { advance, notAhead } from './read-ahead.ts'
+import { advance, undoReadAhead } from './read-ahead.ts'
 
 /** Bytes in one read of the source. */
 const MAX_READ = 1024 * 1024
@@ -26,7 +26,7 @@ const AHEAD_BUDGET = 24 * 1024 * 1024
 /** Bytes that stay in memory when the store has no room for them: what was read ahead is still to be read. */
 const MEMORY_BUDGET = 16 * 1024 * 1024
 /** More is another thread's to write while the disk is busy. */
-const WRITTEN_HERE = 64 * 1024
+const WRITTEN_IN_THIS_THREAD = 64 * 1024
 /** How far from its turn a block of the prefetch may be for its reader to wait for it. */
 const NEAR = 1024 * 1024
 /** Bytes of a prefetch, with and without a store to put them in. */
@@ -42,7 +42,7 @@ export interface ReadPathDependencies {
   /** None: nothing that is fetched is kept. */
   readonly fetched: FetchedState | undefined
   /** None: this thread answers all reads. */
-  readonly errands?: Errands | undefined
+  readonly directReads?: DirectReads | undefined
   readonly logger: Logger
 }
 
@@ -52,11 +52,11 @@ export class ReadPath {
   lastError: string | undefined
   readonly #to: ReadPathDependencies
   readonly #store: FetchedStore
-  readonly #flights = new Flights()
+  readonly #pending = new PendingReads()
   /** What has arrived and could not be kept yet, oldest first. */
-  readonly #inMemory = new Set<Flight>()
+  readonly #inMemory = new Set<PendingRead>()
   #memoryBytes = 0
-  /** What has landed and is on its way to the store. Never reject. */
+  /** What has arrived and is on its way to the store. Never reject. */
   readonly #keeps = new Set<Promise<void>>()
   #underWay = 0
   /** Files of the backup of which nothing is kept that came before their damage was found. */
@@ -96,10 +96,10 @@ export class ReadPath {
    */
   async fetch(inode: Inode, first: number, last: number): Promise<Piece[]> {
     for (;;) {
-      const flights = this.#flightsFor(inode, first, Math.min(last, inode.baseBlocks - 1))
-      const pieces = await Promise.all(flights.map(({ landed }) => landed))
+      const reads = this.#readsFor(inode, first, Math.min(last, inode.baseBlocks - 1))
+      const pieces = await Promise.all(reads.map(({ arrival }) => arrival))
       const got = pieces.filter((piece) => piece !== undefined)
-      // What a prefetch left out is asked for by itself; what an errand brought is in the store.
+      // What a prefetch left out is asked for by itself; what a direct read brought is in the store.
       if (got.length === pieces.length) return got
     }
   }
@@ -108,45 +108,45 @@ export class ReadPath {
    * Has another thread answer who asks for bytes `position` to `end`, all of which are missing; false: this thread has
    * to, because others are fetching some of them, or because it is not worth it or not possible.
    */
-  handOn(inode: Inode, position: number, end: number, asker: Asker): boolean {
-    const { base, errands } = this.#to
-    if (errands === undefined || errands.isFull || end > inode.baseSize) return false
+  sendDirectRead(inode: Inode, position: number, end: number, requester: Requester): boolean {
+    const { base, directReads } = this.#to
+    if (directReads === undefined || directReads.isFull || end > inode.baseSize) return false
     const file = base.file(inode.ino)
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
     const offset = first * BLOCK
     const length = Math.min((last + 1) * BLOCK, base.size(inode.ino)) - offset
-    if (file < 0 || length > MAX_ERRAND_BYTES) return false
+    if (file < 0 || length > MAX_DIRECT_READ_BYTES) return false
     for (let block = first; block <= last; block++) {
       if (inode.map.isChanged(block) || this.#store.has(file, block)) return false
       if (this.#store.isDamaged(file, block)) return false
-      if (this.#flights.at(file, block) !== undefined) return false
+      if (this.#pending.at(file, block) !== undefined) return false
     }
     const place = this.#store.reserve(last - first + 1)
     if (place === undefined) return false
     const over = () => {
       this.#underWay -= length
-      this.#flights.remove(flight)
+      this.#pending.remove(read)
     }
-    const expect = errands.send({
-      ...asker,
+    const expect = directReads.send({
+      ...requester,
       ...{ file, offset, length, from: position - offset, to: end - offset },
       ...{ fd: place.fd, position: place.position },
-      landed: (checks) => {
+      onCompleted: (checks) => {
         this.fetchedBytes += length
         over()
         if (checks === undefined) this.#store.refuse()
         else this.#store.filled(place, file, first, checks)
-        flight.land()
+        read.arrive()
       },
-      failed: (error) => {
+      onFailed: (error) => {
         over()
-        flight.fail(this.#unreadable(inode, offset, length, error))
+        read.fail(this.#unreadable(inode, offset, length, error))
       },
     })
-    const flight = new ErrandFlight(file, first, last, expect)
+    const read = new PendingDirectRead(file, first, last, expect)
     this.#underWay += length
-    this.#flights.add(flight)
+    this.#pending.add(read)
     return true
   }
 
@@ -192,11 +192,11 @@ export class ReadPath {
     const ahead = advance(inode.streams, position, end, inode.baseSize)
     if (ahead === undefined) return
     if (this.#underWay + this.#memoryBytes + ahead.to - ahead.from > AHEAD_BUDGET) {
-      notAhead(inode.streams, ahead.from)
+      undoReadAhead(inode.streams, ahead.from)
       return
     }
     // Whoever reads these blocks gets the error, if there is one.
-    this.#flightsFor(inode, Math.ceil(ahead.from / BLOCK), Math.ceil(ahead.to / BLOCK) - 1, true)
+    this.#readsFor(inode, Math.ceil(ahead.from / BLOCK), Math.ceil(ahead.to / BLOCK) - 1, true)
   }
 
   /** Notes that bytes of the backup are needed, whatever for. */
@@ -217,17 +217,17 @@ export class ReadPath {
   async prefetch(record: TouchedRecord): Promise<void> {
     const { base, services, logger } = this.#to
     const isHeld = (file: number, block: number) =>
-      this.#store.has(file, block) || this.#flights.at(file, block) !== undefined
+      this.#store.has(file, block) || this.#pending.at(file, block) !== undefined
     const budget = this.#to.fetched?.extent === undefined ? MAX_PREFETCH_IN_MEMORY : MAX_PREFETCH
     const ranges = planPrefetch(record, base, { isHeld, budget, maxRange: MAX_READ })
     if (ranges.length === 0) return
-    const stream = new PrefetchStream(ranges, (flight) => this.#flights.remove(flight))
-    for (const flight of stream.flights) this.#flights.add(flight)
+    const stream = new PrefetchStream(ranges, (read) => this.#pending.remove(read))
+    for (const read of stream.reads) this.#pending.add(read)
     try {
       await services.readMany(ranges, (data) => {
         this.fetchedBytes += data.data.length
-        const landed = stream.take(data)
-        if (landed !== undefined) this.#settle(landed.flight, landed.piece)
+        const arrived = stream.take(data)
+        if (arrived !== undefined) this.#settle(arrived.read, arrived.piece)
       })
     } catch (err) {
       logger.warn({ err }, 'what the last publish touched could not be fetched ahead')
@@ -251,9 +251,9 @@ export class ReadPath {
   }
 
   /** Reads under way, those begun now included, that bring what is missing; `ahead`: nobody waits for it yet. */
-  #flightsFor(inode: Inode, first: number, last: number, ahead = false): Flight[] {
+  #readsFor(inode: Inode, first: number, last: number, ahead = false): PendingRead[] {
     const file = this.#to.base.file(inode.ino)
-    const wanted: Flight[] = []
+    const wanted: PendingRead[] = []
     if (file < 0) return wanted
     const missing = (block: number) => !inode.map.isChanged(block) && !this.#store.has(file, block)
     for (let block = first; block <= last; ) {
@@ -261,38 +261,38 @@ export class ReadPath {
         block++
         continue
       }
-      let flight = this.#flights.at(file, block)
-      if (flight === undefined || (!ahead && flight.distance() > NEAR)) {
+      let read = this.#pending.at(file, block)
+      if (read === undefined || (!ahead && read.distance() > NEAR)) {
         let end = block
         const furthest = Math.min(last, block + MAX_READ / BLOCK - 1)
-        while (end < furthest && missing(end + 1) && this.#flights.at(file, end + 1) === undefined) end++
-        flight = this.#start(inode, file, block, end)
+        while (end < furthest && missing(end + 1) && this.#pending.at(file, end + 1) === undefined) end++
+        read = this.#start(inode, file, block, end)
       }
-      wanted.push(flight)
-      block = flight.last + 1
+      wanted.push(read)
+      block = read.last + 1
     }
     return wanted
   }
 
-  #start(inode: Inode, file: number, first: number, last: number): Flight {
+  #start(inode: Inode, file: number, first: number, last: number): PendingRead {
     const offset = first * BLOCK
     const length = Math.min((last + 1) * BLOCK, this.#to.base.size(inode.ino)) - offset
     this.#underWay += length
-    const landed = this.#read(inode, file, offset, length).then((data) => ({ first, last, data }))
-    const flight: Flight = { file, first, last, landed, distance: () => 0 }
-    this.#flights.add(flight)
-    landed.then(
+    const arrival = this.#read(inode, file, offset, length).then((data) => ({ first, last, data }))
+    const read: PendingRead = { file, first, last, arrival, distance: () => 0 }
+    this.#pending.add(read)
+    arrival.then(
       (piece) => {
         this.#underWay -= length
         this.fetchedBytes += length
-        this.#settle(flight, piece)
+        this.#settle(read, piece)
       },
       () => {
         this.#underWay -= length
-        this.#flights.remove(flight)
+        this.#pending.remove(read)
       },
     )
-    return flight
+    return read
   }
 
   async #read(inode: Inode, file: number, offset: number, length: number): Promise<Buffer> {
@@ -320,44 +320,44 @@ export class ReadPath {
     return new FileSystemError('EIO', `${path} could not be read from the repository`, { cause })
   }
 
-  /** Keeps what has landed, after those who waited for it were answered. */
-  #settle(flight: Flight, piece: Piece): void {
-    flight.piece = piece
-    this.#inMemory.add(flight)
+  /** Keeps what has arrived, after those who waited for it were answered. */
+  #settle(read: PendingRead, piece: Piece): void {
+    read.piece = piece
+    this.#inMemory.add(read)
     this.#memoryBytes += piece.data.length
     const kept = answersGiven()
-      .then(() => this.#keep(flight, piece))
+      .then(() => this.#keep(read, piece))
       .finally(() => this.#keeps.delete(kept))
     this.#keeps.add(kept)
   }
 
-  async #keep(flight: Flight, { first, data }: Piece): Promise<void> {
+  async #keep(read: PendingRead, { first, data }: Piece): Promise<void> {
     for (const oldest of this.#inMemory) {
       if (this.#memoryBytes <= MEMORY_BUDGET) break
       this.#leaveMemory(oldest)
     }
-    if (flight.keeping) return
-    flight.keeping = true
-    const { file } = flight
+    if (read.keeping) return
+    read.keeping = true
+    const { file } = read
     const kept =
-      data.length <= WRITTEN_HERE || !this.#store.isBusy
+      data.length <= WRITTEN_IN_THIS_THREAD || !this.#store.isBusy
         ? this.#store.keep(file, first, data)
         : await this.#store.keepMuch(file, first, data)
-    flight.keeping = false
-    if (kept === 'kept') this.#leaveMemory(flight)
+    read.keeping = false
+    if (kept === 'kept') this.#leaveMemory(read)
   }
 
   /** There is room in the store again, or there will be none. */
   #keepInMemory(): void {
-    for (const flight of this.#inMemory) {
-      if (flight.piece !== undefined) void this.#keep(flight, flight.piece)
+    for (const read of this.#inMemory) {
+      if (read.piece !== undefined) void this.#keep(read, read.piece)
     }
   }
 
-  #leaveMemory(flight: Flight): void {
-    if (!this.#inMemory.delete(flight)) return
-    this.#memoryBytes -= flight.piece?.data.length ?? 0
-    this.#flights.remove(flight)
+  #leaveMemory(read: PendingRead): void {
+    if (!this.#inMemory.delete(read)) return
+    this.#memoryBytes -= read.piece?.data.length ?? 0
+    this.#pending.remove(read)
   }
 }
 

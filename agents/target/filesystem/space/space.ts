@@ -36,7 +36,7 @@ const SMALL_FILE_BYTES = 1024 * 1024
  * Whether no client gets into a database before PostgreSQL has written this file: some 200 KiB for each database, after
  * every start. PostgreSQL 10 to 18: write_relcache_init_file in src/backend/utils/cache/relcache.c.
  */
-export const letsClientsIn = (name: string): boolean => name.startsWith('pg_internal.init')
+export const isNeededToConnect = (name: string): boolean => name.startsWith('pg_internal.init')
 
 /** The use of room of a write that ends at byte `end` of a file. */
 export function useOfWrite(end: number, size: number, accepted: boolean): SpaceUse {
@@ -95,7 +95,7 @@ export class Space {
   }
 
   /** Takes room for changed blocks. @throws FileSystemError ENOSPC */
-  take(blocks: number, use: SpaceUse): void {
+  allocate(blocks: number, use: SpaceUse): void {
     if (blocks === 0) return
     const bytes = blocks * BLOCK
     if (this.#mayRefuse(use)) this.#require(bytes, this.starting ? WITHHELD_WHILE_STARTING : WITHHELD[use])
@@ -104,7 +104,7 @@ export class Space {
     if (this.#margin > 0) this.check()
   }
 
-  give(blocks: number): void {
+  release(blocks: number): void {
     if (blocks === 0) return
     this.changedBytes -= blocks * BLOCK
     this.#handedOut = Number.POSITIVE_INFINITY

@@ -107,7 +107,7 @@ export async function* publishedTree(
         if (directory === 'tblspc') directory = ''
       }
       if (hiddenDirectory || isHiddenName(path, slash + 1) || replaced.has(path)) continue
-      if (entry.kind === 'symlink' && leadsOut(entry)) {
+      if (entry.kind === 'symlink' && pointsOutside(entry)) {
         options.onDropped?.(entry.path, entry.linkTarget ?? '')
         continue
       }
@@ -177,7 +177,7 @@ function publishedMode(entry: TreeEntry): number {
 }
 
 /** A link out of the backup would lead to production's files, or to whatever is there on the target. */
-function leadsOut(entry: TreeEntry): boolean {
+function pointsOutside(entry: TreeEntry): boolean {
   const target = entry.linkTarget ?? ''
   if (target === '' || target.startsWith('/') || target.includes('\0')) return true
   return posix.join(posix.dirname(entry.path), target).startsWith('..')

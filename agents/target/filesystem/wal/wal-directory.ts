@@ -66,14 +66,20 @@ export class WalDirectory {
     const end = Math.min(position + length, file.size)
     for (let at = position; at < end; ) {
       const chunk = this.#fetches.read(file, Math.floor(at / WAL_CHUNK))
-      if (chunk instanceof Promise) return this.#readOn(file, buffer, position, at, end)
+      if (chunk instanceof Promise) return this.#readRest(file, buffer, position, at, end)
       at += this.#copy(file, chunk, buffer, position, at, end)
     }
     return Math.max(0, end - position)
   }
 
   /** From `at` on. */
-  async #readOn(file: WalEntry, buffer: Buffer, position: number, at: number, end: number): Promise<number> {
+  async #readRest(
+    file: WalEntry,
+    buffer: Buffer,
+    position: number,
+    at: number,
+    end: number,
+  ): Promise<number> {
     for (let next = at; next < end; ) {
       const chunk = await this.#asked(file.name, this.#fetches.read(file, Math.floor(next / WAL_CHUNK)))
       next += this.#copy(file, chunk, buffer, position, next, end)

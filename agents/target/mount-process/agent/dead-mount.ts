@@ -17,7 +17,7 @@ const MAX_LAYERS = 8
 export async function clearDeadMount(mountPoint: string): Promise<void> {
   for (let layer = 0; layer < MAX_LAYERS && isMounted(mountPoint); layer++) {
     const [program, ...args] = forcedUnmount(mountPoint)
-    const failure = await runApart(program, args)
+    const failure = await runDetached(program, args)
     if (failure === undefined || !isMounted(mountPoint)) continue
     throw new HowdahError('mount_failed', `the dead mount ${mountPoint} cannot be taken away: ${failure}`)
   }
@@ -43,7 +43,7 @@ function forcedUnmount(mountPoint: string): [string, ...string[]] {
 }
 
 /** Runs a program that may never end, as one that waits for a dead mount. @returns why it failed, if it did */
-async function runApart(program: string, args: readonly string[]): Promise<string | undefined> {
+async function runDetached(program: string, args: readonly string[]): Promise<string | undefined> {
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], cwd: '/' })
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -64,7 +64,7 @@ const STOP_DEADLINE_MS = 30_000
 /** A process that does not say within this time how it is does not serve its mount either. */
 const PROBE_DEADLINE_MS = 3_000
 const LIVENESS_MS = 250
-const LAST_WORDS_MS = 300
+const EXIT_GRACE_MS = 300
 const SHOWN_LOG_LINES = 5
 
 /**
@@ -94,11 +94,11 @@ export async function startMountProcess(
     if (child.pid !== undefined && identify(child.pid) !== undefined) child.kill('SIGKILL')
     await clearDeadMount(spec.mountPoint)
     signal?.throwIfAborted()
-    throw deathOf(spec, paths.log, cause)
+    throw startFailure(spec, paths.log, cause)
   }
   child.unref()
   const identity = child.pid === undefined ? undefined : identify(child.pid)
-  if (identity === undefined) throw deathOf(spec, paths.log)
+  if (identity === undefined) throw startFailure(spec, paths.log)
   logger.info({ session: spec.session, pid: identity.pid, mountPoint: spec.mountPoint }, 'mounted')
   return mountProcess(identity, spec)
 }
@@ -179,7 +179,7 @@ function mountProcess(
       await askControl(socket, 'unmount', STOP_DEADLINE_MS)
     } catch (error) {
       // It may have ended before its answer was read.
-      await waitUntilEnded(identity, LAST_WORDS_MS).catch(() => {
+      await waitUntilEnded(identity, EXIT_GRACE_MS).catch(() => {
         throw error
       })
     }
@@ -267,7 +267,7 @@ async function waitUntilReady(
 }
 
 /** What the process said last, in words. */
-function deathOf(spec: MountSpec, logPath: string, cause?: unknown): HowdahError {
+function startFailure(spec: MountSpec, logPath: string, cause?: unknown): HowdahError {
   let lines: string[] = []
   try {
     lines = readFileSync(logPath, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES)

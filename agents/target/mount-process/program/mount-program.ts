@@ -5,10 +5,10 @@ import { createLogger } from '../../../../config/logger.ts'
 import { errorBody } from '../../../../messages/errors.ts'
 import { abortMount } from '../agent/dead-mount.ts'
 import type { MountSource } from '../mount-source.ts'
-import { awaitOrders, cachePaths, type MountSpec, mountTitle } from '../mount-spec.ts'
+import { awaitMountSpec, cachePaths, type MountSpec, mountTitle } from '../mount-spec.ts'
 import { loadMountProgram, type MountProgram } from '../threads/serve-mount.ts'
-import { rehearse } from './rehearsal.ts'
 import { runMountProcess } from './run-mount-process.ts'
+import { warmUp } from './warm-up.ts'
 
 /** A program that gets no orders for so long was started ahead. Milliseconds. */
 const SPARE_AFTER_MS = 100
@@ -20,9 +20,9 @@ export async function mountProgram(
   process.umask(0o077)
   process.title = 'howdah mount, waiting'
   const program = await loadMountProgram()
-  const orders = awaitOrders()
+  const orders = awaitMountSpec()
   const spare = Promise.race([orders.then(() => false), sleep(SPARE_AFTER_MS, true)])
-  if (await spare) await rehearse()
+  if (await spare) await warmUp()
   const spec = await orders
   if (spec === undefined) process.exit(0)
 

@@ -52,11 +52,11 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
     const server = await listenForControl(paths.socket, answers({ spec, session, source, engine }))
     const terminate = () => {
       logger.info('told to stop')
-      unmountAnyhow(spec, engine, logger)
+      unmountOrAbort(spec, engine, logger)
     }
     process.once('SIGTERM', terminate)
     process.once('SIGINT', terminate)
-    tellReady()
+    signalReady()
     keepFromAgeing(cachePath)
     logger.info({ mountPoint, files, sinceStartMs: Math.round(performance.now()) }, 'mounted')
     prefetch(session, engine, logger)
@@ -170,7 +170,7 @@ function prefetch(session: OpenSession, engine: ServingEngine, logger: Logger): 
 }
 
 /** Whoever has files open loses them with this process anyway; what they wrote is kept. */
-function unmountAnyhow({ mountPoint }: MountSpec, engine: ServingEngine, logger: Logger): void {
+function unmountOrAbort({ mountPoint }: MountSpec, engine: ServingEngine, logger: Logger): void {
   engine
     .unmount()
     .catch(async () => {
@@ -185,7 +185,7 @@ function unmountAnyhow({ mountPoint }: MountSpec, engine: ServingEngine, logger:
 }
 
 /** On the descriptor that the starter waits on; it may be gone, or there never was one. */
-function tellReady(): void {
+function signalReady(): void {
   const fd = process.env.HOWDAH_READY_FD
   if (fd === undefined) return
   const ready = createWriteStream('', { fd: Number(fd) })

@@ -1,12 +1,16 @@
 /**
- * Errands between the engine thread and the main thread, in shared memory: slots that hold what is to be done, and two
- * queues of their numbers, of those asked for and of those done. No message is sent for an errand unless a thread has
- * to be woken for it. Here are the memory and the engine's side; errand-runner.ts has the other.
+ * Direct reads between the engine thread and the main thread, in shared memory: slots that hold what is to be done, and two
+ * queues of their numbers, of those asked for and of those done. No message is sent for a direct read unless a thread has
+ * to be woken for it. Here are the memory and the engine's side; direct-read-runner.ts has the other.
  */
 import { BLOCK } from '../../filesystem/contents/block-map.ts'
-import { type Errand, type Errands, MAX_ERRAND_BYTES } from '../../filesystem/reads/direct-reads.ts'
+import {
+  type DirectRead,
+  type DirectReads,
+  MAX_DIRECT_READ_BYTES,
+} from '../../filesystem/reads/direct-reads.ts'
 
-/** Errands under way. The kernel has fewer reads under way at a time. */
+/** Direct reads under way. The kernel has fewer reads under way at a time. */
 export const SLOTS = 64
 
 /**
@@ -24,7 +28,7 @@ export const FIELD = {
   FD: 7,
   POSITION: 8,
   CHECKS: 9,
-  COUNT: 9 + MAX_ERRAND_BYTES / BLOCK,
+  COUNT: 9 + MAX_DIRECT_READ_BYTES / BLOCK,
 } as const
 
 /** Words of the shared memory; what the queues hold follows, and then for each slot whether the engine waits for it. */
@@ -43,45 +47,48 @@ export const WORD = {
 /** What a queue of those done holds: the slot, and whether its bytes were written. */
 export const WRITTEN = 0x100
 
-export interface ErrandRing {
+export interface DirectReadRing {
   readonly words: Int32Array<SharedArrayBuffer>
   readonly fields: Float64Array<SharedArrayBuffer>
 }
 
-export function sharedErrandRing(): ErrandRing {
+export function sharedDirectReadRing(): DirectReadRing {
   return {
     words: new Int32Array(new SharedArrayBuffer(WORD.COUNT * Int32Array.BYTES_PER_ELEMENT)),
     fields: new Float64Array(new SharedArrayBuffer(SLOTS * FIELD.COUNT * Float64Array.BYTES_PER_ELEMENT)),
   }
 }
 
-export interface ErrandSender extends Errands {
+export interface DirectReadSender extends DirectReads {
   /** Tells of what was done since the last time; to be called before the thread sleeps, and before it hears of anything else. */
   takeDone(): void
-  /** An errand could not be done. */
+  /** A direct read could not be done. */
   failed(slot: number, error: Error): void
 }
 
 /** The engine's side. `callMain` has the main thread look. */
-export function createErrandSender({ words, fields }: ErrandRing, callMain: () => void): ErrandSender {
-  const underWay: (Errand | undefined)[] = new Array<undefined>(SLOTS).fill(undefined)
+export function createDirectReadSender(
+  { words, fields }: DirectReadRing,
+  callMain: () => void,
+): DirectReadSender {
+  const underWay: (DirectRead | undefined)[] = new Array<undefined>(SLOTS).fill(undefined)
   const free = underWay.map((_, slot) => slot)
   let asked = 0
   let done = 0
 
-  function release(slot: number): Errand | undefined {
-    const errand = underWay[slot]
+  function release(slot: number): DirectRead | undefined {
+    const directRead = underWay[slot]
     underWay[slot] = undefined
-    if (errand !== undefined) free.push(slot)
-    return errand
+    if (directRead !== undefined) free.push(slot)
+    return directRead
   }
 
   function takeDone(): void {
     for (; done !== Atomics.load(words, WORD.DONE); done = (done + 1) | 0) {
       const entry = words[WORD.DONE_QUEUE + (done & (SLOTS - 1))] as number
       const slot = entry & (SLOTS - 1)
-      const errand = release(slot)
-      errand?.landed((entry & WRITTEN) === 0 ? undefined : checksOf(slot, errand.length))
+      const directRead = release(slot)
+      directRead?.onCompleted((entry & WRITTEN) === 0 ? undefined : checksOf(slot, directRead.length))
     }
   }
 
@@ -97,20 +104,20 @@ export function createErrandSender({ words, fields }: ErrandRing, callMain: () =
       return free.length === 0
     },
 
-    send(errand) {
+    send(directRead) {
       const slot = free.pop()
-      if (slot === undefined) throw new RangeError('there are too many errands')
-      underWay[slot] = errand
+      if (slot === undefined) throw new RangeError('there are too many direct reads')
+      underWay[slot] = directRead
       const at = slot * FIELD.COUNT
-      fields[at + FIELD.LOW] = errand.low
-      fields[at + FIELD.HIGH] = errand.high
-      fields[at + FIELD.FILE] = errand.file
-      fields[at + FIELD.OFFSET] = errand.offset
-      fields[at + FIELD.LENGTH] = errand.length
-      fields[at + FIELD.FROM] = errand.from
-      fields[at + FIELD.TO] = errand.to
-      fields[at + FIELD.FD] = errand.fd
-      fields[at + FIELD.POSITION] = errand.position
+      fields[at + FIELD.LOW] = directRead.low
+      fields[at + FIELD.HIGH] = directRead.high
+      fields[at + FIELD.FILE] = directRead.file
+      fields[at + FIELD.OFFSET] = directRead.offset
+      fields[at + FIELD.LENGTH] = directRead.length
+      fields[at + FIELD.FROM] = directRead.from
+      fields[at + FIELD.TO] = directRead.to
+      fields[at + FIELD.FD] = directRead.fd
+      fields[at + FIELD.POSITION] = directRead.position
       Atomics.store(words, WORD.AWAITED + slot, 0)
       words[WORD.ASKED_QUEUE + (asked & (SLOTS - 1))] = slot
       asked = (asked + 1) | 0
@@ -123,12 +130,12 @@ export function createErrandSender({ words, fields }: ErrandRing, callMain: () =
       }
     },
 
-    askerOf(low, high) {
-      return underWay.find((errand) => errand?.low === low && errand.high === high)?.pid
+    requesterOf(low, high) {
+      return underWay.find((directRead) => directRead?.low === low && directRead.high === high)?.pid
     },
 
     failed(slot, error) {
-      release(slot)?.failed(error)
+      release(slot)?.onFailed(error)
     },
   }
 }

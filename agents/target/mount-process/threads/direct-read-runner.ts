@@ -1,38 +1,38 @@
-/** The main thread's side of errands: fetches, answers the kernel, writes to the fetched store, and says that it is done. */
+/** The main thread's side of direct reads: fetches, answers the kernel, writes to the fetched store, and says that it is done. */
 import { writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Logger } from 'pino'
 import { OUT, OUT_HEADER_BYTES } from '../../filesystem/drivers/kernel/protocol.ts'
 import { blockChecks } from '../../filesystem/fetched/block-check.ts'
-import { MAX_ERRAND_BYTES } from '../../filesystem/reads/direct-reads.ts'
-import { type ErrandRing, FIELD, SLOTS, WORD, WRITTEN } from './direct-read-ring.ts'
+import { MAX_DIRECT_READ_BYTES } from '../../filesystem/reads/direct-reads.ts'
+import { type DirectReadRing, FIELD, SLOTS, WORD, WRITTEN } from './direct-read-ring.ts'
 
-export interface ErrandRunnerOptions {
-  readonly ring: ErrandRing
+export interface DirectReadRunnerOptions {
+  readonly ring: DirectReadRing
   /** The FUSE device. */
   readonly device: number
   /** As `Services.read`. */
   readonly read: (file: number, offset: number, length: number) => Promise<Buffer>
-  /** The engine waits for an errand that is done. */
+  /** The engine waits for a direct read that is done. */
   readonly wakeEngine: () => void
-  /** An errand could not be done; the engine is to be told. */
+  /** A direct read could not be done; the engine is to be told. */
   readonly onFailure: (slot: number, error: unknown) => void
   /** Something was written to the fetched store. */
   readonly onFetched: () => void
   readonly logger: Logger
 }
 
-export interface ErrandRunner {
+export interface DirectReadRunner {
   /** Begins what was asked for since the last time. */
   look(): void
   /** Nothing is begun, answered or written from now on: the device and the store may be closed. */
   stop(): void
 }
 
-export function createErrandRunner(options: ErrandRunnerOptions): ErrandRunner {
+export function createDirectReadRunner(options: DirectReadRunnerOptions): DirectReadRunner {
   const { ring, device, read, wakeEngine, onFailure, onFetched, logger } = options
   const { words, fields } = ring
-  const answer = Buffer.alloc(OUT_HEADER_BYTES + MAX_ERRAND_BYTES)
+  const answer = Buffer.alloc(OUT_HEADER_BYTES + MAX_DIRECT_READ_BYTES)
   const header = new Int32Array(answer.buffer, answer.byteOffset, OUT_HEADER_BYTES / 4)
   let asked = 0
   let done = 0

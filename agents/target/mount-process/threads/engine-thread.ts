@@ -9,20 +9,20 @@ import { serve } from '../../filesystem/drivers/kernel/serve.ts'
 import { createEngine } from '../../filesystem/engine.ts'
 import { BaseTree } from '../../filesystem/tree/base-tree.ts'
 import { type CallMessage, createCalls, crossed } from './calls.ts'
-import { createErrandSender } from './direct-read-ring.ts'
+import { createDirectReadSender } from './direct-read-ring.ts'
 import {
   type EngineCalls,
-  type EngineOrders,
+  type EngineSetup,
   type EngineThreadData,
-  LOOK,
   type MainCalls,
-} from './engine-orders.ts'
+  POLL_RING,
+} from './engine-messages.ts'
 import { createMailbox } from './mailbox.ts'
 import { remoteServices } from './remote-services.ts'
 
 if (parentPort === null) throw new Error('this is the program of a thread')
-const { port, mailState, errands: ring } = workerData as EngineThreadData
-const [orders] = (await once(parentPort, 'message')) as [EngineOrders]
+const { port, mailState, directReads: ring } = workerData as EngineThreadData
+const [orders] = (await once(parentPort, 'message')) as [EngineSetup]
 const { fd, log, session, columns, ...parts } = orders
 const logger = createLogger('mount-process', log.level, log.file).child({ session, thread: 'engine' })
 
@@ -47,13 +47,13 @@ const handlers: EngineCalls = {
   close: () => engine.close(),
   piece: (...piece) => remote.piece(...piece),
   // They are taken before every message.
-  errandDone: () => undefined,
-  errandFailed: (slot, error) => errands.failed(slot, crossed(error)),
+  directReadDone: () => undefined,
+  directReadFailed: (slot, error) => directReads.failed(slot, crossed(error)),
 }
 const calls = createCalls<MainCalls>(handlers, (message, transfer) => port.postMessage(message, transfer))
-const errands = createErrandSender(ring, () => port.postMessage(LOOK))
+const directReads = createDirectReadSender(ring, () => port.postMessage(POLL_RING))
 const receive = (message: unknown) => {
-  errands.takeDone()
+  directReads.takeDone()
   calls.receive(message as CallMessage)
 }
 const remote = remoteServices(calls)
@@ -61,25 +61,25 @@ const engine = createEngine({
   ...parts,
   tree: BaseTree.of(columns),
   services: remote.services,
-  errands,
+  directReads,
   logger,
 })
-const mail = createMailbox({
+const mailbox = createMailbox({
   port,
   state: mailState,
   receive,
   beforeSleep() {
-    errands.takeDone()
+    directReads.takeDone()
     if (!told.changed && engine.unsynced) tell('changed')
     if (!told.fetched && engine.unflushed) tell('fetched')
   },
 })
 
-await serve(fd, engine, mail, {
+await serve(fd, engine, mailbox, {
   logger,
   volatileDirectory: 'wal',
-  errands,
-  interruptAgain: (low, high) => void calls.call('interruptAgain', low, high),
+  directReads,
+  retryInterrupt: (low, high) => void calls.call('retryInterrupt', low, high),
   writeBack: (ino) => calls.call('writeBack', ino),
   onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),
 })

@@ -15,9 +15,9 @@ import { cachePaths } from '../mount-spec.ts'
 import type { LocalServices } from '../services/local-services.ts'
 import { createSyncTimers } from '../services/sync-timers.ts'
 import { type CallMessage, createCalls, crossing } from './calls.ts'
-import { sharedErrandRing } from './direct-read-ring.ts'
-import { createErrandRunner } from './direct-read-runner.ts'
-import { type EngineCalls, type EngineOrders, type EngineThreadData, LOOK } from './engine-orders.ts'
+import { sharedDirectReadRing } from './direct-read-ring.ts'
+import { createDirectReadRunner } from './direct-read-runner.ts'
+import { type EngineCalls, type EngineSetup, type EngineThreadData, POLL_RING } from './engine-messages.ts'
 import { createInterrupts } from './interrupts.ts'
 import { createSender, sharedMailState } from './mailbox.ts'
 import type { Serving, ServingEngine } from './serving.ts'
@@ -38,10 +38,10 @@ export interface EngineWorker {
 /** Starts a thread that loads the engine and waits. It keeps no process alive that has nothing else to do. */
 export function startEngineWorker(): EngineWorker {
   const mailState = sharedMailState()
-  const ring = sharedErrandRing()
+  const ring = sharedDirectReadRing()
   const { port1: port, port2 } = new MessageChannel()
   const worker = new Worker(programBeside(import.meta.url, 'engine-thread'), {
-    workerData: { port: port2, mailState, errands: ring } satisfies EngineThreadData,
+    workerData: { port: port2, mailState, directReads: ring } satisfies EngineThreadData,
     transferList: [port2],
     name: 'engine',
   })
@@ -80,11 +80,11 @@ export function startEngineWorker(): EngineWorker {
             // A mount that ended meanwhile needs it no more.
             .catch((err: unknown) => logger.debug({ err }, 'the kernel was not switched'))
         },
-        interruptAgain: (low: number, high: number) => interrupts.askAgain(low, high),
+        retryInterrupt: (low: number, high: number) => interrupts.retryLater(low, high),
         writeBack: (ino: Ino) => writeBack(mount.fd, ino, logger),
         unmounted: () => resolve(),
       },
-      createSender(port, mailState, () => mount.knock()),
+      createSender(port, mailState, () => mount.wakeServer()),
     )
     const timers = createSyncTimers({
       syncChanged: () => calls.call('syncChanged'),
@@ -101,31 +101,31 @@ export function startEngineWorker(): EngineWorker {
       tell(calls.call('margin', now))
     }, LOOK_AT_BOUND_MS)
     looking.unref()
-    const errands = createErrandRunner({
+    const directReads = createDirectReadRunner({
       ring,
       device: mount.fd,
       read: services.read,
-      wakeEngine: () => tell(calls.call('errandDone')),
-      onFailure: (slot, error) => tell(calls.call('errandFailed', slot, crossing(error))),
+      wakeEngine: () => tell(calls.call('directReadDone')),
+      onFailure: (slot, error) => tell(calls.call('directReadFailed', slot, crossing(error))),
       onFetched: () => timers.fetched(),
       logger,
     })
     const gone = () => {
       clearInterval(looking)
       interrupts.stop()
-      errands.stop()
+      directReads.stop()
       const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
       calls.end(reason)
       reject(reason)
     }
     worker.once('exit', gone)
     if (exited) gone()
-    port.on('message', (message: CallMessage | typeof LOOK) => {
-      if (message === LOOK) errands.look()
+    port.on('message', (message: CallMessage | typeof POLL_RING) => {
+      if (message === POLL_RING) directReads.look()
       else calls.receive(message)
     })
     const { columns, transfer } = tree.transfer()
-    const orders: EngineOrders = {
+    const orders: EngineSetup = {
       fd: mount.fd,
       session: spec.session,
       cachePath: spec.cachePath,
@@ -151,7 +151,7 @@ export function startEngineWorker(): EngineWorker {
       async close() {
         clearInterval(looking)
         interrupts.stop()
-        errands.stop()
+        directReads.stop()
         await switching
         await timers.stop()
         await calls.call('close')

@@ -13,7 +13,7 @@ const AGAIN_AFTER_MS = 1000
 
 export interface Interrupts {
   /** `low`, `high`: the halves of the INTERRUPT's own unique number. */
-  askAgain(low: number, high: number): void
+  retryLater(low: number, high: number): void
   /** Nothing is answered from now on: the device may be closed. */
   stop(): void
 }
@@ -38,7 +38,7 @@ export function createInterrupts(device: number, logger: Logger): Interrupts {
   }
 
   return {
-    askAgain(low, high) {
+    retryLater(low, high) {
       if (stopped) return
       const timer = setTimeout(() => {
         timers.delete(timer)

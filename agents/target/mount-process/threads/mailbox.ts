@@ -8,7 +8,7 @@
  */
 
 import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads'
-import type { Mail } from '../../filesystem/drivers/kernel/mail.ts'
+import type { Mailbox } from '../../filesystem/drivers/kernel/mailbox.ts'
 
 /** Words of the shared memory. */
 const POSTED = 0
@@ -23,12 +23,12 @@ export function sharedMailState(): Int32Array<SharedArrayBuffer> {
 export function createSender(
   port: MessagePort,
   state: Int32Array<SharedArrayBuffer>,
-  knock: () => void,
+  wake: () => void,
 ): (message: unknown, transfer?: readonly Transferable[]) => void {
   return (message, transfer = []) => {
     port.postMessage(message, transfer)
     Atomics.add(state, POSTED, 1)
-    if (Atomics.compareExchange(state, ASLEEP, 1, 0) === 1) knock()
+    if (Atomics.compareExchange(state, ASLEEP, 1, 0) === 1) wake()
   }
 }
 
@@ -41,7 +41,7 @@ export interface MailboxOptions {
 }
 
 /** The receiver's side. */
-export function createMailbox({ port, state, receive, beforeSleep }: MailboxOptions): Mail {
+export function createMailbox({ port, state, receive, beforeSleep }: MailboxOptions): Mailbox {
   let seen = 0
   const waiting = (): boolean => Atomics.load(state, POSTED) !== seen
 

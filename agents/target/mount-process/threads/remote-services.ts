@@ -2,7 +2,7 @@
 import type { RangeData } from '../../../dataplane/backup-source.ts'
 import type { Services } from '../../filesystem/services.ts'
 import type { Calls } from './calls.ts'
-import type { MainCalls } from './engine-orders.ts'
+import type { MainCalls } from './engine-messages.ts'
 
 export interface RemoteServices {
   readonly services: Services

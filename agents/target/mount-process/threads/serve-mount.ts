@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import { fuseNativeDriver } from '../../filesystem/drivers/fuse-native.ts'
 import { mountDevice } from '../../filesystem/drivers/kernel/mount-device.ts'
 import type { MountDriver, MountSpec } from '../mount-spec.ts'
-import { serveHere } from './engine-here.ts'
+import { serveInMainThread } from './engine-in-main-thread.ts'
 import { type EngineWorker, startEngineWorker } from './engine-worker.ts'
 import type { Serving, ServingEngine } from './serving.ts'
 
@@ -34,7 +34,7 @@ export interface Mounting {
 export function beginMount(spec: MountSpec, program: MountProgram, logger: Logger): Mounting {
   if ((spec.driver ?? usualDriver()) === 'fuse-native') {
     return {
-      serve: (serving) => serveHere(serving, fuseNative, logger),
+      serve: (serving) => serveInMainThread(serving, fuseNative, logger),
       settled: async () => undefined,
     }
   }

@@ -10,8 +10,8 @@ import type { MountOptions } from '../../file-system.ts'
 import { findMount } from '../mount-table.ts'
 import { unmount } from '../unmount.ts'
 import { tuneReadAhead } from './backing-device.ts'
-import { BELL, BELL_NAME } from './bell.ts'
 import { retrieveNothingMessage } from './notifications.ts'
+import { WAKEUP_FILE, WAKEUP_FILE_NAME } from './wakeup-file.ts'
 
 const MOUNT_DEADLINE_MS = 10_000
 /** The child's number of the descriptor that it inherits. */
@@ -27,7 +27,7 @@ export interface MountedDevice {
   /** The device number of the file system, `major:minor`, as in mountinfo. */
   readonly device: string
   /** Has the thread that sleeps in the device wake up. Only once the server has agreed with the kernel. */
-  knock(): void
+  wakeServer(): void
   /** Unmounts; resolves when umount(8) has ended. @throws HowdahError `mount_failed` when files are in use */
   unmount(): Promise<void>
   /** Closes the device, when nobody serves it any more. A mount that is still there answers ENOTCONN from then on. */
@@ -88,11 +88,11 @@ async function mount(fd: number, mountPoint: string, options: MountOptions): Pro
 }
 
 function mounted(fd: number, mountPoint: string, device: string, logger: Logger): MountedDevice {
-  const ring = retrieveNothingMessage(BELL.ino)
+  const ring = retrieveNothingMessage(WAKEUP_FILE.ino)
   let open = true
   let looking = false
 
-  function knock(): void {
+  function wakeServer(): void {
     if (!open) return
     try {
       writeSync(fd, ring)
@@ -101,15 +101,15 @@ function mounted(fd: number, mountPoint: string, device: string, logger: Logger)
       // Always a request, and one that waits for no lock: whoever syncs the root holds its lock until this is answered.
       // A mount that is about to go wakes its server itself.
       statfs(mountPoint, () => undefined)
-      lookForBell()
+      lookUpWakeupFile()
     }
   }
 
   /** Has the kernel hold the bell from then on. Once at a time: it may wait for that lock, in the thread pool. */
-  function lookForBell(): void {
+  function lookUpWakeupFile(): void {
     if (looking) return
     looking = true
-    stat(`${mountPoint}/${BELL_NAME}`, () => {
+    stat(`${mountPoint}/${WAKEUP_FILE_NAME}`, () => {
       looking = false
     })
   }
@@ -118,7 +118,7 @@ function mounted(fd: number, mountPoint: string, device: string, logger: Logger)
     fd,
     device,
 
-    knock,
+    wakeServer,
 
     unmount: () => unmount(mountPoint, ['umount', '-i']),
 

@@ -7,7 +7,7 @@
  */
 
 import {
-  ANSWERED_ELSEWHERE,
+  ANSWERED_BY_OTHER_THREAD,
   type AttributeChanges,
   type Caller,
   type Fallocate,
@@ -17,9 +17,8 @@ import {
   type MaybePromise,
   type RenameMode,
 } from '../../file-system.ts'
-import type { Asker } from '../../reads/direct-reads.ts'
-import { keepableTime } from '../times.ts'
-import { BELL, BELL_NAME } from './bell.ts'
+import type { Requester } from '../../reads/direct-reads.ts'
+import { clampedTime } from '../times.ts'
 import { createDirectoryListings } from './directory-listings.ts'
 import { encodeName } from './names.ts'
 import {
@@ -40,6 +39,7 @@ import {
 } from './protocol.ts'
 import { KEPT_SECONDS, type Reply } from './reply.ts'
 import type { Request } from './request.ts'
+import { WAKEUP_FILE, WAKEUP_FILE_NAME } from './wakeup-file.ts'
 import { withoutPrivileges } from './write-through.ts'
 
 /**
@@ -49,7 +49,7 @@ import { withoutPrivileges } from './write-through.ts'
 export type Operation = (request: Request, reply: Reply) => MaybePromise<number>
 
 /** For requests that are not answered, or not here. */
-export const NO_REPLY = ANSWERED_ELSEWHERE
+export const NO_REPLY = ANSWERED_BY_OTHER_THREAD
 
 /** Where the fields of a request begin, in words: after `fuse_in_header`. */
 const BODY = IN.SIZE_WORDS
@@ -89,7 +89,7 @@ export function createOperations(
   table[OP.LOOKUP] = (request, reply) => {
     const parent = request.node
     const name = request.name(IN_HEADER_BYTES)
-    if (name === BELL_NAME && parent === ROOT_ID) return reply.entry(BELL)
+    if (name === WAKEUP_FILE_NAME && parent === ROOT_ID) return reply.entry(WAKEUP_FILE)
     try {
       const found = fileSystem.lookup(parent, name)
       if (!(found instanceof Promise)) return reply.entry(found)
@@ -126,7 +126,7 @@ export function createOperations(
 
   table[OP.GETATTR] = (request, reply) => {
     const { node } = request
-    return reply.attributes(node === BELL.ino ? BELL : fileSystem.getattr(node))
+    return reply.attributes(node === WAKEUP_FILE.ino ? WAKEUP_FILE : fileSystem.getattr(node))
   }
 
   table[OP.SETATTR] = (request, reply) => {
@@ -197,15 +197,15 @@ export function createOperations(
     return 0
   }
 
-  const asker: Asker = { low: 0, high: 0, pid: 0 }
+  const requester: Requester = { low: 0, high: 0, pid: 0 }
   // `fuse_read_in`: fh, offset, size.
   table[OP.READ] = (request, reply) => {
     request.need(10)
     const length = Math.min(request.word(BODY + 4), MAX_TRANSFER)
-    asker.low = request.word(IN.UNIQUE)
-    asker.high = request.word(IN.UNIQUE + 1)
-    asker.pid = request.word(IN.PID)
-    return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2), asker)
+    requester.low = request.word(IN.UNIQUE)
+    requester.high = request.word(IN.UNIQUE + 1)
+    requester.pid = request.word(IN.PID)
+    return fileSystem.read(request.node, reply.data, length, request.long(BODY + 2), requester)
   }
 
   function dropPrivileges(node: Ino, changes: Changes): void {
@@ -215,7 +215,7 @@ export function createOperations(
   }
 
   /** Somebody who may not keep a file's privileges changes its contents. */
-  function writtenBySomebody(node: Ino): void {
+  function dropPrivilegesOf(node: Ino): void {
     const changes: Changes = {}
     dropPrivileges(node, changes)
     if (changes.mode !== undefined) void fileSystem.setattr(node, changes)
@@ -228,7 +228,7 @@ export function createOperations(
     request.need(10 + length / 4)
     const { node } = request
     const flags = request.word(BODY + 5)
-    if ((flags & WRITE_FLAG.KILL_SUIDGID) !== 0) writtenBySomebody(node)
+    if ((flags & WRITE_FLAG.KILL_SUIDGID) !== 0) dropPrivilegesOf(node)
     const accepted = (flags & WRITE_FLAG.CACHE) !== 0
     const written = fileSystem.write(node, request.written, length, request.long(BODY + 2), accepted)
     if (typeof written === 'number') return countOf(reply, written)
@@ -239,7 +239,7 @@ export function createOperations(
   table[OP.FALLOCATE] = (request) => {
     request.need(8)
     const { node } = request
-    if (request.word(IN.UID) !== 0) writtenBySomebody(node)
+    if (request.word(IN.UID) !== 0) dropPrivilegesOf(node)
     const done = fileSystem.fallocate(
       node,
       fallocateOf(request.word(BODY + 6)),
@@ -334,5 +334,5 @@ function fallocateOf(mode: number): Fallocate {
 
 /** Seconds and nanoseconds as one number of nanoseconds. */
 function nanoseconds(request: Request, secondsAt: number, nanosecondsAt: number): bigint {
-  return keepableTime(request.signedLong(secondsAt) * SECOND + BigInt(request.word(nanosecondsAt)))
+  return clampedTime(request.signedLong(secondsAt) * SECOND + BigInt(request.word(nanosecondsAt)))
 }

@@ -2,7 +2,7 @@
  * The loop on the device: takes a request, answers it at once when local state can, else lets it wait and takes the
  * next. It blocks its thread while nothing is asked.
  *
- * Between two requests nothing else runs in this thread, but when mail waits, or when an operation gave a promise: then
+ * Between two requests nothing else runs in this thread, but when mailbox waits, or when an operation gave a promise: then
  * the loop goes through the event loop once, where promises go on.
  */
 import { readFileSync, readSync, writeSync } from 'node:fs'
@@ -11,8 +11,8 @@ import { setImmediate } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
 import { type FileSystem, FileSystemError } from '../../file-system.ts'
-import type { Errands } from '../../reads/direct-reads.ts'
-import type { Mail } from './mail.ts'
+import type { DirectReads } from '../../reads/direct-reads.ts'
+import type { Mailbox } from './mailbox.ts'
 import { negotiate } from './negotiation.ts'
 import { createOperations, NO_REPLY, type OperationOptions } from './operations.ts'
 import { IN, OP } from './protocol.ts'
@@ -26,9 +26,9 @@ export interface ServeOptions extends OperationOptions {
   /** The file system became near full, or no longer is: the kernel's files are to be switched, see write-through.ts. */
   readonly onNearFull?: (nearFull: boolean) => void
   /** Reads that another thread answers. */
-  readonly errands?: Pick<Errands, 'askerOf'>
+  readonly directReads?: Pick<DirectReads, 'requesterOf'>
   /** Answers an INTERRUPT, of this unique number, by EAGAIN after a while: the kernel sends it again then. */
-  readonly interruptAgain?: (low: number, high: number) => void
+  readonly retryInterrupt?: (low: number, high: number) => void
 }
 
 /** The device, or what stands for it in a test. */
@@ -54,21 +54,26 @@ const GONE: readonly unknown[] = ['ENODEV', 'ECONNABORTED']
  * Serves a mounted device until it is unmounted. @throws HowdahError `fuse_unusable` when the kernel's protocol is too
  * old, `mount_failed` when the device fails
  */
-export function serve(fd: number, fileSystem: FileSystem, mail: Mail, options: ServeOptions): Promise<void> {
+export function serve(
+  fd: number,
+  fileSystem: FileSystem,
+  mailbox: Mailbox,
+  options: ServeOptions,
+): Promise<void> {
   const device: Device = {
     read: (buffer) => readSync(fd, buffer, 0, buffer.length, null),
     write: (buffer, length) => {
       writeSync(fd, buffer, 0, length, null)
     },
   }
-  return serveDevice(device, fileSystem, mail, options)
+  return serveDevice(device, fileSystem, mailbox, options)
 }
 
 /** As `serve`, on any device. */
 export async function serveDevice(
   device: Device,
   fileSystem: FileSystem,
-  mail: Mail,
+  mailbox: Mailbox,
   options: ServeOptions,
 ): Promise<void> {
   const { logger } = options
@@ -85,7 +90,7 @@ export async function serveDevice(
   if (!agree()) return
   options.onReady?.()
   while (answerMany()) {
-    if (mail.waiting()) mail.deliver()
+    if (mailbox.waiting()) mailbox.deliver()
     await setImmediate()
   }
 
@@ -97,9 +102,9 @@ export async function serveDevice(
         nearFull = fileSystem.nearFull
         options.onNearFull?.(nearFull)
       }
-      if (!mail.fallAsleep()) break
+      if (!mailbox.fallAsleep()) break
       const received = receive()
-      mail.wakeUp()
+      mailbox.wakeUp()
       if (received && !ended) answer()
     }
     return !ended
@@ -176,10 +181,10 @@ export async function serveDevice(
     const low = request.word(IN.SIZE_WORDS)
     const high = request.word(IN.SIZE_WORDS + 1)
     const mine = killable.get(request.long(IN.SIZE_WORDS))
-    const pid = mine?.pid ?? options.errands?.askerOf(low, high)
+    const pid = mine?.pid ?? options.directReads?.requesterOf(low, high)
     if (pid === undefined || mine?.answered) return
     if (!isBeingKilled(pid)) {
-      options.interruptAgain?.(request.word(IN.UNIQUE), request.word(IN.UNIQUE + 1))
+      options.retryInterrupt?.(request.word(IN.UNIQUE), request.word(IN.UNIQUE + 1))
       return
     }
     if (mine !== undefined) mine.answered = true

@@ -8,7 +8,7 @@ const ENTRIES = 3000
 const BATCH = 300
 
 /** Opens a backup that does not exist. */
-export async function rehearse(): Promise<void> {
+export async function warmUp(): Promise<void> {
   const tree = await buildBaseTree(publishedTree(entries(), OPTIONS))
   parseBaseTree(tree.serialize(), 'rehearsal').fingerprint()
   tree.transfer()

@@ -10,21 +10,21 @@ import type { Services } from '../../filesystem/services.ts'
 import type { SpaceLimits } from '../../filesystem/space/space.ts'
 import type { TreeColumns } from '../../filesystem/tree/base-tree.ts'
 import type { CrossingError } from './calls.ts'
-import type { ErrandRing } from './direct-read-ring.ts'
+import type { DirectReadRing } from './direct-read-ring.ts'
 
-/** What the engine thread posts to have the main thread look at the ring of errands. */
-export const LOOK = 'look'
+/** What the engine thread posts to have the main thread look at the ring of direct reads. */
+export const POLL_RING = 'look'
 
 /** With what an engine thread is started, before there is anything to mount. */
 export interface EngineThreadData {
   /** Calls of both sides. */
   readonly port: MessagePort
   readonly mailState: Int32Array<SharedArrayBuffer>
-  readonly errands: ErrandRing
+  readonly directReads: DirectReadRing
 }
 
 /** What an engine thread is to serve; the first and only message on its parent port. */
-export interface EngineOrders {
+export interface EngineSetup {
   /** The FUSE device, mounted. */
   readonly fd: number
   readonly session: string
@@ -39,9 +39,9 @@ export interface EngineOrders {
 
 /** What the engine thread offers; each as the engine has it. */
 export type EngineCalls = {
-  /** An errand is done that the engine waits for. */
-  errandDone(): void
-  errandFailed(slot: number, error: CrossingError): void
+  /** A direct read is done that the engine waits for. */
+  directReadDone(): void
+  directReadFailed(slot: number, error: CrossingError): void
   statistics(): EngineStatistics
   limit(quotaBytes: number): void
   margin(bytes: number): void
@@ -76,7 +76,7 @@ export type MainCalls = Omit<Services, 'readMany'> & {
   /** Has the kernel hand over what it holds of a file; answered when it has. */
   writeBack(ino: Ino): Promise<void>
   /** Answers an INTERRUPT by EAGAIN, after a while. Answered itself at once. */
-  interruptAgain(low: number, high: number): void
+  retryInterrupt(low: number, high: number): void
   /** The mount is gone, whoever took it away. */
   unmounted(): void
 }

@@ -4,7 +4,7 @@ import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { type Sleeper, startSleeper } from './support.ts'
 
-describe('mail for a thread that sleeps in a system call', function () {
+describe('messages to a thread that sleeps in a system call', function () {
   this.timeout(60_000)
   let sleeper: Sleeper
   before(() => {
@@ -41,10 +41,10 @@ describe('mail for a thread that sleeps in a system call', function () {
     while ((await sleeper.calls.call('requests')) < requests) await setImmediate()
   })
 
-  it('does not knock on one that is awake', async () => {
-    const before = sleeper.knocks
+  it('does not wake one that is awake', async () => {
+    const before = sleeper.wakeups
     await Promise.all(Array.from({ length: 1000 }, (_, value) => sleeper.calls.call('double', value)))
-    expect(sleeper.knocks - before).to.be.lessThan(1000)
+    expect(sleeper.wakeups - before).to.be.lessThan(1000)
   })
 
   it('moves bytes that have a buffer of their own, and leaves shared ones as they are', async () => {

@@ -6,7 +6,11 @@ import { CHANGED_AFTER_MS, createSyncTimers } from '../services/sync-timers.ts'
 import type { Serving, ServingEngine } from './serving.ts'
 
 /** Mounts and serves. @throws HowdahError what the driver throws */
-export async function serveHere(serving: Serving, driver: Driver, logger: Logger): Promise<ServingEngine> {
+export async function serveInMainThread(
+  serving: Serving,
+  driver: Driver,
+  logger: Logger,
+): Promise<ServingEngine> {
   const { spec, tree, journalState, fetched, services } = serving
   const engine = createEngine({
     tree,

@@ -1,21 +1,21 @@
-/** Errands from an engine's side to main's and back, over shared memory; a file stands for the device. */
+/** Direct reads from an engine's side to main's and back, over shared memory; a file stands for the device. */
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { constants } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { blockCheck } from '../../agents/target/filesystem/fetched/block-check.ts'
-import type { Errand } from '../../agents/target/filesystem/reads/direct-reads.ts'
+import type { DirectRead } from '../../agents/target/filesystem/reads/direct-reads.ts'
 import {
-  createErrandSender,
+  createDirectReadSender,
   SLOTS,
-  sharedErrandRing,
+  sharedDirectReadRing,
 } from '../../agents/target/mount-process/threads/direct-read-ring.ts'
-import { createErrandRunner } from '../../agents/target/mount-process/threads/direct-read-runner.ts'
+import { createDirectReadRunner } from '../../agents/target/mount-process/threads/direct-read-runner.ts'
 
 const HEADER = 16
 
-describe('errands', () => {
+describe('direct reads', () => {
   let directory: string
   let device: number
   let store: number
@@ -25,7 +25,7 @@ describe('errands', () => {
   let calls: number
 
   beforeEach(() => {
-    directory = mkdtempSync('/tmp/howdah-errands-')
+    directory = mkdtempSync('/tmp/howdah-direct-reads-')
     device = openSync(`${directory}/device`, 'w')
     store = openSync(`${directory}/store`, 'w')
     reads = []
@@ -39,11 +39,11 @@ describe('errands', () => {
   })
 
   function bothSides() {
-    const ring = sharedErrandRing()
-    const sender = createErrandSender(ring, () => {
+    const ring = sharedDirectReadRing()
+    const sender = createDirectReadSender(ring, () => {
       calls++
     })
-    const runner = createErrandRunner({
+    const runner = createDirectReadRunner({
       ring,
       device,
       read: () => {
@@ -58,7 +58,7 @@ describe('errands', () => {
     })
     return { sender, runner }
   }
-  const errand = (change: Partial<Errand> = {}): Errand => ({
+  const directRead = (change: Partial<DirectRead> = {}): DirectRead => ({
     ...{
       low: 7,
       high: 1,
@@ -71,15 +71,15 @@ describe('errands', () => {
       fd: store,
       position: 5,
     },
-    landed: (checks) => said.push(checks === undefined ? 'lost' : `landed ${checks.join(' ')}`),
-    failed: (error) => said.push(error.message),
+    onCompleted: (checks) => said.push(checks === undefined ? 'lost' : `completed ${checks.join(' ')}`),
+    onFailed: (error) => said.push(error.message),
     ...change,
   })
   const answers = () => readFileSync(`${directory}/device`)
 
   it('answer who asked, keep what came, and are heard of when the engine looks', async () => {
     const { sender, runner } = bothSides()
-    sender.send(errand())
+    sender.send(directRead())
     runner.look()
     reads[0]?.resolve(Buffer.from('0123456789'))
     await setImmediate()
@@ -91,36 +91,36 @@ describe('errands', () => {
     expect(readFileSync(`${directory}/store`, 'latin1')).to.equal('\0\0\0\0\x000123456789')
     expect(said).to.eql([])
     sender.takeDone()
-    expect(said).to.eql([`landed ${blockCheck(Buffer.from('0123456789'))}`])
+    expect(said).to.eql([`completed ${blockCheck(Buffer.from('0123456789'))}`])
   })
 
   it('are heard of at once by an engine that waits for them, whenever it began to', async () => {
     const { sender, runner } = bothSides()
-    const before = sender.send(errand())
-    const after = sender.send(errand())
+    const before = sender.send(directRead())
+    const after = sender.send(directRead())
     before()
     runner.look()
     for (const read of reads) read.resolve(Buffer.alloc(10))
     await setImmediate()
     expect(said).to.eql(['woken'])
     after()
-    const landed = `landed ${blockCheck(Buffer.alloc(10))}`
-    expect(said).to.eql(['woken', landed, landed])
+    const completed = `completed ${blockCheck(Buffer.alloc(10))}`
+    expect(said).to.eql(['woken', completed, completed])
   })
 
   it('call the main thread once for all that it has not looked at', () => {
     const { sender, runner } = bothSides()
-    for (let count = 0; count < 5; count++) sender.send(errand())
+    for (let count = 0; count < 5; count++) sender.send(directRead())
     expect(calls).to.equal(1)
     runner.look()
     expect(reads.length).to.equal(5)
-    sender.send(errand())
+    sender.send(directRead())
     expect(calls).to.equal(2)
   })
 
   it('that cannot be done are an I/O error for who asked, and their error the engine’s', async () => {
     const { sender, runner } = bothSides()
-    sender.send(errand())
+    sender.send(directRead())
     runner.look()
     reads[0]?.reject(new Error('the mount server is away'))
     await setImmediate()
@@ -133,7 +133,7 @@ describe('errands', () => {
   it('that could not be kept say so', async () => {
     const { sender, runner } = bothSides()
     const readOnly = openSync(`${directory}/store`, 'r')
-    sender.send(errand({ fd: readOnly }))
+    sender.send(directRead({ fd: readOnly }))
     runner.look()
     reads[0]?.resolve(Buffer.alloc(10))
     await setImmediate()
@@ -145,8 +145,8 @@ describe('errands', () => {
 
   it('touch neither device nor store once they were stopped', async () => {
     const { sender, runner } = bothSides()
-    sender.send(errand())
-    sender.send(errand())
+    sender.send(directRead())
+    sender.send(directRead())
     runner.look()
     runner.stop()
     reads[0]?.resolve(Buffer.alloc(10))
@@ -161,16 +161,16 @@ describe('errands', () => {
     const { sender, runner } = bothSides()
     // More than once around the queues.
     for (let round = 0; round < 5; round++) {
-      for (let low = 0; low < SLOTS; low++) sender.send(errand({ low, pid: 1000 + low }))
+      for (let low = 0; low < SLOTS; low++) sender.send(directRead({ low, pid: 1000 + low }))
       expect(sender.isFull).to.equal(true)
-      expect(sender.askerOf(5, 1)).to.equal(1005)
-      expect(sender.askerOf(5, 2)).to.equal(undefined)
+      expect(sender.requesterOf(5, 1)).to.equal(1005)
+      expect(sender.requesterOf(5, 2)).to.equal(undefined)
       runner.look()
       for (const { resolve } of reads.splice(0)) resolve(Buffer.alloc(10))
       await setImmediate()
       sender.takeDone()
       expect(sender.isFull).to.equal(false)
-      expect(sender.askerOf(5, 1)).to.equal(undefined)
+      expect(sender.requesterOf(5, 1)).to.equal(undefined)
     }
     expect(said.length).to.equal(5 * SLOTS)
   })

@@ -7,12 +7,12 @@ export interface Piece {
   readonly data: Buffer
 }
 
-export interface Flight {
+export interface PendingRead {
   readonly file: number
   readonly first: number
   readonly last: number
   /** Undefined: it is in the store now, or is to be asked for by itself. */
-  readonly landed: Promise<Piece | undefined>
+  readonly arrival: Promise<Piece | undefined>
   /** Bytes that come before it on the same way. */
   readonly distance: () => number
   /** Has landed, and is in memory until it is kept elsewhere. */
@@ -21,7 +21,7 @@ export interface Flight {
 }
 
 /** Brought to the fetched store by another thread, which says so at once only when somebody here waits. */
-export class ErrandFlight implements Flight {
+export class PendingDirectRead implements PendingRead {
   readonly file: number
   readonly first: number
   readonly last: number
@@ -37,7 +37,7 @@ export class ErrandFlight implements Flight {
     this.#expect = expect
   }
 
-  get landed(): Promise<undefined> {
+  get arrival(): Promise<undefined> {
     if (this.#waiting === undefined) {
       this.#waiting = Promise.withResolvers<undefined>()
       if (this.#over === undefined) this.#expect()
@@ -51,7 +51,7 @@ export class ErrandFlight implements Flight {
   }
 
   /** It is in the store, or could not be kept there. */
-  land(): void {
+  arrive(): void {
     this.#end((waiting) => waiting.resolve(undefined))
   }
 
@@ -65,32 +65,32 @@ export class ErrandFlight implements Flight {
   }
 }
 
-export class Flights {
-  readonly #byFile = new Map<number, Flight[]>()
+export class PendingReads {
+  readonly #byFile = new Map<number, PendingRead[]>()
 
-  /** The flight that brings a block soonest. */
-  at(file: number, block: number): Flight | undefined {
-    const flights = this.#byFile.get(file)
-    if (flights === undefined) return undefined
-    let soonest: Flight | undefined
-    for (const flight of flights) {
-      if (flight.first > block || flight.last < block) continue
-      if (soonest === undefined || flight.distance() < soonest.distance()) soonest = flight
+  /** The read that brings a block soonest. */
+  at(file: number, block: number): PendingRead | undefined {
+    const pending = this.#byFile.get(file)
+    if (pending === undefined) return undefined
+    let soonest: PendingRead | undefined
+    for (const read of pending) {
+      if (read.first > block || read.last < block) continue
+      if (soonest === undefined || read.distance() < soonest.distance()) soonest = read
     }
     return soonest
   }
 
-  add(flight: Flight): void {
-    const flights = this.#byFile.get(flight.file)
-    if (flights === undefined) this.#byFile.set(flight.file, [flight])
-    else flights.push(flight)
+  add(read: PendingRead): void {
+    const pending = this.#byFile.get(read.file)
+    if (pending === undefined) this.#byFile.set(read.file, [read])
+    else pending.push(read)
   }
 
-  remove(flight: Flight): void {
-    const flights = this.#byFile.get(flight.file)
-    const index = flights?.indexOf(flight) ?? -1
-    if (flights === undefined || index < 0) return
-    if (flights.length === 1) this.#byFile.delete(flight.file)
-    else flights.splice(index, 1)
+  remove(read: PendingRead): void {
+    const pending = this.#byFile.get(read.file)
+    const index = pending?.indexOf(read) ?? -1
+    if (pending === undefined || index < 0) return
+    if (pending.length === 1) this.#byFile.delete(read.file)
+    else pending.splice(index, 1)
   }
 }

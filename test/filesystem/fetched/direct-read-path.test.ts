@@ -1,13 +1,13 @@
-/** Which missing blocks are another thread's errand, and what becomes of those who wait for them here. */
+/** Which missing blocks are another thread's direct read, and what becomes of those who wait for them here. */
 import { writeSync } from 'node:fs'
 import { expect } from 'chai'
 import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
 import { blockChecks } from '../../../agents/target/filesystem/fetched/block-check.ts'
-import { ANSWERED_ELSEWHERE } from '../../../agents/target/filesystem/file-system.ts'
+import { ANSWERED_BY_OTHER_THREAD } from '../../../agents/target/filesystem/file-system.ts'
 import {
-  type Errand,
-  type Errands,
-  MAX_ERRAND_BYTES,
+  type DirectRead,
+  type DirectReads,
+  MAX_DIRECT_READ_BYTES,
 } from '../../../agents/target/filesystem/reads/direct-reads.ts'
 import { errnoOf, type Fixture, type FixtureOptions, makeFixture } from '../support/engine-fixture.ts'
 import { type MemorySource, memorySource, pattern } from '../support/memory-source.ts'
@@ -15,29 +15,29 @@ import { type MemorySource, memorySource, pattern } from '../support/memory-sour
 const TABLE = 'data/base/1/100'
 const ASKER = { low: 2, high: 0, pid: 1 }
 
-describe('a read whose asker another thread may answer', () => {
+describe('a read whose requester another thread may answer', () => {
   const table = pattern(100 * BLOCK + 100)
   let source: MemorySource
-  let sent: Errand[]
-  let expected: Errand[]
-  /** Happens when somebody here begins to wait for an errand. */
+  let sent: DirectRead[]
+  let expected: DirectRead[]
+  /** Happens when somebody here begins to wait for a direct read. */
   let onExpected: () => void
   let fs: Fixture
   let file: number
 
   async function mount(options: FixtureOptions = {}, isFull = false): Promise<void> {
-    const errands: Errands = {
+    const directReads: DirectReads = {
       isFull,
-      send(errand) {
-        sent.push(errand)
+      send(directRead) {
+        sent.push(directRead)
         return () => {
-          expected.push(errand)
+          expected.push(directRead)
           onExpected()
         }
       },
-      askerOf: () => undefined,
+      requesterOf: () => undefined,
     }
-    fs = await makeFixture(source, { errands, ...options })
+    fs = await makeFixture(source, { directReads, ...options })
     file = await fs.open(TABLE)
   }
 
@@ -53,16 +53,18 @@ describe('a read whose asker another thread may answer', () => {
   const read = (position: number, length = BLOCK) =>
     fs.engine.read(file, Buffer.alloc(length), length, position, ASKER)
   /** As the other thread does it. */
-  function bring(errand: Errand | undefined): void {
-    if (errand === undefined) throw new Error('there is no such errand')
-    writeSync(errand.fd, table, errand.offset, errand.length, errand.position)
-    errand.landed(blockChecks(table.subarray(errand.offset, errand.offset + errand.length)))
+  function bring(directRead: DirectRead | undefined): void {
+    if (directRead === undefined) throw new Error('there is no such direct read')
+    writeSync(directRead.fd, table, directRead.offset, directRead.length, directRead.position)
+    directRead.onCompleted(
+      blockChecks(table.subarray(directRead.offset, directRead.offset + directRead.length)),
+    )
   }
 
-  it('is an errand for whole blocks, with the part that was asked for', () => {
-    expect(read(5 * BLOCK + 10, BLOCK)).to.equal(ANSWERED_ELSEWHERE)
+  it('is a direct read for whole blocks, with the part that was asked for', () => {
+    expect(read(5 * BLOCK + 10, BLOCK)).to.equal(ANSWERED_BY_OTHER_THREAD)
     expect(sent[0]).to.include({ ...ASKER, offset: 5 * BLOCK, length: 2 * BLOCK, from: 10, to: BLOCK + 10 })
-    expect(read(99 * BLOCK, 2 * BLOCK)).to.equal(ANSWERED_ELSEWHERE)
+    expect(read(99 * BLOCK, 2 * BLOCK)).to.equal(ANSWERED_BY_OTHER_THREAD)
     expect(sent[1]).to.include({ offset: 99 * BLOCK, length: BLOCK + 100, from: 0, to: BLOCK + 100 })
     expect(source.reads).to.eql([])
   })
@@ -99,16 +101,16 @@ describe('a read whose asker another thread may answer', () => {
   it('fails for those who wait with it, and is asked for again by the next', async () => {
     void read(3 * BLOCK)
     const other = errnoOf(() => fs.read(file, BLOCK, 3 * BLOCK))
-    sent[0]?.failed(new Error('away'))
+    sent[0]?.onFailed(new Error('away'))
     expect(await other).to.equal('EIO')
     expect(fs.engine.statistics().lastError).to.contain('away')
-    expect(read(3 * BLOCK)).to.equal(ANSWERED_ELSEWHERE)
+    expect(read(3 * BLOCK)).to.equal(ANSWERED_BY_OTHER_THREAD)
   })
 
   it('that could not be kept is fetched anew for those who wait with it', async () => {
     void read(3 * BLOCK)
     const other = fs.read(file, BLOCK, 3 * BLOCK)
-    sent[0]?.landed(undefined)
+    sent[0]?.onCompleted(undefined)
     expect((await other).equals(table.subarray(3 * BLOCK, 4 * BLOCK))).to.equal(true)
     expect(source.reads.length).to.equal(1)
   })
@@ -117,7 +119,7 @@ describe('a read whose asker another thread may answer', () => {
     void read(3 * BLOCK)
     void read(4 * BLOCK)
     onExpected = () => {
-      for (const errand of sent.splice(0)) bring(errand)
+      for (const directRead of sent.splice(0)) bring(directRead)
     }
     const both = fs.read(file, 2 * BLOCK, 3 * BLOCK)
     expect((await both).equals(table.subarray(3 * BLOCK, 5 * BLOCK))).to.equal(true)
@@ -128,11 +130,11 @@ describe('a read whose asker another thread may answer', () => {
     const [first, changes] = [read(2 * BLOCK, 2 * BLOCK), fs.write(file, Buffer.alloc(BLOCK), 20 * BLOCK)]
     await Promise.all([other, first, changes])
     expect(await read(20 * BLOCK, 2 * BLOCK)).to.equal(2 * BLOCK)
-    expect(await read(30 * BLOCK, MAX_ERRAND_BYTES + BLOCK)).to.equal(MAX_ERRAND_BYTES + BLOCK)
+    expect(await read(30 * BLOCK, MAX_DIRECT_READ_BYTES + BLOCK)).to.equal(MAX_DIRECT_READ_BYTES + BLOCK)
     expect(sent).to.eql([])
   })
 
-  it('is answered here where there is no store, or too many errands are under way', async () => {
+  it('is answered here where there is no store, or too many direct reads are under way', async () => {
     await fs.remove()
     await mount({ fetchedBytes: 0 })
     expect(await read(0)).to.equal(BLOCK)

@@ -7,10 +7,10 @@
  */
 import type { Attributes } from '../../file-system.ts'
 
-export const BELL_NAME = '.howdah-bell'
+export const WAKEUP_FILE_NAME = '.howdah-bell'
 
 /** No inode of the engine gets that far. */
-export const BELL: Attributes = {
+export const WAKEUP_FILE: Attributes = {
   ino: Number.MAX_SAFE_INTEGER,
   mode: 0o100000,
   nlink: 1,

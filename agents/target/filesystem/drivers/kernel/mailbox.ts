@@ -4,7 +4,7 @@
  * The sleep protocol. The serving thread calls `fallAsleep` before it blocks and `wakeUp` after; whoever sends mail
  * counts it first, and knocks on the device only when it finds the flag of `fallAsleep` set, which it takes away.
  */
-export interface Mail {
+export interface Mailbox {
   /** Whether there is mail that was not delivered. */
   waiting(): boolean
   /** Says that the thread is about to block; false, and no sleep, when mail waits. */
