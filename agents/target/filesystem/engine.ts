@@ -1,6 +1,15 @@
 /**
- * The mounted file system, put together: the base tree, the write cache over it, and the operations on both. How
- * requests arrive is a driver's.
+ * The mounted file system, assembled: the base tree, the write cache over it, and the operations on both.
+ *
+ * This folder owns what a mount shows and what a session changes: names (`namespace/`), bytes (`contents/`), blocks of
+ * the backup and their local copies (`reads/`, `fetched/`), the archive below `wal/`, when changes become durable
+ * (`durability/`) and how much space they may take (`space/`). It must not touch the mount itself (its server may be
+ * this very thread), the repository or the network (only through `Services`), PostgreSQL, or messages of the broker.
+ *
+ * The path of a request: a driver (`drivers/`) decodes it and calls a `FileSystem` method; directory-operations or
+ * file-operations checks it and finds the inode; file-contents answers from the local file, else from the fetched
+ * store, else waits for the read path, which asks `Services`; a change is recorded with durability, which commits it to
+ * the journal. What local state can answer is answered synchronously.
  */
 import type { Logger } from 'pino'
 import { BLOCK } from './contents/block-map.ts'
@@ -28,31 +37,31 @@ export interface EngineOptions {
   readonly tree: BaseTree
   /** The write cache: a directory that only this engine uses; made when missing. */
   readonly cachePath: string
-  /** What the write cache's journal has. */
+  /** The contents of the write cache's journal. */
   readonly journalState: JournalState
   readonly services: Services
-  /** Where blocks of the backup are kept; nothing that is fetched is kept without. */
+  /** The fetched store; without it no fetched block is kept. */
   readonly fetched?: FetchedState | undefined
-  /** None: the engine's thread answers all reads. */
+  /** Undefined: this thread answers all reads. */
   readonly directReads?: DirectReads | undefined
-  /** To whom everything of the backup belongs. */
+  /** The owner of everything that comes from the backup. */
   readonly owner: { readonly uid: number; readonly gid: number }
   readonly limits: SpaceLimits
   readonly logger: Logger
   /** Milliseconds since the epoch. */
   readonly clock?: () => number
-  /** What is used of `node:fs` for the local files. */
+  /** The functions of `node:fs` used for the local files. */
   readonly io?: LocalIo
 }
 
 export interface EngineStatistics {
-  /** Bytes that came from the repository in this run. */
+  /** Bytes read from the repository in this run. */
   readonly fetchedBytes: number
   /** Bytes of the backup. */
   readonly totalBytes: number
-  /** Bytes of the backup that are held locally, by whatever session they were fetched. */
+  /** Bytes of the backup that have a local copy, whichever session fetched them. */
   readonly fetchedStoreBytes: number
-  /** Bytes that the session's changes take. */
+  /** Bytes used by the session's changes. */
   readonly changedBytes: number
   /** The last failure to read the repository or the write cache. */
   readonly lastError: string | undefined
@@ -60,44 +69,44 @@ export interface EngineStatistics {
 
 export interface Engine extends FileSystem {
   statistics(): EngineStatistics
-  /** Bytes that changes may take from now on. */
+  /** Sets the quota: bytes that changes may use. */
   limit(quotaBytes: number): void
-  /** Bytes of changes that the kernel may have accepted from now on: `SpaceLimits.marginBytes`. */
+  /** Sets the bytes of changes that the kernel may have accepted: `SpaceLimits.marginBytes`. */
   margin(bytes: number): void
-  /** Regular files that a driver holds references to. */
+  /** Regular files to which a driver holds references. */
   referencedFiles(): Ino[]
   /** Whether `syncChanged` has anything to do. */
   readonly unsynced: boolean
   /**
-   * Makes names, attributes, sizes and newly changed blocks durable; to be called every second while there are any.
-   * @throws FileSystemError EIO | ENOSPC; everything is kept for the next time
+   * Makes names, attributes, sizes and newly changed blocks durable; call it every second while `unsynced`.
+   * @throws FileSystemError EIO | ENOSPC; everything stays pending for the next call
    */
   syncChanged(): Promise<void>
   /** Whether `flushFetched` has anything to do. */
   readonly unflushed: boolean
-  /** Makes what was fetched findable by other sessions and after a restart. Never rejects: it is tried again. */
+  /** Saves the index of fetched blocks, for other sessions and for a restart. Never rejects: the next call retries. */
   flushFetched(): Promise<void>
-  /** Fetches what an earlier publish touched, in one request. Resolves when it has come or failed; never rejects. */
+  /** Fetches the blocks an earlier publish touched, in one request. Resolves when it completed or failed; never rejects. */
   prefetch(record: TouchedRecord): Promise<void>
-  /** A block of a file of the backup is damaged in the repository; it is read there each time. */
+  /** A block is damaged in the repository; it is not kept, and read from there each time. */
   noteDamaged(file: number, block: number): void
-  /** PostgreSQL is started again, until `settled`: it gets room that others do not. */
+  /** PostgreSQL is being restarted, until `settled`: it may use space beyond quota and reserve. */
   starting(): void
-  /** The instance is usable: what was touched until now; undefined when it was told before. */
+  /** The instance is usable: returns the blocks touched so far; undefined on later calls. */
   settled(): TouchedRecord | undefined
   /** Makes everything durable. @throws as `syncChanged` */
   flush(): Promise<void>
-  /** Makes everything durable and closes the local files. @throws as `syncChanged`, the files open still */
+  /** Makes everything durable and closes the local files. @throws as `syncChanged`; the files stay open */
   close(): Promise<void>
-  /** Closes the local files as they are, as a crash would leave them. */
+  /** Closes the local files without syncing, as a crash would. */
   abandon(): void
 }
 
 const MAX_OPEN_LOCAL_FILES = 1000
-/** PostgreSQL's, in the published tree; src/include/access/xlog_internal.h (XLOG_CONTROL_FILE), all versions. */
+/** PostgreSQL's pg_control in the published tree; src/include/access/xlog_internal.h (XLOG_CONTROL_FILE), all versions. */
 const CONTROL_FILE = ['data', 'global', 'pg_control']
 
-/** Opens a write cache over a published tree, with everything that was durable in it. */
+/** Opens a write cache over a published tree, with all its durable changes. */
 export function createEngine(options: EngineOptions): Engine {
   const { tree: base, owner, logger, cachePath, journalState, services } = options
   const now = nanoseconds(options.clock ?? Date.now)
@@ -146,7 +155,7 @@ export function createEngine(options: EngineOptions): Engine {
   }
   for (const orphan of inodes.orphans()) inodes.freeIfUnused(orphan)
 
-  // What was cut or removed is given back by the commit that tells of it; who made room shall not wait for the next one.
+  // Space of truncated and removed files is freed by the commit that records it; start that commit now, not at the next timer.
   space.onDiskFull = () => {
     if (!durability.unsynced) return
     syncChanged().catch((err: unknown) => logger.error({ err }, 'the write cache could not be synced'))
@@ -160,16 +169,16 @@ export function createEngine(options: EngineOptions): Engine {
     return changedSync
   }
 
-  /** Everything that reached this side, also what waits for a missing block. */
+  /** Makes every write received so far durable, those that wait for a missing block included. */
   async function flush(): Promise<void> {
     await contents.written()
     await durability.syncAll()
   }
 
   /**
-   * PostgreSQL begins a crash recovery with syncfs(2) or with fsync(2) of everything, and then writes down in this file that
-   * it recovers. Of syncfs the kernel tells a FUSE server nothing but the writes that it causes; so whatever was written
-   * before a sync of this file becomes durable with it, before redo decides by it which changes it need not repeat.
+   * PostgreSQL begins crash recovery with syncfs(2) or with fsync(2) of everything, then records in pg_control that it is
+   * in recovery. A FUSE server sees only the writes that syncfs causes, not the call itself. So a sync of this file makes
+   * everything written before it durable, before redo relies on it to skip changes.
    */
   function isControlFile(ino: Ino): boolean {
     return (
@@ -271,7 +280,7 @@ function nanoseconds(clock: () => number): () => bigint {
   let now = 0n
   return () => {
     const reading = Math.floor(clock())
-    // Most calls of a busy engine fall into the same millisecond as the one before.
+    // A busy engine makes most calls within the same millisecond as the previous one.
     if (reading !== milliseconds) {
       milliseconds = reading
       now = BigInt(reading) * 1_000_000n

@@ -1,11 +1,11 @@
 /**
- * The seam between the mounted file system and the way FUSE requests arrive.
+ * The interface between the mounted file system and the drivers that receive FUSE requests.
  *
  * The engine implements it; a driver (the kernel protocol spoken directly, or fuse-native) translates requests to these
- * calls and errors to errno. Based on inodes and counted references, as the kernel's protocol is: there are no open
+ * calls and errors to errno. It is based on inodes and reference counts, as the kernel's protocol is: there are no open
  * files here, an inode lives while it has a name or a reference. An operation that local state can answer returns its
  * value; only one that waits (for a missing block, for a sync) returns a promise. So a driver can answer the fast ones
- * at once: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
+ * synchronously: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
  */
 
 import type { Requester } from './reads/direct-reads.ts'
@@ -15,7 +15,7 @@ export type Ino = number
 
 export type MaybePromise<T> = T | Promise<T>
 
-/** What `read` gives when another thread answers who asked. */
+/** Returned by `read` when another thread sends the reply. */
 export const ANSWERED_BY_OTHER_THREAD = -1
 
 export interface Attributes {
@@ -27,9 +27,9 @@ export interface Attributes {
   readonly gid: number
   /** Bytes. */
   readonly size: number
-  /** Bytes that the file takes, as `st_blocks` tells. */
+  /** Bytes allocated to the file, as in `st_blocks`. */
   readonly allocated: number
-  /** Of a device, as makedev(3) gives it. */
+  /** Device number, as makedev(3) returns it. */
   readonly rdev: number
   /** Nanoseconds since the epoch. */
   readonly atime: bigint
@@ -37,7 +37,7 @@ export interface Attributes {
   readonly ctime: bigint
 }
 
-/** What `setattr` changes; what is undefined stays. Times: nanoseconds since the epoch, or the clock's now. */
+/** What `setattr` changes; undefined members stay. Times: nanoseconds since the epoch, or the current time. */
 export interface AttributeChanges {
   readonly mode?: number
   readonly uid?: number
@@ -45,7 +45,7 @@ export interface AttributeChanges {
   readonly size?: number
   readonly atime?: bigint | 'now'
   readonly mtime?: bigint | 'now'
-  /** Only from a kernel that keeps times itself (writeback cache); else every change sets it to now. */
+  /** Only from a kernel that maintains times itself (writeback cache); otherwise every change sets it to the current time. */
   readonly ctime?: bigint
 }
 
@@ -71,7 +71,7 @@ export class FileSystemError extends Error {
   readonly errno: string
 
   constructor(errno: string, message = errno, options?: { cause?: unknown }) {
-    // Most are everyday answers, such as that there is no such name: where they come from is not worth its time.
+    // Most are routine results such as ENOENT, for which a stack trace costs too much.
     const limit = Error.stackTraceLimit
     if (options?.cause === undefined) Error.stackTraceLimit = 0
     super(message, options)
@@ -81,7 +81,7 @@ export class FileSystemError extends Error {
   }
 }
 
-/** Who makes the request; new files belong to them, and to the directory's group where that has the set-group-ID bit. */
+/** The process that makes the request; it owns new files, whose group is the directory's where that has the set-group-ID bit. */
 export interface Caller {
   readonly uid: number
   readonly gid: number
@@ -90,7 +90,7 @@ export interface Caller {
 /** Of renameat2(2). */
 export type RenameMode = 'replace' | 'noreplace' | 'exchange'
 
-/** Of fallocate(2): room for a range, a hole in it, or zeros in it; `keepSize`: the file does not grow. */
+/** Of fallocate(2): allocate a range, punch a hole, or zero it; `keepSize`: the file does not grow. */
 export interface Fallocate {
   readonly what: 'allocate' | 'punch-hole' | 'zero-range'
   readonly keepSize: boolean
@@ -102,7 +102,7 @@ export interface FileSystem {
   getattr(ino: Ino): Attributes
   setattr(ino: Ino, changes: AttributeChanges): MaybePromise<Attributes>
   readlink(ino: Ino): string
-  /** A file of any kind but directory and symbolic link; takes a reference, as all do that make a name. */
+  /** A file of any type but directory and symbolic link; takes a reference, as all calls do that make a name. */
   mknod(parent: Ino, name: string, mode: number, rdev: number, caller: Caller): Attributes
   mkdir(parent: Ino, name: string, mode: number, caller: Caller): Attributes
   symlink(parent: Ino, name: string, target: string, caller: Caller): Attributes
@@ -111,14 +111,14 @@ export interface FileSystem {
   rmdir(parent: Ino, name: string): void
   /** By POSIX's rules; `replace` is rename(2). */
   rename(parent: Ino, name: string, newParent: Ino, newName: string, mode: RenameMode): void
-  /** All entries but `.` and `..`; takes no references. */
+  /** All entries except `.` and `..`; takes no references. */
   readdir(ino: Ino): MaybePromise<readonly DirectoryEntry[]>
-  /** The directory that a directory lies in; the root's is itself. */
+  /** The parent of a directory; the root's is itself. */
   parent(ino: Ino): Ino
 
   /**
-   * Reads into `buffer` from its start; gives the bytes read, fewer than asked only at the end of the file. With an
-   * `requester`, whose values are its own only until this returns, it may also be `ANSWERED_BY_OTHER_THREAD`.
+   * Reads into the start of `buffer`; returns the bytes read, fewer than requested only at the end of the file. With a
+   * `requester`, an object that is valid only until this returns, the result may also be `ANSWERED_BY_OTHER_THREAD`.
    */
   read(
     ino: Ino,
@@ -128,36 +128,37 @@ export interface FileSystem {
     requester?: Requester,
   ): MaybePromise<number>
   /**
-   * `buffer` must stay as it is until the promise, if one is given, resolves. `accepted`: the writer was told already
-   * that this is written, by a kernel that caches writes; it is not refused for quota or reserve, and leaves the
-   * times alone, which that kernel sets.
+   * `buffer` must not change until the promise, if one is returned, resolves. `accepted`: a kernel that caches writes has
+   * already acknowledged this one to the writer; it is not refused for quota or reserve, and does not change the times,
+   * which that kernel sets.
    */
   write(ino: Ino, buffer: Buffer, length: number, position: number, accepted?: boolean): MaybePromise<number>
   fallocate(ino: Ino, how: Fallocate, position: number, length: number): MaybePromise<void>
   /** The next position from `position` on in data or in a hole, as lseek(2). @throws FileSystemError ENXIO */
   seek(ino: Ino, position: number, to: 'data' | 'hole'): number
-  /** Returns when data, and the metadata needed to find them, are durable. */
+  /** Resolves when the data, and the metadata needed to find it, are durable. */
   fsync(ino: Ino): Promise<void>
   /** Makes a directory's entries durable. */
   fsyncdir(ino: Ino): Promise<void>
-  /** One more reference to an inode that is known already. */
+  /** Takes one more reference to an inode. */
   remember(ino: Ino): void
-  /** Gives up references; an inode without name and reference is freed. */
+  /** Drops references; an inode without name and reference is freed. */
   forget(ino: Ino, count: number): void
   statfs(): FileSystemStatistics
   /**
-   * There is less room left than the kernel may have accepted (the limits' margin): it should hand over each write from
-   * now on, and say when it has handed over all from before. Only then is a write refused for room.
+   * Less space is left than the kernel may have accepted writes for (the limits' margin): it should send each write
+   * through from now on, and `flushed` reports when it has written back everything before. Only then are writes refused
+   * for lack of space.
    */
   readonly nearFull: boolean
-  /** The kernel has handed over what it had accepted when it became near full. */
+  /** The kernel has written back everything it had accepted when the file system became near full. */
   flushed(): void
 }
 
-/** A way for FUSE requests to arrive at a `FileSystem`. */
+/** Receives FUSE requests for a `FileSystem`. */
 export interface Driver {
   readonly name: string
-  /** Mounts and begins to serve; resolves when the mount point answers. @throws HowdahError `mount_failed` | `fuse_unusable` */
+  /** Mounts and starts to serve; resolves when the mount point answers. @throws HowdahError `mount_failed` | `fuse_unusable` */
   mount(mountPoint: string, fileSystem: FileSystem, options: MountOptions): Promise<MountedFileSystem>
 }
 
@@ -165,15 +166,15 @@ export interface MountOptions {
   /** Owner of the mount: the published instance's user. */
   readonly uid: number
   readonly gid: number
-  /** Other users than the one that mounts may enter; permissions are checked by the kernel either way. */
+  /** Users other than the mounting one may access it; the kernel checks permissions either way. */
   readonly allowOther: boolean
   /** What `/proc/mounts` shows as source. */
   readonly source: string
 }
 
 export interface MountedFileSystem {
-  /** Resolves when the mount is gone, whoever unmounted it. */
+  /** Resolves when the mount is gone, however it was unmounted. */
   readonly ended: Promise<void>
-  /** Unmounts; resolves when the kernel has let go. @throws HowdahError `mount_failed` when files are in use */
+  /** Unmounts; resolves when the kernel has released the mount. @throws HowdahError `mount_failed` when files are in use */
   unmount(): Promise<void>
 }

@@ -1,11 +1,11 @@
-/** The mount process's control socket: one JSON document per line, one answer per question, local users only. */
+/** The mount process's control socket: one JSON document per line, one answer per request, local users only. */
 import { rmSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors.ts'
 
-/** `quota`: bytes that changes may take from now on. */
+/** `quota`: sets the bytes that changes may use. */
 const ControlRequest = z.discriminatedUnion('request', [
   z.object({ request: z.enum(['status', 'sync', 'starting', 'settled', 'verify', 'unmount']) }),
   z.object({ request: z.literal('quota'), bytes: z.int().min(0) }),
@@ -13,19 +13,19 @@ const ControlRequest = z.discriminatedUnion('request', [
 export type ControlRequest = z.infer<typeof ControlRequest>
 
 export interface MountStatus {
-  /** Bytes that came from the repository. */
+  /** Bytes read from the repository. */
   readonly fetchedBytes: number
   /** Bytes of the backup. */
   readonly totalBytes: number
-  /** Bytes that what was changed since publishing takes, `pg_wal` not included. */
+  /** Bytes used by changes since publishing, without `pg_wal`. */
   readonly changedBytes: number
   /** Whether the mount server answers now. */
   readonly connected: boolean
-  /** ISO time since when it does not. */
+  /** ISO time when it stopped answering. */
   readonly lostAt?: string | undefined
-  /** Reads that failed since it was there last, because their deadline passed or it refused them. */
+  /** Reads that failed since it was last connected, because their deadline passed or it refused them. */
   readonly failedReads: number
-  /** All reads that failed so. */
+  /** All such failed reads. */
   readonly failedReadsEver: number
   /** The last failure to read the repository or the write cache. */
   readonly lastError?: string | undefined
@@ -35,7 +35,7 @@ type Answer = { readonly value: unknown } | { readonly error: ErrorBody }
 
 const MAX_LINE = 4096
 
-/** Listens; a socket file left from a process that died is replaced. */
+/** Listens; a stale socket file of a process that died is replaced. */
 export async function listenForControl(
   path: string,
   handle: (request: ControlRequest) => Promise<unknown>,
@@ -77,7 +77,7 @@ async function reply(line: string, handle: (request: ControlRequest) => Promise<
   }
 }
 
-/** Asks a mount process. @throws HowdahError its error, or `timeout` | `mount_failed` when it does not answer */
+/** Sends a request to a mount process. @throws HowdahError its error, or `timeout` | `mount_failed` when it does not answer */
 export async function askControl<T>(
   path: string,
   request: ControlRequest | Exclude<ControlRequest['request'], 'quota'>,

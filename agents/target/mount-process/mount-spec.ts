@@ -1,42 +1,42 @@
-/** What a mount process is told: the file `<write cache>/mount.json`, and where it keeps what in the write cache. */
+/** The configuration of a mount process, `<write cache>/mount.json`, and the paths of its files in the write cache. */
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { ExtraFile } from '../filesystem/tree/published-tree.ts'
 
-/** How FUSE requests arrive: by the kernel's protocol, which takes the privilege to mount, or through libfuse. */
+/** How FUSE requests arrive: by the kernel's protocol, which needs the privilege to mount, or through libfuse. */
 export type MountDriver = 'kernel' | 'fuse-native'
 
 export interface MountSpec {
   readonly session: string
   /** Default: `kernel` for root. */
   readonly driver?: MountDriver
-  /** Absolute; made when missing. */
+  /** Absolute; created when missing. */
   readonly mountPoint: string
   /** Absolute; exists. */
   readonly cachePath: string
   /** The published instance's user. */
   readonly owner: { readonly uid: number; readonly gid: number }
-  /** Whether others than the user of this process may enter; needs root or `user_allow_other`. */
+  /** Whether users other than that of this process may access it; needs root or `user_allow_other`. */
   readonly allowOther: boolean
   readonly dataPlane: DataPlaneAddress
   readonly extraFiles: readonly ExtraFile[]
-  /** What is mounted; without it nothing that is fetched is kept beyond the page cache, nor recorded. */
+  /** The backup; without it fetched blocks are neither kept nor recorded. */
   readonly backup?: { readonly repository: string; readonly instance: string; readonly label: string }
-  /** Where fetched blocks are kept for all sessions of a backup, and how many bytes of all backups; 0: none. */
+  /** The directory of all fetched stores, and the bytes they may use together; 0: no block is kept. */
   readonly fetched?: { readonly directory: string; readonly budgetBytes: number }
   /**
-   * What tells the write cache's journal from any other. `fresh`: there is none yet; otherwise one of another `id`, or
-   * none, is refused. None given: whatever is there is taken.
+   * Identifies the write cache's journal. `fresh`: it does not exist yet; otherwise a missing journal or one with another
+   * `id` is refused. Undefined: any journal is accepted.
    */
   readonly journal?: { readonly id: string; readonly fresh: boolean }
-  /** Bytes of changes; no limit when missing. */
+  /** Bytes that changes may use; undefined: no limit. */
   readonly quotaBytes?: number
   /** Bytes to keep free on the write cache's file system. */
   readonly reserveBytes: number
   /** Milliseconds that a read may wait for the mount server. */
   readonly readDeadlineMs: number
-  /** The WAL segment that recovery begins with, to be made ready at once. */
+  /** The WAL segment that recovery starts with, to be made ready at once. */
   readonly firstWal?: string
   readonly logLevel?: string
 }
@@ -51,12 +51,12 @@ export interface DataPlaneAddress {
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
 }
 
-/** What the mount process of a session calls itself. */
+/** The process title of a session's mount process. */
 export function mountTitle(session: string): string {
   return `howdah mount ${session}`
 }
 
-/** Places in a write cache. */
+/** Paths in a write cache. */
 export function cachePaths(cachePath: string) {
   return {
     spec: `${cachePath}/mount.json`,
@@ -64,10 +64,10 @@ export function cachePaths(cachePath: string) {
     /** The name of the fetched store that the session uses. */
     fetchedKey: `${cachePath}/fetched.key`,
     wal: `${cachePath}/pg_wal`,
-    /** WAL segments for PostgreSQL to take. */
+    /** WAL segments ready for PostgreSQL's restore command. */
     readyWal: `${cachePath}/ready_wal`,
     walDrafts: `${cachePath}/wal_drafts`,
-    // Not in run/, which the instance's user may write to: the agent signals the process that is named here.
+    // Not in run/, which is writable by the instance's user: the agent signals the process named here.
     socket: `${cachePath}/mount.sock`,
     identity: `${cachePath}/mount.pid`,
     logDirectory: `${cachePath}/log`,
@@ -84,7 +84,7 @@ export function writeMountSpec(spec: MountSpec): string {
 }
 
 /**
- * Waits for the agent's orders: the path of a spec on standard input. Undefined when the agent ended before.
+ * Waits for the agent to write the path of a spec to standard input. Undefined when the agent ended before.
  * @throws HowdahError `mount_failed`
  */
 export async function awaitMountSpec(): Promise<MountSpec | undefined> {
@@ -97,6 +97,8 @@ export function readMountSpec(path: string): MountSpec {
   try {
     return JSON.parse(readFileSync(path, 'utf8')) as MountSpec
   } catch (cause) {
-    throw new HowdahError('mount_failed', `the mount process cannot read its orders in ${path}`, { cause })
+    throw new HowdahError('mount_failed', `the mount process cannot read its configuration ${path}`, {
+      cause,
+    })
   }
 }

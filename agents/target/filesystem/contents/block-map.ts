@@ -1,30 +1,30 @@
 /**
- * Which blocks of one file the session has changed: one bit per block, kept and saved in chunks. Everything else is the
- * backup's, or a hole. Knows neither the file's size nor where the blocks lie.
+ * Which blocks of one file the session has changed: one bit per block, saved in chunks. All other blocks come from the
+ * backup, or are holes. Knows neither the file's size nor where the blocks are stored.
  */
 
 /** Bytes per block: PostgreSQL's page. */
 export const BLOCK = 8192
 
-/** Blocks per chunk; a full one takes 1 KiB and stands for 64 MiB of the file. */
+/** Blocks per chunk; a full chunk takes 1 KiB and covers 64 MiB of the file. */
 const CHUNK_BLOCKS = 8192
 const CHUNK_BYTES = CHUNK_BLOCKS / 8
 
 export interface MapChunk {
   readonly chunk: number
-  /** Eight blocks per byte, the lowest bit first; empty when none is changed. Shorter than a full chunk at the end. */
+  /** Eight blocks per byte, the lowest bit first; empty when none is changed. Trailing zeros are omitted. */
   readonly map: Uint8Array
 }
 
-/** Bits that are set in a byte. */
+/** Number of bits set in a byte. */
 const BITS = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length)
 
 const NO_CHUNKS: Map<number, Uint8Array> = new Map()
 
 export class BlockMap {
-  /** Blocks that are changed. */
+  /** Number of changed blocks. */
   changed = 0
-  /** Goes up with every block that changes or is cleared. */
+  /** Increases whenever a block is set or cleared. */
   version = 0
   // Most files are never changed, and a backup may have very many.
   #chunks: Map<number, Uint8Array> = NO_CHUNKS
@@ -45,7 +45,7 @@ export class BlockMap {
     return bits !== undefined && ((bits[(block % CHUNK_BLOCKS) >> 3] ?? 0) & (1 << (block & 7))) !== 0
   }
 
-  /** One more than the last block that is changed. */
+  /** The last changed block plus one. */
   get end(): number {
     let end = 0
     for (const [chunk, bits] of this.#chunks) {
@@ -56,7 +56,7 @@ export class BlockMap {
     return end
   }
 
-  /** The first block from `from` on that is changed; -1 when there is none. */
+  /** The first changed block from `from` on; -1 when there is none. */
   nextChanged(from: number): number {
     let found = -1
     for (const [chunk, bits] of this.#chunks) {
@@ -68,7 +68,7 @@ export class BlockMap {
     return found
   }
 
-  /** The first block from `from` on that is not changed. */
+  /** The first unchanged block from `from` on. */
   nextUnchanged(from: number): number {
     for (let block = from; ; ) {
       const chunk = Math.floor(block / CHUNK_BLOCKS)
@@ -80,12 +80,12 @@ export class BlockMap {
     }
   }
 
-  /** Marks blocks `first` to `last` as changed; tells whether any was not. */
+  /** Marks blocks `first` to `last` as changed; returns whether any was not. */
   change(first: number, last: number): boolean {
     return this.#set(first, last, true)
   }
 
-  /** Forgets the changes of blocks `first` to `last`. */
+  /** Marks blocks `first` to `last` as unchanged. */
   clear(first: number, last: number): void {
     for (const [chunk, bits] of this.#chunks) {
       const start = chunk * CHUNK_BLOCKS
@@ -93,7 +93,7 @@ export class BlockMap {
     }
   }
 
-  /** Forgets the changes of every block from `first` on. */
+  /** Marks every block from `first` on as unchanged. */
   clearFrom(first: number): void {
     this.clear(first, Number.POSITIVE_INFINITY)
   }
@@ -122,7 +122,7 @@ export class BlockMap {
     return taken
   }
 
-  /** What was taken could not be saved. */
+  /** The chunks taken could not be saved; they count as changed again. */
   restoreDirty(chunks: readonly MapChunk[]): void {
     for (const { chunk } of chunks) this.#noteDirty(chunk)
   }
@@ -158,7 +158,7 @@ export class BlockMap {
   #room(chunk: number, byte: number): Uint8Array {
     const bits = this.#chunks.get(chunk)
     if (bits !== undefined && byte < bits.length) return bits
-    // Most files are small; their chunk grows with them.
+    // Most files are small, so their chunk grows with them.
     let length = Math.max(16, bits?.length ?? 0)
     while (length <= byte) length *= 2
     const grown = new Uint8Array(Math.min(length, CHUNK_BYTES))
@@ -171,17 +171,17 @@ export class BlockMap {
 /** The first block of the next byte. */
 const nextByte = (block: number) => block + 8 - (block & 7)
 
-/** The bits that `block` and those after it, up to `last`, have in the byte that `block` lies in. */
+/** The mask of `block` and its successors, up to `last`, within the byte of `block`. */
 function bitsOf(block: number, last: number): number {
   const from = block & 7
   const to = Math.min(7, from + last - block)
   return (0xff >> (7 - to)) & (0xff << from)
 }
 
-/** The first bit from `from` on that stands out from bytes like `dull`; the number of bits when there is none. */
-function firstBit(bits: Uint8Array, from: number, dull: number): number {
+/** The first bit from `from` on that differs from `background` (0 or 0xff); the number of bits when there is none. */
+function firstBit(bits: Uint8Array, from: number, background: number): number {
   for (let index = from; index < bits.length * 8; ) {
-    const different = ((bits[index >> 3] ?? 0) ^ dull) >> (index & 7)
+    const different = ((bits[index >> 3] ?? 0) ^ background) >> (index & 7)
     if (different !== 0) return index + 31 - Math.clz32(different & -different)
     index += 8 - (index & 7)
   }

@@ -1,12 +1,12 @@
 /**
- * The local sparse files of a write cache, `<directory>/<inode number>`, and their open descriptors. Which of their
- * bytes mean anything is the block map's to say.
+ * The local sparse files of a write cache, `<directory>/<inode number>`, and their open descriptors. The
+ * block map says which of their bytes are valid.
  */
 import * as fs from 'node:fs'
 import type { Inode } from '../namespace/inode.ts'
 import type { Services } from '../services.ts'
 
-/** What is used of `node:fs`; another one can record what happens to the files, and when. */
+/** The functions used of `node:fs`; tests substitute one that records or fails the calls. */
 export interface LocalIo {
   mkdirSync(path: string, options: { recursive: true; mode: number }): unknown
   readdirSync(path: string): string[]
@@ -19,25 +19,25 @@ export interface LocalIo {
 }
 
 export interface DataFilesDependencies {
-  /** Made when missing. */
+  /** Created when missing. */
   readonly directory: string
   readonly services: Pick<Services, 'sync' | 'syncDirectory' | 'close'>
-  /** Descriptors kept open at once. */
+  /** Maximum number of open descriptors. */
   readonly limit: number
   readonly io?: LocalIo | undefined
 }
 
 /**
- * Bytes from which giving the room of a file back is not waited for: it takes a quarter of a second for a gigabyte on
- * ext4. Such a file loses its name while it is open, and others close it.
+ * Files of at least this many bytes are freed in the background: freeing a gigabyte takes a quarter of a second on ext4.
+ * Such a file is unlinked while open, and another thread closes it.
  */
 const LARGE = 8 * 1024 * 1024
-/** Bytes that are cut off a file in one go. */
+/** Bytes truncated in one step. */
 const MAX_TRUNCATED = 64 * 1024 * 1024
 
 const NO_DESCRIPTORS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE'])
-/** Descriptors that the rest of the process is left when there are too few. */
-const LEFT_TO_OTHERS = 32
+/** Descriptors left to the rest of the process when they run out. */
+const SPARE_DESCRIPTORS = 32
 
 const { O_CREAT, O_DIRECTORY, O_RDONLY, O_RDWR } = fs.constants
 
@@ -48,10 +48,10 @@ export class DataFiles {
   readonly #services: Pick<Services, 'sync' | 'syncDirectory' | 'close'>
   readonly #io: LocalIo
   readonly #open = new Set<Inode>()
-  /** Descriptors of large files whose inodes are gone, until the journal knows. */
+  /** Descriptors of large files whose inodes were freed, until the journal has recorded that. */
   readonly #removedOpen = new Map<number, number>()
   readonly #known: Set<number>
-  /** Files were made since the directory was last synced. */
+  /** Files were created since the directory was last synced. */
   #madeFiles = false
   /** The last sync of the directory. */
   #directorySync: Promise<void> | undefined
@@ -67,12 +67,12 @@ export class DataFiles {
     this.#known = new Set(io.readdirSync(directory).map(Number))
   }
 
-  /** Removes the files of inodes that are not wanted any more. Only before the first use. */
+  /** Removes the files of inodes that no longer exist. Only before the first use. */
   sweep(wanted: (ino: number) => boolean): void {
     for (const ino of this.#known) {
       if (wanted(ino)) continue
       this.#known.delete(ino)
-      // At once: the number may be given to a new inode.
+      // Synchronously: the number may be given to a new inode.
       this.#io.unlinkSync(this.#path(ino))
     }
   }
@@ -89,7 +89,7 @@ export class DataFiles {
     return done
   }
 
-  /** Writes the first `length` bytes of the buffer, all of them; the file is made when missing. @throws as `read` */
+  /** Writes the first `length` bytes of the buffer, all of them; the file is created when missing. @throws as `read` */
   write(inode: Inode, buffer: Buffer, length: number, position: number): void {
     const fd = this.#descriptor(inode)
     let done = 0
@@ -99,7 +99,7 @@ export class DataFiles {
     if (position + length > inode.localEnd) inode.localEnd = position + length
   }
 
-  /** Resolves when what was written to the local file, and its name, are on disk. */
+  /** Resolves when the data written to the local file, and its directory entry, are on disk. */
   async sync(inode: Inode): Promise<void> {
     inode.pins++
     try {
@@ -112,36 +112,36 @@ export class DataFiles {
       this.#madeFiles = false
       this.#directorySync = this.#syncDirectory()
     }
-    // One that others began may be what this file's name waits for.
+    // Another caller may have started the directory sync that covers this file's entry.
     await this.#directorySync
   }
 
-  /** Gives the room behind `size` back, as much as goes quickly; tells whether all of it. */
+  /** Frees space behind `size`, as much as goes quickly; returns whether all of it is freed. */
   truncate(inode: Inode, size: number): boolean {
     if (!this.#known.has(inode.ino)) return true
     try {
       const fd = this.#descriptor(inode)
       if (size === 0 && inode.localEnd > LARGE) {
         if (inode.pins > 0) return false
-        // A later write makes the file anew.
+        // A later write creates the file again.
         this.#io.unlinkSync(this.#path(inode.ino))
         this.#known.delete(inode.ino)
         this.#open.delete(inode)
         inode.fd = -1
         inode.localEnd = 0
-        this.#closeElsewhere(fd)
+        this.#closeInBackground(fd)
         return true
       }
       inode.localEnd = Math.max(size, inode.localEnd - MAX_TRUNCATED)
       this.#io.ftruncateSync(fd, inode.localEnd)
       return inode.localEnd === size
     } catch {
-      // Room that cannot be given back now is given back with the file.
+      // Space that cannot be freed now is freed with the file.
       return true
     }
   }
 
-  /** An inode is gone; its local file is removed once that is durable. */
+  /** An inode was freed; its local file is to be removed by `remove` once that is durable. */
   removeOpen(inode: Inode): void {
     if (inode.fd < 0 || inode.pins > 0 || inode.localEnd <= LARGE) {
       this.release(inode)
@@ -152,21 +152,21 @@ export class DataFiles {
     inode.fd = -1
   }
 
-  /** Deletes a local file. What is left of it after a crash is swept at the next start. */
+  /** Deletes a local file. After a crash, leftovers are removed at the next start. */
   remove(ino: number): void {
     if (!this.#known.delete(ino)) return
     try {
       this.#io.unlinkSync(this.#path(ino))
     } catch {
-      // As after a crash.
+      // The next start removes it.
     }
     const fd = this.#removedOpen.get(ino)
     if (fd === undefined) return
     this.#removedOpen.delete(ino)
-    this.#closeElsewhere(fd)
+    this.#closeInBackground(fd)
   }
 
-  /** Closes an inode's descriptor when nothing uses it. */
+  /** Closes an inode's descriptor unless it is in use. */
   release(inode: Inode): void {
     if (inode.fd < 0 || inode.pins > 0) return
     this.#open.delete(inode)
@@ -183,7 +183,7 @@ export class DataFiles {
     this.#io.closeSync(this.#directoryFd)
   }
 
-  /** The descriptor of an inode's local file, which is made when missing. */
+  /** The descriptor of an inode's local file, which is created when missing. */
   #descriptor(inode: Inode): number {
     if (inode.fd < 0) return this.#openFile(inode)
     inode.recent = true
@@ -217,25 +217,24 @@ export class DataFiles {
     }
   }
 
-  #closeElsewhere(fd: number): void {
-    // Nothing is lost when it fails: the process closes it with its end.
+  #closeInBackground(fd: number): void {
+    // A failure loses nothing: the descriptor is closed when the process ends.
     this.#services.close(fd).catch(() => undefined)
   }
 
   /**
-   * The process or the machine allows fewer descriptors than were thought: makes do with fewer from now on, and leaves
-   * some to others. False: there are none to give back.
+   * The process or the machine allows fewer descriptors than expected: lowers the limit and closes some for others. False:
+   * none can be closed.
    */
   #lowerLimit(): boolean {
-    this.#limit = Math.max(1, this.#open.size - LEFT_TO_OTHERS)
+    this.#limit = Math.max(1, this.#open.size - SPARE_DESCRIPTORS)
     const before = this.#open.size
     while (this.#open.size >= this.#limit && this.#closeUnused()) {}
     return this.#open.size < before
   }
 
   /**
-   * Closes a file that was not used since it was passed over last: those that are used are passed over once. False: all
-   * are being used.
+   * Closes a file that was not used since it was last skipped; recently used files are skipped once. False: all are in use.
    */
   #closeUnused(): boolean {
     let pinned = 0

@@ -1,6 +1,6 @@
 /**
- * The bytes of files: which come from the local file, which are the backup's and which are zero. Synchronous unless a
- * block is missing. Knows no names; the durability of what it writes is durability.ts's.
+ * The bytes of files: which come from the local file, which from the backup and which are zero. Synchronous unless a
+ * block is missing. Knows no names; durability.ts makes its writes durable.
  */
 
 import type { Durability } from '../durability/durability.ts'
@@ -23,14 +23,14 @@ export interface FileContentsDependencies {
   readonly now: () => bigint
 }
 
-/** A block to write whole before a write changes a part of it. */
+/** The old content of a block, written in full before a write changes part of it. */
 interface Seed {
   readonly block: number
   readonly data: Buffer
 }
 
 export class FileContents {
-  /** The last failure to read the write cache, in words. */
+  /** Description of the last failure to read the write cache. */
   lastError: string | undefined
   readonly #to: FileContentsDependencies
   /** Writes that wait for a missing block. Never reject. */
@@ -62,7 +62,7 @@ export class FileContents {
     const reading = isEnvironmental
       ? ANSWERED_BY_OTHER_THREAD
       : this.#readMissing(inode, buffer, position, end)
-    // After it, so that what is wanted now is asked for first.
+    // Afterwards, so that this read is requested before the read-ahead.
     readPath.noteRead(inode, position, end)
     return reading
   }
@@ -85,12 +85,12 @@ export class FileContents {
     return writing
   }
 
-  /** Resolves when every write that came before is where it belongs, or failed. */
+  /** Resolves when every write received before has been applied, or has failed. */
   async written(): Promise<void> {
     await Promise.all(this.#waiting)
   }
 
-  /** Cuts or extends a file; what is added reads as zeros. */
+  /** Truncates or extends a file; the extension reads as zeros. */
   resize(inode: Inode, size: number): void {
     const { durability, now, space } = this.#to
     if (size < inode.size) {
@@ -117,7 +117,7 @@ export class FileContents {
     try {
       for (;;) {
         const pieces = await this.#to.readPath.fetch(inode, first, last)
-        // The file may have been cut meanwhile.
+        // The file may have been truncated meanwhile.
         const now = Math.min(end, inode.size)
         if (position >= now) return 0
         if (this.#copy(inode, buffer, position, now, pieces)) return now - position
@@ -166,9 +166,9 @@ export class FileContents {
     const added = last - first + 1 - inode.map.countChanged(first, last)
     space.allocate(added, useOfWrite(end, inode.size, accepted || inode.vital))
     try {
-      // Also when it does not grow: a crash may bring the old size back, and then the block is the new one, whole.
+      // Also when the file does not grow: a crash may restore the old size, and the block must then be valid as a whole.
       if (end > inode.size || last === Math.floor(inode.size / BLOCK)) this.#cleanTail(inode)
-      // A block enters the map whole, so nothing that the local file held before can show.
+      // A block enters the map only when written in full, so stale bytes of the local file can never show.
       for (const { block, data } of seeds) files.write(inode, data, BLOCK, block * BLOCK)
       files.write(inode, buffer, length, position)
     } catch (error) {
@@ -180,14 +180,14 @@ export class FileContents {
     inode.dataDirty = true
     if (inode.map.change(first, last) || grown) inode.essential = true
     durability.contentsChanged(inode)
-    // A kernel that caches writes knows when they were made, and sends the times by themselves.
+    // A kernel that caches writes maintains their times and sends them separately.
     if (accepted) return length
     inode.mtime = inode.ctime = now()
     durability.attributesChanged(inode)
     return length
   }
 
-  /** Blocks that a write covers in part and that are not changed yet. */
+  /** Unchanged blocks that a write covers only in part. */
   #edges(inode: Inode, position: number, end: number): number[] {
     const first = Math.floor(position / BLOCK)
     const last = Math.floor((end - 1) / BLOCK)
@@ -197,14 +197,14 @@ export class FileContents {
     return edges
   }
 
-  /** Whether bytes of the block that the write leaves alone are the repository's. */
+  /** Whether bytes of the block outside the write come from the repository. */
   #needsBase(inode: Inode, block: number, position: number, end: number): boolean {
     if (block >= inode.baseBlocks) return false
     const blockEnd = Math.min((block + 1) * BLOCK, inode.baseSize)
     return position > block * BLOCK || end < blockEnd
   }
 
-  /** What the blocks hold that a write covers in part; undefined when some of it is missing. */
+  /** The old content of blocks that a write covers in part; undefined when some of it is missing. */
   #seeds(inode: Inode, position: number, end: number, pieces: readonly Piece[]): readonly Seed[] | undefined {
     const seeds: Seed[] = []
     for (const block of this.#edges(inode, position, end)) {
@@ -221,7 +221,7 @@ export class FileContents {
     return seeds
   }
 
-  /** What follows the end in its block may be left from a longer file; it must read as zeros once the file grows. */
+  /** Bytes after the end in its block may be left from a longer file; zero them before the file grows. */
   #cleanTail(inode: Inode): void {
     const rest = BLOCK - (inode.size % BLOCK)
     const block = Math.floor(inode.size / BLOCK)
@@ -232,7 +232,7 @@ export class FileContents {
     inode.tailClean = true
   }
 
-  /** Bytes `position` to `end`, run by run of blocks of the same kind; false when some are missing. */
+  /** Copies bytes `position` to `end`, in runs of changed or unchanged blocks; false when some are missing. */
   #copy(inode: Inode, buffer: Buffer, position: number, end: number, pieces: readonly Piece[]): boolean {
     const { map } = inode
     let at = position

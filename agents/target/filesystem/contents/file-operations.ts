@@ -1,4 +1,4 @@
-/** The operations on files. What bytes are is file-contents.ts's and file-ranges.ts's. */
+/** The operations on files: checks and attributes. Bytes are handled by file-contents.ts and file-ranges.ts. */
 
 import type { Durability } from '../durability/durability.ts'
 import { type Attributes, type FileSystem, FileSystemError, type Ino } from '../file-system.ts'
@@ -29,7 +29,7 @@ export type FileOperations = Pick<
 export function createFileOperations(dependencies: FileOperationsDependencies): FileOperations {
   const { inodes, contents, ranges, durability, wal, walIno, now } = dependencies
 
-  /** The inode of a file with contents. */
+  /** The inode of a regular file. @throws FileSystemError EISDIR | EINVAL */
   function regular(ino: Ino): Inode {
     const inode = inodes.get(ino)
     const type = inode.mode & S_IFMT
@@ -63,7 +63,7 @@ export function createFileOperations(dependencies: FileOperationsDependencies): 
       inode.ctime = ctime ?? time
       if (atime !== undefined) inode.atime = atime === 'now' ? time : atime
       if (mtime !== undefined) inode.mtime = mtime === 'now' ? time : mtime
-      // A kernel that keeps the times itself sends them alone before every sync, which shall not wait for them.
+      // A kernel that maintains the times itself sends them alone before every sync; the sync need not commit them.
       const timesOnly = ctime !== undefined && [mode, uid, gid, atime].every((change) => change === undefined)
       durability.attributesChanged(inode, !timesOnly)
       return inode.attributes()

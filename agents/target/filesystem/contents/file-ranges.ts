@@ -1,4 +1,4 @@
-/** Ranges of files as wholes: making room, holes and zeros in them, and finding what is data and what is a hole. */
+/** Operations on ranges of files: allocating, punching holes, zeroing, and finding data and holes. */
 
 import type { Durability } from '../durability/durability.ts'
 import { type Fallocate, FileSystemError } from '../file-system.ts'
@@ -18,10 +18,10 @@ export interface FileRangesDependencies {
   readonly now: () => bigint
 }
 
-/** Written in one go. */
+/** Written at once. */
 const ZEROS = Buffer.alloc(1024 * 1024)
 const ZERO_BLOCKS = ZEROS.length / BLOCK
-/** Bytes of zeros after which others have their turn. */
+/** Bytes of zeros after which other requests are served. */
 const TURN = 32 * 1024 * 1024
 
 export class FileRanges {
@@ -32,8 +32,8 @@ export class FileRanges {
   }
 
   /**
-   * As `FileSystem.fallocate`. Room is made for what is nowhere yet: what the backup has takes its room when it is
-   * changed. A hole gives its room back to the quota, and to the disk when the file is cut or removed.
+   * As `FileSystem.fallocate`. Allocates only blocks that exist neither locally nor in the backup: those of the backup use
+   * space when they are changed. A hole frees quota at once, and disk space when the file is truncated or removed.
    * @throws FileSystemError ENOSPC | EIO
    */
   async fallocate(
@@ -72,7 +72,7 @@ export class FileRanges {
     return Math.max(position, data * BLOCK)
   }
 
-  /** Puts zeros into the blocks from `first` to below `end` that are nowhere. */
+  /** Fills with zeros those blocks from `first` to below `end` that exist nowhere yet. */
   async #allocate(inode: Inode, first: number, end: number): Promise<void> {
     let turn = 0
     for (let at = inode.map.nextUnchanged(Math.max(first, inode.baseBlocks)); at < end; ) {
@@ -104,7 +104,7 @@ export class FileRanges {
   }
 
   async #punch(inode: Inode, position: number, end: number): Promise<void> {
-    // Nothing is behind the end of the file but room that was made there.
+    // Behind the end of the file there are only allocated blocks.
     const stop = end >= inode.size ? Math.ceil(Math.max(end, inode.size) / BLOCK) * BLOCK : end
     const first = Math.ceil(position / BLOCK)
     const last = Math.floor(stop / BLOCK) - 1
@@ -112,7 +112,7 @@ export class FileRanges {
     await this.#zero(inode, position, first * BLOCK)
     await this.#zero(inode, (last + 1) * BLOCK, stop)
     if (last + 1 < inode.baseBlocks) {
-      // The backup goes on behind the hole, so zeros must hide it.
+      // Blocks of the backup follow the hole, so `baseSize` cannot be lowered: write zeros instead.
       await this.#zero(inode, first * BLOCK, (last + 1) * BLOCK)
       return
     }
@@ -125,7 +125,7 @@ export class FileRanges {
     durability.contentsChanged(inode)
   }
 
-  /** Writes zeros over what is not a hole, up to the end of the file. */
+  /** Writes zeros over everything that is not a hole, up to the end of the file. */
   async #zero(inode: Inode, position: number, end: number): Promise<void> {
     const { contents } = this.#to
     let turn = 0
@@ -146,7 +146,7 @@ export class FileRanges {
     }
   }
 
-  /** Lets others in, and the disk catch up. */
+  /** Lets other requests run, and the disk catch up. */
   async #yield(inode: Inode): Promise<void> {
     try {
       await this.#to.files.sync(inode)

@@ -1,6 +1,6 @@
 /**
  * The driver over the package fuse-native (libfuse 2.9's high-level interface): works without root, through fusermount.
- * Mounts and unmounts; what is done for a request is path-operations.ts's. No other file loads fuse-native.
+ * Mounts and unmounts; requests are handled by path-operations.ts. No other file loads fuse-native.
  *
  * A limit of libfuse: two names of one inode are two files to the kernel's page cache.
  */
@@ -11,12 +11,12 @@ import { isMounted } from './mount-table.ts'
 import { answer, type Done, encodeAttributes, pathOperations } from './path-operations.ts'
 import { unmount } from './unmount.ts'
 
-/** Nobody else changes the tree, so what the kernel knows of existing files stays true. */
+/** Only this mount changes the tree, so what the kernel has cached of existing files stays valid. */
 const KEPT_SECONDS = 86_400
-/** How often it is looked whether the mount is still there. */
+/** Interval of checking whether the mount still exists. */
 const WATCH_MS = 500
 
-/** Makes the driver; fuse-native is loaded at the first mount, or by `load` ahead of it. */
+/** The driver; fuse-native is loaded at the first mount, or earlier by `load`. */
 export function fuseNativeDriver(): Driver & { load(): Promise<unknown> } {
   return {
     name: 'fuse-native',

@@ -1,4 +1,4 @@
-/** What the kernel says is mounted. Never touches a mount itself: that may hang when its server is gone. */
+/** The kernel's mount table. Never accesses a mount itself: that may hang when its server is gone. */
 import { readFileSync } from 'node:fs'
 
 export interface Mount {
@@ -12,7 +12,7 @@ export function isMounted(path: string): boolean {
   return findMount(path) !== undefined
 }
 
-/** What is mounted at exactly this absolute path; where one mount hides another, the one that shows. */
+/** What is mounted at exactly this absolute path; where mounts are stacked, the topmost. */
 export function findMount(path: string): Mount | undefined {
   return mounts().findLast(({ mountPoint }) => mountPoint === path)
 }

@@ -1,8 +1,8 @@
 /**
- * The operations as the package fuse-native calls them: translates paths to inodes, attributes and errors to what its
- * native part takes. Keeps libfuse's open files.
+ * The operations as the package fuse-native calls them: resolves paths to inodes, and converts attributes and errors to
+ * the form of its native part. Keeps the file handles of libfuse.
  *
- * A limit of the package: `utimens` carries the access time only, so both times get it, in milliseconds.
+ * A limit of the package: `utimens` receives only the access time, in milliseconds; both times are set to it.
  */
 import { constants } from 'node:os'
 import {
@@ -20,13 +20,13 @@ import { clampedTime } from './times.ts'
 export type Done = (result: number, value?: unknown) => void
 
 const UNCHANGED_ID = 0xffffffff
-/** The package carries handles in 32 bits. */
+/** The package passes handles in 32 bits. */
 const MAX_HANDLE = 0x7fffffff
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
 const S_IFDIR = 0o040000
 
-/** Runs an operation and answers its error; `reply` answers its value. */
+/** Runs an operation; `reply` answers with its value, an error is answered here. */
 export function answer<T>(done: Done, work: () => MaybePromise<T>, reply: (value: T) => void): void {
   try {
     const value = work()
@@ -42,12 +42,12 @@ function errnoOf(error: unknown): number {
   return -((constants.errno as Record<string, number>)[name] ?? constants.errno.EIO)
 }
 
-/** `next` once the value is there, at once when it is there already. */
+/** Calls `next` with the value, synchronously unless it is a promise. */
 function after<T, U>(value: MaybePromise<T>, next: (value: T) => MaybePromise<U>): MaybePromise<U> {
   return value instanceof Promise ? value.then(next) : next(value)
 }
 
-/** The operations as fuse-native calls them: path first, callback last. It does not know who calls. */
+/** The operations as fuse-native calls them: path first, callback last. It does not pass the calling user, so `caller` owns new files. */
 export function pathOperations(fileSystem: FileSystem, caller: Caller) {
   const paths = createPathResolver(fileSystem)
   const handles = openFiles(fileSystem)
@@ -71,7 +71,7 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
     answer(done, () => after(paths.resolve(path), (ino) => fileSystem.setattr(ino, changes)), ok(done))
   }
 
-  /** libfuse keeps the kernel's references to itself, so the one that a new name brings is given up at once. */
+  /** libfuse does not pass on the kernel's references, so the one that a new name takes is dropped at once. */
   function drop({ ino }: Attributes): void {
     fileSystem.forget(ino, 1)
   }
@@ -106,7 +106,7 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
         done,
         () => fileSystem.statfs(),
         (statistics) => {
-          // The package carries 32 bits of each count.
+          // The package passes 32 bits of each count.
           let scale = 1
           while (statistics.blocks / scale > 0xffffffff) scale *= 2
           const { blockSize, blocks, freeBlocks, availableBlocks, files, freeFiles } = statistics
@@ -229,7 +229,7 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
   return { operations, attributesOf }
 }
 
-/** Open files of libfuse; each holds one reference to its inode, so that a removed file lives while it is open. */
+/** Open files of libfuse; each holds one reference to its inode, so that an unlinked file exists while it is open. */
 function openFiles(fileSystem: FileSystem) {
   const inodes = new Map<number, Ino>()
   let last = 0
@@ -256,13 +256,13 @@ function openFiles(fileSystem: FileSystem) {
   }
 }
 
-/** The package gives times as numbers without a sign, of 64 bits. */
+/** The package passes times as unsigned numbers of 64 bits. */
 function nanoseconds(milliseconds: number): bigint {
   const signed = milliseconds < 2 ** 63 ? milliseconds : milliseconds - 2 ** 64
   return clampedTime(BigInt(Math.floor(signed)) * 1_000_000n)
 }
 
-/** Attributes as fuse-native hands them to its native part: 18 words, times in milliseconds. */
+/** Attributes in the form of fuse-native's native part: 18 words, times in milliseconds. */
 export function encodeAttributes(attributes: Attributes): Uint32Array {
   const words = new Uint32Array(18)
   words[0] = attributes.mode

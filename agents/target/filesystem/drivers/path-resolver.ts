@@ -1,6 +1,6 @@
 /**
- * Paths to inodes, for a driver that is handed paths. Also hides what libfuse does to files that are removed while
- * open: it renames them to a name of its own, which here is a removal with a memory.
+ * Resolves paths to inodes, for a driver that receives paths. Also handles files that are removed while open: libfuse
+ * renames them to a hidden name, which here unlinks them and only this resolver maps to the inode.
  */
 import {
   type Attributes,
@@ -18,12 +18,12 @@ const HIDDEN_NAME = /^\.fuse_hidden[0-9a-f]{16}$/
 export interface PathResolver {
   /** @throws FileSystemError ENOENT | ENOTDIR | EIO */
   resolve(path: string): MaybePromise<Ino>
-  /** The directory of a path, and the last name. */
+  /** The directory of a path, and its last component. */
   parent(path: string): MaybePromise<{ directory: Ino; name: string }>
   isHidden(name: string): boolean
-  /** From now on this name leads to an inode that has no other. */
+  /** From now on this hidden name refers to an inode that has no other name. */
   hide(directory: Ino, name: string, ino: Ino): void
-  /** Tells whether there was such a name. */
+  /** Removes a hidden name; returns whether it existed. */
   unhide(directory: Ino, name: string): boolean
 }
 
@@ -37,7 +37,7 @@ export function createPathResolver(fileSystem: FileSystem): PathResolver {
     return found instanceof Promise ? found.then(known) : known(found)
   }
 
-  /** libfuse keeps the kernel's references to itself. */
+  /** libfuse does not pass on the kernel's references. */
   function known({ ino }: Attributes): Ino {
     fileSystem.forget(ino, 1)
     return ino
@@ -48,7 +48,7 @@ export function createPathResolver(fileSystem: FileSystem): PathResolver {
     for (const [index, part] of parts.entries()) {
       const next = lookup(at, part)
       if (typeof next !== 'number') {
-        // Only names below wal/ wait, and nothing lies below them.
+        // Only lookups below wal/ wait, and its entries are files.
         if (index + 1 < parts.length) throw new FileSystemError('ENOTDIR')
         return next
       }

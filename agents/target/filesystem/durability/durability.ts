@@ -1,9 +1,9 @@
 /**
- * When changes become durable. The rule: data first, then the map and the size that tell of them, in one commit with
- * every name and attribute as they are at that moment; what a commit gave up is deleted only after it. So after a
- * crash a block is as it was synced last, or newer, and never something else.
+ * When changes become durable. The rule: data is synced first, then the map and the size that refer to it are committed,
+ * together with every name and attribute as of that moment; local files that a commit frees are deleted only after it.
+ * So after a crash a block is as last synced, or newer, and never anything else.
  *
- * One commit is under way at a time; what changes meanwhile is in the next. A commit that failed gives everything back.
+ * One commit is in progress at a time; changes made meanwhile are in the next. A failed commit leaves everything pending.
  */
 import type { Logger } from 'pino'
 import { BLOCK, type MapChunk } from '../contents/block-map.ts'
@@ -20,11 +20,11 @@ export interface DurabilityDependencies {
   readonly files: DataFiles
   readonly services: Pick<Services, 'commit'>
   readonly logger: Logger
-  /** The inode that a name leads to now, 0 for none. */
+  /** The inode that a name refers to now, 0 for none. */
   readonly entry: (parent: Ino, name: string) => Ino
 }
 
-/** Contents of one file as they were when its data was synced. */
+/** The contents record of one file at the moment its data was synced. */
 interface Snapshot {
   readonly inode: Inode
   readonly row: ContentsRow
@@ -34,10 +34,10 @@ interface Snapshot {
   readonly trim: boolean
 }
 
-/** What the next commit has to tell. */
+/** What the next commit has to write. */
 class Changes {
   readonly attributes = new Set<Inode>()
-  /** Those of `attributes` that a sync of the file has to write. */
+  /** The subset of `attributes` that a sync of the file has to commit. */
   readonly essentialAttributes = new Set<Inode>()
   readonly entries = new Map<Ino, Set<string>>()
   readonly freed = new Set<Ino>()
@@ -58,19 +58,19 @@ class Changes {
   }
 }
 
-/** Files synced at once; the rest of the thread pool stays with the readers. */
+/** Files synced in parallel; the rest of the thread pool stays free for reads. */
 const PARALLEL_SYNCS = 3
 
 export class Durability {
   readonly #to: DurabilityDependencies
   /** Inodes whose size or changed blocks differ from the journal. */
   readonly #contents = new Set<Inode>()
-  /** Others that were written since they were synced: the kernel brings their data to disk in its own time. */
+  /** Other inodes written since their last sync: only their data has to reach the disk. */
   readonly #written = new Set<Inode>()
-  /** Syncs of files under way. */
+  /** Syncs of files in progress. */
   readonly #syncs = new Set<Promise<void>>()
   #changes = new Changes()
-  /** The commit under way, and the one that waits for it and takes everything that is there then. */
+  /** The commit in progress, and the next one, which waits for it and includes everything pending by then. */
   #committing: Promise<void> | undefined
   #nextCommit: Promise<void> | undefined
   #stopped = false
@@ -84,7 +84,7 @@ export class Durability {
     return this.#contents.size > 0 || !this.#changes.isEmpty
   }
 
-  /** `essential`: more than the times, so a sync of the file has to write it. */
+  /** `essential`: not only the times changed, so a sync of the file has to commit it. */
   attributesChanged(inode: Inode, essential = false): void {
     if (inode.freed) return
     inode.differs = true
@@ -92,7 +92,7 @@ export class Durability {
     if (essential) this.#changes.essentialAttributes.add(inode)
   }
 
-  /** Data was written; `inode.essential` tells whether the size or the changed blocks differ from the journal now. */
+  /** Data was written; `inode.essential` says whether the size or the changed blocks differ from the journal. */
   contentsChanged(inode: Inode): void {
     if (inode.freed) return
     inode.differs = true
@@ -112,7 +112,7 @@ export class Durability {
     this.#changes.freed.add(inode.ino)
   }
 
-  /** Resolves when a file's data, and what is needed to find them, are durable. @throws FileSystemError EIO | ENOSPC */
+  /** Resolves when a file's data, and the metadata needed to find it, are durable. @throws FileSystemError EIO | ENOSPC */
   async syncFile(inode: Inode): Promise<void> {
     const failures = inode.syncFailures
     try {
@@ -124,7 +124,7 @@ export class Durability {
       inode.lossUnreported = false
       throw error
     }
-    // What failed may have been tried on behalf of somebody else, and the trial after it says nothing about it.
+    // Another caller's sync of this file may have failed meanwhile, and a later success does not cover what it lost.
     if (inode.syncFailures === failures && !inode.lossUnreported) return
     inode.lossUnreported = false
     throw new FileSystemError('EIO', 'what was written could not be made durable')
@@ -137,7 +137,7 @@ export class Durability {
   }
 
   /**
-   * Makes durable what was changed. Contents first: a name that is durable before them leads to an empty file after a
+   * Makes changes durable. Contents first: a name that became durable before them would refer to an empty file after a
    * crash.
    * @throws FileSystemError EIO | ENOSPC
    */
@@ -152,7 +152,7 @@ export class Durability {
     await this.syncNames()
   }
 
-  /** Begins to make a file durable that takes the place of another, so that a crash finds either of them whole. */
+  /** Starts to sync a file that replaced another by rename, so that a crash leaves one of them complete. */
   syncSoon(inode: Inode): void {
     if (!inode.essential) return
     this.#syncData(inode, true)
@@ -160,7 +160,7 @@ export class Durability {
       .catch((err: unknown) => this.#to.logger.error({ err }, 'the write cache could not be synced'))
   }
 
-  /** From now on nothing becomes durable any more. */
+  /** No commit is made from now on. */
   stop(): void {
     this.#stopped = true
   }
@@ -174,15 +174,15 @@ export class Durability {
       }
     }
     await Promise.all(Array.from({ length: PARALLEL_SYNCS }, lane))
-    // Others' syncs have taken their files out of the sets, and have not told the commit yet.
+    // Syncs of other callers have removed files from the sets, and may not have queued their snapshots yet.
     await Promise.allSettled(this.#syncs)
     if (this.#changes.snapshots.length > 0) await this.#commit()
     if (failures.length > 0) throw failures[0]
   }
 
   /**
-   * Syncs the data and, when asked or necessary, leaves a snapshot of the contents for the next commit. Begins at once
-   * unless the file is being synced already.
+   * Syncs the data and, when requested or necessary, queues a snapshot of the contents for the next commit. Starts at
+   * once unless the file is already being synced.
    */
   #syncData(inode: Inode, withContents: boolean): Promise<void> {
     const run = () => (withContents || inode.essential ? this.#syncContents(inode) : this.#syncPlain(inode))
@@ -197,7 +197,7 @@ export class Durability {
     return sync
   }
 
-  /** Data that lies where the journal says already. */
+  /** Syncs data of blocks that the journal already records as changed. */
   async #syncPlain(inode: Inode): Promise<void> {
     if (inode.freed || !inode.dataDirty) return
     inode.dataDirty = false
@@ -236,7 +236,7 @@ export class Durability {
     try {
       await this.#to.files.sync(inode)
     } catch (error) {
-      // The kernel may have dropped what it could not write, and a second trial would then succeed without it.
+      // The kernel may have dropped pages it could not write; a second attempt would then succeed without them.
       inode.dataDirty = true
       inode.lossUnreported = true
       inode.syncFailures++
@@ -252,7 +252,7 @@ export class Durability {
     this.contentsChanged(inode)
   }
 
-  /** Resolves when all that has gathered is durable. */
+  /** Resolves when everything pending is durable. */
   #commit(): Promise<void> {
     this.#nextCommit ??= this.#currentCommitEnded().then(() => {
       this.#nextCommit = undefined
@@ -268,7 +268,7 @@ export class Durability {
   }
 
   async #currentCommitEnded(): Promise<void> {
-    // Whoever waits for that one hears of its failure.
+    // Its own callers report its failure.
     await this.#committing?.catch(() => undefined)
   }
 
@@ -316,10 +316,10 @@ export class Durability {
     for (const ino of changes.freed) this.#changes.freed.add(ino)
   }
 
-  /** Gives back what lies behind the contents that were committed. */
+  /** Truncates the local file behind the contents that were committed. */
   #truncate({ inode, localSize }: Snapshot): void {
     if (inode.freed) return
-    // The next commit may tell of more than there is now; it has to stay until then.
+    // A queued snapshot may still refer to a longer file; wait for its commit.
     const waits =
       inode.syncing !== undefined || this.#changes.snapshots.some((later) => later.inode === inode)
     const size = Math.max(localSize, Math.ceil(inode.size / BLOCK) * BLOCK, inode.map.end * BLOCK)

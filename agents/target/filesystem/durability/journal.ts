@@ -1,6 +1,6 @@
 /**
  * The metadata of a write cache in SQLite: attributes, contents (size and block map) and directory entries that differ
- * from the base tree. A commit is durable when it returns. The engine never calls this: its services do.
+ * from the base tree. A commit is durable when it returns. Blocking, so the engine reaches it through its services.
  */
 import { existsSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
@@ -26,41 +26,41 @@ export interface ContentsRow {
   readonly ino: Ino
   readonly size: number
   readonly baseSize: number
-  /** Blocks, for the quota without counting in every map. */
+  /** Number of changed blocks, so that the quota needs no counting of maps. */
   readonly changed: number
 }
 
 export interface EntryRow {
   readonly parent: Ino
   readonly name: string
-  /** 0: the name does not exist, whatever the base tree says. */
+  /** 0: the name does not exist, even if the base tree has it. */
   readonly ino: Ino
 }
 
-/** Contents of one file; of its map the chunks that are told of. */
+/** Contents of one file, with those chunks of its map that changed. */
 export interface ContentsRecord {
   readonly row: ContentsRow
   readonly chunks: readonly MapChunk[]
 }
 
-/** All that the journal holds; plain data, which can be sent to another thread. */
+/** Everything in the journal; plain data, which can be sent to another thread. */
 export interface JournalState {
   readonly attributes: readonly AttributesRow[]
   readonly contents: readonly ContentsRecord[]
   readonly entries: readonly EntryRow[]
 }
 
-/** What one commit changes; plain data. */
+/** The changes of one commit; plain data. */
 export interface Batch {
   readonly attributes: readonly AttributesRow[]
   readonly contents: readonly ContentsRecord[]
-  /** `ino` null: the name is as the base tree has it. */
+  /** `ino` null: the name is as in the base tree. */
   readonly entries: readonly (Omit<EntryRow, 'ino'> & { readonly ino: Ino | null })[]
-  /** Inodes to forget entirely. */
+  /** Inodes whose rows are deleted. */
   readonly freed: readonly Ino[]
 }
 
-/** Of `PRAGMA user_version`. A journal without one, but with tables, is of the time before versions. */
+/** `PRAGMA user_version`. A journal with tables but without a version predates versions. */
 const SCHEMA_VERSION = 2
 
 const SCHEMA = `
@@ -77,34 +77,34 @@ const SCHEMA = `
   PRAGMA user_version = ${SCHEMA_VERSION};
 `
 
-/** Somebody may just look at it, see `readJournal`. */
+/** Another process may be reading it, see `readJournal`. */
 const BUSY_MS = 5000
 
 export type Journal = ReturnType<typeof openJournal>
 
-/** Tells the journal of one write cache from any other. Journals of the time before identities have no such row. */
+/** Distinguishes the journal of one write cache from any other. Journals that predate identities have no such row. */
 const IDENTITY = 'CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL) STRICT'
 
-/** Which journal is to be opened; `fresh`: it is still to be made. */
+/** The journal expected; `fresh`: it is to be created. */
 export interface JournalIdentity {
   readonly id: string
   readonly fresh: boolean
 }
 
 /**
- * Opens or makes the journal; another process that has it open makes this fail.
- * @param identity none: whatever is there is taken
- * @throws HowdahError `cache_unusable` when the file is not of this version, is another one's, or is gone
+ * Opens or creates the journal; fails when another process has it open.
+ * @param identity undefined: any journal is accepted
+ * @throws HowdahError `cache_unusable` when the file is of another version, belongs to another write cache, or is missing
  */
 export function openJournal(path: string, identity?: JournalIdentity) {
-  if (identity?.fresh === false && !existsSync(path)) throw gone(path)
+  if (identity?.fresh === false && !existsSync(path)) throw journalMissing(path)
   const database = new DatabaseSync(path, { timeout: BUSY_MS })
   try {
     database.exec(
       'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE',
     )
     if (!isEmpty(database)) requireVersion(database, path)
-    else if (identity?.fresh === false) throw gone(path)
+    else if (identity?.fresh === false) throw journalMissing(path)
     else database.exec(SCHEMA)
     if (identity !== undefined) requireIdentity(database, path, identity.id)
     database.exec('COMMIT')
@@ -148,7 +148,7 @@ export function openJournal(path: string, identity?: JournalIdentity) {
   return {
     ...reading(database),
 
-    /** Makes all of it durable, or throws and makes none of it. */
+    /** Makes all of the batch durable, or throws and makes none of it durable. */
     commit(batch: Batch): void {
       begin.run()
       try {
@@ -167,16 +167,16 @@ export function openJournal(path: string, identity?: JournalIdentity) {
 }
 
 /**
- * A journal that no mount process has open, to be looked at; undefined when there is none. It stays as it is.
+ * Opens, read-only, a journal that no mount process has open; undefined when there is none.
  * @throws HowdahError `cache_unusable` when it is of another version or another write cache; the error of SQLite
  */
 export function readJournal(path: string, id: string | undefined): JournalReading | undefined {
   if (!existsSync(path)) return undefined
   const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
   try {
-    if (isEmpty(database)) throw gone(path)
+    if (isEmpty(database)) throw journalMissing(path)
     requireVersion(database, path)
-    if (id !== undefined && (identityOf(database) ?? id) !== id) throw another(path)
+    if (id !== undefined && (identityOf(database) ?? id) !== id) throw journalMismatch(path)
     return { ...reading(database), close: () => database.close() }
   } catch (error) {
     database.close()
@@ -188,7 +188,7 @@ export type JournalReading = Pick<Journal, 'load' | 'check' | 'close'>
 
 function reading(database: DatabaseSync) {
   return {
-    /** What is durable. */
+    /** Everything that is durable. */
     load(): JournalState {
       const chunks = Map.groupBy(
         database.prepare('SELECT ino, chunk, map FROM chunks').all() as unknown as (MapChunk & {
@@ -206,7 +206,7 @@ function reading(database: DatabaseSync) {
       }
     },
 
-    /** What SQLite finds wrong with the file; undefined: nothing. */
+    /** The first damage that SQLite finds in the file; undefined: none. */
     check(): string | undefined {
       const [found] = database.prepare('PRAGMA quick_check(1)').all().flatMap(Object.values)
       return found === 'ok' ? undefined : String(found)
@@ -218,26 +218,26 @@ function isEmpty(database: DatabaseSync): boolean {
   return database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined
 }
 
-/** Without what was changed, the instance would come back as it was in the backup, as if nothing had happened. */
-function gone(path: string): HowdahError {
+/** A new, empty journal would silently reset the instance to its state in the backup. */
+function journalMissing(path: string): HowdahError {
   return new HowdahError(
     'cache_unusable',
-    `the journal ${path} of the write cache is gone, and with it what was changed since publishing: ` +
-      'bring it back and retry, or publish the session anew from the backup',
+    `the journal ${path} of the write cache is missing, and with it the changes since publishing: ` +
+      'restore the file and retry, or publish the session again from the backup',
   )
 }
 
-function another(path: string): HowdahError {
+function journalMismatch(path: string): HowdahError {
   return new HowdahError(
     'cache_unusable',
-    `the journal ${path} belongs to another write cache: bring the session's own back and retry, ` +
-      'or publish the session anew from the backup',
+    `the journal ${path} belongs to another write cache: restore the session's own and retry, ` +
+      'or publish the session again from the backup',
   )
 }
 
 function requireIdentity(database: DatabaseSync, path: string, id: string): void {
   const found = identityOf(database)
-  if (found !== undefined && found !== id) throw another(path)
+  if (found !== undefined && found !== id) throw journalMismatch(path)
   if (found !== undefined) return
   database.exec(IDENTITY)
   database.prepare('INSERT INTO identity VALUES (?)').run(id)
@@ -254,11 +254,11 @@ function requireVersion(database: DatabaseSync, path: string): void {
   throw new HowdahError(
     'cache_unusable',
     `the journal ${path} of the write cache has version ${version}, this Howdah reads version ${SCHEMA_VERSION}: ` +
-      'go on with the version that published the session, or unpublish it',
+      'use the version that published the session, or unpublish it',
   )
 }
 
-/** Times exceed what a number holds exactly; everything else is given as numbers. */
+/** Times exceed what a number holds exactly and stay bigint; everything else becomes a number. */
 function loadAttributes(database: DatabaseSync): AttributesRow[] {
   const select = database.prepare('SELECT * FROM attributes')
   select.setReadBigInts(true)

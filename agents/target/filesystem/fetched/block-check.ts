@@ -1,6 +1,6 @@
 /**
- * The checksum of a block in a fetched store: CRC-32 (zlib's, 3 µs for a block) of the whole block, what follows the end
- * of a file being zeros. It tells what a disk, or somebody's hand, has made of a slot since it was written.
+ * The checksum of a block in a fetched store: CRC-32 (zlib's, 3 µs for a block) of the whole block, padded with
+ * zeros after the end of a file. It detects that a slot no longer has the bytes that were written to it.
  */
 import { crc32 } from 'node:zlib'
 import { BLOCK } from '../contents/block-map.ts'
@@ -13,7 +13,7 @@ export function blockCheck(data: Uint8Array): number {
   return data.length === BLOCK ? check : crc32(ZEROS.subarray(data.length), check)
 }
 
-/** Of consecutive blocks, the last of which may be short. */
+/** The checksums of consecutive blocks, the last of which may be short. */
 export function blockChecks(data: Uint8Array): number[] {
   const checks: number[] = []
   for (let at = 0; at < data.length; at += BLOCK) checks.push(blockCheck(data.subarray(at, at + BLOCK)))

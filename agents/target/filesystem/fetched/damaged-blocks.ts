@@ -1,6 +1,6 @@
-/** Blocks of which the repository has something else than what PostgreSQL wrote, by file: these are not kept. */
+/** Blocks that are damaged in the repository, by file: they are not kept in the fetched store. */
 
-/** Damaged blocks of a file from which on all of it counts as damaged. */
+/** With more damaged blocks than this, the whole file counts as damaged. */
 const MANY = 1000
 
 export class DamagedBlocks {
@@ -12,7 +12,7 @@ export class DamagedBlocks {
     return blocks !== undefined && (blocks.size > MANY || blocks.has(block))
   }
 
-  /** True: from now on the whole file counts as damaged. */
+  /** Returns true when the whole file counts as damaged from now on. */
   add(file: number, block: number): boolean {
     const blocks = this.#blocks.get(file) ?? new Set()
     this.#blocks.set(file, blocks)

@@ -8,9 +8,9 @@ export const CHUNK_BLOCKS = 1024
 export interface FetchedChunk {
   readonly file: number
   readonly chunk: number
-  /** Of block `chunk * CHUNK_BLOCKS` and those that follow; may be shorter than the chunk. */
+  /** Slots of block `chunk * CHUNK_BLOCKS` and its successors; may be shorter than the chunk. */
   readonly slots: Uint32Array
-  /** The checksums of what the slots hold, by `blockCheck`; as many as slots. */
+  /** The checksums of the blocks in the slots, by `blockCheck`; as many as slots. */
   readonly checks: Uint32Array
 }
 
@@ -26,12 +26,12 @@ export function storeHeader(id: string): string {
   return `howdah fetched blocks ${STORE_FORMAT} ${id}\n`
 }
 
-/** What the columns file, chunk, slots and checks hold. @throws Error when a row cannot be one of ours */
+/** Decodes rows of the columns file, chunk, slots and checks. @throws Error when a row is invalid */
 export function chunksOfRows(found: readonly unknown[]): FetchedChunk[] {
   return (found as ChunkRow[]).map(({ file, chunk, slots, checks }) => {
     const { length } = slots
-    const isOurs = length % 4 === 0 && length <= CHUNK_BLOCKS * 4 && checks.length === length
-    if (!isOurs || file < 0 || chunk < 0) throw new Error('the index is damaged')
+    const isValid = length % 4 === 0 && length <= CHUNK_BLOCKS * 4 && checks.length === length
+    if (!isValid || file < 0 || chunk < 0) throw new Error('the index is damaged')
     const words = (bytes: Uint8Array) => new Uint32Array(bytes.slice().buffer)
     return { file, chunk, slots: words(slots), checks: words(checks) }
   })
@@ -41,7 +41,7 @@ export function bytesOf({ buffer, byteOffset, byteLength }: Uint32Array): Uint8A
   return new Uint8Array(buffer, byteOffset, byteLength)
 }
 
-/** What is held stays where it is. */
+/** Adds blocks to a chunk; blocks it already has stay in their slots. */
 export function merged(held: FetchedChunk | undefined, added: FetchedChunk): FetchedChunk {
   if (held === undefined) return added
   const length = Math.max(held.slots.length, added.slots.length)

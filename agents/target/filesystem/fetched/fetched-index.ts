@@ -1,12 +1,12 @@
 /**
- * Where the blocks of one fetched store lie, on disk: `index.sqlite` beside `blocks.data`, shared by all mount processes
- * of that backup. Blocking, so it belongs to the thread that has the journal; the engine's side is fetched-store.ts.
+ * The index of one fetched store on disk: `index.sqlite` beside `blocks.data`, shared by all mount processes of that
+ * backup. Blocking, so it is used by the thread that has the journal; the engine's side is fetched-store.ts.
  *
- * `blocks.data` is one sparse file of slots of a block each. A process reserves an extent of slots, writes blocks into
- * it in the order in which they come, syncs, and only then saves which slot holds which block, with the block's
- * checksum. So the index never claims what is not on disk, what is not as it was written is found out, and losing any
- * of it only means to fetch again. A slot is never given out twice, and a data file never made anew in place: processes
- * that have an older one open go on with that.
+ * `blocks.data` is a sparse file of slots of one block each. A process reserves an extent of slots, writes blocks into it
+ * in order of arrival, syncs, and only then saves which slot holds which block, with the block's checksum. So the index
+ * never names a block that is not on disk, a slot that changed since is detected, and losing any of it only means to
+ * fetch again. A slot is never allocated twice, and a data file is never recreated in place: processes that have an
+ * older one open continue to use it.
  */
 import { randomUUID } from 'node:crypto'
 import {
@@ -28,44 +28,44 @@ import { BLOCK } from '../contents/block-map.ts'
 import { bytesOf, chunksOfRows, type FetchedChunk, merged, storeHeader } from './fetched-chunks.ts'
 import { discardStoreNow, fetchedBytesOnDisk, STORE_FORMAT } from './fetched-stores.ts'
 
-/** Slots that one process may fill. */
+/** Slots reserved for one process. */
 export interface FetchedExtent {
   readonly first: number
   readonly count: number
 }
 
-/** What the engine needs of an opened store; plain data. */
+/** What the engine needs from an opened store; plain data. */
 export interface FetchedState {
-  /** The store's data file, open until the index is closed. A path could be another file's by now. */
+  /** The store's data file, open until the index is closed. Its path may refer to a newer file. */
   readonly fd: number
   readonly chunks: readonly FetchedChunk[]
-  /** None when there is no room. */
+  /** Undefined when there is no space. */
   readonly extent: FetchedExtent | undefined
 }
 
 export interface FetchedIndexOptions {
-  /** The directory of all stores; made when missing. */
+  /** The directory of all stores; created when missing. */
   readonly root: string
   readonly key: string
-  /** Bytes that all stores may take together. */
+  /** Bytes that all stores together may use. */
   readonly budgetBytes: number
-  /** Bytes that stay free on the file system. */
+  /** Bytes to keep free on the file system. */
   readonly reserveBytes: number
   readonly logger: Logger
 }
 
 export interface FetchedIndex {
   readonly state: FetchedState
-  /** Slots to fill next, of which `unused` were handed out before; undefined when budget or file system is full. */
+  /** Reserves the next slots, while `unused` of earlier ones are still free; undefined when budget or file system is full. */
   reserve(unused: number): FetchedExtent | undefined
   /**
-   * Adds chunks whose blocks are on disk to what others have saved; gives what others saved since the last call.
+   * Adds chunks whose blocks are on disk to the index; returns the chunks that other processes saved since the last call.
    * @throws the error of SQLite; nothing was saved then
    */
   save(chunks: readonly FetchedChunk[]): FetchedChunk[]
   /**
-   * From now on nobody who opens the store finds these blocks of a file, by the slots that hold them; all of its blocks
-   * without. @throws the error of SQLite
+   * Removes blocks of a file from the index: those in `slots`, or all of its blocks. Processes that open the store later do
+   * not find them. @throws the error of SQLite
    */
   drop(file: number, slots?: readonly number[]): void
   close(): void
@@ -73,7 +73,7 @@ export interface FetchedIndex {
 
 /** Slots in one extent: 64 MiB. */
 const EXTENT = 8192
-/** Slots that can be told apart. */
+/** Slot numbers have 32 bits. */
 const MAX_SLOTS = 2 ** 32
 const BUSY_MS = 2000
 
@@ -93,8 +93,8 @@ interface StoreRow {
 }
 
 /**
- * Opens a store, or makes it. One that is damaged or of another format is discarded and begun anew; undefined when that
- * fails too: fetched blocks are then not kept.
+ * Opens or creates a store. One that is damaged or of another format is discarded and replaced by an empty one;
+ * undefined when that fails, too: fetched blocks are then not kept.
  */
 export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | undefined {
   const { root, key, logger } = options
@@ -103,10 +103,16 @@ export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | u
     return openStore(directory, options)
   } catch (err) {
     if (isEnvironmental(err)) {
-      logger.warn({ err, directory }, 'the store of fetched blocks cannot be opened now; nothing is kept')
+      logger.warn(
+        { err, directory },
+        'the store of fetched blocks cannot be opened now; no fetched block is kept',
+      )
       return undefined
     }
-    logger.warn({ err, directory }, 'a store of fetched blocks is damaged; it is discarded and begun anew')
+    logger.warn(
+      { err, directory },
+      'a store of fetched blocks is damaged; it is discarded and replaced by an empty one',
+    )
   }
   try {
     discardStoreNow(directory)
@@ -130,7 +136,7 @@ const SYSTEM_ENVIRONMENTAL = new Set([
   'ENOMEM',
 ])
 
-/** Whether an error says nothing against the store itself. */
+/** Whether an error is caused by the system, such as a full disk, and not by damage of the store. */
 function isEnvironmental(error: unknown): boolean {
   const { code, errcode } = error as { code?: string; errcode?: number }
   return SYSTEM_ENVIRONMENTAL.has(code ?? '') || SQLITE_ENVIRONMENTAL.has((errcode ?? 0) & 0xff)

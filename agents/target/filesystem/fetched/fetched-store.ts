@@ -1,7 +1,7 @@
 /**
- * The engine's side of a fetched store: which blocks of the backup have a local copy, reading them and adding to them.
- * Synchronous but for `flush`; never waits and holds no timer. How blocks are found again after a restart is
- * fetched-index.ts's, reached through the services.
+ * The engine's side of a fetched store: which blocks of the backup have a local copy, reading and adding copies.
+ * Synchronous except for `keepMuch` and `flush`; holds no timer. fetched-index.ts, reached through the services, makes
+ * the blocks available after a restart.
  */
 import { readSync, writeSync } from 'node:fs'
 import type { Logger } from 'pino'
@@ -13,12 +13,12 @@ import type { FetchedExtent, FetchedState } from './fetched-index.ts'
 import { HeldBlocks, MAX_FILE_BLOCKS } from './held-blocks.ts'
 
 /**
- * `kept`: reads find it from now on. `later`: there is no room this moment, `onRoom` will tell when to try again.
- * `refused`: nothing is kept now.
+ * `kept`: reads find it from now on. `later`: there is no space at the moment, `onRoom` is called when to retry.
+ * `refused`: nothing is kept for now.
  */
 export type Kept = 'kept' | 'later' | 'refused'
 
-/** Room in the store. */
+/** Consecutive reserved slots of the store. */
 export interface Place {
   /** The store's file, and a position in it. */
   readonly fd: number
@@ -28,21 +28,21 @@ export interface Place {
 }
 
 export interface FetchedStoreDependencies {
-  /** None: nothing is held, and nothing is kept. */
+  /** Undefined: no block is held, and none is kept. */
   readonly state: FetchedState | undefined
   readonly services: Pick<Services, 'write' | 'sync' | 'reserveFetched' | 'saveFetched' | 'dropFetched'>
   readonly logger: Logger
-  /** There is room again, or there will be none. */
+  /** Called when there is space again, or when there will be none. */
   readonly onRoom: () => void
-  /** Milliseconds, of any beginning; for tests. */
+  /** Monotonic milliseconds; for tests. */
   readonly clock?: () => number
 }
 
-/** Bytes refused before room is asked for again: other stores may have gone. */
+/** Bytes refused before an extent is requested again: other stores may have been removed. */
 const ASK_AGAIN_BYTES = 64 * 1024 * 1024
-/** A write into the page cache takes longer only when the kernel makes writers wait for the disk. */
+/** A write to the page cache takes longer only when the kernel throttles writers. */
 const BUSY_MS = 20
-/** Bytes that are then another thread's to write before this one tries again. */
+/** Bytes that another thread then writes before this one tries again. */
 const BUSY_BYTES = 64 * 1024 * 1024
 
 export class FetchedStore {
@@ -55,13 +55,13 @@ export class FetchedStore {
   #next = 0
   #end = 0
   #spare: FetchedExtent | undefined
-  #asking = false
-  /** No extent was to be had, and so many bytes were refused since. */
+  #extentRequested = false
+  /** No extent was available, and this many bytes were refused since. */
   #full = false
   #refusedBytes = 0
-  /** Bytes to leave to another thread. */
+  /** Bytes that another thread is to write. */
   #busyBytes = 0
-  /** A sync failed: the kernel may have dropped what was written, and a sync after it would succeed without. */
+  /** A sync failed: the kernel may have dropped written pages, and a later sync would succeed without them. */
   #disabled = false
   #flushing: Promise<void> = Promise.resolve()
 
@@ -80,12 +80,12 @@ export class FetchedStore {
     return this.#held.count * BLOCK
   }
 
-  /** Writing has to wait for the disk: much at once is better left to `keepMuch`. */
+  /** Writes have to wait for the disk: use `keepMuch` for large pieces. */
   get isBusy(): boolean {
     return this.#busyBytes > 0
   }
 
-  /** Something was kept that a restart would not find. */
+  /** Blocks were kept that the index does not name yet. */
   get unflushed(): boolean {
     return this.#held.hasUnsaved
   }
@@ -95,8 +95,8 @@ export class FetchedStore {
   }
 
   /**
-   * Reads `length` bytes of a file of the backup into `buffer` at `offset`; false when a block of them is not held, or
-   * is not as it was written, after which it is not held; or when the store cannot be read, after which no block is.
+   * Reads `length` bytes of a file of the backup into `buffer` at `offset`; false when one of the blocks is not held, or
+   * does not match its checksum and is dropped, or when the store cannot be read and is closed.
    */
   read(file: number, position: number, length: number, buffer: Buffer, offset: number): boolean {
     let done = 0
@@ -122,7 +122,7 @@ export class FetchedStore {
     return true
   }
 
-  /** Keeps consecutive blocks; the last may be short where the file ends. Those that are held already stay. */
+  /** Keeps consecutive blocks; the last may be short at the end of the file. Blocks that are already held are skipped. */
   keep(file: number, first: number, data: Buffer): Kept {
     const end = first + Math.ceil(data.length / BLOCK)
     if (this.#fd < 0 || end > MAX_FILE_BLOCKS) return 'refused'
@@ -143,13 +143,13 @@ export class FetchedStore {
       this.#next += run
       block += run
     }
-    if (this.#spare === undefined && !this.#full) this.#ask()
+    if (this.#spare === undefined && !this.#full) this.#requestExtent()
     return 'kept'
   }
 
   /**
-   * As `keep`, for much at once: the writing, for which a busy disk may have to be waited, is another thread's. `data`
-   * must stay as it is meanwhile.
+   * As `keep`, for large pieces: another thread writes them, and waits for a busy disk. `data` must not change until it
+   * resolves.
    */
   async keepMuch(file: number, first: number, data: Buffer): Promise<Kept> {
     this.#busyBytes -= data.length
@@ -165,48 +165,48 @@ export class FetchedStore {
     return this.filled(place, file, first, checks)
   }
 
-  /** Room for consecutive blocks that another thread will write; `filled` tells that it did. Undefined: there is none now. */
+  /** Reserves slots for consecutive blocks that another thread will write; `filled` reports that it did. Undefined: no space now. */
   reserve(count: number): Place | undefined {
     if (this.#fd < 0 || this.#disabled) return undefined
     if (this.#next === this.#end) this.#nextExtent()
     if (this.#end - this.#next < count) return undefined
     const position = this.#next * BLOCK
     this.#next += count
-    if (this.#spare === undefined && !this.#full) this.#ask()
+    if (this.#spare === undefined && !this.#full) this.#requestExtent()
     return { fd: this.#fd, position, count }
   }
 
-  /** All of a place was written: it holds blocks of a file, from `first` on, of these checksums. */
+  /** All of a place was written: it now holds blocks of a file, from `first` on, with these checksums. */
   filled({ position }: Place, file: number, first: number, checks: readonly number[]): Kept {
-    // Closed or failed meanwhile: nobody knows what was written to.
+    // Closed or failed meanwhile: what was written cannot be trusted.
     if (this.#fd < 0 || this.#disabled) return 'refused'
     this.#set(file, first, position / BLOCK, checks)
     return 'kept'
   }
 
-  /** Whether the repository has something else than what PostgreSQL wrote; it is not kept. */
+  /** Whether the block is damaged in the repository; it is not kept. */
   isDamaged(file: number, block: number): boolean {
     return this.#damaged.has(file, block)
   }
 
-  /** A block of the repository is damaged: it is not kept, so that whoever reads it once that is mended gets it right. */
+  /** A block is damaged in the repository: it is not kept, so that reads get the correct one once the repository is repaired. */
   noteDamaged(file: number, block: number): void {
     if (this.#damaged.add(file, block)) this.drop(file)
     else this.#forget(file, block)
   }
 
-  /** What is held of a file is wrong: it is not held any more, neither here nor by whoever opens the store later. */
+  /** The held blocks of a file are wrong: drops them here and from the index. */
   drop(file: number): void {
     if (this.#held.forgetFile(file)) this.#dropSaved(file)
   }
 
-  /** Another thread could not write here: nothing is kept for a while. */
+  /** Another thread could not write to the store: nothing is kept for a while. */
   refuse(): void {
     this.#next = this.#end
     this.#full = true
   }
 
-  /** Makes what was kept findable by others and after a restart. Never rejects: what fails is tried again next time. */
+  /** Syncs and saves kept blocks in the index, for other sessions and for a restart. Never rejects: the next call retries. */
   flush(): Promise<void> {
     this.#flushing = this.#flushing.then(() => this.#save())
     return this.#flushing
@@ -219,7 +219,7 @@ export class FetchedStore {
 
   async #save(): Promise<void> {
     if (this.#fd < 0 || !this.#held.hasUnsaved) return
-    // As they are before the sync: what is kept meanwhile may not be on disk after it.
+    // Taken before the sync: blocks kept meanwhile may not be on disk after it.
     const chunks = this.#held.takeUnsaved()
     try {
       await this.#to.services.sync(this.#fd)
@@ -227,19 +227,19 @@ export class FetchedStore {
       this.#syncFailed(err)
       return
     }
-    // Closed meanwhile: nobody knows what was synced.
+    // Closed meanwhile: the descriptor may have been another file's.
     if (this.#fd < 0) return
     try {
       const others = await this.#to.services.saveFetched(this.#held.stillHeld(chunks))
       this.#held.saved(chunks)
       if (this.#fd >= 0) this.#held.merge(others)
     } catch (err) {
-      this.#to.logger.warn({ err }, 'what was fetched could not be saved for later')
+      this.#to.logger.warn({ err }, 'the index of fetched blocks could not be saved')
       if (this.#fd >= 0) this.#held.notSaved(chunks)
     }
   }
 
-  /** What the index does not name may be anything on disk from now on, and so may whatever else is written. */
+  /** Blocks that the index does not name may have been lost, and later writes cannot be trusted either. */
   #syncFailed(err: unknown): void {
     this.#to.logger.error(
       { err },
@@ -253,8 +253,8 @@ export class FetchedStore {
   }
 
   /**
-   * Whether a block that was read is as it was written. `whole`: its bytes, where all of them were read. Compared once in
-   * each process: it takes 1 to 3 µs, which would be a tenth of a read that is answered from here.
+   * Whether a block matches its checksum. `whole`: its bytes, if all of them were read. Checked once per process: it takes
+   * 1 to 3 µs, a tenth of the time of a read from the store.
    */
   #isIntact(file: number, block: number, whole: Buffer | undefined): boolean {
     if (this.#held.isVerified(file, block)) return true
@@ -264,13 +264,13 @@ export class FetchedStore {
     if (this.#held.verify(file, block, blockCheck(whole ?? this.#scratch))) return true
     this.#to.logger.error(
       { file, block, slot },
-      'a fetched block is not as it was written; it is fetched again. See whether the disk is sound',
+      'a fetched block does not match its checksum; it is fetched again. Check the disk',
     )
     this.#forget(file, block)
     return false
   }
 
-  /** Also of a block that is being saved just now: what is asked of the index is done in order. */
+  /** Safe while the block is being saved: the index handles requests in order. */
   #forget(file: number, block: number): void {
     const slot = this.#held.forget(file, block)
     if (slot !== undefined) this.#dropSaved(file, [slot])
@@ -278,12 +278,12 @@ export class FetchedStore {
 
   #dropSaved(file: number, slots?: readonly number[]): void {
     this.#to.services.dropFetched(file, slots).catch((err: unknown) => {
-      // Whoever opens the store later finds it out.
-      this.#to.logger.warn({ err }, 'wrong blocks could not be taken out of the store of fetched blocks')
+      // A process that opens the store later detects the wrong checksum.
+      this.#to.logger.warn({ err }, 'wrong blocks could not be removed from the store of fetched blocks')
     })
   }
 
-  /** Blocks in consecutive slots from `slot` on. */
+  /** Records blocks in consecutive slots from `slot` on. */
   #set(file: number, first: number, slot: number, checks: readonly number[]): void {
     for (const [done, check] of checks.entries()) {
       if (!this.isDamaged(file, first + done)) this.#held.add(file, first + done, slot + done, check)
@@ -304,21 +304,21 @@ export class FetchedStore {
 
   #outOfRoom(bytes: number): Kept {
     if (!this.#full) {
-      this.#ask()
+      this.#requestExtent()
       return 'later'
     }
     if (this.#disabled) return 'refused'
     this.#refusedBytes += bytes
-    if (this.#refusedBytes >= ASK_AGAIN_BYTES) this.#ask()
+    if (this.#refusedBytes >= ASK_AGAIN_BYTES) this.#requestExtent()
     return 'refused'
   }
 
-  /** Sees to the extent after this one. */
-  #ask(): void {
-    if (this.#asking) return
-    this.#asking = true
+  /** Requests the extent after this one. */
+  #requestExtent(): void {
+    if (this.#extentRequested) return
+    this.#extentRequested = true
     const given = (extent: FetchedExtent | undefined) => {
-      this.#asking = false
+      this.#extentRequested = false
       if (this.#disabled) return
       this.#spare = extent
       this.#full = extent === undefined
@@ -344,7 +344,7 @@ export class FetchedStore {
   }
 
   #writeFailed(err: unknown): void {
-    this.#to.logger.warn({ err }, 'a fetched block could not be kept; no more are for a while')
+    this.#to.logger.warn({ err }, 'a fetched block could not be kept; keeping is suspended for a while')
     this.refuse()
   }
 
@@ -357,7 +357,7 @@ export class FetchedStore {
       }
       return true
     } catch (err) {
-      this.#to.logger.error({ err }, 'the store of fetched blocks is damaged; it is not used any more')
+      this.#to.logger.error({ err }, 'the store of fetched blocks is damaged; it is no longer used')
       this.close()
       return false
     }

@@ -1,25 +1,26 @@
 /**
- * The fetched stores of a target: local copies of what came from repositories, `<root>/<key>/` for each backup. Names
- * them, measures them and removes those that were used longest ago. What is inside one is fetched-index.ts's.
+ * The fetched stores of a target: local copies of blocks of backups, one `<root>/<key>/` per backup. Names them,
+ * measures them and removes the least recently used. fetched-index.ts knows what is inside one.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { readdirSync, renameSync, statSync } from 'node:fs'
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 
-/** Of what lies in a store; another one is another store. */
+/** Version of the store's format; it is part of the key, so another version is another store. */
 export const STORE_FORMAT = 2
 
-/** What tells one backup's contents from any other's. */
+/** Identifies the contents of one backup. */
 export interface StoreIdentity {
   readonly repository: string
   readonly instance: string
   readonly label: string
-  /** Of the backup's file tree, so that a label used again for other contents gets another store. */
+  /** Of the backup's file tree, so that a reused label gets another store. */
   readonly fingerprint: string
 }
 
 const KEY = /^[0-9a-f]{40}$/
-/** Whether a name below the root of all stores is a store's. */
+
+/** Whether a name below the root of all stores is the key of one. */
 export function isStoreKey(name: string): boolean {
   return KEY.test(name)
 }
@@ -34,7 +35,7 @@ export function fetchedStoreKey({ repository, instance, label, fingerprint }: St
     .slice(0, 40)
 }
 
-/** Bytes that all stores below `root` take on disk; 0 when there is none. */
+/** Bytes that all stores below `root` use on disk; 0 when there is none. */
 export function fetchedBytesOnDisk(root: string): number {
   let bytes = 0
   for (const key of listed(() => readdirSync(root))) {
@@ -49,8 +50,8 @@ export function fetchedBytesOnDisk(root: string): number {
 }
 
 /**
- * Removes the stores that were used longest ago, and that no session uses, until all take at most `budgetBytes`.
- * What a mount process still has open stays readable to it. @returns the keys that were removed
+ * Removes the least recently used stores that no session uses, until all together use at most `budgetBytes`. A mount
+ * process can still read files that it has open. @returns the keys that were removed
  */
 export async function trimFetchedStores(
   root: string,
@@ -72,31 +73,31 @@ export async function trimFetchedStores(
   return removed
 }
 
-/** Takes a store out of use at once, whoever has it open; its room comes back soon after. */
+/** Removes a store, renaming it first, so that no process can open it half removed. */
 async function discardStore(directory: string): Promise<void> {
-  const aside = setAside(directory)
-  await rename(directory, aside).catch(ignoreMissing)
-  await remove(aside)
+  const discarded = discardedPath(directory)
+  await rename(directory, discarded).catch(ignoreMissing)
+  await remove(discarded)
 }
 
 /**
- * As `discardStore`, but its room comes back when stores are trimmed next.
- * @returns where it lies until then
+ * Renames a store to be removed when stores are next trimmed.
+ * @returns its path until then
  * @throws the error of the file system
  */
 export function discardStoreNow(directory: string): string {
-  const aside = setAside(directory)
-  renameSync(directory, aside)
-  return aside
+  const discarded = discardedPath(directory)
+  renameSync(directory, discarded)
+  return discarded
 }
 
-function setAside(directory: string): string {
+function discardedPath(directory: string): string {
   const slash = directory.lastIndexOf('/')
   return `${directory.slice(0, slash)}/.discarded-${randomUUID()}`
 }
 
 async function measure(root: string, key: string) {
-  // Opening and closing a store sets its directory's time.
+  // Opening and closing a store updates the modification time of its directory.
   const used = (await stat(`${root}/${key}`).catch(() => undefined))?.mtimeMs ?? 0
   const names = await readdir(`${root}/${key}`).catch(ignoreMissing)
   const sizes = await Promise.all(

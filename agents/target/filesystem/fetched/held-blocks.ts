@@ -1,32 +1,32 @@
 /**
- * Which blocks of the backup are held, and in which slots of the store: in memory, with what is known of each. Reads and
- * writes nothing; the store does.
+ * Which blocks of the backup are held, in which slots of the store, with checksum and flags: in memory only. The store
+ * does the reading and writing.
  */
 import { CHUNK_BLOCKS, type FetchedChunk } from './fetched-chunks.ts'
 
-/** Files and chunks as one number. */
+/** Combines file and chunk numbers into one key. */
 const CHUNKS_PER_FILE = 2 ** 20
-/** A file with more blocks cannot be held behind them. */
+/** Blocks of a file from this number on cannot be held. */
 export const MAX_FILE_BLOCKS = CHUNKS_PER_FILE * CHUNK_BLOCKS
 const FIRST_LENGTH = 8
 
-/** A slot of 0 holds nothing. */
+/** Slot 0: the block is not held. */
 interface Held {
   readonly slots: Uint32Array
   readonly checks: Uint32Array
-  /** For each block, of `VERIFIED` and `UNSAVED`. */
+  /** For each block, a combination of `VERIFIED` and `UNSAVED`. */
   readonly flags: Uint8Array
 }
 
-/** Its bytes were compared with their checksum in this process. */
+/** Its checksum was verified in this process. */
 const VERIFIED = 1
-/** The index does not name it: nobody has said that it is on disk. */
+/** The index does not name it: it may not be on disk. */
 const UNSAVED = 2
 
 export class HeldBlocks {
   count = 0
   readonly #chunks = new Map<number, Held>()
-  /** Chunks with blocks that are to be saved. */
+  /** Chunks with blocks to save. */
   #dirty = new Set<number>()
 
   get hasUnsaved(): boolean {
@@ -42,7 +42,7 @@ export class HeldBlocks {
     return ((this.#chunk(file, block)?.flags[block % CHUNK_BLOCKS] ?? 0) & VERIFIED) !== 0
   }
 
-  /** Whether the block's checksum is this one. */
+  /** Whether the block's checksum equals `check`; if so it counts as verified. */
   verify(file: number, block: number, check: number): boolean {
     const held = this.#chunk(file, block)
     const index = block % CHUNK_BLOCKS
@@ -51,7 +51,7 @@ export class HeldBlocks {
     return true
   }
 
-  /** A block that came to the store. Where others brought it meanwhile, what is held stays where it is. */
+  /** Adds a block that was written to the store. Does nothing when the block is already held. */
   add(file: number, block: number, slot: number, check: number): void {
     const key = keyOf(file, block)
     const index = block % CHUNK_BLOCKS
@@ -64,7 +64,7 @@ export class HeldBlocks {
     this.#dirty.add(key)
   }
 
-  /** What the index names. */
+  /** Adds the blocks that the index names. */
   merge(chunks: readonly FetchedChunk[]): void {
     for (const { file, chunk, slots, checks } of chunks) {
       if (slots.length === 0) continue
@@ -79,7 +79,7 @@ export class HeldBlocks {
     }
   }
 
-  /** The block is not held any more; gives the slot that it was held in. */
+  /** Drops a block; returns its slot, or undefined when it was not held. */
   forget(file: number, block: number): number | undefined {
     const held = this.#chunk(file, block)
     const index = block % CHUNK_BLOCKS
@@ -89,7 +89,7 @@ export class HeldBlocks {
     return slot
   }
 
-  /** No block of the file is held any more; whether one was. */
+  /** Drops all blocks of a file; returns whether there were any. */
   forgetFile(file: number): boolean {
     const before = this.count
     for (const [key, held] of this.#chunks) {
@@ -101,7 +101,7 @@ export class HeldBlocks {
     return this.count < before
   }
 
-  /** No block that the index does not name is held any more. */
+  /** Drops all blocks that the index does not name. */
   forgetUnsaved(): void {
     this.#dirty.clear()
     for (const held of this.#chunks.values()) {
@@ -118,8 +118,8 @@ export class HeldBlocks {
   }
 
   /**
-   * What is to be saved; `saved` or `notSaved` is to follow. Only what the index does not name: what others have taken out
-   * of it shall not come back by this session.
+   * The blocks to save; a call of `saved` or `notSaved` must follow. Only blocks that the index does not name: those that
+   * another process removed from it must not be added again.
    */
   takeUnsaved(): FetchedChunk[] {
     const keys = [...this.#dirty]
@@ -136,7 +136,7 @@ export class HeldBlocks {
     })
   }
 
-  /** What is still held of what was to be saved: what was forgotten meanwhile must not get into the index. */
+  /** The chunks without blocks that were dropped meanwhile, which must not be saved. */
   stillHeld(chunks: readonly FetchedChunk[]): FetchedChunk[] {
     return chunks.map((chunk) => {
       const held = this.#chunks.get(chunk.file * CHUNKS_PER_FILE + chunk.chunk)
@@ -144,7 +144,7 @@ export class HeldBlocks {
     })
   }
 
-  /** The index names them now. */
+  /** The index names these blocks now. */
   saved(chunks: readonly FetchedChunk[]): void {
     for (const { file, chunk, slots } of chunks) {
       const held = this.#chunks.get(file * CHUNKS_PER_FILE + chunk)
@@ -156,6 +156,7 @@ export class HeldBlocks {
     }
   }
 
+  /** They could not be saved and stay to be saved. */
   notSaved(chunks: readonly FetchedChunk[]): void {
     for (const { file, chunk } of chunks) this.#dirty.add(file * CHUNKS_PER_FILE + chunk)
   }
@@ -170,7 +171,7 @@ export class HeldBlocks {
     this.count--
   }
 
-  /** A chunk with a place for a block at `index`: most files are small, their chunk grows with them. */
+  /** A chunk with space for a block at `index`: most files are small, so their chunk grows with them. */
   #room(key: number, index: number): Held {
     const held = this.#chunks.get(key)
     if (held !== undefined && index < held.slots.length) return held

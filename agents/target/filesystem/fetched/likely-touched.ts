@@ -1,15 +1,15 @@
 /**
- * What a start of PostgreSQL is likely to touch, from what another one touched: begun alike, because the catalogs of all
- * databases and clusters are laid out alike. Says what to look for; what a backup does not have is left out later.
+ * Predicts the blocks a start of PostgreSQL touches from the record of another start: catalogs of all databases and
+ * clusters have the same layout. Blocks that a backup does not have are omitted later.
  */
 import { readdir, stat } from 'node:fs/promises'
 import { type BaseTree, ROOT } from '../tree/base-tree.ts'
 import { loadTouchedFile, type TouchedRecord } from './touched-record.ts'
 
-/** Relations that are made with the cluster have numbers below this (src/include/access/transam.h, FirstNormalObjectId). */
+/** Relations created by initdb have OIDs below this (src/include/access/transam.h, FirstNormalObjectId). */
 const FIRST_NORMAL_OBJECT = 16_384
-/** Some 2 MB each. */
-const MOST_DATABASES = 8
+/** Each takes about 2 MB. */
+const MAX_DATABASES = 8
 
 /** The newest record of any instance below `root`; undefined when there is none. */
 export async function newestTouched(root: string): Promise<TouchedRecord | undefined> {
@@ -24,8 +24,8 @@ export async function newestTouched(root: string): Promise<TouchedRecord | undef
 }
 
 /**
- * The record, and after it the same system catalogs in those of `databases` that it has none of: whoever wants the
- * instance connects to one of these next.
+ * The record, followed by the same system catalogs in those of `databases` that it does not cover: clients are likely to
+ * connect to one of these.
  */
 export function withOtherDatabases(record: TouchedRecord, databases: readonly string[]): TouchedRecord {
   const names = record.paths.map(catalogOf)
@@ -33,7 +33,7 @@ export function withOtherDatabases(record: TouchedRecord, databases: readonly st
   const known = new Set(names.map((name) => name?.database))
   const paths = [...record.paths]
   const ranges = [...record.ranges]
-  for (const database of databases.filter((name) => !known.has(name)).slice(-MOST_DATABASES)) {
+  for (const database of databases.filter((name) => !known.has(name)).slice(-MAX_DATABASES)) {
     const moved = new Map<number, number>()
     for (const [index, name] of names.entries()) {
       if (name !== undefined && name.database === model)
@@ -47,14 +47,14 @@ export function withOtherDatabases(record: TouchedRecord, databases: readonly st
   return { version: 1, paths, ranges }
 }
 
-/** A system catalog, or what else every database has; undefined: somebody's own table, or not of a database. */
+/** A file that every database has, such as a system catalog; undefined: a user's relation, or not in a database. */
 function catalogOf(path: string): { readonly database: string; readonly file: string } | undefined {
   const [, database, file] = /^data\/base\/(\d+)\/([^/]+)$/.exec(path) ?? []
   if (database === undefined || file === undefined) return undefined
   return Number.parseInt(file, 10) >= FIRST_NORMAL_OBJECT ? undefined : { database, file }
 }
 
-/** Names of the directories of databases that were made after the cluster was, in the order of their numbers. */
+/** Names of the directories of databases that were created after initdb, in the order of their OIDs. */
 export function laterDatabases(tree: BaseTree): string[] {
   const base = ['data', 'base'].reduce((at, name) => (at === 0 ? 0 : tree.lookup(at, name)), ROOT)
   if (base === 0) return []

@@ -1,23 +1,23 @@
-/** What to fetch ahead for a record of an earlier publish. Pure: the record may be of another backup, or nonsense. */
+/** Plans the prefetch for the record of an earlier publish. Pure; the record may be of another backup, or invalid. */
 import type { FileRange } from '../../../dataplane/backup-source.ts'
 import { BLOCK } from '../contents/block-map.ts'
 import { type BaseTree, ROOT } from '../tree/base-tree.ts'
 import type { TouchedRecord } from './touched-record.ts'
 
-/** Begins at a block; ends at one, or with its file. */
+/** Starts at a block boundary; ends at one, or with its file. */
 export type PlannedRange = FileRange
 
 export interface PlanOptions {
   readonly isHeld: (file: number, block: number) => boolean
-  /** Bytes at most, in all and in one range. */
+  /** Maximum bytes, in total and per range. */
   readonly budget: number
   readonly maxRange: number
 }
 
-/** More than a start touches; many blocks of one file come in few ranges. */
+/** More than a start touches; consecutive blocks of a file share a range. */
 const MAX_RANGES = 4096
 
-/** The ranges of a backup that are recorded and not held, in the order in which they were wanted. */
+/** The recorded ranges of a backup that are not held, in the order in which they were touched. */
 export function planPrefetch(
   { paths, ranges }: TouchedRecord,
   base: BaseTree,

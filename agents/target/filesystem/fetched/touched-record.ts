@@ -1,7 +1,7 @@
 /**
- * What a publish touched of a backup until it was usable, as paths and blocks, so that the next publish of the instance
- * can fetch it in one request; and its file, `<root>/<repository>-<instance>.touched.json`. Recording is the engine's,
- * loading and saving the thread's that may wait for the disk.
+ * The blocks of a backup that a publish touched until the instance was usable, by path, so that the next publish can
+ * fetch them in one request; and their file, `<root>/<repository>-<instance>.touched.json`. The engine records; the main
+ * thread, which may wait for the disk, loads and saves.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
@@ -12,13 +12,13 @@ import type { BaseTree } from '../tree/base-tree.ts'
 /** Plain data. */
 export interface TouchedRecord {
   readonly version: 1
-  /** As in the published tree. */
+  /** Paths in the published tree. */
   readonly paths: readonly string[]
-  /** Index of the path, first block, count of blocks; and so on, in the order in which they were wanted. */
+  /** Index of the path, first block, count of blocks; repeated, in the order in which they were touched. */
   readonly ranges: readonly number[]
 }
 
-/** 64 MiB, which is more than any start of PostgreSQL reads before recovery. */
+/** 64 MiB, more than a start of PostgreSQL reads before recovery. */
 const MAX_BLOCKS = 8192
 const MAX_TEXT_BYTES = 4 * 1024 * 1024
 
@@ -27,7 +27,7 @@ export class TouchRecorder {
   readonly #ranges: { ino: Ino; first: number; count: number }[] = []
   #blocks = 0
 
-  /** Notes blocks of the backup's contents of an inode. */
+  /** Records blocks of an inode's content in the backup. */
   touch(ino: Ino, first: number, last: number): void {
     let seen = this.#seen.get(ino)
     if (seen === undefined) {
@@ -54,12 +54,12 @@ export class TouchRecorder {
   }
 }
 
-/** How much of the backup it is. */
+/** Bytes of the recorded blocks. */
 export function touchedBytes({ ranges }: TouchedRecord): number {
   return ranges.reduce((sum, number, index) => (index % 3 === 2 ? sum + number * BLOCK : sum), 0)
 }
 
-/** The record of an instance; undefined when there is none, or its file is none of ours. */
+/** The record of an instance; undefined when there is none, or its file is invalid. */
 export async function loadTouched(
   root: string,
   repository: string,
@@ -68,7 +68,7 @@ export async function loadTouched(
   return loadTouchedFile(recordPath(root, repository, instance))
 }
 
-/** The record in a file; undefined when it is none of ours. */
+/** The record in a file; undefined when the file is missing or invalid. */
 export async function loadTouchedFile(path: string): Promise<TouchedRecord | undefined> {
   try {
     const text = await readFile(path, 'utf8')
@@ -79,7 +79,7 @@ export async function loadTouchedFile(path: string): Promise<TouchedRecord | und
   }
 }
 
-/** Replaces the record of an instance, whole or not at all. @throws the error of the file system */
+/** Replaces the record of an instance atomically. @throws the error of the file system */
 export async function saveTouched(
   root: string,
   repository: string,
@@ -106,7 +106,7 @@ export async function saveTouched(
   }
 }
 
-/** Names come from messages: what is not plain in them is left out of the file's name, and told apart by a digest. */
+/** Names come from messages: unsafe characters are replaced in the file name, and a digest keeps names distinct. */
 function recordPath(root: string, repository: string, instance: string): string {
   const plain = `${repository}-${instance}`
   const name = plain.replace(/[^A-Za-z0-9_.-]/g, '_').slice(0, 100)

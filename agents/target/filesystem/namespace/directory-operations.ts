@@ -1,6 +1,6 @@
 /**
- * The operations on names: POSIX's rules for making, linking, renaming and removing. What a name leads to is
- * namespace.ts's, what is durable is durability.ts's.
+ * The operations on names: POSIX's rules for making, linking, renaming and removing. Which inode a name refers to is
+ * namespace.ts's concern, what is durable durability.ts's.
  */
 
 import type { Durability } from '../durability/durability.ts'
@@ -41,9 +41,9 @@ export type DirectoryOperations = Pick<
 >
 
 const MAX_NAME_BYTES = 255
-/** Source: PATH_MAX of linux/limits.h, which counts the byte at the end. */
+/** Source: PATH_MAX of linux/limits.h, which includes the terminating NUL. */
 const MAX_TARGET_BYTES = 4095
-/** As on ext4; of directories it does not limit the number. Source: EXT4_LINK_MAX of fs/ext4/ext4.h. */
+/** As on ext4; subdirectories are not limited. Source: EXT4_LINK_MAX of fs/ext4/ext4.h. */
 const MAX_LINKS = 65_000
 const S_ISGID = 0o2000
 
@@ -55,7 +55,7 @@ export function createDirectoryOperations(
   const { base, names, inodes, durability, wal, walIno, now } = dependencies
   const tablespaceLinks = createTablespaceLinks(names)
 
-  /** The inode of a name. @throws FileSystemError ENOENT */
+  /** The inode of a name. @throws FileSystemError ENOENT | ENOTDIR */
   function find(parent: Ino, name: string): Ino {
     requireDirectory(parent)
     requireName(name)
@@ -69,7 +69,7 @@ export function createDirectoryOperations(
       throw new FileSystemError(wal.has(ino) || inodes.mode(ino) ? 'ENOTDIR' : 'ENOENT')
   }
 
-  /** A directory in which names may change. */
+  /** A directory in which entries may change. @throws FileSystemError EROFS | ENOENT | ENOTDIR */
   function writable(parent: Ino): Inode {
     if (parent === walIno || wal.has(parent)) throw new FileSystemError('EROFS')
     requireDirectory(parent)
@@ -79,7 +79,7 @@ export function createDirectoryOperations(
   }
 
   function requireName(name: string): void {
-    // A character takes three bytes for each unit of its length at most.
+    // UTF-8 takes at most three bytes per UTF-16 code unit.
     if (name.length * 3 > MAX_NAME_BYTES && Buffer.byteLength(name) > MAX_NAME_BYTES) {
       throw new FileSystemError('ENAMETOOLONG')
     }
@@ -107,7 +107,7 @@ export function createDirectoryOperations(
     touchDirectory(directory)
   }
 
-  /** Makes an inode with a name, referenced once. A directory with the set-group-ID bit hands on its group. */
+  /** Makes an inode with a name and one reference. It inherits the group of a directory with the set-group-ID bit. */
   function make(parent: Ino, name: string, mode: number, caller: Caller): Inode {
     const directory = writable(parent)
     requireFree(parent, name)
@@ -122,7 +122,7 @@ export function createDirectoryOperations(
     return inode
   }
 
-  /** An inode has lost a name. */
+  /** One of an inode's names was removed. */
   function loseName(inode: Inode): void {
     inode.nlink = isDirectory(inode) ? 0 : inode.nlink - 1
     inode.ctime = now()
@@ -139,19 +139,19 @@ export function createDirectoryOperations(
     if (parent === ROOT && base.has(ino)) throw new FileSystemError('EBUSY')
   }
 
-  /** Where a link of a tablespace leads to. @throws FileSystemError EPERM: out of the mount */
+  /** The target a tablespace link gets instead. @throws FileSystemError EPERM: it points out of the mount */
   function requireTablespace(target: string): string {
     const inside = tablespaceLinks.targetOf(target)
     if (inside === undefined) throw new FileSystemError('EPERM')
     return inside
   }
 
-  /** Whatever gets a name among the links of tablespaces stays in the mount. @throws FileSystemError EPERM */
+  /** A link renamed or linked into `pg_tblspc` must not point out of the mount. @throws FileSystemError EPERM */
   function requireTargetInside(parent: Ino, { target }: Inode): void {
     if (target !== undefined && tablespaceLinks.appliesTo(parent)) requireTablespace(target)
   }
 
-  /** What a rename would put in the place of `replaced`. */
+  /** Checks that a rename may put `moved` in the place of `replaced`. */
   function requireReplaceable(moved: Inode, replaced: Inode): void {
     if (isDirectory(moved) && !isDirectory(replaced)) throw new FileSystemError('ENOTDIR')
     if (!isDirectory(moved) && isDirectory(replaced)) throw new FileSystemError('EISDIR')
@@ -255,7 +255,7 @@ export function createDirectoryOperations(
       const replacedIno = names.lookup(newParent, newName)
       if (replacedIno === 0 && mode === 'exchange') throw new FileSystemError('ENOENT')
       if (replacedIno !== 0 && mode === 'noreplace') throw new FileSystemError('EEXIST')
-      // Two names of one file stay as they are, says POSIX.
+      // POSIX: renaming one name of a file over another does nothing.
       if (replacedIno === moved.ino) return
       requireTargetInside(newParent, moved)
       const replaced = replacedIno === 0 ? undefined : inodes.get(replacedIno)

@@ -1,4 +1,4 @@
-/** One inode that differs from the base tree, or is used: its attributes, its block map and its place in local storage. */
+/** One inode that differs from the base tree or is in use: its attributes, its block map and its local file. */
 import { BLOCK, type BlockMap } from '../contents/block-map.ts'
 import type { AttributesRow } from '../durability/journal.ts'
 import type { Attributes, Ino } from '../file-system.ts'
@@ -10,55 +10,55 @@ export class Inode {
   nlink = 1
   uid = 0
   gid = 0
-  /** Of a device. */
+  /** Device number. */
   rdev = 0
   /** Nanoseconds since the epoch. */
   atime = 0n
   mtime = 0n
   ctime = 0n
-  /** Of a symbolic link. */
+  /** Target of a symbolic link. */
   target: string | undefined
-  /** Bytes; of a symbolic link those of its target. */
+  /** Bytes; of a symbolic link the length of its target. */
   size = 0
-  /** Bytes from the start that the repository still answers for, where no local block does. Never grows. */
+  /** Bytes from the start that come from the repository where no local block replaces them. Never grows. */
   baseSize = 0
   map: BlockMap
 
   /** Descriptor of the local file, or -1. */
   fd = -1
-  /** The local file was used again since it was opened, or passed over when others were closed. */
+  /** The local file was used again since it was opened or last skipped when descriptors were closed. */
   recent = false
   /** Bytes of the local file, as far as they were written in this run or count as changed. */
   localEnd = 0
-  /** Uses across a wait; neither `fd` is closed nor the inode dropped meanwhile. */
+  /** Operations that use it across a wait; meanwhile `fd` is not closed and the inode not dropped. */
   pins = 0
-  /** Readers of the file that were told apart, to read ahead of each. */
+  /** Concurrent readers of the file, each with its own read-ahead. */
   readonly streams: ReadStream[] = []
-  /** Gone for good: no name, no reference. */
+  /** Freed: it has neither name nor reference. */
   freed = false
 
   /** Local data was written since the last sync of the local file. */
   dataDirty = false
   /** Size or changed blocks differ from the journal, so a sync must write them. */
   essential = false
-  /** The local file may be longer than the contents, and may be cut once that is committed. */
+  /** The local file may be longer than the contents; it is truncated after the next commit. */
   trim = false
   /** Local bytes between the size and the end of its block are known to be zero. */
   tailClean = false
-  /** Times that contents could not be made durable; whoever waited for it then must hear of it. */
+  /** Number of failed syncs; each sync that was waiting at the time must report it. */
   syncFailures = 0
-  /** Written data may be lost and nobody who asked to have it synced knows yet. */
+  /** Written data may be lost, and no fsync has reported that yet. */
   lossUnreported = false
-  /** The last sync under way; syncs of one file follow each other. */
+  /** The last sync in progress; syncs of one file run one after another. */
   syncing: Promise<void> | undefined
 
-  /** What is written to it is never refused for want of room. */
+  /** Writes to it are never refused for lack of space. */
   vital = false
 
-  /** Has rows in the journal, or will have. */
+  /** It has rows in the journal, or will have. */
   differs = false
 
-  /** Changed blocks among those of the backup, of a version of the map; counting takes a while in a large file. */
+  /** Cached count of changed blocks below the backup's end, for a version of the map: counting a large file is slow. */
   #overlap = 0
   #overlapVersion = -1
   #overlapEnd = 0
@@ -93,7 +93,8 @@ export class Inode {
       ctime: this.ctime,
     }
   }
-  /** What is still in the repository counts as allocated: tools take a file without blocks for one hole. */
+
+  /** Blocks still in the repository count as allocated: tools treat a file without blocks as one hole. */
   #allocatedBlocks(): number {
     const { baseBlocks, map } = this
     if (map.changed === 0 || baseBlocks === 0) return baseBlocks + map.changed

@@ -1,6 +1,6 @@
 /**
- * All inodes of the mount: those of the base tree until something touches them, and those of the journal and of this
- * run. Gives out inode numbers and counts references: what has neither name nor reference goes away.
+ * All inodes of the mount: those of the base tree, the journal and this run, loaded on first use. Allocates inode
+ * numbers and counts references: an inode with neither name nor reference is freed.
  */
 
 import { BLOCK, BlockMap } from '../contents/block-map.ts'
@@ -14,20 +14,20 @@ export interface InodesDependencies {
   readonly base: BaseTree
   readonly journalState: JournalState
   readonly files: DataFiles
-  /** Of what comes from the backup. */
+  /** Owner of everything that comes from the backup. */
   readonly owner: { readonly uid: number; readonly gid: number }
-  /** Blocks that the journal had as changed mean nothing. */
+  /** Blocks marked as changed in the journal turned out to lie beyond the end of their file. */
   readonly onDropped: (blocks: number) => void
-  /** An inode without name and reference goes away. */
+  /** An inode without name and reference is freed. */
   readonly onFree: (inode: Inode) => void
 }
 
 export class Inodes {
-  /** Changed blocks, as the journal had them at start. */
+  /** Changed blocks recorded in the journal at start. */
   readonly changedBefore: number
   readonly #to: InodesDependencies
   readonly #loaded = new Map<Ino, Inode>()
-  /** Rows of the journal that no inode was made of yet. */
+  /** Rows of the journal whose inodes are not loaded yet. */
   readonly #attributes = new Map<Ino, AttributesRow>()
   readonly #contents = new Map<Ino, ContentsRecord>()
   readonly #references = new Map<Ino, number>()
@@ -53,12 +53,12 @@ export class Inodes {
     files.sweep((ino) => this.#contents.has(ino))
   }
 
-  /** Inodes that had no name left when the last run ended, to be freed. */
+  /** Inodes that had no name left when the last run ended; to be freed. */
   *orphans(): IterableIterator<Inode> {
     for (const { ino, nlink } of [...this.#attributes.values()]) if (nlink === 0) yield this.get(ino)
   }
 
-  /** Makes an inode, under a number that was never used in this write cache as far as it knows. */
+  /** Makes an inode with a number above all that the journal and this run have used. */
   create(mode: number, uid: number, gid: number): Inode {
     const inode = new Inode(this.#next++, new BlockMap())
     inode.mode = mode
@@ -74,7 +74,7 @@ export class Inodes {
     return this.#loaded.get(ino) ?? this.#load(ino)
   }
 
-  /** Regular files that the kernel may hold. */
+  /** Regular files that the kernel may have cached. */
   referencedFiles(): Ino[] {
     return [...this.#references.keys()].filter((ino) => (this.mode(ino) & S_IFMT) === S_IFREG)
   }
@@ -87,7 +87,7 @@ export class Inodes {
     return (this.#loaded.get(ino) ?? this.#attributes.get(ino))?.mode ?? this.#to.base.mode(ino)
   }
 
-  /** Attributes, without loading what was never touched. @throws FileSystemError ENOENT */
+  /** Attributes, without loading an untouched inode. @throws FileSystemError ENOENT */
   attributes(ino: Ino): Attributes {
     const { base, owner } = this.#to
     const loaded = this.#loaded.get(ino)
@@ -113,7 +113,7 @@ export class Inodes {
     }
   }
 
-  /** One more reference. */
+  /** Takes one more reference. */
   remember(ino: Ino): void {
     this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1)
   }
@@ -128,7 +128,7 @@ export class Inodes {
     const inode = this.#loaded.get(ino)
     if (inode === undefined) return
     this.freeIfUnused(inode)
-    // As the base tree has it: it can be made again, and a backup has very many.
+    // Unchanged: it can be loaded again from the base tree, and a backup has very many.
     if (!inode.differs && inode.pins === 0) this.#loaded.delete(ino)
   }
 
@@ -172,8 +172,8 @@ export class Inodes {
   }
 
   /**
-   * Room that was made behind the end of a file holds what was written there since, if a crash undid that the file grew;
-   * only zeros may show there.
+   * Blocks allocated beyond the end of a file may hold data if a crash undid the file's growth; they must read as zeros,
+   * so they are no longer counted as changed.
    */
   #dropBehindEnd(inode: Inode): void {
     const before = inode.map.changed

@@ -1,4 +1,4 @@
-/** Which name leads to which inode: the base tree's directories with the changes that lie over them. */
+/** Which name refers to which inode: the directories of the base tree, overlaid with the session's changes. */
 
 import type { EntryRow } from '../durability/journal.ts'
 import type { Ino } from '../file-system.ts'
@@ -8,7 +8,7 @@ export class Namespace {
   readonly #base: BaseTree
   /** By directory and name; 0 hides a name of the base tree. */
   readonly #changes = new Map<Ino, Map<string, Ino>>()
-  /** Of directories that are not where the base tree has them. */
+  /** Parents of directories that are not where the base tree has them. */
   readonly #parents = new Map<Ino, Ino>()
 
   constructor(base: BaseTree, entries: readonly EntryRow[]) {
@@ -16,7 +16,7 @@ export class Namespace {
     for (const { parent, name, ino } of entries) this.#change(parent, name, ino)
   }
 
-  /** 0 when there is none. */
+  /** 0 when the name does not exist. */
   lookup(parent: Ino, name: string): Ino {
     return this.#changes.get(parent)?.get(name) ?? this.#base.lookup(parent, name)
   }
@@ -31,7 +31,7 @@ export class Namespace {
     else this.#changes.get(parent)?.delete(name)
   }
 
-  /** A directory that was removed takes the memory of its changes with it. */
+  /** Discards the changes of a directory that was removed. */
   forget(directory: Ino): void {
     this.#changes.delete(directory)
     this.#parents.delete(directory)
@@ -49,7 +49,7 @@ export class Namespace {
     return this.entries(directory).next().done === true
   }
 
-  /** Called for the directories among what the journal has. */
+  /** Records the parent of a directory from the journal. */
   noteParent(directory: Ino, parent: Ino): void {
     this.#parents.set(directory, parent)
   }

@@ -1,6 +1,6 @@
 /**
- * Links in `data/pg_tblspc`: PostgreSQL makes them, also from what it finds in WAL, to wherever production had the
- * tablespace. None of them leads out of the mount.
+ * Links in `data/pg_tblspc`: PostgreSQL creates them, also when it replays WAL, pointing to where production had the
+ * tablespace. They are redirected to directories of the mount; none may point out of it.
  */
 import { posix } from 'node:path'
 import { locationDirectory } from '../../tablespaces/location-directory.ts'
@@ -9,9 +9,9 @@ import { ROOT } from '../tree/base-tree.ts'
 import type { Namespace } from './namespace.ts'
 
 export interface TablespaceLinks {
-  /** Whether links in this directory are of tablespaces. */
+  /** Whether links in this directory are tablespace links. */
   appliesTo(directory: Ino): boolean
-  /** What a link to `target` leads to instead; undefined: it would lead out, and must not be made. */
+  /** The target to use instead of `target`; undefined: it points out of the mount and must be refused. */
   targetOf(target: string): string | undefined
 }
 
@@ -22,7 +22,7 @@ export function createTablespaceLinks(names: Namespace): TablespaceLinks {
     appliesTo: (directory) => directory === child(child(ROOT, 'data'), 'pg_tblspc'),
     targetOf(target) {
       const tablespaces = child(ROOT, 'tblspc')
-      // Made by the agent: to a tablespace of the backup.
+      // Links made by the agent, to a tablespace of the backup.
       const own = posix.basename(posix.dirname(target)) === 'tblspc' ? posix.basename(target) : ''
       const name = [locationDirectory(target), own].find(
         (each) => each !== '' && child(tablespaces, each) !== 0,

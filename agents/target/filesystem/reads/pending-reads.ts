@@ -1,6 +1,6 @@
-/** Reads of the repository that are under way, or whose bytes wait in memory, by the blocks that they bring. */
+/** Reads of the repository that are in flight, or whose bytes are still in memory, by the blocks they deliver. */
 
-/** Consecutive blocks as the repository has them; shorter only at the end of the file. */
+/** Consecutive blocks of the repository; shorter only at the end of the file. */
 export interface Piece {
   readonly first: number
   readonly last: number
@@ -11,16 +11,16 @@ export interface PendingRead {
   readonly file: number
   readonly first: number
   readonly last: number
-  /** Undefined: it is in the store now, or is to be asked for by itself. */
+  /** Undefined: the blocks are in the store now, or have to be requested separately. */
   readonly arrival: Promise<Piece | undefined>
-  /** Bytes that come before it on the same way. */
+  /** Bytes that arrive before it on the same stream. */
   readonly distance: () => number
-  /** Has landed, and is in memory until it is kept elsewhere. */
+  /** Set once it has arrived, until it is in the store. */
   piece?: Piece
   keeping?: boolean
 }
 
-/** Brought to the fetched store by another thread, which says so at once only when somebody here waits. */
+/** A direct read: another thread writes it to the fetched store, and notifies this one at once only when requested. */
 export class PendingDirectRead implements PendingRead {
   readonly file: number
   readonly first: number
@@ -29,7 +29,7 @@ export class PendingDirectRead implements PendingRead {
   #waiting: PromiseWithResolvers<undefined> | undefined
   #over: ((waiting: PromiseWithResolvers<undefined>) => void) | undefined
 
-  /** `expect` has the end told as soon as it comes. */
+  /** `expect` requests to be notified on completion. */
   constructor(file: number, first: number, last: number, expect: () => void) {
     this.file = file
     this.first = first
@@ -50,7 +50,7 @@ export class PendingDirectRead implements PendingRead {
     return 0
   }
 
-  /** It is in the store, or could not be kept there. */
+  /** It completed: the blocks are in the store, or could not be written there. */
   arrive(): void {
     this.#end((waiting) => waiting.resolve(undefined))
   }
@@ -68,7 +68,7 @@ export class PendingDirectRead implements PendingRead {
 export class PendingReads {
   readonly #byFile = new Map<number, PendingRead[]>()
 
-  /** The read that brings a block soonest. */
+  /** The pending read that delivers a block soonest. */
   at(file: number, block: number): PendingRead | undefined {
     const pending = this.#byFile.get(file)
     if (pending === undefined) return undefined

@@ -1,4 +1,4 @@
-/** The reads of one prefetch, which arrive in their order or are left out. Asks for nothing itself. */
+/** The pending reads of one prefetch, which arrive in order or are omitted. Sends no request itself. */
 import type { RangeData } from '../../../dataplane/backup-source.ts'
 import { BLOCK } from '../contents/block-map.ts'
 import type { PlannedRange } from '../fetched/prefetch.ts'
@@ -8,14 +8,14 @@ export class PrefetchStream {
   readonly reads: readonly PendingRead[]
   readonly #ranges: readonly PlannedRange[]
   readonly #resolve: ((piece: Piece | undefined) => void)[] = []
-  readonly #onLeftOut: (read: PendingRead) => void
-  /** The range that comes next, and its place in the stream, in bytes. */
+  readonly #onOmitted: (read: PendingRead) => void
+  /** The next range, and its position in the stream in bytes. */
   #next = 0
   #at = 0
 
-  constructor(ranges: readonly PlannedRange[], onLeftOut: (read: PendingRead) => void) {
+  constructor(ranges: readonly PlannedRange[], onOmitted: (read: PendingRead) => void) {
     this.#ranges = ranges
-    this.#onLeftOut = onLeftOut
+    this.#onOmitted = onOmitted
     let due = 0
     this.reads = ranges.map(({ file, offset, length }) => {
       const { promise, resolve } = Promise.withResolvers<Piece | undefined>()
@@ -33,14 +33,14 @@ export class PrefetchStream {
     })
   }
 
-  /** The read that a piece completes; those before it were left out. */
+  /** The read that a piece completes; earlier ones that have not arrived were omitted. */
   take({ file, offset, data }: RangeData): { read: PendingRead; piece: Piece } | undefined {
     for (let index = this.#next; index < this.#ranges.length; index++) {
       const range = this.#ranges[index]
       const read = this.reads[index]
       if (range === undefined || read === undefined) return undefined
       if (range.file !== file || range.offset !== offset || range.length !== data.length) continue
-      this.#leaveOut(index)
+      this.#omit(index)
       this.#next = index + 1
       this.#at += range.length
       const piece = { first: read.first, last: read.last, data }
@@ -50,16 +50,16 @@ export class PrefetchStream {
     return undefined
   }
 
-  /** Nothing more comes: what has not arrived was left out. */
+  /** The stream ended: reads that have not arrived were omitted. */
   end(): void {
-    this.#leaveOut(this.#ranges.length)
+    this.#omit(this.#ranges.length)
   }
 
-  #leaveOut(end: number): void {
+  #omit(end: number): void {
     for (; this.#next < end; this.#next++) {
       const read = this.reads[this.#next]
       this.#at += this.#ranges[this.#next]?.length ?? 0
-      if (read !== undefined) this.#onLeftOut(read)
+      if (read !== undefined) this.#onOmitted(read)
       this.#resolve[this.#next]?.(undefined)
     }
   }

@@ -1,7 +1,7 @@
 /**
- * The contents of the backup: what is held locally is copied at once, what is missing is brought from the repository,
- * one read for each block however many wait for it, with read-ahead bounded in memory. What arrives is kept in the
- * fetched store where there is room. Knows nothing of what the session changed but to leave it alone.
+ * The contents of the backup: blocks in the fetched store are copied synchronously, missing ones are read from the
+ * repository, each once however many readers wait for it, with read-ahead bounded in memory. What arrives is kept in the
+ * fetched store where there is space. Blocks that the session changed are skipped.
  */
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -21,15 +21,15 @@ import { advance, undoReadAhead } from './read-ahead.ts'
 
 /** Bytes in one read of the source. */
 const MAX_READ = 1024 * 1024
-/** Bytes under way or waiting to be kept beyond which nothing is read ahead. */
+/** No read-ahead while more bytes than this are in flight or in memory. */
 const AHEAD_BUDGET = 24 * 1024 * 1024
-/** Bytes that stay in memory when the store has no room for them: what was read ahead is still to be read. */
+/** Bytes kept in memory when the store has no space for them: read-ahead that is still to be read. */
 const MEMORY_BUDGET = 16 * 1024 * 1024
-/** More is another thread's to write while the disk is busy. */
+/** While the disk is busy, larger pieces are written by another thread. */
 const WRITTEN_IN_THIS_THREAD = 64 * 1024
-/** How far from its turn a block of the prefetch may be for its reader to wait for it. */
+/** A reader waits for a block of the prefetch only when it is at most this many bytes away in the stream. */
 const NEAR = 1024 * 1024
-/** Bytes of a prefetch, with and without a store to put them in. */
+/** Maximum bytes of a prefetch, with and without a store. */
 const MAX_PREFETCH = 64 * 1024 * 1024
 const MAX_PREFETCH_IN_MEMORY = MEMORY_BUDGET / 2
 
@@ -39,27 +39,27 @@ export interface ReadPathDependencies {
     Services,
     'read' | 'readMany' | 'write' | 'sync' | 'reserveFetched' | 'saveFetched' | 'dropFetched'
   >
-  /** None: nothing that is fetched is kept. */
+  /** Undefined: no fetched block is kept. */
   readonly fetched: FetchedState | undefined
-  /** None: this thread answers all reads. */
+  /** Undefined: this thread answers all reads. */
   readonly directReads?: DirectReads | undefined
   readonly logger: Logger
 }
 
 export class ReadPath {
-  /** Bytes that came from the source. */
+  /** Bytes read from the source. */
   fetchedBytes = 0
   lastError: string | undefined
   readonly #to: ReadPathDependencies
   readonly #store: FetchedStore
   readonly #pending = new PendingReads()
-  /** What has arrived and could not be kept yet, oldest first. */
+  /** Reads that have arrived but are not in the store yet, oldest first. */
   readonly #inMemory = new Set<PendingRead>()
   #memoryBytes = 0
-  /** What has arrived and is on its way to the store. Never reject. */
-  readonly #keeps = new Set<Promise<void>>()
-  #underWay = 0
-  /** Files of the backup of which nothing is kept that came before their damage was found. */
+  /** Writes of arrived pieces to the store. Never reject. */
+  readonly #storing = new Set<Promise<void>>()
+  #inFlightBytes = 0
+  /** Damaged files whose earlier blocks were dropped from the store. */
   readonly #damagedFiles = new Set<number>()
   #recorder: TouchRecorder | undefined = new TouchRecorder()
 
@@ -69,17 +69,17 @@ export class ReadPath {
     this.#store = new FetchedStore({ state, services, logger, onRoom: () => this.#keepInMemory() })
   }
 
-  /** Bytes of the backup that are held locally, by whomever they were fetched. */
+  /** Bytes of the backup in the fetched store, whichever session fetched them. */
   get heldBytes(): number {
     return this.#store.bytes
   }
 
-  /** Something was kept that a restart would not find. */
+  /** The store has blocks that its index does not name yet. */
   get unflushed(): boolean {
     return this.#store.unflushed
   }
 
-  /** Whether a block of the range, as far as it is the backup's and unchanged, has to come from the repository. */
+  /** Whether an unchanged block of the range has to be read from the repository. */
   isMissing(inode: Inode, first: number, last: number): boolean {
     const file = this.#to.base.file(inode.ino)
     if (file < 0) return false
@@ -91,7 +91,7 @@ export class ReadPath {
   }
 
   /**
-   * All missing blocks of the range, each with its neighbours that were asked for together.
+   * Fetches all missing blocks of the range, together with neighbours that are read in the same request.
    * @throws FileSystemError EIO
    */
   async fetch(inode: Inode, first: number, last: number): Promise<Piece[]> {
@@ -99,14 +99,14 @@ export class ReadPath {
       const reads = this.#readsFor(inode, first, Math.min(last, inode.baseBlocks - 1))
       const pieces = await Promise.all(reads.map(({ arrival }) => arrival))
       const got = pieces.filter((piece) => piece !== undefined)
-      // What a prefetch left out is asked for by itself; what a direct read brought is in the store.
+      // A block that a prefetch omitted is requested again; one that a direct read fetched is in the store.
       if (got.length === pieces.length) return got
     }
   }
 
   /**
-   * Has another thread answer who asks for bytes `position` to `end`, all of which are missing; false: this thread has
-   * to, because others are fetching some of them, or because it is not worth it or not possible.
+   * Sends a direct read for bytes `position` to `end`, all of which are missing; false: this thread has to answer, because
+   * some of them are already being fetched, or the read is too large, or no direct read is possible.
    */
   sendDirectRead(inode: Inode, position: number, end: number, requester: Requester): boolean {
     const { base, directReads } = this.#to
@@ -124,8 +124,8 @@ export class ReadPath {
     }
     const place = this.#store.reserve(last - first + 1)
     if (place === undefined) return false
-    const over = () => {
-      this.#underWay -= length
+    const completed = () => {
+      this.#inFlightBytes -= length
       this.#pending.remove(read)
     }
     const expect = directReads.send({
@@ -134,18 +134,18 @@ export class ReadPath {
       ...{ fd: place.fd, position: place.position },
       onCompleted: (checks) => {
         this.fetchedBytes += length
-        over()
+        completed()
         if (checks === undefined) this.#store.refuse()
         else this.#store.filled(place, file, first, checks)
         read.arrive()
       },
       onFailed: (error) => {
-        over()
+        completed()
         read.fail(this.#unreadable(inode, offset, length, error))
       },
     })
     const read = new PendingDirectRead(file, first, last, expect)
-    this.#underWay += length
+    this.#inFlightBytes += length
     this.#pending.add(read)
     return true
   }
@@ -185,35 +185,35 @@ export class ReadPath {
     return true
   }
 
-  /** Notes a read of bytes `position` to `end`, and reads ahead where the file is being scanned. */
+  /** Records a read of bytes `position` to `end`, and reads ahead where the file is being scanned. */
   noteRead(inode: Inode, position: number, end: number): void {
     if (position >= inode.baseSize || this.#to.base.file(inode.ino) < 0) return
     this.noteUse(inode, position, end)
     const ahead = advance(inode.streams, position, end, inode.baseSize)
     if (ahead === undefined) return
-    if (this.#underWay + this.#memoryBytes + ahead.to - ahead.from > AHEAD_BUDGET) {
+    if (this.#inFlightBytes + this.#memoryBytes + ahead.to - ahead.from > AHEAD_BUDGET) {
       undoReadAhead(inode.streams, ahead.from)
       return
     }
-    // Whoever reads these blocks gets the error, if there is one.
+    // An error is reported to the reader of these blocks.
     this.#readsFor(inode, Math.ceil(ahead.from / BLOCK), Math.ceil(ahead.to / BLOCK) - 1, true)
   }
 
-  /** Notes that bytes of the backup are needed, whatever for. */
+  /** Records that bytes of the backup were used, for the touched record. */
   noteUse(inode: Inode, position: number, end: number): void {
     if (this.#recorder === undefined) return
     const last = Math.ceil(Math.min(end, inode.baseSize) / BLOCK) - 1
     this.#recorder.touch(inode.ino, Math.floor(position / BLOCK), last)
   }
 
-  /** Ends the recording of what is touched, and gives it; undefined when it has ended before. */
+  /** Ends the recording of touched blocks and returns the record; undefined when it had already ended. */
   settled(): TouchedRecord | undefined {
     const record = this.#recorder?.record(this.#to.base)
     this.#recorder = undefined
     return record
   }
 
-  /** Fetches what an earlier publish touched, as far as it is not held. Resolves when it has come; never rejects. */
+  /** Fetches blocks an earlier publish touched that have no local copy. Resolves when they have arrived; never rejects. */
   async prefetch(record: TouchedRecord): Promise<void> {
     const { base, services, logger } = this.#to
     const isHeld = (file: number, block: number) =>
@@ -230,7 +230,7 @@ export class ReadPath {
         if (arrived !== undefined) this.#settle(arrived.read, arrived.piece)
       })
     } catch (err) {
-      logger.warn({ err }, 'what the last publish touched could not be fetched ahead')
+      logger.warn({ err }, 'the blocks that the last publish touched could not be prefetched')
     }
     stream.end()
   }
@@ -240,9 +240,9 @@ export class ReadPath {
     this.#store.noteDamaged(file, block)
   }
 
-  /** As `FetchedStore.flush`, with what is being kept. */
+  /** As `FetchedStore.flush`, after pending writes to the store. */
   async flush(): Promise<void> {
-    await Promise.all(this.#keeps)
+    await Promise.all(this.#storing)
     await this.#store.flush()
   }
 
@@ -250,7 +250,7 @@ export class ReadPath {
     this.#store.close()
   }
 
-  /** Reads under way, those begun now included, that bring what is missing; `ahead`: nobody waits for it yet. */
+  /** Pending reads, including those started now, that deliver the missing blocks; `ahead`: no reader waits for them yet. */
   #readsFor(inode: Inode, first: number, last: number, ahead = false): PendingRead[] {
     const file = this.#to.base.file(inode.ino)
     const wanted: PendingRead[] = []
@@ -277,18 +277,18 @@ export class ReadPath {
   #start(inode: Inode, file: number, first: number, last: number): PendingRead {
     const offset = first * BLOCK
     const length = Math.min((last + 1) * BLOCK, this.#to.base.size(inode.ino)) - offset
-    this.#underWay += length
+    this.#inFlightBytes += length
     const arrival = this.#read(inode, file, offset, length).then((data) => ({ first, last, data }))
     const read: PendingRead = { file, first, last, arrival, distance: () => 0 }
     this.#pending.add(read)
     arrival.then(
       (piece) => {
-        this.#underWay -= length
+        this.#inFlightBytes -= length
         this.fetchedBytes += length
         this.#settle(read, piece)
       },
       () => {
-        this.#underWay -= length
+        this.#inFlightBytes -= length
         this.#pending.remove(read)
       },
     )
@@ -309,7 +309,7 @@ export class ReadPath {
   #unreadable(inode: Inode, offset: number, length: number, cause: unknown): FileSystemError {
     const { base, logger } = this.#to
     const path = base.path(inode.ino)
-    // A file that is damaged as a whole is found out when much of it was kept.
+    // Damage of a whole file may be detected only after many of its blocks were kept.
     const file = base.file(inode.ino)
     if (cause instanceof HowdahError && cause.code === 'backup_damaged' && !this.#damagedFiles.has(file)) {
       this.#damagedFiles.add(file)
@@ -320,21 +320,21 @@ export class ReadPath {
     return new FileSystemError('EIO', `${path} could not be read from the repository`, { cause })
   }
 
-  /** Keeps what has arrived, after those who waited for it were answered. */
+  /** Stores an arrived piece, after the requests that waited for it were answered. */
   #settle(read: PendingRead, piece: Piece): void {
     read.piece = piece
     this.#inMemory.add(read)
     this.#memoryBytes += piece.data.length
-    const kept = answersGiven()
+    const kept = repliesSent()
       .then(() => this.#keep(read, piece))
-      .finally(() => this.#keeps.delete(kept))
-    this.#keeps.add(kept)
+      .finally(() => this.#storing.delete(kept))
+    this.#storing.add(kept)
   }
 
   async #keep(read: PendingRead, { first, data }: Piece): Promise<void> {
     for (const oldest of this.#inMemory) {
       if (this.#memoryBytes <= MEMORY_BUDGET) break
-      this.#leaveMemory(oldest)
+      this.#releaseMemory(oldest)
     }
     if (read.keeping) return
     read.keeping = true
@@ -344,26 +344,26 @@ export class ReadPath {
         ? this.#store.keep(file, first, data)
         : await this.#store.keepMuch(file, first, data)
     read.keeping = false
-    if (kept === 'kept') this.#leaveMemory(read)
+    if (kept === 'kept') this.#releaseMemory(read)
   }
 
-  /** There is room in the store again, or there will be none. */
+  /** The store has space again, or will have none. */
   #keepInMemory(): void {
     for (const read of this.#inMemory) {
       if (read.piece !== undefined) void this.#keep(read, read.piece)
     }
   }
 
-  #leaveMemory(read: PendingRead): void {
+  #releaseMemory(read: PendingRead): void {
     if (!this.#inMemory.delete(read)) return
     this.#memoryBytes -= read.piece?.data.length ?? 0
     this.#pending.remove(read)
   }
 }
 
-/** Promises that lead from a piece to the answer of the request that waits for it, generously counted. */
+/** Promise jobs between the arrival of a piece and the reply to the request that waits for it, with a margin. */
 const HOPS = 10
 
-async function answersGiven(): Promise<void> {
+async function repliesSent(): Promise<void> {
   for (let hop = 0; hop < HOPS; hop++) await undefined
 }

@@ -1,7 +1,7 @@
 /**
  * The published tree in memory: one row per entry in columns, so that a backup of 100,000 files takes a few megabytes
- * and goes to another thread without a copy. It never changes after it was built; what changes lies over it, in the
- * namespace and the inodes. Strings are made only when somebody asks for them.
+ * and can be transferred to another thread without a copy. It is immutable; changes are overlaid by the namespace and
+ * the inodes. Strings are created only on demand.
  */
 import { createHash, randomInt } from 'node:crypto'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -29,10 +29,10 @@ export const S_IFMT = 0o170000
 
 const TYPES = { directory: S_IFDIR, file: S_IFREG, symlink: S_IFLNK } as const
 
-/** Seconds since the epoch that fit a signed 64-bit number of nanoseconds with room to spare: the year 2242. */
+/** Seconds since the epoch (the year 2242), safely within a signed 64-bit number of nanoseconds. */
 const MAX_MTIME = 2 ** 33
 
-/** What the fingerprint is hashed in pieces of. Bytes; more than the longest path and its numbers. */
+/** Bytes hashed at a time for the fingerprint; more than the longest path and its numbers. */
 const FINGERPRINT_BYTES = 64 * 1024
 const FINGERPRINT_NUMBERS = 24
 
@@ -51,12 +51,12 @@ export class BaseTree {
     this.totalBytes = total
   }
 
-  /** A tree from the columns that `transfer` gave. */
+  /** A tree from the columns that `transfer` returned. */
   static of(columns: TreeColumns): BaseTree {
     return new BaseTree(columns)
   }
 
-  /** The columns, and the buffers to hand over with them in `postMessage`; the tree is of no use after that. */
+  /** The columns, and their buffers for the transfer list of `postMessage`; the tree is unusable afterwards. */
   transfer(): { readonly columns: TreeColumns; readonly transfer: ArrayBuffer[] } {
     return { columns: this.#columns, transfer: buffersOf(this.#columns) }
   }
@@ -74,7 +74,7 @@ export class BaseTree {
   mtime(ino: Ino): bigint {
     const mtime = this.#columns.mtimes[ino] ?? 0
     const seconds = Math.floor(mtime)
-    // Apart: the product of both would have more digits than a number keeps.
+    // Separately: the product has more digits than a number can hold.
     return BigInt(seconds) * 1_000_000_000n + BigInt(Math.round((mtime - seconds) * 1e9))
   }
 
@@ -86,7 +86,7 @@ export class BaseTree {
     return this.#columns.parents[ino] || ROOT
   }
 
-  /** What the source reads it by; -1 without content in the backup. */
+  /** The source's number of the file; -1 without content in the backup. */
   file(ino: Ino): number {
     return this.#columns.files[ino] ?? -1
   }
@@ -100,12 +100,12 @@ export class BaseTree {
     return (this.mode(ino) & S_IFMT) === S_IFLNK ? this.#text(ino)?.toString() : undefined
   }
 
-  /** Of an extra file. */
+  /** Content of an extra file. */
   content(ino: Ino): Buffer | undefined {
     return (this.mode(ino) & S_IFMT) === S_IFREG && this.file(ino) < 0 ? this.#text(ino) : undefined
   }
 
-  /** The inode that a directory has by a name; 0 when there is none. */
+  /** The inode of a name in a directory; 0 when there is none. */
   lookup(directory: Ino, name: string): Ino {
     return findRow(this.#columns, directory, name)
   }
@@ -130,8 +130,8 @@ export class BaseTree {
   }
 
   /**
-   * SHA-256, in hex, over path, size, time and file number of all that has content in the backup. The same for every
-   * session of a backup: what publishing adds is not in it.
+   * SHA-256, in hex, of path, size, time and file number of everything with content in the backup. The same for every
+   * session of a backup: entries that publishing adds are not included.
    */
   fingerprint(): string {
     const { parents, mtimes, sizes, files, nameStarts, names } = this.#columns
@@ -158,7 +158,7 @@ export class BaseTree {
       end += prefix.length
       piece.set(names.subarray(start, nameEnd), end)
       end += nameEnd - start
-      // No path has a NUL, so it tells where the numbers begin.
+      // No path contains a NUL, so it separates the path from the numbers.
       piece[end++] = 0
       end = piece.writeDoubleLE(sizes[ino] ?? 0, end)
       end = piece.writeDoubleLE(mtimes[ino] ?? 0, end)
@@ -167,7 +167,7 @@ export class BaseTree {
     return hash.update(piece.subarray(0, end)).digest('hex')
   }
 
-  /** As `parseBaseTree` reads it. */
+  /** The format that `parseBaseTree` reads. */
   serialize(): Uint8Array {
     return packRows(this.#columns)
   }
@@ -193,7 +193,7 @@ function text(bytes: Uint8Array<ArrayBuffer>, start = 0, end = 0): string {
 
 /**
  * Reads a stream of entries to its end.
- * @throws HowdahError `backup_damaged` when an entry comes twice, or before its directory
+ * @throws HowdahError `backup_damaged` when an entry appears twice, or before its directory
  */
 export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEntry[]>): Promise<BaseTree> {
   const rows = new TreeRows()
@@ -208,11 +208,11 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
     text: undefined,
   })
   const directories = new Map<string, Ino>([['', ROOT]])
-  // Most entries lie where the one before them does.
+  // Most entries are in the same directory as the previous one.
   let directory = ''
   let parent: Ino | undefined = ROOT
 
-  // A function of its own: what lies in a loop that waits is compiled less well.
+  // A separate function: code in a loop with `await` is optimized less well.
   function add(batch: readonly PublishedEntry[]): void {
     for (const entry of batch) {
       const { path, kind, content } = entry
@@ -224,7 +224,7 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
       if (parent === undefined) throw wrongEntry(path, 'without its directory')
       const sized = kind === 'file' && entry.size > 0
       if (sized && content === undefined && (entry.file === undefined || !Number.isSafeInteger(entry.size))) {
-        throw new HowdahError('backup_damaged', `the backup's list of files is wrong about ${path}`)
+        throw new HowdahError('backup_damaged', `the backup's list of files is inconsistent at ${path}`)
       }
       const ino = rows.add({
         parent,
@@ -245,7 +245,7 @@ export async function buildBaseTree(batches: AsyncIterable<readonly PublishedEnt
   return indexed(rows.finish())
 }
 
-/** The inverse of `serialize`. @throws HowdahError `mount_failed` when it is not such a file, whole and unchanged */
+/** The inverse of `serialize`. @throws HowdahError `mount_failed` when the file is damaged or of another format */
 export function parseBaseTree(bytes: Uint8Array, path: string): BaseTree {
   try {
     return indexed(unpackRows(bytes))
@@ -259,7 +259,7 @@ export function parseBaseTree(bytes: Uint8Array, path: string): BaseTree {
   }
 }
 
-/** @throws HowdahError `backup_damaged` when a name comes twice */
+/** @throws HowdahError `backup_damaged` when a directory has a name twice */
 function indexed(rows: RowColumns): BaseTree {
   try {
     const seed = randomInt(2 ** 31)

@@ -1,12 +1,12 @@
 /**
- * What publishing does to a backup's file tree: which entries are hidden, which are added and whom nothing may reach.
- * Knows PostgreSQL's directory layout; reads and writes nothing itself.
+ * How a backup's file tree is changed for publishing: which entries are hidden, added or refused. Knows PostgreSQL's
+ * directory layout; does no I/O itself.
  */
 import { posix } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { TreeEntry } from '../../../dataplane/backup-source.ts'
 
-/** A file that publishing adds, for example `data/recovery.signal`. It takes the place of a file of the backup. */
+/** A file that publishing adds, for example `data/recovery.signal`. It replaces a file of the backup with that path. */
 export interface ExtraFile {
   /** As `TreeEntry.path`. Its directory must exist. */
   readonly path: string
@@ -15,23 +15,23 @@ export interface ExtraFile {
 }
 
 export type PublishedEntry = TreeEntry & {
-  /** Of an extra file, instead of `file`. */
+  /** Content of an extra file, instead of `file`. */
   readonly content?: string
 }
 
 export interface PublishOptions {
   /** Absolute path under which the tree appears. */
   readonly mountPoint: string
-  /** Absolute path of the local directory that `data/pg_wal` leads to. */
+  /** Absolute path of the local directory that `data/pg_wal` points to. */
   readonly walDirectory: string
   readonly extraFiles: readonly ExtraFile[]
-  /** Modification time of what is added, in seconds since the epoch. */
+  /** Modification time of added entries, in seconds since the epoch. */
   readonly now: number
-  /** Told of symbolic links that are left out because they lead out of the backup. */
+  /** Called for each symbolic link that is omitted because it points out of the backup. */
   readonly onDropped?: (path: string, linkTarget: string) => void
 }
 
-/** Would make the instance a standby, disturb production, or belongs to the postmaster that ran there. */
+/** Files that would make the instance a standby, disturb production, or belong to production's postmaster. */
 const HIDDEN_FILES = new Set(
   [
     'tablespace_map',
@@ -45,7 +45,7 @@ const HIDDEN_FILES = new Set(
 )
 
 /**
- * Directories whose contents PostgreSQL makes anew at start, or that would hold WAL back (replication slots).
+ * Directories whose contents PostgreSQL recreates at start, or that would retain WAL (replication slots).
  * Source: PostgreSQL documentation, "Backing Up the Data Directory".
  */
 const EMPTIED_DIRECTORIES = [
@@ -84,7 +84,7 @@ export async function* publishedTree(
   const replaced = new Set(options.extraFiles.map((file) => file.path))
   const directories = new Set<string>()
   const tablespaces: string[] = []
-  // Most entries lie where the one before them does, and then only the name is new.
+  // Most entries are in the same directory as the previous one, and then only the name is checked.
   let directory = ''
   let hiddenDirectory = false
 
@@ -103,7 +103,7 @@ export async function* publishedTree(
         if (path === 'data' || path === 'tblspc') continue
         directory = path.slice(0, slash)
         hiddenDirectory = isHidden(`${directory}/`)
-        // Below it only numbers are names.
+        // Its entries are numbers only, which checkPath verifies.
         if (directory === 'tblspc') directory = ''
       }
       if (hiddenDirectory || isHiddenName(path, slash + 1) || replaced.has(path)) continue
@@ -117,7 +117,7 @@ export async function* publishedTree(
         if (tablespace !== undefined) tablespaces.push(tablespace)
       }
       const mode = publishedMode(entry)
-      // Spelled out: a copy of each of 100,000 entries takes longer than all the rest.
+      // Members listed one by one: spreading each of 100,000 entries would take most of the time.
       if (file !== undefined) published.push({ path, kind, mode, mtime, size, file })
       else published.push(entry.mode === mode ? entry : { ...entry, mode })
     }
@@ -155,7 +155,7 @@ export async function* publishedTree(
   }
 }
 
-/** Whether all in a directory is; its path ends in `/`. */
+/** Whether everything in a directory is hidden; its path ends in `/`. */
 function isHidden(directory: string): boolean {
   if (directory.startsWith('data/pg_') && HIDDEN_BELOW.some((prefix) => directory.startsWith(prefix)))
     return true
@@ -167,28 +167,28 @@ function isHiddenName(path: string, nameAt: number): boolean {
   return path.startsWith(TEMPORARY, nameAt - 1)
 }
 
-/** Temporary files and directories of the queries that ran during the backup; PostgreSQL makes the directory again. */
+/** Temporary files and directories of queries that ran during the backup; PostgreSQL recreates the directory. */
 const TEMPORARY = '/pgsql_tmp'
 
-/** The server must be able to use everything, and nothing runs with another user's identity. */
+/** The server can access everything, and set-user-ID and set-group-ID bits are dropped. */
 function publishedMode(entry: TreeEntry): number {
   if (entry.kind === 'symlink') return 0o777
   return (entry.mode & 0o777) | (entry.kind === 'directory' ? 0o700 : 0o600)
 }
 
-/** A link out of the backup would lead to production's files, or to whatever is there on the target. */
+/** A link out of the backup would point to production's files, or to unrelated files of the target. */
 function pointsOutside(entry: TreeEntry): boolean {
   const target = entry.linkTarget ?? ''
   if (target === '' || target.startsWith('/') || target.includes('\0')) return true
   return posix.join(posix.dirname(entry.path), target).startsWith('..')
 }
 
-/** Parts are no `.` and no `..`; one expression, because a backup may have very many files. */
+/** No part is `.` or `..`; one expression, because a backup may have very many files. */
 const NORMAL_PATH = /^(?:data|tblspc|tblspc\/\d+)(?:(?<!^tblspc)\/(?!\.{1,2}(?:\/|$))[^/\0]+)*$/
 const MAX_PART_BYTES = 255
 const DOT = 46
 
-/** Whether what `path` has from there on is a name that needs no closer look. */
+/** Whether the part of `path` from `nameAt` on is clearly a valid name, without the full check. */
 function isPlainName(path: string, nameAt: number): boolean {
   const { length } = path
   if (length - nameAt > MAX_PART_BYTES / 4 || length === nameAt) return false

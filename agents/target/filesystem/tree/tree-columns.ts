@@ -1,11 +1,11 @@
 /**
  * The columns of a base tree: one row per entry, row n for inode n, names and link targets as bytes. Typed arrays only,
- * so that a tree goes to another thread without a copy. Knows how rows are found by name; what they mean is the tree's.
+ * so that a tree is transferred to another thread without a copy. Finds rows by name; base-tree.ts gives them meaning.
  */
 
-/** Which the arrays are; also the order in which they are saved. Index 0 of every column by inode is unused. */
+/** The saved columns, in the order of the file. Index 0 of every column by inode is unused. */
 export interface RowColumns {
-  /** The directory that an entry lies in. */
+  /** The parent directory. */
   readonly parents: Int32Array<ArrayBuffer>
   /** As `st_mode`. */
   readonly modes: Uint16Array<ArrayBuffer>
@@ -13,13 +13,13 @@ export interface RowColumns {
   readonly mtimes: Float64Array<ArrayBuffer>
   /** Bytes. */
   readonly sizes: Float64Array<ArrayBuffer>
-  /** What the source reads it by; -1 without content. */
+  /** The source's number of the file; -1 without content. */
   readonly files: Float64Array<ArrayBuffer>
-  /** Where an entry's name begins in `names`; it ends where the next one's begins. One more than there are rows. */
+  /** Where an entry's name starts in `names`; it ends where the next one starts. One more element than there are rows. */
   readonly nameStarts: Uint32Array<ArrayBuffer>
   /** UTF-8. */
   readonly names: Uint8Array<ArrayBuffer>
-  /** Inodes with a text, ascending: where symbolic links point, contents of extra files. */
+  /** Inodes with a text, ascending: targets of symbolic links, contents of extra files. */
   readonly textInos: Int32Array<ArrayBuffer>
   /** As `nameStarts`, by index in `textInos`. */
   readonly textStarts: Uint32Array<ArrayBuffer>
@@ -27,31 +27,31 @@ export interface RowColumns {
 }
 
 export interface IndexColumns {
-  /** First child of a directory, and the next one in the same directory; 0: none. */
+  /** First child of a directory, and next sibling; 0: none. */
   readonly firstChildren: Int32Array<ArrayBuffer>
   readonly nextSiblings: Int32Array<ArrayBuffer>
-  /** How many directories lie in a directory. */
+  /** Number of subdirectories of a directory. */
   readonly subdirectories: Int32Array<ArrayBuffer>
   /** Open addressing by parent and name; 0: free. */
   readonly table: Int32Array<ArrayBuffer>
-  /** Differs from tree to tree, so that nobody can make names that all fall into one place. */
+  /** Random for each tree, so that names cannot be crafted to collide. */
   readonly seed: number
 }
 
 export type TreeColumns = RowColumns & IndexColumns
 
-/** Two entries of one directory have one name. */
+/** Two entries of a directory have the same name. */
 export class DuplicateName extends Error {
   readonly ino: number
 
   constructor(ino: number) {
-    super(`row ${ino} has a name that its directory has already`)
+    super(`row ${ino} duplicates a name of its directory`)
     this.ino = ino
   }
 }
 
 /**
- * Makes what finds rows by directory and name. `isDirectory` by `st_mode`.
+ * Builds the index by directory and name. `isDirectory` takes an `st_mode`.
  * @throws DuplicateName
  */
 export function indexRows(
@@ -66,7 +66,7 @@ export function indexRows(
   const subdirectories = new Int32Array(length)
   const table = new Int32Array(2 ** Math.ceil(Math.log2(Math.max(16, length * 2))))
   const mask = table.length - 1
-  // The root, row 1, is nobody's child. Backwards, so that the lists of children come out forwards.
+  // The root, row 1, has no parent. In reverse, so that the lists of children are in order.
   for (let ino = length - 1; ino > 1; ino--) {
     const parent = parents[ino] ?? 0
     nextSiblings[ino] = firstChildren[parent] ?? 0

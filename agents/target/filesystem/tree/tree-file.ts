@@ -1,6 +1,6 @@
 /**
- * The form of a base tree's rows on disk: a header, the columns one after another, and a SHA-256 over all before it.
- * Numbers as this machine has them (the file never leaves it), each column on a boundary of 8 bytes.
+ * The file format of a base tree's rows: a header, the columns in sequence, and a SHA-256 of everything before it.
+ * Numbers are in native byte order (the file never leaves the machine), each column is aligned to 8 bytes.
  */
 import { createHash } from 'node:crypto'
 import type { RowColumns } from './tree-columns.ts'
@@ -22,7 +22,7 @@ const COLUMNS = [
   ['texts', Uint8Array],
 ] as const satisfies readonly (readonly [keyof RowColumns, unknown])[]
 
-/** Magic, version, and how many elements each column has. */
+/** Magic, version, and the number of elements of each column. */
 const HEADER_BYTES = 16 + 8 * COLUMNS.length
 
 const padded = (bytes: number) => Math.ceil(bytes / 8) * 8
@@ -44,12 +44,12 @@ export function packRows(rows: RowColumns): Uint8Array {
   return bytes
 }
 
-/** The inverse of `packRows`. @throws Error saying what is wrong */
+/** The inverse of `packRows`. @throws Error that says what is wrong */
 export function unpackRows(packed: Uint8Array): RowColumns {
   const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength)
   const end = bytes.length - DIGEST_BYTES
   if (end < HEADER_BYTES || bytes.toString('latin1', 0, MAGIC.length) !== MAGIC) {
-    throw new Error('it is no saved file list')
+    throw new Error('it is not a saved file list')
   }
   if (bytes.readUInt32LE(8) !== VERSION) throw new Error('it is of another version of Howdah')
   const digest = createHash('sha256').update(bytes.subarray(0, end)).digest()

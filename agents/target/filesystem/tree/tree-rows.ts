@@ -1,4 +1,4 @@
-/** Rows of a base tree while they are written: columns that grow. */
+/** Rows of a base tree while it is built: columns that grow. */
 import type { RowColumns } from './tree-columns.ts'
 
 const FIRST_ROWS = 4096
@@ -12,10 +12,10 @@ export interface Row {
   readonly size: number
   /** -1 without content in the backup. */
   readonly file: number
-  /** The name is what `path` has from here on. */
+  /** The name is the part of `path` from `nameAt` on. */
   readonly path: string
   readonly nameAt: number
-  /** Where a symbolic link points, or what an extra file holds. */
+  /** Target of a symbolic link, or content of an extra file. */
   readonly text: string | undefined
 }
 
@@ -33,10 +33,10 @@ export class TreeRows {
   /** Row 0 is unused. */
   #length = 1
 
-  /** Gives the row's number. */
+  /** Returns the row's number. */
   add({ parent, mode, mtime, size, file, path, nameAt, text }: Row): number {
     const ino = this.#length
-    // One place more, for the end of the last name.
+    // One more element, for the end of the last name.
     if (ino + 1 >= this.#parents.length) this.#grow()
     this.#length += 1
     this.#parents[ino] = parent

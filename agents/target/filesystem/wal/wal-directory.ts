@@ -1,10 +1,10 @@
-/** The read-only directory `wal/`: names of the WAL archive, decoded by the mount server. Bytes are wal-fetches.ts's. */
+/** The read-only directory `wal/`: files of the WAL archive, decoded by the mount server. Their bytes come from wal-fetches.ts. */
 import type { Logger } from 'pino'
 import { type Attributes, FileSystemError, type Ino, type MaybePromise } from '../file-system.ts'
 import type { Services } from '../services.ts'
 import { WAL_CHUNK, WalFetches, type WalFile } from './wal-fetches.ts'
 
-/** Inode numbers of WAL files begin here, away from those that the journal knows. */
+/** Inode numbers of WAL files start here, far above those in the journal. */
 const FIRST_WAL_INO = 2 ** 48
 
 /** A segment or a timeline history file. Source: PostgreSQL, access/xlog_internal.h. */
@@ -33,10 +33,10 @@ export class WalDirectory {
     this.#fetches = new WalFetches(dependencies.services)
   }
 
-  /** Asked for every time: the archive grows, and who looks a segment up may find it ready. @throws FileSystemError ENOENT | EIO */
+  /** Asks the archive every time, since it grows; the lookup also makes the segment ready locally. @throws FileSystemError ENOENT | EIO */
   async lookup(name: string): Promise<Attributes> {
     if (!WAL_NAME.test(name)) throw new FileSystemError('ENOENT')
-    const size = await this.#asked(name, this.#to.services.walSize(name))
+    const size = await this.#fromArchive(name, this.#to.services.walSize(name))
     if (size === undefined) throw new FileSystemError('ENOENT')
     let file = this.#byName.get(name)
     if (file?.size !== size) {
@@ -55,12 +55,12 @@ export class WalDirectory {
     return this.#attributes(this.#file(ino))
   }
 
-  /** Only what was asked for by name; the archive itself is not listed. */
+  /** Only files that were looked up by name; the archive itself is not listed. */
   list(): readonly WalEntry[] {
     return this.#files
   }
 
-  /** At once where the bytes are there. @throws FileSystemError EIO */
+  /** Synchronous where the bytes are in memory. @throws FileSystemError EIO */
   read(ino: Ino, buffer: Buffer, length: number, position: number): MaybePromise<number> {
     const file = this.#file(ino)
     const end = Math.min(position + length, file.size)
@@ -72,7 +72,7 @@ export class WalDirectory {
     return Math.max(0, end - position)
   }
 
-  /** From `at` on. */
+  /** Reads the rest, from `at` on. */
   async #readRest(
     file: WalEntry,
     buffer: Buffer,
@@ -81,13 +81,13 @@ export class WalDirectory {
     end: number,
   ): Promise<number> {
     for (let next = at; next < end; ) {
-      const chunk = await this.#asked(file.name, this.#fetches.read(file, Math.floor(next / WAL_CHUNK)))
+      const chunk = await this.#fromArchive(file.name, this.#fetches.read(file, Math.floor(next / WAL_CHUNK)))
       next += this.#copy(file, chunk, buffer, position, next, end)
     }
     return end - position
   }
 
-  /** What a chunk has of it. @returns bytes */
+  /** Copies the part that lies in `chunk`. @returns its bytes */
   #copy(file: WalEntry, chunk: Buffer, buffer: Buffer, position: number, at: number, end: number): number {
     const index = Math.floor(at / WAL_CHUNK)
     const from = at - index * WAL_CHUNK
@@ -96,7 +96,7 @@ export class WalDirectory {
     return copied
   }
 
-  async #asked<T>(name: string, answer: MaybePromise<T>): Promise<T> {
+  async #fromArchive<T>(name: string, answer: MaybePromise<T>): Promise<T> {
     try {
       return await answer
     } catch (cause) {
@@ -116,7 +116,7 @@ export class WalDirectory {
     return {
       ...owner,
       ino: file.ino,
-      // PostgreSQL opens its copy for writing, and cp gives the copy this mode; writes here are refused all the same.
+      // cp gives PostgreSQL's copy this mode, and PostgreSQL opens that for writing. Writes to these files are refused anyway.
       mode: 0o100600,
       nlink: 1,
       size: file.size,

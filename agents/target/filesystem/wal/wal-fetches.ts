@@ -1,4 +1,4 @@
-/** Bytes of WAL files on their way from the mount server and in memory, some ahead of the one who reads. */
+/** Chunks of WAL files, in memory or being fetched from the mount server, with read-ahead. */
 import type { MaybePromise } from '../file-system.ts'
 import type { Services } from '../services.ts'
 
@@ -8,27 +8,27 @@ export interface WalFile {
 }
 
 export const WAL_CHUNK = 1024 * 1024
-/** Chunks fetched ahead of the one that is read. */
+/** Chunks to read ahead. */
 const AHEAD = 4
-/** The kernel asks for pieces in any order, and for several files. */
+/** The kernel reads in any order, and from several files. */
 const KEPT_CHUNKS = 16
 
 interface Chunk {
-  readonly coming: Promise<Buffer>
-  /** Once it is there. */
+  readonly arrival: Promise<Buffer>
+  /** Set once it has arrived. */
   bytes: Buffer | undefined
 }
 
 export class WalFetches {
   readonly #services: Pick<Services, 'walRead'>
-  /** By file and index, longest unused first. */
+  /** By file and index, least recently used first. */
   readonly #chunks = new Map<string, Chunk>()
 
   constructor(services: Pick<Services, 'walRead'>) {
     this.#services = services
   }
 
-  /** A chunk: at once where it is there. @throws as `Services.walRead` */
+  /** A chunk, synchronously when it is in memory. @throws as `Services.walRead` */
   read(file: WalFile, index: number): MaybePromise<Buffer> {
     const chunk = this.#chunk(file, index)
     for (let next = index + 1; next <= index + AHEAD && next * WAL_CHUNK < file.size; next++) {
@@ -38,7 +38,7 @@ export class WalFetches {
       if (this.#chunks.size <= KEPT_CHUNKS) break
       this.#chunks.delete(oldest)
     }
-    return chunk.bytes ?? chunk.coming
+    return chunk.bytes ?? chunk.arrival
   }
 
   #chunk(file: WalFile, index: number): Chunk {
@@ -51,9 +51,9 @@ export class WalFetches {
 
   #fetch(file: WalFile, index: number, key: string): Chunk {
     const length = Math.min(WAL_CHUNK, file.size - index * WAL_CHUNK)
-    const coming = this.#services.walRead(file.name, index * WAL_CHUNK, length)
-    const chunk: Chunk = { coming, bytes: undefined }
-    coming.then(
+    const arrival = this.#services.walRead(file.name, index * WAL_CHUNK, length)
+    const chunk: Chunk = { arrival, bytes: undefined }
+    arrival.then(
       (bytes) => {
         chunk.bytes = bytes
       },

@@ -1,27 +1,27 @@
 /**
- * Starts the program of mount processes, which then waits for its orders on standard input.
+ * Starts the program of mount processes, which then waits for its mount spec on standard input.
  *
- * An agent keeps a spare one waiting: loading the program takes longer than mounting, and a publish need not wait for
- * it. A program whose agent ends before it got orders ends too.
+ * An agent keeps one spare program waiting, because loading it takes longer than mounting. A program whose agent ends
+ * before it received a spec ends, too.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { programBeside } from '../../../runtime/program-beside.ts'
 
 export interface LaunchOptions {
-  /** File for what the program says outside its own log: a crash of Node. */
+  /** File for output outside the program's own log, such as a crash of Node. */
   readonly errors: string
   /** The program to run instead of main.ts. */
   readonly program?: string
 }
 
-/** Its standard input takes the path of a mount spec; descriptor 3 says when the mount is ready. */
+/** Standard input takes the path of a mount spec; descriptor 3 reports when the mount is ready. */
 export function launch({
   errors,
   program = programBeside(import.meta.url, '../program/main'),
 }: LaunchOptions): ChildProcess {
   const log = openSync(errors, 'a', 0o600)
-  // The agent's, which waits for mounts; a mount process does not.
+  // The agent enlarges its thread pool because it may wait for mounts; a mount process does not.
   const { UV_THREADPOOL_SIZE: _, ...env } = process.env
   try {
     return spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program], {
@@ -36,12 +36,12 @@ export function launch({
 }
 
 export interface SpareMountProgram {
-  /** The waiting program, or a new one where none waits. */
+  /** The spare program, or a new one when there is none. */
   take(): ChildProcess
   close(): void
 }
 
-/** The next spare is made this long after one was taken, so that it does not compete with the session that starts. */
+/** The next spare is started this long after one was taken, so that it does not compete with the session being mounted. */
 const REFILL_AFTER_MS = 5_000
 
 export function keepSpare(options: LaunchOptions): SpareMountProgram {
@@ -52,7 +52,7 @@ export function keepSpare(options: LaunchOptions): SpareMountProgram {
     const child = launch(options)
     spare = child
     child.unref()
-    // One that cannot be started shows where it is needed.
+    // A failure to start is reported when the program is needed.
     child.on('error', () => undefined)
     child.once('exit', () => {
       if (spare === child) spare = undefined

@@ -1,15 +1,15 @@
-/** Which processes serve the mount of a session. All is read from memory and local files, at once; nothing waits. */
+/** Finds the processes that serve a session's mount, from /proc and local files only, so that it never waits for a mount. */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { identify, isAlive, type ProcessIdentity } from '../../../../config/process-identity.ts'
 import { cachePaths, type MountSpec, mountTitle, readMountSpec } from '../mount-spec.ts'
 
 export interface RecordedMount {
-  /** It may have ended. */
+  /** The process, which may have ended. */
   readonly identity: ProcessIdentity
   readonly spec: MountSpec
 }
 
-/** What the write cache says; undefined when it has nothing that can be read. */
+/** The process recorded in the write cache; undefined when there is no readable record. */
 export function recordedMount(cachePath: string): RecordedMount | undefined {
   const paths = cachePaths(cachePath)
   try {
@@ -20,10 +20,10 @@ export function recordedMount(cachePath: string): RecordedMount | undefined {
   }
 }
 
-/** Of a process's short name; TASK_COMM_LEN without its final NUL, proc(5). */
+/** Length of a process's short name: TASK_COMM_LEN without the NUL, proc(5). */
 const COMM_BYTES = 15
 
-/** Those that are alive, also without a write cache: they are known by the title that they give themselves. */
+/** The live processes; without a write cache they are found by their process title. */
 export function mountIdentities({
   session,
   cachePath,
@@ -40,8 +40,8 @@ export function mountIdentities({
 }
 
 /**
- * Of this user: anybody may call a process anything. Only those of the short name are asked for more, which a child that
- * waits for a mount on its way to its program would not answer.
+ * Processes of this user only, since any user may choose any title. `cmdline` is read only for matching short names: reading
+ * it blocks for a child that waits for a mount before exec.
  */
 function processesTitled(title: string): ProcessIdentity[] {
   const own = process.geteuid?.()

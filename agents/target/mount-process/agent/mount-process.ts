@@ -1,6 +1,15 @@
 /**
- * The agent's side of mount processes: start one, find one again after the agent's restart, ask it, stop it. They
- * outlive the agent; what ties them together is the write cache's directory.
+ * The agent's side of mount processes: start one, find it again after a restart of the agent, query and stop it. Mount
+ * processes outlive the agent; the write cache's directory identifies them.
+ *
+ * This folder owns the mount process: `agent/` is used by the agent, `program/` is the process from start to end,
+ * `threads/` connects its two threads, `services/` does the waiting for the engine. It must not touch its own mount
+ * (it would wait for itself), the broker or PostgreSQL.
+ *
+ * The path of a request: the agent calls a method here, control-socket.ts carries it to program/run-mount-process.ts,
+ * which calls the `ServingEngine` (threads/engine-worker.ts), whose call reaches the engine in engine-thread.ts. The path
+ * of a read: the engine thread takes it from /dev/fuse; a missing block goes by remote-services.ts or
+ * direct-read-ring.ts to the main thread, where local-services.ts reads it over the data plane.
  */
 import type { ChildProcess } from 'node:child_process'
 import { mkdirSync, readFileSync } from 'node:fs'
@@ -22,28 +31,28 @@ export interface MountProcess {
   readonly mountPoint: string
   /** @throws HowdahError `timeout` | `mount_failed` */
   status(): Promise<MountStatus>
-  /** It was asked for its status and has said nothing for `SILENCE_MS`, so whoever uses its mount waits. */
+  /** A status request has been unanswered for `SILENCE_MS`: processes that use its mount wait. */
   readonly hangs: boolean
-  /** Makes everything that was written durable. @throws HowdahError `timeout` | `mount_failed` */
+  /** Makes everything written so far durable. @throws HowdahError `timeout` | `mount_failed` */
   sync(): Promise<void>
-  /** PostgreSQL is started again, until `settled`: a full write cache has room for that. @throws as `sync` */
+  /** PostgreSQL is being restarted, until `settled`: it may use the reserved space of a full write cache. @throws as `sync` */
   starting(): Promise<void>
-  /** The published instance can be used: what was touched until now is what the next publish fetches ahead. @throws as `sync` */
+  /** The instance is usable: the blocks touched so far are recorded, for the next publish to prefetch. @throws as `sync` */
   settled(): Promise<void>
-  /** Bytes that changes may take from now on. @throws HowdahError `timeout` | `mount_failed` */
+  /** Sets the bytes that changes may use. @throws HowdahError `timeout` | `mount_failed` */
   limit(quotaBytes: number): Promise<void>
-  /** Whether the write cache has what its journal tells of. @throws as `sync` */
+  /** Checks the write cache against its journal. @throws as `sync` */
   verify(): Promise<ChangeFindings>
-  /** Whether it answers; a process that is stopped does not, and everybody on its mount waits. Never rejects. */
+  /** Whether it answers; a stopped process does not, and all users of its mount wait. Never rejects. */
   answers(): Promise<boolean>
   /**
-   * Unmounts in order, everything durable; resolves when the process has ended. When files on the mount are in use, or
-   * it does not answer, the mount is ended anyway: `sync` says that what reached it is to be durable first, as far as it
-   * answers; `discard` that nobody will read it again.
+   * Makes everything durable and unmounts; resolves when the process has ended. With `sync` or `discard` the mount is also
+   * ended when files on it are in use or the process does not answer: `sync` first makes received writes durable if the
+   * process answers, `discard` does not.
    * @throws HowdahError `mount_failed` when files on the mount are in use and neither is given; `timeout`
    */
   stop(options?: { readonly inUse?: 'refuse' | 'sync' | 'discard' }): Promise<void>
-  /** Resolves when the process has ended, whatever ended it. */
+  /** Resolves when the process has ended, for whatever reason. */
   readonly ended: Promise<void>
 }
 
@@ -51,25 +60,25 @@ export interface StartMountDependencies {
   readonly logger: Logger
   /** Milliseconds until the mount must answer. */
   readonly deadlineMs?: number
-  /** Gives a program that waits for its orders, e.g. a spare one; default: a new one. */
+  /** Returns a program that waits for its spec, e.g. a spare one; default: starts a new one. */
   readonly launch?: () => ChildProcess
-  /** Gives up, and takes away what was begun. */
+  /** Aborts, and removes what was started. */
   readonly signal?: AbortSignal
 }
 
-/** Shorter than what waits for a mount waits, so that the mount is named as the cause. Milliseconds. */
+/** Shorter than the deadlines of operations that wait for a mount, so that the mount is reported as the cause. Milliseconds. */
 export const SILENCE_MS = 20_000
 const ANSWER_DEADLINE_MS = 5000
 const STOP_DEADLINE_MS = 30_000
-/** A process that does not say within this time how it is does not serve its mount either. */
+/** A process that does not answer a status request in this time does not serve its mount either. */
 const PROBE_DEADLINE_MS = 3_000
 const LIVENESS_MS = 250
 const EXIT_GRACE_MS = 300
 const SHOWN_LOG_LINES = 5
 
 /**
- * Mounts a session in a process of its own; gives the one that is there already when it is. Safe to repeat.
- * @throws HowdahError what the process died of, else `mount_failed` with its last log lines
+ * Mounts a session in a process of its own; returns the existing process if there is one. Safe to repeat.
+ * @throws HowdahError the error the process ended with, else `mount_failed` with its last log lines
  */
 export async function startMountProcess(
   spec: MountSpec,
@@ -83,13 +92,13 @@ export async function startMountProcess(
   mkdirSync(paths.logDirectory, { recursive: true, mode: 0o700 })
   const specPath = writeMountSpec(spec)
   const child = dependencies.launch?.() ?? launch({ errors: paths.log })
-  // A program that died says so by its exit.
+  // The exit event reports a program that died.
   child.stdin?.on('error', () => undefined)
   child.stdin?.end(`${specPath}\n`)
   try {
     await waitUntilReady(child, deadlineMs, signal)
   } catch (cause) {
-    // It may wait for its own mount, which then must go before it can end.
+    // It may be waiting for its own mount, which then has to be removed before it can end.
     await clearDeadMount(spec.mountPoint)
     if (child.pid !== undefined && identify(child.pid) !== undefined) child.kill('SIGKILL')
     await clearDeadMount(spec.mountPoint)
@@ -103,19 +112,19 @@ export async function startMountProcess(
   return mountProcess(identity, spec)
 }
 
-/** The mount process that serves this write cache, once it answers or after 5 s; undefined when there is none alive. */
+/** The live mount process of this write cache, once it answers or after 5 s; undefined when there is none. */
 export async function findMountProcess(cachePath: string): Promise<MountProcess | undefined> {
   const found = recordedMount(cachePath)
   if (found === undefined) return undefined
   const { identity, spec } = found
   const giveUp = Date.now() + ANSWER_DEADLINE_MS
-  // It may be on its way up.
+  // It may still be starting.
   while (isAlive(identity)) {
     try {
       await askControl<MountStatus>(cachePaths(cachePath).socket, 'status', ANSWER_DEADLINE_MS)
       return mountProcess(identity, spec)
     } catch {
-      // Silent, but it holds the mount: it can be asked again, and stopped by force.
+      // It does not answer, but it holds the mount: it can be queried again, and stopped by force.
       if (Date.now() >= giveUp) return mountProcess(identity, spec)
       await sleep(LIVENESS_MS)
     }
@@ -124,8 +133,8 @@ export async function findMountProcess(cachePath: string): Promise<MountProcess 
 }
 
 /**
- * Every mount process of a session that is alive, also one whose write cache was damaged or removed under it: these are
- * known by the title that they give themselves. Waits for nobody.
+ * All live mount processes of a session, including those whose write cache was damaged or removed, which are found by
+ * their process title. Does not wait.
  */
 export function mountProcessesOf(session: {
   readonly session: string
@@ -149,17 +158,17 @@ function mountProcess(
     timer.unref()
   })
 
-  /** Since when no status that was asked for came. */
+  /** When the first unanswered status request was sent. */
   let silentSince: number | undefined
 
   async function status(): Promise<MountStatus> {
-    const asked = Date.now()
+    const requestedAt = Date.now()
     try {
-      const told = await askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS)
+      const current = await askControl<MountStatus>(socket, 'status', ANSWER_DEADLINE_MS)
       silentSince = undefined
-      return told
+      return current
     } catch (error) {
-      silentSince ??= asked
+      silentSince ??= requestedAt
       throw error
     }
   }
@@ -171,14 +180,14 @@ function mountProcess(
     )
   }
 
-  async function orderly(): Promise<void> {
+  async function stopCleanly(): Promise<void> {
     if (!(await answers()) && isAlive(identity)) {
       throw new HowdahError('timeout', `the mount process ${identity.pid} does not answer`)
     }
     try {
       await askControl(socket, 'unmount', STOP_DEADLINE_MS)
     } catch (error) {
-      // It may have ended before its answer was read.
+      // The process may have ended before its answer was read.
       await waitUntilEnded(identity, EXIT_GRACE_MS).catch(() => {
         throw error
       })
@@ -186,8 +195,8 @@ function mountProcess(
     await waitUntilEnded(identity, STOP_DEADLINE_MS)
   }
 
-  /** Though files be in use. The mount goes first: its process, or whoever else waits for it, cannot end before. */
-  async function end(sync: boolean): Promise<void> {
+  /** Also with files in use. The mount is removed first: its process, or another that waits for it, cannot end before. */
+  async function stopForcibly(sync: boolean): Promise<void> {
     if (sync && (await answers())) {
       await askControl(socket, 'sync', STOP_DEADLINE_MS).catch(() => undefined)
     }
@@ -220,10 +229,10 @@ function mountProcess(
     answers,
     async stop({ inUse = 'refuse' } = {}) {
       try {
-        if (isAlive(identity)) await orderly()
+        if (isAlive(identity)) await stopCleanly()
       } catch (error) {
         if (inUse === 'refuse') throw error
-        await end(inUse === 'sync')
+        await stopForcibly(inUse === 'sync')
       }
       await clearDeadMount(mountPoint)
     },
@@ -266,20 +275,20 @@ async function waitUntilReady(
   }
 }
 
-/** What the process said last, in words. */
+/** The error for a process that did not start: its own, if it logged one, else its last log lines. */
 function startFailure(spec: MountSpec, logPath: string, cause?: unknown): HowdahError {
   let lines: string[] = []
   try {
     lines = readFileSync(logPath, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES)
   } catch {
-    // Without a log the cause alone has to do.
+    // Without a log only the cause is reported.
   }
   const error = fatalError(lines)
   if (error !== undefined) {
     return new HowdahError(error.code, `${spec.mountPoint} was not mounted: ${error.message}`, { cause })
   }
-  const said = lines.length > 0 ? `; it said: ${lines.join(' | ')}` : ''
-  return new HowdahError('mount_failed', `the mount process of ${spec.session} did not come up${said}`, {
+  const logged = lines.length > 0 ? `; its log ends: ${lines.join(' | ')}` : ''
+  return new HowdahError('mount_failed', `the mount process of ${spec.session} did not start${logged}`, {
     cause,
   })
 }

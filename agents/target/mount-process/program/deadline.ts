@@ -1,6 +1,6 @@
-/** Bounds what the repository may take to answer. */
+/** A deadline for requests to the repository. */
 
-/** Gives up on `work` after `ms`, and tells it so by its signal. @throws what `work` throws, or an Error that names the time */
+/** Rejects after `ms` and aborts `work` by its signal. @throws what `work` throws, or an Error that names the time */
 export async function withinDeadline<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const deadline = new AbortController()
   let timer: NodeJS.Timeout | undefined

@@ -1,4 +1,4 @@
-/** The program of a mount process, on a backup that comes over the data plane. Started by launch.ts. */
+/** The program of a mount process, for a backup read over the data plane. Started by launch.ts. */
 import { readFileSync } from 'node:fs'
 import { connectDataPlane } from '../../../dataplane/client/client.ts'
 import { mountProgram } from './mount-program.ts'

@@ -1,4 +1,4 @@
-/** A mount process from its start to its end: loads, waits for its orders, mounts one session, and never ends half. */
+/** A mount process from start to end: loads, waits for its spec, mounts one session, and never leaves a mount without its server. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { createLogger } from '../../../../config/logger.ts'
@@ -10,20 +10,20 @@ import { loadMountProgram, type MountProgram } from '../threads/serve-mount.ts'
 import { runMountProcess } from './run-mount-process.ts'
 import { warmUp } from './warm-up.ts'
 
-/** A program that gets no orders for so long was started ahead. Milliseconds. */
+/** A program that receives no spec within this time is a spare. Milliseconds. */
 const SPARE_AFTER_MS = 100
 
-/** `openSource` gives the backup that a spec names. Ends the process. */
+/** `openSource` opens the backup that a spec names. Ends the process. */
 export async function mountProgram(
   openSource: (spec: MountSpec, logger: Logger) => MountSource,
 ): Promise<void> {
   process.umask(0o077)
   process.title = 'howdah mount, waiting'
   const program = await loadMountProgram()
-  const orders = awaitMountSpec()
-  const spare = Promise.race([orders.then(() => false), sleep(SPARE_AFTER_MS, true)])
+  const received = awaitMountSpec()
+  const spare = Promise.race([received.then(() => false), sleep(SPARE_AFTER_MS, true)])
   if (await spare) await warmUp()
-  const spec = await orders
+  const spec = await received
   if (spec === undefined) process.exit(0)
 
   process.title = mountTitle(spec.session)
@@ -34,7 +34,7 @@ export async function mountProgram(
     logger.fatal({ err: error, error: errorBody(error) }, 'the mount process ends')
     await endProgram(program, spec)
   }
-  // Without this thread nobody answers the engine's, and Node would wait for that one to wake up.
+  // The engine thread depends on this one, and Node would wait for it to wake up before it exits.
   process.on('uncaughtException', fail)
   try {
     await runMountProcess(spec, { program, source: openSource(spec, logger), logger })
@@ -44,10 +44,10 @@ export async function mountProgram(
   }
 }
 
-/** Leaves no mount without a server, and no server that sleeps in its device for ever. */
+/** Leaves no mount without a server, and no engine thread that sleeps in its device forever. */
 async function endProgram({ worker }: MountProgram, { mountPoint }: MountSpec): Promise<never> {
   abortMount(mountPoint)
   if (await (worker?.end() ?? true)) process.exit(1)
   process.kill(process.pid, 'SIGKILL')
-  throw new Error('this is never reached')
+  throw new Error('unreachable: the process was killed')
 }

@@ -1,4 +1,4 @@
-/** What of a session lies on this machine's disk beside the backup's tree: the journal and the fetched store, opened. */
+/** Opens the local state of a session besides the backup's tree: the journal and the fetched store. */
 import { existsSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
@@ -20,11 +20,11 @@ import { type FailedReads, failedReads } from './failed-reads.ts'
 export interface OpenSession {
   readonly serving: Serving
   readonly failedReads: FailedReads
-  /** What an earlier publish of the instance touched, or what is likely to be touched where there was none. */
+  /** The blocks an earlier publish of the instance touched; where there was none, those likely to be touched. */
   touched(): Promise<TouchedRecord | undefined>
   /** @throws the error of the file system */
   keepTouched(record: TouchedRecord): Promise<void>
-  /** Whether the write cache has what its journal tells of. */
+  /** Checks the write cache against its journal. */
   verify(): ChangeFindings
   /** Only once the engine is closed. */
   close(): void
@@ -44,7 +44,7 @@ export async function openSession(
   const { backup, fetched: stores } = spec
   const failed = failedReads(source)
   const paths = cachePaths(spec.cachePath)
-  // Now: serving takes the tree away.
+  // Before serving, which transfers the tree to the engine thread.
   const databases = laterDatabases(tree)
 
   return {
@@ -100,7 +100,7 @@ async function openStore(
     root: fetched.directory,
     key,
     budgetBytes: fetched.budgetBytes,
-    // Fetched blocks give way before changes have to.
+    // Fetched blocks are no longer kept before changes are refused.
     reserveBytes: 2 * reserveBytes,
     logger,
   })
@@ -108,7 +108,7 @@ async function openStore(
   return index
 }
 
-/** @throws HowdahError `cache_unusable` when a file is gone that holds changes: whoever reads these would get an error */
+/** Reads of missing changes would fail, so the mount is refused. @throws HowdahError `cache_unusable` when a file with changes is missing */
 function requireLocalFiles(cachePath: string, { contents }: JournalState): void {
   const directory = `${cachePath}/files`
   const changed = contents.filter(({ row }) => row.changed > 0)
@@ -118,6 +118,6 @@ function requireLocalFiles(cachePath: string, { contents }: JournalState): void 
   if (missing.length === 0) return
   throw new HowdahError(
     'cache_unusable',
-    `${missing.length} of the ${changed.length} files with changes are gone from ${directory}: what was changed cannot be had back; publish the session anew, or bring the files back and retry it`,
+    `${missing.length} of the ${changed.length} files with changes are gone from ${directory}: restore the files and retry the session, or publish it again without the changes`,
   )
 }

@@ -1,4 +1,4 @@
-/** What a mount needs before it can be served: its directories and the backup's tree. */
+/** Prepares what a mount needs before it is served: its directories and the backup's tree. */
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs'
 import { open, readFile, rename, writeFile } from 'node:fs/promises'
 import type { Logger } from 'pino'
@@ -10,9 +10,9 @@ import { cachePaths, type MountSpec } from '../mount-spec.ts'
 
 export function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec): void {
   const { wal, readyWal, walDrafts, logDirectory } = cachePaths(cachePath)
-  // The instance's user passes through to pg_wal and sees nothing else.
+  // The instance's user may pass through to pg_wal, and read nothing else.
   chmodSync(cachePath, 0o711)
-  // What an earlier process made ready, or was about to.
+  // Left by an earlier process.
   rmSync(walDrafts, { recursive: true, force: true })
   for (const directory of [logDirectory, wal, readyWal, walDrafts]) {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
@@ -21,12 +21,12 @@ export function prepareDirectories({ cachePath, mountPoint, owner }: MountSpec):
     try {
       unlinkSync(`${readyWal}/${name}`)
     } catch {
-      // Its user's own directory.
+      // A subdirectory made by the instance's user, who owns the directory.
     }
   }
   for (const directory of [wal, readyWal]) chownSync(directory, owner.uid, owner.gid)
   const umask = process.umask(0o022)
-  // Not its parents: what lies above is for the agent to check.
+  // Not its parents: the agent checks those.
   if (!existsSync(mountPoint)) mkdirSync(mountPoint, { mode: 0o700 })
   process.umask(umask)
 }
@@ -37,7 +37,7 @@ export interface OpenedTree {
   readonly saved: Promise<void>
 }
 
-/** The tree as it was saved at the first mount, so that a later one needs no mount server. */
+/** The tree, which is saved at the first mount so that a remount needs no mount server. */
 export async function openTree(spec: MountSpec, source: BackupSource, logger: Logger): Promise<OpenedTree> {
   const { tree: path, wal } = cachePaths(spec.cachePath)
   if (existsSync(path)) {
@@ -56,7 +56,7 @@ export async function openTree(spec: MountSpec, source: BackupSource, logger: Lo
   const saved = saveDurably(path, tree.serialize()).catch((cause: unknown) => {
     throw new HowdahError('mount_failed', `the backup's file list cannot be saved in ${path}`, { cause })
   })
-  // Whoever waits for it hears of it.
+  // Reported to the caller that awaits it.
   saved.catch(() => undefined)
   return { tree, saved }
 }

@@ -1,6 +1,6 @@
 /**
- * The life of a mount process: open the backup's tree and the write cache, mount, answer the control socket, and end
- * in order. It must never touch its own mount: it would wait for itself.
+ * The main sequence of a mount process: open the backup's tree and the write cache, mount, answer the control socket,
+ * unmount and close. It must never touch its own mount: it would wait for itself.
  */
 import { createWriteStream } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
@@ -24,11 +24,11 @@ export interface RunMountDependencies {
   readonly logger: Logger
 }
 
-/** How long a status waits for an engine that is busy, before it tells what was true last. Milliseconds. */
-const STATUS_PATIENCE_MS = 500
+/** How long a status request waits for a busy engine before it returns the last known statistics. Milliseconds. */
+const STATUS_WAIT_MS = 500
 
 /**
- * Mounts and serves until told to stop. When it rejects, nothing is mounted any more.
+ * Mounts and serves until it is stopped or unmounted. When it rejects, nothing is mounted any longer.
  * @throws HowdahError `mount_failed` and what the source and the driver throw
  */
 export async function runMountProcess(spec: MountSpec, dependencies: RunMountDependencies): Promise<void> {
@@ -45,13 +45,13 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
     session = await openSession(spec, tree, source, logger)
     const engine = await mounting.serve(session.serving)
     source.onDamagedBlock?.((file, block) => {
-      // Without an engine nothing is kept.
+      // Fails only when the engine has ended.
       engine.noteDamaged(file, block).catch(() => undefined)
     })
     await saved
     const server = await listenForControl(paths.socket, answers({ spec, session, source, engine }))
     const terminate = () => {
-      logger.info('told to stop')
+      logger.info('received a signal to stop')
       unmountOrAbort(spec, engine, logger)
     }
     process.once('SIGTERM', terminate)
@@ -60,7 +60,7 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
     keepFromAgeing(cachePath)
     logger.info({ mountPoint, files, sinceStartMs: Math.round(performance.now()) }, 'mounted')
     prefetch(session, engine, logger)
-    // Who needs it asks for it again.
+    // A failure is reported to the request that needs the segment.
     if (spec.firstWal) session.serving.services.walSize(spec.firstWal).catch(() => undefined)
     await engine.ended
     server.close()
@@ -84,9 +84,9 @@ interface Answering {
   readonly engine: ServingEngine
 }
 
-/** What the control socket is answered with. */
+/** The handler of control requests. */
 function answers({ spec, session, source, engine }: Answering) {
-  const statistics = patient(() => engine.statistics())
+  const statistics = orLastKnown(() => engine.statistics())
 
   async function status(): Promise<MountStatus> {
     const { fetchedBytes, totalBytes, changedBytes, lastError } = await statistics()
@@ -129,7 +129,7 @@ function answers({ spec, session, source, engine }: Answering) {
       case 'verify':
         return session.verify()
       case 'unmount':
-        // What can take long is done while the mount still serves.
+        // The slow part is done while the mount still serves.
         await engine.flush()
         await engine.unmount()
         return {}
@@ -139,8 +139,8 @@ function answers({ spec, session, source, engine }: Answering) {
   }
 }
 
-/** An engine that is busy for long is not waited for: its last answer is given again. */
-function patient(ask: () => Promise<EngineStatistics>): () => Promise<EngineStatistics> {
+/** Returns the last known statistics when the engine is busy for too long. */
+function orLastKnown(ask: () => Promise<EngineStatistics>): () => Promise<EngineStatistics> {
   let last: EngineStatistics | undefined
   let asked: Promise<EngineStatistics> | undefined
   return async () => {
@@ -155,7 +155,7 @@ function patient(ask: () => Promise<EngineStatistics>): () => Promise<EngineStat
     const known = last
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<EngineStatistics>((resolve) => {
-      timer = setTimeout(() => resolve(known), STATUS_PATIENCE_MS)
+      timer = setTimeout(() => resolve(known), STATUS_WAIT_MS)
     })
     return Promise.race([answer, late]).finally(() => clearTimeout(timer))
   }
@@ -165,11 +165,11 @@ function prefetch(session: OpenSession, engine: ServingEngine, logger: Logger): 
   session
     .touched()
     .then(async (record) => record && engine.prefetch(record))
-    // What is not there is fetched when it is wanted.
-    .catch((err: unknown) => logger.warn({ err }, 'nothing was fetched ahead'))
+    // Blocks that were not prefetched are fetched when they are read.
+    .catch((err: unknown) => logger.warn({ err }, 'no blocks were prefetched'))
 }
 
-/** Whoever has files open loses them with this process anyway; what they wrote is kept. */
+/** Unmounts, forcibly when files are open: their users lose them with this process anyway. What they wrote is kept. */
 function unmountOrAbort({ mountPoint }: MountSpec, engine: ServingEngine, logger: Logger): void {
   engine
     .unmount()
@@ -179,12 +179,12 @@ function unmountOrAbort({ mountPoint }: MountSpec, engine: ServingEngine, logger
       abortMount(mountPoint)
     })
     .catch((err: unknown) => {
-      logger.error({ err }, 'the mount could not be taken away in order')
+      logger.error({ err }, 'the mount could not be unmounted cleanly')
       abortMount(mountPoint)
     })
 }
 
-/** On the descriptor that the starter waits on; it may be gone, or there never was one. */
+/** Reports readiness on the descriptor that the agent waits for, if there is one. */
 function signalReady(): void {
   const fd = process.env.HOWDAH_READY_FD
   if (fd === undefined) return

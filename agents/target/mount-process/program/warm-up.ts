@@ -1,4 +1,4 @@
-/** What a waiting program does once for nothing, because the machine code that comes of it makes the real time short. */
+/** Runs the code of a mount once while a spare program waits, so that it is compiled when a session is mounted. */
 
 import { openJournal } from '../../filesystem/durability/journal.ts'
 import { buildBaseTree, parseBaseTree } from '../../filesystem/tree/base-tree.ts'
@@ -7,10 +7,10 @@ import { type PublishOptions, publishedTree } from '../../filesystem/tree/publis
 const ENTRIES = 3000
 const BATCH = 300
 
-/** Opens a backup that does not exist. */
+/** Builds the tree and the journal of an invented backup. */
 export async function warmUp(): Promise<void> {
   const tree = await buildBaseTree(publishedTree(entries(), OPTIONS))
-  parseBaseTree(tree.serialize(), 'rehearsal').fingerprint()
+  parseBaseTree(tree.serialize(), 'warm-up').fingerprint()
   tree.transfer()
   const journal = openJournal(':memory:')
   journal.load()

@@ -1,6 +1,6 @@
 /**
- * The engine's services by this thread's own means: the backup's source, the thread pool, the journal and the index of
- * fetched blocks. For an engine in this thread, and for the calls of one in another.
+ * The engine's services, implemented in this thread by the backup's source, the thread pool, the journal and the index of
+ * fetched blocks. For an engine in this thread, and for calls from one in another.
  */
 import { close, fdatasync, fsync, write } from 'node:fs'
 import { promisify } from 'node:util'
@@ -18,20 +18,20 @@ export interface LocalServicesOptions {
     'read' | 'readMany' | 'walSize' | 'walRead' | 'walStored' | 'walReadStored'
   >
   readonly journal: Pick<Journal, 'commit'>
-  /** None: fetched blocks are not kept. */
+  /** Undefined: fetched blocks are not kept. */
   readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save' | 'drop'> | undefined
   /** Milliseconds that the repository may take to answer, reconnects included. */
   readonly readDeadlineMs: number
-  /** Where WAL segments are made ready; none: they are read in the mount only. */
+  /** Where WAL segments are made ready; undefined: they are read in the mount only. */
   readonly readyWal?: Omit<ReadyWalOptions, 'source'>
-  /** A read failed that somebody waits for. */
+  /** Called when a read failed for which a request waits. */
   readonly onFailedRead?: (error: unknown) => void
 }
 
 export interface LocalServices extends Services {
-  /** The next piece is taken from the source when `onPiece` has resolved. */
+  /** The next piece is read from the source when `onPiece` has resolved. */
   readMany(ranges: readonly FileRange[], onPiece: (piece: RangeData) => void | Promise<void>): Promise<void>
-  /** Nobody replays WAL for now. Never rejects. */
+  /** Recovery has ended: removes ready WAL segments. Never rejects. */
   clearWal(): Promise<void>
 }
 
@@ -54,7 +54,7 @@ export function localServices(options: LocalServicesOptions): LocalServices {
     }
   }
 
-  /** Of a read that somebody waits for. */
+  /** Reports the failure of a read for which a request waits. */
   async function counted<T>(work: Promise<T>): Promise<T> {
     try {
       return await work
@@ -121,7 +121,9 @@ export function localServices(options: LocalServicesOptions): LocalServices {
         journal.commit(batch)
       } catch (error) {
         if ((error as { errcode?: unknown }).errcode !== SQLITE_FULL) throw error
-        throw Object.assign(new Error('the journal has no room', { cause: error }), { code: 'ENOSPC' })
+        throw Object.assign(new Error('there is no space for the journal', { cause: error }), {
+          code: 'ENOSPC',
+        })
       }
     },
 

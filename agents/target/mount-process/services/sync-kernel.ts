@@ -1,6 +1,6 @@
 /**
- * Has the kernel write to this process what it holds of a mount in its page cache. In child processes: who waits for
- * this process's own mount must not be this process.
+ * Makes the kernel write back the dirty pages of a mount to this process. Done by child processes: this process must not
+ * wait for its own mount.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -9,9 +9,9 @@ const run = promisify(execFile)
 const DEADLINE_MS = 60_000
 
 /**
- * Resolves when everything that was written before has reached the server. syncfs(2) has all of it sent; up to Linux
- * 6.15 it does not wait for the answers, because a page counts as written when it was copied into a request (fs/fuse/
- * file.c, fuse_writepage_locked). The sync of the root is a request of its own, which the server gets after those.
+ * Resolves when everything written before has reached the server. syncfs(2) sends all of it; up to Linux 6.15 it does not
+ * wait for the replies, because a page counts as written once it was copied into a request (fs/fuse/file.c,
+ * fuse_writepage_locked). The sync of the root is a separate request, which the server receives after those.
  * @throws the child's error
  */
 export async function syncKernel(mountPoint: string): Promise<void> {

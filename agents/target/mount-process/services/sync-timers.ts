@@ -1,28 +1,28 @@
 /**
- * When what nobody asked to be synced becomes durable: a while after there is something. An engine that has nothing to
- * sync is left alone, and so is the processor: a machine may have a thousand sessions.
+ * Syncs changes for which no fsync was called, some time after they were made. No timer runs while there is nothing to
+ * sync: a machine may have a thousand sessions.
  */
 import type { Logger } from 'pino'
 
 export interface SyncTimersOptions {
-  /** Rejects when the write cache cannot be written; it is tried again then. */
+  /** Rejects when the write cache cannot be written; it is retried then. */
   readonly syncChanged: () => Promise<void>
   readonly flushFetched: () => Promise<void>
   readonly logger: Logger
 }
 
 export interface SyncTimers {
-  /** Something was changed that is not durable. */
+  /** There are changes that are not durable. */
   changed(): void
-  /** Something was fetched that a restart would not find. */
+  /** There are fetched blocks that are not in the index. */
   fetched(): void
-  /** No timer starts any more; resolves when what was begun is done. */
+  /** Stops the timers; resolves when syncs in progress have ended. */
   stop(): Promise<void>
 }
 
-/** What a crash may cost of what was not synced by those who wrote it. Milliseconds. */
+/** How much a crash may lose of changes for which no fsync was called. Milliseconds. */
 export const CHANGED_AFTER_MS = 1000
-/** Losing what was fetched only means to fetch it again. Milliseconds. */
+/** Losing fetched blocks only means to fetch them again. Milliseconds. */
 const FETCHED_AFTER_MS = 10_000
 
 export function createSyncTimers({ syncChanged, flushFetched, logger }: SyncTimersOptions): SyncTimers {

@@ -1,17 +1,17 @@
 /**
- * Calls between the two threads of a mount process: either side calls what the other offers, by name, and gets an
- * answer or an error back. How messages travel, and who is woken for them, is not known here. Bytes are moved, not
- * copied, wherever they have a buffer of their own.
+ * Calls between the two threads of a mount process: each side calls handlers of the other by name, and gets a result or
+ * an error back. `post` transports the messages and wakes the receiver. Bytes are transferred, not copied, where they
+ * have a buffer of their own.
  */
 import { isMarkedAsUntransferable, type Transferable } from 'node:worker_threads'
 import { ERROR_CODES, type ErrorCode, HowdahError } from '../../../../messages/errors.ts'
 import { FileSystemError } from '../../filesystem/file-system.ts'
 
-/** What one side offers. Arguments and results are what structuredClone can copy. */
+/** The handlers of one side. Arguments and results must be supported by structuredClone. */
 // biome-ignore lint/suspicious/noExplicitAny: arguments are checked where a handler is offered and called
 export type Handlers = Readonly<Record<string, (...args: any[]) => unknown>>
 
-/** An error as it crosses: with the code by which the other side decides. */
+/** An error in transferable form, with the code on which the other side decides. */
 export type CrossingError =
   | { readonly kind: 'howdah'; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'file-system'; readonly errno: string; readonly message: string }
@@ -25,16 +25,16 @@ export type CallMessage =
 
 export type Post = (message: CallMessage, transfer: readonly Transferable[]) => void
 
-/** One side of the two. */
+/** One side. */
 export interface Calls<Other extends Handlers> {
   /** @throws the other side's error, with its code; or what `end` was given */
   call<Name extends keyof Other & string>(
     name: Name,
     ...args: Parameters<Other[Name]>
   ): Promise<Awaited<ReturnType<Other[Name]>>>
-  /** Takes a message of the other side. Its handler is called at once. */
+  /** Handles a message of the other side: calls its handler synchronously, or settles a call. */
   receive(message: CallMessage): void
-  /** The other side is gone: rejects every call, those to come too. */
+  /** The other side has ended: rejects all pending and later calls. */
   end(reason: Error): void
 }
 
@@ -51,7 +51,7 @@ export function createCalls<Other extends Handlers>(handlers: Handlers, post: Po
   async function answer(id: number, name: string, args: readonly unknown[]): Promise<void> {
     try {
       const handler = handlers[name]
-      if (handler === undefined) throw new HowdahError('internal', `nothing in this thread is called ${name}`)
+      if (handler === undefined) throw new HowdahError('internal', `this thread has no handler ${name}`)
       const { values, transfer } = moved([await handler(...args.map(received))])
       post({ answer: id, value: values[0] }, transfer)
     } catch (error) {
@@ -88,7 +88,7 @@ export function createCalls<Other extends Handlers>(handlers: Handlers, post: Po
   }
 }
 
-/** Bytes among the values themselves are moved; deeper ones are copied by the crossing. */
+/** Byte arrays among the values are transferred; nested ones are copied. */
 function moved(values: readonly unknown[]): { values: unknown[]; transfer: ArrayBuffer[] } {
   const transfer: ArrayBuffer[] = []
   const own = values.map((value) => {
@@ -100,7 +100,7 @@ function moved(values: readonly unknown[]): { values: unknown[]; transfer: Array
   return { values: own, transfer }
 }
 
-/** The bytes in a buffer that holds nothing else, so that it can be given away. */
+/** The bytes in a buffer that holds nothing else, so that it can be transferred. */
 function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const { buffer, byteLength } = bytes
   const isOwn =
@@ -115,7 +115,7 @@ function received(value: unknown): unknown {
     : value
 }
 
-/** An error in the form in which it crosses. */
+/** Converts an error to its transferable form. */
 export function crossing(error: unknown): CrossingError {
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof HowdahError) return { kind: 'howdah', code: error.code, message }

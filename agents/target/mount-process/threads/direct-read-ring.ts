@@ -1,7 +1,7 @@
 /**
- * Direct reads between the engine thread and the main thread, in shared memory: slots that hold what is to be done, and two
- * queues of their numbers, of those asked for and of those done. No message is sent for a direct read unless a thread has
- * to be woken for it. Here are the memory and the engine's side; direct-read-runner.ts has the other.
+ * Direct reads between the engine thread and the main thread, in shared memory: slots with the parameters, and two queues
+ * of slot numbers, requested and completed. A message is sent only when a thread has to be woken. This file has the
+ * memory layout and the engine's side; direct-read-runner.ts has the main thread's.
  */
 import { BLOCK } from '../../filesystem/contents/block-map.ts'
 import {
@@ -10,12 +10,12 @@ import {
   MAX_DIRECT_READ_BYTES,
 } from '../../filesystem/reads/direct-reads.ts'
 
-/** Direct reads under way. The kernel has fewer reads under way at a time. */
+/** Direct reads in progress at a time; the kernel has fewer reads in flight. */
 export const SLOTS = 64
 
 /**
- * Numbers of a slot; written by the engine before the slot is asked for. The checksums, one for each block, are written
- * by the main thread before it says that the slot is done.
+ * Fields of a slot. The engine writes them before it queues the slot; the main thread writes the checksums, one per block,
+ * before it queues the slot as completed.
  */
 export const FIELD = {
   LOW: 0,
@@ -31,20 +31,20 @@ export const FIELD = {
   COUNT: 9 + MAX_DIRECT_READ_BYTES / BLOCK,
 } as const
 
-/** Words of the shared memory; what the queues hold follows, and then for each slot whether the engine waits for it. */
+/** Words of the shared memory: the counters, then both queues, then for each slot whether the engine waits for it. */
 export const WORD = {
-  /** How many were ever asked for, and done. */
-  ASKED: 0,
+  /** Totals of requested and of completed slots. */
+  REQUESTED: 0,
   DONE: 1,
-  /** The main thread was called and has not looked yet. */
-  CALLED: 2,
-  ASKED_QUEUE: 3,
+  /** The main thread was notified and has not polled yet. */
+  NOTIFIED: 2,
+  REQUESTED_QUEUE: 3,
   DONE_QUEUE: 3 + SLOTS,
   AWAITED: 3 + 2 * SLOTS,
   COUNT: 3 + 3 * SLOTS,
 } as const
 
-/** What a queue of those done holds: the slot, and whether its bytes were written. */
+/** Flag of an entry of the queue of completed slots: the bytes were written to the store. */
 export const WRITTEN = 0x100
 
 export interface DirectReadRing {
@@ -60,25 +60,25 @@ export function sharedDirectReadRing(): DirectReadRing {
 }
 
 export interface DirectReadSender extends DirectReads {
-  /** Tells of what was done since the last time; to be called before the thread sleeps, and before it hears of anything else. */
+  /** Processes completed slots; to be called before the thread sleeps, and before it handles any message. */
   takeDone(): void
-  /** A direct read could not be done. */
+  /** A direct read failed. */
   failed(slot: number, error: Error): void
 }
 
-/** The engine's side. `callMain` has the main thread look. */
+/** The engine's side. `notifyMain` makes the main thread poll the ring. */
 export function createDirectReadSender(
   { words, fields }: DirectReadRing,
-  callMain: () => void,
+  notifyMain: () => void,
 ): DirectReadSender {
-  const underWay: (DirectRead | undefined)[] = new Array<undefined>(SLOTS).fill(undefined)
-  const free = underWay.map((_, slot) => slot)
-  let asked = 0
+  const pending: (DirectRead | undefined)[] = new Array<undefined>(SLOTS).fill(undefined)
+  const free = pending.map((_, slot) => slot)
+  let requested = 0
   let done = 0
 
   function release(slot: number): DirectRead | undefined {
-    const directRead = underWay[slot]
-    underWay[slot] = undefined
+    const directRead = pending[slot]
+    pending[slot] = undefined
     if (directRead !== undefined) free.push(slot)
     return directRead
   }
@@ -107,7 +107,7 @@ export function createDirectReadSender(
     send(directRead) {
       const slot = free.pop()
       if (slot === undefined) throw new RangeError('there are too many direct reads')
-      underWay[slot] = directRead
+      pending[slot] = directRead
       const at = slot * FIELD.COUNT
       fields[at + FIELD.LOW] = directRead.low
       fields[at + FIELD.HIGH] = directRead.high
@@ -119,19 +119,19 @@ export function createDirectReadSender(
       fields[at + FIELD.FD] = directRead.fd
       fields[at + FIELD.POSITION] = directRead.position
       Atomics.store(words, WORD.AWAITED + slot, 0)
-      words[WORD.ASKED_QUEUE + (asked & (SLOTS - 1))] = slot
-      asked = (asked + 1) | 0
-      Atomics.store(words, WORD.ASKED, asked)
-      if (Atomics.exchange(words, WORD.CALLED, 1) === 0) callMain()
+      words[WORD.REQUESTED_QUEUE + (requested & (SLOTS - 1))] = slot
+      requested = (requested + 1) | 0
+      Atomics.store(words, WORD.REQUESTED, requested)
+      if (Atomics.exchange(words, WORD.NOTIFIED, 1) === 0) notifyMain()
       return () => {
-        // The other side looks at this after it said that it is done: one of the two sees the other.
+        // The other side reads this after it has set DONE, so at least one side sees the other's write.
         Atomics.store(words, WORD.AWAITED + slot, 1)
         takeDone()
       }
     },
 
     requesterOf(low, high) {
-      return underWay.find((directRead) => directRead?.low === low && directRead.high === high)?.pid
+      return pending.find((directRead) => directRead?.low === low && directRead.high === high)?.pid
     },
 
     failed(slot, error) {

@@ -1,4 +1,4 @@
-/** The main thread's side of direct reads: fetches, answers the kernel, writes to the fetched store, and says that it is done. */
+/** The main thread's side of direct reads: fetches, replies to the kernel, writes to the fetched store, reports completion. */
 import { writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Logger } from 'pino'
@@ -13,19 +13,19 @@ export interface DirectReadRunnerOptions {
   readonly device: number
   /** As `Services.read`. */
   readonly read: (file: number, offset: number, length: number) => Promise<Buffer>
-  /** The engine waits for a direct read that is done. */
+  /** A direct read completed for which the engine waits. */
   readonly wakeEngine: () => void
-  /** A direct read could not be done; the engine is to be told. */
+  /** A direct read failed; to be reported to the engine. */
   readonly onFailure: (slot: number, error: unknown) => void
-  /** Something was written to the fetched store. */
+  /** Blocks were written to the fetched store. */
   readonly onFetched: () => void
   readonly logger: Logger
 }
 
 export interface DirectReadRunner {
-  /** Begins what was asked for since the last time. */
-  look(): void
-  /** Nothing is begun, answered or written from now on: the device and the store may be closed. */
+  /** Starts the direct reads queued since the last call. */
+  poll(): void
+  /** No direct read is started, answered or written from now on: the device and the store may be closed. */
   stop(): void
 }
 
@@ -34,7 +34,7 @@ export function createDirectReadRunner(options: DirectReadRunnerOptions): Direct
   const { words, fields } = ring
   const answer = Buffer.alloc(OUT_HEADER_BYTES + MAX_DIRECT_READ_BYTES)
   const header = new Int32Array(answer.buffer, answer.byteOffset, OUT_HEADER_BYTES / 4)
-  let asked = 0
+  let requested = 0
   let done = 0
   let stopped = false
 
@@ -71,8 +71,8 @@ export function createDirectReadRunner(options: DirectReadRunnerOptions): Direct
     try {
       writeSync(device, answer, 0, OUT_HEADER_BYTES + bytes)
     } catch (err) {
-      // Nobody waits for it any more, or the mount is gone.
-      logger.debug({ err }, 'the kernel does not take an answer')
+      // The request was aborted, or the mount is gone.
+      logger.debug({ err }, 'the kernel refused a reply')
     }
   }
 
@@ -89,11 +89,11 @@ export function createDirectReadRunner(options: DirectReadRunnerOptions): Direct
   }
 
   return {
-    look() {
-      // What is asked for from here on calls again.
-      Atomics.store(words, WORD.CALLED, 0)
-      for (; !stopped && asked !== Atomics.load(words, WORD.ASKED); asked = (asked + 1) | 0) {
-        void run(words[WORD.ASKED_QUEUE + (asked & (SLOTS - 1))] as number)
+    poll() {
+      // Direct reads queued from here on notify again.
+      Atomics.store(words, WORD.NOTIFIED, 0)
+      for (; !stopped && requested !== Atomics.load(words, WORD.REQUESTED); requested = (requested + 1) | 0) {
+        void run(words[WORD.REQUESTED_QUEUE + (requested & (SLOTS - 1))] as number)
       }
     },
     stop() {

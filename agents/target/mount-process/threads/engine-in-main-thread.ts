@@ -1,4 +1,4 @@
-/** An engine in the main thread, with a driver that needs its event loop: fuse-native. */
+/** An engine in the main thread, for fuse-native, a driver that needs the event loop. */
 import type { Logger } from 'pino'
 import { createEngine } from '../../filesystem/engine.ts'
 import type { Driver } from '../../filesystem/file-system.ts'
@@ -32,12 +32,12 @@ export async function serveInMainThread(
     flushFetched: () => engine.flushFetched(),
     logger,
   })
-  // The driver tells nobody when it is idle.
-  const look = setInterval(() => {
+  // The driver does not report when it is idle, so poll.
+  const polling = setInterval(() => {
     if (engine.unsynced) timers.changed()
     if (engine.unflushed) timers.fetched()
   }, CHANGED_AFTER_MS / 4)
-  look.unref()
+  polling.unref()
 
   return {
     ended: mounted.ended,
@@ -50,7 +50,7 @@ export async function serveInMainThread(
     settled: async () => engine.settled(),
     unmount: () => mounted.unmount(),
     async close() {
-      clearInterval(look)
+      clearInterval(polling)
       await timers.stop()
       await engine.close()
     },

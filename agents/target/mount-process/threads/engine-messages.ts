@@ -1,4 +1,4 @@
-/** What the main thread and the engine thread of a mount process say to each other. */
+/** The messages between the main thread and the engine thread of a mount process. */
 import type { MessagePort } from 'node:worker_threads'
 import type { FileRange } from '../../../dataplane/backup-source.ts'
 import type { JournalState } from '../../filesystem/durability/journal.ts'
@@ -12,18 +12,18 @@ import type { TreeColumns } from '../../filesystem/tree/base-tree.ts'
 import type { CrossingError } from './calls.ts'
 import type { DirectReadRing } from './direct-read-ring.ts'
 
-/** What the engine thread posts to have the main thread look at the ring of direct reads. */
-export const POLL_RING = 'look'
+/** Posted by the engine thread to make the main thread poll the ring of direct reads. */
+export const POLL_RING = 'poll-ring'
 
-/** With what an engine thread is started, before there is anything to mount. */
+/** Passed to an engine thread when it is started, before there is anything to mount. */
 export interface EngineThreadData {
-  /** Calls of both sides. */
+  /** Carries the calls of both sides. */
   readonly port: MessagePort
   readonly mailState: Int32Array<SharedArrayBuffer>
   readonly directReads: DirectReadRing
 }
 
-/** What an engine thread is to serve; the first and only message on its parent port. */
+/** What an engine thread is to serve; the only message on its parent port. */
 export interface EngineSetup {
   /** The FUSE device, mounted. */
   readonly fd: number
@@ -37,9 +37,9 @@ export interface EngineSetup {
   readonly log: { readonly level: string; readonly file: string }
 }
 
-/** What the engine thread offers; each as the engine has it. */
+/** The handlers of the engine thread; each as in `Engine`. */
 export type EngineCalls = {
-  /** A direct read is done that the engine waits for. */
+  /** A direct read completed for which the engine waits. */
   directReadDone(): void
   directReadFailed(slot: number, error: CrossingError): void
   statistics(): EngineStatistics
@@ -52,31 +52,31 @@ export type EngineCalls = {
   noteDamaged(file: number, block: number): void
   starting(): void
   settled(): TouchedRecord | undefined
-  /** Answers `nearFull`: the kernel has handed over what it had accepted. `turn` is the number of that call. */
+  /** Follows `nearFull`: the kernel has written back what it had accepted. `turn` is the number of that call. */
   handedOver(turn: number): void
   /** Only once the mount is gone. */
   close(): Promise<void>
-  /** A piece of what `readMany` asked for under this number. */
+  /** A piece for the `readMany` call with this number. */
   piece(stream: number, file: number, offset: number, data: Buffer): void
 }
 
-/** What the main thread offers: the services, and ears. */
+/** The handlers of the main thread: the services, and notifications. */
 export type MainCalls = Omit<Services, 'readMany'> & {
-  /** The pieces come by calls of `piece`; answered after the last. */
+  /** The pieces arrive as calls of `piece`; resolves after the last. */
   readMany(stream: number, ranges: readonly FileRange[]): Promise<void>
-  /** Something was changed that is not durable. Said once, and again after it was made durable. */
+  /** There are changes that are not durable. Sent once, and again only after a sync. */
   changed(): void
-  /** The same of something that was fetched. */
+  /** The same for fetched blocks that are not in the index. */
   fetched(): void
   /**
-   * The write cache became near full, or no longer is: the kernel is to write these files through, or not any more.
+   * The write cache became near full, or no longer is: switches these files to write-through, or back.
    * `turn` counts the calls.
    */
   nearFull(turn: number, nearFull: boolean, files: Ino[]): void
-  /** Has the kernel hand over what it holds of a file; answered when it has. */
+  /** Makes the kernel write back the pages of a file; resolves when it has. */
   writeBack(ino: Ino): Promise<void>
-  /** Answers an INTERRUPT by EAGAIN, after a while. Answered itself at once. */
+  /** Answers an INTERRUPT by EAGAIN after a delay. The call itself returns at once. */
   retryInterrupt(low: number, high: number): void
-  /** The mount is gone, whoever took it away. */
+  /** The mount is gone, however it was unmounted. */
   unmounted(): void
 }

@@ -1,6 +1,6 @@
 /**
- * The program of the engine thread: loads, waits for its orders, then sleeps in the FUSE device and serves what comes
- * out of it. From then on nothing here may need the event loop: it turns only when the driver lets it.
+ * The program of the engine thread: loads, waits for its setup, then sleeps in the FUSE device and serves its requests.
+ * From then on nothing here may depend on the event loop, which runs only when the driver yields to it.
  */
 import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -22,21 +22,21 @@ import { remoteServices } from './remote-services.ts'
 
 if (parentPort === null) throw new Error('this is the program of a thread')
 const { port, mailState, directReads: ring } = workerData as EngineThreadData
-const [orders] = (await once(parentPort, 'message')) as [EngineSetup]
-const { fd, log, session, columns, ...parts } = orders
+const [setup] = (await once(parentPort, 'message')) as [EngineSetup]
+const { fd, log, session, columns, ...parts } = setup
 const logger = createLogger('mount-process', log.level, log.file).child({ session, thread: 'engine' })
 
-/** What main was told and has not acted on yet. */
-const told = { changed: false, fetched: false }
-/** How often it became near full, or no longer was. */
+/** What was reported to the main thread, which has not synced since. */
+const reported = { changed: false, fetched: false }
+/** Number of changes of `nearFull`. */
 let turns = 0
 const handlers: EngineCalls = {
   statistics: () => engine.statistics(),
   limit: (quotaBytes) => engine.limit(quotaBytes),
   margin: (bytes) => engine.margin(bytes),
-  syncChanged: () => engine.syncChanged().finally(() => tellAgain('changed')),
-  flushFetched: () => engine.flushFetched().finally(() => tellAgain('fetched')),
-  flush: () => engine.flush().finally(() => tellAgain('changed')),
+  syncChanged: () => engine.syncChanged().finally(() => clearReported('changed')),
+  flushFetched: () => engine.flushFetched().finally(() => clearReported('fetched')),
+  flush: () => engine.flush().finally(() => clearReported('changed')),
   prefetch: (record) => engine.prefetch(record),
   noteDamaged: (file, block) => engine.noteDamaged(file, block),
   starting: () => engine.starting(),
@@ -46,7 +46,7 @@ const handlers: EngineCalls = {
   },
   close: () => engine.close(),
   piece: (...piece) => remote.piece(...piece),
-  // They are taken before every message.
+  // Completed slots are processed before every message.
   directReadDone: () => undefined,
   directReadFailed: (slot, error) => directReads.failed(slot, crossed(error)),
 }
@@ -70,8 +70,8 @@ const mailbox = createMailbox({
   receive,
   beforeSleep() {
     directReads.takeDone()
-    if (!told.changed && engine.unsynced) tell('changed')
-    if (!told.fetched && engine.unflushed) tell('fetched')
+    if (!reported.changed && engine.unsynced) report('changed')
+    if (!reported.fetched && engine.unflushed) report('fetched')
   },
 })
 
@@ -83,15 +83,15 @@ await serve(fd, engine, mailbox, {
   writeBack: (ino) => calls.call('writeBack', ino),
   onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),
 })
-// The mount is gone and nothing sleeps any more: what is left comes by the event loop.
+// The mount is gone and this thread no longer sleeps: further messages arrive by the event loop.
 port.on('message', receive)
 await calls.call('unmounted')
 
-function tell(what: keyof typeof told): void {
-  told[what] = true
+function report(what: keyof typeof reported): void {
+  reported[what] = true
   void calls.call(what)
 }
 
-function tellAgain(what: keyof typeof told): void {
-  told[what] = false
+function clearReported(what: keyof typeof reported): void {
+  reported[what] = false
 }

@@ -1,6 +1,6 @@
 /**
- * The engine thread as the main thread sees it: started ahead, given its orders once, called by message. It sleeps in
- * the FUSE device, so whoever sends it something may have to knock there.
+ * The main thread's side of the engine thread: started in advance, set up once, called by messages. It sleeps in the FUSE
+ * device, so sending it a message may require waking it by a notification.
  */
 import { MessageChannel, Worker } from 'node:worker_threads'
 import type { Logger } from 'pino'
@@ -22,20 +22,20 @@ import { createInterrupts } from './interrupts.ts'
 import { createSender, sharedMailState } from './mailbox.ts'
 import type { Serving, ServingEngine } from './serving.ts'
 
-/** Pieces of a megabyte that the engine has not taken yet, of one `readMany`. */
-const PIECES_UNDER_WAY = 8
+/** Pieces of a megabyte of one `readMany` that the engine has not processed yet. */
+const PIECES_IN_FLIGHT = 8
 const END_DEADLINE_MS = 2000
-/** Between two looks at what the kernel may accept. Milliseconds. */
-const LOOK_AT_BOUND_MS = 5000
+/** Interval of checking how much the kernel may accept. Milliseconds. */
+const CHECK_BOUND_MS = 5000
 
 export interface EngineWorker {
-  /** Has the thread serve a mount; to be called once. The tree is the thread's from then on. */
+  /** Makes the thread serve a mount; to be called once. The tree is transferred to the thread. */
   serve(serving: Serving, mount: MountedDevice, logger: Logger): ServingEngine
-  /** Ends the thread; false when it does not, within two seconds, because it sleeps in a system call. */
+  /** Ends the thread; false when it does not end within two seconds because it sleeps in a system call. */
   end(): Promise<boolean>
 }
 
-/** Starts a thread that loads the engine and waits. It keeps no process alive that has nothing else to do. */
+/** Starts a thread that loads the engine and waits. It does not keep the process alive until it serves. */
 export function startEngineWorker(): EngineWorker {
   const mailState = sharedMailState()
   const ring = sharedDirectReadRing()
@@ -77,8 +77,10 @@ export function startEngineWorker(): EngineWorker {
           switching = switching
             .then(() => switchFiles(mount.fd, files, nearFull, logger))
             .then(() => (nearFull ? calls.call('handedOver', turn) : undefined))
-            // A mount that ended meanwhile needs it no more.
-            .catch((err: unknown) => logger.debug({ err }, 'the kernel was not switched'))
+            // The mount may have ended meanwhile.
+            .catch((err: unknown) =>
+              logger.debug({ err }, 'files were not switched to or from write-through'),
+            )
         },
         retryInterrupt: (low: number, high: number) => interrupts.retryLater(low, high),
         writeBack: (ino: Ino) => writeBack(mount.fd, ino, logger),
@@ -93,39 +95,39 @@ export function startEngineWorker(): EngineWorker {
     })
     const interrupts = createInterrupts(mount.fd, logger)
     let marginBytes = margin(mount.device, logger)
-    const looking = setInterval(() => {
+    const checking = setInterval(() => {
       const now = margin(mount.device, logger)
       if (now === marginBytes) return
-      logger.warn({ marginBytes: now }, 'what the kernel may hold of this mount has changed')
+      logger.warn({ marginBytes: now }, 'the bound of dirty pages of this mount has changed')
       marginBytes = now
-      tell(calls.call('margin', now))
-    }, LOOK_AT_BOUND_MS)
-    looking.unref()
+      ignoreFailure(calls.call('margin', now))
+    }, CHECK_BOUND_MS)
+    checking.unref()
     const directReads = createDirectReadRunner({
       ring,
       device: mount.fd,
       read: services.read,
-      wakeEngine: () => tell(calls.call('directReadDone')),
-      onFailure: (slot, error) => tell(calls.call('directReadFailed', slot, crossing(error))),
+      wakeEngine: () => ignoreFailure(calls.call('directReadDone')),
+      onFailure: (slot, error) => ignoreFailure(calls.call('directReadFailed', slot, crossing(error))),
       onFetched: () => timers.fetched(),
       logger,
     })
-    const gone = () => {
-      clearInterval(looking)
+    const onExit = () => {
+      clearInterval(checking)
       interrupts.stop()
       directReads.stop()
       const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
       calls.end(reason)
       reject(reason)
     }
-    worker.once('exit', gone)
-    if (exited) gone()
+    worker.once('exit', onExit)
+    if (exited) onExit()
     port.on('message', (message: CallMessage | typeof POLL_RING) => {
-      if (message === POLL_RING) directReads.look()
+      if (message === POLL_RING) directReads.poll()
       else calls.receive(message)
     })
     const { columns, transfer } = tree.transfer()
-    const orders: EngineSetup = {
+    const setup: EngineSetup = {
       fd: mount.fd,
       session: spec.session,
       cachePath: spec.cachePath,
@@ -136,7 +138,7 @@ export function startEngineWorker(): EngineWorker {
       limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes },
       log: { level: logger.level, file: cachePaths(spec.cachePath).log },
     }
-    worker.postMessage(orders, transfer)
+    worker.postMessage(setup, transfer)
 
     return {
       ended,
@@ -149,13 +151,13 @@ export function startEngineWorker(): EngineWorker {
       settled: () => calls.call('settled'),
       unmount: () => mount.unmount(),
       async close() {
-        clearInterval(looking)
+        clearInterval(checking)
         interrupts.stop()
         directReads.stop()
         await switching
         await timers.stop()
         await calls.call('close')
-        worker.off('exit', gone)
+        worker.off('exit', onExit)
         await worker.terminate()
         port.close()
         mount.close()
@@ -176,25 +178,26 @@ export function startEngineWorker(): EngineWorker {
 }
 
 /**
- * The room with which a write cache is near full: what the kernel may have accepted, twice, for a page of 4 KiB may
- * change a block of 8 KiB; and what it goes over its bound (with 60 writers of a stopped server by less than 16 MiB).
+ * The space below which a write cache is near full: twice what the kernel may have accepted, because a page of 4 KiB may
+ * change a block of 8 KiB; plus the amount by which it exceeds its bound (measured: less than 16 MiB, with 60 writers and a
+ * stopped server).
  */
 function margin(device: string, logger: Logger): number {
   return 2 * boundChangedBytes(device, logger) + 32 * 1024 * 1024
 }
 
-/** Without an engine there is nobody to tell. */
-function tell(call: Promise<void>): void {
+/** Calls that report something fail only when the engine has ended, and then need no handling. */
+function ignoreFailure(call: Promise<void>): void {
   call.catch(() => undefined)
 }
 
-/** Resolves at once until so many are under way; each tells by its end that it was taken. */
+/** Limits the pieces in flight: resolves at once below the limit, otherwise when one of them was processed. */
 function bounded(send: (piece: RangeData) => Promise<void>): Parameters<LocalServices['readMany']>[1] {
-  const underWay = new Set<Promise<void>>()
+  const inFlight = new Set<Promise<void>>()
   return async (piece) => {
-    const sent = send(piece).finally(() => underWay.delete(sent))
-    underWay.add(sent)
-    tell(sent)
-    if (underWay.size >= PIECES_UNDER_WAY) await Promise.race(underWay)
+    const sent = send(piece).finally(() => inFlight.delete(sent))
+    inFlight.add(sent)
+    ignoreFailure(sent)
+    if (inFlight.size >= PIECES_IN_FLIGHT) await Promise.race(inFlight)
   }
 }

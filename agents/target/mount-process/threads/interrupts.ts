@@ -1,6 +1,6 @@
 /**
- * Has the kernel tell again of signals to those who wait: it tells once for each request, and the signal that kills may
- * be a later one. An INTERRUPT that is answered by EAGAIN is sent again; source: Linux, Documentation/filesystems/fuse,
+ * Makes the kernel repeat INTERRUPT requests: it sends one per interrupted request, for the first signal, and the fatal
+ * signal may be a later one. An INTERRUPT that is answered by EAGAIN is sent again; source: Linux, Documentation/filesystems/fuse,
  * "Interrupting filesystem operations". The engine holds no timer, so this is the main thread's.
  */
 import { writeSync } from 'node:fs'
@@ -8,13 +8,13 @@ import { constants } from 'node:os'
 import type { Logger } from 'pino'
 import { OUT, OUT_HEADER_BYTES } from '../../filesystem/drivers/kernel/protocol.ts'
 
-/** How long who is killed may have to wait on top. Milliseconds. */
+/** The additional time a killed process may have to wait. Milliseconds. */
 const AGAIN_AFTER_MS = 1000
 
 export interface Interrupts {
   /** `low`, `high`: the halves of the INTERRUPT's own unique number. */
   retryLater(low: number, high: number): void
-  /** Nothing is answered from now on: the device may be closed. */
+  /** No INTERRUPT is answered from now on: the device may be closed. */
   stop(): void
 }
 
@@ -33,7 +33,7 @@ export function createInterrupts(device: number, logger: Logger): Interrupts {
       writeSync(device, header)
     } catch (err) {
       // The request was answered meanwhile, or the mount is gone.
-      logger.debug({ err }, 'the kernel does not take the answer to an interrupt')
+      logger.debug({ err }, 'the kernel refused the reply to an INTERRUPT')
     }
   }
 

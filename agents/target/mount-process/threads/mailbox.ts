@@ -1,10 +1,10 @@
 /**
- * Mail for a thread that sleeps in a system call. The event loop does not turn in such a thread, so nothing tells it of
- * a message; two words of shared memory do, and a knock on what it sleeps in.
+ * Messages to a thread that sleeps in a system call. The event loop does not run in such a thread, so it does not notice
+ * messages; two words of shared memory and a wake-up of that system call replace it.
  *
- * No mail is slept over: the sender posts, counts, and then looks whether the receiver sleeps; the receiver says that it
- * sleeps and then looks at the count. Atomic operations have one order that both see, so at least one of the two sees
- * the other.
+ * No message is missed: the sender posts, increments the count, then checks whether the receiver sleeps; the receiver sets
+ * its flag, then checks the count. Atomic operations are sequentially consistent, so at least one side sees the other's
+ * write.
  */
 
 import { type MessagePort, receiveMessageOnPort, type Transferable } from 'node:worker_threads'
@@ -14,12 +14,12 @@ import type { Mailbox } from '../../filesystem/drivers/kernel/mailbox.ts'
 const POSTED = 0
 const ASLEEP = 1
 
-/** Makes what both threads share. */
+/** Creates the memory that both threads share. */
 export function sharedMailState(): Int32Array<SharedArrayBuffer> {
   return new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT))
 }
 
-/** The sender's side. `knock` wakes the receiver from its sleep; it is called from here only when that sleeps. */
+/** The sender's side. `wake` wakes the receiver; it is called only when that sleeps. */
 export function createSender(
   port: MessagePort,
   state: Int32Array<SharedArrayBuffer>,
@@ -61,7 +61,7 @@ export function createMailbox({ port, state, receive, beforeSleep }: MailboxOpti
     },
 
     deliver(): void {
-      // What is posted from here on counts as new, though the loop may find it: that costs one vain look.
+      // A message posted from here on counts as new although the loop may already deliver it: that costs one empty pass.
       seen = Atomics.load(state, POSTED)
       for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
         receive(got.message)

@@ -6,7 +6,7 @@ import type { MainCalls } from './engine-messages.ts'
 
 export interface RemoteServices {
   readonly services: Services
-  /** Takes a piece that came for a `readMany`. */
+  /** Handles a piece that arrived for a `readMany`. */
   readonly piece: (stream: number, file: number, offset: number, data: Buffer) => void
 }
 
@@ -28,7 +28,7 @@ export function remoteServices({ call }: Calls<MainCalls>): RemoteServices {
       },
       walSize: (name) => call('walSize', name),
       walRead: (name, offset, length) => call('walRead', name, offset, length),
-      // A copy is given away: readers still need the bytes.
+      // A copy is transferred: readers still need the bytes.
       write: (fd, data, position) => call('write', fd, Buffer.from(data), position),
       sync: (fd) => call('sync', fd),
       syncDirectory: (fd) => call('syncDirectory', fd),

@@ -1,4 +1,4 @@
-/** Mounts a session by the driver that its user may use, with the engine in the thread that the driver wants it in. */
+/** Mounts a session by the driver that this user may use, with the engine in the thread that the driver requires. */
 import type { Logger } from 'pino'
 import { fuseNativeDriver } from '../../filesystem/drivers/fuse-native.ts'
 import { mountDevice } from '../../filesystem/drivers/kernel/mount-device.ts'
@@ -7,32 +7,32 @@ import { serveInMainThread } from './engine-in-main-thread.ts'
 import { type EngineWorker, startEngineWorker } from './engine-worker.ts'
 import type { Serving, ServingEngine } from './serving.ts'
 
-/** What a mount process loads before it knows what it will mount. */
+/** What a mount process loads before it has its spec. */
 export interface MountProgram {
-  /** Of the driver that is used unless the orders say otherwise. */
+  /** The engine thread, where the default driver is the kernel's protocol. */
   readonly worker: EngineWorker | undefined
 }
 
 const fuseNative = fuseNativeDriver()
 
-/** Loads what mounting needs; a failure shows at mount. */
+/** Loads what mounting needs; a failure is reported by the mount. */
 export async function loadMountProgram(): Promise<MountProgram> {
-  if (usualDriver() === 'kernel') return { worker: startEngineWorker() }
+  if (defaultDriver() === 'kernel') return { worker: startEngineWorker() }
   await fuseNative.load().catch(() => undefined)
   return { worker: undefined }
 }
 
-/** A mount that is on its way. */
+/** A mount in progress. */
 export interface Mounting {
   /** @throws HowdahError `mount_failed` | `fuse_unusable` */
   serve(serving: Serving): Promise<ServingEngine>
-  /** Resolves when nothing will appear at the mount point any more that is not there. */
+  /** Resolves when mounting has succeeded or failed. */
   settled(): Promise<void>
 }
 
-/** Begins to mount, as far as that needs no engine. */
+/** Starts to mount, as far as that needs no engine. */
 export function beginMount(spec: MountSpec, program: MountProgram, logger: Logger): Mounting {
-  if ((spec.driver ?? usualDriver()) === 'fuse-native') {
+  if ((spec.driver ?? defaultDriver()) === 'fuse-native') {
     return {
       serve: (serving) => serveInMainThread(serving, fuseNative, logger),
       settled: async () => undefined,
@@ -45,7 +45,7 @@ export function beginMount(spec: MountSpec, program: MountProgram, logger: Logge
     source: `howdah:${spec.session}`,
     logger,
   })
-  // Whoever serves it hears what went wrong.
+  // `serve` reports the error.
   const settled = mounting.then(
     () => undefined,
     () => undefined,
@@ -56,7 +56,7 @@ export function beginMount(spec: MountSpec, program: MountProgram, logger: Logge
   }
 }
 
-/** The kernel's protocol takes the privilege to mount. */
-function usualDriver(): MountDriver {
+/** The kernel's protocol needs the privilege to mount. */
+function defaultDriver(): MountDriver {
   return process.geteuid?.() === 0 ? 'kernel' : 'fuse-native'
 }

@@ -1,4 +1,4 @@
-/** An engine that serves a mount, in whichever thread it lives, as the rest of the mount process sees it. */
+/** An engine that serves a mount, as the rest of the mount process sees it, independent of its thread. */
 
 import type { JournalState } from '../../filesystem/durability/journal.ts'
 import type { EngineStatistics } from '../../filesystem/engine.ts'
@@ -8,7 +8,7 @@ import type { BaseTree } from '../../filesystem/tree/base-tree.ts'
 import type { MountSpec } from '../mount-spec.ts'
 import type { LocalServices } from '../services/local-services.ts'
 
-/** What an engine is made of. */
+/** Everything an engine needs. */
 export interface Serving {
   readonly spec: MountSpec
   readonly tree: BaseTree
@@ -18,20 +18,20 @@ export interface Serving {
 }
 
 export interface ServingEngine {
-  /** Resolves when the mount is gone, whoever took it away. Rejects when nobody serves it any more though it is there. */
+  /** Resolves when the mount is gone, however it was unmounted. Rejects when the engine ended although it is still mounted. */
   readonly ended: Promise<void>
   statistics(): Promise<EngineStatistics>
-  /** Bytes that changes may take from now on. */
+  /** Sets the bytes that changes may use. */
   limit(quotaBytes: number): Promise<void>
-  /** Makes everything durable that reached the engine. */
+  /** Makes every write received so far durable. */
   flush(): Promise<void>
-  /** Fetches what an earlier publish touched; resolves when all of it was asked for. */
+  /** As `Engine.prefetch`. */
   prefetch(record: TouchedRecord): Promise<void>
   /** As `Engine.noteDamaged`. */
   noteDamaged(file: number, block: number): Promise<void>
-  /** PostgreSQL is started again, until `settled`: it gets room that others do not. */
+  /** As `Engine.starting`. */
   starting(): Promise<void>
-  /** PostgreSQL has started. Ends the record of what is touched, and gives it. */
+  /** As `Engine.settled`. */
   settled(): Promise<TouchedRecord | undefined>
   /** @throws HowdahError `mount_failed` when files are in use */
   unmount(): Promise<void>

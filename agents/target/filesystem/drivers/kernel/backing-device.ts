@@ -1,11 +1,11 @@
 /**
- * What the kernel lets a mount of FUSE keep in its page cache. It is careful with servers that it does not know: changed
- * pages may take one percent of what is allowed in all, and read-ahead is short. This server is our own; but changed
- * pages stay bounded (strict_limit, which FUSE sets, is left alone), because each must find room in the write cache.
+ * What the kernel may cache for a FUSE mount. By default it does not trust the server: dirty pages may use one percent
+ * of the global limit, and read-ahead is short. This server is trusted, so both are raised; but dirty pages stay bounded
+ * (strict_limit, which FUSE sets, is kept), because each must find space in the write cache.
  *
- * The kernel knows the bound as a share of its dirty threshold, which moves with the memory that is free; `max_bytes` is
- * turned into such a share when it is written. So the share is chosen, and the bound counted, by the highest value that
- * the threshold can ever have: it holds however much memory is freed later.
+ * The kernel keeps the bound as a share of its dirty threshold, which varies with free memory; `max_bytes` is converted
+ * to such a share when it is written. So the share is computed from the highest value that the threshold can ever have,
+ * and the bound holds however much memory becomes free later.
  *
  * Source: Linux, Documentation/ABI/testing/sysfs-class-bdi; fs/fuse/inode.c, fuse_bdi_init; mm/page-writeback.c,
  * domain_dirty_limits and __wb_calc_thresh.
@@ -13,20 +13,20 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { Logger } from 'pino'
 
-/** Bytes that writers may have changed before they wait for the server to take them, where the kernel can be told. */
+/** Dirty bytes at which writers are throttled until the server has taken some, where the kernel can be configured. */
 export const MAX_CHANGED_BYTES = 256 * 1024 * 1024
 
-/** Sequential readers read ahead by the largest request. One who jumps about is not read ahead for. */
+/** Read-ahead of sequential readers: the largest request. Random reads are not read ahead. */
 const READ_AHEAD_KB = '1024'
-/** The shares that a kernel takes, finest first (Linux 6.2, and before), by how many parts make a whole. */
+/** The settings for the share, finest first (Linux 6.2, and before); `whole`: the value that stands for all. */
 const SHARES = [
   { name: 'max_ratio_fine', whole: 1_000_000 },
   { name: 'max_ratio', whole: 100 },
 ] as const
-/** What FUSE has where the share cannot be read. */
+/** The default of FUSE, where the share cannot be read. */
 const DEFAULT_SHARE = 0.01
 
-/** Where the kernel's files are; others in tests. */
+/** Where the kernel's files are; tests use others. */
 export interface KernelFiles {
   readonly sys: string
   readonly proc: string
@@ -34,7 +34,7 @@ export interface KernelFiles {
 
 const KERNEL: KernelFiles = { sys: '/sys', proc: '/proc' }
 
-/** `device`: as in mountinfo, `major:minor`. Does what it can: a kernel that lacks a setting works without. */
+/** `device`: as in mountinfo, `major:minor`. Best effort: a kernel without the setting works, too. */
 export function tuneReadAhead(device: string, logger: Logger): void {
   try {
     writeFileSync(settingPath(KERNEL, device, 'read_ahead_kb'), READ_AHEAD_KB)
@@ -44,8 +44,8 @@ export function tuneReadAhead(device: string, logger: Logger): void {
 }
 
 /**
- * Has the kernel hold at most `MAX_CHANGED_BYTES`, as far as it can be told; gives the bytes that it may hold indeed. To
- * be repeated: operators, udev and hot-plugged memory change what goes into it.
+ * Limits dirty pages to `MAX_CHANGED_BYTES`, as far as the kernel can be configured; returns the bytes that it may
+ * actually hold. To be repeated: operators, udev and hot-plugged memory change the inputs.
  */
 export function boundChangedBytes(device: string, logger: Logger, files: KernelFiles = KERNEL): number {
   const threshold = highestThreshold(files)
@@ -64,11 +64,11 @@ export function boundChangedBytes(device: string, logger: Logger, files: KernelF
   return Math.ceil(threshold * DEFAULT_SHARE)
 }
 
-/** The dirty threshold when nothing but free memory is left. Source: Linux, Documentation/admin-guide/sysctl/vm.rst. */
+/** The dirty threshold if all memory were free. Source: Linux, Documentation/admin-guide/sysctl/vm.rst. */
 function highestThreshold({ proc }: KernelFiles): number {
   const bytes = readNumber(`${proc}/sys/vm/dirty_bytes`) ?? 0
   if (bytes > 0) return bytes
-  // A kernel that does not say allows the default.
+  // Where it cannot be read, assume the kernel's default.
   const percent = readNumber(`${proc}/sys/vm/dirty_ratio`) ?? 20
   const kilobytes = Number(/^MemTotal:\s+(\d+) kB$/m.exec(readFileSync(`${proc}/meminfo`, 'latin1'))?.[1])
   return Math.max(1, Math.floor((kilobytes * 1024 * percent) / 100))
@@ -78,7 +78,7 @@ function settingPath({ sys }: KernelFiles, device: string, name: string): string
   return `${sys}/class/bdi/${device}/${name}`
 }
 
-/** Undefined: there is no such file, or no number in it. */
+/** Undefined: the file does not exist, or holds no number. */
 function readNumber(path: string): number | undefined {
   try {
     const number = Number.parseInt(readFileSync(path, 'latin1'), 10)

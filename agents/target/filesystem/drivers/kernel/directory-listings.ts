@@ -1,6 +1,6 @@
 /**
- * Open directories. Each keeps the entries that it had when it was read from the start, so that positions stay true
- * while entries come and go: a program that removes what it lists misses nothing.
+ * Open directories. Each keeps the entries it had when it was read from the start, so that positions stay valid while
+ * entries are added and removed: a program that removes what it lists misses nothing.
  */
 import {
   type Attributes,
@@ -26,7 +26,7 @@ const SIZE = IN.SIZE_WORDS + 4
 /** `fuse_open_out` */
 const OPEN_OUT_BYTES = 16
 const S_IFDIR = 0o040000
-/** From `S_IFMT` bits to what a directory entry calls the type. Source: stat(2) and readdir(3), IFTODT. */
+/** Shift from `S_IFMT` bits to the type of a directory entry. Source: stat(2) and readdir(3), IFTODT. */
 const TYPE_SHIFT = 12
 
 export interface DirectoryListings {
@@ -64,7 +64,7 @@ export function createDirectoryListings(fileSystem: FileSystem): DirectoryListin
     return at
   }
 
-  /** A name's attributes with a reference, when they can be had at once; the kernel asks for others when it wants them. */
+  /** A name's attributes with a reference, if available synchronously; otherwise the kernel sends a LOOKUP when needed. */
   function known(parent: Ino, name: string): Attributes | undefined {
     try {
       const found = fileSystem.lookup(parent, name)

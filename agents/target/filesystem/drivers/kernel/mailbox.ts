@@ -1,15 +1,15 @@
-/** How the thread that serves the device hears from the other thread while it sleeps in the device. */
+/** How the thread that serves the device receives messages from the other thread although it sleeps in the device. */
 
 /**
- * The sleep protocol. The serving thread calls `fallAsleep` before it blocks and `wakeUp` after; whoever sends mail
- * counts it first, and knocks on the device only when it finds the flag of `fallAsleep` set, which it takes away.
+ * The sleep protocol. The serving thread calls `fallAsleep` before it blocks and `wakeUp` after. A sender first counts its
+ * message, and wakes the thread only when the flag of `fallAsleep` is set, which it clears.
  */
 export interface Mailbox {
-  /** Whether there is mail that was not delivered. */
+  /** Whether there are undelivered messages. */
   waiting(): boolean
-  /** Says that the thread is about to block; false, and no sleep, when mail waits. */
+  /** Announces that the thread is about to block; false, and it must not block, when messages are waiting. */
   fallAsleep(): boolean
   wakeUp(): void
-  /** Hands out all mail that waits: promises are resolved, timers run. */
+  /** Delivers all waiting messages to their receivers. */
   deliver(): void
 }

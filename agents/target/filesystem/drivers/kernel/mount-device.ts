@@ -1,6 +1,6 @@
 /**
- * Mounts a FUSE device and unmounts it, without ever touching the mount: its server may be this very process. Needs
- * root. Who serves the device is not decided here.
+ * Mounts and unmounts a FUSE device, without ever waiting for the mount: its server may be this very process. Needs root.
+ * Serving the device is left to the caller.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, constants, openSync, stat, statfs, writeSync } from 'node:fs'
@@ -14,7 +14,7 @@ import { retrieveNothingMessage } from './notifications.ts'
 import { WAKEUP_FILE, WAKEUP_FILE_NAME } from './wakeup-file.ts'
 
 const MOUNT_DEADLINE_MS = 10_000
-/** The child's number of the descriptor that it inherits. */
+/** The number of the inherited descriptor in the child. */
 const INHERITED_FD = 3
 
 export interface DeviceMountOptions extends MountOptions {
@@ -22,15 +22,15 @@ export interface DeviceMountOptions extends MountOptions {
 }
 
 export interface MountedDevice {
-  /** The device, for `serve`, which may run in another thread and tells of the end. Closed by `close`. */
+  /** The device, for `serve`, which may run in another thread and ends with the mount. Closed by `close`. */
   readonly fd: number
   /** The device number of the file system, `major:minor`, as in mountinfo. */
   readonly device: string
-  /** Has the thread that sleeps in the device wake up. Only once the server has agreed with the kernel. */
+  /** Wakes the thread that sleeps in the device. Only after INIT was answered. */
   wakeServer(): void
   /** Unmounts; resolves when umount(8) has ended. @throws HowdahError `mount_failed` when files are in use */
   unmount(): Promise<void>
-  /** Closes the device, when nobody serves it any more. A mount that is still there answers ENOTCONN from then on. */
+  /** Closes the device, when it is no longer served. A mount that still exists then answers ENOTCONN. */
   close(): void
 }
 
@@ -70,42 +70,42 @@ async function mount(fd: number, mountPoint: string, options: MountOptions): Pro
     stdio: ['ignore', 'ignore', 'pipe', fd],
     timeout: MOUNT_DEADLINE_MS,
   })
-  let said = ''
+  let stderr = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    said += text
+    stderr += text
   })
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('close', resolve)
     child.once('error', (cause) =>
-      reject(new HowdahError('mount_failed', 'the program mount cannot be run', { cause })),
+      reject(new HowdahError('mount_failed', 'the program mount(8) cannot be started', { cause })),
     )
   })
   if (code === 0) return
   throw new HowdahError(
     'mount_failed',
-    `${mountPoint} could not be mounted: ${said.trim() || 'mount was stopped'}`,
+    `${mountPoint} could not be mounted: ${stderr.trim() || 'mount(8) was killed'}`,
   )
 }
 
 function mounted(fd: number, mountPoint: string, device: string, logger: Logger): MountedDevice {
-  const ring = retrieveNothingMessage(WAKEUP_FILE.ino)
+  const wakeup = retrieveNothingMessage(WAKEUP_FILE.ino)
   let open = true
   let looking = false
 
   function wakeServer(): void {
     if (!open) return
     try {
-      writeSync(fd, ring)
+      writeSync(fd, wakeup)
     } catch (error) {
-      logger.debug({ err: error }, 'the kernel does not hold the bell')
-      // Always a request, and one that waits for no lock: whoever syncs the root holds its lock until this is answered.
-      // A mount that is about to go wakes its server itself.
+      logger.debug({ err: error }, 'the kernel does not have the wake-up file in memory')
+      // statfs always causes a request, and takes no inode lock: a sync of the root holds that lock until it is answered.
+      // A mount that is being removed wakes its server itself.
       statfs(mountPoint, () => undefined)
       lookUpWakeupFile()
     }
   }
 
-  /** Has the kernel hold the bell from then on. Once at a time: it may wait for that lock, in the thread pool. */
+  /** Loads the wake-up file into the kernel. One at a time: it may wait for that lock, in the thread pool. */
   function lookUpWakeupFile(): void {
     if (looking) return
     looking = true

@@ -1,2 +1,2 @@
-/** File names as the kernel has them: the same bytes and strings as in the tree of a backup. */
+/** Conversion of file names between bytes and strings, the same as in the tree of a backup. */
 export { decodeName, encodeName, nameLength } from '../../../../dataplane/protocol/file-names.ts'

@@ -1,4 +1,4 @@
-/** The first exchange on the device: what the kernel offers, and what of it Howdah takes. */
+/** The first exchange on the device (INIT): which of the kernel's features Howdah uses. */
 
 import { INIT, INIT_OUT_BYTES, MAJOR, MAX_PAGES, MAX_TRANSFER, MINOR, OLDEST_MINOR } from './protocol.ts'
 import type { Reply } from './reply.ts'
@@ -9,25 +9,25 @@ const IN_MAJOR = 10
 const IN_MINOR = 11
 const IN_FLAGS = 13
 /**
- * Requests of read-ahead and write-back that the kernel may have under way: no limit. So none waits in the kernel, and a
- * request that comes after another is read after it.
+ * Read-ahead and write-back requests that the kernel may have in flight: no limit. So none is queued in the kernel, and
+ * requests are read in the order in which they were made.
  */
 const MAX_BACKGROUND = 0xffff
 const CONGESTED_AT = 0xffff
-/** The kernel takes the least of this and what its backing device is set to, which is tuned after mounting. */
+/** The kernel uses the smaller of this and the setting of its backing device, which is tuned after mounting. */
 const MAX_READ_AHEAD = 64 * 1024 * 1024
 const EPROTO = 71
 
 /**
- * What is taken, and why.
- * - WRITEBACK_CACHE: writes gather in the page cache; sizes and times of regular files are then the kernel's. Only with
+ * The features used, and why.
+ * - WRITEBACK_CACHE: writes are cached by the kernel, which then maintains sizes and times of regular files. Only with
  *   HANDLE_KILLPRIV_V2.
- * - NO_OPEN_SUPPORT: files are opened without asking, requests name inodes.
- * - EXPLICIT_INVAL_DATA, and not AUTO_INVAL_DATA: nobody else changes files, so cached pages stay true.
+ * - NO_OPEN_SUPPORT: no OPEN requests, requests name inodes.
+ * - EXPLICIT_INVAL_DATA, and not AUTO_INVAL_DATA: only this mount changes files, so cached pages stay valid.
  * - DO_READDIRPLUS with READDIRPLUS_AUTO: `ls -l` of a directory is one request, `ls` makes no lookups.
- * - HANDLE_KILLPRIV_V2: set-user-ID bits are taken away here, and files that have one are written through: see
+ * - HANDLE_KILLPRIV_V2: set-user-ID bits are cleared here, and files that have one are written through: see
  *   write-through.ts.
- * Not taken: ATOMIC_O_TRUNC (O_TRUNC arrives as SETATTR); DONT_MASK (modes arrive with the umask applied); POSIX_LOCKS and
+ * Not used: ATOMIC_O_TRUNC (O_TRUNC arrives as SETATTR); DONT_MASK (modes arrive with the umask applied); POSIX_LOCKS and
  * FLOCK_LOCKS (locks are the kernel's own); NO_OPENDIR_SUPPORT (listings are kept for each open directory).
  */
 const WANTED =
@@ -45,10 +45,10 @@ const WANTED =
   INIT.HANDLE_KILLPRIV_V2
 
 /**
- * Without HANDLE_KILLPRIV_V2 (before Linux 5.11) files cannot be switched to write-through, and who writes to a full disk
- * would hear of it from fsync only, at which PostgreSQL ends. There every write is asked for.
+ * Without HANDLE_KILLPRIV_V2 (before Linux 5.11) files cannot be switched to write-through, and writers would see a full
+ * disk only as an fsync error, at which PostgreSQL panics. There writes are not cached.
  */
-function taken(offered: number): number {
+function accepted(offered: number): number {
   const flags = offered & WANTED
   return (flags & INIT.HANDLE_KILLPRIV_V2) === 0 ? flags & ~INIT.WRITEBACK_CACHE : flags
 }
@@ -58,7 +58,7 @@ export type Answered =
   | { readonly outcome: 'refused'; readonly errno: number }
 
 /**
- * Answers INIT. `ask-again`: the kernel speaks a newer major version and will ask in ours. Source: the comment «Version
+ * Answers INIT. `ask-again`: the kernel has a newer major version and will send INIT again with ours. Source: the comment «Version
  * negotiation» in linux/fuse.h.
  */
 export function negotiate(request: Request, reply: Reply): Answered {
@@ -72,7 +72,7 @@ export function negotiate(request: Request, reply: Reply): Answered {
   if (major < MAJOR || minor < OLDEST_MINOR) return { outcome: 'refused', errno: EPROTO }
   reply.word(1, Math.min(minor, MINOR))
   reply.word(2, MAX_READ_AHEAD)
-  reply.word(3, taken(request.word(IN_FLAGS)))
+  reply.word(3, accepted(request.word(IN_FLAGS)))
   // max_background and congestion_threshold, of 16 bits each.
   reply.halves(4, MAX_BACKGROUND, CONGESTED_AT)
   reply.word(5, MAX_TRANSFER)

@@ -9,9 +9,9 @@ const INVAL_INODE_BYTES = 24
 const HEADER_WORDS = OUT.SIZE_WORDS
 
 /**
- * Asks for no pages of a regular file. The kernel answers with a request NOTIFY_REPLY, which wakes the thread that sleeps
- * in the device; or writing the message fails with ENOENT, when it does not hold the inode. Before INIT is answered,
- * writing it blocks.
+ * Requests zero pages of a regular file. The kernel replies with a NOTIFY_REPLY request, which wakes the thread that sleeps
+ * in the device; writing the message fails with ENOENT when the kernel does not have the inode in memory. Before INIT is
+ * answered, writing it blocks.
  */
 export function retrieveNothingMessage(ino: Ino): Buffer {
   const { bytes, words } = notification(NOTIFY_RETRIEVE, RETRIEVE_BYTES)
@@ -21,8 +21,8 @@ export function retrieveNothingMessage(ino: Ino): Buffer {
 }
 
 /**
- * Has the kernel ask for an inode's attributes again. With `pages` it also gives up the file's pages, and writes the
- * changed ones to the server first: writing the message then blocks until the server has answered these WRITEs.
+ * Invalidates the kernel's attributes of an inode. With `pages` also the file's cached pages, of which the dirty ones are
+ * written to the server first: writing the message then blocks until the server has answered these WRITEs.
  */
 export function invalidateMessage(ino: Ino, pages: boolean): Buffer {
   const { bytes, words } = notification(NOTIFY_INVAL_INODE, INVAL_INODE_BYTES)
@@ -33,7 +33,7 @@ export function invalidateMessage(ino: Ino, pages: boolean): Buffer {
   return bytes
 }
 
-/** The code of a notification stands where an answer has its error, and its unique number is zero. */
+/** The code of a notification is in the error field of a reply, and its unique number is zero. */
 function notification(code: number, length: number): { bytes: Buffer; words: Uint32Array } {
   const bytes = Buffer.alloc(OUT_HEADER_BYTES + length)
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)

@@ -1,9 +1,9 @@
 /**
- * The table of operations: each decodes its request, calls the file system and encodes the answer. What is missing in
- * the table the kernel is told so by ENOSYS, and does without it for good: OPEN, RELEASE and FLUSH (files are not open
- * here), CREATE (it sends MKNOD instead), ACCESS (it checks permissions itself), extended attributes, locks, POLL, BMAP,
- * COPY_FILE_RANGE (it copies itself), TMPFILE, STATX (it asks GETATTR), SYNCFS (it is not asked for by this kind of
- * mount, and nothing here can sync everything).
+ * The table of operations: each decodes its request, calls the file system and encodes the reply. Operations that are not
+ * in the table are answered by ENOSYS, after which the kernel no longer sends them: OPEN, RELEASE and FLUSH (there are no
+ * open files here), CREATE (it sends MKNOD instead), ACCESS (it checks permissions itself), extended attributes, locks,
+ * POLL, BMAP, COPY_FILE_RANGE (it copies itself), TMPFILE, STATX (it sends GETATTR), SYNCFS (not sent for this kind of
+ * mount).
  */
 
 import {
@@ -43,12 +43,12 @@ import { WAKEUP_FILE, WAKEUP_FILE_NAME } from './wakeup-file.ts'
 import { withoutPrivileges } from './write-through.ts'
 
 /**
- * Does what a request asks; gives the bytes of data in the reply, or `NO_REPLY`. Once it has returned, the request
- * belongs to somebody else, but that of a WRITE. @throws FileSystemError
+ * Performs a request; returns the bytes of data in the reply, or `NO_REPLY`. The request buffer is reused once it has
+ * returned, except that of a WRITE. @throws FileSystemError
  */
 export type Operation = (request: Request, reply: Reply) => MaybePromise<number>
 
-/** For requests that are not answered, or not here. */
+/** The request has no reply, or another thread sends it. */
 export const NO_REPLY = ANSWERED_BY_OTHER_THREAD
 
 /** Where the fields of a request begin, in words: after `fuse_in_header`. */
@@ -60,11 +60,11 @@ const COUNT_BYTES = 8
 type Changes = { -readonly [K in keyof AttributeChanges]: AttributeChanges[K] }
 
 export interface OperationOptions {
-  /** A directory in the root where names appear by themselves, so that the kernel must always ask for missing ones. */
+  /** A directory in the root where names appear without a request, so that the kernel must not cache missing ones. */
   readonly volatileDirectory?: string | undefined
   /**
-   * Has the kernel write back what it holds of a file, from another thread; resolves when it has. Without it nobody is
-   * told of holes.
+   * Makes the kernel write back the dirty pages of a file, from another thread; resolves when it has. Without it LSEEK is not
+   * supported.
    */
   readonly writeBack?: ((ino: Ino) => Promise<void>) | undefined
 }
@@ -81,7 +81,7 @@ export function createOperations(
   function inodeInRoot(name: string | undefined): number | undefined {
     if (name === undefined) return undefined
     const found = fileSystem.lookup(ROOT_ID, name)
-    if (found instanceof Promise) throw new TypeError('a directory of the root is looked up at once')
+    if (found instanceof Promise) throw new TypeError('directories of the root are looked up synchronously')
     fileSystem.forget(found.ino, 1)
     return found.ino
   }
@@ -134,7 +134,7 @@ export function createOperations(
     const changes = changesOf(request)
     const owned = changes.uid !== undefined || changes.gid !== undefined
     if (owned || (request.word(BODY) & FATTR.KILL_SUIDGID) !== 0) dropPrivileges(node, changes)
-    // The kernel asks for nothing before it writes to a file whose privileges a write takes away.
+    // The kernel sends an empty SETATTR before it writes to a file whose privileges a write clears.
     if (Object.keys(changes).length === 0) return reply.attributes(fileSystem.getattr(node))
     const changed = fileSystem.setattr(node, changes)
     if (!(changed instanceof Promise)) return reply.attributes(changed)
@@ -214,7 +214,7 @@ export function createOperations(
     if (left !== (mode & MODE_BITS)) changes.mode = left
   }
 
-  /** Somebody who may not keep a file's privileges changes its contents. */
+  /** A caller without CAP_FSETID changes the contents of a file, which clears its set-user-ID and set-group-ID bits. */
   function dropPrivilegesOf(node: Ino): void {
     const changes: Changes = {}
     dropPrivileges(node, changes)
@@ -249,7 +249,7 @@ export function createOperations(
     return done instanceof Promise ? done.then(() => 0) : 0
   }
 
-  // `fuse_lseek_in`: fh, offset, whence. The kernel asks although it may hold data of the file that is unknown here.
+  // `fuse_lseek_in`: fh, offset, whence. The kernel may have dirty pages of the file that are unknown here.
   const { writeBack } = options
   if (writeBack !== undefined) {
     table[OP.LSEEK] = async (request, reply) => {
@@ -277,7 +277,7 @@ export function createOperations(
     throw new FileSystemError('ENOTTY')
   }
   table[OP.DESTROY] = () => 0
-  // The bell: it was only to wake this thread.
+  // Of the wake-up file: its only purpose was to wake this thread.
   table[OP.NOTIFY_REPLY] = () => NO_REPLY
 
   return table

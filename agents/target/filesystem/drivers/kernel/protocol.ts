@@ -2,14 +2,14 @@
  * The kernel's FUSE protocol in numbers: operations, flags, and where the fields of its structs lie. No behaviour.
  *
  * Source of all: include/uapi/linux/fuse.h of Linux, versions 7.23 to 7.45, and where it says so other headers beside
- * it. Numbers are in the machine's own byte order. Offsets named `…_WORD` count words of 32 bits from the start of a
+ * it. Numbers are in native byte order. Offsets named `…_WORD` count words of 32 bits from the start of a
  * message; a number of 64 bits takes two words.
  */
 
 export const MAJOR = 7
-/** The newest minor version whose structs are known here. */
+/** The newest minor version whose structs are supported. */
 export const MINOR = 45
-/** 7.23 (Linux 3.15) has all structs as they are laid out here. */
+/** 7.23 (Linux 3.15) is the first with all structs in this layout. */
 export const OLDEST_MINOR = 23
 
 export const ROOT_ID = 1
@@ -84,7 +84,7 @@ export const FATTR = {
 
 /** `fuse_write_in.write_flags` */
 export const WRITE_FLAG = {
-  /** It comes out of the page cache: the writer was told long ago that it is written. */
+  /** From the page cache: the write was acknowledged to the writer long ago. */
   CACHE: 1 << 0,
   KILL_SUIDGID: 1 << 2,
 } as const
@@ -131,9 +131,9 @@ export const DIRENT_HEAD_BYTES = 24
 /** `fuse_init_out` */
 export const INIT_OUT_BYTES = 64
 
-/** The longest name that a file system of Linux has: linux/limits.h, NAME_MAX. */
+/** The longest file name of Linux: linux/limits.h, NAME_MAX. */
 export const NAME_MAX = 255
 
-/** How much one request carries: the kernel's limit unless fs.fuse.max_pages_limit was raised. */
+/** Maximum data of one request: the kernel's limit unless fs.fuse.max_pages_limit was raised. */
 export const MAX_TRANSFER = 1024 * 1024
 export const MAX_PAGES = 256

@@ -1,6 +1,6 @@
 /**
- * An answer to the kernel in the buffer that it is written from: the header, and behind it the data. The engine reads
- * files straight into `data`, so an answer is one write.
+ * A reply to the kernel in the buffer from which it is written: the header, followed by the data. The engine reads files
+ * directly into `data`, so a reply is one write.
  */
 import type { Attributes, FileSystem, FileSystemStatistics } from '../../file-system.ts'
 import { encodeName, nameLength } from './names.ts'
@@ -17,9 +17,9 @@ import {
 } from './protocol.ts'
 import { shownMode } from './write-through.ts'
 
-/** Nobody else changes the tree, so what the kernel knows stays true. */
+/** Only this mount changes the tree, so what the kernel has cached stays valid. */
 export const KEPT_SECONDS = 86_400
-/** What stat(2) says is a good size to read: the database's block. */
+/** `st_blksize`: PostgreSQL's block. */
 const PREFERRED_BYTES = 8192
 const TWO_32 = 2 ** 32
 const SECOND = 1_000_000_000n
@@ -35,7 +35,7 @@ export class Reply {
     this.#fileSystem = fileSystem
   }
 
-  /** Makes the header for `length` bytes of data, or for an error (a positive errno); gives the message's bytes. */
+  /** Writes the header for `length` bytes of data, or for an error (a positive errno); returns the length of the message. */
   finish(uniqueLow: number, uniqueHigh: number, error: number, length: number): number {
     const words = this.#words
     words[OUT.LENGTH] = OUT_HEADER_BYTES + length
@@ -52,12 +52,12 @@ export class Reply {
 
   /** Sets a number of 64 bits, whole and not negative, in the data. */
   long(at: number, value: number): void {
-    // A word takes what is left of a number modulo 2^32.
+    // Storing to a Uint32Array takes the number modulo 2^32.
     this.word(at, value)
     this.word(at + 1, value / TWO_32)
   }
 
-  /** Sets two numbers of 16 bits, in the order in which they lie in memory. */
+  /** Sets two numbers of 16 bits, in memory order. */
   halves(at: number, first: number, second: number): void {
     this.#halves[(OUT.SIZE_WORDS + at) * 2] = first
     this.#halves[(OUT.SIZE_WORDS + at) * 2 + 1] = second
@@ -67,7 +67,7 @@ export class Reply {
     this.data.fill(0, 0, bytes)
   }
 
-  /** `fuse_attr_out`; gives its bytes. */
+  /** `fuse_attr_out`; returns its length. */
   attributes(attributes: Attributes): number {
     this.long(0, KEPT_SECONDS)
     this.word(2, 0)
@@ -76,7 +76,7 @@ export class Reply {
     return ATTR_HEAD_BYTES + ATTR_BYTES
   }
 
-  /** `fuse_entry_out` at a byte of the data, a multiple of 8; gives its bytes. Inode numbers are never used again. */
+  /** `fuse_entry_out` at a byte of the data, a multiple of 8; returns its length. Inode numbers are never reused. */
   entry(attributes: Attributes, at = 0): number {
     const word = at / 4
     this.long(word, attributes.ino)
@@ -89,17 +89,17 @@ export class Reply {
     return ENTRY_BYTES
   }
 
-  /** `fuse_entry_out` for a name that is not there, which the kernel may believe for some seconds; gives its bytes. */
+  /** `fuse_entry_out` for a missing name, which the kernel may cache for some seconds; returns its length. */
   noEntry(seconds: number, at = 0): number {
     this.data.fill(0, at, at + ENTRY_BYTES)
     this.long(at / 4 + 4, seconds)
     return ENTRY_BYTES
   }
 
-  /** `fuse_dirent` at a byte of the data; gives the byte after it, or -1 when it does not fit before `end`. */
+  /** `fuse_dirent` at a byte of the data; returns the byte after it, or -1 when it does not fit before `end`. */
   dirent(at: number, end: number, ino: number, offset: number, type: number, name: string): number {
     const nameAt = at + DIRENT_HEAD_BYTES
-    // Counted exactly only where it matters.
+    // The exact length is computed only near the end.
     const room = end - nameAt
     if (room < NAME_MAX + 8 && room < padded(nameLength(name))) return -1
     const length = encodeName(name, this.data, nameAt)
@@ -113,7 +113,7 @@ export class Reply {
     return next
   }
 
-  /** `fuse_statfs_out`; gives its bytes. */
+  /** `fuse_statfs_out`; returns its length. */
   statistics(statistics: FileSystemStatistics): number {
     this.zero(80)
     this.long(0, statistics.blocks)

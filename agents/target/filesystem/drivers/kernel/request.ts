@@ -1,18 +1,18 @@
-/** A request of the kernel in the buffer that it was read into. Fields are read where they lie, nothing is copied. */
+/** A request of the kernel in the buffer that it was read into. Fields are read in place, nothing is copied. */
 import { FileSystemError } from '../../file-system.ts'
 import { decodeName } from './names.ts'
 import { IN, IN_HEADER_BYTES, MAX_TRANSFER, NAME_MAX, WRITE_DATA_AT } from './protocol.ts'
 
-/** The largest message is a WRITE; some room more costs nothing. */
+/** The largest message is a WRITE; the rest is headroom for its headers. */
 const BUFFER_BYTES = MAX_TRANSFER + 4096
 const TWO_32 = 2 ** 32
 
 export class Request {
   readonly bytes = Buffer.allocUnsafeSlow(BUFFER_BYTES)
-  /** What a WRITE carries, from its first byte on. */
+  /** The data of a WRITE. */
   readonly written = this.bytes.subarray(WRITE_DATA_AT)
   readonly #words = new Uint32Array(this.bytes.buffer)
-  /** Bytes of this message. */
+  /** Length of this message in bytes. */
   length = 0
 
   /** Whether `received` bytes are a whole message. */
@@ -43,14 +43,14 @@ export class Request {
     if (this.length < IN_HEADER_BYTES + words * 4) throw new FileSystemError('EINVAL')
   }
 
-  /** The byte after the string that begins at byte `at`. @throws FileSystemError EINVAL when it does not end */
+  /** The byte after the NUL-terminated string at byte `at`. @throws FileSystemError EINVAL when it is not terminated */
   after(at: number): number {
     const zero = this.bytes.indexOf(0, at)
     if (zero < 0 || zero >= this.length) throw new FileSystemError('EINVAL')
     return zero + 1
   }
 
-  /** The name that begins at byte `at`. @throws FileSystemError EINVAL | ENAMETOOLONG */
+  /** The name at byte `at`. @throws FileSystemError EINVAL | ENAMETOOLONG */
   name(at: number): string {
     const end = this.after(at) - 1
     if (end === at) throw new FileSystemError('EINVAL')
@@ -58,7 +58,7 @@ export class Request {
     return decodeName(this.bytes, at, end)
   }
 
-  /** A symbolic link's target that begins at byte `at`. @throws FileSystemError EINVAL */
+  /** The target of a symbolic link at byte `at`. @throws FileSystemError EINVAL */
   target(at: number): string {
     return decodeName(this.bytes, at, this.after(at) - 1)
   }

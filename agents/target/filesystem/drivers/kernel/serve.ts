@@ -1,9 +1,9 @@
 /**
- * The loop on the device: takes a request, answers it at once when local state can, else lets it wait and takes the
- * next. It blocks its thread while nothing is asked.
+ * The loop on the device: reads a request, answers it synchronously when local state can, otherwise reads the next one
+ * while it waits. It blocks its thread while there are no requests.
  *
- * Between two requests nothing else runs in this thread, but when mailbox waits, or when an operation gave a promise: then
- * the loop goes through the event loop once, where promises go on.
+ * Nothing else runs in this thread between two requests, except when messages are waiting or an operation returned a
+ * promise: then the loop yields to the event loop once, so that promises can settle.
  */
 import { readFileSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
@@ -21,27 +21,27 @@ import { Request } from './request.ts'
 
 export interface ServeOptions extends OperationOptions {
   readonly logger: Logger
-  /** The kernel and this side have agreed: from now on the mount answers, and may be knocked at. */
+  /** INIT was answered: from now on the mount answers, and `wakeServer` may be called. */
   readonly onReady?: () => void
-  /** The file system became near full, or no longer is: the kernel's files are to be switched, see write-through.ts. */
+  /** The file system became near full, or no longer is: files are to be switched, see write-through.ts. */
   readonly onNearFull?: (nearFull: boolean) => void
-  /** Reads that another thread answers. */
+  /** Reads whose reply another thread sends. */
   readonly directReads?: Pick<DirectReads, 'requesterOf'>
-  /** Answers an INTERRUPT, of this unique number, by EAGAIN after a while: the kernel sends it again then. */
+  /** Answers the INTERRUPT with this unique number by EAGAIN after a delay, upon which the kernel sends it again. */
   readonly retryInterrupt?: (low: number, high: number) => void
 }
 
-/** The device, or what stands for it in a test. */
+/** The device, or its substitute in a test. */
 export interface Device {
-  /** Blocks until there is a message; gives its bytes. @throws as readSync */
+  /** Blocks until there is a message; returns its length. @throws as readSync */
   read(buffer: Buffer): number
   /** @throws as writeSync */
   write(buffer: Buffer, length: number): void
 }
 
-/** A request that waits and may be ended when who asks is killed. */
+/** A waiting request that is ended when its requester is killed. */
 interface Waiting {
-  /** The thread that asked. */
+  /** The requesting thread. */
   readonly pid: number
   answered: boolean
 }
@@ -82,7 +82,7 @@ export async function serveDevice(
   const spareReplies: Reply[] = []
   const killable = new Map<number, Waiting>()
   let request = new Request()
-  /** An operation waits that may go on by itself. */
+  /** An operation returned a promise: let the event loop run. */
   let started = false
   let ended = false
   let nearFull = false
@@ -94,7 +94,7 @@ export async function serveDevice(
     await setImmediate()
   }
 
-  /** Answers requests as long as nothing else is to do; false when the device is gone. */
+  /** Answers requests until the event loop has to run; false when the device is gone. */
   function answerMany(): boolean {
     started = false
     while (!started && !ended) {
@@ -110,16 +110,16 @@ export async function serveDevice(
     return !ended
   }
 
-  /** Reads one message; false when there is none that can be answered. */
+  /** Reads one message; false when none was received. */
   function receive(): boolean {
     try {
       const length = device.read(request.bytes)
       if (request.accept(length)) return true
-      logger.error({ length }, 'the kernel sent half a message on the FUSE device')
+      logger.error({ length }, 'the kernel sent an incomplete message on the FUSE device')
     } catch (error) {
       const code = codeOf(error)
       if (GONE.includes(code)) ended = true
-      // The request was taken back, or a signal came.
+      // The request was interrupted before it was read, or a signal arrived.
       else if (code !== 'ENOENT' && code !== 'EINTR') {
         throw new HowdahError('mount_failed', 'the FUSE device cannot be read', { cause: error })
       }
@@ -159,23 +159,23 @@ export async function serveDevice(
     if (isKillable(opcode)) killable.set(unique, mine)
     if (held !== undefined) request = spareRequests.pop() ?? new Request()
 
-    const over = (error: number, length: number) => {
+    const completed = (error: number, length: number) => {
       if (isKillable(opcode)) killable.delete(unique)
       if (held !== undefined && spareRequests.length < MAX_SPARE) spareRequests.push(held)
       if (mine.answered || ended) giveBack(reply)
       else send(reply, reply.finish(low, high, error, length))
     }
     result.then(
-      (length) => over(0, length),
-      (error: unknown) => over(errnoOf(error, opcode), 0),
+      (length) => completed(0, length),
+      (error: unknown) => completed(errnoOf(error, opcode), 0),
     )
   }
 
   /**
-   * Somebody who waits got a signal. The kernel does not say whether it is deadly, and a read of a file that ends by any
-   * other signal is more than programs expect; so only what those wait for who are being killed is ended, that they can
-   * go. All else is done soon, or must not be left half done. The kernel tells of the first signal only; a deadly one
-   * that follows it is found out by having the kernel tell again while somebody waits.
+   * A waiting thread received a signal. The kernel does not say whether the signal is fatal, and programs do not expect
+   * reads of files to be interrupted by others; so a request is ended only when its thread is being killed. All other
+   * requests finish soon, or must not be left incomplete. The kernel reports only the first signal; a fatal one after it is
+   * noticed by making the kernel send the INTERRUPT again while the thread waits.
    */
   function interrupt(): void {
     const low = request.word(IN.SIZE_WORDS)
@@ -198,8 +198,8 @@ export async function serveDevice(
     } catch (error) {
       const code = codeOf(error)
       if (GONE.includes(code)) ended = true
-      // ENOENT: nobody waits for it any more.
-      else if (code !== 'ENOENT') logger.error({ err: error }, 'the kernel does not take an answer')
+      // ENOENT: the request was aborted.
+      else if (code !== 'ENOENT') logger.error({ err: error }, 'the kernel refused a reply')
     }
     giveBack(reply)
   }
@@ -218,7 +218,7 @@ export async function serveDevice(
     return (errno as Record<string, number>)[name] ?? errno.EIO
   }
 
-  /** False when the device was gone before both sides had agreed. */
+  /** Answers INIT. False when the device was gone before. */
   function agree(): boolean {
     for (;;) {
       if (ended) return false
@@ -244,7 +244,7 @@ export async function serveDevice(
   }
 }
 
-/** A read changes nothing, and no lookup that waits counts a reference: those are of files in `wal/`. */
+/** A read changes nothing, and a waiting lookup takes no reference: only those of files in `wal/` wait. */
 function isKillable(opcode: number): boolean {
   return opcode === OP.READ || opcode === OP.LOOKUP
 }
@@ -254,8 +254,8 @@ function codeOf(error: unknown): unknown {
 }
 
 /**
- * A deadly signal has the kernel mark all threads of a process with SIGKILL, before it wakes them. Source: Linux,
- * kernel/signal.c, complete_signal; `SigPnd` in proc(5). A thread that is not there any more does not wait either.
+ * For a fatal signal the kernel makes SIGKILL pending for all threads of the process before it wakes them. Source: Linux,
+ * kernel/signal.c, complete_signal; `SigPnd` in proc(5). A thread that no longer exists does not wait either.
  */
 function isBeingKilled(thread: number): boolean {
   try {

@@ -1,15 +1,16 @@
 /**
- * The bell: an empty file in the root that no listing shows and that only this driver knows. The kernel can be asked to
- * hand over its pages, of which there are none, and its answer wakes the thread that sleeps in the device.
+ * The wake-up file: an empty file in the root, shown by no listing and used by this driver only. Asking the kernel for its
+ * cached pages (NOTIFY_RETRIEVE), of which there are none, makes the kernel send a reply, which wakes the thread that
+ * sleeps in the device.
  *
- * It has to be a file of its own: newer kernels give pages of regular files only (6.18.44 does; fuse_notify_retrieve in
- * fs/fuse), and all only of inodes that they hold at that moment.
+ * A regular file is needed: newer kernels return pages of regular files only (seen on 6.18.44; fuse_notify_retrieve in
+ * fs/fuse), and every kernel only of inodes it currently has in memory.
  */
 import type { Attributes } from '../../file-system.ts'
 
 export const WAKEUP_FILE_NAME = '.howdah-bell'
 
-/** No inode of the engine gets that far. */
+/** Its inode number is above all of the engine's. */
 export const WAKEUP_FILE: Attributes = {
   ino: Number.MAX_SAFE_INTEGER,
   mode: 0o100000,

@@ -1,13 +1,12 @@
 /**
- * How a writer hears of a full write cache in write(2) although the kernel's page cache takes writes before this side
- * sees them.
+ * How a full write cache is reported by write(2) although the kernel's page cache accepts writes before this server sees
+ * them.
  *
- * The kernel writes a file through, one WRITE for each write(2) and its error the writer's, when the file's mode has
- * the set-user-ID bit, the writer may not keep it (has no CAP_FSETID: nobody but root), and HANDLE_KILLPRIV_V2 was
- * taken. It looks at the mode before every write, and asks for it when it was told that it does not know it any more.
- * So while the file system is near full every regular file shows that bit. Files that were opened before are switched
- * too, by invalidating what the kernel knows of them; and what it holds of them is written back, so that from then on
- * no WRITE can overtake or destroy what was accepted. Source: Linux, fs/fuse/file.c, fuse_cache_write_iter and
+ * The kernel writes a file through, with one WRITE per write(2) whose error goes to the writer, when the file's mode has
+ * the set-user-ID bit, the writer may not keep it (it lacks CAP_FSETID, which only root has), and HANDLE_KILLPRIV_V2 was
+ * negotiated. It checks the mode before every write, and requests it when its attributes were invalidated. So while the
+ * file system is near full every regular file shows that bit. Files that are already open are switched by invalidating
+ * their attributes; their dirty pages are written back, so that no WRITE can overtake or destroy what was accepted. Source: Linux, fs/fuse/file.c, fuse_cache_write_iter and
  * fuse_perform_write; fs/attr.c, setattr_should_drop_suidgid; tried on 6.18.44.
  */
 import { write } from 'node:fs'
@@ -25,14 +24,14 @@ const S_IXGRP = 0o0010
 
 const writeDevice = promisify(write)
 
-/** The mode that the kernel is told. */
+/** The mode that the kernel sees. */
 export function shownMode(mode: number, nearFull: boolean): number {
   return nearFull && (mode & S_IFMT) === S_IFREG ? mode | S_ISUID : mode
 }
 
 /**
- * Mode bits without those that a write, a truncation or a change of owner takes away: the set-group-ID bit of a file
- * that its group may not execute is none. Directories keep theirs. `mode`: with the file's type. Source: Linux,
+ * Mode bits without those that a write, a truncation or a change of owner clears. The set-group-ID bit of a file that its
+ * group may not execute stays, and directories keep all. `mode`: includes the file's type. Source: Linux,
  * fs/open.c, chown_common.
  */
 export function withoutPrivileges(bits: number, mode: number): number {
@@ -42,8 +41,8 @@ export function withoutPrivileges(bits: number, mode: number): number {
 }
 
 /**
- * Has the kernel ask for the modes of these files, and with `writeBack` also write back what it holds of them; resolves
- * when it has. Not for the thread that serves the device: the kernel waits for that here.
+ * Invalidates the kernel's attributes of these files, and with `writeBack` also makes it write back their dirty pages;
+ * resolves when it has. Must not run in the thread that serves the device, for which the kernel waits.
  */
 export async function switchFiles(
   fd: number,
@@ -56,7 +55,7 @@ export async function switchFiles(
   }
 }
 
-/** Has the kernel write back what it holds of a file, and ask for it again from then on. As `switchFiles`. */
+/** Makes the kernel write back and invalidate the pages of a file. Same restriction as `switchFiles`. */
 export function writeBack(fd: number, ino: Ino, logger: Logger): Promise<void> {
   return notify(fd, invalidateMessage(ino, true), logger)
 }
@@ -65,7 +64,7 @@ async function notify(fd: number, message: Buffer, logger: Logger): Promise<void
   try {
     await writeDevice(fd, message)
   } catch (error) {
-    // The kernel does not hold the file any more, or somebody writes to it meanwhile, which is seen here.
+    // The kernel no longer has the file in memory, or it is being written to, which reaches this server.
     const { code } = error as NodeJS.ErrnoException
     if (code !== 'ENOENT' && code !== 'EBUSY') logger.warn({ err: error }, 'a file could not be invalidated')
   }
