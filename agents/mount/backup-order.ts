@@ -1,11 +1,11 @@
 /**
- * The order of backups, oldest first. Within a cluster its timelines and positions of the WAL tell, which no copying and
+ * The order of backups, oldest first. AllowedRoots a cluster its timelines and positions of the WAL tell, which no copying and
  * no clock changes; backups of different clusters, and those without a position, go by the times that they say. Pure.
  */
 import type { BackupSummary } from '../../messages/values.ts'
 import { lsnOf } from '../wal/lsn.ts'
 
-export function inOrder(backups: readonly BackupSummary[]): BackupSummary[] {
+export function oldestFirst(backups: readonly BackupSummary[]): BackupSummary[] {
   const ordered = backups.toSorted((a, b) => compare(when(a), when(b)) || compare(a.label, b.label))
   const clusters = new Set(backups.flatMap(({ systemIdentifier }) => systemIdentifier ?? []))
   // Not every form of a backup tells of which cluster it is: where there is only one, it is of that.

@@ -10,7 +10,7 @@ export interface BackupRequest {
   readonly recoverTo: RecoverTo
 }
 
-export const placeOf = ({ instance, repository }: BackupRequest) =>
+export const describeInstance = ({ instance, repository }: BackupRequest) =>
   `instance "${instance}" of repository "${repository}"`
 
 /**
@@ -22,7 +22,7 @@ export function candidates(
   request: BackupRequest,
   backups: readonly BackupSummary[],
 ): [BackupSummary, ...BackupSummary[]] {
-  const place = placeOf(request)
+  const place = describeInstance(request)
   if (request.backup !== 'latest') {
     const named = backups.find(({ label }) => label === request.backup)
     if (!named) {

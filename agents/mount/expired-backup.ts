@@ -45,21 +45,21 @@ const REMEMBERED = 1000
 
 /** @param tell rejects where it cannot be told, which is logged, and tried again at the next failure */
 export function createGoneReports(
-  tell: (session: string, message: string) => Promise<void>,
+  report: (session: string, message: string) => Promise<void>,
   logger: Logger,
 ): (session: string, error: HowdahError) => void {
-  const told = new Set<string>()
+  const reported = new Set<string>()
   return (session, error) => {
-    if (error.code !== 'backup_gone' || told.has(session)) return
-    told.add(session)
-    for (const oldest of told) {
-      if (told.size <= REMEMBERED) break
-      told.delete(oldest)
+    if (error.code !== 'backup_gone' || reported.has(session)) return
+    reported.add(session)
+    for (const oldest of reported) {
+      if (reported.size <= REMEMBERED) break
+      reported.delete(oldest)
     }
     logger.error({ session }, error.message)
-    tell(session, error.message).catch((failure: unknown) => {
-      told.delete(session)
-      logger.warn({ session, error: errorBody(failure) }, 'that the backup is gone was not told')
+    report(session, error.message).catch((failure: unknown) => {
+      reported.delete(session)
+      logger.warn({ session, error: errorBody(failure) }, 'that the backup is gone was not reported')
     })
   }
 }

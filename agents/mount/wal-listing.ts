@@ -75,11 +75,11 @@ export function listingRemarks({ remarks, unreadable }: WalListing): string[] {
   const [example] = unreadable.examples
   return example === undefined
     ? [...remarks]
-    : [...remarks, `the WAL archive has segments that cannot be read, such as ${example}: ${READABLE}`]
+    : [...remarks, `the WAL archive has segments that cannot be read, such as ${example}: ${READABLE_FORMS}`]
 }
 
 /** What can be read, for people whose WAL cannot. */
-export const READABLE =
+export const READABLE_FORMS =
   'Howdah reads plain ones and those of gzip, zstd, lz4 and bzip2, in the directory that is configured and in directories named as segments; decompress or move the others'
 
 export function hasSegment({ groups }: WalListing, name: string): boolean {

@@ -7,11 +7,11 @@ import { expect } from 'chai'
 import { isFreed } from '../../agents/dataplane/protocol/freed-buffers.ts'
 import { Passphrase } from '../../agents/mount/decode/aes-cbc.ts'
 import type { Compression, StoredFile, Transform } from '../../agents/mount/decode/stored-file.ts'
-import { walDirectory, walPlaces } from '../../agents/mount/formats/basebackup/wal-directory.ts'
+import { combineWalSources, walDirectory } from '../../agents/mount/formats/basebackup/wal-directory.ts'
 import { createWalFiles } from '../../agents/mount/formats/wal-files.ts'
 import { createSpool, type Spool } from '../../agents/mount/spool/spool.ts'
-import { createWalAhead } from '../../agents/mount/wal/wal-ahead.ts'
 import { createWalCache, type WalCache } from '../../agents/mount/wal/wal-cache.ts'
+import { createWalPrefetch } from '../../agents/mount/wal/wal-prefetch.ts'
 import { walListing } from '../../agents/mount/wal-listing.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { quiet, temporaryDirectory } from './fixture.ts'
@@ -56,8 +56,8 @@ describe('the cache of decoded WAL', () => {
       },
       fileBytes: 4 * MiB,
       maxBytes: 6 * MiB,
-      aheadBytes: 4 * MiB,
-      atOnce: 2,
+      prefetchBytes: 4 * MiB,
+      concurrency: 2,
       clock: () => now,
     })
   })
@@ -77,26 +77,26 @@ describe('the cache of decoded WAL', () => {
     })
 
     it('hands over what is being decoded ahead', async () => {
-      await cache.ahead(stored('a'), MiB)
+      await cache.prefetch(stored('a'), MiB)
       await read(stored('a'))
       expect(decoded).to.deep.equal(['a'])
     })
 
     it('decodes ahead within its budget, a few at once, until what is there was asked for', async () => {
       const taken: boolean[] = []
-      for (const file of 'abcdef') taken.push(await cache.ahead(stored(file), MiB))
+      for (const file of 'abcdef') taken.push(await cache.prefetch(stored(file), MiB))
       await settle()
       expect(taken).to.deep.equal([true, true, true, true, false, false])
       expect(decoded).to.deep.equal(['a', 'b', 'c', 'd'])
       expect(mostRunning).to.equal(2)
       await read(stored('a'))
-      expect(await cache.ahead(stored('e'), MiB)).to.equal(true)
+      expect(await cache.prefetch(stored('e'), MiB)).to.equal(true)
     })
 
     it('does not let what is asked for wait behind what is decoded ahead', async () => {
       const open = Promise.withResolvers<void>()
       gate = open.promise
-      for (const file of 'abcd') await cache.ahead(stored(file), MiB)
+      for (const file of 'abcd') await cache.prefetch(stored(file), MiB)
       const waiting = read(stored('d'))
       await settle()
       expect(decoded).to.deep.equal(['a', 'b', 'd'])
@@ -105,7 +105,7 @@ describe('the cache of decoded WAL', () => {
     })
 
     it('keeps no more than its bound, and drops what was read before what was not', async () => {
-      for (const file of 'efgh') await cache.ahead(stored(file), MiB)
+      for (const file of 'efgh') await cache.prefetch(stored(file), MiB)
       await settle()
       for (const file of 'abcd') await read(stored(file))
       decoded = []
@@ -126,16 +126,16 @@ describe('the cache of decoded WAL', () => {
     })
 
     it('gives the room of what nobody came for to others after a while', async () => {
-      for (const file of 'abcd') await cache.ahead(stored(file), MiB)
+      for (const file of 'abcd') await cache.prefetch(stored(file), MiB)
       await settle()
-      expect(await cache.ahead(stored('e'), MiB)).to.equal(false)
+      expect(await cache.prefetch(stored('e'), MiB)).to.equal(false)
       now += 61_000
-      expect(await cache.ahead(stored('e'), MiB)).to.equal(true)
+      expect(await cache.prefetch(stored('e'), MiB)).to.equal(true)
     })
 
     it('tells of damage whoever asks, each time anew', async () => {
       failing.add('a')
-      expect(await cache.ahead(stored('a'), MiB)).to.equal(true)
+      expect(await cache.prefetch(stored('a'), MiB)).to.equal(true)
       await settle()
       const error = await read(stored('a')).catch((caught: unknown) => caught)
       expect(error).to.be.an('error').with.property('message', 'a is damaged')
@@ -144,7 +144,7 @@ describe('the cache of decoded WAL', () => {
     })
 
     it('decodes to a limit ahead, and without one for who asks', async () => {
-      await cache.ahead(stored('a'), 1000)
+      await cache.prefetch(stored('a'), 1000)
       expect(await read(stored('a'))).to.have.lengthOf(MiB)
       expect(decoded).to.deep.equal(['a', 'a'])
     })
@@ -154,27 +154,27 @@ describe('the cache of decoded WAL', () => {
     let archive: Set<string>
     const locate = async (file: string) => (archive.has(file) ? stored(file) : undefined)
     const segment = Buffer.alloc(MiB)
-    let ahead: ReturnType<typeof createWalAhead>
+    let prefetch: ReturnType<typeof createWalPrefetch>
 
     beforeEach(() => {
       archive = new Set()
-      ahead = createWalAhead(locate, cache, () => now)
+      prefetch = createWalPrefetch(locate, cache, () => now)
     })
 
     it('decodes the segments after the one that is read, up to the first that is missing', async () => {
       for (const number of [1, 2, 3, 5]) archive.add(name(number))
-      ahead.asked(name(1), segment)
+      prefetch.requested(name(1), segment)
       await settle()
       expect(decoded).to.deep.equal([name(2), name(3)])
     })
 
     it('finds what was added to the archive since', async () => {
       for (const number of [1, 2]) archive.add(name(number))
-      ahead.asked(name(1), segment)
+      prefetch.requested(name(1), segment)
       await settle()
       archive.add(name(3))
       now += 2000
-      ahead.asked(name(1), segment)
+      prefetch.requested(name(1), segment)
       await settle()
       expect(decoded).to.deep.equal([name(2), name(3)])
     })
@@ -182,8 +182,8 @@ describe('the cache of decoded WAL', () => {
     it('follows the timelines of the histories that were read', async () => {
       for (const number of [1, 2, 3, 4]) archive.add(name(number))
       for (const number of [3, 4]) archive.add(name(number, 2))
-      ahead.asked('00000002.history', Buffer.from('1\t0/380000\tno recovery target specified\n'))
-      ahead.asked(name(1), segment)
+      prefetch.requested('00000002.history', Buffer.from('1\t0/380000\tno recovery target specified\n'))
+      prefetch.requested(name(1), segment)
       await settle()
       expect(decoded).to.deep.equal([name(2), name(3, 2), name(4, 2)])
     })
@@ -191,17 +191,17 @@ describe('the cache of decoded WAL', () => {
     it('takes the segment of a switch from the old timeline where the new one has none', async () => {
       for (const number of [1, 2, 3]) archive.add(name(number))
       archive.add(name(4, 2))
-      ahead.asked('00000002.history', Buffer.from('1\t0/380000\tno recovery target specified\n'))
-      ahead.asked(name(2), segment)
+      prefetch.requested('00000002.history', Buffer.from('1\t0/380000\tno recovery target specified\n'))
+      prefetch.requested(name(2), segment)
       await settle()
       expect(decoded).to.deep.equal([name(3), name(4, 2)])
     })
 
     it('has nothing to do with what is no segment', async () => {
       archive.add(name(2))
-      ahead.asked(name(1), Buffer.alloc(MiB + 1))
-      ahead.asked(name(1), Buffer.alloc(5))
-      ahead.asked('00000002.history', Buffer.from('garbage'))
+      prefetch.requested(name(1), Buffer.alloc(MiB + 1))
+      prefetch.requested(name(1), Buffer.alloc(5))
+      prefetch.requested('00000002.history', Buffer.from('garbage'))
       await settle()
       expect(decoded).to.deep.equal([])
     })
@@ -227,13 +227,13 @@ describe('the cache of decoded WAL', () => {
       for (const number of [1, 3]) await put(name(number), gzipSync(plain(number), { level: 1 }))
       await put(name(2), gzipSync(plain(2)).subarray(0, 100))
       const place = walDirectory({
-        within: { root: directory },
+        roots: { root: directory },
         directory,
         instance: 'shop',
         isArchive: true,
       })
       const nothing = { look: async () => undefined, list: async () => walListing([], '') }
-      const wal = createWalFiles(walPlaces(place, nothing), spool, 'shop')
+      const wal = createWalFiles(combineWalSources(place, nothing), spool, 'shop')
       expect((await wal.read(name(1), 5, 100)).equals(plain(1).subarray(5, 105))).to.equal(true)
       const error = await wal.size(name(2)).catch((caught: unknown) => caught)
       expect(error).to.be.instanceOf(HowdahError).with.property('code', 'backup_damaged')

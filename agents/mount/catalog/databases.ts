@@ -135,18 +135,18 @@ async function visibleRows(
   pages: Buffer,
   layout: CatalogLayouts['database'],
 ): Promise<Row[]> {
-  const asked = new Set<number>()
+  const xids = new Set<number>()
   readRows(pages, layout, (xid) => {
-    asked.add(xid)
+    xids.add(xid)
     return undefined
   })
-  const fates = new Map<number, boolean | undefined>()
-  for (const xid of asked) fates.set(xid, await fateOf(backup, xid))
-  const isCommitted: IsCommitted = (xid) => fates.get(xid)
+  const statuses = new Map<number, boolean | undefined>()
+  for (const xid of xids) statuses.set(xid, await commitStatusOf(backup, xid))
+  const isCommitted: IsCommitted = (xid) => statuses.get(xid)
   return readRows(pages, layout, isCommitted)
 }
 
-async function fateOf(backup: OpenBackup, xid: number): Promise<boolean | undefined> {
+async function commitStatusOf(backup: OpenBackup, xid: number): Promise<boolean | undefined> {
   const page = Math.floor(xid / XIDS_PER_PAGE)
   const name = Math.floor(page / PAGES_PER_FILE)
     .toString(16)

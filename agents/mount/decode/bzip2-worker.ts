@@ -11,18 +11,18 @@ const PIECES_AHEAD = 16
 const TRUNCATED = 'the bzip2 stream ends too early'
 
 parentPort?.on('message', ({ port, counters }: { port: MessagePort; counters: Int32Array }) => {
-  const tell = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer)
+  const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer)
   try {
-    decode(port, counters, tell)
-    tell({ kind: 'done' })
+    decode(port, counters, post)
+    post({ kind: 'done' })
   } catch (error) {
-    tell({ kind: 'failed', message: error instanceof Error ? error.message : String(error) })
+    post({ kind: 'failed', message: error instanceof Error ? error.message : String(error) })
   }
 })
 
-type Tell = (message: FromWorker, transfer?: ArrayBuffer[]) => void
+type Post = (message: FromWorker, transfer?: ArrayBuffer[]) => void
 
-function decode(port: MessagePort, counters: Int32Array, tell: Tell): void {
+function decode(port: MessagePort, counters: Int32Array, post: Post): void {
   let input: Uint8Array | null = new Uint8Array(0)
   let position = 0
   let output = new Uint8Array(PIECE_BYTES)
@@ -33,7 +33,7 @@ function decode(port: MessagePort, counters: Int32Array, tell: Tell): void {
   /** Makes sure that a byte is at hand; false at the end of the input. */
   function more(): boolean {
     while (input !== null && position >= input.length) {
-      if (received > 0) tell({ kind: 'wants' })
+      if (received > 0) post({ kind: 'wants' })
       Atomics.wait(counters, SENT, received)
       const message = receiveMessageOnPort(port)
       if (message === undefined) throw new Error(TRUNCATED)
@@ -47,7 +47,7 @@ function decode(port: MessagePort, counters: Int32Array, tell: Tell): void {
   function emit(): void {
     if (filled === 0) return
     const bytes = output.subarray(0, filled)
-    tell({ kind: 'plain', bytes }, [output.buffer])
+    post({ kind: 'plain', bytes }, [output.buffer])
     output = new Uint8Array(PIECE_BYTES)
     filled = 0
     posted += 1

@@ -22,7 +22,7 @@ export type FromWorker =
 export const SENT = 0
 export const TAKEN = 1
 
-function takeWorker(): Worker {
+function acquireWorker(): Worker {
   const kept = idleWorkers.pop()
   if (kept !== undefined) return kept
   const worker = new Worker(programBeside(import.meta.url, 'bzip2-worker'))
@@ -35,7 +35,7 @@ function takeWorker(): Worker {
   return worker
 }
 
-function giveBack(worker: Worker): void {
+function releaseWorker(worker: Worker): void {
   if (idleWorkers.length >= IDLE_WORKERS) {
     void worker.terminate()
     return
@@ -46,7 +46,7 @@ function giveBack(worker: Worker): void {
 
 /** A stream of plain bytes from a bzip2 stream. */
 export function createBunzip2(): Transform {
-  const worker = takeWorker()
+  const worker = acquireWorker()
   worker.ref()
   const counters = new Int32Array(new SharedArrayBuffer(8))
   const { port1: port, port2 } = new MessageChannel()
@@ -125,13 +125,13 @@ export function createBunzip2(): Transform {
         return
       case 'done':
         settle()
-        giveBack(worker)
+        releaseWorker(worker)
         inputWanted?.()
         ended?.()
         return
       case 'failed':
         settle()
-        giveBack(worker)
+        releaseWorker(worker)
         stream.destroy(new Error(message.message))
         return
       default:

@@ -2,8 +2,8 @@
 import { close, read, readSync, stat } from 'node:fs'
 import { promisify } from 'node:util'
 import { systemPath } from '../../dataplane/protocol/file-names.ts'
+import type { AllowedRoots } from './allowed-roots.ts'
 import { createFileOpener, type OpenedFile } from './open-file.ts'
-import type { Within } from './within.ts'
 
 const closeFile = promisify(close)
 const statPath = promisify(stat)
@@ -16,7 +16,7 @@ export interface DescriptorCache {
    * Runs `work` on the file, open for as long as it takes.
    * @throws as `FileOpener.open`, and what `work` throws
    */
-  use<T>(within: Within, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
+  use<T>(roots: AllowedRoots, path: string, work: (file: OpenedFile) => Promise<T>): Promise<T>
   /** The file, if it is open already; only until the caller returns to the event loop. */
   peek(path: string): OpenedFile | undefined
   /** Opens the file anew next time. */
@@ -45,7 +45,7 @@ export function createDescriptorCache(limit: number): DescriptorCache {
     for (const [path, entry] of entries) {
       if (entry.users === 0 && entry.usedAt < before) drop(path, entry)
     }
-    opener.forgetPlaces()
+    opener.forgetRoots()
   }, IDLE_MS)
   idle.unref()
 
@@ -70,10 +70,10 @@ export function createDescriptorCache(limit: number): DescriptorCache {
   }
 
   return {
-    async use(within, path, work) {
+    async use(roots, path, work) {
       let entry = entries.get(path)
       if (entry === undefined) {
-        entry = { opened: opener.open(within, path), file: undefined, users: 0, usedAt: 0 }
+        entry = { opened: opener.open(roots, path), file: undefined, users: 0, usedAt: 0 }
         const made = entry
         made.opened.then(
           (file) => {

@@ -1,12 +1,12 @@
 /**
- * Opens files of a repository for reading. Refuses everything but regular files in the places that the caller names,
+ * Opens files of a repository for reading. Refuses everything but regular files in the resolved that the caller names,
  * after symbolic links are resolved.
  */
 import { close, constants, fstatSync, open, readlinkSync, statfs } from 'node:fs'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
 import { systemPath } from '../../dataplane/protocol/file-names.ts'
-import { isWithin, leadsOut, placesWithin, type Within } from './within.ts'
+import { type AllowedRoots, isBelowRoots, outsideLinkError, resolveRoots } from './allowed-roots.ts'
 
 const openPath = promisify(open)
 const closeFile = promisify(close)
@@ -36,14 +36,14 @@ export interface FileOpener {
    * @throws HowdahError `configuration` when a link leads out, `backup_damaged` when it is no regular file; errors of
    *   open(2) as they are
    */
-  open(within: Within, path: string): Promise<OpenedFile>
-  /** Resolves the places anew next time. */
-  forgetPlaces(): void
+  open(roots: AllowedRoots, path: string): Promise<OpenedFile>
+  /** Resolves the roots anew next time. */
+  forgetRoots(): void
 }
 
 export function createFileOpener(): FileOpener {
-  /** Places with links resolved, by the places as they are configured. */
-  const places = new Map<string, Promise<string[]>>()
+  /** Roots with links resolved, by the roots as they are configured. */
+  const resolved = new Map<string, Promise<string[]>>()
   /** By device number. */
   const locality = new Map<number, Promise<boolean>>()
 
@@ -59,19 +59,19 @@ export function createFileOpener(): FileOpener {
     return local
   }
 
-  function placesOf(within: Within): Promise<string[]> {
-    const key = [within.root, ...(within.linkTargets ?? [])].join('\0')
-    const known = places.get(key)
+  function resolvedRoots(roots: AllowedRoots): Promise<string[]> {
+    const key = [roots.root, ...(roots.linkTargets ?? [])].join('\0')
+    const known = resolved.get(key)
     if (known !== undefined) return known
-    const found = placesWithin(within)
-    places.set(key, found)
-    found.catch(() => places.delete(key))
+    const found = resolveRoots(roots)
+    resolved.set(key, found)
+    found.catch(() => resolved.delete(key))
     return found
   }
 
   return {
-    async open(within, path) {
-      const allowed = await placesOf(within)
+    async open(roots, path) {
+      const allowed = await resolvedRoots(roots)
       // O_NONBLOCK: opening a FIFO that was planted in a repository must not block.
       const fd = await openPath(
         systemPath(path),
@@ -81,7 +81,7 @@ export function createFileOpener(): FileOpener {
         // Answered from memory: a thread pool's round trip would only cost.
         const where = readlinkSync(`/proc/self/fd/${fd}`)
         const found = fstatSync(fd)
-        if (!isWithin(allowed, where)) throw await leadsOut(within, path)
+        if (!isBelowRoots(allowed, where)) throw await outsideLinkError(roots, path)
         if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)
         const local = await isLocal(found.dev, fd)
         return { fd, ino: found.ino, size: found.size, mtimeMs: found.mtimeMs, local }
@@ -90,6 +90,6 @@ export function createFileOpener(): FileOpener {
         throw error
       }
     },
-    forgetPlaces: () => places.clear(),
+    forgetRoots: () => resolved.clear(),
   }
 }

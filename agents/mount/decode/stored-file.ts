@@ -4,14 +4,14 @@
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { Passphrase } from './aes-cbc.ts'
+import type { AllowedRoots } from './allowed-roots.ts'
 import type { Checksummed } from './checksum.ts'
-import type { Within } from './within.ts'
 
 /** `zlib` is deflate with the header of RFC 1950. */
 export type Compression = 'gz' | 'zlib' | 'zst' | 'lz4' | 'bz2'
 
 /** A part of one file of a repository. */
-export interface Region extends Within {
+export interface Region extends AllowedRoots {
   /** Absolute path of the file. */
   readonly path: string
   /** Bytes from the start of the file. */
@@ -38,7 +38,7 @@ export interface StoredFile extends Checksummed {
    * The region's offset and length count in the plain bytes of this file, which is the one at the region's path: so it
    * is with the members of a compressed archive.
    */
-  readonly within?: StoredFile
+  readonly container?: StoredFile
   /** How messages name it, e.g. `pg_data/base/1/112 of backup 20261122-055302F`. */
   readonly description: string
 }

@@ -8,7 +8,7 @@ import type { StoredWal } from '../../dataplane/backup-source.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 import type { WalArchive, WalListing } from '../repository.ts'
 import type { Spool } from '../spool/spool.ts'
-import { createWalAhead } from '../wal/wal-ahead.ts'
+import { createWalPrefetch } from '../wal/wal-prefetch.ts'
 
 const WAL_NAME = /^([0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history)$/
 
@@ -29,14 +29,14 @@ export interface WalFiles {
 
 export function createWalFiles(locator: WalLocator, spool: Spool, instance: string): WalFiles {
   const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
-  const ahead = createWalAhead(locate, spool.wal)
+  const prefetch = createWalPrefetch(locate, spool.wal)
 
   /** Whoever asks for the size reads next: what is decoded to tell it is not decoded again. */
   async function using<T>(name: string, take: (contents: Buffer) => T): Promise<T | undefined> {
     const file = await locate(name)
     if (file === undefined) return undefined
     return spool.wal.use(file, (contents) => {
-      ahead.asked(name, contents)
+      prefetch.requested(name, contents)
       return take(contents)
     })
   }
@@ -55,7 +55,7 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
     },
     async stored(name) {
       const file = await locate(name)
-      const compression = file && handedOver(file)
+      const compression = file && storedCompression(file)
       if (file === undefined || compression === undefined) return undefined
       return { bytes: await spool.storedBytes(file), compression, sha1: file.sha1 }
     },
@@ -63,16 +63,16 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
       signal?.throwIfAborted()
       const file = await locate(name)
       signal?.throwIfAborted()
-      if (file === undefined || handedOver(file) === undefined) throw missing(name)
+      if (file === undefined || storedCompression(file) === undefined) throw missing(name)
       return spool.readStored(file, offset, length)
     },
   }
 }
 
 /** How a file is compressed that is handed over as it is stored; undefined: it is decoded here. */
-function handedOver({ transforms, within }: StoredFile): StoredWal['compression'] | undefined {
+function storedCompression({ transforms, container }: StoredFile): StoredWal['compression'] | undefined {
   const [transform] = transforms
-  if (transforms.length !== 1 || transform?.kind !== 'decompress' || within !== undefined) return undefined
+  if (transforms.length !== 1 || transform?.kind !== 'decompress' || container !== undefined) return undefined
   const { compression } = transform
   return compression === 'gz' || compression === 'zst' ? compression : undefined
 }

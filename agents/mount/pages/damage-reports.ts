@@ -11,12 +11,12 @@ export interface DamageReports {
   of(backup: Pick<Damage, 'repository' | 'instance' | 'backup'>): (damage: DamagedBlock) => void
 }
 
-/** A backup that is damaged all over is told of often enough. Blocks of one backup. */
-const MOST_TOLD = 1000
+/** A backup that is damaged all over is reported of often enough. Blocks of one backup. */
+const MOST_REPORTED = 1000
 /** Backups whose blocks are remembered. */
 const BACKUPS = 256
 
-/** @param emit rejects where it cannot be told, which is logged and no more */
+/** @param emit rejects where it cannot be reported, which is logged and no more */
 export function createDamageReports(emit: (damage: Damage) => Promise<void>, logger: Logger): DamageReports {
   const known = new Map<string, Set<string>>()
 
@@ -35,12 +35,15 @@ export function createDamageReports(emit: (damage: Damage) => Promise<void>, log
     of(backup) {
       const key = JSON.stringify([backup.repository, backup.instance, backup.backup])
       return ({ file, block, what }) => {
-        const told = blocksOf(key)
+        const reported = blocksOf(key)
         const name = `${file} ${block}`
-        if (told.size > MOST_TOLD || told.has(name)) return
-        told.add(name)
-        if (told.size > MOST_TOLD) {
-          logger.error(backup, `more than ${MOST_TOLD} blocks of this backup are damaged; no others are told`)
+        if (reported.size > MOST_REPORTED || reported.has(name)) return
+        reported.add(name)
+        if (reported.size > MOST_REPORTED) {
+          logger.error(
+            backup,
+            `more than ${MOST_REPORTED} blocks of this backup are damaged; no others are reported`,
+          )
           return
         }
         const damage = { ...backup, file, block, what }

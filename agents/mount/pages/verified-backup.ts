@@ -35,7 +35,7 @@ interface Relation {
  * Does nothing more than `backup` where the cluster has no checksums, or nobody knows where in the WAL the backup began.
  * @param tell is called for each damaged block each time it is read, and must not throw
  */
-export function verifiedBackup(backup: OpenBackup, tell: (damage: DamagedBlock) => void): OpenBackup {
+export function verifiedBackup(backup: OpenBackup, report: (damage: DamagedBlock) => void): OpenBackup {
   const start = lsnOf(backup.summary.startLsn)
   if (start === undefined) return backup
   const span: BackupSpan = { start, stop: lsnOf(backup.summary.stopLsn) }
@@ -58,7 +58,7 @@ export function verifiedBackup(backup: OpenBackup, tell: (damage: DamagedBlock) 
       const block = (offset + at) / PAGE_BYTES
       const what = checkPage(bytes, at, firstBlock + block, span)
       if (what === undefined) continue
-      tell({ file: path, block, what })
+      report({ file: path, block, what })
       for (const listener of listeners) listener(file, block)
     }
   }

@@ -1,4 +1,4 @@
-/** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `readArchive`. */
+/** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `mapArchive`. */
 import { HowdahError } from '../../../messages/errors.ts'
 import { segmentAt, segmentName, timelineOf } from '../../wal/lsn.ts'
 import { readSegmentHeader } from '../../wal/wal-pages.ts'
@@ -19,7 +19,7 @@ export interface ArchiveMap {
   readonly examples: readonly string[]
 }
 
-export interface ReadArchive {
+export interface MappedArchive {
   /** Undefined: the archive is empty, or holds nothing that can be understood. */
   readonly map: ArchiveMap | undefined
   /** What people should know of the archive. */
@@ -46,11 +46,11 @@ export interface Reach {
  * Lists an archive. A segment is read to learn its size, unless that is known.
  * @param sample name of a segment that is most likely there
  */
-export async function readArchive(
+export async function mapArchive(
   archive: WalArchive,
   sample: string | undefined,
   knownSegmentBytes: number | undefined,
-): Promise<ReadArchive> {
+): Promise<MappedArchive> {
   const listing = await archive.list()
   const { groups, histories, unreadable } = listing
   const remarks = listingRemarks(listing)

@@ -12,7 +12,7 @@ import type { PathSegment } from './timelines.ts'
 import type { WalInspector } from './wal-inspector.ts'
 
 /** Segments in which the end of a backup is looked for; one that takes longer is not found. */
-const MOST_SEGMENTS = 256
+const MAX_SEGMENTS = 256
 
 export type BackupEnd = Pick<BackupSummary, 'stopLsn' | 'stopWal' | 'stoppedAt'>
 
@@ -72,7 +72,7 @@ async function endInWal(
   segmentBytes: number,
 ): Promise<bigint | undefined> {
   const first = segmentAt(start, segmentBytes)
-  for (let segment = first; segment < first + MOST_SEGMENTS; segment += 1) {
+  for (let segment = first; segment < first + MAX_SEGMENTS; segment += 1) {
     const name = segmentName(timeline, segment, segmentBytes)
     const summary = await inspector.summary(archive, { name, segment, segmentBytes, before: undefined })
     const found = summary?.backupEnds.find((one) => one.start === start)

@@ -4,7 +4,7 @@
  */
 import { formatLsn, segmentName } from '../../wal/lsn.ts'
 import { checkTime } from './check-time.ts'
-import { placed } from './instance-archive.ts'
+import { rangeOf } from './instance-archive.ts'
 import type { Located } from './locate-target.ts'
 import { endOf, type Planning } from './planning.ts'
 import {
@@ -28,7 +28,7 @@ export async function checkReach(planning: Planning, chosen: StartingBackup): Pr
   if (target.type !== 'immediate') {
     for (const message of archive.remarks) warnings.push({ code: 'wal_missing', message })
   }
-  const from = placed(backup)
+  const from = rangeOf(backup)
   const { map } = archive
   if (map === undefined && backup.startWal !== undefined) {
     throw await planning.unreachable(

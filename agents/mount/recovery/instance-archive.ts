@@ -5,20 +5,20 @@
 import type { BackupSummary, RecoverableWindow } from '../../../messages/values.ts'
 import { formatLsn, lsnOf, segmentAt } from '../../wal/lsn.ts'
 import type { Instance, WalArchive } from '../repository.ts'
-import { type ArchiveMap, type Reach, type ReadArchive, reachFrom, readArchive } from './archive-map.ts'
+import { type ArchiveMap, type MappedArchive, mapArchive, type Reach, reachFrom } from './archive-map.ts'
 import { isoTime } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
 import { createWalInspector, END_SEGMENTS, type WalEnd, type WalInspector } from './wal-inspector.ts'
 
 /** A backup of which is known where it begins and ends, and so what WAL it needs. */
-export interface PlacedBackup {
+export interface BackupRange {
   readonly summary: BackupSummary
   readonly timeline: number
   readonly startLsn: bigint
   readonly stopLsn: bigint
 }
 
-export interface InstanceArchive extends ReadArchive {
+export interface InstanceArchive extends MappedArchive {
   readonly archive: WalArchive
   end(reach: Reach): Promise<WalEnd>
   /**
@@ -40,7 +40,7 @@ export const createArchiveKnowledge = (): ArchiveKnowledge => ({
   segmentBytes: new Map(),
 })
 
-export function placed(summary: BackupSummary): PlacedBackup | undefined {
+export function rangeOf(summary: BackupSummary): BackupRange | undefined {
   const { timeline } = summary
   const startLsn = lsnOf(summary.startLsn)
   const stopLsn = lsnOf(summary.stopLsn)
@@ -54,7 +54,7 @@ export async function openInstanceArchive(
   { inspector, segmentBytes }: ArchiveKnowledge,
 ): Promise<InstanceArchive> {
   const archive = await instance.wal(backup)
-  const { map, remarks } = await readArchive(archive, backup.startWal, segmentBytes.get(archive.id))
+  const { map, remarks } = await mapArchive(archive, backup.startWal, segmentBytes.get(archive.id))
   if (map !== undefined) segmentBytes.set(archive.id, map.segmentBytes)
 
   const end = (reach: Reach) =>
@@ -63,12 +63,12 @@ export async function openInstanceArchive(
   async function windowFrom(
     known: ArchiveMap,
     path: TimelinePath,
-    backups: readonly PlacedBackup[],
+    backups: readonly BackupRange[],
   ): Promise<{ readonly window: RecoverableWindow; readonly used: number } | undefined> {
     const [first] = backups
     if (first === undefined) return undefined
     const reach = reachFrom(known, path, segmentAt(first.startLsn, known.segmentBytes))
-    const isWithin = ({ stopLsn }: PlacedBackup) => segmentAt(stopLsn - 1n, known.segmentBytes) <= reach.last
+    const isWithin = ({ stopLsn }: BackupRange) => segmentAt(stopLsn - 1n, known.segmentBytes) <= reach.last
     const from = first.summary.stoppedAt
     if (!isWithin(first) || from === undefined) return undefined
     const within = backups.filter(isWithin)
@@ -96,7 +96,7 @@ export async function openInstanceArchive(
     end,
     async windows(backups) {
       if (map === undefined) return []
-      const places = backups.flatMap((one) => placed(one) ?? [])
+      const places = backups.flatMap((one) => rangeOf(one) ?? [])
       const found: RecoverableWindow[] = []
       for (const timeline of [...map.paths.keys()].sort((a, b) => a - b)) {
         const path = map.paths.get(timeline)

@@ -4,11 +4,11 @@ import type { BackupSummary } from '../../../messages/values.ts'
 import { segmentAt, segmentStart } from '../../wal/lsn.ts'
 import type { WalArchive } from '../repository.ts'
 import { type ArchiveMap, countSegments, pathFor, segmentsBackward } from './archive-map.ts'
-import { placed } from './instance-archive.ts'
+import { rangeOf } from './instance-archive.ts'
 import { describeTarget, formatTime, type RecoveryTarget } from './recovery-target.ts'
 import type { RestorePoint } from './segment-summary.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
-import { UNREADABLE, type WalInspector } from './wal-inspector.ts'
+import { UNREADABLE_CODES, type WalInspector } from './wal-inspector.ts'
 
 export type Located =
   /** `others`: where else a restore point of that name is, before it and after the backup that recovery begins with. */
@@ -47,7 +47,7 @@ export async function locateTarget(
   if (target.type === 'lsn') return { kind: 'at', lsn: target.lsn }
   if (target.type !== 'xid' && target.type !== 'name') return { kind: 'elsewhere' }
   const path = pathFor(map, target.timeline, backups[0].timeline ?? 1)
-  const places = backups.flatMap((one) => placed(one) ?? [])
+  const places = backups.flatMap((one) => rangeOf(one) ?? [])
   const oldest = places.at(-1)
   // Nothing before the end of the oldest backup can be recovered to.
   const least = oldest === undefined ? 0 : segmentAt(oldest.stopLsn, map.segmentBytes)
@@ -105,7 +105,7 @@ async function unlessDamaged<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work
   } catch (error) {
-    if (error instanceof HowdahError && UNREADABLE.has(error.code)) return undefined
+    if (error instanceof HowdahError && UNREADABLE_CODES.has(error.code)) return undefined
     throw error
   }
 }
@@ -115,7 +115,7 @@ function endOfBackupBefore(
   lsn: bigint,
   path: TimelinePath,
   { segmentBytes }: ArchiveMap,
-  places: readonly NonNullable<ReturnType<typeof placed>>[],
+  places: readonly NonNullable<ReturnType<typeof rangeOf>>[],
 ): number {
   const before = places.find((one) => one.stopLsn <= lsn && isOnPath(path, one.timeline, one.stopLsn))
   return before === undefined ? 0 : segmentAt(before.stopLsn, segmentBytes)

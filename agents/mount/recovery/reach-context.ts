@@ -6,9 +6,9 @@ import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { Reaches } from '../../../messages/steps.ts'
 import type { BackupSummary, RecoverTo } from '../../../messages/values.ts'
 import { formatLsn, segmentAt, segmentStart } from '../../wal/lsn.ts'
-import { READABLE } from '../wal-listing.ts'
+import { READABLE_FORMS } from '../wal-listing.ts'
 import { type ArchiveMap, pathFor, type Reach, reachFrom } from './archive-map.ts'
-import type { InstanceArchive, PlacedBackup } from './instance-archive.ts'
+import type { BackupRange, InstanceArchive } from './instance-archive.ts'
 import type { Planning } from './planning.ts'
 import { describeTarget, isoTime } from './recovery-target.ts'
 import type { TimelinePath } from './timelines.ts'
@@ -27,7 +27,7 @@ export interface CheckedReach {
 export interface ReachContext {
   readonly planning: Planning
   readonly backup: BackupSummary
-  readonly from: PlacedBackup
+  readonly from: BackupRange
   readonly archive: InstanceArchive
   readonly map: ArchiveMap
   readonly path: TimelinePath
@@ -55,7 +55,7 @@ export function createReachContext(
   backup: BackupSummary,
   archive: InstanceArchive,
   map: ArchiveMap,
-  from: PlacedBackup,
+  from: BackupRange,
 ): ReachContext {
   const { target, warnings, unreachable, name } = planning
   const segmentOf = (lsn: bigint) => segmentAt(lsn, map.segmentBytes)
@@ -95,7 +95,7 @@ export function createReachContext(
     async refuseUnreadable() {
       if (reach.unreadable === undefined) return
       throw await unreachable(
-        `${cannot}: the archive lacks WAL segment ${reach.unreadable} in a form that can be read (it has ${map.examples[0]}); ${READABLE}`,
+        `${cannot}: the archive lacks WAL segment ${reach.unreadable} in a form that can be read (it has ${map.examples[0]}); ${READABLE_FORMS}`,
         'wal_missing',
       )
     },

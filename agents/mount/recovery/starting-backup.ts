@@ -6,12 +6,12 @@ import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
 import { lsnOf, segmentAt } from '../../wal/lsn.ts'
 import { pathFor, segmentsBackward } from './archive-map.ts'
-import { type InstanceArchive, placed } from './instance-archive.ts'
+import { type InstanceArchive, rangeOf } from './instance-archive.ts'
 import { type Located, locateTarget } from './locate-target.ts'
 import { endOf, type Planning } from './planning.ts'
 import { describeTarget } from './recovery-target.ts'
 import { isOnPath } from './timelines.ts'
-import { END_SEGMENTS, UNREADABLE } from './wal-inspector.ts'
+import { END_SEGMENTS, UNREADABLE_CODES } from './wal-inspector.ts'
 
 export interface StartingBackup {
   readonly backup: BackupSummary
@@ -51,7 +51,7 @@ export async function chooseStartingBackup(planning: Planning): Promise<Starting
     const own = backup.timeline
     if (map !== undefined && own !== undefined) {
       const path = pathFor(map, target.timeline, own)
-      if (!isOnPath(path, own, placed(backup)?.stopLsn)) {
+      if (!isOnPath(path, own, rangeOf(backup)?.stopLsn)) {
         otherBranch ??= backup
         continue
       }
@@ -115,7 +115,7 @@ async function endedInTime(
   { target, knowledge }: Planning,
 ): Promise<boolean | undefined> {
   if (target.type !== 'time') return true
-  const place = placed(backup)
+  const place = rangeOf(backup)
   const unknown = backup.stoppedAt === undefined ? undefined : true
   if (map === undefined || place === undefined) return unknown
   const { stopLsn, timeline } = place
@@ -129,7 +129,7 @@ async function endedInTime(
     if (lastTime === undefined) return unknown
     return target.inclusive ? lastTime <= target.time : lastTime < target.time
   } catch (error) {
-    if (error instanceof HowdahError && UNREADABLE.has(error.code)) return undefined
+    if (error instanceof HowdahError && UNREADABLE_CODES.has(error.code)) return undefined
     throw error
   }
 }

@@ -7,21 +7,21 @@
 import { lsnOf, segmentAt, segmentName } from '../../wal/lsn.ts'
 
 /** Part of a path: `timeline` from `begin` up to, not including, `end`; undefined: to whatever there is. */
-export interface Stretch {
+export interface TimelineStretch {
   readonly timeline: number
   readonly begin: bigint
   readonly end: bigint | undefined
 }
 
 /** What recovery to a timeline goes through, oldest first; the last stretch is the timeline itself. */
-export type TimelinePath = readonly Stretch[]
+export type TimelinePath = readonly TimelineStretch[]
 
 /** A few hundred bytes each promotion: far beyond any real one. */
 const MAX_LINES = 10_000
 
 /** Of a history file's text; a timeline without one has no ancestors. Undefined: it is damaged. */
 export function timelinePath(timeline: number, history: string | undefined): TimelinePath | undefined {
-  const stretches: Stretch[] = []
+  const stretches: TimelineStretch[] = []
   let begin = 0n
   for (const line of (history ?? '').split('\n', MAX_LINES)) {
     const text = line.trim()

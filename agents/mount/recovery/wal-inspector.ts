@@ -42,7 +42,7 @@ export interface WalInspector {
 }
 
 /** What WAL that is there and cannot be read is refused with. */
-export const UNREADABLE: ReadonlySet<ErrorCode> = new Set(['backup_damaged', 'backup_unsupported'])
+export const UNREADABLE_CODES: ReadonlySet<ErrorCode> = new Set(['backup_damaged', 'backup_unsupported'])
 
 /** Segments that are looked through for the last commit. */
 export const END_SEGMENTS = 32

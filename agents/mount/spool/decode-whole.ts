@@ -24,7 +24,7 @@ export async function decodeWhole(
   let contents = await readStored()
   if (contents.length !== storedBytes) throw damaged(file, 'its file became shorter')
   // The bytes of a member of an archive may be a view on a buffer that other readers share.
-  let isOwn = file.within === undefined
+  let isOwn = file.container === undefined
   for (const transform of file.transforms) {
     const before = contents
     contents = await decodeAll(transform, before, file.size ?? maxBytes)

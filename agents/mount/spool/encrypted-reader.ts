@@ -8,9 +8,9 @@ import { damaged, type StoredFile, type Transform } from '../decode/stored-file.
 type Decryption = Extract<Transform, { kind: 'decrypt' }>
 
 /** Undefined: it has other steps, or one only knows its size when all of it is decrypted. */
-export function onlyEncrypted({ transforms, size, within }: StoredFile): Decryption | undefined {
+export function onlyEncrypted({ transforms, size, container }: StoredFile): Decryption | undefined {
   const [first, ...others] = transforms
-  const isOnly = others.length === 0 && size !== undefined && within === undefined
+  const isOnly = others.length === 0 && size !== undefined && container === undefined
   return isOnly && first?.kind === 'decrypt' ? first : undefined
 }
 

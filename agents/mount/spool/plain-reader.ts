@@ -46,8 +46,8 @@ export function createPlainReader(
     length: number,
     signal?: AbortSignal,
   ): Promise<Buffer> {
-    const { region, within } = file
-    if (within !== undefined) return read(within, region.offset + offset, length, signal)
+    const { region, container } = file
+    if (container !== undefined) return read(container, region.offset + offset, length, signal)
     return descriptors.use(region, region.path, ({ fd }) => readAt(fd, region.offset + offset, length))
   }
 
@@ -67,8 +67,8 @@ export function createPlainReader(
     length: number,
     signal: AbortSignal | undefined,
   ): Promise<Buffer> {
-    const { transforms, size, within } = file
-    if (transforms.length === 0 && within === undefined) {
+    const { transforms, size, container } = file
+    if (transforms.length === 0 && container === undefined) {
       return checkPart(file, offset, await inPlace.read(file, offset, length))
     }
     const isSmall = size !== undefined && size <= SMALL_BYTES

@@ -56,9 +56,9 @@ export interface Spool {
 
 /** Of decoded WAL: what is kept, and what of it may be ahead of the replays. */
 const WAL_BYTES = 192 * 1024 * 1024
-const WAL_AHEAD_BYTES = 128 * 1024 * 1024
+const WAL_PREFETCH_BYTES = 128 * 1024 * 1024
 /** WAL decoded ahead at once: Node's pool has four threads, and one stays free for reads of pages. */
-const WAL_AT_ONCE = Math.min(3, availableParallelism())
+const WAL_CONCURRENCY = Math.min(3, availableParallelism())
 const DESCRIPTORS = 512
 /** A decode without readers starts a turn only after no reader has waited for this long. */
 const QUIET_MS = 1000
@@ -86,8 +86,8 @@ export function createSpool({ directory, maxBytes, logger }: SpoolOptions): Spoo
     decode: plain.decode,
     fileBytes: WHOLE_MAX_BYTES,
     maxBytes: WAL_BYTES,
-    aheadBytes: WAL_AHEAD_BYTES,
-    atOnce: WAL_AT_ONCE,
+    prefetchBytes: WAL_PREFETCH_BYTES,
+    concurrency: WAL_CONCURRENCY,
   })
 
   /** Gives what `work` throws the error code of its cause. */

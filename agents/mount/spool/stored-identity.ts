@@ -32,8 +32,8 @@ export function createIdentify(descriptors: DescriptorCache): Identify {
     const { path, offset, length, wholeFile } = file.region
     // A backup opened now must see the file as it is now, not what a cached descriptor still refers to.
     await descriptors.refresh(path)
-    if (file.within !== undefined) {
-      const { key } = await identify(file.within)
+    if (file.container !== undefined) {
+      const { key } = await identify(file.container)
       return {
         key: hashed([key, offset, length, file.transforms, file.size, checksumOf(file)]),
         length: length ?? 0,

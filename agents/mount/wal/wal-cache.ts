@@ -16,9 +16,9 @@ export interface WalCacheOptions {
   /** Bytes to keep; what is being decoded because somebody waits for it comes on top. */
   readonly maxBytes: number
   /** Bytes of what was decoded ahead, or is being, and was not asked for yet. */
-  readonly aheadBytes: number
+  readonly prefetchBytes: number
   /** Decoded ahead at once. */
-  readonly atOnce: number
+  readonly concurrency: number
   /** Milliseconds. */
   readonly clock?: () => number
 }
@@ -34,7 +34,7 @@ export interface WalCache {
    * @param bytes what it decodes to at most
    * @returns false when the budget has no room for it now
    */
-  ahead(file: StoredFile, bytes: number): Promise<boolean>
+  prefetch(file: StoredFile, bytes: number): Promise<boolean>
 }
 
 interface Entry {
@@ -47,31 +47,31 @@ interface Entry {
   /** Once it is done. */
   decoded?: Buffer
   /** Somebody asked for it. */
-  asked: boolean
+  requested: boolean
   /** When it was made. */
   readonly at: number
 }
 
 /** Whoever would have asked for it has gone elsewhere, or is gone. */
-const FORGOTTEN_MS = 60_000
+const ABANDONED_MS = 60_000
 
 export function createWalCache(options: WalCacheOptions): WalCache {
-  const { decode, fileBytes, maxBytes, aheadBytes, atOnce, clock = Date.now } = options
+  const { decode, fileBytes, maxBytes, prefetchBytes, concurrency, clock = Date.now } = options
   /** Longest unused first. */
   const entries = new Map<string, Entry>()
-  let decodingAhead = 0
+  let prefetching = 0
 
-  function add(key: string, file: StoredFile, bytes: number, asked: boolean): Entry {
+  function add(key: string, file: StoredFile, bytes: number, requested: boolean): Entry {
     const contents = Promise.withResolvers<Buffer>()
     // What fails is asked for again by whoever needs it, and fails there.
     contents.promise.catch(() => undefined)
-    const entry: Entry = { file, contents, bytes, state: 'queued', asked, at: clock() }
+    const entry: Entry = { file, contents, bytes, state: 'queued', requested, at: clock() }
     entries.set(key, entry)
     return entry
   }
 
   async function start(key: string, entry: Entry): Promise<void> {
-    const limit = entry.asked ? fileBytes : entry.bytes
+    const limit = entry.requested ? fileBytes : entry.bytes
     entry.state = 'decoding'
     try {
       const contents = await decode(entry.file, limit)
@@ -86,14 +86,14 @@ export function createWalCache(options: WalCacheOptions): WalCache {
     }
   }
 
-  function startAhead(): void {
+  function startPrefetches(): void {
     for (const [key, entry] of entries) {
-      if (decodingAhead >= atOnce) return
+      if (prefetching >= concurrency) return
       if (entry.state !== 'queued') continue
-      decodingAhead += 1
+      prefetching += 1
       void start(key, entry).finally(() => {
-        decodingAhead -= 1
-        startAhead()
+        prefetching -= 1
+        startPrefetches()
       })
     }
   }
@@ -101,20 +101,20 @@ export function createWalCache(options: WalCacheOptions): WalCache {
   /** What was asked for goes first, then what nobody came for. @param keep is not dropped */
   function makeRoom(keep: string): void {
     let total = sum(({ state }) => state === 'done')
-    for (const onlyAsked of [true, false]) {
+    for (const onlyRequested of [true, false]) {
       for (const [key, entry] of entries) {
         if (total <= maxBytes) return
-        if (key === keep || entry.state !== 'done' || (onlyAsked && !entry.asked)) continue
+        if (key === keep || entry.state !== 'done' || (onlyRequested && !entry.requested)) continue
         drop(key, entry)
         total -= entry.bytes
       }
     }
   }
 
-  function forgetOld(): void {
-    const before = clock() - FORGOTTEN_MS
+  function dropAbandoned(): void {
+    const before = clock() - ABANDONED_MS
     for (const [key, entry] of entries) {
-      if (!entry.asked && entry.state !== 'decoding' && entry.at < before) drop(key, entry)
+      if (!entry.requested && entry.state !== 'decoding' && entry.at < before) drop(key, entry)
     }
   }
 
@@ -132,13 +132,13 @@ export function createWalCache(options: WalCacheOptions): WalCache {
   async function read(file: StoredFile): Promise<Buffer> {
     const key = await options.key(file)
     const known = entries.get(key)
-    const decodedAhead = known !== undefined && !known.asked
+    const prefetched = known !== undefined && !known.requested
     const entry = known ?? add(key, file, fileBytes, true)
-    entry.asked = true
+    entry.requested = true
     entries.delete(key)
     entries.set(key, entry)
     if (entry.state === 'queued') void start(key, entry)
-    if (!decodedAhead) return entry.contents.promise
+    if (!prefetched) return entry.contents.promise
     // A failure of then need not be one of now.
     return entry.contents.promise.catch(() => read(file))
   }
@@ -151,14 +151,14 @@ export function createWalCache(options: WalCacheOptions): WalCache {
         if (!isFreed(contents)) return take(contents)
       }
     },
-    async ahead(file, bytes) {
+    async prefetch(file, bytes) {
       const key = await options.key(file)
       if (entries.has(key)) return true
-      const isAhead = (entry: Entry) => !entry.asked
-      if (sum(isAhead) + bytes > aheadBytes) forgetOld()
-      if (sum(isAhead) + bytes > aheadBytes) return false
+      const isPrefetched = (entry: Entry) => !entry.requested
+      if (sum(isPrefetched) + bytes > prefetchBytes) dropAbandoned()
+      if (sum(isPrefetched) + bytes > prefetchBytes) return false
       add(key, file, bytes, false)
-      startAhead()
+      startPrefetches()
       return true
     },
   }

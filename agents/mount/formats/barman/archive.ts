@@ -6,14 +6,14 @@
 import { lstat, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { WalListing } from '../../repository.ts'
 import { joinListings, walListing } from '../../wal-listing.ts'
-import { createDirectoryListings } from '../directory-listings.ts'
-import { mapSome } from '../map-some.ts'
+import { createDirectoryListingCache } from '../directory-listing-cache.ts'
+import { mapConcurrently } from '../map-concurrently.ts'
 import type { WalLocator } from '../wal-files.ts'
-import type { ServerPlaces } from './server-places.ts'
+import type { ServerDirectories } from './server-directories.ts'
 
 const MAGIC_BYTES = 10
 
@@ -28,8 +28,12 @@ interface Known {
   readonly file: StoredFile
 }
 
-export function openBarmanWal({ wals, received }: ServerPlaces, within: Within, server: string): WalLocator {
-  const listings = createDirectoryListings((entries, directory): Listing => {
+export function openBarmanWal(
+  { wals, received }: ServerDirectories,
+  roots: AllowedRoots,
+  server: string,
+): WalLocator {
+  const listings = createDirectoryListingCache((entries, directory): Listing => {
     const names = entries.map(({ name }) => name)
     return {
       wal: walListing(
@@ -42,17 +46,17 @@ export function openBarmanWal({ wals, received }: ServerPlaces, within: Within, 
   const known = new Map<string, Known>()
 
   async function file(path: string, name: string): Promise<StoredFile | undefined> {
-    const found = await ifThere(lstat(path), path)
+    const found = await ifExists(lstat(path), path)
     if (found === undefined || !found.isFile()) return undefined
     const before = known.get(path)
     // What grows, or is replaced by its compressed self, is another file.
     if (before?.mtimeMs === found.mtimeMs && before.size === found.size) return before.file
     const description = `WAL file ${name} of ${server}`
-    const head = await ifThere(headOf(path), path)
+    const head = await ifExists(headOf(path), path)
     if (head === undefined) return undefined
     const compression = compressionOf(head, name, `${description} (${path})`)
     const made: StoredFile = {
-      region: { ...within, path, offset: 0, length: undefined, wholeFile: true },
+      region: { ...roots, path, offset: 0, length: undefined, wholeFile: true },
       transforms: compression === undefined ? [] : [{ kind: 'decompress', compression }],
       size: undefined,
       description,
@@ -93,7 +97,7 @@ export function openBarmanWal({ wals, received }: ServerPlaces, within: Within, 
     async list() {
       const top = await listed(wals)
       const below = [...received, ...(top?.directories ?? []).map((name) => join(wals, name))]
-      const found = await mapSome(below, listed)
+      const found = await mapConcurrently(below, listed)
       const here = top?.wal ?? walListing([], wals, [`${wals}, the WAL archive of ${server}, is not there`])
       return joinListings([here, ...found.flatMap((one) => (one === undefined ? [] : [one.wal]))])
     },
@@ -101,11 +105,11 @@ export function openBarmanWal({ wals, received }: ServerPlaces, within: Within, 
 
   /** Undefined: it is not there. */
   async function listed(directory: string): Promise<Listing | undefined> {
-    const place = await ifThere(resolveIfThere(within, directory), directory)
-    return place === undefined ? undefined : ifThere(listings.of(place), directory)
+    const place = await ifExists(resolveIfExists(roots, directory), directory)
+    return place === undefined ? undefined : ifExists(listings.of(place), directory)
   }
 
-  async function ifThere<T>(work: Promise<T>, path: string): Promise<T | undefined> {
+  async function ifExists<T>(work: Promise<T>, path: string): Promise<T | undefined> {
     try {
       return await work
     } catch (error) {

@@ -3,21 +3,21 @@
  * server-backups.ts their backups, server-copy.ts the files of one, archive.ts the WAL; reading the bytes is the spool's.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
-import { inOrder } from '../../backup-order.ts'
-import type { Within } from '../../decode/within.ts'
+import { oldestFirst } from '../../backup-order.ts'
+import type { AllowedRoots } from '../../decode/allowed-roots.ts'
 import type { Instance, Repository, RepositoryOptions } from '../../repository.ts'
 import type { Spool } from '../../spool/spool.ts'
 import type { Copy, CopyReader } from '../basebackup/copy.ts'
 import { openCopy } from '../basebackup/open-copy.ts'
 import { openBackup } from '../open-backup.ts'
 import { createTarIndexes } from '../tar/tar-index.ts'
-import { unknownBackup, unknownInstance } from '../unknown.ts'
+import { unknownBackup, unknownInstance } from '../unknown-name-errors.ts'
 import { createWalArchive, createWalFiles, type WalLocator } from '../wal-files.ts'
 import { openBarmanWal } from './archive.ts'
-import { findServers, withinServer } from './places.ts'
 import { createServerBackups } from './server-backups.ts'
 import { findCopy } from './server-copy.ts'
-import type { ServerPlaces } from './server-places.ts'
+import type { ServerDirectories } from './server-directories.ts'
+import { findServers, rootsOfServer } from './servers.ts'
 
 /** Incremental backups that build on each other; a longer chain is circular. */
 const MAX_CHAIN = 1000
@@ -33,36 +33,36 @@ export function openBarman(options: RepositoryOptions, spool: Spool): Repository
       const servers = await findServers(options)
       const places = servers.get(name)
       if (places === undefined) throw unknownInstance(options.name, name, [...servers.keys()])
-      const within = withinServer(places, options)
+      const roots = rootsOfServer(places, options)
       const key = JSON.stringify([name, places])
-      const wal = archives.get(key) ?? openBarmanWal(places, within, name)
+      const wal = archives.get(key) ?? openBarmanWal(places, roots, name)
       archives.set(key, wal)
-      return openServer(places, within, name, wal, reader, options.verifyChecksums !== false)
+      return openServer(places, roots, name, wal, reader, options.verifyChecksums !== false)
     },
   }
 }
 
 function openServer(
-  places: ServerPlaces,
-  within: Within,
+  places: ServerDirectories,
+  roots: AllowedRoots,
   server: string,
   wal: WalLocator,
   reader: CopyReader,
   verify: boolean,
 ): Instance {
-  const backups = createServerBackups(places, within, server, wal)
+  const backups = createServerBackups(places, roots, server, wal)
 
   return {
     name: server,
     async backups() {
       const ids = await backups.ids()
-      return inOrder(await Promise.all(ids.map(async (id) => (await backups.info(id)).summary)))
+      return oldestFirst(await Promise.all(ids.map(async (id) => (await backups.info(id)).summary)))
     },
     async open(label) {
       const there = await backups.ids()
       if (!there.includes(label)) throw unknownBackup(server, label, there)
       const info = await backups.usable(label)
-      const copyOf = (one: typeof info) => findCopy(one, places.backups, within, server, verify)
+      const copyOf = (one: typeof info) => findCopy(one, places.backups, roots, server, verify)
       const copies: [Copy, ...Copy[]] = [await copyOf(info)]
       for (let parent = info.summary.parent; parent !== undefined; ) {
         if (!there.includes(parent) || copies.length > MAX_CHAIN) {

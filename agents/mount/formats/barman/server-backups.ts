@@ -7,13 +7,13 @@ import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
 import { segmentAfter } from '../../../wal/lsn.ts'
-import { resolveIfThere, type Within } from '../../decode/within.ts'
+import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import { hasSegment } from '../../wal-listing.ts'
-import { readIfThere } from '../basebackup/backup-files.ts'
+import { readIfExists } from '../basebackup/backup-files.ts'
 import type { WalLocator } from '../wal-files.ts'
 import { type BackupInfo, INFO_BYTES, parseBackupInfo } from './backup-info.ts'
-import { directoriesIn } from './places.ts'
-import type { ServerPlaces } from './server-places.ts'
+import type { ServerDirectories } from './server-directories.ts'
+import { directoriesIn } from './servers.ts'
 
 const ID = /^\d{8}T\d{6}$/
 /** A backup that needs more segments than this took weeks. */
@@ -32,17 +32,17 @@ export interface ServerBackups {
 }
 
 export function createServerBackups(
-  { backups: base, meta }: ServerPlaces,
-  within: Within,
+  { backups: base, meta }: ServerDirectories,
+  roots: AllowedRoots,
   server: string,
   wal: WalLocator,
 ): ServerBackups {
   async function info(id: string): Promise<BackupInfo> {
     const places = [join(meta, `${id}-backup.info`), join(base, id, 'backup.info')]
     try {
-      await resolveIfThere(within, join(base, id))
+      await resolveIfExists(roots, join(base, id))
       for (const path of places) {
-        const bytes = await readIfThere(path, INFO_BYTES)
+        const bytes = await readIfExists(path, INFO_BYTES)
         if (bytes === undefined) continue
         const found = parseBackupInfo(bytes.toString('utf8'), id, path)
         return { ...found, summary: await withWal(found) }
@@ -73,10 +73,10 @@ export function createServerBackups(
 
   return {
     async ids() {
-      const there = await resolveIfThere(within, base)
+      const there = await resolveIfExists(roots, base)
       const inBase = await directoriesIn(there ?? base, `server ${server} cannot be read`)
       // Barman 3.13.2 moved backup.info to the meta directory; what is there counts.
-      const inMeta = (await namesIn((await resolveIfThere(within, meta)) ?? meta)).flatMap(
+      const inMeta = (await namesIn((await resolveIfExists(roots, meta)) ?? meta)).flatMap(
         (name) => /^(\d{8}T\d{6})-backup\.info$/.exec(name)?.[1] ?? [],
       )
       return [...new Set([...inBase.filter((name) => ID.test(name)), ...inMeta])].sort()

@@ -1,10 +1,10 @@
 /** Where the files of one backup of a Barman server are: a data directory with tablespaces, or tar archives. */
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { resolveIfThere, type Within } from '../../decode/within.ts'
+import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import { readBackupManifest } from '../basebackup/backup-manifest.ts'
 import { archivesIn, type Copy } from '../basebackup/copy.ts'
-import type { TablespacePlace } from '../basebackup/copy-places.ts'
+import type { TablespaceLocation } from '../basebackup/copy-locations.ts'
 import type { BackupInfo } from './backup-info.ts'
 import { namesIn } from './server-backups.ts'
 
@@ -16,20 +16,20 @@ import { namesIn } from './server-backups.ts'
 export async function findCopy(
   { summary: { label }, mode, tablespaces }: BackupInfo,
   base: string,
-  within: Within,
+  roots: AllowedRoots,
   server: string,
   verify: boolean,
 ): Promise<Copy> {
   const directory = join(base, label)
   const data = join(directory, 'data')
-  const names = await namesIn((await resolveIfThere(within, data)) ?? data)
+  const names = await namesIn((await resolveIfExists(roots, data)) ?? data)
   if (names.includes('PG_VERSION')) {
     return {
-      within,
+      roots,
       label,
       data: { kind: 'directory', path: data },
       tablespaces: tablespaces.map(
-        ({ oid, target }): TablespacePlace => ({
+        ({ oid, target }): TablespaceLocation => ({
           oid,
           target,
           place: { kind: 'directory', path: join(directory, oid) },
@@ -40,7 +40,7 @@ export async function findCopy(
       verify,
     }
   }
-  const archives = await archivesIn(within, data, label).catch((error: unknown) => {
+  const archives = await archivesIn(roots, data, label).catch((error: unknown) => {
     if (error instanceof HowdahError) throw error
     throw new HowdahError('backup_damaged', `backup ${label} of ${server} has no ${data}`, { cause: error })
   })
@@ -50,7 +50,7 @@ export async function findCopy(
     throw new HowdahError('backup_damaged', `backup ${label} of ${server} lacks ${name}.tar in ${data}`)
   }
   return {
-    within,
+    roots,
     label,
     data: archive('base'),
     tablespaces: tablespaces.map(({ oid, target }) => ({ oid, target, place: archive(oid) })),

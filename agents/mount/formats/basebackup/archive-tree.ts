@@ -3,7 +3,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { StoredFile } from '../../decode/stored-file.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { TreeNode } from '../tree.ts'
-import type { CopySource } from './copy-places.ts'
+import type { CopySource } from './copy-locations.ts'
 
 const TABLESPACE = /^pg_tblspc\/\d{1,10}$/
 

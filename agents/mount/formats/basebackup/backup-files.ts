@@ -9,7 +9,7 @@ import { isSystemError } from '../../decode/stored-file.ts'
 const SMALL_BYTES = 64 * 1024
 
 /** @throws HowdahError `backup_damaged` for one that is too large, `repository_unavailable`; undefined when there is none */
-export async function readIfThere(path: string, maxBytes = SMALL_BYTES): Promise<Buffer | undefined> {
+export async function readIfExists(path: string, maxBytes = SMALL_BYTES): Promise<Buffer | undefined> {
   try {
     const found = await lstat(path)
     if (!found.isFile()) throw new HowdahError('backup_damaged', `${path} is not a regular file`)

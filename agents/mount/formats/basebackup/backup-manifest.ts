@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import type { Checksum } from '../../decode/checksum.ts'
-import { readIfThere } from './backup-files.ts'
+import { readIfExists } from './backup-files.ts'
 
 /** Some 2 million files. */
 const MANIFEST_BYTES = 400 * 1024 * 1024
@@ -31,7 +31,7 @@ export interface BackupManifest {
 /** @throws HowdahError `backup_damaged` | `repository_unavailable`; undefined when there is none */
 export async function readBackupManifest(directory: string): Promise<BackupManifest | undefined> {
   const path = join(directory, 'backup_manifest')
-  const bytes = await readIfThere(path, MANIFEST_BYTES)
+  const bytes = await readIfExists(path, MANIFEST_BYTES)
   return bytes === undefined ? undefined : parseBackupManifest(bytes, path)
 }
 

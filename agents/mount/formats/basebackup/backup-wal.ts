@@ -7,14 +7,14 @@ import { createWalInspector } from '../../recovery/wal-inspector.ts'
 import type { LocatedRepository, WalArchive } from '../../repository.ts'
 import { createWalArchive, type WalLocator } from '../wal-files.ts'
 import type { CopyReader } from './copy.ts'
-import type { Described, Found } from './describe.ts'
-import { walArchive, walDirectory, walPlaces } from './wal-directory.ts'
+import type { BackupDescription, BackupDirectory } from './describe-backup.ts'
+import { combineWalSources, walDirectory, walInTar } from './wal-directory.ts'
 
 export interface BackupWal {
-  locator(found: Found, described: Described): WalLocator
-  archive(found: Found, described: Described): WalArchive
+  locator(found: BackupDirectory, described: BackupDescription): WalLocator
+  archive(found: BackupDirectory, described: BackupDescription): WalArchive
   /** The summary with the end of the backup as its WAL has it; what was found of a backup once is remembered. */
-  withEnd(found: Found, described: Described): Promise<BackupSummary>
+  withEnd(found: BackupDirectory, described: BackupDescription): Promise<BackupSummary>
 }
 
 export function createBackupWal(
@@ -26,7 +26,7 @@ export function createBackupWal(
     walPath === undefined
       ? undefined
       : walDirectory({
-          within: { root: walPath, linkTargets },
+          roots: { root: walPath, linkTargets },
           directory: walPath,
           instance,
           isArchive: true,
@@ -35,23 +35,23 @@ export function createBackupWal(
   /** By directory: where the backup ended that began there. */
   const ends = new Map<string, { readonly start: string | undefined; readonly end: BackupEnd }>()
 
-  function locator({ directory }: Found, { archives }: Described): WalLocator {
+  function locator({ directory }: BackupDirectory, { archives }: BackupDescription): WalLocator {
     const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
-    if (streamed !== undefined) return walPlaces(archive, walArchive(streamed, '', indexes, instance))
-    if (base !== undefined) return walPlaces(archive, walArchive(base, 'pg_wal/', indexes, instance))
+    if (streamed !== undefined) return combineWalSources(archive, walInTar(streamed, '', indexes, instance))
+    if (base !== undefined) return combineWalSources(archive, walInTar(base, 'pg_wal/', indexes, instance))
     // pg_basebackup --waldir leaves a link, to what may be given as the archive.
-    const within = {
+    const roots = {
       root,
       linkTargets: [...(linkTargets ?? []), ...(walPath === undefined ? [] : [walPath])],
     }
-    const own = walDirectory({ within, directory: join(directory, 'pg_wal'), instance, isArchive: false })
-    return walPlaces(archive, own)
+    const own = walDirectory({ roots, directory: join(directory, 'pg_wal'), instance, isArchive: false })
+    return combineWalSources(archive, own)
   }
 
-  const archiveOf = (found: Found, described: Described): WalArchive =>
+  const archiveOf = (found: BackupDirectory, described: BackupDescription): WalArchive =>
     createWalArchive(found.directory, locator(found, described), spool)
 
-  async function endOf(found: Found, described: Described): Promise<BackupEnd> {
+  async function endOf(found: BackupDirectory, described: BackupDescription): Promise<BackupEnd> {
     const { startLsn } = described.summary
     const known = ends.get(found.directory)
     if (known !== undefined && known.start === startLsn) return known.end

@@ -5,22 +5,22 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { type AllowedRoots, resolveAllowed } from '../../decode/allowed-roots.ts'
 import { type Compression, damaged, type StoredFile } from '../../decode/stored-file.ts'
-import { resolveWithin, type Within } from '../../decode/within.ts'
 import type { Spool } from '../../spool/spool.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { TarMember } from '../tar/tar-members.ts'
 import type { TreeNode } from '../tree.ts'
 import { archiveNodes } from './archive-tree.ts'
 import type { BackupManifest } from './backup-manifest.ts'
-import type { CopySource, Place, TablespacePlace } from './copy-places.ts'
+import type { CopySource, Location, TablespaceLocation } from './copy-locations.ts'
 import { directoryNodes } from './directory-tree.ts'
 
 export interface Copy {
-  readonly within: Within
+  readonly roots: AllowedRoots
   readonly label: string
-  readonly data: Place
-  readonly tablespaces: readonly TablespacePlace[]
+  readonly data: Location
+  readonly tablespaces: readonly TablespaceLocation[]
   readonly manifest: BackupManifest | undefined
   /** Whether the manifest's checksums are to be verified. */
   readonly verify: boolean
@@ -35,7 +35,7 @@ const ARCHIVE = /^(base|pg_wal|\d{1,10})\.tar(?:\.(gz|lz4|zst|bz2))?$/
 
 /** The tar archives of a directory by their names without extensions. @throws HowdahError `backup_damaged` when one is there twice */
 export async function archivesIn(
-  within: Within,
+  roots: AllowedRoots,
   directory: string,
   label: string,
 ): Promise<ReadonlyMap<string, StoredFile>> {
@@ -44,17 +44,17 @@ export async function archivesIn(
     const { name } = entry
     const [, stem, compression] = ARCHIVE.exec(name) ?? []
     if (stem === undefined || !(entry.isFile() || entry.isSymbolicLink())) continue
-    const path = await resolveWithin(within, join(directory, name))
+    const path = await resolveAllowed(roots, join(directory, name))
     if (found.has(stem)) {
       throw new HowdahError('backup_damaged', `${directory} has ${stem}.tar twice, compressed differently`)
     }
-    found.set(stem, archiveFile(within, path, compression as Compression | undefined, label))
+    found.set(stem, archiveFile(roots, path, compression as Compression | undefined, label))
   }
   return found
 }
 
 export const archiveFile = (
-  { root, linkTargets }: Within,
+  { root, linkTargets }: AllowedRoots,
   path: string,
   compression: Compression | undefined,
   label: string,
@@ -70,9 +70,9 @@ export const archiveFile = (
  * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
  */
 export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<TreeNode<CopySource>[]> {
-  const nodesOf = (place: Place, at: string) =>
+  const nodesOf = (place: Location, at: string) =>
     place.kind === 'directory'
-      ? directoryNodes(copy.within, place.path, at)
+      ? directoryNodes(copy.roots, place.path, at)
       : archiveNodes(place.file, at, indexes)
   const parts = await Promise.all([
     nodesOf(copy.data, 'data'),
@@ -132,10 +132,10 @@ export function copyFile(copy: Copy, source: CopySource, path: string, size: num
     return { ...memberFile(archive, offset, size, `${path} of backup ${copy.label}`), ...about }
   }
   return {
-    region: { ...copy.within, path: source, offset: 0, length: size, wholeFile: true },
+    region: { ...copy.roots, path: source, offset: 0, length: size, wholeFile: true },
     transforms: [],
     ...about,
-    description: `${shortened(source, copy.within)} of backup ${copy.label}`,
+    description: `${shortened(source, copy.roots)} of backup ${copy.label}`,
   }
 }
 
@@ -151,13 +151,13 @@ export function memberFile(
     region: { root, linkTargets, path, offset, length: size, wholeFile: false },
     transforms: [],
     size,
-    ...(archive.transforms.length > 0 && { within: archive }),
+    ...(archive.transforms.length > 0 && { container: archive }),
     description,
   }
 }
 
 /** As seen from the repository's root, where it is below. */
-const shortened = (path: string, { root }: Within) =>
+const shortened = (path: string, { root }: AllowedRoots) =>
   path.startsWith(`${root}/`) ? path.slice(root.length + 1) : path
 
 const SMALL_BYTES = 64 * 1024

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { decodeName, mayNotBeUtf8, systemPath } from '../../../dataplane/protocol/file-names.ts'
+import { type AllowedRoots, isBelowRoots, resolveAllowed, resolveRoots } from '../../decode/allowed-roots.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import { isWithin, placesWithin, resolveWithin, type Within } from '../../decode/within.ts'
 import type { TreeNode } from '../tree.ts'
-import type { CopySource, TablespacePlace } from './copy-places.ts'
+import type { CopySource, TablespaceLocation } from './copy-locations.ts'
 
 /** Deeper is no PostgreSQL; a loop of bind mounts may be. */
 const MAX_DEPTH = 32
@@ -17,20 +17,20 @@ const MAX_DEPTH = 32
  * The tablespaces of a plain copy, each where its link leads to now.
  * @throws HowdahError `backup_unsupported` when one is outside of the repository or missing
  */
-export async function linkedTablespaces(within: Within, data: string): Promise<TablespacePlace[]> {
-  const found: TablespacePlace[] = []
-  const places = await placesWithin(within)
+export async function linkedTablespaces(roots: AllowedRoots, data: string): Promise<TablespaceLocation[]> {
+  const found: TablespaceLocation[] = []
+  const places = await resolveRoots(roots)
   const entries = await readdir(join(data, 'pg_tblspc'), { withFileTypes: true }).catch(() => [])
   for (const entry of entries) {
     if (!entry.isSymbolicLink() || !/^\d{1,10}$/.test(entry.name)) continue
     const link = join(data, 'pg_tblspc', entry.name)
     const target = await readlink(link)
     const directory = await realpath(link).catch(() => undefined)
-    if (directory === undefined || !isWithin(places, directory)) {
+    if (directory === undefined || !isBelowRoots(places, directory)) {
       const where = directory === undefined ? 'does not exist' : 'is outside of the repository'
       throw new HowdahError(
         'backup_unsupported',
-        `${link} points to ${target}, which ${where}; take the backup with -T <location>=<a directory below ${within.root}>, make the link point there, or list where it leads in linkTargets of the repository`,
+        `${link} points to ${target}, which ${where}; take the backup with -T <location>=<a directory below ${roots.root}>, make the link point there, or list where it leads in linkTargets of the repository`,
       )
     }
     found.push({ oid: entry.name, target, place: { kind: 'directory', path: directory } })
@@ -44,7 +44,7 @@ export async function linkedTablespaces(within: Within, data: string): Promise<T
  * @throws HowdahError `backup_damaged` | `repository_unavailable`; `configuration` when it is a link that leads out
  */
 export async function directoryNodes(
-  within: Within,
+  roots: AllowedRoots,
   directory: string,
   at: string,
 ): Promise<TreeNode<CopySource>[]> {
@@ -88,7 +88,7 @@ export async function directoryNodes(
   }
 
   try {
-    await walk(await resolveWithin(within, directory), at, 0)
+    await walk(await resolveAllowed(roots, directory), at, 0)
   } catch (error) {
     if (!isSystemError(error)) throw error
     const isMissing = error.code === 'ENOENT' && error.path === directory

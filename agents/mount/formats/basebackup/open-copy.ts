@@ -4,7 +4,7 @@ import type { TreeEntry } from '../../../dataplane/backup-source.ts'
 import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
 import { type Copy, type CopyReader, copyFile, copyNodes } from './copy.ts'
-import type { CopySource } from './copy-places.ts'
+import type { CopySource } from './copy-locations.ts'
 import {
   BLOCK_BYTES,
   blockCount,
@@ -16,7 +16,7 @@ import {
 } from './incremental-file.ts'
 
 /** Incremental files whose headers are read at once. */
-const HEADERS_AT_ONCE = 32
+const HEADER_CONCURRENCY = 32
 
 /** Where a file of the backup is, or what it is put together of, newest first. */
 type Source =
@@ -108,8 +108,8 @@ async function combined(
     return { path, kind: 'file', mode, mtime, size, source: { kind: 'chain', files } }
   }
 
-  for (let n = 0; n < segments.length; n += HEADERS_AT_ONCE) {
-    nodes.push(...(await Promise.all(segments.slice(n, n + HEADERS_AT_ONCE).map(segment))))
+  for (let n = 0; n < segments.length; n += HEADER_CONCURRENCY) {
+    nodes.push(...(await Promise.all(segments.slice(n, n + HEADER_CONCURRENCY).map(segment))))
   }
   return nodes
 }

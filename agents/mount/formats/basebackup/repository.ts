@@ -7,36 +7,41 @@ import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
-import { inOrder } from '../../backup-order.ts'
+import { oldestFirst } from '../../backup-order.ts'
+import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool/spool.ts'
-import { mapSome } from '../map-some.ts'
+import { mapConcurrently } from '../map-concurrently.ts'
 import { openBackup } from '../open-backup.ts'
 import { createTarIndexes } from '../tar/tar-index.ts'
-import { unknownBackup, unknownInstance } from '../unknown.ts'
+import { unknownBackup, unknownInstance } from '../unknown-name-errors.ts'
 import { createWalFiles } from '../wal-files.ts'
 import { type BackupWal, createBackupWal } from './backup-wal.ts'
 import type { Copy, CopyReader } from './copy.ts'
-import { type Described, describe, type Found, placesOf } from './describe.ts'
+import {
+  type BackupDescription,
+  type BackupDirectory,
+  describeBackup,
+  locateCopy,
+} from './describe-backup.ts'
 import { openCopy } from './open-copy.ts'
 
 const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
 /** The files, and directories, that a listing is made of. */
-const TELLING = /^(PG_VERSION|backup_label|backup_manifest|global|pg_tblspc|.*\.tar(\..*)?)$/
+const LISTED_FILES = /^(PG_VERSION|backup_label|backup_manifest|global|pg_tblspc|.*\.tar(\..*)?)$/
 /** A chain of incremental backups that is longer goes in circles. */
 const MAX_CHAIN = 1000
 
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
-  const within: Within = { root: options.path, linkTargets: options.linkTargets }
+  const roots: AllowedRoots = { root: options.path, linkTargets: options.linkTargets }
   const known: KnownBackups = new Map()
   const wals = new Map<string, BackupWal>()
   async function instances(): Promise<string[]> {
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
-      const found = await findBackups(within, join(options.path, name), name).catch((error: unknown) => {
+      const found = await findBackups(roots, join(options.path, name), name).catch((error: unknown) => {
         // A link that leads out is listed with what is wrong with it.
         if (error instanceof HowdahError && error.code === 'configuration') return undefined
         throw error
@@ -58,7 +63,7 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
 }
 
 /** What was listed of a backup, by its directory, and what told then that it is this one. */
-type KnownBackups = Map<string, { readonly stamp: string; readonly described: Described }>
+type KnownBackups = Map<string, { readonly stamp: string; readonly described: BackupDescription }>
 
 function openInstance(
   options: LocatedRepository,
@@ -67,12 +72,12 @@ function openInstance(
   wal: BackupWal,
   known: KnownBackups,
 ): Instance {
-  const within: Within = { root: options.path, linkTargets: options.linkTargets }
+  const roots: AllowedRoots = { root: options.path, linkTargets: options.linkTargets }
   const { spool } = reader
-  const find = () => findBackups(within, join(within.root, name), name)
+  const find = () => findBackups(roots, join(roots.root, name), name)
 
   /** @throws HowdahError `unknown_backup` */
-  function named(there: readonly Found[], label: string): Found {
+  function named(there: readonly BackupDirectory[], label: string): BackupDirectory {
     const found = there.find((backup) => backup.label === label)
     if (found !== undefined) return found
     throw unknownBackup(
@@ -83,17 +88,20 @@ function openInstance(
   }
 
   /** As far as a listing needs it; what has not changed since is not read again. */
-  async function describeListed(found: Found): Promise<Described> {
+  async function describeListed(found: BackupDirectory): Promise<BackupDescription> {
     const stamp = await stampOf(found.directory)
     const before = known.get(found.directory)
     if (before?.stamp === stamp) return before.described
-    const described = { ...(await describe(within, found, reader, false)), manifest: undefined }
+    const described = { ...(await describeBackup(roots, found, reader, false)), manifest: undefined }
     known.set(found.directory, { stamp, described })
     return described
   }
 
-  async function describeAll(there: readonly Found[]): Promise<Listed[]> {
-    const all = await mapSome(there, async (found) => ({ found, described: await describeListed(found) }))
+  async function describeAll(there: readonly BackupDirectory[]): Promise<Listed[]> {
+    const all = await mapConcurrently(there, async (found) => ({
+      found,
+      described: await describeListed(found),
+    }))
     const listed: Listed[] = []
     // One by one: it may take a whole segment of WAL in memory for each.
     for (const { found, described } of all) {
@@ -103,8 +111,8 @@ function openInstance(
   }
 
   /** @throws HowdahError `backup_unsupported` */
-  async function usable(found: Found): Promise<Described> {
-    const described = await describe(within, found, reader, true)
+  async function usable(found: BackupDirectory): Promise<BackupDescription> {
+    const described = await describeBackup(roots, found, reader, true)
     const { unusable } = described.summary
     if (unusable === undefined) return described
     throw new HowdahError('backup_unsupported', `backup ${found.label} of ${name}: ${unusable}`)
@@ -114,14 +122,14 @@ function openInstance(
     name,
     async backups() {
       const all = await describeAll(await find())
-      return inOrder(all.map(({ described }) => withParent(described, all)))
+      return oldestFirst(all.map(({ described }) => withParent(described, all)))
     },
     async open(label) {
       const there = await find()
       const found = named(there, label)
       const described = await usable(found)
-      const copyOf = async (place: Found, about: Described): Promise<Copy> => ({
-        ...(await placesOf(within, place, about, reader)),
+      const copyOf = async (place: BackupDirectory, about: BackupDescription): Promise<Copy> => ({
+        ...(await locateCopy(roots, place, about, reader)),
         verify: options.verifyChecksums !== false,
       })
       const copies: [Copy, ...Copy[]] = [await copyOf(found, described)]
@@ -152,12 +160,12 @@ function openInstance(
 }
 
 interface Listed {
-  readonly found: Found
-  readonly described: Described
+  readonly found: BackupDirectory
+  readonly described: BackupDescription
 }
 
 /** The backup that an incremental one builds on: the one that began where it says, of the same cluster. */
-function parentOf({ from, summary }: Described, all: readonly Listed[]): Listed | undefined {
+function parentOf({ from, summary }: BackupDescription, all: readonly Listed[]): Listed | undefined {
   if (from === undefined) return undefined
   const { systemIdentifier: own } = summary
   return all.find(({ described: { summary: other } }) => {
@@ -171,7 +179,7 @@ function parentOf({ from, summary }: Described, all: readonly Listed[]): Listed 
 }
 
 /** The summary of an incremental backup, with its parent, or with what is missing of its chain. */
-function withParent(described: Described, all: readonly Listed[]): BackupSummary {
+function withParent(described: BackupDescription, all: readonly Listed[]): BackupSummary {
   const { summary } = described
   let current = described
   for (let links = 0; current.from !== undefined; links += 1) {
@@ -205,11 +213,15 @@ async function subdirectories(path: string): Promise<string[]> {
 }
 
 /** @throws HowdahError `configuration` when the directory is a link that leads out, `repository_unavailable` */
-async function findBackups(within: Within, directory: string, instance: string): Promise<Found[]> {
-  const real = await resolveIfThere(within, directory)
+async function findBackups(
+  roots: AllowedRoots,
+  directory: string,
+  instance: string,
+): Promise<BackupDirectory[]> {
+  const real = await resolveIfExists(roots, directory)
   if (real === undefined || !(await stat(real)).isDirectory()) return []
   if (await isBackup(real)) return [{ label: instance, directory }]
-  const found: Found[] = []
+  const found: BackupDirectory[] = []
   for (const label of await subdirectories(real)) {
     if (await isBackup(join(real, label))) found.push({ label, directory: join(directory, label) })
   }
@@ -218,7 +230,7 @@ async function findBackups(within: Within, directory: string, instance: string):
 
 /** Changes when anything does that a listing tells of a backup. */
 async function stampOf(directory: string): Promise<string> {
-  const names = (await readdir(directory).catch(() => [])).filter((name) => TELLING.test(name))
+  const names = (await readdir(directory).catch(() => [])).filter((name) => LISTED_FILES.test(name))
   const stats = [directory, ...names.map((name) => join(directory, name))].map(async (path) => {
     const { ino, size, mtimeMs } = (await lstat(path).catch(() => undefined)) ?? {}
     return [path, ino, size, mtimeMs]

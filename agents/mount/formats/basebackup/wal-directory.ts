@@ -5,21 +5,21 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import { type Compression, isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import { resolveIfThere, type Within } from '../../decode/within.ts'
 import type { WalListing } from '../../repository.ts'
 import { hasSegment, joinListings, walListing } from '../../wal-listing.ts'
-import { createDirectoryListings } from '../directory-listings.ts'
-import { mapSome } from '../map-some.ts'
+import { createDirectoryListingCache } from '../directory-listing-cache.ts'
+import { mapConcurrently } from '../map-concurrently.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { WalLocator } from '../wal-files.ts'
 import { memberFile } from './copy.ts'
-import { isSearched, type Listed, remarksOn, understand, unreadableOf } from './wal-names.ts'
+import { classifyNames, isSearched, type Listed, remarksOn, unreadableOf } from './wal-names.ts'
 
 const EXTENSIONS: readonly (Compression | undefined)[] = [undefined, 'gz', 'lz4', 'zst', 'bz2']
 
 /** Somewhere that WAL files lie. */
-export interface WalPlace {
+export interface WalSource {
   /** @param suffix `.partial` for what is a part of the segment `name` */
   look(name: string, suffix: '' | '.partial'): Promise<StoredFile | undefined>
   list(): Promise<WalListing>
@@ -29,10 +29,10 @@ export interface WalPlace {
  * @param own what the backup carries. It comes second: the last segment of a streamed backup ends with the backup, the
  *   archive has it to its end
  */
-export function walPlaces(archive: WalPlace | undefined, own: WalPlace): WalLocator {
+export function combineWalSources(archive: WalSource | undefined, own: WalSource): WalLocator {
   if (archive === undefined) return { locate: (name) => own.look(name, ''), list: () => own.list() }
   /** What the backup's own WAL is may be a link that must not be followed: with an archive there is another place. */
-  async function unlessRefused<T>(work: Promise<T>, otherwise: (error: HowdahError) => T): Promise<T> {
+  async function unlessForbidden<T>(work: Promise<T>, otherwise: (error: HowdahError) => T): Promise<T> {
     try {
       return await work
     } catch (error) {
@@ -44,20 +44,20 @@ export function walPlaces(archive: WalPlace | undefined, own: WalPlace): WalLoca
     async locate(name) {
       const found = await archive.look(name, '')
       if (found !== undefined && (await plainBytes(found)) === undefined) return found
-      const carried = await unlessRefused(own.look(name, ''), () => undefined)
+      const carried = await unlessForbidden(own.look(name, ''), () => undefined)
       if (found === undefined) return carried ?? archive.look(name, '.partial')
       return (await isShorter(found, carried)) ? carried : found
     },
     async list() {
-      const carried = unlessRefused(own.list(), ({ message }) => walListing([], '', [message]))
+      const carried = unlessForbidden(own.list(), ({ message }) => walListing([], '', [message]))
       return joinListings(await Promise.all([archive.list(), carried]))
     },
   }
 }
 
 /** Bytes of a file that is stored as it is, in a directory or a tar archive; undefined where only decoding tells. */
-async function plainBytes({ transforms, within, size, region }: StoredFile): Promise<number | undefined> {
-  if (transforms.length > 0 || within !== undefined) return undefined
+async function plainBytes({ transforms, container, size, region }: StoredFile): Promise<number | undefined> {
+  if (transforms.length > 0 || container !== undefined) return undefined
   return size ?? region.length ?? (await statFile(region.path))?.size
 }
 
@@ -71,20 +71,20 @@ async function isShorter(archived: StoredFile, carried: StoredFile | undefined):
 }
 
 interface DirectoryOptions {
-  readonly within: Within
+  readonly roots: AllowedRoots
   readonly directory: string
   readonly instance: string
   /** The archive that was configured must be there, and may have directories; a backup's own WAL need not be. */
   readonly isArchive: boolean
 }
 
-export function walDirectory({ within, directory, instance, isArchive }: DirectoryOptions): WalPlace {
+export function walDirectory({ roots, directory, instance, isArchive }: DirectoryOptions): WalSource {
   const known = new Map<string, { readonly file: StoredFile; readonly mtimeMs: number }>()
-  const listings = createDirectoryListings(understand)
+  const listings = createDirectoryListingCache(classifyNames)
 
   /** All directories that may hold segments, the archive itself first. @throws HowdahError `repository_unavailable` */
   async function listed(): Promise<readonly (readonly [directory: string, listing: Listed])[]> {
-    const place = await reading(resolveIfThere(within, directory), directory)
+    const place = await reading(resolveIfExists(roots, directory), directory)
     const top = place === undefined ? undefined : await reading(listings.of(place), directory)
     if (top === undefined) {
       if (!isArchive) return []
@@ -96,7 +96,7 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
     }
     if (!isArchive) return [[directory, top]]
     const below = top.directories.map((name) => join(directory, name))
-    const found = await mapSome(
+    const found = await mapConcurrently(
       below,
       async (path) => [path, await reading(listings.of(path), path)] as const,
     )
@@ -115,7 +115,7 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
       const before = known.get(path)
       if (before?.mtimeMs === found.mtimeMs) return before.file
       const file: StoredFile = {
-        region: { ...within, path, offset: 0, length: undefined, wholeFile: true },
+        region: { ...roots, path, offset: 0, length: undefined, wholeFile: true },
         transforms: extension === undefined ? [] : [{ kind: 'decompress', compression: extension }],
         size: undefined,
         description: `WAL file ${name} of ${instance}`,
@@ -133,7 +133,7 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
 
   return {
     async look(name, suffix) {
-      if (!isArchive && (await reading(resolveIfThere(within, directory), directory)) === undefined) {
+      if (!isArchive && (await reading(resolveIfExists(roots, directory), directory)) === undefined) {
         return undefined
       }
       const found = await lookIn(directory, name, suffix)
@@ -158,12 +158,12 @@ export function walDirectory({ within, directory, instance, isArchive }: Directo
 }
 
 /** @param prefix where in the archive WAL lies: nothing in pg_wal.tar, `pg_wal/` in base.tar */
-export function walArchive(
+export function walInTar(
   archive: StoredFile,
   prefix: string,
   indexes: TarIndexes,
   instance: string,
-): WalPlace {
+): WalSource {
   let reading: Promise<ReadonlyMap<string, StoredFile>> | undefined
 
   async function read(): Promise<ReadonlyMap<string, StoredFile>> {

@@ -7,7 +7,7 @@ import { segmentNames, walListing } from '../../wal-listing.ts'
 /** What archiving and file systems keep beside segments. */
 const NO_WAL = /^(archive_status|summaries|lost\+found|\..*)$/
 /** Of a segment, somewhere within a name, in whatever case. */
-const LIKE_WAL = /[0-9A-F]{24}/i
+const LIKE_SEGMENT = /[0-9A-F]{24}/i
 
 export interface Listed {
   readonly wal: WalListing
@@ -37,7 +37,7 @@ export function unreadableOf({ groups, unreadable }: WalListing, path: string): 
   }
 }
 
-export function understand(entries: readonly Dirent[], directory: string): Listed {
+export function classifyNames(entries: readonly Dirent[], directory: string): Listed {
   const names: string[] = []
   const directories: string[] = []
   const strange: string[] = []
@@ -49,7 +49,7 @@ export function understand(entries: readonly Dirent[], directory: string): Liste
     else {
       any ??= name
       names.push(name.replace(/\.(gz|lz4|zst|bz2)(?=$|\.partial$)/, ''))
-      if (LIKE_WAL.test(name) && !/^[0-9A-F]{24}(?![0-9A-F])/.test(name)) strange.push(name)
+      if (LIKE_SEGMENT.test(name) && !/^[0-9A-F]{24}(?![0-9A-F])/.test(name)) strange.push(name)
     }
   }
   return {

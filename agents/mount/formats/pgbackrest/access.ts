@@ -7,8 +7,8 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { Passphrase } from '../../decode/aes-cbc.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import type { RepositoryOptions } from '../../repository.ts'
+import { readPgbackrestConfiguration } from './configuration.ts'
 import type { InfoAccess } from './info-file.ts'
-import { readOwnConfiguration } from './own-configuration.ts'
 
 /** How the top of the repository, backup.info and archive.info, is read. */
 export type Access = InfoAccess & { readonly passphraseFrom: string }
@@ -36,7 +36,7 @@ async function readAccess({
   linkTargets,
 }: RepositoryOptions): Promise<Access> {
   if (configFile !== undefined) {
-    const { root, passphrase } = await readOwnConfiguration(configFile, repo ?? 1)
+    const { root, passphrase } = await readPgbackrestConfiguration(configFile, repo ?? 1)
     return {
       root,
       linkTargets,

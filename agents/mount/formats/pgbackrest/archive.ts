@@ -6,10 +6,10 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
+import type { AllowedRoots } from '../../decode/allowed-roots.ts'
 import { type Compression, isSystemError, type StoredFile, type Transform } from '../../decode/stored-file.ts'
-import type { Within } from '../../decode/within.ts'
 import { joinListings, walListing } from '../../wal-listing.ts'
-import { mapSome } from '../map-some.ts'
+import { mapConcurrently } from '../map-concurrently.ts'
 import type { WalLocator } from '../wal-files.ts'
 import type { Access } from './access.ts'
 import { archiveInfo, type Cluster } from './archive-info.ts'
@@ -67,7 +67,7 @@ async function readableInfo(infoPath: string, stanza: string): Promise<void> {
 
 /** One directory of the archive: `<version>-<id>`. */
 function openDirectory(
-  { root, linkTargets }: Within,
+  { root, linkTargets }: AllowedRoots,
   directory: string,
   stanza: string,
   passphrase: Passphrase | undefined,
@@ -125,7 +125,7 @@ function openDirectory(
   })
 
   /** Undefined when it is not there. */
-  async function ifThere<T>(work: () => Promise<T>): Promise<T | undefined> {
+  async function ifExists<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
       return await work()
     } catch (error) {
@@ -141,17 +141,17 @@ function openDirectory(
 
   return {
     locate: (name) =>
-      ifThere(async () => {
+      ifExists(async () => {
         if (name.endsWith('.history')) return looseFile(join(directory, name), name)
         if (name.endsWith('.backup')) return looseFile(join(directory, name.slice(0, 16), name), name)
         return segment(name)
       }),
     async list() {
-      const entries = await ifThere(() => readdir(directory))
+      const entries = await ifExists(() => readdir(directory))
       if (entries === undefined)
         return walListing([], directory, [`${directory}, a WAL archive of ${stanza}, is not there`])
       const names = entries.filter((name) => /^[0-9A-F]{16}$/.test(name))
-      const found = await mapSome(names, async (name) => ifThere(() => segments.list(name)))
+      const found = await mapConcurrently(names, async (name) => ifExists(() => segments.list(name)))
       segments.retain(names)
       const histories = walListing(
         entries.filter((name) => name.endsWith('.history')),

@@ -1,6 +1,6 @@
 /** backup.info: the backups of a stanza, as summaries. */
 import type { BackupSummary } from '../../../../messages/values.ts'
-import { inOrder } from '../../backup-order.ts'
+import { oldestFirst } from '../../backup-order.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
@@ -67,7 +67,7 @@ export function parseBackupInfo(bytes: Buffer): BackupInfo {
     }
   })
   return {
-    backups: inOrder(backups),
+    backups: oldestFirst(backups),
     withWal,
     passphrase,
   }

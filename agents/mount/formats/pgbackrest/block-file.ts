@@ -26,7 +26,7 @@ const MAPS_BYTES = 64 * 1024 * 1024
 /** Super blocks of a file that need not be looked up anew. */
 const KNOWN_SUPER_BLOCKS = 64
 /** Super blocks that are decoded at a time for one read. */
-const AT_ONCE = 4
+const CONCURRENCY = 4
 
 export interface BlockFile extends BlockMapShape {
   /** Where the stored map is. */
@@ -166,8 +166,8 @@ function openBlockFile(file: BlockFile, dependencies: BlockFileDependencies): Co
     const pieces = [...piecesOf(map, blockSize, offset, end)]
     if (pieces.length === 1 && pieces[0] !== undefined) return readPiece(map, pieces[0], signal)
     const parts: Buffer[] = []
-    for (let first = 0; first < pieces.length; first += AT_ONCE) {
-      const some = pieces.slice(first, first + AT_ONCE)
+    for (let first = 0; first < pieces.length; first += CONCURRENCY) {
+      const some = pieces.slice(first, first + CONCURRENCY)
       parts.push(...(await Promise.all(some.map((piece) => readPiece(map, piece, signal)))))
     }
     return Buffer.concat(parts)

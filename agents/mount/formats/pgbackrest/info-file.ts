@@ -7,15 +7,20 @@ import { constants } from 'node:fs'
 import { type FileHandle, open, realpath } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { decryptAll, decryptHead, looksEncrypted, type Passphrase } from '../../decode/aes-cbc.ts'
+import {
+  type AllowedRoots,
+  isBelowRoots,
+  outsideLinkError,
+  resolveRoots,
+} from '../../decode/allowed-roots.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import { isWithin, leadsOut, placesWithin, type Within } from '../../decode/within.ts'
 import { MalformedInfo } from './ini.ts'
 
 /** No cluster comes near; whoever plants a larger one wants our memory. */
 const MAX_BYTES = 1024 ** 3
 
 /** What it takes to read such a file. */
-export interface InfoAccess extends Within {
+export interface InfoAccess extends AllowedRoots {
   /** Undefined: the file must not be encrypted. */
   readonly passphrase: Passphrase | undefined
   /** Where the operator gave the passphrase, or should; undefined when it is the repository's own. */
@@ -108,15 +113,19 @@ function decrypted({ passphrase }: InfoAccess, stored: Buffer): Buffer {
 /** With a section, as all of them do. */
 const beginsLikeInfo = (plain: Buffer) => /^\[[\x20-\x7e\n]{15}$/.test(plain.toString('latin1'))
 
-async function withFile<T>(within: Within, path: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
+async function withFile<T>(
+  roots: AllowedRoots,
+  path: string,
+  work: (file: FileHandle) => Promise<T>,
+): Promise<T> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     const [where, places, stat] = await Promise.all([
       realpath(`/proc/self/fd/${file.fd}`),
-      placesWithin(within),
+      resolveRoots(roots),
       file.stat(),
     ])
-    if (!isWithin(places, where)) throw await leadsOut(within, path)
+    if (!isBelowRoots(places, where)) throw await outsideLinkError(roots, path)
     if (!stat.isFile()) throw new MalformedInfo('it is not a regular file')
     if (stat.size > MAX_BYTES) throw new MalformedInfo(`${stat.size} bytes are too large`)
     return await work(file)
@@ -125,4 +134,4 @@ async function withFile<T>(within: Within, path: string, work: (file: FileHandle
   }
 }
 
-const readBounded = (within: Within, path: string) => withFile(within, path, (file) => file.readFile())
+const readBounded = (roots: AllowedRoots, path: string) => withFile(roots, path, (file) => file.readFile())

@@ -160,8 +160,8 @@ const fileNode = (path: string, { mode, timestamp, size }: FileLine, source: num
   path,
   kind: 'file',
   mode: modeOrDefault(path, mode),
-  mtime: whole(path, 'timestamp', timestamp),
-  size: whole(path, 'size', size),
+  mtime: wholeNumber(path, 'timestamp', timestamp),
+  size: wholeNumber(path, 'size', size),
   source,
 })
 
@@ -192,7 +192,7 @@ export const manifestName = (treePath: string): string => `pg_${treePath}`
 const isTablespaceLink = (name: string) => /^pg_data\/pg_tblspc\/\d+$/.test(name)
 
 /** @throws MalformedInfo unless it is a whole number from 0 on */
-export function whole(name: string, what: string, value: unknown): number {
+export function wholeNumber(name: string, what: string, value: unknown): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
   throw new MalformedInfo(`${name} has no valid ${what}`)
 }

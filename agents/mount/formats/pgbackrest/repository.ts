@@ -8,16 +8,16 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
-import { inOrder } from '../../backup-order.ts'
+import { oldestFirst } from '../../backup-order.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import { archiveWithOwnWal, backupWithOwnWal, findCopiedWal, findOwnWal, type OwnWal } from '../../own-wal.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions, WalArchive } from '../../repository.ts'
 import type { Spool } from '../../spool/spool.ts'
 import { hasSegment } from '../../wal-listing.ts'
-import { mapSome } from '../map-some.ts'
+import { mapConcurrently } from '../map-concurrently.ts'
 import { openBackup } from '../open-backup.ts'
 import { isSafePath } from '../safe-path.ts'
-import { unknownBackup, unknownInstance } from '../unknown.ts'
+import { unknownBackup, unknownInstance } from '../unknown-name-errors.ts'
 import { createWalArchive, createWalFiles } from '../wal-files.ts'
 import { type Access, createAccess } from './access.ts'
 import { openArchive } from './archive.ts'
@@ -171,7 +171,9 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
     name: stanza,
     async backups() {
       const { backups } = await files.info()
-      return inOrder(await mapSome(backups, async (one) => withPosition(await files.withUnusable(one))))
+      return oldestFirst(
+        await mapConcurrently(backups, async (one) => withPosition(await files.withUnusable(one))),
+      )
     },
     async wal(backup) {
       const archive = await archiveFor(backup)

@@ -9,12 +9,12 @@
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { TreeEntry } from '../../../dataplane/backup-source.ts'
+import type { AllowedRoots } from '../../decode/allowed-roots.ts'
 import { checksumOf } from '../../decode/checksum.ts'
 import type { ComposedFile, Compression, StoredFile, Transform } from '../../decode/stored-file.ts'
-import type { Within } from '../../decode/within.ts'
 import type { BlockFiles } from './block-file.ts'
 import { MalformedInfo } from './ini.ts'
-import { type Manifest, type ManifestFile, manifestName, whole } from './manifest.ts'
+import { type Manifest, type ManifestFile, manifestName, wholeNumber } from './manifest.ts'
 
 const COMPRESSIONS: Readonly<Record<string, Compression | null>> = {
   none: null,
@@ -33,7 +33,7 @@ const MAX_CHECKSUM_BYTES = 16
 /** Of a file of a terabyte in blocks of 128 KiB. */
 const MAX_MAP_BYTES = 64 * 1024 * 1024
 
-export interface StoredFilesOf extends Within {
+export interface StoredFilesOf extends AllowedRoots {
   /** `backup/<stanza>` */
   readonly stanzaDirectory: string
   /** The references of its files must be labels of the stanza's backups. */
@@ -78,9 +78,9 @@ export function storedFiles(
 
   function composed(file: ManifestFile, name: string, { size }: TreeEntry, stored: StoredFile): ComposedFile {
     const { region, description } = stored
-    const mapBytes = whole(name, 'bim', file.bim)
-    const blockSize = whole(name, 'bi', file.bi) * BLOCK_UNIT_BYTES
-    const checksumSize = file.bic === undefined ? DEFAULT_CHECKSUM_BYTES : whole(name, 'bic', file.bic)
+    const mapBytes = wholeNumber(name, 'bim', file.bim)
+    const blockSize = wholeNumber(name, 'bi', file.bi) * BLOCK_UNIT_BYTES
+    const checksumSize = file.bic === undefined ? DEFAULT_CHECKSUM_BYTES : wholeNumber(name, 'bic', file.bic)
     const length = region.length ?? 0
     if (
       mapBytes > Math.min(length, MAX_MAP_BYTES) ||
@@ -122,15 +122,16 @@ export function storedFiles(
 
   function stored(file: ManifestFile, name: string, entry: TreeEntry): StoredFile {
     const { checksum, reference, bni, bno } = file
-    const bundle = bni === undefined ? 0 : whole(name, 'bni', bni)
+    const bundle = bni === undefined ? 0 : wholeNumber(name, 'bni', bni)
     const isSha1 = typeof checksum === 'string' && /^[0-9a-f]{40}$/.test(checksum)
     const sha1 = isSha1 && verifyChecksums ? checksum : undefined
     const owner = reference === undefined ? label : String(reference)
     return {
       region: {
         ...place(owner, name, bundle, isBlockIncremental(file) ? '.pgbi' : extension),
-        offset: bno === undefined ? 0 : whole(name, 'bno', bno),
-        length: file['repo-size'] === undefined ? entry.size : whole(name, 'repo-size', file['repo-size']),
+        offset: bno === undefined ? 0 : wholeNumber(name, 'bno', bno),
+        length:
+          file['repo-size'] === undefined ? entry.size : wholeNumber(name, 'repo-size', file['repo-size']),
         wholeFile: bundle === 0,
       },
       transforms: bundle !== 0 && bundleRaw ? rawForm : wholeForm,

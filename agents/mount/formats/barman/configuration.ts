@@ -7,7 +7,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import type { ServerPlaces } from './server-places.ts'
+import type { ServerDirectories } from './server-directories.ts'
 
 const GLOBAL = 'barman'
 const MAX_REFERENCES = 20
@@ -15,7 +15,7 @@ const MAX_REFERENCES = 20
 type Section = Map<string, string>
 
 /** Where the directories of each server are. @throws HowdahError `configuration` */
-export async function readBarmanConfiguration(file: string): Promise<Map<string, ServerPlaces>> {
+export async function readBarmanConfiguration(file: string): Promise<Map<string, ServerDirectories>> {
   const sections = new Map<string, Section>()
   await readSections(file, sections)
   const shared = sections.get(GLOBAL) ?? new Map<string, string>()
@@ -27,7 +27,7 @@ export async function readBarmanConfiguration(file: string): Promise<Map<string,
     }
   }
   const home = shared.get('barman_home')
-  const places = new Map<string, ServerPlaces>()
+  const places = new Map<string, ServerDirectories>()
   for (const [name, section] of sections) {
     // From version 3.10 on a section may be a model, which only changes servers.
     if (name === GLOBAL || section.get('model') === 'true') continue

@@ -2,7 +2,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { readOwnConfiguration } from '../../agents/mount/formats/pgbackrest/own-configuration.ts'
+import { readPgbackrestConfiguration } from '../../agents/mount/formats/pgbackrest/configuration.ts'
 import { repositories } from '../../config/formats.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { makeBlockRepository, PASSPHRASE } from './block-repository.ts'
@@ -23,7 +23,7 @@ describe('a configuration file of pgBackRest', () => {
 
   async function read(text: string, repo = 1) {
     await writeFile(file, text)
-    return readOwnConfiguration(file, repo)
+    return readPgbackrestConfiguration(file, repo)
   }
   async function refusal(text: string, repo = 1): Promise<string> {
     const error = await read(text, repo).catch((caught: unknown) => caught)
@@ -64,7 +64,7 @@ pg1-path=/var/lib/postgresql/15/main
     expect(await refusal('[global]\nrepo1-cipher-type=aes-256-cbc\n')).to.include('repo1-cipher-pass')
     expect(await refusal('[a]\nrepo1-path=/x\n[b]\nrepo1-path=/y\n')).to.include('repo1-path')
     await rm(file)
-    const error = await readOwnConfiguration(file, 1).catch((caught: unknown) => caught)
+    const error = await readPgbackrestConfiguration(file, 1).catch((caught: unknown) => caught)
     expect((error as HowdahError).message)
       .to.include(file)
       .and.include('ENOENT')

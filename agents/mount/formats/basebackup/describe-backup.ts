@@ -4,29 +4,29 @@ import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
 import { parseLsn, segmentBefore } from '../../../wal/lsn.ts'
+import { type AllowedRoots, resolveAllowed } from '../../decode/allowed-roots.ts'
 import { isSystemError, type StoredFile } from '../../decode/stored-file.ts'
-import { resolveWithin, type Within } from '../../decode/within.ts'
 import { headMembers } from './archive-head.ts'
 import {
   type BackupLabel,
   controlTimeOf,
   parseBackupLabel,
   parseTablespaceMap,
-  readIfThere,
+  readIfExists,
   systemIdentifierOf,
 } from './backup-files.ts'
 import { type BackupManifest, readBackupManifest } from './backup-manifest.ts'
 import { archivesIn, type Copy, type CopyReader, readMember } from './copy.ts'
-import type { TablespacePlace } from './copy-places.ts'
+import type { TablespaceLocation } from './copy-locations.ts'
 import { linkedTablespaces } from './directory-tree.ts'
 
 /** A backup's label and its directory. */
-export interface Found {
+export interface BackupDirectory {
   readonly label: string
   readonly directory: string
 }
 
-export interface Described {
+export interface BackupDescription {
   readonly summary: BackupSummary
   /** Of an incremental backup: where the one began that it builds on. */
   readonly from: BackupLabel['from']
@@ -46,24 +46,24 @@ type ReadSmall = (path: string) => Promise<Buffer | undefined>
  *   their beginnings tell
  * @throws HowdahError `repository_unavailable`; never for what is wrong with the backup itself: that is its `unusable`
  */
-export async function describe(
-  within: Within,
-  { label, directory }: Found,
+export async function describeBackup(
+  roots: AllowedRoots,
+  { label, directory }: BackupDirectory,
   reader: CopyReader,
   whole: boolean,
-): Promise<Described> {
+): Promise<BackupDescription> {
   let summary: BackupSummary = { label, type: 'full', postgresVersion: 'unknown' }
-  let described: Described = { summary, from: undefined, manifest: undefined, archives: new Map() }
-  const unusable = (reason: string): Described => ({
+  let described: BackupDescription = { summary, from: undefined, manifest: undefined, archives: new Map() }
+  const unusable = (reason: string): BackupDescription => ({
     ...described,
     summary: { ...summary, unusable: reason },
   })
   try {
-    const isPlain = (await readdir(await resolveWithin(within, directory))).includes('PG_VERSION')
-    const archives = isPlain ? new Map<string, StoredFile>() : await archivesIn(within, directory, label)
+    const isPlain = (await readdir(await resolveAllowed(roots, directory))).includes('PG_VERSION')
+    const archives = isPlain ? new Map<string, StoredFile>() : await archivesIn(roots, directory, label)
     const base = archives.get('base')
     const read: ReadSmall = isPlain
-      ? (path) => readIfThere(join(directory, path))
+      ? (path) => readIfExists(join(directory, path))
       : base === undefined
         ? async () => undefined
         : whole
@@ -85,7 +85,7 @@ export async function describe(
     const start = parseBackupLabel(labelText.toString(), labelPath)
     const manifest = await readBackupManifest(directory)
     described = { ...described, from: start.from, manifest }
-    if (isPlain) await linkedTablespaces(within, directory)
+    if (isPlain) await linkedTablespaces(roots, directory)
     const control = isPlain || whole ? await read('global/pg_control') : undefined
     const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
     // The manifest has the times of files, which may be those of a copy.
@@ -120,26 +120,26 @@ export async function describe(
 }
 
 /** @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable` */
-export async function placesOf(
-  within: Within,
-  { label, directory }: Found,
-  { manifest, archives }: Described,
+export async function locateCopy(
+  roots: AllowedRoots,
+  { label, directory }: BackupDirectory,
+  { manifest, archives }: BackupDescription,
   reader: CopyReader,
 ): Promise<Omit<Copy, 'verify'>> {
   const base = archives.get('base')
   if (base === undefined) {
-    const tablespaces = await linkedTablespaces(within, directory)
-    return { within, label, data: { kind: 'directory', path: directory }, tablespaces, manifest }
+    const tablespaces = await linkedTablespaces(roots, directory)
+    return { roots, label, data: { kind: 'directory', path: directory }, tablespaces, manifest }
   }
   const map = (await readMember(base, 'tablespace_map', reader))?.toString() ?? ''
   const tablespaces = parseTablespaceMap(map, `${base.region.path}:tablespace_map`).map(
-    ({ oid, target }): TablespacePlace => {
+    ({ oid, target }): TablespaceLocation => {
       const file = archives.get(oid)
       if (file !== undefined) return { oid, target, place: { kind: 'archive', file } }
       throw new HowdahError('backup_damaged', `backup ${label} lacks ${oid}.tar, its tablespace ${target}`)
     },
   )
-  return { within, label, data: { kind: 'archive', file: base }, tablespaces, manifest }
+  return { roots, label, data: { kind: 'archive', file: base }, tablespaces, manifest }
 }
 
 const VERSION = /^(base\/\d{1,10}\/)?PG_VERSION$/

@@ -9,15 +9,15 @@ import { isSystemError } from '../decode/stored-file.ts'
 /** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
 const SETTLED_MS = 2000
 
-export interface DirectoryListings<T> {
+export interface DirectoryListingCache<T> {
   /** Undefined: it is not there. Errors of system calls as they are. */
   of(directory: string): Promise<T | undefined>
 }
 
-/** @param understand makes of the entries what is kept of them */
-export function createDirectoryListings<T>(
-  understand: (entries: readonly Dirent[], directory: string) => T,
-): DirectoryListings<T> {
+/** @param summarize makes of the entries what is kept of them */
+export function createDirectoryListingCache<T>(
+  summarize: (entries: readonly Dirent[], directory: string) => T,
+): DirectoryListingCache<T> {
   const known = new Map<
     string,
     { readonly mtimeMs: number; readonly ino: number; readonly readAt: number; readonly listing: T }
@@ -31,7 +31,7 @@ export function createDirectoryListings<T>(
           return before.listing
         }
         const readAt = Date.now()
-        const listing = understand(await readdir(directory, { withFileTypes: true }), directory)
+        const listing = summarize(await readdir(directory, { withFileTypes: true }), directory)
         known.set(directory, { mtimeMs, ino, readAt, listing })
         return listing
       } catch (error) {

@@ -2,23 +2,23 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
+import type { AllowedRoots } from '../../decode/allowed-roots.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
-import type { Within } from '../../decode/within.ts'
 import type { RepositoryOptions } from '../../repository.ts'
-import { readBarmanConfiguration } from './own-configuration.ts'
-import type { ServerPlaces } from './server-places.ts'
+import { readBarmanConfiguration } from './configuration.ts'
+import type { ServerDirectories } from './server-directories.ts'
 
 /** By server, in order. @throws HowdahError `repository_unavailable` | `configuration` */
 export async function findServers({
   name,
   path,
   configFile,
-}: RepositoryOptions): Promise<ReadonlyMap<string, ServerPlaces>> {
+}: RepositoryOptions): Promise<ReadonlyMap<string, ServerDirectories>> {
   if (configFile !== undefined) return new Map([...(await readBarmanConfiguration(configFile))].sort())
   if (path === undefined) {
     throw new HowdahError('configuration', `repository ${name} has neither path nor configFile`)
   }
-  const found = new Map<string, ServerPlaces>()
+  const found = new Map<string, ServerDirectories>()
   for (const server of await directoriesIn(path, `${name} is no Barman home`)) {
     const home = join(path, server)
     if (!(await readdir(home).catch((): string[] => [])).includes('base')) continue
@@ -34,10 +34,10 @@ export async function findServers({
 }
 
 /** What may be read of a server. Directories that Barman's own configuration names are as good as the path. */
-export const withinServer = (
-  { backups, wals, received, meta, root }: ServerPlaces,
+export const rootsOfServer = (
+  { backups, wals, received, meta, root }: ServerDirectories,
   { configFile, linkTargets = [] }: RepositoryOptions,
-): Within => ({
+): AllowedRoots => ({
   root,
   linkTargets: configFile === undefined ? linkTargets : [backups, wals, ...received, meta, ...linkTargets],
 })

@@ -11,7 +11,7 @@ import { isSystemError } from '../../decode/stored-file.ts'
 const USUAL_PLACE = '/etc/pgbackrest/pgbackrest.conf'
 const DEFAULT_PATH = '/var/lib/pgbackrest'
 
-export interface OwnConfiguration {
+export interface PgbackrestConfiguration {
   readonly root: string
   /** Undefined: not encrypted. */
   readonly passphrase: string | undefined
@@ -21,7 +21,10 @@ export interface OwnConfiguration {
  * @param repo the N of `repoN-…`
  * @throws HowdahError `configuration` when the file cannot be read, or is of a repository that cannot
  */
-export async function readOwnConfiguration(file: string, repo: number): Promise<OwnConfiguration> {
+export async function readPgbackrestConfiguration(
+  file: string,
+  repo: number,
+): Promise<PgbackrestConfiguration> {
   const wrong = (finding: string) => new HowdahError('configuration', `${file}: ${finding}`)
   const options = new Map<string, string>()
   /** Repositories that the file configures. */

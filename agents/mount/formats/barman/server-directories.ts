@@ -1,5 +1,5 @@
 /** The directories of one of Barman's servers. */
-export interface ServerPlaces {
+export interface ServerDirectories {
   /** The base backups, each in a directory named by its id. */
   readonly backups: string
   readonly wals: string

@@ -18,17 +18,17 @@ const LOOKS = 64
 const HISTORIES = 16
 const MAX_HISTORY_BYTES = 1024 * 1024
 
-export interface WalAhead {
+export interface WalPrefetch {
   /** A segment or history file was asked for. Returns at once. */
-  asked(name: string, contents: Buffer): void
+  requested(name: string, contents: Buffer): void
 }
 
 /** @param locate the stored file of a name; undefined when there is none */
-export function createWalAhead(
+export function createWalPrefetch(
   locate: (name: string) => Promise<StoredFile | undefined>,
   cache: WalCache,
   clock: () => number = Date.now,
-): WalAhead {
+): WalPrefetch {
   /** When it was looked ahead of a segment, oldest first. */
   const looks = new Map<string, number>()
   /** Of the histories that were read, by their timelines. */
@@ -48,7 +48,7 @@ export function createWalAhead(
     for (let count = 0; count < SEGMENTS; count += 1) {
       at = await after(at, segmentBytes)
       const file: StoredFile | undefined = at === undefined ? undefined : await locate(at)
-      if (at === undefined || file === undefined || !(await cache.ahead(file, segmentBytes))) return
+      if (at === undefined || file === undefined || !(await cache.prefetch(file, segmentBytes))) return
     }
   }
 
@@ -69,7 +69,7 @@ export function createWalAhead(
   }
 
   return {
-    asked(name, contents) {
+    requested(name, contents) {
       if (name.endsWith('.history')) return remember(timelineOf(name), contents)
       const { length } = contents
       if (name.length !== 24 || length < MIN_SEGMENT_BYTES || length > MAX_SEGMENT_BYTES) return

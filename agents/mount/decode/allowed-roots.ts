@@ -6,7 +6,7 @@ import { lstat, realpath } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
 
-export interface Within {
+export interface AllowedRoots {
   /** The repository's root. Absolute. */
   readonly root: string
   /** `linkTargets` of the repository: places outside of it that links may lead to. Absolute. */
@@ -14,30 +14,30 @@ export interface Within {
 }
 
 /** The places themselves, links resolved; those that are not there are left out, except for the root. */
-export async function placesWithin({ root, linkTargets = [] }: Within): Promise<string[]> {
+export async function resolveRoots({ root, linkTargets = [] }: AllowedRoots): Promise<string[]> {
   const others = linkTargets.map((target) => realpath(target).catch(() => undefined))
   const found = await Promise.all([realpath(root), ...others])
   return found.filter((place) => place !== undefined)
 }
 
 /** @param real a path in which links are resolved */
-export const isWithin = (places: readonly string[], real: string): boolean =>
+export const isBelowRoots = (places: readonly string[], real: string): boolean =>
   places.some((place) => place === '/' || real === place || real.startsWith(`${place}/`))
 
 /**
  * The path with its links resolved.
  * @throws HowdahError `configuration` when it leads out; errors of system calls as they are
  */
-export async function resolveWithin(within: Within, path: string): Promise<string> {
-  const [places, real] = await Promise.all([placesWithin(within), realpath(path)])
-  if (isWithin(places, real)) return real
-  throw await leadsOut(within, path)
+export async function resolveAllowed(roots: AllowedRoots, path: string): Promise<string> {
+  const [places, real] = await Promise.all([resolveRoots(roots), realpath(path)])
+  if (isBelowRoots(places, real)) return real
+  throw await outsideLinkError(roots, path)
 }
 
-/** As `resolveWithin`; undefined when it is not there. */
-export async function resolveIfThere(within: Within, path: string): Promise<string | undefined> {
+/** As `resolveAllowed`; undefined when it is not there. */
+export async function resolveIfExists(roots: AllowedRoots, path: string): Promise<string | undefined> {
   try {
-    return await resolveWithin(within, path)
+    return await resolveAllowed(roots, path)
   } catch (error) {
     if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) {
       return undefined
@@ -47,30 +47,30 @@ export async function resolveIfThere(within: Within, path: string): Promise<stri
 }
 
 /** The error for a path that leads out: it names the link, where that leads, and the key that allows it. */
-export async function leadsOut(within: Within, path: string): Promise<HowdahError> {
-  const { link, target } = (await linkOut(within, path)) ?? { link: path, target: 'another place' }
+export async function outsideLinkError(roots: AllowedRoots, path: string): Promise<HowdahError> {
+  const { link, target } = (await findOutsideLink(roots, path)) ?? { link: path, target: 'another place' }
   return new HowdahError(
     'configuration',
-    `${link} is a symbolic link to ${target}, outside of the repository ${within.root}: it is followed only where the key linkTargets of the repository lists that place, or a directory above it`,
+    `${link} is a symbolic link to ${target}, outside of the repository ${roots.root}: it is followed only where the key linkTargets of the repository lists that place, or a directory above it`,
   )
 }
 
 /** The first link on the way that leads out. */
-async function linkOut(
-  within: Within,
+async function findOutsideLink(
+  roots: AllowedRoots,
   path: string,
 ): Promise<{ readonly link: string; readonly target: string } | undefined> {
-  const places = await placesWithin(within)
-  const below = relative(within.root, path)
+  const places = await resolveRoots(roots)
+  const below = relative(roots.root, path)
   if (below.startsWith('..')) return undefined
-  let at = within.root
+  let at = roots.root
   for (const part of below.split('/')) {
     at = join(at, part)
     const found = await lstat(at).catch(() => undefined)
     if (found === undefined) return undefined
     if (!found.isSymbolicLink()) continue
     const target = await realpath(at).catch(() => undefined)
-    if (target !== undefined && !isWithin(places, target)) return { link: at, target }
+    if (target !== undefined && !isBelowRoots(places, target)) return { link: at, target }
   }
   return undefined
 }

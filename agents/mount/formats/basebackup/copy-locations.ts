@@ -1,15 +1,15 @@
 /** Where the parts of a copy of a cluster are, and the bytes of what is in them. */
 import type { StoredFile } from '../../decode/stored-file.ts'
 
-export type Place =
+export type Location =
   | { readonly kind: 'directory'; readonly path: string }
   | { readonly kind: 'archive'; readonly file: StoredFile }
 
-export interface TablespacePlace {
+export interface TablespaceLocation {
   readonly oid: string
   /** Where it was in production. */
   readonly target: string
-  readonly place: Place
+  readonly place: Location
 }
 
 /** Where the bytes of a node are: a file's path, or a member's archive and where in it they begin. */
