@@ -11,7 +11,7 @@ import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expectNothingLeft, lookAround } from './support/leftovers.ts'
+import { expectNothingLeft, takeInventory } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
 
 const LANES = 3
@@ -26,7 +26,7 @@ const SAME_INTERRUPT_MS = 1_000
 
 const given = process.argv.slice(2)
 const directory = mkdtempSync(join(tmpdir(), 'howdah-test-run-'))
-const before = lookAround()
+const before = takeInventory()
 const mocha = spawn(
   process.execPath,
   [

@@ -1,4 +1,4 @@
-/** Each disruption hits sessions in all their phases at once; each goes on by itself from where it was. */
+/** Owns the tests in which a disruption hits sessions in all their phases at once, and each of them resumes by itself. */
 import { readFile } from 'node:fs/promises'
 import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
@@ -8,19 +8,19 @@ import { expectGone, type World } from './world.ts'
 interface Disruption {
   readonly name: string
   begin(world: World): Promise<void>
-  /** Resolves when somebody has noticed. `early`: a session that was begun when it had begun. */
+  /** Resolves when it was noticed. `early`: a session that was begun right after it. */
   noticed?(world: World, early: string): Promise<void>
   end(world: World): Promise<void>
-  /** Whether the published instance goes on meanwhile. */
+  /** Whether the published instance keeps running meanwhile. */
   readonly instanceStays: boolean
-  /** Whether commands are taken meanwhile. */
-  readonly commandsTaken: boolean
-  /** What the history of the session tells that was begun while it lasted. */
-  readonly told?: string
+  /** Whether commands are accepted meanwhile. */
+  readonly commandsAccepted: boolean
+  /** The error in the history of a session that was begun while it lasted. */
+  readonly expectedError?: string
 }
 
-/** The session's agent is taken for lost, and the session says so. */
-async function agentMissed(world: World, early: string): Promise<void> {
+/** The session's agent counts as offline, and the session says so. */
+async function agentOffline(world: World, early: string): Promise<void> {
   await world.until(early, 'waiting for its agent', ({ error }) => error?.code === 'agent_offline')
 }
 
@@ -28,20 +28,20 @@ const DISRUPTIONS: readonly Disruption[] = [
   {
     name: 'a cut between target and broker',
     begin: ({ hosts }) => hosts.cut('target-agent', MACHINE),
-    noticed: agentMissed,
+    noticed: agentOffline,
     end: ({ hosts }) => hosts.restoreAll(),
     instanceStays: true,
-    commandsTaken: true,
-    told: 'agent_offline',
+    commandsAccepted: true,
+    expectedError: 'agent_offline',
   },
   {
     name: 'a cut between mount server and broker',
     begin: ({ hosts }) => hosts.cut('mount-agent', MACHINE),
-    noticed: agentMissed,
+    noticed: agentOffline,
     end: ({ hosts }) => hosts.restoreAll(),
     instanceStays: true,
-    commandsTaken: true,
-    told: 'agent_offline',
+    commandsAccepted: true,
+    expectedError: 'agent_offline',
   },
   {
     name: 'a cut between target and mount server',
@@ -51,8 +51,8 @@ const DISRUPTIONS: readonly Disruption[] = [
     },
     end: ({ hosts }) => hosts.restoreAll(),
     instanceStays: true,
-    commandsTaken: true,
-    told: 'repository_unavailable',
+    commandsAccepted: true,
+    expectedError: 'repository_unavailable',
   },
   {
     name: 'a half-open connection between coordinator and broker',
@@ -60,21 +60,21 @@ const DISRUPTIONS: readonly Disruption[] = [
     noticed: (world) => untilLogged(world, 'coordinator', 'lost the connection to RabbitMQ'),
     end: ({ hosts }) => hosts.restoreAll(),
     instanceStays: true,
-    commandsTaken: false,
+    commandsAccepted: false,
   },
   {
     name: 'a crash of the broker',
     begin: ({ fleet }) => fleet.restartBroker({ crash: true }),
     end: async () => undefined,
     instanceStays: true,
-    commandsTaken: true,
+    commandsAccepted: true,
   },
   {
     name: 'a reboot of the target',
     begin: (world) => world.rebootTarget(),
     end: ({ fleet }) => fleet.start('target-agent'),
     instanceStays: false,
-    commandsTaken: true,
+    commandsAccepted: true,
   },
 ]
 
@@ -102,9 +102,9 @@ export function phaseTests(of: () => World): void {
         await Promise.all([world.untilStep(recovering, 'recover'), world.beginExport(exporting)])
         const unpublish = await world.fleet.bus.request('session.unpublish', { session: ending })
         expect(unpublish.accepted).to.equal(true)
-        if (!disruption.commandsTaken) early = await world.begin()
+        if (!disruption.commandsAccepted) early = await world.begin()
         await disruption.begin(world)
-        if (disruption.commandsTaken) early = await world.begin()
+        if (disruption.commandsAccepted) early = await world.begin()
         begun.push(early)
         if (disruption.instanceStays) await world.keep(published, 2)
         await disruption.noticed?.(world, early)
@@ -116,23 +116,24 @@ export function phaseTests(of: () => World): void {
         for (const id of [published.id, exporting, recovering, early]) await of().unpublish(id)
       })
 
-      it('a session that had just been begun is published', async () => {
+      it('a publish that had just been requested completes', async () => {
         const view = await of().untilPublished(early)
         await of().expectWhole(view, [])
-        if (disruption.told !== undefined) expect(await of().errors(early)).to.include(disruption.told)
+        if (disruption.expectedError !== undefined)
+          expect(await of().errors(early)).to.include(disruption.expectedError)
       })
 
-      it('a session that was being recovered is published', async () => {
+      it('a publish in the middle of recovery completes', async () => {
         const view = await of().untilPublished(recovering)
         await of().expectWhole(view, [])
       })
 
-      it('a published session has everything that was committed', async () => {
+      it('a published instance has every committed row', async () => {
         const view = await of().untilPublished(published.id)
         await of().expectWhole(view, kept)
       })
 
-      it('an export that was under way is done', async () => {
+      it('a running export completes', async () => {
         const view = await of().until(exporting, 'exported', ({ state, exports = [] }) => {
           const ended = exports.every(({ status }) => status !== 'pending' && status !== 'running')
           return state === 'published' && ended
@@ -142,7 +143,7 @@ export function phaseTests(of: () => World): void {
         expect(job?.databases.map(({ status }) => status)).to.deep.equal(['done'])
       })
 
-      it('a session that was being unpublished is gone', async () => {
+      it('a running unpublish completes, and leaves nothing', async () => {
         await of().until(ending, 'closed', ({ state }) => state === 'closed')
         await expectGone(of(), ending)
       })
@@ -150,14 +151,14 @@ export function phaseTests(of: () => World): void {
   }
 }
 
-/** The log of a role says something that it had not said before. */
+/** Resolves when the log of a role has a text once more than now. */
 async function untilLogged({ fleet }: World, role: string, text: string): Promise<void> {
-  const said = async (): Promise<number> =>
+  const count = async (): Promise<number> =>
     (await readFile(`${fleet.directory}/${role}.log`, 'utf8')).split(text).length
-  const before = await said()
+  const before = await count()
   const deadline = Date.now() + 30_000
-  while ((await said()) === before) {
-    if (Date.now() > deadline) throw new Error(`the ${role} does not say "${text}"`)
+  while ((await count()) === before) {
+    if (Date.now() > deadline) throw new Error(`the log of ${role} does not say "${text}"`)
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
 }

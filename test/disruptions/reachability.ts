@@ -1,4 +1,4 @@
-/** What a published instance does while its target does not reach the mount server. */
+/** Owns the tests of a published instance while its target does not reach the mount server. */
 import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
 import type { World } from './world.ts'
@@ -6,7 +6,7 @@ import type { World } from './world.ts'
 const ROWS = 'SELECT id FROM kept ORDER BY id'
 
 export function reachabilityTests(of: () => World): void {
-  describe('while the mount server is away', () => {
+  describe('while the mount server is unreachable', () => {
     let session: SessionView
     let startedAt: unknown
 
@@ -16,7 +16,7 @@ export function reachabilityTests(of: () => World): void {
       startedAt = await started()
       await of().query(session, 'CHECKPOINT')
       await of().query(session, ROWS)
-      // The agent looks for changes now and then, and what it reads is fetched the first time.
+      // The agent checks for changes at intervals; what it reads is fetched at its first check.
       const agent = { kind: 'target', name: 'db-7' } as const
       await of().fleet.bus.requestAgent(agent, 'session.changes', { session: session.id })
       await of().hosts.cut('target-agent', 'mount-agent')
@@ -32,19 +32,23 @@ export function reachabilityTests(of: () => World): void {
       return row?.at
     }
 
-    it('the session stays published, and says that it is', async () => {
-      const view = await of().until(session.id, 'told to be cut off', ({ reachability }) => !!reachability)
+    it('the session stays published, and reports it', async () => {
+      const view = await of().until(
+        session.id,
+        'reported as unreachable',
+        ({ reachability }) => !!reachability,
+      )
       expect(view).to.include({ state: 'published' })
       expect(view.reachability).to.include({ reachable: false, failedReads: 0 })
     })
 
-    it('what is held locally is read and written', async () => {
+    it('local blocks are read and written', async () => {
       await of().keep(session, 2)
       await of().query(session, 'CHECKPOINT')
       expect(await of().query(session, ROWS)).to.deep.equal([{ id: 1 }, { id: 2 }])
     })
 
-    it('a read of what is not held waits, fails at its deadline, and disrupts the session', async () => {
+    it('a read of a block that is not local waits, fails at its deadline, and disrupts the session', async () => {
       const error = await of()
         .query(session, 'SELECT sum(abalance) FROM pgbench_accounts')
         .then(
@@ -57,7 +61,7 @@ export function reachabilityTests(of: () => World): void {
       expect(view.error).to.equal(undefined)
     })
 
-    it('the session is back by itself with the mount server, and PostgreSQL never stopped', async () => {
+    it('the session is published again once the mount server is back, and PostgreSQL never stopped', async () => {
       await of().hosts.restoreAll()
       await of().until(session.id, 'published', ({ state }) => state === 'published')
       await of().expectWhole(session, [1, 2])
@@ -67,7 +71,7 @@ export function reachabilityTests(of: () => World): void {
       expect(await started()).to.equal(startedAt)
     })
 
-    it('a read that the mount server comes back for in time waits, and succeeds', async () => {
+    it('a read waits for a mount server that is back before its deadline, and succeeds', async () => {
       await of().fleet.stop('mount-agent', 'SIGKILL')
       const waiting = of().query(session, 'SELECT count(*)::int AS n FROM archived_orders')
       await of().fleet.start('mount-agent')

@@ -1,4 +1,4 @@
-/** Sessions that do not go on by themselves, and how somebody lets them. */
+/** Owns the tests of sessions that wait for `howdah retry`. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -6,7 +6,7 @@ import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
 import type { World } from './world.ts'
 
-/** Listens on a port until it is told to end; says so. */
+/** Listens on a port until its standard input ends; prints a line when it does. */
 const LISTENER = `
   const server = require('node:net').createServer().listen(Number(process.argv[1]), '127.0.0.1')
   server.on('listening', () => console.log('listening'))
@@ -45,7 +45,7 @@ export function retryTests(of: () => World): void {
       expect(reply.accepted).to.equal(true)
     }
 
-    it('waits where automatic resume is off, and goes on when somebody says so', async () => {
+    it('waits where automatic resume is off, and resumes on retry', async () => {
       await reconfigure({ automatic: false })
       process.kill(await postmaster(), 'SIGKILL')
       const waiting = await of().until(session.id, 'waiting', ({ awaitsRetry }) => awaitsRetry === true)
@@ -55,12 +55,12 @@ export function retryTests(of: () => World): void {
       await of().expectWhole(await of().untilPublished(session.id), [1])
     })
 
-    it('waits when its attempts are used up, and goes on when the cause is gone', async () => {
+    it('waits when its attempts are used up, and resumes on retry once the cause is gone', async () => {
       await reconfigure({ automatic: true, attempts: 3 })
       const { fleet } = of()
       const agent = fleet.pid('target-agent')
       const pid = await postmaster()
-      // The agent must not see PostgreSQL gone before its port is taken.
+      // The agent must not notice the end of PostgreSQL before its port is taken.
       process.kill(agent, 'SIGSTOP')
       let listener: ChildProcess | undefined
       try {
@@ -95,7 +95,7 @@ export function retryTests(of: () => World): void {
         const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] })
         const listening = once(child.stdout, 'data').then(() => true)
         const refused = once(child, 'exit').then(() => false)
-        // What PostgreSQL leaves to die with it holds the port a little longer.
+        // PostgreSQL's children hold the port a little longer than their parent.
         if (await Promise.race([listening, refused])) return child
         if (Date.now() > deadline) throw new Error(`the port ${port} stays taken`)
       }

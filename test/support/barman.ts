@@ -1,5 +1,5 @@
 /**
- * A Barman home beside a production, made by Debian's Barman: a server `files` whose backups rsync copies, and a server
+ * Owns a Barman home beside a production, made by Debian's Barman: a server `files` whose backups rsync copies, and a server
  * `streamed` whose backups pg_basebackup takes, plain or as compressed tar archives.
  */
 import { execFile } from 'node:child_process'
@@ -17,17 +17,17 @@ export type BarmanCompression = 'none' | 'gzip' | 'lz4' | 'zstd'
 export interface Barman {
   /** The repository. */
   readonly home: string
-  /** Takes a backup, waits for its WAL, and gives its id. `compression` is for `streamed` alone. */
+  /** Takes a backup, waits for its WAL, and returns its id. `compression`: of `streamed` only. */
   backup(server: BarmanServer, compression?: BarmanCompression): Promise<string>
-  /** Archives what production handed over. */
+  /** Archives the WAL that production delivered. */
   archiveWal(): Promise<void>
   /** Restores by Barman itself: `data` as it was before Barman edited its configuration, the tablespace in `tablespace`. */
   recover(server: BarmanServer, id: string, data: string, tablespace: string): Promise<void>
-  /** A WAL file as Barman gives it. */
+  /** A WAL file as `barman get-wal` returns it. */
   getWal(server: BarmanServer, name: string): Promise<Buffer>
 }
 
-/** From here on the production archives into the home, which is removed with it. */
+/** From now on the production archives into the home, which is removed together with it. */
 export async function makeBarman(production: Production): Promise<Barman> {
   const account = await postgresAccount()
   const root = join(production.directory, 'barman')
@@ -96,7 +96,7 @@ ${compression === 'none' ? '' : `backup_compression = ${compression}`}
       return newest
     },
     async recover(server, id, data, tablespace) {
-      // PostgreSQL's own mode: of archives Barman takes what is there.
+      // PostgreSQL's own mode: for archives Barman keeps that of existing directories.
       for (const made of [data, tablespace]) {
         await mkdir(dirname(made), { recursive: true })
         await mkdir(made, { mode: 0o700 })

@@ -1,7 +1,7 @@
 /**
- * One private RabbitMQ for a process of tests, started when the first test asks for it; each test file works in a
- * virtual host of its own. It is stopped after the last test, but the one of a lane stays for the lane's next files
- * and ends with the lane, by itself.
+ * Owns the private RabbitMQ of a test process, started when the first test needs it; each test file has a virtual host
+ * of its own. It is stopped after the last test, except that of a lane, which serves the lane's next files and ends
+ * together with the lane.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -34,7 +34,7 @@ async function start(): Promise<Running> {
   }
 }
 
-/** The broker of this run. Starting it takes some 5 to 10 s: give the hook that asks first a timeout to match. */
+/** The broker of this run. Starting it takes some 5 to 10 s: the hook that needs it first must have a timeout that permits it. */
 export async function testBroker(): Promise<PrivateBroker> {
   running ??= start()
   return (await running).broker
@@ -48,7 +48,7 @@ export async function testVhost(): Promise<TestVhost> {
   return { url, remove: () => broker.deleteVirtualHost(name) }
 }
 
-/** Stops and starts the broker of this run under everybody's hands. */
+/** Stops and starts the broker of this run while its clients are connected. */
 export async function restartBroker(options?: { crash?: boolean }): Promise<void> {
   const broker = await testBroker()
   await broker.restart(options)
@@ -62,7 +62,7 @@ export const mochaHooks = {
   },
 }
 
-/** For programs that are not run by mocha, which call it at their end. Safe to repeat. */
+/** For programs that mocha does not run: they call it at their end. Safe to repeat. */
 export async function stopTestBroker(): Promise<void> {
   const started = await running?.catch(() => undefined)
   running = undefined

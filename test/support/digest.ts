@@ -1,4 +1,4 @@
-/** One digest of a directory: every path, type, mode, time, link target and byte below it. */
+/** Owns the digest of a directory: of every path, type, mode, time, link target and byte below it. */
 import { createHash } from 'node:crypto'
 import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
 
@@ -13,8 +13,8 @@ function pathsBelow(directory: Buffer): Buffer[] {
 }
 
 /**
- * SHA-256 in hex. Access times do not count, everything else that a writer could change does. Blocks its caller, who
- * may not serve what it reads: with a thousand small files, waiting for each costs more than reading it.
+ * SHA-256 in hex. Covers everything that a writer could change, so not access times. Synchronous, so the caller must not
+ * serve what is read: with a thousand small files, waiting for each would cost more than reading it.
  */
 export function directoryDigest(root: string): string {
   const hash = createHash('sha256')

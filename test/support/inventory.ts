@@ -1,6 +1,6 @@
 /**
- * What Howdah and the parts that it starts can leave on a machine: mounts, processes, networks, and entries of the
- * temporary directories. Only looks; ends and removes nothing.
+ * Owns the inventory of what Howdah and the programs that it starts can leave on a machine: mounts, processes, networks,
+ * and entries of the temporary directories. Reads only; ends and removes nothing.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -8,12 +8,12 @@ import { basename, join } from 'node:path'
 import { ownCgroup } from '../../agents/target/isolation/cgroup.ts'
 import { IN_MEMORY } from './scratch.ts'
 
-/** Key that stays the same while the thing exists → how a person finds it. */
+/** A key that stays the same while the thing exists → a description by which a person finds it. */
 export type Inventory = ReadonlyMap<string, string>
 
 export interface MachineProcess {
   readonly pid: number
-  /** Tells two processes with one pid apart: clock ticks from boot to start. */
+  /** Distinguishes two processes with one pid: clock ticks from boot to start. */
   readonly startTicks: string
   readonly command: readonly string[]
   /** `NAME=value` each; empty where it may not be read. */
@@ -25,7 +25,7 @@ const SERVERS =
 const MOUNT_TITLE = /^howdah mount\b/
 const HOWDAH_SCRIPT = /(^|\/)(bin\/howdah|(agents|coordinator)\/[^ ]*main\.ts)$/
 
-/** All processes that are alive; one that ends meanwhile is left out, and so are those already dead. */
+/** All processes that are alive, without those that end meanwhile and zombies. */
 export function processes(): MachineProcess[] {
   const found: MachineProcess[] = []
   for (const entry of readdirSync('/proc')) {
@@ -46,9 +46,9 @@ export function processes(): MachineProcess[] {
   return found
 }
 
-/** Whether it is one of Howdah's, or a server or tool that Howdah or its tests start. */
+/** Whether it belongs to Howdah, or is a server or tool that Howdah or its tests start. */
 export function concernsHowdah({ command }: MachineProcess): boolean {
-  // PostgreSQL's children call themselves `postgres: checkpointer`.
+  // PostgreSQL's children have titles such as `postgres: checkpointer`.
   const name = basename((command[0] ?? '').split(':')[0] ?? '')
   return (
     SERVERS.test(name) ||
@@ -119,7 +119,7 @@ export function temporaryInventory(): Inventory {
   return found
 }
 
-/** Shared memory of PostgreSQL that one of these processes made or has mapped; proc(5), and what servers call theirs. */
+/** Shared memory of PostgreSQL that one of these processes made or has mapped; proc(5), and the names that PostgreSQL gives it. */
 export function sharedMemoryOf(pids: ReadonlySet<number>): Inventory {
   const found = new Map<string, string>()
   for (const line of lines('/proc/sysvipc/shm').slice(1)) {
@@ -135,14 +135,14 @@ export function sharedMemoryOf(pids: ReadonlySet<number>): Inventory {
   return found
 }
 
-/** Shared memory of this key is still there. */
+/** Whether the shared memory of this key still exists. */
 export function sharedMemoryExists(key: string): boolean {
   if (key.startsWith('/')) return existsSync(key)
   const id = key.slice('sysv '.length)
   return lines('/proc/sysvipc/shm').some((line) => line.trim().split(/\s+/)[1] === id)
 }
 
-/** TCP ports that somebody listens on; proc_net_tcp(5): the local address is the second field, state 0A listens. */
+/** TCP ports with a listening socket; proc_net_tcp(5): the local address is the second field, state 0A is LISTEN. */
 export function listeningPorts(): Set<number> {
   const ports = ['/proc/net/tcp', '/proc/net/tcp6'].flatMap((file) =>
     lines(file)
@@ -153,7 +153,7 @@ export function listeningPorts(): Set<number> {
   return new Set(ports)
 }
 
-/** What `after` has and `before` had not, as a person finds it. */
+/** Descriptions of what `after` has and `before` does not. */
 export function added(before: Inventory, after: Inventory): string[] {
   return [...after].filter(([key]) => !before.has(key)).map(([, description]) => description)
 }

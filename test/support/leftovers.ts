@@ -1,10 +1,10 @@
 /**
- * Fails a test run that leaves something behind: a mount, a process, a network, a directory.
+ * Owns failing a test run that leaves something behind: a mount, a process, a network, a directory.
  *
- * What a run started is recognised by a variable in its environment, which children inherit. Of the rest it is known
- * only that it is new: where another run of Howdah shares the machine it may be theirs, and is shown without failing
- * the run. Under test/main.ts the lanes look after each file for what is certainly of their own, and test/main.ts for
- * everything when all have ended; a mocha that runs by itself does both, for which .mocharc.json loads this.
+ * Processes of a run are recognised by a variable in their environment, which children inherit. Of the rest it is known
+ * only that it is new: where another run of Howdah shares the machine it may belong to that, and is shown without failing
+ * the run. Under test/main.ts each lane checks after each file for its own processes, and test/main.ts checks everything
+ * when all lanes have ended. A mocha without test/main.ts does both, for which .mocharc.json loads this file.
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -20,11 +20,11 @@ import {
   temporaryInventory,
 } from './inventory.ts'
 
-/** Not `HOWDAH_…`, which the tests take away from what they start: it would be configuration. */
+/** Not `HOWDAH_…`, which the tests remove from the environment of what they start: it would be configuration. */
 export const MARK = 'TEST_RUN'
 /** Mocha's number for a lane. */
 const LANE = 'MOCHA_WORKER_ID'
-/** What was told to stop may take a moment. */
+/** Processes that are stopping may take a moment. */
 const GRACE_MS = 8_000
 
 export interface Before {
@@ -32,7 +32,7 @@ export interface Before {
   readonly mounts: Inventory
   readonly files: Inventory
   readonly networks: Inventory
-  /** Whether somebody else was at work already. */
+  /** Whether another run of Howdah was active already. */
   readonly shared: boolean
 }
 
@@ -40,11 +40,11 @@ process.env[MARK] ??= randomUUID()
 
 const variable = (name: string): string => `${name}=${process.env[name]}`
 const isOfThisRun = ({ environment }: MachineProcess): boolean => environment.includes(variable(MARK))
-const others = (): MachineProcess[] => processes().filter(({ pid }) => pid !== process.pid)
+const otherProcesses = (): MachineProcess[] => processes().filter(({ pid }) => pid !== process.pid)
 
-/** What is there before the first test; taken by the one process that has to answer for the run. */
-export function lookAround(): Before {
-  const all = others()
+/** The machine before the first test; taken by the one process that checks the whole run. */
+export function takeInventory(): Before {
+  const all = otherProcesses()
   return {
     processes: processInventory(all),
     mounts: mountInventory(),
@@ -55,36 +55,36 @@ export function lookAround(): Before {
 }
 
 /**
- * Shows what is new and maybe of somebody else.
- * @throws Error that lists what the run certainly left, after a while for what is just ending
+ * Shows what is new and may belong to another run.
+ * @throws Error that lists what this run certainly left, after a grace period for what is just ending
  */
 export async function expectNothingLeft(before: Before): Promise<void> {
   const found = await settled(() => leftovers(before))
   if (found.unclear.length > 0) {
     console.error(
-      `\n  New on this machine, maybe of another run of Howdah:\n    ${found.unclear.join('\n    ')}`,
+      `\n  New on this machine, possibly of another run of Howdah:\n    ${found.unclear.join('\n    ')}`,
     )
   }
-  complainOf(found.ours)
+  failOn(found.ours)
 }
 
-/** What is new since `before`, apart by whether it is certainly of this run. */
+/** What is new since `before`: certainly of this run, or unclear. */
 function leftovers(before: Before): { ours: string[]; unclear: string[] } {
-  const all = others()
+  const all = otherProcesses()
   const ours = added(before.processes, processInventory(all.filter(isOfThisRun)))
-  const news = [
+  const unclear = [
     ...added(before.processes, processInventory(all)).filter((description) => !ours.includes(description)),
     ...added(before.mounts, mountInventory()),
     ...added(before.files, temporaryInventory()),
     ...added(before.networks, networkInventory()),
   ]
-  return before.shared || othersAreAtWork(all)
-    ? { ours, unclear: news }
-    : { ours: [...ours, ...news], unclear: [] }
+  return before.shared || anotherRunIsActive(all)
+    ? { ours, unclear }
+    : { ours: [...ours, ...unclear], unclear: [] }
 }
 
-/** Whether somebody else tests Howdah on this machine. */
-function othersAreAtWork(all: readonly MachineProcess[]): boolean {
+/** Whether another test run of Howdah is active on this machine. */
+function anotherRunIsActive(all: readonly MachineProcess[]): boolean {
   return all.some(
     (one) => !isOfThisRun(one) && one.environment.some((setting) => setting.startsWith(`${MARK}=`)),
   )
@@ -92,7 +92,7 @@ function othersAreAtWork(all: readonly MachineProcess[]): boolean {
 
 /** Processes that this lane started. */
 function leftByThisLane(): string[] {
-  const ours = others().filter((one) => isOfThisRun(one) && one.environment.includes(variable(LANE)))
+  const ours = otherProcesses().filter((one) => isOfThisRun(one) && one.environment.includes(variable(LANE)))
   return [...processInventory(ours).values()]
 }
 
@@ -106,7 +106,7 @@ async function settled<Found extends { ours: string[] }>(look: () => Found): Pro
   return found
 }
 
-function complainOf(left: readonly string[]): void {
+function failOn(left: readonly string[]): void {
   if (left.length > 0) throw new Error(`the tests left behind:\n    ${left.join('\n    ')}`)
 }
 
@@ -115,12 +115,12 @@ let before: Before | undefined
 
 export const mochaHooks = {
   beforeAll() {
-    if (!isLane) before = lookAround()
+    if (!isLane) before = takeInventory()
   },
 
   async afterAll(this: Mocha.Context) {
     this.timeout(GRACE_MS + 5_000)
-    if (isLane) complainOf((await settled(() => ({ ours: leftByThisLane() }))).ours)
+    if (isLane) failOn((await settled(() => ({ ours: leftByThisLane() }))).ours)
     else if (before !== undefined) await expectNothingLeft(before)
   },
 }

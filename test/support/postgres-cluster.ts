@@ -1,7 +1,6 @@
 /**
- * A throw-away PostgreSQL 15 cluster for tests, the demo and benches: initdb, start, psql, stop.
- *
- * Owns the cluster's directory and its postmaster. Knows nothing of backups; production.ts adds them.
+ * Owns a disposable PostgreSQL 15 cluster for tests, the demo and benches: its directory and its postmaster. Must not
+ * touch backups; production.ts adds them.
  */
 import { execFile, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -31,7 +30,7 @@ export async function postgresAccount(): Promise<Account> {
   return { name: name ?? who, uid: Number(user), gid: Number(group) }
 }
 
-/** Runs a program as `account` and gives its stdout. @throws Error with the program's stderr */
+/** Runs a program as `account` and returns its stdout. @throws Error with the program's stderr */
 export async function runAs(
   account: Account,
   program: string,
@@ -75,10 +74,10 @@ const environment = (account: Account): NodeJS.ProcessEnv => ({
 })
 
 export interface ClusterOptions {
-  /** Exists, belongs to `account`; the cluster makes `data`, `sockets` and `postgres.log` in it. */
+  /** Exists and belongs to `account`; `data`, `sockets` and `postgres.log` are made in it. */
   readonly directory: string
   readonly account: Account
-  /** `outside`: postgresql.conf and pg_hba.conf live in `<directory>/etc`, as Debian has it. */
+  /** `outside`: postgresql.conf and pg_hba.conf are in `<directory>/etc`, as on Debian. */
   readonly configuration: 'inside' | 'outside'
   readonly settings: Readonly<Record<string, string>>
   /** The superuser that initdb makes. Default: the account's name. */

@@ -45,7 +45,7 @@ export interface Production extends ProductionRepository {
   readonly database: string
   /** Runs SQL by psql in `database` or another; rows are lines, columns separated by `|`. */
   sql(text: string, database?: string): Promise<string>
-  /** Adds rows to `notes`, so that something happened after a backup. */
+  /** Adds rows to `notes`, so that there is WAL after a backup. */
   writeNotes(count: number, note: string): Promise<void>
   /** Closes the WAL segment and waits until the archive has it; returns its name. */
   switchWal(): Promise<string>

@@ -1,6 +1,6 @@
 /**
- * Mocha's `spec` reporter that also names the file whose lane died or that could not be loaded, and writes how many
- * tests passed and failed to the file of the reporter option `counts`, for `.ci/run`: `{"passed": 12, "failed": 0}`.
+ * Owns the output of a test run: Mocha's `spec` reporter that also names the file whose lane died or that could not be
+ * loaded, and writes how many tests passed and failed to the file of the reporter option `counts`, for `.ci/run`: `{"passed": 12, "failed": 0}`.
  * Each failed hook, and each such file, counts as a failed test.
  */
 import { writeFileSync } from 'node:fs'
@@ -19,7 +19,7 @@ export default class Reporter extends Mocha.reporters.Spec {
     })
     super(runner, options)
     const file = options.reporterOption?.counts
-    // Mocha tells of a second such file after the end of the run.
+    // Mocha reports a second such file after the end of the run.
     process.once('exit', () => {
       if (file === undefined) return
       const { passes, failures } = this.stats

@@ -7,9 +7,8 @@ export const IN_MEMORY = '/dev/shm'
 const ENOUGH_BYTES = 8 * 1024 ** 3
 
 /**
- * A new directory for what a test compares with or copies: thousands of small files, whose making and removing costs
- * several times as much on ext4, which leaves the inodes of removed files alone for a while. In memory, where the
- * machine has room; so nothing whose durability or disk space a test is about.
+ * A new directory for what a test compares or copies: thousands of small files, which ext4 creates and removes several
+ * times as slowly. In memory, where the machine has enough; so not for tests of durability or disk space.
  */
 export function scratchDirectory(prefix: string): Promise<string> {
   return mkdtemp(join(hasRoom() ? IN_MEMORY : tmpdir(), prefix))

@@ -1,10 +1,10 @@
-/** The processes of one session on the machine, found by how they are called. */
+/** Owns finding the processes of one session on the machine by their titles. */
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Fleet } from './fleet.ts'
 import { type MachineProcess, processes } from './inventory.ts'
 
-/** Servers of a session's data directory, without the processes that each of them has. */
+/** Postmasters of a session's data directory, without their children. */
 export function postmasters(
   { mountRoot }: Pick<Fleet, 'mountRoot'>,
   id: string,
@@ -14,12 +14,12 @@ export function postmasters(
   const servers = all.filter(
     ({ command }) => basename(command[0] ?? '') === 'postgres' && command.some((word) => word.includes(data)),
   )
-  // A child is called as its server is until it has named itself.
+  // A child has its postmaster's title until it has set its own.
   const pids = new Set(servers.map(({ pid }) => pid))
   return servers.filter(({ pid }) => !pids.has(parentOf(pid)))
 }
 
-/** proc(5): the fourth field of stat, after the parenthesised name. 0: it ended. */
+/** proc(5): the fourth field of stat, after the parenthesised name. 0: it has ended. */
 function parentOf(pid: number): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')

@@ -1,11 +1,11 @@
-/** Tar archives by hand, for what no program writes. */
+/** Owns making tar archives that no program writes. */
 
 export interface MadeMember {
   readonly name: string
   readonly type?: string
   readonly data?: Buffer
   readonly linkName?: string
-  /** Of the header, whatever the data is. */
+  /** In the header, regardless of the data. */
   readonly size?: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * What the sessions of one fleet have on this machine and in its broker, and whether all of it is gone when it should
- * be. Of others' things on the same machine it knows nothing.
+ * Owns what the sessions of one fleet have on this machine and in its broker, and the check that all of it is gone.
+ * Ignores what belongs to others on the same machine.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,14 +17,14 @@ import {
 } from './inventory.ts'
 
 export interface Traces {
-  /** Keeps in mind what a session has now that its own processes alone tell of: ports and shared memory. */
+  /** Records what only the running processes of a session show: its ports and shared memory. */
   remember(session: string): void
-  /** Waits for what is just ending. @throws Error that lists what is there now and was not at the beginning */
+  /** Waits for what is just ending. @throws Error that lists what exists now and did not at the beginning */
   expectNone(): Promise<void>
   close(): Promise<void>
 }
 
-/** What ends by itself may take a moment. */
+/** Processes that are ending may take a moment. */
 const GRACE_MS = 5_000
 const QUEUES = [
   'howdah.target.db-7',
@@ -33,7 +33,7 @@ const QUEUES = [
   'howdah.dead-letters',
 ] as const
 
-/** From what is there now. */
+/** Compares with what exists now. */
 export async function watchTraces(fleet: Fleet): Promise<Traces> {
   const sharedMemory = new Map<string, string>()
   const ports = new Set<number>()
@@ -44,7 +44,7 @@ export async function watchTraces(fleet: Fleet): Promise<Traces> {
   async function look(): Promise<Inventory> {
     const found = new Map<string, string>()
     for (const { pid, command, startTicks } of processes()) {
-      if (pid !== process.pid && command.some(concerns))
+      if (pid !== process.pid && command.some(belongsToFleet))
         found.set(`${pid} ${startTicks}`, `process ${pid}: ${command.join(' ').slice(0, 100)}`)
     }
     for (const [key, mount] of mountInventory()) if (mount.includes(fleet.mountRoot)) found.set(key, mount)
@@ -64,8 +64,8 @@ export async function watchTraces(fleet: Fleet): Promise<Traces> {
     return found
   }
 
-  /** Command lines have the directories, and the titles that servers give themselves have the session. */
-  function concerns(word: string): boolean {
+  /** Command lines have the directories, and titles of processes have the session. */
+  function belongsToFleet(word: string): boolean {
     if (word.includes(fleet.mountRoot) || word.includes(fleet.cacheRoot)) return true
     return [...sessions].some(
       (id) => word.trim() === `howdah mount ${id}` || word.startsWith(`postgres: howdah-${id}:`),
