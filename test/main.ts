@@ -1,9 +1,9 @@
 /**
- * Runs the tests: `npm test [-- MOCHA-ARGUMENTS]`.
+ * Owns a run of the tests: `npm test [-- MOCHA-ARGUMENTS]`.
  *
- * Three lanes, which are mocha's worker processes, take one test file after another; what a file printed comes when the
- * file is done. Answers for what the lanes leave on the machine once all have ended. Mocha is in a process group of
- * its own, so that Ctrl-C reaches only us: the tests that run then end, and clean up.
+ * Three lanes, which are mocha's worker processes, take one test file after another; the output of a file appears when
+ * the file has ended. Checks what the lanes have left on the machine once all have ended. Mocha is in a process group of
+ * its own, so that only this process gets Ctrl-C: the running tests end and clean up.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -15,13 +15,13 @@ import { expectNothingLeft, takeInventory } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
 
 const LANES = 3
-/** As bin/howdah has it, or each process of the tests would compile the same again. */
+/** As in bin/howdah; without it each process of the tests would compile the same files. */
 const NODE_COMPILE_CACHE = join(import.meta.dirname, '../node_modules/.cache/howdah')
-/** Rooms with files that take a minute, begun first so that no lane is left alone with one in the end. */
+/** Rooms with files that take a minute, run first so that no lane ends with one of them alone. */
 const LONG = ['repository', 'end-to-end', 'durability', 'postgres']
-/** How long the tests may take to end after SIGTERM, which others follow up with SIGKILL. */
+/** How long the tests may take to end after SIGTERM, which is often followed by SIGKILL. */
 const STOP_MS = 20_000
-/** npm passes on the Ctrl-C that the terminal sent to us, too. */
+/** npm passes on a Ctrl-C that the terminal has already sent to this process. */
 const SAME_INTERRUPT_MS = 1_000
 
 const given = process.argv.slice(2)
@@ -42,7 +42,7 @@ const mocha = spawn(
   },
 )
 
-/** One that is mistyped does, too: mocha says that there is no such file. */
+/** Also a mistyped one: mocha reports that there is no such file. */
 function namesFiles(argument: string): boolean {
   return existsSync(argument) || argument.endsWith('.ts')
 }
@@ -57,7 +57,7 @@ function kill(): void {
   try {
     if (mocha.pid !== undefined) process.kill(-mocha.pid, 'SIGKILL')
   } catch {
-    // it is gone, which is what was wanted
+    // It has ended already.
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * Holds the layout of the source tree: which rooms there are, which of our rooms and which libraries each may import,
+ * Owns the layout of the source tree: which rooms there are, which of our rooms and which libraries each may import,
  * and that no file imports itself by way of others, not even for a type.
  */
 import { existsSync, globSync, readFileSync } from 'node:fs'

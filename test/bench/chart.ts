@@ -1,6 +1,6 @@
 /**
- * The figures as a picture: how many times as good as the alternative, one bar each on a logarithmic scale, 1 being as
- * good. Plain SVG that follows the reader's light or dark colours.
+ * Owns the chart of the figures: the ratio of each to its alternative, one bar each on a logarithmic scale. Plain SVG that
+ * follows the reader's light or dark colours.
  */
 import { type Figure, formatNumber, formatValue, isMet, median, ratio } from './figure.ts'
 import { machineLine } from './machine.ts'

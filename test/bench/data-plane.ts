@@ -1,5 +1,5 @@
 /**
- * A mount server's data plane in a process of its own on loopback, serving one backup of a repository, and the two ways
+ * Owns a mount server's data plane in a process of its own on loopback, serving one backup of a repository, and the two ways
  * to read from it: its client, and a mount. `node data-plane.ts` with a parent is the server.
  */
 import { fork } from 'node:child_process'
@@ -29,7 +29,7 @@ const SPOOL_BYTES = 4 * 1024 ** 3
 const FETCHED_BYTES = 4 * 1024 ** 3
 const NAME = 'bench'
 const OWNER = { uid: 0, gid: 0 }
-/** Until a mount program is loaded and waits. */
+/** Until a spare mount process is loaded. */
 const LOADED_MS = 1_500
 const ticketKey = Buffer.alloc(32, 1)
 const logger = pino({ level: 'silent' })
@@ -46,23 +46,23 @@ export interface Mounted {
   readonly cachePath: string
   /** The backup's data directory. */
   readonly data: string
-  /** From the orders to a mount that answers. */
+  /** From the request to a mount that answers. */
   readonly seconds: number
 }
 
 export interface ServedBackup {
   readonly port: number
   connect(): DataPlaneClient
-  /** Mounts it anew, with nothing held locally; gone when the scope is closed. */
+  /** Mounts it with nothing cached; unmounted when the scope is closed. */
   mount(scope: Scope, options?: MountOptions): Promise<Mounted>
 }
 
 export interface MountOptions {
-  /** To whom it belongs; default: root. */
+  /** The owner; default: root. */
   readonly owner?: { readonly uid: number; readonly gid: number }
-  /** Where the server is reached, other than directly. */
+  /** The address of the server, where it is not connected to directly. */
   readonly port?: number
-  /** The WAL segment that recovery begins with, where there is one; a publish knows it of its backup. */
+  /** The WAL segment that recovery begins with, where there is one; a publish reads it from its backup. */
   readonly firstWal?: string
 }
 
@@ -108,7 +108,7 @@ export async function serveBackup(
     async mount(mountScope, { owner = OWNER, port: reachedAt = port, ...more } = {}) {
       const scratch = await makeScratch(owner)
       mountScope.defer(scratch.mountPoint, () => scratch.remove())
-      // As the target agent does it: a program that is loaded waits for its orders.
+      // As in the target agent: a spare process is loaded and waits for its request.
       const spare = keepSpare({ errors: path.join(scratch.directory, 'errors.log') })
       mountScope.defer('the spare mount program', async () => spare.close())
       await sleep(LOADED_MS)
@@ -117,7 +117,7 @@ export async function serveBackup(
         {
           ...{ session: NAME, mountPoint: scratch.mountPoint, cachePath: scratch.cachePath, owner },
           ...{ allowOther: true, extraFiles: [], reserveBytes: 0, readDeadlineMs: 60_000 },
-          // A store that nothing was fetched into yet.
+          // An empty store.
           fetched: { directory: path.join(scratch.directory, 'fetched'), budgetBytes: FETCHED_BYTES },
           backup: { repository: NAME, instance: backup.instance, label: backup.backup },
           dataPlane: { ...plane, port: reachedAt, tls: target },

@@ -1,9 +1,9 @@
-/** A TCP proxy on loopback behind which a server seems to be far away: every byte arrives a while later. */
+/** Owns a TCP proxy on loopback that delays every byte, as if the server were far away. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import type { Scope } from './scope.ts'
 
-/** Bytes on the way, in each direction of a connection, beyond which its sender waits. */
+/** Bytes in flight, in each direction of a connection, beyond which its sender waits. */
 const MAX_UNDER_WAY = 64 * 1024 ** 2
 const READ_BYTES = 256 * 1024
 
@@ -13,7 +13,7 @@ export async function delayingProxy(scope: Scope, port: number, roundTripMs: num
   const server = createServer((near) => {
     const requests = delayed(roundTripMs / 2)
     const answers = delayed(roundTripMs / 2)
-    // What the proxy takes of the processors is taken from what is measured, so the bytes make no garbage.
+    // The proxy's processor time is missing from what is measured, so the bytes make no garbage.
     const free: Buffer[] = []
     const far = connect({
       ...{ port, host: '127.0.0.1' },

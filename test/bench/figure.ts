@@ -1,4 +1,4 @@
-/** One measured figure of the bench: what Howdah did, what a user would do instead did, and what is to be reached. */
+/** Owns one measured figure of the bench: Howdah's value, that of the alternative, and the target. */
 
 export type Unit = 's' | 'ms' | '/s' | 'MB/s' | 'MiB' | 'transactions' | '×'
 
@@ -9,7 +9,7 @@ export interface Figure {
   readonly better: 'more' | 'less'
   /** One value per repetition, in the order in which they were taken. */
   readonly howdah: readonly number[]
-  /** Taken in turns with Howdah's, so that values of the same index are of the same minutes. */
+  /** Measured in turns with Howdah's, so that values of one index were taken within the same minutes. */
   readonly instead?: { readonly what: string; readonly values: readonly number[] }
   readonly target?: Target
 }
@@ -38,8 +38,8 @@ export function median(values: readonly number[]): number {
 }
 
 /**
- * How many times as good as the alternative: the median of what each pair of neighbouring runs says, because a shared
- * machine is fast in one minute and slow in the next. Undefined without an alternative.
+ * How many times as good as the alternative: the median over pairs of neighbouring runs, because the speed of a shared
+ * machine changes from minute to minute. Undefined without an alternative.
  */
 export function ratio({ howdah, instead, better }: Figure): number | undefined {
   if (instead === undefined) return undefined
@@ -67,7 +67,7 @@ export function targetText({ target, better, unit }: Figure): string {
   return `${better === 'more' ? '≥' : '≤'} ${formatNumber(target.limit)} ${unit}`.replace(' /s', '/s')
 }
 
-/** Three digits that count, thousands apart. */
+/** Three significant digits, with separators of thousands. */
 export function formatNumber(value: number): string {
   if (!Number.isFinite(value)) return '–'
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString('en-US')

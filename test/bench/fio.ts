@@ -1,4 +1,4 @@
-/** Runs fio, an independent measure of how a file reads and writes (fio(1)). */
+/** Owns runs of fio(1), which measures reads and writes of a file independently of Howdah. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
@@ -6,16 +6,16 @@ export interface FioJob {
   readonly file: string
   readonly rw: 'read' | 'randread' | 'write' | 'randwrite'
   readonly blockSize: '8k' | '1m'
-  /** How many do it at the same time. */
+  /** Clients at the same time. */
   readonly clients: number
   /** Bytes of the file that are used. */
   readonly size: number
-  /** Read past the page cache. */
+  /** Bypass the page cache. */
   readonly direct?: boolean
-  /** Until the time is over; else `bytes` are read or written by all clients together. */
+  /** Run until the time is over; otherwise all clients together read or write `bytes`. */
   readonly seconds?: number
   readonly bytes?: number
-  /** Which blocks, where they are random; the same number is the same blocks. */
+  /** Seed of random blocks; the same number chooses the same blocks. */
   readonly seed?: number
   /** Each client has a part of the file of its own. */
   readonly apart?: boolean
@@ -49,7 +49,7 @@ export async function fio(job: FioJob): Promise<FioResult> {
     ],
     { maxBuffer: 1024 ** 3, timeout: 300_000 },
   )
-  // A warning may stand before it.
+  // A warning may precede it.
   const report = JSON.parse(stdout.slice(stdout.indexOf('{'))) as FioReport
   const result = report.jobs[0]?.[rw.endsWith('read') ? 'read' : 'write']
   if (result === undefined) throw new Error(`fio reported nothing: ${stdout.slice(0, 200)}`)

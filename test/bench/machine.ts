@@ -1,4 +1,4 @@
-/** The machine that the figures are of, and its caches. */
+/** Owns what the bench knows about the machine, and its caches. */
 import { execFile, execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -15,7 +15,7 @@ export interface Machine {
   readonly kernel: string
   readonly postgresql: string
   readonly node: string
-  /** The file system that everything of the bench is on. */
+  /** The file system of the bench's directories. */
   readonly disk: string
 }
 

@@ -1,8 +1,8 @@
 /**
  * `npm run bench [-- [--quick] [--output DIRECTORY] [NAME…]]`: measures, side by side in one run, and prints one table.
  *
- * A full run of all groups also writes docs/bench.json and docs/bench.svg; another one writes where it is told to. A
- * target that is not reached is shown, and no failure.
+ * A full run of all groups also writes docs/bench.json and docs/bench.svg; another one writes into `--output`. A
+ * target that is not reached is shown, and is not a failure.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -45,7 +45,7 @@ if (unknown.length > 0) {
 }
 if (process.getuid?.() !== 0) usage('the bench mounts and drops caches, and must be run as root')
 
-// As bin/howdah has it: programs of a real installation do not compile anew at each start.
+// As in bin/howdah: programs of an installation are not compiled again at each start.
 process.env.NODE_COMPILE_CACHE ??= path.join(ROOT, 'node_modules/.cache/howdah')
 listenForInterrupt()
 const begun = performance.now()
@@ -76,7 +76,7 @@ async function measure(): Promise<Outcome> {
       try {
         figures.push(...(await group(workshop, inner)))
       } catch (error) {
-        // The other groups' figures are still worth having.
+        // The figures of the other groups are still useful.
         failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
       } finally {
         await inner.close()

@@ -1,4 +1,4 @@
-/** PostgreSQL servers that the bench starts beside the published ones, and the programs that it runs on either. */
+/** Owns PostgreSQL servers that the bench starts beside the published ones, and the programs that it runs on both. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
@@ -11,7 +11,7 @@ import type { Scope } from './scope.ts'
 const DEADLINE_MS = 600_000
 const POLL_MS = 10
 
-/** Where a server is reached. */
+/** The address of a server. */
 export interface Server {
   /** The directory of its socket. */
   readonly host: string
@@ -52,7 +52,7 @@ export async function startPostgres(scope: Scope, options: StartOptions): Promis
 
 const identity = ({ uid, gid }: Account) => (process.getuid?.() === uid ? {} : { uid, gid })
 
-/** An immediate shutdown: nothing that it could still write is wanted. */
+/** An immediate shutdown: what it could still write is not needed. */
 async function stop(server: ChildProcess): Promise<void> {
   if (server.exitCode !== null || server.signalCode !== null) return
   const exited = once(server, 'exit')
@@ -75,7 +75,7 @@ export async function query(server: Server, text: string): Promise<string> {
   return out.trimEnd()
 }
 
-/** Asks until the answer is the one that is waited for. @throws Error after 10 minutes, with the last answer */
+/** Queries until the expected answer comes. @throws Error after 10 minutes, with the last answer */
 export async function untilAnswered(
   scope: Scope,
   server: Server,
@@ -92,11 +92,11 @@ export async function untilAnswered(
   }
 }
 
-/** Seconds that the server's answer took, as psql's `\timing` says. */
+/** Seconds that the server's answer took, by psql's `\timing`. */
 export async function timed(server: Server, text: string, before = ''): Promise<number> {
   const out = await query(server, `${before}\n\\timing on\n${text}\n`)
   const milliseconds = /^Time: ([\d.]+) ms/m.exec(out)?.[1]
-  if (milliseconds === undefined) throw new Error(`psql gave no time: ${out}`)
+  if (milliseconds === undefined) throw new Error(`psql printed no time: ${out}`)
   return Number(milliseconds) / 1000
 }
 
@@ -123,11 +123,11 @@ export async function pgbench(
   return { transactions: Number(transactions), rate: Number(rate) }
 }
 
-/** Settings that say where a server is, or what it recovers from, and not how it works. */
+/** Settings of a server's addresses and paths, and of its recovery, which do not change its speed. */
 const PLACES =
   /^(config_file|data_directory|hba_file|ident_file|external_pid_file|port|listen_addresses|unix_socket_.*|cluster_name|recovery_target.*|restore_command|data_directory_mode|log_file_mode|in_hot_standby|primary_.*)$/
 
-/** The `-c` settings that a running server was started with, but for its places. */
+/** The `-c` settings that a running server was started with, without these. */
 export async function settingsOf(server: Server): Promise<Map<string, string>> {
   const pidFile = await query(server, 'SHOW external_pid_file')
   const pid = (await readFile(pidFile, 'utf8')).trim()
@@ -140,7 +140,7 @@ export async function settingsOf(server: Server): Promise<Map<string, string>> {
   return settings
 }
 
-/** @throws Error naming what differs in the configuration of two servers, places apart */
+/** @throws Error naming what differs in the configuration of two servers, without these */
 export async function expectSameSettings(one: Server, other: Server): Promise<void> {
   const [left, right] = await Promise.all(
     [one, other].map(async (server) => {

@@ -1,4 +1,4 @@
-/** The outcome of a run of the bench, as a table for a terminal and as JSON. */
+/** Owns the output of a run of the bench: a table for a terminal, and JSON. */
 import { type Figure, formatValue, isMet, median, ratio, spread, targetText } from './figure.ts'
 import { type Machine, machineLine } from './machine.ts'
 
@@ -9,13 +9,13 @@ export interface Outcome {
   readonly machine: Machine
   readonly figures: readonly Figure[]
   readonly notes: readonly string[]
-  /** Groups that failed, and what of. */
+  /** Groups that failed, and why. */
   readonly failures: readonly string[]
 }
 
 const HEAD = ['figure', 'Howdah', 'instead', '', 'ratio', 'to reach', '']
 
-/** Medians, in brackets the smallest and the largest; the ratio is how many times as good Howdah is. */
+/** Medians, with the smallest and the largest in brackets; the ratio says how many times as good Howdah is. */
 export function table(outcome: Outcome): string {
   const rows = [HEAD, ...outcome.figures.map(row)]
   const widths = HEAD.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0)))

@@ -1,17 +1,17 @@
 /**
- * What a part of the bench must put away again, and the one place that hears of Ctrl-C: running commands are ended, the
- * part that waits for them fails, and everything is put away on the way out.
+ * Owns the cleanup of the bench's parts, also after Ctrl-C: running commands are ended, the part that waits for them
+ * fails, and everything that it has deferred is cleaned up.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 
 export interface Scope {
-  /** Undone in reverse order, each even when another failed. */
+  /** Cleaned up in reverse order, each even when another failed. */
   defer(what: string, undo: () => Promise<unknown>): void
   /** A scope inside this one that can be closed earlier. */
   inner(): Scope
   /** @throws Error when the bench was interrupted */
   check(): void
-  /** Puts away what was deferred; says on stderr what could not be. Safe to repeat. */
+  /** Runs the deferred cleanups; reports on stderr those that failed. Safe to repeat. */
   close(): Promise<void>
 }
 

@@ -1,5 +1,5 @@
 /**
- * The usual way to read a remote directory: sshfs on loopback, from an sshd of the bench's own with its own keys and
+ * Owns the usual way to read a remote directory: sshfs on loopback, from an sshd of the bench's own with its own keys and
  * configuration, on a port of its own. The machine's sshd and root's ~/.ssh are neither used nor changed.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
@@ -15,14 +15,14 @@ import type { Scope } from './scope.ts'
 const run = promisify(execFile)
 const SSHD = '/usr/sbin/sshd'
 /**
- * Where sshd locks up its unprivileged half; compiled into Debian's. The package's service makes it at every start, and
- * it stays: another sshd may have come to need it.
+ * The privilege separation directory that is compiled into Debian's sshd. The package's service makes it at every start.
+ * It is kept, because another sshd may need it by then.
  */
 const PRIVILEGE_SEPARATION = '/run/sshd'
 const DEADLINE_MS = 20_000
 
 export interface SshServer {
-  /** Mounts a directory of this machine at `mountPoint`, as any user of sshfs would, readable by everybody. */
+  /** Mounts a directory of this machine at `mountPoint`, as any user of sshfs would, readable by all users. */
   mount(directory: string, mountPoint: string): Promise<void>
   unmount(mountPoint: string): Promise<void>
 }

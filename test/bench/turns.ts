@@ -1,4 +1,4 @@
-/** Taking the same measure of two things in turns, so that a machine that is slow for a while is slow for both. */
+/** Owns measuring two things in turns, so that a machine that is slow for a while is slow for both. */
 import type { Scope } from './scope.ts'
 import type { Workshop } from './workshop.ts'
 
@@ -15,7 +15,7 @@ export interface TurnsOptions {
   readonly count: number
 }
 
-/** Howdah, the other, Howdah, the other, … @throws Error when the bench was interrupted, or what `measure` throws */
+/** Howdah, the other, Howdah, the other, … @throws Error when the bench was interrupted, and the errors of `measure` */
 export async function inTurns<T>(
   { workshop, scope, what, count }: TurnsOptions,
   [howdah, other]: readonly [howdah: T, other: T],

@@ -1,4 +1,4 @@
-/** What the groups of figures share in one run: how much is measured, and productions that are made once. */
+/** Owns what the groups of figures share in one run: how much is measured, and productions that are made once. */
 import { rm, symlink } from 'node:fs/promises'
 import path from 'node:path'
 import type { RepositoryConfig } from '../../config/formats.ts'
@@ -6,7 +6,7 @@ import { makeProduction, type Production } from '../support/production.ts'
 import type { Figure } from './figure.ts'
 import type { Scope } from './scope.ts'
 
-/** One file of groups/ measures one group; it closes what it opens in its scope by itself or leaves it to the caller. */
+/** A file of groups/ measures one group; it closes what it opens in its scope, or leaves that to the caller. */
 export type Group = (workshop: Workshop, scope: Scope) => Promise<readonly Figure[]>
 
 export interface Workshop {
@@ -23,8 +23,8 @@ export interface StockedProduction extends Production {
   /** A plain pg_basebackup of it: `<path>/<instance>` is the data directory. */
   plainBackup(): Promise<{ readonly path: string; readonly instance: string; readonly data: string }>
   /**
-   * Repositories `name-0`, `name-1`, … that are this one by other paths: nothing that was decoded or fetched for one
-   * serves another.
+   * Repositories `name-0`, `name-1`, … that are this one by other paths, so that nothing that was decoded or fetched for
+   * one is used for another.
    */
   views(name: string, count: number): Promise<RepositoryConfig[]>
 }
@@ -41,7 +41,7 @@ export interface Amounts {
   readonly turns: number
   readonly readOnlySeconds: number
   readonly tpcbSeconds: number
-  /** Of each fio run that lasts as long as it is let. */
+  /** Of each fio run without a number of bytes. */
   readonly fioSeconds: number
   /** Bytes of the file that fio works on. */
   readonly fileBytes: number
@@ -101,11 +101,11 @@ export function createWorkshop(amounts: Amounts, scope: Scope, notes: string[]):
       scale,
       compress: 'gz',
       tablespace: false,
-      // PostgreSQL's own shared_buffers, so that reads do reach the file system.
+      // PostgreSQL's default of shared_buffers, so that reads reach the file system.
       settings: { fsync: 'on', autovacuum: 'off', shared_buffers: '128MB' },
     })
     scope.defer('a production', () => production.remove())
-    // As after any night: without it, either way would first replay the WAL of vacuuming what was just loaded.
+    // As on a production after some hours: otherwise both would first replay the WAL of vacuuming the loaded tables.
     await production.sql('VACUUM (FREEZE, ANALYZE)')
     await production.sql('CREATE EXTENSION pg_prewarm')
     await production.sql('CHECKPOINT')

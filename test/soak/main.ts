@@ -1,6 +1,6 @@
 /**
- * `npm run soak`: the durability tests for as long as one likes, with random sequences that a seed repeats. What fails
- * is printed as small as it can be made, in a form that `--replay` runs again.
+ * Owns `npm run soak`: the durability tests for any time, with random sequences that a seed repeats. A failure is printed
+ * as small as it can be made, in a form that `--replay` runs again.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -143,14 +143,14 @@ async function soakModel(options: Options, operations: number, until: number | u
   for (const driver of DRIVERS) {
     if (options.driver !== undefined && options.driver !== driver.name) continue
     const what = `model, ${driver.name}`
-    const tell = progress(what)
+    const printProgress = progress(what)
     const began = Date.now()
     const { made, counterexample } = await runModel({
       driver,
       operations,
       seed: options.seed,
       ...(until !== undefined && { until: Date.now() + until }),
-      onProgress: (count) => tell(`${count} operations`),
+      onProgress: (count) => printProgress(`${count} operations`),
     })
     const seconds = (Date.now() - began) / 1000
     process.stdout.write(`${what}: ${made} operations, ${Math.round(made / seconds)} a second\n`)
@@ -164,12 +164,12 @@ async function soakModel(options: Options, operations: number, until: number | u
 
 async function soakPowerCuts(options: Options, cuts: number, until: number | undefined): Promise<boolean> {
   const { seed } = options
-  const tell = progress('power-cut')
+  const printProgress = progress('power-cut')
   const outcome = await runPowerCuts({
     cuts,
     seed,
     ...(until !== undefined && { until: Date.now() + until }),
-    onProgress: (count) => tell(`${count} images`),
+    onProgress: (count) => printProgress(`${count} images`),
   })
   process.stdout.write(`power-cut: ${outcome.cuts} images of ${outcome.steps} steps\n`)
   const { counterexample } = outcome
@@ -181,7 +181,7 @@ async function soakPowerCuts(options: Options, cuts: number, until: number | und
     cuts: until === undefined ? Math.ceil(cuts / FETCHED_SHARE) : Number.POSITIVE_INFINITY,
     seed,
     ...(until !== undefined && { until: Date.now() + until / 4 }),
-    onProgress: (count) => tell(`${count} cuts of the fetched store`),
+    onProgress: (count) => printProgress(`${count} cuts of the fetched store`),
   })
   process.stdout.write(`power-cut: ${fetched.cuts} cuts of the fetched store\n`)
   if (fetched.wrong !== undefined) process.stdout.write(`power-cut: FAILED: ${fetched.wrong}\n`)
@@ -189,14 +189,14 @@ async function soakPowerCuts(options: Options, cuts: number, until: number | und
 }
 
 async function soakKills(options: Options, kills: number, until: number | undefined): Promise<boolean> {
-  const tell = progress('kill')
+  const printProgress = progress('kill')
   const shown = (outcome: object) => JSON.stringify(outcome).replaceAll(/[{}"]/g, '').replaceAll(',', ', ')
   try {
     const outcome = await runKills({
       kills,
       seed: options.seed,
       ...(until !== undefined && { until: Date.now() + until }),
-      onProgress: (now) => tell(shown(now)),
+      onProgress: (now) => printProgress(shown(now)),
     })
     process.stdout.write(`kill: ${shown(outcome)}\n`)
     return true
@@ -230,12 +230,12 @@ async function soakRealWorld({ grep }: Options): Promise<boolean> {
   return scenarios > 0 && failed.length === 0
 }
 
-/** What fails is told by fast-check, as small as it can be made, with the seed that repeats it. */
+/** fast-check prints a failure as small as it can be made, with the seed that repeats it. */
 async function soakFuzz(options: Options, runs: number, until: number | undefined): Promise<boolean> {
   let good = true
   const properties = Object.entries({
     ...PGBACKREST_FUZZ,
-    'a tar archive as nobody writes it is read within its bounds, or refused': TAR_FUZZ,
+    'a tar archive that no program writes is read within its bounds, or refused': TAR_FUZZ,
   })
   for (const [name, property] of properties) {
     const outcome = await fc.check(property, {

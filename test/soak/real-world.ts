@@ -1,4 +1,4 @@
-/** The whole corpus of test/real-world, one scenario after another. */
+/** Owns runs of the corpus of test/real-world, one scenario after another. */
 import { startLane } from '../real-world/lane.ts'
 import { SCENARIOS } from '../real-world/recipes/all.ts'
 

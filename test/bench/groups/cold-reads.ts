@@ -1,7 +1,7 @@
 /**
- * Reading what the target does not hold, over loopback: Howdah's data plane, by its client and through a mount, beside
- * sshfs on the same files. The server's side has the file in memory, so that the ways are compared and not the disk;
- * the reader's side has nothing.
+ * Measures reading what the target has not cached, over loopback: Howdah's data plane, by its client and through a mount,
+ * beside sshfs on the same files. The server's side has the file in memory, so that the disk is not compared; the
+ * reader's side has nothing.
  */
 import path from 'node:path'
 import type { DataPlaneClient } from '../../../agents/dataplane/client/client.ts'
@@ -52,7 +52,7 @@ export async function coldReads(workshop: Workshop, scope: Scope): Promise<reado
     await warm(source)
   }
 
-  /** With nothing held: neither by the kernel nor in a write cache. */
+  /** With nothing cached, neither by the kernel nor in a write cache. */
   async function overSshfs(way: Way, turn: number): Promise<number> {
     await ssh.mount(data, sshMount)
     try {

@@ -1,5 +1,5 @@
 /**
- * A published instance that is warm beside the same data in a directory on the disk of its write cache: restored from
+ * Measures a warm published instance beside the same data in a directory on the disk of its write cache: restored from
  * the same backup, started with the published instance's own settings.
  */
 import { execFile } from 'node:child_process'
@@ -60,7 +60,7 @@ export async function instance(workshop: Workshop, scope: Scope): Promise<readon
   const tpcb = await inTurns(turns('pgbench TPC-B', amounts.turns), sides, async (server) => {
     const run = () => pgbench(server, amounts.tpcbSeconds)
     const { rate } = await (server === published ? costs.watch('TPC-B', run) : run())
-    // What one side left dirty is not to be written while the other is measured.
+    // What one side left dirty must not be written while the other is measured.
     checkpoints[server === published ? 'howdah' : 'instead'].push(await timed(server, 'CHECKPOINT;'))
     return rate
   })
@@ -96,7 +96,7 @@ async function mountProcessOf(server: Server): Promise<number> {
   return Number(found.stdout)
 }
 
-/** What runs of pgbench cost the mount process, by kind. */
+/** Processor time of the mount process by kind of pgbench run. */
 function mountCosts(pid: number) {
   const microseconds = new Map<string, number[]>()
   return {

@@ -1,6 +1,6 @@
 /**
- * `howdah backups` on a repository of 1,000 backups and a million WAL segments: for the first time, from disk, and
- * again. And what the mount agent alone takes of that.
+ * Measures `howdah backups` on a repository of 1,000 backups and a million WAL segments: the first time, from disk, and
+ * again, and the mount agent's part of both.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

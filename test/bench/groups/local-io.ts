@@ -1,6 +1,6 @@
 /**
- * System calls on what a session holds locally, beside the same on a directory of the same disk. Half of the file was
- * fetched from the backup, half was written since.
+ * Measures system calls on what a session has locally, beside the same calls on a directory of the same disk. Half of the
+ * file was fetched from the backup, half was written since.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import path from 'node:path'
@@ -57,7 +57,7 @@ export async function localIo(workshop: Workshop, scope: Scope): Promise<readonl
           seed: turn + 1,
         } as const
         const { rate } = await fio({ ...job, ...common })
-        // What one side left dirty is not to be written while the other is measured.
+        // What one side left dirty must not be written while the other is measured.
         await syncFile(file)
         return rate
       },

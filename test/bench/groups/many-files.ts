@@ -1,5 +1,5 @@
 /**
- * Opening a backup of 100,000 files: a pgBackRest manifest that lists as many, served over the data plane and mounted.
+ * Measures opening a backup of 100,000 files: a pgBackRest manifest that lists as many, served over the data plane and mounted.
  * The files that are listed are all stored as one; none is read.
  */
 import { execFile } from 'node:child_process'

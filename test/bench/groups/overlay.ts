@@ -1,5 +1,5 @@
 /**
- * Howdah beside what can be put together from a distribution: kernel overlayfs with sshfs below and a local directory
+ * Measures Howdah beside what can be assembled from a distribution: kernel overlayfs with sshfs below and a local directory
  * above, on the same plain backup. From nothing to the first answered query, and the first minute of TPC-B after it.
  */
 import { execFile } from 'node:child_process'
@@ -28,7 +28,7 @@ interface Source {
   readonly notes: string
 }
 
-/** Brings up a server from nothing. What it takes until then is measured. */
+/** Starts a server from nothing. The time until then is measured. */
 type Start = (scope: Scope) => Promise<Server>
 
 export async function overlay(workshop: Workshop, scope: Scope): Promise<readonly Figure[]> {
@@ -61,7 +61,7 @@ export async function overlay(workshop: Workshop, scope: Scope): Promise<readonl
       try {
         await sleep(SPARE_READY_MS)
         await dropCaches()
-        // The data is to be cold, not the programs: those of either side are in use on such a machine.
+        // The data must be cold, not the programs: those of both sides are in use on such a machine.
         await fleet.howdah('sessions')
         for (const program of PROGRAMS) await warm(program)
         const begun = performance.now()
@@ -127,7 +127,7 @@ async function overlaidServer(
     data: at('merged'),
     directory: at('sockets'),
     database: production.database,
-    // As Howdah starts it: production's archive is not touched, and not every file is opened at the start.
+    // As Howdah starts it: without archiving, and without opening every file at the start.
     settings: new Map([
       ['archive_mode', 'off'],
       ['recovery_init_sync_method', 'syncfs'],

@@ -1,5 +1,5 @@
 /**
- * How long from the command to the first answered query: `howdah publish` beside `pgbackrest restore --process-max=2`
+ * Measures the time from the command to the first answered query: `howdah publish` beside `pgbackrest restore --process-max=2`
  * and a start of PostgreSQL, on the same repository in the same minutes.
  */
 import { chown, mkdir, rm } from 'node:fs/promises'
@@ -13,7 +13,7 @@ import { startPostgres, untilAnswered } from '../postgres.ts'
 import type { Scope } from '../scope.ts'
 import { NOTES, type StockedProduction, type Workshop } from '../workshop.ts'
 
-/** The target agent keeps a spare mount program ready, which it makes some seconds after the last was taken. */
+/** The target agent keeps a spare mount process, which it starts some seconds after the last one was used. */
 const SPARE_READY_MS = 7_000
 
 interface Size {
@@ -31,7 +31,7 @@ export async function publish(workshop: Workshop, scope: Scope): Promise<readonl
     const production = await workshop.production(scale)
     sizes.push({ production, restores: [], firsts: [], seconds: [], sessions: [] })
   }
-  // One more than is measured: the first publish of all warms the agents.
+  // One more than is measured: the first publish warms up the agents.
   const views = await Promise.all(
     sizes.map(({ production }, index) => production.views(`size-${index}`, publishes + 1)),
   )
@@ -79,7 +79,7 @@ function sizeFigures(size: Size, workshop: Workshop): Figure[] {
       instead,
       target: { of: 'value', limit: 1.2 },
     },
-    { name: `the same again, ${gigabytes}`, unit: 's', better: 'less', howdah: seconds, instead },
+    { name: `published again, ${gigabytes}`, unit: 's', better: 'less', howdah: seconds, instead },
   ]
 }
 
@@ -137,7 +137,7 @@ async function restoreOnce(outer: Scope, production: StockedProduction): Promise
     const started = performance.now()
     await production.pgbackrest('restore', `--pg1-path=${data}`, '--process-max=2', '--archive-mode=off')
     const server = await startPostgres(scope, { data, directory, database: production.database })
-    // It answers while it still recovers; publishing ends with the promoted instance, and so does this.
+    // It answers queries during recovery already; a publish ends with the promoted instance, and so does this.
     const text = 'SELECT count(*) FROM notes WHERE NOT pg_is_in_recovery()'
     await untilAnswered(scope, server, text, String(NOTES))
     return (performance.now() - started) / 1000

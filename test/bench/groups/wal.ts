@@ -1,5 +1,5 @@
 /**
- * Recovery through `wal/` of a mount, beside PostgreSQL's recovery from a local directory of plain segments and beside
+ * Measures recovery through `wal/` of a mount, beside PostgreSQL's recovery from a local directory of plain segments and beside
  * pgBackRest's archive-get; through `wal/` also from far away.
  */
 import { execFile } from 'node:child_process'
@@ -25,14 +25,14 @@ const SEGMENT_BYTES = 16 * 1024 ** 2
 const ROUND_TRIP_MS = 20
 const POINT = 'replayed'
 const DEADLINE_MS = 600_000
-/** Seconds of pgbench between looks at how much WAL it made. */
+/** Seconds of pgbench between checks of how much WAL it has made. */
 const LOAD_SECONDS = 5
-/** What cannot be told from nothing. */
+/** Below this a difference cannot be distinguished from none. */
 const LEAST_COST_MS = 0.1
 const COPIED = 'cp from a local directory'
 const run = promisify(execFile)
 
-/** A way of getting segments: gives its restore_command for a data directory. */
+/** A way to get segments: its restore_command for a data directory. */
 type Way = (turn: Scope, directory: string) => Promise<string>
 
 interface Archived {
@@ -42,7 +42,7 @@ interface Archived {
   readonly template: string
   /** The same segments as in the repository's archive, plain. */
   readonly plain: string
-  /** With which a replay begins. */
+  /** The first segment of a replay. */
   readonly firstWal: string
   readonly segments: number
 }
@@ -131,7 +131,7 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
     scale: amounts.small / 4,
     compress: 'gz',
     tablespace: false,
-    // Checkpoints as PostgreSQL makes them unless told otherwise.
+    // PostgreSQL's default of checkpoints.
     settings: {
       ...{ fsync: 'off', synchronous_commit: 'off', autovacuum: 'off' },
       ...{ checkpoint_timeout: '5min', max_wal_size: '1GB' },
@@ -147,7 +147,7 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
   await production.basebackup(template)
   const [firstWal = ''] =
     /[0-9A-F]{24}/.exec(await readFile(path.join(template, 'backup_label'), 'utf8')) ?? []
-  // PostgreSQL starts on no other.
+  // PostgreSQL starts with no other mode.
   await chmod(template, 0o700)
   await production.sql(
     `ALTER SYSTEM SET archive_command = 'cp %p ${plain}/%f && pgbackrest --config=${production.configFile} --stanza=${production.stanza} archive-push "%p"'`,
@@ -201,7 +201,7 @@ async function replay(scope: Scope, { template }: Archived, way: Way): Promise<n
     await writeFile(`${directory}/data/recovery.signal`, '')
     await chown(`${directory}/data/recovery.signal`, account.uid, account.gid)
     const restoreCommand = await way(turn, directory)
-    // What the copy left to be written is not to be written during the replay.
+    // What the copy left dirty must not be written during the replay.
     await run('sync')
     await startPostgres(turn, {
       data: `${directory}/data`,
@@ -225,7 +225,7 @@ async function replay(scope: Scope, { template }: Archived, way: Way): Promise<n
   }
 }
 
-/** PostgreSQL 15 tells it (access/transam/xlogrecovery.c, PerformWalRecovery). */
+/** A message of PostgreSQL 15 (access/transam/xlogrecovery.c, PerformWalRecovery). */
 async function replayed(scope: Scope, log: string): Promise<number> {
   const deadline = Date.now() + DEADLINE_MS
   for (;;) {

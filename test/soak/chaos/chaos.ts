@@ -1,6 +1,6 @@
 /**
- * The chaos run: several users with a session each on a fleet of several hosts, and faults at random. From time to time
- * the faults pause, and everything must settle; then it goes on.
+ * Owns the chaos run: several users with a session each on a fleet of several hosts, and faults at random. At intervals
+ * the faults pause until every session has settled.
  */
 import { chown, mkdir, readdir } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,20 +17,20 @@ export interface ChaosOptions {
   /** Milliseconds since the epoch after which no fault begins. */
   readonly until: number
   readonly onProgress?: (outcome: ChaosOutcome) => void
-  /** Each thing that is done, as it is done. */
+  /** Each action, when it is done. */
   readonly log?: (text: string) => void
 }
 
 export type ChaosOutcome = Counts & {
   faults: number
-  /** How often everything had to settle, and did. */
+  /** How often every session has settled. */
   settled: number
 }
 
 const USERS = 3
-/** How long the faults go on before everything must settle. */
+/** How long faults are injected before every session must settle. */
 const STORM_MS = 40_000
-/** Within this, after the last fault of a storm, every session is where it is wanted. */
+/** How long sessions may take to settle after the last fault. */
 const SETTLE_S = 90
 const WATCH_EVERY_MS = 500
 
@@ -53,7 +53,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosOutcome> {
     fleet = await startFleet({
       hosts: true,
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
-      // No session may fail or wait for somebody because it was hit often.
+      // No session may fail or wait for a retry because of many faults.
       coordinator: { heartbeat: { lostAfter: 4 }, retry: { attempts: 100, firstDelay: 0.2, maxDelay: 2 } },
       target: { readDeadline: 6 },
     })
@@ -116,7 +116,7 @@ async function storms(
   }
 }
 
-/** What fails ends the run; the others are waited for, so that nothing goes on behind our back. */
+/** A failure ends the run; the others are waited for, so that nothing runs on in the background. */
 async function together(work: readonly Promise<void>[]): Promise<void> {
   const ended = await Promise.allSettled(work)
   for (const one of ended) if (one.status === 'rejected') throw one.reason

@@ -1,4 +1,4 @@
-/** Faults that a chaos run injects: each breaks something for a while, and mends it. */
+/** Owns the faults that a chaos run injects: each breaks something for a while, and repairs it. */
 import { rm } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { clearDeadMount } from '../../../agents/target/mount-process/agent/dead-mount.ts'
@@ -13,12 +13,12 @@ import { mountProcesses, postmasters } from '../../support/session-processes.ts'
 export interface FaultTarget {
   readonly fleet: Fleet
   readonly hosts: Hosts
-  /** Sessions that are not over. */
+  /** Sessions that have not ended. */
   readonly sessions: () => readonly string[]
   readonly random: Random
 }
 
-/** Breaks and mends; gives what it did, in words. */
+/** Injects the fault and ends it; returns a description. */
 type Fault = (target: FaultTarget) => Promise<string>
 
 const ROLES: readonly Role[] = ['coordinator', 'mount-agent', 'target-agent']
@@ -64,7 +64,7 @@ async function crash({ fleet, random }: FaultTarget): Promise<string> {
   return `${signal} of ${role}`
 }
 
-/** A process that hangs for a while and goes on, as on a machine that is short of memory. */
+/** A process that is stopped for a while and resumes, as on a machine that is short of memory. */
 async function freeze({ fleet, random }: FaultTarget): Promise<string> {
   const role = pick(random, ROLES)
   const pid = fleet.pid(role)
@@ -102,7 +102,7 @@ async function reboot(target: FaultTarget): Promise<string> {
   return 'reboot of the target'
 }
 
-/** Faults of the network, and those of processes: one of each kind is under way at a time. */
+/** Faults of the network, and those of processes: one of each kind at a time. */
 export const NETWORK_FAULTS: readonly Fault[] = [cut, cut, cut, unplug]
 export const PROCESS_FAULTS: readonly Fault[] = [
   crash,
@@ -125,6 +125,6 @@ function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
   } catch {
-    // It ended meanwhile, which was wanted.
+    // It has ended already.
   }
 }

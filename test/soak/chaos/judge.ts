@@ -1,10 +1,10 @@
-/** What must hold of sessions whatever happens to them, judged by what is seen on the target and by their histories. */
+/** Owns the invariants of sessions, checked on the target and in their histories. */
 import type { HistoryEntry, SessionView } from '../../../messages/values.ts'
 import type { Fleet } from '../../support/fleet.ts'
 import { mountInventory, processes } from '../../support/inventory.ts'
 import { mountProcesses, postmasters } from '../../support/session-processes.ts'
 
-/** Something that must never be. */
+/** A violated invariant. */
 export class Violation extends Error {
   readonly session: string
 
@@ -15,7 +15,7 @@ export class Violation extends Error {
   }
 }
 
-/** What there must be at most one of, at this moment. @throws Violation */
+/** Checks that no session has two servers, mount processes or mounts now. @throws Violation */
 export function judgeMachine(fleet: Fleet, sessions: readonly string[]): void {
   const all = processes()
   const mounts = [...mountInventory().keys()]
@@ -29,7 +29,7 @@ export function judgeMachine(fleet: Fleet, sessions: readonly string[]): void {
   }
 }
 
-/** A session's history is one story, and each of its steps ended once. @throws Violation */
+/** Checks that a session's history is complete and ordered, and that each step ended once. @throws Violation */
 export function judgeHistory({ id, history = [], exports = [] }: SessionView): void {
   history.forEach((entry, index) => {
     const before = history[index - 1]
