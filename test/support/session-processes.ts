@@ -12,7 +12,11 @@ export function postmasters(
 ): MachineProcess[] {
   const data = `${mountRoot}/${id}/data`
   const servers = all.filter(
-    ({ command }) => basename(command[0] ?? '') === 'postgres' && command.some((word) => word.includes(data)),
+    ({ command }) =>
+      basename(command[0] ?? '') === 'postgres' &&
+      // `postgres -C NAME` prints a setting and ends: the agent runs it before it starts the server.
+      !command.includes('-C') &&
+      command.some((word) => word.includes(data)),
   )
   // A child has its postmaster's title until it has set its own.
   const pids = new Set(servers.map(({ pid }) => pid))
