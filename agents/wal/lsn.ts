@@ -60,6 +60,9 @@ export function segmentAfter(name: string, segmentBytes: number): string | undef
   return place && segmentName(place.timeline, place.segment + 1, segmentBytes)
 }
 
+/** Name of a timeline's history file (access/xlog_internal.h: TLHistoryFileName). */
+export const historyName = (timeline: number): string => `${hex(timeline)}.history`
+
 /** Of a segment or history file's name. */
 export const timelineOf = (name: string): number => Number.parseInt(name.slice(0, 8), 16)
 

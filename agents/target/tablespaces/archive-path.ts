@@ -3,7 +3,7 @@
  * documentation, "Timelines"; access/transam/timeline.c: a line of a history file is a parent timeline and the position
  * where it was left, and a segment is read from the newest timeline that has it.
  */
-import { lsnOf, parseSegmentName, segmentName, segmentStart } from '../../wal/lsn.ts'
+import { historyName, lsnOf, parseSegmentName, segmentName, segmentStart } from '../../wal/lsn.ts'
 
 export interface Archive {
   /** Undefined: the archive does not have it. */
@@ -63,5 +63,3 @@ async function readHistory(archive: Archive, timeline: number): Promise<Left[]> 
     return number === undefined || end === undefined ? [] : [{ timeline: Number(number), end }]
   })
 }
-
-const historyName = (timeline: number) => `${timeline.toString(16).toUpperCase().padStart(8, '0')}.history`

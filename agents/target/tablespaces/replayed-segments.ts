@@ -1,5 +1,6 @@
 /** Finds the tablespaces that the WAL in a server's pg_wal creates: what it has replayed or was about to replay. */
 import { open, readdir } from 'node:fs/promises'
+import { parseSegmentName, segmentStart } from '../../wal/lsn.ts'
 import { scanSegment } from '../../wal/scan-segment.ts'
 import { readSegmentHeader } from '../../wal/wal-pages.ts'
 import { type CreatedTablespace, createdTablespace, isTablespaceCreation } from './wal-tablespaces.ts'
@@ -38,9 +39,8 @@ async function validSegments(pgWal: string): Promise<{ readonly name: string; re
     const header = readSegmentHeader(await readStart(`${pgWal}/${name}`, HEAD_BYTES))
     if (header === undefined) continue
     const { base, segmentBytes } = header
-    const perLog = 0x1_0000_0000 / segmentBytes
-    const number = Number.parseInt(name.slice(8, 16), 16) * perLog + Number.parseInt(name.slice(16), 16)
-    if (base === BigInt(number) * BigInt(segmentBytes)) found.push({ name, base })
+    const place = parseSegmentName(name, segmentBytes)
+    if (place !== undefined && base === segmentStart(place.segment, segmentBytes)) found.push({ name, base })
   }
   return found.sort((a, b) => (a.base < b.base ? -1 : a.base > b.base ? 1 : 0))
 }

@@ -13,6 +13,7 @@ import { createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Logger } from 'pino'
 import type { StoredWal } from '../../../dataplane/backup-source.ts'
 import { freeBuffer } from '../../../dataplane/protocol/freed-buffers.ts'
+import { segmentAfter } from '../../../wal/lsn.ts'
 
 export interface ReadyWalOptions {
   /** Where segments lie ready. The instance's user may take them away, and whatever else. */
@@ -124,8 +125,14 @@ export function createReadyWal(options: ReadyWalOptions): ReadyWal {
   function following(name: string): string[] {
     const names: string[] = []
     if (segmentBytes === undefined) return names
-    for (let last = name; names.length < AHEAD_SEGMENTS; names.push(last))
-      last = segmentAfter(last, segmentBytes)
+    for (
+      let next = segmentAfter(name, segmentBytes);
+      next !== undefined;
+      next = segmentAfter(next, segmentBytes)
+    ) {
+      names.push(next)
+      if (names.length === AHEAD_SEGMENTS) break
+    }
     return names
   }
 
@@ -268,16 +275,6 @@ async function* decoded({ bytes, compression, sha1 }: StoredWal, read: Read): As
   }
   if (hash !== undefined && hash.digest('hex') !== sha1) throw new Error('it does not match its checksum')
 }
-
-/** The next on the same timeline. */
-function segmentAfter(name: string, bytes: number): string {
-  const perLog = 0x1_0000_0000 / bytes
-  const next = Number.parseInt(name.slice(16), 16) + 1
-  const log = Number.parseInt(name.slice(8, 16), 16) + (next >= perLog ? 1 : 0)
-  return name.slice(0, 8) + hex(log) + hex(next >= perLog ? 0 : next)
-}
-
-const hex = (value: number): string => value.toString(16).toUpperCase().padStart(8, '0')
 
 const isSegmentSize = (bytes: number): boolean =>
   bytes >= MIN_SEGMENT_BYTES && bytes <= MAX_SEGMENT_BYTES && Number.isInteger(Math.log2(bytes))

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { errorBody, HowdahError } from '../../../../messages/errors.ts'
 import type { Paused } from '../../../../messages/values.ts'
-import { lsnOf, segmentAt, segmentName, segmentStart } from '../../../wal/lsn.ts'
+import { historyName, lsnOf, segmentAt, segmentName, segmentStart } from '../../../wal/lsn.ts'
 import { scanSegment, type WalRecord } from '../../../wal/scan-segment.ts'
 import { readSegmentHeader } from '../../../wal/wal-pages.ts'
 import { isStop, type RecoveryStop, recoveryStop } from '../../../wal/wal-records.ts'
@@ -136,7 +136,7 @@ async function searchArchive(
   if (current === undefined || from === undefined) return 'unknown'
   const { wal } = instancePaths(spec)
   const others = typeof timeline === 'number' && timeline !== current
-  const newer = `${wal}/${(current + 1).toString(16).toUpperCase().padStart(8, '0')}.history`
+  const newer = `${wal}/${historyName(current + 1)}`
   if (others || (timeline === 'latest' && (await exists(newer)))) return 'unknown'
   const { walSegmentBytes } = await readControlData(spec)
   if (walSegmentBytes > LARGEST_SEGMENT) return 'unknown'
