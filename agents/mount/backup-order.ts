@@ -1,6 +1,7 @@
 /**
- * The order of backups, oldest first. AllowedRoots a cluster its timelines and positions of the WAL tell, which no copying and
- * no clock changes; backups of different clusters, and those without a position, go by the times that they say. Pure.
+ * The order of backups, oldest first. Backups of one cluster are ordered by timeline and LSN, which neither copying
+ * files nor a clock changes; backups of different clusters, and those without an LSN, by the times that they record.
+ * Pure.
  */
 import type { BackupSummary } from '../../messages/values.ts'
 import { lsnOf } from '../wal/lsn.ts'
@@ -8,7 +9,7 @@ import { lsnOf } from '../wal/lsn.ts'
 export function oldestFirst(backups: readonly BackupSummary[]): BackupSummary[] {
   const ordered = backups.toSorted((a, b) => compare(when(a), when(b)) || compare(a.label, b.label))
   const clusters = new Set(backups.flatMap(({ systemIdentifier }) => systemIdentifier ?? []))
-  // Not every form of a backup tells of which cluster it is: where there is only one, it is of that.
+  // Not every kind of backup records its cluster: where there is only one, it belongs to that.
   const [only] = clusters.size === 1 ? clusters : []
   const places = new Map<string, number[]>()
   for (const [index, backup] of ordered.entries()) {
@@ -18,7 +19,8 @@ export function oldestFirst(backups: readonly BackupSummary[]): BackupSummary[] 
     if (known === undefined) places.set(cluster, [index])
     else known.push(index)
   }
-  // The places that a cluster's backups have among all are filled in the order of its WAL.
+  // A cluster's backups keep the set of positions in the list that they have by time, and fill it in the order of its
+  // WAL.
   const result = [...ordered]
   for (const indexes of places.values()) {
     const own = indexes.flatMap((index) => ordered[index] ?? []).sort(byPosition)
@@ -34,7 +36,7 @@ const when = ({ stoppedAt, startedAt }: BackupSummary) => stoppedAt ?? startedAt
 const compare = <T extends string | number | bigint>(a: T, b: T) => (a < b ? -1 : a > b ? 1 : 0)
 const positionOf = ({ stopLsn, startLsn }: BackupSummary) => lsnOf(stopLsn) ?? lsnOf(startLsn)
 
-/** What both have in common is that they have a position. */
+/** Both have an LSN. */
 const byPosition = (a: BackupSummary, b: BackupSummary) =>
   compare(a.timeline ?? 0, b.timeline ?? 0) ||
   compare(positionOf(a) ?? 0n, positionOf(b) ?? 0n) ||

@@ -1,11 +1,14 @@
-/** A bounded cache of what takes long to make: least recently used goes first, and each is made once at a time. */
+/**
+ * A bounded cache of values that are expensive to compute: evicts the least recently used one, and computes each once
+ * at a time.
+ */
 
 export interface BoundedCache<Key, Value> {
-  /** The value, from the cache or by `make`. A failure is not kept. */
+  /** The value, from the cache or by `make`. Failures are not cached. */
   get(key: Key, make: () => Promise<Value>): Promise<Value>
 }
 
-/** @param max sum of the weights of what is kept; one that is heavier by itself is kept until the next */
+/** @param max sum of the weights of the values that are kept; a single heavier one is kept until the next is added */
 export function createBoundedCache<Key, Value>(
   max: number,
   weigh: (value: Value) => number,

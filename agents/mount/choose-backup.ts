@@ -1,4 +1,4 @@
-/** Which backups recovery may begin with, by what was asked for. Pure; what the WAL says comes after. */
+/** Which backups recovery may start from, by the request alone. Pure; the WAL is consulted later. */
 import { HowdahError } from '../../messages/errors.ts'
 import type { BackupSummary, RecoverTo } from '../../messages/values.ts'
 

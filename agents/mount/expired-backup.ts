@@ -1,6 +1,6 @@
 /**
- * A backup that may be removed from its repository while sessions use it, by its retention or by hand: what cannot be
- * read any more then is no damage, and is told as what it is. And who is told of it, once for each session.
+ * A backup that may expire or be deleted while sessions use it: a read that fails for that reason fails with
+ * `backup_gone`, not as damage. Also reports that to each affected session, once.
  */
 import type { Logger } from 'pino'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
@@ -12,7 +12,7 @@ interface BackupName {
   readonly backup: string
 }
 
-/** @param isListed whether the repository still has the backup; asked after a read has failed */
+/** @param isListed whether the repository still lists the backup; called after a read has failed */
 export function expiringBackup(
   opened: OpenBackup,
   name: BackupName,
@@ -40,10 +40,10 @@ export const backupGone = ({ repository, instance, backup }: BackupName, cause?:
     { cause },
   )
 
-/** Sessions of which is remembered that they were told. */
+/** Sessions that are remembered as reported. */
 const REMEMBERED = 1000
 
-/** @param tell rejects where it cannot be told, which is logged, and tried again at the next failure */
+/** @param tell rejects when the report cannot be sent, which is logged and retried at the next failure */
 export function createGoneReports(
   report: (session: string, message: string) => Promise<void>,
   logger: Logger,
@@ -59,7 +59,10 @@ export function createGoneReports(
     logger.error({ session }, error.message)
     report(session, error.message).catch((failure: unknown) => {
       reported.delete(session)
-      logger.warn({ session, error: errorBody(failure) }, 'that the backup is gone was not reported')
+      logger.warn(
+        { session, error: errorBody(failure) },
+        'the report that a backup is gone could not be sent',
+      )
     })
   }
 }

@@ -1,7 +1,7 @@
 /**
- * WAL that lies in a backup itself: that of a server which was stopped while it was copied, or what the backup tool put
- * there. Such a backup needs no archive to be consistent, and may go on with one. What the archive has comes first,
- * because a segment in which the server was stopped went on to be written when it was started again.
+ * WAL that a backup contains: that of a server which was stopped while it was copied, or what the backup tool copied
+ * there. Such a backup is consistent without an archive, and may be recovered further with one. The archive takes
+ * precedence, because the server continued to write the segment in which it was stopped when it was started again.
  */
 import { HowdahError } from '../../messages/errors.ts'
 import type { BackupSummary } from '../../messages/values.ts'
@@ -12,18 +12,18 @@ import { joinListings, walListing } from './wal-listing.ts'
 /** Before version 10 the directory had another name. */
 const WAL = /^data\/(?:pg_wal|pg_xlog)\/([0-9A-F]{24}|[0-9A-F]{8}\.history)$/
 const CONTROL = 'data/global/pg_control'
-/** PG_CONTROL_VERSION of 11, which lost the place of the checkpoint before. */
+/** PG_CONTROL_VERSION of 11, which no longer has the LSN of the previous checkpoint. */
 const VERSION_11 = 1100
 /** DBState of catalog/pg_control.h. */
 const SHUTDOWNED = 1
 const CONTROL_HEAD_BYTES = 64
 
 export interface OwnWal {
-  /** Of a stopped server, where it begins; the backup holds nothing of after that but what crash recovery finds. */
+  /** Of a stopped server: where it starts. Only crash recovery can find anything later in the backup. */
   readonly position?: Pick<BackupSummary, 'startLsn' | 'stopLsn' | 'startWal' | 'stopWal' | 'timeline'>
-  /** Names of what a stopped server needs to start, segments and history files. */
+  /** Names of the segments and history files that a stopped server needs to start. */
   readonly needed?: readonly string[]
-  /** Name → path in the tree, of what it needs: a server keeps segments for later use, too, with nothing in them. */
+  /** Name → path in the tree, of what it needs: pg_wal also has recycled segments, which hold nothing of use. */
   readonly files: ReadonlyMap<string, string>
 }
 
@@ -72,7 +72,10 @@ export async function findOwnWal(backup: OpenBackup): Promise<OwnWal> {
   }
 }
 
-/** What the tool put into a backup of a running server, as pgBackRest does with archive-copy. @throws as `OpenBackup.tree` */
+/**
+ * WAL that the tool copied into a backup of a running server, as pgBackRest does with archive-copy.
+ * @throws as `OpenBackup.tree`
+ */
 export async function findCopiedWal(backup: OpenBackup): Promise<OwnWal> {
   const files = new Map<string, string>()
   for await (const entries of backup.tree()) {
@@ -84,7 +87,7 @@ export async function findCopiedWal(backup: OpenBackup): Promise<OwnWal> {
   return { files }
 }
 
-/** The opened backup, with its own WAL where the archive has none. */
+/** The opened backup, which reads its own WAL where the archive has none. */
 export function backupWithOwnWal(backup: OpenBackup, { files, needed }: OwnWal): OpenBackup {
   const own = (name: string) => backup.entry(files.get(name) ?? '')
   return {
@@ -100,7 +103,7 @@ export function backupWithOwnWal(backup: OpenBackup, { files, needed }: OwnWal):
   }
 }
 
-/** The archive of such a backup, with its own WAL. @param open opens the backup without it */
+/** The archive of such a backup, supplemented by its own WAL. @param open opens the backup without it */
 export function archiveWithOwnWal(
   archive: WalArchive,
   label: string,
@@ -113,7 +116,7 @@ export function archiveWithOwnWal(
     async list() {
       const listing = await archive.list()
       const own = walListing(files.keys(), label)
-      // Nobody misses an archive that never was.
+      // An archive that never existed is not missing.
       const isEmpty = listing.groups.length === 0 && listing.unreadable.groups.length === 0
       return joinListings([isEmpty ? { ...listing, remarks: [] } : listing, own])
     },

@@ -1,10 +1,10 @@
 /**
- * The seam for repository formats. A format reader implements `Repository`; everything else of the mount agent
- * (inventory, spool, serving) knows only this file.
+ * The interface of repository formats. A format reader implements `Repository`; the rest of the mount agent
+ * (inventory, spool, serving) depends on this file only.
  *
- * Contract for every reader: the repository is opened read-only and never written to; its contents are untrusted
- * (paths may not leave the repository or the backup, sizes are bounded); every damage is a `HowdahError` that names
- * the file and the backup, never zeros and never a hang.
+ * Contract for every reader: the repository is opened read-only and never written to; its contents are untrusted (paths
+ * may not leave the repository or the backup, sizes are bounded); every damage is a `HowdahError` that names the file
+ * and the backup, never zeros and never a hang.
  */
 
 import type { BackupSummary } from '../../messages/values.ts'
@@ -15,21 +15,21 @@ export type RepositoryFormat = 'pgbackrest' | 'barman' | 'basebackup'
 export interface RepositoryOptions {
   readonly name: string
   readonly format: RepositoryFormat
-  /** Absolute path of the repository's root; pgBackRest's and Barman's can do without, with `configFile`. */
+  /** Absolute path of the repository's root; optional for pgBackRest and Barman with `configFile`. */
   readonly path?: string
   /** File that holds the repository's passphrase, for encrypted repositories. */
   readonly passphraseFile?: string
-  /** The tool's own configuration file: pgBackRest's tells path and passphrase, Barman's where its directories are. */
+  /** The tool's own configuration file: pgBackRest's has path and passphrase, Barman's has its directories. */
   readonly configFile?: string
   /** Which of the repositories in `configFile`; 1 where it is not given. */
   readonly repo?: number
-  /** False: checksums that the backup has of whole files are not verified. */
+  /** False: the backup's checksums of whole files are not verified. */
   readonly verifyChecksums?: boolean
   /** True: the checksum of each data page that is served is verified, where the cluster has them. */
   readonly verifyPages?: boolean
-  /** Places outside of the repository that symbolic links in it may lead to. Absolute. */
+  /** Directories outside of the repository that symbolic links in it may lead to. Absolute. */
   readonly linkTargets?: readonly string[]
-  /** basebackup only: a directory of WAL segments to recover with, beside what the backup itself carries. */
+  /** basebackup only: a directory of WAL segments to recover with, in addition to those in the backup. */
   readonly walPath?: string
 }
 
@@ -38,7 +38,7 @@ export type LocatedRepository = RepositoryOptions & { readonly path: string }
 export interface Repository {
   /** Names of the instances (pgBackRest: stanzas; Barman: servers; basebackup: directories), sorted. */
   instances(): Promise<string[]>
-  /** @throws HowdahError `unknown_instance` (naming those there are) */
+  /** @throws HowdahError `unknown_instance`, which names those that exist */
   instance(name: string): Promise<Instance>
 }
 
@@ -48,7 +48,7 @@ export interface Instance {
   backups(): Promise<BackupSummary[]>
   /**
    * Opens a backup by its label.
-   * @throws HowdahError `unknown_backup` (naming those there are) | `backup_damaged` | `backup_unsupported`
+   * @throws HowdahError `unknown_backup`, which names those that exist | `backup_damaged` | `backup_unsupported`
    */
   open(label: string): Promise<OpenBackup>
   /**
@@ -57,13 +57,13 @@ export interface Instance {
    * @throws HowdahError `unknown_backup` | `backup_damaged` | `backup_unsupported` | `repository_unavailable`
    */
   wal(backup: BackupSummary): Promise<WalArchive>
-  /** Names of the databases in a backup, where the format tells them without the backup being opened. */
+  /** Names of the databases in a backup, where the format lists them without opening the backup. */
   databases(label: string): Promise<string[] | undefined>
 }
 
-/** What there is of WAL, and its bytes. Nothing of it is trusted, and it may grow and shrink at any time. */
+/** Which WAL exists, and its bytes. It is untrusted, and may grow and shrink at any time. */
 export interface WalArchive {
-  /** Of the archive: backups whose archives have the same recover with the same WAL. */
+  /** Identifies the archive: backups with the same id recover with the same WAL. */
   readonly id: string
   /** @throws HowdahError `repository_unavailable` */
   list(): Promise<WalListing>
@@ -72,20 +72,20 @@ export interface WalArchive {
    * @throws HowdahError `backup_damaged` | `repository_unavailable`
    */
   read(name: string): Promise<Buffer | undefined>
-  /** What tells the stored file from any other, and when it was stored; undefined when there is none. */
+  /** What identifies the stored file, and when it was stored; undefined when there is none. */
   stat(name: string): Promise<{ readonly identity: string; readonly storedAt: number } | undefined>
-  /** Whether only the backup itself has it; undefined: backups of the repository have no WAL of their own. */
+  /** Whether only the backup itself has it; undefined: backups of the repository contain no WAL. */
   isOwn?(name: string): Promise<boolean>
 }
 
 export interface WalListing {
-  /** Segments, in no order, partial ones by the name of what they are a part of. One may be in several groups. */
+  /** Segments, unordered, partial ones under the name of the full segment. One may be in several groups. */
   readonly groups: readonly WalGroup[]
   /** Timelines that have a history file. */
   readonly histories: readonly number[]
-  /** Segments that are there in a form that cannot be decoded, or where they are not looked for. */
+  /** Segments in a form that cannot be decoded, or in a directory that is not searched. */
   readonly unreadable: UnreadableWal
-  /** What is wrong with the archive as a place, in words: it is empty, or has files that are not understood. */
+  /** Findings about the archive as a directory: it is empty, or has files whose names are not understood. */
   readonly remarks: readonly string[]
 }
 
@@ -95,7 +95,7 @@ export interface UnreadableWal {
   readonly examples: readonly string[]
 }
 
-/** Segments whose names have the first 16 digits in common: the timeline's 8, and 8 more. */
+/** Segments whose names share the first 16 digits: 8 of the timeline, 8 of the log file number. */
 export interface WalGroup {
   readonly timeline: number
   readonly log: number
@@ -106,7 +106,7 @@ export interface WalGroup {
 /** Numbers from `first` to `last`, both included. */
 export type Run = readonly [first: number, last: number]
 
-/** A `BackupSource` on the repository itself, with what the target must know to recover it. */
+/** A `BackupSource` that reads the repository, with what the target needs to recover the backup. */
 export interface OpenBackup extends BackupSource {
   readonly summary: BackupSummary
   /** Sum of the file sizes. */
@@ -116,7 +116,7 @@ export interface OpenBackup extends BackupSource {
   readonly tablespaces: readonly string[]
   /** Paths of files in which the backup tool itself found damaged pages. */
   readonly pageErrors: readonly string[]
-  /** Of a backup that was taken of a stopped server: names of the WAL in it that the server needs to start. */
+  /** Of a backup of a stopped server: names of the WAL files in it that the server needs to start. */
   readonly ownWal?: readonly string[]
   /** The entry of a path, as `tree` gives it. */
   entry(path: string): TreeEntry | undefined

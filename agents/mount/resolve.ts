@@ -1,6 +1,6 @@
 /**
- * The step `resolve`: finds the backup for the recovery target, opens it, and signs the ticket that the target reads it
- * with. And the query `backup.check`: the same, and every finding, without a ticket.
+ * The step `resolve`: finds the backup for the recovery target, opens it, and signs the ticket with which the target
+ * reads it. Also the query `backup.check`: the same without a ticket, with every finding.
  */
 import type { AgentReply, Finding } from '../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
@@ -16,7 +16,7 @@ import type { ServedRepositories } from './served-repositories.ts'
 
 export interface ResolveOptions {
   readonly repositories: ServedRepositories
-  /** What is known of the archives from before. */
+  /** What earlier requests found out about the archives. */
   readonly knowledge: ArchiveKnowledge
   /** Where targets reach this agent's data plane. */
   readonly dataPlane: { readonly mountAgent: string; readonly host: string; readonly port: number }
@@ -24,7 +24,7 @@ export interface ResolveOptions {
   readonly now: () => number
 }
 
-/** A check is answered at once: how long it may look for a restore point or a transaction. */
+/** A check must be answered soon: how long it may search for a restore point or a transaction. */
 const CHECK_SEARCH_MS = 10_000
 /** Damaged files that a warning lists. */
 const FILES_NAMED = 5
@@ -49,7 +49,7 @@ export function resolveStep(options: ResolveOptions): StepHandler<'resolve'> {
   }
 }
 
-/** Never throws for what is wrong with the request or the repository: that is what it tells. */
+/** Never throws for what is wrong with the request or the repository: those are its findings. */
 export async function checkBackup(
   options: ResolveOptions,
   input: StepInput,
@@ -62,7 +62,7 @@ export async function checkBackup(
   const search = { isOver: () => options.now() > until }
   const plan = await planFor(options, input, search).catch(failed)
   for (const { code, message } of plan?.warnings ?? []) findings.push({ level: 'warning', code, message })
-  // A backup that was named can be damaged as well as unsuited.
+  // A backup that the request names may be damaged as well as unsuitable.
   const label = plan?.backup.label ?? input.backup
   const resolved =
     plan === undefined
@@ -96,11 +96,11 @@ async function openable(
 
 interface Description {
   readonly result: ResolveResult
-  /** What is known to be wrong with the backup. */
+  /** Known defects of the backup. */
   readonly remarks: readonly string[]
 }
 
-/** Damage that the backup tool noted; the files, as long as the list is not. */
+/** Damage that the backup tool recorded, with the first files. */
 function pageRemarks({ summary, pageErrors }: OpenBackup): string[] {
   if (pageErrors.length === 0) return [...(summary.warnings ?? [])]
   const shown = pageErrors.slice(0, FILES_NAMED)

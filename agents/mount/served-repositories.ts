@@ -9,7 +9,7 @@ import { type ArchiveKnowledge, createArchiveKnowledge } from './recovery/instan
 import { instanceWindows } from './recovery/windows.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions } from './repository.ts'
 
-/** What a backup that is not there any more is refused with. */
+/** Errors that mean that the repository no longer has the backup. */
 const GONE: ReadonlySet<ErrorCode> = new Set(['unknown_backup', 'unknown_instance'])
 
 export interface ServedRepositories {
@@ -18,13 +18,13 @@ export interface ServedRepositories {
   instance(repository: string, instance: string): Promise<Instance>
   /** @throws HowdahError as `instance`, and as `Instance.open` */
   open(backup: { repository: string; instance: string; backup: string }): Promise<OpenBackup>
-  /** As `open`, a backup that was opened before. @throws HowdahError `backup_gone` when it is not there any more */
+  /** As `open`, for a backup that was opened before. @throws HowdahError `backup_gone` when the repository no longer has it */
   reopen(backup: { repository: string; instance: string; backup: string }): Promise<OpenBackup>
-  /** What there is; what cannot be read is listed with its error and hides nothing else. */
+  /** All instances and backups; one that cannot be read is listed with its error and does not hide the others. */
   inventory(filter: AgentCommandBody<'repository.list'>): Promise<RepositoryInventory[]>
 }
 
-/** @param damage is told of damaged pages, of repositories with `verifyPages` */
+/** @param damage receives the damaged pages of repositories with `verifyPages` */
 export function serveRepositories(
   mountAgent: string,
   repositories: readonly { readonly options: RepositoryOptions; readonly repository: Repository }[],
@@ -55,7 +55,7 @@ export function serveRepositories(
       const found = await repository.instance(name)
       const backups = await found.backups()
       const newest = backups.findLast(({ unusable }) => unusable === undefined)
-      // What the backups are is worth telling even where nobody can tell what else there is.
+      // Backups are listed even where windows or databases cannot be determined.
       const [{ windows, remarks }, databases] = await Promise.all([
         instanceWindows(found, backups, knowledge).catch((error: unknown) => ({
           windows: undefined,
@@ -79,7 +79,7 @@ export function serveRepositories(
     const { repository, instance: instanceName, backup: label } = backup
     const found = await instance(repository, instanceName)
     const isListed = async () => {
-      // Asked anew: an instance may have gone with its last backup.
+      // Looked up again: an instance may disappear with its last backup.
       const now = await instance(repository, instanceName).catch((error: unknown) => {
         if (error instanceof HowdahError && GONE.has(error.code)) return undefined
         throw error

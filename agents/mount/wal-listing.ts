@@ -1,18 +1,18 @@
 /**
- * What segments there are, told shortly: an archive of a million segments is a few thousand runs of them, which are
- * quick to keep, compare and search.
+ * The segments of an archive in a compact form: a million segments are a few thousand runs, which are cheap to keep,
+ * compare and search.
  */
 import { join } from 'node:path'
 import type { Run, WalGroup, WalListing } from './repository.ts'
 
 const NAME = /^(?:([0-9A-F]{24})(?:\.partial|([^0-9A-F].*))?|([0-9A-F]{8})\.history)$/
-/** Labels of backups, and what is still being written. */
+/** Backup history files, and files that are still being written. */
 const NO_SEGMENT = /\.(backup|tmp)$/
 const EXAMPLES_KEPT = 3
 
 /**
- * From the names of a directory: segments, and timelines of history files. A segment whose name goes on otherwise than
- * is known is one that cannot be read. Other names are none of these.
+ * From the names in a directory: segments, and timelines of history files. A segment name with an unknown suffix is
+ * an unreadable segment. Other names are ignored.
  */
 export function walListing(
   names: Iterable<string>,
@@ -57,7 +57,7 @@ function groupsOf(segments: readonly string[]): WalGroup[] {
   }))
 }
 
-/** All that one of them has. */
+/** The union. */
 export function joinListings(listings: readonly WalListing[]): WalListing {
   return {
     groups: listings.flatMap(({ groups }) => groups),
@@ -70,7 +70,7 @@ export function joinListings(listings: readonly WalListing[]): WalListing {
   }
 }
 
-/** What people should know of an archive: its remarks, and what of it cannot be decoded. */
+/** What a DBA should know about an archive: its remarks, and segments that cannot be decoded. */
 export function listingRemarks({ remarks, unreadable }: WalListing): string[] {
   const [example] = unreadable.examples
   return example === undefined
@@ -78,7 +78,7 @@ export function listingRemarks({ remarks, unreadable }: WalListing): string[] {
     : [...remarks, `the WAL archive has segments that cannot be read, such as ${example}: ${READABLE_FORMS}`]
 }
 
-/** What can be read, for people whose WAL cannot. */
+/** What can be read, for error messages. */
 export const READABLE_FORMS =
   'Howdah reads plain ones and those of gzip, zstd, lz4 and bzip2, in the directory that is configured and in directories named as segments; decompress or move the others'
 
@@ -91,7 +91,7 @@ export function hasSegment({ groups }: WalListing, name: string): boolean {
   )
 }
 
-/** One by one: there may be many. */
+/** A generator: there may be many. */
 export function* segmentNames({ groups }: Pick<WalListing, 'groups'>): Iterable<string> {
   for (const { timeline, log, runs } of groups) {
     for (const [first, last] of runs) {
@@ -100,7 +100,7 @@ export function* segmentNames({ groups }: Pick<WalListing, 'groups'>): Iterable<
   }
 }
 
-/** In order, and as few as possible. */
+/** Sorted, overlapping and adjacent runs merged. */
 export function joinRuns(runs: readonly Run[]): readonly Run[] {
   const joined: [first: number, last: number][] = []
   for (const [first, last] of runs.toSorted((a, b) => a[0] - b[0])) {

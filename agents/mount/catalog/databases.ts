@@ -1,6 +1,6 @@
 /**
- * The databases of a backup, their locales and extensions, from its own catalogs: what has to be known before a server
- * runs on it. The files are those of a moment during the backup, so this is what was true about then.
+ * The databases of a backup, their locales and extensions, read from its catalogs before a server runs on it. The files
+ * were copied at some moment during the backup, and so is this information of about that time.
  */
 import type { DatabaseSummary } from '../../../messages/steps.ts'
 import type { OpenBackup } from '../repository.ts'
@@ -17,9 +17,9 @@ import {
 const DATABASE_PAGES = 256
 const EXTENSION_PAGES = 16
 const RELATION_PAGES = 512
-/** Of that many are the extensions looked up. */
+/** Number of databases whose extensions are read. */
 const MAX_DATABASES = 100
-/** What travels with each step of the session, as JSON: a part of what a message may be. */
+/** Limit of the JSON, which every step of the session carries: a fraction of the largest message. Bytes. */
 const MAX_BYTES = 64 * 1024
 
 const PROVIDERS = { c: 'libc', i: 'icu', b: 'builtin' } as const
@@ -34,7 +34,7 @@ const PAGES_PER_FILE = 32
 const COMMITTED = 1
 const ABORTED = 2
 
-/** Databases that one can connect to. Undefined: they cannot be read ahead, which keeps nobody from publishing. */
+/** Databases that accept connections. Undefined: they cannot be read in advance, which does not prevent publishing. */
 export async function readDatabases(backup: OpenBackup): Promise<DatabaseSummary[] | undefined> {
   try {
     const found = await databases(backup)
@@ -95,7 +95,7 @@ async function readExtensions(
   layouts: CatalogLayouts,
   directory: string,
 ): Promise<string[] | undefined> {
-  // It has the number of its OID until it is rewritten by VACUUM FULL.
+  // Its file is named by its OID until VACUUM FULL rewrites it.
   let pages = await readFile(backup, `${directory}/${PG_EXTENSION}`, EXTENSION_PAGES * PAGE_BYTES)
   if (pages === undefined) {
     const file = await rewrittenFile(backup, layouts, directory)
@@ -119,7 +119,7 @@ async function rewrittenFile(
   return row === undefined ? undefined : `${directory}/${row.relfilenode}`
 }
 
-/** Where a catalog is that has its place in pg_filenode.map. */
+/** The file of a catalog that pg_filenode.map lists. */
 async function mappedFile(backup: OpenBackup, directory: string, oid: number): Promise<string | undefined> {
   const map = await readFile(backup, `${directory}/pg_filenode.map`, 8 + MAX_MAPPINGS * 8)
   if (map === undefined || map.length < 8 || map.readInt32LE(0) !== MAP_MAGIC) return undefined
@@ -159,7 +159,7 @@ async function commitStatusOf(backup: OpenBackup, xid: number): Promise<boolean 
   return status === ABORTED ? false : undefined
 }
 
-/** The first bytes of a file, at most; undefined when there is none, or nothing in it. */
+/** Up to `maxBytes` of a file; undefined when it does not exist or is empty. */
 async function readFile(
   backup: OpenBackup,
   path: string,

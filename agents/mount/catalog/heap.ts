@@ -1,10 +1,11 @@
 /**
- * Rows of a table's pages as they lie in its file, read without a server. Pure.
+ * Reads rows from the pages of a table's file, without a server. Pure.
  *
- * Facts, the same for PostgreSQL 10 to 18 (storage/bufpage.h, storage/itemid.h, access/htup_details.h, varatt.h): a page
- * of 8 KiB has u16 pd_lower at 12 and u16 pd_pagesize_version at 18, and line pointers of 32 bits from 24 on (offset 15
- * bits, state 2 bits, length 15 bits). A row begins with u32 xmin, u32 xmax, and has u16 t_infomask2 at 18, u16 t_infomask
- * at 20, u8 t_hoff at 22 and from 23 on the bitmap of columns that are not null; its data begin at t_hoff.
+ * Facts, the same for PostgreSQL 10 to 18 (storage/bufpage.h, storage/itemid.h, access/htup_details.h, varatt.h): a
+ * page of 8 KiB has u16 pd_lower at 12 and u16 pd_pagesize_version at 18, and line pointers of 32 bits from 24 on
+ * (offset 15 bits, state 2 bits, length 15 bits). A row begins with u32 xmin, u32 xmax, and has u16 t_infomask2 at 18,
+ * u16 t_infomask at 20, u8 t_hoff at 22 and from 23 on the bitmap of columns that are not null; its data begin at
+ * t_hoff.
  */
 import type { ColumnType, Layout } from './layouts.ts'
 
@@ -28,18 +29,18 @@ const XMAX_IS_MULTI = 0x1000
 const ATTRIBUTES = 0x07ff
 const FIRST_NORMAL_XID = 3
 
-/** A page or row that is not as described here. */
+/** A page or row that does not have this format. */
 export class MalformedPage extends Error {
   override readonly name = 'MalformedPage'
 }
 
-/** The rows that are there for a new transaction. @throws MalformedPage */
+/** The rows that are visible to a new transaction. @throws MalformedPage */
 export function readRows(pages: Buffer, layout: Layout, isCommitted: IsCommitted): Row[] {
   const rows: Row[] = []
   for (let start = 0; start + PAGE_BYTES <= pages.length; start += PAGE_BYTES) {
     const page = pages.subarray(start, start + PAGE_BYTES)
     const lower = page.readUInt16LE(12)
-    // A page that was added and not used yet.
+    // A page that was added and is still unused.
     if (lower === 0) continue
     const size = page.readUInt16LE(18) & 0xff00
     if (size !== PAGE_BYTES || lower < 24 || lower > PAGE_BYTES) throw new MalformedPage('no page of 8 KiB')
@@ -69,7 +70,7 @@ function isVisible(tuple: Buffer, isCommitted: IsCommitted): boolean {
   return (mask & XMAX_COMMITTED) === 0 && isCommitted(xmax) !== true
 }
 
-/** The OID of a row that hides it is its column `oid`. */
+/** A hidden OID becomes the column `oid`. */
 function readRow(tuple: Buffer, layout: Layout): Row {
   const mask = tuple.readUInt16LE(20)
   const present = tuple.readUInt16LE(18) & ATTRIBUTES

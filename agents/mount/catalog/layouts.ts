@@ -1,6 +1,6 @@
 /**
- * The shapes of the few system catalogs that are read without a server, by catalog version (catalog/catversion.h):
- * those of the releases of PostgreSQL 10 to 18. Sources: catalog/pg_database.h, pg_extension.h and pg_class.h of each.
+ * Column layouts of the few system catalogs that are read without a server, by catalog version (catalog/catversion.h),
+ * for the releases of PostgreSQL 10 to 18. Sources: catalog/pg_database.h, pg_extension.h and pg_class.h of each.
  */
 
 /** `name`: 64 bytes, NUL-terminated. `text`: of variable length. The others have the lengths that they have in C. */
@@ -13,7 +13,7 @@ export interface CatalogLayouts {
   readonly hiddenOid: boolean
   readonly database: Layout
   readonly extension: Layout
-  /** As far as it is needed. */
+  /** Only the first columns. */
   readonly relation: Layout
 }
 
@@ -109,5 +109,5 @@ const LAYOUTS: Readonly<Record<number, CatalogLayouts>> = {
   202506291: from17, // 18
 }
 
-/** Undefined: of a version that is not known, a beta or a fork. */
+/** Undefined for an unknown version, such as a beta or a fork. */
 export const layoutsOf = (catalogVersion: number): CatalogLayouts | undefined => LAYOUTS[catalogVersion]

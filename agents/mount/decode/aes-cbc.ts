@@ -1,10 +1,10 @@
 /**
- * AES-256-CBC as pgBackRest writes it (src/common/crypto/cipherBlock.c, EVP_BytesToKey(3)): a salt of 8 bytes, after the
- * word `Salted__` unless it is the raw form, then the blocks, padded to 16 bytes (PKCS#7). Key and initialisation vector
- * come from passphrase and salt by SHA-1, one iteration. Nothing authenticates it: what is decrypted is as untrusted as
- * what is stored.
+ * AES-256-CBC as pgBackRest writes it (src/common/crypto/cipherBlock.c, EVP_BytesToKey(3)): a salt of 8 bytes, after
+ * the word `Salted__` unless it is the raw form, then the blocks, padded to 16 bytes (PKCS#7). Key and initialisation
+ * vector are derived from passphrase and salt by SHA-1, one iteration. Nothing is authenticated: decrypted bytes are as
+ * untrusted as stored ones.
  *
- * A block needs only the one before it, so any range can be decrypted by itself.
+ * Decrypting a block needs only the one before it, so any range can be decrypted alone.
  */
 import { createDecipheriv, createHash, type Decipheriv } from 'node:crypto'
 import { Transform, type TransformCallback } from 'node:stream'
@@ -15,7 +15,7 @@ const MAGIC = Buffer.from('Salted__', 'latin1')
 const SALT_BYTES = 8
 const KEY_BYTES = 32
 
-/** A secret that does not show when its holder is logged, sent or put into a spool file's name. */
+/** A secret that stays hidden when its holder is logged, serialized or hashed into the name of a spool file. */
 export class Passphrase {
   readonly #text: Buffer
 
@@ -41,7 +41,7 @@ export class Passphrase {
   }
 }
 
-/** What stands before the blocks. @param raw without the magic word */
+/** Bytes before the blocks. @param raw without the magic word */
 export const headerBytes = (raw: boolean): number => (raw ? 0 : MAGIC.length) + SALT_BYTES
 
 /** Bytes that `size` plain ones take encrypted. */
@@ -68,7 +68,7 @@ export function decryptAll(stored: Buffer, passphrase: Passphrase, raw: boolean)
   })
 }
 
-/** As many whole blocks of the beginning as are there, whether or not it goes on. @throws Error as `readKey` */
+/** The first whole blocks of what may be a part of a file. @throws Error as `readKey` */
 export function decryptHead(stored: Buffer, passphrase: Passphrase, raw: boolean): Buffer {
   const { key, iv } = readKey(passphrase, stored, raw)
   const blocks = stored.subarray(headerBytes(raw))
@@ -112,7 +112,7 @@ export function createDecryptor(passphrase: Passphrase, raw: boolean): Transform
   })
 }
 
-/** OpenSSL's words for a wrong end help nobody. */
+/** OpenSSL's message for wrong padding would not help an operator. */
 function ended<T>(work: () => T): T {
   try {
     return work()

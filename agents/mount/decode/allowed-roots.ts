@@ -1,6 +1,6 @@
 /**
- * Where the files of a repository may be: below its root, and where its configuration allows symbolic links to lead.
- * What a repository holds is not trusted, so that no other link out of it is followed.
+ * Where the files of a repository may be: below its root, and below directories to which its configuration allows
+ * symbolic links to lead. A repository is untrusted: no other link out of it is followed.
  */
 import { lstat, realpath } from 'node:fs/promises'
 import { join, relative } from 'node:path'
@@ -9,24 +9,24 @@ import { HowdahError } from '../../../messages/errors.ts'
 export interface AllowedRoots {
   /** The repository's root. Absolute. */
   readonly root: string
-  /** `linkTargets` of the repository: places outside of it that links may lead to. Absolute. */
+  /** `linkTargets` of the repository: directories outside of it that links may lead to. Absolute. */
   readonly linkTargets?: readonly string[] | undefined
 }
 
-/** The places themselves, links resolved; those that are not there are left out, except for the root. */
+/** The roots with links resolved, without link targets that do not exist. */
 export async function resolveRoots({ root, linkTargets = [] }: AllowedRoots): Promise<string[]> {
   const others = linkTargets.map((target) => realpath(target).catch(() => undefined))
   const found = await Promise.all([realpath(root), ...others])
   return found.filter((place) => place !== undefined)
 }
 
-/** @param real a path in which links are resolved */
+/** @param real a path with links resolved */
 export const isBelowRoots = (places: readonly string[], real: string): boolean =>
   places.some((place) => place === '/' || real === place || real.startsWith(`${place}/`))
 
 /**
  * The path with its links resolved.
- * @throws HowdahError `configuration` when it leads out; errors of system calls as they are
+ * @throws HowdahError `configuration` when it leads outside; errors of system calls as they are
  */
 export async function resolveAllowed(roots: AllowedRoots, path: string): Promise<string> {
   const [places, real] = await Promise.all([resolveRoots(roots), realpath(path)])
@@ -34,7 +34,7 @@ export async function resolveAllowed(roots: AllowedRoots, path: string): Promise
   throw await outsideLinkError(roots, path)
 }
 
-/** As `resolveAllowed`; undefined when it is not there. */
+/** As `resolveAllowed`; undefined when it does not exist. */
 export async function resolveIfExists(roots: AllowedRoots, path: string): Promise<string | undefined> {
   try {
     return await resolveAllowed(roots, path)
@@ -46,7 +46,7 @@ export async function resolveIfExists(roots: AllowedRoots, path: string): Promis
   }
 }
 
-/** The error for a path that leads out: it names the link, where that leads, and the key that allows it. */
+/** The error for a path that leads outside: it names the link, its target, and the configuration key that allows it. */
 export async function outsideLinkError(roots: AllowedRoots, path: string): Promise<HowdahError> {
   const { link, target } = (await findOutsideLink(roots, path)) ?? { link: path, target: 'another place' }
   return new HowdahError(
@@ -55,7 +55,7 @@ export async function outsideLinkError(roots: AllowedRoots, path: string): Promi
   )
 }
 
-/** The first link on the way that leads out. */
+/** The first link on the path that leads outside. */
 async function findOutsideLink(
   roots: AllowedRoots,
   path: string,

@@ -6,7 +6,7 @@ import Bunzip from 'seek-bzip'
 import { type FromWorker, SENT, TAKEN } from './bzip2.ts'
 
 const PIECE_BYTES = 256 * 1024
-/** Plain pieces that may wait to be taken before the worker pauses. */
+/** Plain pieces that may be unconsumed before the worker pauses. */
 const PIECES_AHEAD = 16
 const TRUNCATED = 'the bzip2 stream ends too early'
 
@@ -30,7 +30,7 @@ function decode(port: MessagePort, counters: Int32Array, post: Post): void {
   let posted = 0
   let received = 0
 
-  /** Makes sure that a byte is at hand; false at the end of the input. */
+  /** Waits until there is a byte; false at the end of the input. */
   function more(): boolean {
     while (input !== null && position >= input.length) {
       if (received > 0) post({ kind: 'wants' })

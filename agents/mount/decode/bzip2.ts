@@ -1,8 +1,8 @@
 /**
- * bzip2, decoded by seek-bzip in worker threads: it is far too slow for the thread that serves everything else.
+ * bzip2, decoded by seek-bzip in worker threads: it is far too slow for the main thread.
  *
- * A worker takes one stream at a time: compressed pieces go in by a message port, plain pieces come back by it, and a
- * shared counter holds the worker back when nobody takes what it made.
+ * A worker decodes one stream at a time: compressed pieces are sent by a message port, plain pieces come back by it,
+ * and a shared counter pauses the worker while its output is not consumed.
  */
 import { Transform, type TransformCallback } from 'node:stream'
 import { MessageChannel, Worker } from 'node:worker_threads'
@@ -26,7 +26,7 @@ function acquireWorker(): Worker {
   const kept = idleWorkers.pop()
   if (kept !== undefined) return kept
   const worker = new Worker(programBeside(import.meta.url, 'bzip2-worker'))
-  // Whoever uses the worker learns of its end by a listener of their own; an idle one is only forgotten.
+  // A worker in use has a listener of its stream as well; an idle one is only removed.
   worker.on('error', () => undefined)
   worker.on('exit', () => {
     const index = idleWorkers.indexOf(worker)

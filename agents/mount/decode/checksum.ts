@@ -9,7 +9,7 @@ export interface Checksum {
   readonly hex: string
 }
 
-/** A file of which a checksum may be known. */
+/** A file whose checksum may be known. */
 export interface Checksummed {
   /** SHA-1 of the plain bytes, lower-case hex. */
   readonly sha1?: string
@@ -44,10 +44,10 @@ export function startChecksum({ algorithm, hex }: Checksum): RunningChecksum {
   }
 }
 
-/** Bytes between which others get their turn. */
+/** Bytes that are hashed before the event loop runs again. */
 const PIECE_BYTES = 1024 * 1024
 
-/** Whether all of a file's plain bytes are what its checksum says; true when it has none. */
+/** Whether a file's plain bytes match its checksum; true when it has none. */
 export async function matchesChecksumInPieces(file: Checksummed, contents: Buffer): Promise<boolean> {
   const checksum = checksumOf(file)
   if (checksum === undefined) return true

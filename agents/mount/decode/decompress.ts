@@ -1,6 +1,6 @@
 /**
- * Decompression by name: a stream for large files, and all at once for small ones. Damage shows as an error of the
- * stream or promise; which file it was is the caller's to say.
+ * Decompression by name: as a stream for large files, as a whole for small ones. Damage is an error of the stream or
+ * promise, to which the caller adds the name of the file.
  */
 import type { Duplex } from 'node:stream'
 import { promisify } from 'node:util'
@@ -19,13 +19,13 @@ import { bunzip2, createBunzip2 } from './bzip2.ts'
 import { createLz4FrameDecoder, decodeLz4Frames } from './lz4-frame.ts'
 import type { Compression } from './stored-file.ts'
 
-/** Bytes that a decompressor gives at a time: small enough that the first ones come soon, large enough to be cheap. */
+/** Output chunk of a decompressor: small enough that the first bytes come soon, large enough to be cheap. Bytes. */
 const CHUNK_BYTES = 256 * 1024
 
-/** What is stored in fewer bytes is decoded at once: the way to a thread and back takes longer. */
+/** Fewer stored bytes are decoded synchronously: the round trip to a thread would take longer. */
 const AT_ONCE_BYTES = 64 * 1024
 
-/** Of a WAL segment, as most have it. */
+/** The usual size of a WAL segment. */
 const MAX_PIECE_BYTES = 16 * 1024 * 1024
 
 const gunzipAll = promisify(gunzip)
@@ -78,5 +78,5 @@ export async function decompress(
 /** The size that the last four bytes of a gzip file claim, modulo 2^32 (RFC 1952). */
 const gzipTrailer = (stored: Buffer) => (stored.length < 4 ? 0 : stored.readUInt32LE(stored.length - 4))
 
-/** All in one piece where it is known how much that is, and one byte more, or zlib begins another one to find the end. */
+/** One chunk where the size is known, and one byte more: otherwise zlib allocates another chunk to find the end. */
 const chunkFor = (bytes: number) => (bytes <= MAX_PIECE_BYTES ? Math.max(bytes + 1, 4096) : 1024 * 1024)

@@ -23,7 +23,7 @@ export interface DescriptorCache {
   forget(path: string): void
   /** Opens the file anew next time if what is open is not what the path names now, or has changed since. */
   refresh(path: string): Promise<void>
-  /** Closes what is not in use; what is in use is closed when its work ends. */
+  /** Closes files that are not in use; the others are closed when their work ends. */
   close(): Promise<void>
 }
 
@@ -35,7 +35,7 @@ interface Entry {
 }
 
 export function createDescriptorCache(limit: number): DescriptorCache {
-  // In the order of last use: the first is the one to close.
+  // Least recently used first: that one is closed first.
   const entries = new Map<string, Entry>()
   const opener = createFileOpener()
   let closed = false
@@ -113,7 +113,7 @@ export function createDescriptorCache(limit: number): DescriptorCache {
         const [opened, now] = await Promise.all([entry.opened, statPath(systemPath(path))])
         if (opened.ino === now.ino && opened.size === now.size && opened.mtimeMs === now.mtimeMs) return
       } catch {
-        // Opening it again tells what is wrong.
+        // Opening it again shows what is wrong.
       }
       forget(path)
     },
@@ -142,7 +142,7 @@ export function readAt(fd: number, offset: number, length: number): Promise<Buff
   })
 }
 
-/** As `readAt`, at once: for what is most likely in the page cache. */
+/** As `readAt`, synchronously: for what is most likely in the page cache. */
 export function readAtSync(fd: number, offset: number, length: number): Buffer {
   const buffer = Buffer.allocUnsafe(length)
   let done = 0

@@ -18,7 +18,7 @@ interface Frame {
   readonly maxBlockBytes: number
 }
 
-/** Takes frames in pieces of any length and gives plain blocks. */
+/** Consumes frames in pieces of any length and yields plain blocks. */
 class FrameReader {
   #pending: Buffer = Buffer.alloc(0)
   #frame: Frame | undefined
@@ -100,7 +100,7 @@ class FrameReader {
   }
 
   #decode(stored: Buffer, frame: Frame): Buffer {
-    // lz4-napi wants the plain size before the block; a limit will do.
+    // lz4-napi expects the plain size before the block; an upper limit suffices.
     const sized = Buffer.allocUnsafe(4 + stored.length)
     sized.writeUInt32LE(frame.maxBlockBytes, 0)
     stored.copy(sized, 4)

@@ -33,8 +33,8 @@ export interface OpenedFile {
 export interface FileOpener {
   /**
    * The descriptor is the caller's to close.
-   * @throws HowdahError `configuration` when a link leads out, `backup_damaged` when it is no regular file; errors of
-   *   open(2) as they are
+   * @throws HowdahError `configuration` when a link leads outside, `backup_damaged` when it is no regular file; errors
+   *   of open(2) as they are
    */
   open(roots: AllowedRoots, path: string): Promise<OpenedFile>
   /** Resolves the roots anew next time. */

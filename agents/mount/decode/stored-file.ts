@@ -1,6 +1,6 @@
 /**
- * How a format says where the bytes of one file of a backup are: a region of a repository file and the transforms
- * that lead from the stored bytes to the plain ones. Formats make these, the spool reads them; neither knows the other.
+ * Where the bytes of one file of a backup are stored: a region of a repository file, and the transforms from stored to
+ * plain bytes. Format readers create these, the spool reads them; neither depends on the other.
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { Passphrase } from './aes-cbc.ts'
@@ -32,18 +32,18 @@ export interface StoredFile extends Checksummed {
   readonly region: Region
   /** In the order in which they are applied when reading. Empty: read in place. */
   readonly transforms: readonly Transform[]
-  /** Bytes when plain; undefined where only decoding tells. */
+  /** Plain bytes; undefined where only decoding shows. */
   readonly size: number | undefined
   /**
-   * The region's offset and length count in the plain bytes of this file, which is the one at the region's path: so it
-   * is with the members of a compressed archive.
+   * The file at the region's path, if the region's offset and length refer to its plain bytes: so it is for members of
+   * a compressed archive.
    */
   readonly container?: StoredFile
-  /** How messages name it, e.g. `pg_data/base/1/112 of backup 20261122-055302F`. */
+  /** Its name in messages, e.g. `pg_data/base/1/112 of backup 20261122-055302F`. */
   readonly description: string
 }
 
-/** A file that its format puts together itself, of parts of others. */
+/** A file that its format composes of parts of others. */
 export interface ComposedFile {
   /** `length` bytes at `offset`; fewer only where the file ends. @throws HowdahError as `Spool.read`; the signal's reason */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
@@ -67,8 +67,8 @@ export const damagedFile = (
   )
 
 /**
- * Gives any failure of reading or decoding a stored file its code: what the file system could not do for a reason
- * outside of the backup is `repository_unavailable`, all else is `backup_damaged`.
+ * Assigns an error code to any failure of reading or decoding a stored file: `repository_unavailable` for a failure of
+ * the file system that is not the backup's, otherwise `backup_damaged`.
  */
 export function storedFileError(error: unknown, file: StoredFile): unknown {
   if (error instanceof HowdahError) return error

@@ -1,4 +1,4 @@
-/** The steps from stored to plain bytes: a stream for large files, and all at once for small ones. */
+/** The transforms from stored to plain bytes: as a stream for large files, as a whole for small ones. */
 import type { Duplex } from 'node:stream'
 import { createDecryptor, decryptAll } from './aes-cbc.ts'
 import { createDecompressor, decompress } from './decompress.ts'
@@ -15,7 +15,7 @@ export function createDecoder(transform: Transform): Duplex {
   }
 }
 
-/** Takes one step with a whole buffer. @throws Error when it is damaged, or gives more than `maxBytes` */
+/** Applies one transform to a whole buffer. @throws Error when it is damaged, or gives more than `maxBytes` */
 export async function decodeAll(transform: Transform, stored: Buffer, maxBytes: number): Promise<Buffer> {
   switch (transform.kind) {
     case 'decompress':

@@ -1,4 +1,4 @@
-/** Whether a data page is what PostgreSQL wrote, as far as that can be told from a backup. */
+/** Whether a data page is what PostgreSQL wrote, as far as a backup shows. */
 import { PAGE_BYTES, pageChecksum } from './page-checksum.ts'
 
 /** Positions in the WAL between which the backup was taken. */
@@ -16,9 +16,9 @@ const UPPER = 14
 const ZEROS = Buffer.alloc(PAGE_BYTES)
 
 /**
- * What is wrong with a page; undefined when nothing is. A page that was written while the backup was taken may be half
- * one, half the other, and is what replay puts there again (PostgreSQL's own pg_basebackup skips these too,
- * backup/basebackup.c). A page that was never written is all zeros.
+ * What is wrong with a page; undefined when nothing is. A page that was written while the backup was taken may be torn;
+ * replay restores it (pg_basebackup does not check these either, backup/basebackup.c). A page that was never written is
+ * all zeros.
  * @param pages holds the page, PAGE_BYTES from `offset` on
  * @param block number of the block in its relation
  */
@@ -41,7 +41,7 @@ export function checkPage(
   return 'it has no contents by its header, and is not empty'
 
   function isReplayed(lsn: bigint): boolean {
-    // Nothing in the backup can be of after its end: such an LSN is damage itself.
+    // No page in the backup can be newer than its end: such an LSN is damage itself.
     return lsn >= start && (stop === undefined || lsn <= stop)
   }
 }

@@ -1,4 +1,4 @@
-/** What pg_control tells of a cluster's pages. */
+/** What pg_control says about a cluster's pages. */
 import { PAGE_BYTES } from './page-checksum.ts'
 
 export interface ClusterPages {
@@ -7,15 +7,15 @@ export interface ClusterPages {
 }
 
 /**
- * FLOATFORMAT_VALUE of catalog/pg_control.h, which lies 8-aligned in ControlFileData of every version. From it on, all
- * from PostgreSQL 10 to 18 have u32 page size at 8, blocks per file at 12, and data_checksum_version at 44; what is
- * before it is longer or shorter from version to version.
+ * FLOATFORMAT_VALUE of catalog/pg_control.h, which lies 8-aligned in ControlFileData of every version. From there on,
+ * all versions from PostgreSQL 10 to 18 have u32 page size at 8, blocks per file at 12, and data_checksum_version at
+ * 44; the length of what comes before differs by version.
  */
 const FLOAT_FORMAT = 1_234_567
 const PAGE_SIZE = 8
 const BLOCKS_PER_FILE = 12
 const CHECKSUM_VERSION = 44
-/** PG_DATA_CHECKSUM_VERSION of storage/bufpage.h: the only one that there is. */
+/** PG_DATA_CHECKSUM_VERSION of storage/bufpage.h: the only one that exists. */
 const CHECKSUMS = 1
 
 /** Undefined: the cluster has no checksums, or pages of another size, or this is no pg_control. */

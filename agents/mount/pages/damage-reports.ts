@@ -1,4 +1,4 @@
-/** Tells of damaged blocks: an event and a line in the log each, once per block. */
+/** Reports damaged blocks: an event and a log line each, once per block. */
 import type { Logger } from 'pino'
 import type { EventBody } from '../../../messages/definitions.ts'
 import { errorBody } from '../../../messages/errors.ts'
@@ -11,12 +11,12 @@ export interface DamageReports {
   of(backup: Pick<Damage, 'repository' | 'instance' | 'backup'>): (damage: DamagedBlock) => void
 }
 
-/** A backup that is damaged all over is reported of often enough. Blocks of one backup. */
+/** The most blocks of one backup that are reported: a backup may be damaged everywhere. */
 const MOST_REPORTED = 1000
 /** Backups whose blocks are remembered. */
 const BACKUPS = 256
 
-/** @param emit rejects where it cannot be reported, which is logged and no more */
+/** @param emit rejects when the event cannot be sent, which is logged and not retried */
 export function createDamageReports(emit: (damage: Damage) => Promise<void>, logger: Logger): DamageReports {
   const known = new Map<string, Set<string>>()
 

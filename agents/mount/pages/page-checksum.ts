@@ -19,7 +19,7 @@ const BASES = Int32Array.of(
   ...[0x783125bb, 0x6ca8eaa2, 0xe407eac6, 0x4b5cfc3e, 0x9fbf8c76, 0x15ca20be, 0xf2ca9fd3, 0x959bd756],
 )
 
-/** One page at a time is put here, where it lies as words. */
+/** Holds one page at a time, as 32-bit words. */
 const words = new Int32Array(PAGE_BYTES / 4)
 const bytes = new Uint8Array(words.buffer)
 
@@ -32,14 +32,14 @@ export function pageChecksum(pages: Buffer, offset: number, block: number): numb
   bytes.set(pages.subarray(offset, offset + PAGE_BYTES))
   words[CHECKSUM_WORD] = (words[CHECKSUM_WORD] ?? 0) & 0xffff_0000
   let result = 0
-  // Lane by lane: what a lane holds then never leaves its register.
+  // Lane by lane, so that the sum of a lane stays in a register.
   for (let lane = 0; lane < LANES; lane += 1) {
     let sum = BASES[lane] ?? 0
     for (let at = lane; at < ROUNDS * LANES; at += LANES) {
       const mixed = sum ^ (words[at] as number)
       sum = Math.imul(mixed, PRIME) ^ (mixed >>> 17)
     }
-    // Two more rounds of zeros mix what came last.
+    // Two more rounds of zeros mix the last words.
     sum = Math.imul(sum, PRIME) ^ (sum >>> 17)
     sum = Math.imul(sum, PRIME) ^ (sum >>> 17)
     result ^= sum

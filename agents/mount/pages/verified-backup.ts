@@ -1,6 +1,6 @@
 /**
- * A backup of which every block that is served is checked. What is damaged is served as it is, and told: PostgreSQL
- * checks pages itself when it reads them, and whoever can do without a page must get at the others.
+ * A backup whose blocks are checked when they are served. A damaged block is reported and served as it is: PostgreSQL
+ * checks pages itself when it reads them, and the other pages must remain readable.
  */
 import type { DamagedBlockListener, TreeEntry } from '../../dataplane/backup-source.ts'
 import { readRanges } from '../../dataplane/server/read-ranges.ts'
@@ -19,7 +19,7 @@ export interface DamagedBlock {
   readonly what: string
 }
 
-/** Main forks of relations in base/, global/ and tablespaces; the others are not all WAL-logged, and may be torn for ever. */
+/** Main forks of relations in base/, global/ and tablespaces; other forks are not fully WAL-logged, and may stay torn. */
 const RELATION = /^(?:data\/(?:base\/\d+|global)|tblspc\/\d+\/PG_[^/]+\/\d+)\/\d+(?:\.(\d{1,6}))?$/
 const CONTROL = 'data/global/pg_control'
 const CONTROL_BYTES = 8192
@@ -32,7 +32,7 @@ interface Relation {
 }
 
 /**
- * Does nothing more than `backup` where the cluster has no checksums, or nobody knows where in the WAL the backup began.
+ * The same as `backup` where the cluster has no checksums, or the start LSN of the backup is not known.
  * @param tell is called for each damaged block each time it is read, and must not throw
  */
 export function verifiedBackup(backup: OpenBackup, report: (damage: DamagedBlock) => void): OpenBackup {
@@ -66,7 +66,7 @@ export function verifiedBackup(backup: OpenBackup, report: (damage: DamagedBlock
   const read: OpenBackup['read'] = async (file, offset, length, signal) => {
     const relation = (await relationsOf()).get(file)
     if (relation === undefined) return backup.read(file, offset, length, signal)
-    // Whole blocks, for what is asked of them may not be.
+    // Reads whole blocks: the requested range may begin or end within one.
     const begin = offset - (offset % PAGE_BYTES)
     const end = Math.min(Math.ceil((offset + length) / PAGE_BYTES) * PAGE_BYTES, relation.size)
     if (end <= begin) return backup.read(file, offset, length, signal)
@@ -80,7 +80,7 @@ export function verifiedBackup(backup: OpenBackup, report: (damage: DamagedBlock
     read,
     readMany: (ranges, signal) => readRanges(read, ranges, signal),
     onDamagedBlock(listener) {
-      // Connections may share a function.
+      // Several connections may pass the same function.
       const mine: DamagedBlockListener = (file, block) => listener(file, block)
       listeners.add(mine)
       return () => void listeners.delete(mine)
@@ -109,7 +109,7 @@ function addRelation(
   if (parts === null) return
   const [, segment] = parts
   const relation = segment === undefined ? path : path.slice(0, -segment.length - 1)
-  // Unlogged: its pages are in no WAL, and PostgreSQL empties it when recovery is done.
+  // Unlogged: its pages are not in the WAL, and PostgreSQL resets it at the end of recovery.
   if (backup.entry(`${relation}_init`) !== undefined) return
   found.set(file, { path, size, firstBlock: Number(segment ?? 0) * blocksPerFile })
 }

@@ -1,4 +1,4 @@
-/** What an archive has of each timeline, and how far recovery gets with it. Pure, but for `mapArchive`. */
+/** Which segments of each timeline an archive holds, and how far recovery gets with them. Pure, except for `mapArchive`. */
 import { HowdahError } from '../../../messages/errors.ts'
 import { segmentAt, segmentName, timelineOf } from '../../wal/lsn.ts'
 import { readSegmentHeader } from '../../wal/wal-pages.ts'
@@ -10,41 +10,41 @@ export interface ArchiveMap {
   readonly segmentBytes: number
   /** Timeline → numbers of its segments, in order. */
   readonly segments: ReadonlyMap<number, readonly Run[]>
-  /** Of every timeline that has a history file or segments; one whose history file is damaged has none. */
+  /** Paths of every timeline that has a history file or segments, unless its history file is damaged. */
   readonly paths: ReadonlyMap<number, TimelinePath>
   /** Timelines that have a history file. */
   readonly histories: ReadonlySet<number>
-  /** As `segments`: those that are there and cannot be read; and paths of some. */
+  /** As `segments`, for those that cannot be read; and paths of some of them. */
   readonly unreadable: ReadonlyMap<number, readonly Run[]>
   readonly examples: readonly string[]
 }
 
 export interface MappedArchive {
-  /** Undefined: the archive is empty, or holds nothing that can be understood. */
+  /** Undefined: the archive is empty, or holds no readable segment. */
   readonly map: ArchiveMap | undefined
-  /** What people should know of the archive. */
+  /** What a DBA should know about the archive. */
   readonly remarks: readonly string[]
 }
 
-/** How far recovery gets along a path from a segment on: an archive may have a million of them. */
+/** How far recovery gets along a path from a segment on. Computed on demand: an archive may have a million segments. */
 export interface Reach {
   /** Number of segments. */
   readonly length: number
-  /** Number of the last one; -1 where there is none. */
+  /** Number of the last segment; -1 where there is none. */
   readonly last: number
-  /** Those numbered from `first` to `last`, in order, as far as they are in reach. */
+  /** The segments in reach numbered from `first` to `last`, in order. */
   segments(first: number, last: number): PathSegment[]
-  /** The first one that is missing, where there are later ones. */
+  /** Name of the first missing segment, where there are later ones. */
   readonly missing: string | undefined
-  /** The next one that is there. */
+  /** The next segment after the gap. */
   readonly nextThere: PathSegment | undefined
-  /** Name of the segment right after the last one, where that is there and cannot be read. */
+  /** Name of the segment right after the last one, where it exists and cannot be read. */
   readonly unreadable: string | undefined
 }
 
 /**
- * Lists an archive. A segment is read to learn its size, unless that is known.
- * @param sample name of a segment that is most likely there
+ * Lists an archive. Reads one segment to determine the segment size, unless that is known.
+ * @param sample name of a segment that most likely exists
  */
 export async function mapArchive(
   archive: WalArchive,
@@ -102,14 +102,14 @@ async function sizeOf(
   return bytes === undefined ? undefined : readSegmentHeader(bytes)?.segmentBytes
 }
 
-/** The file in which recovery along `path` finds a segment. */
+/** The file from which recovery along `path` reads a segment. */
 function segmentThere(map: ArchiveMap, path: TimelinePath, segment: number): PathSegment | undefined {
   return segmentsOnPath(path, segment, map.segmentBytes).find(
     ({ name }) => runAt(map.segments.get(timelineOf(name)) ?? [], segment) !== undefined,
   )
 }
 
-/** Numbers of the segments on a path that are there, in order. By what there is, not by what the names promise. */
+/** Numbers of the segments on a path that exist, in order. */
 function runsOnPath(map: ArchiveMap, path: TimelinePath): readonly Run[] {
   const found: Run[] = []
   for (const { timeline, begin, end } of path) {
@@ -151,7 +151,7 @@ export function reachFrom(map: ArchiveMap, path: TimelinePath, from: number): Re
   }
 }
 
-/** Segments of a path that are there, from number `most` back to number `least`. */
+/** The existing segments of a path, from number `most` back to number `least`. */
 export function* segmentsBackward(
   map: ArchiveMap,
   path: TimelinePath,
@@ -166,7 +166,7 @@ export function* segmentsBackward(
   }
 }
 
-/** How many `segmentsBackward` gives. */
+/** How many segments `segmentsBackward` yields. */
 export const countSegments = (map: ArchiveMap, path: TimelinePath, least: number): number =>
   runsOnPath(map, path).reduce(
     (sum, [first, last]) => sum + Math.max(0, last - Math.max(first, least) + 1),
@@ -174,10 +174,10 @@ export const countSegments = (map: ArchiveMap, path: TimelinePath, least: number
   )
 
 /**
- * The path of the timeline that is asked for, as PostgreSQL finds it (findNewestTimeLine of access/transam/timeline.c:
- * the highest number that is reached from the backup's own without one missing in between).
+ * The path of the requested timeline. `latest` is what PostgreSQL takes for it: the highest number that is reached from
+ * the backup's own without a gap (findNewestTimeLine of access/transam/timeline.c).
  * @param own timeline of the backup
- * @throws HowdahError `target_unreachable` when the archive has none of that number, `backup_damaged`
+ * @throws HowdahError `target_unreachable` when the archive has no such timeline, `backup_damaged`
  */
 export function pathFor(map: ArchiveMap, wanted: number | 'latest' | 'current', own: number): TimelinePath {
   let timeline = own

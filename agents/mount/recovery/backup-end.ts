@@ -1,7 +1,7 @@
 /**
- * Where and when a backup ended, as the WAL has it: for backups that do not say it themselves, or only by the times of
- * their files. The archive has a backup history file (`<segment>.<offset>.backup`, access/transam/xlogbackup.c), or the
- * WAL the record that ends the backup; backups of a standby have neither.
+ * Where and when a backup ended according to its WAL: for backups that do not record it, or only by the times of their
+ * files. Sources are the backup history file in the archive (`<segment>.<offset>.backup`, access/transam/xlogbackup.c)
+ * and the record that ends the backup; backups of a standby have neither.
  */
 import type { BackupSummary } from '../../../messages/values.ts'
 import { formatLsn, lsnOf, segmentAt, segmentBefore, segmentName } from '../../wal/lsn.ts'
@@ -11,13 +11,13 @@ import { isoTime } from './recovery-target.ts'
 import type { PathSegment } from './timelines.ts'
 import type { WalInspector } from './wal-inspector.ts'
 
-/** Segments in which the end of a backup is looked for; one that takes longer is not found. */
+/** Segments that are searched for the end of a backup; a later end is not found. */
 const MAX_SEGMENTS = 256
 
 export type BackupEnd = Pick<BackupSummary, 'stopLsn' | 'stopWal' | 'stoppedAt'>
 
 /**
- * What is found of it; times are never later than the end.
+ * What was found; `stoppedAt` is never later than the end.
  * @throws HowdahError as `WalArchive.read`
  */
 export async function findBackupEnd(
@@ -40,7 +40,7 @@ export async function findBackupEnd(
     const name = segmentName(timeline, segment, segmentBytes)
     segments.push({ name, segment, segmentBytes, before: segment === last ? stop : undefined })
   }
-  // A transaction that ended before the backup did tells that it was still being taken then.
+  // The backup was still being taken when the last transaction before its end committed or aborted.
   const { lastTime } = await inspector.end(archive, segments)
   const stoppedAt = history.at ?? latest(startedAt, isoTime(lastTime))
   return {
@@ -59,7 +59,7 @@ async function readHistory(
   const offset = (start % BigInt(segmentBytes)).toString(16).toUpperCase().padStart(8, '0')
   const text = (await archive.read(`${startWal}.${offset}.backup`))?.toString('utf8') ?? ''
   const [, stop] = /^STOP WAL LOCATION: ([0-9A-F]{1,8}\/[0-9A-F]{1,8}) /m.exec(text) ?? []
-  // Other zones are abbreviations that nobody can resolve for certain.
+  // Abbreviations of other time zones are ambiguous.
   const [, at] = /^STOP TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:UTC|GMT)$/m.exec(text) ?? []
   return { stop: lsnOf(stop), at: at === undefined ? undefined : `${at.replace(' ', 'T')}.000Z` }
 }

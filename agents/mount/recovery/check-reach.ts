@@ -18,7 +18,7 @@ import { describeTarget, isoTime } from './recovery-target.ts'
 import type { StartingBackup } from './starting-backup.ts'
 import type { WalEnd } from './wal-inspector.ts'
 
-/** A segment may be missing for as long as it takes to be archived: several are pushed side by side. */
+/** A segment may be missing while it is being archived: several are pushed in parallel. */
 const ARCHIVING_MS = 10 * 60_000
 
 /** @throws HowdahError `target_unreachable` | `wal_missing`, and what reading the archive throws */

@@ -1,6 +1,6 @@
 /**
- * The archive of one cluster as planning and listing see it: its map, the ends of its paths, its windows. Made for one
- * request, so that all of its answers are of one moment; what costs is remembered by `ArchiveKnowledge`.
+ * The archive of one cluster for planning and listing: its map, the ends of its paths, its windows. Opened for one
+ * request, so that all answers are consistent; what is expensive to find out is kept in `ArchiveKnowledge`.
  */
 import type { BackupSummary, RecoverableWindow } from '../../../messages/values.ts'
 import { formatLsn, lsnOf, segmentAt } from '../../wal/lsn.ts'
@@ -10,7 +10,7 @@ import { isoTime } from './recovery-target.ts'
 import { isOnPath, type TimelinePath } from './timelines.ts'
 import { createWalInspector, END_SEGMENTS, type WalEnd, type WalInspector } from './wal-inspector.ts'
 
-/** A backup of which is known where it begins and ends, and so what WAL it needs. */
+/** A backup whose start and end in the WAL are known, and so which WAL it needs. */
 export interface BackupRange {
   readonly summary: BackupSummary
   readonly timeline: number
@@ -28,7 +28,7 @@ export interface InstanceArchive extends MappedArchive {
   windows(backups: readonly BackupSummary[]): Promise<RecoverableWindow[]>
 }
 
-/** What stays true of an archive from request to request. */
+/** What is kept about archives from request to request. */
 export interface ArchiveKnowledge {
   readonly inspector: WalInspector
   /** By the archive's id. */
@@ -73,7 +73,7 @@ export async function openInstanceArchive(
     if (!isWithin(first) || from === undefined) return undefined
     const within = backups.filter(isWithin)
     const { lastCommit, lastEnd } = await end(reach).catch(() => NOTHING_KNOWN)
-    // A commit of before the backup's end tells nothing of what came after.
+    // A commit before the backup's end says nothing about what came after it.
     const to =
       lastCommit !== undefined && lastCommit >= Date.parse(from) * 1000 ? isoTime(lastCommit) : undefined
     const toLsn = lastEnd !== undefined && lastEnd > first.stopLsn ? lastEnd : first.stopLsn

@@ -1,4 +1,4 @@
-/** Where in the WAL a transaction or a restore point is: looked for backward, from the archive's end. */
+/** Where in the WAL a transaction or a restore point is: searched backward, from the archive's end. */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
 import { segmentAt, segmentStart } from '../../wal/lsn.ts'
@@ -11,29 +11,29 @@ import { isOnPath, type TimelinePath } from './timelines.ts'
 import { UNREADABLE_CODES, type WalInspector } from './wal-inspector.ts'
 
 export type Located =
-  /** `others`: where else a restore point of that name is, before it and after the backup that recovery begins with. */
+  /** `others`: earlier restore points of the same name, after the backup that recovery starts from. */
   | { readonly kind: 'at'; readonly lsn: bigint; readonly time?: number; readonly others?: readonly bigint[] }
   | { readonly kind: 'absent'; readonly there: string }
-  /** Not found in what was searched, which begins at `before`, or in what cannot be read, which does. */
+  /** Not found: the search stopped at `before`, or the WAL before it cannot be read. */
   | { readonly kind: 'unknown'; readonly before: bigint | undefined }
-  /** No single position of the WAL. */
+  /** The target is not a single position in the WAL. */
   | { readonly kind: 'elsewhere' }
 
-/** How far is searched, and who is told. */
+/** Limits of a search, and how its progress is reported. */
 export interface Search {
-  /** Whether the time is over that it may take: what was not found until then is unknown. Default: it takes its time. */
+  /** Whether the time for the search is over: what was not found by then is unknown. Default: no limit. */
   readonly isOver?: (() => boolean) | undefined
   readonly signal?: AbortSignal | undefined
   readonly progress?: ((detail: string) => void) | undefined
 }
 
 const POINTS_NAMED = 10
-/** With these pgBackRest tries whether archiving works (src/db/helper.c, dbWalSwitch). */
+/** Restore points by which pgBackRest checks that archiving works (src/db/helper.c, dbWalSwitch). */
 const TOOLS_POINTS = new Set(['pgBackRest Archive Check'])
 
 /**
- * The position of a target that is one of the WAL's.
- * @param backups that recovery may begin with, newest first
+ * The position of the target in the WAL.
+ * @param backups that recovery may start from, newest first
  * @throws HowdahError `target_unreachable` when there is no such timeline; as `WalArchive.read`; the signal's reason
  */
 export async function locateTarget(
@@ -59,9 +59,10 @@ export async function locateTarget(
   let floor = least
   let searched = 0
   let from: bigint | undefined
-  /** It may be before this. */
+  /** The target may be before this. */
   let doubt: bigint | undefined
-  // Without the end of a backup there is no telling where to stop; what is missing cannot be recovered to either.
+  // Without the end of a backup it is unknown where to stop. Missing segments do not matter: recovery cannot reach
+  // them.
   let isComplete = oldest !== undefined
   for (const segment of segmentsBackward(map, path, least)) {
     if (segment.segment < floor) break
@@ -91,7 +92,7 @@ export async function locateTarget(
       else points.push(point)
     }
     const [newest] = positions
-    // Recovery stops at the first of several: those after the backup that it begins with count.
+    // Of several restore points of that name recovery stops at the first one after the backup that it starts from.
     if (newest !== undefined) floor = Math.max(least, endOfBackupBefore(newest, path, map, places))
   }
   const [newest, ...others] = positions
@@ -100,7 +101,7 @@ export async function locateTarget(
   return { kind: 'absent', there: target.type === 'xid' ? '' : namesOf(points) }
 }
 
-/** Damage where the target is not does not matter; where it may be, PostgreSQL finds out. */
+/** Undefined for damage: it matters only where the target is, and then PostgreSQL reports it. */
 async function unlessDamaged<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work
@@ -110,7 +111,7 @@ async function unlessDamaged<T>(work: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** Number of the segment in which the newest backup ended that recovery to `lsn` can begin with. */
+/** Number of the segment in which the newest backup ended from which recovery to `lsn` can start. */
 function endOfBackupBefore(
   lsn: bigint,
   path: TimelinePath,

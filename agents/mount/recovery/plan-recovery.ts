@@ -1,6 +1,9 @@
 /**
- * From a recovery target to the backup that recovery begins with, and what recovery is told: checked against what the
- * archive holds before anything is mounted. What only replay can tell is left to PostgreSQL.
+ * Plans a recovery: which backup it starts from and which recovery target PostgreSQL gets, checked against the archive
+ * before anything is mounted. What only replay can show is left to PostgreSQL. A request passes through
+ * recovery-target.ts (parsing), starting-backup.ts (which backup, with locate-target.ts) and check-reach.ts (whether
+ * the archive suffices); instance-archive.ts and wal-inspector.ts read the WAL. This folder never writes, and never
+ * reads a backup's files.
  */
 import type { BackupSummary } from '../../../messages/values.ts'
 import { type BackupRequest, candidates } from '../choose-backup.ts'

@@ -1,4 +1,7 @@
-/** What planning a recovery works with: the request, what the instance has, and what it would say is possible instead. */
+/**
+ * The state of planning one recovery: the request, what the instance has, warnings, and the error that says what is
+ * possible instead.
+ */
 import { type ErrorCode, HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary, RecoverTo } from '../../../messages/values.ts'
 import type { BackupRequest } from '../choose-backup.ts'
@@ -16,7 +19,7 @@ export interface Warning {
 export interface Planning {
   readonly target: RecoveryTarget
   readonly recoverTo: RecoverTo
-  /** Those that recovery may begin with, newest first: the one that was named, or all. */
+  /** Those that recovery may start from, newest first: the one that was named, or all. */
   readonly candidates: readonly [BackupSummary, ...BackupSummary[]]
   readonly isNamed: boolean
   /** The instance, for messages. */
@@ -25,9 +28,9 @@ export interface Planning {
   readonly now: () => number
   readonly search: Search
   readonly warnings: Warning[]
-  /** The archive of a backup, listed once. @throws as `openInstanceArchive` */
+  /** The archive of a backup, listed once per request. @throws as `openInstanceArchive` */
   archiveOf(backup: BackupSummary): Promise<InstanceArchive>
-  /** The error to throw, with what is possible instead. */
+  /** The error to throw, which names what is possible instead. */
   unreachable(finding: string, code?: ErrorCode): Promise<HowdahError>
 }
 

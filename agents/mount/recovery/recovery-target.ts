@@ -1,11 +1,11 @@
-/** The recovery target that was asked for, understood: times, LSNs, xids and names have forms of their own. Pure. */
+/** Parses the requested recovery target: times, LSNs, xids and names of restore points. Pure. */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { RecoverTo } from '../../../messages/values.ts'
 import { formatLsn, parseLsn } from '../../wal/lsn.ts'
 
 interface Common {
   readonly timeline: number | 'latest' | 'current'
-  /** Whether what happened at the very point is part of it. */
+  /** Whether a transaction exactly at the target is included. */
   readonly inclusive: boolean
 }
 
@@ -25,7 +25,7 @@ const MAX_NAME_BYTES = 63
 const TIME =
   /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?\s*(?:(Z|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?)?$/i
 
-/** @throws HowdahError `invalid_message` naming what is wrong with the value, and how it should look */
+/** @throws HowdahError `invalid_message`, which names what is wrong with the value and shows a valid one */
 export function parseRecoveryTarget(recoverTo: RecoverTo): RecoveryTarget {
   const { type, value } = recoverTo
   const common: Common = {
@@ -84,7 +84,7 @@ export function formatTime(microseconds: number): string {
   return `${text}${fraction === '' ? '' : `.${fraction}`} UTC`
 }
 
-/** ISO 8601 with all that microseconds have, or undefined for what no calendar has. */
+/** ISO 8601 with microseconds; undefined for a time outside of the years 0 to 9999. */
 export function isoTime(microseconds: number | undefined): string | undefined {
   if (microseconds === undefined) return undefined
   const date = new Date(Math.floor(microseconds / 1000))

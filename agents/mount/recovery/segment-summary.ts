@@ -40,7 +40,7 @@ export interface RestorePoint {
 
 /**
  * Visits the ends of transactions and backups and the restore points of a segment, with the next segment's bytes where
- * the last record reaches into it. Undefined: the file is not there, or not of a known kind.
+ * the last record reaches into it. Undefined: the file does not exist, or is not WAL of a known version.
  * @throws HowdahError as `WalArchive.read`
  */
 export async function scanArchived(

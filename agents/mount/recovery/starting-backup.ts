@@ -1,6 +1,6 @@
 /**
- * Which backup recovery begins with: the newest one that is on the way to the target and was consistent before it. What
- * backups say of their times is compared with what the WAL says, because files and clocks may be of another time.
+ * Which backup recovery starts from: the newest one that is on the path to the target and was consistent before it. The
+ * times that backups record are compared with those in the WAL, because times of files and clocks can be wrong.
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
@@ -43,7 +43,7 @@ export async function chooseStartingBackup(planning: Planning): Promise<Starting
   let otherBranch: BackupSummary | undefined
   let doubtful: StartingBackup | undefined
   for (const backup of candidates) {
-    // Positions of different clusters have nothing to do with each other.
+    // LSNs of different clusters cannot be compared.
     if (target.type !== 'time' && backup.systemIdentifier !== candidates[0].systemIdentifier) break
     if (!mayBeBefore(backup, located, planning)) continue
     const archive = await planning.archiveOf(backup)
@@ -88,7 +88,10 @@ export async function chooseStartingBackup(planning: Planning): Promise<Starting
   )
 }
 
-/** By what the backup says: that it ended, or began, after the target. Times that it says are never too late. */
+/**
+ * Whether the backup may have ended before the target, by what it records itself. The times that it records are never
+ * too late.
+ */
 function mayBeBefore(
   { startedAt, stoppedAt, stopLsn }: BackupSummary,
   located: Located,
@@ -105,10 +108,7 @@ function mayBeBefore(
   return true
 }
 
-/**
- * Whether the backup has nothing of after the time: no transaction before its end ended later. Undefined: that cannot
- * be told.
- */
+/** Whether the backup is consistent before the time: no transaction before its end ended later. Undefined: not known. */
 async function endedInTime(
   backup: BackupSummary,
   { archive, map }: InstanceArchive,

@@ -1,25 +1,25 @@
 /**
- * Timelines: which WAL a recovery to one goes through. Pure.
+ * Timelines: through which WAL a recovery to one leads. Pure.
  *
- * A history file (`0000000N.history`) has a line per ancestor: its number, the LSN at which the next one left it, and why
- * (access/transam/timeline.c, readTimeLineHistory).
+ * A history file (`0000000N.history`) has a line per ancestor: its number, the LSN at which the next timeline branched
+ * off, and why (access/transam/timeline.c, readTimeLineHistory).
  */
 import { lsnOf, segmentAt, segmentName } from '../../wal/lsn.ts'
 
-/** Part of a path: `timeline` from `begin` up to, not including, `end`; undefined: to whatever there is. */
+/** Part of a path: `timeline` from `begin` up to, not including, `end`; undefined: to its end. */
 export interface TimelineStretch {
   readonly timeline: number
   readonly begin: bigint
   readonly end: bigint | undefined
 }
 
-/** What recovery to a timeline goes through, oldest first; the last stretch is the timeline itself. */
+/** The stretches through which recovery to a timeline leads, oldest first; the last one is the timeline itself. */
 export type TimelinePath = readonly TimelineStretch[]
 
-/** A few hundred bytes each promotion: far beyond any real one. */
+/** Far more than any real history has. */
 const MAX_LINES = 10_000
 
-/** Of a history file's text; a timeline without one has no ancestors. Undefined: it is damaged. */
+/** Parses a history file's text; a timeline without one has no ancestors. Undefined: it is damaged. */
 export function timelinePath(timeline: number, history: string | undefined): TimelinePath | undefined {
   const stretches: TimelineStretch[] = []
   let begin = 0n
@@ -39,7 +39,7 @@ export function timelinePath(timeline: number, history: string | undefined): Tim
   return [...stretches, { timeline, begin, end: undefined }]
 }
 
-/** Whether a recovery along `path` can pass `lsn` of a timeline. */
+/** Whether a recovery along `path` passes `lsn` of a timeline. */
 export function isOnPath(path: TimelinePath, timeline: number, lsn: bigint | undefined): boolean {
   const stretch = path.find((one) => one.timeline === timeline)
   if (stretch === undefined) return false
@@ -50,13 +50,13 @@ export interface PathSegment {
   readonly name: string
   readonly segment: number
   readonly segmentBytes: number
-  /** Where the records of the next timeline begin, if that is within the segment. */
+  /** Where the records of the next timeline begin, if that is in the segment. */
   readonly before: bigint | undefined
 }
 
 /**
- * The files that can hold a segment on a path, the one to take first: the segment in which a timeline begins is there
- * on the new one too, with all that came before (XLogFileReadAnyTLI of access/transam/xlogrecovery.c).
+ * The files that can hold a segment on a path, preferred one first: the segment in which a timeline begins exists on
+ * the new timeline too, with everything before it (XLogFileReadAnyTLI of access/transam/xlogrecovery.c).
  */
 export function segmentsOnPath(path: TimelinePath, segment: number, segmentBytes: number): PathSegment[] {
   const found: PathSegment[] = []

@@ -26,14 +26,14 @@ export interface WalEnd {
   readonly lastCommitLsn: bigint | undefined
   /** System identifier of the cluster that wrote the last segment. */
   readonly cluster: string | undefined
-  /** Segments that were looked through. */
+  /** Number of segments that were searched. */
   readonly searched: number
 }
 
 export interface WalInspector {
-  /** Undefined: the file is not there, or not of a kind that is known. @throws HowdahError as `WalArchive.read` */
+  /** Undefined: the file does not exist, or is not WAL of a known version. @throws HowdahError as `WalArchive.read` */
   summary(archive: WalArchive, segment: PathSegment): Promise<SegmentSummary | undefined>
-  /** Looks from the last of `segments` backward for a commit, in a bounded number of them. */
+  /** Searches from the last of `segments` backward for a commit, in a bounded number of them. */
   end(archive: WalArchive, segments: readonly PathSegment[]): Promise<WalEnd>
   /** Where the last commit or abort of a transaction is in a segment. */
   findXid(archive: WalArchive, segment: PathSegment, xid: number): Promise<Position | undefined>
@@ -41,12 +41,12 @@ export interface WalInspector {
   commitUntil(archive: WalArchive, segment: PathSegment, time: number): Promise<Position | undefined>
 }
 
-/** What WAL that is there and cannot be read is refused with. */
+/** Error codes of WAL that exists and cannot be read. */
 export const UNREADABLE_CODES: ReadonlySet<ErrorCode> = new Set(['backup_damaged', 'backup_unsupported'])
 
-/** Segments that are looked through for the last commit. */
+/** Segments that are searched for the last commit. */
 export const END_SEGMENTS = 32
-/** Summaries that are remembered; one is a few hundred bytes. As many segments are a terabyte of WAL. */
+/** Summaries that are kept, of a few hundred bytes each: those of a terabyte of WAL. */
 const REMEMBERED = 65_536
 
 export function createWalInspector(): WalInspector {
@@ -111,7 +111,7 @@ export function createWalInspector(): WalInspector {
   }
 }
 
-/** A record at the segment's end is complete only with the next segment, so that belongs to what was read. */
+/** The next segment belongs to the key: a record at the end of a segment is complete only with it. */
 async function keyOf(
   archive: WalArchive,
   { name, segment, segmentBytes, before }: PathSegment,

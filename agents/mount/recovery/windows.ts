@@ -1,4 +1,4 @@
-/** What an instance can be recovered to: the windows of all its archives, and the same in words. */
+/** What an instance can be recovered to: the windows of all its archives, and their description for messages. */
 import type { BackupSummary, RecoverableWindow } from '../../../messages/values.ts'
 import { lsnOf } from '../../wal/lsn.ts'
 import type { Instance } from '../repository.ts'
@@ -7,7 +7,7 @@ import { formatTime } from './recovery-target.ts'
 
 export interface InstanceWindows {
   readonly windows: RecoverableWindow[]
-  /** What people should know of the archives. */
+  /** What a DBA should know about the archives. */
   readonly remarks: string[]
 }
 
@@ -37,7 +37,7 @@ export async function instanceWindows(
   return { windows, remarks: [...remarks] }
 }
 
-/** Backups that bring WAL of their own may all go on with the same archive: that is one window. */
+/** Backups that contain WAL may all be recovered further with the same archive: that is one window. */
 function join(windows: RecoverableWindow[], next: RecoverableWindow): void {
   const index = windows.findIndex(
     (one) =>
@@ -76,7 +76,7 @@ function describeSpan({ from, to, toLsn }: RecoverableWindow): string {
   return `${begin} to ${sameDay ? end.slice(11) : end} (last commit)`
 }
 
-/** Of ISO 8601 in UTC, with microseconds or without. */
+/** Formats ISO 8601 in UTC, with or without microseconds, for messages. */
 export function inUtc(iso: string): string {
   const fraction = /\.(\d{1,6})/.exec(iso)?.[1] ?? ''
   const seconds = Math.floor(Date.parse(iso) / 1000)

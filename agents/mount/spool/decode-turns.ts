@@ -1,13 +1,16 @@
 /**
- * Who may decode next. Every decode takes a turn per piece; those that a reader waits for go first, as many at once as
- * there are cores. Those that nobody waits for get turns only when it has been quiet, one at a time: they are a bet on
- * later reads, and must not slow down the ones that are.
+ * Schedules decodes. Every decode takes a turn per piece. Decodes with waiting readers run first, as many concurrently
+ * as there are cores. Those without readers run one at a time, and only after a quiet period: they speculate on later
+ * reads, and must not slow down present ones.
  */
 
 export interface Turns {
-  /** Resolves when the piece may be decoded, with the function that ends the turn. `urgent` is asked again at every choice. */
+  /**
+   * Resolves when the piece may be decoded, with the function that ends the turn. `urgent` is called at every
+   * scheduling decision.
+   */
   take(urgent: () => boolean): Promise<() => void>
-  /** Tells that the answer of somebody's `urgent` may have changed. */
+  /** To be called when the result of an `urgent` may have changed. */
   reconsider(): void
 }
 

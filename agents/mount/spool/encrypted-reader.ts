@@ -1,13 +1,10 @@
-/**
- * Stored files that are encrypted and nothing else: a range of them is decrypted where it is asked for, with the block
- * before it.
- */
+/** Reads stored files that are only encrypted: decrypts the requested range, for which it reads one block more. */
 import { BLOCK_BYTES, decryptBlocks, encryptedSize, headerBytes, readKey } from '../decode/aes-cbc.ts'
 import { damaged, type StoredFile, type Transform } from '../decode/stored-file.ts'
 
 type Decryption = Extract<Transform, { kind: 'decrypt' }>
 
-/** Undefined: it has other steps, or one only knows its size when all of it is decrypted. */
+/** Undefined: it has other transforms, or its size is known only after all of it is decrypted. */
 export function onlyEncrypted({ transforms, size, container }: StoredFile): Decryption | undefined {
   const [first, ...others] = transforms
   const isOnly = others.length === 0 && size !== undefined && container === undefined
@@ -15,7 +12,10 @@ export function onlyEncrypted({ transforms, size, container }: StoredFile): Decr
 }
 
 export interface EncryptedReader {
-  /** `length` bytes at `offset`, all of which the file must have. @throws HowdahError `backup_damaged`; errors of read(2) as they are */
+  /**
+   * `length` bytes at `offset`, all of which must be in the file.
+   * @throws HowdahError `backup_damaged`; errors of read(2) as they are
+   */
   read(file: StoredFile, decryption: Decryption, offset: number, length: number): Promise<Buffer>
 }
 
@@ -51,7 +51,7 @@ export function createEncryptedReader({ storedBytes, readStored }: EncryptedDepe
       const header = headerBytes(decryption.raw)
       const first = Math.floor(offset / BLOCK_BYTES)
       const end = Math.ceil((offset + length) / BLOCK_BYTES)
-      // The first block has the initialisation vector before it, any other its neighbour.
+      // The first block is decrypted with the initialisation vector, any other with the block before it.
       const from = Math.max(0, first - 1)
       const wanted = (end - from) * BLOCK_BYTES
       const stored = await readStored(file, header + from * BLOCK_BYTES, wanted)

@@ -1,4 +1,4 @@
-/** Stored files that need no decoding: they are read where they are, in few steps once they were checked. */
+/** Reads stored files that need no decoding directly in the repository, after each was checked once. */
 import { checksumOf } from '../decode/checksum.ts'
 import { type DescriptorCache, readAt, readAtSync } from '../decode/descriptor-cache.ts'
 import { damaged, type StoredFile } from '../decode/stored-file.ts'
@@ -11,23 +11,23 @@ export interface InPlaceReader {
 
 export interface InPlaceDependencies {
   readonly descriptors: DescriptorCache
-  /** Bytes of the stored file, after it was checked to be as long as the backup lists it. */
+  /** Bytes of the stored file, which are those that the backup lists. */
   readonly storedBytes: (file: StoredFile) => Promise<number>
-  /** All of the file, after its checksum was checked. */
+  /** All plain bytes, verified against the checksum. */
   readonly whole: (file: StoredFile) => Promise<Buffer>
-  /** Files up to this size are checked as a whole before the first read. */
+  /** Files up to this size are verified as a whole before the first read. */
   readonly checkedBytes: number
 }
 
 export function createInPlaceReader(dependencies: InPlaceDependencies): InPlaceReader {
   const { descriptors, storedBytes, whole, checkedBytes } = dependencies
   const quick = createQuickReads()
-  /** Bytes of the files that nothing is left to check of. */
+  /** Sizes of the files that were checked. */
   const checked = new WeakMap<StoredFile, number>()
 
   async function check(file: StoredFile): Promise<number> {
     const stored = await storedBytes(file)
-    // Cheap to check as a whole, and among them are the files that PostgreSQL has no page checksums for.
+    // Cheap to verify as a whole; among these are the files for which PostgreSQL has no page checksums.
     if (checksumOf(file) !== undefined && stored <= checkedBytes) await whole(file)
     else if (file.size !== undefined && file.size !== stored) {
       throw damaged(file, `it has ${stored} bytes instead of ${file.size}`)

@@ -1,22 +1,25 @@
 /**
- * Whether a small read may be done at once, on the event loop. What the page cache holds is read in a few
- * microseconds, many times less than the way to the thread pool and back; what has to come from the disk must not stop
- * everything else. One tells from the last ones which it is.
+ * Whether a small read may be done synchronously, on the event loop. Bytes in the page cache are read in a few
+ * microseconds, many times less than a round trip to the thread pool; a read from disk must not block the loop. Which
+ * one is likely is judged by how long the last reads took.
  */
 
-/** Larger ones take so long that the way to the thread pool does not matter. Bytes. */
+/** Larger reads take so long that the round trip to the thread pool does not matter. Bytes. */
 const MAX_BYTES = 128 * 1024
 
 /** A read that took longer came from the disk, ms. */
 const SLOW_MS = 0.1
 
-/** After a slow read none is done at once for this many times as long: so little of the loop's time may a disk take. */
+/**
+ * After a slow read, none is done synchronously for this many times its duration: that limits the share of the loop's
+ * time that a disk can take.
+ */
 const REST = 100
-/** But not for longer, ms: a busy machine makes a read slow as well. */
+/** The longest such pause, ms: a busy machine makes reads slow as well. */
 const MAX_REST_MS = 100
 
 export interface QuickReads {
-  /** Runs `work` now if the read may be done at once, and gives what it gives. */
+  /** Runs `work` and returns its result if the read may be done synchronously; otherwise undefined. */
   attempt<T>(bytes: number, work: () => T): T | undefined
 }
 

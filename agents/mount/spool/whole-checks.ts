@@ -1,16 +1,16 @@
 /**
- * Checksums of files that are read in parts: once the parts together were the whole file, it is compared. Parts count
- * from the file's start on and in order; those that come a little early wait for the ones before them. Nothing is read
- * for it that nobody asked for.
+ * Verifies checksums of files that are read in parts: once the parts make up the whole file, its checksum is compared.
+ * Parts are hashed from the file's start on and in order; those that come a little early are kept until the ones before
+ * them were read. Nothing more is read for it.
  */
 import { type Checksum, type RunningChecksum, startChecksum } from '../decode/checksum.ts'
 
-/** Of the parts that wait, over all files. The file that was read longest ago loses its own first. */
+/** Limit for the parts that are kept, over all files; those of the least recently read file are dropped first. Bytes. */
 const WAITING_BYTES = 32 * 1024 * 1024
-/** A part that is further ahead of where its file was read to is not waited with. Bytes. */
+/** A part that is further ahead of the hashed position is not kept. Bytes. */
 const AHEAD_BYTES = 4 * 1024 * 1024
 
-/** What is checked. It must be the same object for all reads of a file. */
+/** A file to check. It must be the same object for all reads of a file. */
 export interface CheckedFile {
   /** Bytes. */
   readonly size: number
@@ -18,7 +18,7 @@ export interface CheckedFile {
 }
 
 export interface WholeChecks {
-  /** Takes a part that was read. False: with it the file was read as a whole, and its checksum is another one. */
+  /** Adds a part that was read. False: with it the file is complete, and its checksum does not match. */
   take(file: CheckedFile, offset: number, part: Buffer): boolean
 }
 
@@ -32,7 +32,7 @@ interface Progress {
 
 export function createWholeChecks(): WholeChecks {
   const progress = new WeakMap<CheckedFile, Progress>()
-  /** Those with parts that wait, in the order of last use. */
+  /** Those with kept parts, least recently used first. */
   const holders = new Set<Progress>()
   const outcomes = new WeakMap<CheckedFile, boolean>()
   let waitingBytes = 0
@@ -46,7 +46,7 @@ export function createWholeChecks(): WholeChecks {
 
   function hold(one: Progress, offset: number, part: Buffer): void {
     if (offset - one.position > AHEAD_BYTES || one.waiting.has(offset)) return
-    // A part of something larger would keep all of it in memory.
+    // A view would keep its whole buffer in memory.
     one.waiting.set(offset, part.buffer.byteLength > 2 * part.length ? Buffer.from(part) : part)
     one.waitingBytes += part.length
     waitingBytes += part.length
@@ -64,7 +64,7 @@ export function createWholeChecks(): WholeChecks {
     one.position = offset + part.length
   }
 
-  /** Those that waited and may now be added, however they overlap. */
+  /** Adds kept parts that are now in order; they may overlap. */
   function addWaiting(one: Progress): void {
     for (let again = one.waiting.size > 0; again; ) {
       again = false
@@ -86,7 +86,7 @@ export function createWholeChecks(): WholeChecks {
       if (outcome !== undefined) return outcome
       let one = progress.get(file)
       if (one === undefined) {
-        // Most reads are somewhere inside: they are no beginning of anything.
+        // Most reads are somewhere in the middle: they start no check.
         if (offset > AHEAD_BYTES) return true
         one = { running: startChecksum(file.checksum), position: 0, waiting: new Map(), waitingBytes: 0 }
         progress.set(file, one)

@@ -1,23 +1,23 @@
 /**
- * Decoded WAL files in memory, one cache for all sessions of an agent: what is asked for, and what will be asked for
- * soon. Each is decoded once at a time. What is asked for goes before everything that is decoded ahead; that has a
- * budget of its own, so that several replays together take no more memory than one.
+ * Decoded WAL files in memory, one cache for all sessions of an agent: those that are requested, and those that are
+ * prefetched. Each is decoded once at a time. Requests take precedence over prefetching, which has a budget of its own,
+ * so that several replays together take no more memory than one.
  */
 import { freeBuffer, isFreed } from '../../dataplane/protocol/freed-buffers.ts'
 import type { StoredFile } from '../decode/stored-file.ts'
 
 export interface WalCacheOptions {
-  /** Tells a stored file from every other. */
+  /** Identifies a stored file and its contents. */
   readonly key: (file: StoredFile) => Promise<string>
-  /** All plain bytes, at most `maxBytes`; the buffer is the cache's own from then on. */
+  /** All plain bytes, at most `maxBytes`; the cache takes over the buffer. */
   readonly decode: (file: StoredFile, maxBytes: number) => Promise<Buffer>
   /** The largest WAL file. Bytes. */
   readonly fileBytes: number
-  /** Bytes to keep; what is being decoded because somebody waits for it comes on top. */
+  /** Bytes to keep, in addition to what is being decoded for a request. */
   readonly maxBytes: number
-  /** Bytes of what was decoded ahead, or is being, and was not asked for yet. */
+  /** Bytes of files that are or are being prefetched, and were not requested yet. */
   readonly prefetchBytes: number
-  /** Decoded ahead at once. */
+  /** Prefetches that run concurrently. */
   readonly concurrency: number
   /** Milliseconds. */
   readonly clock?: () => number
@@ -25,14 +25,15 @@ export interface WalCacheOptions {
 
 export interface WalCache {
   /**
-   * Calls `take` with all of it, once it is there. The bytes are the cache's: not to be modified, and gone any time after
-   * `take` has returned. @throws as `decode`, and what `take` throws
+   * Calls `take` with all plain bytes once they are decoded. The bytes are the cache's: not to be modified, and invalid
+   * as soon as `take` has returned.
+   * @throws as `decode`, and what `take` throws
    */
   use<T>(file: StoredFile, take: (contents: Buffer) => T): Promise<T>
   /**
-   * Has it decoded for whoever asks for it next; how that ends is told to nobody.
-   * @param bytes what it decodes to at most
-   * @returns false when the budget has no room for it now
+   * Decodes it ahead of the next request; a failure is not reported.
+   * @param bytes the most that it decodes to
+   * @returns false when the budget has no room for it at present
    */
   prefetch(file: StoredFile, bytes: number): Promise<boolean>
 }
@@ -41,29 +42,29 @@ interface Entry {
   readonly file: StoredFile
   /** Resolved by `start`. */
   readonly contents: PromiseWithResolvers<Buffer>
-  /** What it takes, or may take. */
+  /** Its plain size, or the most that it may be. */
   bytes: number
   state: 'queued' | 'decoding' | 'done'
-  /** Once it is done. */
+  /** When it is done. */
   decoded?: Buffer
-  /** Somebody asked for it. */
+  /** Whether it was requested; otherwise it was only prefetched. */
   requested: boolean
-  /** When it was made. */
+  /** When it was added. */
   readonly at: number
 }
 
-/** Whoever would have asked for it has gone elsewhere, or is gone. */
+/** After this time a prefetched file is no longer expected to be requested. */
 const ABANDONED_MS = 60_000
 
 export function createWalCache(options: WalCacheOptions): WalCache {
   const { decode, fileBytes, maxBytes, prefetchBytes, concurrency, clock = Date.now } = options
-  /** Longest unused first. */
+  /** Least recently used first. */
   const entries = new Map<string, Entry>()
   let prefetching = 0
 
   function add(key: string, file: StoredFile, bytes: number, requested: boolean): Entry {
     const contents = Promise.withResolvers<Buffer>()
-    // What fails is asked for again by whoever needs it, and fails there.
+    // A failure is reported by the next request, which decodes the file again.
     contents.promise.catch(() => undefined)
     const entry: Entry = { file, contents, bytes, state: 'queued', requested, at: clock() }
     entries.set(key, entry)
@@ -98,7 +99,10 @@ export function createWalCache(options: WalCacheOptions): WalCache {
     }
   }
 
-  /** What was asked for goes first, then what nobody came for. @param keep is not dropped */
+  /**
+   * Drops files that were requested first, then those that were only prefetched.
+   * @param keep key of an entry that is not dropped
+   */
   function makeRoom(keep: string): void {
     let total = sum(({ state }) => state === 'done')
     for (const onlyRequested of [true, false]) {
@@ -139,7 +143,7 @@ export function createWalCache(options: WalCacheOptions): WalCache {
     entries.set(key, entry)
     if (entry.state === 'queued') void start(key, entry)
     if (!prefetched) return entry.contents.promise
-    // A failure of then need not be one of now.
+    // An earlier failure may have had a temporary cause: decode it again.
     return entry.contents.promise.catch(() => read(file))
   }
 
@@ -147,7 +151,7 @@ export function createWalCache(options: WalCacheOptions): WalCache {
     async use(file, take) {
       for (;;) {
         const contents = await read(file)
-        // Or others took its room just now.
+        // Otherwise it was dropped since, to make room.
         if (!isFreed(contents)) return take(contents)
       }
     },

@@ -1,6 +1,7 @@
 /**
- * Decodes the WAL that a replay will ask for: the segments after the one that was asked for, on the way to the timeline
- * whose history was read. A bet only: what is missing or damaged says so when it is asked for.
+ * Prefetches the WAL that a replay will request: the segments after the one that was requested, on the path to the
+ * timeline whose history was read. Failures are ignored: a segment that is missing or damaged fails when it is
+ * requested.
  */
 
 import { parseSegmentName, segmentName, timelineOf } from '../../wal/lsn.ts'
@@ -8,18 +9,18 @@ import type { StoredFile } from '../decode/stored-file.ts'
 import { segmentsOnPath, type TimelinePath, timelinePath } from '../recovery/timelines.ts'
 import type { WalCache } from './wal-cache.ts'
 
-/** Segments after the one that was asked for. */
+/** Segments to prefetch after the one that was requested. */
 const SEGMENTS = 8
-/** Segment sizes that there are (access/xlog_internal.h: IsValidWalSegSize). Bytes. */
+/** Valid segment sizes (access/xlog_internal.h: IsValidWalSegSize). Bytes. */
 const [MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES] = [1024 ** 2, 1024 ** 3]
-/** A segment is read in many pieces; one look ahead for each while is enough. */
+/** A segment is read in many pieces: the segments after it are looked up at most once in this time. */
 const LOOK_MS = 1000
 const LOOKS = 64
 const HISTORIES = 16
 const MAX_HISTORY_BYTES = 1024 * 1024
 
 export interface WalPrefetch {
-  /** A segment or history file was asked for. Returns at once. */
+  /** A segment or history file was requested. Returns immediately. */
   requested(name: string, contents: Buffer): void
 }
 
@@ -29,9 +30,9 @@ export function createWalPrefetch(
   cache: WalCache,
   clock: () => number = Date.now,
 ): WalPrefetch {
-  /** When it was looked ahead of a segment, oldest first. */
+  /** When the segments after a segment were looked up, oldest first. */
   const looks = new Map<string, number>()
-  /** Of the histories that were read, by their timelines. */
+  /** Paths of the histories that were read, by timeline. */
   const paths = new Map<number, TimelinePath>()
 
   function remember(timeline: number, history: Buffer): void {
@@ -52,7 +53,7 @@ export function createWalPrefetch(
     }
   }
 
-  /** The segment that PostgreSQL takes after this one; undefined: none of those that it could be is there. */
+  /** The segment that PostgreSQL requests after this one; undefined: none of the possible ones exists. */
   async function after(name: string, segmentBytes: number): Promise<string | undefined> {
     const place = parseSegmentName(name, segmentBytes)
     if (place === undefined) return undefined

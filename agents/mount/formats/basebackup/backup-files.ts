@@ -40,7 +40,7 @@ export function parseBackupLabel(text: string, path: string): BackupLabel {
   if (startLsn === undefined || startWal === undefined) {
     throw new HowdahError('backup_damaged', `${path} does not say where its WAL starts`)
   }
-  // Other zones are abbreviations that nobody can resolve for certain.
+  // Abbreviations of other time zones are ambiguous.
   const [, at] = /^START TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:UTC|GMT)$/m.exec(text) ?? []
   const [, fromLsn] = /^INCREMENTAL FROM LSN: ([0-9A-F]{1,8}\/[0-9A-F]{1,8})$/m.exec(text) ?? []
   const [, fromTimeline] = /^INCREMENTAL FROM TLI: (\d{1,10})$/m.exec(text) ?? []
