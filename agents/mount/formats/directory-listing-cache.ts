@@ -1,20 +1,20 @@
 /**
- * What is in directories of an archive, read again only where they changed: an archive has thousands of directories
- * that nothing is added to any more.
+ * Summaries of the directories of an archive, read again only where a directory changed: an archive has thousands of
+ * directories to which nothing is added any more.
  */
 import type { Dirent } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { isSystemError } from '../decode/stored-file.ts'
 
-/** A listing is trusted for as long as its directory's mtime stays, unless that was so young that it can hide a change. */
+/** A listing is valid while its directory's mtime stays the same, unless the mtime was so recent that it can hide a change. */
 const SETTLED_MS = 2000
 
 export interface DirectoryListingCache<T> {
-  /** Undefined: it is not there. Errors of system calls as they are. */
+  /** Undefined: the directory does not exist. Errors of system calls as they are. */
   of(directory: string): Promise<T | undefined>
 }
 
-/** @param summarize makes of the entries what is kept of them */
+/** @param summarize computes from the entries what is kept */
 export function createDirectoryListingCache<T>(
   summarize: (entries: readonly Dirent[], directory: string) => T,
 ): DirectoryListingCache<T> {

@@ -1,9 +1,9 @@
-/** Many small things of a file system at once, but not all of them. */
+/** Concurrent file system calls, in a bounded number. */
 
-/** Hides the round trips of a network file system; a local one is done with them long before. */
+/** Enough to hide the round trips of a network file system. */
 const CONCURRENCY = 64
 
-/** `work` on each of `items`, in their order. The first failure is the whole's. */
+/** The results of `work` for each of `items`, in their order. Rejects with the first failure. */
 export async function mapConcurrently<T, R>(
   items: readonly T[],
   work: (item: T) => Promise<R>,

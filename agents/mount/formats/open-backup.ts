@@ -1,4 +1,4 @@
-/** An opened backup from its parts: tree, places of the bytes, WAL. The same for every format. */
+/** Composes an opened backup of its parts: tree, locations of the bytes, WAL. The same for every format. */
 
 import { HowdahError } from '../../../messages/errors.ts'
 import type { BackupSummary } from '../../../messages/values.ts'
@@ -13,7 +13,7 @@ import type { WalFiles } from './wal-files.ts'
 export interface BackupParts<Source> {
   readonly summary: BackupSummary
   readonly tree: BackupTree<Source>
-  /** Made once per file, when it is first read. */
+  /** Called once per file, when it is first read. */
   readonly storedFile: (source: Source, entry: TreeEntry) => StoredFile | ComposedFile
   readonly wal: WalFiles
   readonly pageErrors?: readonly string[]

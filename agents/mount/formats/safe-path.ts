@@ -1,4 +1,4 @@
-/** Paths that come from a repository: they are untrusted, and may not leave the place that they are for. */
+/** Validates paths that come from a repository: they are untrusted, and may not leave the backup. */
 import { HowdahError } from '../../../messages/errors.ts'
 
 /** The longest path that Linux takes. */
@@ -14,14 +14,14 @@ export function isSafePath(path: string): boolean {
   return false
 }
 
-/** Whether what `path` has from `start` on is a name, safe when all before it is: no `.`, no `..`, nothing odd. */
+/** Whether `path` from `start` on is a single safe name, given that the part before it is safe. May refuse unusual safe names. */
 export function isSafeName(path: string, start: number): boolean {
   const { length } = path
   if (length > MAX_PATH_BYTES / 4 || path.includes('\0') || start === length) return false
   return path.charCodeAt(start) !== DOT || (length > start + 2 && path.charCodeAt(start + 1) !== DOT)
 }
 
-/** @throws HowdahError `backup_damaged` naming where the path is from */
+/** @throws HowdahError `backup_damaged`, which names the source of the path */
 export function assertSafePath(path: string, from: string): void {
   if (isSafePath(path)) return
   throw new HowdahError(

@@ -1,6 +1,6 @@
 /**
- * From what a format's manifest lists to the ordered tree of a backup: checks that it is one, puts it in order, and
- * gives the files their numbers. Paths are those of `TreeEntry`.
+ * From the entries of a format's manifest to the tree of a backup: validates it, sorts it, and numbers the files. Paths
+ * are those of `TreeEntry`.
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { TreeEntry } from '../../dataplane/backup-source.ts'
@@ -8,7 +8,7 @@ import { assertSafePath, isSafeName } from './safe-path.ts'
 
 const BATCH = 500
 
-/** One thing that a manifest lists; `source` is the format's own note of where its bytes are. */
+/** An entry of a manifest; `source` is the format's own note of where its bytes are. */
 export interface TreeNode<Source> {
   readonly path: string
   readonly kind: TreeEntry['kind']
@@ -33,9 +33,10 @@ export interface BackupTree<Source> {
 
 /**
  * @param from names the manifest in messages
- * @param nodes is put in order, and kept
- * @param sourceOf makes a file's source of the note that its node carries, when the file is first read
- * @throws HowdahError `backup_damaged` when two things have one path, one has no parent directory, or a path is unsafe
+ * @param nodes is sorted in place, and kept
+ * @param sourceOf makes a file's source from the note of its node, when the file is first read
+ * @throws HowdahError `backup_damaged` when two entries have the same path, one has no parent directory, or a path is
+ *   unsafe
  */
 export function buildTree<Note, Source>(
   nodes: TreeNode<Note>[],
@@ -55,7 +56,7 @@ export function buildTree<Note, Source>(
     if (path === previous) throw wrong(path, 'twice')
     previous = path
     const slash = path.lastIndexOf('/')
-    // Most lie where the one before them does, and then only the name is new.
+    // Most are in the same directory as the one before them: then only the name needs a check.
     if (slash === parent.length && slash > 0 && path.startsWith(parent) && isSafeName(path, slash + 1)) {
       if (kind === 'directory') directories.add(path)
     } else {
@@ -110,7 +111,7 @@ export function buildTree<Note, Source>(
   }
 }
 
-/** Spelled out: a spread for each of 100,000 entries takes longer than all the rest. */
+/** Spelled out: an object spread for each of 100,000 entries would take longer than everything else. */
 function entryOf({ path, kind, mode, mtime, size, linkTarget }: TreeNode<unknown>, index: number): TreeEntry {
   if (kind === 'file' && size > 0) return { path, kind, mode, mtime, size, file: index }
   if (linkTarget === undefined) return { path, kind, mode, mtime, size }

@@ -1,4 +1,4 @@
-/** What to say when somebody asks for an instance or backup that is not there: those that are. */
+/** Errors for unknown instances and backups, which name those that exist. */
 import { HowdahError } from '../../../messages/errors.ts'
 
 const SHOWN = 20

@@ -1,6 +1,6 @@
 /**
- * The WAL side of an opened backup, whatever the format: names, sizes and bytes of decoded segments, with the next
- * segments decoded ahead of replay. Where a segment is stored is the format's to say.
+ * WAL of an opened backup, for every format: names, sizes and bytes of decoded segments; the next segments are
+ * prefetched. The format's `WalLocator` says where a segment is stored.
  */
 import { stat } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -22,7 +22,7 @@ export interface WalLocator {
 export interface WalFiles {
   size(name: string): Promise<number | undefined>
   read(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
-  /** As `BackupSource` has them. */
+  /** As in `BackupSource`. */
   stored(name: string): Promise<StoredWal | undefined>
   readStored(name: string, offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
 }
@@ -31,7 +31,7 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
   const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
   const prefetch = createWalPrefetch(locate, spool.wal)
 
-  /** Whoever asks for the size reads next: what is decoded to tell it is not decoded again. */
+  /** A read follows a request for the size: the segment is decoded only once for both. */
   async function using<T>(name: string, take: (contents: Buffer) => T): Promise<T | undefined> {
     const file = await locate(name)
     if (file === undefined) return undefined
@@ -69,7 +69,7 @@ export function createWalFiles(locator: WalLocator, spool: Spool, instance: stri
   }
 }
 
-/** How a file is compressed that is handed over as it is stored; undefined: it is decoded here. */
+/** The compression of a file that is served as it is stored; undefined: it is decoded here. */
 function storedCompression({ transforms, container }: StoredFile): StoredWal['compression'] | undefined {
   const [transform] = transforms
   if (transforms.length !== 1 || transform?.kind !== 'decompress' || container !== undefined) return undefined
@@ -77,7 +77,7 @@ function storedCompression({ transforms, container }: StoredFile): StoredWal['co
   return compression === 'gz' || compression === 'zst' ? compression : undefined
 }
 
-/** WAL for those who look at it instead of recovering with it: as it is now, and nothing decoded ahead. */
+/** WAL for planning instead of recovery: in its present state, and without prefetching. */
 export function createWalArchive(id: string, locator: WalLocator, spool: Spool): WalArchive {
   const locate = async (name: string) => (WAL_NAME.test(name) ? locator.locate(name) : undefined)
   return {
@@ -85,7 +85,7 @@ export function createWalArchive(id: string, locator: WalLocator, spool: Spool):
     list: () => locator.list(),
     async read(name) {
       const file = await locate(name)
-      // A new object: the spool takes what it knows of one for granted.
+      // A new object: the spool does not look again at one that it knows.
       return file === undefined ? undefined : spool.whole({ ...file })
     },
     async stat(name) {

@@ -49,7 +49,7 @@ export function openBarmanWal(
     const found = await ifExists(lstat(path), path)
     if (found === undefined || !found.isFile()) return undefined
     const before = known.get(path)
-    // What grows, or is replaced by its compressed self, is another file.
+    // A file that grew, or was replaced by its compressed form, is a different one.
     if (before?.mtimeMs === found.mtimeMs && before.size === found.size) return before.file
     const description = `WAL file ${name} of ${server}`
     const head = await ifExists(headOf(path), path)
@@ -90,7 +90,7 @@ export function openBarmanWal(
   return {
     async locate(name) {
       const found = await search(name)
-      // Recovery takes what is not there for the end of the archive, so that the archive itself must be there.
+      // Recovery treats a missing segment as the end of the archive, so that the archive itself must exist.
       if (found !== undefined || (await listed(wals)) !== undefined) return found
       throw new HowdahError('repository_unavailable', `${wals}, the WAL archive of ${server}, is not there`)
     },
@@ -103,7 +103,7 @@ export function openBarmanWal(
     },
   }
 
-  /** Undefined: it is not there. */
+  /** Undefined: it does not exist. */
   async function listed(directory: string): Promise<Listing | undefined> {
     const place = await ifExists(resolveIfExists(roots, directory), directory)
     return place === undefined ? undefined : ifExists(listings.of(place), directory)
@@ -144,8 +144,8 @@ const MAGICS: readonly (readonly [magic: string, compression: Compression | unde
 ]
 
 /**
- * By the first bytes, as Barman does it; undefined: not compressed.
- * @throws HowdahError `backup_unsupported` naming what it would take to decode it
+ * Determined by the first bytes, as Barman does it; undefined: not compressed.
+ * @throws HowdahError `backup_unsupported`, which says what would be necessary to decode it
  */
 function compressionOf(head: Buffer, name: string, where: string): Compression | undefined {
   const hex = head.toString('hex')

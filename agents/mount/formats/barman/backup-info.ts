@@ -1,6 +1,6 @@
 /**
- * Barman's backup.info: what it knows of one backup. `key=value` per line, values as text or Python literals, `None`
- * for nothing (barman/infofile.py, from 1.x to 3.17). Untrusted.
+ * Parses Barman's backup.info, the description of one backup: `key=value` per line, values as text or Python literals,
+ * `None` for nothing (barman/infofile.py, from 1.x to 3.17). Untrusted.
  */
 
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -27,7 +27,7 @@ export interface BackupInfo {
 export const INFO_BYTES = 4 * 1024 * 1024
 
 const LSN = /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/
-/** What `initdb` makes unless told otherwise. */
+/** The default of `initdb --wal-segsize`. Bytes. */
 const DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 const SEGMENT = /^[0-9A-F]{24}$/
 
@@ -57,7 +57,7 @@ export function parseBackupInfo(text: string, label: string, path: string): Back
   }
   function time(key: string): string | undefined {
     const value = values.get(key)
-    // Without a zone it is the Barman host's local time, which nobody can tell from here.
+    // Without a time zone it is the Barman host's local time, whose zone is unknown here.
     if (value === undefined || !/(Z|[+-]\d\d:?\d\d)$/.test(value)) return undefined
     const at = Date.parse(value.replace(' ', 'T').replace(/(\.\d{3})\d+/, '$1'))
     if (Number.isNaN(at)) throw wrong(key)
@@ -76,7 +76,7 @@ export function parseBackupInfo(text: string, label: string, path: string): Back
   const segmentBytes = segmentBytesIn(whole('xlog_segment_size'))
   const stopLsn = matching('end_xlog', LSN)
   const stop = lsnOf(stopLsn)
-  // From version 17 on end_wal is one too many where the backup ends with a segment (pg_walfile_name).
+  // From version 17 on, end_wal is one segment too far where the backup ends at a segment's end (pg_walfile_name).
   const lastWal =
     stop === undefined || timeline === undefined ? undefined : segmentBefore(stop, timeline, segmentBytes)
   const summary: BackupSummary = {
@@ -165,7 +165,7 @@ const majorVersion = (version: number) =>
     ? String(Math.floor(version / 10_000))
     : `${Math.floor(version / 10_000)}.${Math.floor((version / 100) % 100)}`
 
-/** Without what is not known. */
+/** Without the keys whose values are undefined. */
 function defined<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]?: Exclude<T[K], undefined>

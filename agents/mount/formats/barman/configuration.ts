@@ -1,7 +1,7 @@
 /**
- * Barman's own configuration, as far as it says where a server's directories are: INI sections, `[barman]` for all and
- * one for each server, also in the files of `configuration_files_directory` (barman/config.py). Values may refer to
- * others by `%(name)s`.
+ * Reads from Barman's own configuration where a server's directories are: INI sections, `[barman]` for all and one for
+ * each server, also in the files of `configuration_files_directory` (barman/config.py). Values may refer to others by
+ * `%(name)s`.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ export async function readBarmanConfiguration(file: string): Promise<Map<string,
   const home = shared.get('barman_home')
   const places = new Map<string, ServerDirectories>()
   for (const [name, section] of sections) {
-    // From version 3.10 on a section may be a model, which only changes servers.
+    // From version 3.10 on, a section may be a model, which is no server of its own.
     if (name === GLOBAL || section.get('model') === 'true') continue
     const values = new Map([...DEFAULTS, ...section, ['name', name] as const])
     if (home !== undefined) values.set('barman_home', home)

@@ -1,4 +1,4 @@
-/** Python literals as `repr` writes them, which is how Barman keeps lists and texts in its files (barman/infofile.py). */
+/** Parses Python literals as `repr` writes them: Barman stores lists and strings in its files that way (barman/infofile.py). */
 
 export type PythonValue = string | number | boolean | null | PythonValue[]
 

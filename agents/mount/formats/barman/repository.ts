@@ -24,7 +24,7 @@ const MAX_CHAIN = 1000
 
 export function openBarman(options: RepositoryOptions, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
-  /** By server: what was listed once is only listed again where it changed. */
+  /** By server: keeps listings, which are read again only where they changed. */
   const archives = new Map<string, WalLocator>()
 
   return {

@@ -1,4 +1,4 @@
-/** Where the directories of Barman's servers are: below its home, or where its own configuration says. */
+/** Finds the directories of Barman's servers: below its home, or where its own configuration says. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -33,7 +33,7 @@ export async function findServers({
   return found
 }
 
-/** What may be read of a server. Directories that Barman's own configuration names are as good as the path. */
+/** Which directories of a server may be read. Those that Barman's own configuration names are allowed as the path is. */
 export const rootsOfServer = (
   { backups, wals, received, meta, root }: ServerDirectories,
   { configFile, linkTargets = [] }: RepositoryOptions,
@@ -42,7 +42,7 @@ export const rootsOfServer = (
   linkTargets: configFile === undefined ? linkTargets : [backups, wals, ...received, meta, ...linkTargets],
 })
 
-/** Links to directories are among them: whether one may be followed is found when it is. */
+/** Includes links: whether one may be followed is checked when it is followed. */
 export async function directoriesIn(path: string, finding: string): Promise<string[]> {
   try {
     const entries = await readdir(path, { withFileTypes: true })

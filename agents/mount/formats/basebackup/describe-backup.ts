@@ -35,7 +35,7 @@ export interface BackupDescription {
   readonly archives: ReadonlyMap<string, StoredFile>
 }
 
-/** What `initdb` makes unless told otherwise. Bytes. */
+/** The default of `initdb --wal-segsize`. Bytes. */
 const DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 
 /** How the small files of a backup are read, by their paths below PGDATA; undefined where there is none. */

@@ -1,6 +1,6 @@
 /**
- * Where a repository is and what opens it, from the options of the mount agent: the path and a file that holds the
- * passphrase, or pgBackRest's own configuration file.
+ * Where a repository is and its passphrase, from the options of the mount agent: path and passphraseFile, or
+ * pgBackRest's own configuration file.
  */
 import { readFile } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -13,7 +13,7 @@ import type { InfoAccess } from './info-file.ts'
 /** How the top of the repository, backup.info and archive.info, is read. */
 export type Access = InfoAccess & { readonly passphraseFrom: string }
 
-/** Reads what the options name when it is first asked for; again only after a failure. @throws HowdahError `configuration` */
+/** Reads what the options name at the first call; again only after a failure. @throws HowdahError `configuration` */
 export function createAccess(options: RepositoryOptions): () => Promise<Access> {
   let known: Promise<Access> | undefined
   return () => {
@@ -69,7 +69,7 @@ async function readPassphrase(name: string, file: string): Promise<Passphrase> {
   } catch (error) {
     throw wrong(`cannot be read: ${isSystemError(error) ? error.code : 'unknown reason'}`, error)
   }
-  // An editor ends a file with a line feed, which is not meant.
+  // Editors end a file with a line feed, which is not part of the passphrase.
   const passphrase = text.replace(/\r?\n$/, '')
   if (passphrase === '') throw wrong('is empty')
   return new Passphrase(passphrase)

@@ -1,4 +1,4 @@
-/** archive.info: which directories a cluster's WAL archive has, and what opens its files. */
+/** archive.info: the directories of a cluster's WAL archive, and its passphrase. */
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 

@@ -21,9 +21,10 @@ import { setBounded } from './set-bounded.ts'
 const FILES_KEPT = 4096
 
 /**
- * All that the stanza has of a cluster. One that was upgraded and rolled back again has several directories: a segment
- * may be in any of them, as pgBackRest's own archive-get looks for it (src/command/archive/get/get.c).
- * @throws HowdahError `backup_damaged` when archive.info is, or knows no archive of that cluster; as `readInfoFile`
+ * The WAL archive of a cluster. One that was upgraded and rolled back again has several directories, any of which may
+ * hold a segment; pgBackRest's archive-get searches them too (src/command/archive/get/get.c).
+ * @throws HowdahError `backup_damaged` when archive.info is damaged or lists no archive of that cluster; as
+ *   `readInfoFile`
  */
 export async function openArchive(access: Access, stanza: string, cluster: Cluster): Promise<WalLocator> {
   const stanzaDirectory = join(access.root, 'archive', stanza)
@@ -44,7 +45,7 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
         const found = await directory.locate(name)
         if (found !== undefined) return found
       }
-      // Recovery takes what is not there for the end of the archive, so that the archive itself must be there.
+      // Recovery treats a missing segment as the end of the archive, so that the archive itself must exist.
       await readableInfo(infoPath, stanza)
       return undefined
     },
@@ -52,7 +53,7 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
   }
 }
 
-/** @throws HowdahError `repository_unavailable` when neither archive.info nor its copy is there any more */
+/** @throws HowdahError `repository_unavailable` when neither archive.info nor its copy exists any more */
 async function readableInfo(infoPath: string, stanza: string): Promise<void> {
   try {
     await stat(infoPath).catch(() => stat(`${infoPath}.copy`))
@@ -124,7 +125,7 @@ function openDirectory(
     description: `WAL file ${name} of ${stanza}`,
   })
 
-  /** Undefined when it is not there. */
+  /** Undefined when it does not exist. */
   async function ifExists<T>(work: () => Promise<T>): Promise<T | undefined> {
     try {
       return await work()

@@ -4,7 +4,7 @@ import { oldestFirst } from '../../backup-order.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { digits, MalformedInfo, parseObject, passphraseOf, readInfo } from './ini.ts'
 
-/** Told by "pgbackrest info" as "error(s) detected during backup". */
+/** What "pgbackrest info" reports as "error(s) detected during backup". */
 const PAGE_ERRORS =
   'pgBackRest found pages with wrong checksums when it took this backup: what is in them cannot be read'
 
@@ -14,7 +14,7 @@ const TYPES = { full: 'full', diff: 'differential', incr: 'incremental' } as con
 export interface BackupInfo {
   /** Oldest first. */
   readonly backups: readonly BackupSummary[]
-  /** Labels of those that carry the WAL that they need (archive-copy). */
+  /** Labels of the backups that contain the WAL that they need (archive-copy). */
   readonly withWal: ReadonlySet<string>
   /** Of the manifests; undefined where they are not encrypted. */
   readonly passphrase: Passphrase | undefined

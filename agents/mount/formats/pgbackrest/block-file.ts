@@ -1,7 +1,7 @@
 /**
- * Files that were backed up block by block: a range is read from the super blocks that its blocks are in, and from no
- * others. Blocks are checked against their checksums in the map (src/command/backup/blockIncr.c): those that are
- * compressed or encrypted once for each time that they are decoded, others whenever they are read as a whole.
+ * Files that were backed up block by block: a range is read from only the super blocks that hold its blocks. Blocks are
+ * verified against their checksums in the map (src/command/backup/blockIncr.c): compressed or encrypted ones once each
+ * time that they are decoded, others whenever they are read as a whole.
  *
  * Decoded super blocks are kept in the spool's memory; maps are kept here, up to a sum of bytes.
  */
@@ -23,9 +23,9 @@ import { MalformedInfo } from './ini.ts'
 
 /** Of all maps of a repository's open backups. */
 const MAPS_BYTES = 64 * 1024 * 1024
-/** Super blocks of a file that need not be looked up anew. */
+/** Super blocks of a file whose location is kept. */
 const KNOWN_SUPER_BLOCKS = 64
-/** Super blocks that are decoded at a time for one read. */
+/** Super blocks that are decoded concurrently for one read. */
 const CONCURRENCY = 4
 
 export interface BlockFile extends BlockMapShape {
@@ -88,7 +88,7 @@ function openBlockFile(file: BlockFile, dependencies: BlockFileDependencies): Co
   const whole: CheckedFile | undefined = checksum === undefined ? undefined : { size, checksum }
   const isStoredPlain = file.transforms.length === 0
   const known = new Map<number, StoredFile>()
-  /** Of decoded super blocks: which of their blocks are right. */
+  /** For decoded super blocks: which of their blocks were verified. */
   const checked = new WeakMap<Buffer, Uint8Array>()
 
   function storedSuperBlock(map: BlockMap, number: number): StoredFile {
@@ -135,7 +135,7 @@ function openBlockFile(file: BlockFile, dependencies: BlockFileDependencies): Co
     return plain.subarray(piece.start, piece.start + piece.length)
   }
 
-  /** Checks the blocks that are read as a whole: to read more than is asked for would be the greater cost. */
+  /** Verifies only the blocks that are read as a whole: reading more than requested would cost more. */
   async function readInPlace(
     map: BlockMap,
     piece: Piece,

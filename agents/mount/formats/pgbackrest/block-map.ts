@@ -1,13 +1,13 @@
 /**
  * The map of a block incremental file: which block of it is in which super block of which backup
- * (src/command/backup/blockMap.c of pgBackRest 2.46 to 2.60). Only reads it; reading the blocks is block-file.ts.
+ * (src/command/backup/blockMap.c of pgBackRest 2.46 to 2.60). Parses the map only; block-file.ts reads the blocks.
  *
  * Blocks that follow each other in a super block are kept as one run, in columns of numbers: a map of a million blocks
  * takes a few megabytes.
  */
 import { MalformedInfo } from './ini.ts'
 
-/** pgBackRest holds a super block in memory, and makes none larger than a few MiB unless told to. Bytes. */
+/** pgBackRest keeps a super block in memory, and by default makes none larger than a few MiB. Bytes. */
 const MAX_SUPER_BLOCK_BYTES = 64 * 1024 * 1024
 /** What compression and encryption may add to a super block. Bytes. */
 const MAX_OVERHEAD_BYTES = 1024 * 1024
@@ -62,7 +62,7 @@ export interface BlockMap {
   checksum(block: number): Buffer
 }
 
-/** What the map says of a backup, as far as it was read. */
+/** The state of parsing for one backup that the map refers to. */
 interface Reference {
   superBlockSize: number
   readonly bundle: number
@@ -92,7 +92,7 @@ export function readBlockMap(bytes: Buffer, shape: BlockMapShape): BlockMap {
     const start = first * blockSize
     const end = start + runBytes(shape, block, count)
     const plain = columns.plainBytes(superBlock)
-    // Only the last block of a super block may be shorter than the others, as the last one of a file is.
+    // Only the last block of a super block may be shorter than the others: the last one of a file.
     const whole = end % blockSize === 0 ? end <= plain : end === plain
     if (!whole) throw new MalformedInfo(`its block map puts block ${block} where its super block has none`)
     columns.addRun(superBlock, block, first, input.take(count * checksumSize))
@@ -165,7 +165,7 @@ function runBytes({ size, blockSize }: BlockMapShape, block: number, count: numb
 
 const fromZigZag = (value: number): number => (value % 2 === 0 ? value / 2 : -(value + 1) / 2)
 
-/** Runs and super blocks as they are found; there are no more of either than blocks. */
+/** Collects runs and super blocks while parsing; there are at most as many of each as blocks. */
 class Columns {
   #runs = 0
   #superBlocks = 0
@@ -304,7 +304,7 @@ class VarInts {
     }
   }
 
-  /** Passes over bytes, and tells where they begin. */
+  /** Skips bytes. @returns where they begin */
   take(count: number): number {
     const from = this.#at
     if (count > this.#bytes.length - from) throw new MalformedInfo('its block map ends too early')

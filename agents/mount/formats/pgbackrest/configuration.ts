@@ -1,7 +1,7 @@
 /**
- * pgBackRest's own configuration file, as far as it says where a repository is and what opens it: `key=value` lines in
- * sections `[global]`, `[global:command]`, `[stanza]` and `[stanza:command]` (doc/xml/user-guide.xml, src/config/parse.c).
- * With the file at its usual place, those of the directory conf.d beside it belong to it.
+ * Reads from pgBackRest's own configuration file where a repository is and its passphrase: `key=value` lines in
+ * sections `[global]`, `[global:command]`, `[stanza]` and `[stanza:command]` (doc/xml/user-guide.xml,
+ * src/config/parse.c). If it is at its default path, the files of the directory conf.d beside it are read too.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -19,7 +19,7 @@ export interface PgbackrestConfiguration {
 
 /**
  * @param repo the N of `repoN-…`
- * @throws HowdahError `configuration` when the file cannot be read, or is of a repository that cannot
+ * @throws HowdahError `configuration` when the file cannot be read, or describes a repository that cannot be read
  */
 export async function readPgbackrestConfiguration(
   file: string,
@@ -103,7 +103,7 @@ async function readLines(file: string): Promise<Line[]> {
       if (key !== undefined && value !== undefined) lines.push({ section, key, value })
     }
   }
-  // The more special sections come last.
+  // Stanza sections come last: they override [global].
   return lines.sort((a, b) => Number(a.section !== 'global') - Number(b.section !== 'global'))
 }
 

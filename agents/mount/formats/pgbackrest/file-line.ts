@@ -1,6 +1,7 @@
 /**
- * What the tree needs of a file's line of backup.manifest, `{"size":8192,"timestamp":1700000000,…}`, taken from the
- * bytes: a manifest has a line per file of the cluster, and to parse each as JSON takes longer than all the rest.
+ * Reads what the tree needs of a file's line of backup.manifest, `{"size":8192,"timestamp":1700000000,…}`, directly
+ * from the bytes: a manifest has a line per file of the cluster, and parsing each as JSON would take longer than
+ * everything else.
  */
 import { parseObject } from './ini.ts'
 
@@ -10,7 +11,7 @@ export interface FileLine {
   timestamp: unknown
   mode: unknown
   reference: unknown
-  /** Whether the checksums of its data pages were right when it was copied. */
+  /** Whether the checksums of its data pages were valid when it was copied. */
   checksumPage: unknown
 }
 
@@ -21,11 +22,11 @@ const COLON = 58
 const BACKSLASH = 92
 const OPEN_BRACE = 123
 const CLOSE_BRACE = 125
-/** More may not be exact as a number. */
+/** Longer numbers may not be exact. */
 const MAX_DIGITS = 15
 
 /**
- * Fills `line` with what the value at `start` has. What is not as pgBackRest writes it is left to the JSON parser.
+ * Fills `line` from the value at `start`. A line that is not as pgBackRest writes it is left to the JSON parser.
  * @throws MalformedInfo when it is no JSON object
  */
 export function readFileLine(key: string, bytes: Buffer, start: number, end: number, line: FileLine): void {
@@ -38,7 +39,7 @@ export function readFileLine(key: string, bytes: Buffer, start: number, end: num
   line.checksumPage = fields['checksum-page']
 }
 
-/** Whether all of it was understood. */
+/** Whether the whole line was understood. */
 function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolean {
   line.size = line.timestamp = line.mode = line.reference = line.checksumPage = undefined
   if (bytes[start] !== OPEN_BRACE || bytes[end - 1] !== CLOSE_BRACE) return false
@@ -66,7 +67,7 @@ function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolea
     else if (startsWith(bytes, at, 'false')) at += 5
     else return false
 
-    // Told apart by length first: this is done for each field of each line.
+    // Distinguished by length first: this runs for each field of each line.
     switch (nameEnd - name) {
       case 4:
         if (startsWith(bytes, name, 'size')) line.size = number ?? simpleValue(bytes, valueStart, at)
@@ -94,7 +95,7 @@ function scan(bytes: Buffer, start: number, end: number, line: FileLine): boolea
 const simpleValue = (bytes: Buffer, start: number, end: number): unknown =>
   JSON.parse(bytes.toString('utf8', start, end))
 
-/** Where a string that begins at `at` has its closing quote; -1 when it is not that simple. */
+/** Where the string that begins at `at` has its closing quote; -1 when it has escapes or does not end. */
 function stringEnd(bytes: Buffer, at: number, end: number): number {
   for (let position = at; position < end; position++) {
     const byte = bytes[position] ?? 0

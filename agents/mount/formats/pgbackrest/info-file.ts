@@ -16,10 +16,10 @@ import {
 import { isSystemError } from '../../decode/stored-file.ts'
 import { MalformedInfo } from './ini.ts'
 
-/** No cluster comes near; whoever plants a larger one wants our memory. */
+/** No cluster comes near it; a larger one is an attempt to exhaust memory. */
 const MAX_BYTES = 1024 ** 3
 
-/** What it takes to read such a file. */
+/** What is needed to read such a file. */
 export interface InfoAccess extends AllowedRoots {
   /** Undefined: the file must not be encrypted. */
   readonly passphrase: Passphrase | undefined
@@ -28,10 +28,10 @@ export interface InfoAccess extends AllowedRoots {
 }
 
 /**
- * Parses the first of `<path>` and `<path>.copy` that is there and in order.
- * @param parse throws MalformedInfo for contents that are not
- * @throws HowdahError `backup_damaged` when neither is, `configuration` when the operator's passphrase is missing, wrong
- * or not needed, `repository_unavailable`
+ * Parses the first of `<path>` and `<path>.copy` that exists and is valid.
+ * @param parse throws MalformedInfo for invalid contents
+ * @throws HowdahError `backup_damaged` when neither is valid, `configuration` when the operator's passphrase is
+ *   missing, wrong or not needed, `repository_unavailable`
  */
 export async function readInfoFile<T>(
   access: InfoAccess,
@@ -81,13 +81,13 @@ export async function readInfoHead(
       if (access.passphrase === undefined) return head
       return decryptHead(head, access.passphrase, false)
     } catch {
-      // Whoever opens the backup is told what is wrong with it.
+      // Opening the backup reports what is wrong with it.
     }
   }
   return undefined
 }
 
-/** Of the file or its copy; that another one is in order makes up for it. */
+/** The passphrase does not fit the file or its copy; the other one may still be valid. */
 class PassphraseRefused extends MalformedInfo {}
 
 function decrypted({ passphrase }: InfoAccess, stored: Buffer): Buffer {
@@ -99,7 +99,7 @@ function decrypted({ passphrase }: InfoAccess, stored: Buffer): Buffer {
   if (!looksEncrypted(stored)) {
     throw new PassphraseRefused('it is not encrypted, although there is a passphrase for it')
   }
-  // The wrong passphrase gives noise from the first byte on, damage only from where it is.
+  // A wrong passphrase yields noise from the first byte on, damage only from where it is.
   if (!beginsLikeInfo(decryptHead(stored.subarray(0, 32), passphrase, false))) {
     throw new PassphraseRefused('the passphrase does not open it')
   }
@@ -110,7 +110,7 @@ function decrypted({ passphrase }: InfoAccess, stored: Buffer): Buffer {
   }
 }
 
-/** With a section, as all of them do. */
+/** With a section, as all such files do. */
 const beginsLikeInfo = (plain: Buffer) => /^\[[\x20-\x7e\n]{15}$/.test(plain.toString('latin1'))
 
 async function withFile<T>(

@@ -1,14 +1,14 @@
 /**
- * pgBackRest's own file form (doc/xml/… "format 5", src/info/info.c, src/common/ini.c): INI sections of `key=JSON`
- * lines, and in section `[backrest]` at the end a SHA-1 over all that stands before.
+ * pgBackRest's own file format (doc/xml/… "format 5", src/info/info.c, src/common/ini.c): INI sections of `key=JSON`
+ * lines, and in section `[backrest]` at the end a SHA-1 over everything before it.
  *
- * Large manifests have a line per file of the cluster, so this goes over the bytes once, and makes strings only of
- * what is asked for.
+ * Large manifests have a line per file of the cluster: the bytes are scanned once, and only requested parts become
+ * strings.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { Passphrase } from '../../decode/aes-cbc.ts'
 
-/** What is wrong with a file of this form. Callers know the file's name, and whether a copy is left to try. */
+/** A file that does not have this format. Callers know the file's name, and whether there is a copy to try. */
 export class MalformedInfo extends Error {
   override readonly name = 'MalformedInfo'
 }
@@ -33,8 +33,8 @@ const CLOSE_BRACKET = 93
 const BATCH_BYTES = 64 * 1024
 
 /**
- * Gives every `key=value` line to `visit`, in order, and checks the checksum at the end. The line is only what it is
- * until `visit` returns.
+ * Calls `visit` with every `key=value` line, in order, and verifies the checksum at the end. The line object is reused
+ * after `visit` returns.
  * @throws MalformedInfo
  */
 export function scanInfo(bytes: Buffer, visit: (section: string, line: InfoLine) => void): void {
@@ -42,7 +42,7 @@ export function scanInfo(bytes: Buffer, visit: (section: string, line: InfoLine)
   const line = { keyStart: 0, keyEnd: 0, valueStart: 0, valueEnd: 0 }
   let section: string | undefined
   let found: string | undefined
-  /** The first one from the line's start on. */
+  /** Position of the first `=` from the line's start on. */
   let equals = -1
   for (let start = 0, end = 0; start < bytes.length; start = end + 1) {
     end = bytes.indexOf(LINE_FEED, start)
@@ -56,7 +56,7 @@ export function scanInfo(bytes: Buffer, visit: (section: string, line: InfoLine)
     if (equals < start) equals = next(bytes, EQUALS, start)
     let keyEnd = equals
     equals = next(bytes, EQUALS, keyEnd + 1)
-    // Names of files and databases may hold one themselves.
+    // Names of files and databases may contain one.
     if (equals < end) keyEnd = separator(bytes, keyEnd, end)
     if (keyEnd >= end) throw new MalformedInfo(`section [${section}] has a line that is no key=value`)
     line.keyStart = start
@@ -146,7 +146,7 @@ class Checksum {
   }
 }
 
-/** Whether JSON writes a key otherwise than it stands there, or may. */
+/** Whether JSON may escape the key. */
 function isEscaped(bytes: Buffer, start: number, end: number): boolean {
   for (let at = start; at < end; at++) {
     const byte = bytes[at] ?? 0
@@ -170,7 +170,7 @@ function next(bytes: Buffer, byte: number, from: number): number {
   return found < 0 ? bytes.length : found
 }
 
-/** The `=` that has JSON after it. */
+/** The `=` that is followed by JSON. */
 function separator(bytes: Buffer, first: number, end: number): number {
   let equals = first
   while (equals < end && !isJson(bytes.toString('utf8', equals + 1, end))) {
@@ -211,7 +211,7 @@ export function digits(value: string, name: string): string | undefined {
   return new RegExp(`"${name}":(\\d{1,20})[,}]`).exec(value)?.[1]
 }
 
-/** Of a line of section `[cipher]`: what opens the files that this one is about. @throws MalformedInfo */
+/** The passphrase in a line of section `[cipher]`, of the files that this one describes. @throws MalformedInfo */
 export function passphraseOf(key: string, value: string): Passphrase | undefined {
   if (key !== 'cipher-pass') return undefined
   const text = parseValue(key, value)

@@ -1,7 +1,6 @@
 /**
- * Manifests shared by all who have the same backup open: for 100,000 files one takes half a second to parse and tens
- * of megabytes. Nothing is kept for a backup that nobody has had open for a minute, and a few at most that nobody has
- * open now.
+ * Manifests, shared by all readers that have the same backup open: one of 100,000 files takes half a second to parse
+ * and tens of megabytes. A manifest that is not in use is kept for a minute, and only a few of them.
  */
 import { stat } from 'node:fs/promises'
 import type { Manifest } from './manifest.ts'
@@ -10,20 +9,20 @@ const KEPT_MS = 60_000
 const KEPT = 4
 
 export interface ManifestCache {
-  /** The manifest at `path`, as `read` gives it unless the file is the one that was read before. */
+  /** The manifest at `path`, by `read` unless the file is the one that was read before. */
   get(path: string, read: () => Promise<Manifest>): Promise<Manifest>
 }
 
 interface Shared {
   readonly identity: string
   readonly reading: Promise<void>
-  /** The tree is what opened backups hold, so it tells whether one is left. */
+  /** Opened backups hold the tree, so that the reference shows whether one is left. */
   manifest: (Omit<Manifest, 'tree'> & { readonly tree: WeakRef<Manifest['tree']> }) | undefined
 }
 
 export function createManifestCache(): ManifestCache {
   const shared = new Map<string, Shared>()
-  /** Those that are kept whether or not somebody has them open, the longest kept first. */
+  /** Trees that are kept even where no backup is open, oldest first. */
   const kept = new Set<Manifest['tree']>()
 
   function keep(tree: Manifest['tree']): void {
@@ -67,7 +66,7 @@ export function createManifestCache(): ManifestCache {
         ({ ino, size, mtimeMs, ctimeMs }) => `${ino} ${size} ${mtimeMs} ${ctimeMs}`,
         () => undefined,
       )
-      // Without the file there is only its copy, which nobody should have to live on for long.
+      // Without the file there is only its copy, which should soon be repaired: not worth caching.
       if (identity === undefined) return read()
       const known = shared.get(path)
       if (known?.identity === identity) {

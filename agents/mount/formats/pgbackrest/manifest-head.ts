@@ -1,9 +1,9 @@
-/** The beginning of backup.manifest, which tells what stands before the files without the whole of it being read. Pure. */
+/** Reads the sections at the beginning of backup.manifest, before the files, without reading all of it. Pure. */
 
-/** Enough for what stands before the files; quick to read for any size. */
+/** Enough for the sections before the files; quick to read whatever the size of the manifest. */
 export const HEAD_BYTES = 16 * 1024
 
-/** From section `[db]`, which stands before the files; undefined when it does not stand in the manifest's head. */
+/** From section `[db]`; undefined when the manifest's head does not contain it. */
 export function databaseNames(head: Buffer | undefined): string[] | undefined {
   const [, section] = /\n\[db\]\n(.*?)\n\[/s.exec(head?.toString('utf8') ?? '') ?? []
   if (section === undefined) return undefined

@@ -1,8 +1,8 @@
 /**
- * backup.manifest: what a backup holds. Only reads it; where the bytes are is stored-files.ts.
+ * Parses backup.manifest, the contents of a backup; stored-files.ts finds the bytes.
  *
  * Format 5 (src/info/manifest.c): `[target:file]`, `[target:path]` and `[target:link]` list everything by manifest
- * name, `pg_data/…` and `pg_tblspc/<oid>/…`; what most of them have in common stands in the `:default` sections.
+ * name, `pg_data/…` and `pg_tblspc/<oid>/…`; the `:default` sections have what most of them share.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
 import { decodeName } from '../../../dataplane/protocol/file-names.ts'
@@ -20,7 +20,7 @@ import {
   valueText,
 } from './ini.ts'
 
-/** A file's line of the manifest, as it stands there; `storedFile` of stored-files.ts reads it when the file is read. */
+/** The raw fields of a file's line of the manifest; stored-files.ts interprets them when the file is read. */
 export type ManifestFile = Readonly<Record<string, unknown>>
 
 export interface Manifest {
@@ -30,9 +30,9 @@ export interface Manifest {
   readonly bundleRaw: boolean
   /** Of the files; undefined where they are not encrypted. */
   readonly passphrase: Passphrase | undefined
-  /** The backups that block maps refer to by index; not checked. */
+  /** The backups to which block maps refer by index; not validated. */
   readonly mapReferences: readonly string[]
-  /** What the files name as the backups that own their bytes; not checked. */
+  /** The backups that the files name as the owners of their bytes; not validated. */
   readonly references: readonly string[]
   /** Tree paths of files in which pgBackRest found pages with wrong checksums. */
   readonly pageErrors: readonly string[]
@@ -40,7 +40,7 @@ export interface Manifest {
 }
 
 /**
- * @param bytes must stay as they are
+ * @param bytes must not be modified afterwards
  * @param from names the manifest in messages
  * @throws MalformedInfo | HowdahError `backup_damaged` | `backup_unsupported`
  */
@@ -120,7 +120,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   const directoryMode = modeOf('[target:path:default]', defaults['target:path:default']?.mode ?? '0700')
   for (const node of nodes) {
     if (node.mode === DEFAULT_MODE) node.mode = node.kind === 'file' ? fileMode : directoryMode
-    // What production only links to is in the backup itself; nothing but tablespaces stays a link.
+    // The backup contains what production only links to; only tablespaces remain links.
     links.delete(node.path)
   }
   for (const [path, linkTarget] of links) {
@@ -142,10 +142,10 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   }
 }
 
-/** The default is only known when the whole manifest is read. */
+/** The default is known only after the whole manifest is read. */
 const DEFAULT_MODE = -1
 
-/** The source of a file is where its value begins: who reads the file parses the line. */
+/** The source of a file is where its value begins: the line is parsed when the file is read. */
 type Node = { -readonly [K in keyof TreeNode<number>]: TreeNode<number>[K] }
 
 function lineFrom(bytes: Buffer, start: number): string {
@@ -173,13 +173,13 @@ const directoryNode = (name: string, fields: ManifestFile): Node => ({
   size: 0,
 })
 
-/** `pg_data/X` → `data/X`, `pg_tblspc/<oid>/X` → `tblspc/<oid>/X`. @throws MalformedInfo for all else */
+/** `pg_data/X` → `data/X`, `pg_tblspc/<oid>/X` → `tblspc/<oid>/X`. @throws MalformedInfo for anything else */
 function treePath(name: string): string {
   if (name === 'pg_data' || name.startsWith('pg_data/') || name.startsWith('pg_tblspc/')) return name.slice(3)
   throw new MalformedInfo(`${JSON.stringify(name)} is in no known place`)
 }
 
-/** As `treePath` of a line's key; made of the bytes, because a part of a string is slow to compare. */
+/** As `treePath` of a line's key; made from the bytes, because comparing substrings is slow. */
 function pathOf(bytes: Buffer, line: InfoLine): string {
   const { keyStart, keyEnd } = line
   const isKnown = startsWith(bytes, keyStart, 'pg_data/') || startsWith(bytes, keyStart, 'pg_tblspc/')
@@ -202,7 +202,7 @@ function modeOf(name: string, value: unknown): number {
   throw new MalformedInfo(`${name} has no valid mode`)
 }
 
-/** Up to 2.45 block maps had another form, and were declared a beta. */
+/** Up to 2.45, block maps had another format, and were declared a beta. */
 function isBeforeBlockMaps(version: unknown): boolean {
   const [, major, minor] = /^(\d+)\.(\d+)/.exec(String(version)) ?? []
   return Number(major) === 2 && Number(minor) < 46

@@ -68,7 +68,7 @@ export function openPgbackrest(options: RepositoryOptions, spool: Spool): Reposi
 interface Shared {
   readonly spool: Spool
   readonly manifests: ManifestCache
-  /** By stanza and cluster: what was listed once is only listed again where it changed. */
+  /** By stanza and cluster: keeps listings, which are read again only where they changed. */
   readonly archives: Map<string, Promise<WalArchive>>
   readonly infos: KnownInfos
   /** By path of the manifest. */
@@ -192,5 +192,5 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
   }
 }
 
-/** A stanza may be on another disk; whether its link may be followed is found when it is read. */
+/** A stanza may be on another disk; whether its link may be followed is checked when it is read. */
 const isDirectoryOrLink = (entry: Dirent) => entry.isDirectory() || entry.isSymbolicLink()

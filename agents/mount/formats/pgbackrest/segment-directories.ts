@@ -10,7 +10,7 @@ import { setBounded } from './set-bounded.ts'
 
 /** `<segment>[.partial]-<sha1>[.ext]` (src/command/archive/common.c). */
 export const ENTRY = /^([0-9A-F]{24})(\.partial)?-([0-9a-f]{40})(?:\.(gz|zst|lz4|bz2))?$/
-/** A listing is trusted for as long as its directory's mtime stays, unless that was so recent that it can hide a change. */
+/** A listing is valid while its directory's mtime stays the same, unless the mtime was so recent that it can hide a change. */
 const SETTLED_MS = 2000
 /** Directories of which the names of files are kept; those of one are a few tens of KiB. */
 const DIRECTORIES_KEPT = 256

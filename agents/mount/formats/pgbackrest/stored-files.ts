@@ -1,10 +1,10 @@
 /**
- * Where pgBackRest keeps the bytes of a file: in the backup that owns them, as a file with the compression's extension,
- * as a part of a bundle, or block by block in several backups (src/info/manifest, src/command/backup/file.c.inc,
+ * Where pgBackRest stores the bytes of a file: in the backup that owns them, as a file with the compression's extension
+ * or as a part of a bundle, or block by block in several backups (src/info/manifest, src/command/backup/file.c.inc,
  * src/command/restore/process.c.inc).
  *
- * Compressed first, then encrypted. Super blocks, maps and, where the manifest says so, files in bundles have raw forms:
- * encryption without its magic word, and zlib's header instead of gzip's.
+ * Compressed first, then encrypted. Super blocks, maps and, where the manifest says so, files in bundles have raw
+ * forms: encryption without its magic word, and zlib's header instead of gzip's.
  */
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -26,7 +26,7 @@ const COMPRESSIONS: Readonly<Record<string, Compression | null>> = {
 
 /** BLOCK_INCR_SIZE_FACTOR of src/info/manifest/store.c.inc. */
 const BLOCK_UNIT_BYTES = 8192
-/** Far more than pgBackRest makes of one file. Bytes. */
+/** Far more than pgBackRest uses. Bytes. */
 const MAX_BLOCK_BYTES = 64 * 1024 * 1024
 const DEFAULT_CHECKSUM_BYTES = 6
 const MAX_CHECKSUM_BYTES = 16
@@ -66,7 +66,7 @@ export function storedFiles(
   ]
   const [wholeForm, rawForm, rawEncryption] = [decode(false), decode(true), decrypt(true)]
 
-  /** Where a file or a super block is. `extra` is the extension of what is in no bundle. */
+  /** Where a file or a super block is. `extra` is the extension of a file that is not in a bundle. */
   const place = (owner: string, name: string, bundle: number, extra: string) => ({
     root,
     linkTargets,
