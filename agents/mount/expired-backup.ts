@@ -43,7 +43,7 @@ export const backupGone = ({ repository, instance, backup }: BackupName, cause?:
 /** Sessions that are remembered as reported. */
 const REMEMBERED = 1000
 
-/** @param tell rejects when the report cannot be sent, which is logged and retried at the next failure */
+/** @param report rejects when the report cannot be sent, which is logged and retried at the next failure */
 export function createGoneReports(
   report: (session: string, message: string) => Promise<void>,
   logger: Logger,

@@ -1,4 +1,12 @@
-/** The mount agent's process: serves backups beside their repositories. Puts the parts together. */
+/**
+ * The mount agent's process: serves backups from the machine where their repository is. Composes the parts, and is the
+ * only file of the folder that reads configuration.
+ *
+ * The agent owns its state and spool directories; repositories are only read. The step `resolve` passes through
+ * resolve.ts, recovery/ (which backup, and whether the WAL archive suffices), formats/ (opening it) and back with a
+ * signed ticket. A read of the data plane comes with that ticket through served-repositories.ts to the opened backup,
+ * then to formats/ (where the bytes are stored), spool/ and decode/ (plain bytes), and pages/ (damaged blocks).
+ */
 import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'

@@ -1,4 +1,4 @@
-/** CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), with which PostgreSQL guards WAL records (port/pg_crc32c.h). */
+/** CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), of PostgreSQL's WAL records (port/pg_crc32c.h). */
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let value = byte
@@ -6,16 +6,16 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return value >>> 0
 })
 
-/** What a running one begins with, and what its end is inverted by. */
+/** The initial value of a running CRC, by which the final one is XORed. */
 export const crc32cStart = 0xffff_ffff
 
-/** A running one, after one more piece. */
+/** A running CRC, updated with one more piece. */
 export function crc32cStep(running: number, piece: Buffer): number {
   let crc = running
   for (let n = 0; n < piece.length; n++) crc = (TABLE[(crc ^ (piece[n] ?? 0)) & 0xff] ?? 0) ^ (crc >>> 8)
   return crc
 }
 
-/** Over several pieces, one after another. */
+/** The CRC of several pieces, one after another. */
 export const crc32c = (...pieces: readonly Buffer[]): number =>
   (pieces.reduce(crc32cStep, crc32cStart) ^ crc32cStart) >>> 0

@@ -1,6 +1,6 @@
 /**
- * Positions in the WAL and the segments that hold them. A position (LSN) is a bigint of bytes, a segment's number the
- * position divided by the segment size (access/xlog_internal.h: XLByteToSeg, XLogFileName).
+ * Positions in the WAL and the segments that hold them. A position (LSN) is a bigint of bytes; a segment's number is
+ * the position divided by the segment size (access/xlog_internal.h: XLByteToSeg, XLogFileName).
  */
 import { HowdahError } from '../../messages/errors.ts'
 
@@ -27,7 +27,7 @@ export function formatLsn(lsn: bigint): string {
 
 export const segmentAt = (lsn: bigint, segmentBytes: number): number => Number(lsn / BigInt(segmentBytes))
 
-/** Where a segment starts. */
+/** The position at which a segment starts. */
 export const segmentStart = (segment: number, segmentBytes: number): bigint =>
   BigInt(segment) * BigInt(segmentBytes)
 
@@ -36,7 +36,7 @@ export function segmentName(timeline: number, segment: number, segmentBytes: num
   return hex(timeline) + hex(Math.floor(segment / perLog)) + hex(segment % perLog)
 }
 
-/** Timeline and number of a segment of that name, or undefined when no segment of that size has it. */
+/** Timeline and number of the segment with that name; undefined when no segment of that size has it. */
 export function parseSegmentName(
   name: string,
   segmentBytes: number,
@@ -50,7 +50,7 @@ export function parseSegmentName(
   }
 }
 
-/** The segment that holds the byte before `lsn`: the last one that is needed to get there (XLByteToPrevSeg). */
+/** The segment that holds the byte before `lsn`: the last one that recovery to it needs (XLByteToPrevSeg). */
 export const segmentBefore = (lsn: bigint, timeline: number, segmentBytes: number): string =>
   segmentName(timeline, segmentAt(lsn > 0n ? lsn - 1n : 0n, segmentBytes), segmentBytes)
 

@@ -1,5 +1,5 @@
 /**
- * What recovery can stop at: ends of transactions and restore points. Pure.
+ * Interprets the WAL records at which recovery can stop: ends of transactions and restore points. Pure.
  *
  * Facts, the same for PostgreSQL 10 to 18 (access/xact.h, access/rmgrlist.h, catalog/pg_control.h,
  * access/xlog_internal.h): resource manager 1 is transactions; its operation is `info & 0x70`: commit 0x00, abort 0x20,
@@ -35,7 +35,7 @@ const HAS_INFO = 0x80
 const EPOCH = 946_684_800_000_000n
 const RECORD_HEADER_BYTES = 24
 
-/** Whether `recoveryStop` makes something of such records. */
+/** Whether `recoveryStop` interprets such records. */
 export function isStop(resourceManager: number, info: number): boolean {
   if (resourceManager === RM_XLOG) return (info & 0xf0) === XLOG_RESTORE_POINT
   if (resourceManager !== RM_XACT) return false
@@ -64,18 +64,18 @@ export function recoveryStop(record: WalRecord): RecoveryStop | undefined {
   return { kind: operation === COMMIT || operation === COMMIT_PREPARED ? 'commit' : 'abort', lsn, time, xid }
 }
 
-/** Whether `endedBackup` makes something of such records. */
+/** Whether `endedBackup` interprets such records. */
 export const isBackupEnd = (resourceManager: number, info: number): boolean =>
   resourceManager === RM_XLOG && (info & 0xf0) === XLOG_BACKUP_END
 
-/** Where the backup began that this record ends (xlog_redo: XLOG_BACKUP_END carries its start). */
+/** The start of the backup that this record ends (xlog_redo: XLOG_BACKUP_END contains it). */
 export function endedBackup(record: WalRecord): bigint | undefined {
   if (!isBackupEnd(record.resourceManager, record.info)) return undefined
   const data = mainData(record.bytes)
   return data === undefined || data.length < 8 ? undefined : data.readBigUInt64LE(0)
 }
 
-/** What follows the record's own headers (access/xlogrecord.h: XLR_BLOCK_ID_*); of a record without blocks. */
+/** The main data after the headers of a record without blocks (access/xlogrecord.h: XLR_BLOCK_ID_*). */
 export function mainData(bytes: Buffer): Buffer | undefined {
   for (let at = RECORD_HEADER_BYTES; at + 2 <= bytes.length; ) {
     switch (bytes[at]) {

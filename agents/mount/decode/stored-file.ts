@@ -1,6 +1,10 @@
 /**
  * Where the bytes of one file of a backup are stored: a region of a repository file, and the transforms from stored to
  * plain bytes. Format readers create these, the spool reads them; neither depends on the other.
+ *
+ * This folder has what reading them takes: opening files within the allowed roots (open-file.ts, descriptor-cache.ts),
+ * transforms (transform.ts) and checksums. It keeps nothing but open descriptors and worker threads, and knows no
+ * format.
  */
 import { HowdahError } from '../../../messages/errors.ts'
 import type { Passphrase } from './aes-cbc.ts'
@@ -81,7 +85,7 @@ export function storedFileError(error: unknown, file: StoredFile): unknown {
     )
   }
   if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return damaged(file, 'its file is missing', error)
-  if (error.code === 'ELOOP') return damaged(file, 'its path goes in circles', error)
+  if (error.code === 'ELOOP') return damaged(file, 'its path is a loop of symbolic links', error)
   return new HowdahError(
     'repository_unavailable',
     `${file.description} cannot be read: ${error.code} on ${file.region.path}`,

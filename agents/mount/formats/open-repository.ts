@@ -1,4 +1,8 @@
-/** Which reader reads which format. */
+/**
+ * The reader of each repository format, and the entry of this folder. A format reader finds out where the bytes of a
+ * backup and its WAL are stored, as `StoredFile`s; it never reads large files itself, which is the spool's work, and
+ * never writes. tree.ts, open-backup.ts, wal-files.ts and tar/ are shared by the formats.
+ */
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../messages/errors.ts'
 import type { LocatedRepository, Repository, RepositoryFormat, RepositoryOptions } from '../repository.ts'

@@ -33,7 +33,7 @@ interface Relation {
 
 /**
  * The same as `backup` where the cluster has no checksums, or the start LSN of the backup is not known.
- * @param tell is called for each damaged block each time it is read, and must not throw
+ * @param report is called for each damaged block each time it is read, and must not throw
  */
 export function verifiedBackup(backup: OpenBackup, report: (damage: DamagedBlock) => void): OpenBackup {
   const start = lsnOf(backup.summary.startLsn)

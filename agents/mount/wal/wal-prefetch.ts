@@ -24,7 +24,7 @@ export interface WalPrefetch {
   requested(name: string, contents: Buffer): void
 }
 
-/** @param locate the stored file of a name; undefined when there is none */
+/** @param locate the stored file of a name; undefined when it does not exist */
 export function createWalPrefetch(
   locate: (name: string) => Promise<StoredFile | undefined>,
   cache: WalCache,

@@ -68,7 +68,7 @@ export function createServerBackups(
       if (segment >= stopWal) return summary
       segment = segmentAfter(segment, segmentBytes)
     }
-    return { ...summary, unusable: `its WAL from ${startWal} to ${stopWal} cannot be` }
+    return { ...summary, unusable: `its WAL from ${startWal} to ${stopWal} is no valid range` }
   }
 
   return {

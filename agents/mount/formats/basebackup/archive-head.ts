@@ -1,6 +1,6 @@
 /**
- * What the beginning of a tar archive tells without the whole of it being decoded: listing backups must not cost a
- * pass over each. Whoever opens a backup asks its index instead.
+ * Reads the members at the beginning of a tar archive without decoding all of it: listing backups must not cost a pass
+ * over each. Opening a backup uses its index instead.
  */
 import { open } from 'node:fs/promises'
 import { pipeline, type Readable } from 'node:stream'
@@ -9,17 +9,17 @@ import { createDecoder } from '../../decode/transform.ts'
 import { MalformedTar, UnsupportedTar } from '../tar/tar-header.ts'
 import { type TarMember, tarMembers } from '../tar/tar-members.ts'
 
-/** Plain bytes that are looked at. */
+/** Plain bytes that are read. */
 const HEAD_BYTES = 8 * 1024 * 1024
 
 export interface HeadMember extends TarMember {
-  /** Of the data, as much as is in the head. */
+  /** The part of its data that is in the head. */
   readonly data: Buffer
 }
 
 /**
  * The members at the beginning of an archive.
- * @param enough ends it early
+ * @param enough stops when it returns true
  * @throws HowdahError `backup_damaged`; errors of system calls as they are
  */
 export async function headMembers(
@@ -34,7 +34,7 @@ export async function headMembers(
       if (enough(found)) break
     }
   } catch (error) {
-    // Its end is the head's, most likely; what is wrong farther on is found when the backup is opened.
+    // Most likely the head ends in the middle of a member; damage further on is found when the backup is opened.
     if (!(error instanceof MalformedTar || error instanceof UnsupportedTar)) throw error
     if (found.length === 0) throw damaged(archive, error.message, error)
   }
@@ -59,7 +59,7 @@ async function headOf(archive: StoredFile): Promise<Buffer> {
       if (bytes >= HEAD_BYTES) break
     }
   } catch (error) {
-    // As much as there was may be enough.
+    // What was decoded may be enough.
     if (bytes === 0) {
       throw damaged(
         archive,

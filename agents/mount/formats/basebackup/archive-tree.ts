@@ -1,4 +1,4 @@
-/** The tree of one tar archive of a copy: its members, below the directory that they belong to. */
+/** The tree of one tar archive of a copy: its members, below their directory in the backup. */
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { StoredFile } from '../../decode/stored-file.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
@@ -19,7 +19,7 @@ export async function archiveNodes(
   for await (const member of (await indexes.open(archive)).members()) {
     const { path, kind, mode, mtime, offset, size, linkTarget } = member
     if (kind === 'symlink' && !TABLESPACE.test(path)) {
-      // PostgreSQL puts no other link into a backup; one would lead to files of this machine.
+      // PostgreSQL puts no other links into a backup; one could lead to files of this machine.
       throw new HowdahError(
         'backup_unsupported',
         `${archive.description} (${archive.region.path}) has ${JSON.stringify(path)} as a symbolic link to ${JSON.stringify(linkTarget)}; such a backup is not opened`,
@@ -32,7 +32,7 @@ export async function archiveNodes(
     else if (kind === 'directory') nodes.push({ path: `${at}/${path}`, ...about })
     else nodes.push({ path: `${at}/${path}`, ...about, source: [archive, offset] })
   }
-  // PostgreSQL's archives leave out the directory itself, which is as open to the group as what is in it.
+  // PostgreSQL's archives omit the directory itself, whose group permission is that of its contents.
   nodes.push(root ?? { path: at, kind: 'directory', mode: groupReads ? 0o750 : 0o700, mtime: 0, size: 0 })
   return nodes
 }

@@ -1,6 +1,6 @@
 /**
- * The small files by which a copy of a cluster tells what it is: PG_VERSION, backup_label, tablespace_map, pg_control.
- * All bounded, all untrusted.
+ * Parses the small files that describe a copy of a cluster: PG_VERSION, backup_label, tablespace_map, pg_control. All
+ * are bounded and untrusted.
  */
 import { lstat, readFile } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -8,7 +8,7 @@ import { isSystemError } from '../../decode/stored-file.ts'
 
 const SMALL_BYTES = 64 * 1024
 
-/** @throws HowdahError `backup_damaged` for one that is too large, `repository_unavailable`; undefined when there is none */
+/** @throws HowdahError `backup_damaged` for one that is too large, `repository_unavailable`; undefined when it does not exist */
 export async function readIfExists(path: string, maxBytes = SMALL_BYTES): Promise<Buffer | undefined> {
   try {
     const found = await lstat(path)
@@ -29,7 +29,7 @@ export interface BackupLabel {
   readonly startWal: string
   readonly timeline: number
   readonly startedAt: string | undefined
-  /** Of an incremental backup: where the one began that it builds on. */
+  /** Of an incremental backup: where its parent began. */
   readonly from: { readonly lsn: string; readonly timeline: number } | undefined
 }
 
@@ -57,7 +57,7 @@ export function parseBackupLabel(text: string, path: string): BackupLabel {
 }
 
 /**
- * tablespace_map, `<oid> <path>` per line with backslashes before what would end a line (xlogbackup.c, do_pg_backup_start).
+ * tablespace_map, `<oid> <path>` per line, with line ends escaped by backslashes (xlogbackup.c, do_pg_backup_start).
  * @throws HowdahError `backup_damaged`
  */
 export function parseTablespaceMap(text: string, path: string): { oid: string; target: string }[] {
@@ -72,14 +72,14 @@ export function parseTablespaceMap(text: string, path: string): { oid: string; t
   return found
 }
 
-/** The system identifier: the first 64 bits of pg_control (catalog/pg_control.h), little-endian as all that Howdah runs on. */
+/** The system identifier: the first 64 bits of pg_control (catalog/pg_control.h), little-endian on all supported machines. */
 export function systemIdentifierOf(control: Buffer | undefined): string | undefined {
   return control === undefined || control.length < 8 ? undefined : control.readBigUInt64LE(0).toString()
 }
 
 /**
- * When pg_control was last written, before the backup ended: `pg_time_t time` comes right after the state in every
- * version (catalog/pg_control.h). Undefined for what no calendar has.
+ * When pg_control was last written, before the backup ended: `pg_time_t time` follows the state in every version
+ * (catalog/pg_control.h). Undefined for an impossible time.
  */
 export function controlTimeOf(control: Buffer | undefined): string | undefined {
   if (control === undefined || control.length < 32) return undefined

@@ -1,6 +1,6 @@
 /**
- * backup_manifest (PostgreSQL's "Backup Manifest Format"): what was copied, how long it was, and its checksum. Bounded
- * and untrusted.
+ * backup_manifest (PostgreSQL's "Backup Manifest Format"): the files of a backup with sizes and checksums. Bounded and
+ * untrusted.
  */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import type { Checksum } from '../../decode/checksum.ts'
 import { readIfExists } from './backup-files.ts'
 
-/** Some 2 million files. */
+/** Enough for about 2 million files. */
 const MANIFEST_BYTES = 400 * 1024 * 1024
 
 export interface ManifestEntry {
@@ -18,7 +18,7 @@ export interface ManifestEntry {
 }
 
 export interface BackupManifest {
-  /** Names messages by it. */
+  /** For messages. */
   readonly path: string
   /** By path below PGDATA (`pg_tblspc/<oid>/…` for tablespaces). */
   readonly files: ReadonlyMap<string, ManifestEntry>
@@ -28,7 +28,7 @@ export interface BackupManifest {
   readonly startedAt: string | undefined
 }
 
-/** @throws HowdahError `backup_damaged` | `repository_unavailable`; undefined when there is none */
+/** @throws HowdahError `backup_damaged` | `repository_unavailable`; undefined when it does not exist */
 export async function readBackupManifest(directory: string): Promise<BackupManifest | undefined> {
   const path = join(directory, 'backup_manifest')
   const bytes = await readIfExists(path, MANIFEST_BYTES)
@@ -54,7 +54,7 @@ export function parseBackupManifest(bytes: Buffer, path: string): BackupManifest
   const own = bytes.lastIndexOf('"Manifest-Checksum"')
   const [, stated] =
     /^"Manifest-Checksum": *"([0-9a-f]{64})"/.exec(bytes.toString('latin1', own, own + 100)) ?? []
-  // Over all lines before the one that it stands in.
+  // Computed over all lines before its own.
   const hashed = bytes.subarray(0, bytes.lastIndexOf(10, own) + 1)
   if (own < 0 || createHash('sha256').update(hashed).digest('hex') !== stated) {
     throw wrong('does not match its own checksum, so it was changed or damaged')
@@ -85,7 +85,7 @@ export function parseBackupManifest(bytes: Buffer, path: string): BackupManifest
   }
 }
 
-/** Of a name that is no UTF-8. */
+/** Decodes a name that is not UTF-8. */
 function decodedPath(hex: string): string {
   const bytes = Buffer.from(hex, 'hex')
   return decodeName(bytes, 0, bytes.length)

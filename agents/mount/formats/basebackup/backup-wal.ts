@@ -1,4 +1,4 @@
-/** The WAL of one instance's backups: of the archive that is configured, and what each backup carries itself. */
+/** The WAL of one instance's backups: from the configured archive, and from each backup itself. */
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
@@ -13,7 +13,7 @@ import { combineWalSources, walDirectory, walInTar } from './wal-directory.ts'
 export interface BackupWal {
   locator(found: BackupDirectory, described: BackupDescription): WalLocator
   archive(found: BackupDirectory, described: BackupDescription): WalArchive
-  /** The summary with the end of the backup as its WAL has it; what was found of a backup once is remembered. */
+  /** The summary with the end of the backup according to its WAL; the result is kept. */
   withEnd(found: BackupDirectory, described: BackupDescription): Promise<BackupSummary>
 }
 
@@ -32,14 +32,14 @@ export function createBackupWal(
           isArchive: true,
         })
   const inspector = createWalInspector()
-  /** By directory: where the backup ended that began there. */
+  /** By directory: the end of the backup that started at `start`. */
   const ends = new Map<string, { readonly start: string | undefined; readonly end: BackupEnd }>()
 
   function locator({ directory }: BackupDirectory, { archives }: BackupDescription): WalLocator {
     const [base, streamed] = [archives.get('base'), archives.get('pg_wal')]
     if (streamed !== undefined) return combineWalSources(archive, walInTar(streamed, '', indexes, instance))
     if (base !== undefined) return combineWalSources(archive, walInTar(base, 'pg_wal/', indexes, instance))
-    // pg_basebackup --waldir leaves a link, to what may be given as the archive.
+    // pg_basebackup --waldir leaves a link, which may lead to the configured archive.
     const roots = {
       root,
       linkTargets: [...(linkTargets ?? []), ...(walPath === undefined ? [] : [walPath])],
@@ -60,7 +60,7 @@ export function createBackupWal(
       if (end.stopLsn !== undefined) ends.set(found.directory, { start: startLsn, end })
       return end
     } catch (error) {
-      // What is wrong with the WAL is told where it is needed.
+      // Errors of the WAL are reported where it is needed.
       if (error instanceof HowdahError) return {}
       throw error
     }

@@ -1,4 +1,4 @@
-/** Where the parts of a copy of a cluster are, and the bytes of what is in them. */
+/** Where the parts of a copy of a cluster are, and the bytes of their files. */
 import type { StoredFile } from '../../decode/stored-file.ts'
 
 export type Location =
@@ -12,5 +12,5 @@ export interface TablespaceLocation {
   readonly place: Location
 }
 
-/** Where the bytes of a node are: a file's path, or a member's archive and where in it they begin. */
+/** Where the bytes of a node are: a file's path, or a member's archive and offset. */
 export type CopySource = string | readonly [archive: StoredFile, offset: number]

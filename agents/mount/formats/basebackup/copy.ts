@@ -1,6 +1,6 @@
 /**
- * A copy of a cluster's files as pg_basebackup, rsync or Barman leave one: a data directory and tablespaces, each a
- * directory or a tar archive. Knows where each file's bytes are; which copy is which backup is the format's to say.
+ * A copy of a cluster's files as pg_basebackup, rsync or Barman make it: a data directory and tablespaces, each a
+ * directory or a tar archive. Finds each file's bytes; which copy belongs to which backup is the format's decision.
  */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -33,7 +33,10 @@ export interface CopyReader {
 
 const ARCHIVE = /^(base|pg_wal|\d{1,10})\.tar(?:\.(gz|lz4|zst|bz2))?$/
 
-/** The tar archives of a directory by their names without extensions. @throws HowdahError `backup_damaged` when one is there twice */
+/**
+ * The tar archives of a directory by their names without extensions.
+ * @throws HowdahError `backup_damaged` when one exists twice
+ */
 export async function archivesIn(
   roots: AllowedRoots,
   directory: string,
@@ -66,7 +69,7 @@ export const archiveFile = (
 })
 
 /**
- * Everything of a copy, checked against its manifest where it has one.
+ * The tree nodes of a copy, validated against its manifest where it has one.
  * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
  */
 export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<TreeNode<CopySource>[]> {
@@ -91,7 +94,7 @@ export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<Tr
   return nodes
 }
 
-/** The name that backup_manifest has for a tree path. */
+/** The name of a tree path in backup_manifest. */
 export const manifestName = (path: string): string =>
   path.startsWith('data/') ? path.slice('data/'.length) : `pg_${path}`
 
@@ -123,7 +126,7 @@ function checkManifest(
 const whereIs = (source: CopySource | undefined) =>
   typeof source === 'string' ? source : (source?.[0].region.path ?? 'the backup')
 
-/** @param path the tree path by which the copy itself knows the file */
+/** @param path the file's tree path in this copy */
 export function copyFile(copy: Copy, source: CopySource, path: string, size: number): StoredFile {
   const checksum = copy.verify ? copy.manifest?.files.get(manifestName(path))?.checksum : undefined
   const about = { size, ...(checksum && { checksum }) }
@@ -139,7 +142,7 @@ export function copyFile(copy: Copy, source: CopySource, path: string, size: num
   }
 }
 
-/** The bytes of an archive's member: a part of the file where it is not compressed, of its plain bytes where it is. */
+/** The bytes of an archive's member: a region of the archive, or of its plain bytes where it is compressed. */
 export function memberFile(
   archive: StoredFile,
   offset: number,
@@ -156,14 +159,14 @@ export function memberFile(
   }
 }
 
-/** As seen from the repository's root, where it is below. */
+/** Relative to the repository's root, where it is below it. */
 const shortened = (path: string, { root }: AllowedRoots) =>
   path.startsWith(`${root}/`) ? path.slice(root.length + 1) : path
 
 const SMALL_BYTES = 64 * 1024
 
 /**
- * A small file of an archive, as soon as the pass over the archive came by it; undefined when there is none.
+ * A small file of an archive, as soon as indexing reached it; undefined when it does not exist.
  * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
  */
 export async function readMember(

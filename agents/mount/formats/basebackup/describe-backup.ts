@@ -1,4 +1,4 @@
-/** What a pg_basebackup says about itself: the parts that it has on disk, and the summary that is listed. */
+/** Describes a backup that pg_basebackup took: its parts on disk, and the summary that is listed. */
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -28,23 +28,23 @@ export interface BackupDirectory {
 
 export interface BackupDescription {
   readonly summary: BackupSummary
-  /** Of an incremental backup: where the one began that it builds on. */
+  /** Of an incremental backup: where its parent began. */
   readonly from: BackupLabel['from']
   readonly manifest: BackupManifest | undefined
-  /** In tar format: its archives by their names, `base` and `pg_wal` among them. */
+  /** In tar format: its archives by name, such as `base` and `pg_wal`. */
   readonly archives: ReadonlyMap<string, StoredFile>
 }
 
 /** The default of `initdb --wal-segsize`. Bytes. */
 const DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 
-/** How the small files of a backup are read, by their paths below PGDATA; undefined where there is none. */
+/** Reads a small file of a backup by its path below PGDATA; undefined where it does not exist. */
 type ReadSmall = (path: string) => Promise<Buffer | undefined>
 
 /**
- * @param whole tar archives are read to their ends, if they must be: what is then missing is not there. Else only what
- *   their beginnings tell
- * @throws HowdahError `repository_unavailable`; never for what is wrong with the backup itself: that is its `unusable`
+ * @param whole true: tar archives are read to their end if necessary, so that a missing file does not exist. false:
+ *   only their beginning is read
+ * @throws HowdahError `repository_unavailable`; what is wrong with the backup itself is its summary's `unusable`
  */
 export async function describeBackup(
   roots: AllowedRoots,
@@ -88,7 +88,7 @@ export async function describeBackup(
     if (isPlain) await linkedTablespaces(roots, directory)
     const control = isPlain || whole ? await read('global/pg_control') : undefined
     const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
-    // The manifest has the times of files, which may be those of a copy.
+    // The manifest has modification times of files, which may be those of copying.
     const startedAt = start.startedAt ?? controlTimeOf(control) ?? manifest?.startedAt
     const range = manifest?.walRange
     const segment = () => segmentBytes(directory, start.startWal)
@@ -157,7 +157,7 @@ async function headReader(base: StoredFile): Promise<ReadSmall> {
   }
 }
 
-/** A tablespace's only directory is named by the version: `PG_15_202209061`. */
+/** A tablespace's only directory is named after the version: `PG_15_202209061`. */
 async function versionByName(archives: ReadonlyMap<string, StoredFile>): Promise<string | undefined> {
   for (const [name, archive] of archives) {
     if (!/^\d+$/.test(name)) continue

@@ -1,4 +1,4 @@
-/** The tree of a directory of a copy: what is on disk, and where tablespaces are by their links. */
+/** The tree of a copy's directory on disk, and its tablespaces by their links. */
 import { type Dirent, lstatSync } from 'node:fs'
 import { readdir, readlink, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,11 +10,11 @@ import { isSystemError } from '../../decode/stored-file.ts'
 import type { TreeNode } from '../tree.ts'
 import type { CopySource, TablespaceLocation } from './copy-locations.ts'
 
-/** Deeper is no PostgreSQL; a loop of bind mounts may be. */
+/** PostgreSQL's directories are not that deep; a loop of bind mounts is. */
 const MAX_DEPTH = 32
 
 /**
- * The tablespaces of a plain copy, each where its link leads to now.
+ * The tablespaces of a plain copy, each at the present target of its link.
  * @throws HowdahError `backup_unsupported` when one is outside of the repository or missing
  */
 export async function linkedTablespaces(roots: AllowedRoots, data: string): Promise<TablespaceLocation[]> {
@@ -41,7 +41,7 @@ export async function linkedTablespaces(roots: AllowedRoots, data: string): Prom
 /**
  * Walks a directory; the source of a file is its absolute path.
  * @param at the tree path of the directory itself
- * @throws HowdahError `backup_damaged` | `repository_unavailable`; `configuration` when it is a link that leads out
+ * @throws HowdahError `backup_damaged` | `repository_unavailable`; `configuration` when it is a link that leads outside
  */
 export async function directoryNodes(
   roots: AllowedRoots,
@@ -71,7 +71,7 @@ export async function directoryNodes(
         } as const
         nodes.push({ ...place, ...link })
       } else if (entry.isFile()) {
-        // Synchronous: 100,000 of these take a third of a second, and many times that one by one through the pool.
+        // Synchronous: 100,000 of these take a third of a second, and many times that through the thread pool.
         const file = lstatSync(systemPath(inner))
         nodes.push({
           ...place,
@@ -103,7 +103,7 @@ export async function directoryNodes(
 
 type Entry = Pick<Dirent, 'isDirectory' | 'isSymbolicLink' | 'isFile'>
 
-/** What is in a directory, by names from which their bytes can be had again. */
+/** The entries of a directory, by names that preserve their bytes. */
 async function entriesOf(directory: string): Promise<{ entry: Entry; name: string }[]> {
   const path = systemPath(directory)
   const entries = await readdir(path, { withFileTypes: true })

@@ -1,10 +1,11 @@
 /**
  * PostgreSQL 17's incremental files, `INCREMENTAL.<name>`: the blocks of a relation segment that changed since an
- * earlier backup, and the segment put together of several such files, as pg_combinebackup would write it.
+ * earlier backup. Composes the segment of several such files, as pg_combinebackup would write it.
  *
  * Facts (src/backend/backup/basebackup_incremental.c, src/bin/pg_combinebackup/reconstruct.c): 32-bit words, native
  * endian: magic, number of blocks, truncation length in blocks, the blocks' numbers; padded to a whole block unless
- * there are none; then the blocks. A block that is in none of the incremental files is the full file's, or zeros.
+ * there are none; then the blocks. A block that is in none of the incremental files comes from the full file, or is
+ * zeros.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
@@ -21,13 +22,13 @@ const HEADER_BYTES = 12
 export interface IncrementalHeader {
   /** Ascending. */
   readonly blocks: Uint32Array
-  /** In blocks: only below it can a block be one of an older backup. */
+  /** In blocks: only blocks below it can come from an older backup. */
   readonly truncation: number
   /** Where the first block is, bytes. */
   readonly dataOffset: number
 }
 
-/** Blocks of the segment that an incremental file stands for, put together. */
+/** Number of blocks of the segment that an incremental file represents. */
 export const blockCount = ({ blocks, truncation }: IncrementalHeader): number =>
   Math.max(truncation, (blocks.at(-1) ?? -1) + 1)
 
@@ -66,7 +67,8 @@ export type ChainFile =
   | { readonly kind: 'incremental'; readonly file: StoredFile }
 
 /**
- * A segment put together when it is read. @param chain newest first; the last one is full
+ * A segment that is composed when it is read.
+ * @param chain newest first; the last one is full
  * @param bytes of the segment
  */
 export function composeSegment(chain: readonly ChainFile[], bytes: number, spool: Spool): ComposedFile {
@@ -82,7 +84,7 @@ export function composeSegment(chain: readonly ChainFile[], bytes: number, spool
     return header
   }
 
-  /** Where a block is: the file and the offset in it; undefined: it is zeros. */
+  /** The file that holds a block, and the offset in it; undefined: the block is zeros. */
   async function find(block: number): Promise<{ file: StoredFile; offset: number } | undefined> {
     for (const [age, link] of chain.entries()) {
       if (link.kind === 'full') {
@@ -92,7 +94,7 @@ export function composeSegment(chain: readonly ChainFile[], bytes: number, spool
       const { blocks, truncation, dataOffset } = await headerOf(link.file)
       const index = indexOf(blocks, block)
       if (index >= 0) return { file: link.file, offset: dataOffset + index * BLOCK_BYTES }
-      // What older backups have from there on was cut off since.
+      // Blocks of older backups from there on were truncated since.
       if (age === 0 && block >= truncation) return undefined
     }
     return undefined
@@ -103,7 +105,7 @@ export function composeSegment(chain: readonly ChainFile[], bytes: number, spool
       const end = Math.min(offset + length, bytes)
       if (offset >= end) return Buffer.alloc(0)
       const out = Buffer.alloc(end - offset)
-      // Blocks that follow each other in one file are read at once.
+      // Adjacent blocks of one file are read together.
       let run: { file: StoredFile; from: number; at: number; length: number } | undefined
       const flush = async () => {
         if (run === undefined) return
@@ -144,7 +146,7 @@ function indexOf(blocks: Uint32Array, block: number): number {
   return blocks[low] === block ? low : -1
 }
 
-/** `backup_damaged`: a chain that ends without a full file. */
+/** The error `backup_damaged` for a chain without a full file. */
 export const noFullFile = (path: string, label: string, oldest: string): HowdahError =>
   new HowdahError(
     'backup_damaged',

@@ -1,4 +1,4 @@
-/** From a copy of a cluster, and the earlier ones that an incremental one builds on, to a backup's tree and files. */
+/** Opens a copy of a cluster, together with the earlier ones on which an incremental one builds, as a backup's tree and files. */
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { TreeEntry } from '../../../dataplane/backup-source.ts'
 import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
@@ -15,10 +15,10 @@ import {
   readIncrementalHeader,
 } from './incremental-file.ts'
 
-/** Incremental files whose headers are read at once. */
+/** Incremental files whose headers are read concurrently. */
 const HEADER_CONCURRENCY = 32
 
-/** Where a file of the backup is, or what it is put together of, newest first. */
+/** Where a file of the backup is, or the files that it is composed of, newest first. */
 type Source =
   | { readonly kind: 'file'; readonly source: CopySource }
   | { readonly kind: 'chain'; readonly files: readonly ChainFile[] }
@@ -30,7 +30,7 @@ export interface OpenedCopy {
 }
 
 /**
- * @param chain newest first: the copy, and all that it builds on up to a full one
+ * @param chain newest first: the copy, and all on which it builds up to a full one
  * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
  */
 export async function openCopy(chain: readonly [Copy, ...Copy[]], reader: CopyReader): Promise<OpenedCopy> {
@@ -82,7 +82,7 @@ async function combined(
   for (const node of own) {
     if (nameOf(node.path).startsWith(INCREMENTAL_PREFIX) && node.kind === 'file') segments.push(node)
     else if (node.path === 'data/backup_label') nodes.push(await fullLabel(node, copy, reader))
-    // It lists the files of the incremental backup, which are not those that are shown.
+    // It lists the files of the incremental backup, which are not those of the composed one.
     else if (node.path !== 'data/backup_manifest') {
       nodes.push(withSource(node, { kind: 'file', source: node.source ?? '' }))
     }
@@ -114,7 +114,7 @@ async function combined(
   return nodes
 }
 
-/** backup_label as a full backup has it: PostgreSQL refuses to start with one of an incremental backup. */
+/** backup_label without its incremental lines, with which PostgreSQL refuses to start. */
 async function fullLabel(
   node: TreeNode<CopySource>,
   copy: Copy,

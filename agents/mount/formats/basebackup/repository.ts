@@ -1,7 +1,10 @@
 /**
- * pg_basebackup's directories, plain or of tar archives. The repository holds one directory per instance, which either
- * is a backup itself or holds several, each a directory named by its label. What looks like no backup is not listed:
- * tablespaces lie there.
+ * pg_basebackup's directories, plain or of tar archives. The repository has one directory per instance, which either is
+ * a backup or contains several, each a directory named by its label. Other directories, such as those of tablespaces,
+ * are not listed.
+ *
+ * The format reader of this folder: describe-backup.ts summarizes a backup, copy.ts finds its files, open-copy.ts
+ * composes incremental ones, backup-wal.ts finds WAL; Barman's reader shares the parts for copies of a cluster.
  */
 import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -28,9 +31,9 @@ import {
 import { openCopy } from './open-copy.ts'
 
 const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
-/** The files, and directories, that a listing is made of. */
+/** The files and directories on which a listing depends. */
 const LISTED_FILES = /^(PG_VERSION|backup_label|backup_manifest|global|pg_tblspc|.*\.tar(\..*)?)$/
-/** A chain of incremental backups that is longer goes in circles. */
+/** A longer chain of incremental backups is circular. */
 const MAX_CHAIN = 1000
 
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
@@ -42,7 +45,7 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
     const names: string[] = []
     for (const name of await subdirectories(options.path)) {
       const found = await findBackups(roots, join(options.path, name), name).catch((error: unknown) => {
-        // A link that leads out is listed with what is wrong with it.
+        // A link that leads outside is listed with its error.
         if (error instanceof HowdahError && error.code === 'configuration') return undefined
         throw error
       })
@@ -62,7 +65,7 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
   }
 }
 
-/** What was listed of a backup, by its directory, and what told then that it is this one. */
+/** Descriptions of listed backups by directory, each with the stamp of the files that it was made from. */
 type KnownBackups = Map<string, { readonly stamp: string; readonly described: BackupDescription }>
 
 function openInstance(
@@ -87,7 +90,7 @@ function openInstance(
     )
   }
 
-  /** As far as a listing needs it; what has not changed since is not read again. */
+  /** As far as a listing needs it; a backup that did not change is not read again. */
   async function describeListed(found: BackupDirectory): Promise<BackupDescription> {
     const stamp = await stampOf(found.directory)
     const before = known.get(found.directory)
@@ -103,7 +106,7 @@ function openInstance(
       described: await describeListed(found),
     }))
     const listed: Listed[] = []
-    // One by one: it may take a whole segment of WAL in memory for each.
+    // Sequentially: each may need a whole WAL segment in memory.
     for (const { found, described } of all) {
       listed.push({ found, described: { ...described, summary: await wal.withEnd(found, described) } })
     }
@@ -164,7 +167,7 @@ interface Listed {
   readonly described: BackupDescription
 }
 
-/** The backup that an incremental one builds on: the one that began where it says, of the same cluster. */
+/** The parent of an incremental backup: the one of the same cluster that began where it says. */
 function parentOf({ from, summary }: BackupDescription, all: readonly Listed[]): Listed | undefined {
   if (from === undefined) return undefined
   const { systemIdentifier: own } = summary
@@ -178,7 +181,7 @@ function parentOf({ from, summary }: BackupDescription, all: readonly Listed[]):
   })
 }
 
-/** The summary of an incremental backup, with its parent, or with what is missing of its chain. */
+/** The summary of an incremental backup with its parent, or as unusable with what its chain lacks. */
 function withParent(described: BackupDescription, all: readonly Listed[]): BackupSummary {
   const { summary } = described
   let current = described
@@ -212,7 +215,7 @@ async function subdirectories(path: string): Promise<string[]> {
   }
 }
 
-/** @throws HowdahError `configuration` when the directory is a link that leads out, `repository_unavailable` */
+/** @throws HowdahError `configuration` when the directory is a link that leads outside, `repository_unavailable` */
 async function findBackups(
   roots: AllowedRoots,
   directory: string,
@@ -228,7 +231,7 @@ async function findBackups(
   return found
 }
 
-/** Changes when anything does that a listing tells of a backup. */
+/** Identifies the state of everything that a listing says about a backup. */
 async function stampOf(directory: string): Promise<string> {
   const names = (await readdir(directory).catch(() => [])).filter((name) => LISTED_FILES.test(name))
   const stats = [directory, ...names.map((name) => join(directory, name))].map(async (path) => {

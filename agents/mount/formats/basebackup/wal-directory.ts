@@ -1,6 +1,6 @@
 /**
- * WAL of a pg_basebackup: a directory of segments as pg_receivewal or a simple archive_command leaves them, and what
- * the backup itself carries, in its pg_wal or in tar archives.
+ * WAL of backups by pg_basebackup: a directory of segments as pg_receivewal or a simple archive_command writes it, and
+ * WAL in the backup itself, in its pg_wal or in tar archives.
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -18,20 +18,20 @@ import { classifyNames, isSearched, type Listed, remarksOn, unreadableOf } from 
 
 const EXTENSIONS: readonly (Compression | undefined)[] = [undefined, 'gz', 'lz4', 'zst', 'bz2']
 
-/** Somewhere that WAL files lie. */
+/** A place that has WAL files. */
 export interface WalSource {
-  /** @param suffix `.partial` for what is a part of the segment `name` */
+  /** @param suffix `.partial` for a partial segment `name` */
   look(name: string, suffix: '' | '.partial'): Promise<StoredFile | undefined>
   list(): Promise<WalListing>
 }
 
 /**
- * @param own what the backup carries. It comes second: the last segment of a streamed backup ends with the backup, the
- *   archive has it to its end
+ * @param own WAL in the backup. It comes second: the last segment of a streamed backup ends with the backup, the
+ *   archive has all of it
  */
 export function combineWalSources(archive: WalSource | undefined, own: WalSource): WalLocator {
   if (archive === undefined) return { locate: (name) => own.look(name, ''), list: () => own.list() }
-  /** What the backup's own WAL is may be a link that must not be followed: with an archive there is another place. */
+  /** The backup's pg_wal may be a link that must not be followed: with an archive that is no failure. */
   async function unlessForbidden<T>(work: Promise<T>, otherwise: (error: HowdahError) => T): Promise<T> {
     try {
       return await work
@@ -55,13 +55,13 @@ export function combineWalSources(archive: WalSource | undefined, own: WalSource
   }
 }
 
-/** Bytes of a file that is stored as it is, in a directory or a tar archive; undefined where only decoding tells. */
+/** Bytes of a file that is stored uncompressed, in a directory or a tar archive; undefined where only decoding shows. */
 async function plainBytes({ transforms, container, size, region }: StoredFile): Promise<number | undefined> {
   if (transforms.length > 0 || container !== undefined) return undefined
   return size ?? region.length ?? (await statFile(region.path))?.size
 }
 
-/** A server that ends while it archives leaves a part of a segment, of which the backup may carry the whole. */
+/** A server that ends while it archives leaves a part of a segment; the backup may contain all of it. */
 async function isShorter(archived: StoredFile, carried: StoredFile | undefined): Promise<boolean> {
   const [one, other] = await Promise.all([
     plainBytes(archived),
@@ -74,7 +74,7 @@ interface DirectoryOptions {
   readonly roots: AllowedRoots
   readonly directory: string
   readonly instance: string
-  /** The archive that was configured must be there, and may have directories; a backup's own WAL need not be. */
+  /** The configured archive must exist, and may have subdirectories; a backup's own WAL need not exist. */
   readonly isArchive: boolean
 }
 
@@ -82,7 +82,7 @@ export function walDirectory({ roots, directory, instance, isArchive }: Director
   const known = new Map<string, { readonly file: StoredFile; readonly mtimeMs: number }>()
   const listings = createDirectoryListingCache(classifyNames)
 
-  /** All directories that may hold segments, the archive itself first. @throws HowdahError `repository_unavailable` */
+  /** All directories that may hold segments, the archive's root first. @throws HowdahError `repository_unavailable` */
   async function listed(): Promise<readonly (readonly [directory: string, listing: Listed])[]> {
     const place = await reading(resolveIfExists(roots, directory), directory)
     const top = place === undefined ? undefined : await reading(listings.of(place), directory)
@@ -111,7 +111,7 @@ export function walDirectory({ roots, directory, instance, isArchive }: Director
       const path = join(where, name + (extension === undefined ? '' : `.${extension}`) + suffix)
       const found = await reading(statFile(path), path)
       if (found === undefined) continue
-      // A partial segment grows: what was known of it holds only for as long as it stays.
+      // A partial segment grows: what is known of it is valid only while its mtime stays the same.
       const before = known.get(path)
       if (before?.mtimeMs === found.mtimeMs) return before.file
       const file: StoredFile = {
@@ -157,7 +157,7 @@ export function walDirectory({ roots, directory, instance, isArchive }: Director
   }
 }
 
-/** @param prefix where in the archive WAL lies: nothing in pg_wal.tar, `pg_wal/` in base.tar */
+/** @param prefix path of the WAL in the archive: empty in pg_wal.tar, `pg_wal/` in base.tar */
 export function walInTar(
   archive: StoredFile,
   prefix: string,

@@ -1,27 +1,27 @@
-/** What the names in a directory of WAL say: segments, what is not understood, and what people should know of it. Pure. */
+/** Classifies the names in a directory of WAL: segments, names that are not understood, and remarks for a DBA. Pure. */
 import type { Dirent } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { WalListing } from '../../repository.ts'
 import { segmentNames, walListing } from '../../wal-listing.ts'
 
-/** What archiving and file systems keep beside segments. */
+/** Names that archiving and file systems create beside segments. */
 const NO_WAL = /^(archive_status|summaries|lost\+found|\..*)$/
-/** Of a segment, somewhere within a name, in whatever case. */
+/** The name of a segment, anywhere in a name, in upper or lower case. */
 const LIKE_SEGMENT = /[0-9A-F]{24}/i
 
 export interface Listed {
   readonly wal: WalListing
   readonly directories: readonly string[]
-  /** Of whatever name. */
+  /** Number of files of any name. */
   readonly files: number
-  /** Files that look like WAL and are not understood, the first of them, and any other file. */
+  /** Number of files that look like WAL and are not understood. */
   readonly strange: number
   readonly example: string | undefined
 }
 
 /**
- * Directories that archive programs make for the first digits of a segment, or for an instance. What is in others may be another cluster's,
- * whose segments have the same names.
+ * Directories that archive programs create for the first digits of a segment, or for an instance. Others may belong to
+ * another cluster, whose segments have the same names.
  */
 export const isSearched = (path: string, instance: string) =>
   /^[0-9A-F]{8}([0-9A-F]{8})?$/.test(basename(path)) || basename(path) === instance

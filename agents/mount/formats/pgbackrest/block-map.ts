@@ -154,7 +154,7 @@ export function readBlockMap(bytes: Buffer, shape: BlockMapShape): BlockMap {
     }
   }
   if (block !== blocks) throw new MalformedInfo(`its block map has ${block} blocks instead of ${blocks}`)
-  if (!input.ended) throw new MalformedInfo('its block map goes on after its end')
+  if (!input.ended) throw new MalformedInfo('its block map continues after its end')
   return columns.finish(bytes, shape)
 }
 

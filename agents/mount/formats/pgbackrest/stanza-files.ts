@@ -97,7 +97,7 @@ export function openStanzaFiles(
   }
 }
 
-/** What tells these files in their present state from any other. */
+/** What identifies these files in their present state. */
 async function identityOf(paths: readonly string[]): Promise<string> {
   const stats = await Promise.all(paths.map((path) => stat(path, { bigint: true }).catch(() => undefined)))
   return stats

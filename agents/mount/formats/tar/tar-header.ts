@@ -1,6 +1,7 @@
 /**
- * One header block of a tar archive. Facts: POSIX pax (ustar, extended headers), GNU tar's manual "Basic Tar Format"
- * (long names, base-256 numbers, types), and PostgreSQL's src/port/tar.c, which writes ustar with links in `linkname`.
+ * Parses one header block of a tar archive. Facts: POSIX pax (ustar, extended headers), GNU tar's manual "Basic Tar
+ * Format" (long names, base-256 numbers, types), and PostgreSQL's src/port/tar.c, which writes ustar with links in
+ * `linkname`.
  */
 import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 
@@ -8,16 +9,16 @@ export const BLOCK_BYTES = 512
 const ZERO = 48
 const SPACE = 32
 
-/** What is wrong with an archive; the caller says which archive it is. */
+/** A malformed archive; the caller adds which archive it is. */
 export class MalformedTar extends Error {}
 
-/** The archive holds what is no part of a backup of PostgreSQL. */
+/** The archive has a member that no PostgreSQL backup has. */
 export class UnsupportedTar extends Error {}
 
 export interface TarHeader {
   /** The type flag: `0` file, `2` symbolic link, `5` directory, `x`/`g` extended headers, `L`/`K` long names. */
   readonly type: string
-  /** As it stands there. */
+  /** As stored. */
   readonly name: string
   readonly linkName: string
   readonly mode: number
@@ -88,7 +89,7 @@ function text(block: Buffer, start: number, length: number): string {
 function number(block: Buffer, start: number, length: number, what: string): number {
   const first = block[start] ?? 0
   if ((first & 0x80) === 0) return octal(block, start, length, what)
-  // Base 256, for what octal digits cannot hold; negative ones make no sense here.
+  // Base 256, for numbers that octal digits cannot hold; negative ones are not valid here.
   let value = first & 0x7f
   for (let n = start + 1; n < start + length; n++) {
     value = value * 256 + (block[n] ?? 0)

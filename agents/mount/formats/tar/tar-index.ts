@@ -1,7 +1,7 @@
 /**
- * The index of one tar archive of a repository: where each member's data is. Made in one pass, which for a compressed
- * archive is the pass that decodes it, and kept in a file of the spool's, so that the next start need not make it
- * again. In memory are only the members that a backup tells by what it is.
+ * The index of one tar archive of a repository: where each member's data is. Built in one pass, which for a compressed
+ * archive is the pass that decodes it, and kept in a file of the spool, so that a restart need not build it again. Only
+ * the members that describe the backup are kept in memory.
  */
 import { createReadStream } from 'node:fs'
 import { open, readdir, rename, rm, stat, utimes } from 'node:fs/promises'
@@ -15,40 +15,41 @@ import { type TarMember, tarMembers } from './tar-members.ts'
 
 const KNOWN_ARCHIVES = 256
 
-/** The last line of an index: what is without one was never finished. */
+/** The last line of an index: one without it is incomplete. */
 const END = '"end"'
 const FLUSH_BYTES = 256 * 1024
-/** What the indexes of a spool may take: those least recently used go. */
+/** Limit for the indexes of a spool: the least recently used ones are removed. */
 const KEPT_BYTES = 2 * 1024 ** 3
-/** Told as soon as they were passed: a backup says by them what it is, and they are few. */
+/** Available as soon as indexing reached them: the few members that describe a backup. */
 const EARLY = /^(backup_label|tablespace_map|PG_VERSION|base\/1\/PG_VERSION|global\/pg_control)$/
 
 export interface TarIndex {
   /** All members in the archive's order, once it is indexed. @throws as `find` */
   members(): AsyncIterable<TarMember>
   /**
-   * One of the few members that tell what a backup is (`EARLY`), as soon as the pass came by it; undefined when there is none.
+   * One of the few members that describe a backup (`EARLY`), as soon as indexing reached it; undefined when it does not
+   * exist.
    * @throws HowdahError `backup_damaged` | `backup_unsupported` | `repository_unavailable`
    */
   find(path: string): Promise<TarMember | undefined>
 }
 
-/** Indexes of a repository's archives, each made once at a time. */
+/** Indexes of a repository's archives; each is built once at a time. */
 export interface TarIndexes {
   open(archive: StoredFile): Promise<TarIndex>
 }
 
 interface Making {
   readonly early: Map<string, TarMember>
-  /** Resolves when the index is in its file. */
+  /** Resolves when the index file is complete. */
   readonly made: Promise<void>
-  /** Called at every member that `EARLY` names. */
+  /** Called for every member that `EARLY` matches, and at the end. */
   passed: () => void
 }
 
 export function createTarIndexes(spool: Spool): TarIndexes {
   const making = new Map<string, Making>()
-  /** Early members of archives that are indexed. */
+  /** Early members of archives with a complete index. */
   const known = new Map<string, ReadonlyMap<string, TarMember>>()
 
   function make(key: string, archive: StoredFile): Making {
@@ -77,7 +78,7 @@ export function createTarIndexes(spool: Spool): TarIndexes {
       const key = await spool.key(archive)
       const file = join(spool.indexDirectory, `${key}.tar`)
 
-      /** As it is in its file, made first where there is none. */
+      /** Reads the index file, which is built first where it does not exist. */
       async function* members(): AsyncGenerator<TarMember> {
         if (!(await isComplete(file))) await make(key, archive).made
         for await (const line of linesOf(file)) if (line !== '' && line !== END) yield parseMember(line)
@@ -165,7 +166,7 @@ async function writeIndex(
   }
 }
 
-/** An index that got its final name is whole, unless its end was lost on the way to the disk; then it is made again. */
+/** An index under its final name is complete, unless its end was lost before it reached the disk; then it is built again. */
 async function isComplete(file: string): Promise<boolean> {
   try {
     const handle = await open(file, 'r')
@@ -185,7 +186,7 @@ async function isComplete(file: string): Promise<boolean> {
   }
 }
 
-/** Split at newlines alone: a name may hold every other separator. */
+/** Split at newlines only: a name may contain any other separator. */
 async function* linesOf(file: string): AsyncGenerator<string> {
   let rest = ''
   const pieces = createReadStream(file, { highWaterMark: FLUSH_BYTES, encoding: 'utf8' })
@@ -213,7 +214,7 @@ async function makeRoom(directory: string): Promise<void> {
 
 const KINDS = ['file', 'directory', 'symlink'] as const
 
-/** As JSON, because a name may hold anything. */
+/** As JSON, because a name may contain anything. */
 const formatMember = ({ path, kind, mode, mtime, offset, size, linkTarget }: TarMember) =>
   JSON.stringify([
     path,

@@ -1,15 +1,15 @@
 /**
- * The members of a tar archive, in one pass over its headers: the data between them is skipped. Everything in it is
- * untrusted; what is held at a time is one header and one window of bytes.
+ * The members of a tar archive, in one pass over its headers that skips the data between them. The archive is
+ * untrusted; at any time one header and one window of bytes are in memory.
  */
 import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import { isSafePath } from '../safe-path.ts'
 import { BLOCK_BYTES, isZero, MalformedTar, parsePax, parseTarHeader, UnsupportedTar } from './tar-header.ts'
 
-/** Names and links longer than Linux takes are nobody's; the rest of an extended header is not ours. Bytes. */
+/** Longer than any path of Linux; other records of an extended header are not used. Bytes. */
 const MAX_EXTENSION_BYTES = 64 * 1024
 const MAX_EXTENSIONS = 8
-/** What one archive may hold: far more than PostgreSQL keeps anywhere. */
+/** Members of one archive: far more files than any cluster has. */
 const MAX_MEMBERS = 4_000_000
 
 const SMALL_WINDOW = 4 * 1024
@@ -44,7 +44,7 @@ export async function* tarMembers(read: ReadArchive): AsyncGenerator<TarMember> 
 
   for (;;) {
     const block = await at(position, BLOCK_BYTES)
-    // Whoever writes an archive to its end ends it by two blocks of zeros; a copy cut short at a header lacks them.
+    // A complete archive ends with two blocks of zeros; a copy that was cut short at a header lacks them.
     if (block.length < BLOCK_BYTES) {
       if (zeros > 0 && isZero(block)) return
       throw new MalformedTar('it ends too early')
@@ -96,7 +96,7 @@ export async function* tarMembers(read: ReadArchive): AsyncGenerator<TarMember> 
     const { mode } = header
     const mtime = wholeTime(record('mtime')) ?? header.mtime
     const member = { path, kind, mode, mtime, offset: data, size }
-    // Data that is not all there must not be found out when PostgreSQL reads it.
+    // Missing data must be found now, and not when PostgreSQL reads it.
     if (size > 0) {
       const last = await at(data + size - 1, 1, true)
       if (last.length === 0) throw new MalformedTar(`it ends in the middle of ${shown}`)
@@ -106,14 +106,14 @@ export async function* tarMembers(read: ReadArchive): AsyncGenerator<TarMember> 
     extensions = 0
     longName = undefined
     longLink = undefined
-    // Links of some programs have a size and no data.
+    // Links by some programs have a size but no data.
     position = data + padded(size)
   }
 }
 
 /**
  * Reads by windows: large ones where header follows header, small ones where the data between them is skipped.
- * `lastly`: the last byte of some data, next to which the next header stands.
+ * `lastly`: the read is of the last byte of a member's data, after which the next header follows.
  */
 function windowOf(read: ReadArchive) {
   let start = 0
@@ -143,7 +143,7 @@ const untilZero = (content: Buffer) => {
 }
 
 function kindOf(type: string, name: string): TarMember['kind'] | undefined {
-  // Archives older than ustar tell a directory by the end of its name.
+  // Archives older than ustar mark a directory by the end of its name.
   if (type === '0' || type === '7') return name.endsWith('/') ? 'directory' : 'file'
   if (type === '2') return 'symlink'
   return type === '5' ? 'directory' : undefined
