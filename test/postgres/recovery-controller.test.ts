@@ -18,7 +18,7 @@ const LOG: LogReader = {
 }
 const ANSWERED = {
   connectedAs: { user: 'postgres', database: 'postgres' },
-  moment: { configLoaded: 0, walSegment: undefined },
+  serverState: { configLoaded: 0, walSegment: undefined },
   subscriptions: [],
 }
 const READY: Readiness = { state: 'ready', ...ANSWERED }

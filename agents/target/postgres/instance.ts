@@ -1,8 +1,14 @@
 /**
- * The life of a published instance's server: start it and wait until it is usable, find it again, move its recovery on.
+ * The lifecycle of a published instance's server: starts it and waits until it is usable, finds it again, promotes it, and
+ * advances a paused recovery. Owns the server process, its record and its configuration directory. It never unmounts and
+ * never starts a mount.
  *
- * The server runs detached and outlives the agent. What is known of it is on this machine: its process, and a record
- * beside its configuration, in a directory that only the agent may write to. A finished start is never done twice.
+ * The server runs detached and outlives the agent. Its state is on this machine: the process, and a record beside the
+ * configuration, in a directory that only the agent may write to. A finished start is never repeated.
+ *
+ * A start passes through process/launch.ts (settings/prepare.ts writes the configuration, recovery/data-directory.ts
+ * prepares the data directory, isolation/ sets up the isolation) to recovery/await-recovery.ts, which reads the log and
+ * queries the server through connections/ until it is usable.
  */
 import { stat } from 'node:fs/promises'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
@@ -24,20 +30,20 @@ export type StartDependencies = RecoveryDependencies & LaunchDependencies
 
 export interface RunningInstance {
   readonly postmaster: Postmaster
-  /** What `startInstance` gave; undefined while it was never found usable. */
+  /** The result of `startInstance`; undefined while the server has not been usable. */
   readonly result: RecoverResult | undefined
 }
 
-/** Production may have raised its limits more than once since the backup. */
+/** Starts in sequence, each with higher limits: production may have raised them more than once since the backup. */
 const MOST_STARTS = 8
 
 /**
- * Starts the instance, or adopts it when it runs, and resolves when it accepts connections: promoted and writable, or
- * standing still and read-only where that was asked for. An instance that stands still is promoted or moved on to
- * another target, as asked. Repeating it gives the same result.
+ * Starts the instance, or adopts it if it is running, and resolves when it accepts connections: promoted and writable, or
+ * paused and read-only as requested. A paused instance is promoted, or advanced to another target, as requested.
+ * Idempotent.
  * @throws HowdahError `wal_missing` | `target_unreachable` | `port_taken` | `space_low` | `library_missing` |
  * `backup_damaged` | `configuration` | `postgres_failed` | `timeout`; the signal's reason when aborted. After
- * `target_unreachable` an instance that stood still before stands where it stood
+ * `target_unreachable` an instance that was paused is paused where it was
  */
 export async function startInstance(spec: InstanceSpec, deps: StartDependencies): Promise<RecoverResult> {
   deps.signal?.throwIfAborted()
@@ -48,17 +54,17 @@ export async function startInstance(spec: InstanceSpec, deps: StartDependencies)
   if (result.paused === undefined) return result
   const { record } = await adopt(spec, running.postmaster)
   if (!pausesAfterRecovery(spec)) return promote(spec, record, deps)
-  const standing = record.recoverTo ?? spec.recoverTo
-  return sameTarget(standing, spec.recoverTo) ? result : advance(spec, standing, result, deps)
+  const current = record.recoverTo ?? spec.recoverTo
+  return sameTarget(current, spec.recoverTo) ? result : advance(spec, current, result, deps)
 }
 
-/** The session's running server, also one that another agent process started. Does not touch the mount. */
+/** The session's running server, also where another agent process started it. Does not touch the mount. */
 export async function findInstance(spec: InstanceSpec): Promise<RunningInstance | undefined> {
   const record = await readRecord(spec)
   const recorded = record === undefined ? undefined : await postmasterAt(record.pid, spec)
   if (record !== undefined && recorded?.startTime === record.startTime)
     return { postmaster: recorded, result: record.result }
-  // An agent that died between starting the server and writing the record left none.
+  // An agent that was killed between starting the server and writing the record left none.
   const postmaster = await findPostmaster({ ...spec, uid: spec.user.uid })
   return postmaster === undefined ? undefined : { postmaster, result: undefined }
 }
@@ -80,8 +86,8 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
 }
 
 /**
- * Whether recovery ended at a tablespace that was created after the backup, where nothing was for it yet; it is there at
- * the next start. Each comes up once.
+ * Whether recovery ended because a tablespace that was created after the backup had no directory yet. The next start
+ * creates it. Occurs once for each tablespace.
  */
 async function couldNotCreateTablespace(
   spec: InstanceSpec,
@@ -99,7 +105,7 @@ async function couldNotCreateTablespace(
   return true
 }
 
-/** The record goes without its result first: an agent that dies meanwhile finds a server whose outcome is open. */
+/** First removes the result from the record: if the agent is killed meanwhile, the next one awaits the outcome. */
 async function promote(
   spec: InstanceSpec,
   record: InstanceRecord,
@@ -112,11 +118,11 @@ async function promote(
 
 async function advance(
   spec: InstanceSpec,
-  standing: RecoverTo,
+  current: RecoverTo,
   { paused }: RecoverResult,
   deps: StartDependencies,
 ): Promise<RecoverResult> {
-  const before = { ...spec, recoverTo: standing }
+  const before = { ...spec, recoverTo: current }
   await requireTargetAhead(spec, paused, deps.signal)
   const { logger } = deps
   deps.onProgress?.({ detail: 'starting again with the new target' })
@@ -127,7 +133,7 @@ async function advance(
     if (deps.signal?.aborted) throw error
     await stopInstance(spec, { logger, mode: 'fast' })
     await startAnew(before, deps)
-    // What passes by itself is tried again.
+    // A transient error keeps its code, so that the step is retried.
     if (error instanceof HowdahError && error.retryable) throw error
     const { message, field } = errorBody(error)
     throw new HowdahError('target_unreachable', message, {

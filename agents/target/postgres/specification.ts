@@ -1,6 +1,6 @@
 /**
- * What a published instance is made of on the target: the facts that every part of this directory works from, and the
- * paths that follow from them. Nothing is read here.
+ * The specification of a published instance on the target: the facts that every part of this directory works from, and the
+ * paths derived from them. Reads nothing.
  */
 
 import { HowdahError } from '../../../messages/errors.ts'
@@ -13,7 +13,7 @@ export interface SystemUser {
   readonly gid: number
 }
 
-/** What was asked of the instance itself; nothing given: promoted, local, with Howdah's own settings. */
+/** Options of the request. Default: promoted, local, with Howdah's own settings. */
 export type InstanceOptions = Readonly<
   Pick<TargetOptions, 'superuser' | 'afterRecovery' | 'listen' | 'settings' | 'hba' | 'allowOutbound'>
 >
@@ -35,7 +35,7 @@ export interface InstanceSpec extends InstanceOptions {
   readonly extensions?: readonly string[] | undefined
   /** First and last WAL segment without which the backup is not consistent; for error messages. */
   readonly neededWal?: { readonly first?: string | undefined; readonly last?: string | undefined }
-  /** Names in `wal/`: the server is started with these as it was stopped, without recovery. */
+  /** Names in `wal/` of a stopped server's WAL: the instance is started with these, without archive recovery. */
   readonly ownWal?: readonly string[] | undefined
 }
 
@@ -46,18 +46,18 @@ export interface InstancePaths {
   /** The socket directory, 0700 of the user. */
   readonly run: string
   readonly log: string
-  /** Where segments of the archive may lie already, to be taken away. */
+  /** Prefetched segments of the archive, which restore_command moves away. */
   readonly readyWal: string
   readonly configuration: string
   readonly hba: string
   readonly ident: string
   readonly configFile: string
-  /** The backup's postgresql.auto.conf, which was taken out of its data directory. */
+  /** The backup's postgresql.auto.conf, extracted from its data directory. */
   readonly automatic: string
   readonly restoreScript: string
-  /** Says that the data directory was made ready for recovery, which must happen once only. */
+  /** Marks that the data directory was prepared for recovery, which must happen only once. */
   readonly armed: string
-  /** Says that recovery was finished once and everything that it wrote is durable. */
+  /** Marks that the first recovery has finished and everything that it wrote is durable. */
   readonly recovered: string
   /** How far recovery came. */
   readonly reached: string
@@ -89,12 +89,12 @@ export function instancePaths(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath
   }
 }
 
-/** Whether the instance is to stand still, read-only, where recovery ends. */
+/** Whether recovery is to pause at its target, with the instance read-only. */
 export function pausesAfterRecovery({ afterRecovery }: InstanceOptions): boolean {
   return afterRecovery === 'pause'
 }
 
-/** `cluster_name` of a session's instance; it heads the process title of every server process. */
+/** `cluster_name` of a session's instance; the process title of every server process begins with it. */
 export function clusterName(session: string): string {
   return `howdah-${session}`
 }
@@ -114,7 +114,7 @@ export const PUBLISHABLE_VERSIONS: readonly string[] = [
 ]
 
 /**
- * A major version as a number that compares: 9.6, 10, … 18.
+ * A major version as a comparable number: 9.6, 10, … 18.
  * @throws HowdahError `backup_unsupported` for what is no version of PostgreSQL that Howdah publishes
  */
 export function majorVersion(version: string): number {

@@ -1,8 +1,8 @@
 /**
- * Names of roles and databases from the files of the two catalogs that have them, for when none is known that PostgreSQL
- * lets in: they are candidates, and the server says which of them are there.
+ * Reads the names of roles and databases from the files of pg_authid and pg_database, for when no known role is admitted.
+ * They are candidates only: the server decides which of them exist.
  *
- * What is read is what lies on disk: rows that are no more are among it, and what is only in the server's memory is not.
+ * The files are read as they are on disk: they include dead rows, and lack what is only in shared buffers.
  * Facts: a page as storage/bufpage.h and storage/itemid.h have it, a row as access/htup_details.h; the first columns of
  * pg_authid and pg_database (catalog/pg_authid.h, pg_database.h) are the same in 9.6 to 18 but for the OID, which is a
  * column from 12 on; pg_filenode.map as in utils/cache/relmapper.c.
@@ -34,7 +34,7 @@ const ROW_HEADER_BYTES = 23
 const NAME_BYTES = 64
 const READ_DEADLINE = 30_000
 
-/** Those that are superusers and may log in first. @throws Error when the files cannot be read */
+/** Superusers that may log in come first. @throws Error when the files cannot be read */
 export async function roleCandidates(spec: InstanceSpec): Promise<RoleCandidate[]> {
   const found = new Map<string, RoleCandidate>()
   for (const row of await rowsOf(spec, PG_AUTHID)) {
@@ -59,14 +59,14 @@ export async function databaseCandidates(spec: InstanceSpec): Promise<string[]> 
   return [...new Set(names.filter((name) => name !== undefined))]
 }
 
-/** What a client can send: names in other encodings cannot be. */
+/** Undefined for a name that is not UTF-8, which a client cannot send. */
 function nameIn(row: Buffer): string | undefined {
   const end = row.indexOf(0)
   const bytes = row.subarray(0, end < 0 ? NAME_BYTES : Math.min(end, NAME_BYTES))
   return bytes.length > 0 && isUtf8(bytes) ? bytes.toString() : undefined
 }
 
-/** Each row from its column after the OID on. */
+/** Each row, beginning with the column after the OID. */
 async function rowsOf(spec: InstanceSpec, catalog: number): Promise<Buffer[]> {
   const directory = join(instancePaths(spec).data, 'global')
   const file = fileNumber(await readBytes(spec, join(directory, 'pg_filenode.map'), MAX_MAP_BYTES), catalog)
@@ -102,7 +102,7 @@ function rowsOn(page: Buffer): Buffer[] {
   return rows
 }
 
-/** By a program: this process opens nothing in a mount, which may hang. */
+/** Reads in a child process: the agent itself opens nothing in a mount, which may hang. */
 async function readBytes(spec: InstanceSpec, path: string, maxBytes: number): Promise<Buffer> {
   const { stdout } = await run('head', ['-c', String(maxBytes), '--', path], {
     ...runAs(spec.user),

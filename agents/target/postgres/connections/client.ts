@@ -1,6 +1,6 @@
 /**
- * Connections to a published instance over its socket: the only place that makes one. Whatever the backup's roles and
- * databases have for settings, what is asked here is answered alike.
+ * Connections to a published instance over its socket; no other file opens one. Queries behave the same whatever settings
+ * the backup's roles and databases have.
  */
 import pg from 'pg'
 import { majorVersion } from '../specification.ts'
@@ -16,7 +16,7 @@ export interface Identity extends Login {
 
 export interface Login {
   readonly user: string
-  /** A superuser that may not log in, and that `user` becomes as a member of it. */
+  /** A superuser that may not log in, and that `user`, as a member, sets as its role. */
   readonly role?: string | undefined
 }
 
@@ -27,23 +27,23 @@ export interface ClientOptions extends SessionOptions {
   readonly version: string
   readonly as: Identity
   readonly connectTimeoutMs: number
-  /** What a query may take; default: as long as it likes. */
+  /** Default: no limit. */
   readonly queryTimeoutMs?: number | undefined
 }
 
 /**
- * A database without an encoding may have any bytes in its names and values, which the server would refuse to give to
- * a client that wants UTF-8, as pg asks for in each startup packet.
+ * Names and values in a SQL_ASCII database may have any bytes, and the server refuses to send invalid ones to a client with
+ * the encoding UTF-8, which pg requests in every startup packet. So the client takes them unconverted.
  */
-const TAKE_BYTES = `
+const DISABLE_CONVERSION = `
   SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)
    WHERE pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.=) 'SQL_ASCII'`
 
 /** @throws the error of the connection: a `pg.DatabaseError` when the server refused it */
 export async function openClient(options: ClientOptions): Promise<pg.Client> {
   const { socketDirectory, port, version, as, connectTimeoutMs, queryTimeoutMs } = options
-  // The server ends the query too: one that waits for a lock would keep its connection for ever.
-  const ending = queryTimeoutMs === undefined ? '' : ` -c statement_timeout=${queryTimeoutMs}`
+  // The server cancels the query too: one that waits for a lock would keep its backend without end.
+  const timeout = queryTimeoutMs === undefined ? '' : ` -c statement_timeout=${queryTimeoutMs}`
   const client = new pg.Client({
     host: socketDirectory,
     port,
@@ -51,15 +51,15 @@ export async function openClient(options: ClientOptions): Promise<pg.Client> {
     database: as.database,
     ssl: false,
     application_name: APPLICATION,
-    options: sessionOptions(majorVersion(version), { ...options, ...loginOptions(as) }) + ending,
+    options: sessionOptions(majorVersion(version), { ...options, ...loginOptions(as) }) + timeout,
     connectionTimeoutMillis: connectTimeoutMs,
     ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
   })
-  // A server that goes away is told by the query's rejection; this keeps it from being an uncaught event too.
+  // A lost connection is reported by the query's rejection; without a listener it would also be an uncaught error.
   client.on('error', () => undefined)
   try {
     await client.connect()
-    await client.query(TAKE_BYTES)
+    await client.query(DISABLE_CONVERSION)
     return client
   } catch (error) {
     await endClient(client)
@@ -71,17 +71,17 @@ export async function endClient(client: pg.Client): Promise<void> {
   await client.end().catch(() => undefined)
 }
 
-/** What the options of a session have to be for who enters. */
+/** The session options for a login. */
 export function loginOptions({ role }: Login): SessionOptions {
   return role === undefined ? {} : { role, ordinary: true }
 }
 
-/** The SQLSTATE of an error that a server gave; undefined for one of the connection, whose codes may look like it. */
+/** The SQLSTATE of a server's error; undefined for an error of the connection, whose codes may look alike. */
 export function sqlState(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError ? error.code : undefined
 }
 
-/** All that a server said of an error: its message, and the detail and hint that name the cause. */
+/** The full text of a server's error: its message with detail and hint, which often name the cause. */
 export function serverMessage(error: unknown): string {
   if (!(error instanceof pg.DatabaseError)) return error instanceof Error ? error.message : String(error)
   const { message, detail, hint } = error

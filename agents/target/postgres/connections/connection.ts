@@ -1,4 +1,4 @@
-/** Asks an instance over its socket what state it is in. */
+/** Queries the state of an instance over its socket, and pauses or resumes its replay. */
 import type pg from 'pg'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Paused } from '../../../../messages/values.ts'
@@ -9,20 +9,20 @@ import { connectAsSuperuser, isTransientState } from './superuser.ts'
 export type { Identity } from './client.ts'
 
 export type Readiness =
-  /** Not there yet: no socket, or starting up. */
+  /** No socket yet, or the server is starting up. */
   | { readonly state: 'starting' }
-  /** Promoted and accepting. */
+  /** Promoted, accepts connections. */
   | ({ readonly state: 'ready' } & Answered)
-  /** In recovery, and lets readers in. */
+  /** In recovery, accepts read-only connections. */
   | ({ readonly state: 'recovering' | 'paused'; readonly at: Paused } & Answered)
-  /** Accepting, but something is wrong that waiting does not mend. */
+  /** Refuses connections for a reason that does not pass by itself. */
   | { readonly state: 'refused'; readonly reason: string }
 
 interface Answered {
-  /** Who asked, and can ask again. */
+  /** The login of this query, which later queries can use. */
   readonly connectedAs: Identity
-  /** What was true when it was asked. */
-  readonly moment: ServerState
+  /** Values at the time of the query. */
+  readonly serverState: ServerState
   /** Names of subscriptions to other servers. */
   readonly subscriptions: readonly string[]
 }
@@ -30,11 +30,11 @@ interface Answered {
 export interface ServerState {
   /** When the server read its configuration, ms since the epoch. */
   readonly configLoaded: number
-  /** The WAL segment that is written to: those after it were kept for use again, and hold nothing yet. */
+  /** The current WAL segment; later ones are recycled files without valid contents. */
   readonly walSegment: string | undefined
 }
 
-/** One attempt; answers within `timeoutMs` where its first connection does. `known`: who was let in before. */
+/** One attempt. Returns within `timeoutMs` if its first connection does. `known`: a login that was admitted before. */
 export async function queryReadiness(
   spec: InstanceSpec,
   timeoutMs: number,
@@ -55,7 +55,7 @@ export async function queryReadiness(
     if (error instanceof HowdahError) return { state: 'refused', reason: error.message }
     const state = sqlState(error)
     if (state === undefined || isTransientState(state)) return { state: 'starting' }
-    const reason = `PostgreSQL does not say how it is: ${serverMessage(error)} (SQLSTATE ${state})`
+    const reason = `PostgreSQL does not report its state: ${serverMessage(error)} (SQLSTATE ${state})`
     return { state: 'refused', reason }
   }
 }
@@ -72,7 +72,7 @@ async function ask(spec: InstanceSpec, client: pg.Client, connectedAs: Identity)
   const query = `SELECT ${recoveryColumns(spec)}, ${serverStateColumns(spec)}`
   const [row] = (await client.query<StateRow>(query)).rows
   if (row === undefined) return { state: 'starting' }
-  const answered = { connectedAs, moment: serverStateOf(row), subscriptions: row.subscriptions }
+  const answered = { connectedAs, serverState: serverStateOf(row), subscriptions: row.subscriptions }
   if (!row.recovering) return { state: 'ready', ...answered }
   const { lsn, lastCommit } = row
   if (lsn === null) return { state: 'starting' }
@@ -80,7 +80,7 @@ async function ask(spec: InstanceSpec, client: pg.Client, connectedAs: Identity)
   return { state: row.paused ? 'paused' : 'recovering', at, ...answered }
 }
 
-/** Functions by their names of each version: PostgreSQL documentation, "Recovery Control Functions". */
+/** Function names of each version: PostgreSQL documentation, "Recovery Control Functions". */
 function recoveryColumns(spec: InstanceSpec): string {
   const version = majorVersion(spec.version)
   const [wal, position] = version >= 10 ? ['wal', 'lsn'] : ['xlog', 'location']
@@ -95,7 +95,7 @@ function recoveryColumns(spec: InstanceSpec): string {
             ${subscriptions} AS subscriptions`
 }
 
-/** Asks a standby to stand still where it is, or lets it go on. */
+/** Pauses or resumes the replay of a standby. */
 export async function controlReplay(
   spec: InstanceSpec,
   as: Identity,
@@ -121,7 +121,7 @@ interface ServerStateRow {
   readonly segment: string | null
 }
 
-/** The functions of WAL got their names in version 10; both fail while a server recovers. */
+/** Version 10 renamed the WAL functions; both variants fail during recovery. */
 function serverStateColumns({ version }: InstanceSpec): string {
   const segment =
     majorVersion(version) >= 10

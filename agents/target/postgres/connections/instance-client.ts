@@ -1,4 +1,4 @@
-/** Connections to a published instance, over its socket and as a superuser of it. */
+/** Connections to a published instance, over its socket and as a superuser. */
 import type pg from 'pg'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { PublishedSession } from '../../session/published-session.ts'
@@ -13,7 +13,7 @@ export interface InstanceAddress {
   readonly instance: InstanceSpec
   readonly socketDirectory: string
   readonly port: number
-  /** A superuser, or who becomes `role`. */
+  /** A superuser, or a role that sets `role`. */
   readonly user: string
   /** A superuser that may not log in itself. */
   readonly role?: string | undefined
@@ -37,9 +37,9 @@ export async function instanceAddress(session: PublishedSession): Promise<Instan
 const USUAL_DATABASE = 'postgres'
 
 export interface ConnectOptions {
-  /** What a query may take; default: as long as it likes. */
+  /** Default: no limit. */
   readonly queryDeadlineMs?: number
-  /** Names without a schema are looked up as psql would in that database; a default is made for names with one only. */
+  /** Uses the search path of role and database. Default: an empty one, so that names need a schema. */
   readonly ownSearchPath?: boolean
 }
 
@@ -60,7 +60,7 @@ export async function connectTo(
   })
 }
 
-/** What `work` gives on a connection of its own. */
+/** The result of `work` on a connection of its own. */
 export async function withClient<T>(
   address: InstanceAddress,
   database: string,
@@ -76,8 +76,8 @@ export async function withClient<T>(
 }
 
 /**
- * As `withClient`, in any database that takes connections, for what is the same in all of them. `entered` is the address
- * with whom and what was found: who was a superuser when the instance was published may be none any more.
+ * As `withClient`, in any database that accepts connections, for queries that are the same in all of them. `entered` is the
+ * address with the login that was used: the superuser at the time of the publish may have lost that right.
  */
 export async function withAnyDatabase<T>(
   address: InstanceAddress,
@@ -95,7 +95,7 @@ export async function withAnyDatabase<T>(
   }
 }
 
-/** The address with a superuser and a database that are there now. */
+/** The address with a superuser and a database that exist now. */
 export async function currentAddress(address: InstanceAddress): Promise<InstanceAddress> {
   return withAnyDatabase(address, async (_, entered) => entered)
 }

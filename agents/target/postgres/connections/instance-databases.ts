@@ -1,4 +1,4 @@
-/** The databases that a published instance has, and which of them can be entered. */
+/** The databases of a published instance, and which of them accept connections. */
 import { isUtf8 } from 'node:buffer'
 import type pg from 'pg'
 import { serverMessage, sqlState } from './client.ts'
@@ -7,11 +7,11 @@ import { isTransientState } from './superuser.ts'
 export interface InstanceDatabase {
   readonly name: string
   readonly isTemplate: boolean
-  /** Why nobody can enter it, in words; undefined: as far as the catalog tells, one can. */
+  /** Why it accepts no connections, in words; undefined: it does, according to the catalog. */
   readonly closed: string | undefined
 }
 
-/** What an interrupted DROP DATABASE leaves (catalog/pg_database.h, DATCONNLIMIT_INVALID_DB). */
+/** The connection limit that an interrupted DROP DATABASE leaves (catalog/pg_database.h, DATCONNLIMIT_INVALID_DB). */
 const INVALID_LIMIT = -2
 
 interface Row {
@@ -21,7 +21,7 @@ interface Row {
   readonly limit: number
 }
 
-/** In the order of their names, all of them. */
+/** All databases, ordered by name. */
 export async function listDatabases(client: pg.Client): Promise<InstanceDatabase[]> {
   const { rows } = await client.query<Row>(
     `SELECT ${rawName('d')} AS name, datallowconn AS open, datistemplate AS template, datconnlimit AS "limit"
@@ -35,11 +35,11 @@ export async function listDatabases(client: pg.Client): Promise<InstanceDatabase
 }
 
 /**
- * SQL for the bytes of a database's name: the catalog has it in the encoding of the database that it was made from,
- * whichever database asks, and it is by these bytes that a connection names it. `of`: alias of pg_database.
+ * SQL for the bytes of a database's name: pg_database has it in the encoding of the database in which it was created,
+ * whichever database queries it, and a startup packet must have these bytes. `of`: alias of pg_database.
  */
 export function rawName(of: string): string {
-  // Conversions and their like refuse what is not of the encoding of the database that asks; the input of bytea takes it.
+  // Encoding conversions reject bytes that are invalid in the current database; the input function of bytea takes them.
   return `pg_catalog.replace(${of}.datname::pg_catalog.text, pg_catalog.chr(92), pg_catalog.repeat(pg_catalog.chr(92), 2))::pg_catalog.bytea`
 }
 
@@ -51,8 +51,8 @@ function closedReason(name: Buffer, open: boolean, limit: number): string | unde
 }
 
 /**
- * Why a database could not be entered or asked, in words, when that is a matter of the database alone.
- * @throws the error when it passes by itself, or is one of the connection
+ * Why a database could not be connected to or queried, in words, if the cause is the database itself.
+ * @throws the error if it is transient, or one of the connection
  */
 export function unusableReason(error: unknown): string {
   const state = sqlState(error)

@@ -1,33 +1,33 @@
 /**
- * Settings that every connection of Howdah to a published instance brings in its startup packet. Pure.
+ * Settings that every connection of Howdah to a published instance sends in its startup packet. Pure.
  *
- * Whoever ran the cluster may have given any role or database settings of its own (ALTER ROLE, ALTER DATABASE), and the
- * backup has them. Only what a client sends at its start ranks above those (PostgreSQL documentation, "Parameter
- * Interaction via the Configuration File" and ALTER ROLE); the server's command line does not.
+ * The backup contains the settings of roles and databases (ALTER ROLE, ALTER DATABASE). Only settings in a client's startup
+ * packet override those (PostgreSQL documentation, "Parameter Interaction via the Configuration File" and ALTER ROLE); the
+ * server's command line does not.
  */
 
 interface SessionSetting {
   readonly name: string
   readonly value: string
-  /** First major version that has the parameter; open where absent. A version refuses what it does not know. */
+  /** First major version that has the parameter; default: all. A server rejects unknown parameters. */
   readonly from?: number
   /** Only a superuser may set it. */
   readonly superuser?: true
 }
 
 const SETTINGS: readonly SessionSetting[] = [
-  // Libraries that this machine may lack, or that act on their own.
+  // Libraries may be missing on this machine, or act on their own.
   { name: 'session_preload_libraries', value: '', superuser: true },
   { name: 'local_preload_libraries', value: '' },
-  // Login triggers fire for superusers and in recovery too, and may write, fail, or reach out.
+  // Login triggers fire for superusers and in recovery too, and may write, fail, or contact other servers.
   { name: 'event_triggers', value: 'off', from: 17, superuser: true },
-  // A role by which a superuser gives up its rights.
+  // A role setting may drop the superuser's privileges.
   { name: 'role', value: 'none' },
-  // A hot standby takes no serializable transaction, and a read-only one could not make or drop a database.
+  // A hot standby supports no serializable transactions, and a read-only one cannot create or drop a database.
   { name: 'default_transaction_isolation', value: 'read committed' },
   { name: 'default_transaction_read_only', value: 'off' },
   { name: 'default_transaction_deferrable', value: 'off' },
-  // Ends of sessions that have to wait.
+  // Timeouts and limits that would abort a session.
   { name: 'statement_timeout', value: '0' },
   { name: 'lock_timeout', value: '0' },
   { name: 'idle_in_transaction_session_timeout', value: '0' },
@@ -35,7 +35,7 @@ const SETTINGS: readonly SessionSetting[] = [
   { name: 'transaction_timeout', value: '0', from: 17 },
   { name: 'exit_on_error', value: 'off' },
   { name: 'temp_file_limit', value: '-1', superuser: true },
-  // How values are written and read.
+  // Formats of values.
   { name: 'DateStyle', value: 'ISO, MDY' },
   { name: 'IntervalStyle', value: 'postgres' },
   { name: 'TimeZone', value: 'UTC' },
@@ -47,7 +47,7 @@ const SETTINGS: readonly SessionSetting[] = [
   { name: 'transform_null_equals', value: 'off' },
   { name: 'lc_messages', value: 'C', superuser: true },
   { name: 'client_min_messages', value: 'warning' },
-  // What is made goes where the source has it, and triggers fire as they are meant to.
+  // Objects are created in the default places, and triggers fire normally.
   { name: 'default_tablespace', value: '' },
   { name: 'default_table_access_method', value: 'heap', from: 12 },
   { name: 'temp_tablespaces', value: '' },
@@ -56,15 +56,15 @@ const SETTINGS: readonly SessionSetting[] = [
   { name: 'jit', value: 'off', from: 11 },
 ]
 
-/** Whose schemas names without one are looked up in: none but pg_catalog, or what role and database say. */
+/** The search path: only pg_catalog, or that of role and database. */
 export type SearchPath = 'none' | 'of the database'
 
 export interface SessionOptions {
   /** Default: none. */
   readonly searchPath?: SearchPath
-  /** The role is no superuser, and is refused when it brings what it may not set. */
+  /** The role is no superuser: settings reserved for superusers are omitted, since the server would refuse the connection. */
   readonly ordinary?: boolean
-  /** The role that the session becomes at once. Default: it stays what it logged in as. */
+  /** The role that the session sets. Default: none. */
   readonly role?: string | undefined
 }
 
@@ -82,7 +82,7 @@ export function sessionOptions(
     .join(' ')
 }
 
-/** PostgreSQL documentation, "Message Formats", StartupMessage: blanks divide options, a backslash takes one as it is. */
+/** PostgreSQL documentation, "Message Formats", StartupMessage: white space separates options, a backslash escapes it. */
 function escaped(value: string): string {
   return value.replace(/[\\\s]/g, '\\$&')
 }

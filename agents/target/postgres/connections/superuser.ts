@@ -1,7 +1,7 @@
 /**
- * Finds a way into an instance as a superuser of it, whatever that is called and whichever databases there are.
+ * Connects to an instance as a superuser, whatever its name and whichever databases exist.
  *
- * The usual names are tried first. Where none of them is let in, the catalogs' files say what else there may be.
+ * The usual names are tried first. If none is admitted, the files of the catalogs supply further candidates.
  */
 import type pg from 'pg'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -17,8 +17,8 @@ import {
   sqlState,
 } from './client.ts'
 
-export interface Entered {
-  /** The caller ends it. */
+export interface SuperuserConnection {
+  /** To be ended by the caller. */
   readonly client: pg.Client
   readonly as: Identity
 }
@@ -26,7 +26,7 @@ export interface Entered {
 export interface SuperuserOptions {
   readonly connectTimeoutMs: number
   readonly queryTimeoutMs?: number
-  /** Who was let in before, and where. */
+  /** A login and database that were admitted before. */
   readonly known?: Partial<Identity> | undefined
 }
 
@@ -37,13 +37,13 @@ const INVALID_CATALOG_NAME = '3D000'
 const NOT_IN_PREREQUISITE_STATE = '55000'
 const TOO_MANY_CONNECTIONS = '53300'
 
-/** The role is not there, may not log in, or is no superuser: its other databases need not be tried. */
-const OF_ROLE: ReadonlySet<string> = new Set([INVALID_AUTHORIZATION, INSUFFICIENT_PRIVILEGE])
-/** The database is not there, is closed, or is invalid, which says nothing about others. */
-const OF_DATABASE: ReadonlySet<string> = new Set([INVALID_CATALOG_NAME, NOT_IN_PREREQUISITE_STATE])
+/** The role does not exist, may not log in, or is no superuser: no other database needs to be tried for it. */
+const ROLE_REFUSED: ReadonlySet<string> = new Set([INVALID_AUTHORIZATION, INSUFFICIENT_PRIVILEGE])
+/** The database does not exist, accepts no connections, or is invalid; others may do. */
+const DATABASE_REFUSED: ReadonlySet<string> = new Set([INVALID_CATALOG_NAME, NOT_IN_PREREQUISITE_STATE])
 
 const USUAL_DATABASES = ['postgres', 'template1']
-/** Each costs a connection. */
+/** Each candidate costs a connection. */
 const MOST_CANDIDATES = 100
 const MOST_ASKED = 10
 
@@ -53,19 +53,26 @@ interface Refusal extends Identity {
 }
 
 /**
- * @throws HowdahError `postgres_failed` when nobody is let in who would be of use; the error of the connection while the
- * server starts or ends
+ * @throws HowdahError `postgres_failed` when no superuser is admitted; the error of the connection while the server starts
+ * up or shuts down
  */
-export async function connectAsSuperuser(spec: InstanceSpec, options: SuperuserOptions): Promise<Entered> {
+export async function connectAsSuperuser(
+  spec: InstanceSpec,
+  options: SuperuserOptions,
+): Promise<SuperuserConnection> {
   const { known, ...timeouts } = options
   const { run } = instancePaths(spec)
   const at = { socketDirectory: run, port: spec.port, version: spec.version, ...timeouts }
   const refusals: Refusal[] = []
   const tried = new Set<string>()
 
-  async function enter(logins: readonly Login[], databases: readonly string[]): Promise<Entered | undefined> {
+  async function attempt(
+    logins: readonly Login[],
+    databases: readonly string[],
+  ): Promise<SuperuserConnection | undefined> {
     for (const { user, role } of logins) {
-      const isRefused = (one: Refusal) => one.user === user && one.role === role && OF_ROLE.has(one.state)
+      const isRefused = (one: Refusal) =>
+        one.user === user && one.role === role && ROLE_REFUSED.has(one.state)
       if (refusals.some(isRefused)) continue
       for (const database of databases) {
         const as = { user, database, ...(role !== undefined && { role }) }
@@ -82,7 +89,7 @@ export async function connectAsSuperuser(spec: InstanceSpec, options: SuperuserO
             state,
             words: isOrdinary ? `role "${user}" is no superuser` : serverMessage(error),
           })
-          if (OF_ROLE.has(state)) break
+          if (ROLE_REFUSED.has(state)) break
         }
       }
     }
@@ -92,26 +99,26 @@ export async function connectAsSuperuser(spec: InstanceSpec, options: SuperuserO
   const usual = [spec.superuser, 'postgres', spec.user.name].filter((name) => name !== undefined).map(asUser)
   const logins = known?.user === undefined ? usual : [{ user: known.user, role: known.role }, ...usual]
   const databases = [...new Set([known?.database ?? 'postgres', ...USUAL_DATABASES])]
-  const entered = await enter(logins, databases)
-  if (entered) return entered
-  // What cannot be read says nothing of who there is; that nobody was let in is what is told then.
+  const usualConnection = await attempt(logins, databases)
+  if (usualConnection) return usualConnection
+  // If the files cannot be read, the refusals so far are what is reported.
   const roles = await roleCandidates(spec).catch(() => [])
   const more = await databaseCandidates(spec).catch(() => [])
   const all = [...databases, ...more].slice(0, MOST_CANDIDATES)
   const superusers = roles.filter(({ superuser }) => superuser).map(({ name }) => asUser(name))
-  const found = await enter([...logins, ...superusers.slice(0, MOST_CANDIDATES)], all)
-  if (found) return found
-  // Any role can tell who is a superuser now. Those of the files may have been renamed by WAL since.
+  const candidate = await attempt([...logins, ...superusers.slice(0, MOST_CANDIDATES)], all)
+  if (candidate) return candidate
+  // Any role can query the current superusers. WAL may have renamed those of the files since.
   const others = roles.filter(({ superuser, login }) => !superuser && login).map(({ name }) => name)
-  const told = await listSuperusers(at, others.slice(0, MOST_ASKED), all)
-  const last = await enter(told, all)
-  if (last) return last
-  throw nobody(refusals)
+  const current = await listSuperusers(at, others.slice(0, MOST_ASKED), all)
+  const connection = await attempt(current, all)
+  if (connection) return connection
+  throw refused(refusals)
 }
 
 const asUser = (user: string): Login => ({ user })
 
-/** Asks as roles without rights, one after another, until one is let in. */
+/** Queries the superusers as an unprivileged role: the first of `users` that is admitted. */
 async function listSuperusers(
   at: Omit<ClientOptions, 'as'>,
   users: readonly string[],
@@ -143,22 +150,22 @@ const SUPERUSERS = `
    WHERE s.rolsuper AND l.rolcanlogin
    ORDER BY l.rolsuper DESC, s.oid, l.oid LIMIT 10`
 
-/** @throws the error when it is of the connection, or passes by itself */
+/** @throws the error if it is one of the connection, or transient */
 function stateOf(error: unknown): string {
   const state = sqlState(error)
   if (state === undefined || isTransientState(state)) throw error
   return state
 }
 
-/** Starting up, shutting down (class 57 of appendix A), or full: it passes by itself. */
+/** The server is starting up, shutting down (class 57 of appendix A) or has no free connection slot. */
 export function isTransientState(state: string): boolean {
   return state.startsWith('57') || state === TOO_MANY_CONNECTIONS
 }
 
-/** Says what the server says, of each role and database once. */
-function nobody(refusals: readonly Refusal[]): HowdahError {
-  const ofOthers = refusals.filter(({ state }) => !OF_ROLE.has(state) && !OF_DATABASE.has(state))
-  const ofDatabases = refusals.filter(({ state }) => OF_DATABASE.has(state))
+/** The error with the server's messages, each once. */
+function refused(refusals: readonly Refusal[]): HowdahError {
+  const ofOthers = refusals.filter(({ state }) => !ROLE_REFUSED.has(state) && !DATABASE_REFUSED.has(state))
+  const ofDatabases = refusals.filter(({ state }) => DATABASE_REFUSED.has(state))
   if (ofOthers.length > 0)
     return new HowdahError('postgres_failed', `PostgreSQL refuses connections: ${listed(ofOthers)}.`)
   if (ofDatabases.length > 0)

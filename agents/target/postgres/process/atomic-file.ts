@@ -1,11 +1,11 @@
-/** Files in directories that only the agent may write to. */
+/** Atomic and durable writes of files, in directories that only the agent may write to. */
 import { access, open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
- * Writes a file so that a crash leaves its old or its new contents.
- * @param crash `machine`: also a power cut; `process`: only of ours, for files that are made anew after a reboot
- * @param gid the group of the file; default: ours
+ * Writes a file so that a crash leaves either its old or its new contents.
+ * @param crash `machine`: also a power failure; `process`: only of the agent, for files that are rewritten after a reboot
+ * @param gid the group of the file; default: that of this process
  */
 export async function writeFileAtomically(
   path: string,
@@ -27,7 +27,7 @@ export async function writeFileAtomically(
   await rename(temporary, path)
 }
 
-/** Creates an empty file that is still there after a power cut. */
+/** Creates an empty file that survives a power failure. */
 export async function createDurableMarker(path: string): Promise<void> {
   for (const each of [path, dirname(path)]) {
     const file = await open(each, each === path ? 'w' : 'r', 0o600)
@@ -39,7 +39,7 @@ export async function createDurableMarker(path: string): Promise<void> {
   }
 }
 
-/** Whether there is something at the path that this process may look at. */
+/** Whether the path exists and is accessible to this process. */
 export async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,

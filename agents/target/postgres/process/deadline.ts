@@ -2,7 +2,7 @@
 import { HowdahError } from '../../../../messages/errors.ts'
 
 /**
- * What `work` gives, if it does within `ms`. The work itself cannot be called back.
+ * The result of `work`, if it settles within `ms`. The work itself is not cancelled.
  * @throws HowdahError `timeout` with `message`; what `work` rejects with; the signal's reason
  */
 export async function withDeadline<T>(

@@ -1,4 +1,4 @@
-/** Starts the server of an instance, detached so that it outlives the agent, or takes up one that runs. */
+/** Starts the server of an instance, detached so that it outlives the agent, or adopts one that is running. */
 import { spawn } from 'node:child_process'
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -25,24 +25,24 @@ export interface LaunchDependencies extends FirstRecoveryDependencies {
   readonly logger: Logger
 }
 
-/** A server whose recovery is awaited. */
-export interface Watched {
+/** A server that was started or adopted, and whose recovery is awaited. */
+export interface StartedServer {
   readonly record: InstanceRecord
-  /** How it ended, in words; called when it did. */
+  /** How it ended, in words; to be called after it has ended. */
   readonly ending: () => string
-  /** It ran before, and may be usable by now. */
+  /** It was already running, and may be usable by now. */
   readonly adopted: boolean
 }
 
-/** For what is read from and written to the mount before the server starts, ms. */
+/** For reading from and writing to the mount before the server starts, ms. */
 const PREPARE_TIMEOUT = 120_000
 
 /** @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `postgres_failed` | `timeout` */
-export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Promise<Watched> {
+export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Promise<StartedServer> {
   const paths = instancePaths(spec)
   const recovered = await isRecovered(spec)
   await killOrphans(spec)
-  // What a server that crashed had written must be durable before recovery decides by it.
+  // What a crashed server had written must be durable before crash recovery relies on it.
   if (recovered) await deps.syncMount()
   const [prepared] = await withDeadline(
     Promise.all([
@@ -110,8 +110,8 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
   }
 }
 
-/** A server that runs, and of which it is not known what became of it. */
-export async function adopt(spec: InstanceSpec, { pid, startTime }: Postmaster): Promise<Watched> {
+/** Adopts a running server whose outcome is not recorded. */
+export async function adopt(spec: InstanceSpec, { pid, startTime }: Postmaster): Promise<StartedServer> {
   const known = await readRecord(spec)
   const same = known?.pid === pid && known.startTime === startTime
   const { recoverTo } = spec

@@ -1,7 +1,7 @@
 /**
  * Finds a session's server processes in /proc, without touching the mount, which may hang.
  *
- * /proc files: proc(5). Processes come and go while this reads; what is gone is left out.
+ * /proc files: proc(5). A process that ends while this reads is left out.
  */
 import { lstatSync } from 'node:fs'
 import { readdir, readFile, readlink } from 'node:fs/promises'
@@ -15,15 +15,15 @@ export interface Postmaster extends ProcessIdentity {
 
 type Where = Pick<InstanceSpec, 'mountPoint' | 'cachePath' | 'session'> & { readonly uid: number }
 
-/** The running postmaster of a session: the process of its user whose command line has its data directory. */
+/** The running postmaster of a session: the process of the session's user with its data directory on the command line. */
 export async function findPostmaster(where: Where): Promise<Postmaster | undefined> {
   const found = await eachProcess(where.uid, (pid) => postmasterAt(pid, where))
-  // A child that was only just forked still has the postmaster's command line.
+  // A child that has just been forked still has the postmaster's command line.
   const parents = found.map(({ pid }) => identify(pid)?.parent)
   return found.find((_, index) => !found.some(({ pid }) => pid === parents[index]))
 }
 
-/** As `findPostmaster`, looking at one process only. */
+/** As `findPostmaster`, for one process. */
 export async function postmasterAt(
   pid: number,
   where: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>,
@@ -37,8 +37,8 @@ export async function postmasterAt(
 }
 
 /**
- * All server processes of a session but zombies: those that work in its data directory, those whose title has its
- * cluster name (a lazily unmounted directory has no path any more), and what restores WAL for them.
+ * All server processes of a session except zombies: those whose working directory is its data directory, those with its
+ * cluster name in their title (a lazily unmounted directory has no path), and the children that restore WAL for them.
  */
 export async function findServerProcesses(where: Where): Promise<ProcessIdentity[]> {
   const { data, wal, restoreScript } = instancePaths(where)
@@ -65,7 +65,7 @@ async function eachProcess<T>(uid: number, look: (pid: number) => Promise<T | un
   return found.filter((each) => each !== undefined)
 }
 
-/** The effective user of a process. Answered from memory at once, so a thread pool's round trip would only cost. */
+/** The effective user of a process. Synchronous, since /proc is in memory and the thread pool only adds latency. */
 function ownerOf(pid: number): number | undefined {
   return lstatSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid
 }

@@ -1,6 +1,6 @@
 /**
- * What the agent noted of a server that it started: `conf/postgres.json` of the session, in a directory that the
- * server's user cannot write to, for signals are sent by it.
+ * The agent's record of a server that it started: `conf/postgres.json` of the session, in a directory that the server's
+ * user cannot write to, since the agent sends signals to the process that it names.
  */
 import { readFile, rm } from 'node:fs/promises'
 import { z } from 'zod'
@@ -11,14 +11,14 @@ import { writeFileAtomically } from './atomic-file.ts'
 
 const InstanceRecord = z.object({
   pid: z.int().min(1),
-  /** In clock ticks since boot; tells the process from a later one of the same id. */
+  /** In clock ticks since boot; distinguishes the process from a later one with the same id. */
   startTime: z.string(),
-  /** Bytes of the log that are of earlier starts. */
+  /** Bytes of the log that earlier starts wrote. */
   logOffset: z.int().min(0),
   /** Names of its shared memory in /dev/shm. */
   segments: z.array(z.string().regex(/^PostgreSQL\.\d+$/)),
   warnings: z.array(z.string()),
-  /** What it was started with of the settings that recovery has minimums for. */
+  /** The values with which it was started of settings for which recovery has minimums. */
   limits: z
     .object({
       max_connections: z.number().optional(),
@@ -35,7 +35,7 @@ const InstanceRecord = z.object({
 
 export type InstanceRecord = z.infer<typeof InstanceRecord>
 
-/** The record, or undefined when there is none that can be understood. */
+/** The record; undefined if there is none or it cannot be parsed. */
 export async function readRecord(spec: InstanceSpec): Promise<InstanceRecord | undefined> {
   try {
     return InstanceRecord.parse(JSON.parse(await readFile(instancePaths(spec).record, 'utf8')))

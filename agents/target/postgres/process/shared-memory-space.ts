@@ -1,42 +1,42 @@
 /**
- * Room for PostgreSQL's dynamic shared memory: parallel queries, and from version 15 on statistics. It is made in
- * /dev/shm, by files of posix shared memory (dynamic_shared_memory_type), not in the write cache.
+ * Checks the space for PostgreSQL's dynamic shared memory, which parallel queries use and, since version 15, statistics.
+ * It consists of POSIX shared memory files in /dev/shm (dynamic_shared_memory_type), not in the write cache.
  */
 import { statfs } from 'node:fs/promises'
 import type { SystemUser } from '../specification.ts'
 import { shellAs } from './user-process.ts'
 
 const DIRECTORY = '/dev/shm'
-/** The control segment, and the first pieces of what is kept for statistics (1 MiB each, utils/mmgr/dsa.c). */
+/** For the control segment and the first segments of the statistics (1 MiB each, utils/mmgr/dsa.c). */
 const LEAST = 4 * 1024 ** 2
-/** What containers have by default, and most queries do with. */
+/** The default of containers, which is enough for most queries. */
 const USUAL = 64 * 1000 ** 2
 
 const REMEDY =
   'Make it larger (mount -o remount,size=1G /dev/shm; of a container by --shm-size), or publish with --setting dynamic_shared_memory_type=sysv.'
 
-interface Room {
+interface Space {
   readonly total: number
   readonly free: number
 }
 
-/** A sentence when there is too little room for an instance to work; undefined otherwise. */
+/** A sentence if there is too little space for an instance to work; undefined otherwise. */
 export async function sharedMemoryShortage(directory = DIRECTORY): Promise<string | undefined> {
-  const room = await look(directory)
-  if (room === undefined)
+  const space = await look(directory)
+  if (space === undefined)
     return `${directory} is missing on the target: PostgreSQL has its shared memory there.`
-  if (room.free >= LEAST) return undefined
-  return `${described(directory, room)}: too little for PostgreSQL's shared memory. ${REMEDY}`
+  if (space.free >= LEAST) return undefined
+  return `${described(directory, space)}: too little for PostgreSQL's shared memory. ${REMEDY}`
 }
 
-/** A sentence when there is little room; undefined otherwise. */
+/** A sentence if there is little space; undefined otherwise. */
 export async function sharedMemoryWarning(directory = DIRECTORY): Promise<string | undefined> {
-  const room = await look(directory)
-  if (room === undefined || room.free >= USUAL) return undefined
-  return `${described(directory, room)}: parallel queries may fail for want of shared memory. ${REMEDY}`
+  const space = await look(directory)
+  if (space === undefined || space.free >= USUAL) return undefined
+  return `${described(directory, space)}: parallel queries may fail for want of shared memory. ${REMEDY}`
 }
 
-/** A sentence when the user of an instance cannot make shared memory; undefined otherwise. */
+/** A sentence if the user of an instance cannot create shared memory; undefined otherwise. */
 export async function sharedMemoryDenied(
   user: SystemUser,
   directory = DIRECTORY,
@@ -50,7 +50,7 @@ export async function sharedMemoryDenied(
   }
 }
 
-async function look(directory: string): Promise<Room | undefined> {
+async function look(directory: string): Promise<Space | undefined> {
   try {
     const { blocks, bavail, bsize } = await statfs(directory)
     return { total: blocks * bsize, free: bavail * bsize }
@@ -60,7 +60,7 @@ async function look(directory: string): Promise<Room | undefined> {
   }
 }
 
-function described(directory: string, { total, free }: Room): string {
+function described(directory: string, { total, free }: Space): string {
   const size = (bytes: number) => `${Math.round(bytes / 1024)} kB`
   return `${directory} on the target has ${size(total)}, of which ${size(free)} are free`
 }

@@ -1,7 +1,7 @@
 /**
- * Shared memory that a server leaves behind when it is killed: System V segments and files of /dev/shm.
+ * Removes the shared memory that a killed server leaves behind: System V segments and files in /dev/shm.
  *
- * A postmaster makes one small System V segment as a lock on its data directory, and one control segment for dynamic
+ * A postmaster creates one small System V segment as a lock on its data directory, and one control segment for dynamic
  * shared memory (src/backend/port/sysv_shmem.c, src/backend/storage/ipc/dsm.c).
  */
 import { execFile } from 'node:child_process'
@@ -12,8 +12,8 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 
 /**
- * Names in /dev/shm that the process has mapped. Read while it lives. Of a process in another mount namespace the kernel
- * tells a path from where that has mounted the file system.
+ * Names in /dev/shm that a running process has mapped. For a process in another mount namespace the kernel shows paths
+ * relative to the root of the file system.
  */
 export async function mappedSegments(pid: number): Promise<string[]> {
   const maps = await readFile(`/proc/${pid}/maps`, 'utf8').catch(() => '')
@@ -27,19 +27,19 @@ export interface DeadPostmaster {
   readonly uid: number
   /** Major version, as a number. */
   readonly version: number
-  /** What `mappedSegments` said while it lived. */
+  /** The result of `mappedSegments` while it was running. */
   readonly mapped: readonly string[]
 }
 
 /**
- * Removes what a dead postmaster left.
+ * Removes the shared memory of a dead postmaster.
  * @returns how many segments were removed
  */
 export async function removeSegments({ pid, uid, version, mapped }: DeadPostmaster): Promise<number> {
   const table = await readFile('/proc/sysvipc/shm', 'utf8').catch(() => '')
   let removed = 0
   for (const line of table.split('\n').slice(1)) {
-    // proc(5): key shmid perms size cpid lpid nattch uid …; nobody else can be attached to what is removed.
+    // proc(5): key shmid perms size cpid lpid nattch uid …; only segments without an attached process are removed.
     const [, shmid, , , creator, , attached, owner] = line.trim().split(/\s+/)
     if (Number(creator) !== pid || Number(attached) !== 0 || Number(owner) !== uid || shmid === undefined)
       continue
@@ -64,8 +64,8 @@ const CONTROL_MAGIC = 0x9a503d32
 const CONTROL_HEADER = 16
 
 /**
- * The segments that a control segment lists; none when `name` is no control segment. Statistics (15 and newer) and
- * parallel queries keep such segments, which the postmaster itself never maps.
+ * The segments that a control segment lists; none if `name` is no control segment. Statistics (15 and newer) and parallel
+ * queries use such segments, which the postmaster itself never maps.
  *
  * dsm.c: magic, nitems and maxitems, then at 16 the items, each beginning with its handle, all uint32 in the machine's
  * byte order. An item takes 40 bytes; before version 14, which added two page numbers, 24.

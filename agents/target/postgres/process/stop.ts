@@ -1,4 +1,4 @@
-/** Ends a published instance's server and removes what a killed one leaves behind. Never touches the mount. */
+/** Shuts down a published instance's server and removes what a killed one leaves behind. Never touches the mount. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { isAlive, type ProcessIdentity } from '../../../../config/process-identity.ts'
@@ -11,21 +11,21 @@ import { mappedSegments, removeSegments } from './shared-memory.ts'
 
 export interface StopDependencies {
   readonly logger: Logger
-  /** `fast` writes a checkpoint, which is of use only when the write cache is kept. Default fast. */
+  /** `fast` writes a checkpoint, which is only useful if the write cache is kept. Default fast. */
   readonly mode?: 'fast' | 'immediate'
-  /** How long each way of asking may take, ms. Default 30 s. */
+  /** How long each shutdown mode may take, ms. Default 30 s. */
   readonly graceMs?: number
 }
 
-/** How the server ended; `absent`: it did not run. */
+/** How the server ended; `absent`: it was not running. */
 export type StopOutcome = 'absent' | 'fast' | 'immediate' | 'killed'
 
 const POLL = 10
 const KILL_TIMEOUT = 10_000
 
 /**
- * Stops the server: asks it to, ever more firmly, and then kills it. Safe to repeat, and right for one that is gone.
- * @throws HowdahError `timeout` when a process does not even end when killed, as in a hung mount
+ * Stops the server: by a fast shutdown, then an immediate one, then SIGKILL. Idempotent, also for a server that is gone.
+ * @throws HowdahError `timeout` when a process does not end even when killed, as on a mount that hangs
  */
 export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): Promise<StopOutcome> {
   const postmaster = await findPostmaster({ ...spec, uid: spec.user.uid })
@@ -43,7 +43,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
 }
 
 /**
- * Kills the children that outlived their postmaster and removes its shared memory. The postmaster must be dead.
+ * Kills orphaned children of a dead postmaster and removes its shared memory.
  * @returns how many processes were killed
  * @throws HowdahError `timeout`
  */
@@ -64,10 +64,10 @@ async function endPostmaster(postmaster: ProcessIdentity, deps: StopDependencies
   const grace = deps.graceMs ?? 30_000
   // PostgreSQL documentation, "Shutting Down the Server".
   if (deps.mode !== 'immediate') {
-    ask(postmaster, 'SIGINT')
+    requestShutdown(postmaster, 'SIGINT')
     if (await ended(postmaster, grace)) return 'fast'
   }
-  ask(postmaster, 'SIGQUIT')
+  requestShutdown(postmaster, 'SIGQUIT')
   if (await ended(postmaster, grace)) return 'immediate'
   signal(postmaster, 'SIGKILL')
   if (await ended(postmaster, KILL_TIMEOUT)) return 'killed'
@@ -105,8 +105,8 @@ async function ended(process: ProcessIdentity, timeoutMs: number): Promise<boole
   return true
 }
 
-/** A process that somebody stopped heeds no signal before it goes on. */
-function ask(process: ProcessIdentity, name: NodeJS.Signals): void {
+/** A stopped process (SIGSTOP) handles signals only after it is continued. */
+function requestShutdown(process: ProcessIdentity, name: NodeJS.Signals): void {
   signal(process, name)
   signal(process, 'SIGCONT')
 }

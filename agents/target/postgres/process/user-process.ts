@@ -1,4 +1,4 @@
-/** How programs are started as another user of the operating system. */
+/** Runs programs as another operating system user. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import type { SystemUser } from '../specification.ts'
@@ -6,8 +6,8 @@ import type { SystemUser } from '../specification.ts'
 const run = promisify(execFile)
 
 /**
- * The part of child_process options that makes a child run as `user`. Empty when we are that user: changing to oneself
- * needs privileges too. libuv drops the supplementary groups with it (src/unix/process.c), and PostgreSQL needs none.
+ * The child_process options that make a child run as `user`. Empty if this process already does, since even a change to the
+ * same user takes privileges. libuv also drops the supplementary groups (src/unix/process.c); PostgreSQL needs none.
  */
 export function runAs(user: SystemUser): { uid?: number; gid?: number } {
   if (process.geteuid?.() === user.uid && process.getegid?.() === user.gid) return {}
@@ -15,8 +15,8 @@ export function runAs(user: SystemUser): { uid?: number; gid?: number } {
 }
 
 /**
- * Runs a line of shell as `user`, with `args` as its $1 and so on; gives what it writes.
- * @throws Error with the last line that it said, in English, or how it ended
+ * Runs a shell script as `user`, with `args` as $1 and following. @returns its stdout
+ * @throws Error with the last line of its stderr, in English, or how it ended
  */
 export async function shellAs(
   user: SystemUser,

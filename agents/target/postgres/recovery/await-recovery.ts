@@ -1,6 +1,6 @@
 /**
- * Waits until a server that recovers is usable: promoted, or standing still where that was asked for. Reads its log and
- * asks it, and tells it what to do where the recovery does not end by itself.
+ * Waits until a recovering server is usable: promoted, or paused if that was requested. Follows its log, queries its state,
+ * and passes each answer to recovery-controller.ts, which acts where recovery does not end by itself.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
@@ -8,7 +8,7 @@ import { isAlive } from '../../../../config/process-identity.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { RecoverResult } from '../../../../messages/steps.ts'
 import { type Identity, queryReadiness } from '../connections/connection.ts'
-import type { Watched } from '../process/launch.ts'
+import type { StartedServer } from '../process/launch.ts'
 import { writeRecord } from '../process/record.ts'
 import { mappedSegments } from '../process/shared-memory.ts'
 import { clientHost } from '../settings/listening.ts'
@@ -20,31 +20,31 @@ import { startFailure } from './start-failure.ts'
 import { type LogReader, openLog, type Phase } from './startup-log.ts'
 
 export interface RecoveryDependencies {
-  /** Makes durable what was written to the mount: PostgreSQL's own syncing of a file system does not reach it. */
+  /** Makes durable what was written to the mount: a syncfs of PostgreSQL has no effect on it. */
   readonly syncMount: () => Promise<void>
   readonly logger: Logger
   readonly onProgress?: (progress: { readonly detail: string }) => void
-  /** Stops waiting; the server goes on until `stopInstance`. */
+  /** Stops waiting; the server keeps running until `stopInstance`. */
   readonly signal?: AbortSignal
-  /** How long recovery may take, ms. Default 12 hours: replaying WAL takes what it takes. */
+  /** How long recovery may take, ms. Default 12 hours, since the amount of WAL to replay has no bound. */
   readonly timeoutMs?: number
 }
 
-/** Pauses between looks at the log, ms: short while a small instance would be through, then longer. */
+/** Intervals between reads of the log, ms: short at first, as a small instance recovers quickly, then longer. */
 const QUICK_PAUSE = 5
 const QUICK_FOR = 3_000
 const LONG_PAUSE = 50
-/** Without a hint from the log, the server is asked this often, ms. */
+/** Interval between queries of the server when the log shows no reason for one, ms. */
 const ASK_EVERY = 2_000
 const ASK_TIMEOUT = 30_000
 const DEFAULT_TIMEOUT = 12 * 60 * 60 * 1000
-/** After a server was told to do something, it is asked this often whether it did, ms. */
+/** Interval between queries after the server was asked to do something, ms. */
 const ASK_SOON = 20
 
 /** @throws what `startInstance` does, and `LimitsTooLow` */
 export async function awaitUsable(
   spec: InstanceSpec,
-  { record, ending, adopted }: Watched,
+  { record, ending, adopted }: StartedServer,
   deps: RecoveryDependencies,
 ): Promise<RecoverResult> {
   const began = performance.now()
@@ -54,8 +54,8 @@ export async function awaitUsable(
   const log = await openLog(instancePaths(spec).log, record.logOffset)
   const controller = createRecoveryController(spec, record, log)
   let nextAsk = began + (adopted ? 0 : ASK_EVERY)
-  let told: number | undefined
-  let entered: Identity | undefined
+  let fsyncEnabledAt: number | undefined
+  let login: Identity | undefined
   try {
     for (;;) {
       const alive = isAlive(record)
@@ -63,14 +63,14 @@ export async function awaitUsable(
         deps.onProgress?.({ detail })
         if (phase === undefined) continue
         phases[phase] ??= elapsed()
-        // Noted early, so that they can be removed if the server is killed in the middle of recovery.
+        // Recorded early, so that they can be removed if the server is killed during recovery.
         if (phase === 'redo')
           await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid) })
         if (phase === 'paused') nextAsk = 0
         if (phase === 'ready') {
           nextAsk = 0
-          // Before it is asked, so that whoever asks finds it done.
-          told ??= await enableFsync(spec, record.pid)
+          // Before the server is queried, so that the query finds it done.
+          fsyncEnabledAt ??= await enableFsync(spec, record.pid)
         }
       }
       if (!alive) {
@@ -80,17 +80,19 @@ export async function awaitUsable(
       }
       if (log.archiveEnded) nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
       if (performance.now() >= nextAsk) {
-        const readiness = await queryReadiness(spec, ASK_TIMEOUT, entered)
-        if ('connectedAs' in readiness) entered = readiness.connectedAs
+        const readiness = await queryReadiness(spec, ASK_TIMEOUT, login)
+        if ('connectedAs' in readiness) login = readiness.connectedAs
         const usable = await controller.next(readiness)
         if (usable !== undefined) {
           phases.usable = elapsed()
-          told ??= await enableFsync(spec, record.pid)
-          const { connectedAs, moment } = usable
+          fsyncEnabledAt ??= await enableFsync(spec, record.pid)
+          const { connectedAs, serverState } = usable
           const [reached] = await Promise.all([
             // The publish does not depend on it.
             queryReached(spec, connectedAs).catch(() => undefined),
-            told === undefined ? undefined : finishFirstRecovery(spec, told, connectedAs, moment, deps),
+            fsyncEnabledAt === undefined
+              ? undefined
+              : finishFirstRecovery(spec, fsyncEnabledAt, connectedAs, serverState, deps),
           ])
           const warnings = [
             ...record.warnings,
@@ -112,7 +114,7 @@ export async function awaitUsable(
       if (performance.now() > deadline)
         throw new HowdahError(
           'timeout',
-          `PostgreSQL did not finish recovery in time; it goes on. Its log is ${instancePaths(spec).log}.`,
+          `PostgreSQL did not finish recovery in time; it continues. Its log is ${instancePaths(spec).log}.`,
         )
       const pause = performance.now() - began < QUICK_FOR ? QUICK_PAUSE : LONG_PAUSE
       await delay(pause, undefined, deps.signal === undefined ? {} : { signal: deps.signal }).catch(() =>

@@ -1,4 +1,4 @@
-/** Reads pg_control of an instance's data directory, also while a server writes it. */
+/** Reads pg_control of an instance's data directory, even while a server writes it. */
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -7,10 +7,10 @@ import { withDeadline } from '../process/deadline.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
 import { type ControlData, parseControlFile } from './control-file.ts'
 
-/** More than any version writes of it that counts (PG_CONTROL_MAX_SAFE_SIZE is 512). */
+/** More than the used part of the file in any version (PG_CONTROL_MAX_SAFE_SIZE is 512). */
 const READ_BYTES = 1024
 const DEADLINE = 30_000
-/** PostgreSQL writes the file in place, so whoever reads it meanwhile may see half of it. */
+/** PostgreSQL writes the file in place, so a concurrent read may be torn. */
 const ATTEMPTS = 5
 const PAUSE = 20
 
@@ -20,13 +20,13 @@ export async function readControlData(
 ): Promise<ControlData> {
   const path = `${instancePaths(spec).data}/global/pg_control`
   return withDeadline(
-    readAgain(path),
+    readWithRetries(path),
     DEADLINE,
     `${path} could not be read within ${DEADLINE / 1000} s. See whether the mount server can be reached, and retry.`,
   )
 }
 
-async function readAgain(path: string): Promise<ControlData> {
+async function readWithRetries(path: string): Promise<ControlData> {
   for (let attempt = 1; ; attempt++) {
     try {
       return parseControlFile(await readStart(path))
@@ -42,7 +42,7 @@ async function readAgain(path: string): Promise<ControlData> {
 }
 
 async function readStart(path: string): Promise<Buffer> {
-  // What a backup has in its place may be a link or a FIFO.
+  // A backup may have a symbolic link or a FIFO in its place.
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const file = await open(path, flags)
   try {

@@ -1,13 +1,13 @@
 /**
- * The contents of `global/pg_control`: what state a cluster is in, how far its recovery came, and with which limits its
- * WAL was written. Pure.
+ * Parses `global/pg_control`: the state of a cluster, the progress of its recovery, and the limits with which its WAL was
+ * written. Pure.
  *
  * Layouts: ControlFileData and CheckPoint of src/include/catalog/pg_control.h in each major version, on 64-bit
  * little-endian machines. `pg_control_version` names the layout; versions 13 to 16 share one.
  */
 import { crc32c } from '../../../wal/crc32c.ts'
 
-/** Settings of production at the time of the backup, below which recovery may not run. */
+/** Settings of production at the time of the backup; recovery requires at least these values. */
 export interface RecoveryMinimums {
   readonly max_connections?: number
   readonly max_worker_processes?: number
@@ -33,15 +33,15 @@ export interface ControlData {
   readonly timeline: number
   /** When the last checkpoint was made, seconds since 1970. */
   readonly checkpointTime: number
-  /** Recovery may not end before; 0: anywhere. */
+  /** Recovery must not end before this LSN; 0: no minimum. */
   readonly minRecoveryPoint: bigint
-  /** Whether the end of a backup has still to be replayed. */
+  /** Whether the end of a backup is still to be replayed. */
   readonly backupEndAwaited: boolean
   readonly walSegmentBytes: number
   readonly limits: RecoveryMinimums
 }
 
-/** Offsets in bytes of the fields that are read, and of the checksum over all before it. */
+/** Byte offsets of the fields, and of the checksum, which covers everything before it. */
 interface Layout {
   readonly timeline: number
   readonly checkpointTime: number
@@ -70,7 +70,7 @@ const SINCE_12: Layout = {
   crc: 288,
 }
 
-/** WAL senders were no part of it, and transaction ids had 32 bits. */
+/** Without max_wal_senders, and with 32-bit transaction ids. */
 const IN_11: Layout = {
   timeline: 48,
   checkpointTime: 96,
@@ -87,7 +87,7 @@ const IN_11: Layout = {
   crc: 280,
 }
 
-/** With the position of the checkpoint before the last one. */
+/** With the position of the previous checkpoint. */
 const IN_10: Layout = {
   timeline: 56,
   checkpointTime: 104,

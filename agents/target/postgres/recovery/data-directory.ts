@@ -1,9 +1,9 @@
 /**
- * Makes the data directory in the mount ready for its first start: asks for recovery, and takes out what would tie
- * the instance to production.
+ * Prepares the data directory in the mount for its first start: requests recovery, and removes what would connect the
+ * instance to production.
  *
- * What it writes goes to the write cache. The directory's contents come from the repository and are not trusted:
- * no symbolic link of it is followed.
+ * Its writes go to the write cache. The directory's contents come from the repository and are untrusted: no symbolic link
+ * in it is followed.
  */
 import { constants } from 'node:fs'
 import { copyFile, lchown, lstat, open, readdir, readlink, rename, rm, symlink } from 'node:fs/promises'
@@ -15,20 +15,20 @@ import { type InstanceSpec, instancePaths } from '../specification.ts'
 
 const WAL_NAME = /^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/
 
-/** Files that a server, standby or restore left behind, from all versions. */
+/** Files that a server, standby or restore of any version may have left. */
 const LEFTOVERS = [
   ...RECOVERY_REQUESTS,
   'promote',
   'fallback_promote',
   'postmaster.pid',
-  // PostgreSQL would make links to production's paths from it.
+  // From it PostgreSQL would create symbolic links to production's paths.
   'tablespace_map',
 ]
 
 /**
- * Arms recovery once; after that PostgreSQL itself says in the data directory how far it came, and only how a recovery
- * goes on that has not ended can be another one.
- * @throws HowdahError `backup_damaged` when the data directory is none
+ * Prepares the data directory once. After that PostgreSQL records in it how far recovery has come, and only the requested
+ * kind of recovery can still change, as long as it has not ended.
+ * @throws HowdahError `backup_damaged` when the data directory is not a directory
  */
 export async function prepareDataDirectory(spec: InstanceSpec): Promise<void> {
   const paths = instancePaths(spec)
@@ -47,7 +47,7 @@ export async function prepareDataDirectory(spec: InstanceSpec): Promise<void> {
   await createDurableMarker(paths.armed)
 }
 
-/** What a server that was stopped needs to start, into its pg_wal: of its own user, and durable. */
+/** Copies the WAL that a stopped server needs to start into its pg_wal, with the right owner and durably. */
 async function copyWal(spec: InstanceSpec, names: readonly string[]): Promise<void> {
   const { wal, pgWal } = instancePaths(spec)
   for (const name of names) {
@@ -68,11 +68,11 @@ async function copyWal(spec: InstanceSpec, names: readonly string[]): Promise<vo
   }
 }
 
-/** Between the two files there may be both, which PostgreSQL takes for a standby, but never none. */
+/** Replaces the request file. In between both may exist, which means a standby to PostgreSQL, but never none. */
 async function updateRecoveryRequest(spec: InstanceSpec): Promise<void> {
   const { data } = instancePaths(spec)
   const { name, text } = recoveryRequest(spec)
-  // Of a promotion that was asked for and did not begin.
+  // Left from a promotion that was requested and not started.
   await rm(join(data, 'promote'), { force: true })
   const found: string[] = []
   for (const each of RECOVERY_REQUESTS) if (await exists(join(data, each))) found.push(each)
@@ -86,7 +86,7 @@ async function updateRecoveryRequest(spec: InstanceSpec): Promise<void> {
   for (const other of found) if (other !== name) await rm(join(data, other))
 }
 
-/** Asks a running server that recovers to end that; PostgreSQL documentation, pg_ctl promote. */
+/** Requests the promotion of a running server; PostgreSQL documentation, pg_ctl promote. */
 export async function requestPromotion(spec: InstanceSpec, pid: number): Promise<void> {
   const path = join(instancePaths(spec).data, 'promote')
   if (!(await exists(path))) await createFor(spec, path, '')
@@ -94,14 +94,14 @@ export async function requestPromotion(spec: InstanceSpec, pid: number): Promise
 }
 
 /**
- * Takes away the postmaster.pid of a server that is known to be dead. After a reboot its process id may be another
- * process's, and PostgreSQL would refuse to start.
+ * Removes the postmaster.pid of a server that is known to be dead. After a reboot its process id may belong to another
+ * process, and PostgreSQL would refuse to start.
  */
 export async function removeStalePidFile(spec: InstanceSpec): Promise<void> {
   await rm(join(instancePaths(spec).data, 'postmaster.pid'), { force: true })
 }
 
-/** Slots would hold back WAL for standbys that never come. */
+/** Replication slots would retain WAL for standbys that never connect. */
 async function removeSlots(directory: string): Promise<void> {
   if (!(await exists(directory))) return
   await assertDirectory(directory)
@@ -109,7 +109,7 @@ async function removeSlots(directory: string): Promise<void> {
     await rm(join(directory, name), { recursive: true, force: true })
 }
 
-/** Links in pg_tblspc lead to the mount's tablespaces and nowhere else. */
+/** Makes the links in pg_tblspc point to the mount's tablespaces, and removes all others. */
 async function linkTablespaces(spec: InstanceSpec): Promise<void> {
   const { data, tablespaces } = instancePaths(spec)
   const links = join(data, 'pg_tblspc')
@@ -133,10 +133,10 @@ async function linkTablespaces(spec: InstanceSpec): Promise<void> {
 }
 
 /**
- * Makes a file of the instance's user in the data directory; nothing may be there yet.
+ * Creates a file in the data directory that belongs to the instance's user; the path must not exist.
  *
- * Past the page cache: what is open here is open in a child that another session starts just then, which would not get
- * as far as its program while changes to it wait for a mount that hangs, and its start not come back here.
+ * With direct I/O: a child that is forked for another session at this moment inherits the descriptor, and closes it before
+ * it executes its program. With dirty pages that close would wait for a mount that hangs, and spawn() here with it.
  */
 export async function createFor({ user }: InstanceSpec, path: string, text: string): Promise<void> {
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECT } = constants

@@ -1,11 +1,11 @@
 /**
  * The first recovery runs without fsync, and everything that it wrote is made durable at its end.
  *
- * PostgreSQL begins a recovery by syncing the whole file system that pg_wal is on (or every file by itself), which
- * takes as long as whatever else is dirty there: seconds on a server that does anything. Before the first recovery
- * there is nothing of the instance to be synced. So fsync is off until it is promoted, then turned on; what was written
- * meanwhile is synced before anybody is told that the instance is there. Later starts, after a crash, sync as ever. A
- * first recovery that ends with its mount begins anew from the backup: see steps/mount-step.ts.
+ * PostgreSQL begins a recovery by syncing the whole file system of pg_wal (or every single file), which takes as long as
+ * other dirty data there requires: seconds on a busy server. Before the first recovery there is nothing of the instance to
+ * sync. So fsync is off until the promotion, and then enabled; what was written meanwhile is synced before the instance is
+ * reported as usable. Later starts, after a crash, sync as usual. A first recovery whose mount is lost starts anew from the
+ * backup: see steps/mount-step.ts.
  */
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -24,18 +24,19 @@ export interface FirstRecoveryDependencies {
   readonly signal?: AbortSignal
 }
 
-/** What production has in its configuration may be secret. */
+/** Production's configuration may contain secrets. */
 const CONFIG_MODE = 0o640
-/** How long PostgreSQL may take to read its configuration again, ms. */
+/** How long PostgreSQL may take to reload its configuration, ms. */
 const RELOAD_TIMEOUT = 30_000
-const UNASKED_RELOAD = 1000
+/** How long a reload is given when the server cannot be queried, ms. It takes milliseconds. */
+const UNVERIFIED_RELOAD = 1000
 
-/** Whether the instance was usable once, with all that made it so durable. */
+/** Whether the first recovery has finished, and everything that it wrote is durable. */
 export async function isRecovered(spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>): Promise<boolean> {
   return exists(instancePaths(spec).recovered)
 }
 
-/** Writes what the server starts with: without fsync until it has recovered. */
+/** Writes the configuration file; without fsync until the first recovery has finished. */
 export async function writeConfigFile(
   spec: InstanceSpec,
   initial: Settings,
@@ -46,8 +47,8 @@ export async function writeConfigFile(
 }
 
 /**
- * Tells a server that has recovered to sync what it writes from now on.
- * @returns when that was, ms since the epoch; undefined when it was told before
+ * Enables fsync in a server that has recovered, and makes it reload its configuration.
+ * @returns when, in ms since the epoch; undefined if the first recovery had finished before
  */
 export async function enableFsync(spec: InstanceSpec, pid: number): Promise<number | undefined> {
   if (await isRecovered(spec)) return undefined
@@ -61,58 +62,57 @@ export async function enableFsync(spec: InstanceSpec, pid: number): Promise<numb
 
 /**
  * Makes durable what was written without fsync.
- * @param told when the server was told to sync, by `enableFsync`
- * @param as whom to ask the server as; undefined when no role is known
- * @param known what the server was last found to be like
+ * @param enabledAt the result of `enableFsync`
+ * @param as the login for queries; undefined if none is known
+ * @param known the last known state of the server
  */
 export async function finishFirstRecovery(
   spec: InstanceSpec,
-  told: number,
+  enabledAt: number,
   as: Identity | undefined,
   known: ServerState | undefined,
   deps: FirstRecoveryDependencies,
 ): Promise<void> {
   const paths = instancePaths(spec)
-  let moment = await untilReloaded(spec, told, as, known, deps.signal)
-  // Clients get in as soon as it is promoted, some before it syncs.
-  if (as !== undefined && (await endOldStatements(spec, as, deps.signal))) moment = await askAgain(spec, as)
-  await Promise.all([deps.syncMount(), syncWal(paths.pgWal, moment?.walSegment)])
+  let state = await awaitReload(spec, enabledAt, as, known, deps.signal)
+  // Clients connect as soon as the server is promoted, possibly before fsync is enabled.
+  if (as !== undefined && (await endOldStatements(spec, as, deps.signal))) state = await queryState(spec, as)
+  await Promise.all([deps.syncMount(), syncWal(paths.pgWal, state?.walSegment)])
   await createDurableMarker(paths.recovered)
 }
 
-/** What the server is like once it syncs; undefined when there is nobody to ask. */
-async function untilReloaded(
+/** The state of the server once it has reloaded its configuration; undefined without a login. */
+async function awaitReload(
   spec: InstanceSpec,
-  told: number,
+  enabledAt: number,
   as: Identity | undefined,
   known: ServerState | undefined,
   signal: AbortSignal | undefined,
 ): Promise<ServerState | undefined> {
   const options = signal === undefined ? {} : { signal }
   if (as === undefined) {
-    // Nobody to ask: reading a configuration takes milliseconds.
-    await delay(UNASKED_RELOAD, undefined, options)
+    await delay(UNVERIFIED_RELOAD, undefined, options)
     return undefined
   }
   const deadline = performance.now() + RELOAD_TIMEOUT
-  let moment = known
-  while (moment === undefined || moment.configLoaded < told) {
+  let state = known
+  while (state === undefined || state.configLoaded < enabledAt) {
     if (performance.now() > deadline)
-      throw new HowdahError('timeout', 'PostgreSQL did not read its configuration again within 30 s.')
+      throw new HowdahError('timeout', 'PostgreSQL did not reload its configuration within 30 s.')
     await delay(10, undefined, options)
-    moment = await askAgain(spec, as)
+    state = await queryState(spec, as)
   }
-  return moment
+  return state
 }
 
-/** @throws HowdahError `postgres_failed` when the server does not let in whom it let in before */
-async function askAgain(spec: InstanceSpec, as: Identity): Promise<ServerState | undefined> {
+/** @throws HowdahError `postgres_failed` when the server refuses a login that it admitted before */
+async function queryState(spec: InstanceSpec, as: Identity): Promise<ServerState | undefined> {
   try {
     return await queryServerState(spec, as, RELOAD_TIMEOUT)
   } catch (cause) {
     const { code, message } = cause as { code?: string; message: string }
     const state = code === undefined ? '' : ` (${code})`
-    const finding = `PostgreSQL was promoted, but does not let anybody in: ${message}${state}.`
+    const finding = `PostgreSQL was promoted, but refuses connections: ${message}${state}.`
     throw new HowdahError('postgres_failed', finding, { cause })
   }
 }

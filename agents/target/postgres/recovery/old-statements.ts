@@ -1,17 +1,17 @@
 /**
- * Statements that were begun before the server read its configuration again. A backend reads settings between two
- * statements only: one that runs on keeps fsync off to its end, its commit included.
+ * Statements that began before the server reloaded its configuration. A backend applies new settings only between two
+ * statements, so a running one keeps fsync off until its end, including its commit.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Identity, queryRow } from '../connections/connection.ts'
 import { type InstanceSpec, majorVersion } from '../specification.ts'
 
-/** Whoever is not done by then hears of it, rather than of a commit that a power cut takes back. */
-const PATIENCE_MS = 5_000
+/** Then the backend is terminated: its client sees an error, rather than a commit that a power failure would undo. */
+const GRACE_MS = 5_000
 const ASK_EVERY_MS = 50
 const ASK_TIMEOUT_MS = 10_000
 
-/** Of clients: background workers look at settings while they work. 9.6 does not tell them apart but by what they say. */
+/** Only of clients: background workers apply settings while they run. In 9.6 only the query text distinguishes them. */
 function oldStatements({ version }: InstanceSpec): string {
   const isClient =
     majorVersion(version) >= 10 ? "backend_type = 'client backend'" : "query NOT LIKE 'autovacuum:%'"
@@ -21,7 +21,7 @@ function oldStatements({ version }: InstanceSpec): string {
 }
 
 /**
- * Resolves when all of them have ended, by themselves or because they took too long.
+ * Resolves when all of them have ended, by themselves or by termination after the grace period.
  * @returns whether there were any
  * @throws the error of the connection; the signal's reason
  */
@@ -30,9 +30,9 @@ export async function endOldStatements(
   as: Identity,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
-  const patience = performance.now() + PATIENCE_MS
+  const deadline = performance.now() + GRACE_MS
   for (let waited = false; ; waited = true) {
-    const verb = performance.now() > patience ? 'count(pg_terminate_backend(pid))' : 'count(*)'
+    const verb = performance.now() > deadline ? 'count(pg_terminate_backend(pid))' : 'count(*)'
     const row = await queryRow<{ running: number }>(
       spec,
       as,

@@ -1,6 +1,6 @@
 /**
- * Finds out whether a recovery that stands still can be moved on to another target, before anything of it is stopped:
- * what was replayed cannot be taken back, and a target that never comes would cost the place where it stands.
+ * Checks whether a paused recovery can be advanced to another target, before its server is stopped: replay cannot be
+ * undone, and with a target that never comes the current position would be lost.
  */
 import { readFile } from 'node:fs/promises'
 import { errorBody, HowdahError } from '../../../../messages/errors.ts'
@@ -22,7 +22,7 @@ const LARGEST_SEGMENT = 256 * 1024 ** 2
 
 /**
  * @param spec with the new target
- * @param paused where it stands, as was said
+ * @param paused the position that was reported when it paused
  * @throws HowdahError `target_unreachable` when the target lies behind, or is not in the archive; `repository_unavailable`
  *   when that cannot be read
  */
@@ -96,7 +96,7 @@ async function isBehind(spec: InstanceSpec, as: Identity, at: Paused): Promise<b
       return holds('$1::pg_lsn < $2::pg_lsn', [value, at.lsn])
     case 'time':
       if (at.lastCommit === undefined) return false
-      // What the last transaction's time is told with ends at milliseconds.
+      // The reported time of the last transaction is truncated to milliseconds.
       return holds(`$1::timestamptz ${inclusive ? '<' : '<='} date_trunc('milliseconds', $2::timestamptz)`, [
         value,
         at.lastCommit,
@@ -111,8 +111,8 @@ async function isBehind(spec: InstanceSpec, as: Identity, at: Paused): Promise<b
 }
 
 /**
- * Whether a transaction, by the 32 bits that WAL has of its number, has ended. The whole number is the one that is
- * nearest to the next that will be given. PostgreSQL documentation, "Transaction ID and Snapshot Information Functions".
+ * Whether a transaction has ended, given the 32 bits of its id that WAL contains. The full id is the one nearest to the next
+ * id to be assigned. PostgreSQL documentation, "Transaction ID and Snapshot Information Functions".
  */
 const XID_ENDED = `(
   SELECT CASE WHEN xid >= next THEN false ELSE coalesce(txid_status(xid) <> 'in progress', true) END
@@ -120,7 +120,7 @@ const XID_ENDED = `(
         FROM (SELECT txid_snapshot_xmax(txid_current_snapshot()) AS next) AS snapshot) AS whole)`
 
 /**
- * Looks for the target in the WAL after the place where it stands.
+ * Searches the WAL after the current position for the target.
  * @returns `unknown` where the target may be on another timeline, or the WAL is none that can be read
  */
 async function searchArchive(
@@ -160,7 +160,7 @@ async function searchArchive(
   return 'absent'
 }
 
-/** A segment of the archive; undefined: the archive does not have it. */
+/** A segment of the archive; undefined if the archive does not have it. */
 async function readSegment(path: string): Promise<Buffer | undefined> {
   try {
     return await readFile(path)
@@ -178,7 +178,7 @@ interface Matcher {
   readonly matches: (record: WalRecord) => boolean
 }
 
-/** Which records recovery would stop at. */
+/** Matches the records at which recovery would stop. */
 async function matcher(spec: InstanceSpec, as: Identity, from: bigint): Promise<Matcher> {
   const { type, value = '' } = spec.recoverTo
   const ofStop = (isIt: (stop: RecoveryStop) => boolean): Matcher => ({

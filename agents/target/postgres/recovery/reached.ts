@@ -1,8 +1,9 @@
 /**
- * How far the recovery of an instance came: what of production's transactions it holds, told with every publish.
+ * How far the recovery of an instance came: the last of production's transactions that it contains, reported with every
+ * publish.
  *
- * The server knows until it ends (PostgreSQL documentation, "Recovery Information Functions"), so it is kept in a file
- * for later starts, in which nothing is recovered from the archive.
+ * The server knows it only until it ends (PostgreSQL documentation, "Recovery Information Functions"), so it is stored in a
+ * file for later starts, which recover nothing from the archive.
  */
 import { readFile } from 'node:fs/promises'
 import { Reached } from '../../../../messages/values.ts'
@@ -11,7 +12,7 @@ import { writeFileAtomically } from '../process/atomic-file.ts'
 import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
 
 const ASK_TIMEOUT = 30_000
-/** A last transaction that is so much older than the time asked for is worth a warning, seconds. */
+/** A last transaction this much older than the requested time is reported as a warning, seconds. */
 const FAR = 15 * 60
 
 interface Row {
@@ -22,8 +23,8 @@ interface Row {
 }
 
 /**
- * @param as whom to ask the server as
- * @returns undefined when nobody knows
+ * @param as the login for the query
+ * @returns undefined if unknown
  */
 export async function queryReached(spec: InstanceSpec, as: Identity): Promise<Reached | undefined> {
   const [wal, position] = majorVersion(spec.version) >= 10 ? ['wal', 'lsn'] : ['xlog', 'location']
@@ -52,7 +53,7 @@ export async function queryReached(spec: InstanceSpec, as: Identity): Promise<Re
   return reached
 }
 
-/** For the user, where what was recovered to is far from the time that was asked for. */
+/** Warns the user if the recovery ended long before the requested time. */
 export function distanceWarnings(reached: Reached | undefined): string[] {
   const { lastCommit, secondsBefore = 0 } = reached ?? {}
   if (lastCommit === undefined || secondsBefore < FAR) return []

@@ -15,7 +15,7 @@ import { isRecovered } from './first-recovery.ts'
 import { endsBefore, startFailure } from './start-failure.ts'
 import type { LogReader } from './startup-log.ts'
 
-/** Production raised limits since the backup, and readers cannot be let in without: start again with these. */
+/** Production raised limits since the backup, which read-only connections require: the server must be restarted with them. */
 export class LimitsTooLow extends HowdahError {
   constructor(cause: HowdahError) {
     super(cause.code, cause.message, { cause })
@@ -28,13 +28,13 @@ export type Usable = InRecovery | Extract<Readiness, { state: 'ready' }>
 /** SQLSTATE (PostgreSQL documentation, appendix A). */
 const NOT_IN_PREREQUISITE_STATE = '55000'
 const ASK_TIMEOUT = 30_000
-/** How long a standby that came to the end of its archive may take to let readers in, ms. */
-const LET_IN_TIMEOUT = 30_000
+/** How long a standby at the end of its archive may take to accept read-only connections, ms. */
+const ACCEPT_TIMEOUT = 30_000
 
 export interface RecoveryController {
-  /** What follows from an answer of the server; gives it back when the server is where it should be. */
+  /** Handles an answer of the server. @returns the answer if the server is usable. @throws why it never will be */
   next(readiness: Readiness): Promise<Usable | undefined>
-  /** Whether the server was told something. */
+  /** Whether the server was asked to promote or to pause. */
   readonly acted: boolean
   readonly warnings: readonly string[]
 }
@@ -51,29 +51,29 @@ export function createRecoveryController(
   async function promote({ connectedAs }: InRecovery): Promise<undefined> {
     if (!acted) await requestPromotion(spec, record.pid)
     acted = true
-    // A recovery that stands still heeds the request from version 13 on; before, only when it goes on.
+    // Since version 13 a paused recovery handles the request; before, only after it is resumed.
     if (majorVersion(spec.version) >= 13) return
     await controlReplay(spec, connectedAs, 'resume', ASK_TIMEOUT).catch((error: unknown) => {
-      // It was not standing any more, and is promoted.
+      // Replay was not paused any more, and the server is promoted.
       if (sqlState(error) !== NOT_IN_PREREQUISITE_STATE) throw error
     })
   }
 
-  /** The archive has no more, and the server, which is a standby, would wait for ever. */
-  async function atEnd(standing: InRecovery): Promise<undefined> {
-    if (!pausesAfterRecovery(spec)) return promote(standing)
+  /** At the end of the archive a standby would wait for more WAL without end. */
+  async function atEnd(readiness: InRecovery): Promise<undefined> {
+    if (!pausesAfterRecovery(spec)) return promote(readiness)
     if (acted) return
     const { type } = spec.recoverTo
     if (type !== 'latest' && type !== 'immediate') {
-      const { lsn, lastCommit } = standing.at
+      const { lsn, lastCommit } = readiness.at
       const reached = { lsn, ...(lastCommit !== undefined && { time: lastCommit }) }
       const ends = endsBefore(spec, reached, log.lastRestored)
       if (!(await isRecovered(spec)))
         throw new HowdahError('target_unreachable', ends, { field: 'recoverTo' })
-      // What was replayed cannot be taken back.
+      // Replay cannot be undone.
       warnings.push(`${ends} Recovery is paused at the end of the archive.`)
     }
-    await controlReplay(spec, standing.connectedAs, 'pause', ASK_TIMEOUT)
+    await controlReplay(spec, readiness.connectedAs, 'pause', ASK_TIMEOUT)
     acted = true
   }
 
@@ -92,7 +92,7 @@ export function createRecoveryController(
           )
         return readiness
       case 'paused':
-        // It stands still because of a limit, and not at its target.
+        // It is paused because of a limit, and not at its target.
         if (await limitsRaised(spec, record))
           throw new LimitsTooLow(
             new HowdahError('postgres_failed', 'Production raised limits since the backup.'),
@@ -101,19 +101,19 @@ export function createRecoveryController(
       case 'recovering':
         return log.archiveEnded || acted ? atEnd(readiness) : undefined
       case 'starting':
-        if (log.archiveEnded) await requireLetIn()
+        if (log.archiveEnded) await requireAccepting()
         return undefined
       default:
         return readiness satisfies never
     }
   }
 
-  /** Without an end that is consistent nobody is ever let in. */
-  async function requireLetIn(): Promise<void> {
+  /** Read-only connections are accepted only once recovery is consistent. */
+  async function requireAccepting(): Promise<void> {
     if (!(await isConsistent(spec)))
       throw await startFailure(spec, log, 'came to the end of the archive before the backup was consistent')
     endedAt ??= performance.now()
-    if (performance.now() - endedAt > LET_IN_TIMEOUT)
+    if (performance.now() - endedAt > ACCEPT_TIMEOUT)
       throw new HowdahError(
         'postgres_failed',
         `PostgreSQL does not let readers in at the end of the archive: transactions with many subtransactions were open. Publish without a pause. Its log is ${instancePaths(spec).log}.`,
@@ -129,14 +129,14 @@ export function createRecoveryController(
   }
 }
 
-/** Whether production raised limits since the backup: what is replayed of that stands in pg_control at once. */
+/** Whether production raised limits since the backup: replay writes them to pg_control at once. */
 export async function limitsRaised(spec: InstanceSpec, { limits }: InstanceRecord): Promise<boolean> {
-  // A data directory that cannot be read any more tells nothing; the failure at hand does.
+  // If the data directory cannot be read any more, the failure at hand is the cause to report.
   const control = limits && (await readControlData(spec).catch(() => undefined))
   return control !== undefined && limits !== undefined && exceeds(control.limits, limits)
 }
 
-/** Whether recovery has replayed all that was written while the backup was taken. */
+/** Whether recovery has replayed everything that was written while the backup was taken. */
 async function isConsistent(spec: InstanceSpec): Promise<boolean> {
   const { state, backupEndAwaited } = await readControlData(spec)
   return state === 'in archive recovery' && !backupEndAwaited

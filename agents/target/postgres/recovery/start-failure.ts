@@ -1,6 +1,6 @@
 /**
- * Why the server of an instance ended before it was usable: from SQLSTATE codes, and where there is none of its own from
- * what its log says, in the words of PostgreSQL's sources.
+ * Determines why the server of an instance ended before it was usable: from SQLSTATE codes, and for causes without a code
+ * of their own from the message texts of PostgreSQL's sources in its log.
  */
 import { type ErrorCode, HowdahError } from '../../../../messages/errors.ts'
 import { sharedMemoryShortage } from '../process/shared-memory-space.ts'
@@ -11,7 +11,7 @@ import type { LogReader, Reached } from './startup-log.ts'
 /** Lines that an error quotes. */
 const QUOTED_LINES = 6
 
-/** SQLSTATE (PostgreSQL documentation, appendix A): of whatever failed because there is no space. */
+/** SQLSTATE (PostgreSQL documentation, appendix A). */
 const DISK_FULL = '53100'
 
 interface Cause {
@@ -31,7 +31,7 @@ const walMissing = (spec: InstanceSpec, log: LogReader) => {
   return `The archive lacks ${needed}; ${got}. Publish another backup, or bring the segments back into the archive.`
 }
 
-/** Lines as the user counts them: Howdah's own stand before. */
+/** Line numbers of the user's content, without Howdah's own lines before it. */
 function wrongAccess({ reasons }: LogReader): string {
   const wrong = reasons.flatMap((line, index) => {
     const number = Number(/line (\d+) of configuration file "[^"]*pg_hba\.conf"/.exec(line)?.[1])
@@ -47,7 +47,7 @@ const CACHE_FULL: Cause = {
     `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath}, or raise cache.quotaBytes of the target agent and restart that, and retry.`,
 }
 
-/** The first that matches wins. */
+/** The first match applies. */
 const CAUSES: readonly (Cause & { readonly pattern: RegExp })[] = [
   {
     pattern: /could not locate (?:a valid|required) checkpoint record/,
@@ -94,17 +94,17 @@ const CAUSES: readonly (Cause & { readonly pattern: RegExp })[] = [
     message: ({ port }) =>
       `Port ${port} is in use on the target (who by: ss -ltnp 'sport = :${port}'). Choose another port, or free it and retry.`,
   },
-  // Of the program that copies WAL, which has no SQLSTATE.
+  // From the script that copies WAL, which has no SQLSTATE.
   { pattern: /from the archive failed: .*No space left on device/, ...CACHE_FULL },
 ]
 
-/** Dynamic shared memory is in a file system of its own. */
-async function fullOf(): Promise<Cause> {
+/** Which file system is full: dynamic shared memory has one of its own. */
+async function diskFullCause(): Promise<Cause> {
   const shortage = await sharedMemoryShortage()
   return shortage === undefined ? CACHE_FULL : { code: 'shared_memory_low', message: () => shortage }
 }
 
-/** That the archive ends before the target, and where. */
+/** Says where the archive ends, before the target. */
 export function endsBefore(
   spec: Pick<InstanceSpec, 'recoverTo'>,
   { lsn, time }: Reached,
@@ -123,18 +123,18 @@ export function describeTarget({ recoverTo }: Pick<InstanceSpec, 'recoverTo'>): 
     : `the recovery target ${recoverTo.type} ${recoverTo.value}`
 }
 
-/** Why the server ended. */
+/** The error for a server that ended. @param ending how it ended, in words */
 export async function startFailure(spec: InstanceSpec, log: LogReader, ending: string): Promise<HowdahError> {
   const path = instancePaths(spec).log
   const quoted = log.reasons.slice(-QUOTED_LINES).map((line) => line.replace(/^.*?\] (?=[A-Z]+: )/, ''))
   const text = log.reasons.join('\n')
   const cause =
-    (log.sqlStates.has(DISK_FULL) ? await fullOf() : undefined) ??
+    (log.sqlStates.has(DISK_FULL) ? await diskFullCause() : undefined) ??
     CAUSES.find(({ pattern }) => pattern.test(text))
   const said = quoted.length === 0 ? '' : ` PostgreSQL said: ${quoted.join(' | ')}`
   if (cause === undefined)
     return new HowdahError(
-      // Whatever it fails of by itself it says.
+      // PostgreSQL logs every failure of its own, so without a message it was killed.
       quoted.length === 0 ? 'postgres_killed' : 'postgres_failed',
       `PostgreSQL ${ending}.${said} The whole log is in ${path}.`,
     )

@@ -1,33 +1,33 @@
 /**
- * Reads PostgreSQL's log while an instance recovers: progress for people, and why it failed.
+ * Reads PostgreSQL's log while an instance recovers: progress to display, and why it failed.
  *
- * PostgreSQL says these things in its log only. The instance runs with settings of its log that nobody can change, so
- * the texts are those of its sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c;
- * postmaster/postmaster.c; libpq/pqcomm.c), one line for each part of a message. Nothing depends on progress texts, but
- * for a standby's that came to the end of its archive: what pg_control or the server itself can tell is asked there.
+ * This information is only in the log. Its settings are fixed by the command line, so the texts are those of PostgreSQL's
+ * sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c; postmaster/postmaster.c; libpq/pqcomm.c), one line
+ * for each part of a message. Decisions do not depend on progress texts, except on a standby's at the end of its archive:
+ * everything else is read from pg_control or queried from the server.
  */
 import { open } from 'node:fs/promises'
 import { ABSENT, INCOMPLETE } from '../settings/recovery-settings.ts'
 
-/** More than this of a log is not read at once; bytes. */
+/** Bytes of the log per read. */
 const CHUNK = 64 * 1024
-/** Lines with a reason that are kept, the last ones. */
+/** Number of last lines with a reason that are kept. */
 const KEPT_LINES = 50
 
 export type Phase = 'redo' | 'redo_done' | 'paused' | 'promoted' | 'ready'
 
 export interface LogReader {
-  /** Reads what was added; gives the new lines that tell of progress. */
+  /** Reads the new lines. @returns those that report progress */
   poll(): Promise<Progress[]>
   /** The last WAL file that was restored from the archive. */
   readonly lastRestored: string | undefined
-  /** The last segment of the archive and what it has of it, where that is not the whole. */
+  /** The last segment of the archive if it is partial, with its size. */
   readonly incomplete: string | undefined
-  /** Lines of severity ERROR and above with what belongs to them, oldest first. */
+  /** Lines of severity ERROR and above with their details, oldest first. */
   readonly reasons: readonly string[]
-  /** Whether a standby has found that the archive has no more. */
+  /** Whether a standby has reached the end of the archive. */
   readonly archiveEnded: boolean
-  /** How far replay came, as far as the log says. */
+  /** How far replay came, according to the log. */
   readonly reached: Reached
   /** SQLSTATE codes of the lines in `reasons`. */
   readonly sqlStates: ReadonlySet<string>
@@ -93,7 +93,7 @@ const PROGRESS: readonly { pattern: RegExp; detail: (match: RegExpExecArray) => 
   },
 ]
 
-/** @param offset bytes of the log that are of earlier starts */
+/** @param offset bytes of the log that earlier starts wrote */
 export async function openLog(path: string, offset: number): Promise<LogReader> {
   const file = await open(path, 'r')
   const buffer = Buffer.alloc(CHUNK)
@@ -101,7 +101,7 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let position = offset
   let rest = ''
   let lastRestored: string | undefined
-  // Refused connections say "the database system is starting up" and the like, which is no reason of anything.
+  // Messages to refused connections, such as "the database system is starting up", are no reason.
   let inReason = false
   let previous = ''
   let archiveEnded = false
@@ -110,7 +110,7 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let reached: Reached = {}
   const sqlStates = new Set<string>()
 
-  /** What a standby says of the end of its archive. Once through all sources, it begins with the same segment again. */
+  /** Detects the end of the archive: after a standby has tried all sources it requests the same segment again. */
   function takeEnd(line: string): boolean {
     if (/LOG: {2}waiting for WAL to become available at /.test(line)) archiveEnded = true
     if (line.startsWith(INCOMPLETE)) {
@@ -140,19 +140,19 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     if (takeEnd(line)) return undefined
     takeFacts(line)
     const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
-    // What is wrong with a configuration, a port or the WAL is told by LOG lines before the one that ends it all.
+    // Errors in the configuration, of a port or in the WAL are LOG lines before the final FATAL.
     const complaint = /(?:LOG|WARNING): {2}(?:could not|invalid|unrecognized|syntax error) /.test(line)
     const failure =
       ['ERROR', 'FATAL', 'PANIC'].includes(severity ?? '') && !/FATAL: {2}the database system is /.test(line)
-    // Lines without a severity belong to the one before.
+    // A line without a severity belongs to the message before it.
     if (severity !== undefined) inReason = complaint || failure
-    // Whatever is said of a configuration file is wrong with it.
+    // Every message about a line of a configuration file is an error.
     if (!inReason && /CONTEXT: {2}line \d+ of configuration file /.test(line)) {
       reasons.push(previous)
       inReason = true
     }
     previous = line
-    // What has no prefix comes from the restore script, the dynamic loader and the like.
+    // Lines without a prefix come from the restore script, the dynamic loader and other programs.
     const bare = !/^(?:\d{4}-\d\d-\d\d |\s)/.test(line)
     if (inReason || (bare && line !== '')) {
       reasons.push(line)

@@ -1,18 +1,18 @@
 /**
- * Syncs the files of pg_wal. The directory is the instance's user's, and this process may be root: what is in it is
- * opened so that nothing else than a file can be met, whatever takes its place meanwhile.
+ * Syncs the files of pg_wal. The directory belongs to the instance's user, and this process may be root: entries are opened
+ * so that only regular files are affected, even if one is replaced meanwhile.
  */
 import { constants } from 'node:fs'
 import { open, readdir } from 'node:fs/promises'
 
-/** Timeline, and place: in the order of the names (src/include/access/xlog_internal.h, XLogFileName). */
+/** Names sort by timeline and position (src/include/access/xlog_internal.h, XLogFileName). */
 const SEGMENT = /^[0-9A-F]{24}$/
-/** It went, or is a link or a socket. */
+/** Errors of open for a file that was removed, a symbolic link or a socket. */
 const NO_FILE: ReadonlySet<string> = new Set(['ENOENT', 'ELOOP', 'ENXIO'])
 
 /**
- * Syncs the files of pg_wal, and the directory; files may go meanwhile. Segments after `current` are old ones by new
- * names: what is in them counts for nothing, and PostgreSQL syncs what it writes to them.
+ * Syncs the files of pg_wal and the directory; files may be removed meanwhile. Segments after `current` are recycled files
+ * without valid contents, and PostgreSQL syncs what it writes to them.
  */
 export async function syncWal(directory: string, current: string | undefined): Promise<void> {
   const holdsNothing = (name: string) => current !== undefined && SEGMENT.test(name) && name > current
@@ -24,7 +24,7 @@ export async function syncWal(directory: string, current: string | undefined): P
   await handle.sync().finally(() => handle.close())
 }
 
-/** Syncs a file; whatever else is there, a FIFO that would be waited for or a link that leads away, is left alone. */
+/** Syncs a regular file. Anything else, such as a FIFO or a symbolic link, is ignored, and never blocks. */
 export async function syncFile(path: string): Promise<void> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const file = await open(path, flags).catch((error: NodeJS.ErrnoException) => {

@@ -1,8 +1,8 @@
 /**
- * Reads the settings that a backup brings along: postgresql.conf and postgresql.auto.conf of its data directory.
+ * Reads the settings of a backup: postgresql.conf and postgresql.auto.conf of its data directory.
  *
- * Overrides build on them (limits, memory, preloaded libraries), and the configuration file of the published instance
- * is made of them. Contents are untrusted: only regular files of bounded size, inside the data directory, are read.
+ * Overrides depend on them (limits, memory, preloaded libraries), and the configuration file of the published instance is
+ * generated from them. The contents are untrusted: only regular files of bounded size inside the data directory are read.
  *
  * Syntax: PostgreSQL documentation, "Parameter Interaction via the Configuration File".
  */
@@ -14,15 +14,15 @@ const MAX_FILE_BYTES = 1024 * 1024
 /** PostgreSQL's own limit (CONF_FILE_MAX_DEPTH). */
 const MAX_DEPTH = 10
 
-/** Settings by lower-case name, the last one of a name winning, as in PostgreSQL. */
+/** Settings by lower-case name; the last occurrence wins, as in PostgreSQL. */
 export type Settings = ReadonlyMap<string, string>
 
 export interface BackupConfiguration {
-  /** Those of postgresql.conf and what it includes, and over them those of postgresql.auto.conf. */
+  /** From postgresql.conf and the files it includes, overridden by postgresql.auto.conf. */
   readonly settings: Settings
-  /** Files and directories that postgresql.conf includes and the backup does not have, as it names them. */
+  /** Files and directories that postgresql.conf includes and the backup does not contain, as named there. */
   readonly leftOut: readonly string[]
-  /** Lines that say nothing that PostgreSQL would understand, as `FILE line NUMBER`. */
+  /** Lines with a syntax error, as `FILE line NUMBER`. */
   readonly unreadable: readonly string[]
 }
 
@@ -32,8 +32,8 @@ interface Directive {
 }
 
 /**
- * The directives of one configuration file, in order; lines that PostgreSQL would refuse are skipped.
- * @param onUnreadable is given the numbers of these, from 1
+ * The directives of one configuration file, in order; lines with a syntax error are skipped.
+ * @param onUnreadable called with the number of each such line, from 1
  */
 export function parseConfiguration(text: string, onUnreadable?: (line: number) => void): Directive[] {
   const directives: Directive[] = []
@@ -52,7 +52,7 @@ export function parseConfiguration(text: string, onUnreadable?: (line: number) =
   return directives
 }
 
-/** What is between the quotes of a value, taken apart as DeescapeQuotedString of guc-file.l does. */
+/** Unescapes the text between the quotes of a value, as DeescapeQuotedString of guc-file.l does. */
 function unquoted(text: string): string {
   return text.replace(/''|\\([0-7]{1,3}|.)/g, (pair, escaped: string | undefined) => {
     if (escaped === undefined) return "'"
@@ -64,7 +64,7 @@ function unquoted(text: string): string {
 const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
 
 /**
- * @param automatic the backup's postgresql.auto.conf, as `extractAutomaticSettings` gives it
+ * @param automatic the backup's postgresql.auto.conf, as returned by `extractAutomaticSettings`
  * @throws the file system's error when the data directory cannot be read
  */
 export async function readBackupConfiguration(data: string, automatic: string): Promise<BackupConfiguration> {
@@ -81,9 +81,9 @@ export async function readBackupConfiguration(data: string, automatic: string): 
 
 interface Collecting {
   readonly data: string
-  /** Of the file that is read, for messages. */
+  /** Of the current file, for messages. */
   readonly name: string
-  /** Of the file that is read. */
+  /** Of the current file. */
   readonly directory: string
   readonly into: Map<string, string>
   readonly leftOut: string[]
@@ -98,7 +98,7 @@ async function collect(text: string, collecting: Collecting): Promise<void> {
   )
   for (const { name, value } of directives) {
     if (name !== 'include' && name !== 'include_if_exists' && name !== 'include_dir') {
-      // As in PostgreSQL: the last one counts, in its place.
+      // As in PostgreSQL, the last occurrence wins, and determines the order.
       into.delete(name)
       into.set(name, value)
       continue
@@ -121,7 +121,7 @@ async function collect(text: string, collecting: Collecting): Promise<void> {
   }
 }
 
-/** undefined: there is no such directory. */
+/** Undefined: the directory does not exist or cannot be read. */
 async function confFiles(directory: string): Promise<string[] | undefined> {
   try {
     const names = await readdir(directory)
@@ -135,13 +135,13 @@ async function confFiles(directory: string): Promise<string[] | undefined> {
 }
 
 /**
- * The text of a regular file, or undefined where there is none that can be read. What lies outside of the data
- * directory, by whatever links, is this machine's and not the backup's.
+ * The text of a regular file; undefined if there is none that can be read. A file outside the data directory, by whatever
+ * links, belongs to this machine and not to the backup.
  */
 export async function readSmallFile(data: string, path: string): Promise<string | undefined> {
   let handle: Awaited<ReturnType<typeof open>>
   try {
-    // Without O_NONBLOCK, opening a FIFO that somebody put there would wait for ever.
+    // Without O_NONBLOCK, opening a FIFO would block.
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
@@ -161,8 +161,8 @@ export async function readSmallFile(data: string, path: string): Promise<string 
 const MEMORY_UNITS: Record<string, number> = { B: 1, kB: 1024, MB: 1024 ** 2, GB: 1024 ** 3, TB: 1024 ** 4 }
 
 /**
- * Bytes of a memory setting such as `128MB`, or undefined when it is none.
- * @param unit bytes that a bare number counts; 8192 for shared_buffers
+ * Bytes of a memory setting such as `128MB`; undefined if it is not one.
+ * @param unit bytes that a number without a unit counts; 8192 for shared_buffers
  */
 export function parseMemory(value: string, unit: number): number | undefined {
   const match = /^\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*$/.exec(value)
@@ -171,7 +171,7 @@ export function parseMemory(value: string, unit: number): number | undefined {
   return Math.round(Number(match[1]) * factor)
 }
 
-/** A list setting such as shared_preload_libraries, taken apart at its commas. */
+/** The items of a list setting such as shared_preload_libraries. */
 export function parseList(value: string): string[] {
   return value
     .split(',')

@@ -1,10 +1,10 @@
 /**
- * The settings that a published instance runs with, and the configuration file made for it. Pure.
+ * The settings of a published instance, and the configuration file generated for it. Pure.
  *
- * What must hold is given as `-c name=value`, which wins over every file and over ALTER SYSTEM. All else of the backup
- * stands in the file, and nothing in both: PostgreSQL checks the values of a file even where the command line wins.
+ * Mandatory settings are passed as `-c name=value`, which overrides every file and ALTER SYSTEM. The backup's other settings
+ * are in the file; none is in both, because PostgreSQL validates a value in a file even if the command line overrides it.
  * Parameters and the major versions that have them: the release notes and runtime-config pages of each version's
- * documentation; an unknown parameter would keep PostgreSQL from starting.
+ * documentation; an unknown parameter prevents PostgreSQL from starting.
  */
 
 import type { ControlData } from '../recovery/control-file.ts'
@@ -27,7 +27,7 @@ export interface MachineMemory {
   readonly total: number
   /** Bytes of free huge pages. */
   readonly freeHugePages: number
-  /** Bytes that the stack of a process may take; missing: as many as it likes. */
+  /** Limit of a process's stack, bytes; missing: unlimited. */
   readonly stack?: number
 }
 
@@ -37,40 +37,40 @@ export interface ConfigurationInput {
   readonly backup: Settings
   readonly control: Pick<ControlData, 'limits' | 'walSegmentBytes'>
   readonly memory: MachineMemory
-  /** Bytes free where pg_wal is; as much as anybody wants when it is not known. */
+  /** Free bytes on the file system of pg_wal; missing: unknown, no limit. */
   readonly freeDisk?: number
-  /** What `decidePreload` says. */
+  /** The settings of `decidePreload`. */
   readonly preload: ReadonlyMap<string, string>
-  /** Whether its first recovery is finished: see first-recovery.ts. */
+  /** Whether the first recovery has finished: see first-recovery.ts. */
   readonly recovered: boolean
 }
 
 /**
- * What is off until the first recovery is finished, and on from then on. Without fsync, the end of a mount process would
- * cost what was committed; nothing is before. And a server that crashes by itself before anybody can use it would go on
- * to crash for ever, instead of ending with what is wrong.
+ * Settings that are off until the first recovery has finished, and on afterwards. fsync protects commits from the loss of
+ * the mount process, and there are none before. With restart_after_crash a server that crashes during recovery would
+ * restart again and again, instead of ending with its error.
  */
 const AFTER_RECOVERY = ['fsync', 'restart_after_crash'] as const
 
 export interface InstanceSettings {
-  /** For the command line, in the order in which they must be given. */
+  /** For the command line, in the required order. */
   readonly fixed: ReadonlyMap<string, string>
-  /** For the configuration file; ALTER SYSTEM in the published instance wins over them. */
+  /** For the configuration file; ALTER SYSTEM in the published instance overrides them. */
   readonly initial: ReadonlyMap<string, string>
 }
 
 const SHARED_BUFFERS_DEFAULT = 128 * 1024 ** 2
 const MAX_WAL_SIZE_DEFAULT = 1024 ** 3
 const MIN_WAL_SIZE_DEFAULT = 80 * 1024 ** 2
-/** What a number without a unit counted of max_wal_size before version 10. */
+/** The unit of a max_wal_size without one, before version 10. */
 const WAL_SEGMENT_DEFAULT = 16 * 1024 ** 2
-/** What PostgreSQL wants to be left of the stack (STACK_DEPTH_SLOP of tcop/tcopprot.h). */
+/** The part of the stack that PostgreSQL keeps free (STACK_DEPTH_SLOP of tcop/tcopprot.h). */
 const STACK_SLOP = 512 * 1024
-/** What WAL may take of the free disk. */
+/** The share of the free disk space that WAL may use. */
 const WAL_SHARE = 1 / 8
-/** PostgreSQL does not start with less, and its defaults are less where segments are large. */
+/** PostgreSQL does not start with less, and its defaults are less with large segments. */
 const LEAST_WAL_SEGMENTS = 2
-/** Fewer would have it checkpoint all the time. */
+/** With fewer PostgreSQL would checkpoint continuously. */
 const FEWEST_WAL_SEGMENTS = 4
 
 /** Arguments of `postgres`, without the program's own name. */
@@ -95,7 +95,7 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
   add(QUARANTINE)
   add(WORKING)
   add(LOGGING)
-  // Where nobody may connect before promotion, nothing is checked against limits that production raised since.
+  // Without read-only connections, recovery does not check the limits that production has raised since the backup.
   fixed.set('hot_standby', pausesAfterRecovery(spec) ? 'on' : 'off')
   if (input.recovered) for (const name of AFTER_RECOVERY) fixed.set(name, 'on')
   if (version >= 12) for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
@@ -122,7 +122,7 @@ function placement(spec: InstanceSpec): Override[] {
     { name: 'port', value: String(spec.port) },
     { name: 'listen_addresses', value: listenAddresses(spec) },
     { name: 'unix_socket_directories', value: paths.run },
-    // The directory is 0700; production's group need not exist here.
+    // The directory has mode 0700; production's group may not exist here.
     { name: 'unix_socket_group', value: '' },
     { name: 'unix_socket_permissions', value: '0777' },
     { name: 'cluster_name', value: clusterName(spec.session) },
@@ -130,31 +130,31 @@ function placement(spec: InstanceSpec): Override[] {
   ]
 }
 
-/** How the server works on this machine and on its mount, whatever production has. */
+/** Settings that depend on this machine and on the mount, whatever production has. */
 const WORKING: readonly Override[] = [
-  // io_uring is forbidden on many a machine where production has it.
+  // io_uring is often disabled by the kernel or a container, whatever production uses.
   { name: 'io_method', value: 'worker', from: 18 },
-  // Past the page cache, every block that is read twice would be asked of the mount twice.
+  // Direct I/O bypasses the page cache, so every repeated read would go to the mount.
   { name: 'debug_io_direct', value: '', from: 16 },
-  // Else PostgreSQL opens and syncs every single file of the mount before it recovers.
+  // The default method opens and syncs every file of the mount before recovery.
   { name: 'recovery_init_sync_method', value: 'syncfs', from: 14 },
   { name: 'shared_memory_type', value: 'mmap', from: 12 },
-  // Files of it would lie in the mount.
+  // The method "mmap" would create its files in the mount.
   { name: 'dynamic_shared_memory_type', value: 'posix' },
   { name: 'min_dynamic_shared_memory', value: '0', from: 14 },
-  // Processes of an instance are found by the name of its cluster in their titles.
+  // Server processes are found by the cluster name in their titles.
   { name: 'update_process_title', value: 'on' },
-  // A tool of developers, which ends recovery where a page is not the same bit by bit.
+  // A developer option that ends recovery when a page differs.
   { name: 'wal_consistency_checking', value: '', from: 10 },
-  // It would look up the role NAME as NAME@DATABASE.
+  // Would look up the role NAME as NAME@DATABASE.
   { name: 'db_user_namespace', value: 'off', to: 16 },
   { name: 'pre_auth_delay', value: '0' },
   { name: 'post_auth_delay', value: '0' },
 ]
 
 /**
- * The log goes where the agent reads it, in the language and the shape in which it reads it: `[PROCESS:SQLSTATE] ` and
- * one line for each part of a message.
+ * The log is written where the agent reads it, in the format that it parses: in English, with `[PROCESS:SQLSTATE] ` and one
+ * line for each part of a message.
  */
 const LOGGING: readonly Override[] = [
   { name: 'logging_collector', value: 'off' },
@@ -167,7 +167,7 @@ const LOGGING: readonly Override[] = [
   { name: 'lc_messages', value: 'C' },
 ]
 
-/** Production's shared_buffers where it takes at most a quarter of this machine, else that quarter; a stack that fits. */
+/** Production's shared_buffers, limited to a quarter of this machine's memory, and its max_stack_depth, limited likewise. */
 function memorySettings({ backup, memory }: ConfigurationInput): Map<string, string> {
   const settings = new Map<string, string>()
   const asked = parseMemory(backup.get('shared_buffers') ?? '', 8192) ?? SHARED_BUFFERS_DEFAULT
@@ -181,14 +181,14 @@ function memorySettings({ backup, memory }: ConfigurationInput): Map<string, str
 }
 
 /**
- * WAL lies in the write cache, beside what was changed: it must not fill a disk that is smaller than production's, for
- * PostgreSQL ends when it finds no room for WAL. And room that is made must not be lost to WAL kept for reuse.
+ * WAL is in the write cache, beside the changed blocks. It must not fill a disk that is smaller than production's, because
+ * PostgreSQL ends when it cannot write WAL; and recycled segments must not occupy space that was freed.
  */
 function walSettings({ spec, backup, control, freeDisk }: ConfigurationInput): Map<string, string> {
   const settings = new Map<string, string>()
   const bytes = control.walSegmentBytes
   const bound = Math.max(FEWEST_WAL_SEGMENTS * bytes, (freeDisk ?? Number.POSITIVE_INFINITY) * WAL_SHARE)
-  // A number without a unit was one of segments before version 10.
+  // Before version 10 a number without a unit counted segments.
   const unit = majorVersion(spec.version) < 10 ? WAL_SEGMENT_DEFAULT : 1024 ** 2
   const asked = (name: string, otherwise: number) => parseMemory(backup.get(name) ?? '', unit) ?? otherwise
   for (const [name, wanted] of [
@@ -202,11 +202,11 @@ function walSettings({ spec, backup, control, freeDisk }: ConfigurationInput): M
 }
 
 /**
- * The configuration file that the instance is started with: what production had, as far as it can be had here.
+ * The configuration file of the instance: production's settings, as far as this machine supports them.
  *
- * The backup's file itself is not included: it may include others that exist in production only, or are another
- * instance's here.
- * @param recovered false until the first recovery is finished, see first-recovery.ts
+ * It does not include the backup's file, which may include files that exist in production only, or that belong to another
+ * instance here.
+ * @param recovered false until the first recovery has finished, see first-recovery.ts
  */
 export function configFile(spec: InstanceSpec, initial: Settings, recovered: boolean): string {
   const lines = [
@@ -217,7 +217,7 @@ export function configFile(spec: InstanceSpec, initial: Settings, recovered: boo
   return `${lines.join('\n')}\n`
 }
 
-/** The same file for a server that has recovered. */
+/** The same file for a server that has finished its first recovery. */
 export function withFsync(file: string): string {
   return AFTER_RECOVERY.reduce((text, name) => text.replace(`\n${name} = off\n`, `\n${name} = on\n`), file)
 }

@@ -1,20 +1,21 @@
-/** pg_hba.conf and pg_ident.conf of a published instance; made anew at each start. Pure. */
+/** pg_hba.conf and pg_ident.conf of a published instance; generated at each start. Pure. */
 
 import type { InstanceSpec } from '../specification.ts'
 import { listensBeyond } from './listening.ts'
 
-/** Lines of Howdah's own before content that a user gave. */
+/** Number of Howdah's own lines before the content given by the user. */
 export const HBA_HEADER_LINES = 3
 
 /**
- * Takes SCRAM secrets and MD5 hashes, whichever a role has (PostgreSQL documentation, "Password Authentication"), up to
- * version 18. Roles of old clusters have kept their MD5 hashes.
+ * Accepts SCRAM secrets and MD5 hashes, whichever a role has (PostgreSQL documentation, "Password Authentication"), up to
+ * version 18. Roles of old clusters may still have MD5 hashes.
  */
 const METHOD = 'md5'
 
 /**
- * The socket directory is open to root and the instance's user only, so whoever gets there needs no password; exports
- * and the agent itself depend on it. All else is what the user gave, or asks for passwords of the backup's roles.
+ * Connections over the socket need no password, since its directory is accessible to root and the instance's user only; the
+ * agent and its exports depend on that. Everything else is the content given by the user, or requires the passwords of the
+ * backup's roles.
  */
 export function hbaFile(spec: InstanceSpec): string {
   const header = `# Made by Howdah for session ${spec.session}; written anew when the instance starts.

@@ -1,4 +1,4 @@
-/** Where PostgreSQL's loadable libraries are on this machine, and whether one is there. */
+/** Finds out whether this machine has a loadable library of PostgreSQL. */
 import { execFile } from 'node:child_process'
 import { realpath } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
@@ -12,7 +12,7 @@ export type LibraryFinder = (library: string) => Promise<boolean>
 /**
  * @param binaries directory of the executables
  * @param searched value of dynamic_library_path; undefined: PostgreSQL's own directory only
- * @returns a function that says whether the target has a loadable library of a name; yes when that cannot be known
+ * @returns a function that tests whether the target has a loadable library of a name; true if that is unknown
  */
 export function libraryFinder(binaries: string, searched: string | undefined): LibraryFinder {
   let directory: Promise<string | undefined> | undefined
@@ -39,7 +39,7 @@ async function libraryDirectory(binaries: string): Promise<string | undefined> {
     const { stdout } = await run(`${binaries}/pg_config`, ['--pkglibdir'], { timeout: 10_000 })
     return stdout.trim()
   } catch {
-    // Some distributions have pg_config in their development package only.
+    // Some distributions have pg_config only in their development package.
     const beside = join(await realpath(binaries), '..', 'lib')
     for (const candidate of [beside, join(beside, 'postgresql')]) {
       if (await exists(join(candidate, 'plpgsql.so'))) return candidate

@@ -1,4 +1,4 @@
-/** Limits of an instance that recovery depends on: production may have raised them since the backup. Pure. */
+/** The limits for which recovery has minimums: production may have raised them since the backup. Pure. */
 
 import type { ControlData, RecoveryMinimums } from '../recovery/control-file.ts'
 import { type InstanceSpec, majorVersion } from '../specification.ts'
@@ -12,7 +12,7 @@ export interface LimitsInput {
   readonly control: Pick<ControlData, 'limits'>
 }
 
-/** PostgreSQL's defaults (postgresql.conf.sample) of what recovery has minimums for. */
+/** PostgreSQL's defaults (postgresql.conf.sample) of these settings. */
 const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
   max_connections: 100,
   max_worker_processes: 8,
@@ -22,15 +22,15 @@ const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
 }
 
 /**
- * Origins of replication that there is room for: recovery ends where production had more, of which pg_control says
- * nothing. One takes less than a kilobyte.
+ * Number of replication origins: recovery fails if production had more, and pg_control does not record how many. Each takes
+ * less than a kilobyte.
  */
 const ORIGINS = 500
 
-/** Howdah looks into the instance, and an export takes a connection for each job, where production had next to none. */
+/** For Howdah's own connections and the jobs of an export, where production allowed very few. */
 const FEWEST_CONNECTIONS = 30
 
-/** Limits that the backup's configuration has lower than recovery may need, and what must go with them. */
+/** Limits that are lower in the backup's configuration than recovery may need, with the settings that they require. */
 export function recoveryLimits({ spec, backup, control }: LimitsInput): Map<string, string> {
   const raised = new Map<string, string>()
   for (const name of Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]) {
@@ -47,7 +47,7 @@ export function recoveryLimits({ spec, backup, control }: LimitsInput): Map<stri
   return raised
 }
 
-/** What an instance has of the settings that recovery has minimums for, but for those that the user chose. */
+/** The instance's values of these settings, without those that the user chose. */
 export function limitsOf(initial: Settings, spec: InstanceSpec): RecoveryMinimums {
   const chosen = userSettings(spec)
   const names = (Object.keys(LIMIT_DEFAULTS) as (keyof RecoveryMinimums)[]).filter(
@@ -56,7 +56,7 @@ export function limitsOf(initial: Settings, spec: InstanceSpec): RecoveryMinimum
   return Object.fromEntries(names.map((name) => [name, Number(initial.get(name) ?? LIMIT_DEFAULTS[name])]))
 }
 
-/** Whether production's limits are above what an instance has. */
+/** Whether one of production's limits exceeds that of an instance. */
 export function exceeds(
   production: RecoveryMinimums,
   own: Readonly<Partial<Record<keyof RecoveryMinimums, number | undefined>>>,

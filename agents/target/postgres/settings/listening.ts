@@ -1,4 +1,4 @@
-/** Where a published instance listens, and what clients of it are told. Pure. */
+/** The addresses on which a published instance listens, and the host that is reported to clients. Pure. */
 import { hostname } from 'node:os'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { InstanceSpec } from '../specification.ts'
@@ -7,7 +7,7 @@ type Listening = Pick<InstanceSpec, 'listen'>
 
 const LOCAL = new Set(['localhost', '127.0.0.1', '::1'])
 const ANY = new Set(['*', '0.0.0.0', '::'])
-/** Host names and addresses, of IPv6 also with a zone; nothing that a list would have to quote. */
+/** Host names and addresses, including IPv6 zones; nothing that needs quotes in a list. */
 const ADDRESS = /^(?:\*|[A-Za-z0-9_.:%-]+)$/
 
 /** `listen_addresses`. @throws HowdahError `configuration` for what is no address */
@@ -22,12 +22,12 @@ export function listenAddresses({ listen = [] }: Listening): string {
   return listen.length === 0 ? 'localhost' : listen.join(',')
 }
 
-/** Whether anybody but this machine can reach the instance. */
+/** Whether the instance can be reached from other machines. */
 export function listensBeyond({ listen = [] }: Listening): boolean {
   return listen.some((address) => !LOCAL.has(address))
 }
 
-/** The host that clients connect to; undefined: by the socket directory, for the instance listens locally only. */
+/** The host that clients connect to; undefined: the socket directory, as the instance listens locally only. */
 export function clientHost({ listen = [] }: Listening): string | undefined {
   const beyond = listen.filter((address) => !LOCAL.has(address))
   return beyond.find((address) => !ANY.has(address)) ?? (beyond.length > 0 ? hostname() : undefined)

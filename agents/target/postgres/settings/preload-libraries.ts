@@ -1,13 +1,13 @@
 /**
  * Decides which preloaded libraries of production a published instance loads.
  *
- * A library may do anything when it is loaded, so only known ones are: those that do nothing by themselves, and those
- * without which the data cannot be read. All others are loaded only when the user asks for them.
+ * A library can run any code when it is loaded. So only known libraries are loaded: those that do nothing by themselves, and
+ * those without which the data cannot be read. All others are loaded only if the user asks for them.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
 import { parseList, type Settings } from './backup-configuration.ts'
 
-/** Libraries that act only within a session that uses them, or collect what sessions do in memory. */
+/** Libraries that act only within sessions that use them, or collect statistics of sessions in memory. */
 const QUIET: ReadonlySet<string> = new Set([
   ...['pg_stat_statements', 'pg_stat_kcache', 'pg_qualstats', 'pg_wait_sampling', 'pg_stat_monitor'],
   ...['pg_store_plans', 'pg_show_plans', 'auto_explain', 'pgaudit', 'hypopg', 'system_stats', 'pg_nodemx'],
@@ -23,7 +23,7 @@ const QUIET: ReadonlySet<string> = new Set([
 const ESSENTIAL: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   timescaledb: { 'timescaledb.max_background_workers': '0', 'timescaledb.telemetry_level': 'off' },
   citus: {
-    // Nodes of other clusters are none for it: production's workers are not reached, whatever the catalog says.
+    // Citus ignores nodes of other clusters, so production's workers are not contacted, whatever the catalog says.
     'citus.cluster_name': 'howdah',
     'citus.recover_2pc_interval': '-1',
     'citus.distributed_deadlock_detection_factor': '-1',
@@ -39,7 +39,7 @@ const ESSENTIAL: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   vchord: {},
 }
 
-/** Extensions whose tables cannot be used unless the library of that name was loaded when the server started. */
+/** Extensions whose tables cannot be used unless the library of that name is preloaded at server start. */
 const NEEDED_AT_START: ReadonlySet<string> = new Set([
   'citus',
   'timescaledb',
@@ -49,7 +49,7 @@ const NEEDED_AT_START: ReadonlySet<string> = new Set([
   'vchord',
 ])
 
-/** Why well-known libraries are left out. */
+/** Why well-known libraries are omitted. */
 const REASONS: Readonly<Record<string, string>> = {
   pg_cron: 'it would run production jobs',
   pg_partman_bgw: 'it would run partition maintenance',
@@ -81,18 +81,18 @@ export const PRELOAD_SETTINGS = [
 ] as const
 
 export interface PreloadDecision {
-  /** Overrides for the settings that must change, and for libraries that stay. */
+  /** Overrides of the list settings, and settings of the libraries that are loaded. */
   readonly settings: ReadonlyMap<string, string>
   readonly warnings: readonly string[]
 }
 
 /**
  * @param settings of the backup
- * @param extensions of its databases: production's list may stand in a file that the backup does not have
- * @param chosen what the user gave: loaded as it is, and kept quiet where it can be
+ * @param extensions of its databases: production's list may be in a file that the backup does not contain
+ * @param chosen the user's settings: these lists are loaded unchanged
  * @param exists whether the target has a library of that name
- * @throws HowdahError `library_missing` when one is missing without which the data cannot be read, `configuration` for
- *   one that the user gave
+ * @throws HowdahError `library_missing` for a missing library without which the data cannot be read, `configuration` for
+ *   a missing one of the user's lists
  */
 export async function decidePreload(
   settings: Settings,
@@ -105,7 +105,7 @@ export async function decidePreload(
   for (const name of PRELOAD_SETTINGS) {
     const isServers = name === 'shared_preload_libraries'
     const listed = parseList(settings.get(name) ?? '')
-    // Some of them insist on being the first.
+    // Some of them must be the first in the list.
     const libraries = [...(isServers ? unlisted(extensions, listed) : []), ...listed]
     const asked = chosen.get(name)
     const { kept, left } =
@@ -113,18 +113,18 @@ export async function decidePreload(
     for (const library of kept) {
       for (const [key, value] of Object.entries(ESSENTIAL[baseName(library)] ?? {})) overrides.set(key, value)
     }
-    // The server's own list is fixed in any case: ALTER SYSTEM must not bring back what was left out.
+    // shared_preload_libraries is always overridden: ALTER SYSTEM must not restore omitted libraries.
     if (asked === undefined && (isServers || left.length > 0)) overrides.set(name, kept.map(quote).join(','))
     if (left.length === 0) continue
-    const told = left.map(({ library, reason }) => `${library} (${reason})`).join(', ')
+    const omitted = left.map(({ library, reason }) => `${library} (${reason})`).join(', ')
     warnings.push(
-      `Left out of ${name}: ${told}. To load a library all the same, give the whole list: --setting ${name}=${[...kept, '…'].join(',')}.`,
+      `Left out of ${name}: ${omitted}. To load a library all the same, give the whole list: --setting ${name}=${[...kept, '…'].join(',')}.`,
     )
   }
   return { settings: overrides, warnings }
 }
 
-/** Libraries that extensions need at the start, and that no file of the backup lists. */
+/** Libraries that extensions need at server start and the backup's configuration does not list. */
 function unlisted(extensions: readonly string[], listed: readonly string[]): string[] {
   const bases = new Set(listed.map(baseName))
   return [...NEEDED_AT_START].filter((name) => extensions.includes(name) && !bases.has(name))

@@ -1,4 +1,4 @@
-/** Gathers what the configuration of an instance follows from, and writes the files made for it. */
+/** Collects the inputs of an instance's configuration and writes its configuration files. */
 import { readFile, statfs } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -20,9 +20,9 @@ import { findRefusals, type Refusal, settingsProblem } from './settings-trial.ts
 import { userSettings } from './user-settings.ts'
 
 export interface PreparedConfiguration {
-  /** For the program `postgres`. */
+  /** Arguments of `postgres`. */
   readonly arguments: string[]
-  /** What it has of what recovery has minimums for. */
+  /** The values of the settings for which recovery has minimums. */
   readonly limits: RecoveryMinimums
   readonly warnings: string[]
 }
@@ -83,8 +83,8 @@ async function readBackup(spec: InstanceSpec): Promise<BackupConfiguration> {
 }
 
 /**
- * Writes the configuration file with all settings that PostgreSQL takes on this machine.
- * @param args of the start, with which it must take them
+ * Writes the configuration file with all settings that PostgreSQL accepts on this machine.
+ * @param args of the start, in combination with which they must be accepted
  */
 async function omitRefused(
   spec: InstanceSpec,
@@ -103,7 +103,7 @@ async function omitRefused(
   if ((await attempt(initial.keys())) === undefined) return { taken: initial, warnings: [] }
   const reason = await attempt([])
   if (reason !== undefined)
-    throw new HowdahError('postgres_failed', `PostgreSQL does not take its settings: ${reason}.`)
+    throw new HowdahError('postgres_failed', `PostgreSQL rejects the settings of the instance: ${reason}.`)
   const refusals = await findRefusals([...initial.keys()], attempt)
   const refused = new Set(refusals.map(({ name }) => name))
   const taken = only([...initial.keys()].filter((name) => !refused.has(name)))
@@ -111,7 +111,7 @@ async function omitRefused(
   if (still !== undefined)
     throw new HowdahError(
       'postgres_failed',
-      `PostgreSQL does not take production's settings together: ${still}.`,
+      `PostgreSQL rejects the combination of production's settings: ${still}.`,
     )
   return {
     taken,
@@ -119,7 +119,7 @@ async function omitRefused(
   }
 }
 
-/** Names of settings whose values nobody but production needs to know. */
+/** Names of settings whose values may be secret. */
 const SECRET = /conninfo|pass|secret|token|key|command/
 
 function refusedWarning({ name, reason }: Refusal, value: string | undefined): string {

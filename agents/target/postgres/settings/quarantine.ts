@@ -1,5 +1,6 @@
 /**
- * What keeps a published instance from reaching out, and from behaving as a member of production's cluster. Pure.
+ * Settings that keep a published instance from contacting other servers and from acting as a member of production's
+ * cluster. Pure.
  *
  * Parameters and the major versions that have them: release notes and runtime-config pages of each version.
  */
@@ -11,7 +12,7 @@ import { listensBeyond } from './listening.ts'
 export interface Override {
   readonly name: string
   readonly value: string
-  /** First and last major version that has the parameter; open where absent. */
+  /** First and last major version that has the parameter; default: no bound. */
   readonly from?: number
   readonly to?: number
 }
@@ -26,7 +27,7 @@ export const QUARANTINE: readonly Override[] = [
   { name: 'sync_replication_slots', value: 'off', from: 17 },
   { name: 'synchronized_standby_slots', value: '', from: 17 },
   { name: 'summarize_wal', value: 'off', from: 17 },
-  // WAL kept for standbys would fill the write cache.
+  // WAL retained for standbys would fill the write cache.
   { name: 'wal_keep_segments', value: '0', to: 12 },
   { name: 'wal_keep_size', value: '0', from: 13 },
   { name: 'primary_conninfo', value: '', from: 12 },
@@ -35,10 +36,10 @@ export const QUARANTINE: readonly Override[] = [
   { name: 'archive_cleanup_command', value: '', from: 12 },
   { name: 'recovery_end_command', value: '', from: 12 },
   { name: 'recovery_min_apply_delay', value: '0', from: 12 },
-  // Production turns it around where a switch-over wants it.
+  // A switch-over may have left it on in production.
   { name: 'default_transaction_read_only', value: 'off' },
   { name: 'ssl', value: 'off' },
-  // Whoever turns TLS on does not want a program of production to run.
+  // If a user enables TLS, production's command must not run.
   { name: 'ssl_passphrase_command', value: '', from: 11 },
   { name: 'bonjour', value: 'off' },
   { name: 'oauth_validator_libraries', value: '', from: 18 },
@@ -46,7 +47,7 @@ export const QUARANTINE: readonly Override[] = [
 
 const OFF: ReadonlySet<string> = new Set(['', 'off', 'false', 'no', '0'])
 
-/** What of production is switched off, and the settings by which it says that it has it. */
+/** Functions of production that are switched off, with the settings that show that they were in use. */
 const SWITCHED_OFF: readonly { readonly what: string; readonly settings: readonly string[] }[] = [
   { what: 'archiving', settings: ['archive_mode'] },
   { what: 'following a primary', settings: ['primary_conninfo', 'primary_slot_name'] },
@@ -55,7 +56,7 @@ const SWITCHED_OFF: readonly { readonly what: string; readonly settings: readonl
   { what: 'TLS', settings: ['ssl'] },
 ]
 
-/** For the user: what production does and the published instance does not. No values, which may hold secrets. */
+/** Warnings for the user: what production does and the published instance does not. Without values, which may be secret. */
 export function quarantineWarnings(spec: InstanceSpec, settings: Settings): string[] {
   const has = (name: string) =>
     !OFF.has((settings.get(name) ?? '').toLowerCase()) && spec.settings?.[name] === undefined

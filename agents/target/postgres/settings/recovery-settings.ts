@@ -1,6 +1,6 @@
 /**
- * How PostgreSQL is told to recover: settings (12 and newer), recovery.conf (older), and the script that hands it WAL
- * from the mount. Pure.
+ * The recovery configuration: settings (12 and newer), recovery.conf (older), and the script behind restore_command, which
+ * copies WAL from the mount. Pure.
  *
  * Facts: PostgreSQL documentation, "Archive Recovery" and "Recovery Target" of runtime-config-wal, and
  * "Recovery Target Settings" of the versions before 12.
@@ -17,9 +17,9 @@ const TARGETS = [
 ] as const
 
 /**
- * Recovery settings in the order in which they must be given: PostgreSQL refuses two targets, and takes clearing a
- * target for a second one when it comes after the one that is set.
- * @throws HowdahError `invalid_message` when the target lacks a value, or has one that is none of its type
+ * Recovery settings in the required order: PostgreSQL rejects a second target, and an empty target after one that is set
+ * counts as a second.
+ * @throws HowdahError `invalid_message` when the target lacks a value, or its value is invalid
  */
 export function recoverySettings(spec: InstanceSpec): Map<string, string> {
   const { name, value } = target(spec)
@@ -51,31 +51,31 @@ export function recoveryFile(spec: InstanceSpec): string {
     settings.push([name, value], ['recovery_target_action', action(spec)])
     if (spec.recoverTo.inclusive === false) settings.push(['recovery_target_inclusive', 'off'])
   }
-  // Before 12 the current timeline is the default and has no word.
+  // Before version 12 the current timeline is the default, and there is no value for it.
   const followed = timeline(spec)
   if (followed !== 'current') settings.push(['recovery_target_timeline', String(followed)])
   return settings.map(([key, text]) => `${key} = '${text.replaceAll("'", "''")}'\n`).join('')
 }
 
 /**
- * The file that asks for recovery. A standby waits at the end of its archive, where any other recovery ends: so an
- * instance that is to stand still there, or to go on later, is one, without a primary.
+ * The file that requests recovery. An instance that is to pause is started as a standby without a primary, since only a
+ * standby waits at the end of the archive, and can be advanced later.
  */
 export function recoveryRequest(spec: InstanceSpec): { readonly name: string; readonly text: string } {
   if (majorVersion(spec.version) < 12) return { name: 'recovery.conf', text: recoveryFile(spec) }
   return { name: pausesAfterRecovery(spec) ? 'standby.signal' : 'recovery.signal', text: '' }
 }
 
-/** All names that `recoveryRequest` gives. */
+/** All names that `recoveryRequest` returns. */
 export const RECOVERY_REQUESTS = ['recovery.conf', 'standby.signal', 'recovery.signal'] as const
 
 function action(spec: InstanceSpec): string {
   return pausesAfterRecovery(spec) ? 'pause' : 'promote'
 }
 
-/** What a value looks like; a name may be anything. */
+/** The syntax of target values. */
 const VALUES = {
-  // PostgreSQL would read a time without one in a zone that nobody chose.
+  // Without a zone PostgreSQL would use the server's.
   time: {
     pattern: /^[0-9].*[0-9]:[0-9].*(?:Z|[+-]\d\d(?::?\d\d){0,2}|[A-Za-z]{3,5}|[A-Za-z_]+\/[A-Za-z_/+-]+)$/,
     means: 'a time with its zone, as in 2026-01-02T03:04:05+00:00',
@@ -98,9 +98,9 @@ function target({ recoverTo }: InstanceSpec): { name: (typeof TARGETS)[number] |
     case 'name': {
       const { pattern, means } = VALUES[type]
       if (value !== undefined && pattern.test(value)) {
-        // PostgreSQL reads its command line before it knows abbreviations of zones, of which Z is one.
-        const understood = type === 'time' ? value.replace(/Z$/, '+00:00') : value
-        return { name: `recovery_target_${type}`, value: understood }
+        // PostgreSQL parses its command line before it loads the time zone abbreviations, of which Z is one.
+        const accepted = type === 'time' ? value.replace(/Z$/, '+00:00') : value
+        return { name: `recovery_target_${type}`, value: accepted }
       }
       throw new HowdahError(
         'invalid_message',
@@ -118,8 +118,8 @@ function timeline({ recoverTo }: InstanceSpec): number | string {
 }
 
 /**
- * Who looks a segment up in the mount waits until it lies ready in a directory of this machine, where it is taken away.
- * What does not come to lie there the script copies, or tells why not.
+ * Looking up a segment in the mount waits until it is prefetched to a local directory, from which it is moved. Segments that
+ * are not prefetched are copied by the script, which also reports why one cannot be.
  */
 function restoreCommand(spec: InstanceSpec): string {
   const { wal, readyWal, restoreScript: script } = instancePaths(spec)
@@ -129,24 +129,24 @@ function restoreCommand(spec: InstanceSpec): string {
   return `${take} || exec /bin/sh ${quote(script)} %f "%p"`
 }
 
-/** How the script tells in the log that the archive lacks a file; versions before 15 do not say that they wait for it. */
+/** Log line of the script when the archive lacks a file; versions before 15 do not log that they wait for it. */
 export const ABSENT = 'howdah: the archive does not have '
 
-/** How the script tells of a segment at the end of the archive that is there in part only. */
+/** Log line of the script for a partial segment at the end of the archive. */
 export const INCOMPLETE = 'howdah: the archive has only a part of '
 
 /**
- * The script behind restore_command: copies one WAL file from the mount. A file that the archive does not have ends
- * recovery as it should (exit 1), and so does the last segment of one whose server ended while it was copied there. Any
- * other failure must not look like the end of the archive, or the instance would be promoted without the transactions
- * that follow: PostgreSQL gives up on an exit status above 125.
- * @param segmentBytes of each whole segment
+ * The script behind restore_command: copies one WAL file from the mount. A missing file ends recovery normally (exit 1), and
+ * so does a partial last segment, as a server leaves it that ended while archiving. Any other failure must not look like
+ * the end of the archive, or the instance would be promoted without the transactions that follow: PostgreSQL aborts
+ * recovery on an exit status above 125.
+ * @param segmentBytes size of a complete segment
  */
 export function restoreScript(spec: InstanceSpec, segmentBytes: number): string {
   const wal = shellQuote(instancePaths(spec).wal)
-  const told = pausesAfterRecovery(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
+  const report = pausesAfterRecovery(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
-absent() { ${told}; }
+absent() { ${report}; }
 failed() { printf 'restoring %s from the archive failed: %s\\n' "$1" "$2" >&2; exit 255; }
 message=$(LC_ALL=C exec cp -- ${wal}/"$1" "$2" 2>&1) || case $message in
 *'No such file or directory'*) absent "$1" ;;

@@ -1,9 +1,9 @@
 /**
- * Tries settings on this machine: PostgreSQL itself says which it takes.
+ * Validates settings on this machine with PostgreSQL itself.
  *
- * `postgres -C` reads the configuration as a start does, prints one setting and ends before it looks at a data directory
- * (PostgreSQL documentation, "postgres", options for semi-internal use). Only its exit status decides; what it says is
- * for people.
+ * `postgres -C` reads the configuration as at a start, prints one setting and exits before it opens a data directory
+ * (PostgreSQL documentation, "postgres", options for semi-internal use). Only its exit status decides; its messages are
+ * quoted in warnings.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -14,7 +14,7 @@ import type { SystemUser } from '../specification.ts'
 const run = promisify(execFile)
 
 const DEADLINE = 30_000
-/** Characters of a complaint that a warning quotes. */
+/** Characters of a message that a warning quotes. */
 const QUOTED = 200
 
 export interface Trial {
@@ -25,7 +25,7 @@ export interface Trial {
 
 /**
  * @param args as for a start
- * @returns what PostgreSQL says against them; undefined: it takes them
+ * @returns PostgreSQL's error message; undefined: it accepts the settings
  * @throws HowdahError `postgres_failed` when the program cannot be run, `timeout` when it does not end in 30 s
  */
 export async function settingsProblem(
@@ -42,7 +42,7 @@ export async function settingsProblem(
   } catch (error) {
     const failure = error as { code?: unknown; killed?: boolean; stderr?: string; message: string }
     const { code, killed, stderr = '', message } = failure
-    if (typeof code === 'number') return said(stderr) || message
+    if (typeof code === 'number') return errorMessage(stderr) || message
     const program = `${binaries}/postgres`
     throw killed
       ? new HowdahError('timeout', `${program} did not read its settings within ${DEADLINE / 1000} s.`, {
@@ -52,14 +52,14 @@ export async function settingsProblem(
   }
 }
 
-/** What is told of each setting comes before the line that ends it all, which says only that there was something. */
-function said(stderr: string): string {
-  // With "/" for a data directory it misses the file that ALTER SYSTEM writes.
+/** Messages about single settings come before the final FATAL, which only says that there are errors. */
+function errorMessage(stderr: string): string {
+  // With "/" as data directory PostgreSQL reports that the file of ALTER SYSTEM is missing.
   const lines = stderr
     .split('\n')
     .filter((line) => line.trim() !== '' && !line.includes('"/postgresql.auto.conf"'))
-  const told = lines.length > 1 ? lines.filter((line) => !/(?:FATAL|PANIC): {2}/.test(line)) : lines
-  return told
+  const messages = lines.length > 1 ? lines.filter((line) => !/(?:FATAL|PANIC): {2}/.test(line)) : lines
+  return messages
     .map((line) => line.replace(/^.*?(?:LOG|WARNING|ERROR|FATAL|HINT|DETAIL): +/, '').trim())
     .join('; ')
     .slice(0, QUOTED)
@@ -71,21 +71,21 @@ export interface Refusal {
 }
 
 /**
- * Which settings PostgreSQL does not take, each by itself whatever the others are.
- * @param taken what it says against some of them together; undefined: it takes these
+ * Finds the settings that PostgreSQL rejects, by bisection.
+ * @param problemOf the error message for some of the settings together; undefined: they are accepted
  */
 export async function findRefusals(
   names: readonly string[],
-  taken: (names: readonly string[]) => Promise<string | undefined>,
+  problemOf: (names: readonly string[]) => Promise<string | undefined>,
 ): Promise<Refusal[]> {
   const [only, ...more] = names
   if (only === undefined) return []
-  const reason = await taken(names)
+  const reason = await problemOf(names)
   if (reason === undefined) return []
   if (more.length === 0) return [{ name: only, reason }]
   const middle = names.length >> 1
   return [
-    ...(await findRefusals(names.slice(0, middle), taken)),
-    ...(await findRefusals(names.slice(middle), taken)),
+    ...(await findRefusals(names.slice(0, middle), problemOf)),
+    ...(await findRefusals(names.slice(middle), problemOf)),
   ]
 }

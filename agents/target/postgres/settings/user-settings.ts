@@ -1,4 +1,4 @@
-/** The settings that a user gives for a published instance: which may be given, and whether PostgreSQL takes them. */
+/** The settings that a user gives for a published instance: which are allowed, and whether PostgreSQL accepts them. */
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { InstanceOptions } from '../specification.ts'
 import type { Settings } from './backup-configuration.ts'
@@ -7,7 +7,7 @@ import { listenAddresses } from './listening.ts'
 import { decidePreload } from './preload-libraries.ts'
 import { findRefusals, settingsProblem, type Trial } from './settings-trial.ts'
 
-/** Settings that Howdah works by, with what to do instead. */
+/** Settings that Howdah depends on, with what to do instead. */
 const REFUSED: Readonly<Record<string, string>> = {
   listen_addresses: 'give addresses to listen on by "--listen"',
   port: 'choose the port by "--port"',
@@ -30,13 +30,13 @@ const REFUSED_WITHOUT_ADVICE: ReadonlySet<string> = new Set([
   ...['log_line_prefix', 'log_timezone', 'update_process_title', 'recovery_init_sync_method'],
 ])
 
-/** Values by which a refused setting says the same as Howdah. */
+/** Values of refused settings that equal Howdah's own. */
 const ALREADY: Readonly<Record<string, string>> = {
   max_logical_replication_workers: '0',
   archive_mode: 'off',
 }
 
-/** The settings by lower-case names, as PostgreSQL has them. @throws HowdahError `configuration` for one that is refused */
+/** The settings by lower-case name, as in PostgreSQL. @throws HowdahError `configuration` for one that is refused */
 export function userSettings({ settings = {} }: Pick<InstanceOptions, 'settings'>): Map<string, string> {
   const taken = new Map<string, string>()
   for (const [given, value] of Object.entries(settings)) {
@@ -53,14 +53,14 @@ export function userSettings({ settings = {} }: Pick<InstanceOptions, 'settings'
 }
 
 /**
- * Everything that is wrong with what a user gave and that can be known before there is an instance.
+ * Validates the options of a request, as far as that is possible before there is an instance.
  * @returns one error for each finding
  */
 export async function optionFindings(options: InstanceOptions, trial: Trial): Promise<HowdahError[]> {
   const findings: HowdahError[] = []
-  const collect = (look: () => unknown) => {
+  const collect = (validate: () => unknown) => {
     try {
-      look()
+      validate()
     } catch (error) {
       if (!(error instanceof HowdahError)) throw error
       findings.push(error)
