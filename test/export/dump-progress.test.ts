@@ -20,7 +20,7 @@ describe('what pg_dump says', () => {
       'dumping contents of table "public.b"',
       'pg_dump: finished item 3386 TABLE DATA Old "Bills',
     ])
-      progress.hear(line)
+      progress.onLine(line)
     expect(progress.state()).to.include({ tables: 3, tablesDone: 2 })
     const counts = await progress.finish()
     expect(counts.map(({ name, rows }) => [name, rows])).to.have.deep.members([

@@ -1,6 +1,6 @@
 /**
- * What an export did on its way, in a file of the session's write cache: by it the next agent process, or the undo,
- * finds what to take away, and a finished export is not done twice.
+ * The record of an export, in a file of the session's write cache: from it the next agent process, or the undo, knows what
+ * to remove, and that a finished export is not repeated.
  */
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { z } from 'zod'
@@ -10,10 +10,10 @@ import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 const ExportRecord = z.object({
   id: z.string(),
   request: ExportRequest,
-  /** The destination was found empty and is this export's; before that nothing at it is touched. */
+  /** The destination was found empty and is claimed by this export; before that nothing there is modified. */
   claimed: z
     .object({
-      /** The directory was made by the export. */
+      /** The export created the directory. */
       made: z.boolean(),
       /** What it may put there. */
       names: z.array(z.string()),
@@ -40,7 +40,7 @@ export async function removeExportRecord(cachePath: string): Promise<void> {
   await rm(recordPath(cachePath), { force: true })
 }
 
-/** A directory for what an export needs on the way: ours, and the session's user may pass through it. */
+/** A directory for temporary files of an export: the agent's own, traversable for the session's user. */
 export function workDirectory(cachePath: string): string {
   return `${cachePath}/export`
 }

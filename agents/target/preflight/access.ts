@@ -1,13 +1,13 @@
-/** Whether the user of an instance can really use the directories of sessions, found out by doing it as that user. */
+/** Tests as the user of an instance whether it can use the directories of sessions. */
 import { lchown, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { shellAs } from '../postgres/process/user-process.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 
-/** Permission bits do not say all: read-only mounts, ACLs, quotas and security modules have a say too. */
+/** Permission bits are not sufficient: read-only mounts, ACLs, quotas and security modules can deny access too. */
 const TRIAL = 'cd "$1" && echo howdah > written && read -r word < written && rm written && cd "$2"'
 
-/** What keeps the user from writing below `cacheRoot` and from entering `mountRoot`; a sentence, or undefined. */
+/** Why the user cannot write below `cacheRoot` or enter `mountRoot`; a sentence, or undefined. */
 export async function accessProblem(
   { cacheRoot, mountRoot }: { readonly cacheRoot: string; readonly mountRoot: string },
   user: SystemUser,

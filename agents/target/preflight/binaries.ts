@@ -9,7 +9,7 @@ import type { Finding, Lookup } from './settings.ts'
 const run = promisify(execFile)
 
 /**
- * The first of `directories` that has executables of that version, which `user` can run (anyone when undefined).
+ * The first of `directories` with executables of that version that `user` (undefined: this process) can run.
  * @param version major version, e.g. "15"
  * @param directories with `%v` for the version
  */
@@ -54,7 +54,7 @@ export async function installedVersions(directories: readonly string[]): Promise
   const found = new Set<string>()
   for (const place of new Set(places)) {
     if (!(await isThere(`${place}/postgres`))) continue
-    // What cannot be run is told when somebody wants to publish with it.
+    // Executables that cannot be run are reported by the preflight of a publish.
     const version = await versionOf(place, undefined).catch(() => undefined)
     if (version?.major !== undefined) found.add(version.major)
   }

@@ -1,4 +1,4 @@
-/** Whether the extensions of a backup's databases are installed on the target: their control files tell. */
+/** Checks by their control files whether the extensions of a backup's databases are installed on the target. */
 import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
@@ -11,7 +11,7 @@ const run = promisify(execFile)
 const ENDING = '.control'
 
 /**
- * What is missing is a warning: all but the functions of that extension works. Where it owns the data it is an error.
+ * A missing extension is a warning, since only its own functions and types fail; without one that owns data it is an error.
  * @param binaries directory of the executables of the major version
  */
 export async function extensionFindings(
@@ -34,7 +34,7 @@ export async function extensionFindings(
     }))
 }
 
-/** undefined: where they would be is not known. */
+/** Undefined: their directory is unknown. */
 async function installedExtensions(binaries: string): Promise<ReadonlySet<string> | undefined> {
   try {
     const { stdout } = await run(`${binaries}/pg_config`, ['--sharedir'], { timeout: 10_000 })

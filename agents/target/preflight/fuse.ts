@@ -1,6 +1,6 @@
 /**
- * Whether this process can mount a file system: /dev/fuse, and without root the program fusermount, which mounts for
- * others than root because it is setuid root (mount.fuse(8), fusermount(1)).
+ * Checks whether this process can mount a file system: /dev/fuse and, without root, the program fusermount, which is setuid
+ * root (mount.fuse(8), fusermount(1)).
  */
 import { access, constants, open, readFile, stat } from 'node:fs/promises'
 import type { Finding } from './settings.ts'
@@ -11,7 +11,7 @@ const SETUID = 0o4000
 export interface FuseEnvironment {
   /** Default: /dev/fuse. */
   readonly device?: string
-  /** Directories to look for programs in, as PATH has them. */
+  /** Directories of programs, in the format of PATH. */
   readonly path?: string
   /** Effective uid of the agent. */
   readonly uid?: number
@@ -63,7 +63,7 @@ async function helperProblem(path: string): Promise<string | undefined> {
   return `fusermount is not installed on the target, and the agent runs as "${user}", who cannot mount without it. Install it (package fuse or fuse3), or run the agent as root.`
 }
 
-/** A process that may gain no privileges gains none from setuid programs: proc(5), PR_SET_NO_NEW_PRIVS of prctl(2). */
+/** With no_new_privs a process gains no privileges from setuid programs: proc(5), PR_SET_NO_NEW_PRIVS of prctl(2). */
 async function privilegeProblem(): Promise<string | undefined> {
   const status = await readFile('/proc/self/status', 'utf8').catch(() => '')
   if (!/^NoNewPrivs:\s*1$/m.test(status)) return undefined

@@ -1,5 +1,5 @@
 /**
- * Whether the locales of a backup's databases are there, in the version that its indexes were made with.
+ * Checks whether the target has the locales of a backup's databases, in the version with which their indexes were built.
  *
  * PostgreSQL refuses connections to a database whose libc locale is missing (src/backend/utils/init/postinit.c,
  * CheckMyDatabase), and warns when the version of a collation differs.
@@ -11,19 +11,19 @@ import type { Finding } from './settings.ts'
 
 const run = promisify(execFile)
 
-/** Always there, and without a version. */
+/** Always available, and without a version. */
 const BUILT_IN: ReadonlySet<string> = new Set(['C', 'POSIX'])
-/** A message names this many databases at most. */
+/** Most databases that a message names. */
 const NAMED = 5
 
 export interface SystemLocales {
   /** Normalised names. */
   readonly names: ReadonlySet<string>
-  /** Version of the C library, which is that of its collations; undefined: not known. */
+  /** Version of the C library, which is that of its collations; undefined: unknown. */
   readonly version: string | undefined
 }
 
-/** As `locale -a` and `getconf` say. @throws when they cannot be run */
+/** From `locale -a` and `getconf`. @throws when `locale` cannot be run */
 export async function systemLocales(): Promise<SystemLocales> {
   const options = { timeout: 10_000, env: { LC_ALL: 'C', PATH: process.env.PATH ?? '/usr/bin:/bin' } }
   const { stdout } = await run('locale', ['-a'], options)
@@ -35,7 +35,7 @@ export async function systemLocales(): Promise<SystemLocales> {
   return { names, version }
 }
 
-/** A missing locale is an error where nobody could connect to any database, and a warning where some are left. */
+/** A missing locale is an error if no database would accept connections, and a warning if some would. */
 export function localeFindings(databases: readonly DatabaseSummary[], system: SystemLocales): Finding[] {
   const wanting = (locale: string | undefined): locale is string =>
     locale !== undefined && !BUILT_IN.has(normalised(locale)) && !system.names.has(normalised(locale))
@@ -78,7 +78,7 @@ function named(databases: readonly string[]): string {
   return `the database${databases.length === 1 ? '' : 's'} ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
 
-/** glibc takes the codeset in any writing: de_DE.UTF-8 and de_DE.utf8 are one (locale(1), _nl_normalize_codeset). */
+/** glibc accepts any spelling of a codeset: de_DE.UTF-8 and de_DE.utf8 are the same (locale(1), _nl_normalize_codeset). */
 function normalised(locale: string): string {
   const [, language = '', codeset, modifier = ''] = /^([^.@]*)(?:\.([^@]*))?(@.*)?$/.exec(locale) ?? []
   const plain = codeset?.toLowerCase().replace(/[^a-z0-9]/g, '')

@@ -1,16 +1,16 @@
-/** Finds out whether a TCP port is free on the loopback addresses, and chooses one. */
+/** Checks whether a TCP port is free on the loopback addresses, and chooses one. */
 import { createServer } from 'node:net'
 import type { Finding, Lookup } from './settings.ts'
 
-/** Why a port cannot be listened on: an errno such as EADDRINUSE or EACCES; undefined when it can. */
+/** Why a port cannot be bound: an errno such as EADDRINUSE or EACCES; undefined if it can. */
 export async function portProblem(port: number): Promise<string | undefined> {
   return (await bindProblem(port, '127.0.0.1')) ?? (await bindProblem(port, '::1'))
 }
 
 /**
- * @param asked the port of the request; checked and never replaced by another
+ * @param asked the port of the request; never replaced by another
  * @param reserved ports of other sessions
- * @param own the port on which this very session's instance already runs
+ * @param own the port on which this session's instance is already running
  */
 export async function lookUpPort(
   asked: number | undefined,
@@ -46,7 +46,7 @@ function bindProblem(port: number, host: string): Promise<string | undefined> {
   return new Promise((resolve) => {
     const server = createServer()
     server.once('error', (error: NodeJS.ErrnoException) => {
-      // A machine without IPv6 has no such address to be taken.
+      // Without IPv6 the address does not exist, so it cannot be in use.
       const absent = error.code === 'EADDRNOTAVAIL' || error.code === 'EAFNOSUPPORT'
       resolve(absent ? undefined : (error.code ?? error.message))
     })

@@ -1,7 +1,9 @@
 /**
- * Checks a target before anything is mounted: every check runs, and every one that fails is reported.
+ * Checks a target before anything is mounted. Every check runs, whatever the others find, and every failure is reported.
+ * Owns the two roots of mount points and write caches, which it creates and leaves behind; it mounts and starts nothing.
  *
- * It leaves nothing behind but the two roots of mount points and write caches.
+ * A request becomes a PreflightContext (settings.ts), in which user, executables and port are looked up once; CHECKS run
+ * concurrently on it, each in its file.
  */
 import { dirname } from 'node:path'
 import type { Estimate } from '../../../messages/definitions.ts'
@@ -32,7 +34,7 @@ const MAX_SOCKET_PATH = 107
 
 type Check = (context: PreflightContext) => Promise<Finding[]>
 
-/** In the order in which findings are reported. `ofBackup`: there is nothing to check while the backup is not known. */
+/** In the order in which findings are reported. `ofBackup`: skipped while the backup is unknown. */
 const CHECKS: readonly { readonly name: string; readonly run: Check; readonly ofBackup?: true }[] = [
   { name: 'user', run: async ({ user }) => (await user()).findings ?? [] },
   { name: 'binaries', run: async ({ binaries }) => (await binaries()).findings ?? [], ofBackup: true },
@@ -47,15 +49,15 @@ const CHECKS: readonly { readonly name: string; readonly run: Check; readonly of
 ]
 
 export interface Inspection {
-  /** Errors and warnings, as their checks stand in the list. */
+  /** Errors and warnings, in the order of the checks. */
   readonly findings: readonly Finding[]
-  /** Who would run the instance; missing when that is an error. */
+  /** The user that would run the instance; missing if that is an error. */
   readonly user?: SystemUser
-  /** Missing when there are errors, or the backup is not known. */
+  /** Missing if there are errors, or the backup is unknown. */
   readonly result?: PreflightResult
 }
 
-/** Every check, whatever the others find. */
+/** Runs every check. Never throws for a finding. */
 export async function inspect(request: PreflightRequest): Promise<Inspection> {
   request.signal?.throwIfAborted()
   const context = createContext(request)
@@ -98,7 +100,7 @@ export async function preflight(request: PreflightRequest): Promise<PreflightRes
   return result
 }
 
-/** What publishing will take, as far as the target can tell. `touchedBytes`: what the last publish of it read. */
+/** Estimates what a publish will fetch and store. `touchedBytes`: what the last publish of the backup read. */
 export async function estimate(
   { input, settings }: Pick<PreflightRequest, 'input' | 'settings'>,
   touchedBytes: number | undefined,
@@ -163,7 +165,7 @@ async function checkOptions({ request, user, binaries }: PreflightContext): Prom
   return findings.map((error) => error.toBody())
 }
 
-/** Whoever chooses another kind of shared memory does without /dev/shm. */
+/** Other types of dynamic shared memory do not use /dev/shm. */
 async function checkSharedMemory({ request, user }: PreflightContext): Promise<Finding[]> {
   const kind = request.input.options.settings?.dynamic_shared_memory_type ?? 'posix'
   if (kind !== 'posix') return []

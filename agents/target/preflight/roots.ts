@@ -1,12 +1,12 @@
-/** The two roots, of mount points and of write caches, are made by the first preflight and go with the last session. */
+/** Removes the roots of mount points and write caches, which the first preflight creates, with the last session. */
 import { lstat, rmdir } from 'node:fs/promises'
 import { ROOT_MODE } from './safe-directory.ts'
 
 const ROOT_STAYS: ReadonlySet<string> = new Set(['ENOENT', 'ENOTEMPTY', 'EBUSY', 'EACCES', 'EPERM', 'EROFS'])
 
 /**
- * Removes a root that preflight made, when nothing is in it any more. One that somebody else made stays: so does one in
- * a directory that an agent without root may not write to.
+ * Removes a root that a preflight created, if it is empty. One that the operator created stays, as does one in a directory
+ * that an agent without root may not write to.
  */
 export async function removeRoot(directory: string): Promise<void> {
   try {

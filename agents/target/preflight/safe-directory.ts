@@ -1,8 +1,8 @@
 /**
- * Directories under /tmp and /var/tmp that nobody else can have planted or can exchange.
+ * Checks that no other user can have planted, or can replace, a directory, for example under /tmp and /var/tmp.
  *
- * A path is safe when each of its directories is a real one, belongs to root or to us, and nobody else may rename what
- * is in it: not writable for group and others, or sticky as /tmp is. The directory itself is ours alone to write to.
+ * A path is safe if every component is a real directory, belongs to root or the agent, and no other user may rename its
+ * entries: it is not writable for group and others, or sticky as /tmp is. The last directory is writable for the agent only.
  */
 import { chmod, lstat, mkdir, mkdtemp, rmdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
@@ -12,10 +12,10 @@ import { ownName } from './user.ts'
 const WRITABLE_BY_OTHERS = 0o022
 const STICKY = 0o1000
 
-/** Mode of the roots that preflight makes: sessions can be reached, not listed. */
+/** Mode of the roots that preflight creates: sessions can be reached, but not listed. */
 export const ROOT_MODE = 0o711
 
-/** Everything that is wrong with using `path`; made with mode 0711 when missing. Each problem is a sentence. */
+/** The problems with using `path`, each a sentence. The directory is created with mode 0711 if missing. */
 export async function directoryProblems(path: string, user: SystemUser | undefined): Promise<string[]> {
   if (!path.startsWith('/') || resolve(path) !== path) return [`"${path}" is not a plain absolute path.`]
   const self = process.geteuid?.() ?? 0
@@ -44,7 +44,7 @@ export async function directoryProblems(path: string, user: SystemUser | undefin
   return problems
 }
 
-/** All directories on the way to `path`, from `/` to itself. */
+/** All directories from `/` to `path`. */
 function ancestry(path: string): string[] {
   const components = [path]
   for (let at = path; at !== '/'; at = dirname(at)) components.unshift(dirname(at))
@@ -76,10 +76,10 @@ async function create(path: string): Promise<string | undefined> {
     await chmod(path, ROOT_MODE)
     return undefined
   } catch (error) {
-    // Another session's preflight may have been faster; its directory is looked at by the caller's next run.
+    // Another session's preflight may have created it at the same time.
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
       const problem = await examine(path, true, process.geteuid?.() ?? 0)
-      return problem === 'missing' ? `${path} comes and goes.` : problem
+      return problem === 'missing' ? `${path} is created and removed by something else meanwhile.` : problem
     }
     return `${path} cannot be created (${(error as Error).message}). Create it for the agent: install -d -o ${ownName()} -m 0711 ${path}.`
   }

@@ -1,4 +1,4 @@
-/** Makes the directories of one session, below roots that `directoryProblems` found safe. */
+/** Creates the directories of one session, below roots that `directoryProblems` has checked. */
 import { chmod, lchown, lstat, mkdir } from 'node:fs/promises'
 import { HowdahError } from '../../../messages/errors.ts'
 import { isMounted } from '../filesystem/drivers/mount-table.ts'
@@ -12,10 +12,11 @@ export interface SessionDirectories {
 }
 
 /**
- * Creates mount point and write cache where they are missing; safe to repeat, also over a mount, which is not touched.
+ * Creates mount point and write cache where they are missing. Safe to repeat, also while mounted: the mount is not touched.
  *
- * The mount point is ours, 0700: what shows is the root of the mount. In the write cache (ours, 0711): `pg_wal`, `ready_wal`
- * and `run` belong to the instance's user alone; `conf` is ours and readable for the user; the user's group may read `log`.
+ * The mount point belongs to the agent, mode 0700; a mount replaces both. In the write cache (the agent's, 0711) `pg_wal`,
+ * `ready_wal` and `run` belong to the instance's user alone; `conf` is the agent's and readable for the user; the user's
+ * group may read `log`.
  * @throws HowdahError `path_unsafe` when something else is in the way
  */
 export async function prepareSessionDirectories(directories: SessionDirectories): Promise<void> {
@@ -48,7 +49,7 @@ async function ensure(path: string, mode: number, owner: { uid: number; gid: num
       'path_unsafe',
       `${path} is in the way: it is not a directory. Find out who made it and remove it.`,
     )
-  // An agent that died between making a directory and giving it away left it ours.
+  // An agent that was killed between mkdir and chown has left the directory with its own uid.
   if (stat.uid !== owner.uid && stat.uid !== (process.geteuid?.() ?? 0))
     throw new HowdahError(
       'path_unsafe',

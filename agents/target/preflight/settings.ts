@@ -1,23 +1,23 @@
-/** What preflight works from: the step's input, the target's settings, and what is looked up once for all checks. */
+/** The inputs of preflight: the request, the target's settings, and the lookups that all checks share. */
 
 import type { ErrorBody } from '../../../messages/errors.ts'
 import type { StepInput } from '../../../messages/steps.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 
 export interface PreflightSettings {
-  /** Directory of the mount points; each session has one of its name in it. Absolute. */
+  /** Directory of the mount points, one for each session, of its name. Absolute. */
   readonly mountRoot: string
   /** Directory of the write caches, likewise. */
   readonly cacheRoot: string
-  /** Who runs instances when the request does not say. */
+  /** The user that runs instances, unless the request names one. */
   readonly defaultUser: string
-  /** First and last port to choose from when the request names none. */
+  /** First and last port to choose from, unless the request names one. */
   readonly portRange: readonly [number, number]
-  /** Where executables may be; `%v` stands for the major version. The first directory with them is taken. */
+  /** Directories to search for executables; `%v` is replaced by the major version. The first one with them is used. */
   readonly binaryDirectories: readonly string[]
-  /** Free space that stays free whatever the write cache needs; bytes. */
+  /** Space that must stay free whatever the write cache needs; bytes. */
   readonly reserveBytes: number
-  /** The least that a write cache is reckoned to need; bytes. */
+  /** Minimum of the estimated size of a write cache; bytes. */
   readonly minimumFreeBytes: number
 }
 
@@ -25,17 +25,17 @@ export interface PreflightRequest {
   readonly session: string
   readonly input: StepInput
   readonly settings: PreflightSettings
-  /** Ports that other sessions of this target have or will have. */
+  /** Ports of other sessions of this target. */
   readonly reservedPorts?: ReadonlySet<number>
   readonly signal?: AbortSignal
 }
 
-/** What a check found: something that keeps the instance from being published, unless it says that it only warns. */
+/** The finding of a check: an error, which prevents the publish, unless its level is `warning`. */
 export interface Finding extends ErrorBody {
   readonly level?: 'warning'
 }
 
-/** What checks look up, once each. Undefined where the lookup failed, which is the finding of its own check. */
+/** The shared lookups, each made once. A failed one has findings, which its own check reports. */
 export interface PreflightContext {
   readonly request: PreflightRequest
   readonly mountPoint: string
@@ -45,7 +45,7 @@ export interface PreflightContext {
   readonly port: () => Promise<Lookup<number>>
 }
 
-/** What was found, or the findings that say why not. */
+/** The value of a lookup, or the findings why there is none. */
 export type Lookup<T> =
   | { readonly value: T; readonly findings?: undefined }
   | { readonly value?: undefined; readonly findings: Finding[] }

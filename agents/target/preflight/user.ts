@@ -1,4 +1,4 @@
-/** Looks up the operating system user that an instance is to run as. */
+/** Looks up the operating system user that an instance will run as. */
 import { execFile } from 'node:child_process'
 import { userInfo } from 'node:os'
 import { promisify } from 'node:util'
@@ -7,7 +7,7 @@ import type { Lookup } from './settings.ts'
 
 const run = promisify(execFile)
 
-/** Who this process runs as: a name, or the uid where it has none. */
+/** The user of this process: its name, or its uid if it has none. */
 export function ownName(): string {
   try {
     return userInfo().username
@@ -17,8 +17,8 @@ export function ownName(): string {
 }
 
 /**
- * The user as the system knows it, from whatever source NSS is configured for; the line is that of passwd(5). An agent
- * without root cannot change its group: as itself it has the one that it was started with.
+ * The user from whatever source NSS is configured for, in the format of passwd(5). An agent without root cannot change its
+ * group, so for its own user the result has the group that it was started with.
  * @throws when getent cannot be run at all
  */
 export async function findUser(name: string): Promise<SystemUser | undefined> {

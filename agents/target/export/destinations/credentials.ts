@@ -1,4 +1,4 @@
-/** Credentials by name, from the target agent's configuration: users, keys and passwords in files that only it reads. */
+/** Credentials by name, from the target agent's configuration: users, and files with keys and passwords that only it may read. */
 import { readFile, stat } from 'node:fs/promises'
 import type { CredentialConfig } from '../../../../config/formats.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -20,7 +20,7 @@ export function credential(credentials: Credentials, name: string | undefined): 
 
 const READABLE_BY_OTHERS = 0o077
 
-/** A file with a secret. @throws HowdahError `configuration` when it cannot be read, or others can read it too */
+/** Reads a file with a secret. @throws HowdahError `configuration` when it is unreadable, or readable for others too */
 export async function readSecretFile(path: string): Promise<string> {
   try {
     const { mode } = await stat(path)
@@ -39,7 +39,7 @@ export async function readSecretFile(path: string): Promise<string> {
   }
 }
 
-/** A password is the file's first line. */
+/** Reads a password: the first line of a file. */
 export async function readPassword(path: string): Promise<string> {
   return (await readSecretFile(path)).split('\n')[0]?.replace(/\r$/, '') ?? ''
 }

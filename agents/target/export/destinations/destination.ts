@@ -1,54 +1,54 @@
-/** Where an export goes: one interface for a directory of the target, a directory over SFTP, and a live server. */
+/** The destination of an export: one interface for a directory of the target, a directory over SFTP, and a live server. */
 
 import type { RunningProgram } from '../dump/programs.ts'
 import type { DatabaseSnapshot } from '../source/snapshot.ts'
 
 export type Format = 'directory' | 'custom' | 'plain'
 
-/** One database, about to be written. */
+/** One database to be written. */
 export interface DatabaseDump {
   readonly database: string
   readonly snapshot: DatabaseSnapshot
-  /** Begins pg_dump of it, told what and of which moment; `args` say in which form and where to. Its stdin is closed. */
+  /** Starts pg_dump with the snapshot and the tables of the export; `args` give format and target. Its stdin is closed. */
   start(args: readonly string[]): RunningProgram
-  /** Bytes that were written so far. */
+  /** Reports the bytes written so far. */
   progress(bytes: number): void
-  /** For destinations that copy tables themselves. */
+  /** Reports a table whose copy starts; for destinations that copy tables themselves. */
   tableStarted(table: { readonly schema: string; readonly name: string }): void
 }
 
 export interface WrittenFile {
-  /** Relative to where the database was written. */
+  /** Relative to the path of the database. */
   readonly path: string
   readonly bytes: number
   readonly sha256: string
 }
 
 export interface Written {
-  /** Where the database is. */
+  /** Path of the database at the destination. */
   readonly path: string
   readonly bytes: number
-  /** Missing: a live server has no files. */
+  /** Missing for a live server. */
   readonly files?: readonly WrittenFile[]
-  /** What is different there from what was exported. */
+  /** Differences between the destination and the source. */
   readonly notes?: readonly string[]
 }
 
 export interface Destination {
-  /** Makes sure that it can be written to and holds nothing that would be overwritten. Called once, before `write`. */
+  /** Makes sure that it is writable and nothing would be overwritten. Called once, before `write`. */
   open(): Promise<void>
-  /** Writes one database; when that fails nothing of it is left. */
+  /** Writes one database. Leaves nothing of it if that fails. */
   write(dump: DatabaseDump): Promise<Written>
-  /** Puts everything in its place, with the manifest. @returns where that is; undefined: there is no place for one */
+  /** Moves everything into place, with the manifest. @returns the manifest's path; undefined: it has no place there */
   finish(manifest: string): Promise<string | undefined>
-  /** Takes away what this export, and an earlier attempt at it, left. Safe to repeat. @returns what it was, in words */
+  /** Removes what this export and earlier attempts at it have written. Safe to repeat. @returns what was removed, in words */
   discard(): Promise<string[]>
   close(): Promise<void>
 }
 
 export const MANIFEST = 'howdah-export.json'
 
-/** The files of a database, by format; the directory format makes a directory. */
+/** The name of a database's dump, by format; in the directory format it is a directory. */
 export function dumpName(fileName: string, format: Format): string {
   switch (format) {
     case 'directory':

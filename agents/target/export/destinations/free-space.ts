@@ -1,22 +1,22 @@
-/** Room on a file system while an export writes to it. */
+/** Watches the free space of a file system while an export writes to it. */
 import { stat, statfs } from 'node:fs/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../../messages/format-bytes.ts'
 import { freeBytes } from '../../preflight/space.ts'
 
 export interface FreeSpaceWatch {
-  /** What ended the export; undefined: there was room. */
+  /** The error when space ran out; undefined: there was enough. */
   readonly failure: () => HowdahError | undefined
   stop(): void
 }
 
-const LOOK_EVERY_MS = 300
-/** So little is none: what a program has in hand does not fit any more. */
-const NONE_BYTES = 8 * 1024 * 1024
+const CHECK_EVERY_MS = 300
+/** Less than this counts as full, since a program's buffered output may not fit any more. */
+const MIN_FREE_BYTES = 8 * 1024 * 1024
 
 /**
- * Watches the room below `directory` while something is written there. On the file system of the write cache an export
- * must leave the sessions their reserve: PostgreSQL ends when it finds no room for its WAL.
+ * Checks the free space of `directory` at intervals. On the file system of the write cache an export must leave the reserve
+ * of the sessions free: PostgreSQL ends when it cannot write WAL.
  */
 export async function watchFreeSpace(options: {
   readonly directory: string
@@ -26,9 +26,9 @@ export async function watchFreeSpace(options: {
 }): Promise<FreeSpaceWatch> {
   const { directory, cachePath, reserveBytes, onFull } = options
   const shared = (await stat(directory)).dev === (await stat(cachePath)).dev
-  const least = shared ? Math.max(reserveBytes, NONE_BYTES) : NONE_BYTES
+  const least = shared ? Math.max(reserveBytes, MIN_FREE_BYTES) : MIN_FREE_BYTES
   let failure: HowdahError | undefined
-  const look = async (): Promise<void> => {
+  const check = async (): Promise<void> => {
     const free = await freeBytes(directory).catch(() => undefined)
     if (free === undefined || free >= least || failure) return
     const { bsize, blocks } = await statfs(directory)
@@ -39,7 +39,7 @@ export async function watchFreeSpace(options: {
     )
     onFull()
   }
-  await look()
-  const timer = setInterval(() => void look(), LOOK_EVERY_MS)
+  await check()
+  const timer = setInterval(() => void check(), CHECK_EVERY_MS)
   return { failure: () => failure, stop: () => clearInterval(timer) }
 }

@@ -1,18 +1,18 @@
 /**
- * Host keys that are known: from a known_hosts file, or by fingerprint. Pure but for what it is given.
+ * Known host keys, from a known_hosts file or by fingerprint. Pure.
  *
  * Source of the format: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"; of the key blob: RFC 4253, 6.6.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 
 export interface KnownKeys {
-  /** Algorithms to ask the server for, so that it shows a key that is known; empty: any. */
+  /** Algorithms to offer the server, so that it presents a known key; empty: any. */
   readonly algorithms: readonly string[]
-  /** Whether a host key, as the server sent it, is a known one. */
+  /** Whether a host key, as sent by the server, is known. */
   accepts(key: Buffer): boolean
 }
 
-/** `fingerprint`: `SHA256:` and unpadded base64, as ssh-keygen -l prints it. */
+/** `fingerprint`: `SHA256:` and unpadded base64, as printed by ssh-keygen -l. */
 export function keysByFingerprint(fingerprint: string): KnownKeys {
   return { algorithms: [], accepts: (key) => same(fingerprintOf(key), fingerprint.replace(/=+$/, '')) }
 }
@@ -21,7 +21,7 @@ export function fingerprintOf(key: Buffer): string {
   return `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`
 }
 
-/** The keys that a known_hosts file has for a host. Certificate authorities are not looked at. */
+/** The keys that a known_hosts file has for a host. Certificate authorities are ignored. */
 export function keysOfHost(file: string, host: string, port: number): KnownKeys {
   const lines = file
     .split('\n')
@@ -42,7 +42,7 @@ export function keysOfHost(file: string, host: string, port: number): KnownKeys 
   }
 }
 
-/** RFC 8332: an RSA key signs by other names than its own. */
+/** RFC 8332: signature algorithms of an RSA key have other names than the key type. */
 const SIGNATURES: Readonly<Record<string, readonly string[]>> = {
   'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256'],
 }

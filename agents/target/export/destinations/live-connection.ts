@@ -1,4 +1,4 @@
-/** How programs of an export enter a live server, and SQL that is run there. */
+/** Connections of an export's programs to a live server: psql and pg_restore with its address and credential. */
 import { join } from 'node:path'
 import type { CredentialConfig } from '../../../../config/formats.ts'
 import type { Destination as DestinationRequest } from '../../../../messages/exports.ts'
@@ -9,11 +9,11 @@ import { readPassword } from './credentials.ts'
 import { writePassfile } from './passfile.ts'
 
 export interface LiveConnection {
-  /** For people: host and port. */
+  /** Host and port, for messages. */
   readonly where: string
-  /** Runs statements in a database, stops at the first that fails, and gives the output. */
+  /** Runs statements in a database, up to the first that fails. @returns the output */
   sql(database: string, statements: string): Promise<string>
-  /** The one value of a query that gives JSON. */
+  /** The single JSON value of a query. */
   json<T>(database: string, query: string): Promise<T>
   /** A psql that reads a script, and stops at the first statement that fails. */
   script(database: string): RunningProgram
@@ -31,8 +31,8 @@ export interface LiveConnectionOptions {
 
 const CONNECT_DEADLINE_S = 20
 /**
- * Whatever the role that enters has of its own. Only what every role may set and every version has; what keeps others
- * from writing there, and what its triggers do, is that server's business.
+ * Overrides the settings of the role. Only parameters that every role may set and every version has; read-only defaults and
+ * triggers of that server stay in effect.
  */
 const LIVE_OPTIONS = [
   'client_min_messages=warning',
@@ -43,7 +43,7 @@ const LIVE_OPTIONS = [
   .map((setting) => `-c ${setting}`)
   .join(' ')
 const PSQL = ['-X', '-A', '-t', '-q', '-w', '-v', 'ON_ERROR_STOP=1', '-f', '-']
-/** Where databases are made and looked for. */
+/** The database from which others are created and looked up. */
 export const MAINTENANCE_DATABASE = 'postgres'
 
 /** Writes the passfile. @throws HowdahError `configuration` */
@@ -57,7 +57,7 @@ export async function liveConnection(options: LiveConnectionOptions): Promise<Li
     await writePassfile(passfile, { host, port, user: role, password }, user)
   }
   const environment = {
-    // One that does not exist, rather than what the home directory may have.
+    // Always set, even if the file does not exist, so that libpq does not use one in the home directory.
     PGPASSFILE: passfile,
     PGCONNECT_TIMEOUT: String(CONNECT_DEADLINE_S),
     PGAPPNAME: 'howdah export',
@@ -89,7 +89,7 @@ export async function liveConnection(options: LiveConnectionOptions): Promise<Li
   }
 }
 
-/** Feeds one program with what another writes. @throws what the one that failed first says */
+/** Pipes the output of one program into another. @throws the error of the one that failed first */
 export async function pipe(
   from: RunningProgram,
   to: RunningProgram,
@@ -102,11 +102,11 @@ export async function pipe(
   })
   from.stdout.pipe(to.stdin)
   to.stdout.resume()
-  await together([from, to])
+  await awaitAll([from, to])
 }
 
-/** Waits for programs that are of use only together. @throws what the one that failed first says */
-export async function together(programs: readonly RunningProgram[]): Promise<void> {
+/** Waits for programs that depend on each other; if one fails the others are killed. @throws the error of the first */
+export async function awaitAll(programs: readonly RunningProgram[]): Promise<void> {
   const failures: unknown[] = []
   await Promise.all(
     programs.map(({ done }) =>

@@ -1,8 +1,8 @@
 /**
- * A running PostgreSQL server as destination: pg_dump feeds pg_restore, and no dump file is in between.
+ * A running PostgreSQL server as destination: pg_dump is piped into pg_restore, without a dump file.
  *
- * Nothing shows there before all of it is there. What goes into a database that exists is one transaction; a database
- * that does not is made under another name, which is changed at the end.
+ * Nothing is visible there before it is complete. Into an existing database everything is restored in one transaction; a new
+ * database is created under a temporary name, and renamed at the end.
  */
 import type { CredentialConfig } from '../../../../config/formats.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -30,7 +30,7 @@ export interface LiveServerOptions {
   readonly credential: CredentialConfig
   readonly user: SystemUser
   readonly address: () => Promise<InstanceAddress>
-  /** Does what writes to the published instance without being a change of it. */
+  /** Does work that writes to the published instance and must not count as a change. */
   readonly excludeFromChanges: <T>(work: () => Promise<T>) => Promise<T>
   readonly programs: Programs
   readonly label: string
@@ -40,13 +40,13 @@ export interface LiveServerOptions {
 
 export function liveServer(options: LiveServerOptions): Destination {
   const { export: request, label, claim, programs } = options
-  /** Databases that are not what they will be; those of one export follow each other. */
+  /** Name of a database until it is complete. The databases of one export are written one after another. */
   const temporary = `howdah_${label}`
-  let entered: Promise<LiveConnection> | undefined
+  let connection: Promise<LiveConnection> | undefined
 
-  const enter = (): Promise<LiveConnection> => {
-    entered ??= liveConnection(options)
-    return entered
+  const connect = (): Promise<LiveConnection> => {
+    connection ??= liveConnection(options)
+    return connection
   }
 
   const dropScratch = (address: InstanceAddress): Promise<void> =>
@@ -65,13 +65,13 @@ export function liveServer(options: LiveServerOptions): Destination {
           `${databases.length} databases cannot all go into the database "${request.destination.database}"; export them one by one`,
           { field: 'destination.database' },
         )
-      const live = await enter()
+      const live = await connect()
       await live.sql(MAINTENANCE_DATABASE, 'SELECT 1')
       await claim.save({ made: false, names: [] })
     },
 
     async write(dump) {
-      const live = await enter()
+      const live = await connect()
       const database = destinationDatabaseName(dump.database, request)
       const path = `${live.where}/${database}`
       let bytes = 0
@@ -112,13 +112,13 @@ export function liveServer(options: LiveServerOptions): Destination {
 
     async discard() {
       if (!claim.claimed()) return []
-      // Whatever keeps the instance from answering keeps the scratch database from lasting.
+      // If the instance does not answer, it is being removed, and its scratch database with it.
       if (request.tables && request.rename)
         await options
           .address()
           .then(dropScratch)
           .catch(() => undefined)
-      const live = await enter()
+      const live = await connect()
       if (!(await databaseExists(live, temporary))) return []
       await dropLiveDatabase(live, temporary)
       return [`removed the database ${temporary} from ${live.where}`]

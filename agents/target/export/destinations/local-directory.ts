@@ -1,8 +1,8 @@
 /**
- * A directory of the target as destination. It must be new or empty, and everything in it is done by programs with the
- * rights of the session's user: no path can make the agent write, read or remove what that user could not.
+ * A directory of the target as destination. It must be new or empty. All access to it is by programs with the rights of the
+ * session's user: no path can make the agent write, read or remove what that user could not.
  *
- * Everything lies in a hidden directory below it until it is complete, and is renamed then.
+ * Dumps are written to a hidden directory below it, and renamed when all are complete.
  */
 import { lstat, readdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
@@ -20,14 +20,14 @@ export interface LocalDirectoryOptions {
   readonly jobs: number
   readonly user: SystemUser
   readonly programs: Programs
-  /** Of the session and its export: names the hidden directory. */
+  /** Session and export; part of the hidden directory's name. */
   readonly label: string
   readonly cachePath: string
   readonly reserveBytes: number
   readonly claim: Claim
 }
 
-/** What the record of the export has of its destination. */
+/** The part of an export's record that concerns its destination. */
 export interface Claim {
   readonly claimed: () => { readonly made: boolean; readonly names: readonly string[] } | undefined
   readonly save: (claimed: { made: boolean; names: string[] }) => Promise<void>
@@ -91,7 +91,7 @@ export function localDirectory(options: LocalDirectoryOptions): Destination {
       const names = [hidden, ...claimed.names.map((name) => join(path, name))]
       await programs.run('rm', ['-rf', '--', ...names])
       if (!claimed.made) return [`emptied ${path}`]
-      // Somebody else may have put something there meanwhile.
+      // Other files may have been created there meanwhile.
       await programs.run('rmdir', ['--ignore-fail-on-non-empty', '--', path])
       return [`removed ${path}`]
     },
@@ -109,7 +109,7 @@ export function localDirectory(options: LocalDirectoryOptions): Destination {
   }
 }
 
-/** Runs pg_dump into a directory of ours, while there is room. */
+/** Runs pg_dump into a directory of the export; kills it when space runs out. @throws HowdahError `space_low` */
 export async function dumpInto(options: {
   readonly dump: DatabaseDump
   readonly args: readonly string[]
@@ -134,7 +134,7 @@ export async function dumpInto(options: {
   }
 }
 
-/** All that an export can put into a directory. */
+/** Names of everything that an export may create in a directory. */
 export function placedNames(databases: readonly string[], format: Format): string[] {
   return [...databases.map((database) => dumpName(fileNameOf(database), format)), MANIFEST]
 }
@@ -146,7 +146,7 @@ export function notEmpty(where: string, entries: readonly string[]): HowdahError
   )
 }
 
-/** Size and SHA-256 of a dump; relative to it, or its own name when it is one file. */
+/** Sizes and SHA-256 hashes of a dump's files; paths are relative to it, or its name if it is a single file. */
 export async function hashFiles(programs: Programs, target: string, format: Format): Promise<WrittenFile[]> {
   const [where, what] =
     format === 'directory' ? [target, '.'] : [dirname(target), target.slice(dirname(target).length + 1)]
@@ -178,8 +178,8 @@ const WRITABLE_BY_OTHERS = 0o022
 const STICKY = 0o1000
 
 /**
- * Nobody but root, the agent and the session's user may be able to exchange a part of the path: a link planted in it
- * would lead the dump, with all its data, elsewhere.
+ * Only root, the agent and the session's user may be able to replace a component of the path: through a planted symbolic
+ * link the dump, with all its data, would be written elsewhere.
  */
 async function requireSafe(path: string, user: SystemUser): Promise<void> {
   if (resolve(path) !== path || path === '/') throw unusable(`"${path}" is not a plain absolute path`)

@@ -1,4 +1,4 @@
-/** The destination that a request names. */
+/** Creates the destination that a request names. */
 import type { ExportRequest } from '../../../../messages/exports.ts'
 import { currentAddress, instanceAddress } from '../../postgres/connections/instance-client.ts'
 import type { PublishedSession } from '../../session/published-session.ts'
@@ -12,7 +12,7 @@ import { sftpDirectory } from './sftp-directory.ts'
 
 export interface MakeDestinationOptions {
   readonly session: PublishedSession
-  /** Of the export. */
+  /** Id of the export. */
   readonly id: string
   readonly request: ExportRequest
   readonly jobs: number

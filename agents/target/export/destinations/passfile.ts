@@ -1,4 +1,4 @@
-/** A password for libpq, in a file that only the session's user can read and that goes with the export. */
+/** A password file for libpq, which only the session's user can read and which is removed with the export. */
 import { open, rm } from 'node:fs/promises'
 import type { SystemUser } from '../../postgres/specification.ts'
 
@@ -9,10 +9,10 @@ export interface PassfileEntry {
   readonly password: string
 }
 
-/** The directory is the agent's own. Format: PostgreSQL documentation, "The Password File". */
+/** The directory must be the agent's own. Format: PostgreSQL documentation, "The Password File". */
 export async function writePassfile(path: string, entry: PassfileEntry, owner: SystemUser): Promise<void> {
   const escaped = (text: string): string => text.replace(/[\\:]/g, '\\$&')
-  // For a socket libpq looks up its directory, or localhost where that is the default one.
+  // For a socket libpq matches its directory, or "localhost" for the default directory.
   const hosts = entry.host.startsWith('/') ? ['*'] : [escaped(entry.host)]
   const lines = hosts.map(
     (host) => `${host}:${entry.port}:*:${escaped(entry.user)}:${escaped(entry.password)}\n`,

@@ -1,4 +1,4 @@
-/** A connection to an SFTP server, with a promise for each operation, and a deadline on the way there. */
+/** A connection to an SFTP server, with a promise for each operation and a deadline for connecting. */
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import ssh2, { type ConnectConfig, type SFTPWrapper } from 'ssh2'
@@ -6,11 +6,11 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { fingerprintOf, type KnownKeys } from './known-hosts.ts'
 
 export interface SftpClient {
-  /** The names in a directory; undefined: there is none. */
+  /** The names in a directory; undefined if it does not exist. */
   list(path: string): Promise<string[] | undefined>
   makeDirectory(path: string): Promise<void>
   rename(from: string, to: string): Promise<void>
-  /** Removes a file or a directory with all that is in it; what is not there is removed already. */
+  /** Removes a file, or a directory recursively. No error if it does not exist. */
   remove(path: string): Promise<void>
   removeDirectory(path: string): Promise<void>
   /** Writes a new file. @returns its size and SHA-256 */
@@ -35,15 +35,15 @@ export interface SftpAddress {
 
 const CONNECT_DEADLINE_MS = 20_000
 const KEEPALIVE_MS = 10_000
-/** Writes of one file that are under way at once, so that a distant server is not waited for after each. */
+/** Concurrent writes of one file, to hide the latency of a distant server. */
 const WRITES_AT_ONCE = 32
-/** RFC draft secsh-filexfer-02, 3: servers take packets of 34000 bytes at least. */
+/** draft-ietf-secsh-filexfer-02, 3: servers must accept packets of at least 34000 bytes. */
 const WRITE_BYTES = 32 * 1024
 const NO_SUCH_FILE = 2
 const DIRECTORY_MODE = 0o040000
 const TYPE_MASK = 0o170000
 
-/** @throws HowdahError `export_failed` when it cannot be reached; `unauthorized` when either side refuses the other */
+/** @throws HowdahError `export_failed` when it cannot be reached; `unauthorized` when host key or credential is refused */
 export async function connectSftp(address: SftpAddress, signal: AbortSignal): Promise<SftpClient> {
   signal.throwIfAborted()
   const client = new ssh2.Client()
@@ -113,7 +113,7 @@ async function openSftp(
       reject(
         refused ??
           (error.level === 'client-authentication'
-            ? new HowdahError('unauthorized', `${host}:${port} lets "${user}" not in with this credential`, {
+            ? new HowdahError('unauthorized', `${host}:${port} refuses this credential of "${user}"`, {
                 field: 'destination.credential',
                 cause: error,
               })
@@ -125,14 +125,14 @@ async function openSftp(
   })
 }
 
-interface Surroundings {
+interface SftpSession {
   readonly where: string
   readonly lost: AbortSignal
   readonly close: () => void
 }
 
-function sftpClient(sftp: SFTPWrapper, { where, lost, close }: Surroundings): SftpClient {
-  /** An operation by its callback; ends with the connection, for then no callback comes. */
+function sftpClient(sftp: SFTPWrapper, { where, lost, close }: SftpSession): SftpClient {
+  /** Wraps an operation with a callback; rejects when the connection is lost, since then no callback comes. */
   function operation<T>(
     what: string,
     begin: (done: (error?: unknown, value?: T) => void) => void,
@@ -200,7 +200,7 @@ function sftpClient(sftp: SFTPWrapper, { where, lost, close }: Surroundings): Sf
       const hash = createHash('sha256')
       let bytes = 0
       let failure: unknown
-      const underWay = new Set<Promise<void>>()
+      const pending = new Set<Promise<void>>()
       for await (const chunk of source as AsyncIterable<Buffer>) {
         hash.update(chunk)
         for (let at = 0; at < chunk.length; at += WRITE_BYTES) {
@@ -211,15 +211,15 @@ function sftpClient(sftp: SFTPWrapper, { where, lost, close }: Surroundings): Sf
           ).catch((error: unknown) => {
             failure ??= error
           })
-          underWay.add(write)
-          void write.finally(() => underWay.delete(write))
-          if (underWay.size >= WRITES_AT_ONCE) await Promise.race(underWay)
+          pending.add(write)
+          void write.finally(() => pending.delete(write))
+          if (pending.size >= WRITES_AT_ONCE) await Promise.race(pending)
         }
         if (failure !== undefined) throw failure
         bytes += chunk.length
         progress(bytes)
       }
-      await Promise.all(underWay)
+      await Promise.all(pending)
       if (failure !== undefined) throw failure
       await operation<void>(`closing ${path}`, (done) => sftp.close(handle, done))
       return { bytes, sha256: hash.digest('hex') }

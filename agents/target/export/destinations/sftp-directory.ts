@@ -1,6 +1,6 @@
 /**
- * A directory on an SFTP server as destination. What is one file streams straight there; the directory format, which
- * pg_dump writes in parallel, goes through a temporary directory of the write cache's file system.
+ * A directory on an SFTP server as destination. A dump of a single file is streamed there; one in the directory format,
+ * which pg_dump writes in parallel, is written to a temporary directory on the write cache's file system and uploaded.
  */
 import { chmod, lchown, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -26,7 +26,7 @@ export interface SftpDirectoryOptions {
   readonly user: SystemUser
   readonly programs: Programs
   readonly label: string
-  /** Of the session, where a temporary directory can be made. */
+  /** The export's directory for temporary files. */
   readonly workDirectory: string
   readonly cachePath: string
   readonly reserveBytes: number
@@ -136,7 +136,7 @@ export function sftpDirectory(options: SftpDirectoryOptions): Destination {
       await sftp.remove(hidden)
       if (!claimed.made) return [`emptied ${where}`]
       const left = await sftp.list(path)
-      // Somebody else may have put something there meanwhile.
+      // Other files may have been created there meanwhile.
       if (left?.length === 0) await sftp.removeDirectory(path)
       return [`removed ${where}`]
     },

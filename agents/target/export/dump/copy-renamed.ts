@@ -1,9 +1,9 @@
 /**
- * Copies tables under other names into a database that exists, in one transaction of one session there.
+ * Copies tables under other names into an existing database, in one transaction of one session there.
  *
- * Names in a dump cannot be exchanged soundly, so they are exchanged before it: a scratch database of the published
- * instance gets the whole schema, without rows; there PostgreSQL itself renames, and pg_dump tells what comes of it.
- * The rows come from the instance's own database, by COPY in the snapshot of the export.
+ * Names cannot be replaced reliably in the text of a dump, so they are changed before it: the schema, without rows, is
+ * copied to a scratch database of the published instance, where PostgreSQL itself renames the tables; pg_dump then dumps the
+ * result. The rows are copied from the original database, by COPY in the snapshot of the export.
  */
 import { once } from 'node:events'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -13,7 +13,7 @@ import {
   withClient,
 } from '../../postgres/connections/instance-client.ts'
 import type { DatabaseDump } from '../destinations/destination.ts'
-import { type LiveConnection, together } from '../destinations/live-connection.ts'
+import { awaitAll, type LiveConnection } from '../destinations/live-connection.ts'
 import { createDatabaseSql, propertiesOf } from '../source/database-properties.ts'
 import { type InstancePrograms, instancePrograms } from '../source/instance-programs.ts'
 import { exactPattern, literal, quoted } from './names.ts'
@@ -31,14 +31,14 @@ export interface CopyRenamedOptions {
   readonly database: string
   readonly dump: DatabaseDump
   readonly renames: readonly TableRename[]
-  /** Of pg_dump, as `ownershipFlags` gives them. */
+  /** Flags of pg_dump from `ownershipFlags`. */
   readonly owners: readonly string[]
   readonly address: InstanceAddress
   readonly programs: Programs
   readonly label: string
 }
 
-/** @returns what is left out, in words */
+/** @returns what is omitted, in words */
 export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]> {
   const { live, database, dump, renames, owners, address, programs, label } = options
   const { snapshot } = dump
@@ -56,7 +56,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
       renames.find(({ from }) => from.schema === table.schema && from.name === table.name)?.to ?? table
     const tables = snapshot.tables.map((table) => ({ from: table, to: nameOf(table) }))
     const notes = await withClient(address, scratch, async (client) => {
-      // They came with the schema, and may forbid what follows, or act on it.
+      // Event triggers were copied with the schema, and would fire on the following statements.
       const { rows: triggers } = await client.query<{ name: string }>(
         'SELECT evtname::text AS name FROM pg_catalog.pg_event_trigger',
       )
@@ -102,7 +102,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
       }
       await feed(target, await sequenceValues(options, scratch, tables))
       await feedFrom(target, section('post-data'))
-      // Only this makes it visible: a script that breaks off has changed nothing.
+      // A script that ends before this line has changed nothing.
       await feed(target, '\nCOMMIT;\n')
       target.stdin.end()
       await target.done
@@ -117,7 +117,7 @@ export async function copyRenamed(options: CopyRenamedOptions): Promise<string[]
   }
 }
 
-/** Takes away what a copy that was killed left in the published instance. Safe to repeat. */
+/** Drops the scratch database that a killed copy left in the published instance. Safe to repeat. */
 export async function dropScratchDatabase(address: InstanceAddress, label: string): Promise<void> {
   await withAnyDatabase(address, (client) =>
     client.query(`DROP DATABASE IF EXISTS ${quoted(scratchName(label))}`),
@@ -141,10 +141,10 @@ async function requireWritable(address: InstanceAddress): Promise<void> {
     )
 }
 
-/** What pg_dump writes sets the encoding that it is written in; names of ours are UTF-8. */
+/** The output of pg_dump sets its own client encoding; the following statements are UTF-8. */
 const OUR_ENCODING = "SET client_encoding = 'UTF8';\n"
 
-/** The whole schema, as the tables may use any type or function of it. What cannot be made there is not missed here. */
+/** Copies the whole schema, since tables may use any type or function of it. Objects that cannot be created are skipped. */
 async function copySchema(
   { database, snapshot }: DatabaseDump,
   { dump, psql }: InstancePrograms,
@@ -154,10 +154,10 @@ async function copySchema(
   const to = psql(scratch, ['-f', '-'])
   to.stdout.resume()
   from.stdout.pipe(to.stdin)
-  await together([from, to])
+  await awaitAll([from, to])
 }
 
-/** The rows as they are stored, in the snapshot of the export; the settings of every connection of ours keep values whole. */
+/** Starts COPY TO STDOUT of a table, in the snapshot of the export and the encoding of the database. */
 function copyOut(
   { database, snapshot }: DatabaseDump,
   { psql }: InstancePrograms,
@@ -174,7 +174,7 @@ function copyOut(
   )
 }
 
-/** Generated columns cannot be written. */
+/** The columns of a table without generated ones, which cannot be written. */
 async function columnsOf({ snapshot }: DatabaseDump, table: RelationName): Promise<string[]> {
   const rows = await snapshot.query<{ name: string }>(
     `SELECT attname AS name FROM pg_catalog.pg_attribute a
@@ -185,7 +185,7 @@ async function columnsOf({ snapshot }: DatabaseDump, table: RelationName): Promi
   return rows.map(({ name }) => name)
 }
 
-/** Foreign keys that lead out of the export: what they lead to may be gone, and is locked while they are made. */
+/** Foreign keys to tables outside the export: those may not exist there, and would be locked while the key is created. */
 function leavingKeysQuery(tables: readonly RelationName[]): string {
   const names = tables.map((table) => `${literal(exactPattern(table))}::pg_catalog.regclass`).join(', ')
   return `
@@ -196,7 +196,7 @@ function leavingKeysQuery(tables: readonly RelationName[]): string {
       AND NOT coalesce((pg_catalog.row_to_json(pg_constraint)->>'conparentid')::oid::int8, 0) > 0`
 }
 
-/** Where the sequences of the tables stand, by their new names. */
+/** Statements that set the sequences of the tables, by their new names, to their current values. */
 async function sequenceValues(
   { address, dump }: CopyRenamedOptions,
   scratch: string,
@@ -245,13 +245,13 @@ function ended(program: RunningProgram): RunningProgram {
   return program
 }
 
-/** Writes into a program as fast as it reads. @throws what it says when it ended */
+/** Writes to a program's stdin with backpressure. @throws the program's error if it has ended */
 async function feed(target: RunningProgram, chunk: string | Buffer): Promise<void> {
   if (chunk.length === 0 || target.stdin.write(chunk)) return
-  await Promise.race([once(target.stdin, 'drain'), target.done.then(() => brokenOff())])
+  await Promise.race([once(target.stdin, 'drain'), target.done.then(endedEarly)])
 }
 
-function brokenOff(): never {
+function endedEarly(): never {
   throw new HowdahError('export_failed', 'the script ended before all of it was read')
 }
 

@@ -1,6 +1,6 @@
 /**
- * Follows pg_dump by what it says on stderr, and counts the rows of each table in the same snapshot once it is through
- * with it: its blocks are local then.
+ * Follows the progress of pg_dump on its stderr, and counts the rows of each table in the same snapshot after it has been
+ * dumped, when its blocks are local.
  */
 import type { DatabaseSnapshot, Table } from '../source/snapshot.ts'
 
@@ -11,21 +11,22 @@ export interface TableCount {
 }
 
 export interface DumpProgress {
-  /** A line of pg_dump's. */
-  hear(line: string): void
+  /** Handles a line of pg_dump's stderr. */
+  onLine(line: string): void
+  /** Handles the start of a table that is not dumped by pg_dump. */
   tableStarted(table: { readonly schema: string; readonly name: string }): void
-  /** All tables are through; resolves with their rows when all are counted. */
+  /** To be called when all tables are dumped. @returns their row counts, once all are counted */
   finish(): Promise<TableCount[]>
   /** So far. */
   readonly state: () => { readonly tables: number; readonly tablesDone: number; readonly rows: number }
 }
 
 /**
- * Source: pg_dump.c and parallel.c, the same since 9.6; the messages are in English, as pg_dump is told. What comes
- * before a message is written by itself (logging.c), so that the one of another of its processes may come in between.
+ * Source: pg_dump.c and parallel.c, unchanged since 9.6; pg_dump runs with English messages. The prefix of a message is
+ * written separately (logging.c), so a message of another worker process may come in between.
  */
 const BEGINS = /dumping contents of table "(.*)"$/s
-/** A name may have line breaks in it. */
+/** A table name may contain line breaks. */
 const BEGINS_BROKEN = /dumping contents of table ".*$/s
 const MOST_BREAKS = 64
 const FINISHED_IN_PARALLEL = /finished item \d+ TABLE DATA /
@@ -50,7 +51,7 @@ export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): Du
       counts.push({ schema: table.schema, name: table.name, rows: await snapshot.count(table) })
       onChange()
     })
-    // Told by `finish`.
+    // Reported by `finish`.
     counting.catch(() => undefined)
   }
 
@@ -70,7 +71,7 @@ export function followDump(snapshot: DatabaseSnapshot, onChange: () => void): Du
   }
 
   return {
-    hear(line) {
+    onLine(line) {
       const text = broken === undefined ? line : `${broken}\n${line}`
       const name = BEGINS.exec(text)?.[1]
       const isBroken = name === undefined && BEGINS_BROKEN.test(text)

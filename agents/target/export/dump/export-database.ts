@@ -1,4 +1,4 @@
-/** Exports one database of a published instance: one snapshot for the dump and for the counts. */
+/** Exports one database of a published instance, with one snapshot for the dump and the row counts. */
 
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { DatabaseExport } from '../../../../messages/exports.ts'
@@ -13,7 +13,7 @@ import { followDump } from './dump-progress.ts'
 import type { ExportedDatabase } from './manifest.ts'
 import type { Programs } from './programs.ts'
 
-/** How long an export waits for a table that somebody has locked. Milliseconds. */
+/** How long an export waits for the lock of a table. Milliseconds. */
 const LOCK_WAIT_MS = 600_000
 
 export interface ExportDatabaseOptions {
@@ -27,7 +27,7 @@ export interface ExportDatabaseOptions {
   readonly lockWaitMs?: number
 }
 
-/** @throws whatever kept it from being exported; nothing of it is left then */
+/** @throws the cause of a failure; nothing of the database is left at the destination then */
 export async function exportDatabase(
   options: ExportDatabaseOptions,
 ): Promise<Required<Omit<ExportedDatabase, 'status'>>> {
@@ -52,7 +52,7 @@ export async function exportDatabase(
             ...['--verbose', `--lock-wait-timeout=${lockWaitMs}`, `--snapshot=${snapshot.id}`],
             ...[...args, ...patterns],
           ],
-          progress.hear,
+          progress.onLine,
         ),
       progress: (bytes) => report({ bytes }),
       tableStarted: progress.tableStarted,
@@ -72,7 +72,7 @@ export async function exportDatabase(
   }
 }
 
-/** @throws HowdahError `export_failed` that says what is the matter with it */
+/** @throws HowdahError `export_failed` when the database does not exist or accepts no connections */
 async function requireDatabase(address: InstanceAddress, database: string): Promise<void> {
   const all = await withAnyDatabase(address, listDatabases)
   const found = all.find(({ name }) => name === database)

@@ -1,13 +1,13 @@
-/** The manifest beside a dump: where it comes from, and what it must contain. Pure. */
+/** The manifest of an export: its source, and row counts and hashes to verify it. Pure. */
 import type { DatabaseExport, ExportRequest } from '../../../../messages/exports.ts'
 import type { StepInput } from '../../../../messages/steps.ts'
 import type { Written } from '../destinations/destination.ts'
 import type { TableCount } from './dump-progress.ts'
 
-/** What became of one database. */
+/** The outcome of one database. */
 export interface ExportedDatabase {
   readonly status: DatabaseExport
-  /** The moment that the dump is of, and all counts with it. */
+  /** The time of the snapshot, of which dump and counts are. */
   readonly at?: string
   readonly counts?: readonly TableCount[]
   readonly written?: Written

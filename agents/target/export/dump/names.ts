@@ -1,6 +1,6 @@
-/** Names: of databases as files, of relations as SQL and as patterns of pg_dump. Pure. */
+/** Quotes names: of databases as file names, of relations in SQL and in patterns of pg_dump. Pure. */
 
-/** The file name of a database: itself where that is safe, else with its bytes as %XX. At most 189 bytes. */
+/** The file name of a database: its name, with bytes that are not safe as %XX. At most 189 bytes. */
 export function fileNameOf(database: string): string {
   const encoded = [...Buffer.from(database)]
     .map((byte) => {
@@ -39,7 +39,7 @@ export function connectionString(values: Readonly<Record<string, string | undefi
 }
 
 export interface PatternRegexes {
-  /** Undefined: whatever is visible by the search path. */
+  /** Undefined: tables that are visible by the search path. */
   readonly schema: string | undefined
   readonly name: string
 }
@@ -74,12 +74,12 @@ export function patternRegexes(pattern: string): PatternRegexes {
   return { schema: schema === undefined ? undefined : whole(schema), name: whole(name) }
 }
 
-/** The pattern that is one relation and nothing else. */
+/** The pattern that matches exactly one relation. */
 export function exactPattern({ schema, name }: { readonly schema: string; readonly name: string }): string {
   return `${quoted(schema)}.${quoted(name)}`
 }
 
-/** As `exactPattern`, for pg_dump: where a name has bytes that are not UTF-8, anything may stand. */
+/** As `exactPattern`, for pg_dump: bytes of a name that are not UTF-8 match anything. */
 export function dumpPattern(relation: { readonly schema: string; readonly name: string }): string {
   return exactPattern(relation).replaceAll('\uFFFD', '"*"')
 }

@@ -1,6 +1,6 @@
 /**
- * Programs of an export: pg_dump, pg_restore, psql and small tools, as the session's operating system user. Whatever an
- * export does to files it does with that user's rights, so that a path can lead it nowhere where that user may not go.
+ * Runs the programs of an export: pg_dump, pg_restore, psql and small tools, as the session's operating system user. All
+ * file access of an export is with that user's rights, so that no path gives access to anything that user may not use.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -12,17 +12,17 @@ import { runAs } from '../../postgres/process/user-process.ts'
 import type { PublishedSession } from '../../session/published-session.ts'
 
 export interface Programs {
-  /** Begins a program; nothing is awaited. Paths without a slash are PostgreSQL's or the system's. */
+  /** Starts a program without waiting. A name without a slash is one of PostgreSQL's or the system's executables. */
   start(program: string, args: readonly string[], options?: StartOptions): RunningProgram
-  /** Runs a program to its end and gives its stdout. @throws HowdahError `export_failed` */
+  /** Runs a program to its end. @returns its stdout. @throws HowdahError `export_failed` */
   run(program: string, args: readonly string[], options?: RunOptions): Promise<string>
-  /** Kills whatever an export of this session left running, also one of an earlier agent process. */
+  /** Kills programs that an export of this session left running, also those of an earlier agent process. */
   killStale(): Promise<void>
 }
 
 export interface StartOptions {
   readonly environment?: Readonly<Record<string, string>>
-  /** Each line of stderr. */
+  /** Called with each line of stderr. */
   readonly onLine?: ((line: string) => void) | undefined
 }
 
@@ -33,7 +33,7 @@ export interface RunOptions extends StartOptions {
 export interface RunningProgram {
   readonly stdin: Writable
   readonly stdout: Readable
-  /** Resolves when it ended well. @throws HowdahError `export_failed` with its last words */
+  /** Resolves when it has ended with status 0. @throws HowdahError `export_failed` with the errors of its stderr */
   readonly done: Promise<void>
   kill(): void
 }
@@ -44,9 +44,9 @@ export interface ProgramsOptions {
   readonly signal: AbortSignal
 }
 
-/** In the environment of every program of an export: by this they are found again. */
+/** A variable in the environment of every program of an export, by which they are found again. */
 const MARK = 'HOWDAH_EXPORT'
-/** What pg_dump may take to call its queries back before it is killed. Milliseconds. */
+/** How long pg_dump may take to cancel its queries before it is killed. Milliseconds. */
 const GRACE_MS = 2_000
 const KILL_DEADLINE_MS = 10_000
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024
@@ -62,7 +62,7 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
 
   function start(program: string, args: readonly string[], options: StartOptions = {}): RunningProgram {
     signal.throwIfAborted()
-    // The shell is there for the umask, which only the whole agent process could set.
+    // A shell sets the umask, which Node could only set for the whole agent process.
     const child: ChildProcessByStdio<Writable, Readable, Readable> = spawn(
       '/bin/sh',
       ['-c', 'umask 077; exec "$@"', 'sh', program, ...args],
@@ -78,12 +78,12 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
       setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref()
     }
     signal.addEventListener('abort', kill, { once: true })
-    const words = errorOutput()
+    const errors = errorOutput()
     eachLine(child.stderr, (line) => {
-      words.hear(line)
+      errors.add(line)
       options.onLine?.(line)
     })
-    // A reader that ended early is told by its exit status.
+    // If the program ends before it has read its input, its exit status reports that.
     child.stdin.on('error', () => undefined)
     const done = new Promise<void>((resolve, reject) => {
       child.once('error', reject)
@@ -93,13 +93,13 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
         else if (signal.aborted) reject(signal.reason)
         else {
           const ending = killed === null ? `ended with status ${code}` : `was killed by ${killed}`
-          reject(new HowdahError('export_failed', words.text() || `${program} ${ending}`))
+          reject(new HowdahError('export_failed', errors.text() || `${program} ${ending}`))
         }
       })
     })
-    // Whoever started it may be busy with another part that failed.
+    // The caller may be handling another error, and never await this one.
     done.catch(() => undefined)
-    // Node drops what nobody has begun to read when the program ends; a reader may still be on its way.
+    // When a program ends Node discards output that has no reader yet; the PassThrough keeps it for one that comes later.
     return { stdin: child.stdin, stdout: child.stdout.pipe(new PassThrough()), done, kill }
   }
 
@@ -115,7 +115,7 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
         else chunks.push(chunk)
       })
       const read = finished(running.stdout)
-      // Of a program that failed there may be no end to read.
+      // The stdout of a failed program may end prematurely.
       read.catch(() => undefined)
       running.stdin.end(options.input)
       await running.done
@@ -136,31 +136,31 @@ export function createPrograms({ session, signal }: ProgramsOptions): Programs {
   }
 }
 
-/** What a program said of its failure: PostgreSQL's tools tell of their work too when they are verbose. */
-function errorOutput(): { hear(line: string): void; text(): string } {
+/** Collects the errors in a program's stderr, without the progress messages of verbose PostgreSQL tools. */
+function errorOutput(): { add(line: string): void; text(): string } {
   const LINES = 12
   const lines: string[] = []
-  let told = false
+  let isError = false
   return {
-    hear(line) {
+    add(line) {
       const tool = /^pg_\w+: (.*)$/.exec(line)
-      // Source: logging.c; error, detail and hint head what is wrong, lines of the server's message follow.
-      if (tool) told = /^(error|fatal|detail|hint|warning|\[)/.test(tool[1] ?? '')
-      if ((told || !tool) && lines.length < LINES) lines.push(line)
+      // Source: logging.c; a line that begins with error, detail or hint is followed by lines of the server's message.
+      if (tool) isError = /^(error|fatal|detail|hint|warning|\[)/.test(tool[1] ?? '')
+      if ((isError || !tool) && lines.length < LINES) lines.push(line)
     },
     text: () => lines.join('\n'),
   }
 }
 
-function eachLine(stream: Readable, hear: (line: string) => void): void {
+function eachLine(stream: Readable, onLine: (line: string) => void): void {
   let rest = ''
   stream.setEncoding('utf8').on('data', (text: string) => {
     const lines = (rest + text).split('\n')
     rest = (lines.pop() ?? '').slice(-MAX_LINE)
-    for (const line of lines) hear(line)
+    for (const line of lines) onLine(line)
   })
   stream.on('end', () => {
-    if (rest !== '') hear(rest)
+    if (rest !== '') onLine(rest)
   })
 }
 
@@ -171,7 +171,7 @@ function markedProcesses(session: string): number[] {
   return pids.map(Number).filter((pid) => pid !== process.pid && isMarked(pid, session))
 }
 
-/** proc(5): the environment is there for processes of our user, and all of them for root; a zombie's is empty. */
+/** proc(5): the environment is readable for processes of the same user, and for root; a zombie's is empty. */
 function isMarked(pid: number, session: string): boolean {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${MARK}=${session}`)

@@ -1,4 +1,4 @@
-/** What databases and tables are called in a live server: the renames of a request, and the SQL that does them. Pure. */
+/** The names of databases and tables in a live server: the renames of a request, and the SQL for them. Pure. */
 
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { ExportRequest } from '../../../../messages/exports.ts'
@@ -55,7 +55,7 @@ function newName(to: string, schema: string): RelationName {
   return dot < 0 ? { schema, name: to } : { schema: to.slice(0, dot), name: to.slice(dot + 1) }
 }
 
-/** What belongs to a table and has a name in its schema. */
+/** An object that belongs to a table and has a name in its schema. */
 export interface Dependent extends RelationName {
   readonly kind: 'index' | 'sequence' | 'statistics'
 }
@@ -79,7 +79,7 @@ export function dependentsQuery({ schema, name }: RelationName): string {
     WHERE s.stxrelid = ${table}) AS d`
 }
 
-/** Renames a table and what has a name beside it, so that nothing meets the names of the original. */
+/** Renames a table and its dependents, so that none conflicts with the names of the original. */
 export function renameStatements({ from, to }: TableRename, dependents: readonly Dependent[]): string[] {
   const statements: string[] = []
   for (const { kind, schema, name } of dependents) {
@@ -97,7 +97,7 @@ export function renameStatements({ from, to }: TableRename, dependents: readonly
   return statements
 }
 
-/** `orders_pkey` of `orders` is `orders_old_pkey` of `orders_old`; at most 63 bytes, as PostgreSQL has it. */
+/** `orders_pkey` of `orders` becomes `orders_old_pkey` of `orders_old`; at most 63 bytes, PostgreSQL's limit. */
 export function dependentName(name: string, table: string, renamed: string): string {
   if (table === renamed) return name
   const rest = name.startsWith(table) ? name.slice(table.length) : `_${name}`

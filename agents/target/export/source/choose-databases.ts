@@ -1,4 +1,4 @@
-/** Which databases of an instance an export is of. */
+/** Chooses the databases of an instance that an export contains. */
 
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { ExportRequest } from '../../../../messages/exports.ts'
@@ -9,13 +9,13 @@ import { hasMatch } from './snapshot.ts'
 
 export interface ChosenDatabases {
   readonly databases: readonly string[]
-  /** Databases that could not be looked into, and why. */
+  /** Databases that were omitted, and why. */
   readonly notes: readonly string[]
 }
 
 /**
- * Those that are asked for; else, with tables, those that have one of them; else those that were changed, and all of
- * them when something was changed and nobody knows where. A database that cannot be entered keeps no other from it.
+ * The databases that are requested; otherwise, for an export of tables, those that have one of them; otherwise those that
+ * were changed, or all if it is unknown where. A database that cannot be connected to is omitted.
  * @throws HowdahError `export_failed` when there is nothing to export
  */
 export async function chooseDatabases(

@@ -1,4 +1,4 @@
-/** What a new database must have to take the contents of another: encoding and locale. */
+/** Encoding and locale, which a new database must have in common with the one whose contents are restored into it. */
 
 import { literal, quoted } from '../dump/names.ts'
 import type { DatabaseSnapshot } from './snapshot.ts'
@@ -7,14 +7,14 @@ export interface DatabaseProperties {
   readonly encoding: string
   readonly collate: string | null
   readonly ctype: string | null
-  /** `c` libc, `i` ICU, `b` builtin; from version 15 on. */
+  /** `c` libc, `i` ICU, `b` builtin; since version 15. */
   readonly provider: string | null
   /** Of ICU or of the builtin provider. */
   readonly locale: string | null
 }
 
 export async function propertiesOf(snapshot: DatabaseSnapshot): Promise<DatabaseProperties> {
-  // Columns that a version does not have are null by way of JSON.
+  // row_to_json makes columns that a version does not have null instead of an error.
   const [row] = await snapshot.query<{ properties: DatabaseProperties }>(
     `SELECT pg_catalog.json_build_object(
        'encoding', pg_catalog.pg_encoding_to_char((d->>'encoding')::int), 'collate', d->>'datcollate',

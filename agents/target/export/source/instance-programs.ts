@@ -1,4 +1,4 @@
-/** PostgreSQL's programs as they enter the published instance: as its superuser, with settings of our own. */
+/** PostgreSQL's programs, connected to the published instance as its superuser with Howdah's session settings. */
 
 import { loginOptions } from '../../postgres/connections/client.ts'
 import { APPLICATION, type InstanceAddress } from '../../postgres/connections/instance-client.ts'
@@ -12,8 +12,8 @@ export const EXPORT_APPLICATION = `${APPLICATION} export`
 
 export interface InstancePrograms {
   /**
-   * A pg_dump of a database. Text is written in `encoding`, that of the database, whatever role and database say;
-   * patterns without a schema are looked up by the search path that the database has.
+   * Starts pg_dump of a database. Text is written in `encoding`, that of the database, whatever role and database have set;
+   * patterns without a schema are looked up in the search path of the database.
    */
   dump(
     database: string,
@@ -21,7 +21,7 @@ export interface InstancePrograms {
     args: readonly string[],
     onLine?: (line: string) => void,
   ): RunningProgram
-  /** A psql in a database; what it is told is UTF-8. */
+  /** Starts psql in a database; its input is UTF-8. */
   psql(database: string, args: readonly string[]): RunningProgram
 }
 
@@ -55,7 +55,7 @@ export function instancePrograms(programs: Programs, address: InstanceAddress): 
   }
 }
 
-/** pg_dump takes its patterns to be in the encoding that it writes; ours are UTF-8. Without an encoding bytes are bytes. */
+/** pg_dump expects its patterns, which are UTF-8, in its output encoding. SQL_ASCII means no conversion. */
 function dumpEncoding(encoding: string, args: readonly string[]): string {
   const isAscii = args.every((arg) => Buffer.byteLength(arg) === arg.length)
   return isAscii || encoding === 'SQL_ASCII' ? encoding : 'UTF8'

@@ -1,17 +1,17 @@
-/** Looks what an export waits for: which lock, and who holds it. pg_dump waits for locks without a word. */
+/** Watches what an export waits for: which lock, and who holds it. pg_dump itself does not report lock waits. */
 import type pg from 'pg'
 import { endClient } from '../../postgres/connections/client.ts'
 import { APPLICATION, connectTo, type InstanceAddress } from '../../postgres/connections/instance-client.ts'
 import { EXPORT_APPLICATION } from './instance-programs.ts'
 
 export interface LockWatch {
-  /** What it waits for, as was last seen: "a lock on …"; undefined: it waits for no lock. */
+  /** The lock that it waits for, at the last check: "a lock on …"; undefined: none. */
   readonly waiting: string | undefined
   close(): Promise<void>
 }
 
 /** Milliseconds. */
-const LOOK_EVERY_MS = 2_000
+const CHECK_EVERY_MS = 2_000
 const QUERY_DEADLINE_MS = 30_000
 
 interface Holder {
@@ -30,9 +30,9 @@ interface Row {
 }
 
 /**
- * The first lock of this database that an export waits for. Holders that have no process are prepared transactions, which
- * are known by the lock that each has on its own transaction id; those without a role are of the server itself
- * (PostgreSQL documentation, pg_blocking_pids and pg_locks). Columns that a version does not have are null by way of JSON.
+ * The first lock of this database that an export waits for. Holders without a process are prepared transactions, identified
+ * by the lock that each has on its own transaction id; those without a role are processes of the server itself (PostgreSQL
+ * documentation, pg_blocking_pids and pg_locks). row_to_json makes columns that a version does not have null.
  */
 const QUERY = `
   SELECT l.relation::pg_catalog.regclass::text AS relation,
@@ -53,32 +53,32 @@ const QUERY = `
      AND w.application_name = ANY ($1)
    LIMIT 1`
 
-/** Looks now and then until it is closed. `onChange`: it waits, or does not any more. Never rejects. */
+/** Checks at intervals until it is closed. `onChange` is called when `waiting` changes. Never rejects. */
 export function watchLocks(address: InstanceAddress, database: string, onChange: () => void): LockWatch {
   let waiting: string | undefined
   let closed = false
   let client: pg.Client | undefined
-  let looking: Promise<void> = Promise.resolve()
+  let checking: Promise<void> = Promise.resolve()
 
-  async function look(): Promise<void> {
+  async function check(): Promise<void> {
     client ??= await connectTo(address, database, { queryDeadlineMs: QUERY_DEADLINE_MS })
     const [row] = (await client.query<Row>(QUERY, [[APPLICATION, EXPORT_APPLICATION]])).rows
-    const seen = row && inWords(row)
+    const seen = row && describeLock(row)
     if (seen === waiting) return
     waiting = seen
     onChange()
   }
 
   const timer = setInterval(() => {
-    looking = looking
-      .then(() => (closed ? undefined : look()))
-      // It only explains; whatever keeps it from looking is told by the export itself.
+    checking = checking
+      .then(() => (closed ? undefined : check()))
+      // The watch only adds an explanation; the export itself reports errors of the instance.
       .catch(async () => {
         const broken = client
         client = undefined
         if (broken) await endClient(broken)
       })
-  }, LOOK_EVERY_MS)
+  }, CHECK_EVERY_MS)
 
   return {
     get waiting() {
@@ -87,18 +87,18 @@ export function watchLocks(address: InstanceAddress, database: string, onChange:
     async close() {
       closed = true
       clearInterval(timer)
-      await looking
+      await checking
       if (client) await endClient(client)
     },
   }
 }
 
-function inWords({ relation, holders }: Row): string {
-  const who = holders.map(holderInWords).join(' and ')
+function describeLock({ relation, holders }: Row): string {
+  const who = holders.map(describeHolder).join(' and ')
   return `a lock on ${relation ?? 'a relation'}${who === '' ? '' : `, which is held by ${who}`}`
 }
 
-function holderInWords({ pid, role, application, state, since, kind, gid }: Holder): string {
+function describeHolder({ pid, role, application, state, since, kind, gid }: Holder): string {
   if (pid === 0)
     return `a prepared transaction${gid === null ? '' : ` (ROLLBACK PREPARED '${gid}' or COMMIT PREPARED ends it)`}`
   if (role === null)

@@ -1,4 +1,4 @@
-/** One moment of a database, held open for pg_dump, and what was in its tables at that moment. */
+/** An exported snapshot of a database, held open for pg_dump, with the row counts of its tables. */
 import type pg from 'pg'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { connectTo, type InstanceAddress, withClient } from '../../postgres/connections/instance-client.ts'
@@ -16,11 +16,11 @@ export interface DatabaseSnapshot {
   readonly at: string
   /** The encoding of the database. */
   readonly encoding: string
-  /** Tables whose rows a dump with the patterns has; estimated, for extensions may leave some of theirs out. */
+  /** Tables whose rows a dump with the patterns contains; approximate, as extensions may exclude some of theirs. */
   readonly tables: readonly Table[]
-  /** Patterns for partitions, which pg_dump does not take with their parent. */
+  /** Patterns for partitions, which pg_dump does not include with their parent. */
   readonly partitionPatterns: readonly string[]
-  /** Rows of a table. Only those of its own, without what inherits from it. */
+  /** Number of rows of a table, without those of its children. */
   count(table: Table): Promise<number>
   query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>
   close(): Promise<void>
@@ -31,7 +31,7 @@ const RELATIONS = `
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`
 
-/** All below a relation that is partitioned or inherited from. */
+/** All descendants of a partitioned relation. */
 const DESCENDANTS = `
   WITH RECURSIVE below AS (
     SELECT inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
@@ -44,8 +44,9 @@ interface Relation extends Table {
 }
 
 /**
- * Opens the snapshot of a database. `patterns`: pg_dump's, of tables; undefined: all. Ends with the signal.
- * @param lockWaitMs how long counting waits for a table that somebody has locked; default: as long as it takes
+ * Opens the snapshot of a database. Closed when the signal aborts.
+ * @param patterns of tables, as in pg_dump; undefined: all tables
+ * @param lockWaitMs how long counting waits for the lock of a table; default: no limit
  */
 export async function openSnapshot(
   address: InstanceAddress,
@@ -58,7 +59,7 @@ export async function openSnapshot(
   const pid = (client as { processID?: number }).processID
   const end = (): void => {
     void client.end().catch(() => undefined)
-    // A query that is under way would go on in the server.
+    // A running query would continue in the server.
     if (pid !== undefined)
       withClient(address, database, (other) => other.query('SELECT pg_terminate_backend($1)', [pid])).catch(
         () => undefined,
@@ -73,7 +74,7 @@ export async function openSnapshot(
     (await client.query<Row>(text, [...values])).rows
   try {
     signal.throwIfAborted()
-    const visible = await leaveSearchPath(client)
+    const visible = await clearSearchPath(client)
     await client.query(`SET lock_timeout = ${lockWaitMs}`)
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     const [head] = await query<{ id: string; at: Date; encoding: string }>(
@@ -102,10 +103,10 @@ export async function openSnapshot(
   }
 }
 
-/** In place of bytes that are not UTF-8, as a name in a database without an encoding may have them. */
+/** Stands for bytes that are not UTF-8 in a name of a SQL_ASCII database. */
 const REPLACEMENT = '\uFFFD'
 
-/** A name that cannot be written is left to the server to write: the query is one of its own then, and gives XML. */
+/** A name that cannot be sent is inserted by the server: query_to_xml runs a query that it builds itself. */
 function countQuery({ oid, schema, name }: Table): { text: string; values: unknown[] } {
   if (!`${schema}${name}`.includes(REPLACEMENT)) {
     const table = `${quoted(schema)}.${quoted(name)}`
@@ -133,8 +134,8 @@ async function relationsOf(
   return { all: [...found.values(), ...added], partitionPatterns: added.map(dumpPattern) }
 }
 
-/** Schemas that names without one are looked up in, as `pg_dump --table` does; from here on there are none. */
-async function leaveSearchPath(client: pg.Client): Promise<string[]> {
+/** Empties the search path. @returns the schemas of the previous one, in which `pg_dump --table` looks up names */
+async function clearSearchPath(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ schemas: string[] }>(
     'SELECT pg_catalog.current_schemas(true)::pg_catalog.text[] AS schemas',
   )
@@ -169,7 +170,7 @@ export async function hasMatch(
 ): Promise<boolean> {
   const look = async (client: pg.Client): Promise<boolean> => {
     const query: Query = async (text, values = []) => (await client.query(text, [...values])).rows
-    return (await matching(query, await leaveSearchPath(client), patterns)).length > 0
+    return (await matching(query, await clearSearchPath(client), patterns)).length > 0
   }
   return withClient(address, database, look, { ownSearchPath: true })
 }
