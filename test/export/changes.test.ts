@@ -29,22 +29,22 @@ function seen(
 
 const changes = (record: ChangeRecord, observation: Observation) => detectChanges(record, observation).changes
 
-describe('the judgement of changes', () => {
-  it('finds none where no transaction wrote', () => {
+describe('The detection of changes', () => {
+  it('finds none if no transaction wrote', () => {
     expect(changes(START, seen(100n))).to.deep.equal({ changed: false, databases: [] })
   })
 
-  it('knows the databases whose counters grew, and forgets none of them', () => {
+  it('reports the databases whose counters grew, also later', () => {
     const first = detectChanges(START, seen(101n, { crm: [3, 0] }))
     expect(first.changes).to.deep.equal({ changed: true, databases: ['crm'] })
     expect(changes(first.record, seen(101n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm'])
   })
 
-  it('takes a transaction that nothing accounts for as a change, wherever it was', () => {
+  it('counts an unexplained transaction as a change, in whatever database', () => {
     expect(changes(START, seen(101n))).to.deep.equal({ changed: true, databases: [] })
   })
 
-  it('does not take ANALYZE for a change once nobody else can have written', () => {
+  it('does not count ANALYZE as a change once no client can have written', () => {
     const busy = detectChanges(START, seen(103n, { shop: [7, 7] }, { quiet: false }))
     expect(busy.changes.changed).to.equal(true)
     const quiet = detectChanges(busy.record, seen(103n, { shop: [7, 7] }))
@@ -52,13 +52,13 @@ describe('the judgement of changes', () => {
     expect(changes(quiet.record, seen(104n, { shop: [8, 7] })).databases).to.deep.equal(['shop'])
   })
 
-  it('counts all databases when a crash lost the statistics of what was written', () => {
+  it('counts all databases if a crash lost the statistics of writes', () => {
     expect(changes(START, seen(105n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm', 'shop'])
     const looked = detectChanges(START, seen(105n, { crm: [1, 0] })).record
     expect(changes(looked, seen(105n, {}, { epoch: 'second' })).databases).to.deep.equal(['crm'])
   })
 
-  it('finds none after all that was changed is exported, and what is changed afterwards', () => {
+  it('finds none after all changes are exported, and later ones again', () => {
     const { record } = detectChanges(START, seen(105n, { crm: [4, 0] }))
     const mark = { xid: 105n, epoch: 'first', counters: { written: 4, statistics: 0 } }
     const exported = withExport(record, 'crm', mark, true)
@@ -67,7 +67,7 @@ describe('the judgement of changes', () => {
     expect(changes(exported, seen(106n, { crm: [4, 0] })).changed).to.equal(true)
   })
 
-  it('does not forget one database because another was exported', () => {
+  it('keeps reporting a database after another was exported', () => {
     const { record } = detectChanges(START, seen(105n, { crm: [4, 0], shop: [1, 0] }))
     const mark = { xid: 105n, epoch: 'first', counters: { written: 4, statistics: 0 } }
     expect(

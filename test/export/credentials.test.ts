@@ -6,7 +6,7 @@ import { credential, readPassword } from '../../agents/target/export/destination
 import { loadConfig } from '../../config/load.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 
-describe('credentials', () => {
+describe('Credentials', () => {
   let directory = ''
 
   before(async () => {
@@ -21,13 +21,13 @@ describe('credentials', () => {
     return loadConfig(targetAgentSchema, { file, env: {}, args: [] }).credentials
   }
 
-  it('come by name from the configuration', async () => {
+  it('are read from the configuration by name', async () => {
     const credentials = await configured({ archive: { user: 'backup', privateKeyFile: '/etc/key' } })
     expect(credential(credentials, 'archive')).to.deep.equal({ user: 'backup', privateKeyFile: '/etc/key' })
     expect(() => credential(credentials, 'toString')).to.throw(/no credential "toString".*archive/)
   })
 
-  it('are refused by name when they are wrong', async () => {
+  it('are refused with their name when they are wrong', async () => {
     for (const [wrong, what] of [
       [{ archive: { password: 'secret' } }, /archive\.password is not a key/],
       [{ archive: { passwordFile: 'relative' } }, /archive\.passwordFile must be an absolute path/],

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { followDump } from '../../agents/target/export/dump/dump-progress.ts'
 import type { DatabaseSnapshot, Table } from '../../agents/target/export/source/snapshot.ts'
 
-describe('what pg_dump says', () => {
+describe('The output of pg_dump', () => {
   const table = (name: string): Table => ({ oid: 1, schema: 'public', name })
   const tables = ['a', 'b', 'Old "Bills'].map(table)
   const follow = () =>
@@ -11,7 +11,7 @@ describe('what pg_dump says', () => {
       () => undefined,
     )
 
-  it('counts every table, also when the lines of its processes run into one another', async () => {
+  it('shows every table, also if lines of its processes are interleaved', async () => {
     const progress = follow()
     for (const line of [
       'pg_dump:pg_dump: dumping contents of table "public.a"',

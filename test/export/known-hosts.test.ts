@@ -10,7 +10,7 @@ const KEY = Buffer.from('a host key')
 const OTHER = Buffer.from('another')
 const text = (key: Buffer): string => key.toString('base64')
 
-describe('known hosts', () => {
+describe('Known hosts', () => {
   it('are found by name, by pattern and by hash, with their port', () => {
     const salt = Buffer.from('salt').toString('base64')
     const hash = createHmac('sha1', 'salt').update('[hashed.example]:2222').digest('base64')
@@ -29,13 +29,13 @@ describe('known hosts', () => {
     ])
   })
 
-  it('accept no other key, and none that was revoked', () => {
+  it('accept no other key, and no revoked one', () => {
     const file = `db ssh-ed25519 ${text(KEY)}\ndb ssh-rsa ${text(OTHER)}\n@revoked * ssh-rsa ${text(OTHER)}\n@cert-authority * ssh-ed25519 ${text(OTHER)}`
     expect(keysOfHost(file, 'db', 22).accepts(KEY)).to.equal(true)
     expect(keysOfHost(file, 'db', 22).accepts(OTHER)).to.equal(false)
   })
 
-  it('ask the server for keys that are known', () => {
+  it('offer the server the algorithms of known keys', () => {
     expect(keysOfHost(`db ssh-rsa ${text(KEY)}`, 'db', 22).algorithms).to.deep.equal([
       'rsa-sha2-512',
       'rsa-sha2-256',

@@ -55,7 +55,7 @@ describe('An export that has to wait for a lock', function () {
     return { message: error.message, told }
   }
 
-  it('says meanwhile and in its error which it is, and who holds it', async () => {
+  it('names the lock and its holder while it waits and in its error', async () => {
     const { socketDirectory: host, port, user } = address
     const holder = new pg.Client({ host, port, user, database: 'postgres', application_name: 'forgotten' })
     await holder.connect()
@@ -71,7 +71,7 @@ describe('An export that has to wait for a lock', function () {
     }
   })
 
-  it('names the prepared transaction that holds it', async () => {
+  it('names a prepared transaction that holds it', async () => {
     await published.sql("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'left behind'")
     const { message } = await failed(4_500)
     expect(message).to.include(`a prepared transaction (ROLLBACK PREPARED 'left behind'`)

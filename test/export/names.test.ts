@@ -7,8 +7,8 @@ import {
   quoted,
 } from '../../agents/target/export/dump/names.ts'
 
-describe('names of an export', () => {
-  it('make a file name of any database, which leads nowhere else', () => {
+describe('Names in an export', () => {
+  it('become a safe file name for any database', () => {
     expect(['shop', 'v1.2', '..', '.hidden', 'a/b', 'grün', 'a b'].map(fileNameOf)).to.deep.equal([
       'shop',
       'v1.2',
@@ -26,7 +26,7 @@ describe('names of an export', () => {
     expect(connectionString({ dbname: "it's \\", user: undefined })).to.equal("dbname='it\\'s \\\\'")
   })
 
-  it('match as patterns of pg_dump do', () => {
+  it('match like patterns of pg_dump', () => {
     expect(patternRegexes('Orders*')).to.deep.equal({ schema: undefined, name: '^(orders.*)$' })
     expect(patternRegexes('app."Old ""B*ll"')).to.deep.equal({ schema: '^(app)$', name: '^(Old "B\\*ll)$' })
     expect(patternRegexes('shop.a?p.x$')).to.deep.equal({ schema: '^(a.p)$', name: '^(x\\$)$' })

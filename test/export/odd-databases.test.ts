@@ -17,7 +17,7 @@ import { type Backup, logger, makeBackup, mountCopy, type Published } from '../p
 const LONG = `Ünï "quoted" 'n' \\ a\nb = ${'x'.repeat(36)}`
 const EVERYTHING = { destination: { type: 'directory', path: '/nowhere' } } as const
 
-describe('Odd databases', function () {
+describe('Databases with unusual encodings and names', function () {
   this.timeout(60_000)
   let backup: Backup
   let published: Published
@@ -84,7 +84,7 @@ describe('Odd databases', function () {
     expect(rows).to.deep.equal({ words: 1, 'caf\uFFFD': 3, 'two\nlines "quoted"': 2 })
   })
 
-  it('in an encoding of their own keep it, unless tables are asked for by names that are not ASCII', async () => {
+  it('keep their encoding, unless tables are requested by names that are not ASCII', async () => {
     const { dump, rows } = await exported('latin', ['"Öfen"'])
     expect(dump.toString()).to.include("SET client_encoding = 'UTF8'").and.include('\nglühend\n')
     expect(rows).to.deep.equal({ Öfen: 1 })
@@ -93,13 +93,13 @@ describe('Odd databases', function () {
     expect(whole.dump.includes(Buffer.from('\nglühend\n', 'latin1'))).to.equal(true)
   })
 
-  it('are exported by whatever name they have', async () => {
+  it('are exported whatever their name', async () => {
     expect(Buffer.byteLength(LONG)).to.equal(63)
     const { rows } = await exported(LONG)
     expect(rows).to.deep.equal({})
   })
 
-  it('whose names are in another encoding are left out with the reason, and spoil no other', async () => {
+  it('whose names are in another encoding are omitted with the reason, and the others exported', async () => {
     const all = await withAnyDatabase(address, listDatabases)
     expect(all.find(({ name }) => name === 'T\uFFFDr')?.closed).to.include('its name is not UTF-8')
     const chosen = await chooseDatabases(

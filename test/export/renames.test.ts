@@ -17,8 +17,8 @@ const request = (...rename: [string, string][]): ExportRequest => ({
   rename: rename.map(([from, to]) => ({ from, to })),
 })
 
-describe('renames of an export', () => {
-  it('tell databases from tables', () => {
+describe('Renames in an export', () => {
+  it('distinguish databases from tables', () => {
     const both = request(['shop', 'shop_old'], ['orders', 'orders_old'])
     expect(destinationDatabaseName('shop', both)).to.equal('shop_old')
     expect(destinationDatabaseName('crm', both)).to.equal('crm')
@@ -35,14 +35,14 @@ describe('renames of an export', () => {
     ])
   })
 
-  it('refuse what is no table of the export, or more than one', () => {
+  it('are refused for a name that matches no table of the export, or several', () => {
     expect(() => tableRenames('shop', request(['nothing', 'x']), TABLES)).to.throw(
       /neither the database nor a table/,
     )
     expect(() => tableRenames('shop', request(['bills', 'x']), TABLES)).to.throw(/old\.bills, new\.bills/)
   })
 
-  it('rename what has a name beside the table, within what PostgreSQL allows', () => {
+  it('rename the dependents of a table too, within the limits of PostgreSQL', () => {
     expect(dependentName('orders_pkey', 'orders', 'orders_old')).to.equal('orders_old_pkey')
     expect(dependentName('by_day', 'orders', 'orders_old')).to.equal('orders_old_by_day')
     const long = dependentName('orders_pkey', 'orders', 'ü'.repeat(31))

@@ -62,7 +62,7 @@ const fixedOf = (input: ConfigurationInput) => instanceSettings(input).fixed
 const initialOf = (input: ConfigurationInput) => instanceSettings(input).initial
 
 describe('The settings of a published instance', () => {
-  it('are only those that the major version has', () => {
+  it('are only parameters of the major version', () => {
     const names = (version: string) => [...fixedOf(inputOf({}, { spec: specOf({ version }) })).keys()]
     expect(names('9.6')).to.include.members(['wal_keep_segments', 'stats_temp_directory'])
     expect(names('9.6')).not.to.include.members(['restore_command'])
@@ -87,7 +87,7 @@ describe('The settings of a published instance', () => {
     expect(exceeds({ ...limits, max_connections: 301 }, limitsOf(settings, specOf()))).to.equal(true)
   })
 
-  it('have room for origins of replication, of which pg_control says nothing', () => {
+  it('allow for replication origins, which pg_control does not record', () => {
     const of = (name: string, version: string, backup: Record<string, string> = {}) =>
       initialOf(inputOf(backup, { spec: specOf({ version }) })).get(name)
     expect(of('max_replication_slots', '15')).to.equal('500')
@@ -97,7 +97,7 @@ describe('The settings of a published instance', () => {
     expect(of('max_replication_slots', '18')).to.equal(undefined)
   })
 
-  it('leave connections for Howdah and the jobs of an export where production had next to none', () => {
+  it('leave connections for Howdah and the jobs of an export where production allowed very few', () => {
     const control = { ...CONTROL, limits: {} }
     const of = (max_connections: string) =>
       initialOf(inputOf({ max_connections }, { control })).get('max_connections')
@@ -105,7 +105,7 @@ describe('The settings of a published instance', () => {
     expect(of('40')).to.equal('40')
   })
 
-  it('have no limit that is raised against what the user gave', () => {
+  it('do not raise a limit that the user has set', () => {
     const spec = specOf({ settings: { max_connections: '20' } })
     const settings = initialOf(
       inputOf({}, { spec, control: { ...CONTROL, limits: { max_connections: 300 } } }),
@@ -120,7 +120,7 @@ describe('The settings of a published instance', () => {
     expect(settings.get('wal_level')).to.equal('replica')
   })
 
-  it('let WAL take an eighth of the free disk, and four segments where that is less', () => {
+  it('limit WAL to an eighth of the free disk space, but at least four segments', () => {
     const of = (
       freeDisk: number,
       settings: Record<string, string> = {},
@@ -137,12 +137,12 @@ describe('The settings of a published instance', () => {
     expect(of(100 * GB, {}, GB)).to.deep.equal(['2048MB', '2048MB'])
   })
 
-  it('take at most a quarter of the memory', () => {
+  it('use at most a quarter of the memory', () => {
     expect(initialOf(inputOf({ shared_buffers: '64GB' })).get('shared_buffers')).to.equal('4194304kB')
     expect(initialOf(inputOf({ shared_buffers: '2GB' })).get('shared_buffers')).to.equal('2GB')
   })
 
-  it('go as deep into the stack as this machine lets them', () => {
+  it('limit the stack depth to that of this machine', () => {
     const memory = { total: 16 * GB, freeHugePages: 0, stack: 8 * 1024 ** 2 }
     const of = (depth: string) =>
       initialOf(inputOf({ max_stack_depth: depth }, { memory })).get('max_stack_depth')
@@ -151,13 +151,13 @@ describe('The settings of a published instance', () => {
     expect(of('4MB')).to.equal('4MB')
   })
 
-  it('try huge pages only where there are some', () => {
+  it('try huge pages only if there are free ones', () => {
     expect(initialOf(inputOf({ huge_pages: 'on' })).get('huge_pages')).to.equal('off')
     const memory = { total: 16 * GB, freeHugePages: GB }
     expect(initialOf(inputOf({ huge_pages: 'on' }, { memory })).get('huge_pages')).to.equal('try')
   })
 
-  it('stand on the command line or in the file, never in both', () => {
+  it('are on the command line or in the file, never in both', () => {
     const backup = {
       port: '5432',
       lc_messages: 'de_DE',
@@ -174,7 +174,7 @@ describe('The settings of a published instance', () => {
     expect(fixed.get('ssl')).to.equal('on')
   })
 
-  it('become arguments that no shell takes apart', () => {
+  it('become arguments that need no shell quoting', () => {
     const args = postgresArguments(specOf(), fixedOf(inputOf()))
     expect(args.slice(0, 4)).to.deep.equal([
       '-D',
@@ -185,7 +185,7 @@ describe('The settings of a published instance', () => {
     expect(args).to.include('archive_command=')
   })
 
-  it('have those of the backup in a file, go without fsync until recovery is done, and never after', () => {
+  it('have those of the backup in a file, and fsync off only until recovery is finished', () => {
     const settings = new Map([
       ['work_mem', '8MB'],
       ['x.y', "it's \\ 1\n2"],
@@ -206,14 +206,14 @@ describe('The settings of a published instance', () => {
     expect(fixedOf(inputOf({}, { recovered: true })).get('restart_after_crash')).to.equal('on')
   })
 
-  it('let readers in before promotion only where recovery is to pause', () => {
+  it('accept read-only connections before promotion only if recovery is to pause', () => {
     const of = (changes: Partial<InstanceSpec>) =>
       fixedOf(inputOf({ hot_standby: 'on' }, { spec: specOf(changes) })).get('hot_standby')
     expect(of({})).to.equal('off')
     expect(of({ afterRecovery: 'pause' })).to.equal('on')
   })
 
-  it('are those that the user gives, whatever the backup or Howdah say', () => {
+  it('are those of the user, whatever the backup or Howdah set', () => {
     const settings = { SSL: 'on', work_mem: '64MB', shared_buffers: '1GB' }
     const { fixed, initial } = instanceSettings(
       inputOf({ shared_buffers: '64GB' }, { spec: specOf({ settings }) }),
@@ -223,12 +223,12 @@ describe('The settings of a published instance', () => {
     expect(initial.get('shared_buffers')).to.equal('1GB')
   })
 
-  it('refuse those that Howdah works by, naming them', () => {
+  it('refuse those that Howdah depends on, by name', () => {
     for (const name of ['port', 'Data_Directory', 'recovery_target_time', 'restore_command', 'hba_file'])
       expect(() => userSettings({ settings: { [name]: 'x' } })).to.throw(name.toLowerCase())
   })
 
-  it('refuse those that would undo the quarantine or the reading of the log', () => {
+  it('refuse those that would disable the quarantine or the parsing of the log', () => {
     const undoing = {
       max_logical_replication_workers: '4',
       archive_mode: 'on',
@@ -246,20 +246,20 @@ describe('The settings of a published instance', () => {
     expect([...userSettings({ settings: { max_logical_replication_workers: '0' } })]).to.have.length(1)
   })
 
-  it('let nobody in over TCP without a password and nobody replicate', () => {
+  it('allow no connection over TCP without a password, and no replication', () => {
     expect(hbaFile(specOf())).to.match(/^host +all all 127\.0\.0\.1\/32 md5$/m)
     expect(hbaFile(specOf())).not.to.include('replication')
     expect(hbaFile(specOf({ version: '9.6' }))).to.match(/^host +all all ::1\/128 md5$/m)
   })
 
-  it('let others in by password where the instance listens for them, and by what the user gives instead', () => {
+  it("accept other machines by password where the instance listens on their network, or by the user's pg_hba.conf", () => {
     expect(hbaFile(specOf({ listen: ['*'] }))).to.match(/^host +all all 0\.0\.0\.0\/0 md5$/m)
     const given = hbaFile(specOf({ listen: ['*'], hba: 'hostssl shop app 10.0.0.0/8 cert' }))
     expect(given).to.match(/^local all all trust\nhostssl shop app 10\.0\.0\.0\/8 cert\n$/m)
     expect(given).not.to.include('scram')
   })
 
-  it('tell clients an address that they can use', () => {
+  it('report an address that clients can use', () => {
     expect(listenAddresses({})).to.equal('localhost')
     expect(clientHost({ listen: ['127.0.0.1', 'localhost'] })).to.equal(undefined)
     expect(clientHost({ listen: ['localhost', '10.0.0.7'] })).to.equal('10.0.0.7')
@@ -270,7 +270,7 @@ describe('The settings of a published instance', () => {
 })
 
 describe('Recovery settings', () => {
-  it('are refused for a value that is none of its type', () => {
+  it('are refused for an invalid value', () => {
     const wrong: RecoverTo[] = [
       { type: 'lsn', value: '3000148' },
       { type: 'xid', value: 'seven' },
@@ -286,7 +286,7 @@ describe('Recovery settings', () => {
     expect(zulu.get('recovery_target_time')).to.equal('2026-01-02T03:04:05+00:00')
   })
 
-  it('make a standby without a primary of an instance that is to pause', () => {
+  it('make an instance that is to pause a standby without a primary', () => {
     const pause = (version: string) => recoveryRequest(specOf({ version, afterRecovery: 'pause' }))
     expect(pause('15').name).to.equal('standby.signal')
     expect(pause('11')).to.deep.include({ name: 'recovery.conf' })
@@ -306,7 +306,7 @@ describe('Recovery settings', () => {
     expect(settings.get('recovery_target_timeline')).to.equal('current')
   })
 
-  it('say time, timeline and exclusiveness as asked', () => {
+  it('have time, timeline and exclusiveness as requested', () => {
     const settings = settingsFor({
       type: 'time',
       value: '2026-01-02 03:04:05+00',
@@ -326,7 +326,7 @@ describe('Recovery settings', () => {
     )
   })
 
-  it('are a recovery.conf without the word "current" before version 12', () => {
+  it('are a recovery.conf without the value "current" before version 12', () => {
     const file = recoveryFile(specOf({ version: '11', recoverTo: { type: 'immediate' } }))
     expect(file).to.include("recovery_target = 'immediate'\n")
     expect(file).not.to.include('timeline')
@@ -334,7 +334,7 @@ describe('Recovery settings', () => {
   })
 })
 
-describe('The configuration that a backup brings', () => {
+describe('The configuration of a backup', () => {
   it('is read as PostgreSQL reads it', () => {
     const text = `# comment
 max_connections = 100 # (change requires restart)
@@ -357,7 +357,7 @@ escaped = 'a\\tb\\\\c\\101'
     expect(unreadable).to.deep.equal([6])
   })
 
-  it('has memory in units and lists with quotes', () => {
+  it('has memory with units and lists with quotes', () => {
     expect(parseMemory('16384', 8192)).to.equal(128 * 1024 ** 2)
     expect(parseMemory('1.5GB', 8192)).to.equal(1.5 * GB)
     expect(parseMemory('much', 8192)).to.equal(undefined)
@@ -379,7 +379,7 @@ describe('Preloaded libraries', () => {
       async () => exists,
     )
 
-  it('that act on their own or are not known are left out, and others quieted', async () => {
+  it('that act on their own or are unknown are omitted, and others configured to be passive', async () => {
     const { settings, warnings } = await decide('timescaledb,pg_cron,$libdir/pglogical,in_house', true)
     expect(settings.get('shared_preload_libraries')).to.equal('timescaledb')
     expect(settings.get('timescaledb.max_background_workers')).to.equal('0')
@@ -390,14 +390,14 @@ describe('Preloaded libraries', () => {
     expect(warnings[0]).to.include('--setting shared_preload_libraries=timescaledb,…')
   })
 
-  it('that are quiet are loaded, and nothing that ALTER SYSTEM adds', async () => {
+  it('that are passive are loaded, and none that ALTER SYSTEM adds', async () => {
     const { settings, warnings } = await decide('auto_explain, pg_stat_statements', true)
     expect([...settings]).to.deep.equal([['shared_preload_libraries', 'auto_explain,pg_stat_statements']])
     expect(warnings).to.deep.equal([])
     expect((await decide('', true)).settings.get('shared_preload_libraries')).to.equal('')
   })
 
-  it('that the user asks for are loaded whatever they do, and quieted where they can be', async () => {
+  it('that the user requests are loaded in any case, and configured to be passive where possible', async () => {
     const chosen = { shared_preload_libraries: 'citus,pg_cron' }
     const { settings, warnings } = await decide('citus,pg_cron,bdr', true, chosen)
     expect(settings.has('shared_preload_libraries')).to.equal(false)
@@ -407,11 +407,11 @@ describe('Preloaded libraries', () => {
     expect(error).to.include({ code: 'configuration', field: 'settings.shared_preload_libraries' })
   })
 
-  it('of citus know no node of production', async () => {
+  it('of Citus know no node of production', async () => {
     expect((await decide('citus', true)).settings.get('citus.cluster_name')).to.equal('howdah')
   })
 
-  it('that an extension needs are loaded although the list of production is not in the backup', async () => {
+  it("that an extension needs are loaded although production's list is not in the backup", async () => {
     const extensions = ['plpgsql', 'postgis', 'timescaledb', 'citus']
     const { settings } = await decide('pg_stat_statements', true, {}, extensions)
     expect(settings.get('shared_preload_libraries')).to.equal('citus,timescaledb,pg_stat_statements')
@@ -420,7 +420,7 @@ describe('Preloaded libraries', () => {
     expect(listed.settings.get('shared_preload_libraries')).to.equal('auto_explain,"$libdir/timescaledb"')
   })
 
-  it('that own the data must be there', async () => {
+  it('that own data must be installed', async () => {
     const error = await decide('citus', false).catch((reason: unknown) => reason)
     expect(error).to.have.property('code', 'library_missing')
   })

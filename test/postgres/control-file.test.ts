@@ -63,7 +63,7 @@ describe('pg_control', function () {
     }
   })
 
-  it('of 9.6 is that of 10 without the nonce at its end', () => {
+  it('of 9.6 is that of 10 without the nonce at the end', () => {
     const bytes = fileOf('10')
     bytes.writeUInt32LE(960, 8)
     bytes.writeUInt32LE(crc32c(bytes.subarray(0, 256)), 256)
@@ -81,7 +81,7 @@ describe('pg_control', function () {
     expect(() => parseControlFile(Buffer.alloc(0))).to.throw('unknown version')
   })
 
-  it('says what PostgreSQL 15 says of it, while the server runs and after it was killed', async () => {
+  it('agrees with pg_controldata of PostgreSQL 15, while the server runs and after it was killed', async () => {
     const account = await postgresAccount()
     const cluster = await makeCluster({
       directory,
@@ -115,7 +115,7 @@ describe('pg_control', function () {
     expect(control.checkpointTime).to.equal(time)
   })
 
-  it('of a cluster of PostgreSQL 17 is read without any program of it', async () => {
+  it('of a PostgreSQL 17 cluster is read without any of its programs', async () => {
     const mountPoint = join(directory, 'seventeen')
     await mkdir(mountPoint)
     const account = await postgresAccount()
@@ -127,7 +127,7 @@ describe('pg_control', function () {
     expect(control.limits).to.include({ max_connections: 100, max_wal_senders: 10 })
   })
 
-  it('is damage of the backup where it is missing, torn for good or a link', async () => {
+  it('makes the backup damaged where it is missing, permanently torn or a symbolic link', async () => {
     const mountPoint = join(directory, 'damaged')
     const path = join(mountPoint, 'data/global/pg_control')
     const code = () =>

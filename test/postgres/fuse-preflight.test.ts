@@ -17,7 +17,7 @@ describe('The check of FUSE without root', () => {
   const messages = async (environment: Parameters<typeof checkFuse>[0]): Promise<string[]> =>
     (await checkFuse({ device: '/dev/null', path: directory, ...environment })).map(({ message }) => message)
 
-  it('names a device that is missing, and the module to load', async () => {
+  it('names a missing device, and the module to load', async () => {
     const [message] = await messages({ device: join(directory, 'fuse'), uid: 0 })
     expect(message).to.match(/fuse is missing on the target\. Load the kernel module \(modprobe fuse\)/)
   })
@@ -43,7 +43,7 @@ describe('The check of FUSE without root', () => {
     expect(found.map(({ code }) => code)).to.deep.equal(['fuse_unusable', 'fuse_unusable'])
   })
 
-  it('asks for no fusermount where the agent is root', async () => {
+  it('requires no fusermount where the agent is root', async () => {
     expect(await messages({ uid: 0 })).to.deep.equal([])
   })
 })

@@ -95,7 +95,7 @@ describe('A published instance', function () {
   })
   after(() => backup?.remove())
 
-  it('recovers to the end of the archive, is writable, and says how to connect', async () => {
+  it('recovers to the end of the archive, is writable, and reports how to connect', async () => {
     const { spec, sql } = await mount()
     const result = await startInstance(spec, { logger, syncMount })
     await sql('INSERT INTO t VALUES (0)')
@@ -110,7 +110,7 @@ describe('A published instance', function () {
     })
   })
 
-  it('says what it holds of production, again after a crash and whatever was committed since', async () => {
+  it("reports the last of production's transactions, also after a crash and later commits", async () => {
     const { spec, sql } = await mount()
     const { reached } = await startInstance(spec, { logger, syncMount })
     await sql('INSERT INTO t VALUES (0)')
@@ -118,14 +118,14 @@ describe('A published instance', function () {
     expect((await startInstance(spec, { logger, syncMount })).reached).to.deep.equal(reached)
   })
 
-  it('warns when its last transaction is long before the time that was asked for', () => {
+  it('warns if its last transaction is long before the requested time', () => {
     const reached = { lsn: '0/3000148', lastCommit: '2026-01-01T10:00:00.000Z' }
     expect(distanceWarnings({ ...reached, secondsBefore: 60 })).to.deep.equal([])
     expect(distanceWarnings({ ...reached, secondsBefore: 7_200 })[0]).to.match(/10:00:00.*120 min before/)
     expect(distanceWarnings({ lsn: '0/3000148' })).to.deep.equal([])
   })
 
-  it('is durable before it is told to be there, and syncs from then on', async () => {
+  it('is durable before it is reported, and syncs from then on', async () => {
     const { spec, sql } = await mount()
     const synced: string[] = []
     const askAndSync = async (): Promise<void> => {
@@ -136,13 +136,13 @@ describe('A published instance', function () {
     await access(`${spec.cachePath}/conf/recovered`)
   })
 
-  it('recovers to the end of the backup only, when asked to', async () => {
+  it('recovers only to the end of the backup, if requested', async () => {
     const { spec, sql } = await mount({ type: 'immediate' })
     await startInstance(spec, { logger, syncMount })
     expect(await sql('SELECT count(*) FROM t')).to.equal('1000')
   })
 
-  it('tells how recovery goes on', async () => {
+  it('reports the progress of recovery', async () => {
     const { spec } = await mount()
     const details: string[] = []
     await startInstance(spec, { logger, syncMount, onProgress: ({ detail }) => details.push(detail) })
@@ -210,7 +210,7 @@ describe('A published instance', function () {
     }
   })
 
-  it('leaves out preloaded libraries that act on their own or are missing, and says so', async () => {
+  it('omits preloaded libraries that act on their own or are missing, with a warning', async () => {
     const { spec, sql } = await mount()
     await appendFile(
       inData('postgresql.conf'),
@@ -245,7 +245,7 @@ describe('A published instance', function () {
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
   })
 
-  it('follows no symbolic link that the backup has in place of its signal files', async () => {
+  it('follows no symbolic link in the place of its signal files', async () => {
     const { spec } = await mount()
     const victim = join(backup.directory, 'victim')
     await writeFile(victim, 'precious')
@@ -254,7 +254,7 @@ describe('A published instance', function () {
     expect(await readFile(victim, 'utf8')).to.equal('precious')
   })
 
-  it('is adopted with the same result by an agent that knows nothing of it', async () => {
+  it('is adopted with the same result by another agent process', async () => {
     const { spec } = await mount()
     const first = await startInstance(spec, { logger, syncMount })
     const before = await findInstance(spec)
@@ -279,7 +279,7 @@ describe('A published instance', function () {
     expect((await findInstance(spec))?.postmaster.pid).not.to.equal(pid)
   })
 
-  it('starts again after it was stopped in the middle of recovery', async () => {
+  it('starts again after it was stopped during recovery', async () => {
     const { spec, sql } = await mount()
     // What asks for WAL waits on a FIFO that nobody writes to, as if the mount server were away.
     const segment = (await readdir(join(spec.mountPoint, 'wal')))
@@ -297,7 +297,7 @@ describe('A published instance', function () {
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
   })
 
-  it('goes on recovering when the one who waits is told to stop waiting', async () => {
+  it('continues to recover when the wait for it is aborted', async () => {
     const { spec } = await mount()
     const controller = new AbortController()
     const reason = new Error('the step was cancelled')
@@ -311,7 +311,7 @@ describe('A published instance', function () {
     expect((await startInstance(spec, { logger, syncMount })).connection.port).to.equal(spec.port)
   })
 
-  it('is usable although production made its database read-only', async () => {
+  it('is writable although production made its database read-only', async () => {
     const { spec, sql } = await mount()
     await startInstance(spec, { logger, syncMount })
     await sql('ALTER DATABASE postgres SET default_transaction_read_only = on')
@@ -349,7 +349,7 @@ describe('A published instance', function () {
     expect(orphans.filter((line) => line.trim().split(/\s+/)[4] === String(pid))).to.deep.equal([])
   })
 
-  it('is refused as port_taken when something else listens there', async () => {
+  it('fails as port_taken when something else listens on its port', async () => {
     const { spec } = await mount()
     const other = createServer()
     await new Promise<void>((resolve) => other.listen(spec.port, '127.0.0.1', resolve))
@@ -384,7 +384,7 @@ describe('A published instance', function () {
     expect(error.message).to.include('from the archive failed')
   })
 
-  it('ends before a last segment that is there in part, as a server leaves it that ended while it archived', async () => {
+  it('ends before a partial last segment, as a server leaves it that ended while archiving', async () => {
     for (const afterRecovery of ['promote', 'pause'] as const) {
       const { spec, sql } = await mount(LATEST, { afterRecovery })
       const last = await lastSegment(spec)
@@ -396,7 +396,7 @@ describe('A published instance', function () {
     }
   })
 
-  it('does not end before a segment that is there in part when another follows it', async () => {
+  it('does not end before a partial segment that another one follows', async () => {
     const { spec } = await mount()
     const last = await lastSegment(spec)
     await truncate(join(spec.mountPoint, 'wal', last), 5_000_000)
@@ -406,7 +406,7 @@ describe('A published instance', function () {
     expect(error.message).to.include(`only 5000000 of 16777216 bytes there, and ${next} follows it`)
   })
 
-  it('fails with the signal that killed it in the middle of recovery, and leaves nothing', async () => {
+  it('fails with the signal that killed it during recovery, and leaves nothing', async () => {
     const { spec } = await mount()
     const error = await failure(
       startInstance(spec, {
@@ -423,7 +423,7 @@ describe('A published instance', function () {
     expect(await findServerProcesses({ ...spec, uid: spec.user.uid })).to.deep.equal([])
   })
 
-  it('goes without settings that cannot be had on this machine, and says so', async () => {
+  it('omits settings that this machine does not support, with a warning', async () => {
     const { spec, sql } = await mount()
     const elsewhere = {
       lc_messages: 'xx_XX.UTF-8',
@@ -459,7 +459,7 @@ describe('A published instance', function () {
     expect(await sql('SHOW maintenance_work_mem; SHOW lc_monetary; SHOW work_mem')).to.equal('33MB\nC\n4MB')
   })
 
-  it('takes from the user what cannot be had as production has it', async () => {
+  it("takes a user's value for a setting that this machine does not support as in production", async () => {
     const { spec, sql } = await mount(LATEST, { settings: { timezone: 'UTC' } })
     await appendFile(inData('postgresql.auto.conf'), "timezone = 'Zz/Prod'\n")
     const { warnings } = await startInstance(spec, { logger, syncMount })
@@ -467,7 +467,7 @@ describe('A published instance', function () {
     expect(await sql('SHOW timezone')).to.equal('UTC')
   })
 
-  it('keeps what ALTER SYSTEM set when it starts again, but for what would reach production', async () => {
+  it('keeps settings of ALTER SYSTEM across restarts, except those that would contact production', async () => {
     const { spec, sql } = await mount({ type: 'immediate' })
     await appendFile(inData('postgresql.auto.conf'), "work_mem = '5MB'\nmaintenance_work_mem = '6MB'\n")
     await startInstance(spec, { logger, syncMount })
@@ -496,7 +496,7 @@ describe('A published instance', function () {
     expect(before).to.include('fsync = on')
   })
 
-  it('reloads its configuration without a complaint', async () => {
+  it('reloads its configuration without a message', async () => {
     const { spec } = await mount()
     await appendFile(inData('postgresql.conf'), "port = 5432\nlisten_addresses = '*'\nmax_connections = 55\n")
     await startInstance(spec, { logger, syncMount })
@@ -506,7 +506,7 @@ describe('A published instance', function () {
     expect(log).not.to.match(/contains errors|cannot be changed/)
   })
 
-  it('is understood whatever production does to its log', async () => {
+  it("has a log that is parsed whatever production's log settings are", async () => {
     const { spec } = await mount({ type: 'name', value: 'never-made' })
     await appendFile(
       inData('postgresql.auto.conf'),
@@ -536,7 +536,7 @@ describe('A published instance of a backup without postgresql.conf', function ()
     await backup?.remove()
   })
 
-  it('starts with a made one and with the limits of production', async () => {
+  it('starts with a generated one and with the limits of production', async () => {
     published = await mountCopy(backup)
     await startInstance(published.spec, { logger, syncMount })
     expect(await published.sql('SHOW max_connections')).to.equal('250')

@@ -4,7 +4,7 @@ import { localeFindings, systemLocales } from '../../agents/target/preflight/loc
 describe('The locales of a backup', () => {
   const system = { names: new Set(['de_DE.utf8', 'en_US.utf8']), version: '2.36' }
 
-  it('are those of this system, by whatever name the codeset goes', async () => {
+  it('are found on this system whatever the spelling of the codeset', async () => {
     const { names, version } = await systemLocales()
     expect([...names]).to.include('C')
     expect(version).to.match(/^\d+\.\d+/)
@@ -12,12 +12,12 @@ describe('The locales of a backup', () => {
     expect(localeFindings(databases, system)).to.deep.equal([])
   })
 
-  it('are never missed when they are built in', () => {
+  it('are never missing when they are built in', () => {
     const databases = [{ name: 'shop', collate: 'C', ctype: 'POSIX' }]
     expect(localeFindings(databases, { names: new Set(), version: undefined })).to.deep.equal([])
   })
 
-  it('keep an instance from being published when no database would take connections', () => {
+  it('prevent a publish if no database would accept connections', () => {
     const databases = [{ name: 'shop', collate: 'fr_FR.UTF-8', ctype: 'fr_FR.UTF-8' }]
     const findings = localeFindings(databases, system)
     expect(findings).to.have.length(1)
@@ -26,7 +26,7 @@ describe('The locales of a backup', () => {
     expect(findings[0]?.message).to.include('"fr_FR.UTF-8" of the database "shop"')
   })
 
-  it('are a warning when other databases can be used', () => {
+  it('are a warning if other databases can be used', () => {
     const findings = localeFindings(
       [
         { name: 'postgres', collate: 'C', ctype: 'C' },
@@ -38,7 +38,7 @@ describe('The locales of a backup', () => {
     expect(findings[0]).to.deep.include({ level: 'warning', code: 'locale_missing' })
   })
 
-  it('are warned of when their version differs, and not for ICU', () => {
+  it('lead to a warning if their version differs, except for ICU', () => {
     const databases = [
       {
         name: 'old',

@@ -83,7 +83,7 @@ describe('Login triggers of PostgreSQL 17', function () {
     )
   }
 
-  it('keep others out, and Howdah not', async () => {
+  it('keep other clients out, but not Howdah', async () => {
     const error = await plain('postgres', 'SELECT').catch((reason: unknown) => reason)
     expect(error).to.have.property('message', 'superusers may not enter')
     const readiness = await queryReadiness(spec, 10_000)
@@ -94,14 +94,14 @@ describe('Login triggers of PostgreSQL 17', function () {
     })
   })
 
-  it('are told of, and write nothing because of it', async () => {
+  it('are reported, and do not fire for that', async () => {
     const before = await observe(address)
     const warnings = surveyWarnings(await surveyInstance(address, AbortSignal.timeout(20_000)))
     expect(warnings.join('\n')).to.include('on entry in "app"; on entry in "postgres"')
     expect((await observe(address))?.xid).to.equal(before?.xid)
   })
 
-  it('do not run for whoever comes by a name that nobody knew', async () => {
+  it('do not fire for a login whose name was unknown before', async () => {
     const readiness = await queryReadiness(spec, 10_000, { user: 'nobody', database: 'nowhere' })
     expect(readiness).to.include({ state: 'ready' })
   })

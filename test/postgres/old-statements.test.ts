@@ -6,7 +6,7 @@ import { finishFirstRecovery } from '../../agents/target/postgres/recovery/first
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
 import { type Cluster, makeCluster, postgresAccount } from '../support/postgres-cluster.ts'
 
-describe('the end of a first recovery', function () {
+describe('The end of a first recovery', function () {
   this.timeout(60_000)
   let directory: string
   let cluster: Cluster
@@ -58,12 +58,12 @@ describe('the end of a first recovery', function () {
     await client
   }
 
-  it('is synced after the last statement that was begun without fsync', async () => {
+  it('syncs after the last statement that began without fsync', async () => {
     await finishWhile('SELECT pg_sleep(2)')
     expect(done).to.eql(['statement', 'synced'])
   })
 
-  it('ends a statement that takes long, which is no loss that nobody hears of', async () => {
+  it('terminates a long statement, so that its client sees an error', async () => {
     await finishWhile('SELECT pg_sleep(9), pg_sleep(50)')
     expect(done[0]).to.equal('terminated')
     expect(done).to.include('synced')

@@ -147,7 +147,7 @@ describe("Howdah's own connections", function () {
     expect(chosen).to.deep.equal({ databases: ['app'], notes: [] })
   })
 
-  it('give a dump of a database as it is, whatever it has set', async () => {
+  it('dump a database unchanged, whatever it has set', async () => {
     published = await mountCopy(backup)
     const { spec } = published
     const address = addressOf(spec, await start(spec))
@@ -172,7 +172,7 @@ describe("Howdah's own connections", function () {
     }
   })
 
-  it('are made in one place', () => {
+  it('are opened in one file only', () => {
     const root = join(import.meta.dirname, '../..')
     const makers = globSync('agents/target/**/*.ts', { cwd: root }).filter((file) =>
       readFileSync(join(root, file), 'utf8').includes('new pg.Client('),
@@ -180,7 +180,7 @@ describe("Howdah's own connections", function () {
     expect(makers).to.deep.equal(['agents/target/postgres/connections/client.ts'])
   })
 
-  it('bring only settings that the version of the server knows', () => {
+  it("send only settings that the server's version has", () => {
     expect(sessionOptions(17)).to.include('-c event_triggers=off').and.include('-c transaction_timeout=0')
     for (const name of [
       'event_triggers',
@@ -235,7 +235,7 @@ describe('An instance whose superuser is not called postgres', function () {
     return published
   }
 
-  it('is entered by that one, in every phase, and says so', async () => {
+  it('accepts that one in every phase, and reports it', async () => {
     const { spec } = await publish({ afterRecovery: 'pause', recoverTo: { type: 'immediate' } })
     expect((await start(spec)).connection.user).to.equal('Shop Admin')
     const promoted = await start({ ...spec, afterRecovery: 'promote' })
@@ -243,7 +243,7 @@ describe('An instance whose superuser is not called postgres', function () {
     expect((await observe(addressOf(spec, promoted)))?.databases.has('Laden=1')).to.equal(true)
   })
 
-  it('lets roles in over TCP by their passwords, however these are stored', async () => {
+  it('accepts roles over TCP by their passwords, however these are stored', async () => {
     const { spec } = await publish()
     await start(spec)
     const enter = async (user: string, password: string): Promise<string> => {
@@ -266,7 +266,7 @@ describe('An instance whose superuser is not called postgres', function () {
     expect((await failure(enter('old', 'wrong'))).message).to.include('authentication failed')
   })
 
-  it('is entered by the one that is named', async () => {
+  it('is used through the superuser that the request names', async () => {
     const { spec, sql } = await publish({ superuser: 'chosen' })
     await start(spec)
     await sql('CREATE ROLE chosen SUPERUSER LOGIN', 'Shop Admin')
@@ -279,7 +279,7 @@ describe('An instance whose superuser is not called postgres', function () {
     ['is invalid', 'datconnlimit = -2'],
     ['has a locale that is not here', "datcollate = 'xx_XX.UTF-8', datctype = 'xx_XX.UTF-8'"],
   ] as const)
-    it(`is entered in a database of its own where postgres ${what}`, async () => {
+    it(`is used through another database where postgres ${what}`, async () => {
       const { spec, sql } = await publish()
       await start(spec)
       await sql(`UPDATE pg_database SET ${change} WHERE datname = 'postgres'; CHECKPOINT`, 'Shop Admin')
@@ -291,7 +291,7 @@ describe('An instance whose superuser is not called postgres', function () {
       )
     })
 
-  it('is entered by a superuser that only the WAL has, as long as any role of the backup is let in', async () => {
+  it('is used through a superuser that only the WAL has, as long as any role of the backup may log in', async () => {
     const { spec } = await publish({
       recoverTo: { type: 'name', value: 'renamed' },
       afterRecovery: 'pause',
@@ -299,7 +299,7 @@ describe('An instance whose superuser is not called postgres', function () {
     expect((await start(spec)).connection.user).to.be.oneOf(['second', 'third'])
   })
 
-  it('is entered by whoever is a superuser later, when the one that was known is none any more', async () => {
+  it('is used through another superuser once the known one has lost that right', async () => {
     const { spec, sql } = await publish()
     const address = addressOf(spec, await start(spec))
     await sql('CREATE ROLE second SUPERUSER LOGIN', 'Shop Admin')
@@ -307,7 +307,7 @@ describe('An instance whose superuser is not called postgres', function () {
     expect(await withAnyDatabase(address, async (_, { user }) => user)).to.equal('second')
   })
 
-  it('is entered by a member of a superuser where no superuser may log in', async () => {
+  it('is used through a member of a superuser where no superuser may log in', async () => {
     const { spec, sql } = await publish()
     await start(spec)
     await sql('GRANT other TO old; ALTER ROLE "Shop Admin" NOLOGIN; CHECKPOINT', 'Shop Admin')
@@ -323,7 +323,7 @@ describe('An instance whose superuser is not called postgres', function () {
     await dump.done
   })
 
-  it('fails at once, and says why, when no superuser may log in', async () => {
+  it('fails at once, with the reason, when no superuser may log in', async () => {
     const { spec, sql } = await publish()
     await start(spec)
     await sql(`ALTER ROLE "Shop Admin" NOLOGIN; CHECKPOINT`, 'Shop Admin')

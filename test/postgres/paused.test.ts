@@ -20,7 +20,7 @@ interface Step {
 /** The data directory of these tests is a plain one, without a mount. */
 const syncMount = async (): Promise<void> => undefined
 
-describe('A recovery that is to pause', function () {
+describe('A recovery that is requested to pause', function () {
   this.timeout(60_000)
   let backup: Backup
   let published: Published | undefined
@@ -67,7 +67,7 @@ describe('A recovery that is to pause', function () {
     throw new Error(`it was not refused: ${JSON.stringify(error)}`)
   }
 
-  it('stands at its target, says where, and takes no writes', async () => {
+  it('pauses at its target, reports the position, and accepts no writes', async () => {
     const { sql, result } = await pausedAt({ type: 'name', value: 'step-2' })
     expect(await numbers()).to.equal('1,2')
     expect(result.paused?.lsn).to.equal(await sql('SELECT pg_last_wal_replay_lsn()'))
@@ -77,7 +77,7 @@ describe('A recovery that is to pause', function () {
     expect(error).to.include('read-only transaction')
   })
 
-  it('is promoted in place, and then takes writes', async () => {
+  it('is promoted in place, and then accepts writes', async () => {
     const { spec, sql } = await pausedAt({ type: 'name', value: 'step-1' })
     const pid = await pidOf(spec)
     const promoted = { ...spec, afterRecovery: 'promote' as const }
@@ -89,7 +89,7 @@ describe('A recovery that is to pause', function () {
     expect(await start(promoted)).to.deep.equal(result)
   })
 
-  it('is promoted at a time, and says how far before that its last transaction was', async () => {
+  it('is promoted at a time, and reports how long before it the last transaction was', async () => {
     const time = steps[1]?.time ?? ''
     const mounted = await mountCopy(backup, { type: 'time', value: time })
     published = mounted
@@ -98,7 +98,7 @@ describe('A recovery that is to pause', function () {
     expect(Date.parse(reached?.lastCommit ?? '')).to.be.within(Date.parse(time) - 10_000, Date.parse(time))
   })
 
-  it('is moved on from target to target, up to the end of the archive, and promoted there', async () => {
+  it('is advanced from target to target, up to the end of the archive, and promoted there', async () => {
     const { spec, sql } = await pausedAt({ type: 'immediate' })
     expect(await numbers()).to.equal('')
     const to = async (recoverTo: RecoverTo) => (await start({ ...spec, recoverTo })).paused?.lsn
@@ -115,7 +115,7 @@ describe('A recovery that is to pause', function () {
     await sql('INSERT INTO t VALUES (0)')
   })
 
-  it('is not moved to what lies behind or never comes, and stays where it stands', async () => {
+  it('is not advanced to a target that is behind or not in the archive, and stays paused', async () => {
     const { spec, result } = await pausedAt({ type: 'name', value: 'step-2' })
     const pid = await pidOf(spec)
     const targets: RecoverTo[] = [
@@ -139,7 +139,7 @@ describe('A recovery that is to pause', function () {
     expect(await numbers()).to.equal('1,2')
   })
 
-  it('stands where it stood when it cannot be started with a new target', async () => {
+  it('is paused where it was when it cannot be started with a new target', async () => {
     const { spec, result } = await pausedAt({ type: 'name', value: 'step-2' })
     const error = await refusal(start({ ...spec, recoverTo: { type: 'latest', timeline: 9 } }))
     expect(error.code, error.message).to.equal('target_unreachable')
@@ -147,7 +147,7 @@ describe('A recovery that is to pause', function () {
     expect(await numbers()).to.equal('1,2')
   })
 
-  it('stands at the end of the archive, when that was asked for, and is found there again after a crash', async () => {
+  it('pauses at the end of the archive if requested, and again after a crash', async () => {
     const { spec, sql, result } = await pausedAt({ type: 'latest' })
     expect(await sql('SELECT count(*) FROM t')).to.equal('1500')
     await rm(`${spec.cachePath}/conf/postgres.json`)
@@ -159,14 +159,14 @@ describe('A recovery that is to pause', function () {
     expect(await sql('SELECT pg_is_in_recovery()')).to.equal('t')
   })
 
-  it('is promoted where it stood although its server has ended meanwhile', async () => {
+  it('is promoted where it was paused although its server has ended meanwhile', async () => {
     const { spec, sql } = await pausedAt({ type: 'latest' })
     await stopInstance(spec, { logger })
     await start({ ...spec, afterRecovery: 'promote' })
     await sql('INSERT INTO t VALUES (0)')
   })
 
-  it('fails at the end of the archive when the target is not in it, with what was reached', async () => {
+  it('fails at the end of the archive when the target is not in it, and reports the position reached', async () => {
     const error = await refusal(pausedAt({ type: 'name', value: 'never-made' }))
     expect(error.code, error.message).to.equal('target_unreachable')
     expect(error.message).to.match(
@@ -175,7 +175,7 @@ describe('A recovery that is to pause', function () {
   })
 })
 
-describe('A recovery that is to pause past a limit that production raised', function () {
+describe('A recovery that is requested to pause after production raised a limit', function () {
   this.timeout(60_000)
   let backup: Backup
   let published: Published | undefined
@@ -195,14 +195,14 @@ describe('A recovery that is to pause past a limit that production raised', func
   afterEach(() => published?.remove())
   after(() => backup?.remove())
 
-  it('keeps what is prepared of production when it is promoted, for which the limit is needed too', async () => {
+  it('keeps prepared transactions of production when it is promoted, which need the limit too', async () => {
     published = await mountCopy(backup)
     await startInstance(published.spec, { logger, syncMount })
     expect(await published.sql('SELECT gid FROM pg_prepared_xacts')).to.equal('open')
     expect(await published.sql('SHOW max_prepared_transactions')).to.equal('5')
   })
 
-  it('has the limit raised too', async () => {
+  it('has the limit raised', async () => {
     published = await mountCopy(backup, { type: 'latest' }, { afterRecovery: 'pause' })
     const { paused } = await startInstance(published.spec, { logger, syncMount })
     expect(paused).to.have.property('lsn')

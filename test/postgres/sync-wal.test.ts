@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { syncFile, syncWal } from '../../agents/target/postgres/recovery/sync-wal.ts'
 
-describe('syncing pg_wal', () => {
+describe('Syncing pg_wal', () => {
   let directory: string
 
   beforeEach(() => {
@@ -12,13 +12,13 @@ describe('syncing pg_wal', () => {
   })
   afterEach(() => rmSync(directory, { recursive: true }))
 
-  it('waits for nobody where a FIFO lies, or takes the place of a file', async () => {
+  it('does not block on a FIFO, or on one that replaces a file', async () => {
     execFileSync('mkfifo', [`${directory}/000000010000000000000002`])
     await syncWal(directory, undefined)
     await syncFile(`${directory}/000000010000000000000002`)
   })
 
-  it('follows no link, and misses no file that goes', async () => {
+  it('follows no symbolic link, and ignores files that are removed meanwhile', async () => {
     symlinkSync('/etc/shadow', `${directory}/000000010000000000000002`)
     await syncWal(directory, '000000010000000000000001')
     await syncFile(`${directory}/000000010000000000000002`)

@@ -4,20 +4,20 @@ import path from 'node:path'
 import { expect } from 'chai'
 import { createCacheQuota } from '../../agents/target/room/cache-quota.ts'
 
-describe('the room for write caches', () => {
-  it('is without end where no operator said otherwise', () => {
+describe('The quota of write caches', () => {
+  it('is unlimited by default', () => {
     const room = createCacheQuota({ quotaBytes: 0, limitBytes: null })
     room.add('a')
     expect(room.quotaOf('a')).to.equal(undefined)
   })
 
-  it('is what one session may take, where only that is said', () => {
+  it('is the limit of one session, if only that is configured', () => {
     const room = createCacheQuota({ quotaBytes: 100, limitBytes: null })
     room.update('a', { changedBytes: 90, otherBytes: 50 })
     expect(room.quotaOf('a')).to.equal(100)
   })
 
-  it('is shared out among those that grow, on top of what each has', () => {
+  it('is divided among growing sessions, in addition to what each uses', () => {
     const room = createCacheQuota({ quotaBytes: 0, limitBytes: 1000 })
     room.update('a', { changedBytes: 500, otherBytes: 100 })
     room.update('b', { changedBytes: 0, otherBytes: 100 })
@@ -26,7 +26,7 @@ describe('the room for write caches', () => {
     expect([room.quotaOf('a'), room.quotaOf('b'), room.quotaOf('c')]).to.deep.equal([600, 100, 100])
   })
 
-  it('never lets all quotas and what comes on top be more than the limit', () => {
+  it('never lets quotas and other usage together exceed the limit', () => {
     const room = createCacheQuota({ quotaBytes: 700, limitBytes: 1000 })
     const others = [0, 64, 320] as const
     for (const [index, otherBytes] of others.entries()) {
@@ -36,13 +36,13 @@ describe('the room for write caches', () => {
     expect(quotas.reduce((sum, one) => sum + one, 0)).to.be.at.most(1000)
   })
 
-  it('leaves a session what it has when there is none left', () => {
+  it('leaves a session what it uses when nothing is free', () => {
     const room = createCacheQuota({ quotaBytes: 0, limitBytes: 1000 })
     room.update('a', { changedBytes: 900, otherBytes: 300 })
     expect(room.quotaOf('a')).to.equal(900)
   })
 
-  it('is taken by caches that are kept, and there again when these are gone', async () => {
+  it('is reduced by kept caches, and free again when they are removed', async () => {
     const directory = mkdtempSync(path.join(tmpdir(), 'howdah-room-'))
     try {
       writeFileSync(path.join(directory, 'changes'), Buffer.alloc(1024 * 1024, 1))

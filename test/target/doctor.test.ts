@@ -22,7 +22,7 @@ import { makeScratch, type Scratch, shell, startMount } from '../filesystem/supp
 const OWNER = { uid: 0, gid: 0 }
 const BLOCKS = 100
 
-describe('the doctor of a target', function () {
+describe('The doctor of a target', function () {
   this.timeout(60_000)
   let scratch: Scratch
   let mount: MountProcess
@@ -66,7 +66,7 @@ describe('the doctor of a target', function () {
     closeSync(fd)
   }
 
-  it('finds nothing wrong with what is sound, mounted or not, and says what it looked at', async () => {
+  it('finds sound stores and caches sound, mounted or not, and reports the bytes verified', async () => {
     for (const round of ['mounted', 'kept']) {
       const { cache, blocks } = await found()
       const about = { verdict: 'sound', problems: [] }
@@ -78,7 +78,7 @@ describe('the doctor of a target', function () {
     expect((await found(-1)).blocks).to.include({ verdict: 'sound', bytes: BLOCKS * BLOCK, checkedBytes: 0 })
   })
 
-  it('takes wrong blocks out of a store that is in use, whose session reads on what is right', async () => {
+  it('drops corrupt blocks from a store in use, whose session reads correct data', async () => {
     overwrite(`${store}/blocks.data`, 7 * BLOCK + 100)
     const { blocks } = await found()
     expect(blocks).to.include({ verdict: 'mended' })
@@ -89,7 +89,7 @@ describe('the doctor of a target', function () {
     expect((await found()).blocks).to.include({ verdict: 'sound', bytes: BLOCKS * BLOCK })
   })
 
-  it('discards a store that makes no sense, but never while a session uses it', async () => {
+  it('discards an inconsistent store, but never while a session uses it', async () => {
     overwrite(`${store}/blocks.data`, 0)
     const { blocks } = await found()
     expect(blocks).to.include({ verdict: 'damaged' })
@@ -101,7 +101,7 @@ describe('the doctor of a target', function () {
     expect((await found()).blocks).to.equal(undefined)
   })
 
-  it('tells what is missing of a write cache, mounted or not, and leaves it as it is', async () => {
+  it('reports what is missing of a write cache, mounted or not, and does not modify it', async () => {
     renameSync(changed, `${changed}.away`)
     expect((await found()).cache).to.include({ verdict: 'damaged' })
     await mount.stop()
@@ -114,7 +114,7 @@ describe('the doctor of a target', function () {
     expect((await found()).cache.problems[0]).to.contain('ends at byte 3, and holds changes up to 7')
   })
 
-  it('tells that a journal is damaged, of somebody else, or gone where there must be one', async () => {
+  it('reports a journal that is damaged, of another session, or missing', async () => {
     await mount.stop()
     const journal = `${scratch.cachePath}/journal.sqlite`
     mkdirSync(`${scratch.cachePath}/conf`)

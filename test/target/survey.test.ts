@@ -42,7 +42,7 @@ describe('The survey of a published instance', function () {
     await backup?.remove()
   })
 
-  it('names what leads elsewhere, what acts by itself and what keeps others out, and no secret', async () => {
+  it('names what connects elsewhere, acts on its own or refuses connections, without secrets', async () => {
     const warnings = surveyWarnings(await surveyInstance(address, AbortSignal.timeout(30_000)))
     const text = warnings.join('\n')
     expect(text)
@@ -66,7 +66,7 @@ describe('The survey of a published instance', function () {
     expect(after?.databases).to.deep.equal(before?.databases)
   })
 
-  it('ends when it is told to', async () => {
+  it('ends when it is aborted', async () => {
     const error = await surveyInstance(address, AbortSignal.abort(new Error('enough'))).catch(
       (reason: unknown) => reason,
     )
@@ -77,12 +77,12 @@ describe('The survey of a published instance', function () {
 describe('Warnings of a survey', () => {
   const none = { extensions: [], servers: [], passwords: 0, jobs: [], loginTriggers: [], workers: [] }
 
-  it('are none for a database that leads nowhere', () => {
+  it('are empty for a database without such objects', () => {
     const databases = [{ database: 'app', ...none }]
     expect(surveyWarnings({ databases, missingLibraries: [], unusable: [], left: 0 })).to.deep.equal([])
   })
 
-  it('stay short, however much there is', () => {
+  it('stay short, however much there is to list', () => {
     const databases = Array.from({ length: 500 }, (_, number) => ({
       ...none,
       database: `app${number}`,

@@ -15,7 +15,7 @@ import { type Account, postgresAccount } from '../support/postgres-cluster.ts'
 
 const CHILD = fileURLToPath(new URL('./trial-mount-child.ts', import.meta.url))
 
-describe('a trial mount', function () {
+describe('A trial mount', function () {
   this.timeout(30_000)
   let directory: string
   let roots: { mountRoot: string; cacheRoot: string }
@@ -45,19 +45,19 @@ describe('a trial mount', function () {
 
   const left = (): string[] => Object.values(roots).flatMap((root) => readdirSync(root))
 
-  it('finds nothing where the user can use it, and leaves nothing', async () => {
+  it('has no findings if the user can use it, and leaves nothing behind', async () => {
     expect(await findings(account)).to.deep.equal([])
     expect(left()).to.deep.equal([])
   })
 
-  it('finds that an agent may not mount, though it is root and may open the device', async () => {
+  it('finds that an agent may not mount, although it is root and can open the device', async () => {
     const [finding, ...more] = await findings(account, 'setpriv', '--bounding-set=-sys_admin')
     expect(more).to.deep.equal([])
     expect(finding).to.include({ code: 'fuse_unusable' })
     expect(left()).to.deep.equal([])
   })
 
-  it('finds that the user may not come to it, with the reason', async () => {
+  it('finds that the user has no access to it, with the reason', async () => {
     chmodSync(roots.mountRoot, 0o700)
     const [finding, ...more] = await findings(account)
     chmodSync(roots.mountRoot, 0o755)
@@ -67,7 +67,7 @@ describe('a trial mount', function () {
     expect(left()).to.deep.equal([])
   })
 
-  it('is taken away by the next agent when its own was killed', async () => {
+  it('is removed by the next agent process when its own was killed', async () => {
     const agent = launch(account)
     const places = {
       session,
