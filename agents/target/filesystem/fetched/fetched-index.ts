@@ -8,25 +8,13 @@
  * fetch again. A slot is never allocated twice, and a data file is never recreated in place: processes that have an
  * older one open continue to use it.
  */
-import { randomUUID } from 'node:crypto'
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  rmSync,
-  statfsSync,
-  utimesSync,
-  writeSync,
-} from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
+import { closeSync, ftruncateSync, mkdirSync, statfsSync } from 'node:fs'
+import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import { BLOCK } from '../contents/block-map.ts'
-import { bytesOf, chunksOfRows, type FetchedChunk, merged, storeHeader } from './fetched-chunks.ts'
-import { discardStoreNow, fetchedBytesOnDisk, STORE_FORMAT } from './fetched-stores.ts'
+import { bytesOf, chunksOfRows, type FetchedChunk, merged } from './fetched-chunks.ts'
+import { discardStoreNow, fetchedBytesOnDisk } from './fetched-stores.ts'
+import { inTransaction, openStoreFiles, storeRow, syncDirectory, touchDirectory } from './store-files.ts'
 
 /** Slots reserved for one process. */
 export interface FetchedExtent {
@@ -75,22 +63,6 @@ export interface FetchedIndex {
 const EXTENT = 8192
 /** Slot numbers have 32 bits. */
 const MAX_SLOTS = 2 ** 32
-const BUSY_MS = 2000
-
-const SCHEMA = `
-  CREATE TABLE store (format INTEGER NOT NULL, id TEXT NOT NULL, next INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
-  CREATE TABLE chunks (
-    file INTEGER, chunk INTEGER, revision INTEGER NOT NULL, slots BLOB NOT NULL, checks BLOB NOT NULL,
-    PRIMARY KEY (file, chunk)) STRICT, WITHOUT ROWID;
-  CREATE INDEX chunks_by_revision ON chunks (revision);
-`
-
-interface StoreRow {
-  readonly format: number
-  readonly id: string
-  readonly next: number
-  readonly revision: number
-}
 
 /**
  * Opens or creates a store. One that is damaged or of another format is discarded and replaced by an empty one;
@@ -143,172 +115,109 @@ function isEnvironmental(error: unknown): boolean {
 }
 
 function openStore(directory: string, options: FetchedIndexOptions): FetchedIndex {
-  const { root, budgetBytes, reserveBytes, logger } = options
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const dataPath = `${directory}/blocks.data`
-  const database = new DatabaseSync(`${directory}/index.sqlite`, { timeout: BUSY_MS })
-  let fd = -1
-  let seen = 0
-  let nameIsDurable = false
-
-  function inTransaction<T>(work: () => T): T {
-    database.exec('BEGIN IMMEDIATE')
-    try {
-      const result = work()
-      database.exec('COMMIT')
-      return result
-    } catch (error) {
-      if (database.isTransaction) database.exec('ROLLBACK')
-      throw error
-    }
-  }
-
-  const store = () => database.prepare('SELECT * FROM store').get() as unknown as StoreRow | undefined
-
-  function reserve(unused: number): FetchedExtent | undefined {
-    try {
-      const { bsize, bavail } = statfsSync(directory)
-      const room = Math.min(budgetBytes - fetchedBytesOnDisk(root), bsize * bavail - reserveBytes)
-      const count = Math.min(EXTENT, Math.floor(room / BLOCK) - unused)
-      if (count <= 0) return undefined
-      return inTransaction(() => {
-        const first = store()?.next ?? MAX_SLOTS
-        if (first + count > MAX_SLOTS) return undefined
-        // No block of a file that was damaged later can lie behind its end.
-        ftruncateSync(fd, (first + count) * BLOCK)
-        database.prepare('UPDATE store SET next = ?').run(first + count)
-        return { first, count }
-      })
-    } catch (err) {
-      logger.warn({ err, directory }, 'there is no room for fetched blocks')
-      return undefined
-    }
-  }
-
-  function load(): FetchedChunk[] {
-    const { format, id, next, revision } = inTransaction(() => {
-      const tables = database
-        .prepare("SELECT count(*) AS count FROM sqlite_master WHERE name = 'store'")
-        .get()
-      if (tables?.count === 0) make()
-      return store()
-    }) ?? { format: 0, id: '', next: 0, revision: 0 }
-    if (format !== STORE_FORMAT) throw new Error(`it has format ${format}`)
-    fd = openSync(dataPath, constants.O_RDWR)
-    const head = Buffer.from(storeHeader(id))
-    const found = Buffer.alloc(head.length)
-    readSync(fd, found, 0, found.length, 0)
-    if (!found.equals(head)) throw new Error('index and data are of different stores')
-    seen = revision
-    const chunks = chunksOfRows(database.prepare('SELECT file, chunk, slots, checks FROM chunks').all())
-    const end = chunks.reduce((last, { slots }) => slots.reduce((a, b) => Math.max(a, b), last), 0)
-    if (end >= next) throw new Error('the index names blocks that were never reserved')
-    if (end > 0) checkLength(fd, (end + 1) * BLOCK)
-    return chunks
-  }
-
-  function make(): void {
-    const id = randomUUID()
-    // Sessions may have the file open that lost its index: theirs stays as it is, without a name.
-    rmSync(dataPath, { force: true })
-    const made = openSync(dataPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
-    try {
-      writeSync(made, storeHeader(id), 0)
-    } finally {
-      closeSync(made)
-    }
-    database.exec(SCHEMA)
-    // Slot 0 is the header's, so that 0 can stand for a block that is not held.
-    database.prepare('INSERT INTO store VALUES (?, ?, 1, 0)').run(STORE_FORMAT, id)
-  }
-
+  const { database, fd, chunks, revision } = openStoreFiles(directory)
+  touchDirectory(directory)
+  const reserve = (unused: number) => reserveExtent(database, fd, unused, directory, options)
   try {
-    // A commit that a power cut takes back was of blocks that can be fetched again.
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
-    const chunks = load()
-    touch(directory)
-    const state = { fd, chunks, extent: reserve(0) }
-    const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)')
-    const getChunk = database.prepare(
-      'SELECT file, chunk, slots, checks FROM chunks WHERE file = ? AND chunk = ?',
-    )
-    const chunksOf = database.prepare('SELECT file, chunk, slots, checks FROM chunks WHERE file = ?')
-    const newer = database.prepare('SELECT file, chunk, slots, checks FROM chunks WHERE revision > ?')
-    const put = ({ file, chunk, slots, checks }: FetchedChunk, revision: number) =>
-      putChunk.run(file, chunk, revision, bytesOf(slots), bytesOf(checks))
-    const nextRevision = (): number => {
-      const revision = (store()?.revision ?? 0) + 1
-      database.prepare('UPDATE store SET revision = ?').run(revision)
-      return revision
-    }
-
     return {
-      state,
+      state: { fd, chunks, extent: reserve(0) },
       reserve,
-
-      save(added) {
-        if (!nameIsDurable) {
-          syncDirectory(directory)
-          nameIsDurable = true
-        }
-        return inTransaction(() => {
-          const others = chunksOfRows(newer.all(seen))
-          const revision = nextRevision()
-          for (const chunk of added) {
-            const [held] = chunksOfRows(getChunk.all(chunk.file, chunk.chunk))
-            put(merged(held, chunk), revision)
-          }
-          seen = revision
-          return others
-        })
-      },
-
-      drop(file, slots) {
-        const unwanted = new Set(slots)
-        inTransaction(() => {
-          const revision = nextRevision()
-          for (const chunk of chunksOfRows(chunksOf.all(file))) {
-            for (const [at, slot] of chunk.slots.entries()) {
-              if (slots === undefined || unwanted.has(slot)) chunk.slots[at] = 0
-            }
-            put(chunk, revision)
-          }
-        })
-      },
-
+      ...createSavedChunks(database, directory, revision),
       close() {
         database.close()
         closeSync(fd)
-        touch(directory)
+        touchDirectory(directory)
       },
     }
   } catch (error) {
     database.close()
-    if (fd >= 0) closeSync(fd)
+    closeSync(fd)
     throw error
   }
 }
 
-function checkLength(fd: number, length: number): void {
-  const probe = Buffer.alloc(1)
-  if (readSync(fd, probe, 0, 1, length - 1) !== 1) throw new Error(`its data end before byte ${length}`)
-}
-
-/** What a store's age is told by. */
-function touch(directory: string): void {
-  const now = new Date()
+/** As `FetchedIndex.reserve`: takes the next slots, as many as budget and file system allow. Never throws. */
+function reserveExtent(
+  database: DatabaseSync,
+  fd: number,
+  unused: number,
+  directory: string,
+  { root, budgetBytes, reserveBytes, logger }: FetchedIndexOptions,
+): FetchedExtent | undefined {
   try {
-    utimesSync(directory, now, now)
-  } catch {
-    // It was removed while it was in use, and needs no age any more.
+    const { bsize, bavail } = statfsSync(directory)
+    const room = Math.min(budgetBytes - fetchedBytesOnDisk(root), bsize * bavail - reserveBytes)
+    const count = Math.min(EXTENT, Math.floor(room / BLOCK) - unused)
+    if (count <= 0) return undefined
+    return inTransaction(database, () => {
+      const first = storeRow(database)?.next ?? MAX_SLOTS
+      if (first + count > MAX_SLOTS) return undefined
+      // Every reserved slot lies within the file, so that a file cut short later is detected when the store is opened.
+      ftruncateSync(fd, (first + count) * BLOCK)
+      database.prepare('UPDATE store SET next = ?').run(first + count)
+      return { first, count }
+    })
+  } catch (err) {
+    logger.warn({ err, directory }, 'there is no space for fetched blocks')
+    return undefined
   }
 }
 
-function syncDirectory(directory: string): void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
+/** `save` and `drop` of a `FetchedIndex`. `loaded`: the revision of the chunks that were loaded. */
+function createSavedChunks(
+  database: DatabaseSync,
+  directory: string,
+  loaded: number,
+): Pick<FetchedIndex, 'save' | 'drop'> {
+  const putChunk = database.prepare('INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)')
+  const getChunk = database.prepare(
+    'SELECT file, chunk, slots, checks FROM chunks WHERE file = ? AND chunk = ?',
+  )
+  const chunksOf = database.prepare('SELECT file, chunk, slots, checks FROM chunks WHERE file = ?')
+  const newer = database.prepare('SELECT file, chunk, slots, checks FROM chunks WHERE revision > ?')
+  let seen = loaded
+  let nameIsDurable = false
+
+  function put({ file, chunk, slots, checks }: FetchedChunk, revision: number): void {
+    putChunk.run(file, chunk, revision, bytesOf(slots), bytesOf(checks))
+  }
+
+  function nextRevision(): number {
+    const revision = (storeRow(database)?.revision ?? 0) + 1
+    database.prepare('UPDATE store SET revision = ?').run(revision)
+    return revision
+  }
+
+  return {
+    save(added) {
+      if (!nameIsDurable) {
+        syncDirectory(directory)
+        nameIsDurable = true
+      }
+      return inTransaction(database, () => {
+        const others = chunksOfRows(newer.all(seen))
+        const revision = nextRevision()
+        for (const chunk of added) {
+          const [held] = chunksOfRows(getChunk.all(chunk.file, chunk.chunk))
+          put(merged(held, chunk), revision)
+        }
+        seen = revision
+        return others
+      })
+    },
+
+    drop(file, slots) {
+      const unwanted = new Set(slots)
+      inTransaction(database, () => {
+        const revision = nextRevision()
+        for (const chunk of chunksOfRows(chunksOf.all(file))) {
+          for (const [at, slot] of chunk.slots.entries()) {
+            if (slots === undefined || unwanted.has(slot)) chunk.slots[at] = 0
+          }
+          put(chunk, revision)
+        }
+      })
+    },
   }
 }
