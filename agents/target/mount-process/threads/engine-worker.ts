@@ -2,7 +2,7 @@
  * The main thread's side of the engine thread: started in advance, set up once, called by messages. It sleeps in the FUSE
  * device, so sending it a message may require waking it by a notification.
  */
-import { MessageChannel, Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { FileRange, RangeData } from '../../../dataplane/backup-source.ts'
@@ -14,8 +14,8 @@ import type { Ino } from '../../filesystem/file-system.ts'
 import { cachePaths } from '../mount-spec.ts'
 import type { LocalServices } from '../services/local-services.ts'
 import { createSyncTimers } from '../services/sync-timers.ts'
-import { type CallMessage, createCalls, crossing } from './calls.ts'
-import { sharedDirectReadRing } from './direct-read-ring.ts'
+import { type CallMessage, type Calls, createCalls, crossing } from './calls.ts'
+import { type DirectReadRing, sharedDirectReadRing } from './direct-read-ring.ts'
 import { createDirectReadRunner } from './direct-read-runner.ts'
 import { type EngineCalls, type EngineSetup, type EngineThreadData, POLL_RING } from './engine-messages.ts'
 import { createInterrupts } from './interrupts.ts'
@@ -35,8 +35,33 @@ export interface EngineWorker {
   end(): Promise<boolean>
 }
 
+/** The started thread, and what both threads share. */
+interface EngineThread {
+  readonly worker: Worker
+  readonly port: MessagePort
+  readonly mailState: Int32Array<SharedArrayBuffer>
+  readonly ring: DirectReadRing
+  /** Calls `onExit` when the thread ends, or at once when it has ended, with the error that ended it, if there was one. */
+  watch(onExit: (error: Error | undefined) => void): { stop(): void }
+}
+
 /** Starts a thread that loads the engine and waits. It does not keep the process alive until it serves. */
 export function startEngineWorker(): EngineWorker {
+  const thread = startThread()
+  const { worker } = thread
+  return {
+    serve: (serving, mount, logger) => serveMount(thread, serving, mount, logger),
+    end: async () => {
+      let timer: NodeJS.Timeout | undefined
+      const late = new Promise<boolean>((resolve) => {
+        timer = setTimeout(() => resolve(false), END_DEADLINE_MS)
+      })
+      return Promise.race([worker.terminate().then(() => true), late]).finally(() => clearTimeout(timer))
+    },
+  }
+}
+
+function startThread(): EngineThread {
   const mailState = sharedMailState()
   const ring = sharedDirectReadRing()
   const { port1: port, port2 } = new MessageChannel()
@@ -54,127 +79,158 @@ export function startEngineWorker(): EngineWorker {
   worker.once('exit', () => {
     exited = true
   })
-
-  function serve(
-    { spec, tree, journalState, fetched, services }: Serving,
-    mount: MountedDevice,
-    logger: Logger,
-  ) {
-    worker.ref()
-    let switching: Promise<void> = Promise.resolve()
-    const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
-    const calls = createCalls<EngineCalls>(
-      {
-        ...services,
-        readMany: (stream: number, ranges: readonly FileRange[]) =>
-          services.readMany(
-            ranges,
-            bounded((piece) => calls.call('piece', stream, piece.file, piece.offset, piece.data)),
-          ),
-        changed: () => timers.changed(),
-        fetched: () => timers.fetched(),
-        nearFull(turn: number, nearFull: boolean, files: Ino[]) {
-          switching = switching
-            .then(() => switchFiles(mount.fd, files, nearFull, logger))
-            .then(() => (nearFull ? calls.call('handedOver', turn) : undefined))
-            // The mount may have ended meanwhile.
-            .catch((err: unknown) =>
-              logger.debug({ err }, 'files were not switched to or from write-through'),
-            )
-        },
-        retryInterrupt: (low: number, high: number) => interrupts.retryLater(low, high),
-        writeBack: (ino: Ino) => writeBack(mount.fd, ino, logger),
-        unmounted: () => resolve(),
-      },
-      createSender(port, mailState, () => mount.wakeServer()),
-    )
-    const timers = createSyncTimers({
-      syncChanged: () => calls.call('syncChanged'),
-      flushFetched: () => calls.call('flushFetched'),
-      logger,
-    })
-    const interrupts = createInterrupts(mount.fd, logger)
-    let marginBytes = margin(mount.device, logger)
-    const checking = setInterval(() => {
-      const now = margin(mount.device, logger)
-      if (now === marginBytes) return
-      logger.warn({ marginBytes: now }, 'the bound of dirty pages of this mount has changed')
-      marginBytes = now
-      ignoreFailure(calls.call('margin', now))
-    }, CHECK_BOUND_MS)
-    checking.unref()
-    const directReads = createDirectReadRunner({
-      ring,
-      device: mount.fd,
-      read: services.read,
-      wakeEngine: () => ignoreFailure(calls.call('directReadDone')),
-      onFailure: (slot, error) => ignoreFailure(calls.call('directReadFailed', slot, crossing(error))),
-      onFetched: () => timers.fetched(),
-      logger,
-    })
-    const onExit = () => {
-      clearInterval(checking)
-      interrupts.stop()
-      directReads.stop()
-      const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause: crash })
-      calls.end(reason)
-      reject(reason)
-    }
-    worker.once('exit', onExit)
-    if (exited) onExit()
-    port.on('message', (message: CallMessage | typeof POLL_RING) => {
-      if (message === POLL_RING) directReads.poll()
-      else calls.receive(message)
-    })
-    const { columns, transfer } = tree.transfer()
-    const setup: EngineSetup = {
-      fd: mount.fd,
-      session: spec.session,
-      cachePath: spec.cachePath,
-      columns,
-      journalState,
-      fetched,
-      owner: spec.owner,
-      limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes },
-      log: { level: logger.level, file: cachePaths(spec.cachePath).log },
-    }
-    worker.postMessage(setup, transfer)
-
-    return {
-      ended,
-      statistics: () => calls.call('statistics'),
-      limit: (quotaBytes) => calls.call('limit', quotaBytes),
-      flush: () => calls.call('flush'),
-      prefetch: (record) => calls.call('prefetch', record),
-      noteDamaged: (file, block) => calls.call('noteDamaged', file, block),
-      starting: () => calls.call('starting'),
-      settled: () => calls.call('settled'),
-      unmount: () => mount.unmount(),
-      async close() {
-        clearInterval(checking)
-        interrupts.stop()
-        directReads.stop()
-        await switching
-        await timers.stop()
-        await calls.call('close')
-        worker.off('exit', onExit)
-        await worker.terminate()
-        port.close()
-        mount.close()
-      },
-    } satisfies ServingEngine
-  }
-
   return {
-    serve,
-    end: async () => {
-      let timer: NodeJS.Timeout | undefined
-      const late = new Promise<boolean>((resolve) => {
-        timer = setTimeout(() => resolve(false), END_DEADLINE_MS)
-      })
-      return Promise.race([worker.terminate().then(() => true), late]).finally(() => clearTimeout(timer))
+    worker,
+    port,
+    mailState,
+    ring,
+    watch(onExit) {
+      const ended = () => onExit(crash)
+      if (exited) ended()
+      else worker.once('exit', ended)
+      return { stop: () => worker.off('exit', ended) }
     },
   }
+}
+
+/** As `EngineWorker.serve`: connects the thread with the services, the timers and the device, and sends its setup. */
+function serveMount(
+  thread: EngineThread,
+  serving: Serving,
+  mount: MountedDevice,
+  logger: Logger,
+): ServingEngine {
+  const { worker, port, mailState, ring } = thread
+  const { services } = serving
+  worker.ref()
+  const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
+  const calls: Calls<EngineCalls> = createCalls<EngineCalls>(
+    {
+      ...services,
+      readMany: (stream: number, ranges: readonly FileRange[]) =>
+        services.readMany(
+          ranges,
+          bounded((piece) => calls.call('piece', stream, piece.file, piece.offset, piece.data)),
+        ),
+      changed: () => timers.changed(),
+      fetched: () => timers.fetched(),
+      nearFull: (turn: number, nearFull: boolean, files: Ino[]) => switching.run(turn, nearFull, files),
+      retryInterrupt: (low: number, high: number) => interrupts.retryLater(low, high),
+      writeBack: (ino: Ino) => writeBack(mount.fd, ino, logger),
+      unmounted: () => resolve(),
+    },
+    createSender(port, mailState, () => mount.wakeServer()),
+  )
+  const switching = createSwitching(calls, mount.fd, logger)
+  const timers = createSyncTimers({
+    syncChanged: () => calls.call('syncChanged'),
+    flushFetched: () => calls.call('flushFetched'),
+    logger,
+  })
+  const interrupts = createInterrupts(mount.fd, logger)
+  const margin = watchMargin(mount.device, (bytes) => ignoreFailure(calls.call('margin', bytes)), logger)
+  const directReads = createDirectReadRunner({
+    ring,
+    device: mount.fd,
+    read: services.read,
+    wakeEngine: () => ignoreFailure(calls.call('directReadDone')),
+    onFailure: (slot, error) => ignoreFailure(calls.call('directReadFailed', slot, crossing(error))),
+    onFetched: () => timers.fetched(),
+    logger,
+  })
+
+  /** Nothing is written to the device from now on but replies of the engine. */
+  function stopHelpers(): void {
+    margin.stop()
+    interrupts.stop()
+    directReads.stop()
+  }
+
+  const exit = thread.watch((cause) => {
+    stopHelpers()
+    const reason = new HowdahError('mount_failed', 'the engine thread ended', { cause })
+    calls.end(reason)
+    reject(reason)
+  })
+  port.on('message', (message: CallMessage | typeof POLL_RING) => {
+    if (message === POLL_RING) directReads.poll()
+    else calls.receive(message)
+  })
+  const { setup, transfer } = setupOf(serving, mount.fd, margin.bytes, logger)
+  worker.postMessage(setup, transfer)
+
+  return {
+    ended,
+    statistics: () => calls.call('statistics'),
+    limit: (quotaBytes) => calls.call('limit', quotaBytes),
+    flush: () => calls.call('flush'),
+    prefetch: (record) => calls.call('prefetch', record),
+    noteDamaged: (file, block) => calls.call('noteDamaged', file, block),
+    starting: () => calls.call('starting'),
+    settled: () => calls.call('settled'),
+    unmount: () => mount.unmount(),
+    async close() {
+      stopHelpers()
+      await switching.ended()
+      await timers.stop()
+      await calls.call('close')
+      exit.stop()
+      await worker.terminate()
+      port.close()
+      mount.close()
+    },
+  }
+}
+
+/** What the thread is to serve; the tree is transferred. */
+function setupOf(
+  { spec, tree, journalState, fetched }: Serving,
+  fd: number,
+  marginBytes: number,
+  logger: Logger,
+): { setup: EngineSetup; transfer: ArrayBuffer[] } {
+  const { columns, transfer } = tree.transfer()
+  const setup: EngineSetup = {
+    fd,
+    session: spec.session,
+    cachePath: spec.cachePath,
+    columns,
+    journalState,
+    fetched,
+    owner: spec.owner,
+    limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes },
+    log: { level: logger.level, file: cachePaths(spec.cachePath).log },
+  }
+  return { setup, transfer }
+}
+
+/** Switches files to write-through and back, one change after another, and reports to the engine what was written back. */
+function createSwitching(calls: Calls<EngineCalls>, device: number, logger: Logger) {
+  let last: Promise<void> = Promise.resolve()
+  return {
+    run(turn: number, nearFull: boolean, files: readonly Ino[]): void {
+      last = last
+        .then(() => switchFiles(device, files, nearFull, logger))
+        .then(() => (nearFull ? calls.call('handedOver', turn) : undefined))
+        // The mount may have ended meanwhile.
+        .catch((err: unknown) => logger.debug({ err }, 'files were not switched to or from write-through'))
+    },
+    ended: () => last,
+  }
+}
+
+/** The margin now, in bytes, and `onChange` whenever the kernel's settings change it. */
+function watchMargin(device: string, onChange: (bytes: number) => void, logger: Logger) {
+  let bytes = margin(device, logger)
+  const timer = setInterval(() => {
+    const now = margin(device, logger)
+    if (now === bytes) return
+    logger.warn({ marginBytes: now }, 'the bound of dirty pages of this mount has changed')
+    bytes = now
+    onChange(now)
+  }, CHECK_BOUND_MS)
+  timer.unref()
+  return { bytes, stop: () => clearInterval(timer) }
 }
 
 /**
