@@ -3,6 +3,7 @@ import { BLOCK, type BlockMap } from '../contents/block-map.ts'
 import type { AttributesRow } from '../durability/journal.ts'
 import type { Attributes, Ino } from '../file-system.ts'
 import type { ReadStream } from '../reads/read-ahead.ts'
+import { S_IFDIR, S_IFMT } from '../tree/base-tree.ts'
 
 export class Inode {
   readonly ino: Ino
@@ -106,3 +107,5 @@ export class Inode {
     return baseBlocks + map.changed - this.#overlap
   }
 }
+
+export const isDirectory = ({ mode }: Inode): boolean => (mode & S_IFMT) === S_IFDIR
