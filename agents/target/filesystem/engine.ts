@@ -23,14 +23,14 @@ import type { FetchedState } from './fetched/fetched-index.ts'
 import type { TouchedRecord } from './fetched/touched-record.ts'
 import type { FileSystem, Ino } from './file-system.ts'
 import { createDirectoryOperations } from './namespace/directory-operations.ts'
-import type { Inode } from './namespace/inode.ts'
+import { type Inode, isDirectory } from './namespace/inode.ts'
 import { Inodes } from './namespace/inodes.ts'
 import { Namespace } from './namespace/namespace.ts'
 import type { DirectReads } from './reads/direct-reads.ts'
 import { ReadPath } from './reads/read-path.ts'
 import type { Services } from './services.ts'
 import { Space, type SpaceLimits } from './space/space.ts'
-import { type BaseTree, ROOT, S_IFDIR, S_IFMT } from './tree/base-tree.ts'
+import { type BaseTree, ROOT } from './tree/base-tree.ts'
 import { WalDirectory } from './wal/wal-directory.ts'
 
 export interface EngineOptions {
@@ -108,7 +108,55 @@ const CONTROL_FILE = ['data', 'global', 'pg_control']
 
 /** Opens a write cache over a published tree, with all its durable changes. */
 export function createEngine(options: EngineOptions): Engine {
-  const { tree: base, owner, logger, cachePath, journalState, services } = options
+  const parts = assemble(options)
+  const { inodes, names, wal, space, durability } = parts
+  const fileOperations = createFileOperations(parts)
+  const control = createControl(parts, options)
+  return {
+    ...createDirectoryOperations(parts),
+    ...fileOperations,
+
+    async fsync(ino) {
+      if (isControlFile(names, ino)) await control.flush()
+      await fileOperations.fsync(ino)
+    },
+
+    fsyncdir: () => durability.syncNames(),
+
+    remember(ino) {
+      if (!wal.has(ino)) inodes.remember(ino)
+    },
+
+    forget(ino, count) {
+      if (!wal.has(ino)) inodes.forget(ino, count)
+    },
+
+    statfs: () => space.statistics(),
+
+    get nearFull() {
+      return space.nearFull
+    },
+
+    flushed: () => space.flushed(),
+
+    // Not spread: a getter would become its value.
+    get unsynced() {
+      return durability.unsynced
+    },
+
+    get unflushed() {
+      return parts.readPath.unflushed
+    },
+
+    ...control,
+  }
+}
+
+type Parts = ReturnType<typeof assemble>
+
+/** Makes the parts of an engine, and frees what had no name left when the last run ended. */
+function assemble(options: EngineOptions) {
+  const { tree: base, owner, logger, cachePath, journalState, services, fetched, directReads } = options
   const now = nanoseconds(options.clock ?? Date.now)
 
   const files = new DataFiles({
@@ -134,19 +182,18 @@ export function createEngine(options: EngineOptions): Engine {
     onDropped: (blocks) => space.release(blocks),
     onFree,
   })
-  const readPath = new ReadPath({
-    base,
-    services,
-    fetched: options.fetched,
-    directReads: options.directReads,
-    logger,
-  })
+  const readPath = new ReadPath({ base, services, fetched, directReads, logger })
   const contents = new FileContents({ files, readPath, space, durability, now })
   const ranges = new FileRanges({ contents, files, space, durability, now })
   const walIno = base.lookup(ROOT, 'wal')
   const wal = new WalDirectory({ services, owner, mtime: now(), logger })
-  const shared = { inodes, durability, wal, walIno, now }
-  let changedSync: Promise<void> | undefined
+
+  function onFree(inode: Inode): void {
+    space.release(inode.map.changed)
+    files.removeOpen(inode)
+    durability.freed(inode)
+    if (isDirectory(inode)) names.forget(inode.ino)
+  }
 
   space.changedBytes = inodes.changedBefore * BLOCK
   space.check()
@@ -154,6 +201,15 @@ export function createEngine(options: EngineOptions): Engine {
     if (ino !== 0 && inodes.isDirectory(ino)) names.noteParent(ino, parent)
   }
   for (const orphan of inodes.orphans()) inodes.freeIfUnused(orphan)
+  return { base, files, space, names, durability, inodes, readPath, contents, ranges, wal, walIno, now }
+}
+
+/** What an engine offers beside the operations: syncing, limits, statistics, prefetching and closing. */
+function createControl(
+  { base, files, space, durability, inodes, readPath, contents }: Parts,
+  { logger }: EngineOptions,
+): Omit<Engine, keyof FileSystem | 'unsynced' | 'unflushed'> {
+  let changedSync: Promise<void> | undefined
 
   // Space of truncated and removed files is freed by the commit that records it; start that commit now, not at the next timer.
   space.onDiskFull = () => {
@@ -175,53 +231,7 @@ export function createEngine(options: EngineOptions): Engine {
     await durability.syncAll()
   }
 
-  /**
-   * PostgreSQL begins crash recovery with syncfs(2) or with fsync(2) of everything, then records in pg_control that it is
-   * in recovery. A FUSE server sees only the writes that syncfs causes, not the call itself. So a sync of this file makes
-   * everything written before it durable, before redo relies on it to skip changes.
-   */
-  function isControlFile(ino: Ino): boolean {
-    return (
-      ino !== ROOT && ino === CONTROL_FILE.reduce((at, name) => (at === 0 ? 0 : names.lookup(at, name)), ROOT)
-    )
-  }
-
-  function onFree(inode: Inode): void {
-    space.release(inode.map.changed)
-    files.removeOpen(inode)
-    durability.freed(inode)
-    if ((inode.mode & S_IFMT) === S_IFDIR) names.forget(inode.ino)
-  }
-
-  const fileOperations = createFileOperations({ ...shared, contents, ranges })
   return {
-    ...createDirectoryOperations({ ...shared, base, names }),
-    ...fileOperations,
-
-    async fsync(ino) {
-      if (isControlFile(ino)) await flush()
-      await fileOperations.fsync(ino)
-    },
-
-    fsyncdir: () => durability.syncNames(),
-
-    remember(ino) {
-      if (!wal.has(ino)) inodes.remember(ino)
-    },
-
-    forget(ino, count) {
-      if (!wal.has(ino)) inodes.forget(ino, count)
-    },
-
-    statfs: () => space.statistics(),
-
-    get nearFull() {
-      return space.nearFull
-    },
-
-    flushed: () => space.flushed(),
-    referencedFiles: () => inodes.referencedFiles(),
-
     statistics() {
       return {
         fetchedBytes: readPath.fetchedBytes,
@@ -234,23 +244,16 @@ export function createEngine(options: EngineOptions): Engine {
 
     limit: (quotaBytes) => space.limit(quotaBytes),
     margin: (bytes) => space.setMargin(bytes),
-
-    get unsynced() {
-      return durability.unsynced
-    },
-
+    referencedFiles: () => inodes.referencedFiles(),
     syncChanged,
-
-    get unflushed() {
-      return readPath.unflushed
-    },
-
     flushFetched: () => readPath.flush(),
     prefetch: (record) => readPath.prefetch(record),
     noteDamaged: (file, block) => readPath.noteDamaged(file, block),
+
     starting() {
       space.starting = true
     },
+
     settled() {
       space.starting = false
       return readPath.settled()
@@ -272,6 +275,17 @@ export function createEngine(options: EngineOptions): Engine {
       files.close()
     },
   }
+}
+
+/**
+ * PostgreSQL begins crash recovery with syncfs(2) or with fsync(2) of everything, then records in pg_control that it is in
+ * recovery. A FUSE server sees only the writes that syncfs causes, not the call itself. So a sync of this file makes
+ * everything written before it durable, before redo relies on it to skip changes.
+ */
+function isControlFile(names: Namespace, ino: Ino): boolean {
+  return (
+    ino !== ROOT && ino === CONTROL_FILE.reduce((at, name) => (at === 0 ? 0 : names.lookup(at, name)), ROOT)
+  )
 }
 
 /** The clock in nanoseconds since the epoch. */

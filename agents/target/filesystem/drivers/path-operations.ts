@@ -14,7 +14,7 @@ import {
   type Ino,
   type MaybePromise,
 } from '../file-system.ts'
-import { createPathResolver } from './path-resolver.ts'
+import { createPathResolver, type PathResolver } from './path-resolver.ts'
 import { clampedTime } from './times.ts'
 
 export type Done = (result: number, value?: unknown) => void
@@ -47,11 +47,23 @@ function after<T, U>(value: MaybePromise<T>, next: (value: T) => MaybePromise<U>
   return value instanceof Promise ? value.then(next) : next(value)
 }
 
-/** The operations as fuse-native calls them: path first, callback last. It does not pass the calling user, so `caller` owns new files. */
+/** What all operations of a mount share. */
+interface Shared {
+  readonly fileSystem: FileSystem
+  readonly paths: PathResolver
+  readonly handles: OpenFiles
+  /** Owns new files, because the package does not pass the calling user. */
+  readonly caller: Caller
+  /** Calls `work` with the directory of a path and its last component. */
+  inParent<T>(path: string, work: (directory: Ino, name: string) => MaybePromise<T>): MaybePromise<T>
+  /** Makes a file of any type but directory and symbolic link; it has one reference. */
+  mknod(path: string, mode: number, device: number): MaybePromise<Ino>
+}
+
+/** The operations as fuse-native calls them: path first, callback last. `caller` owns new files. */
 export function pathOperations(fileSystem: FileSystem, caller: Caller) {
   const paths = createPathResolver(fileSystem)
   const handles = openFiles(fileSystem)
-  const ok = (done: Done) => () => done(0)
 
   function attributesOf(path: string, handle?: number): MaybePromise<Attributes> {
     const ino = handle === undefined ? undefined : handles.find(handle)
@@ -67,40 +79,25 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
     return after(paths.parent(path), ({ directory, name }) => work(directory, name))
   }
 
-  function set(path: string, changes: AttributeChanges, done: Done): void {
-    answer(done, () => after(paths.resolve(path), (ino) => fileSystem.setattr(ino, changes)), ok(done))
-  }
-
-  /** libfuse does not pass on the kernel's references, so the one that a new name takes is dropped at once. */
-  function drop({ ino }: Attributes): void {
-    fileSystem.forget(ino, 1)
-  }
-
   function mknod(path: string, mode: number, device: number): MaybePromise<Ino> {
     return inParent(path, (directory, name) => fileSystem.mknod(directory, name, mode, device, caller).ino)
   }
 
-  function unlink(path: string): MaybePromise<void> {
-    return inParent(path, (directory, name) => {
-      if (!paths.unhide(directory, name)) fileSystem.unlink(directory, name)
-    })
-  }
-
-  function rename(from: string, to: string): MaybePromise<void> {
-    return inParent(from, (directory, name) =>
-      inParent(to, (newDirectory, newName) => {
-        if (!paths.isHidden(newName)) {
-          return fileSystem.rename(directory, name, newDirectory, newName, 'replace')
-        }
-        return after(paths.resolve(from), (ino) => {
-          fileSystem.unlink(directory, name)
-          paths.hide(newDirectory, newName, ino)
-        })
-      }),
-    )
-  }
-
+  const shared: Shared = { fileSystem, paths, handles, caller, inParent, mknod }
   const operations = {
+    ...directoryOperations(shared),
+    ...nameOperations(shared),
+    ...attributeOperations(shared),
+    ...fileOperations(shared),
+  }
+  return { operations, attributesOf }
+}
+
+const ok = (done: Done) => () => done(0)
+
+/** Of the mount and of directories. */
+function directoryOperations({ fileSystem, paths }: Shared) {
+  return {
     statfs(_path: string, done: Done) {
       answer(
         done,
@@ -144,6 +141,40 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
         },
       )
     },
+    fsyncdir(path: string, _dataOnly: number, _handle: number, done: Done) {
+      answer(done, () => after(paths.resolve(path), (ino) => fileSystem.fsyncdir(ino)), ok(done))
+    },
+  }
+}
+
+/** Making, linking, renaming and removing names. */
+function nameOperations({ fileSystem, paths, caller, inParent, mknod }: Shared) {
+  /** libfuse does not pass on the kernel's references, so the one that a new name takes is dropped at once. */
+  function drop({ ino }: Attributes): void {
+    fileSystem.forget(ino, 1)
+  }
+
+  function unlink(path: string): MaybePromise<void> {
+    return inParent(path, (directory, name) => {
+      if (!paths.unhide(directory, name)) fileSystem.unlink(directory, name)
+    })
+  }
+
+  function rename(from: string, to: string): MaybePromise<void> {
+    return inParent(from, (directory, name) =>
+      inParent(to, (newDirectory, newName) => {
+        if (!paths.isHidden(newName)) {
+          return fileSystem.rename(directory, name, newDirectory, newName, 'replace')
+        }
+        return after(paths.resolve(from), (ino) => {
+          fileSystem.unlink(directory, name)
+          paths.hide(newDirectory, newName, ino)
+        })
+      }),
+    )
+  }
+
+  return {
     readlink(path: string, done: Done) {
       answer(
         done,
@@ -181,6 +212,15 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
     rename(from: string, to: string, done: Done) {
       answer(done, () => rename(from, to), ok(done))
     },
+  }
+}
+
+function attributeOperations({ fileSystem, paths, handles }: Shared) {
+  function set(path: string, changes: AttributeChanges, done: Done): void {
+    answer(done, () => after(paths.resolve(path), (ino) => fileSystem.setattr(ino, changes)), ok(done))
+  }
+
+  return {
     truncate(path: string, size: number, done: Done) {
       set(path, { size }, done)
     },
@@ -198,6 +238,12 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
     utimens(path: string, atime: number, mtime: number, done: Done) {
       set(path, { atime: nanoseconds(atime), mtime: nanoseconds(mtime) }, done)
     },
+  }
+}
+
+/** Of open files. */
+function fileOperations({ fileSystem, paths, handles, mknod }: Shared) {
+  return {
     open(path: string, _flags: number, done: Done) {
       const work = () =>
         after(paths.resolve(path), (ino) => {
@@ -219,15 +265,13 @@ export function pathOperations(fileSystem: FileSystem, caller: Caller) {
     fsync(_path: string, _dataOnly: number, handle: number, done: Done) {
       answer(done, () => fileSystem.fsync(handles.get(handle)), ok(done))
     },
-    fsyncdir(path: string, _dataOnly: number, _handle: number, done: Done) {
-      answer(done, () => after(paths.resolve(path), (ino) => fileSystem.fsyncdir(ino)), ok(done))
-    },
     release(_path: string, handle: number, done: Done) {
       answer(done, () => handles.release(handle), ok(done))
     },
   }
-  return { operations, attributesOf }
 }
+
+type OpenFiles = ReturnType<typeof openFiles>
 
 /** Open files of libfuse; each holds one reference to its inode, so that an unlinked file exists while it is open. */
 function openFiles(fileSystem: FileSystem) {
