@@ -41,15 +41,15 @@ describe('the journal after kill -9 of the process that commits to it', function
   })
 })
 
-/** Kills the writer after so many commits; gives the number of the last one that it told. */
+/** Kills the writer after so many commits; returns the number of the last one it acknowledged. */
 async function commitUntilKilled(path: string, commits: number): Promise<number> {
   const child = spawn(process.execPath, [WRITER, path], { stdio: ['ignore', 'pipe', 'inherit'] })
   const closed = once(child, 'close')
-  let told = ''
+  let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    told += text
-    if (told.split('\n').length > commits) child.kill('SIGKILL')
+    output += text
+    if (output.split('\n').length > commits) child.kill('SIGKILL')
   })
   await closed
-  return Number(told.split('\n').at(-2) ?? 0)
+  return Number(output.split('\n').at(-2) ?? 0)
 }

@@ -10,13 +10,13 @@ const SEED = 20_250_102
 describe('a power cut', function () {
   this.timeout(180_000)
 
-  it('leaves what was synced, of everything else the old or the new, and a write cache that goes on', async () => {
+  it('leaves synced data, the old or the new of everything else, and a usable write cache', async () => {
     const { counterexample, cuts } = await runPowerCuts({ cuts: CUTS, seed: SEED })
     expect(counterexample, JSON.stringify(counterexample)).to.equal(undefined)
     expect(cuts).to.be.at.least(CUTS)
   })
 
-  it('never makes the fetched store claim a block whose bytes are not the backup’s', async () => {
+  it('never makes the fetched store list a block whose bytes are not the backup’s', async () => {
     const { cuts, wrong } = await runFetchedCuts({ cuts: 24, seed: SEED })
     expect(wrong).to.equal(undefined)
     expect(cuts).to.be.at.least(24)
@@ -28,7 +28,7 @@ describe('a power cut', function () {
       return counterexample?.wrong
     }
 
-    it('loses data when they are told to be synced before they are', async () => {
+    it('loses data when syncs are reported before they are done', async () => {
       const wrong = await spoiled((services) => ({ ...services, sync: async () => undefined }))
       expect(wrong).to.match(/no moment|cannot be read|its size/)
     })
@@ -38,7 +38,7 @@ describe('a power cut', function () {
       expect(wrong).to.match(/no moment|cannot be read|its size/)
     })
 
-    it('loses names when commits are told to be durable before they are', async () => {
+    it('loses names when commits are reported durable before they are', async () => {
       const wrong = await spoiled((services) => ({
         ...services,
         commit: async (batch) => void services.commit(batch),

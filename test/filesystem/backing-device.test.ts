@@ -12,7 +12,7 @@ import {
 const GIB = 1024 ** 3
 const DEVICE = '0:99'
 
-describe('what the kernel may hold of a mount', () => {
+describe('the bound of dirty pages of a mount', () => {
   let root: string
   let files: KernelFiles
 
@@ -35,14 +35,14 @@ describe('what the kernel may hold of a mount', () => {
   const bound = () => boundChangedBytes(DEVICE, pino({ level: 'silent' }), files)
   const setting = (name: string) => Number(readFileSync(`${root}/sys/class/bdi/${DEVICE}/${name}`, 'latin1'))
 
-  it('is a share of what can ever be dirty, so that memory that is freed later does not raise it', () => {
+  it('is a share of the highest dirty threshold, so that memory freed later does not raise it', () => {
     machine(64 * GIB, { max_ratio: 1, max_ratio_fine: 10_000 })
     expect(bound()).to.be.within(MAX_CHANGED_BYTES * 0.99, MAX_CHANGED_BYTES)
     expect(setting('max_ratio_fine')).to.equal(Math.floor((MAX_CHANGED_BYTES * 1_000_000) / (64 * GIB * 0.2)))
     expect(setting('max_ratio')).to.equal(1)
   })
 
-  it('is put back when somebody raised the share, and follows the operator’s own bounds', () => {
+  it('is restored when another process raised the share, and follows the operator’s own bounds', () => {
     machine(64 * GIB, { max_ratio_fine: 1_000_000 })
     expect(bound()).to.be.at.most(MAX_CHANGED_BYTES)
     machine(64 * GIB, { max_ratio_fine: 1_000_000 }, GIB)
@@ -52,7 +52,7 @@ describe('what the kernel may hold of a mount', () => {
     expect(bound()).to.equal(MAX_CHANGED_BYTES / 4)
   })
 
-  it('is what whole percents come to on kernels before 6.2, be it more than is wanted', () => {
+  it('is rounded to whole percents on kernels before 6.2, even if that is more', () => {
     machine(16 * GIB, { max_ratio: 1 })
     expect(bound()).to.be.within(MAX_CHANGED_BYTES * 0.8, MAX_CHANGED_BYTES)
     expect(setting('max_ratio')).to.equal(7)
@@ -60,7 +60,7 @@ describe('what the kernel may hold of a mount', () => {
     expect(bound()).to.equal(Math.ceil((1024 * GIB * 0.2) / 100))
   })
 
-  it('is counted by the next coarser share where one cannot be read, and by FUSE’s own where none can', () => {
+  it('is computed from the next coarser share where one cannot be read, and from FUSE’s default where none can', () => {
     machine(64 * GIB, { max_ratio_fine: 100_000 })
     const path = `${root}/sys/class/bdi/${DEVICE}/max_ratio_fine`
     rmSync(path)

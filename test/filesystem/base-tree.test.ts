@@ -39,7 +39,7 @@ function find(tree: BaseTree, path: string): number {
   return ino
 }
 
-/** Everything that a tree tells of its entries. */
+/** Everything that a tree has about its entries. */
 function everything(tree: BaseTree): unknown[] {
   return Array.from({ length: tree.count }, (_, index) => {
     const ino = index + 1
@@ -117,7 +117,7 @@ describe('the base tree', function () {
     expect((failure as HowdahError).message).to.include('"data/base/1/größe 🐘" twice')
   })
 
-  it('goes to another thread without a copy', async () => {
+  it('is transferred to another thread without a copy', async () => {
     const tree = await build(SAMPLE)
     const before = everything(tree)
     const { columns, transfer } = tree.transfer()

@@ -72,7 +72,7 @@ describe('commits of the write cache', () => {
   })
   afterEach(() => fs.remove())
 
-  it('have everything that was written before a sync of pg_control durable with it, as after a crash redo relies on', async () => {
+  it('make everything durable that was written before a sync of pg_control, on which redo relies after a crash', async () => {
     const file = await fs.open(TABLE)
     await fs.write(file, pattern(BLOCK, 2), 0)
     await fs.engine.fsync(file)
@@ -91,7 +91,7 @@ describe('commits of the write cache', () => {
     expect(await failure(fs.engine.fsync(control))).to.equal('EIO')
   })
 
-  it('are one at a time; what comes meanwhile shares the next', async () => {
+  it('run one at a time; changes made meanwhile share the next', async () => {
     held.holding = true
     const files = await Promise.all(['a', 'b', 'c'].map((name) => fs.create(`data/${name}`, pattern(BLOCK))))
     const first = fs.engine.fsync(files[0] ?? 0)
@@ -108,7 +108,7 @@ describe('commits of the write cache', () => {
     expect(held.batches[1]?.contents.map(({ row }) => row.ino)).to.have.members(files.slice(1))
   })
 
-  it('that failed give everything back, and say so to those who waited', async () => {
+  it('that failed leave everything pending, and report it to those who waited', async () => {
     const file = await fs.create('data/new', pattern(3 * BLOCK))
     held.failCommit = Object.assign(new Error('no room'), { code: 'ENOSPC' })
     expect(await failure(fs.engine.fsync(file))).to.equal('ENOSPC')
@@ -120,7 +120,7 @@ describe('commits of the write cache', () => {
     expect((await fs.readFile('data/new')).equals(pattern(3 * BLOCK))).to.equal(true)
   })
 
-  it('delete what they gave up only when they are durable', async () => {
+  it('delete local files only when they are durable', async () => {
     const file = await fs.create('data/new', pattern(BLOCK))
     await fs.engine.flush()
     const local = `${fs.cachePath}/files/${file}`
@@ -134,7 +134,7 @@ describe('commits of the write cache', () => {
     expect(existsSync(local)).to.equal(false)
   })
 
-  it('leave a file whole that was cut while a longer one was on its way to the journal', async () => {
+  it('keep a file intact that was truncated while a longer version was being committed', async () => {
     const file = await fs.create('data/new', pattern(8 * BLOCK))
     await fs.engine.flush()
     const before = held.batches.length
@@ -158,7 +158,7 @@ describe('commits of the write cache', () => {
     expect(content.subarray(BLOCK).equals(pattern(6 * BLOCK, 5))).to.equal(true)
   })
 
-  it('are not needed to sync what lies where the journal says', async () => {
+  it('are not needed to sync blocks that the journal already records', async () => {
     const file = await fs.create('data/new', pattern(4 * BLOCK))
     await fs.engine.fsync(file)
     const commits = held.batches.length
@@ -168,7 +168,7 @@ describe('commits of the write cache', () => {
     expect([held.batches.length, held.syncs]).to.deep.equal([commits, syncs + 1])
   })
 
-  it('leave out the name that is again as the backup has it', async () => {
+  it('omit a name that is again as in the backup', async () => {
     const [directory, name] = await fs.at(TABLE)
     fs.engine.rename(directory, name, directory, 'away', 'replace')
     await fs.engine.syncChanged()
@@ -179,14 +179,14 @@ describe('commits of the write cache', () => {
     expect(await fs.names('data/base/1')).to.deep.equal(['1000'])
   })
 
-  it('leave nothing to do', async () => {
+  it('leave nothing unsynced', async () => {
     await fs.create('data/new', pattern(BLOCK))
     expect(fs.engine.unsynced).to.equal(true)
     await fs.engine.syncChanged()
     expect(fs.engine.unsynced).to.equal(false)
   })
 
-  it('do not hide from a later fsync that data was lost before', async () => {
+  it('do not hide an earlier loss of data from a later fsync', async () => {
     const file = await fs.create('data/new', pattern(BLOCK))
     held.failSync = Object.assign(new Error('disk'), { code: 'EIO' })
     expect(await failure(fs.engine.syncChanged())).to.equal('EIO')

@@ -21,7 +21,7 @@ describe('a crash restart of PostgreSQL on a mount', function () {
   })
   afterEach(() => scratch.remove())
 
-  it('finds durable what was written before it, once pg_control says that it recovers', async () => {
+  it('finds everything durable that was written before, once pg_control records that it is in recovery', async () => {
     await startMount(scratch, scratch.base, OWNER)
     const dirty = await python(
       `

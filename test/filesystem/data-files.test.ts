@@ -73,7 +73,7 @@ describe('the local files of a write cache', () => {
       expect(opened.filter((name) => name === `${hot + 1}`).length).to.equal(1)
   })
 
-  it('are closed and opened again where the process may have fewer than was thought, and lose nothing', () => {
+  it('are closed and opened again where the process may have fewer descriptors than expected, and lose nothing', () => {
     make(1000)
     allowed = 100
     for (let number = 0; number < 200; number++) use(number)
@@ -82,7 +82,7 @@ describe('the local files of a write cache', () => {
     expect(open.size).to.be.at.most(80)
   })
 
-  it('that are being used are never closed; when there are no others it is an error', () => {
+  it('in use are never closed; when there are no others it is an error', () => {
     make(1000)
     allowed = 11
     for (let number = 0; number < 10; number++) {

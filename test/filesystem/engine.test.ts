@@ -39,10 +39,10 @@ describe('the engine, POSIX', () => {
     expect(await fs.read(handle, 200, table.length - 50)).to.have.length(50)
   })
 
-  it('answers at once what it holds', async () => {
+  it('answers synchronously from local blocks', async () => {
     const handle = await fs.open(TABLE)
     await fs.read(handle, BLOCK, 0)
-    // Whoever waits is answered before what has come is kept.
+    // Readers are answered before the blocks are kept.
     await new Promise(setImmediate)
     expect(fs.engine.read(handle, Buffer.alloc(BLOCK), BLOCK, 0)).to.equal(BLOCK)
   })
@@ -76,7 +76,7 @@ describe('the engine, POSIX', () => {
     expect(content.subarray(table.length, 9 * BLOCK + 1).every((byte) => byte === 0)).to.equal(true)
   })
 
-  it('never shows the backup again behind a cut', async () => {
+  it('never shows the backup again behind a truncation', async () => {
     const ino = await fs.ino(TABLE)
     await fs.engine.setattr(ino, { size: BLOCK + 10 })
     await fs.engine.setattr(ino, { size: 4 * BLOCK })
@@ -85,7 +85,7 @@ describe('the engine, POSIX', () => {
     expect(content.subarray(BLOCK + 10).every((byte) => byte === 0)).to.equal(true)
   })
 
-  it('never shows its own old blocks again behind a cut', async () => {
+  it('never shows its own old blocks again behind a truncation', async () => {
     const handle = await fs.open(TABLE)
     await fs.write(handle, pattern(4 * BLOCK, 7), 0)
     await fs.engine.fsync(handle)
@@ -103,13 +103,13 @@ describe('the engine, POSIX', () => {
     expect(await errnoOf(() => fs.engine.mknod(directory, name, 0o600, 0, CALLER))).to.equal('EEXIST')
   })
 
-  it('gives new files to those who make them', async () => {
+  it('makes new files belong to the caller', async () => {
     await fs.create('data/new', Buffer.from('abc'))
     expect(await fs.stat('data/new')).to.include({ ...CALLER, size: 3, mode: 0o100600, nlink: 1 })
     expect((await fs.readFile('data/new')).toString()).to.equal('abc')
   })
 
-  it('keeps an unlinked file for those who have it open', async () => {
+  it('keeps an unlinked file while it is open', async () => {
     const handle = await fs.open(TABLE)
     fs.engine.unlink(...(await fs.at(TABLE)))
     expect(await fs.exists(TABLE)).to.equal(false)
@@ -197,7 +197,7 @@ describe('the engine, POSIX', () => {
     })
   })
 
-  it('leaves the times alone when a kernel that has accepted a write hands it over', async () => {
+  it('does not change the times when a caching kernel writes back', async () => {
     const file = await fs.create('data/new', pattern(10))
     await fs.engine.setattr(file, { mtime: 22n, ctime: 33n })
     await fs.engine.write(file, pattern(2 * BLOCK), 2 * BLOCK, 5, true)

@@ -33,14 +33,14 @@ describe('ranges of files', () => {
     return content.fill(0, from, Math.min(to, size))
   }
 
-  it('extends a file with zeros when room is made behind its end', async () => {
+  it('extends a file with zeros when space is allocated beyond its end', async () => {
     await fallocate(ino, 'allocate', 10 * BLOCK, 5 * BLOCK)
     const content = await fs.readFile(TABLE)
     expect(content.equals(withZeros(table.length, 15 * BLOCK, 15 * BLOCK))).to.equal(true)
     expect(fs.engine.getattr(ino).allocated).to.equal(15 * BLOCK)
   })
 
-  it('makes room that writes find again when the quota is used up', async () => {
+  it('allocates space that writes can use when the quota is used up', async () => {
     await fs.remove()
     const limits = { quotaBytes: 7 * BLOCK, reserveBytes: 0 }
     fs = await makeFixture(memorySource({ [TABLE]: table }), { limits })
@@ -52,7 +52,7 @@ describe('ranges of files', () => {
     expect((await fs.readFile('data/new')).equals(pattern(7 * BLOCK, 3))).to.equal(true)
   })
 
-  it('keeps the size when that is asked, and the room until the next mount', async () => {
+  it('keeps the size with FALLOC_FL_KEEP_SIZE, and the allocated space until the next mount', async () => {
     const file = await fs.create('data/new', Buffer.from('abc'))
     await fallocate(file, 'allocate', 0, 4 * BLOCK, true)
     expect(await fs.stat('data/new')).to.include({ size: 3, allocated: 4 * BLOCK })
@@ -67,7 +67,7 @@ describe('ranges of files', () => {
     expect(content.subarray(2).every((byte) => byte === 0)).to.equal(true)
   })
 
-  it('shows nothing of what was written into room behind the end and undone by a crash', async () => {
+  it('reads as zeros where writes into space allocated beyond the end were undone by a crash', async () => {
     const file = await fs.create('data/new', Buffer.from('abc'))
     await fallocate(file, 'allocate', 0, 4 * BLOCK, true)
     await fs.engine.fsync(file)
@@ -79,7 +79,7 @@ describe('ranges of files', () => {
     expect((await fs.readFile('data/new')).subarray(3).every((byte) => byte === 0)).to.equal(true)
   })
 
-  it('has what it allocated after a crash once that was synced', async () => {
+  it('keeps synced allocations after a crash', async () => {
     const file = await fs.create('data/new')
     await fallocate(file, 'allocate', 0, 3 * BLOCK + 5)
     await fs.engine.fsync(file)
@@ -94,7 +94,7 @@ describe('ranges of files', () => {
     expect((await fs.readFile(TABLE)).equals(withZeros(2 * BLOCK + 7, 5 * BLOCK + 7))).to.equal(true)
   })
 
-  it('punches a hole up to the end of the backup, which takes no room', async () => {
+  it('punches a hole up to the end of the backup, which uses no space', async () => {
     await fallocate(ino, 'punch-hole', 4 * BLOCK, 100 * BLOCK)
     expect((await fs.readFile(TABLE)).equals(withZeros(4 * BLOCK, table.length))).to.equal(true)
     expect(fs.engine.getattr(ino)).to.include({ size: table.length, allocated: 4 * BLOCK })
@@ -104,7 +104,7 @@ describe('ranges of files', () => {
     expect((await fs.readFile(TABLE)).equals(withZeros(4 * BLOCK, table.length))).to.equal(true)
   })
 
-  it('gives the room of a hole back', async () => {
+  it('frees the space of a hole', async () => {
     const file = await fs.create('data/new', pattern(8 * BLOCK, 3))
     await fallocate(file, 'punch-hole', BLOCK + 1, 5 * BLOCK)
     const expected = pattern(8 * BLOCK, 3).fill(0, BLOCK + 1, 6 * BLOCK + 1)
@@ -117,14 +117,14 @@ describe('ranges of files', () => {
     expect((await fs.readFile('data/new')).equals(expected)).to.equal(true)
   })
 
-  it('gives room that was kept behind the end back', async () => {
+  it('frees space that was allocated beyond the end', async () => {
     const file = await fs.create('data/new', Buffer.from('abc'))
     await fallocate(file, 'allocate', 0, 4 * BLOCK, true)
     await fallocate(file, 'punch-hole', 3, 4 * BLOCK)
     expect(await fs.stat('data/new')).to.include({ size: 3, allocated: BLOCK })
   })
 
-  it('puts zeros into a range, over the end of the file when it may grow', async () => {
+  it('zeroes a range, beyond the end of the file when it may grow', async () => {
     await fallocate(ino, 'zero-range', BLOCK + 3, 2 * BLOCK)
     expect((await fs.readFile(TABLE)).equals(withZeros(BLOCK + 3, 3 * BLOCK + 3))).to.equal(true)
     await fallocate(ino, 'zero-range', BLOCK + 3, 19 * BLOCK, true)
@@ -134,7 +134,7 @@ describe('ranges of files', () => {
     expect(grown.equals(withZeros(BLOCK + 3, 20 * BLOCK + 3, 20 * BLOCK + 3))).to.equal(true)
   })
 
-  it('makes room of a hundred megabytes while others are served', async function () {
+  it('allocates a hundred megabytes while other requests are served', async function () {
     this.timeout(30_000)
     const file = await fs.create('data/new')
     const made = fallocate(file, 'allocate', 0, 100 * 1024 * 1024)
@@ -145,7 +145,7 @@ describe('ranges of files', () => {
     expect(statSync(`${fs.cachePath}/files/${file}`).blocks * 512).to.be.at.least(100 * 1024 * 1024)
   })
 
-  it('finds data and holes as lseek tells them', async () => {
+  it('finds data and holes as lseek(2) does', async () => {
     const file = await fs.create('data/new')
     await fs.write(file, pattern(BLOCK), 2 * BLOCK)
     await fs.write(file, pattern(BLOCK), 30_000 * BLOCK)
@@ -164,7 +164,7 @@ describe('ranges of files', () => {
     expect(await errnoOf(() => data(-1))).to.equal('ENXIO')
   })
 
-  it('takes the blocks of the backup for data', async () => {
+  it('reports blocks of the backup as data', async () => {
     await fs.engine.setattr(ino, { size: 20 * BLOCK })
     expect(fs.engine.seek(ino, 5, 'data')).to.equal(5)
     expect(fs.engine.seek(ino, 5, 'hole')).to.equal(11 * BLOCK)
@@ -172,14 +172,14 @@ describe('ranges of files', () => {
     expect(fs.engine.seek(ino, 5, 'hole')).to.equal(12 * BLOCK)
   })
 
-  it('cuts a very large sparse file quickly', async () => {
+  it('truncates a very large sparse file quickly', async () => {
     const file = await fs.create('data/new')
     await fs.write(file, Buffer.from('far'), 2 ** 42)
     await fs.engine.setattr(file, { size: 10 })
     expect(fs.engine.statistics().changedBytes).to.equal(0)
   })
 
-  it('refuses ranges that make no sense', async () => {
+  it('refuses invalid ranges', async () => {
     expect(await errnoOf(() => fallocate(ino, 'allocate', 0, 0))).to.equal('EINVAL')
     expect(await errnoOf(() => fallocate(ino, 'allocate', -1, 10))).to.equal('EINVAL')
     expect(await errnoOf(() => fallocate(ino, 'allocate', 2 ** 53 - 1, 10))).to.equal('EFBIG')

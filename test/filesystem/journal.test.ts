@@ -24,7 +24,7 @@ describe('the journal of a write cache', () => {
     }
   }
 
-  it('gives back what was committed, exactly', () => {
+  it('returns exactly what was committed', () => {
     const attributes = {
       ...{ ino: 2 ** 40, mode: 0o100644, nlink: 1, uid: 2 ** 32 - 2, gid: 0, rdev: 0x103 },
       ...{ atime: 1_700_000_000_123_456_789n, mtime: -1n, ctime: 0n, target: 'ü' },
@@ -47,7 +47,7 @@ describe('the journal of a write cache', () => {
     expect(state.entries.map((one) => ({ ...one }))).to.have.deep.members(entries)
   })
 
-  it('is never made anew where there was one, nor taken from another write cache', () => {
+  it('is never recreated where one existed, and that of another write cache is refused', () => {
     expect(refusal({ id: 'one', fresh: false })?.code).to.equal('cache_unusable')
     expect(existsSync(path)).to.equal(false)
     expect(refusal({ id: 'one', fresh: true })).to.equal(undefined)
@@ -59,7 +59,7 @@ describe('the journal of a write cache', () => {
     expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is gone')
   })
 
-  it('of the time before identities is taken, and has one from then on', () => {
+  it('without an identity, from an older version, is accepted and gets one', () => {
     openJournal(path).close()
     expect(refusal({ id: 'one', fresh: false })).to.equal(undefined)
     expect(refusal({ id: 'another', fresh: false })?.code).to.equal('cache_unusable')
@@ -74,14 +74,14 @@ describe('the journal of a write cache', () => {
     expect(refusal()?.message).to.contain(path).and.to.contain('99')
   })
 
-  it('refuses a journal of the time before versions', () => {
+  it('refuses a journal without a version', () => {
     const database = new DatabaseSync(path)
     database.exec('CREATE TABLE attributes (ino INTEGER PRIMARY KEY)')
     database.close()
     expect(refusal()).to.include({ code: 'cache_unusable' })
   })
 
-  it('makes none of a commit of which a part cannot be made', () => {
+  it('applies no part of a commit that fails in part', () => {
     const journal = openJournal(path)
     const entries = [{ parent: 1, name: 'name', ino: 7 }]
     const bad = [{ row: { ino: 7, size: 0.5, baseSize: 0, changed: 0 }, chunks: [] }]

@@ -50,7 +50,7 @@ describe('a mount over the data plane', function () {
     expect(await mounted.status()).to.include({ connected: true, totalBytes: 3_000_000 })
   })
 
-  it('goes on with what it holds while the mount server is away, and waits for the rest', async () => {
+  it('reads local blocks while the mount server is unreachable, and waits for missing ones', async () => {
     const first = await plane.serve(directorySource(base))
     const { port } = first.address
     const mounted = await mount(port)

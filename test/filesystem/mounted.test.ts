@@ -49,7 +49,7 @@ describe('a mount', function () {
     expect(readFileSync(`${base}/sub/table`).equals(pattern(300_000))).to.equal(true)
   })
 
-  it('keeps unlinked open files, and shows no trace of them', async () => {
+  it('keeps unlinked open files readable, and does not list them', async () => {
     await startMount(scratch, base, OWNER)
     const answer = await python(
       `import os
@@ -70,7 +70,7 @@ print(os.read(g, 10), open('PG_VERSION').read())`,
     expect(answer.split('\n')).to.deep.equal(['True 300000 0 []', '10', "b'15\\n' 16"])
   })
 
-  it('takes shared writes through mmap', async () => {
+  it('supports shared writable mappings (mmap)', async () => {
     const mount = await startMount(scratch, base, OWNER)
     await python(
       `import mmap
@@ -108,7 +108,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(answer.split('\n')).to.deep.equal(['ababab', 'exists', '0', '8192 8192 0 16384'])
   })
 
-  it('has wal/ that knows only the archive', async () => {
+  it('shows in wal/ only files of the archive', async () => {
     await startMount(scratch, base, OWNER)
     const answer = await shell(
       'cat 00000002.history; for f in 000000010000000000000001 x; do test -e $f || echo none; done; touch 00000002.history 2> /dev/null || echo fixed',
@@ -117,7 +117,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(answer).to.equal('hellonone\nnone\nfixed\n')
   })
 
-  it('tells what was fetched and changed', async () => {
+  it('reports the bytes fetched and changed', async () => {
     const mount = await startMount(scratch, base, OWNER)
     await shell('head -c 100 sub/table > /dev/null; head -c 8192 /dev/zero > new', data)
     const status = await mount.status()
@@ -126,7 +126,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(status).to.include({ changedBytes: 8192, connected: true })
   })
 
-  it('is found again by an agent that restarted, and ends in order', async () => {
+  it('is found again by an agent that restarted, and unmounts cleanly', async () => {
     const started = await startMount(scratch, base, OWNER)
     await shell('echo kept > kept', data)
     const found = await findMountProcess(scratch.cachePath)
@@ -138,12 +138,12 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(await findMountProcess(scratch.cachePath)).to.equal(undefined)
   })
 
-  it('is given, not made again, when it is there already', async () => {
+  it('is reused when it already exists', async () => {
     const first = await startMount(scratch, base, OWNER)
     expect((await startMount(scratch, base, OWNER)).pid).to.equal(first.pid)
   })
 
-  it('keeps over kill -9 what was synced, and mounts again over its dead mount without the mount server', async () => {
+  it('keeps synced changes after kill -9, and is mounted again over its dead mount without the mount server', async () => {
     const first = await startMount(scratch, base, OWNER)
     await shell('echo kept > kept; sync kept .', data)
     process.kill(first.pid, 'SIGKILL')
@@ -154,7 +154,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(await shell('cat kept; ls sub', data)).to.equal('kept\ntable\n')
   })
 
-  it('refuses to unmount under those who use it, unless forced', async () => {
+  it('refuses to unmount while files are in use, unless forced', async () => {
     const mount = await startMount(scratch, base, OWNER)
     const inside = shell(
       'echo in; cat PG_VERSION > /dev/null; exec 3< PG_VERSION; while test -e ../../go; do sleep 0.02; done',
@@ -178,7 +178,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(identify(mount.pid)).to.equal(undefined)
   })
 
-  it('waits a moment for those who only look', async () => {
+  it('retries the unmount while another process briefly accesses the mount', async () => {
     const mount = await startMount(scratch, base, OWNER)
     const looking = spawn('sh', ['-c', 'echo in; sleep 0.1'], {
       cwd: data,
@@ -201,7 +201,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(await shell('cat kept', data)).to.equal('kept\n')
   })
 
-  it('says why it did not come up', async () => {
+  it('reports why it did not start', async () => {
     const error = await startMount(scratch, `${scratch.directory}/nowhere`, OWNER).catch(
       (reason: unknown) => reason,
     )
@@ -211,7 +211,7 @@ print(os.pwritev(d, [m], 8192), os.preadv(d, [m], 0), m[0], os.fstat(d).st_size)
     expect(readdirSync(`${scratch.cachePath}/log`)).to.deep.equal(['mount.log'])
   })
 
-  it('leaves a path alone on which nothing is mounted', async () => {
+  it('does nothing to a path on which nothing is mounted', async () => {
     await clearDeadMount(`${scratch.directory}/nowhere`)
     expect(existsSync(`${scratch.directory}/nowhere`)).to.equal(false)
     expect(isAlive({ pid: process.pid, startTime: '0' })).to.equal(false)

@@ -12,7 +12,7 @@ describe('names in the mounted file system', () => {
   })
   afterEach(() => fs.remove())
 
-  it('gives what is made to its maker, and what comes from the backup to the owner', async () => {
+  it('makes new files belong to their creator, and those of the backup to the owner', async () => {
     const data = await fs.ino('data')
     fs.engine.mkdir(data, 'sub', 0o755, CALLER)
     fs.engine.symlink(data, 'link', 'PG_VERSION', CALLER)
@@ -21,7 +21,7 @@ describe('names in the mounted file system', () => {
     expect(await fs.stat('data/PG_VERSION')).to.include(OWNER)
   })
 
-  it('hands on the group of a directory with the set-group-ID bit, and to directories the bit', async () => {
+  it('inherits the group of a directory with the set-group-ID bit, and in directories the bit, too', async () => {
     const data = await fs.ino('data')
     const shared = fs.engine.mkdir(data, 'shared', 0o2775, { uid: 1, gid: 555 }).ino
     const inside = fs.engine.mkdir(shared, 'inside', 0o755, CALLER)
@@ -106,7 +106,7 @@ describe('names in the mounted file system', () => {
     expect([fs.engine.getattr(two).nlink, fs.engine.getattr(one).nlink]).to.deep.equal([3, 2])
   })
 
-  it('tells the directory of a directory', async () => {
+  it('returns the parent of a directory', async () => {
     expect(fs.engine.parent(1)).to.equal(1)
     expect(fs.engine.parent(await fs.ino('data/base/1'))).to.equal(await fs.ino('data/base'))
     const file = await fs.ino(TABLE)

@@ -1,4 +1,4 @@
-/** What writers without privileges hear of a write cache that fills up while the kernel takes their writes in advance. */
+/** Errors that unprivileged writers get when a write cache fills up while the kernel caches their writes. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -25,7 +25,7 @@ describe('a mount whose write cache fills up under buffered writes', function ()
     data = scratch.data
     writeFileSync(`${scratch.base}/table`, pattern(BASE_BYTES))
     await startMount(scratch, scratch.base, owner, { driver: 'kernel', quotaBytes: QUOTA })
-    // A page tells its file and number, so that none can be taken for another.
+    // Each page contains its file and number, so that pages cannot be confused.
     prelude = `
 import errno, os, threading
 os.setgroups([]); os.setgid(${owner.gid}); os.setuid(${owner.uid})
@@ -50,7 +50,7 @@ def check(f, n, turn=0):
 
   let pages: number[] = []
 
-  it('is bounded in what the kernel holds of it, and bounded again when somebody lifts that', async () => {
+  it('has a bound on dirty pages, which is restored when another process raises it', async () => {
     const { device = '' } = findMount(scratch.mountPoint) ?? {}
     const path = `/sys/class/bdi/${device}/max_ratio_fine`
     const share = readFileSync(path, 'latin1')
@@ -80,7 +80,7 @@ print(*counts)`,
     expect(written).to.be.at.most(QUOTA)
   })
 
-  it('still lets files be overwritten: those of the backup, and those that were written', async () => {
+  it('still lets files be overwritten, those of the backup included', async () => {
     await python(
       `${prelude}
 fd = os.open('table', os.O_RDWR)
@@ -93,7 +93,7 @@ os.fsync(fd)`,
     )
   })
 
-  it('takes writes again after room is made, through descriptors that were refused', async () => {
+  it('accepts writes again after space is freed, through descriptors that were refused', async () => {
     const said = await python(
       `${prelude}
 fds = [os.open('f%d' % f, os.O_RDWR) for f in range(3)]
@@ -109,7 +109,7 @@ print(count)`,
     pages[0] = Number(said)
   })
 
-  it('has after kill -9 of the mount process what was synced', async () => {
+  it('keeps synced changes after kill -9 of the mount process', async () => {
     const owner = await postgresAccount()
     const mount = await startMount(scratch, scratch.base, owner)
     process.kill(mount.pid, 'SIGKILL')

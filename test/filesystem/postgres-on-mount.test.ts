@@ -98,7 +98,7 @@ describe('PostgreSQL on a mount', function () {
     expect(await cluster.sql('select sum(abalance), count(*) from pgbench_accounts')).to.equal(before)
   })
 
-  it('says that space is out at the quota, goes on reading, and goes on writing when room was made', async () => {
+  it('reports that no space is left at the quota, can still read, and writes again after space was freed', async () => {
     await (await mount()).stop()
     const mounted = await mount({ quotaBytes: 24 * 1024 * 1024 })
     await start()
@@ -131,7 +131,7 @@ describe('PostgreSQL on a mount', function () {
     await until(async () => identify(postmaster) === undefined)
 
     await mount()
-    // Where nobody reaps orphans the dead postmaster still has its number, and PostgreSQL would wait for it.
+    // Where orphans are not reaped the dead postmaster keeps its PID, and PostgreSQL would wait for it.
     await shell('rm postmaster.pid', data)
     await start()
     expect(Number(await cluster.sql('select count(*) from pgbench_history'))).to.be.at.least(committed)

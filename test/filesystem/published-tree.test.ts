@@ -49,7 +49,7 @@ describe('the published tree', () => {
     }
   })
 
-  it('leads pg_wal and the tablespaces to this target, wherever the backup says they were', async () => {
+  it('points pg_wal and the tablespaces to this target, wherever the backup says they were', async () => {
     const tree = await publish(
       directory('data/pg_wal'),
       file('data/pg_wal/000000010000000000000001'),
@@ -81,7 +81,7 @@ describe('the published tree', () => {
     expect(tree.get('data/recovery.signal')).to.include({ size: 0, content: '' })
   })
 
-  it('leaves out symbolic links that lead out of the backup', async () => {
+  it('omits symbolic links that point out of the backup', async () => {
     const tree = await publish(
       link('data/log', '/var/log/postgresql'),
       link('data/up', '../../etc'),
@@ -117,7 +117,7 @@ describe('the published tree', () => {
     }
   })
 
-  it('looks at each name, wherever the one before it lay', async () => {
+  it('checks each name, whatever the directory of the one before it', async () => {
     const wrong = ['data/.', 'data/..', 'data/a\0', `data/${'é'.repeat(128)}`, 'tblspc/x']
     for (const path of wrong) {
       const before = [file('data/a'), directory('tblspc/1')]

@@ -16,7 +16,7 @@ function takeAll(space: Space, use: SpaceUse, limit = 1_000_000): number {
   return taken * BLOCK
 }
 
-describe('room of the write cache', () => {
+describe('space of the write cache', () => {
   const quotaBytes = 320 * MiB
 
   it('refuses growth of large files first, then of small ones, and overwriting last', () => {
@@ -27,7 +27,7 @@ describe('room of the write cache', () => {
     expect(takeAll(space, 'growth')).to.equal(5 * MiB)
   })
 
-  it('has room left for starting PostgreSQL again, also over the quota, until it has started', () => {
+  it('has space for a restart of PostgreSQL, even beyond the quota, until it has started', () => {
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0 })
     takeAll(space, 'overwrite')
     space.starting = true
@@ -36,14 +36,14 @@ describe('room of the write cache', () => {
     expect(takeAll(space, 'overwrite')).to.equal(0)
   })
 
-  it('tells the uses of writes apart by where they end', () => {
+  it('classifies writes by where they end', () => {
     expect(useOfWrite(3 * MiB, 4 * MiB, false)).to.equal('overwrite')
     expect(useOfWrite(MiB, MiB - 1, false)).to.equal('small-growth')
     expect(useOfWrite(MiB + 1, MiB, false)).to.equal('growth')
     expect(useOfWrite(MiB + 1, MiB, true)).to.equal('accepted')
   })
 
-  it('is near full as soon as the kernel may hold more than it did', () => {
+  it('is near full as soon as the kernel’s bound of dirty pages grows', () => {
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes: 20 * MiB })
     takeAll(space, 'growth', (100 * MiB) / BLOCK)
     expect(space.nearFull).to.equal(false)
@@ -53,7 +53,7 @@ describe('room of the write cache', () => {
     expect(space.nearFull).to.equal(false)
   })
 
-  it('is near full while what the kernel may hold could fill it, and refuses only what comes after that', () => {
+  it('is near full while the kernel’s dirty pages could fill it, and refuses only later writes', () => {
     const marginBytes = 20 * MiB
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })
     takeAll(space, 'growth', (290 * MiB) / BLOCK)
@@ -68,7 +68,7 @@ describe('room of the write cache', () => {
     expect(takeAll(space, 'accepted', 10)).to.equal(10 * BLOCK)
   })
 
-  it('is near full no longer when there is half as much again', () => {
+  it('is no longer near full when one and a half times the margin is free', () => {
     const marginBytes = 20 * MiB
     const space = new Space('/tmp', { quotaBytes, reserveBytes: 0, marginBytes })
     takeAll(space, 'growth', (292 * MiB) / BLOCK)
@@ -82,7 +82,7 @@ describe('room of the write cache', () => {
     expect(takeAll(space, 'growth', 10_000)).to.equal(10_000 * BLOCK)
   })
 
-  it('keeps the reserve of the disk, but for half of it that is left to overwriting', () => {
+  it('keeps the reserve of the disk free, half of which is available to overwriting', () => {
     const { blockSize, availableBlocks } = new Space('/tmp', { reserveBytes: 0 }).statistics()
     const space = new Space('/tmp', { reserveBytes: blockSize * availableBlocks + 100 * MiB })
     expect(space.statistics().availableBlocks).to.equal(0)

@@ -17,7 +17,7 @@ describe('links of tablespaces in the mounted file system', () => {
 
   const targetOf = async (path: string) => fs.engine.readlink(await fs.ino(path))
 
-  it('lead to the directory that stands for a location of the WAL', async () => {
+  it('point to the directory that stands for a location in the WAL', async () => {
     const directory = locationDirectory('/srv/ts2')
     fs.engine.mkdir(await fs.ino('tblspc'), directory, 0o700, CALLER)
     fs.engine.symlink(links, '16390', '/srv/ts2', CALLER)
@@ -26,13 +26,13 @@ describe('links of tablespaces in the mounted file system', () => {
     expect(await targetOf('data/pg_tblspc/16391')).to.equal(`../../tblspc/${directory}`)
   })
 
-  it('lead to a tablespace of the backup, wherever the mount is', async () => {
+  it('point to a tablespace of the backup, wherever the mount is', async () => {
     fs.engine.unlink(links, '16385')
     fs.engine.symlink(links, '16385', '/somewhere/else/tblspc/16385', CALLER)
     expect(await targetOf('data/pg_tblspc/16385')).to.equal('../../tblspc/16385')
   })
 
-  it('cannot lead anywhere else, by whatever way they are made', async () => {
+  it('cannot point anywhere else, however they are made', async () => {
     for (const target of ['/srv/ts2', '../../../../srv', '/srv/tblspc/16390', '/srv/tblspc/..'])
       expect(await errnoOf(() => fs.engine.symlink(links, '16390', target, CALLER)), target).to.equal('EPERM')
     const data = await fs.ino('data')

@@ -13,7 +13,7 @@ const name = (segment: number, timeline = 1) =>
 describe('the directory wal/', () => {
   let archive: Map<string, number>
   let damaged: Set<string>
-  /** Their sizes can be told. */
+  /** The archive has their sizes. */
   let unreadable: Set<string>
   let sizes: string[]
   let reads: string[]
@@ -70,7 +70,7 @@ describe('the directory wal/', () => {
     return buffer.toString('latin1')
   }
 
-  /** Until nothing is asked for any more. */
+  /** Resolves when no more requests arrive. */
   async function quiet(): Promise<void> {
     for (let before = -1, rounds = 0; rounds < 5; ) {
       const asked = sizes.length + reads.length
@@ -80,7 +80,7 @@ describe('the directory wal/', () => {
     }
   }
 
-  it('tells of a missing segment at once, and finds it when it is there', async () => {
+  it('reports a missing segment at once, and finds it when it has been archived', async () => {
     store(1, MiB)
     await readAll(name(1))
     await quiet()
@@ -90,7 +90,7 @@ describe('the directory wal/', () => {
     expect(await readAll(name(2))).to.equal('2'.repeat(MiB))
   })
 
-  it('fails on a damaged segment for who reads it only, and not for good', async () => {
+  it('fails reads of a damaged segment only, and retries later reads', async () => {
     store(3, MiB)
     damaged.add(name(2))
     expect(await readAll(name(1))).to.have.lengthOf(MiB)
@@ -101,7 +101,7 @@ describe('the directory wal/', () => {
     expect(await readAll(name(2))).to.have.lengthOf(MiB)
   })
 
-  it('forgets a piece ahead that could not be read', async () => {
+  it('discards a piece of read-ahead that could not be read', async () => {
     store(1, 2 * MiB)
     unreadable.add(name(1))
     await wal.lookup(name(1))
@@ -111,7 +111,7 @@ describe('the directory wal/', () => {
     expect(await readAll(name(1))).to.have.lengthOf(2 * MiB)
   })
 
-  it('fetches a bounded part ahead of the one who reads', async () => {
+  it('limits read-ahead', async () => {
     store(1, 64 * MiB)
     const { ino } = await wal.lookup(name(1))
     await wal.read(ino, Buffer.alloc(10), 10, 0)
@@ -119,13 +119,13 @@ describe('the directory wal/', () => {
     expect(reads).to.deep.equal([0, 1, 2, 3, 4].map((chunk) => `${name(1)} ${chunk}`))
   })
 
-  it('reads each piece once, in whatever order and size it is asked for', async () => {
+  it('reads each piece once, whatever the order and size of requests', async () => {
     store(1, 3 * MiB)
     expect(await readAll(name(1))).to.equal('1'.repeat(3 * MiB))
     expect(reads.toSorted()).to.deep.equal([0, 1, 2].map((chunk) => `${name(1)} ${chunk}`))
   })
 
-  it('fetches what two read at once only once', async () => {
+  it('fetches once what two read at the same time', async () => {
     store(1, MiB)
     const { ino } = await wal.lookup(name(1))
     await Promise.all([0, 512 * 1024].map((at) => wal.read(ino, Buffer.alloc(1000), 1000, at)))

@@ -18,7 +18,7 @@ describe('the write cache', () => {
   })
   afterEach(() => fs.remove())
 
-  it('keeps everything over an orderly remount', async () => {
+  it('keeps everything across a clean remount', async () => {
     const handle = await fs.open(TABLE)
     await fs.write(handle, pattern(BLOCK + 33, 4), 3 * BLOCK + 5)
     await fs.create('data/new', pattern(3 * BLOCK, 6))
@@ -35,7 +35,7 @@ describe('the write cache', () => {
     expect([await fs.exists('data/PG_VERSION'), await fs.exists(TABLE)]).to.deep.equal([false, false])
   })
 
-  it('does not fetch again after a remount what it holds', async () => {
+  it('does not fetch blocks again after a remount', async () => {
     await fs.readFile(TABLE)
     await fs.remount()
     const reads = source.reads.length
@@ -43,7 +43,7 @@ describe('the write cache', () => {
     expect(source.reads).to.have.length(reads)
   })
 
-  it('keeps after a crash what was synced', async () => {
+  it('keeps synced changes after a crash', async () => {
     const handle = await fs.open(TABLE)
     await fs.write(handle, pattern(2 * BLOCK, 8), 2 * BLOCK)
     const made = await fs.create('data/new', pattern(BLOCK + 1, 6))
@@ -72,7 +72,7 @@ describe('the write cache', () => {
     expect(block(content, 10).equals(block(table, 10))).to.equal(true)
   })
 
-  it('gives a cut file back whole after a crash when the cut was not synced', async () => {
+  it('restores a truncated file after a crash when the truncation was not synced', async () => {
     const handle = await fs.open(TABLE)
     await fs.write(handle, pattern(4 * BLOCK, 8), 0)
     await fs.engine.fsync(handle)
@@ -83,7 +83,7 @@ describe('the write cache', () => {
     expect(content.subarray(0, 4 * BLOCK).equals(pattern(4 * BLOCK, 8))).to.equal(true)
   })
 
-  it('never shows old blocks after a synced cut, a crash and an extension', async () => {
+  it('never shows old blocks after a synced truncation, a crash and an extension', async () => {
     const handle = await fs.open(TABLE)
     await fs.write(handle, pattern(4 * BLOCK, 8), 0)
     await fs.engine.fsync(handle)
@@ -141,7 +141,7 @@ describe('the write cache', () => {
     expect(tries).to.be.lessThan(50)
   })
 
-  it('deletes the local files of what was unlinked', async () => {
+  it('deletes the local files of unlinked files', async () => {
     const handle = await fs.create('data/new', pattern(BLOCK, 2))
     await fs.engine.fsync(handle)
     fs.engine.unlink(...(await fs.at('data/new')))
@@ -150,7 +150,7 @@ describe('the write cache', () => {
     expect(readdirSync(`${fs.cachePath}/files`)).to.deep.equal([])
   })
 
-  it('forgets after a crash a file that was unlinked while open', async () => {
+  it('removes after a crash a file that was unlinked while open', async () => {
     const handle = await fs.open(TABLE)
     await fs.write(handle, pattern(BLOCK, 2), 0)
     fs.engine.unlink(...(await fs.at(TABLE)))
@@ -162,7 +162,7 @@ describe('the write cache', () => {
     expect(fs.engine.statistics().changedBytes).to.equal(0)
   })
 
-  it('reports ENOSPC at the quota, keeps reading, and goes on when room is made', async () => {
+  it('reports ENOSPC at the quota, can still read, and writes again when space is freed', async () => {
     await fs.remove()
     fs = await makeFixture(source, { limits: { quotaBytes: 4 * BLOCK, reserveBytes: 0 } })
     const handle = await fs.create('data/new', pattern(4 * BLOCK, 2))
@@ -211,14 +211,14 @@ describe('the read path', () => {
   })
   afterEach(() => fs.remove())
 
-  it('asks once for a block that many read', async () => {
+  it('requests a block once for many readers', async () => {
     const handle = await fs.open(TABLE)
     const reads = await Promise.all(Array.from({ length: 8 }, () => fs.read(handle, BLOCK, 100 * BLOCK)))
     expect(reads.every((read) => read.equals(big.subarray(100 * BLOCK, 101 * BLOCK)))).to.equal(true)
     expect(source.reads).to.have.length(1)
   })
 
-  it('fetches little for random touches', async () => {
+  it('fetches little for random reads', async () => {
     const handle = await fs.open(TABLE)
     for (const block of [300, 20, 450, 120, 222]) await fs.read(handle, BLOCK, block * BLOCK)
     expect(source.reads.map(({ length }) => length)).to.deep.equal([BLOCK, BLOCK, BLOCK, BLOCK, BLOCK])
@@ -259,7 +259,7 @@ describe('the read path', () => {
     expect(errno).to.equal('EIO')
   })
 
-  it('does not put a late block over a newer write, nor behind a cut', async () => {
+  it('does not overwrite a newer write, or the hole behind a truncation, with a block that arrives late', async () => {
     let open = () => {}
     source.gate = new Promise((resolve) => {
       open = resolve

@@ -1,4 +1,4 @@
-/** systemd-tmpfiles on what sessions keep in /var/tmp: a real one, told that everything is old. */
+/** systemd-tmpfiles on what sessions keep in /var/tmp: a real one, for which everything is old. */
 import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -25,7 +25,7 @@ describe('the ageing of temporary files', function () {
     await scratch.remove()
   })
 
-  /** Deletes everything that nobody holds a lock above. */
+  /** Deletes everything that is not below a locked directory. */
   async function age(): Promise<void> {
     const rules = '/var/tmp/howdah-ageing.conf'
     writeFileSync(rules, `e ${scratch.directory} - - - 0\n`)
@@ -37,7 +37,7 @@ describe('the ageing of temporary files', function () {
   }
   const files = (directory: string) =>
     readdirSync(directory).filter((name) => statSync(`${directory}/${name}`).isFile())
-  /** Resolves when somebody holds a lock on the directory; the test's deadline ends it otherwise. */
+  /** Resolves when the directory is locked; the test's deadline ends it otherwise. */
   async function locked(directory: string): Promise<void> {
     const { ino } = statSync(directory)
     const line = new RegExp(`FLOCK .*:${ino} `)
@@ -63,7 +63,7 @@ describe('the ageing of temporary files', function () {
     expect(files(`${scratch.cachePath}/files`).length).to.equal(1)
   })
 
-  it('takes nothing below a root that the agent has locked, also when it is made anew', async () => {
+  it('takes nothing below a root that the agent has locked, also when it is created again', async () => {
     const root = `${scratch.directory}/root`
     const kept = `${root}/session/journal.sqlite`
     for (const round of ['first', 'second']) {

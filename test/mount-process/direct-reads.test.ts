@@ -77,7 +77,7 @@ describe('direct reads', () => {
   })
   const answers = () => readFileSync(`${directory}/device`)
 
-  it('answer who asked, keep what came, and are heard of when the engine looks', async () => {
+  it('reply to the requester, keep the blocks, and are seen by the engine when it polls', async () => {
     const { sender, runner } = bothSides()
     sender.send(directRead())
     runner.poll()
@@ -94,7 +94,7 @@ describe('direct reads', () => {
     expect(said).to.eql([`completed ${blockCheck(Buffer.from('0123456789'))}`])
   })
 
-  it('are heard of at once by an engine that waits for them, whenever it began to', async () => {
+  it('notify an engine that waits for them, whenever it began to wait', async () => {
     const { sender, runner } = bothSides()
     const before = sender.send(directRead())
     const after = sender.send(directRead())
@@ -108,7 +108,7 @@ describe('direct reads', () => {
     expect(said).to.eql(['woken', completed, completed])
   })
 
-  it('call the main thread once for all that it has not looked at', () => {
+  it('notify the main thread once until it polls', () => {
     const { sender, runner } = bothSides()
     for (let count = 0; count < 5; count++) sender.send(directRead())
     expect(calls).to.equal(1)
@@ -118,7 +118,7 @@ describe('direct reads', () => {
     expect(calls).to.equal(2)
   })
 
-  it('that cannot be done are an I/O error for who asked, and their error the engine’s', async () => {
+  it('that fail are an I/O error for the requester, and report their error to the engine', async () => {
     const { sender, runner } = bothSides()
     sender.send(directRead())
     runner.poll()
@@ -130,7 +130,7 @@ describe('direct reads', () => {
     expect(readFileSync(`${directory}/store`).length).to.equal(0)
   })
 
-  it('that could not be kept say so', async () => {
+  it('report blocks that could not be kept', async () => {
     const { sender, runner } = bothSides()
     const readOnly = openSync(`${directory}/store`, 'r')
     sender.send(directRead({ fd: readOnly }))
@@ -143,7 +143,7 @@ describe('direct reads', () => {
     expect(answers().length).to.equal(HEADER + 4)
   })
 
-  it('touch neither device nor store once they were stopped', async () => {
+  it('use neither device nor store after they were stopped', async () => {
     const { sender, runner } = bothSides()
     sender.send(directRead())
     sender.send(directRead())
@@ -157,7 +157,7 @@ describe('direct reads', () => {
     expect(said).to.eql([])
   })
 
-  it('know who asked while they are under way, and are many but not without end', async () => {
+  it('know their requester while in progress, and are limited in number', async () => {
     const { sender, runner } = bothSides()
     // More than once around the queues.
     for (let round = 0; round < 5; round++) {

@@ -19,7 +19,7 @@ describe('messages to a thread that sleeps in a system call', function () {
     }
   })
 
-  it('loses none while requests, calls and answers come from all sides at any moment', async () => {
+  it('are never lost while requests, calls and answers arrive from all sides', async () => {
     let sum = 0
     let requests = 0
     for (let round = 0; round < 2000; round++) {

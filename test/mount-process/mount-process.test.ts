@@ -60,7 +60,7 @@ for (const driver of DRIVERS) {
 
     const gone = (process: MountProcess) => [isMounted(scratch.mountPoint), identify(process.pid)]
 
-    it('answers from what it holds, and its status, while the repository does not answer others', async () => {
+    it('answers local reads and its status while other reads wait for the repository', async () => {
       const process = await mount()
       await shell(`cmp held ${base}/held; echo changed > new`, data)
       writeFileSync(`${base}.shut`, '')
@@ -102,7 +102,7 @@ for (const driver of DRIVERS) {
       expect(answers).to.be.greaterThan(3)
     })
 
-    it('makes durable on request what nobody synced, the pages of open files too', async () => {
+    it('makes unsynced changes durable on request, dirty pages of open files included', async () => {
       const process = await mount()
       const holder = await holdOpen('big', 'dd if=/dev/urandom bs=1M count=60 status=none >&3;')
       await process.sync()
@@ -114,7 +114,7 @@ for (const driver of DRIVERS) {
       await shell(`cmp big ${scratch.directory}/copy`, data)
     })
 
-    it('hands WAL to the restore script by a rename, and by a copy where that cannot be', async () => {
+    it('provides WAL to the restore script by a rename, and by a copy where that is not possible', async () => {
       const process = await mount()
       const [taken, ready] = [`${scratch.directory}/taken`, `${scratch.cachePath}/ready_wal`]
       const spec = { ...scratch, ...INSTANCE, recoverTo: { type: 'latest' } } as const
@@ -143,7 +143,7 @@ for (const driver of DRIVERS) {
       expect(readdirSync(`${scratch.cachePath}/wal_drafts`)).to.deep.equal([])
     })
 
-    it('is not unmounted while files are open, serves on, and is unmounted when they are closed', async () => {
+    it('is not unmounted while files are open, still serves them, and is unmounted when they are closed', async () => {
       const process = await mount()
       const holder = await holdOpen('held')
       const code = await process.stop().then(
@@ -157,7 +157,7 @@ for (const driver of DRIVERS) {
       expect(gone(process)).to.deep.equal([false, undefined])
     })
 
-    it('keeps on SIGTERM what was written to files that are still open', async () => {
+    it('keeps on SIGTERM writes to files that are still open', async () => {
       const process = await mount()
       const holder = await holdOpen('new', 'dd if=/dev/zero bs=1M count=20 status=none >&3;')
       globalThis.process.kill(process.pid, 'SIGTERM')
@@ -205,7 +205,7 @@ os.fsync(f)`,
         await shell('echo x > new; echo 2 > /proc/sys/vm/drop_caches; timeout 20 sync ..', data)
       })
 
-      it('lets go who is killed while the repository does not answer, though another signal came before', async () => {
+      it('ends the wait of a killed process while the repository does not answer, also after an earlier signal', async () => {
         await mount()
         await shell('stat missing', data)
         writeFileSync(`${base}.shut`, '')
@@ -228,9 +228,9 @@ def until(holds):
     while not all(holds(pid) for pid in pids): time.sleep(0.01)
 until(lambda pid: any(word in open('/proc/%d/wchan' % pid).read() for word in ['wait_answer', 'fuse', 'folio']))
 for pid in pids: os.kill(pid, signal.SIGUSR1)
-# Only what kills ends these waits now.
+# From here on only a fatal signal ends these waits.
 until(lambda pid: open('/proc/%d/stat' % pid).read().rsplit(') ')[1][0] == 'D')
-# Signals are told of before whatever is asked later.
+# INTERRUPTs arrive before any later request.
 assert not os.path.exists('nothing')
 for pid in pids: os.kill(pid, signal.SIGKILL)
 end = time.time() + 10
@@ -245,7 +245,7 @@ print(len(pids))
         expect(left).to.equal('0')
       })
 
-      it('ends with its mount when its engine thread fails, and whoever waits gets an error', async () => {
+      it('ends with its mount when its engine thread fails, and waiting requests get an error', async () => {
         const process = await mount()
         await shell('echo kept > kept; sync kept .', data)
         globalThis.process.kill(process.pid, 'SIGUSR2')

@@ -52,7 +52,7 @@ describe('making one WAL segment ready', () => {
     expect(left()).to.deep.equal([NAME])
   })
 
-  it('tells one that the archive does not have from one that is no complete segment', async () => {
+  it('distinguishes a segment that the archive does not have from an incomplete one', async () => {
     size = undefined
     expect(await make()).to.equal('absent')
     size = 3 * MiB

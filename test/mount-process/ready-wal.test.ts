@@ -119,13 +119,13 @@ describe('WAL segments made ready', () => {
     }
   }
 
-  it('gives a segment once it lies there whole', async () => {
+  it('returns a segment once it is complete on disk', async () => {
     store(1, 2 * MiB)
     expect(await take(name(1))).to.equal('1'.repeat(2 * MiB))
     expect(drafts()).to.deep.equal([])
   })
 
-  it('has the next segments before they are wanted, each read once, more and more of them', async () => {
+  it('has the next segments before they are wanted, each read once, in growing numbers', async () => {
     store(20, MiB)
     const lay: string[][] = []
     for (const segment of [1, 2, 3, 4, 5]) {
@@ -153,7 +153,7 @@ describe('WAL segments made ready', () => {
     expect(mostRunning).to.be.within(4, 8)
   }).timeout(60_000)
 
-  it('goes on to the next log file after the last segment of one', async () => {
+  it('continues in the next log file after the last segment of one', async () => {
     const [last, next] = ['0000000100000002000000FF', '000000010000000300000000']
     archive.set(last, 16 * MiB).set(next, 16 * MiB)
     await take(last)
@@ -161,7 +161,7 @@ describe('WAL segments made ready', () => {
     expect(ready()).to.deep.equal([next])
   })
 
-  it('tells of a missing segment at once, and has it when it is there', async () => {
+  it('reports a missing segment at once, and has it when it was archived', async () => {
     store(1, MiB)
     await take(name(1))
     expect(await wal.wanted(name(2))).to.equal(undefined)
@@ -178,7 +178,7 @@ describe('WAL segments made ready', () => {
     expect(asked.filter((file) => file === name(3))).to.have.lengthOf(1)
   })
 
-  it('follows a timeline switch, and takes away what it made ready for the old one', async () => {
+  it('follows a timeline switch, and removes segments of the old one', async () => {
     store(9, MiB)
     store(9, MiB, 2)
     for (const segment of [1, 2, 3]) await take(name(segment))
@@ -187,7 +187,7 @@ describe('WAL segments made ready', () => {
     expect(ready()).to.deep.equal([name(4, 2)])
   })
 
-  it('does not make a damaged segment ready, tells its size all the same, and tries it again', async () => {
+  it('does not make a damaged segment ready, still reports its size, and tries it again', async () => {
     store(3, MiB)
     damaged.add(name(2))
     await take(name(1))
@@ -226,7 +226,7 @@ describe('WAL segments made ready', () => {
     expect(readFileSync(path.join(directory, 'ready', name(1)), 'latin1')).to.equal('1'.repeat(MiB))
   })
 
-  it('leaves nothing when it is cleared, also of what is coming', async () => {
+  it('leaves nothing when it is cleared, also of segments being fetched', async () => {
     store(9, MiB)
     for (const segment of [1, 2]) await take(name(segment))
     await quiet()
@@ -242,7 +242,7 @@ describe('WAL segments made ready', () => {
     expect(drafts()).to.deep.equal([])
   })
 
-  describe('of which the archive hands over what it has stored', () => {
+  describe('that the archive transfers as they are stored', () => {
     /** Bytes that do not compress to nothing. */
     const plain = Buffer.from(
       Uint32Array.from({ length: MiB / 4 }, (_, at) => Math.imul(at, 2654435761) >>> 9).buffer,
@@ -305,7 +305,7 @@ describe('WAL segments made ready', () => {
     expect(existsSync(path.join(directory, 'ready', name(1)))).to.equal(false)
   })
 
-  it('hands on what is no segment', async () => {
+  it('passes through names that are not segments', async () => {
     archive.set('00000002.history', 41).set(name(1), 12_345)
     expect(await wal.wanted('00000002.history')).to.equal(41)
     expect(await wal.wanted(name(1))).to.equal(12_345)

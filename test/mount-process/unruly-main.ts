@@ -9,7 +9,7 @@ import { directorySource } from '../filesystem/support/directory-source.ts'
 
 process.on('SIGUSR2', () => closeSync(deviceFd()))
 process.on('SIGHUP', () => {
-  throw new Error('the main thread was told to fail')
+  throw new Error('the main thread fails on request')
 })
 
 await mountProgram(({ dataPlane: { ticket: directory } }) => {

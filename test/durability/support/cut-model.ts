@@ -31,7 +31,7 @@ export class CutModel {
   step = 0
   readonly #names: Version<string>[] = []
   readonly #contents = new Map<Ino, Version<Buffer>[]>()
-  /** The last step that changed what the names tell of a file. */
+  /** The last step that changed the names of a file. */
   readonly #renamed = new Map<Ino, number>()
   #certainNames = 0
   readonly #certainContents = new Map<Ino, number>()
@@ -76,7 +76,7 @@ export class CutModel {
     this.#certainNames = Math.max(this.#certainNames, step)
   }
 
-  /** A sync of a file that was asked for at a step has succeeded: `renamed` as `lastRename` told then. */
+  /** A sync of a file that was asked for at a step has succeeded: `renamed` as `lastRename` was then. */
   fileDurable(ino: Ino, step: number, renamed: number): void {
     this.#contentDurable(ino, step)
     this.namesDurable(renamed)
@@ -148,7 +148,7 @@ function wrongIn(content: Buffer, states: readonly Buffer[]): string | undefined
   return undefined
 }
 
-/** A state that ends earlier goes on with zeros. */
+/** A shorter state continues with zeros. */
 function sameRange(content: Buffer, state: Buffer, at: number, end: number): boolean {
   const held = Math.min(Math.max(state.length, at), end)
   if (held > at && state.compare(content, at, held, at, held) !== 0) return false

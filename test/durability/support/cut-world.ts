@@ -1,6 +1,6 @@
 /**
  * An engine over a backup in memory, whose local files lie on a disk that can lose its power and whose services come to
- * an end when they are told to. Images of the disk are taken while steps are done, and judged by the model. What the
+ * an end on request. Images of the disk are taken while steps are done, and judged by the model. What the
  * engine fetches it keeps in a store that loses nothing: power cuts under that are fetched-cut.ts's.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -65,7 +65,7 @@ const fileOrder = Object.keys(contents).sort()
 
 export async function createCutWorld({ random, oneIn, images, spoil }: CutOptions): Promise<CutWorld> {
   const logger = pino({ level: 'silent' })
-  // Asked how much room it has; of the engine's files only the fetched store is in it.
+  // Its free space is queried; of the engine's files only the fetched store is in it.
   const cachePath = mkdtempSync(join(tmpdir(), 'howdah-cut-'))
   const tree: BaseTree = await buildBaseTree(
     publishedTree(memorySource(contents).tree(), {
@@ -251,7 +251,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     }
   }
 
-  /** Goes on with an image: files can be written, and when all are gone no room is taken and nothing is left. */
+  /** Continues from an image: files can be written, and after all are removed no space is used and nothing is left. */
   async function emptied(opened: Engine, on: Disk, { files, paths }: Seen): Promise<string | undefined> {
     for (const { path, ino } of files) {
       const at = random.below(20_000)

@@ -1,6 +1,6 @@
 /**
  * Power cuts under the fetched store: its data file loses sectors that were not synced, its index keeps everything that
- * it was told, which is the worst that can be; whatever the index then claims must be the backup's bytes.
+ * possible, which is the worst case; whatever the index then claims must be the backup's bytes.
  */
 import {
   copyFileSync,
@@ -34,7 +34,7 @@ export interface FetchedCutOptions {
   readonly seed: number
   readonly until?: number
   readonly onProgress?: (cuts: number) => void
-  /** Tells that data are synced before they are, to see that it is found. */
+  /** Reports data as synced before it is, to see that this is detected. */
   readonly spoil?: boolean
 }
 
@@ -72,7 +72,7 @@ export async function runFetchedCuts(
 
 const content = (file: number): Buffer => pattern(BLOCKS * BLOCK, file + 1)
 
-/** Goes on with a store, cuts, and puts what the cut has left in its place; gives what is wrong. */
+/** Continues with a store, cuts the power, and replaces the store by what is left; returns what is wrong. */
 async function cutOnce(directory: string, random: Random, spoil: boolean): Promise<string | undefined> {
   const root = join(directory, 'fetched')
   const index = open(root)

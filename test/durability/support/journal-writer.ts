@@ -1,4 +1,4 @@
-/** Commits to the journal of a write cache in a loop, and tells on standard output what was committed. */
+/** Commits to the journal of a write cache in a loop, and reports each commit on standard output. */
 import { writeSync } from 'node:fs'
 import { openJournal } from '../../../agents/target/filesystem/durability/journal.ts'
 

@@ -98,7 +98,7 @@ export async function runKills(options: KillOptions): Promise<KillOutcome> {
   }
 }
 
-/** Kills the mount process; tells whether there was one. */
+/** Kills the mount process; returns whether there was one. */
 async function kill(fleet: Fleet, session: SessionView): Promise<boolean> {
   const mounted = await findMountProcess(`${fleet.cacheRoot}/${session.id}`)
   if (mounted === undefined) return false
@@ -107,7 +107,7 @@ async function kill(fleet: Fleet, session: SessionView): Promise<boolean> {
   return true
 }
 
-/** Published, and still so when asked again: a kill may be noticed only after the state was told. */
+/** Published, and still so when queried again: a kill may be noticed only after the state was reported. */
 async function settled(fleet: Fleet, session: SessionView): Promise<SessionView> {
   const deadline = Date.now() + INSTANCE_DEADLINE_S * 1000
   for (;;) {
@@ -117,7 +117,7 @@ async function settled(fleet: Fleet, session: SessionView): Promise<SessionView>
       () => false,
     )
     if (usable) return view
-    if (Date.now() > deadline) throw new Error(`${session.id} is told to be published and is not usable`)
+    if (Date.now() > deadline) throw new Error(`${session.id} is reported as published and is not usable`)
     await sleep(100)
   }
 }
@@ -136,7 +136,7 @@ async function checkDatabase(
     throw new Error(`${lost.length} acknowledged transactions are lost: ${lost.slice(0, 10)}`)
   for (const id of found) {
     if (ledger.acknowledged.has(id)) continue
-    if (!ledger.unknown.delete(id)) throw new Error(`nobody has written transaction ${id}`)
+    if (!ledger.unknown.delete(id)) throw new Error(`no worker has written transaction ${id}`)
     ledger.acknowledged.add(id)
   }
   ledger.unknown.clear()

@@ -101,7 +101,7 @@ interface Bench {
   end(): Promise<void>
 }
 
-/** Mounts and plain directories, made anew when their directories are used up or a mount has failed. */
+/** Mounts and plain directories, created again when their directories are used up or a mount has failed. */
 async function createBench(driver: ModelDriver): Promise<Bench> {
   const account = await postgresAccount()
   let pair: Pair | undefined

@@ -3,7 +3,7 @@
 Speaks JSON lines. `begin` names the two directories, which hold the same; `run` has a list of operations and is
 answered with the first difference, or none; `close` closes every file that is open. Operations name files by paths
 below the directory and open files by slots. Times are compared as they are while they are set ones (before 2020), and
-else only told to be recent.
+else only required to be recent.
 """
 import ctypes
 import errno

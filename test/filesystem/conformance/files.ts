@@ -37,7 +37,7 @@ same(os.read(fd, 10), b'old')
 `,
   )
   conforms(
-    'O_APPEND writes to the end, whoever wrote before',
+    'O_APPEND writes to the end, also after writes of other descriptors',
     `
 a = os.open('f', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 b = os.open('f', os.O_WRONLY | os.O_APPEND)

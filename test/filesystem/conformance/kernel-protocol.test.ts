@@ -85,13 +85,13 @@ async function serveMessages(
 }
 
 describe('the kernel driver', () => {
-  it('agrees on the version that both sides know', async () => {
+  it('negotiates the newest version that both sides support', async () => {
     const answers = await serveMessages([init(7, 31)], only({}))
     expect(answers.get(1)?.error).to.equal(0)
     expect(answers.get(1)?.data.readUInt32LE(4)).to.equal(31)
   })
 
-  it('has writes gather in the page cache only where they can be switched to write-through', async () => {
+  it('enables the writeback cache only where files can be switched to write-through', async () => {
     const taken = async (offered: number) => {
       const answers = await serveMessages([init(7, 31, offered)], only({}))
       return (answers.get(1)?.data.readUInt32LE(12) ?? 0) >>> 0
@@ -102,7 +102,7 @@ describe('the kernel driver', () => {
     expect(without & INIT.NO_OPEN_SUPPORT).to.equal(INIT.NO_OPEN_SUPPORT)
   })
 
-  it('tells a kernel of a newer major version its own, and waits to be asked in that', async () => {
+  it('answers a kernel of a newer major version with its own, and waits for INIT with that', async () => {
     const seen: number[] = []
     const again = init(7, 45)
     again.writeBigUInt64LE(3n, 8)
@@ -124,7 +124,7 @@ describe('the kernel driver', () => {
     expect([answers.get(4)?.error, answers.get(6)?.error]).to.deep.equal([ERRNO.ENOSYS, ERRNO.ENOSYS])
   })
 
-  it('survives requests that are cut off or make no sense', async () => {
+  it('survives requests that are truncated or invalid', async () => {
     const fuzz: Buffer[] = []
     let unique = 10
     for (const opcode of Object.values(OP)) {
@@ -169,7 +169,7 @@ describe('the kernel driver', () => {
     ])
   })
 
-  it('makes an error that is none of the file system’s EIO', async () => {
+  it('answers EIO for errors that are not the file system’s', async () => {
     const fileSystem = only({
       getattr() {
         throw new TypeError('a mistake')
@@ -179,7 +179,7 @@ describe('the kernel driver', () => {
     expect(answers.get(2)?.error).to.equal(ERRNO.EIO)
   })
 
-  it('ends the waiting read of a reader who is gone, and of nobody else', async () => {
+  it('ends the waiting read of a killed reader, and no other', async () => {
     const fileSystem = only({ read: () => new Promise<number>(() => undefined) })
     const again: number[][] = []
     const interrupt = (unique: number, of: number) => {
@@ -196,7 +196,7 @@ describe('the kernel driver', () => {
         message(OP.READ, 4, read, NOBODY),
         interrupt(3, 2),
         interrupt(5, 4),
-        // Nobody waits for that one.
+        // No reader waits for that one.
         interrupt(9, 8),
       ],
       fileSystem,
@@ -205,11 +205,11 @@ describe('the kernel driver', () => {
     )
     expect(answers.get(2)).to.equal(undefined)
     expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)
-    // Of who was not being killed the kernel is to tell again: he may be by then.
+    // For a reader that was not being killed the kernel is made to send the INTERRUPT again: it may be killed later.
     expect(again).to.deep.equal([[3, 0]])
   })
 
-  it('ends such a read also when another thread is to answer it, and answers it in no other way', async () => {
+  it('ends such a read also when another thread is to send the reply', async () => {
     const requesters: Requester[] = []
     const fileSystem = only({
       read(_ino, _buffer, _length, _position, requester) {
@@ -239,7 +239,7 @@ describe('the kernel driver', () => {
     expect(answers.get(4)?.error).to.equal(ERRNO.EINTR)
   })
 
-  it('hands a write that waits its own buffer', async () => {
+  it('gives a waiting write its own buffer', async () => {
     const held: Buffer[] = []
     const write = (text: string) => {
       const body = Buffer.alloc(40 + text.length)

@@ -81,7 +81,7 @@ fails('ENOENT', os.stat, 'a/b/f')
 `,
   )
   conforms(
-    'rename can be told not to replace, and to exchange',
+    'rename can refuse to replace (RENAME_NOREPLACE), and exchange (RENAME_EXCHANGE)',
     `
 write('a', b'a')
 write('b', b'b')
@@ -237,7 +237,7 @@ same(os.stat('d').st_nlink, 2)
 `,
   )
   conforms(
-    'a removed directory that is somebody’s working directory is empty and takes nothing new',
+    'a removed directory that is a working directory is empty and refuses new entries',
     `
 os.mkdir('d')
 os.chdir('d')

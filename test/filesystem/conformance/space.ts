@@ -42,7 +42,7 @@ same(os.pread(fd, 30000, 0), b'x' * 10001 + bytes(19999))
 `,
   )
   conforms(
-    'SEEK_HOLE and SEEK_DATA tell holes from data',
+    'SEEK_HOLE and SEEK_DATA distinguish holes from data',
     `
 fd = os.open('f', os.O_RDWR | os.O_CREAT)
 os.pwrite(fd, b'x' * 65536, 0)
@@ -103,7 +103,7 @@ same(os.pread(fd, 100000, 0), bytes(100000))
 `,
   )
   conforms(
-    'statfs tells of the file system of the write cache',
+    'statfs reports the file system of the write cache',
     `
 here, there = os.statvfs('.'), os.statvfs(os.path.join(DATA, '../../cache'))
 size = lambda found: found.f_blocks * found.f_frsize

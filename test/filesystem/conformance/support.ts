@@ -67,7 +67,7 @@ export function conformance(driver: MountDriver, files: (base: string) => Promis
   }
 }
 
-/** What Python said, without the script. */
+/** Python's error message, without the script. */
 function reason(error: Error): string {
   return 'stderr' in error && error.stderr !== ''
     ? String(error.stderr).slice(-1000)

@@ -1,4 +1,4 @@
-/** Which missing blocks are another thread's direct read, and what becomes of those who wait for them here. */
+/** Which reads become direct reads, and what happens to readers in this thread that wait for the same blocks. */
 import { writeSync } from 'node:fs'
 import { expect } from 'chai'
 import { BLOCK } from '../../../agents/target/filesystem/contents/block-map.ts'
@@ -15,12 +15,12 @@ import { type MemorySource, memorySource, pattern } from '../support/memory-sour
 const TABLE = 'data/base/1/100'
 const ASKER = { low: 2, high: 0, pid: 1 }
 
-describe('a read whose requester another thread may answer', () => {
+describe('a read that may become a direct read', () => {
   const table = pattern(100 * BLOCK + 100)
   let source: MemorySource
   let sent: DirectRead[]
   let expected: DirectRead[]
-  /** Happens when somebody here begins to wait for a direct read. */
+  /** Called when a reader in this thread starts to wait for a direct read. */
   let onExpected: () => void
   let fs: Fixture
   let file: number
@@ -61,7 +61,7 @@ describe('a read whose requester another thread may answer', () => {
     )
   }
 
-  it('is a direct read for whole blocks, with the part that was asked for', () => {
+  it('becomes a direct read of whole blocks, with the requested part', () => {
     expect(read(5 * BLOCK + 10, BLOCK)).to.equal(ANSWERED_BY_OTHER_THREAD)
     expect(sent[0]).to.include({ ...ASKER, offset: 5 * BLOCK, length: 2 * BLOCK, from: 10, to: BLOCK + 10 })
     expect(read(99 * BLOCK, 2 * BLOCK)).to.equal(ANSWERED_BY_OTHER_THREAD)
@@ -69,7 +69,7 @@ describe('a read whose requester another thread may answer', () => {
     expect(source.reads).to.eql([])
   })
 
-  it('leaves blocks that are held from then on', async () => {
+  it('leaves blocks that are in the store from then on', async () => {
     void read(7 * BLOCK)
     bring(sent[0])
     expect((await fs.read(file, BLOCK, 7 * BLOCK)).equals(table.subarray(7 * BLOCK, 8 * BLOCK))).to.equal(
@@ -84,7 +84,7 @@ describe('a read whose requester another thread may answer', () => {
     expect(source.reads).to.eql([])
   })
 
-  it('has others who want the block wait for it, and a write of a part of it', async () => {
+  it('makes other readers of the block wait for it, and a write of a part of it', async () => {
     void read(3 * BLOCK)
     expect(expected).to.eql([])
     const other = fs.read(file, BLOCK, 3 * BLOCK)
@@ -98,7 +98,7 @@ describe('a read whose requester another thread may answer', () => {
     expect(source.reads).to.eql([])
   })
 
-  it('fails for those who wait with it, and is asked for again by the next', async () => {
+  it('fails for all who wait for it, and is requested again by the next reader', async () => {
     void read(3 * BLOCK)
     const other = errnoOf(() => fs.read(file, BLOCK, 3 * BLOCK))
     sent[0]?.onFailed(new Error('away'))
@@ -107,7 +107,7 @@ describe('a read whose requester another thread may answer', () => {
     expect(read(3 * BLOCK)).to.equal(ANSWERED_BY_OTHER_THREAD)
   })
 
-  it('that could not be kept is fetched anew for those who wait with it', async () => {
+  it('that could not be kept is fetched again for those who wait for it', async () => {
     void read(3 * BLOCK)
     const other = fs.read(file, BLOCK, 3 * BLOCK)
     sent[0]?.onCompleted(undefined)
@@ -115,7 +115,7 @@ describe('a read whose requester another thread may answer', () => {
     expect(source.reads.length).to.equal(1)
   })
 
-  it('ends well for those who wait for several that end while they begin to wait', async () => {
+  it('is complete for readers of several that complete while they start to wait', async () => {
     void read(3 * BLOCK)
     void read(4 * BLOCK)
     onExpected = () => {
@@ -125,7 +125,7 @@ describe('a read whose requester another thread may answer', () => {
     expect((await both).equals(table.subarray(3 * BLOCK, 5 * BLOCK))).to.equal(true)
   })
 
-  it('is answered here where others fetch a block of it, where it was changed, or where it is large', async () => {
+  it('is answered in this thread where a block is already being fetched, was changed, or the read is large', async () => {
     const other = fs.read(file, BLOCK, 3 * BLOCK)
     const [first, changes] = [read(2 * BLOCK, 2 * BLOCK), fs.write(file, Buffer.alloc(BLOCK), 20 * BLOCK)]
     await Promise.all([other, first, changes])
@@ -134,7 +134,7 @@ describe('a read whose requester another thread may answer', () => {
     expect(sent).to.eql([])
   })
 
-  it('is answered here where there is no store, or too many direct reads are under way', async () => {
+  it('is answered in this thread where there is no store, or too many direct reads are in progress', async () => {
     await fs.remove()
     await mount({ fetchedBytes: 0 })
     expect(await read(0)).to.equal(BLOCK)

@@ -32,7 +32,7 @@ describe('the store of fetched blocks', () => {
 
   const data = pattern(40 * BLOCK - 100)
 
-  it('gives back what was kept, at any offset and across blocks that came in any order', () => {
+  it('returns kept blocks, at any offset and across blocks that arrived in any order', () => {
     const { store } = stores.open()
     for (const first of [30, 0, 20, 10]) {
       expect(store.keep(7, first, data.subarray(first * BLOCK, (first + 10) * BLOCK))).to.equal('kept')
@@ -42,7 +42,7 @@ describe('the store of fetched blocks', () => {
     expect(store.bytes).to.equal(40 * BLOCK)
   })
 
-  it('has much at once written by another thread, and holds it only then', async () => {
+  it('has large pieces written by another thread, and holds them only then', async () => {
     const { store, asked } = stores.open()
     const kept = store.keepMuch(7, 0, data)
     expect(store.has(7, 0)).to.equal(false)
@@ -53,7 +53,7 @@ describe('the store of fetched blocks', () => {
     expect(store.bytes).to.equal(40 * BLOCK)
   })
 
-  it('leaves much at once to another thread while the disk is busy, and tries again later', async () => {
+  it('leaves large pieces to another thread while the disk is busy, and tries again later', async () => {
     let now = 0
     let slow = 100
     const { store } = stores.open({}, undefined, () => {
@@ -101,14 +101,14 @@ describe('the store of fetched blocks', () => {
     expect(store.has(8, 0)).to.equal(false)
   })
 
-  it('syncs data before it saves where they are', async () => {
+  it('syncs data before it saves the index', async () => {
     const { store, asked } = stores.open()
     store.keep(7, 0, data)
     await store.flush()
     expect(asked.filter((what) => what !== 'reserve')).to.deep.equal(['sync', 'save'])
   })
 
-  it('does not claim what was kept after the last flush, once its process is gone', async () => {
+  it('does not list blocks kept after the last flush, once its process is gone', async () => {
     const before = stores.open()
     before.store.keep(7, 0, data.subarray(0, BLOCK))
     await before.store.flush()
@@ -118,7 +118,7 @@ describe('the store of fetched blocks', () => {
     expect([store.has(7, 0), store.has(7, 1)]).to.deep.equal([true, false])
   })
 
-  it('does not save what was kept while a sync was under way', async () => {
+  it('does not save blocks kept during a sync', async () => {
     const before = stores.open()
     before.store.keep(7, 0, data.subarray(0, BLOCK))
     before.duringSync = () => before.store.keep(7, 1, data.subarray(BLOCK, 2 * BLOCK))
@@ -129,7 +129,7 @@ describe('the store of fetched blocks', () => {
     expect([store.has(7, 0), store.has(7, 1)]).to.deep.equal([true, false])
   })
 
-  it('tries again to save what could not be saved', async () => {
+  it('retries a failed save', async () => {
     const before = stores.open()
     before.failSaves = true
     before.store.keep(7, 0, data)
@@ -159,7 +159,7 @@ describe('the store of fetched blocks', () => {
     expect(later.store.has(9, 0)).to.equal(true)
   })
 
-  it('goes on over many extents without a pause, and asks ahead', async () => {
+  it('fills many extents without a pause, and reserves ahead', async () => {
     const opened = stores.open()
     const chunk = pattern(8 * 1024 * 1024)
     for (let at = 0; at < 20; at++) {
@@ -173,7 +173,7 @@ describe('the store of fetched blocks', () => {
     expect(stores.open().store.has(1, 20 * 1024 - 1)).to.equal(true)
   })
 
-  it('refuses what would be more than the budget, and tells so', async () => {
+  it('refuses blocks beyond the budget, and reports it', async () => {
     let rooms = 0
     const { store } = stores.open({ budgetBytes: 2 * 1024 * 1024 }, () => rooms++)
     const chunk = pattern(1024 * 1024)
@@ -221,7 +221,7 @@ describe('the store of fetched blocks', () => {
     database.close()
   }
   for (const [what, damage] of Object.entries(damages)) {
-    it(`is discarded and begun anew when ${what}`, async () => {
+    it(`is discarded and replaced by an empty one when ${what}`, async () => {
       await filled()
       damage()
       const { store } = stores.open()
@@ -231,7 +231,7 @@ describe('the store of fetched blocks', () => {
     })
   }
 
-  it('is left alone when it only cannot be opened at the moment', async () => {
+  it('is kept when it only cannot be opened at the moment', async () => {
     await filled()
     const database = new DatabaseSync(`${stores.directory}/index.sqlite`)
     try {
@@ -243,7 +243,7 @@ describe('the store of fetched blocks', () => {
     expect(stores.open().store.has(7, 0)).to.equal(true)
   })
 
-  it('holds nothing any more when its data are cut while it is used', async () => {
+  it('holds nothing any more when its data file is truncated while it is open', async () => {
     const { store } = stores.open()
     store.keep(7, 0, data)
     truncateSync(`${stores.directory}/blocks.data`, 2 * BLOCK)
@@ -260,7 +260,7 @@ describe('the store of fetched blocks', () => {
     closeSync(fd)
   }
 
-  it('is not made anew under a session that has it open, when its index is gone', async () => {
+  it('is not overwritten under a session that has it open, when its index is missing', async () => {
     const live = stores.open()
     live.store.keep(0, 0, block(0x11))
     await live.store.flush()
@@ -274,7 +274,7 @@ describe('the store of fetched blocks', () => {
     expect(next.store.has(0, 0)).to.equal(false)
   })
 
-  it('never gives back what is not as it was written, whole or in part, and others do not find it any more', async () => {
+  it('never returns a block that does not match its checksum, whole or in part, and removes it from the index', async () => {
     for (const [position, length] of [
       [0, BLOCK],
       [100, 50],
@@ -297,7 +297,7 @@ describe('the store of fetched blocks', () => {
     }
   })
 
-  it('finds the last block of a file true, though it is short', async () => {
+  it('verifies the last block of a file, though it is short', async () => {
     const before = stores.open()
     before.store.keep(7, 0, data)
     await before.close()
@@ -396,7 +396,7 @@ describe('the store of fetched blocks', () => {
     expect(store.has(8, 5000)).to.equal(true)
   })
 
-  it('goes on for those who have it open when it is removed', async () => {
+  it('stays usable for those who have it open when it is removed', async () => {
     const { store } = stores.open()
     store.keep(7, 0, data)
     await trimFetchedStores(stores.root, 0, new Set())
@@ -433,7 +433,7 @@ describe('the budget of fetched stores', () => {
     expect(existsSync(`${stores.root}/${keys[0]}`)).to.equal(true)
   })
 
-  it('leaves alone what is no store', async () => {
+  it('keeps directories that are not stores', async () => {
     writeFileSync(`${stores.root}/main-demo.touched.json`, '{}')
     await trimFetchedStores(stores.root, 0, new Set())
     expect(statSync(`${stores.root}/main-demo.touched.json`).isFile()).to.equal(true)

@@ -18,7 +18,7 @@ function scan(from: number, length: number, count: number): number[] {
 }
 
 describe('reading ahead', () => {
-  it('does nothing for random touches', () => {
+  it('does nothing for random reads', () => {
     const positions = Array.from({ length: 200 }, (_, index) => ((index * 7919) % 1000) * MIB)
     expect(read([], positions, 8 * KIB)).to.deep.equal([])
   })
@@ -27,7 +27,7 @@ describe('reading ahead', () => {
     expect(read([], scan(5 * MIB, 0, 10), 8 * KIB)).to.deep.equal([])
   })
 
-  it('is megabytes ahead of a scan soon, without gaps and without asking twice', () => {
+  it('is soon megabytes ahead of a scan, without gaps or repeated requests', () => {
     const streams: ReadStream[] = []
     const aheads = read(streams, scan(0, 128 * KIB, 64), 128 * KIB)
     for (const [index, { from }] of aheads.entries()) {

@@ -1,4 +1,4 @@
-/** How the backup's contents come to readers: how often the repository is asked, and what is there already. */
+/** How the backup's contents reach readers: how often the repository is read, and what is read ahead. */
 import { mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs'
 import { expect } from 'chai'
 import type { FileRange, RangeData } from '../../../agents/dataplane/backup-source.ts'
@@ -52,7 +52,7 @@ describe('the read path', () => {
     return Buffer.concat(parts)
   }
 
-  it('keeps what it fetched over a remount, and asks for it no more', async () => {
+  it('keeps fetched blocks across a remount, and does not request them again', async () => {
     const fs = await mount()
     await fs.readFile(TABLE)
     await fs.remount()
@@ -61,7 +61,7 @@ describe('the read path', () => {
     expect(source.reads.length).to.equal(before)
   })
 
-  it('is served by what another session of the backup fetched, while both are mounted', async () => {
+  it('uses blocks that another session of the backup fetched, while both are mounted', async () => {
     const one = await mount()
     const two = await mount()
     await one.readFile(OTHER)
@@ -85,7 +85,7 @@ describe('the read path', () => {
     expect((await two.readFile(OTHER)).equals(other)).to.equal(true)
   })
 
-  it('changes part of a block that is held without asking', async () => {
+  it('changes part of a block in the store without reading the repository', async () => {
     const fs = await mount()
     await fs.readFile(OTHER)
     await settled(fs)
@@ -98,7 +98,7 @@ describe('the read path', () => {
     expect(source.reads.length).to.equal(before)
   })
 
-  it('goes on from the repository when the store is damaged under it', async () => {
+  it('reads from the repository when the store is damaged while it is open', async () => {
     const fs = await mount()
     await fs.readFile(TABLE)
     await settled(fs)
@@ -110,7 +110,7 @@ describe('the read path', () => {
     expect((await fs.read(file, 7, 10)).toString()).to.equal('changed')
   })
 
-  it('asks for a damaged block each time, and keeps nothing of a file that turned out to be damaged', async () => {
+  it('reads a damaged block from the repository each time, and keeps nothing of a damaged file', async () => {
     const fs = await mount()
     const file = await fs.open(TABLE)
     await fs.read(file, BLOCK, 5 * BLOCK)
@@ -131,7 +131,7 @@ describe('the read path', () => {
     expect(source.reads.length).to.equal(before + 1)
   })
 
-  it('fetches one block for a random touch', async () => {
+  it('fetches one block for a random read', async () => {
     const fs = await mount()
     const file = await fs.open(TABLE)
     for (let touch = 0; touch < 100; touch++) {
@@ -151,7 +151,7 @@ describe('the read path', () => {
     expect(bytes).to.equal(table.length)
   })
 
-  it('has several requests under way for a scan', async () => {
+  it('has several requests in flight for a scan', async () => {
     const fs = await mount()
     await scan(fs, TABLE, 128 * 1024, 0, 2 * MIB)
     const gate = Promise.withResolvers<void>()
@@ -165,14 +165,14 @@ describe('the read path', () => {
     await Promise.all(reads)
   })
 
-  it('fetches a scan no worse when there is no store to keep it in', async () => {
+  it('fetches a scan as efficiently without a store', async () => {
     const fs = await mount({ fetchedBytes: 0 })
     expect((await scan(fs, TABLE, 128 * 1024)).equals(table)).to.equal(true)
     const bytes = source.reads.reduce((sum, { length }) => sum + length, 0)
     expect(bytes).to.equal(table.length)
   })
 
-  it('asks once for a block that many wait for, and tells all of them when it fails', async () => {
+  it('requests a block once for all who wait for it, and reports a failure to all of them', async () => {
     const fs = await mount()
     const file = await fs.open(OTHER)
     source.failing = true
@@ -194,7 +194,7 @@ describe('the read path', () => {
     await settled(fs)
     const gate = Promise.withResolvers<void>()
     source.gate = gate.promise
-    // What was asked for ahead before is there.
+    // Earlier read-ahead has arrived.
     const file = await fs.open(TABLE)
     expect((await fs.read(file, 128 * 1024, MIB)).equals(table.subarray(MIB, MIB + 128 * 1024))).to.equal(
       true,
@@ -245,7 +245,7 @@ describe('the read path', () => {
       hold = undefined
     })
 
-    it('fetches that in one request, and needs no other', async () => {
+    it('fetches those blocks in one request, and needs no other', async () => {
       const record = await recorded()
       const fs = await mount({ intercept: counted })
       await fs.engine.prefetch(record)
@@ -255,7 +255,7 @@ describe('the read path', () => {
       expect(ranges).to.have.length(6)
     })
 
-    it('has who reads it meanwhile wait for it', async () => {
+    it('makes readers of those blocks wait for it', async () => {
       const record = await recorded()
       const gate = Promise.withResolvers<void>()
       hold = gate.promise
@@ -268,7 +268,7 @@ describe('the read path', () => {
       expect(requests).to.deep.equal({ many: 1, one: 0 })
     })
 
-    it('does not have a reader wait for what is far from its turn', async () => {
+    it('does not make a reader wait for a block far back in the stream', async () => {
       const gate = Promise.withResolvers<void>()
       hold = gate.promise
       const fs = await mount({ intercept: counted })
@@ -282,7 +282,7 @@ describe('the read path', () => {
       expect((await fs.readFile(TABLE)).equals(table)).to.equal(true)
     })
 
-    it('fetches by itself what the request left out', async () => {
+    it('fetches separately what the request omitted', async () => {
       const record = await recorded()
       const gate = Promise.withResolvers<void>()
       const fs = await mount({
@@ -302,7 +302,7 @@ describe('the read path', () => {
       expect((await fs.readFile(TABLE)).equals(table)).to.equal(true)
     })
 
-    it('asks for nothing that is held already', async () => {
+    it('requests no block that is in the store', async () => {
       const fs = await mount({ intercept: counted })
       await touch(fs)
       await settled(fs)
@@ -312,7 +312,7 @@ describe('the read path', () => {
       expect(requests.many).to.equal(0)
     })
 
-    it('records nothing any more once it is usable', async () => {
+    it('records nothing once the instance is usable', async () => {
       const fs = await mount()
       fs.engine.settled()
       await touch(fs)

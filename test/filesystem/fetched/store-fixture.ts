@@ -14,15 +14,15 @@ const silent = pino({ level: 'silent' })
 export interface OpenStore {
   readonly store: FetchedStore
   readonly index: FetchedIndex | undefined
-  /** What the store asked of the services, in order. */
+  /** Calls of the services, in order. */
   readonly asked: string[]
   /** Instead of saving. */
   failSaves: boolean
   /** How many of the next syncs fail. */
   failSyncs: number
-  /** Happens while a sync is under way. */
+  /** Called during a sync. */
   duringSync: () => void
-  /** In order, with everything saved. */
+  /** Closes cleanly, with everything saved. */
   close(): Promise<void>
   /** As kill -9 leaves it. */
   crash(): void

@@ -79,7 +79,7 @@ describe('the record of what a publish touched', () => {
     )
   })
 
-  it('takes numbers that mean nothing for nothing', async () => {
+  it('ignores invalid numbers', async () => {
     const record: TouchedRecord = {
       version: 1,
       paths: ['data/base/a', 'data', '', '../..'],

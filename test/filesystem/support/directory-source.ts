@@ -27,7 +27,7 @@ export function directorySource(directory: string): BackupSource & { readonly co
   }
 
   const read: BackupSource['read'] = async (file, offset, length) => {
-    // After a restart nobody asked for the tree, and file numbers are the same on every walk.
+    // After a restart the tree is not requested, and file numbers are the same on every walk.
     if (files.length === 0) Array.from(walk('data'))
     const buffer = Buffer.alloc(length)
     const fd = openSync(files[file] ?? '', 'r')

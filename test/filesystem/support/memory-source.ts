@@ -1,4 +1,4 @@
-/** A backup made in memory, which counts its reads and can be told to hold them back or to fail. */
+/** A backup made in memory, which counts its reads and can delay or fail them. */
 import { setTimeout } from 'node:timers/promises'
 import type { BackupSource, TreeEntry } from '../../../agents/dataplane/backup-source.ts'
 import { readRanges } from '../../../agents/dataplane/server/read-ranges.ts'
