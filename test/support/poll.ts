@@ -5,13 +5,13 @@ export interface PollOptions {
   readonly deadlineMs: number
   /** Between two looks. Default 50 ms. */
   readonly everyMs?: number
-  /** The message of the error when the deadline has passed. */
-  readonly failure: () => string | Promise<string>
+  /** What is thrown when the deadline has passed: an error, or its message. */
+  readonly failure: () => string | Error
 }
 
 /**
  * What `look` returns as soon as that is not undefined; it is called once at least.
- * @throws the errors of `look`; Error at the deadline
+ * @throws the errors of `look`; `failure` at the deadline
  */
 export async function poll<T>(
   look: () => Promise<T | undefined> | T | undefined,
@@ -21,7 +21,10 @@ export async function poll<T>(
   for (;;) {
     const found = await look()
     if (found !== undefined) return found
-    if (Date.now() > deadline) throw new Error(await failure())
+    if (Date.now() > deadline) {
+      const reason = failure()
+      throw reason instanceof Error ? reason : new Error(reason)
+    }
     await sleep(everyMs)
   }
 }

@@ -10,7 +10,7 @@ import { postgresAccount } from '../../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../../support/production.ts'
 import { type FaultTarget, NETWORK_FAULTS, PROCESS_FAULTS, pickFault } from './faults.ts'
 import { judgeMachine, printHistory, Violation } from './judge.ts'
-import { type Counts, createUser, type User } from './sessions.ts'
+import { type Counts, createUser, type User } from './user.ts'
 
 export interface ChaosOptions {
   readonly seed: number

@@ -2,15 +2,14 @@
  * Owns one user of a chaos run: publishes, writes rows, exports, republishes, unpublishes, and begins again. It repeats
  * each command until it gets an answer.
  */
-import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
-import type { CommandBody, CommandReply, CommandType } from '../../../messages/definitions.ts'
 import type { SessionView } from '../../../messages/values.ts'
 import type { Random } from '../../durability/support/random.ts'
 import type { Fleet } from '../../support/fleet.ts'
 import type { Production } from '../../support/production.ts'
 import { judgeHistory, Violation } from './judge.ts'
 import { createLedger } from './ledger.ts'
+import { createRequests, failed } from './requests.ts'
 
 export interface Counts {
   published: number
@@ -54,24 +53,9 @@ export function createUser(options: UserOptions): User {
     },
   })
 
-  /** Repeats the command until there is an answer; by the message id all are one command. */
-  async function ask<T extends CommandType>(type: T, body: CommandBody<T>): Promise<CommandReply<T>> {
-    const messageId = randomUUID()
-    const deadline = Date.now() + ANSWER_MS
-    for (;;) {
-      try {
-        return await fleet.bus.request(type, body, { messageId, timeoutMs: 10_000 })
-      } catch (error) {
-        if (Date.now() > deadline) throw error
-      }
-    }
-  }
-
-  async function show(id: string): Promise<SessionView> {
-    const reply = await ask('session.show', { session: id })
-    if (!reply.accepted) throw new Violation(id, `it is not known any more: ${reply.error.message}`)
-    return reply.session
-  }
+  const { ask, show, retry, until } = createRequests(fleet, () => {
+    counts.retries++
+  })
 
   async function publish(): Promise<void> {
     const { stanza } = production
@@ -118,27 +102,6 @@ export function createUser(options: UserOptions): User {
     log(`unpublish ${view.id}`)
   }
 
-  async function until(
-    id: string,
-    seconds: number,
-    wanted: (view: SessionView) => boolean,
-  ): Promise<SessionView> {
-    const deadline = Date.now() + seconds * 1000
-    for (;;) {
-      const view = await show(id)
-      if (wanted(view)) return view
-      if (view.awaitsRetry) await retry(view)
-      if (view.state === 'failed') throw new Violation(id, `it failed: ${JSON.stringify(view.error)}`)
-      if (Date.now() > deadline) throw new Violation(id, `it is stuck in the state ${view.state}`)
-      await new Promise((resolve) => setTimeout(resolve, 200))
-    }
-  }
-
-  async function retry(view: SessionView): Promise<void> {
-    await ask('session.retry', { session: view.id })
-    counts.retries++
-  }
-
   return {
     get session() {
       return session
@@ -147,14 +110,14 @@ export function createUser(options: UserOptions): User {
     async act() {
       if (session === undefined) return publish()
       const view = await show(session)
-      if (view.state === 'failed') throw new Violation(view.id, `it failed: ${JSON.stringify(view.error)}`)
+      if (view.state === 'failed') throw failed(view)
       if (view.state === 'closed') {
         judgeHistory(view)
         session = undefined
         return
       }
       if (view.state === 'unpublishing') return
-      if (view.awaitsRetry) return retry(view)
+      if (view.awaitsRetry) return retry(view.id)
       // A session that is not published yet is mostly left alone, so that it can get there.
       if (view.state !== 'published' && !random.oneIn(12)) return
       const choice = random.below(30)
@@ -191,5 +154,3 @@ export function createUser(options: UserOptions): User {
     },
   }
 }
-
-const ANSWER_MS = 90_000
