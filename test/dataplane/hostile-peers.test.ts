@@ -10,15 +10,14 @@ import {
   encodeEmpty,
   encodeHeader,
   encodeHello,
-  encodeRead,
   encodeTree,
-  encodeWalName,
   FRAME,
   MAX_READ_BYTES,
   OLDEST_VERSION,
   PROTOCOL_VERSION,
   SERVER_FRAMES,
 } from '../../agents/dataplane/protocol/protocol.ts'
+import { encodeRead, encodeWalName } from '../../agents/dataplane/protocol/read-codec.ts'
 import { signTicket } from '../../agents/dataplane/protocol/ticket.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { expectFailure, ticket, ticketKey, until, useDataPlane } from './fixture.ts'

@@ -6,21 +6,23 @@ import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import { FrameParser, FrameWriter } from '../../agents/dataplane/protocol/frames.ts'
 import {
   decodeError,
+  encodeError,
+  encodeHeader,
+  FRAME,
+  HEADER_BYTES,
+  SERVER_FRAMES,
+} from '../../agents/dataplane/protocol/protocol.ts'
+import {
   decodeRead,
   decodeSize,
   decodeStored,
   decodeWalRead,
-  encodeError,
-  encodeHeader,
   encodeRead,
   encodeSize,
   encodeStored,
   encodeWalRead,
-  FRAME,
-  HEADER_BYTES,
   isWalName,
-  SERVER_FRAMES,
-} from '../../agents/dataplane/protocol/protocol.ts'
+} from '../../agents/dataplane/protocol/read-codec.ts'
 import { decodeTreeBatch, encodeTreeBatch } from '../../agents/dataplane/protocol/tree-codec.ts'
 import { HowdahError } from '../../messages/errors.ts'
 

@@ -14,18 +14,15 @@ import type {
   StoredWal,
   TreeEntry,
 } from '../backup-source.ts'
+import { CIPHER_SUITES, FRAME, MAX_READ_BYTES, malformed } from '../protocol/protocol.ts'
 import {
-  CIPHER_SUITES,
   decodeSize,
   decodeStored,
   encodeRead,
   encodeWalName,
   encodeWalRead,
-  FRAME,
   isWalName,
-  MAX_READ_BYTES,
-  malformed,
-} from '../protocol/protocol.ts'
+} from '../protocol/read-codec.ts'
 import { ExchangeTable } from './exchange-table.ts'
 import { receiveRanges } from './ranges.ts'
 import { receiveTree } from './tree.ts'

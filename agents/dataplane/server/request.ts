@@ -1,14 +1,7 @@
 /** Owns the translation of one read frame into a call of the backup, and of its result into the frame that answers it. */
 import type { BackupSource } from '../backup-source.ts'
-import {
-  decodeRead,
-  decodeWalName,
-  decodeWalRead,
-  encodeHeader,
-  encodeSize,
-  encodeStored,
-  FRAME,
-} from '../protocol/protocol.ts'
+import { encodeHeader, FRAME } from '../protocol/protocol.ts'
+import { decodeRead, decodeWalName, decodeWalRead, encodeSize, encodeStored } from '../protocol/read-codec.ts'
 
 export interface ServerRequest {
   readonly id: number
