@@ -48,7 +48,7 @@ export async function startLane(scenarios: readonly Scenario[]): Promise<Lane> {
         await scenario.run(bench)
         await bench.finish()
       } catch (error) {
-        // What went wrong first is what somebody must see.
+        // The first failure is the one to report.
         await bench.discard().catch((second: unknown) => {
           process.stderr.write(`${nameOf(scenario)} cannot be taken down: ${String(second)}\n`)
         })

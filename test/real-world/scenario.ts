@@ -1,12 +1,12 @@
 /**
- * What a scenario of the corpus is: a cluster, archive or repository as somebody reported it, and what is right for it.
+ * What a scenario of the corpus is: a cluster, archive or repository as a user reported it, and what is right for it.
  * Says nothing about how one is run; lane.ts does that.
  */
 import type { RepositoryConfig } from '../../config/formats.ts'
 import type { Workbench } from './workbench.ts'
 
 export interface Scenario {
-  /** A sentence: what somebody has, and what publishing it is like. */
+  /** A sentence: what a user has, and what publishing it is like. */
   readonly name: string
   /** The public report that it comes from, or the page of PostgreSQL's documentation that makes it possible. */
   readonly source: string

@@ -47,11 +47,11 @@ export interface Workbench {
   pgbackrest(cluster: Cluster, options?: PgBackRestOptions): Promise<PgBackRest>
   barman(cluster: Cluster, more?: string): Promise<Barman>
   /**
-   * Ends production as it is. From now on nothing in its directory may change. Publishing does it by itself.
+   * Stops production. From now on nothing in its directory may change. Publishing does it implicitly.
    * `again`: the scenario itself has changed something since.
    */
   seal(how?: { readonly again?: boolean }): Promise<void>
-  /** Production goes on while it is published: the scenario says by its rows what must hold of it. */
+  /** Production continues while it is published: the scenario says by its rows what must hold of it. */
   keepRunning(): void
   /** Publishes and waits. @throws Error when it fails */
   publish(options?: PublishOptions): Promise<SessionView>

@@ -60,7 +60,7 @@ describe('what an archive can reach', function () {
   }
 
   describe('reading WAL', () => {
-    it('finds the very commits, aborts and restore points that pg_waldump finds, over all segments', async () => {
+    it('finds exactly the commits, aborts and restore points that pg_waldump finds, over all segments', async () => {
       for (const timeline of [1, 2]) {
         const found = await segments(timeline)
         const ours: string[] = []
@@ -94,7 +94,7 @@ describe('what an archive can reach', function () {
       expect(backup.label).to.equal(history.first)
     })
 
-    it('takes no record that does not match its checksum', async () => {
+    it('ignores a record that does not match its checksum', async () => {
       const [name, bytes] = (await segments(2)).at(-1) ?? ['', Buffer.alloc(0)]
       const base = segmentStart(parseSegmentName(name, SEGMENT_BYTES)?.segment ?? -1, SEGMENT_BYTES)
       const options = { base, wanted: () => false, visit: () => undefined }
@@ -105,7 +105,7 @@ describe('what an archive can reach', function () {
       expect(scanSegment(torn, options).lastStart).to.satisfy((lsn: bigint) => lsn < (lastStart ?? 0n))
     })
 
-    it('tells where the last record of a segment is', async () => {
+    it('finds where the last record of a segment is', async () => {
       for (const [name, bytes] of await segments(2)) {
         const segment = parseSegmentName(name, SEGMENT_BYTES)?.segment ?? -1
         const scan = scanSegment(bytes, {
@@ -138,7 +138,7 @@ describe('what an archive can reach', function () {
       expect(await chosen({ type: 'time', value: history.onSecond.time })).to.equal(second)
     })
 
-    it('may have ended in the very second of the time, of which only the WAL tells what came first', async () => {
+    it('may have ended in the same second as the time: only the WAL shows which came first', async () => {
       const { second } = history
       const backups = await planned.instance.backups()
       const stop = backups.find(({ label }) => label === second)?.stoppedAt
@@ -146,7 +146,7 @@ describe('what an archive can reach', function () {
       expect((await plan({ type: 'time', value })).backup.label).to.equal(second)
     })
 
-    it('is on the way to the timeline that is asked for', async () => {
+    it('is on the path to the requested timeline', async () => {
       expect((await plan({ type: 'latest', timeline: 1 })).backup.label).to.equal(history.second)
       const onSecond = { type: 'name', value: 'on second' } as const
       expect((await plan(onSecond, history.second)).backup.label).to.equal(history.second)
@@ -177,7 +177,7 @@ describe('what an archive can reach', function () {
       expect(warning?.message).to.include(`the last commit in the archive is of ${await lastCommit(2)}`)
     })
 
-    it('is reached when one transaction at least ended after it, by the microsecond', async () => {
+    it('is reached when at least one transaction ended after it, to the microsecond', async () => {
       const last = await lastCommit(2)
       const justBefore = { type: 'time' as const, value: last, inclusive: false }
       expect((await plan(justBefore)).recoverTo).to.equal(undefined)
@@ -198,14 +198,14 @@ describe('what an archive can reach', function () {
       expect(error.message).to.match(/the last record in the archive is at LSN [0-9A-F]+\/[0-9A-F]+/)
     })
 
-    it('is refused for a restore point that is not there, with those that are', async () => {
+    it('is refused for a restore point that does not exist, with those that do', async () => {
       const error = await refused({ type: 'name', value: 'nowhere' })
       expect(error.code).to.equal('target_unreachable')
       expect(error.message).to.match(/restore points in the archive: .*"early" \(.* UTC\).*"on second"/)
       expect(error.message).to.not.include('Archive Check')
     })
 
-    it('is refused for a transaction and for a timeline that are not there', async () => {
+    it('is refused for a transaction and for a timeline that do not exist', async () => {
       expect((await refused({ type: 'xid', value: '4000000000' })).code).to.equal('target_unreachable')
       const error = await refused({ type: 'latest', timeline: 7 })
       expect(error.message).to.include('the archive has no timeline 7; there are: 1, 2')
@@ -311,7 +311,7 @@ describe('what an archive can reach', function () {
       return answer
     }
 
-    it('tells what resolving would give, with its warnings, and no ticket', async () => {
+    it('answers with the result of resolve and its warnings, without a ticket', async () => {
       const { resolved, findings } = await check({ type: 'time', value: '2199-01-01 00:00:00+00' })
       expect(resolved?.backup.label).to.equal(history.third)
       expect(resolved?.recoverTo).to.deep.equal({ type: 'latest' })
@@ -321,7 +321,7 @@ describe('what an archive can reach', function () {
       expect(findings.map(({ level }) => level)).to.deep.equal(['warning'])
     })
 
-    it('tells that the target cannot be reached, and that the backup cannot be opened', async () => {
+    it('reports that the target cannot be reached, and that the backup cannot be opened', async () => {
       const manifest = join(history.production.path, 'backup/shop', history.second, 'backup.manifest')
       const files = [manifest, `${manifest}.copy`]
       const before = await Promise.all(files.map((file) => readFile(file)))

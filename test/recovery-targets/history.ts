@@ -11,7 +11,7 @@ import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
 export interface Moment {
-  /** As PostgreSQL gives it, in UTC with microseconds. */
+  /** As PostgreSQL prints it, in UTC with microseconds. */
   readonly time: string
   readonly lsn: string
 }

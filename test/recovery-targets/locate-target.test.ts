@@ -14,7 +14,7 @@ const SEGMENT_BYTES = 16 * 1024 * 1024
 const FIRST = 1000
 const LAST = 21_000
 
-describe('looking for a restore point or a transaction', () => {
+describe('searching for a restore point or a transaction', () => {
   const map: ArchiveMap = {
     segmentBytes: SEGMENT_BYTES,
     segments: new Map([[1, [[FIRST, LAST]]]]),
@@ -35,9 +35,9 @@ describe('looking for a restore point or a transaction', () => {
   const backups: [BackupSummary, ...BackupSummary[]] = [backupAt(20_000), backupAt(10_000), backupAt(FIRST)]
   const archive: WalArchive = {
     id: 'of the test',
-    list: () => Promise.reject(new Error('nobody lists')),
-    read: () => Promise.reject(new Error('nobody reads')),
-    stat: () => Promise.reject(new Error('nobody asks')),
+    list: () => Promise.reject(new Error('unexpected: list')),
+    read: () => Promise.reject(new Error('unexpected: read')),
+    stat: () => Promise.reject(new Error('unexpected call')),
   }
   const at = (segment: number) => segmentStart(segment, SEGMENT_BYTES) + 0xc00000n
 
@@ -62,8 +62,8 @@ describe('looking for a restore point or a transaction', () => {
       },
       findXid: async (_, { segment }) =>
         points.includes(segment) ? { lsn: at(segment), time: 0 } : undefined,
-      commitUntil: () => Promise.reject(new Error('nobody asks')),
-      end: () => Promise.reject(new Error('nobody asks')),
+      commitUntil: () => Promise.reject(new Error('unexpected call')),
+      end: () => Promise.reject(new Error('unexpected call')),
     }
   }
   const locate = (type: 'name' | 'xid', of: WalInspector, search: Search = {}) =>
@@ -79,7 +79,7 @@ describe('looking for a restore point or a transaction', () => {
     read = []
   })
 
-  it('goes back as far as there is a backup, and tells how far it is', async () => {
+  it('goes back to the end of the oldest backup, and reports its progress', async () => {
     const progress: string[] = []
     const search = { progress: (detail: string) => progress.push(detail) }
     expect(await locate('name', inspector([1005]), search)).to.deep.include({ kind: 'at', lsn: at(1005) })
@@ -88,7 +88,7 @@ describe('looking for a restore point or a transaction', () => {
     expect(await locate('name', inspector([]))).to.include({ kind: 'absent' })
   })
 
-  it('ends with the backup that recovery to it begins with, and tells of others after that', async () => {
+  it('stops at the backup from which recovery to it starts, and reports others after that', async () => {
     const found = await locate('name', inspector([1005, 10_003, 10_007, 15_000]))
     expect(found).to.deep.equal({ kind: 'at', lsn: at(15_000), others: [at(10_003), at(10_007)] })
     expect(read.at(-1)).to.equal(10_000)
@@ -102,7 +102,7 @@ describe('looking for a restore point or a transaction', () => {
     expect(read.length).to.be.below(5)
   })
 
-  it('does not know when its time is over, and when what it looks for may be in a damaged segment', async () => {
+  it('has no result when its time is over, and when the target may be in a damaged segment', async () => {
     expect(await locate('name', inspector([1005]), { isOver: () => read.length >= 50 })).to.deep.equal({
       kind: 'unknown',
       before: segmentStart(LAST - 49, SEGMENT_BYTES),

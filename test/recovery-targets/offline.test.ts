@@ -1,4 +1,4 @@
-/** Backups that carry WAL: enough by themselves, and not the latest state where an archive goes on. */
+/** Backups that contain WAL: sufficient without an archive, and not the latest state where an archive has later WAL. */
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -7,7 +7,7 @@ import { temporaryDirectory } from '../repository/fixture.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type Planner, planner } from './history.ts'
 
-describe('a backup of a running server that carries its WAL', function () {
+describe('a backup of a running server that contains its WAL', function () {
   this.timeout(120_000)
   let production: Production
   let scratch: string
@@ -23,7 +23,7 @@ describe('a backup of a running server that carries its WAL', function () {
     await rm(scratch, { recursive: true, force: true })
   })
 
-  it('is published from that when the archive has lost it', async () => {
+  it('is published with that WAL when the archive has lost it', async () => {
     const archive = join(production.path, 'archive', production.stanza, '15-1')
     for (const name of await readdir(archive)) await rm(join(archive, name), { recursive: true })
     const { instance, plan, spool } = await planner(
@@ -63,7 +63,7 @@ describe('a backup of a stopped server', function () {
     await rm(scratch, { recursive: true, force: true })
   })
 
-  it('begins where the server was stopped, and carries what it needs to start', async () => {
+  it('begins where the server was stopped, and contains the WAL that it needs to start', async () => {
     const [backup] = await planned.instance.backups()
     expect(backup).to.include({ offline: true, timeline: 1 })
     expect(backup?.startLsn).to.match(/^0\/[0-9A-F]+$/)
@@ -73,13 +73,13 @@ describe('a backup of a stopped server', function () {
     expect((await opened.walRead(backup?.startWal ?? '', 0, 2)).readUInt16LE(0) >> 8).to.equal(0xd1)
   })
 
-  it('is all there is of the latest state while the archive has nothing later, and tells so', async () => {
+  it('is the latest state while the archive has nothing later, with a warning', async () => {
     const { withoutRecovery, warnings } = await planned.plan({ type: 'latest' })
     expect(withoutRecovery).to.equal(true)
     expect(warnings[0]?.message).to.include('holds nothing of after the end of backup')
   })
 
-  it('is recovered from when the archive goes on, and started by itself for its own end', async () => {
+  it('is recovered with the archive when that has later WAL, and started without recovery for its own end', async () => {
     await production.start()
     const { configFile, stanza, sql } = production
     await sql(

@@ -62,7 +62,7 @@ describe('a recovery target', () => {
     expect(parseRecoveryTarget({ type: 'immediate' }).timeline).to.equal('current')
   })
 
-  it('is told as ISO 8601 with all its microseconds', () => {
+  it('is reported as ISO 8601 with all its microseconds', () => {
     expect(isoTime(1_795_326_795_488_157)).to.equal('2026-11-22T05:53:15.488157Z')
     expect(isoTime(Number.MAX_SAFE_INTEGER * 1000)).to.equal(undefined)
   })

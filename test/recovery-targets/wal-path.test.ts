@@ -110,7 +110,7 @@ describe('directories of pg_basebackup beside an archive', function () {
     expect((await planned.plan({ type: 'name', value: 'between' })).backup.label).to.equal('1st')
   })
 
-  it('find their end in the WAL where no manifest tells it', async () => {
+  it('find their end in the WAL where no manifest has it', async () => {
     const stops = (await backups()).map(({ stopLsn }) => stopLsn)
     for (const label of ['1st', '2nd']) await rm(join(root, 'main', label, 'backup_manifest'))
     await use()
@@ -133,16 +133,16 @@ describe('directories of pg_basebackup beside an archive', function () {
     expect(await messages()).to.deep.equal([])
   })
 
-  it('tell that the archive is empty, as a mount point is', async () => {
+  it('report that the archive is empty, as a mount point is', async () => {
     for (const name of await readdir(walPath)) await rm(join(walPath, name))
-    const told = await messages()
-    expect(told[0]).to.include(walPath).and.include('empty')
-    expect(told[1]).to.include('holds nothing of after the end of backup 2nd')
+    const reported = await messages()
+    expect(reported[0]).to.include(walPath).and.include('empty')
+    expect(reported[1]).to.include('holds nothing of after the end of backup 2nd')
     const { remarks } = await instanceWindows(planned.instance, await backups(), createArchiveKnowledge())
-    expect(remarks).to.deep.equal([told[0]])
+    expect(remarks).to.deep.equal([reported[0]])
   })
 
-  it('tell that the archive ends before the backup does', async () => {
+  it('report that the archive ends before the backup does', async () => {
     const [first] = await backups()
     for (const name of await segments()) if (name > (first?.stopWal ?? '')) await rm(join(walPath, name))
     expect((await messages())[0]).to.include('holds nothing of after the end of backup 2nd')
@@ -174,7 +174,7 @@ describe('directories of pg_basebackup beside an archive', function () {
     })
   }
 
-  it('tell of names that are not understood', async () => {
+  it('report names that are not understood', async () => {
     for (const name of await segments()) await rename(join(walPath, name), join(walPath, `shop-${name}`))
     expect((await messages())[0])
       .to.include('names are not understood')
@@ -210,7 +210,7 @@ describe('directories of pg_basebackup beside an archive', function () {
     expect((await refused()).message).to.include('of another cluster')
   })
 
-  it('take what WAL they carry themselves', async () => {
+  it('use the WAL that they contain', async () => {
     await use({})
     expect((await messages({ type: 'immediate' })).length).to.equal(0)
     const plan = await planned.plan({ type: 'latest' })

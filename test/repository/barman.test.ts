@@ -88,7 +88,7 @@ describe('a Barman home', function () {
     expect((await failure(shop.open('20200101T000000'))).message).to.include(ID)
   })
 
-  it('tells what backup.info tells', async () => {
+  it('lists what backup.info says about a backup', async () => {
     await writeInfo(oldPlace())
     expect(await only()).to.deep.equal({
       label: ID,
@@ -151,7 +151,7 @@ describe('a Barman home', function () {
     expect((await only()).unusable).to.include('no backup.info')
   })
 
-  it('has a backup that waits for WAL once all of it is there, whatever xlog.db says', async () => {
+  it('lists a backup in state WAITING_FOR_WALS as usable once its WAL is complete, whatever xlog.db says', async () => {
     await writeInfo(oldPlace(), { status: 'WAITING_FOR_WALS' })
     const wals = join(home, 'shop', 'wals', '0000000100000000')
     await mkdir(wals, { recursive: true })
@@ -211,7 +211,7 @@ describe('a Barman home', function () {
       }
     })
 
-    it('decodes WAL by what it begins with, and says what it would take for the rest', async () => {
+    it('recognises the compression of WAL by its first bytes, and says what other files would need', async () => {
       const name = backup.summary.startWal ?? ''
       const path = join(barman.home, 'files', 'wals', name.slice(0, 16), name)
       const plain = await barman.getWal('files', name)

@@ -52,7 +52,7 @@ describe('a repository of pg_basebackup directories', function () {
     spool = opened.spool
   }
 
-  /** A copy whose tablespace lies in the repository, unless told otherwise. */
+  /** A copy whose tablespace is in the repository, unless the options say otherwise. */
   async function place(directory: string, tablespace = `${directory}.tblspc`): Promise<void> {
     await run('cp', ['-a', original, directory])
     await run('cp', ['-a', `${original}.tblspc`, tablespace])
@@ -71,7 +71,7 @@ describe('a repository of pg_basebackup directories', function () {
       (error: { code: string; message: string }) => error,
     )
 
-  it('finds instances that are a backup and instances that hold several, and nothing else', async () => {
+  it('finds instances that are a backup and instances that contain several, and nothing else', async () => {
     await place(join(root, 'shop/monday'))
     await place(join(root, 'shop/tuesday'))
     await place(join(root, 'single'))
@@ -84,7 +84,7 @@ describe('a repository of pg_basebackup directories', function () {
     expect((await failure(open('friday'))).message).to.include('monday, tuesday')
   })
 
-  it('tells from label and manifest when it started, where it stopped, and what WAL it needs', async () => {
+  it('reads from label and manifest when it started, where it stopped, and which WAL it needs', async () => {
     await place(join(root, 'shop/monday'))
     const [summary] = await backups()
     const label = await readFile(join(original, 'backup_label'), 'utf8')
@@ -176,7 +176,7 @@ describe('a repository of pg_basebackup directories', function () {
       expect(error.message).to.include('"base"').and.include('/etc').and.include('base.tar.gz')
     })
 
-    it('refuses paths that climb out, naming archive and backup', async () => {
+    it('refuses paths that lead outside, naming archive and backup', async () => {
       await make({ base: [...usual, { name: '../../../etc/passwd', data: label }] })
       const error = await failure(open('archived'))
       expect(error.code).to.be.oneOf(['backup_damaged', 'backup_unsupported'])
@@ -193,7 +193,7 @@ describe('a repository of pg_basebackup directories', function () {
       expect(error.message).to.include('16419.tar').and.include('/srv/fast')
     })
 
-    it('refuses a member that is there twice', async () => {
+    it('refuses an archive with the same member twice', async () => {
       await make({ base: [...usual, { name: 'PG_VERSION', data: Buffer.from('16\n') }] })
       expect((await failure(open('archived'))).message)
         .to.include('PG_VERSION')

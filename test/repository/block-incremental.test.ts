@@ -62,7 +62,7 @@ describe('a block incremental pgBackRest repository', function () {
 
   for (const compression of ['none', 'gz', 'zst', 'lz4'] as const) {
     for (const encrypted of [false, true]) {
-      it(`gives every byte of every backup, in any order: ${compression}${encrypted ? ', encrypted' : ''}`, async () => {
+      it(`reads every byte of every backup, in any order: ${compression}${encrypted ? ', encrypted' : ''}`, async () => {
         const random = dice(11)
         const { labels, contents } = await makeBlockRepository(root(), { compression, encrypted }, random)
         const options = encrypted ? await withPassphrase() : {}
@@ -119,7 +119,7 @@ describe('a block incremental pgBackRest repository', function () {
     })
   }
 
-  it('compares the checksum of a whole file that was read in parts, unless told not to', async () => {
+  it('compares the checksum of a whole file that was read in parts, unless verifyChecksums is off', async () => {
     const { labels } = await makeBlockRepository(root(), { compression: 'none', encrypted: false }, dice(6))
     const label = labels[0] ?? ''
     const manifestPath = join(root(), 'backup/demo', label, 'backup.manifest')
@@ -163,7 +163,7 @@ describe('a block incremental pgBackRest repository', function () {
     expect(needless.message).to.include('not encrypted')
   })
 
-  it('takes a damaged encrypted file for damaged, not for a wrong passphrase', async () => {
+  it('reports a damaged encrypted file as damaged, not as a wrong passphrase', async () => {
     const { labels } = await makeBlockRepository(root(), { compression: 'none', encrypted: true }, dice(8))
     for (const damage of [
       (bytes: Buffer) => bytes.fill(7, 400, 420),
@@ -181,10 +181,10 @@ describe('a block incremental pgBackRest repository', function () {
     }
   })
 
-  it('with a million blocks in a map takes a few megabytes to know it', () => {
+  it('keeps a map of a million blocks in a few megabytes', () => {
     // Every other block was changed by itself, which makes the longest map that there is: for each block the number of its
     // backup, its distance of 8192 bytes from the one before of that backup, its size, which is always the same, and its
-    // checksum. The first of either backup tell offset and size themselves.
+    // checksum. The first of either backup has offset and size itself.
     const blocks = 1_000_000
     const entry = BLOCK_CHECKSUM_BYTES + 4
     const body = Buffer.alloc((blocks - 2) * entry)
@@ -216,7 +216,7 @@ describe('a block incremental pgBackRest repository', function () {
     expect(map.checksum(777_777).equals(Buffer.alloc(6, 777_775 % 251))).to.equal(true)
   })
 
-  it('of pgBackRest itself gives what its manifests have the checksums of', async function () {
+  it('that pgBackRest itself wrote matches the checksums of its manifests', async function () {
     for (const name of ['block-lz4', 'block-zst-aes', 'plain-gz-incr']) {
       const fixture: Fixture | undefined = await extractFixture(name)
       if (fixture === undefined) return this.skip()
@@ -232,7 +232,7 @@ describe('a block incremental pgBackRest repository', function () {
             for (let offset = 0; offset < size; offset += 1_000_000) {
               hash.update(await backup.read(file, offset, 1_000_000))
             }
-            // Read to its end it was compared already; this tells that a checksum was there to compare with.
+            // Read to its end it was compared already; this shows that there was a checksum to compare.
             const stored = await checksums(fixture.repository, label)
             if (stored !== undefined) expect(hash.digest('hex'), path).to.equal(stored.get(path))
             bytes += size

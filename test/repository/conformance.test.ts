@@ -27,7 +27,7 @@ const run = promisify(execFile)
 interface Subject {
   readonly format: RepositoryFormat
   readonly repository: string
-  /** That tells where the repository is, and what opens it. */
+  /** With path and passphrase of the repository. */
   readonly configFile?: string
   readonly instance: string
   readonly label: string
@@ -39,7 +39,7 @@ interface Subject {
   /** Names of WAL files, and how the tool gives each. */
   readonly wal: readonly string[]
   readonly getWal: (name: string) => Promise<Buffer>
-  /** Links below pg_tblspc that the tool makes anew. */
+  /** Links below pg_tblspc that the tool creates. */
   readonly linkTargets: 'recorded' | 'remade'
 }
 
@@ -381,7 +381,7 @@ describe('repository readers', function () {
         for (const { linkTarget } of links) expect(linkTarget).to.match(/^\//)
       })
 
-      it('tells totals and the summary that the tool tells', async () => {
+      it('reports the totals and the summary that the tool reports', async () => {
         const files = entries.filter(({ kind }) => kind === 'file')
         expect(backup.fileCount).to.equal(files.length)
         expect(backup.totalBytes).to.equal(files.reduce((sum, { size }) => sum + size, 0))
@@ -393,7 +393,7 @@ describe('repository readers', function () {
         if (subject.format === 'pgbackrest') expect(backup.summary.bytes).to.equal(backup.totalBytes)
       })
 
-      it('reads at odd offsets what is there', async () => {
+      it('reads ranges at odd offsets', async () => {
         const random = dice(7)
         const large = entries.filter(({ size }) => size > 100_000)
         for (let round = 0; round < 60; round += 1) {
@@ -426,7 +426,7 @@ describe('repository readers', function () {
         expect((await backup.read(entry?.file ?? -1, 1, 100)).toString()).to.equal('5\n')
       })
 
-      it('decodes WAL as the tool gives it', async () => {
+      it('decodes WAL as the tool does', async () => {
         expect(subject.wal).to.not.be.empty
         for (const name of subject.wal) {
           const expected = await subject.getWal(name)
@@ -437,20 +437,20 @@ describe('repository readers', function () {
         }
       })
 
-      it('hands over WAL as it is stored where it does, and it is the same', async () => {
+      it('serves stored WAL that decodes to the same bytes, where it serves it', async () => {
         for (const name of subject.wal) {
-          const told = await backup.walStored(name)
-          if (told === undefined) continue
-          const bytes = await backup.walReadStored(name, 0, told.bytes)
-          expect(bytes.length).to.equal(told.bytes)
-          const plain = told.compression === 'gz' ? gunzipSync(bytes) : zstdDecompressSync(bytes)
+          const stored = await backup.walStored(name)
+          if (stored === undefined) continue
+          const bytes = await backup.walReadStored(name, 0, stored.bytes)
+          expect(bytes.length).to.equal(stored.bytes)
+          const plain = stored.compression === 'gz' ? gunzipSync(bytes) : zstdDecompressSync(bytes)
           expect(plain.equals(await subject.getWal(name)), name).to.equal(true)
-          if (told.sha1) expect(createHash('sha1').update(plain).digest('hex')).to.equal(told.sha1)
+          if (stored.sha1) expect(createHash('sha1').update(plain).digest('hex')).to.equal(stored.sha1)
         }
         expect(await backup.walStored('0000000100000FFF000000FF')).to.equal(undefined)
       })
 
-      it('says at once that a segment is not in the archive', async () => {
+      it('reports immediately that a segment is not in the archive', async () => {
         expect(await backup.walSize('0000000100000FFF000000FF')).to.equal(undefined)
         expect(await backup.walSize('../../etc/passwd')).to.equal(undefined)
         const error = await backup.walRead('0000000100000FFF000000FF', 0, 1).catch((caught) => caught)

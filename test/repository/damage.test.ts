@@ -122,14 +122,14 @@ describe('a damaged pgBackRest repository', function () {
     await rm(`${manifest()}.copy`)
   }
 
-  it('says which instances there are when asked for another', async () => {
+  it('names the instances that exist when another is requested', async () => {
     const error = await failure(() => repository.instance('nonsense'))
     expect(error.code).to.equal('unknown_instance')
     expect(error.message).to.include('demo')
     expect((await failure(() => repository.instance('..'))).code).to.equal('unknown_instance')
   })
 
-  it('says which backups there are when asked for another', async () => {
+  it('names the backups that exist when another is requested', async () => {
     const error = await failure(() => open('20200101-000000F'))
     expect(error.code).to.equal('unknown_backup')
     expect(error.message).to.include(full).and.include(incremental)
@@ -189,7 +189,7 @@ describe('a damaged pgBackRest repository', function () {
     }
   })
 
-  it('notices an exchanged file that decodes well', async () => {
+  it('notices a file that was replaced by another valid one', async () => {
     await cp(stored(full, 'pg_data/base/1/113.gz'), stored(full, 'pg_data/base/1/112.gz'))
     expect((await failure(() => read('data/base/1/112'))).code).to.equal('backup_damaged')
   })
@@ -201,7 +201,7 @@ describe('a damaged pgBackRest repository', function () {
     expect((await open()).fileCount).to.be.greaterThan(1000)
   })
 
-  it('names both manifests when neither is good', async () => {
+  it('names both manifests when neither is valid', async () => {
     await writeFile(manifest(), 'nonsense')
     await truncate(`${manifest()}.copy`, 1000)
     const error = await failure(() => open())
@@ -217,7 +217,7 @@ describe('a damaged pgBackRest repository', function () {
     expect(second?.unusable).to.equal(undefined)
   })
 
-  it('refuses when both backup.info are damaged, and reads by the copy when one is', async () => {
+  it('uses the copy of a damaged backup.info, and refuses when both are damaged', async () => {
     const info = join(root, 'backup/demo/backup.info')
     await writeFile(info, '[backup:current]\n')
     expect(await (await repository.instance('demo')).backups()).to.have.length(3)
@@ -247,7 +247,7 @@ describe('a damaged pgBackRest repository', function () {
     expect((await failure(() => open())).code).to.equal('backup_damaged')
   })
 
-  it('opens a forged manifest that is right, so that the refusals above are of the change', async () => {
+  it('opens a forged manifest that is valid, so that the refusals above are due to the change', async () => {
     await forge((text) => text)
     expect((await open()).fileCount).to.be.greaterThan(1000)
   })

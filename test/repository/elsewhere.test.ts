@@ -12,7 +12,7 @@ import { dice } from './reference.ts'
 
 const SEGMENT = '000000010000000000000003'
 
-describe('a repository with parts elsewhere', function () {
+describe('a repository with parts on other disks', function () {
   this.timeout(20_000)
   let scratch: string
   let root: string
@@ -70,7 +70,7 @@ describe('a repository with parts elsewhere', function () {
     beforeEach(() => cp(join(scratch, 'made'), root, { recursive: true }))
 
     for (const part of ['archive', 'backup', 'archive/demo', 'backup/demo']) {
-      it(`is read with ${part} on another disk where its configuration allows it, else the link is named`, async () => {
+      it(`is read with ${part} on another disk where its configuration allows it; otherwise the link is named`, async () => {
         const place = await move(part)
         const refused = open({ format: 'pgbackrest' })
         const error = await failure(refused.instance('demo').then((demo) => demo.open(made.labels[2] ?? '')))
@@ -89,7 +89,7 @@ describe('a repository with parts elsewhere', function () {
       })
     }
 
-    it('is not read from a place beside those that are allowed', async () => {
+    it('is not read from a directory beside the allowed ones', async () => {
       const place = await move('backup/demo')
       const demo = await open({
         format: 'pgbackrest',
@@ -123,7 +123,7 @@ describe('a repository with parts elsewhere', function () {
     }
 
     for (const part of ['shop', 'shop/base', 'shop/wals', `shop/base/${ID}`, `shop/base/${ID}/data`]) {
-      it(`is read with ${part} on another disk where its configuration allows it, else the link is named`, async () => {
+      it(`is read with ${part} on another disk where its configuration allows it; otherwise the link is named`, async () => {
         await server(join(root, 'shop/base'), join(root, 'shop/wals'))
         const place = await move(part)
         const refused = open({ format: 'barman' })
@@ -192,7 +192,7 @@ describe('a repository with parts elsewhere', function () {
     }
 
     for (const part of ['shop', 'shop/full', 'shop/full/pg_wal']) {
-      it(`is read with ${part} on another disk where its configuration allows it, else the link is named`, async () => {
+      it(`is read with ${part} on another disk where its configuration allows it; otherwise the link is named`, async () => {
         await backup(join(root, 'shop/full'))
         const place = await move(part)
         const read = async (repository: Repository) =>

@@ -1,4 +1,4 @@
-/** A backup that is removed from its repository while it is open: told as gone, and never as damage. */
+/** A backup that is removed from its repository while it is open: reported as gone, never as damage. */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -47,7 +47,7 @@ describe('a backup that expires while it is open', () => {
     return failure(backup.read(entry?.file ?? -1, 0, 100))
   }
 
-  it('is told as gone, by its label, when a read needs what is not there any more', async () => {
+  it('is reported as gone, by its label, when a read needs a file that no longer exists', async () => {
     const info = infoFile({ 'db:history': [['1', { 'db-system-id': 77, 'db-version': '15' }]] })
     const backup = await served.open(name)
     const entry = backup.entry('data/base/1/2000')
@@ -66,11 +66,11 @@ describe('a backup that expires while it is open', () => {
     expect((await readAnything()).code).to.equal('backup_damaged')
   })
 
-  it('is told once to each session, and again where that failed', async () => {
-    const told: string[] = []
+  it('is reported once to each session, and again where that failed', async () => {
+    const reported: string[] = []
     let failures = 1
     const report = createGoneReports(async (session, message) => {
-      told.push(`${session}: ${message}`)
+      reported.push(`${session}: ${message}`)
       if (session === 's2' && failures-- > 0) throw new Error('the broker is away')
     }, quiet)
     const gone = new HowdahError('backup_gone', 'gone')
@@ -78,6 +78,6 @@ describe('a backup that expires while it is open', () => {
     await new Promise((resolve) => setImmediate(resolve))
     report('s2', gone)
     report('s3', new HowdahError('backup_damaged', 'damaged'))
-    expect(told).to.deep.equal(['s1: gone', 's2: gone', 's2: gone'])
+    expect(reported).to.deep.equal(['s1: gone', 's2: gone', 's2: gone'])
   })
 })

@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { PGBACKREST_FUZZ } from './fuzz.ts'
 
-describe('what a hostile repository can hold', function () {
+describe('what a hostile repository can contain', function () {
   this.timeout(30_000)
 
   for (const [name, property] of Object.entries(PGBACKREST_FUZZ)) {

@@ -1,5 +1,5 @@
 /**
- * Manifests and block maps that nobody's tool wrote: what is read of them is an error of the kind that names the damage,
+ * Manifests and block maps that no tool wrote: what is read of them is an error of the kind that names the damage,
  * or a tree; never anything else, and never more memory than the input allows. `npm test` runs some, the soak many.
  */
 import fc from 'fast-check'

@@ -151,7 +151,7 @@ describe('incremental backups of PostgreSQL 17, constructed by the test', functi
     expect(label).to.include('START WAL LOCATION: 0/3000028').and.not.to.include('INCREMENTAL')
   })
 
-  it('reads any range as it is when all blocks are put together', async () => {
+  it('reads any range of the composed file', async () => {
     const states = fc.array(
       fc.record({
         truncation: fc.nat(12),
@@ -209,7 +209,7 @@ describe('incremental backups of PostgreSQL 17, constructed by the test', functi
     )
   })
 
-  it('lists as unusable what builds on a backup that is not there', async () => {
+  it('lists as unusable a backup that builds on a missing one', async () => {
     await makeBackup(instance, { label: 'monday', startLsn: '0/3000028', fromLsn: '0/2000028', files: {} })
     await makeBackup(instance, { label: 'tuesday', startLsn: '0/4000028', fromLsn: '0/3000028', files: {} })
     const found = await summaries()

@@ -107,7 +107,7 @@ function backupEntry(index: number, first: number): object {
   }
 }
 
-/** The first page of a segment (XLogLongPageHeaderData of access/xlog_internal.h), which tells how large segments are. */
+/** The first page of a segment (XLogLongPageHeaderData of access/xlog_internal.h), which has the segment size. */
 function head(): Buffer {
   const page = Buffer.alloc(8192)
   page.writeUInt16LE(0xd110, 0)

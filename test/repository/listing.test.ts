@@ -1,4 +1,4 @@
-/** Listing an archive again: only what changed is read, and what it tells is right. */
+/** Listing an archive again: only what changed is read, and the result is right. */
 
 import { linkSync } from 'node:fs'
 import { readdir, rm, stat, utimes } from 'node:fs/promises'
@@ -54,7 +54,7 @@ describe('listing a repository again', function () {
     return instance
   }
 
-  /** As if nobody had read any directory since it changed. */
+  /** As if no directory had been read since it changed. */
   async function forgetReads(): Promise<void> {
     for (const name of await readdir(archiveDirectory(root))) {
       await utimes(join(archiveDirectory(root), name), LONG_AGO, CHANGED)
@@ -85,7 +85,7 @@ describe('listing a repository again', function () {
     expect(await directoriesRead()).to.deep.equal([])
   })
 
-  it('reads only the directory in which a segment went missing, and tells the gap', async () => {
+  it('reads only the directory in which a segment went missing, and reports the gap', async () => {
     await forgetReads()
     await list()
     await forgetReads()
@@ -99,7 +99,7 @@ describe('listing a repository again', function () {
     ])
   })
 
-  it('sees a segment that comes into a directory that is being listed all the time', async () => {
+  it('finds a segment that arrives in a directory while it is listed continuously', async () => {
     const last = SEGMENTS - 1
     await rm(segmentPath(root, last))
     await list()

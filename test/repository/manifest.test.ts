@@ -39,7 +39,7 @@ function codeOf(work: () => unknown): string {
 describe('a manifest', function () {
   this.timeout(30_000)
 
-  it('gives the fields of a file whatever stands beside them, and in whatever order', () => {
+  it('has the fields of a file among any others, and in any order', () => {
     const files = {
       'pg_data/a': { ...LINE, 'checksum-page': false, 'checksum-page-error': [1, [3, 5]], group: 'x' },
       'pg_data/b': { timestamp: 5, mode: '0640', size: 0, master: true, user: 'josé', nothing: null },
@@ -57,7 +57,7 @@ describe('a manifest', function () {
     expect(parseManifest(manifestOf(files), 'x').references).to.deep.equal([LABEL])
   })
 
-  it('tells in which files pgBackRest found damaged pages', () => {
+  it('names the files in which pgBackRest found damaged pages', () => {
     const files = {
       'pg_data/a': { ...LINE, 'checksum-page': false, 'checksum-page-error': [1, [3, 5]] },
       'pg_data/base/b': { 'checksum-page': false, ...LINE },
@@ -76,7 +76,7 @@ describe('a manifest', function () {
     expect(tree.source(99)).to.equal(undefined)
   })
 
-  it('is refused when a line is not right, however it is wrong', () => {
+  it('is refused when a line is malformed in any way', () => {
     const wrong = [{ size: '8192' }, { size: -1 }, { size: 1.5 }, { timestamp: undefined }, { size: null }]
     for (const fields of [...wrong, { mode: '9999' }, { mode: 600 }, { size: 1e30 }]) {
       const manifest = manifestOf({ 'pg_data/a': { ...LINE, ...fields } })
@@ -129,7 +129,7 @@ describe('a manifest', function () {
     }
   })
 
-  it('is parsed once for all who open it, and again when the file was changed', async () => {
+  it('is parsed once for all openings of the backup, and again when the file was changed', async () => {
     const directory = await temporaryDirectory()
     try {
       const path = join(directory, 'backup.manifest')

@@ -31,7 +31,7 @@ describe('a configuration file of pgBackRest', () => {
     return (error as HowdahError).message
   }
 
-  it('tells where a repository is and what opens it, for each of several', async () => {
+  it('has path and passphrase of each of several repositories', async () => {
     const text = `# ours
 [global]
 repo1-path=/srv/one
@@ -104,7 +104,7 @@ pg1-path=/var/lib/postgresql/15/main
     }
   })
 
-  it('excludes what it tells itself, in the configuration of the mount agent', () => {
+  it('excludes path and passphrase in the configuration of the mount agent', () => {
     const entry = { name: 'r', format: 'pgbackrest', configFile: '/etc/pgbackrest/pgbackrest.conf' }
     repositories.validate([entry])
     repositories.validate([{ ...entry, repo: 2, linkTargets: ['/srv/d2'] }])

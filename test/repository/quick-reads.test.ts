@@ -17,7 +17,7 @@ describe('a small read', () => {
     })
   }
 
-  it('is done at once while reads are quick', () => {
+  it('is done synchronously while reads are quick', () => {
     expect(attempts([0.01, 0.05, 0.01])).to.deep.equal([true, true, true])
   })
 
@@ -26,7 +26,7 @@ describe('a small read', () => {
     expect(attempts([60, 0.01, 0.01, 0.01], 40)).to.deep.equal([true, false, false, true])
   })
 
-  it('is not done at once when it is not small', () => {
+  it('is not done synchronously when it is large', () => {
     expect(createQuickReads().attempt(1024 * 1024, () => true)).to.equal(undefined)
   })
 })

@@ -187,11 +187,11 @@ describe('the spool', function () {
     const error = await failure(spool.read(damaged, offsets.at(-1) ?? 0, MiB / 2))
     expect(error).to.include({ code: 'backup_damaged' })
     expect(error.message).to.include('checksum').and.include(path)
-    // Nobody gets any more of it.
+    // No reader gets any more of it.
     expect(await failure(spool.read(damaged, 0, 10))).to.include({ code: 'backup_damaged' })
   })
 
-  it('decodes anew what changed in the repository', async () => {
+  it('decodes a file again that changed in the repository', async () => {
     const path = (await store('changing.gz', contents(2 * MiB))).region.path
     const spool = open()
     const other = contents(2 * MiB)
@@ -200,7 +200,7 @@ describe('the spool', function () {
     expect((await spool.read(file, 5, 100)).equals(other.subarray(5, 105))).to.equal(true)
   })
 
-  it('stays within its bytes and serves on', async () => {
+  it('stays within its bytes and continues to serve', async () => {
     const spool = open(10 * MiB)
     const files = await Promise.all(
       Array.from({ length: 6 }, async (_, index) => {
@@ -219,7 +219,7 @@ describe('the spool', function () {
     await until(async () => (await parts()).length === 0 && (await spooled()).length <= 2)
   })
 
-  it('tells a wrong size and a wrong checksum as damage', async () => {
+  it('reports a wrong size and a wrong checksum as damage', async () => {
     const plain = contents(2 * MiB)
     const file = await store('wrong.gz', plain)
     const spool = open()
@@ -236,7 +236,7 @@ describe('the spool', function () {
     }
   })
 
-  it('lets a reader go that gives up, and goes on for the others', async () => {
+  it('releases a reader that aborts, and continues for the others', async () => {
     const plain = contents(16 * MiB)
     const file = await store('left.gz', plain)
     const spool = open()

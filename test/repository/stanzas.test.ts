@@ -95,7 +95,7 @@ describe('a pgBackRest repository of several stanzas', () => {
     expect(versions).to.deep.equal(['15', '15', '16'])
   })
 
-  it('gives each backup the WAL of the cluster that it is of', async () => {
+  it('reads for each backup the WAL of its own cluster', async () => {
     const demo = await instance('demo')
     const sizes = await Promise.all(labels.map(async (label) => (await demo.open(label)).walSize(SEGMENT)))
     expect(sizes).to.deep.equal([15, 15, 16])
@@ -116,7 +116,7 @@ describe('a pgBackRest repository of several stanzas', () => {
     expect(await (await demo.open(labels[2] ?? '')).walSize(AFTER_ROLL_BACK)).to.equal(undefined)
   })
 
-  it('does not take an archive that is away for one that ends', async () => {
+  it('does not take an archive that is unavailable for one that ends', async () => {
     const opened = await (await instance('demo')).open(labels[0] ?? '')
     const missing = '0000000100000000000000FF'
     expect(await opened.walSize(missing)).to.equal(undefined)

@@ -1,4 +1,4 @@
-/** Tar archives as nobody writes them, through the reader: a few in the tests, many in the soak. */
+/** Malformed tar archives, through the reader: a few in the tests, many in the soak. */
 import fc from 'fast-check'
 import { MalformedTar, UnsupportedTar } from '../../agents/mount/formats/tar/tar-header.ts'
 import { tarMembers } from '../../agents/mount/formats/tar/tar-members.ts'

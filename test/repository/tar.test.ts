@@ -1,4 +1,4 @@
-/** Reading tar archives: what other programs write, what nobody should have written, and the index that is kept. */
+/** Reading tar archives: what other programs write, what is malformed, and the index that is kept. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises'
@@ -149,11 +149,11 @@ describe('tar archives', function () {
     expect((await failureOf(archive)).message).to.include('checksum')
   })
 
-  it('give nothing outside of themselves and never hang, whatever is in them', async () => {
+  it('never lead outside and never hang, whatever they contain', async () => {
     await fc.assert(TAR_FUZZ, { numRuns: 500 })
   })
 
-  it('of a million members are passed in bounded memory', async () => {
+  it('of a million members are read in bounded memory', async () => {
     const MEMBERS = 1_000_000
     const template = tarHeader({ name: 'base/16384/0000000' })
     const sumOf = template.reduce((total, byte, n) => total + (n >= 148 && n < 156 ? 32 : byte), 0)
@@ -227,7 +227,7 @@ describe('tar archives', function () {
       expect(got.equals(large.subarray(1_234_567, 1_334_567))).to.equal(true)
     })
 
-    it('are indexed anew when the archive changed or the index lost its end', async () => {
+    it('are indexed again when the archive changed or the index lost its end', async () => {
       await writeFile(join(root, 'base.tar.gz'), gzipSync(archive))
       await all(spool)
       const directory = spool.indexDirectory
@@ -238,7 +238,7 @@ describe('tar archives', function () {
       expect((await all(spool)).map(({ path }) => path)).to.deep.equal(['other'])
     })
 
-    it('tell what a backup is while the rest is still to come', async () => {
+    it('describe the backup before the rest is indexed', async () => {
       const stored = gzipSync(archive)
       await writeFile(join(root, 'base.tar.gz'), stored.subarray(0, stored.length - 2000))
       const index = await createTarIndexes(spool).open(file())

@@ -97,7 +97,7 @@ describe('checksums of data pages', function () {
     }
   }
 
-  it('are right on every page that PostgreSQL wrote', async () => {
+  it('are valid on every page that PostgreSQL wrote', async () => {
     let pages = 0
     for (const path of await relations()) {
       const bytes = await readFile(path)
@@ -141,7 +141,7 @@ describe('checksums of data pages', function () {
     }
   })
 
-  it('are not asked of pages that were never written, nor of those that replay writes again', () => {
+  it('are not required of pages that were never written, nor of those that replay restores', () => {
     const page = Buffer.alloc(PAGE_BYTES)
     const within = { start: 100n, stop: 200n }
     expect(checkPage(page, 0, 0, within)).to.equal(undefined)
@@ -158,7 +158,7 @@ describe('checksums of data pages', function () {
     expect(withLsn(201)).to.match(/^its checksum is 0/)
   })
 
-  it('are there when pg_control says so, and blocks are of the usual size', async () => {
+  it('are verified when pg_control says that there are some, and blocks have the default size', async () => {
     const control = await readFile(join(production.dataDirectory, 'global/pg_control'))
     expect(clusterPages(control)).to.deep.equal({ blocksPerFile: BLOCKS_PER_FILE })
     const account = await postgresAccount()
@@ -201,15 +201,15 @@ describe('checksums of data pages', function () {
       }
     }
 
-    it('give no alarm, whatever is read of it', async () => {
-      const told: DamagedBlock[] = []
-      const verified = verifiedBackup(backup, (damage) => told.push(damage))
+    it('report nothing for an undamaged one, whatever is read', async () => {
+      const reported: DamagedBlock[] = []
+      const verified = verifiedBackup(backup, (damage) => reported.push(damage))
       for await (const entries of backup.tree()) {
         for (const { file, size } of entries) {
           if (file !== undefined) await verified.read(file, 0, size)
         }
       }
-      expect(told).to.deep.equal([])
+      expect(reported).to.deep.equal([])
     })
 
     for (const [where, pattern] of [
@@ -217,13 +217,13 @@ describe('checksums of data pages', function () {
       ['global', /^data\/global\/\d+$/],
       ['a tablespace', /^tblspc\/\d+\/.*\/\d+$/],
     ] as const) {
-      it(`tell file and block of damage in ${where}, however it is read, and give its bytes`, async () => {
+      it(`report file and block of damage in ${where}, however it is read, and its bytes are served`, async () => {
         const file = await largest(pattern)
         const block = Math.floor(file.size / PAGE_BYTES) - 1
         const position = block * PAGE_BYTES + 4321
-        const told: DamagedBlock[] = []
+        const reported: DamagedBlock[] = []
         const source = damagedBackup(file, position)
-        const verified = verifiedBackup(source, (damage) => told.push(damage))
+        const verified = verifiedBackup(source, (damage) => reported.push(damage))
         for (const [offset, length] of [
           [0, file.size],
           [position - 10, 20],
@@ -231,7 +231,7 @@ describe('checksums of data pages', function () {
         ] as const) {
           const bytes = await verified.read(file.file, offset, length)
           expect(bytes.equals(await source.read(file.file, offset, length))).to.equal(true)
-          expect(told.splice(0).map(({ file: path, block: number }) => [path, number])).to.deep.equal([
+          expect(reported.splice(0).map(({ file: path, block: number }) => [path, number])).to.deep.equal([
             [file.path, block],
           ])
         }
@@ -242,22 +242,22 @@ describe('checksums of data pages', function () {
         hearNoMore?.()
         await verified.read(file.file, position, 1)
         expect(heard).to.deep.equal([[file.file, block]])
-        expect(told.splice(1)).to.have.length(1)
-        expect(told).to.have.length(1)
+        expect(reported.splice(1)).to.have.length(1)
+        expect(reported).to.have.length(1)
         if (block > 0) await verified.read(file.file, 0, block * PAGE_BYTES)
-        expect(told).to.have.length(1)
+        expect(reported).to.have.length(1)
       })
     }
 
-    it('are not asked of unlogged relations, which are in no WAL', async () => {
+    it('are not required of unlogged relations, which are not in the WAL', async () => {
       const file = await largest(/^data\/base\/\d+\/\d+$/)
-      const told: DamagedBlock[] = []
+      const reported: DamagedBlock[] = []
       const source: OpenBackup = {
         ...damagedBackup(file, 4321),
         entry: (path) => backup.entry(path === `${file.path}_init` ? file.path : path),
       }
-      await verifiedBackup(source, (damage) => told.push(damage)).read(file.file, 0, PAGE_BYTES)
-      expect(told).to.deep.equal([])
+      await verifiedBackup(source, (damage) => reported.push(damage)).read(file.file, 0, PAGE_BYTES)
+      expect(reported).to.deep.equal([])
     })
   })
 
@@ -265,7 +265,7 @@ describe('checksums of data pages', function () {
     const where = { repository: 'main', instance: 'shop', backup: 'monday' }
     const what = 'its checksum is 1, and of what it holds 2'
 
-    it('are told once for each block of each backup, even when the event could not be sent', async () => {
+    it('are reported once for each block of each backup, even when the event could not be sent', async () => {
       const events: Damage[] = []
       const reports = createDamageReports(async (damage) => {
         events.push(damage)
@@ -281,12 +281,12 @@ describe('checksums of data pages', function () {
       expect(events[0]).to.deep.equal({ ...where, file: 'data/base/1/2', block: 3, what })
     })
 
-    it('are no flood of events when all of a backup is', () => {
+    it('cause a bounded number of events when all of a backup is damaged', () => {
       let events = 0
-      const tell = createDamageReports(async () => {
+      const report = createDamageReports(async () => {
         events += 1
       }, quiet).of(where)
-      for (let block = 0; block < 100_000; block += 1) tell({ file: 'data/base/1/2', block, what })
+      for (let block = 0; block < 100_000; block += 1) report({ file: 'data/base/1/2', block, what })
       expect(events).to.equal(1000)
     })
   })

@@ -69,20 +69,20 @@ describe('the cache of decoded WAL', () => {
   }
 
   describe('by itself', () => {
-    it('decodes what several ask for once', async () => {
+    it('decodes a file once that several readers request', async () => {
       const found = await Promise.all([1, 2, 3].map(() => read(stored('a'))))
       expect(decoded).to.deep.equal(['a'])
       expect(found[1]).to.equal(found[0])
       expect(await read(stored('a'))).to.equal(found[0])
     })
 
-    it('hands over what is being decoded ahead', async () => {
+    it('serves a request from a running prefetch', async () => {
       await cache.prefetch(stored('a'), MiB)
       await read(stored('a'))
       expect(decoded).to.deep.equal(['a'])
     })
 
-    it('decodes ahead within its budget, a few at once, until what is there was asked for', async () => {
+    it('prefetches within its budget, a few concurrently, until prefetched files are requested', async () => {
       const taken: boolean[] = []
       for (const file of 'abcdef') taken.push(await cache.prefetch(stored(file), MiB))
       await settle()
@@ -93,7 +93,7 @@ describe('the cache of decoded WAL', () => {
       expect(await cache.prefetch(stored('e'), MiB)).to.equal(true)
     })
 
-    it('does not let what is asked for wait behind what is decoded ahead', async () => {
+    it('does not queue requests behind prefetches', async () => {
       const open = Promise.withResolvers<void>()
       gate = open.promise
       for (const file of 'abcd') await cache.prefetch(stored(file), MiB)
@@ -104,7 +104,7 @@ describe('the cache of decoded WAL', () => {
       expect(await waiting).to.have.lengthOf(MiB)
     })
 
-    it('keeps no more than its bound, and drops what was read before what was not', async () => {
+    it('stays within its bound, and drops requested files before prefetched ones', async () => {
       for (const file of 'efgh') await cache.prefetch(stored(file), MiB)
       await settle()
       for (const file of 'abcd') await read(stored(file))
@@ -115,7 +115,7 @@ describe('the cache of decoded WAL', () => {
       expect(decoded).to.deep.equal(['a'])
     })
 
-    it('gives back the memory of what it drops, and has it again for who comes then', async () => {
+    it('frees the memory of what it drops, and decodes it again on request', async () => {
       const first = await read(stored('a'))
       for (const file of 'bcdefg') await read(stored(file))
       expect(isFreed(first)).to.equal(true)
@@ -125,7 +125,7 @@ describe('the cache of decoded WAL', () => {
       expect(lengths).to.deep.equal(lengths.map(() => MiB))
     })
 
-    it('gives the room of what nobody came for to others after a while', async () => {
+    it('drops prefetched files after a while that were not requested', async () => {
       for (const file of 'abcd') await cache.prefetch(stored(file), MiB)
       await settle()
       expect(await cache.prefetch(stored('e'), MiB)).to.equal(false)
@@ -133,7 +133,7 @@ describe('the cache of decoded WAL', () => {
       expect(await cache.prefetch(stored('e'), MiB)).to.equal(true)
     })
 
-    it('tells of damage whoever asks, each time anew', async () => {
+    it('reports damage to every request, each time after another attempt', async () => {
       failing.add('a')
       expect(await cache.prefetch(stored('a'), MiB)).to.equal(true)
       await settle()
@@ -143,7 +143,7 @@ describe('the cache of decoded WAL', () => {
       expect(await read(stored('a'))).to.have.lengthOf(MiB)
     })
 
-    it('decodes to a limit ahead, and without one for who asks', async () => {
+    it('limits the size of a prefetched file, but not of a requested one', async () => {
       await cache.prefetch(stored('a'), 1000)
       expect(await read(stored('a'))).to.have.lengthOf(MiB)
       expect(decoded).to.deep.equal(['a', 'a'])
@@ -197,7 +197,7 @@ describe('the cache of decoded WAL', () => {
       expect(decoded).to.deep.equal([name(3), name(4, 2)])
     })
 
-    it('has nothing to do with what is no segment', async () => {
+    it('ignores names and contents that are no segment', async () => {
       archive.add(name(2))
       prefetch.requested(name(1), Buffer.alloc(MiB + 1))
       prefetch.requested(name(1), Buffer.alloc(5))
@@ -243,16 +243,16 @@ describe('the cache of decoded WAL', () => {
       expect((await wal.read(name(4), 0, MiB)).equals(plain(4))).to.equal(true)
     })
 
-    it('hands over as it is stored what is only compressed, by gz or zst', async () => {
+    it('serves as it is stored what is only compressed, by gz or zst', async () => {
       const path = join(directory, name(1))
       await writeFile(path, 'as it is stored')
       const region = { root: directory, path, offset: 0, length: undefined, wholeFile: true }
       const file = { region, size: undefined, sha1: 'ab'.repeat(20), description: 'a segment' }
       const decompress = (compression: Compression): Transform => ({ kind: 'decompress', compression })
       const decrypt: Transform = { kind: 'decrypt', passphrase: new Passphrase('secret'), raw: false }
-      const told = async (transforms: readonly Transform[], within?: StoredFile) => {
+      const storedCompression = async (transforms: readonly Transform[], within?: StoredFile) => {
         const locate = async () => ({ ...file, transforms, ...(within && { within }) })
-        const list = () => Promise.reject(new Error('nobody lists'))
+        const list = () => Promise.reject(new Error('unexpected: list'))
         const wal = createWalFiles({ locate, list }, spool, 'shop')
         const stored = await wal.stored(name(1))
         if (stored === undefined) {
@@ -264,12 +264,12 @@ describe('the cache of decoded WAL', () => {
         expect((await wal.readStored(name(1), 3, 100)).toString()).to.equal('it is stored')
         return stored.compression
       }
-      expect(await told([decompress('gz')])).to.equal('gz')
-      expect(await told([decompress('zst')])).to.equal('zst')
-      expect(await told([])).to.equal(undefined)
-      expect(await told([decompress('lz4')])).to.equal(undefined)
-      expect(await told([decrypt, decompress('gz')])).to.equal(undefined)
-      expect(await told([decompress('gz')], stored('archive.tar'))).to.equal(undefined)
+      expect(await storedCompression([decompress('gz')])).to.equal('gz')
+      expect(await storedCompression([decompress('zst')])).to.equal('zst')
+      expect(await storedCompression([])).to.equal(undefined)
+      expect(await storedCompression([decompress('lz4')])).to.equal(undefined)
+      expect(await storedCompression([decrypt, decompress('gz')])).to.equal(undefined)
+      expect(await storedCompression([decompress('gz')], stored('archive.tar'))).to.equal(undefined)
     })
   })
 })

@@ -79,7 +79,7 @@ export const access: readonly Scenario[] = [
     },
   },
   {
-    name: 'roles whose passwords have expired, the superuser among them, keep nobody from publishing',
+    name: 'roles whose passwords have expired, the superuser among them, do not prevent publishing',
     source: 'https://www.postgresql.org/docs/15/sql-createrole.html',
     share: 'soak',
     async run(bench) {
@@ -187,7 +187,7 @@ export const access: readonly Scenario[] = [
     },
   },
   {
-    name: 'session_preload_libraries of a database is told, and its table is rescued all the same',
+    name: 'session_preload_libraries of a database is reported, and its table is rescued nevertheless',
     source: 'https://github.com/darold/pgtt/pull/55',
     share: 'ci',
     async run(bench) {

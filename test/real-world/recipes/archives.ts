@@ -21,7 +21,7 @@ async function backedUp(bench: Workbench): Promise<Cluster> {
   return production
 }
 
-/** Publishes the newest state; an old one is refused, or told by a warning, and never silent. */
+/** Publishes the newest state; an old one is refused or has a warning, and is never silent. */
 async function expectNotSilentlyOld(bench: Workbench, pattern: RegExp): Promise<void> {
   const session = await bench.publish().catch((error: Error) => error)
   if (session instanceof Error) {
@@ -48,7 +48,7 @@ export const archives: readonly Scenario[] = [
     },
   },
   {
-    name: 'a WAL archive that is an empty mount point is told',
+    name: 'a WAL archive that is an empty mount point is reported',
     source: 'https://github.com/pgbackrest/pgbackrest/issues/1040',
     share: 'ci',
     async run(bench) {
@@ -66,7 +66,7 @@ export const archives: readonly Scenario[] = [
     ] as const
   ).map(
     ([extension, compress]): Scenario => ({
-      name: `a WAL archive whose segments are .${extension} is told where it is not understood`,
+      name: `a WAL archive whose segments are .${extension} is reported where it is not understood`,
       source: 'https://github.com/wal-g/wal-g/issues/1126',
       share: 'soak',
       async run(bench) {
@@ -82,7 +82,7 @@ export const archives: readonly Scenario[] = [
     }),
   ),
   {
-    name: 'a WAL archive with a directory for each timeline and log file is told where it is not understood',
+    name: 'a WAL archive with a directory for each timeline and log file is reported where it is not understood',
     source: 'https://github.com/wal-g/wal-g/issues/1126',
     share: 'soak',
     async run(bench) {
@@ -97,7 +97,7 @@ export const archives: readonly Scenario[] = [
     },
   },
   {
-    name: 'a WAL archive in which the segments after the backup end in a gap is told',
+    name: 'a WAL archive in which the segments after the backup end in a gap is reported',
     source: 'https://github.com/pgbackrest/pgbackrest/issues/1040',
     share: 'ci',
     async run(bench) {
@@ -219,7 +219,7 @@ export const archives: readonly Scenario[] = [
     },
   },
   {
-    name: 'a backup in which somebody left files whose names are not UTF-8 is published',
+    name: 'a backup with files whose names are not UTF-8 is published',
     source: 'https://www.postgresql.org/docs/15/storage-file-layout.html',
     share: 'soak',
     async run(bench) {
@@ -339,7 +339,7 @@ export const archives: readonly Scenario[] = [
     },
   },
   {
-    name: 'a backup that expires under its session is told as gone, by its label',
+    name: 'a backup that expires under its session is reported as gone, by its label',
     source: 'https://github.com/EnterpriseDB/barman/issues/200',
     share: 'ci',
     repository: 'pgbackrest',
@@ -353,8 +353,8 @@ export const archives: readonly Scenario[] = [
       const session = await bench.publish({ backup: label })
       await tool.run('expire', `--set=${label}`)
       await bench.rows(session, 'SELECT count(*) FROM unread').catch(() => undefined)
-      const told = await bench.untilWarned(session.id, /gone|expired|no longer/)
-      expect(told.warnings.join('\n')).to.include(label)
+      const warned = await bench.untilWarned(session.id, /gone|expired|no longer/)
+      expect(warned.warnings.join('\n')).to.include(label)
       await production.stop()
     },
   },

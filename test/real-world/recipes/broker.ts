@@ -1,4 +1,4 @@
-/** RabbitMQ short of room: said at once to whoever asks, and over when there is room again. */
+/** RabbitMQ short of room: reported at once to clients, and over when there is room again. */
 import { expect } from 'chai'
 import { testBroker } from '../../support/broker.ts'
 import type { Fleet } from '../../support/fleet.ts'

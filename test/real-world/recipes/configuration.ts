@@ -1,4 +1,4 @@
-/** postgresql.conf and postgresql.auto.conf as they grew: what this machine does not have is left out, and told. */
+/** postgresql.conf and postgresql.auto.conf as they grew: what this machine does not have is left out, with a warning. */
 import { appendFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
@@ -35,7 +35,7 @@ const ELSEWHERE: readonly (readonly [name: string, value: string, source: string
   ['effective_io_concurrency', '1001', 'https://www.postgresql.org/docs/15/runtime-config-resource.html'],
   ['max_connections', '0', 'https://www.postgresql.org/docs/15/runtime-config-connection.html'],
 ]
-/** Howdah sets these itself: nobody misses the value of the backup. */
+/** Howdah sets these itself: the value of the backup is not needed. */
 const OVERRIDDEN: ReadonlySet<string> = new Set([
   'lc_messages',
   'log_timezone',
@@ -80,7 +80,7 @@ const ODD: readonly (readonly [string, Readonly<Record<string, string>>, string]
     'https://www.postgresql.org/docs/15/runtime-config-logging.html',
   ],
   [
-    'a terse log that tells only panics, to syslog',
+    'a terse log with only panics, to syslog',
     {
       log_error_verbosity: 'terse',
       log_min_messages: 'panic',
@@ -216,7 +216,7 @@ export const configuration: readonly Scenario[] = [
     },
   },
   {
-    name: 'what a torn write left of postgresql.auto.conf is left out, and told',
+    name: 'what a torn write left of postgresql.auto.conf is left out, with a warning',
     source: 'https://www.postgresql.org/docs/15/sql-altersystem.html',
     share: 'ci',
     async run(bench) {
@@ -231,7 +231,7 @@ export const configuration: readonly Scenario[] = [
     },
   },
   {
-    name: 'lines of postgresql.conf that PostgreSQL cannot parse are left out, and told',
+    name: 'lines of postgresql.conf that PostgreSQL cannot parse are left out, with a warning',
     source: 'https://www.postgresql.org/docs/15/config-setting.html',
     share: 'soak',
     async run(bench) {

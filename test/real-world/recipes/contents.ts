@@ -60,7 +60,7 @@ export const contents: readonly Scenario[] = [
     },
   },
   {
-    name: 'a prepared transaction that was left open is still there, and holds up nobody but its table',
+    name: 'a prepared transaction that was left open still exists, and blocks only its table',
     source: 'https://www.postgresql.org/docs/15/sql-prepare-transaction.html',
     share: 'ci',
     async run(bench) {
@@ -96,7 +96,7 @@ export const contents: readonly Scenario[] = [
     },
   },
   {
-    name: 'page errors that pgBackRest noted are told by the check and by the session',
+    name: 'page errors that pgBackRest recorded are reported by the check and by the session',
     source: 'https://github.com/pgbackrest/pgbackrest/issues/2687',
     share: 'ci',
     repository: 'pgbackrest',

@@ -101,7 +101,7 @@ export const directories: readonly Scenario[] = [
     },
   },
   {
-    name: 'a backup that was taken from a standby is published, and follows nobody',
+    name: 'a backup that was taken from a standby is published, and follows no primary',
     source: 'https://www.postgresql.org/docs/15/app-pgbasebackup.html',
     share: 'soak',
     async run(bench) {
@@ -139,7 +139,7 @@ export const directories: readonly Scenario[] = [
         ...['core.4711', 'postgresql.conf.bak', 'recovery.done', 'recovery.conf.old', 'backup_label.old'],
         ...['nohup.out', 'base/README', 'global/pg_control_bak', 'base/old copy of 5', 'pg_wal/notes.txt'],
       ]
-      for (const name of left) await writeFile(join(production.dataDirectory, name), 'left by somebody\n')
+      for (const name of left) await writeFile(join(production.dataDirectory, name), 'left behind\n')
       await mkdir(join(production.dataDirectory, 'base/pgsql_tmp'), { recursive: true })
       await run('chown', ['-R', `${bench.account.uid}:${bench.account.gid}`, production.dataDirectory])
       await bench.basebackup(production)
@@ -218,7 +218,7 @@ export const directories: readonly Scenario[] = [
     },
   },
   {
-    name: 'a segment of the archive that was torn after the backup ends recovery before it, and that is told',
+    name: 'a segment of the archive that was torn after the backup ends recovery before it, with a warning',
     source: 'https://github.com/wal-g/wal-g/issues/1126',
     share: 'soak',
     async run(bench) {

@@ -25,7 +25,7 @@ const CALM = {
 async function publishChangeExport(bench: Workbench): Promise<void> {
   const session = await bench.publish()
   const { changes } = await bench.fleet.show(session.id)
-  expect(changes?.changed ?? false, 'changed by nobody').to.equal(false)
+  expect(changes?.changed ?? false, 'not changed').to.equal(false)
   await bench.rows(session, 'DELETE FROM public.t WHERE i <= 10', calm('app'))
   expectExported(await bench.export(session, { databases: ['app'] }))
 }
@@ -189,7 +189,7 @@ export const ownSettings: readonly Scenario[] = [
     },
   },
   {
-    name: 'settings of roles and databases that this PostgreSQL does not know keep nobody out',
+    name: 'settings of roles and databases that this PostgreSQL does not know do not prevent connections',
     source: 'https://www.postgresql.org/docs/15/catalog-pg-db-role-setting.html',
     share: 'soak',
     async run(bench) {

@@ -11,23 +11,23 @@ async function holdsWhatWasArchived(bench: Workbench): Promise<void> {
 
 export const sound: readonly Scenario[] = [
   {
-    name: 'what a publish warns of stands in the session, in its history and in the events of whoever watches',
+    name: 'warnings of a publish are in the session, in its history and in the events for clients',
     source: 'https://www.postgresql.org/docs/15/continuous-archiving.html',
     share: 'ci',
     async run(bench) {
       const production = await bench.cluster()
       await bench.basebackup(production)
-      const told: string[] = []
+      const events: string[] = []
       const watching = await bench.fleet.bus.watchEvents('session.*.warning', ({ type, body }) => {
-        if (type === 'session.warning' && body.about === 'publish') told.push(body.message)
+        if (type === 'session.warning' && body.about === 'publish') events.push(body.message)
       })
       const { id, warnings } = await bench.publish()
       expect(warnings).to.not.deep.equal([])
       const { history = [] } = await bench.untilWarned(id, /./)
       const noted = history.filter(({ type }) => type === 'warning').map(({ text }) => text)
       expect(noted).to.have.members(warnings)
-      await bench.untilTrue(() => told.length >= warnings.length, 'each warning is an event')
-      expect(told).to.have.members(warnings)
+      await bench.untilTrue(() => events.length >= warnings.length, 'each warning is an event')
+      expect(events).to.have.members(warnings)
       await watching.close()
     },
   },

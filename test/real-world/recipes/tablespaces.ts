@@ -102,7 +102,7 @@ export const tablespaces: readonly Scenario[] = [
     },
   },
   {
-    name: 'a tablespace of the backup that was dropped, and its directory used by another, is told apart',
+    name: 'a tablespace of the backup that was dropped, and its directory used by another, is not confused with that',
     source: REPORT,
     share: 'soak',
     async run(bench) {
