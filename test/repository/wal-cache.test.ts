@@ -250,8 +250,8 @@ describe('the cache of decoded WAL', () => {
       const file = { region, size: undefined, sha1: 'ab'.repeat(20), description: 'a segment' }
       const decompress = (compression: Compression): Transform => ({ kind: 'decompress', compression })
       const decrypt: Transform = { kind: 'decrypt', passphrase: new Passphrase('secret'), raw: false }
-      const storedCompression = async (transforms: readonly Transform[], within?: StoredFile) => {
-        const locate = async () => ({ ...file, transforms, ...(within && { within }) })
+      const storedCompression = async (transforms: readonly Transform[], container?: StoredFile) => {
+        const locate = async () => ({ ...file, transforms, ...(container && { container }) })
         const list = () => Promise.reject(new Error('unexpected: list'))
         const wal = createWalFiles({ locate, list }, spool, 'shop')
         const stored = await wal.stored(name(1))
