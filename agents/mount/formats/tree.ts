@@ -66,7 +66,7 @@ export function buildTree<Note, Source>(
         const above = path.slice(0, Math.max(0, slash))
         if (!directories.has(above)) throw wrong(path, 'without its directory')
         parent = above
-      } else if (kind !== 'directory') throw wrong(path, 'as something else than a directory')
+      } else if (kind !== 'directory') throw wrong(path, 'as something other than a directory')
       if (kind === 'directory') directories.add(path)
       if (oid !== undefined) tablespaces.push(oid)
     }

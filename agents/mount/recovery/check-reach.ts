@@ -131,7 +131,7 @@ async function checkPosition(context: ReachContext, located: Located): Promise<C
   if (located.kind !== 'at') {
     warnings.push({
       code: 'target_unreachable',
-      message: `whether ${describeTarget(target)} is in the archive was not found out, not all of it was searched or can be read: PostgreSQL finds out; if it is before the end of backup ${backup.label}, ${endOf(backup)}, name an older one with --backup`,
+      message: `whether ${describeTarget(target)} is in the archive is not known, because not all of it was searched or can be read: PostgreSQL finds out; if it is before the end of backup ${backup.label}, ${endOf(backup)}, name an older one with --backup`,
     })
     return asAsked(undefined)
   }

@@ -79,7 +79,7 @@ export function formatTime(microseconds: number): string {
     .padStart(6, '0')
     .replace(/0+$/, '')
   const date = new Date(seconds * 1000)
-  if (Number.isNaN(date.getTime())) return 'a time beyond all calendars'
+  if (Number.isNaN(date.getTime())) return 'a time out of range'
   const text = date.toISOString().slice(0, 19).replace('T', ' ')
   return `${text}${fraction === '' ? '' : `.${fraction}`} UTC`
 }
@@ -113,7 +113,7 @@ function parseTime(value: string): number {
   // Date.parse takes 31 February for March.
   const day = Number(date?.slice(8))
   const isDay = new Date(`${date}T00:00:00Z`).getUTCDate() === day
-  if (Number.isNaN(milliseconds) || !isDay) throw invalid(`"${value}" is in no calendar; ${example}`)
+  if (Number.isNaN(milliseconds) || !isDay) throw invalid(`"${value}" is not a valid date; ${example}`)
   return milliseconds * 1000 + Number(fraction.padEnd(6, '0'))
 }
 

@@ -41,7 +41,7 @@ export async function readIncrementalHeader(file: StoredFile, spool: Spool): Pro
   const count = head.readUInt32LE(4)
   const truncation = head.readUInt32LE(8)
   if (count > MAX_BLOCKS || truncation > MAX_BLOCKS) {
-    throw damaged(file, `it speaks of ${count} blocks, and of a length of ${truncation}`)
+    throw damaged(file, `its header has ${count} blocks, and a length of ${truncation}`)
   }
   const numbers = await spool.read(file, HEADER_BYTES, count * 4)
   const end = HEADER_BYTES + count * 4
@@ -150,5 +150,5 @@ function indexOf(blocks: Uint32Array, block: number): number {
 export const noFullFile = (path: string, label: string, oldest: string): HowdahError =>
   new HowdahError(
     'backup_damaged',
-    `backup ${label} has only changes of ${path}, and backup ${oldest} that they lead back to has no full file of it`,
+    `backup ${label} has only changes of ${path}, and backup ${oldest}, on which they are based, has no full file of it`,
   )

@@ -33,7 +33,7 @@ export async function openArchive(access: Access, stanza: string, cluster: Clust
   if (ids.length === 0) {
     throw new HowdahError(
       'backup_damaged',
-      `${infoPath} knows no WAL archive of PostgreSQL ${cluster.postgresVersion} with system identifier ${cluster.systemIdentifier}`,
+      `${infoPath} lists no WAL archive of PostgreSQL ${cluster.postgresVersion} with system identifier ${cluster.systemIdentifier}`,
     )
   }
   const newestFirst = ids
