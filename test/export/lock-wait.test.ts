@@ -39,20 +39,20 @@ describe('An export that has to wait for a lock', function () {
     close: async () => undefined,
   }
 
-  async function failed(lockWaitMs: number): Promise<{ message: string; told: string[] }> {
+  async function failed(lockWaitMs: number): Promise<{ message: string; reported: string[] }> {
     const signal = AbortSignal.timeout(50_000)
-    const told: string[] = []
+    const reported: string[] = []
     const error = await exportDatabase({
       ...{ database: 'postgres', address, tables: undefined, destination: nowhere, lockWaitMs, signal },
       programs: createPrograms({ session: published.spec, signal }),
       report: ({ waiting }) => {
-        if (waiting !== undefined) told.push(waiting)
+        if (waiting !== undefined) reported.push(waiting)
       },
     }).then(
       () => new Error('it was exported'),
       (reason: unknown) => reason as Error,
     )
-    return { message: error.message, told }
+    return { message: error.message, reported }
   }
 
   it('names the lock and its holder while it waits and in its error', async () => {
@@ -61,11 +61,11 @@ describe('An export that has to wait for a lock', function () {
     await holder.connect()
     try {
       await holder.query('BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE')
-      const { message, told } = await failed(4_500)
-      expect(told[0]).to.match(
+      const { message, reported } = await failed(4_500)
+      expect(reported[0]).to.match(
         /^a lock on public\.t, which is held by the process \d+ \(role "\w+", application "forgotten", idle in transaction, since \d{4}-.*Z\)$/,
       )
-      expect(message).to.include(`it waited for ${told[0]}, and was given up after 5 s`)
+      expect(message).to.include(`it waited for ${reported[0]}, and was given up after 5 s`)
     } finally {
       await holder.end()
     }

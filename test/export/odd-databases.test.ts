@@ -1,4 +1,4 @@
-/** Databases in other encodings than UTF-8, and names as nobody would choose them: what is exported is what is there. */
+/** Exports databases in other encodings than UTF-8 and with unusual names, byte for byte. */
 import { expect } from 'chai'
 import type { DatabaseDump, Destination } from '../../agents/target/export/destinations/destination.ts'
 import { exportDatabase } from '../../agents/target/export/dump/export-database.ts'

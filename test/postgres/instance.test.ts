@@ -281,7 +281,7 @@ describe('A published instance', function () {
 
   it('starts again after it was stopped during recovery', async () => {
     const { spec, sql } = await mount()
-    // What asks for WAL waits on a FIFO that nobody writes to, as if the mount server were away.
+    // Requests for WAL wait on a FIFO without a writer, as if the mount server were unreachable.
     const segment = (await readdir(join(spec.mountPoint, 'wal')))
       .filter((name) => /^[0-9A-F]{24}$/.test(name))
       .sort()
@@ -500,7 +500,7 @@ describe('A published instance', function () {
     const { spec } = await mount()
     await appendFile(inData('postgresql.conf'), "port = 5432\nlisten_addresses = '*'\nmax_connections = 55\n")
     await startInstance(spec, { logger, syncMount })
-    // It was told to read it again when its first recovery was finished.
+    // It reloaded its configuration when its first recovery had finished.
     const log = await readFile(instancePaths(spec).log, 'utf8')
     expect(log).to.include('received SIGHUP')
     expect(log).not.to.match(/contains errors|cannot be changed/)

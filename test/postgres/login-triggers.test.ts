@@ -1,4 +1,4 @@
-/** PostgreSQL 17 runs triggers of the backup when somebody enters a database, superusers and readers of a standby too. */
+/** In PostgreSQL 17 login triggers of the backup fire for every connection, including superusers and those to a standby. */
 import { chmod, chown, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'

@@ -1,4 +1,4 @@
-/** The first recovery's end, with clients that were let in while the server did not sync yet. */
+/** The end of the first recovery, with clients that connected before fsync was enabled. */
 import { existsSync } from 'node:fs'
 import { chmod, chown, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { expect } from 'chai'
@@ -46,10 +46,10 @@ describe('The end of a first recovery', function () {
     )
     const running = `SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(_)%' AND pid <> pg_backend_pid()`
     while ((await cluster.sql(running)) !== '1') {}
-    const told = Date.now()
+    const enabledAt = Date.now()
     await cluster.sql('SELECT pg_reload_conf()')
     const as = { user: cluster.user, database: 'postgres' }
-    await finishFirstRecovery(spec, told, as, undefined, {
+    await finishFirstRecovery(spec, enabledAt, as, undefined, {
       syncMount: async () => {
         done.push('synced')
       },

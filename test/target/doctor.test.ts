@@ -82,7 +82,7 @@ describe('The doctor of a target', function () {
     overwrite(`${store}/blocks.data`, 7 * BLOCK + 100)
     const { blocks } = await found()
     expect(blocks).to.include({ verdict: 'mended' })
-    expect(blocks?.problems[0]).to.contain('not as they were written: 1;')
+    expect(blocks?.problems[0]).to.contain('corrupt blocks: 1;')
     await shell(`cmp table ${scratch.base}/table`, scratch.data)
     await mount.stop()
     // What was fetched again is held again.
@@ -111,7 +111,7 @@ describe('The doctor of a target', function () {
     renameSync(`${changed}.away`, changed)
     expect((await found()).cache.verdict).to.equal('sound')
     truncateSync(changed, 3)
-    expect((await found()).cache.problems[0]).to.contain('ends at byte 3, and holds changes up to 7')
+    expect((await found()).cache.problems[0]).to.contain('ends at byte 3, but has changes up to byte 7')
   })
 
   it('reports a journal that is damaged, of another session, or missing', async () => {

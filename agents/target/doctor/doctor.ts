@@ -107,7 +107,7 @@ async function examineStore(
     const count = [...wrong.values()].reduce((sum, slots) => sum + slots.length, 0)
     if (count === 0) return { ...about, bytes, checkedBytes, verdict: 'sound', problems: [] }
     dropBlocks(root, key, wrong, logger)
-    const problem = `blocks that are not as they were written: ${count}; they are fetched again when they are wanted; see whether the disk is sound`
+    const problem = `corrupt blocks: ${count}; they are fetched again when they are needed; check the disk`
     return { ...about, bytes, checkedBytes, verdict: 'mended', problems: [problem] }
   } catch (error) {
     const problem = errorBody(error).message

@@ -60,7 +60,7 @@ async function examine(path: string, last: boolean, self: number): Promise<strin
     return code === 'ENOENT' ? 'missing' : `${path} cannot be looked at (${code}).`
   }
   if (stat.isSymbolicLink())
-    return `${path} is a symbolic link (of uid ${stat.uid}), which could lead anywhere. Remove it if nobody should have put it there, or configure the real path.`
+    return `${path} is a symbolic link (of uid ${stat.uid}), which could lead anywhere. Remove it if it should not be there, or configure the real path.`
   if (!stat.isDirectory()) return `${path} is not a directory. Move it away.`
   if (stat.uid !== self && (last || stat.uid !== 0))
     return `${path} belongs to uid ${stat.uid}, not to the target agent (uid ${self}, "${ownName()}"). Find out who made it, and remove it or give it to the agent: chown ${ownName()} ${path}.`

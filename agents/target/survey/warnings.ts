@@ -27,31 +27,32 @@ export function surveyWarnings({ databases, missingLibraries, unusable, left }: 
     [
       servers,
       (list) =>
-        `Foreign servers lead elsewhere, and what is read or written through them is read or written there${
-          passwords > 0 ? `; ${passwords} user mappings have passwords for them` : ''
+        `Foreign servers are defined; reads and writes through them go to other machines${
+          passwords > 0 ? `, and ${passwords} user mappings have passwords for them` : ''
         }: ${list}.`,
     ],
     [
       each((of) => of.workers),
-      (list) => `Citus knows other nodes, and statements on distributed tables are for them: ${list}.`,
+      (list) =>
+        `Citus has other nodes in its metadata, to which it sends statements on distributed tables: ${list}.`,
     ],
     [
       each((of) => of.extensions),
-      (list) => `Extensions by which a function or query can reach other machines: ${list}.`,
+      (list) => `Extensions are installed whose functions or queries can reach other machines: ${list}.`,
     ],
     [
       each((of) => of.jobs.map(({ scheduler, jobs }) => `${jobs} of ${scheduler}`)),
-      (list) => `Jobs of production are in it, and run if their scheduler is started on it: ${list}.`,
+      (list) => `It contains jobs of production, which run if their scheduler is started on it: ${list}.`,
     ],
     [
       each((of) => of.loginTriggers),
       (list) =>
-        `Login triggers run for whoever enters, not for Howdah: ${list}. "--setting event_triggers=off" turns them off.`,
+        `Login triggers fire for every client except Howdah: ${list}. "--setting event_triggers=off" disables them.`,
     ],
     [
       missingLibraries.map(({ role, database, library }) => `${library} (${whose(role, database)})`),
       (list) =>
-        `Sessions load libraries that this machine does not have, and are refused: ${list}. Install them, or ALTER ROLE or ALTER DATABASE … RESET session_preload_libraries, as Howdah itself gets in without.`,
+        `Sessions load libraries that this machine does not have, and are refused: ${list}. Install them, or ALTER ROLE or ALTER DATABASE … RESET session_preload_libraries; Howdah itself connects without them.`,
     ],
     [
       unusable.map(({ database, why }) => `"${database}": ${why}`),
@@ -59,7 +60,7 @@ export function surveyWarnings({ databases, missingLibraries, unusable, left }: 
     ],
   ]
   const warnings = kinds.filter(([found]) => found.length > 0).map(([found, words]) => words(listed(found)))
-  if (left > 0) warnings.push(`${left} databases were not looked into for what leads elsewhere.`)
+  if (left > 0) warnings.push(`${left} databases were not surveyed for connections to other machines.`)
   return warnings
 }
 

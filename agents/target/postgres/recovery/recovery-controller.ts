@@ -88,7 +88,7 @@ export function createRecoveryController(
       case 'ready':
         if (pausesAfterRecovery(spec))
           warnings.push(
-            'PostgreSQL could not let readers in before it was promoted, and so did not pause: the instance is writable.',
+            'PostgreSQL accepted no read-only connections before it was promoted, so it did not pause: the instance is writable.',
           )
         return readiness
       case 'paused':
@@ -116,7 +116,7 @@ export function createRecoveryController(
     if (performance.now() - endedAt > ACCEPT_TIMEOUT)
       throw new HowdahError(
         'postgres_failed',
-        `PostgreSQL does not let readers in at the end of the archive: transactions with many subtransactions were open. Publish without a pause. Its log is ${instancePaths(spec).log}.`,
+        `PostgreSQL accepts no read-only connections at the end of the archive: transactions with many subtransactions were open. Publish without a pause. Its log is ${instancePaths(spec).log}.`,
       )
   }
 

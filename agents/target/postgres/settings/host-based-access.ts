@@ -19,7 +19,7 @@ const METHOD = 'md5'
  */
 export function hbaFile(spec: InstanceSpec): string {
   const header = `# Made by Howdah for session ${spec.session}; written anew when the instance starts.
-# The socket directory is open to root and ${spec.user.name} only, so whoever gets there needs no password.
+# Only root and ${spec.user.name} can access the socket directory, so connections over it need no password.
 local all all trust
 `
   if (spec.hba !== undefined) return `${header}${spec.hba.replace(/\n?$/, '\n')}`

@@ -126,7 +126,7 @@ function refusedWarning({ name, reason }: Refusal, value: string | undefined): s
   const isSecret = SECRET.test(name)
   const what = isSecret ? name : `${name} = '${value}'`
   const why = isSecret ? '' : `: ${reason}`
-  return `Production's setting ${what} cannot be had on the target and was left out${why}. To give another value: --setting ${name}=….`
+  return `Production's setting ${what} is not possible on the target and was left out${why}. To set another value: --setting ${name}=….`
 }
 
 function fileWarnings({ leftOut, unreadable }: BackupConfiguration): string[] {
@@ -134,10 +134,12 @@ function fileWarnings({ leftOut, unreadable }: BackupConfiguration): string[] {
   return [
     ...(leftOut.length === 0
       ? []
-      : [`postgresql.conf includes what is not in the backup, and goes without: ${list(leftOut)}.`]),
+      : [
+          `postgresql.conf includes files that are not in the backup, and they were left out: ${list(leftOut)}.`,
+        ]),
     ...(unreadable.length === 0
       ? []
-      : [`Lines of production's configuration are no settings, and were left out: ${list(unreadable)}.`]),
+      : [`Lines of production's configuration have syntax errors, and were left out: ${list(unreadable)}.`]),
   ]
 }
 

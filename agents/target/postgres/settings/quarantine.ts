@@ -65,10 +65,10 @@ export function quarantineWarnings(spec: InstanceSpec, settings: Settings): stri
   if (off.length > 0) warnings.push(`Switched off, so that production is not disturbed: ${off.join(', ')}.`)
   const addresses = settings.get('listen_addresses') ?? 'localhost'
   if (!listensBeyond(spec) && listensBeyond({ listen: addresses.split(',').map((each) => each.trim()) }))
-    warnings.push('It listens on this machine only, other than production; "--listen" opens it.')
+    warnings.push('It listens on this machine only, unlike production; "--listen" changes that.')
   if (listensBeyond(spec) && spec.hba === undefined)
     warnings.push(
-      'Whoever reaches its addresses is let in by the roles and passwords of the backup; "--hba-file" says otherwise.',
+      'Clients on its network can log in with the roles and passwords of the backup; "--hba-file" changes that.',
     )
   return warnings
 }
