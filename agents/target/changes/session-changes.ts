@@ -1,6 +1,8 @@
 /**
  * The changes that users made in this target's sessions: queries an instance, detects what changed (detection.ts) and
- * records it in the write cache. One query of a session at a time.
+ * records it in the write cache. One query of a session at a time. Only reads from the instance.
+ *
+ * observe.ts queries the counters, detection.ts compares them with the record (record.ts), and report.ts publishes changes.
  */
 import type { Changes } from '../../../messages/values.ts'
 import { instanceAddress, withAnyDatabase } from '../postgres/connections/instance-client.ts'

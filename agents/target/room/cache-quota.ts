@@ -1,7 +1,7 @@
 /**
  * Divides the space that the operator allows for write caches among the sessions of a target. The free part is shared out
  * again after every measurement, so no session can use what another has been given. Writes that the kernel accepted
- * before a share became smaller may exceed it.
+ * before a share became smaller may exceed it. Enforces nothing: steps/ and session-watch.ts send quotas to mount processes.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'

@@ -1,6 +1,7 @@
 /**
  * The record of a published session: one file in its write cache, from which a restarted agent finds the session's mount,
- * instance and options. The agent keeps no other state of it.
+ * instance and options. The agent keeps no other state of it. Only steps/ write the record; teardown.ts and session-watch.ts
+ * read it.
  */
 import { readFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'

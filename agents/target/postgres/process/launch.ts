@@ -1,4 +1,7 @@
-/** Starts the server of an instance, detached so that it outlives the agent, or adopts one that is running. */
+/**
+ * Starts the server of an instance, detached so that it outlives the agent, or adopts one that is running. Owns the process
+ * and its record (record.ts) up to stop.ts, which ends both; it neither queries the server nor waits for its recovery.
+ */
 import { spawn } from 'node:child_process'
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'

@@ -1,4 +1,10 @@
-/** Collects the inputs of an instance's configuration and writes its configuration files. */
+/**
+ * Collects the inputs of an instance's configuration and writes its configuration files. Owns `conf/` of the session; in the
+ * data directory it changes only postgresql.auto.conf.
+ *
+ * backup-configuration.ts reads the backup's settings, configuration.ts (with quarantine.ts, limits.ts, user-settings.ts and
+ * recovery-settings.ts) decides on the instance's, and settings-trial.ts has PostgreSQL validate them.
+ */
 import { readFile, statfs } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { HowdahError } from '../../../../messages/errors.ts'
