@@ -4,7 +4,7 @@
  */
 
 import type { Durability } from '../durability/durability.ts'
-import { type Caller, type FileSystem, FileSystemError, type Ino, type RenameMode } from '../file-system.ts'
+import { type Caller, type FileSystem, FileSystemError, type Ino } from '../file-system.ts'
 import { isNeededToConnect } from '../space/space.ts'
 import { type BaseTree, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../tree/base-tree.ts'
 import type { WalDirectory } from '../wal/wal-directory.ts'
@@ -13,6 +13,7 @@ import { type Inode, isDirectory } from './inode.ts'
 import type { Inodes } from './inodes.ts'
 import { createNameChecks } from './name-checks.ts'
 import type { Namespace } from './namespace.ts'
+import { createRename } from './rename.ts'
 import { createTablespaceLinks } from './tablespace-links.ts'
 
 export interface DirectoryOperationsDependencies {
@@ -53,19 +54,12 @@ export function createDirectoryOperations(
 ): DirectoryOperations {
   const { names, inodes, durability, wal, walIno, now } = dependencies
   const tablespaceLinks = createTablespaceLinks(names)
+  const checks = createNameChecks({ ...dependencies, tablespaceLinks })
+  const changes = createEntryChanges(dependencies)
   // Taken apart here, so that a request calls the functions directly.
-  const {
-    find,
-    requireDirectory,
-    writable,
-    requireName,
-    requireFree,
-    requireNotFixed,
-    requireTablespace,
-    requireTargetInside,
-    requireReplaceable,
-  } = createNameChecks({ ...dependencies, tablespaceLinks })
-  const { addEntry, removeEntry, dropName, countSubdirectory, moveInto } = createEntryChanges(dependencies)
+  const { find, requireDirectory, writable, requireFree, requireNotFixed } = checks
+  const { requireTablespace, requireTargetInside } = checks
+  const { addEntry, removeEntry, dropName, countSubdirectory } = changes
 
   /** Makes an inode with a name and one reference. It inherits the group of a directory with the set-group-ID bit. */
   function createNamed(parent: Ino, name: string, mode: number, caller: Caller): Inode {
@@ -80,38 +74,6 @@ export function createDirectoryOperations(
     addEntry(directory, name, inode)
     inodes.remember(inode.ino)
     return inode
-  }
-
-  /** By POSIX's rules. */
-  function rename(parent: Ino, name: string, newParent: Ino, newName: string, mode: RenameMode): void {
-    const from = writable(parent)
-    const to = writable(newParent)
-    const moved = inodes.get(find(parent, name))
-    requireNotFixed(parent, moved.ino)
-    if (isDirectory(moved) && names.isWithin(newParent, moved.ino)) throw new FileSystemError('EINVAL')
-    requireName(newName)
-    const replacedIno = names.lookup(newParent, newName)
-    if (replacedIno === 0 && mode === 'exchange') throw new FileSystemError('ENOENT')
-    if (replacedIno !== 0 && mode === 'noreplace') throw new FileSystemError('EEXIST')
-    // POSIX: renaming one name of a file over another does nothing.
-    if (replacedIno === moved.ino) return
-    requireTargetInside(newParent, moved)
-    const replaced = replacedIno === 0 ? undefined : inodes.get(replacedIno)
-    if (replaced !== undefined) requireNotFixed(newParent, replacedIno)
-    if (replaced !== undefined && mode === 'exchange') {
-      requireTargetInside(parent, replaced)
-      if (isDirectory(replaced) && names.isWithin(parent, replacedIno)) throw new FileSystemError('EINVAL')
-      moveInto(to, newName, moved, from)
-      moveInto(from, name, replaced, to)
-      return
-    }
-    if (replaced !== undefined) requireReplaceable(moved, replaced)
-    removeEntry(from, name)
-    moveInto(to, newName, moved, from)
-    if (replaced === undefined) return
-    if (isDirectory(replaced)) countSubdirectory(to, -1)
-    dropName(replaced)
-    durability.syncSoon(moved)
   }
 
   return {
@@ -191,7 +153,7 @@ export function createDirectoryOperations(
       dropName(inode)
     },
 
-    rename,
+    rename: createRename({ names, inodes, durability, checks, changes }),
 
     readdir(ino) {
       requireDirectory(ino)
