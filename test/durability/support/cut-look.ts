@@ -16,7 +16,7 @@ export interface Seen {
   readonly files: readonly FoundFile[]
 }
 
-/** Every name below `data/`, and the contents of every file when asked. */
+/** Every name below `data/`, and the contents of every file on request. */
 export async function look(engine: Engine, withContents = true): Promise<Seen> {
   const lines: string[] = []
   const paths: string[] = []

@@ -76,7 +76,7 @@ export class CutModel {
     this.#certainNames = Math.max(this.#certainNames, step)
   }
 
-  /** A sync of a file that was asked for at a step has succeeded: `renamed` as `lastRename` was then. */
+  /** A sync of a file that was requested at a step has succeeded: `renamed` as `lastRename` was then. */
   fileDurable(ino: Ino, step: number, renamed: number): void {
     this.#contentDurable(ino, step)
     this.namesDurable(renamed)
@@ -90,7 +90,7 @@ export class CutModel {
     return { names: this.#certainNames, contents: new Map(this.#certainContents), now: this.step }
   }
 
-  /** What is wrong with what was found; undefined when nothing is. */
+  /** What is wrong with the state found; undefined: nothing. */
   judge(certain: Certain, lines: readonly string[], files: readonly FoundFile[]): string | undefined {
     const found = lines.join('\n')
     const possible = between(this.#names, certain.names, certain.now)

@@ -1,4 +1,4 @@
-/** The steps of the power cut test and how they are drawn: operations of the engine, and how far its disk has come. */
+/** The steps of the power cut test and how they are drawn: operations of the engine, and progress of its disk. */
 import fc from 'fast-check'
 import type { Operation } from './operations.ts'
 

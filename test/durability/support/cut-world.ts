@@ -1,7 +1,7 @@
 /**
- * An engine over a backup in memory, whose local files lie on a disk that can lose its power and whose services come to
- * an end on request. Images of the disk are taken while steps are done, and judged by the model. What the
- * engine fetches it keeps in a store that loses nothing: power cuts under that are fetched-cut.ts's.
+ * An engine over a backup in memory, whose local files are on a disk that can lose power and whose services complete
+ * on request. Images of the disk are taken during the steps, and checked against the model. Fetched blocks are kept in a
+ * store that loses nothing: power cuts of that are fetched-cut.ts's subject.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -27,35 +27,35 @@ import { Disk, type Survivors } from './disk.ts'
 import type { Operation } from './operations.ts'
 import type { Random } from './random.ts'
 
-/** What a cut leaves, and what may be on it. */
+/** What a power cut leaves, and what is allowed on it. */
 interface Cut {
   readonly disk: Disk
   readonly batches: readonly Batch[]
   readonly certain: Certain
 }
 
-/** What a service has to do yet: ends it. */
+/** A pending service call: completes it. */
 type Work = () => void
 
 export interface CutOptions {
   readonly random: Random
-  /** Of so many moments one is looked at. */
+  /** One of this many moments is checked. */
   readonly oneIn: number
-  /** Images of each moment that is looked at. */
+  /** Images of each moment that is checked. */
   readonly images: number
-  /** Hands the engine other services than it should have, to see that the test finds it. */
+  /** Gives the engine faulty services, to verify that the test detects them. */
   readonly spoil?: ((services: Services) => Services) | undefined
 }
 
 export interface CutWorld {
-  /** Images judged so far. */
+  /** Images checked so far. */
   readonly cuts: number
-  /** Does a step and judges the images of its moments; gives what is wrong. */
+  /** Does a step and checks the images of its moments; returns what is wrong. */
   step(operation: Operation, index: number): Promise<string | undefined>
   end(): void
 }
 
-/** Enough for all that there is. */
+/** Enough for everything. */
 const STORE_BYTES = 64 * 1024 * 1024
 
 const contents = Object.fromEntries(
@@ -87,7 +87,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   let disk = new Disk()
   let batches: Batch[] = []
   let works: Work[] = []
-  /** Commits under way, the oldest first. */
+  /** Commits in progress, oldest first. */
   let outgoing: Batch[] = []
   let automatic = false
   let model = new CutModel()
@@ -142,7 +142,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     const made: Services = {
       ...plain,
       async read(file, offset, length) {
-        // Takes its time, so that other steps are done meanwhile.
+        // Completes later, so that other steps are done meanwhile.
         for (let turns = random.below(4); turns > 0; turns--) await turn()
         return plain.read(file, offset, length)
       },
@@ -178,7 +178,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   watch()
   rebase(await lookAside())
 
-  /** What is durable, seen by another engine, so that this one still has to fetch it. */
+  /** The durable state, read by another engine, so that this one still has to fetch blocks. */
   async function lookAside(): Promise<Seen> {
     const inert = service(
       disk,
@@ -208,12 +208,12 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   }
 
   function cut(left: Survivors): Cut {
-    // A commit under way is there as a whole or not at all.
+    // A commit in progress is durable as a whole or not at all.
     const more = outgoing.slice(0, random.below(outgoing.length + 1))
     return { disk: disk.image(left), batches: [...batches, ...more], certain: model.certain }
   }
 
-  /** Judges the images that were taken; what is wrong with the first bad one. */
+  /** Checks the images that were taken; returns what is wrong with the first bad one. */
   async function judgeAll(): Promise<string | undefined> {
     const moments = found
     found = []
@@ -224,7 +224,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     return undefined
   }
 
-  /** Opens an image; what is found in it, and the engine over it, or what is wrong. */
+  /** Opens an image; returns its contents and the engine over it, or what is wrong. */
   async function judge(one: Cut): Promise<string | undefined> {
     cuts++
     const commits = [...one.batches]
@@ -273,7 +273,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     return left.length > 0 ? `local files are left when every file is gone: ${left}` : undefined
   }
 
-  /** The model knows what is there, and nothing else is certain any more. */
+  /** The model starts again from the state found; nothing else is certain any more. */
   function rebase({ lines, files }: Seen): void {
     model = new CutModel()
     model.noteNames(lines)
@@ -301,7 +301,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
     }
   }
 
-  /** Notes what is durable when a sync has succeeded. */
+  /** Records what is durable after a successful sync. */
   function whenDone(promise: Promise<void>, note: () => void): void {
     const on = model
     promise.then(
@@ -318,7 +318,7 @@ export async function createCutWorld({ random, oneIn, images, spoil }: CutOption
   async function act(operation: Operation): Promise<void> {
     switch (operation.op) {
       case 'disk': {
-        // Syncs end in any order; commits in theirs, as there is one at a time.
+        // Syncs end in any order, commits one after another.
         const [work] = works.splice(Number(operation.which) % Math.max(1, works.length), 1)
         work?.()
         return

@@ -1,5 +1,5 @@
 /**
- * A directory on a disk that can lose its power: it knows what was synced, and makes the images that a cut could leave
+ * A directory on a disk that can lose power: it knows what was synced, and produces images that a power cut could leave
  * of the rest. Pessimistic: of what was not synced any sector, size and name may be old or new, whatever the order in
  * which they were written; only a sector is never torn.
  */
@@ -14,14 +14,14 @@ const DIRECTORY_FD = 1_000_000
 /** What happened to a file since it was synced. */
 interface Change {
   readonly sequence: number
-  /** Sectors from `first` on, as they are after it; zeros to the end of time when there are none. */
+  /** Sectors from `first` on, as they are after it; zeros when there are none. */
   readonly first: number
   readonly sectors: Buffer | undefined
   readonly size: number
 }
 
 class DiskFile {
-  /** What the next read gives. */
+  /** What the next read returns. */
   content = Buffer.alloc(0)
   size = 0
   durable: Buffer = Buffer.alloc(0)
@@ -117,7 +117,7 @@ export class Disk implements LocalIo {
     return fd >= DIRECTORY_FD
   }
 
-  /** Begins to sync a file or the directory; what is there now is durable when the function that it gives is called. */
+  /** Starts to sync a file or the directory; its current state is durable when the returned function is called. */
   beginSync(fd: number): () => void {
     const until = this.#sequence
     const file = fd === DIRECTORY_FD ? undefined : this.#file(fd)

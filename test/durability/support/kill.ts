@@ -1,6 +1,6 @@
 /**
- * Kills the mount process of a published instance under load, again and again, and looks each time, after Howdah has
- * brought the instance back by itself, whether anything that was committed is missing or anything is damaged.
+ * Kills the mount process of a published instance under load, repeatedly, and checks each time, after Howdah has
+ * resumed the session, that nothing committed is missing and nothing is damaged.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findMountProcess } from '../../../agents/target/mount-process/agent/mount-process.ts'
@@ -23,7 +23,7 @@ export interface KillOptions {
 
 export interface KillOutcome {
   readonly kills: number
-  /** Kills while the mount or the instance was still coming back from the one before. */
+  /** Kills while the session was still recovering from the one before. */
   readonly killsInRecovery: number
   readonly acknowledged: number
   readonly checkpoints: number

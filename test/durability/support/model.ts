@@ -1,6 +1,6 @@
 /**
  * The model test: random sequences of system calls on a mount with a backup underneath, and the same on a plain
- * directory of the local file system; both must give the same results and end as the same tree. A sequence that fails
+ * directory of the local file system; both must return the same results and end with the same tree. A sequence that fails
  * is shrunk.
  */
 import { execFile } from 'node:child_process'
@@ -27,7 +27,7 @@ export interface ModelDriver {
 
 export interface ModelOptions {
   readonly driver: ModelDriver
-  /** Operations to make, about. */
+  /** Approximate number of operations. */
   readonly operations: number
   readonly seed: number
   /** Operations of one sequence, at most. */
@@ -43,14 +43,14 @@ export interface ModelOutcome {
   readonly counterexample?: Counterexample
 }
 
-/** A shrunk sequence after which the two sides part. */
+/** A shrunk sequence after which the two sides differ. */
 export interface Counterexample {
   readonly driver: string
   readonly operations: readonly Operation[]
   readonly difference: Difference
 }
 
-/** Sequences that one mount serves, each in a directory of its own. */
+/** Sequences per mount, each in a directory of its own. */
 const CASES = 60
 /** Milliseconds that shrinking may take. */
 const SHRINK_MS = 90_000
@@ -195,7 +195,7 @@ async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
   }
 }
 
-/** The backup: a directory for every sequence with the same files in it, which take their place on disk once. */
+/** The backup: a directory for every sequence with the same files in it, which are stored once. */
 function makeBase(base: string): void {
   for (let directory = 0; directory < CASES; directory++) {
     const home = join(base, `c${directory}`)

@@ -5,12 +5,12 @@
  */
 import fc from 'fast-check'
 
-/** One system call, or something done to the mount; posix-worker.py makes the calls. */
+/** One system call, or an action on the mount; posix-worker.py makes the calls. */
 export type Operation = { readonly op: string } & Readonly<
   Record<string, string | number | boolean | readonly string[]>
 >
 
-/** What a driver can do of what not every driver can. */
+/** Optional capabilities of a driver. */
 export interface Abilities {
   /** renameat2(2) with flags. */
   readonly renameModes: boolean

@@ -1,6 +1,6 @@
 /**
- * The process that makes the model test's system calls in two directories (posix-worker.py). A mount that hangs hangs
- * that process only: the answer is late, and the test fails.
+ * The process that makes the model test's system calls in two directories (posix-worker.py). A hanging mount blocks
+ * only that process: its answer is late, and the test fails.
  */
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
@@ -10,7 +10,7 @@ import type { Operation } from './operations.ts'
 const SCRIPT = fileURLToPath(new URL('./posix-worker.py', import.meta.url))
 const DEADLINE_MS = 60_000
 
-/** Where the mount and the plain directory part. */
+/** Where the mount and the plain directory differ. */
 export interface Difference {
   /** Of the operation in its sequence. */
   readonly index: number

@@ -1,4 +1,4 @@
-/** The power cut test: random steps on an engine, images of its disk at many moments, and what is wrong made small. */
+/** The power cut test: random steps on an engine, images of its disk at many moments, and shrunk counterexamples. */
 import fc from 'fast-check'
 import type { Services } from '../../../agents/target/filesystem/services.ts'
 import { cutSteps } from './cut-steps.ts'
@@ -8,7 +8,7 @@ import { createRandom } from './random.ts'
 import { type Shrunk, shrink } from './shrink.ts'
 
 export interface PowerCutOptions {
-  /** Images to judge, about. */
+  /** Approximate number of images to check. */
   readonly cuts: number
   readonly seed: number
   /** Milliseconds since the epoch after which no new sequence begins. */
@@ -38,7 +38,7 @@ export interface PowerCutOutcome {
 const LONGEST = 120
 const SHRINK_MS = 60_000
 
-/** Runs random sequences until one fails or enough images were judged. */
+/** Runs random sequences until one fails or enough images were checked. */
 export async function runPowerCuts(options: PowerCutOptions): Promise<PowerCutOutcome> {
   const { seed, until = Number.POSITIVE_INFINITY, spoil } = options
   let cuts = 0
@@ -55,7 +55,7 @@ export async function runPowerCuts(options: PowerCutOptions): Promise<PowerCutOu
     await fc.check(property, { seed: seed + batch, numRuns: 4, endOnFailure: true })
     options.onProgress?.(cuts)
     if (failing === undefined) continue
-    // More images of every moment, as other steps lead to other chances.
+    // More images of every moment, because removed steps change the random choices.
     const again = async (sequence: readonly Operation[]) =>
       (await runCuts(sequence, { seed, oneIn: 1, images: 6, spoil })).failure
     const { operations, found } = await shrink(failing, again, Date.now() + (options.shrinkMs ?? SHRINK_MS))

@@ -1,10 +1,10 @@
 /**
- * Makes a failing sequence of operations small: what comes after the failure is cut off, operations are left out in
- * ever smaller groups, and numbers are made simpler.
+ * Makes a failing sequence of operations small: operations after the failure are removed, others are left out in
+ * ever smaller groups, and numbers are simplified.
  */
 import type { Operation } from './operations.ts'
 
-/** Of numbers in operations; slots and modes stay as they are. */
+/** Simpler values of numbers in operations; slots and modes are kept. */
 const SIMPLER: Readonly<Record<string, readonly number[]>> = {
   at: [0, 4096, 8192],
   from: [0, 8192],
@@ -23,7 +23,7 @@ export interface Shrunk<T extends Found> {
   readonly found: T
 }
 
-/** @param until milliseconds since the epoch; what is smallest then is the result */
+/** @param until milliseconds since the epoch, when the smallest sequence found is returned */
 export async function shrink<T extends Found>(
   failing: Shrunk<T>,
   run: (operations: readonly Operation[]) => Promise<T | undefined>,
@@ -41,7 +41,7 @@ export async function shrink<T extends Found>(
 
   for (let group = best.operations.length; group >= 1 && Date.now() < until; ) {
     let left = false
-    // From the end on, as what comes last depends on what came before.
+    // From the end, because later operations depend on earlier ones.
     for (let end = best.operations.length; end > 0; end = Math.min(end - group, best.operations.length)) {
       const { operations } = best
       const smaller = [...operations.slice(0, Math.max(0, end - group)), ...operations.slice(end)]
