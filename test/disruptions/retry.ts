@@ -1,7 +1,6 @@
 /** Owns the tests of sessions that wait for `howdah retry`. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile, writeFile } from 'node:fs/promises'
 import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
 import type { World } from './world.ts'
@@ -16,14 +15,7 @@ export function retryTests(of: () => World): void {
   describe('a session that does not resume by itself', () => {
     let session: SessionView
 
-    async function reconfigure(resume: object): Promise<void> {
-      const { fleet } = of()
-      const file = `${fleet.directory}/coordinator.json`
-      const config = JSON.parse(await readFile(file, 'utf8')) as object
-      await writeFile(file, JSON.stringify({ ...config, resume }), { mode: 0o600 })
-      await fleet.stop('coordinator')
-      await fleet.start('coordinator')
-    }
+    const reconfigure = (resume: object) => of().fleet.reconfigure('coordinator', { resume })
 
     before(async () => {
       session = await of().publish()

@@ -124,7 +124,7 @@ describe('errors', function () {
       await writeFile(file, contents)
     }
     const log = await readFile(path.join(fleet.directory, 'target-agent.log'), 'utf8')
-    const kept = log.split('\n').find((line) => line.includes('what the logs of the session say'))
+    const kept = log.split('\n').find((line) => line.includes('"log":{'))
     const said = JSON.parse(kept ?? '{}').log as { mount: string[]; postgres: string[] } | undefined
     expect(said?.mount.join()).to.match(/could not be read from the repository/)
     expect(said?.postgres.join()).to.include(`could not read file "${name}"`)
@@ -160,18 +160,6 @@ describe('errors', function () {
       await fleet.start('target-agent')
     }
   })
-})
-
-describe('errors of a target', function () {
-  this.timeout(120_000)
-  let production: Production
-
-  before(async () => {
-    production = await makeProduction({ compress: 'none' })
-    await production.backup('full')
-  })
-
-  after(() => production?.remove())
 
   const settings: readonly (readonly [string, object, string, RegExp])[] = [
     [
@@ -184,8 +172,7 @@ describe('errors of a target', function () {
   ]
   for (const [what, target, code, message] of settings) {
     it(`a target ${what} is refused before anything is mounted`, async () => {
-      const repository = { name: 'main', format: 'pgbackrest', path: production.path } as const
-      const fleet = await startFleet({ repositories: [repository], target })
+      const restore = await fleet.reconfigure('target-agent', target)
       try {
         const args = ['--repository', 'main', '--instance', production.stanza, '--target', 'db-7']
         const { status, stdout } = await fleet.howdah('publish', ...args, '--json')
@@ -195,7 +182,7 @@ describe('errors of a target', function () {
         expect(error?.message).to.match(message)
         expect(steps.some(({ step }) => step === 'mount')).to.equal(false)
       } finally {
-        await fleet.remove()
+        await restore()
       }
     })
   }

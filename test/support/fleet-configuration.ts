@@ -1,5 +1,5 @@
 /** Owns the files that a test fleet is configured with: one configuration file for each role, and certificates. */
-import { chmod, chown, mkdir, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { RepositoryConfig } from '../../config/formats.ts'
 import { ensureCertificates } from '../../coordinator/cli/certificates.ts'
@@ -53,6 +53,14 @@ export async function writeConfiguration(fleet: FleetConfiguration): Promise<voi
     await writeFile(configurationFile(directory, role), JSON.stringify(file), { mode: 0o600 })
   }
   if (targetAccount) await giveToTarget(fleet, targetAccount, tls)
+}
+
+/** Replaces top-level entries of a role's configuration. Returns the whole of it as it was before. */
+export async function changeConfiguration(directory: string, role: Role, changes: object): Promise<object> {
+  const file = configurationFile(directory, role)
+  const before = JSON.parse(await readFile(file, 'utf8')) as object
+  await writeFile(file, JSON.stringify({ ...before, ...changes }))
+  return before
 }
 
 async function mountAgent(fleet: FleetConfiguration, tls: string): Promise<object> {

@@ -11,8 +11,8 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { type FleetBroker, ownBroker, sharedBroker } from './fleet-broker.ts'
 import { createFleetClient, type FleetClient, removeSessions, untilAgentsAreOnline } from './fleet-client.ts'
-import { type FleetConfiguration, writeConfiguration } from './fleet-configuration.ts'
-import { createRoles, leftOn, ROLES, type Roles } from './fleet-roles.ts'
+import { changeConfiguration, type FleetConfiguration, writeConfiguration } from './fleet-configuration.ts'
+import { createRoles, leftOn, ROLES, type Role, type Roles } from './fleet-roles.ts'
 import { type Hosts, makeHosts } from './hosts.ts'
 import type { Account } from './postgres-cluster.ts'
 
@@ -25,6 +25,8 @@ export interface Fleet extends FleetClient, Pick<Roles, 'start' | 'stop' | 'pid'
   readonly bus: Bus
   /** Each role runs on the host of that name, the broker on `MACHINE`; undefined: everything runs on this machine. */
   readonly hosts: Hosts | undefined
+  /** Restarts a role with other top-level entries of its configuration. Returns what restores them. */
+  reconfigure(role: Role, changes: object): Promise<() => Promise<void>>
   /** Stops and starts the broker while its clients are connected. */
   restartBroker(options?: { crash?: boolean }): Promise<void>
   /** Unpublishes what is left, stops everything, deletes the directories. Shows the logs when `failed`. */
@@ -92,6 +94,18 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     bus,
     hosts,
     restartBroker: (how) => broker.restart(how),
+    async reconfigure(role, changes) {
+      const change = async (entries: object): Promise<object> => {
+        const previous = await changeConfiguration(directory, role, entries)
+        await roles.stop(role)
+        await roles.start(role)
+        return previous
+      }
+      const before = await change(changes)
+      return async () => {
+        await change(before)
+      }
+    },
     start: roles.start,
     stop: roles.stop,
     pid: roles.pid,
