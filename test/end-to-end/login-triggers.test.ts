@@ -1,5 +1,5 @@
 /** A cluster of PostgreSQL 17 in which every login connects to another server: published, and isolated. */
-import { chmod, chown, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -74,11 +74,14 @@ describe('login triggers of a published PostgreSQL 17', function () {
       await client.end()
       await control('stop', '-m', 'fast')
     }
+    // As installations have it that switch versions by a link.
+    const linked = path.join(directory, 'current')
+    await symlink(BINARIES, linked)
     fleet = await startFleet({
       repositories: [
         { name: 'main', format: 'basebackup', path: path.dirname(repository), walPath: archive },
       ],
-      target: { postgres: { binaryDirectories: [BINARIES] } },
+      target: { postgres: { binaryDirectories: [linked] } },
     })
     session = await fleet.publish('--repository', 'main', '--instance', 'main')
   })

@@ -9,6 +9,7 @@
  * mount that hangs.
  */
 import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomically } from '../postgres/process/atomic-file.ts'
 import { type InstanceSpec, instancePaths } from '../postgres/specification.ts'
@@ -59,15 +60,20 @@ const IsolationRecord = z.object({
 })
 type IsolationRecord = z.infer<typeof IsolationRecord>
 
-/** The session's server must have ended. @throws HowdahError, or the error of the mechanism that failed */
+/**
+ * The session's server must have ended.
+ * @param program its executable, without symbolic links on the way
+ * @throws HowdahError, or the error of the mechanism that failed
+ */
 export async function isolateServer(
   spec: InstanceSpec,
+  program: string,
   { support, readable, writable }: IsolationSettings,
   tablespaces: readonly TablespaceBinding[],
 ): Promise<AppliedIsolation> {
   const outbound = await resolveOutbound((spec.allowOutbound ?? []).map(parseOutbound))
   const warnings = [...isolationWarnings(support), ...unresolvedHosts(outbound.unknown)]
-  const { mountPoint, cachePath, binaries, session } = spec
+  const { mountPoint, cachePath, session } = spec
   const own = support.network.available ? ownCgroup() : undefined
   const cgroup = own && makeCgroup(groupName(session), own)
   const rules = cgroup && networkRules({ session, cgroup, outbound: outbound.addresses })
@@ -78,7 +84,15 @@ export async function isolateServer(
   if (rules !== undefined) await applyRules(rules)
   const hosts = outbound.hosts.length > 0 ? hostsFile(outbound.hosts) : undefined
   const root = support.fileSystem.available
-    ? makeSessionRoot({ mountPoint, cachePath, binaries, readable, writable, tablespaces, hosts })
+    ? makeSessionRoot({
+        mountPoint,
+        cachePath,
+        binaries: dirname(program),
+        readable,
+        writable,
+        tablespaces,
+        hosts,
+      })
     : undefined
   return { root, cgroup: cgroup?.directory, warnings }
 }

@@ -8,7 +8,6 @@ import {
   mkdirSync,
   readdirSync,
   readlinkSync,
-  realpathSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -35,8 +34,7 @@ export function makeSessionRoot(request: SessionRootRequest): SessionRoot {
   removeSessionRoot(cachePath)
   const hostsPath = hosts === undefined ? undefined : `${cachePath}/conf/hosts`
   if (hostsPath !== undefined) writeFileSync(hostsPath, hosts ?? '', { mode: 0o644 })
-  const binaries = realpathSync(request.binaries)
-  const layout = rootLayout({ ...request, binaries, root, hostsFile: hostsPath }, thisHost())
+  const layout = rootLayout({ ...request, root, hostsFile: hostsPath }, thisHost())
   const umask = process.umask(0o022)
   try {
     for (const { path, mode } of layout.directories) {

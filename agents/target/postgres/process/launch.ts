@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { open, realpath } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { identify } from '../../../../config/process-identity.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
@@ -58,7 +58,9 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
   )
   deps.signal?.throwIfAborted()
   const isolation = deps.isolation ?? NO_ISOLATION
-  const isolated = await isolateServer(spec, isolation, await tablespaceBindings(spec)).catch(
+  // Links to it may not exist in the server's own root directory.
+  const program = await realpath(`${spec.binaries}/postgres`)
+  const isolated = await isolateServer(spec, program, isolation, await tablespaceBindings(spec)).catch(
     (cause: unknown) => {
       if (cause instanceof HowdahError) throw cause
       const reason = `The isolation of the session could not be set up: ${(cause as Error).message}.`
@@ -67,8 +69,8 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
     },
   )
   const isIsolated = isolated.root !== undefined || isolated.cgroup !== undefined
-  const server = [`${spec.binaries}/postgres`, ...prepared.arguments]
-  const [program, ...args] = isIsolated
+  const server = [program, ...prepared.arguments]
+  const [command, ...args] = isIsolated
     ? isolatedCommand(isolated, spec.user, spec.cachePath, server)
     : server
   const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
@@ -76,7 +78,7 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
   try {
     await log.chown(process.geteuid?.() ?? spec.user.uid, spec.user.gid)
     const logOffset = (await log.stat()).size
-    const child = spawn(program ?? '', args, {
+    const child = spawn(command ?? '', args, {
       // Setting up the isolation takes root; the command itself drops its privileges.
       ...(isIsolated ? {} : runAs(spec.user)),
       cwd: spec.cachePath,
@@ -88,7 +90,7 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
       child.once('error', reject)
       child.once('spawn', () => resolve(child.pid ?? 0))
     }).catch((cause: unknown) => {
-      throw new HowdahError('postgres_failed', `${program} could not be started: ${String(cause)}`, { cause })
+      throw new HowdahError('postgres_failed', `${command} could not be started: ${String(cause)}`, { cause })
     })
     child.unref()
     let ending = 'ended'

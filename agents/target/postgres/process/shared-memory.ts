@@ -7,9 +7,13 @@
 import { execFile } from 'node:child_process'
 import { lstat, readFile, rm } from 'node:fs/promises'
 import { endianness } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
+/** How long killed processes may take to give up their memory, and how often that is looked at, ms. */
+const DETACH_TIMEOUT = 2_000
+const DETACH_POLL = 10
 
 /**
  * Names in /dev/shm that a running process has mapped. For a process in another mount namespace the kernel shows paths
@@ -36,13 +40,8 @@ export interface DeadPostmaster {
  * @returns how many segments were removed
  */
 export async function removeSegments({ pid, uid, version, mapped }: DeadPostmaster): Promise<number> {
-  const table = await readFile('/proc/sysvipc/shm', 'utf8').catch(() => '')
   let removed = 0
-  for (const line of table.split('\n').slice(1)) {
-    // proc(5): key shmid perms size cpid lpid nattch uid …; only segments without an attached process are removed.
-    const [, shmid, , , creator, , attached, owner] = line.trim().split(/\s+/)
-    if (Number(creator) !== pid || Number(attached) !== 0 || Number(owner) !== uid || shmid === undefined)
-      continue
+  for (const shmid of await detachedSegments(pid, uid)) {
     await run('ipcrm', ['-m', shmid], { timeout: 10_000 }).then(
       () => removed++,
       () => undefined,
@@ -57,6 +56,25 @@ export async function removeSegments({ pid, uid, version, mapped }: DeadPostmast
     removed++
   }
   return removed
+}
+
+/**
+ * System V segments that this process created and that no process is attached to. A process that was killed is attached
+ * until it has given up its memory, which is waited for; the process id may be another server's by now, whose segment
+ * stays attached.
+ */
+async function detachedSegments(pid: number, uid: number): Promise<string[]> {
+  for (const deadline = performance.now() + DETACH_TIMEOUT; ; await delay(DETACH_POLL)) {
+    const table = await readFile('/proc/sysvipc/shm', 'utf8').catch(() => '')
+    // proc(5): key shmid perms size cpid lpid nattch uid …
+    const rows = table.split('\n').map((line) => line.trim().split(/\s+/))
+    const created = rows.filter(
+      ([, , , , creator, , , owner]) => Number(creator) === pid && Number(owner) === uid,
+    )
+    const detached = created.filter(([, , , , , , attached]) => Number(attached) === 0)
+    if (detached.length === created.length || performance.now() > deadline)
+      return detached.flatMap(([, shmid]) => shmid ?? [])
+  }
 }
 
 /** dsm.c: PG_DYNSHMEM_CONTROL_MAGIC. */
