@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import type { Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { identify, isAlive } from '../../config/process-identity.ts'
@@ -31,11 +32,16 @@ describe('the identity of a process', () => {
   })
 
   it('ends with the process, even while its parent has not collected the exit status', async () => {
-    const parent = spawn('sh', ['-c', 'sh -c "echo \\$\\$; read line" <&0 & exec sleep 30'])
-    const [pid] = (await once(parent.stdout, 'data')) as [Buffer]
+    // A shell without job control gives its background jobs /dev/null as standard input; the child waits on another pipe.
+    const parent = spawn('sh', ['-c', 'sh -c "echo \\$\\$; read line <&3" & exec sleep 30'], {
+      stdio: ['ignore', 'pipe', 'ignore', 'pipe'],
+    })
+    const [output, input] = [parent.stdio[1], parent.stdio[3] as Writable]
+    if (output === null) throw new Error('the parent has no pipe')
+    const [pid] = (await once(output, 'data')) as [Buffer]
     const child = identify(Number(pid))
     if (child === undefined) throw new Error('the child does not run')
-    parent.stdin.end('\n')
+    input.end('\n')
     while (isAlive(child)) await sleep(5)
     expect(readFileSync(`/proc/${child.pid}/stat`, 'latin1')).to.match(/\) Z /)
     parent.kill('SIGKILL')

@@ -54,9 +54,9 @@ describe('the journal of a write cache', () => {
     expect(refusal({ id: 'one', fresh: false })).to.equal(undefined)
     expect(refusal({ id: 'another', fresh: false })?.message).to.contain('another write cache')
     rmSync(path)
-    expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is gone')
+    expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is missing')
     writeFileSync(path, '')
-    expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is gone')
+    expect(refusal({ id: 'one', fresh: false })?.message).to.contain('is missing')
   })
 
   it('without an identity, from an older version, is accepted and gets one', () => {
