@@ -66,7 +66,7 @@ export function createSender({ appId, publisher, requests, alarm }: SenderOption
           publish(
             route,
             body,
-            // What RabbitMQ does not take is told as that, and not as a coordinator or agent that does not answer.
+            // What RabbitMQ does not take is reported as that, and not as a coordinator or agent that does not answer.
             {
               messageId,
               timeoutMs: timeoutMs - Math.min(CONFIRMED_BEFORE_MS, timeoutMs / 10),
