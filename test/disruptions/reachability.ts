@@ -1,6 +1,8 @@
 /** Owns the tests of a published instance while its target does not reach the mount server. */
+import { existsSync } from 'node:fs'
 import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
+import { poll } from '../support/poll.ts'
 import type { World } from './world.ts'
 
 const ROWS = 'SELECT id FROM kept ORDER BY id'
@@ -19,6 +21,12 @@ export function reachabilityTests(of: () => World): void {
       // The agent checks for changes at intervals; what it reads is fetched at its first check.
       const agent = { kind: 'target', name: 'db-7' } as const
       await of().fleet.bus.requestAgent(agent, 'session.changes', { session: session.id })
+      // So does its survey of the databases, once after the publish.
+      const surveyed = `${of().fleet.cacheRoot}/${session.id}/conf/surveyed.json`
+      await poll(() => existsSync(surveyed) || undefined, {
+        deadlineMs: 30_000,
+        failure: () => 'the databases of the session were not surveyed',
+      })
       await of().hosts.cut('target-agent', 'mount-agent')
     })
 
