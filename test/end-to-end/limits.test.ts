@@ -8,7 +8,7 @@ import { type Traces, watchTraces } from '../support/traces.ts'
 const MIB = 1024 * 1024
 const LIMIT = 512 * MIB
 /** What the kernel may have accepted before a share was reduced, and WAL that is written between two checks. */
-const SLACK = 96 * MIB
+const SLACK = 64 * MIB
 
 describe('the limits that an operator sets', function () {
   this.timeout(120_000)
