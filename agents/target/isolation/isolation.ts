@@ -135,8 +135,6 @@ export async function restoreNetworkRules(
   return true
 }
 
-export { listTables }
-
 /** One sentence for each mechanism that is missing. */
 export function isolationWarnings({ fileSystem, network }: IsolationSupport): string[] {
   const missing: string[] = []

@@ -1,7 +1,8 @@
 /** Checks at intervals that the network rules of all sessions exist, and restores those that were removed, as by a firewall reload. */
 import type { Logger } from 'pino'
 import type { PublishedSession } from '../session/published-session.ts'
-import { listTables, restoreNetworkRules } from './isolation.ts'
+import { restoreNetworkRules } from './isolation.ts'
+import { listTables } from './nft.ts'
 
 export interface NetworkGuard {
   close(): void
