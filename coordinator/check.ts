@@ -1,7 +1,8 @@
 /** `instance.check`: what a publish would find and need, as its two agents report it. */
 import type { Bus } from '../messages/bus.ts'
-import type { CheckReport, Finding } from '../messages/definitions.ts'
+import type { CheckReport } from '../messages/definitions.ts'
 import { errorBody, HowdahError } from '../messages/errors.ts'
+import type { Finding } from '../messages/primitives.ts'
 import type { ResolveResult, StepInput } from '../messages/steps.ts'
 import type { AgentView } from '../messages/values.ts'
 import type { AgentRegistry } from './agent-registry.ts'
@@ -38,7 +39,7 @@ export async function checkPublish(request: SessionRequest, deps: CheckDependenc
         { input: request },
         { timeoutMs: DEADLINE_MS },
       )
-      if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message, reply.error as object)
+      if (!reply.accepted) throw HowdahError.of(reply.error)
       findings.push(...reply.findings)
       return reply.resolved
     },
@@ -48,7 +49,7 @@ export async function checkPublish(request: SessionRequest, deps: CheckDependenc
     () => registry.target(request.target),
     async (agent) => {
       const reply = await bus.requestAgent(agent, 'target.check', { input }, { timeoutMs: DEADLINE_MS })
-      if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message, reply.error as object)
+      if (!reply.accepted) throw HowdahError.of(reply.error)
       findings.push(...reply.findings)
       return reply.estimate
     },

@@ -4,16 +4,7 @@
  */
 import { z } from 'zod'
 import { DatabaseExport, ExportRequest } from './exports.ts'
-import {
-  Bytes,
-  ErrorDetail,
-  ErrorSchema,
-  Name,
-  Port,
-  RepositoryName,
-  Sequence,
-  SessionId,
-} from './primitives.ts'
+import { Bytes, ErrorSchema, Finding, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
   AgentView,
@@ -54,9 +45,6 @@ export const PublishBody = z.strictObject({
     'export this once it is published, then unpublish and remove everything',
   ),
 })
-
-/** A finding of a check. An `error` prevents publishing, a `warning` does not. */
-export const Finding = z.object({ level: z.enum(['error', 'warning']), ...ErrorDetail.shape })
 
 /** The resources that publishing will need. Missing: unknown. */
 export const Estimate = z.object({
@@ -311,7 +299,6 @@ export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([
 ] satisfies (keyof typeof EVENTS)[])
 
 export type DoctorItem = z.infer<typeof DoctorItem>
-export type Finding = z.infer<typeof Finding>
 export type Estimate = z.infer<typeof Estimate>
 export type CheckReport = z.infer<typeof CheckReport>
 export type CommandType = keyof typeof COMMANDS

@@ -98,58 +98,75 @@ export interface ErrorBody {
   code: ErrorCode
   message: string
   field?: string | undefined
-  /** True: this error is not transient, although errors with its code usually are. */
-  final?: boolean | undefined
+  /** Whether the same request can succeed later unchanged. Missing: as `ERROR_CODES` says of the code. */
+  retryable?: boolean | undefined
   /** Each finding, where there are several (preflight). */
   details?: ErrorBody[] | undefined
 }
 
 /** Whether the same request can succeed later unchanged. */
-export const isRetryable = ({ code, final }: Pick<ErrorBody, 'code' | 'final'>): boolean =>
-  final !== true && ERROR_CODES[code].retryable
+export const isRetryable = ({ code, retryable }: Pick<ErrorBody, 'code' | 'retryable'>): boolean =>
+  retryable ?? ERROR_CODES[code].retryable
+
+/** The error as it stands in a message: with `retryable` throughout, so that no receiver needs the table. */
+export function withRetryable(error: ErrorBody): ErrorBody {
+  const { details } = error
+  return {
+    ...error,
+    retryable: isRetryable(error),
+    ...(details && { details: details.map(withRetryable) }),
+  }
+}
 
 /** An error with a code to decide by and a message that says what to do. */
 export class HowdahError extends Error {
   readonly code: ErrorCode
   readonly field: string | undefined
-  readonly final: boolean | undefined
+  readonly retryable: boolean
   readonly details: ErrorBody[] | undefined
 
+  /** `retryable`: when it differs from what is usual for the code. */
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; field?: string; final?: boolean; details?: ErrorBody[] } = {},
+    options: {
+      cause?: unknown
+      field?: string | undefined
+      retryable?: boolean | undefined
+      details?: ErrorBody[] | undefined
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = 'HowdahError'
     this.code = code
     this.field = options.field
-    this.final = options.final
+    this.retryable = isRetryable({ code, retryable: options.retryable })
     this.details = options.details
   }
 
-  get retryable(): boolean {
-    return isRetryable(this)
+  /** The error of a message, to be thrown here. */
+  static of({ code, message, ...rest }: ErrorBody): HowdahError {
+    return new HowdahError(code, message, rest)
   }
 
   toBody(): ErrorBody {
-    return {
+    return withRetryable({
       code: this.code,
       message: this.message,
+      retryable: this.retryable,
       ...(this.field !== undefined && { field: this.field }),
-      ...(this.final !== undefined && { final: this.final }),
       ...(this.details !== undefined && { details: this.details }),
-    }
+    })
   }
 }
 
 /** Converts anything thrown: a `HowdahError` keeps its code, other errors get one by whether they are transient. */
 export function errorBody(error: unknown): ErrorBody {
   if (error instanceof HowdahError) return error.toBody()
-  return {
+  return withRetryable({
     code: isTransient(error) ? 'operation_failed' : 'internal',
     message: error instanceof Error ? error.message : String(error),
-  }
+  })
 }
 
 /** Classes of errors that are defects of the program: the same input causes the same error. */

@@ -1,6 +1,6 @@
 /** The basic values of messages: names, numbers, times, errors. */
 import { z } from 'zod'
-import { ERROR_CODES, type ErrorBody, type ErrorCode } from './errors.ts'
+import { ERROR_CODES, type ErrorBody, type ErrorCode, withRetryable } from './errors.ts'
 
 /** Names of agents, repositories and targets. They become parts of queue names and routing keys. */
 export const Name = z
@@ -35,21 +35,45 @@ export const Sequence = z.int().min(1)
 /** ISO 8601 with offset. */
 export const Time = z.iso.datetime({ offset: true })
 
-/** One error: the code to decide by, and the message to read. */
-export const ErrorDetail = z.object({
+const errorFields = {
   code: z.enum(Object.keys(ERROR_CODES) as [ErrorCode, ...ErrorCode[]]),
   message: z.string(),
   field: z.string().optional(),
-  final: z.boolean().optional().describe('true: not transient, although errors with this code usually are'),
+  retryable: z.boolean().describe('whether the same request can succeed later unchanged'),
+}
+
+/** Fills in `retryable` where the sender left it to the table of error codes. */
+function completed<T extends z.ZodType>(schema: T) {
+  return z.preprocess(
+    (error) => (ErrorLike.safeParse(error).success ? withRetryable(error as ErrorBody) : error),
+    schema,
+  )
+}
+
+const ErrorLike = z.object({
+  code: errorFields.code,
+  details: z.array(z.object({ code: errorFields.code })).optional(),
 })
 
-export const ErrorSchema: z.ZodType<ErrorBody> = z.object({
-  ...ErrorDetail.shape,
-  details: z.array(ErrorDetail).optional().describe('each finding, where there are several'),
-})
+/** One error: the code to decide by, and the message to read. */
+export const ErrorDetail: z.ZodType<ErrorBody> = completed(z.object(errorFields))
+
+export const ErrorSchema: z.ZodType<ErrorBody> = completed(
+  z.object({
+    ...errorFields,
+    details: z.array(ErrorDetail).optional().describe('each finding, where there are several'),
+  }),
+)
+
+/** A finding of a check. An `error` prevents publishing, a `warning` does not. */
+export const Finding: z.ZodType<Omit<ErrorBody, 'details'> & { level: 'error' | 'warning' }> = completed(
+  z.object({ level: z.enum(['error', 'warning']), ...errorFields }),
+)
 
 /** `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. */
 export const OutboundHost = z
   .string()
   .max(300)
   .regex(/^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)(?::[0-9]{1,5})?$/)
+
+export type Finding = z.infer<typeof Finding>

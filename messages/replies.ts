@@ -8,7 +8,7 @@ import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
 import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.ts'
 import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
-import { type ErrorBody, HowdahError } from './errors.ts'
+import { type ErrorBody, HowdahError, withRetryable } from './errors.ts'
 import type { Publisher } from './publisher.ts'
 
 const TIMEOUT_MS = 30_000
@@ -57,7 +57,7 @@ export function createReplies({ appId, publisher }: { appId: string; publisher: 
         type: typeof type === 'string' ? type.slice(0, MAX_TYPE) : 'unknown',
         correlationId: typeof correlationId === 'string' ? correlationId : undefined,
       }
-      await answer(requester, Buffer.from(JSON.stringify({ accepted: false, error })))
+      await answer(requester, Buffer.from(JSON.stringify({ accepted: false, error: withRetryable(error) })))
     },
   }
 }

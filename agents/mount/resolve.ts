@@ -2,8 +2,9 @@
  * The step `resolve`: finds the backup for the recovery target, opens it, and signs the ticket with which the target
  * reads it. Also the query `backup.check`: the same without a ticket, with every finding.
  */
-import type { AgentReply, Finding } from '../../messages/definitions.ts'
+import type { AgentReply } from '../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
+import type { Finding } from '../../messages/primitives.ts'
 import type { ResolveResult, StepInput } from '../../messages/steps.ts'
 import type { Ticket } from '../dataplane/protocol/ticket.ts'
 import type { StepHandler } from '../runtime/step-runner.ts'

@@ -1,7 +1,8 @@
 /** The query `target.check`: runs every check of a publish on this target, without a session, and leaves nothing behind. */
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { AgentReply, Finding } from '../../messages/definitions.ts'
+import type { AgentReply } from '../../messages/definitions.ts'
+import type { Finding } from '../../messages/primitives.ts'
 import type { StepInput } from '../../messages/steps.ts'
 import { loadTouched, touchedBytes } from './filesystem/fetched/touched-record.ts'
 import { type IsolationSupport, isolationWarnings } from './isolation/isolation.ts'

@@ -39,11 +39,7 @@ export async function ask<T extends CommandType>(
       const timeoutMs = Math.max(1, Math.min(options.tryMs ?? 15_000, deadline - Date.now()))
       const reply = await bus.request(type, body, { messageId, signal: options.signal, timeoutMs })
       if (reply.accepted) return reply as Accepted<T>
-      const { code, message, field, details } = reply.error
-      throw new HowdahError(code, message, {
-        ...(field !== undefined && { field }),
-        ...(details !== undefined && { details }),
-      })
+      throw HowdahError.of(reply.error)
     } catch (error) {
       if (!isTransient(error) || options.signal.aborted || Date.now() + 1000 >= deadline) throw error
       options.onWaiting?.(error)

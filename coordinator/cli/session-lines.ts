@@ -1,7 +1,8 @@
 /** The lines that show a session: its steps, how to connect, what failed. All free text is made printable. */
-import type { Finding } from '../../messages/definitions.ts'
+
 import type { ErrorBody } from '../../messages/errors.ts'
 import { formatBytes } from '../../messages/format-bytes.ts'
+import type { Finding } from '../../messages/primitives.ts'
 import type { SessionState, SessionView, StepName, StepReport } from '../../messages/values.ts'
 import { formatDuration, formatMoment, formatRate, formatShare } from './format.ts'
 import { latestAttempts } from './session-progress.ts'

@@ -39,7 +39,7 @@ async function listOf(
       throw new HowdahError('agent_offline', `the mount agent "${agent.name}" is offline`)
     }
     const reply = await bus.requestAgent(agent, 'repository.list', body, { timeoutMs: DEADLINE_MS })
-    if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message)
+    if (!reply.accepted) throw HowdahError.of(reply.error)
     return reply.repositories
   } catch (error) {
     const failed = { mountAgent: agent.name, instances: [], error: errorBody(error) }

@@ -15,7 +15,7 @@ export async function requireNoChanges(
   if (!session.everPublished || session.desired === 'absent') return
   const agent = registry.target(session.request.target)
   const reply = await bus.requestAgent(agent, 'session.changes', { session: session.id })
-  if (!reply.accepted) throw new HowdahError(reply.error.code, reply.error.message)
+  if (!reply.accepted) throw HowdahError.of(reply.error)
   const { changed, databases } = reply.changes
   if (changed) throw unexported(session, databases.length > 0 ? ` in ${databases.join(', ')}` : '')
 }

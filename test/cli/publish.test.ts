@@ -136,7 +136,12 @@ describe('howdah publish', () => {
     const { status, stdout, stderr } = run([...PUBLISH, '--json'], { bus: refusing })
     expect(await status).to.equal(1)
     expect(JSON.parse(stdout())).to.deep.equal({
-      error: { code: 'unknown_target', message: 'no target "local"; there are db-7, db-8', field: 'target' },
+      error: {
+        code: 'unknown_target',
+        message: 'no target "local"; there are db-7, db-8',
+        retryable: false,
+        field: 'target',
+      },
     })
     expect(stderr()).to.include('there are db-7, db-8').and.to.include('code unknown_target, field target')
   })

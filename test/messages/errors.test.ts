@@ -1,7 +1,11 @@
 import { strict as assert } from 'node:assert'
 import { readFile } from 'node:fs/promises'
 import { expect } from 'chai'
+import { decodeError, encodeError, HEADER_BYTES } from '../../agents/dataplane/protocol/protocol.ts'
+import { EVENTS } from '../../messages/definitions.ts'
+import { encodeBody } from '../../messages/envelope.ts'
 import { ERROR_CODES, errorBody, HowdahError, isRetryable } from '../../messages/errors.ts'
+import { ErrorSchema } from '../../messages/primitives.ts'
 
 /** An error as pg throws it for an error response of PostgreSQL. */
 const ofPostgres = (code: string, message: string) =>
@@ -60,13 +64,40 @@ describe('an error of any kind', () => {
 
   it('keeps the code that it has', () => {
     const error = new HowdahError('wal_missing', 'a segment', { field: 'backup' })
-    expect(errorBody(error)).to.deep.equal({ code: 'wal_missing', message: 'a segment', field: 'backup' })
+    expect(errorBody(error)).to.deep.equal({
+      code: 'wal_missing',
+      message: 'a segment',
+      field: 'backup',
+      retryable: false,
+    })
   })
 
-  it('is not retried when it is marked as final', () => {
-    const error = new HowdahError('repository_unavailable', 'not mounted', { final: true })
+  it('is not retried when it is marked so, although errors with its code usually are', () => {
+    const error = new HowdahError('repository_unavailable', 'not mounted', { retryable: false })
     expect(error.retryable).to.equal(false)
     expect(isRetryable(errorBody(error))).to.equal(false)
     expect(isRetryable({ code: 'repository_unavailable' })).to.equal(true)
+  })
+
+  it('says in every message whether a retry can help, also when its sender left that to the table', () => {
+    const base = { session: 'shop-1', step: 'recover', direction: 'run', sequence: 1 }
+    for (const [code, { retryable }] of Object.entries(ERROR_CODES)) {
+      const error = { code, message: 'm', details: [{ code, message: 'n' }] }
+      const content = encodeBody(EVENTS['session.step-failed'].body, 'session.step-failed', {
+        ...base,
+        error,
+      })
+      expect(JSON.parse(String(content)).error).to.deep.equal({
+        ...{ code, message: 'm', retryable },
+        details: [{ code, message: 'n', retryable }],
+      })
+    }
+  })
+
+  it('keeps what its sender said about a retry, over messages and over the data plane', () => {
+    const error = new HowdahError('repository_unavailable', 'not mounted', { retryable: false })
+    expect(ErrorSchema.parse(error.toBody())).to.include({ retryable: false })
+    expect(HowdahError.of(ErrorSchema.parse(error.toBody())).retryable).to.equal(false)
+    expect(decodeError(encodeError(1, error.toBody()).subarray(HEADER_BYTES)).retryable).to.equal(false)
   })
 })

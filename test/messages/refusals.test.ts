@@ -63,7 +63,7 @@ describe('a message from outside', function () {
     field: string,
   ): Promise<void> {
     expect(reply.body.accepted).to.equal(false)
-    expect(reply.body.error).to.include({ code, field })
+    expect(reply.body.error).to.include({ code, field, retryable: false })
     expect(reply.body.error?.message.length).to.be.below(500)
     const dead = await outside.deadLetter()
     expect(dead.properties.headers).to.include({

@@ -61,7 +61,10 @@ describe('the answer to a delivery', () => {
       'unknown.reply',
       `${'x'.repeat(64)}.reply`,
     ])
-    expect(JSON.parse(String(published[0]?.content))).to.deep.equal({ accepted: false, error: REFUSAL })
+    expect(JSON.parse(String(published[0]?.content))).to.deep.equal({
+      accepted: false,
+      error: { ...REFUSAL, retryable: false },
+    })
   })
 })
 

@@ -81,7 +81,7 @@ describe('the step runner', () => {
     startRunner({ run }).accept('run', command('s1', 1))
     await until(() => outcomes().length === 1)
     expect(outcomes()[0]).to.include({ type: 'session.step-failed' })
-    expect(outcomes()[0]?.error).to.deep.equal({ code: 'space_low', message: 'too little' })
+    expect(outcomes()[0]?.error).to.deep.equal({ code: 'space_low', message: 'too little', retryable: false })
   })
 
   it('runs a step once although its command arrives again while it runs', async () => {

@@ -193,7 +193,8 @@ export function decodeCredit(payload: Buffer): number {
 export function encodeError(id: number, error: ErrorBody): Buffer {
   let json = JSON.stringify(error)
   if (Buffer.byteLength(json) > MAX_ERROR_BYTES) {
-    json = JSON.stringify({ code: error.code, message: error.message.slice(0, 4096) })
+    const { code, message, retryable } = error
+    json = JSON.stringify({ code, message: message.slice(0, 4096), retryable })
   }
   const buffer = frame(FRAME.error, id, Buffer.byteLength(json))
   buffer.write(json, HEADER_BYTES)
@@ -209,11 +210,7 @@ export function decodeError(payload: Buffer): HowdahError {
   }
   const body = ErrorSchema.safeParse(json)
   if (!body.success) throw malformed('error', body.error)
-  const { code, message, field, details } = body.data
-  return new HowdahError(code, message, {
-    ...(field !== undefined && { field }),
-    ...(details !== undefined && { details }),
-  })
+  return HowdahError.of(body.data)
 }
 
 /** A frame without payload. */

@@ -97,7 +97,7 @@ export async function askControl<T>(
       socket.write(`${JSON.stringify(typeof request === 'string' ? { request } : request)}\n`)
     })
     const answer = JSON.parse(line) as { value?: T; error?: ErrorBody }
-    if (answer.error !== undefined) throw new HowdahError(answer.error.code, answer.error.message)
+    if (answer.error !== undefined) throw HowdahError.of(answer.error)
     return answer.value as T
   } finally {
     socket.destroy()

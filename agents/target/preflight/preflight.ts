@@ -94,8 +94,7 @@ export async function preflight(request: PreflightRequest): Promise<PreflightRes
       `${errors.length} checks failed on the target: ${errors.map(({ message }) => message).join(' ')}`,
       { details: errors },
     )
-  if (only !== undefined)
-    throw new HowdahError(only.code, only.message, only.field === undefined ? {} : { field: only.field })
+  if (only !== undefined) throw HowdahError.of(only)
   if (!result) throw new HowdahError('internal', 'Preflight passed without a user, executables or a port.')
   return result
 }

@@ -1,6 +1,7 @@
 /** `howdah check`: reports whether a publish would succeed, and what it would need. */
-import type { CheckReport, Finding } from '../../../messages/definitions.ts'
+import type { CheckReport } from '../../../messages/definitions.ts'
 import { formatBytes } from '../../../messages/format-bytes.ts'
+import type { Finding } from '../../../messages/primitives.ts'
 import { type Context, printJson } from '../context.ts'
 import { count } from '../format.ts'
 import { brokerOptions, clientEnvironment, clientExitStatus, clientFiles, jsonOption } from '../options.ts'

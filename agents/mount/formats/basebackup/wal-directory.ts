@@ -91,7 +91,7 @@ export function walDirectory({ roots, directory, instance, isArchive }: Director
       throw new HowdahError(
         'repository_unavailable',
         `${directory}, the walPath of ${instance}, is not there: without it nothing after the end of a backup can be recovered; mount it, or correct walPath`,
-        { final: true },
+        { retryable: false },
       )
     }
     if (!isArchive) return [[directory, top]]
