@@ -1,39 +1,47 @@
 /**
- * The copy of a message that goes to the queue of dead letters: the original with the reason and its origin in headers of
- * ours. Pure.
+ * The copy of a message that goes to the queue of dead letters: its body and descriptive properties, with the reason, its
+ * origin and its own headers in headers of ours. Pure.
  */
 import type { ConsumeMessage } from 'amqplib'
 import { MAX_MESSAGE_BYTES } from './definitions.ts'
+import { headersText } from './foreign-headers.ts'
 import type { Publication } from './publisher.ts'
 import { DEAD_LETTERS } from './topology.ts'
 
 const TIMEOUT_MS = 30_000
 const MAX_REASON = 1000
+/** Bytes that are kept of the headers of the original. */
+const KEPT_HEADERS_BYTES = 4096
+/** RabbitMQ gives it a meaning where a message is published, and replaces it before it delivers the message. */
+const PSEUDO_QUEUE = 'amq.rabbitmq.reply-to'
 
-/** RabbitMQ would check `user_id` against us as the publisher, and `expiration` would remove the copy. */
-const DROPPED_PROPERTIES = ['userId', 'expiration']
+/** Properties that only describe. RabbitMQ acts on the others: it checks the user and drops what expires. */
+const KEPT_PROPERTIES = [
+  ...['type', 'messageId', 'correlationId', 'replyTo', 'appId'],
+  ...['contentType', 'contentEncoding', 'timestamp'],
+] as const
 
 /** @param queue the queue that the message was consumed from */
 export function deadLetterOf(message: ConsumeMessage, queue: string, reason: string): Publication {
   const { fields, properties, content } = message
-  const kept = Object.fromEntries(
-    Object.entries(properties).filter(
-      ([name, value]) => value !== undefined && !DROPPED_PROPERTIES.includes(name),
-    ),
-  )
+  const kept = KEPT_PROPERTIES.flatMap((name) => {
+    const value: unknown = properties[name]
+    return value === undefined || value === PSEUDO_QUEUE ? [] : [[name, value] as const]
+  })
   return {
     exchange: '',
     routingKey: DEAD_LETTERS.name,
     content: content.subarray(0, MAX_MESSAGE_BYTES),
     options: {
-      ...kept,
+      ...Object.fromEntries(kept),
       persistent: true,
       headers: {
-        ...properties.headers,
         'howdah-reason': reason.slice(0, MAX_REASON),
         'howdah-queue': queue,
         'howdah-exchange': fields.exchange,
         'howdah-routing-key': fields.routingKey,
+        'howdah-original-headers': headersText(properties.headers, KEPT_HEADERS_BYTES),
+        ...(typeof properties.userId === 'string' && { 'howdah-user': properties.userId }),
         ...(content.length > MAX_MESSAGE_BYTES && { 'howdah-original-bytes': content.length }),
       },
     },

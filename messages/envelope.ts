@@ -16,6 +16,7 @@ import {
   MAX_MESSAGE_BYTES,
 } from './definitions.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
+import { headersJson, MAX_HEADERS_BYTES } from './foreign-headers.ts'
 import { parseJson } from './json.ts'
 import { type AgentAddress, agentRoutingKey, eventRoutingKey } from './topology.ts'
 
@@ -52,6 +53,11 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
   if (content.length > MAX_MESSAGE_BYTES) {
     const text = `the message has ${content.length} bytes, at most ${MAX_MESSAGE_BYTES} are allowed`
     return { refused: { code: 'message_too_large', message: text, field: 'body' } }
+  }
+  const headerBytes = headersJson(properties.headers).length
+  if (headerBytes > MAX_HEADERS_BYTES) {
+    const text = `the headers have ${headerBytes} bytes, at most ${MAX_HEADERS_BYTES} are allowed`
+    return { refused: { code: 'message_too_large', message: text, field: 'headers' } }
   }
   const type: unknown = properties.type
   if (typeof type !== 'string' || type === '') return invalid('type', 'the property type is missing')

@@ -2,7 +2,7 @@
  * Publishes with confirms. What was not confirmed is published again after a reconnect with the same message_id; what
  * RabbitMQ returned as unroutable rejects.
  */
-import type { ConfirmChannel, Message, Options } from 'amqplib'
+import { type ConfirmChannel, IllegalOperationError, type Message, type Options } from 'amqplib'
 import type { Logger } from 'pino'
 import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
@@ -32,7 +32,7 @@ interface Pending extends Publication {
 }
 
 export interface Publisher {
-  /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` */
+  /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` | `message_too_large` | `internal` */
   publish(publication: Publication): Promise<void>
   /** Publishes on a new channel everything that is unconfirmed. */
   attach(channel: ConfirmChannel): void
@@ -51,6 +51,17 @@ export interface PublisherOptions {
   /** Why RabbitMQ takes no messages at the moment. Nothing is sent then, because it would only fill buffers. */
   readonly blocked: () => string | undefined
   readonly logger: Logger
+}
+
+/** The error of a publication that amqplib cannot put into frames, such as one with headers of more than 64 KiB. */
+function unencodable(error: unknown, { exchange, routingKey }: Publication): HowdahError {
+  const text = error instanceof Error ? error.message : String(error)
+  const where = exchange === '' ? routingKey : `${exchange} (${routingKey})`
+  return new HowdahError(
+    error instanceof RangeError ? 'message_too_large' : 'internal',
+    `a message to ${where} cannot be encoded: ${text}`,
+    { cause: error },
+  )
 }
 
 export function createPublisher({ channel, failure, blocked, logger }: PublisherOptions): Publisher {
@@ -76,8 +87,10 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
         } else if (pending.returned) pending.settle(new HowdahError('unroutable', pending.unroutable ?? ''))
         else pending.settle()
       })
-    } catch {
-      pending.inFlight = false // the channel is closing, the next one sends it
+    } catch (error) {
+      pending.inFlight = false
+      // While the channel is closing the next one sends it; what cannot be encoded never can.
+      if (!(error instanceof IllegalOperationError)) pending.settle(unencodable(error, pending))
     }
   }
 

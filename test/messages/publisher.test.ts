@@ -126,6 +126,23 @@ describe('the publisher', () => {
     expect(attach().published).to.deep.equal([])
   })
 
+  it('rejects at once what cannot be encoded, and goes on', async () => {
+    const current = attach()
+    for (const [thrown, code] of [
+      [new RangeError('the headers exceed the buffer'), 'message_too_large'],
+      [new TypeError('a header of an unknown type'), 'internal'],
+    ] as const) {
+      current.encoderError = thrown
+      const error = await failure(publisher.publish(PUBLICATION))
+      expect(error.code).to.equal(code)
+      expect(error.message).to.include(thrown.message).and.include('session.s1.usage')
+    }
+    current.encoderError = undefined
+    const publishing = publisher.publish(PUBLICATION)
+    current.published[0]?.confirm()
+    await publishing
+  })
+
   it('is drained when everything is confirmed, or at the deadline', async () => {
     await publisher.drain(60_000)
     const { published } = attach()

@@ -76,16 +76,32 @@ describe('a dead letter', () => {
     expect(copy.unroutable).to.be.a('string')
     expect(copy.options).to.deep.include({ messageId: 'm-1', correlationId: 'c-1', persistent: true })
     expect(copy.options.headers).to.deep.equal({
-      ...{ 'howdah-version': 1, mine: 'kept', 'howdah-reason': 'of no use' },
-      ...{ 'howdah-queue': 'howdah.coordinator', 'howdah-exchange': 'howdah.commands' },
-      ...{ 'howdah-routing-key': 'session.show' },
+      ...{ 'howdah-reason': 'of no use', 'howdah-queue': 'howdah.coordinator' },
+      ...{ 'howdah-exchange': 'howdah.commands', 'howdah-routing-key': 'session.show' },
+      'howdah-original-headers': '{"howdah-version":1,"mine":"kept"}',
     })
     expect(copy.content.equals(message.content)).to.equal(true)
   })
 
-  it('has neither the user nor the expiration of the message', () => {
-    const message = delivered(1, { userId: 'somebody', expiration: '5' })
-    expect(deadLetterOf(message, 'q', 'r').options).not.to.have.any.keys('userId', 'expiration')
+  it('has none of the properties and headers that RabbitMQ acts on', () => {
+    const acting = { userId: 'somebody', expiration: '5', priority: 9, clusterId: 'c', deliveryMode: 1 }
+    const headers = { CC: ['howdah.coordinator'], BCC: ['q'], 'x-delay': 1 }
+    const copy = deadLetterOf(
+      delivered(1, { ...acting, headers, replyTo: 'amq.rabbitmq.reply-to' }),
+      'q',
+      'r',
+    )
+    expect(copy.options).not.to.have.any.keys(...Object.keys(acting), 'replyTo')
+    expect(copy.options.headers).not.to.have.any.keys(...Object.keys(headers))
+    expect(copy.options.headers).to.include({ 'howdah-user': 'somebody' })
+    expect(JSON.parse(copy.options.headers?.['howdah-original-headers'])).to.deep.include(headers)
+  })
+
+  it('keeps the beginning of large headers', () => {
+    const message = delivered(1, { headers: { large: 'ü'.repeat(60_000) } })
+    const text: string = deadLetterOf(message, 'q', 'r').options.headers?.['howdah-original-headers']
+    expect(Buffer.byteLength(text)).to.be.within(4_090, 4_096)
+    expect(text).to.match(/^\{"howdah-version":1,"large":"ü+$/)
   })
 
   it('keeps the beginning of what is too large, and the beginning of a long reason', () => {

@@ -1,11 +1,12 @@
 /** amqplib's connection and channels without a broker: tests see what is sent to RabbitMQ and script its answers. */
 import { EventEmitter } from 'node:events'
-import type {
-  ConfirmChannel,
-  ConsumeMessage,
-  MessageProperties,
-  Options,
-  RecoveringChannelModel,
+import {
+  type ConfirmChannel,
+  type ConsumeMessage,
+  IllegalOperationError,
+  type MessageProperties,
+  type Options,
+  type RecoveringChannelModel,
 } from 'amqplib'
 
 export interface Published {
@@ -22,6 +23,8 @@ export class ScriptedChannel extends EventEmitter {
   /** Calls in order, such as `ack 1`, `nack 2`, `cancel tag`. */
   readonly calls: string[] = []
   isClosed = false
+  /** What amqplib throws for a publication that it cannot encode. */
+  encoderError: Error | undefined
   /** Errors that the next declarations are answered with. */
   readonly refusals: Error[] = []
   readonly #onMessage = new Map<string, (message: ConsumeMessage | null) => void>()
@@ -38,7 +41,8 @@ export class ScriptedChannel extends EventEmitter {
     options: Options.Publish,
     confirmed: (error: unknown) => void,
   ): boolean {
-    if (this.isClosed) throw new Error('Channel closed')
+    if (this.isClosed) throw new IllegalOperationError('Channel closed')
+    if (this.encoderError) throw this.encoderError
     const confirm = (error?: Error): void => confirmed(error ?? null)
     this.published.push({ exchange, routingKey, content, options, confirm })
     return true
@@ -108,7 +112,7 @@ export class ScriptedChannel extends EventEmitter {
   }
 
   #settle(call: string): void {
-    if (this.isClosed) throw new Error('Channel closed')
+    if (this.isClosed) throw new IllegalOperationError('Channel closed')
     this.calls.push(call)
   }
 }

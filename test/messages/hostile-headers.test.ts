@@ -1,0 +1,78 @@
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import type { Bus } from '../../messages/bus.ts'
+import { type TestVhost, testVhost } from '../support/broker.ts'
+import { connectRaw, properties, type RawClient } from './raw-client.ts'
+
+/** Default prefetch of the coordinator's consumer. */
+const PREFETCH = 20
+
+describe('headers of a message from outside', function () {
+  this.timeout(30_000)
+  let vhost: TestVhost
+  let coordinator: Bus
+  let outside: RawClient
+  const deliveries: string[] = []
+
+  before(async function () {
+    this.timeout(120_000)
+    vhost = await testVhost()
+    coordinator = await connectBus({
+      url: vhost.url,
+      appId: 'coordinator',
+      logger: pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' }),
+    })
+    await coordinator.consumeCommands(async (delivery) => {
+      deliveries.push(delivery.messageId)
+      await coordinator.reply(delivery, { accepted: true, agents: [] })
+      return 'ack'
+    })
+    outside = await connectRaw(vhost.url)
+  })
+
+  afterEach(async () => {
+    deliveries.length = 0
+    await outside.channel.purgeQueue('howdah.dead-letters')
+  })
+
+  after(async () => {
+    await outside?.close()
+    await coordinator?.close()
+    await vhost?.remove()
+  })
+
+  const ask = () => outside.ask('howdah.commands', 'agent.list', '{}', properties('agent.list'))
+
+  it('that route a refused message to further queues do not bring its copy back: it is dead-lettered once', async () => {
+    const headers = { 'howdah-version': 1, CC: ['howdah.coordinator'] }
+    await outside.publish('howdah.commands', 'agent.list', 'no JSON', properties('agent.list', { headers }))
+    const dead = await outside.deadLetter()
+    // A copy that came back would stand in the queue before these.
+    for (let i = 0; i < 3; i++) expect((await ask()).body.accepted).to.equal(true)
+    expect((await outside.channel.checkQueue('howdah.dead-letters')).messageCount).to.equal(0)
+    expect(dead.properties.headers?.['howdah-original-headers']).to.include('howdah.coordinator')
+  })
+
+  it('that are too large are refused and dead-lettered at once, and hold nothing up', async () => {
+    const began = Date.now()
+    // More than amqplib can encode again, as other clients can send them.
+    const large = 'x'.repeat(65_450)
+    const sizes = [20_000, ...Array<number>(PREFETCH).fill(large.length)]
+    for (const size of sizes) {
+      const headers = { 'howdah-version': 1, large: large.slice(0, size) }
+      const reply = await outside.ask(
+        'howdah.commands',
+        'agent.list',
+        '{}',
+        properties('agent.list', { headers }),
+      )
+      expect(reply.body.error).to.include({ code: 'message_too_large', field: 'headers' })
+      const dead = await outside.deadLetter()
+      expect(dead.properties.headers?.['howdah-original-headers'].length).to.be.below(5_000)
+    }
+    expect((await ask()).body.accepted).to.equal(true)
+    expect(Date.now() - began).to.be.below(10_000)
+    expect(deliveries).to.have.length(1)
+  })
+})
