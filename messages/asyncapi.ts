@@ -14,6 +14,7 @@ import {
 } from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
 import * as exporting from './exports.ts'
+import { openInstruction, openReport } from './open-schema.ts'
 import * as primitives from './primitives.ts'
 import * as steps from './steps.ts'
 import {
@@ -37,14 +38,48 @@ interface Definition {
   readonly reply?: z.ZodType
 }
 
-/** Every schema that the contract exports by name becomes a component. */
+const REPORT = '.report'
+const INSTRUCTION = '.instruction'
+
+/** Every schema that the contract exports by name becomes a component, and so do its open forms where they differ. */
 const named = z.registry<{ id: string }>()
 const contract = Object.entries({ ...primitives, ...values, ...exporting, ...steps, ...definitions })
-for (const [id, value] of contract.sort(([one], [other]) => (one < other ? -1 : 1)))
-  if (value instanceof z.ZodType) named.add(value, { id })
+for (const [id, value] of contract.sort(([one], [other]) => (one < other ? -1 : 1))) {
+  if (!(value instanceof z.ZodType)) continue
+  named.add(value, { id })
+  if (!named.has(openReport(value))) named.add(openReport(value), { id: `${id}${REPORT}` })
+  if (!named.has(openInstruction(value))) named.add(openInstruction(value), { id: `${id}${INSTRUCTION}` })
+}
 
 /** The document, ready for `JSON.stringify`. Deterministic. */
 export function asyncApiDocument(): Json {
+  return withUsedComponents(wholeDocument())
+}
+
+/** Without the schemas that nothing refers to; a form that is the only one left has the plain name. */
+function withUsedComponents(document: Json): Json {
+  const { schemas, ...components } = document.components as { schemas: Record<string, Json> }
+  const used = new Set<string>()
+  const look = (part: Json): void => {
+    for (const [, id = ''] of JSON.stringify(part).matchAll(/"#\/components\/schemas\/([^"]+)"/g)) {
+      if (used.has(id)) continue
+      used.add(id)
+      look(schemas[id] ?? {})
+    }
+  }
+  look({ ...document, components })
+  const kept = Object.fromEntries(Object.entries(schemas).filter(([id]) => used.has(id)))
+  let text = JSON.stringify({ ...document, components: { ...components, schemas: kept } })
+  for (const id of used) {
+    const plain = id.replace(/\.(report|instruction)$/, '')
+    const forms = [plain, `${plain}${REPORT}`, `${plain}${INSTRUCTION}`].filter((form) => used.has(form))
+    if (id === plain || forms.length > 1) continue
+    text = text.replaceAll(`/${id}"`, `/${plain}"`).replaceAll(`"${id}":`, `"${plain}":`)
+  }
+  return JSON.parse(text) as Json
+}
+
+function wholeDocument(): Json {
   const messages: Json = { ...messagesOf(COMMANDS), ...messagesOf(AGENT_COMMANDS), ...messagesOf(EVENTS) }
   const replies = Object.keys(messages).filter((name) => name.endsWith('.reply'))
   return {

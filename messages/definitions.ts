@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { DatabaseExport, ExportRequest } from './exports.ts'
+import { openInstruction, openReport } from './open-schema.ts'
 import { Bytes, ErrorSchema, Finding, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
@@ -28,7 +29,7 @@ export const MAX_MESSAGE_BYTES = 256 * 1024
 
 const Refused = z.object({ accepted: z.literal(false), error: ErrorSchema })
 const accepted = <T extends z.ZodRawShape>(shape: T) =>
-  z.discriminatedUnion('accepted', [z.object({ accepted: z.literal(true), ...shape }), Refused])
+  openReport(z.discriminatedUnion('accepted', [z.object({ accepted: z.literal(true), ...shape }), Refused]))
 
 /** Lifetime of a session from now. Seconds; at most a year. */
 const ExpiresIn = z.int().min(1).max(31_536_000)
@@ -172,8 +173,26 @@ export const COMMANDS = {
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType; reply: z.ZodType }>
 
+/** The same definitions with open bodies: an agent ignores what a newer coordinator adds, but guesses at nothing. */
+function instructions<T extends Record<string, { readonly body: z.ZodType }>>(definitions: T): T {
+  return mapBodies(definitions, openInstruction)
+}
+
+/** The same definitions with open bodies. */
+function reports<T extends Record<string, { readonly body: z.ZodType }>>(definitions: T): T {
+  return mapBodies(definitions, openReport)
+}
+
+function mapBodies<T extends Record<string, { readonly body: z.ZodType }>>(
+  definitions: T,
+  open: (body: z.ZodType) => z.ZodType,
+): T {
+  const entries = Object.entries(definitions)
+  return Object.fromEntries(entries.map(([type, one]) => [type, { ...one, body: open(one.body) }])) as T
+}
+
 /** Commands from the coordinator to one agent: exchange `howdah.agents`, routing key `mount.<agent>` or `target.<agent>`. */
-export const AGENT_COMMANDS = {
+export const AGENT_COMMANDS = instructions({
   'step.run': { summary: 'Run one step of a session; answered by events.', body: StepCommand },
   'step.undo': { summary: 'Undo one step of a session; answered by events.', body: StepCommand },
   'repository.list': {
@@ -201,7 +220,7 @@ export const AGENT_COMMANDS = {
     body: z.strictObject({ session: SessionId }),
     reply: accepted({ changes: Changes }),
   },
-} as const satisfies Record<string, { summary: string; body: z.ZodType; reply?: z.ZodType }>
+} as const satisfies Record<string, { summary: string; body: z.ZodType; reply?: z.ZodType }>)
 
 const stepOf = {
   session: SessionId,
@@ -211,7 +230,7 @@ const stepOf = {
 }
 
 /** Events: exchange `howdah.events`, routing key `session.<id>.<event>`, `agent.<kind>.<name>.<event>` or `repository.<name>.<event>`. */
-export const EVENTS = {
+export const EVENTS = reports({
   'session.state': {
     summary: 'A session changed its state.',
     body: z.object({
@@ -290,7 +309,7 @@ export const EVENTS = {
       what: z.string().max(1000),
     }),
   },
-} as const satisfies Record<string, { summary: string; body: z.ZodType }>
+} as const satisfies Record<string, { summary: string; body: z.ZodType }>)
 
 /** Events that the coordinator publishes; all others come from agents. */
 export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([

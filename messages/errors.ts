@@ -104,9 +104,12 @@ export interface ErrorBody {
   details?: ErrorBody[] | undefined
 }
 
-/** Whether the same request can succeed later unchanged. */
+/**
+ * Whether the same request can succeed later unchanged. What the error itself says counts first, so that a code of a newer
+ * release, which is not in the table, is treated as its sender meant.
+ */
 export const isRetryable = ({ code, retryable }: Pick<ErrorBody, 'code' | 'retryable'>): boolean =>
-  retryable ?? ERROR_CODES[code].retryable
+  retryable ?? (Object.hasOwn(ERROR_CODES, code) && ERROR_CODES[code].retryable)
 
 /** The error as it stands in a message: with `retryable` throughout, so that no receiver needs the table. */
 export function withRetryable(error: ErrorBody): ErrorBody {

@@ -4,6 +4,7 @@
  * Types are inferred from the schemas. Messages name credentials and never contain them: they are in files on the target.
  */
 import { z } from 'zod'
+import { decides } from './open-schema.ts'
 import { Bytes, ErrorSchema, Name, Port, Time } from './primitives.ts'
 
 /** Names of databases, tables and schemas as in PostgreSQL's catalog, without quotes. */
@@ -25,30 +26,32 @@ const AbsolutePath = z
   .max(4096)
   .regex(/^\/[^\0]*$/)
 
-export const Destination = z
-  .discriminatedUnion('type', [
-    z.strictObject({
-      type: z.literal('directory'),
-      path: AbsolutePath.describe('a directory on the target server'),
-    }),
-    z.strictObject({
-      type: z.literal('sftp'),
-      host: z.string().min(1).max(255),
-      port: Port.optional(),
-      user: z.string().min(1).max(63).optional(),
-      path: AbsolutePath,
-      credential: Name.optional().describe('its name in the configuration of the target agent'),
-    }),
-    z.strictObject({
-      type: z.literal('postgres'),
-      host: z.string().min(1).max(255),
-      port: Port.optional(),
-      user: z.string().min(1).max(63).optional(),
-      database: SqlName.optional().describe('default: the name of the exported database'),
-      credential: Name.optional().describe('its name in the configuration of the target agent'),
-    }),
-  ])
-  .describe('where an export goes')
+export const Destination = decides(
+  z
+    .discriminatedUnion('type', [
+      z.strictObject({
+        type: z.literal('directory'),
+        path: AbsolutePath.describe('a directory on the target server'),
+      }),
+      z.strictObject({
+        type: z.literal('sftp'),
+        host: z.string().min(1).max(255),
+        port: Port.optional(),
+        user: z.string().min(1).max(63).optional(),
+        path: AbsolutePath,
+        credential: Name.optional().describe('its name in the configuration of the target agent'),
+      }),
+      z.strictObject({
+        type: z.literal('postgres'),
+        host: z.string().min(1).max(255),
+        port: Port.optional(),
+        user: z.string().min(1).max(63).optional(),
+        database: SqlName.optional().describe('default: the name of the exported database'),
+        credential: Name.optional().describe('its name in the configuration of the target agent'),
+      }),
+    ])
+    .describe('where an export goes'),
+)
 
 export const ExportRequest = z.strictObject({
   databases: z
@@ -57,7 +60,9 @@ export const ExportRequest = z.strictObject({
     .optional()
     .describe('default: those with a table of `tables`; without any, those that were changed'),
   tables: z.array(TablePattern).max(1000).optional().describe('default: all of a database'),
-  format: z.enum(['directory', 'custom', 'plain']).optional().describe('default: directory'),
+  format: decides(z.enum(['directory', 'custom', 'plain']))
+    .optional()
+    .describe('default: directory'),
   jobs: z.int().min(1).max(64).optional().describe('parallel jobs; default: the processors of the target'),
   rename: z
     .array(z.strictObject({ from: TablePattern, to: TablePattern }))

@@ -51,8 +51,8 @@ function completed<T extends z.ZodType>(schema: T) {
 }
 
 const ErrorLike = z.object({
-  code: errorFields.code,
-  details: z.array(z.object({ code: errorFields.code })).optional(),
+  code: z.string(),
+  details: z.array(z.object({ code: z.string() })).optional(),
 })
 
 /** One error: the code to decide by, and the message to read. */

@@ -6,6 +6,7 @@
  */
 import { z } from 'zod'
 import { ExportRequest, ExportResult, SqlName } from './exports.ts'
+import { openReport } from './open-schema.ts'
 import {
   Bytes,
   Name,
@@ -141,11 +142,11 @@ export const StepCommand = z.object({
 
 /** Result of `run` by step. The result of `undo` is `undone`: what was removed, as text. */
 export const STEP_RESULTS = {
-  resolve: ResolveResult,
-  preflight: PreflightResult,
-  mount: MountResult,
-  recover: RecoverResult,
-  export: ExportResult,
+  resolve: openReport(ResolveResult),
+  preflight: openReport(PreflightResult),
+  mount: openReport(MountResult),
+  recover: openReport(RecoverResult),
+  export: openReport(ExportResult),
 } as const satisfies Record<StepName, z.ZodType>
 
 export const UndoResult = z.object({ undone: z.array(z.string()) })

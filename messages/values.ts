@@ -1,24 +1,27 @@
 /** The values of messages: recovery targets, backups, sessions, progress. Types are inferred from the schemas. */
 import { z } from 'zod'
 import { ExportView } from './exports.ts'
+import { decides } from './open-schema.ts'
 import { Bytes, ErrorSchema, Name, Port, RepositoryName, Sequence, SessionId, Time } from './primitives.ts'
 
 export const RecoverTo = z
   .strictObject({
-    type: z.enum(['latest', 'immediate', 'time', 'lsn', 'xid', 'name']),
+    type: decides(z.enum(['latest', 'immediate', 'time', 'lsn', 'xid', 'name'])),
     value: z.string().min(1).max(255).optional().describe('for time, lsn, xid and name'),
     inclusive: z.boolean().optional(),
     timeline: z
-      .union([z.int().min(1), z.enum(['latest', 'current'])])
+      .union([z.int().min(1), decides(z.enum(['latest', 'current']))])
       .optional()
       .describe('default: latest, and current for immediate'),
   })
   .describe('the recovery target; default latest')
 
 /** The action when the recovery target is reached. */
-export const AfterRecovery = z
-  .enum(['promote', 'pause'])
-  .describe('promote: writable; pause: read-only, and can be moved further forward. Default promote')
+export const AfterRecovery = decides(
+  z
+    .enum(['promote', 'pause'])
+    .describe('promote: writable; pause: read-only, and can be moved further forward. Default promote'),
+)
 
 export const BackupSummary = z.object({
   label: RepositoryName,

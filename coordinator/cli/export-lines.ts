@@ -81,7 +81,7 @@ export function exportLines(terminal: Terminal, job: ExportView, took: string): 
   }
   return [
     '',
-    heads[job.status],
+    heads[job.status] ?? `${printable(job.status)} after ${took}.`,
     ...fieldLines(terminal, exportFields(job)),
     ...(job.status === 'failed' && job.error !== undefined ? ['', ...errorLines(terminal, job.error)] : []),
   ]
@@ -89,17 +89,22 @@ export function exportLines(terminal: Terminal, job: ExportView, took: string): 
 
 /** A destination as `--to` and `--into` take it. */
 export function formatDestination(destination: Destination): string {
-  if (destination.type === 'directory') return destination.path
-  const { host, port, user } = destination
-  const place = `${user === undefined ? '' : `${encodeURIComponent(user)}@`}${host.includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`
   switch (destination.type) {
+    case 'directory':
+      return destination.path
     case 'sftp':
-      return `ssh://${place}${destination.path}`
+      return `ssh://${serverOf(destination)}${destination.path}`
     case 'postgres':
-      return `postgres://${place}${destination.database === undefined ? '' : `/${encodeURIComponent(destination.database)}`}`
+      return `postgres://${serverOf(destination)}${destination.database === undefined ? '' : `/${encodeURIComponent(destination.database)}`}`
     default:
-      return destination satisfies never
+      destination satisfies never
+      return printable((destination as Destination).type)
   }
+}
+
+function serverOf({ host, port, user }: Exclude<Destination, { type: 'directory' }>): string {
+  const login = user === undefined ? '' : `${encodeURIComponent(user)}@`
+  return `${login}${host.includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`
 }
 
 function mark({ marks, style }: Terminal, { status }: DatabaseExport, frame: number): string {
@@ -114,6 +119,7 @@ function mark({ marks, style }: Terminal, { status }: DatabaseExport, frame: num
     case 'cancelled':
       return style('red', marks.failed)
     default:
-      return status satisfies never
+      status satisfies never
+      return marks.waiting
   }
 }

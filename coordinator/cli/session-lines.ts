@@ -8,7 +8,7 @@ import { formatDuration, formatMoment, formatRate, formatShare } from './format.
 import { latestAttempts } from './session-progress.ts'
 import { printable, type Style, type Terminal, truncate, wrap } from './terminal.ts'
 
-export const STATE_STYLE = {
+const STATE_STYLE = {
   validating: 'cyan',
   mounting: 'cyan',
   recovering: 'cyan',
@@ -19,6 +19,11 @@ export const STATE_STYLE = {
   closed: 'dim',
   failed: 'red',
 } as const satisfies Record<SessionState, Style>
+
+/** The state of a session in its colour; one of a newer coordinator, which may be any text, without. */
+export function styledState({ style }: Terminal, state: SessionState, text = printable(state)): string {
+  return Object.hasOwn(STATE_STYLE, state) ? style(STATE_STYLE[state], text) : text
+}
 
 /** Bytes per second of a running step; undefined if not known yet. */
 export type RateOf = (report: StepReport) => number | undefined
@@ -228,7 +233,8 @@ function mark(terminal: Terminal, report: StepReport, frame: number): string {
     case 'failed':
       return terminal.style('red', marks.failed)
     default:
-      return report.status satisfies never
+      report.status satisfies never
+      return marks.waiting
   }
 }
 

@@ -13,7 +13,7 @@ import {
   jsonOption,
 } from '../options.ts'
 import { ask } from '../request.ts'
-import { changesText, fieldLines, STATE_STYLE } from '../session-lines.ts'
+import { changesText, fieldLines, styledState } from '../session-lines.ts'
 import { isOver } from '../session-progress.ts'
 import { type Column, renderTable } from '../table.ts'
 import { printable } from '../terminal.ts'
@@ -125,7 +125,7 @@ export function sessionTable(
     {
       title: 'STATE',
       value: stateText,
-      style: (text, { state }) => stdout.style(STATE_STYLE[state], text),
+      style: (text, { state }) => styledState(stdout, state, text),
     },
     { title: 'INSTANCE', value: (row) => printable(`${row.repository}/${row.instance}`), minimum: 12 },
     { title: 'BACKUP', value: ({ backup }) => printable(backup), minimum: 8, expendable: 5 },

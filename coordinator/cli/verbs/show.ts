@@ -24,7 +24,7 @@ import {
   psqlLine,
   reachedText,
   roomText,
-  STATE_STYLE,
+  styledState,
   undoneFields,
   writeCacheText,
 } from '../session-lines.ts'
@@ -72,7 +72,7 @@ async function runShow({ context, options, argument }: Call<ClientOptions>): Pro
 export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
   const time = (text: string | undefined) =>
     text === undefined ? undefined : formatTimeFully(new Date(text), now())
-  const state = `${stdout.style(STATE_STYLE[view.state], view.state)}${view.step === undefined ? '' : `, step ${view.step}`}`
+  const state = `${styledState(stdout, view.state)}${view.step === undefined ? '' : `, step ${view.step}`}`
   const { reachability } = view
   const lines = [
     stdout.style('bold', `Session ${view.id}`),
