@@ -3,6 +3,7 @@ import type { ExportView } from '../messages/exports.ts'
 import type { SessionView, StepReport } from '../messages/values.ts'
 import { missingStep } from './planner.ts'
 import type { CurrentStep, ExportJob, Session } from './session.ts'
+import { tagsOf } from './tags.ts'
 import { activeWarnings } from './warnings.ts'
 
 export function sessionView(session: Session): SessionView {
@@ -19,6 +20,8 @@ export function sessionView(session: Session): SessionView {
     backup: results.resolve?.backup.label ?? request.backup,
     recoverTo: request.recoverTo,
     target: request.target,
+    ...tagsOf(session),
+    ...(session.messageId !== undefined && { messageId: session.messageId }),
     createdAt: session.createdAt,
     updatedAt: session.updatedAt,
     ...(results.recover && { connection: results.recover.connection }),

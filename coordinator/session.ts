@@ -1,6 +1,7 @@
 /** A session as the coordinator keeps it: the desired state, the observed state, and the step in progress. */
 import type { ErrorBody } from '../messages/errors.ts'
 import type { ExportView } from '../messages/exports.ts'
+import type { Labels } from '../messages/labels.ts'
 import type { StepInput, StepResult } from '../messages/steps.ts'
 import {
   type Changes,
@@ -74,6 +75,11 @@ export interface Session {
   exports?: ExportJob[] | undefined
   /** It was published for its export alone, and is unpublished when that has ended. */
   exportOnly?: boolean | undefined
+  /** What clients noted on it. Without empty values. */
+  reference?: string | undefined
+  labels?: Labels | undefined
+  /** `message_id` of the command that made it. */
+  messageId?: string | undefined
   /** Number of the latest entry of its history. */
   historyLength?: number | undefined
   readonly createdAt: string

@@ -14,6 +14,7 @@ import {
 } from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
 import * as exporting from './exports.ts'
+import * as labels from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
 import * as primitives from './primitives.ts'
 import * as steps from './steps.ts'
@@ -43,7 +44,14 @@ const INSTRUCTION = '.instruction'
 
 /** Every schema that the contract exports by name becomes a component, and so do its open forms where they differ. */
 const named = z.registry<{ id: string }>()
-const contract = Object.entries({ ...primitives, ...values, ...exporting, ...steps, ...definitions })
+const contract = Object.entries({
+  ...primitives,
+  ...values,
+  ...exporting,
+  ...labels,
+  ...steps,
+  ...definitions,
+})
 for (const [id, value] of contract.sort(([one], [other]) => (one < other ? -1 : 1))) {
   if (!(value instanceof z.ZodType)) continue
   named.add(value, { id })

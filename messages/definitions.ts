@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { DatabaseExport, ExportRequest } from './exports.ts'
+import { NewTags } from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
 import { Bytes, ErrorSchema, Finding, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
@@ -45,7 +46,12 @@ export const PublishBody = z.strictObject({
   export: ExportRequest.optional().describe(
     'export this once it is published, then unpublish and remove everything',
   ),
+  ...NewTags.shape,
 })
+
+/** The body of a command that changes a session. */
+const change = <T extends z.ZodRawShape>(shape: T) =>
+  z.strictObject({ session: SessionId, ...shape, ...NewTags.shape })
 
 /** The resources that publishing will need. Missing: unknown. */
 export const Estimate = z.object({
@@ -90,8 +96,7 @@ export const COMMANDS = {
   },
   'session.unpublish': {
     summary: 'Stop a published instance and remove everything that belongs to its session.',
-    body: z.strictObject({
-      session: SessionId,
+    body: change({
       keepCache: z.boolean().optional().describe('keep what was changed, for session.retry'),
     }),
     reply: accepted({ session: SessionId }),
@@ -104,8 +109,7 @@ export const COMMANDS = {
   'session.republish': {
     summary:
       'Publish the instance of a session again: in its place, or alongside it. Refused while it holds changes that were not exported.',
-    body: z.strictObject({
-      session: SessionId,
+    body: change({
       recoverTo: RecoverTo.optional().describe('default: latest'),
       backup: RepositoryName.optional().describe('default: the newest that the recovery target allows'),
       alongside: z.boolean().optional().describe('as another session, on another port'),
@@ -117,32 +121,32 @@ export const COMMANDS = {
   'session.retry': {
     summary:
       'Resume a session that is not retried automatically any more, or that was closed with its changes kept.',
-    body: z.strictObject({ session: SessionId }),
+    body: change({}),
     reply: accepted({ session: SessionId }),
   },
   'session.cancel': {
     summary: 'Cancel the operation in progress: an export, or the publishing, whose steps are undone.',
-    body: z.strictObject({ session: SessionId }),
+    body: change({}),
     reply: accepted({ session: SessionId }),
   },
   'session.promote': {
     summary: 'End a paused recovery: the instance becomes writable.',
-    body: z.strictObject({ session: SessionId }),
+    body: change({}),
     reply: accepted({ session: SessionId }),
   },
   'session.advance': {
     summary: 'Move a paused recovery forward to a later target.',
-    body: z.strictObject({ session: SessionId, recoverTo: RecoverTo }),
+    body: change({ recoverTo: RecoverTo }),
     reply: accepted({ session: SessionId }),
   },
   'session.export': {
     summary: 'Export the changed databases, or any others, from a published instance.',
-    body: z.strictObject({ session: SessionId, ...ExportRequest.shape }),
+    body: change(ExportRequest.shape),
     reply: accepted({ session: SessionId, export: z.string() }),
   },
   'session.extend': {
     summary: 'Extend the lifetime of a session to this long from now.',
-    body: z.strictObject({ session: SessionId, expiresIn: ExpiresIn.nullable().describe('null: no expiry') }),
+    body: change({ expiresIn: ExpiresIn.nullable().describe('null: no expiry') }),
     reply: accepted({ session: SessionId }),
   },
   'session.list': {

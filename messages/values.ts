@@ -1,6 +1,7 @@
 /** The values of messages: recovery targets, backups, sessions, progress. Types are inferred from the schemas. */
 import { z } from 'zod'
 import { ExportView } from './exports.ts'
+import { Tags } from './labels.ts'
 import { decides } from './open-schema.ts'
 import { Bytes, ErrorSchema, Name, Port, RepositoryName, Sequence, SessionId, Time } from './primitives.ts'
 
@@ -203,6 +204,8 @@ export const SessionView = z.object({
   backup: z.string().describe('the label, or "latest" until it is resolved'),
   recoverTo: RecoverTo,
   target: Name,
+  ...Tags.shape,
+  messageId: z.string().optional().describe('message_id of the command that made it'),
   createdAt: Time,
   updatedAt: Time,
   connection: Connection.optional(),

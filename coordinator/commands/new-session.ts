@@ -1,8 +1,10 @@
 /** Making a session for a command, once per `message_id`. */
 import type { CommandDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { Tags } from '../../messages/labels.ts'
 import { timestamp } from '../clock.ts'
 import { newSession, type Session, type SessionRequest } from '../session.ts'
+import { tag } from '../tags.ts'
 import type { CommandContext, SessionAccepted } from './command-handlers.ts'
 
 export interface NewSession {
@@ -16,10 +18,12 @@ export interface NewSession {
 /** @returns the answer of this command, or the one that the same command got when it came twice at once */
 export async function addSession(
   { store, conductor, now, newSessionId }: CommandContext,
-  { messageId }: CommandDelivery,
+  { body, messageId }: CommandDelivery,
   { request, mountAgent, prepare }: NewSession,
 ): Promise<SessionAccepted> {
   const session = newSession(newSessionId(request.instance), request, mountAgent, timestamp(now))
+  session.messageId = messageId
+  tag(session, body as Tags)
   prepare?.(session)
   const reply: SessionAccepted = { accepted: true, session: session.id }
   if (await conductor.add(session, { messageId, reply })) return reply

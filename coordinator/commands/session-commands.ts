@@ -18,8 +18,8 @@ type SessionCommand =
 export function sessionCommands(context: CommandContext): CommandHandlers<SessionCommand> {
   const { now } = context
   return {
-    'session.unpublish': ({ session: id, ...options }, delivery) =>
-      changeSession(context, delivery, id, (session) => requests.unpublish(session, options)),
+    'session.unpublish': ({ session: id, keepCache }, delivery) =>
+      changeSession(context, delivery, id, (session) => requests.unpublish(session, { keepCache })),
 
     'session.retry': ({ session: id }, delivery) => changeSession(context, delivery, id, requests.retry),
 
@@ -32,7 +32,7 @@ export function sessionCommands(context: CommandContext): CommandHandlers<Sessio
       return changeSession(context, delivery, id, (session) => requests.advance(session, recoverTo))
     },
 
-    'session.export'({ session: id, ...request }, delivery) {
+    'session.export'({ session: id, reference: _, labels: __, ...request }, delivery) {
       let added = ''
       const add = (session: Session): void => {
         added = requests.requestExport(session, request, timestamp(now))
