@@ -61,6 +61,8 @@ function derive(schema: z.core.$ZodTypes, mode: Mode): z.core.$ZodType {
     case 'optional':
     case 'nullable':
       return replaced(schema, { ...def, innerType: open(def.innerType, mode) })
+    case 'pipe':
+      return replaced(schema, { ...def, out: open(def.out, mode) })
     case 'record':
       return replaced(schema, { ...def, valueType: open(def.valueType, mode) })
     case 'enum':
@@ -72,6 +74,7 @@ function derive(schema: z.core.$ZodTypes, mode: Mode): z.core.$ZodType {
       if (discriminator === undefined || isClosed(schema, mode)) return known
       return described(schema, z.union([known, unknownOption(discriminator, def.options)]))
     }
+    case 'transform':
     case 'string':
     case 'number':
     case 'boolean':
@@ -99,11 +102,12 @@ function sameChildren(before: object, after: object): boolean {
     element,
     innerType,
     valueType,
+    out,
     options,
   }: Record<string, unknown>): unknown[] => [
     ...Object.values((shape as object | undefined) ?? {}),
     ...((options as unknown[] | undefined) ?? []),
-    ...[element, innerType, valueType],
+    ...[element, innerType, valueType, out],
   ]
   const [was, is] = [children(before as Record<string, unknown>), children(after as Record<string, unknown>)]
   return was.every((child, index) => child === is[index])

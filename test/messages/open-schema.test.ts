@@ -13,7 +13,7 @@ const input = {
   options: {},
 }
 const step = { session: 'shop-1', step: 'mount', sequence: 3, input }
-const error = { code: 'of_a_newer_release', message: 'the moon is full' }
+const error = { code: 'of_a_newer_release', message: 'the moon is full', retryable: true }
 
 describe('an open schema', () => {
   it('ignores keys that it does not know, at any depth', () => {
@@ -92,7 +92,10 @@ describe('the contract between releases', () => {
     const about = { session: 'shop-1', step: 'defragment', direction: 'run', sequence: 3 }
     const failed = EVENTS['session.step-failed'].body.parse({ ...about, error })
     expect(failed).to.deep.equal({ ...about, error })
-    expect(isRetryable(failed.error)).to.equal(false)
+    expect(isRetryable(failed.error)).to.equal(true)
+    const { retryable: _, ...unsaid } = error
+    const old = EVENTS['session.step-failed'].body.parse({ ...about, error: unsaid })
+    expect(isRetryable(old.error)).to.equal(false)
     const agent = { kind: 'mount', name: 'b', online: true, lastSeen: '2026-11-30T10:00:00Z' }
     const online = { ...agent, version: '9', host: 'h', repositories: [{ name: 'new', format: 'walg' }] }
     expect(EVENTS['agent.online'].body.safeParse(online).success).to.equal(true)
