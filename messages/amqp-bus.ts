@@ -36,7 +36,7 @@ export interface ConnectOptions {
   readonly prefetch?: number
   /** Deadline of the first connection. Default 10 s. Later, reconnecting is tried without end. */
   readonly waitMs?: number
-  /** Redelivery of a message whose handler fails. Default: 15 attempts in about a minute and a half. */
+  /** Redelivery of a message whose handler fails. Default: 5 attempts in about three seconds. */
   readonly redelivery?: Redelivery
 }
 
@@ -46,7 +46,7 @@ export interface ConnectOptions {
  */
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { url, appId, logger, tls, prefetch = 20, waitMs = 10_000 } = options
-  const redelivery = options.redelivery ?? { tries: 15, firstMs: 100, maxMs: 10_000 }
+  const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
   const connection = await openConnection({ url, appId, logger, tls, waitMs })
   const ended = new AbortController()
   const requests = createRequests()

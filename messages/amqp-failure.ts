@@ -7,13 +7,25 @@ const NOT_FOUND = 404
 export const PRECONDITION_FAILED = 406
 const NOT_ALLOWED = 530
 
+/** Class identifiers of AMQP 0-9-1: exchange and queue. */
+const DECLARING_CLASSES: readonly number[] = [40, 50]
+
+interface AmqpError {
+  readonly code?: unknown
+  /** Of the method that RabbitMQ refused; 0 where there is none. */
+  readonly classId?: number
+  readonly message?: string
+}
+
 /** Converts an error of amqplib. `doing` completes "RabbitMQ refused to …". */
 export function amqpFailure(error: unknown, doing: string): HowdahError {
   if (error instanceof HowdahError) return error
-  const { code, message = String(error) } = error as { code?: unknown; message?: string }
+  const { code, classId, message = String(error) } = error as AmqpError
   const text = message.slice(0, 500)
   switch (code ?? handshakeCode(message)) {
     case PRECONDITION_FAILED:
+      // Of a declaration. Others: a delivery that was held for too long, a message that is too large.
+      if (classId !== undefined && !DECLARING_CLASSES.includes(classId)) break
       return new HowdahError(
         'configuration',
         `RabbitMQ refused to ${doing}, because it exists there with other properties: delete it if nothing else uses it, or give Howdah a virtual host of its own. ${text}`,
@@ -33,11 +45,10 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
       )
     case NOT_FOUND:
       return new HowdahError('unroutable', `RabbitMQ could not ${doing}. ${text}`, { cause: error })
-    default:
-      return new HowdahError('broker_unavailable', `RabbitMQ could not ${doing}: ${text || String(code)}`, {
-        cause: error,
-      })
   }
+  return new HowdahError('broker_unavailable', `RabbitMQ could not ${doing}: ${text || String(code)}`, {
+    cause: error,
+  })
 }
 
 /** amqplib gives no code for a refused handshake: the reply code, or the name of the frame, is only in the message. */

@@ -3,7 +3,7 @@
  * that has published, so that acknowledgements and the close handshake are not read either.
  * Owns the alarm state of one connection. Sends nothing.
  */
-import { HowdahError } from './errors.ts'
+import { Unavailable } from './unavailable.ts'
 
 export interface BrokerAlarm {
   /** RabbitMQ's reason while the alarm is on, such as "low on disk"; undefined while messages are taken. */
@@ -36,8 +36,10 @@ export function createBrokerAlarm(now: () => number = Date.now): BrokerAlarm {
 }
 
 /** @param consequence a sentence about what happens to the messages that were to be sent */
-export function brokerBlocked(reason: string, consequence = ''): HowdahError {
+export function brokerBlocked(reason: string, consequence = ''): Unavailable {
   const what = `RabbitMQ takes no messages: an alarm on its machine is on, "${reason}"`
   const todo = 'Make room there, on the disk or in the memory that it names; work resumes by itself then'
-  return new HowdahError('broker_blocked', `${what}. ${todo}.${consequence === '' ? '' : ` ${consequence}`}`)
+  return new Unavailable(`${what}. ${todo}.${consequence === '' ? '' : ` ${consequence}`}`, {
+    code: 'broker_blocked',
+  })
 }

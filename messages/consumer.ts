@@ -2,8 +2,9 @@
  * Consumes one queue: validates each delivery, passes it to the handler, and settles it by the outcome.
  *
  * A delivery that breaks the contract is refused, with a reply if it asks for one, and dead-lettered. One whose handler
- * fails is retried a bounded number of times with backoff, and then dead-lettered. No content of a message stops the
- * consumer.
+ * fails is tried a bounded number of times with backoff, then refused and dead-lettered, too. While what handlers need is
+ * away (`Unavailable`), deliveries are held and count as not yet tried; no more than the prefetch arrive then. No content
+ * of a message stops the consumer.
  */
 import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
@@ -11,7 +12,9 @@ import { type Backoff, backoffMs } from './backoff.ts'
 import type { Consumer, Delivery, Outcome } from './bus.ts'
 import { decodeDelivery, type Expected } from './envelope.ts'
 import { type ErrorBody, errorBody } from './errors.ts'
+import { createOutageGate } from './outage-gate.ts'
 import { createRecoveringChannel } from './recovering-channel.ts'
+import { isUnavailable } from './unavailable.ts'
 import { atMost, pause } from './wait.ts'
 
 export interface Redelivery extends Backoff {
@@ -40,11 +43,14 @@ export interface ConsumerOptions {
 const CLOSE_DEADLINE_MS = 10_000
 /** How long to wait for RabbitMQ to confirm a cancel, which it never does while it does not read from the connection. */
 const CANCEL_MS = 2_000
+/** How long deliveries are held while they cannot be handled; RabbitMQ closes a channel that keeps one for 30 minutes. */
+const HOLD_MS = 20 * 60_000
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
   const { connection, ended, queue, prefetch, redelivery, expected, logger } = options
   const running = new Set<Promise<void>>()
   const closing = new AbortController()
+  const gate = createOutageGate(redelivery, logger.child({ queue }))
   let tag: string | undefined
 
   const recoveringChannel = createRecoveringChannel({
@@ -53,6 +59,8 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     purpose: `consume ${queue}`,
     logger,
     async setUp(channel) {
+      const gone = new AbortController()
+      channel.once('close', () => gone.abort())
       await options.declare(channel)
       await channel.prefetch(prefetch)
       const consuming = await channel.consume(queue, (message) => {
@@ -61,28 +69,23 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
           recoveringChannel.reopen()
           return
         }
-        const handling = settle(channel, message).finally(() => running.delete(handling))
+        const handling = settle(channel, message, gone.signal).finally(() => running.delete(handling))
         running.add(handling)
       })
       tag = consuming.consumerTag
     },
   })
 
-  /** Never rejects. */
-  async function settle(channel: ConfirmChannel, message: ConsumeMessage): Promise<void> {
+  /** Never rejects. What failed is rejected and what is only handed back is nacked: since 4.3 RabbitMQ counts the first. */
+  async function settle(channel: ConfirmChannel, message: ConsumeMessage, gone: AbortSignal): Promise<void> {
+    const held = () => AbortSignal.any([closing.signal, gone, AbortSignal.timeout(HOLD_MS)])
     try {
-      const decision = await decide(message)
-      if (decision === 'retry') {
-        await pause(backoffMs(deliveryCount(message) + 1, redelivery), closing.signal)
-        onChannel(() => channel.nack(message, false, true))
-        return
-      }
-      if (decision !== 'ack') await options.deadLetter(message, queue, decision.deadLetter)
-      onChannel(() => channel.ack(message))
+      const done = await gate.run(message.fields.deliveryTag, held, () => work(message))
+      onChannel(() => (done ? channel.ack(message) : channel.nack(message, false, true)))
     } catch (error) {
-      logger.error({ err: error, queue }, 'a delivery could not be settled')
-      await pause(backoffMs(1, redelivery), closing.signal)
-      onChannel(() => channel.nack(message, false, true))
+      logger.error({ err: error, queue, type: message.properties.type }, 'a message could not be handled')
+      await pause(backoffMs(failedDeliveries(message) + 1, redelivery), closing.signal)
+      onChannel(() => channel.reject(message, true))
     }
   }
 
@@ -95,20 +98,42 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     }
   }
 
-  async function decide(message: ConsumeMessage): Promise<Outcome | 'retry'> {
+  /** Resolves when the delivery can be acknowledged. */
+  async function work(message: ConsumeMessage): Promise<true> {
+    const outcome = await decide(message)
+    if (outcome !== 'ack') await options.deadLetter(message, queue, outcome.deadLetter)
+    return true
+  }
+
+  async function decide(message: ConsumeMessage): Promise<Outcome> {
     const { delivery, refused } = decodeDelivery(message, expected)
     if (refused) {
       logger.warn({ queue, error: refused }, 'refused a message')
-      await options.refuse(message, refused)
+      await refuse(message, refused)
       return { deadLetter: `${refused.code}: ${refused.message}` }
     }
     try {
       return await options.handle(delivery)
     } catch (error) {
-      logger.error({ err: error, queue, type: delivery.type }, 'the handler of a message failed')
-      if (deliveryCount(message) + 1 < redelivery.tries) return 'retry'
+      if (isUnavailable(error) || failedDeliveries(message) + 1 < redelivery.tries) throw error
+      logger.error(
+        { err: error, queue, type: delivery.type },
+        'the handler of a message failed for the last time',
+      )
       const { code, message: text } = errorBody(error)
-      return { deadLetter: `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}` }
+      const reason = `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}`
+      await refuse(message, { code: 'internal', message: `${delivery.type} could not be handled: ${reason}` })
+      return { deadLetter: reason }
+    }
+  }
+
+  /** Answers, if an answer can be sent: the dead letter does not depend on it. */
+  async function refuse(message: ConsumeMessage, error: ErrorBody): Promise<void> {
+    try {
+      await options.refuse(message, error)
+    } catch (unsent) {
+      if (isUnavailable(unsent)) throw unsent
+      logger.warn({ err: unsent, queue }, 'the answer to a message could not be sent')
     }
   }
 
@@ -130,13 +155,10 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
 }
 
 /**
- * Earlier deliveries of this message by its quorum queue. RabbitMQ counts returned and lost ones in `x-delivery-count`,
- * which the first delivery lacks; releases after 4.0 count those that were requeued on purpose in `x-acquired-count`.
+ * Deliveries of this message that failed, as its quorum queue counts them; the first delivery lacks the header. Releases
+ * before 4.3 count those that were handed back, too.
  */
-function deliveryCount({ properties }: ConsumeMessage): number {
-  const count = (name: string): number => {
-    const value: unknown = properties.headers?.[name]
-    return typeof value === 'number' && value > 0 ? value : 0
-  }
-  return Math.max(count('x-delivery-count'), count('x-acquired-count'))
+function failedDeliveries({ properties }: ConsumeMessage): number {
+  const count: unknown = properties.headers?.['x-delivery-count']
+  return typeof count === 'number' && count > 0 ? count : 0
 }

@@ -6,6 +6,7 @@ import { type ConfirmChannel, IllegalOperationError, type Message, type Options 
 import type { Logger } from 'pino'
 import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
+import { Unavailable } from './unavailable.ts'
 import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
@@ -32,7 +33,7 @@ interface Pending extends Publication {
 }
 
 export interface Publisher {
-  /** Resolves when RabbitMQ confirmed. @throws HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` | `message_too_large` | `internal` */
+  /** Resolves when RabbitMQ confirmed. @throws `Unavailable` (`broker_unavailable` | `broker_blocked`), HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` | `message_too_large` | `internal` */
   publish(publication: Publication): Promise<void>
   /** Publishes on a new channel everything that is unconfirmed. */
   attach(channel: ConfirmChannel): void
@@ -52,6 +53,8 @@ export interface PublisherOptions {
   readonly blocked: () => string | undefined
   readonly logger: Logger
 }
+
+const closed = (message: string): Unavailable => new Unavailable(message, { code: 'broker_unavailable' })
 
 /** The error of a publication that amqplib cannot put into frames, such as one with headers of more than 64 KiB. */
 function unencodable(error: unknown, { exchange, routingKey }: Publication): HowdahError {
@@ -121,10 +124,9 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
     }
     if (channel()) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
     const why = failure()
-    return new HowdahError(
-      'broker_unavailable',
+    return new Unavailable(
       `there was no connection to RabbitMQ for ${seconds} s${why ? `: ${why.message}` : ''}`,
-      why ? { cause: why } : {},
+      { code: 'broker_unavailable', cause: why },
     )
   }
 
@@ -142,7 +144,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
     },
 
     async publish(publication) {
-      if (isClosed) throw new HowdahError('broker_unavailable', 'this connection to RabbitMQ was closed')
+      if (isClosed) throw closed('this connection to RabbitMQ was closed')
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const { signal, timeoutMs } = publication
       const pending: Pending = {
@@ -183,9 +185,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
     close() {
       isClosed = true
       for (const pending of waiting) {
-        pending.settle(
-          new HowdahError('broker_unavailable', 'the connection was closed before the message was confirmed'),
-        )
+        pending.settle(closed('the connection was closed before the message was confirmed'))
       }
     },
   }

@@ -4,6 +4,8 @@ import { pino } from 'pino'
 import type { Consumer, Delivery, Outcome } from '../../messages/bus.ts'
 import { startConsumer } from '../../messages/consumer.ts'
 import { EXPECT_COMMANDS } from '../../messages/envelope.ts'
+import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
+import { Unavailable } from '../../messages/unavailable.ts'
 import { delivered, ScriptedConnection, until } from './scripted-amqp.ts'
 
 const QUEUE = 'howdah.coordinator'
@@ -14,6 +16,7 @@ describe('a consumer', () => {
   let handle: (delivery: Delivery) => Promise<Outcome>
   let dead: string[]
   let refused: string[]
+  let refuse: (message: ConsumeMessage, error: ErrorBody) => Promise<void>
   let deadLetter: (message: ConsumeMessage, queue: string, reason: string) => Promise<void>
 
   beforeEach(async () => {
@@ -21,6 +24,9 @@ describe('a consumer', () => {
     handle = async () => 'ack'
     dead = []
     refused = []
+    refuse = async (_message, { code }) => {
+      refused.push(code)
+    }
     deadLetter = async (_message, queue, reason) => {
       dead.push(`${queue}: ${reason}`)
     }
@@ -36,9 +42,7 @@ describe('a consumer', () => {
         await channel.assertQueue(QUEUE)
       },
       handle: (delivery) => handle(delivery),
-      refuse: async (_message, { code }) => {
-        refused.push(code)
-      },
+      refuse: (message, error) => refuse(message, error),
       deadLetter: (message, queue, reason) => deadLetter(message, queue, reason),
     })
   })
@@ -89,7 +93,7 @@ describe('a consumer', () => {
     deadLetter = async () => {
       throw new Error('no such queue')
     }
-    expect(await settled(delivered(1))).to.equal('nack 1')
+    expect(await settled(delivered(1))).to.equal('reject 1')
   })
 
   it('refuses and dead-letters what breaks the contract, without its handler', async () => {
@@ -101,18 +105,72 @@ describe('a consumer', () => {
     expect(dead[0]).to.match(/^howdah.coordinator: unknown_message_type: /)
   })
 
-  it('requeues a delivery whose handler fails, and dead-letters it at the last attempt', async () => {
+  it('rejects a delivery whose handler fails, and answers and dead-letters it at the last attempt', async () => {
     handle = async () => {
       throw new TypeError('a defect')
     }
-    expect(await settled(delivered(1))).to.equal('nack 1')
-    expect(await settled(delivered(2, { headers: { 'x-delivery-count': 1 } }))).to.equal('nack 2')
-    expect(dead).to.deep.equal([])
-    // RabbitMQ counts in one header or the other, by its release.
-    for (const header of ['x-delivery-count', 'x-acquired-count']) {
-      expect(await settled(delivered(3, { headers: { [header]: 2 } }))).to.equal('ack 3')
+    expect(await settled(delivered(1))).to.equal('reject 1')
+    expect(await settled(delivered(2, { headers: { 'x-delivery-count': 1 } }))).to.equal('reject 2')
+    // What was only handed back does not count.
+    expect(await settled(delivered(3, { headers: { 'x-acquired-count': 9 } }))).to.equal('reject 3')
+    expect([...dead, ...refused]).to.deep.equal([])
+    expect(await settled(delivered(4, { headers: { 'x-delivery-count': 2 } }))).to.equal('ack 4')
+    expect(dead).to.deep.equal([`${QUEUE}: its handler failed 3 times; internal: a defect`])
+    expect(refused).to.deep.equal(['internal'])
+  })
+
+  it('dead-letters also what cannot be answered', async () => {
+    refuse = async () => {
+      throw new HowdahError('unroutable', 'nobody')
     }
-    expect(dead).to.deep.equal(Array(2).fill(`${QUEUE}: its handler failed 3 times; internal: a defect`))
+    expect(await settled(delivered(1, { type: 'session.destroy' }))).to.equal('ack 1')
+    expect(dead).to.have.length(1)
+  })
+
+  it('holds deliveries while what they need is away, and handles them in their order afterwards', async () => {
+    let isAway = true
+    const handled: string[] = []
+    let attempts = 0
+    handle = async ({ messageId }) => {
+      attempts += 1
+      await new Promise((resolve) => setImmediate(resolve))
+      if (isAway) throw new Error('saving failed', { cause: new Unavailable('the store is away') })
+      handled.push(messageId)
+      return 'ack'
+    }
+    const before = current().calls.length
+    // Exhausted already, if it counted.
+    for (const tag of [1, 2, 3])
+      current().deliver(QUEUE, delivered(tag, { headers: { 'x-delivery-count': 2 } }))
+    await until(() => attempts > 10)
+    current().deliver(QUEUE, delivered(4))
+    expect(current().calls).to.have.length(before)
+    isAway = false
+    await until(() => handled.length === 4)
+    await until(() => current().calls.length === before + 4)
+    expect(handled).to.deep.equal(['m-1', 'm-2', 'm-3', 'm-4'])
+    expect(current().calls.slice(before)).to.deep.equal(['ack 1', 'ack 2', 'ack 3', 'ack 4'])
+    expect([...dead, ...refused]).to.deep.equal([])
+  })
+
+  it('holds a delivery whose copy cannot be sent for the moment', async () => {
+    let copies = 0
+    handle = async () => ({ deadLetter: 'of no use' })
+    deadLetter = async () => {
+      copies += 1
+      if (copies < 3) throw new Unavailable('no broker', { code: 'broker_unavailable' })
+    }
+    expect(await settled(delivered(1))).to.equal('ack 1')
+  })
+
+  it('hands back what it holds when it is closed, without counting it', async () => {
+    handle = async () => {
+      throw new Unavailable('the store is away')
+    }
+    current().deliver(QUEUE, delivered(1))
+    await new Promise((resolve) => setImmediate(resolve))
+    await consumer.close()
+    expect(current().calls.slice(-3)).to.deep.equal([`cancel ${QUEUE}`, 'nack 1', 'close'])
   })
 
   it('starts again when RabbitMQ cancels it or closes its channel', async () => {

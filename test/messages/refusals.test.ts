@@ -157,9 +157,11 @@ describe('a message from outside', function () {
     expect(seen).to.have.length(2)
   })
 
-  it('whose handler fails is dead-lettered after a few tries', async () => {
+  it('whose handler fails is answered and dead-lettered after a few tries', async () => {
     const body = JSON.stringify({ session: 'demo-1' })
-    await outside.publish('howdah.commands', 'session.show', body, properties('session.show'))
+    const reply = await outside.ask('howdah.commands', 'session.show', body, properties('session.show'))
+    expect(reply.body.error).to.include({ code: 'internal' })
+    expect(reply.body.error?.message).to.include('session.show').and.include('a defect')
     const dead = await outside.deadLetter()
     expect(dead.properties.headers?.['howdah-reason']).to.equal(
       'its handler failed 3 times; internal: a defect',

@@ -85,6 +85,10 @@ export class ScriptedChannel extends EventEmitter {
     this.#settle(`nack ${fields.deliveryTag}`)
   }
 
+  reject({ fields }: ConsumeMessage): void {
+    this.#settle(`reject ${fields.deliveryTag}`)
+  }
+
   async close(): Promise<void> {
     this.calls.push('close')
     this.break()
