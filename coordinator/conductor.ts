@@ -6,6 +6,7 @@
  */
 import type { Logger } from 'pino'
 import type { Bus, EventDelivery, Outcome } from '../messages/bus.ts'
+import type { ErrorBody } from '../messages/errors.ts'
 import { atMost } from '../messages/wait.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import type { Clock } from './clock.ts'
@@ -14,15 +15,17 @@ import { createAnnouncer } from './conductor/announcer.ts'
 import { createBackgroundWork } from './conductor/background-work.ts'
 import { createRetryTimers } from './conductor/retry-timers.ts'
 import { createSessionChanges, type SessionChanges } from './conductor/session-changes.ts'
-import { createSessionLocks } from './conductor/session-locks.ts'
 import { createStepDispatcher } from './conductor/step-dispatcher.ts'
 import { createSweeper } from './conductor/sweeper.ts'
+import { createLocks } from './locks.ts'
 import type { RetryPolicy } from './retry-policy.ts'
+import type { Session } from './session.ts'
+import { stepFailed } from './step-transitions.ts'
 import type { Store } from './store/store.ts'
 
-export interface Conductor extends Pick<SessionChanges, 'add' | 'change'> {
-  /** Resumes every session that is not settled. Call before consuming. */
-  start(): Promise<void>
+export interface Conductor extends Pick<SessionChanges, 'add' | 'change' | 'execute'> {
+  /** Resumes, in the background, every session that is not settled, and sweeps from then on. */
+  start(): void
   /** An event of `howdah.coordinator.events`. */
   onEvent(delivery: EventDelivery): Promise<Outcome>
   /** Stops timers and waits for work in progress, within a deadline: what was not sent by then, the next start sends. */
@@ -39,40 +42,38 @@ export interface ConductorOptions {
   readonly random: () => number
   /** Milliseconds between two sweeps over the sessions. */
   readonly sweepMs?: number
-  /** Milliseconds without a report after which a step is sent again. */
-  readonly resendAfterMs?: number
 }
 
 const CLOSE_DEADLINE_MS = 4_000
 
 export function createConductor(options: ConductorOptions): Conductor {
   const { store, bus, registry, retry, logger, now, random } = options
-  const { sweepMs: intervalMs = 5_000, resendAfterMs = 20_000 } = options
-  const locks = createSessionLocks()
+  const { sweepMs: intervalMs = 5_000 } = options
+  const locks = createLocks()
   const background = createBackgroundWork(logger)
   const announcer = createAnnouncer({ bus, logger, background })
-  const dispatcher = createStepDispatcher({ bus, background })
+  const dispatcher = createStepDispatcher({ bus, background, onUnsendable: failStep })
   const retries = createRetryTimers({
     now,
     onDue: (id) => background.track('a retry', id, changes.reconcile(id)),
   })
   const changes = createSessionChanges({ store, locks, announcer, dispatcher, retries, now })
-  const onEvent = createAgentEvents({ registry, changes, announcer, retry, now, random })
-  const sweeper = createSweeper({
-    ...{ store, bus, registry, changes, dispatcher, retries, announcer, background },
-    ...{ now, intervalMs, resendAfterMs },
-  })
+  const onEvent = createAgentEvents({ registry, changes, retry, now, random })
+  const sweeper = createSweeper({ store, bus, registry, changes, dispatcher, background, now, intervalMs })
+
+  /** Fails the current step of a session, as its agent would. */
+  async function failStep({ id, current }: Session, error: ErrorBody): Promise<void> {
+    if (!current) return
+    const { step, direction, sequence } = current
+    const failed = { session: id, step, direction, sequence, error }
+    await changes.change(id, (latest) => stepFailed(latest, failed, retry, now(), random))
+  }
 
   return {
-    async start() {
-      for (const { id } of await store.sessions({ settled: false })) {
-        const session = await changes.reconcile(id)
-        if (session) dispatcher.send(session)
-      }
-      sweeper.start()
-    },
+    start: sweeper.start,
     add: changes.add,
     change: changes.change,
+    execute: changes.execute,
     onEvent,
     async close() {
       dispatcher.close()

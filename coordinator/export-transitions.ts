@@ -7,7 +7,7 @@ import type { ErrorBody } from '../messages/errors.ts'
 import type { DatabaseExport } from '../messages/exports.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
 import { dueExport } from './planner.ts'
-import { type ExportJob, resetFailures, type Session } from './session.ts'
+import { addUndone, type ExportJob, resetFailures, type Session } from './session.ts'
 import { parseResult } from './step-result.ts'
 
 /** Progress of the running export. */
@@ -23,7 +23,7 @@ export function exportReported(session: Session, event: Partial<EventBody<'sessi
 export function exportEnded(session: Session, event: EventBody<'session.step-done'>, now: string): void {
   session.begun = session.begun.filter((name) => name !== 'export')
   if (event.direction === 'undo') {
-    session.undone.push(...parseResult(UndoResult, event).undone)
+    addUndone(session, parseResult(UndoResult, event).undone)
     settleExport(session, now, { status: 'cancelled' })
     return
   }

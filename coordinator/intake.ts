@@ -2,16 +2,19 @@
  * Commands in, answers out. Whether a command is accepted depends on what the coordinator knows; what only an agent can
  * know is checked by the session's first steps, before anything is mounted.
  *
- * Owns the answers: a command that changes something is carried out once per `message_id`, and its answer, a refusal
- * too, is kept and given again. What each command does is in `commands/`.
+ * Owns that a command which changes something is carried out once: its answer is kept with the change, and given again
+ * when the same command comes again, which waits while the first is under way. What each command does is in `commands/`.
  */
 import type { Logger } from 'pino'
 import type { CommandDelivery, Outcome } from '../messages/bus.ts'
 import { HowdahError } from '../messages/errors.ts'
+import { isUnavailable } from '../messages/unavailable.ts'
+import { answerOf, commandKey, earlierReply } from './commands/command-answers.ts'
 import type { CommandContext, CommandHandlers } from './commands/command-handlers.ts'
 import { publishCommands } from './commands/publish.ts'
 import { queries } from './commands/queries.ts'
 import { sessionCommands } from './commands/session-commands.ts'
+import { createLocks } from './locks.ts'
 
 export interface IntakeOptions extends CommandContext {
   readonly logger: Logger
@@ -25,22 +28,42 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
   const { store, bus, logger } = options
   const changing = { ...publishCommands(options), ...sessionCommands(options) }
   const handlers: CommandHandlers = { ...changing, ...queries(options) }
+  const underWay = createLocks()
 
-  /** A query is answered anew; a command that changes something as before when it comes again. */
-  async function answerTo(delivery: CommandDelivery): Promise<object> {
-    const { type, messageId } = delivery
-    const keepsAnswer = Object.hasOwn(changing, type)
-    const earlier = keepsAnswer ? await store.answer(messageId) : undefined
-    if (earlier) return earlier
+  function answerTo(delivery: CommandDelivery): Promise<object> {
+    if (!Object.hasOwn(changing, delivery.type)) return answerQuery(delivery)
+    return underWay.exclusive(JSON.stringify(commandKey(delivery)), () => answerOnce(delivery))
+  }
+
+  /** A query is answered anew each time. */
+  async function answerQuery(delivery: CommandDelivery): Promise<object> {
     try {
       return await handle(delivery)
     } catch (error) {
-      if (!(error instanceof HowdahError)) throw error
-      logger.info({ type, code: error.code, message: error.message }, 'refused a command')
-      const reply = { accepted: false, error: error.toBody() }
-      if (keepsAnswer) await store.saveAnswer({ messageId, reply })
-      return reply
+      return refusal(delivery, error).reply
     }
+  }
+
+  /** A refusal is the answer, too, unless a retry could mend it, or the message id belongs to another command. */
+  async function answerOnce(delivery: CommandDelivery): Promise<object> {
+    let isNew = false
+    try {
+      const earlier = await earlierReply(store, delivery)
+      if (earlier) return earlier
+      isNew = true
+      return await handle(delivery)
+    } catch (error) {
+      const { reply, retryable } = refusal(delivery, error)
+      if (!isNew || retryable || (await store.saveAnswer(answerOf(delivery, reply)))) return reply
+      return (await earlierReply(store, delivery)) ?? reply
+    }
+  }
+
+  /** @throws what is not a refusal */
+  function refusal({ type }: CommandDelivery, error: unknown): { reply: object; retryable: boolean } {
+    if (!(error instanceof HowdahError) || isUnavailable(error)) throw error
+    logger.info({ type, code: error.code, message: error.message }, 'refused a command')
+    return { reply: { accepted: false, error: error.toBody() }, retryable: error.retryable }
   }
 
   /** The body of a delivery is of its type, which TypeScript does not follow through the table. */

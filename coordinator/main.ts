@@ -25,7 +25,7 @@ await runRole({
     const now = Date.now
     const store = storeConfig.url
       ? await openPostgresStore(storeConfig.url, logger)
-      : openSqliteStore(storeConfig.path)
+      : await openSqliteStore(storeConfig.path)
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: 'howdah-coordinator',
@@ -68,7 +68,7 @@ await runRole({
     }
     prune()
     const pruner = setInterval(prune, DAY_MS)
-    await conductor.start()
+    conductor.start()
     const events = await bus.consumeCoordinatorEvents(conductor.onEvent)
     const commands = await bus.consumeCommands(intake)
     return {

@@ -115,9 +115,18 @@ export function dropResults(session: Session, step: PublishStep): void {
   for (const name of STEPS.slice(STEPS.indexOf(step))) session.results[name] = undefined
 }
 
+/** Texts that one session keeps at most, of warnings and of what was undone: the newest. */
+const MAX_TEXTS = 200
+
 /** Adds those that the session does not have yet. */
 export function addWarnings(session: Session, warnings: readonly string[]): void {
-  session.warnings.push(...warnings.filter((warning) => !session.warnings.includes(warning)))
+  const added = warnings.filter((warning) => !session.warnings.includes(warning))
+  if (added.length > 0) session.warnings = [...session.warnings, ...added].slice(-MAX_TEXTS)
+}
+
+/** Adds what the undo of a step removed. */
+export function addUndone(session: Session, undone: readonly string[]): void {
+  session.undone = [...session.undone, ...undone].slice(-MAX_TEXTS)
 }
 
 export function newSession(id: string, request: SessionRequest, mountAgent: string, now: string): Session {

@@ -10,7 +10,7 @@ import { type PublishStep, StepName } from '../messages/values.ts'
 import { exportEnded, exportFailed, exportReported } from './export-transitions.ts'
 import { LEAVES_TRACES } from './planner.ts'
 import { attemptsExhausted, type RetryPolicy, retryTime } from './retry-policy.ts'
-import { addWarnings, dropResults, resetFailures, type Session } from './session.ts'
+import { addUndone, addWarnings, dropResults, resetFailures, type Session } from './session.ts'
 import { parseResult } from './step-result.ts'
 
 type StepEvent = { step: StepName; direction: 'run' | 'undo'; sequence: number }
@@ -43,9 +43,9 @@ export function stepReported(
   now: string,
 ): void {
   if (!isCurrent(session, event)) return
-  if (event.step === 'export' && event.direction === 'run') exportReported(session, event)
   const { status, heardAt } = session.current
   if (status === 'running' && Date.parse(now) - Date.parse(heardAt) < KEEP_PROGRESS_MS) return
+  if (event.step === 'export' && event.direction === 'run') exportReported(session, event)
   const { detail, bytesDone, bytesTotal } = event
   if (session.error?.code === 'agent_offline') session.error = undefined
   session.current = {
@@ -91,7 +91,7 @@ function publishStepDone(session: Session, step: PublishStep, event: EventBody<'
       break
     }
     case 'undo': {
-      session.undone.push(...parseResult(UndoResult, event).undone)
+      addUndone(session, parseResult(UndoResult, event).undone)
       session.begun = session.begun.filter((name) => name !== step)
       session.results = { ...session.results, [step]: undefined }
       break
@@ -178,9 +178,11 @@ export function agentAway(session: Session, agent: { kind: string; name: string 
   }
 }
 
-/** The current step is sent again, because no report on it came for long. */
-export function stepResent(session: Session, sequence: number, now: string): void {
-  if (session.current?.sequence === sequence) session.current = { ...session.current, heardAt: now }
+/** The current step is sent again: no report on it came for long, or its agent is connected again. */
+export function stepResent(session: Session, now: string): void {
+  if (!session.current) return
+  session.current = { ...session.current, heardAt: now }
+  if (session.error?.code === 'agent_offline') session.error = undefined
 }
 
 function isCurrent(

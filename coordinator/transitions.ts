@@ -9,13 +9,13 @@ import type { RetryPolicy } from './retry-policy.ts'
 import { addWarnings, dropResults, type Session } from './session.ts'
 import { newExpiryWarnings, newSpaceWarnings } from './warnings.ts'
 
-/** `session.usage`. @returns the warnings to announce; none for a repeated report */
+/** `session.usage`. @returns the warnings that it raised; none for a repeated report */
 export function usageReported(session: Session, usage: Usage, now: string): SpaceWarning[] {
   session.usage = usage
   return recordWarnings(session, newSpaceWarnings(session.warningHistory ?? [], usage, now))
 }
 
-/** Checks the session's expiry; an expired session is unpublished. @returns the warnings to announce */
+/** Checks the session's expiry; an expired session is unpublished. @returns the warnings that it raised */
 export function timePassed(session: Session, now: string): SpaceWarning[] {
   const { expires, desired } = session
   if (desired === 'absent') return []

@@ -62,6 +62,25 @@ export function newExpiryWarnings(
   return raise(history, [{ about: 'expiry', fullness: elapsed, message }], now)
 }
 
+/**
+ * When `newExpiryWarnings` is to be asked next, or the session has expired: milliseconds since the epoch. Undefined: never.
+ */
+export function nextExpiryCheck(
+  history: readonly SpaceWarning[],
+  expires: { readonly at: string; readonly setAt: string } | undefined,
+): number | undefined {
+  const last = history.findLast(({ about }) => about === 'expiry')
+  const level = last?.level ?? 'cleared'
+  if (!expires) return level === 'cleared' ? undefined : 0
+  const [from, to] = [Date.parse(expires.setAt), Date.parse(expires.at)]
+  // A warning about an expiry that was set before this one no longer holds.
+  if (level !== 'cleared' && last && Date.parse(last.at) <= from) return from
+  const next = THRESHOLDS.expiry.findLast(({ level: reached }) => SEVERITY[reached] > SEVERITY[level])
+  return next ? Math.ceil(from + next.reach * (to - from)) : to
+}
+
+const SEVERITY: Readonly<Record<Level, number>> = { cleared: 0, low: 1, critical: 2 }
+
 function raise(history: readonly SpaceWarning[], found: readonly Subject[], now: string): SpaceWarning[] {
   const raised: SpaceWarning[] = []
   for (const { about, fullness, message } of found) {

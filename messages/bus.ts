@@ -32,6 +32,8 @@ export interface Delivery<Type extends string = string, Body = unknown> {
   readonly correlationId: string | undefined
   readonly replyTo: string | undefined
   readonly appId: string | undefined
+  /** The user of the sender's connection, checked by RabbitMQ; undefined when the sender did not give it. */
+  readonly userId: string | undefined
   readonly routingKey: string
   readonly redelivered: boolean
 }

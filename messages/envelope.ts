@@ -91,6 +91,7 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
       correlationId: text(properties.correlationId),
       replyTo: text(properties.replyTo),
       appId: text(properties.appId),
+      userId: text(properties.userId),
       routingKey: fields.routingKey,
       redelivered: fields.redelivered,
     },

@@ -3,28 +3,38 @@ import type { CommandDelivery } from '../../messages/bus.ts'
 import type { Tags } from '../../messages/labels.ts'
 import type { Session } from '../session.ts'
 import { tag } from '../tags.ts'
+import { answerOf, earlierReply } from './command-answers.ts'
 import type { CommandContext, SessionAccepted } from './command-handlers.ts'
 import { unknownSession } from './known-session.ts'
 
 /**
- * Applies `mutate`, notes the reference and labels that the command gives, and keeps the answer under its `message_id`.
- * `details`: what the answer says beside the session's id; called after `mutate`.
+ * Applies `mutate`, notes the reference and labels that the command gives, and keeps the reply with the change. `details`:
+ * what the reply says beside the session's id; called after `mutate`.
+ * @returns the reply; the earlier one when another coordinator carried the command out in the meantime
  * @throws HowdahError `unknown_session` | what `mutate` throws
  */
 export async function changeSession<Details extends object = object>(
   { store, conductor }: Pick<CommandContext, 'store' | 'conductor'>,
-  { type, body, messageId }: CommandDelivery,
+  delivery: CommandDelivery,
   id: string,
   mutate: (session: Session) => void,
   details: () => Details = () => ({}) as Details,
 ): Promise<SessionAccepted & Details> {
+  const reply = () => ({ accepted: true as const, session: id, ...details() })
+  const text = delivery.type.replace(/^session\./, '')
   const tagged = (session: Session): void => {
     mutate(session)
-    tag(session, body as Tags)
+    tag(session, delivery.body as Tags)
   }
-  const session = await conductor.change(id, tagged, type.replace(/^session\./, ''))
-  if (!session) throw unknownSession(id)
-  const reply = { accepted: true as const, session: session.id, ...details() }
-  await store.saveAnswer({ messageId, reply })
-  return reply
+  const outcome = await conductor.execute(id, tagged, { text, answer: () => answerOf(delivery, reply()) })
+  switch (outcome) {
+    case 'done':
+      return reply()
+    case 'answered':
+      return ((await earlierReply(store, delivery)) ?? reply()) as SessionAccepted & Details
+    case 'unknown':
+      throw unknownSession(id)
+    default:
+      return outcome satisfies never
+  }
 }

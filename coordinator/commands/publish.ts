@@ -7,7 +7,6 @@ import type { CommandContext, CommandHandlers } from './command-handlers.ts'
 import { knownSession } from './known-session.ts'
 import { addSession } from './new-session.ts'
 import { checkRecoverTo, sessionRequest } from './session-request.ts'
-import { requireCapacity } from './target-limits.ts'
 import { requireNoChanges } from './unexported-changes.ts'
 
 export function publishCommands(
@@ -17,7 +16,6 @@ export function publishCommands(
   return {
     async 'instance.publish'(body, delivery) {
       const mountAgent = registry.forRepository(body.repository).name
-      await requireCapacity(context, body.target)
       return addSession(context, delivery, {
         request: sessionRequest(body),
         mountAgent,
@@ -40,9 +38,8 @@ export function publishCommands(
           field: 'port',
         })
       }
-      const request = requests.requestAgain(session, body)
       if (body.alongside) {
-        await requireCapacity(context, request.target)
+        const request = requests.requestAgain(session, body)
         const { port: _, ...options } = request.options
         return addSession(context, delivery, {
           request: {
@@ -53,7 +50,9 @@ export function publishCommands(
         })
       }
       if (!body.discardChanges) await requireNoChanges(context, session)
-      return changeSession(context, delivery, body.session, (latest) => requests.republish(latest, request))
+      return changeSession(context, delivery, body.session, (latest) =>
+        requests.republish(latest, requests.requestAgain(latest, body)),
+      )
     },
   }
 }

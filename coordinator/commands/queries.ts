@@ -1,6 +1,7 @@
 /** Commands that only ask. */
 import { checkPublish } from '../check.ts'
 import { sessionView } from '../session-view.ts'
+import { MAX_HISTORY } from '../store/store.ts'
 import type { CommandContext, CommandHandlers } from './command-handlers.ts'
 import { knownSession } from './known-session.ts'
 import { repositoryInventory } from './repository-inventory.ts'
@@ -8,8 +9,6 @@ import { sessionRequest } from './session-request.ts'
 
 /** How many sessions one list holds at most; the newest. */
 const MAX_LISTED = 500
-/** How many entries of a history are shown at most; the newest. */
-const MAX_HISTORY = 1000
 const DOCTOR_SECONDS = 60
 /** What a target takes on top: mount processes that do not answer at once, indexes to be read. */
 const DOCTOR_GRACE_MS = 60_000

@@ -1,21 +1,17 @@
 /** Maps each event of an agent to the transition of its session, or to a record in the agent registry. */
 import type { EventDelivery, Outcome } from '../../messages/bus.ts'
-import type { EventBody } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import type { SpaceWarning } from '../../messages/values.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import type { RetryPolicy } from '../retry-policy.ts'
 import { addWarnings } from '../session.ts'
 import { stepDone, stepFailed, stepReported } from '../step-transitions.ts'
 import { partLost, reachabilityReported, usageReported } from '../transitions.ts'
-import type { Announcer } from './announcer.ts'
 import type { SessionChanges } from './session-changes.ts'
 
 export interface AgentEventsOptions {
   readonly registry: AgentRegistry
   readonly changes: SessionChanges
-  readonly announcer: Announcer
   readonly retry: RetryPolicy
   readonly now: Clock
   readonly random: () => number
@@ -26,16 +22,8 @@ export interface AgentEventsOptions {
  * error, such as a store that is away, is thrown for the bus to redeliver.
  */
 export function createAgentEvents(options: AgentEventsOptions): (event: EventDelivery) => Promise<Outcome> {
-  const { registry, changes, announcer, retry, now, random } = options
+  const { registry, changes, retry, now, random } = options
   const { change } = changes
-
-  async function applyUsage({ session: id, usage }: EventBody<'session.usage'>): Promise<void> {
-    let raised: SpaceWarning[] = []
-    await change(id, (session) => {
-      raised = usageReported(session, usage, timestamp(now))
-    })
-    announcer.spaceWarnings(id, raised, usage)
-  }
 
   async function apply(event: EventDelivery): Promise<void> {
     const { type, body } = event
@@ -51,7 +39,7 @@ export function createAgentEvents(options: AgentEventsOptions): (event: EventDel
         await change(body.session, (session) => stepFailed(session, body, retry, now(), random))
         return
       case 'session.usage':
-        await applyUsage(body)
+        await change(body.session, (session) => usageReported(session, body.usage, timestamp(now)))
         return
       case 'session.lost':
         await change(body.session, (session) => partLost(session, body, retry))

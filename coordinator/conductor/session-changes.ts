@@ -3,35 +3,47 @@
  *
  * The order is always save, then send. A crash in between loses nothing: the saved session says what was to be sent,
  * and it is sent again at the next start. When another coordinator saved the session in the meantime, the change is
- * applied again to what that one saved.
+ * applied again to what that one saved. What a command changes is saved together with its answer.
  */
 import { type Clock, timestamp } from '../clock.ts'
 import { historyOf } from '../history.ts'
+import type { Locks } from '../locks.ts'
 import { type Plan, plan, stateOf } from '../planner.ts'
 import { startRepublish } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { beginStep } from '../step-transitions.ts'
-import type { Answer, Store } from '../store/store.ts'
+import type { Added, Answer, Saved, Store, TargetLimits } from '../store/store.ts'
 import type { Announcer } from './announcer.ts'
 import type { RetryTimers } from './retry-timers.ts'
-import type { SessionLocks } from './session-locks.ts'
 import type { StepDispatcher } from './step-dispatcher.ts'
 
+/** A command that changes a session. */
+export interface ChangingCommand {
+  /** What the client asked for, in words, for the history. */
+  readonly text: string
+  /** Called after the change, before it is saved. */
+  readonly answer: () => Answer
+}
+
+type Mutate = (session: Session) => void
+
 export interface SessionChanges {
-  /** Saves a new session with the answer to its command and begins it. False: that command created one before. */
-  add(session: Session, answer: Answer): Promise<boolean>
+  /** Saves a new session, its first step planned, with the answer to its command. `limits`: of its target. */
+  add(session: Session, answer: Answer, limits?: TargetLimits): Promise<Added>
   /**
-   * Applies `mutate` and does what follows. `command`: what a client asked for, in words, for the history. Undefined:
-   * there is no such session. What `mutate` throws is thrown, and nothing is changed; it may be called more than once.
+   * Applies `mutate` and does what follows. Undefined: there is no such session. What `mutate` throws is thrown, and
+   * nothing is changed; it may be called more than once.
    */
-  change(id: string, mutate: (session: Session) => void, command?: string): Promise<Session | undefined>
+  change(id: string, mutate: Mutate): Promise<Session | undefined>
+  /** As `change`, for a command. `answered`: it has an answer already, and nothing was changed. */
+  execute(id: string, mutate: Mutate, command: ChangingCommand): Promise<'done' | 'answered' | 'unknown'>
   /** Plans anew without a change of its own: sends the step that is due by now. */
   reconcile(id: string): Promise<Session | undefined>
 }
 
 export interface SessionChangesOptions {
   readonly store: Store
-  readonly locks: SessionLocks
+  readonly locks: Locks
   readonly announcer: Announcer
   readonly dispatcher: StepDispatcher
   readonly retries: RetryTimers
@@ -41,63 +53,60 @@ export interface SessionChangesOptions {
 export function createSessionChanges(options: SessionChangesOptions): SessionChanges {
   const { store, locks, announcer, dispatcher, retries, now } = options
 
-  /** One attempt on a session as it was read. False: another coordinator saved it in the meantime. */
-  async function apply(
-    session: Session,
-    mutate: (session: Session) => void,
-    command: string | undefined,
-  ): Promise<boolean> {
+  /** One attempt on a session as it was read. */
+  async function apply(session: Session, mutate: Mutate, command?: ChangingCommand): Promise<Saved> {
     const before = JSON.stringify(session)
-    const previous = session.state
     mutate(session)
     const next = proceed(session, now)
-    if (JSON.stringify(session) !== before) {
+    if (command || JSON.stringify(session) !== before) {
       const earlier = JSON.parse(before) as Session
-      if (!(await save(earlier, session, command))) return false
-      announcer.stepWarnings(earlier, session)
+      session.updatedAt = timestamp(now)
+      const history = addHistory(earlier, session, command?.text)
+      const saved = await store.saveSession(session, { history, answer: command?.answer() })
+      if (saved !== 'saved') return saved
+      announcer.announce(earlier, session)
     }
-    if (session.state !== previous) announcer.state(session, previous)
-    if (next.action === 'send') dispatcher.send(session)
-    if (next.action === 'await-retry') retries.schedule(session)
-    return true
+    follow(session, next)
+    return 'saved'
   }
 
-  function save(earlier: Session, session: Session, command: string | undefined): Promise<boolean> {
-    session.updatedAt = timestamp(now)
-    const history = historyOf(earlier, session, session.updatedAt, command)
-    session.historyLength = (session.historyLength ?? 0) + history.length
-    return store.saveSession(session, history)
+  function follow(session: Session, next: Plan): void {
+    if (next.action === 'send') void dispatcher.send(session)
+    if (next.action === 'await-retry') retries.schedule(session)
   }
 
   function change(
     id: string,
-    mutate: (session: Session) => void,
-    command?: string,
-  ): Promise<Session | undefined> {
+    mutate: Mutate,
+    command?: ChangingCommand,
+  ): Promise<{ session: Session | undefined; answered: boolean }> {
     return locks.exclusive(id, async () => {
       for (;;) {
         const session = await store.session(id)
-        if (!session || (await apply(session, mutate, command))) return session
+        const saved = session && (await apply(session, mutate, command))
+        if (saved !== 'stale') return { session, answered: saved === 'answered' }
       }
     })
   }
 
-  const reconcile = (id: string): Promise<Session | undefined> => change(id, () => undefined)
-
   return {
-    async add(session, answer) {
-      const command = `publish ${session.request.instance} of ${session.request.repository}`
-      const history = historyOf(undefined, session, timestamp(now), command)
-      session.historyLength = history.length
-      const added = await store.addSession(session, history, answer)
-      if (added) {
-        announcer.state(session, undefined)
-        await reconcile(session.id)
+    async add(session, answer, limits) {
+      const next = proceed(session, now)
+      const text = `publish ${session.request.instance} of ${session.request.repository}`
+      const history = addHistory(undefined, session, text)
+      const added = await store.addSession(session, { history, answer }, limits)
+      if (added.outcome === 'added') {
+        announcer.announce(undefined, session)
+        follow(session, next)
       }
       return added
     },
-    change,
-    reconcile,
+    change: async (id, mutate) => (await change(id, mutate)).session,
+    async execute(id, mutate, command) {
+      const { session, answered } = await change(id, mutate, command)
+      return answered ? 'answered' : session ? 'done' : 'unknown'
+    },
+    reconcile: async (id) => (await change(id, () => undefined)).session,
   }
 }
 
@@ -108,4 +117,11 @@ function proceed(session: Session, now: Clock): Plan {
   if (next.action === 'send') beginStep(session, next.step, next.direction, timestamp(now))
   session.state = stateOf(session)
   return next
+}
+
+/** @returns the entries to save */
+function addHistory(earlier: Session | undefined, session: Session, command: string | undefined) {
+  const history = historyOf(earlier, session, session.updatedAt, command)
+  session.historyLength = (session.historyLength ?? 0) + history.length
+  return history
 }

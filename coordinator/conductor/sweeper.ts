@@ -1,24 +1,24 @@
 /**
- * Inspects the sessions that are not settled at a regular interval, for what no event brings about: a step without
- * reports, an agent that is offline, a retry that another coordinator scheduled, an expiry.
+ * Takes up, at a regular interval, what no event brings about: a step without reports, an agent that went away or came
+ * back, a retry, an expiry. The store says which sessions are due; no other is read. The first sweep after a start also
+ * sends again every step that is at an agent, since the coordinator may have ended between saving and sending it.
  */
 import type { Bus } from '../../messages/bus.ts'
-import type { SpaceWarning } from '../../messages/values.ts'
+import { isUnavailable } from '../../messages/unavailable.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
+import { agentKey, RESEND_AFTER_MS, saysAgentAway } from '../due.ts'
 import type { Session } from '../session.ts'
 import { stepAgent } from '../step-command.ts'
 import { agentAway, stepResent } from '../step-transitions.ts'
 import type { Store } from '../store/store.ts'
 import { timePassed } from '../transitions.ts'
-import type { Announcer } from './announcer.ts'
 import type { BackgroundWork } from './background-work.ts'
-import type { RetryTimers } from './retry-timers.ts'
 import type { SessionChanges } from './session-changes.ts'
 import type { StepDispatcher } from './step-dispatcher.ts'
 
 export interface Sweeper {
-  /** Sweeps after each interval; the next interval begins when a sweep has ended. */
+  /** Sweeps at once and after each interval; the next interval begins when a sweep has ended. */
   start(): void
   close(): void
 }
@@ -29,73 +29,107 @@ export interface SweeperOptions {
   readonly registry: AgentRegistry
   readonly changes: SessionChanges
   readonly dispatcher: StepDispatcher
-  readonly retries: RetryTimers
-  readonly announcer: Announcer
   readonly background: BackgroundWork
   readonly now: Clock
   readonly intervalMs: number
-  /** Milliseconds without a report after which a step is sent again. */
-  readonly resendAfterMs: number
 }
 
+/** Sessions that are taken up at the same time: the others wait for one change each, not for a queue of them. */
+const AT_ONCE = 8
+
 export function createSweeper(options: SweeperOptions): Sweeper {
-  const { store, bus, registry, changes, dispatcher, retries, announcer, background } = options
-  const { now, intervalMs, resendAfterMs } = options
+  const { store, bus, registry, changes, dispatcher, background, now, intervalMs } = options
   let timer: NodeJS.Timeout | undefined
   let closed = false
+  let resumed = false
 
   async function sweep(): Promise<void> {
     // Agents that RabbitMQ keeps from reporting are not offline; the bus logs why, and the registry asks it.
     await bus.probe().catch(() => undefined)
     await registry.refresh()
-    for (const session of await store.sessions({ settled: false })) {
-      if (closed) return
-      if (session.expires) await checkExpiry(session.id)
-      await checkStep(session)
+    if (!resumed) {
+      await each('resuming a session', await store.sessionsWithStep(), resume)
+      resumed = true
     }
+    const online = registry
+      .list()
+      .filter((agent) => agent.online)
+      .map(agentKey)
+    await each('marking a session', await store.sessionsLeftBy(online), markAgentAway)
+    await each('resuming a session', await store.sessionsReturnedTo(online), resend)
+    await each('taking up a session', await store.dueSessions(now()), takeUp)
   }
 
-  async function checkExpiry(id: string): Promise<void> {
-    let raised: SpaceWarning[] = []
-    await changes.change(id, (session) => {
-      raised = timePassed(session, timestamp(now))
+  /** One session that cannot be taken up keeps no other from it; a store that is away keeps all until the next sweep. */
+  async function each(
+    what: string,
+    ids: readonly string[],
+    work: (id: string) => Promise<unknown>,
+  ): Promise<void> {
+    const waiting = ids.values()
+    const lane = async (): Promise<void> => {
+      for (const id of waiting) {
+        if (closed) return
+        const taken = work(id)
+        background.track(what, id, taken)
+        const failure = await taken.catch((error: unknown) => error)
+        if (isUnavailable(failure)) return
+      }
+    }
+    await Promise.all(Array.from({ length: AT_ONCE }, lane))
+  }
+
+  async function resume(id: string): Promise<void> {
+    const session = await changes.reconcile(id)
+    if (session) await dispatcher.send(session)
+  }
+
+  const markAgentAway = (id: string): Promise<unknown> =>
+    changes.change(id, (session) => {
+      const agent = agentOf(session)
+      if (agent && !registry.isOnline(agent)) agentAway(session, agent)
     })
-    announcer.spaceWarnings(id, raised)
-  }
 
-  async function checkStep(session: Session): Promise<void> {
-    const { id, current, retryAt } = session
-    if (!current) {
-      if (retryAt !== undefined && !retries.isScheduled(id)) await changes.reconcile(id)
-      return
+  const resend = (id: string): Promise<void> => sendAgain(id, saysAgentAway)
+
+  /** What its time brings, and its step again when that is overdue. */
+  const takeUp = (id: string): Promise<void> =>
+    sendAgain(id, (session) => {
+      timePassed(session, timestamp(now))
+      return !saysAgentAway(session) && isOverdue(session)
+    })
+
+  async function sendAgain(id: string, isDue: (session: Session) => boolean): Promise<void> {
+    let sequence: number | undefined
+    const session = await changes.change(id, (latest) => {
+      sequence = isDue(latest) ? latest.current?.sequence : undefined
+      if (sequence !== undefined) stepResent(latest, timestamp(now))
+    })
+    if (session && sequence !== undefined && session.current?.sequence === sequence) {
+      await dispatcher.send(session)
     }
-    const agent = stepAgent(session, current.step)
-    if (!registry.isOnline(agent)) {
-      await changes.change(id, (latest) => agentAway(latest, agent))
-    } else if (now() - Date.parse(current.heardAt) > resendAfterMs) {
-      await resend(id, current.sequence)
-    }
   }
 
-  async function resend(id: string, sequence: number): Promise<void> {
-    const session = await changes.change(id, (latest) => stepResent(latest, sequence, timestamp(now)))
-    if (session?.current?.sequence === sequence) dispatcher.send(session)
+  function isOverdue({ current }: Session): boolean {
+    return current !== undefined && now() - Date.parse(current.heardAt) >= RESEND_AFTER_MS
   }
 
-  function schedule(): void {
-    timer = setTimeout(() => {
-      const work = sweep().finally(() => {
-        if (!closed) schedule()
-      })
-      background.track('a sweep', '*', work)
-    }, intervalMs)
+  function run(): void {
+    const work = sweep().finally(() => {
+      if (!closed) timer = setTimeout(run, intervalMs)
+    })
+    background.track('a sweep', '*', work)
   }
 
   return {
-    start: schedule,
+    start: run,
     close() {
       closed = true
       clearTimeout(timer)
     },
   }
+}
+
+function agentOf(session: Session): { kind: 'mount' | 'target'; name: string } | undefined {
+  return session.current && stepAgent(session, session.current.step)
 }

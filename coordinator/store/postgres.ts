@@ -3,157 +3,151 @@ import pg from 'pg'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
-import { isSettled, type Session } from '../session.ts'
-import { fromDocument, type SessionDocument, toDocument } from './session-document.ts'
-import type { Store } from './store.ts'
+import { throwStoreFailure } from './postgres-failure.ts'
+import { migrate } from './postgres-schema.ts'
+import * as sql from './postgres-statements.ts'
+import type { SessionDocument } from './session-document.ts'
+import { sessionOf, sessionRow } from './session-row.ts'
+import {
+  type Added,
+  type CommandKey,
+  MAX_HISTORY,
+  type Saved,
+  type Store,
+  type TargetUsage,
+} from './store.ts'
+import { storedJson, storedText } from './stored-json.ts'
 
-// The lock keeps two coordinators that start at once from creating the same table twice.
-const SCHEMA = `
-  BEGIN;
-  SELECT pg_advisory_xact_lock(hashtext('howdah.schema'));
-  CREATE SCHEMA IF NOT EXISTS howdah;
-  CREATE TABLE IF NOT EXISTS howdah.session (
-    id text PRIMARY KEY,
-    version integer NOT NULL,
-    settled boolean NOT NULL,
-    created_at timestamptz NOT NULL,
-    updated_at timestamptz NOT NULL,
-    document jsonb NOT NULL
-  );
-  CREATE INDEX IF NOT EXISTS session_by_age ON howdah.session (settled, created_at);
-  CREATE TABLE IF NOT EXISTS howdah.history (
-    session text NOT NULL REFERENCES howdah.session (id) ON DELETE CASCADE,
-    number integer NOT NULL,
-    document jsonb NOT NULL,
-    PRIMARY KEY (session, number)
-  );
-  CREATE TABLE IF NOT EXISTS howdah.answer (
-    message_id text PRIMARY KEY,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    reply jsonb NOT NULL
-  );
-  CREATE TABLE IF NOT EXISTS howdah.agent (
-    kind text NOT NULL,
-    name text NOT NULL,
-    document jsonb NOT NULL,
-    PRIMARY KEY (kind, name)
-  );
-  COMMIT;
-`
+export interface PostgresOptions {
+  /** Milliseconds after which a statement without an answer counts as failed. Default 15 s. */
+  readonly queryTimeoutMs?: number
+}
 
-const INSERT_SESSION = `
-  INSERT INTO howdah.session (id, version, settled, created_at, updated_at, document)
-  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`
+/** Rows that one statement of `prune` deletes. */
+const PRUNE_ROWS = 5000
 
-const INSERT_HISTORY = `
-  INSERT INTO howdah.history (session, number, document)
-  SELECT $1, (entry->>'number')::integer, entry FROM jsonb_array_elements($2::jsonb) AS entry`
-
-const UPDATE_SESSION = `
-  WITH saved AS (
-    UPDATE howdah.session SET version = $1, settled = $2, updated_at = $3, document = $4
-    WHERE id = $5 AND version = $6 RETURNING id
-  ), added AS (
-    INSERT INTO howdah.history (session, number, document)
-    SELECT saved.id, (entry->>'number')::integer, entry FROM saved, jsonb_array_elements($7::jsonb) AS entry
-  )
-  SELECT id FROM saved`
-
-const INSERT_ANSWER = 'INSERT INTO howdah.answer (message_id, reply) VALUES ($1, $2) ON CONFLICT DO NOTHING'
-
-/** @throws HowdahError `configuration` when the database cannot be reached or used */
-export async function openPostgresStore(url: string, logger: Logger): Promise<Store> {
+/** @throws HowdahError `configuration` when the database cannot be reached or used, or belongs to a newer release */
+export async function openPostgresStore(
+  url: string,
+  logger: Logger,
+  { queryTimeoutMs = 15_000 }: PostgresOptions = {},
+): Promise<Store> {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: 'howdah coordinator',
     max: 5,
     connectionTimeoutMillis: 10_000,
-    query_timeout: 30_000,
+    query_timeout: queryTimeoutMs,
+    keepAlive: true,
   })
   pool.on('error', (error) => logger.warn({ err: error }, 'an idle connection of the store broke'))
-  try {
-    await pool.query(SCHEMA)
-  } catch (error) {
-    await pool.end()
-    throw new HowdahError('configuration', `store.url: ${(error as Error).message}`, { cause: error })
+  const id = await open(pool)
+
+  const query = <Row extends pg.QueryResultRow>(text: string, values: unknown[]) =>
+    pool.query<Row>(text, values).catch(throwStoreFailure)
+
+  /** Commits what `work` did if `commits` says so of its outcome, else undoes it. */
+  async function transaction<T>(
+    work: (client: pg.ClientBase) => Promise<T>,
+    commits: (outcome: T) => boolean,
+  ): Promise<T> {
+    const client = await pool.connect().catch(throwStoreFailure)
+    try {
+      await client.query('BEGIN')
+      const outcome = await work(client)
+      await client.query(commits(outcome) ? 'COMMIT' : 'ROLLBACK')
+      client.release()
+      return outcome
+    } catch (error) {
+      client.release(true)
+      return throwStoreFailure(error)
+    }
   }
-  const documents = async <T>(sql: string, values: unknown[]): Promise<T[]> =>
-    (await pool.query<{ document: T }>(sql, values)).rows.map((row) => row.document)
-  const sessions = async (sql: string, values: unknown[]): Promise<Session[]> =>
-    (await documents<SessionDocument>(sql, values)).map(fromDocument)
+
+  const documents = async <T>(text: string, values: unknown[]): Promise<T[]> =>
+    (await query<{ document: T }>(text, values)).rows.map(({ document }) => document)
+  const ids = async (text: string, values: unknown[]): Promise<string[]> =>
+    (await query<{ id: string }>(text, values)).rows.map((row) => row.id)
 
   return {
+    id,
     async session(id) {
-      return (await sessions('SELECT document FROM howdah.session WHERE id = $1', [id]))[0]
+      const [document] = await documents<SessionDocument>(sql.ONE, [id])
+      return document && sessionOf(document)
     },
-    sessions({ settled, limit }) {
-      return sessions(
-        'SELECT document FROM howdah.session WHERE $1 OR NOT settled ORDER BY created_at DESC LIMIT $2',
-        [settled, limit ?? null],
+    async sessions({ settled, limit }) {
+      const found = await documents<SessionDocument>(settled ? sql.ALL : sql.OPEN, [limit ?? null])
+      return found.map(sessionOf)
+    },
+    addSession(session, { history, answer }, limits) {
+      const row = sessionRow(session)
+      return transaction<Added>(
+        async (client) => {
+          if (answer && !(await sql.insertAnswer(client, answer))) return { outcome: 'answered' }
+          if (limits) {
+            const usage = await lockedUsage(client, row.target)
+            const { sessions, cacheBytes } = limits
+            const full =
+              (sessions !== null && usage.sessions >= sessions) ||
+              (cacheBytes !== null && usage.cacheBytes >= cacheBytes)
+            if (full) return { outcome: 'full', usage }
+          }
+          const { rowCount } = await client.query(sql.INSERT_SESSION, [...sql.columns(row), row.createdAt])
+          if (rowCount === 0) return { outcome: 'id-taken' }
+          await client.query(sql.INSERT_HISTORY, [row.id, storedJson(history)])
+          return { outcome: 'added' }
+        },
+        ({ outcome }) => outcome === 'added',
       )
     },
-    async addSession(session, history, answer) {
-      const client = await pool.connect()
-      try {
-        await client.query('BEGIN')
-        const answers = await client.query(INSERT_ANSWER, [answer.messageId, answer.reply])
-        const inserted = await client.query(INSERT_SESSION, columns(session))
-        const added = answers.rowCount === 1 && inserted.rowCount === 1
-        if (added) await client.query(INSERT_HISTORY, [session.id, JSON.stringify(history)])
-        await client.query(added ? 'COMMIT' : 'ROLLBACK')
-        client.release()
-        return added
-      } catch (error) {
-        client.release(true)
-        throw error
-      }
+    async saveSession(session, { history, answer }) {
+      const row = sessionRow({ ...session, version: session.version + 1 })
+      const values = [
+        ...[...sql.columns(row), session.version, storedJson(history)],
+        (history.at(-1)?.number ?? 0) - MAX_HISTORY,
+      ]
+      const update = async (client: Pick<pg.ClientBase, 'query'>): Promise<Saved> =>
+        (await client.query(sql.UPDATE_SESSION, values)).rowCount === 0 ? 'stale' : 'saved'
+      const saved = answer
+        ? await transaction<Saved>(
+            async (client) => ((await sql.insertAnswer(client, answer)) ? update(client) : 'answered'),
+            (outcome) => outcome === 'saved',
+          )
+        : await update(pool).catch(throwStoreFailure)
+      if (saved === 'saved') session.version = row.version
+      return saved
     },
-    async saveSession(session, history) {
-      const next = { ...session, version: session.version + 1 }
-      const [id, version, settled, , updatedAt, document] = columns(next)
-      const { rowCount } = await pool.query(UPDATE_SESSION, [
-        version,
-        settled,
-        updatedAt,
-        document,
-        id,
-        session.version,
-        JSON.stringify(history),
-      ])
-      if (rowCount === 0) return false
-      session.version = next.version
-      return true
+    async removeSession(id) {
+      await query('DELETE FROM howdah.session WHERE id = $1', [id])
     },
+    dueSessions: (now) => ids(sql.DUE, [now]),
+    sessionsWithStep: () => ids('SELECT id FROM howdah.session WHERE agent IS NOT NULL', []),
+    sessionsLeftBy: (online) => ids(sql.LEFT, [online]),
+    sessionsReturnedTo: (online) => ids(sql.RETURNED, [online]),
+    sessionsOf: ({ kind, name }) => ids(sql.OPEN_OF[kind], [name]),
     async history(id, limit) {
-      const newest = await documents<HistoryEntry>(
-        'SELECT document FROM howdah.history WHERE session = $1 ORDER BY number DESC LIMIT $2',
-        [id, limit],
-      )
-      return newest.reverse()
+      return (await documents<HistoryEntry>(sql.HISTORY, [id, limit])).reverse()
     },
-    async answer(messageId) {
-      const { rows } = await pool.query<{ reply: object }>(
-        'SELECT reply FROM howdah.answer WHERE message_id = $1',
-        [messageId],
-      )
-      return rows[0]?.reply
+    async answer({ sender, messageId }: CommandKey) {
+      const { rows } = await query<{ type: string; body_hash: string; reply: object }>(sql.ANSWER, [
+        storedText(messageId),
+        storedText(sender),
+      ])
+      const [row] = rows
+      return row && { sender, messageId, type: row.type, bodyHash: row.body_hash, reply: row.reply }
     },
-    async saveAnswer({ messageId, reply }) {
-      await pool.query(INSERT_ANSWER, [messageId, reply])
-    },
-    agents() {
-      return documents<AgentView>('SELECT document FROM howdah.agent ORDER BY kind, name', [])
-    },
+    saveAnswer: (answer) => sql.insertAnswer(pool, answer).catch(throwStoreFailure),
+    agents: () => documents<AgentView>('SELECT document FROM howdah.agent ORDER BY kind, name', []),
     async saveAgent(agent) {
-      await pool.query(
-        `INSERT INTO howdah.agent (kind, name, document) VALUES ($1, $2, $3)
-         ON CONFLICT (kind, name) DO UPDATE SET document = excluded.document`,
-        [agent.kind, agent.name, agent],
-      )
+      await query(sql.UPSERT_AGENT, [agent.kind, agent.name, storedJson(agent)])
+    },
+    async removeAgent(kind, name) {
+      await query('DELETE FROM howdah.agent WHERE kind = $1 AND name = $2', [kind, name])
     },
     async prune(before) {
-      await pool.query('DELETE FROM howdah.answer WHERE created_at < $1', [before])
-      await pool.query('DELETE FROM howdah.session WHERE settled AND updated_at < $1', [before])
+      for (const text of [sql.PRUNE_ANSWERS, sql.PRUNE_SESSIONS]) {
+        while ((await query(text, [before, PRUNE_ROWS])).rowCount === PRUNE_ROWS);
+      }
     },
     async close() {
       await pool.end()
@@ -161,7 +155,25 @@ export async function openPostgresStore(url: string, logger: Logger): Promise<St
   }
 }
 
-function columns(session: Session): [string, number, boolean, string, string, SessionDocument] {
-  const settled = isSettled(session)
-  return [session.id, session.version, settled, session.createdAt, session.updatedAt, toDocument(session)]
+/** @returns the id of the store @throws HowdahError `configuration` */
+async function open(pool: pg.Pool): Promise<string> {
+  let client: pg.PoolClient | undefined
+  try {
+    client = await pool.connect()
+    const id = await migrate(client)
+    client.release()
+    return id
+  } catch (error) {
+    client?.release(true)
+    await pool.end()
+    if (error instanceof HowdahError) throw error
+    throw new HowdahError('configuration', `store.url: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** Until the transaction ends no other adds a session on the same target. */
+async function lockedUsage(client: pg.ClientBase, target: string): Promise<TargetUsage> {
+  await client.query("SELECT pg_advisory_xact_lock(hashtext('howdah.target'), hashtext($1))", [target])
+  const { rows } = await client.query<{ sessions: string; bytes: string | null }>(sql.USAGE, [target])
+  return { sessions: Number(rows[0]?.sessions ?? 0), cacheBytes: Number(rows[0]?.bytes ?? 0) }
 }

@@ -1,34 +1,89 @@
 /**
  * The coordinator's persistent state: sessions, agents, and answers to commands. One contract for SQLite and PostgreSQL;
  * the same tests run against both. Every promise resolves when the change is durable.
+ *
+ * A method rejects with `Unavailable` while the store cannot be reached or takes no writes; the same call can succeed later.
  */
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import type { Session } from '../session.ts'
 
-/** The answer to a command, kept under its `message_id` so that the same command gets the same answer again. */
-export interface Answer {
+/** Entries of a session's history that are kept, the newest. */
+export const MAX_HISTORY = 1000
+
+/** Which command: a sender's own `message_id`. Two senders may use the same id. */
+export interface CommandKey {
+  readonly sender: string
   readonly messageId: string
+}
+
+/** The answer to a command, kept so that the same command gets the same answer again. */
+export interface Answer extends CommandKey {
+  /** Type and hash of the body tell whether a command with this key is the same command. Empty: kept by schema version 1. */
+  readonly type: string
+  readonly bodyHash: string
+  /** The whole reply. */
   readonly reply: object
 }
 
+/** Limits of a target; null: none. */
+export interface TargetLimits {
+  readonly sessions: number | null
+  /** Bytes of all its write caches. */
+  readonly cacheBytes: number | null
+}
+
+/** What the sessions of a target take: those that are not closed, and the write caches, kept ones of closed sessions included. */
+export interface TargetUsage {
+  readonly sessions: number
+  readonly cacheBytes: number
+}
+
+/** `answered`: the command has an answer already. Nothing was changed, unless `added`. */
+export type Added =
+  | { readonly outcome: 'added' | 'answered' | 'id-taken' }
+  | { readonly outcome: 'full'; readonly usage: TargetUsage }
+
+/** `stale`: another saved the session in the meantime. `answered`: the command has an answer already. Nothing was changed, unless `saved`. */
+export type Saved = 'saved' | 'stale' | 'answered'
+
+/** What is saved with a session, all or nothing. */
+export interface WithSession {
+  /** The new entries. */
+  readonly history: readonly HistoryEntry[]
+  /** The answer to the command that made the change, if one did. */
+  readonly answer?: Answer | undefined
+}
+
 export interface Store {
+  /** Identifies this store, wherever it is moved. */
+  readonly id: string
   session(id: string): Promise<Session | undefined>
   /** Newest first. `settled`: includes those that are settled (`isSettled`). */
   sessions(options: { settled: boolean; limit?: number }): Promise<Session[]>
-  /** Adds a session, its history and the answer to its command, all or none. False: that id or that answer exists already. */
-  addSession(session: Session, history: readonly HistoryEntry[], answer: Answer): Promise<boolean>
-  /**
-   * Saves a session that was read at `session.version` with its new history entries, and increments the version. False:
-   * it was saved by another in the meantime.
-   */
-  saveSession(session: Session, history: readonly HistoryEntry[]): Promise<boolean>
+  /** Adds a session. `limits`: of its target, which are held against those that are in the store at that moment. */
+  addSession(session: Session, more: WithSession, limits?: TargetLimits): Promise<Added>
+  /** Saves a session that was read at `session.version`, and increments the version. */
+  saveSession(session: Session, more: WithSession): Promise<Saved>
+  /** Removes a session and its history, whatever its state. */
+  removeSession(id: string): Promise<void>
+  /** Ids of the sessions whose time has come (`nextDue`), longest due first. `now`: milliseconds since the epoch. */
+  dueSessions(now: number): Promise<string[]>
+  /** Ids of the sessions with a step at an agent. */
+  sessionsWithStep(): Promise<string[]>
+  /** Of these, those whose agent is not among `online`, and that do not say so yet. Agents as `agentKey`. */
+  sessionsLeftBy(online: readonly string[]): Promise<string[]>
+  /** Of these, those that say that their agent is away although it is among `online`. */
+  sessionsReturnedTo(online: readonly string[]): Promise<string[]>
+  /** Ids of the sessions that are not settled and need this agent. */
+  sessionsOf(agent: { kind: AgentView['kind']; name: string }): Promise<string[]>
   /** The history of a session, oldest first; of a long one the newest `limit` entries. */
   history(id: string, limit: number): Promise<HistoryEntry[]>
-  answer(messageId: string): Promise<object | undefined>
-  /** Does nothing when there is an answer already: the first one stays. */
-  saveAnswer(answer: Answer): Promise<void>
+  answer(key: CommandKey): Promise<Answer | undefined>
+  /** False: there is an answer already, and it stays. */
+  saveAnswer(answer: Answer): Promise<boolean>
   agents(): Promise<AgentView[]>
   saveAgent(agent: AgentView): Promise<void>
+  removeAgent(kind: AgentView['kind'], name: string): Promise<void>
   /** Deletes answers and settled sessions that are older than this. */
   prune(before: Date): Promise<void>
   close(): Promise<void>

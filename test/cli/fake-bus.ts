@@ -60,6 +60,7 @@ export function createFakeBus(answers: Answers): FakeBus {
         correlationId: undefined,
         replyTo: undefined,
         appId: undefined,
+        userId: undefined,
         routingKey: type,
         redelivered: false,
       } as unknown as EventDelivery

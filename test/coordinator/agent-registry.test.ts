@@ -34,7 +34,7 @@ describe('the agent registry', () => {
   beforeEach(async () => {
     time = START
     listeningSince = START
-    store = openSqliteStore(':memory:')
+    store = await openSqliteStore(':memory:')
     registry = await open()
   })
 

@@ -2,11 +2,11 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { createBackgroundWork } from '../../coordinator/conductor/background-work.ts'
 import { createRetryTimers } from '../../coordinator/conductor/retry-timers.ts'
-import { createSessionLocks } from '../../coordinator/conductor/session-locks.ts'
+import { createLocks } from '../../coordinator/locks.ts'
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { publishBody, until } from './test-coordinator.ts'
 
-describe('the locks of sessions', () => {
+describe('locks', () => {
   /** Work that notes when it starts and ends; it ends when `finish` is called. */
   function manualWork(name: string, seen: string[]): { work: () => Promise<void>; finish: () => void } {
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -18,8 +18,8 @@ describe('the locks of sessions', () => {
     return { work, finish: resolve }
   }
 
-  it('let one change of a session run at a time, in the order of the calls', async () => {
-    const locks = createSessionLocks()
+  it('let work under one name run one after the other, in the order of the calls', async () => {
+    const locks = createLocks()
     const seen: string[] = []
     const [first, second] = [manualWork('first', seen), manualWork('second', seen)]
     const both = [locks.exclusive('shop-1', first.work), locks.exclusive('shop-1', second.work)]
@@ -29,8 +29,8 @@ describe('the locks of sessions', () => {
     expect(seen).to.deep.equal(['first starts', 'first ends', 'second starts', 'second ends'])
   })
 
-  it('do not let one session wait for another', async () => {
-    const locks = createSessionLocks()
+  it('do not let work under one name wait for work under another', async () => {
+    const locks = createLocks()
     const seen: string[] = []
     const [first, second] = [manualWork('first', seen), manualWork('second', seen)]
     const running = locks.exclusive('shop-1', first.work)
@@ -42,7 +42,7 @@ describe('the locks of sessions', () => {
   })
 
   it('pass a failure to its caller alone, and run what waits', async () => {
-    const locks = createSessionLocks()
+    const locks = createLocks()
     const failing = locks.exclusive('shop-1', async () => {
       throw new Error('the store is away')
     })

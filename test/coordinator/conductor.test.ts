@@ -1,6 +1,8 @@
 import { expect } from 'chai'
+import { newSession } from '../../coordinator/session.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { Unavailable } from '../../messages/unavailable.ts'
 import { onBothStores } from './stores.ts'
 import {
   mountAgent,
@@ -95,8 +97,83 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(coordinator.steps()).to.deep.equal([])
     await coordinator.close()
     const restarted = await open()
-    await restarted.conductor.start()
+    restarted.conductor.start()
+    await until('the step is sent', () => restarted.bus.sent.length > 0)
     expect(restarted.lastStep()).to.deep.include({ messageId: `${session}.1` })
+  })
+
+  it('plans the first step of a session in its first save, so that nothing is left to a second one', async () => {
+    const away = async (): Promise<never> => {
+      throw new Unavailable('no route to host')
+    }
+    const store = { ...(await openStore()), saveSession: away }
+    opened.push(store)
+    const cut = await openTestCoordinator(store, clock)
+    await cut.agentsOnline()
+    const { session = '' } = await cut.command('instance.publish', publishBody)
+    await cut.close()
+    expect((await coordinator.session(session)).current).to.include({ step: 'resolve', sequence: 1 })
+  })
+
+  it('takes up a session that nobody planned', async () => {
+    await coordinator.agentsOnline()
+    const store = await openStore()
+    opened.push(store)
+    const request = { ...publishBody, backup: 'latest', recoverTo: { type: 'latest' as const }, options: {} }
+    const unplanned = newSession('shop-9', request, 'backup-1', new Date(clock.now).toISOString())
+    await store.addSession(unplanned, { history: [] })
+    coordinator.conductor.start()
+    await until('its first step is sent', () => coordinator.bus.sent.length > 0)
+    expect(coordinator.lastStep().body).to.include({ session: 'shop-9', step: 'resolve' })
+  })
+
+  it('reads no session in a sweep of which nothing is due', async () => {
+    for (let one = 0; one < 3; one++) await coordinator.publish()
+    await coordinator.close()
+    const store = await openStore()
+    opened.push(store)
+    const read: string[] = []
+    let sweeps = 0
+    const counted: Store = {
+      ...store,
+      session(id) {
+        read.push(id)
+        return store.session(id)
+      },
+      dueSessions(now) {
+        sweeps += 1
+        return store.dueSessions(now)
+      },
+    }
+    const other = await openTestCoordinator(counted, clock)
+    other.conductor.start()
+    await until('some sweeps are over', () => sweeps > 3)
+    await other.close()
+    expect(read).to.deep.equal([])
+  })
+
+  it('fails a step whose command can never be sent, with the reason', async () => {
+    const message = 'step.run has 300000 bytes, at most 262144 are allowed'
+    coordinator.bus.failure = new HowdahError('message_too_large', message)
+    const session = await begin()
+    await until('the publish fails', async () => (await coordinator.session(session)).state === 'failed')
+    expect((await coordinator.session(session)).failure).to.deep.include({
+      code: 'message_too_large',
+      message,
+    })
+    const history = await coordinator.history(session)
+    expect(history.find(({ status }) => status === 'failed')?.error?.message).to.equal(message)
+  })
+
+  it('sends a step that could not be sent for a passing reason again', async () => {
+    coordinator.bus.failure = new HowdahError('unroutable', 'no queue took it')
+    const session = await begin()
+    coordinator.conductor.start()
+    coordinator.bus.failure = undefined
+    await coordinator.agentsOnline()
+    clock.now += 20_001
+    await until('the step is sent', () => coordinator.bus.sent.length > 0)
+    expect((await coordinator.session(session)).failures).to.equal(0)
   })
 
   it('applies an outcome once, although it is reported twice', async () => {
@@ -136,7 +213,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
   it('sends a step again when no report on it comes, with the same message id', async () => {
     await begin()
-    await coordinator.conductor.start()
+    coordinator.conductor.start()
     clock.now += 19_000
     await coordinator.agentsOnline()
     const already = coordinator.bus.sent.length
@@ -177,7 +254,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
   it('warns before a session expires, and unpublishes it then', async () => {
     const session = await coordinator.publish()
     await coordinator.command('session.extend', { session, expiresIn: 100 })
-    await coordinator.conductor.start()
+    coordinator.conductor.start()
     clock.now += 80_000
     await until('a warning is announced', () => warnings(coordinator).includes('expiry low'))
     clock.now += 20_000
@@ -188,7 +265,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
   it('shows a session as disrupted while the agent of its step is offline, until that reports again', async () => {
     const session = await begin()
     await coordinator.event('agent.offline', { kind: 'mount', name: mountAgent.name })
-    await coordinator.conductor.start()
+    coordinator.conductor.start()
     const state = async (): Promise<string> => (await coordinator.session(session)).state
     await until('the session is disrupted', async () => (await state()) === 'disrupted')
     expect((await coordinator.session(session)).error).to.include({ code: 'agent_offline' })
@@ -198,6 +275,20 @@ function conductorTests(openStore: () => Promise<Store>): void {
     const resumed = await coordinator.session(session)
     expect(resumed).to.include({ state: 'validating' })
     expect(resumed).not.to.have.property('error')
+  })
+
+  it('sends the step again as soon as its agent is back, whether that reports or not', async () => {
+    const session = await begin()
+    await coordinator.event('agent.offline', { kind: 'mount', name: mountAgent.name })
+    coordinator.conductor.start()
+    const state = async (): Promise<string> => (await coordinator.session(session)).state
+    await until('the session is disrupted', async () => (await state()) === 'disrupted')
+    const already = coordinator.bus.sent.length
+    clock.now += 120_000
+    await coordinator.agentsOnline()
+    await until('the step is sent again', () => coordinator.bus.sent.length > already)
+    expect(coordinator.lastStep().messageId).to.equal(`${session}.1`)
+    expect(await state()).to.equal('validating')
   })
 
   it('announces a warning once, however often it is reported', async () => {
@@ -219,7 +310,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
   it('sends nothing after it was closed', async () => {
     const session = await begin()
-    await coordinator.conductor.start()
+    coordinator.conductor.start()
     await coordinator.close()
     const already = coordinator.bus.sent.length
     await coordinator.failStep('repository_unavailable')
@@ -261,7 +352,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     })
 
     it('takes over a retry that the other had scheduled before it ended', async () => {
-      await other.conductor.start()
+      other.conductor.start()
       await begin()
       await coordinator.failStep('repository_unavailable')
       await coordinator.close()
@@ -272,7 +363,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
     it('knows the agents that the other saw', async () => {
       await coordinator.event('agent.online', targetAgent)
-      await other.conductor.start()
+      other.conductor.start()
       await until('it knows the target', async () => {
         const { agents } = (await other.command('agent.list', {})) as { agents?: { name: string }[] }
         return agents?.some(({ name }) => name === targetAgent.name) === true

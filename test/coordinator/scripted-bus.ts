@@ -94,8 +94,10 @@ export function commandDelivery<T extends CommandType>(
   type: T,
   body: CommandBody<T>,
   messageId: string,
+  userId?: string,
 ): CommandDelivery {
-  return delivery(type, COMMANDS[type].body.parse(asSent(body)), messageId) as CommandDelivery
+  const parsed = COMMANDS[type].body.parse(asSent(body))
+  return { ...delivery(type, parsed, messageId), userId } as CommandDelivery
 }
 
 export function eventDelivery<T extends EventType>(type: T, body: EventBody<T>): EventDelivery {
@@ -110,6 +112,7 @@ function delivery(type: string, body: unknown, messageId: string): Delivery {
     correlationId: messageId,
     replyTo: 'howdah.reply.test',
     appId: 'test',
+    userId: undefined,
     routingKey: type,
     redelivered: false,
   }

@@ -3,7 +3,7 @@ import { pino } from 'pino'
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
-import type { Store } from '../../coordinator/store/store.ts'
+import type { Answer, Store } from '../../coordinator/store/store.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { type OpenStore, onBothStores } from './stores.ts'
 
@@ -29,6 +29,10 @@ const agent: AgentView = {
   host: 'db-7.example',
 }
 
+function answer({ messageId, reply }: { messageId: string; reply: object }): Answer {
+  return { sender: 'user test', messageId, type: 'instance.publish', bodyHash: 'hash', reply }
+}
+
 function storeContract(open: OpenStore): void {
   let store: Store
 
@@ -40,11 +44,14 @@ function storeContract(open: OpenStore): void {
 
   it('gives a session back as it was saved, also after a restart', async () => {
     const saved = session('shop-1')
-    await store.addSession(saved, [], { messageId: 'm1', reply: { accepted: true } })
+    await store.addSession(saved, {
+      history: [],
+      answer: answer({ messageId: 'm1', reply: { accepted: true } }),
+    })
     saved.warnings.push('mind the gap')
     const room = { about: 'quota', level: 'low', message: '81 %', at: '2026-11-22T06:00:00.000Z' } as const
     saved.warningHistory = [room]
-    expect(await store.saveSession(saved, [])).to.equal(true)
+    expect(await store.saveSession(saved, { history: [] })).to.equal('saved')
     await store.close()
     store = await open()
     expect(await store.session('shop-1')).to.deep.include({
@@ -55,24 +62,27 @@ function storeContract(open: OpenStore): void {
   })
 
   it('adds a session and the answer to its command together, and only once', async () => {
-    const answer = { messageId: 'm1', reply: { accepted: true, session: 'shop-1' } }
-    expect(await store.addSession(session('shop-1'), [], answer)).to.equal(true)
-    expect(await store.addSession(session('shop-2'), [], answer)).to.equal(false)
+    const more = {
+      history: [],
+      answer: answer({ messageId: 'm1', reply: { accepted: true, session: 'shop-1' } }),
+    }
+    expect(await store.addSession(session('shop-1'), more)).to.deep.equal({ outcome: 'added' })
+    expect(await store.addSession(session('shop-2'), more)).to.deep.equal({ outcome: 'answered' })
     expect(await store.session('shop-2')).to.equal(undefined)
-    expect(await store.answer('m1')).to.deep.equal(answer.reply)
+    expect(await store.answer(more.answer)).to.deep.equal(more.answer)
   })
 
   it('refuses a save based on an older version, so that no change is lost', async () => {
-    await store.addSession(session('shop-1'), [], { messageId: 'm1', reply: {} })
+    await store.addSession(session('shop-1'), { history: [], answer: answer({ messageId: 'm1', reply: {} }) })
     const [mine, theirs] = [await store.session('shop-1'), await store.session('shop-1')]
-    expect(await store.saveSession(mine as Session, [])).to.equal(true)
-    expect(await store.saveSession(theirs as Session, [])).to.equal(false)
+    expect(await store.saveSession(mine as Session, { history: [] })).to.equal('saved')
+    expect(await store.saveSession(theirs as Session, { history: [] })).to.equal('stale')
   })
 
   it('lists sessions newest first, settled ones only when asked for', async () => {
     for (const [index, state] of (['published', 'closed', 'failed', 'validating'] as const).entries()) {
       const one = { ...session(`shop-${index}`, `2026-11-22T06:00:0${index}.000Z`), state }
-      await store.addSession(one, [], { messageId: `m${index}`, reply: {} })
+      await store.addSession(one, { history: [], answer: answer({ messageId: `m${index}`, reply: {} }) })
     }
     const ids = (sessions: Session[]): string[] => sessions.map(({ id }) => id)
     expect(ids(await store.sessions({ settled: false }))).to.deep.equal(['shop-3', 'shop-0'])
@@ -91,22 +101,24 @@ function storeContract(open: OpenStore): void {
       text: `entry ${number}`,
     })
     const kept = session('shop-1')
-    await store.addSession(kept, [entry(1)], { messageId: 'm1', reply: {} })
+    await store.addSession(kept, { history: [entry(1)], answer: answer({ messageId: 'm1', reply: {} }) })
     const stale = { ...kept }
-    await store.saveSession(kept, [entry(2), entry(3)])
-    expect(await store.saveSession(stale, [entry(2)])).to.equal(false)
+    await store.saveSession(kept, { history: [entry(2), entry(3)] })
+    expect(await store.saveSession(stale, { history: [entry(2)] })).to.equal('stale')
     expect(await store.history('shop-1', 10)).to.deep.equal([entry(1), entry(2), entry(3)])
     expect(await store.history('shop-1', 2)).to.deep.equal([entry(2), entry(3)])
-    await store.saveSession({ ...kept, state: 'closed' }, [])
+    await store.saveSession({ ...kept, state: 'closed' }, { history: [] })
     await store.prune(new Date(Date.now() + 1000))
     expect(await store.history('shop-1', 10)).to.deep.equal([])
   })
 
   it('keeps the first answer to a command', async () => {
-    await store.saveAnswer({ messageId: 'm1', reply: { accepted: true } })
-    await store.saveAnswer({ messageId: 'm1', reply: { accepted: false } })
-    expect(await store.answer('m1')).to.deep.equal({ accepted: true })
-    expect(await store.answer('m2')).to.equal(undefined)
+    const first = answer({ messageId: 'm1', reply: { accepted: true } })
+    expect(await store.saveAnswer(first)).to.equal(true)
+    expect(await store.saveAnswer({ ...first, reply: { accepted: false } })).to.equal(false)
+    expect(await store.answer(first)).to.deep.equal(first)
+    expect(await store.answer({ ...first, messageId: 'm2' })).to.equal(undefined)
+    expect(await store.answer({ ...first, sender: 'user other' })).to.equal(undefined)
   })
 
   it('keeps the latest state of every agent', async () => {
@@ -121,24 +133,27 @@ function storeContract(open: OpenStore): void {
 
   it('prunes old settled sessions and answers, but no active session and none with kept changes', async () => {
     for (const state of ['published', 'closed'] as const) {
-      await store.addSession({ ...session(state), state }, [], { messageId: state, reply: {} })
+      await store.addSession(
+        { ...session(state), state },
+        { history: [], answer: answer({ messageId: state, reply: {} }) },
+      )
     }
     const kept: Session = { ...session('kept'), state: 'closed', keepCache: true }
-    await store.addSession(kept, [], { messageId: 'kept', reply: {} })
+    await store.addSession(kept, { history: [], answer: answer({ messageId: 'kept', reply: {} }) })
     await store.prune(new Date(Date.now() + 1000))
     const left = (await store.sessions({ settled: true })).map(({ id }) => id).sort()
     expect(left).to.deep.equal(['kept', 'published'])
-    expect(await store.answer('closed')).to.equal(undefined)
+    expect(await store.answer({ sender: 'user test', messageId: 'closed' })).to.equal(undefined)
   })
 }
 
 describe('the store', () => {
   onBothStores(storeContract)
 
-  it('in SQLite says which configuration key is wrong when the file cannot be opened', () => {
-    expect(() => openSqliteStore('/dev/null/store.sqlite'))
-      .to.throw(/store\.path: \/dev\/null/)
-      .with.property('code', 'configuration')
+  it('in SQLite says which configuration key is wrong when the file cannot be opened', async () => {
+    const error = await openSqliteStore('/dev/null/store.sqlite').catch((refusal: unknown) => refusal)
+    expect(error).to.include({ code: 'configuration' })
+    expect((error as Error).message).to.match(/store\.path: \/dev\/null/)
   })
 
   it('in PostgreSQL says which configuration key is wrong when the database cannot be reached', async () => {

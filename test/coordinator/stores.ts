@@ -22,7 +22,7 @@ export function onBothStores(suite: (open: OpenStore) => void): void {
 
     afterEach(() => rm(directory, { recursive: true }))
 
-    suite(async () => openSqliteStore(path.join(directory, 'deep', 'store.sqlite')))
+    suite(() => openSqliteStore(path.join(directory, 'deep', 'store.sqlite')))
   })
 
   describe('on PostgreSQL', function () {

@@ -59,7 +59,12 @@ export interface TestCoordinator {
   readonly bus: ScriptedBus
   readonly conductor: Conductor
   /** A new `messageId` for each command without one. */
-  command<T extends CommandType>(type: T, body: CommandBody<T>, messageId?: string): Promise<Reply>
+  command<T extends CommandType>(
+    type: T,
+    body: CommandBody<T>,
+    messageId?: string,
+    userId?: string,
+  ): Promise<Reply>
   event<T extends EventType>(type: T, body: EventBody<T>): Promise<Outcome>
   /** Heartbeats of both agents. */
   agentsOnline(): Promise<void>
@@ -112,10 +117,10 @@ export async function openTestCoordinator(store: Store, clock: TestClock): Promi
   const coordinator: TestCoordinator = {
     bus,
     conductor,
-    async command(type, body, messageId) {
+    async command(type, body, messageId, userId) {
       commands += 1
       const id = messageId ?? `command-${commands}`
-      await intake(commandDelivery(type, body, id))
+      await intake(commandDelivery(type, body, id, userId))
       return bus.replies.get(id) as Reply
     },
     event: (type, body) => conductor.onEvent(eventDelivery(type, body)),

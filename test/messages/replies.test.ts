@@ -24,7 +24,7 @@ describe('the answer to a delivery', () => {
 
   const delivery = (more: Partial<Delivery> = {}): Delivery => ({
     ...{ type: 'agent.list', body: {}, messageId: 'm-1', correlationId: 'c-1', replyTo: 'to' },
-    ...{ appId: undefined, routingKey: 'agent.list', redelivered: false },
+    ...{ appId: undefined, userId: undefined, routingKey: 'agent.list', redelivered: false },
     ...more,
   })
 

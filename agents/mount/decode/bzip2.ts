@@ -6,7 +6,7 @@
  */
 import { Transform, type TransformCallback } from 'node:stream'
 import { MessageChannel, Worker } from 'node:worker_threads'
-import { programBeside } from '../../runtime/program-beside.ts'
+import { programBeside } from '../../../config/program-beside.ts'
 
 /** Workers kept for the next stream; starting one costs some 50 ms. */
 const IDLE_WORKERS = 2

@@ -4,7 +4,7 @@
  */
 import { readdir, rm, rmdir } from 'node:fs/promises'
 import type { Logger } from 'pino'
-import { programBeside } from '../../runtime/program-beside.ts'
+import { programBeside } from '../../../config/program-beside.ts'
 import { clearDeadMount } from '../mount-process/agent/dead-mount.ts'
 import { launch } from '../mount-process/agent/launch.ts'
 import { mountProcessesOf, startMountProcess } from '../mount-process/agent/mount-process.ts'

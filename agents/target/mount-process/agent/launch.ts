@@ -6,7 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
-import { programBeside } from '../../../runtime/program-beside.ts'
+import { programBeside } from '../../../../config/program-beside.ts'
 
 export interface LaunchOptions {
   /** File for output outside the program's own log, such as a crash of Node. */

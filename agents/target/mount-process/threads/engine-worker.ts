@@ -4,9 +4,9 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import type { Logger } from 'pino'
+import { programBeside } from '../../../../config/program-beside.ts'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { FileRange, RangeData } from '../../../dataplane/backup-source.ts'
-import { programBeside } from '../../../runtime/program-beside.ts'
 import { boundChangedBytes } from '../../filesystem/drivers/kernel/backing-device.ts'
 import type { MountedDevice } from '../../filesystem/drivers/kernel/mount-device.ts'
 import { switchFiles, writeBack } from '../../filesystem/drivers/kernel/write-through.ts'

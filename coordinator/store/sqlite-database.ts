@@ -1,0 +1,228 @@
+/**
+ * The SQLite file of the store: rows in, rows out, every call synchronous. Runs in the thread of the store
+ * (sqlite-thread.ts), so that no write to the disk holds up the coordinator's event loop.
+ */
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
+import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import type { SessionRow } from './session-row.ts'
+import { migrate } from './sqlite-schema.ts'
+import type { Added, CommandKey, Saved, TargetLimits, TargetUsage } from './store.ts'
+
+/** A numbered document: an entry of a history. */
+export interface EntryRow {
+  readonly number: number
+  readonly document: string
+}
+
+export interface AnswerRow extends CommandKey {
+  readonly type: string
+  readonly bodyHash: string
+  /** JSON. */
+  readonly reply: string
+}
+
+export interface Limit {
+  readonly settled: boolean
+  readonly limit: number
+}
+
+export type SqliteDatabase = ReturnType<typeof openSqliteDatabase>
+
+/** Rows that one statement of `prune` deletes: the next request does not wait for more. */
+const PRUNE_ROWS = 500
+
+/** @throws when the file cannot be opened, is no store, or belongs to a newer release (HowdahError `configuration`) */
+export function openSqliteDatabase(file: string, maxHistory: number) {
+  if (file !== ':memory:') createPrivately(file)
+  const db = new DatabaseSync(file)
+  db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000')
+  db.exec('PRAGMA foreign_keys = ON')
+  const id = migrate(db)
+  const sql = statements(db)
+
+  /** Commits what `work` did if `commits` says so of its outcome, else undoes it. Within another transaction it is a part of that. */
+  function transaction<T>(work: () => T, commits: (outcome: T) => boolean): T {
+    const inner = db.isTransaction
+    db.exec(inner ? 'SAVEPOINT part' : 'BEGIN IMMEDIATE')
+    try {
+      const outcome = work()
+      if (commits(outcome)) db.exec(inner ? 'RELEASE part' : 'COMMIT')
+      else undo(inner)
+      return outcome
+    } catch (error) {
+      // After some errors, such as a full disk, SQLite has rolled back already.
+      if (db.isTransaction) undo(inner)
+      throw error
+    }
+  }
+
+  function undo(inner: boolean): void {
+    db.exec(inner ? 'ROLLBACK TO part; RELEASE part' : 'ROLLBACK')
+  }
+
+  function addHistory(session: string, entries: readonly EntryRow[]): void {
+    for (const { number, document } of entries) sql.insertEntry.run(session, number, document)
+    const last = entries.at(-1)?.number ?? 0
+    if (last > maxHistory) sql.trimHistory.run(session, last - maxHistory)
+  }
+
+  function addAnswer({ sender, messageId, type, bodyHash, reply }: AnswerRow): boolean {
+    return sql.insertAnswer.run(sender, messageId, type, bodyHash, reply).changes === 1
+  }
+
+  function usage(target: string): TargetUsage {
+    const row = sql.usage.get(target)
+    return { sessions: Number(row?.sessions ?? 0), cacheBytes: Number(row?.bytes ?? 0) }
+  }
+
+  const ids = (rows: Record<string, unknown>[]): string[] => rows.map((row) => String(row.id))
+  const documents = (rows: Record<string, unknown>[]): string[] => rows.map((row) => String(row.document))
+
+  return {
+    id: () => id,
+    /** Runs all of `work` with one write to the disk. */
+    together: (work: () => void): void => transaction(work, () => true),
+    session: (session: string): string | undefined => documents([sql.one.get(session) ?? []].flat())[0],
+    sessions: ({ settled, limit }: Limit): string[] => documents((settled ? sql.all : sql.open).all(limit)),
+    addSession: (row: SessionRow, history: EntryRow[], answer?: AnswerRow, limits?: TargetLimits): Added =>
+      transaction<Added>(
+        () => {
+          if (answer && !addAnswer(answer)) return { outcome: 'answered' }
+          const taken = usage(row.target)
+          if (isFull(taken, limits)) return { outcome: 'full', usage: taken }
+          if (sql.insert.run(...columns(row), row.createdAt).changes === 0) return { outcome: 'id-taken' }
+          addHistory(row.id, history)
+          return { outcome: 'added' }
+        },
+        ({ outcome }) => outcome === 'added',
+      ),
+    /** `row.version`: the new one. */
+    saveSession: (row: SessionRow, history: EntryRow[], answer?: AnswerRow): Saved =>
+      transaction<Saved>(
+        () => {
+          if (answer && !addAnswer(answer)) return 'answered'
+          if (sql.update.run(...columns(row), row.version - 1).changes === 0) return 'stale'
+          addHistory(row.id, history)
+          return 'saved'
+        },
+        (outcome) => outcome === 'saved',
+      ),
+    removeSession: (session: string): void => void sql.removeSession.run(session),
+    dueSessions: (now: number): string[] => ids(sql.due.all(now)),
+    sessionsWithStep: (): string[] => ids(sql.withStep.all()),
+    sessionsLeftBy: (online: readonly string[]): string[] => ids(sql.left.all(JSON.stringify(online))),
+    sessionsReturnedTo: (online: readonly string[]): string[] =>
+      ids(sql.returned.all(JSON.stringify(online))),
+    sessionsOf: (column: 'target' | 'mount_agent', name: string): string[] =>
+      ids((column === 'target' ? sql.ofTarget : sql.ofMountAgent).all(name)),
+    history: (session: string, limit: number): string[] =>
+      documents(sql.history.all(session, limit)).reverse(),
+    answer: ({ sender, messageId }: CommandKey): AnswerRow | undefined => {
+      const row = sql.answer.get(messageId, sender)
+      if (!row) return undefined
+      const [type, bodyHash, reply] = [row.type, row.body_hash, row.reply].map(String) as [
+        string,
+        string,
+        string,
+      ]
+      return { sender, messageId, type, bodyHash, reply }
+    },
+    saveAnswer: addAnswer,
+    agents: (): string[] => documents(sql.agents.all()),
+    saveAgent: (kind: string, name: string, document: string): void =>
+      void sql.upsertAgent.run(kind, name, document),
+    removeAgent: (kind: string, name: string): void => void sql.removeAgent.run(kind, name),
+    /** @returns whether there is more to prune */
+    prune: (before: string): boolean => {
+      const pruned = [sql.pruneAnswers, sql.pruneSessions].map((statement) =>
+        statement.run(before, PRUNE_ROWS),
+      )
+      return pruned.some(({ changes }) => Number(changes) === PRUNE_ROWS)
+    },
+    close: (): void => db.close(),
+  }
+}
+
+/** The file, which holds settings and pg_hba lines of clients, is readable by its owner only; SQLite gives its other files the same mode. */
+function createPrivately(file: string): void {
+  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
+  closeSync(openSync(file, 'a', 0o600))
+  for (const suffix of ['', '-wal', '-shm']) if (existsSync(file + suffix)) chmodSync(file + suffix, 0o600)
+}
+
+function isFull(usage: TargetUsage, limits: TargetLimits | undefined): boolean {
+  const { sessions = null, cacheBytes = null } = limits ?? {}
+  return (
+    (sessions !== null && usage.sessions >= sessions) ||
+    (cacheBytes !== null && usage.cacheBytes >= cacheBytes)
+  )
+}
+
+const COLUMNS = [
+  ...['version', 'settled', 'state', 'repository', 'instance', 'target', 'mount_agent', 'updated_at'],
+  ...['next_due', 'agent', 'away', 'cache_bytes', 'document', 'id'],
+]
+
+/** In the order of `COLUMNS`. */
+function columns(row: SessionRow): (string | number | null)[] {
+  const { version, settled, state, repository, instance, target, mountAgent, updatedAt } = row
+  const { nextDue, agent, away, cacheBytes, document, id } = row
+  return [
+    ...[version, settled ? 1 : 0, state, repository, instance, target, mountAgent, updatedAt],
+    ...[nextDue, agent, away ? 1 : 0, cacheBytes, document, id],
+  ]
+}
+
+function statements(db: DatabaseSync) {
+  const assignments = COLUMNS.slice(0, -1).map((name) => `${name} = ?`)
+  return {
+    one: db.prepare('SELECT document FROM session WHERE id = ?'),
+    open: db.prepare(
+      'SELECT document FROM session WHERE settled = 0 ORDER BY created_at DESC, id DESC LIMIT ?',
+    ),
+    all: db.prepare('SELECT document FROM session ORDER BY created_at DESC, id DESC LIMIT ?'),
+    insert: db.prepare(
+      `INSERT OR IGNORE INTO session (${COLUMNS.join(', ')}, created_at) VALUES (${'?, '.repeat(COLUMNS.length)}?)`,
+    ),
+    update: db.prepare(`UPDATE session SET ${assignments.join(', ')} WHERE id = ? AND version = ?`),
+    removeSession: db.prepare('DELETE FROM session WHERE id = ?'),
+    usage: db.prepare(
+      `SELECT count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
+       FROM session WHERE settled = 0 AND target = ?`,
+    ),
+    due: db.prepare('SELECT id FROM session WHERE next_due <= ? ORDER BY next_due'),
+    withStep: db.prepare('SELECT id FROM session WHERE agent IS NOT NULL'),
+    left: db.prepare(
+      'SELECT id FROM session WHERE agent IS NOT NULL AND away = 0 AND agent NOT IN (SELECT value FROM json_each(?))',
+    ),
+    returned: db.prepare(
+      'SELECT id FROM session WHERE agent IN (SELECT value FROM json_each(?)) AND away = 1',
+    ),
+    ofTarget: db.prepare('SELECT id FROM session WHERE settled = 0 AND target = ?'),
+    ofMountAgent: db.prepare('SELECT id FROM session WHERE settled = 0 AND mount_agent = ?'),
+    insertEntry: db.prepare('INSERT INTO history (session, number, document) VALUES (?, ?, ?)'),
+    trimHistory: db.prepare('DELETE FROM history WHERE session = ? AND number <= ?'),
+    history: db.prepare('SELECT document FROM history WHERE session = ? ORDER BY number DESC LIMIT ?'),
+    // An answer of schema version 1 has no sender, and holds for all.
+    answer: db.prepare(
+      `SELECT type, body_hash, reply FROM answer WHERE message = ? AND sender IN (?, '') ORDER BY sender DESC LIMIT 1`,
+    ),
+    insertAnswer: db.prepare(
+      `INSERT INTO answer (sender, message, type, body_hash, reply) VALUES (?, ?, ?, ?, ?)
+       ON CONFLICT DO NOTHING`,
+    ),
+    agents: db.prepare('SELECT document FROM agent ORDER BY kind, name'),
+    upsertAgent: db.prepare(
+      `INSERT INTO agent (kind, name, document) VALUES (?, ?, ?)
+       ON CONFLICT DO UPDATE SET document = excluded.document`,
+    ),
+    removeAgent: db.prepare('DELETE FROM agent WHERE kind = ? AND name = ?'),
+    pruneAnswers: db.prepare(
+      'DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE created_at < ? LIMIT ?)',
+    ),
+    pruneSessions: db.prepare(
+      'DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE settled = 1 AND updated_at < ? LIMIT ?)',
+    ),
+  }
+}
