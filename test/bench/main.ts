@@ -13,6 +13,7 @@ import { chart } from './chart.ts'
 import type { Figure } from './figure.ts'
 import { coldReads } from './groups/cold-reads.ts'
 import { instance } from './groups/instance.ts'
+import { isolation } from './groups/isolation.ts'
 import { listing } from './groups/listing.ts'
 import { localIo } from './groups/local-io.ts'
 import { manyFiles } from './groups/many-files.ts'
@@ -30,6 +31,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const GROUPS: ReadonlyMap<string, Group> = new Map([
   ['publish', publish],
   ['instance', instance],
+  ['isolation', isolation],
   ['local-io', localIo],
   ['cold-reads', coldReads],
   ['overlay', overlay],
