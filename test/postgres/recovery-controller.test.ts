@@ -13,7 +13,7 @@ const SPEC: InstanceSpec = {
 }
 const RECORD: InstanceRecord = { pid: 1, startTime: '1', logOffset: 0, segments: [], warnings: [] }
 const LOG: LogReader = {
-  ...{ poll: async () => [], lastRestored: undefined, incomplete: undefined, reasons: [] },
+  ...{ poll: async () => [], lastRestored: undefined, absent: undefined, incomplete: undefined, reasons: [] },
   ...{ archiveEnded: false, reached: {}, sqlStates: new Set<string>(), close: async () => undefined },
 }
 const ANSWERED = {
@@ -22,8 +22,11 @@ const ANSWERED = {
   subscriptions: [],
 }
 const READY: Readiness = { state: 'ready', ...ANSWERED }
-const PAUSED: Readiness = { state: 'paused', at: { lsn: '0/3000148' }, ...ANSWERED }
-const RECOVERING: Readiness = { state: 'recovering', at: { lsn: '0/3000148' }, ...ANSWERED }
+const PAUSED: Readiness = { state: 'paused', at: { lsn: '0/3000148' }, waitsForWal: false, ...ANSWERED }
+const RECOVERING: Readiness = {
+  ...{ state: 'recovering', at: { lsn: '0/3000148' }, waitsForWal: false },
+  ...ANSWERED,
+}
 
 describe('A recovering server', () => {
   const controller = (spec: Partial<InstanceSpec> = {}) =>

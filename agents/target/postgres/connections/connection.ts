@@ -14,7 +14,12 @@ export type Readiness =
   /** Promoted, accepts connections. */
   | ({ readonly state: 'ready' } & Answered)
   /** In recovery, accepts read-only connections. */
-  | ({ readonly state: 'recovering' | 'paused'; readonly at: Paused } & Answered)
+  | ({
+      readonly state: 'recovering' | 'paused'
+      readonly at: Paused
+      /** It has tried all sources of WAL, and waits before it tries them again. */
+      readonly waitsForWal: boolean
+    } & Answered)
   /** Refuses connections for a reason that does not pass by itself. */
   | { readonly state: 'refused'; readonly reason: string }
 
@@ -63,6 +68,7 @@ export async function queryReadiness(
 interface StateRow extends ServerStateRow {
   readonly recovering: boolean
   readonly paused: boolean
+  readonly waitsForWal: boolean
   readonly lsn: string | null
   readonly lastCommit: Date | null
   readonly subscriptions: string[]
@@ -77,7 +83,8 @@ async function ask(spec: InstanceSpec, client: pg.Client, connectedAs: Identity)
   const { lsn, lastCommit } = row
   if (lsn === null) return { state: 'starting' }
   const at = { lsn, ...(lastCommit !== null && { lastCommit: lastCommit.toISOString() }) }
-  return { state: row.paused ? 'paused' : 'recovering', at, ...answered }
+  const { paused, waitsForWal } = row
+  return { state: paused ? 'paused' : 'recovering', at, waitsForWal, ...answered }
 }
 
 /** Function names of each version: PostgreSQL documentation, "Recovery Control Functions". */
@@ -88,7 +95,14 @@ function recoveryColumns(spec: InstanceSpec): string {
     version >= 10
       ? `(SELECT coalesce(array_agg(subname::text ORDER BY subname), '{}') FROM pg_catalog.pg_subscription)`
       : `'{}'::text[]`
+  // PostgreSQL documentation, "Wait Events of Type Timeout".
+  const waits =
+    version >= 13
+      ? `EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+                 WHERE backend_type = 'startup' AND wait_event = 'RecoveryRetrieveRetryInterval')`
+      : 'false'
   return `pg_is_in_recovery() AS recovering,
+            ${waits} AS "waitsForWal",
             CASE WHEN pg_is_in_recovery() THEN pg_is_${wal}_replay_paused() ELSE false END AS paused,
             pg_last_${wal}_replay_${position}()::text AS lsn,
             pg_last_xact_replay_timestamp() AS "lastCommit",

@@ -12,7 +12,7 @@ import type { StartedServer } from '../process/launch.ts'
 import { writeRecord } from '../process/record.ts'
 import { mappedSegments } from '../process/shared-memory.ts'
 import { clientHost } from '../settings/listening.ts'
-import { type InstanceSpec, instancePaths } from '../specification.ts'
+import { type InstanceSpec, instancePaths, pausesAfterRecovery } from '../specification.ts'
 import { enableFsync, finishFirstRecovery } from './first-recovery.ts'
 import { distanceWarnings, queryReached } from './reached.ts'
 import { createRecoveryController, LimitsTooLow, limitsRaised, type Usable } from './recovery-controller.ts'
@@ -78,7 +78,8 @@ export async function awaitUsable(
         const failure = await startFailure(spec, log, `${ending()} before the instance was usable`)
         throw raised ? new LimitsTooLow(failure) : failure
       }
-      if (log.archiveEnded) nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
+      if (log.absent !== undefined && pausesAfterRecovery(spec))
+        nextAsk = Math.min(nextAsk, performance.now() + ASK_SOON)
       if (performance.now() >= nextAsk) {
         const readiness = await queryReadiness(spec, ASK_TIMEOUT, login)
         if ('connectedAs' in readiness) login = readiness.connectedAs

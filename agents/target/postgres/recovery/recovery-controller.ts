@@ -12,7 +12,7 @@ import { type InstanceSpec, instancePaths, majorVersion, pausesAfterRecovery } f
 import { readControlData } from './control-data.ts'
 import { requestPromotion } from './data-directory.ts'
 import { isRecovered } from './first-recovery.ts'
-import { endsBefore, startFailure } from './start-failure.ts'
+import { archiveTooShort, endsBefore } from './start-failure.ts'
 import type { LogReader } from './startup-log.ts'
 
 /** Production raised limits since the backup, which read-only connections require: the server must be restarted with them. */
@@ -99,7 +99,7 @@ export function createRecoveryController(
           )
         return pausesAfterRecovery(spec) ? readiness : promote(readiness)
       case 'recovering':
-        return log.archiveEnded || acted ? atEnd(readiness) : undefined
+        return readiness.waitsForWal || log.archiveEnded || acted ? atEnd(readiness) : undefined
       case 'starting':
         if (log.archiveEnded) await requireAccepting()
         return undefined
@@ -110,8 +110,7 @@ export function createRecoveryController(
 
   /** Read-only connections are accepted only once recovery is consistent. */
   async function requireAccepting(): Promise<void> {
-    if (!(await isConsistent(spec)))
-      throw await startFailure(spec, log, 'came to the end of the archive before the backup was consistent')
+    if (!(await isConsistent(spec))) throw archiveTooShort(spec, log)
     endedAt ??= performance.now()
     if (performance.now() - endedAt > ACCEPT_TIMEOUT)
       throw new HowdahError(

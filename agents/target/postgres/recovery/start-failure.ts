@@ -1,11 +1,16 @@
 /**
- * Determines why the server of an instance ended before it was usable: from SQLSTATE codes, and for causes without a code
- * of their own from the message texts of PostgreSQL's sources in its log.
+ * Determines why the server of an instance ended before it was usable: from pg_control, what restore_command found in the
+ * archive, the SQLSTATE codes in the log, and whether the port is free. PostgreSQL's messages are quoted, not interpreted.
  */
 import { type ErrorCode, HowdahError } from '../../../../messages/errors.ts'
+import { historyName, parseSegmentName, segmentStart } from '../../../wal/lsn.ts'
+import { portProblem } from '../../preflight/port.ts'
+import { exists } from '../process/atomic-file.ts'
 import { sharedMemoryShortage } from '../process/shared-memory-space.ts'
 import { HBA_HEADER_LINES } from '../settings/host-based-access.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
+import { readControlData } from './control-data.ts'
+import type { ControlData } from './control-file.ts'
 import type { LogReader, Reached } from './startup-log.ts'
 
 /** Lines that an error quotes. */
@@ -13,11 +18,21 @@ const QUOTED_LINES = 6
 
 /** SQLSTATE (PostgreSQL documentation, appendix A). */
 const DISK_FULL = '53100'
+const CONFIG_FILE_ERROR = 'F0000'
+const INTERNAL_ERROR = 'XX000'
+const NOT_IN_PREREQUISITE_STATE = '55000'
+const PANIC = /\] PANIC: {2}/
+/** Of messages of severity LOG. */
+const SUCCESSFUL = '00000'
+/** Codes of the errors of a recovery that ended early, in some versions; other errors have codes of their own. */
+const ENDED_EARLY = new Set([INTERNAL_ERROR, CONFIG_FILE_ERROR, NOT_IN_PREREQUISITE_STATE])
+/** The restore script's line when `cp` finds no room (strerror of ENOSPC in the C locale). */
+const COPY_WITHOUT_ROOM = /from the archive failed: .*No space left on device/
 
 interface Cause {
   readonly code: ErrorCode
   readonly field?: string
-  readonly message: (spec: InstanceSpec, log: LogReader) => string
+  readonly message: string
 }
 
 const walMissing = (spec: InstanceSpec, log: LogReader) => {
@@ -32,76 +47,26 @@ const walMissing = (spec: InstanceSpec, log: LogReader) => {
 }
 
 /** Line numbers of the user's content, without Howdah's own lines before it. */
-function wrongAccess({ reasons }: LogReader): string {
+function wrongAccess({ reasons }: LogReader, hba: string): string {
   const wrong = reasons.flatMap((line, index) => {
-    const number = Number(/line (\d+) of configuration file "[^"]*pg_hba\.conf"/.exec(line)?.[1])
+    const number = line.includes(hba) ? Number(/line (\d+) /.exec(line)?.[1]) : Number.NaN
     const what = /LOG: {2}(.+)$/.exec(reasons[index - 1] ?? '')?.[1] ?? 'it is not valid'
     return Number.isNaN(number) ? [] : [`line ${number - HBA_HEADER_LINES}: ${what}`]
   })
   return `The content given for pg_hba.conf is wrong: ${wrong.join('; ')}. Correct it and publish again.`
 }
 
-const CACHE_FULL: Cause = {
-  code: 'space_low',
-  message: ({ cachePath }) =>
-    `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath}, or raise cache.quotaBytes of the target agent and restart that, and retry.`,
+function cacheFull({ cachePath }: InstanceSpec): Cause {
+  return {
+    code: 'space_low',
+    message: `The write cache ran out of space while PostgreSQL recovered. Make room on the file system of ${cachePath}, or raise cache.quotaBytes of the target agent and restart that, and retry.`,
+  }
 }
 
-/** The first match applies. */
-const CAUSES: readonly (Cause & { readonly pattern: RegExp })[] = [
-  {
-    pattern: /could not locate (?:a valid|required) checkpoint record/,
-    code: 'wal_missing',
-    message: walMissing,
-  },
-  { pattern: /could not find redo location/, code: 'wal_missing', message: walMissing },
-  {
-    pattern: /WAL ends before (?:end of online backup|consistent recovery point)/,
-    code: 'wal_missing',
-    message: walMissing,
-  },
-  {
-    pattern: /recovery ended before configured recovery target was reached/,
-    code: 'target_unreachable',
-    field: 'recoverTo',
-    message: (spec, log) => endsBefore(spec, log.reached, log.lastRestored),
-  },
-  {
-    pattern: /requested recovery stop point is before consistent recovery point/,
-    code: 'target_unreachable',
-    field: 'recoverTo',
-    message: (spec) =>
-      `${describeTarget(spec)} is before the end of the backup. Choose an older backup or a later target.`,
-  },
-  {
-    pattern: /recovery target timeline \d+ does not exist|requested timeline \d+ is not/,
-    code: 'target_unreachable',
-    field: 'recoverTo.timeline',
-    message: (spec) =>
-      `Timeline ${String(spec.recoverTo.timeline ?? 'latest')} cannot be reached from this backup; ${describeTarget(spec)} needs another timeline or another backup.`,
-  },
-  {
-    pattern: /line \d+ of configuration file "[^"]*pg_hba\.conf"/,
-    code: 'configuration',
-    field: 'hba',
-    message: (_, log) => wrongAccess(log),
-  },
-  {
-    pattern:
-      /could not bind \S+ (?:address|socket).*Address already in use|could not create any TCP\/IP sockets/,
-    code: 'port_taken',
-    field: 'port',
-    message: ({ port }) =>
-      `Port ${port} is in use on the target (who by: ss -ltnp 'sport = :${port}'). Choose another port, or free it and retry.`,
-  },
-  // From the script that copies WAL, which has no SQLSTATE.
-  { pattern: /from the archive failed: .*No space left on device/, ...CACHE_FULL },
-]
-
 /** Which file system is full: dynamic shared memory has one of its own. */
-async function diskFullCause(): Promise<Cause> {
+async function diskFullCause(spec: InstanceSpec): Promise<Cause> {
   const shortage = await sharedMemoryShortage()
-  return shortage === undefined ? CACHE_FULL : { code: 'shared_memory_low', message: () => shortage }
+  return shortage === undefined ? cacheFull(spec) : { code: 'shared_memory_low', message: shortage }
 }
 
 /** Says where the archive ends, before the target. */
@@ -125,12 +90,18 @@ export function describeTarget({ recoverTo }: Pick<InstanceSpec, 'recoverTo'>): 
 
 /** The error for a server that ended. @param ending how it ended, in words */
 export async function startFailure(spec: InstanceSpec, log: LogReader, ending: string): Promise<HowdahError> {
+  const cause = (await causeOutsideRecovery(spec, log)) ?? (await recoveryCause(spec, log))
+  return failure(spec, log, cause, ending)
+}
+
+/** The error for a server that waits for WAL that it needs to become consistent, and that the archive lacks. */
+export function archiveTooShort(spec: InstanceSpec, log: LogReader): HowdahError {
+  return failure(spec, log, { code: 'wal_missing', message: walMissing(spec, log) }, '')
+}
+
+function failure(spec: InstanceSpec, log: LogReader, cause: Cause | undefined, ending: string): HowdahError {
   const path = instancePaths(spec).log
   const quoted = log.reasons.slice(-QUOTED_LINES).map((line) => line.replace(/^.*?\] (?=[A-Z]+: )/, ''))
-  const text = log.reasons.join('\n')
-  const cause =
-    (log.sqlStates.has(DISK_FULL) ? await diskFullCause() : undefined) ??
-    CAUSES.find(({ pattern }) => pattern.test(text))
   const said = quoted.length === 0 ? '' : ` PostgreSQL said: ${quoted.join(' | ')}`
   if (cause === undefined)
     return new HowdahError(
@@ -138,10 +109,79 @@ export async function startFailure(spec: InstanceSpec, log: LogReader, ending: s
       quoted.length === 0 ? 'postgres_killed' : 'postgres_failed',
       `PostgreSQL ${ending}.${said} The whole log is in ${path}.`,
     )
-  const message = cause.message(spec, log)
+  const { code, field, message } = cause
   return new HowdahError(
-    cause.code,
+    code,
     `${message.charAt(0).toUpperCase()}${message.slice(1)}${said} The whole log is in ${path}.`,
-    cause.field === undefined ? {} : { field: cause.field },
+    field === undefined ? {} : { field },
   )
+}
+
+/** What the server lacked on this machine, or was given. */
+async function causeOutsideRecovery(spec: InstanceSpec, log: LogReader): Promise<Cause | undefined> {
+  if (log.sqlStates.has(DISK_FULL)) return diskFullCause(spec)
+  if (log.reasons.some((line) => COPY_WITHOUT_ROOM.test(line))) return cacheFull(spec)
+  const { hba } = instancePaths(spec)
+  if (log.sqlStates.has(CONFIG_FILE_ERROR) && log.reasons.some((line) => line.includes(`"${hba}"`)))
+    return { code: 'configuration', field: 'hba', message: wrongAccess(log, hba) }
+  // The server has ended, so another process listens there.
+  if (log.reasons.length > 0 && (await portProblem(spec.port)) === 'EADDRINUSE')
+    return {
+      code: 'port_taken',
+      field: 'port',
+      message: `Port ${spec.port} is in use on the target (who by: ss -ltnp 'sport = :${spec.port}'). Choose another port, or free it and retry.`,
+    }
+  return undefined
+}
+
+/** Why recovery could not come as far as was asked. */
+async function recoveryCause(spec: InstanceSpec, log: LogReader): Promise<Cause | undefined> {
+  // Without a message the server was killed; with other codes it failed for another reason.
+  const states = [...log.sqlStates].filter((state) => state !== SUCCESSFUL)
+  if (log.reasons.length === 0 || states.some((state) => !ENDED_EARLY.has(state))) return undefined
+  const control = await readControlData(spec).catch(() => undefined)
+  if (control === undefined) return undefined
+  if (!(await hasTimeline(spec, control)))
+    return {
+      code: 'target_unreachable',
+      field: 'recoverTo.timeline',
+      message: `Timeline ${String(spec.recoverTo.timeline)} cannot be reached from this backup: the archive has no history of it. ${describeTarget(spec)} needs another timeline or another backup.`,
+    }
+  const begun = control.state === 'in archive recovery'
+  const consistent = begun && isConsistent(control, log.absent)
+  if (!consistent && log.absent !== undefined) return { code: 'wal_missing', message: walMissing(spec, log) }
+  if (!hasTarget(spec) || log.reasons.some((line) => PANIC.test(line))) return undefined
+  if (consistent && log.absent !== undefined)
+    return {
+      code: 'target_unreachable',
+      field: 'recoverTo',
+      message: endsBefore(spec, log.reached, log.lastRestored),
+    }
+  // The archive had all that was requested, and recovery ended by itself before the backup was consistent.
+  if (begun && !consistent)
+    return {
+      code: 'target_unreachable',
+      field: 'recoverTo',
+      message: `${describeTarget(spec)} is before the end of the backup. Choose an older backup or a later target.`,
+    }
+  return undefined
+}
+
+/** @param absent the segment at which the archive ended, if it did */
+function isConsistent({ backupEndAwaited, minRecoveryPoint, walSegmentBytes }: ControlData, absent?: string) {
+  if (backupEndAwaited) return false
+  const end = absent === undefined ? undefined : parseSegmentName(absent, walSegmentBytes)
+  return end === undefined || segmentStart(end.segment, walSegmentBytes) >= minRecoveryPoint
+}
+
+/** Whether recovery is to stop at a point inside the WAL. */
+function hasTarget({ recoverTo: { type } }: InstanceSpec): boolean {
+  return type !== 'latest' && type !== 'immediate'
+}
+
+/** Whether the archive knows the requested timeline. */
+async function hasTimeline(spec: InstanceSpec, { timeline }: ControlData): Promise<boolean> {
+  const wanted = spec.recoverTo.timeline
+  if (typeof wanted !== 'number' || wanted === timeline) return true
+  return exists(`${instancePaths(spec).wal}/${historyName(wanted)}`)
 }

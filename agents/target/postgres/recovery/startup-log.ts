@@ -1,13 +1,13 @@
 /**
- * Reads PostgreSQL's log while an instance recovers: progress to display, and why it failed.
+ * Reads the log of an instance while it recovers: what restore_command reports in it, the messages of a failure to quote,
+ * and progress to display.
  *
- * This information is only in the log. Its settings are fixed by the command line, so the texts are those of PostgreSQL's
- * sources (src/backend/access/transam/xlogrecovery.c, xlog.c, timeline.c; postmaster/postmaster.c; libpq/pqcomm.c), one line
- * for each part of a message. Decisions do not depend on progress texts, except on a standby's at the end of its archive:
- * everything else is read from pg_control or queried from the server.
+ * PostgreSQL's texts (src/backend/access/transam/xlogrecovery.c, xlog.c; its settings are fixed by the command line) are
+ * displayed, and time the next query of the server; no decision depends on them. The state is queried from the server or
+ * read from pg_control, and what the archive has is known from the lines of Howdah's own restore_command.
  */
 import { open } from 'node:fs/promises'
-import { ABSENT, INCOMPLETE } from '../settings/recovery-settings.ts'
+import { ABSENT, INCOMPLETE, RESTORED } from '../settings/recovery-settings.ts'
 
 /** Bytes of the log per read. */
 const CHUNK = 64 * 1024
@@ -25,9 +25,11 @@ export interface LogReader {
   readonly incomplete: string | undefined
   /** Lines of severity ERROR and above with their details, oldest first. */
   readonly reasons: readonly string[]
-  /** Whether a standby has reached the end of the archive. */
+  /** The first segment that the archive lacked since it last had one. */
+  readonly absent: string | undefined
+  /** Whether that segment was requested again: PostgreSQL has tried all sources, and waits for it. */
   readonly archiveEnded: boolean
-  /** How far replay came, according to the log. */
+  /** How far replay came, according to the log; to display. */
   readonly reached: Reached
   /** SQLSTATE codes of the lines in `reasons`. */
   readonly sqlStates: ReadonlySet<string>
@@ -110,11 +112,15 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   let reached: Reached = {}
   const sqlStates = new Set<string>()
 
-  /** Detects the end of the archive: after a standby has tried all sources it requests the same segment again. */
-  function takeEnd(line: string): boolean {
-    if (/LOG: {2}waiting for WAL to become available at /.test(line)) archiveEnded = true
+  /** The lines of restore_command. */
+  function takeRestore(line: string): boolean {
     if (line.startsWith(INCOMPLETE)) {
       incomplete = line.slice(INCOMPLETE.length)
+      return true
+    }
+    if (line.startsWith(RESTORED)) {
+      lastRestored = line.slice(RESTORED.length)
+      absent = undefined
       return true
     }
     if (!line.startsWith(ABSENT)) return false
@@ -124,12 +130,7 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
     return true
   }
 
-  function takeFacts(line: string): void {
-    const restored = /restored log file "([^"]+)"/.exec(line)?.[1]
-    if (restored !== undefined) {
-      lastRestored = restored
-      absent = undefined
-    }
+  function takeReached(line: string): void {
     const lsn = /LOG: {2}redo done at (\S+)/.exec(line)?.[1]
     const time = /LOG: {2}last completed transaction was at log time (.+)$/.exec(line)?.[1]
     if (lsn !== undefined) reached = { lsn }
@@ -137,8 +138,8 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
   }
 
   function take(line: string): Progress | undefined {
-    if (takeEnd(line)) return undefined
-    takeFacts(line)
+    if (takeRestore(line)) return undefined
+    takeReached(line)
     const severity = /(?:^|\] )(DEBUG\d?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}/.exec(line)?.[1]
     // Errors in the configuration, of a port or in the WAL are LOG lines before the final FATAL.
     const complaint = /(?:LOG|WARNING): {2}(?:could not|invalid|unrecognized|syntax error) /.test(line)
@@ -189,6 +190,9 @@ export async function openLog(path: string, offset: number): Promise<LogReader> 
       return incomplete
     },
     reasons,
+    get absent() {
+      return absent
+    },
     get archiveEnded() {
       return archiveEnded
     },

@@ -126,10 +126,13 @@ function restoreCommand(spec: InstanceSpec): string {
   // `%` begins a placeholder of restore_command.
   const quote = (path: string) => shellQuote(path).replaceAll('%', '%%')
   const take = `[ -e ${quote(wal)}/%f ] && mv -f -- ${quote(readyWal)}/%f "%p" 2> /dev/null`
-  return `${take} || exec /bin/sh ${quote(script)} %f "%p"`
+  return `if ${take}; then echo '${RESTORED}%f' >&2; else exec /bin/sh ${quote(script)} %f "%p"; fi`
 }
 
-/** Log line of the script when the archive lacks a file; versions before 15 do not log that they wait for it. */
+/** Log line of restore_command for a file that it handed to PostgreSQL. */
+export const RESTORED = 'howdah: restored '
+
+/** Log line of the script when the archive lacks a file. */
 export const ABSENT = 'howdah: the archive does not have '
 
 /** Log line of the script for a partial segment at the end of the archive. */
@@ -144,17 +147,17 @@ export const INCOMPLETE = 'howdah: the archive has only a part of '
  */
 export function restoreScript(spec: InstanceSpec, segmentBytes: number): string {
   const wal = shellQuote(instancePaths(spec).wal)
-  const report = pausesAfterRecovery(spec) ? `printf '${ABSENT}%s\\n' "$1" >&2; exit 1` : 'exit 1'
   return `# Made by Howdah for session ${spec.session}: hands PostgreSQL one WAL file ($1) as $2.
-absent() { ${report}; }
+absent() { printf '${ABSENT}%s\\n' "$1" >&2; exit 1; }
+restored() { printf '${RESTORED}%s\\n' "$1" >&2; exit 0; }
 failed() { printf 'restoring %s from the archive failed: %s\\n' "$1" "$2" >&2; exit 255; }
 message=$(LC_ALL=C exec cp -- ${wal}/"$1" "$2" 2>&1) || case $message in
 *'No such file or directory'*) absent "$1" ;;
 *) failed "$1" "$message" ;;
 esac
-case $1 in *[!0-9A-F]*) exit 0 ;; esac
+case $1 in *[!0-9A-F]*) restored "$1" ;; esac
 size=$(wc -c < "$2")
-[ "$size" -eq ${segmentBytes} ] && exit 0
+[ "$size" -eq ${segmentBytes} ] && restored "$1"
 place=\${1#????????}
 log=$((0x\${place%????????})) segment=$((0x\${place#????????} + 1))
 [ $segment -eq ${2 ** 32 / segmentBytes} ] && segment=0 log=$((log + 1))
