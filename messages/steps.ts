@@ -62,6 +62,8 @@ export const ResolveResult = z.object({
   walBytes: Bytes.optional(),
   /** Missing: the catalog could not be read ahead. */
   databases: z.array(DatabaseSummary).optional(),
+  /** shared_preload_libraries of the backup's own configuration files. */
+  preloadedLibraries: z.array(z.string()).optional(),
   warnings: z.array(z.string()).optional(),
 })
 

@@ -9,6 +9,7 @@ import type { ResolveResult, StepInput } from '../../messages/steps.ts'
 import type { Ticket } from '../dataplane/protocol/ticket.ts'
 import type { StepHandler } from '../runtime/step-runner.ts'
 import { readDatabases } from './catalog/databases.ts'
+import { readPreloadedLibraries } from './catalog/preloaded-libraries.ts'
 import type { ArchiveKnowledge } from './recovery/instance-archive.ts'
 import type { Search } from './recovery/locate-target.ts'
 import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts'
@@ -129,6 +130,7 @@ async function describe(
       )
     }
     const databases = await readDatabases(backup)
+    const preloadedLibraries = await readPreloadedLibraries(backup)
     const result: ResolveResult = {
       backup: summary,
       totalBytes,
@@ -140,6 +142,7 @@ async function describe(
       ...(reaches && { reaches }),
       ...(starts && { ownWal: [...ownWal] }),
       ...(databases && { databases }),
+      ...(preloadedLibraries && { preloadedLibraries }),
     }
     return { result, remarks: pageRemarks(backup) }
   } finally {

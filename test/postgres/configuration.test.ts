@@ -1,10 +1,7 @@
 import { hostname } from 'node:os'
 import { expect } from 'chai'
-import {
-  parseConfiguration,
-  parseList,
-  parseMemory,
-} from '../../agents/target/postgres/settings/backup-configuration.ts'
+import { parseConfiguration, parseList } from '../../agents/runtime/postgresql-conf.ts'
+import { parseMemory } from '../../agents/target/postgres/settings/backup-configuration.ts'
 import {
   type ConfigurationInput,
   configFile,

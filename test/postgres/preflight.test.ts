@@ -230,6 +230,20 @@ describe('Preflight', function () {
     expect((await check({}, needs(['no_such_extension']))).warnings.join()).to.include('no_such_extension')
   })
 
+  it('refuses a preloaded library that owns data and that the target does not have, though no extension tells', async () => {
+    const input = inputOf()
+    const preloads = (preloadedLibraries: string[], settings?: Record<string, string>) => ({
+      ...input,
+      options: { ...input.options, ...(settings && { settings }) },
+      ...(input.resolved && { resolved: { ...input.resolved, preloadedLibraries } }),
+    })
+    const error = await failure(check({}, preloads(['auto_explain', '$libdir/orioledb'])))
+    expect(error).to.include({ code: 'library_missing' })
+    expect(error.message).to.include('orioledb')
+    await check({}, preloads(['auto_explain', 'no_such_library']))
+    await check({}, preloads(['orioledb'], { shared_preload_libraries: '' }))
+  })
+
   it('reports how much space is needed and how much is free', async () => {
     const error = await failure(check({ minimumFreeBytes: 2 ** 60 }))
     expect(error.code).to.equal('space_low')

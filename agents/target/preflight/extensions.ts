@@ -1,9 +1,11 @@
-/** Checks by their control files whether the extensions of a backup's databases are installed on the target. */
+/** Checks whether the extensions of a backup's databases and its preloaded libraries are installed on the target. */
 import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { errorBody } from '../../../messages/errors.ts'
 import type { DatabaseSummary } from '../../../messages/steps.ts'
-import { isEssential } from '../postgres/settings/preload-libraries.ts'
+import { libraryFinder } from '../postgres/settings/library-finder.ts'
+import { isEssential, missingLibrary } from '../postgres/settings/preload-libraries.ts'
 import type { Finding } from './settings.ts'
 
 const run = promisify(execFile)
@@ -32,6 +34,16 @@ export async function extensionFindings(
       code: 'library_missing',
       message: `The target lacks the extension "${extension}" of ${names.map((name) => `"${name}"`).join(', ')}: ${isEssential(extension) ? 'the data cannot be read without' : 'what uses its functions or types fails'}. Install its package for this major version.`,
     }))
+}
+
+/** The same for libraries that the server preloads and that own data: the others are left out of the list. */
+export async function libraryFindings(libraries: readonly string[], binaries: string): Promise<Finding[]> {
+  const exists = libraryFinder(binaries, undefined)
+  const findings: Finding[] = []
+  for (const library of libraries)
+    if (isEssential(library) && !(await exists(library)))
+      findings.push(errorBody(missingLibrary('shared_preload_libraries', library)))
+  return findings
 }
 
 /** Undefined: their directory is unknown. */

@@ -20,7 +20,7 @@ import { optionFindings } from '../postgres/settings/user-settings.ts'
 import type { SystemUser } from '../postgres/specification.ts'
 import { accessProblem } from './access.ts'
 import { lookUpBinaries } from './binaries.ts'
-import { extensionFindings } from './extensions.ts'
+import { extensionFindings, libraryFindings } from './extensions.ts'
 import { checkFuse } from './fuse.ts'
 import { localeFindings, systemLocales } from './locales.ts'
 import { lookUpPort } from './port.ts'
@@ -230,9 +230,17 @@ async function checkLocales({ request }: PreflightContext): Promise<Finding[]> {
 }
 
 async function checkExtensions({ request, binaries }: PreflightContext): Promise<Finding[]> {
-  const { databases } = resolvedOf(request)
+  const { databases = [], preloadedLibraries = [] } = resolvedOf(request)
   const directory = (await binaries()).value
-  return databases && directory !== undefined ? extensionFindings(databases, directory) : []
+  if (directory === undefined) return []
+  const used = new Set(databases.flatMap(({ extensions = [] }) => extensions))
+  const others = preloadedLibraries.filter((library) => !used.has(library))
+  // The user's own list replaces the backup's.
+  const asked = request.input.options.settings?.shared_preload_libraries !== undefined
+  return [
+    ...(await extensionFindings(databases, directory)),
+    ...(asked ? [] : await libraryFindings(others, directory)),
+  ]
 }
 
 /** Free bytes at `path`, or at the nearest directory above it that exists. */

@@ -3,12 +3,11 @@
  *
  * Overrides depend on them (limits, memory, preloaded libraries), and the configuration file of the published instance is
  * generated from them. The contents are untrusted: only regular files of bounded size inside the data directory are read.
- *
- * Syntax: PostgreSQL documentation, "Parameter Interaction via the Configuration File".
  */
 import { constants } from 'node:fs'
 import { open, readdir, readlink } from 'node:fs/promises'
 import { dirname, isAbsolute, join, relative } from 'node:path'
+import { parseConfiguration } from '../../../runtime/postgresql-conf.ts'
 
 const MAX_FILE_BYTES = 1024 * 1024
 /** PostgreSQL's own limit (CONF_FILE_MAX_DEPTH). */
@@ -25,43 +24,6 @@ export interface BackupConfiguration {
   /** Lines with a syntax error, as `FILE line NUMBER`. */
   readonly unreadable: readonly string[]
 }
-
-interface Directive {
-  readonly name: string
-  readonly value: string
-}
-
-/**
- * The directives of one configuration file, in order; lines with a syntax error are skipped.
- * @param onUnreadable called with the number of each such line, from 1
- */
-export function parseConfiguration(text: string, onUnreadable?: (line: number) => void): Directive[] {
-  const directives: Directive[] = []
-  for (const [index, line] of text.split('\n').entries()) {
-    if (/^\s*(?:#.*)?$/.test(line)) continue
-    const match =
-      /^\s*([A-Za-z_][\w$.]*)(?:\s*=\s*|\s+)(?:'((?:[^'\\]|''|\\.)*)'|([^\s#']+))\s*(?:#.*)?$/.exec(line)
-    const name = match?.[1]
-    if (match === null || name === undefined) {
-      onUnreadable?.(index + 1)
-      continue
-    }
-    const value = match[2] === undefined ? (match[3] ?? '') : unquoted(match[2])
-    directives.push({ name: name.toLowerCase(), value })
-  }
-  return directives
-}
-
-/** Unescapes the text between the quotes of a value, as DeescapeQuotedString of guc-file.l does. */
-function unquoted(text: string): string {
-  return text.replace(/''|\\([0-7]{1,3}|.)/g, (pair, escaped: string | undefined) => {
-    if (escaped === undefined) return "'"
-    if (/^[0-7]/.test(escaped)) return String.fromCharCode(Number.parseInt(escaped, 8))
-    return ESCAPES[escaped] ?? pair.slice(1)
-  })
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
 
 /**
  * @param automatic the backup's postgresql.auto.conf, as returned by `extractAutomaticSettings`
@@ -169,12 +131,4 @@ export function parseMemory(value: string, unit: number): number | undefined {
   if (match === null) return undefined
   const factor = match[2] === undefined ? unit : (MEMORY_UNITS[match[2]] ?? unit)
   return Math.round(Number(match[1]) * factor)
-}
-
-/** The items of a list setting such as shared_preload_libraries. */
-export function parseList(value: string): string[] {
-  return value
-    .split(',')
-    .map((item) => item.trim().replace(/^"(.*)"$/, '$1'))
-    .filter((item) => item !== '')
 }

@@ -5,7 +5,8 @@
  * those without which the data cannot be read. All others are loaded only if the user asks for them.
  */
 import { HowdahError } from '../../../../messages/errors.ts'
-import { parseList, type Settings } from './backup-configuration.ts'
+import { parseList } from '../../../runtime/postgresql-conf.ts'
+import type { Settings } from './backup-configuration.ts'
 
 /** Libraries that act only within sessions that use them, or collect statistics of sessions in memory. */
 const QUIET: ReadonlySet<string> = new Set([
@@ -170,16 +171,17 @@ async function requireAll(
   return { kept, left: [] }
 }
 
-function missingLibrary(name: string, library: string): HowdahError {
+/** @param name the setting that lists it */
+export function missingLibrary(name: string, library: string): HowdahError {
   return new HowdahError(
     'library_missing',
     `The backup's ${name} needs the library ${library}, which the target does not have; its data cannot be read without. Install the package that has it and publish again.`,
   )
 }
 
-/** Whether tables, indexes or WAL of a cluster that has this extension cannot be read without its library. */
+/** Whether tables, indexes or WAL of a cluster that has this extension or library cannot be read without it. */
 export function isEssential(extension: string): boolean {
-  return Object.hasOwn(ESSENTIAL, extension)
+  return Object.hasOwn(ESSENTIAL, baseName(extension))
 }
 
 /** $libdir/plugins/NAME.so and the like. */
