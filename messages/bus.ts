@@ -99,8 +99,16 @@ export interface Bus {
     handler: (delivery: AgentCommandDelivery) => Promise<Outcome>,
   ): Promise<Consumer>
 
-  /** Events as they happen, on an exclusive queue that is deleted with the connection. `pattern` is a topic pattern, e.g. `session.<id>.#`. */
-  watchEvents(pattern: string, handler: (delivery: EventDelivery) => void): Promise<Consumer>
+  /**
+   * Events as they happen, on an exclusive queue that is deleted with the connection. `pattern` is a topic pattern, e.g.
+   * `session.<id>.#`. `onMissed` is called after each reconnect, when the new queue is bound: what was published in between
+   * did not reach the old one.
+   */
+  watchEvents(
+    pattern: string,
+    handler: (delivery: EventDelivery) => void,
+    onMissed?: () => void,
+  ): Promise<Consumer>
 
   /** Declares an agent's queue, so that commands are kept for it while it is offline. */
   enroll(agent: AgentAddress): Promise<void>

@@ -26,9 +26,9 @@ export interface Consumers {
   ): Promise<Consumer>
   /**
    * Consumes the events that match a topic pattern, on an exclusive queue that is declared again, empty, after a
-   * reconnect. @throws as `consume`
+   * reconnect; `onMissed` is called then. @throws as `consume`
    */
-  watch(pattern: string, handle: (delivery: EventDelivery) => void): Promise<Consumer>
+  watch(pattern: string, handle: (delivery: EventDelivery) => void, onMissed?: () => void): Promise<Consumer>
   /** Closes all that are open. */
   close(): Promise<void>
 }
@@ -78,7 +78,8 @@ export function createConsumers(options: ConsumersOptions): Consumers {
         deadLetter: (message, from, reason) => publisher.publish(deadLetterOf(message, from, reason)),
       }),
 
-    watch(pattern, handle) {
+    watch(pattern, handle, onMissed = () => {}) {
+      let isFirst = true
       const queue = `howdah.watch.${randomUUID()}`
       return start({
         queue,
@@ -88,6 +89,8 @@ export function createConsumers(options: ConsumersOptions): Consumers {
         async declare(channel) {
           await channel.assertQueue(queue, { exclusive: true, autoDelete: true, durable: false })
           await channel.bindQueue(queue, EVENTS_EXCHANGE.name, pattern)
+          if (!isFirst) onMissed()
+          isFirst = false
         },
         async handle(delivery) {
           handle(delivery as EventDelivery)

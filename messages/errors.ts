@@ -80,7 +80,9 @@ export const ERROR_CODES = {
     means: 'the target cannot keep instances apart from the rest of the machine',
   },
   unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
-  configuration: { retryable: false, means: 'a configuration key, flag or environment variable is wrong' },
+  configuration: { retryable: false, means: 'a configuration key or environment variable is wrong' },
+  usage: { retryable: false, means: 'the command line is wrong; nothing was done' },
+  interrupted: { retryable: true, means: 'a signal ended the command line before it was done' },
   operation_failed: {
     retryable: true,
     means: 'an operation of the system, the network or PostgreSQL failed in a way that may pass',

@@ -1,8 +1,9 @@
 /** From arguments to exit status: selects the verb, shows help, and reports errors as text and as JSON. */
 import { Command, CommanderError } from 'commander'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
-import { type Context, printJson } from './context.ts'
+import { type Context, printJsonFailure } from './context.ts'
 import { overview, verbHelp } from './help-text.ts'
+import { Interruption, interruptionOf } from './interruption.ts'
 import { errorLines } from './session-lines.ts'
 import { printable } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
@@ -31,7 +32,10 @@ const ROLES = [
   { name: 'target-agent', summary: 'run a target agent: mounts backups and runs published instances' },
 ] as const
 
-/** Runs a command line without the program's name. Resolves to the exit status: 0 done, 1 failed, 2 wrong usage. */
+/**
+ * Runs a command line without the program's name. Resolves to the exit status: 0 done, 1 failed, 2 wrong usage, after a
+ * signal 128 and its number.
+ */
 export async function runCommandLine(
   context: Context,
   args: readonly string[],
@@ -117,20 +121,21 @@ function fail(context: Context, error: unknown, first: string | undefined, json:
   const isVerb = first === HELP.name || VERB_NAMES.some((name) => name === first)
   const program = isVerb ? `howdah ${first}` : 'howdah'
   if (error instanceof UsageError) {
-    if (json) printJson(context, { error: { code: 'configuration', message: error.message } })
+    if (json) printJsonFailure(context, { code: error.code, message: error.message })
     stderr.line(`${program}: ${printable(error.message)}`)
     for (const hint of error.hints) stderr.line(`  ${hint}`)
     if (error.verb !== undefined) stderr.line(`Usage: ${synopsis(error.verb)}`)
     stderr.line(`See "${program} --help".`)
     return 2
   }
-  if (context.interrupted.aborted) {
-    if (json) printJson(context, { error: { code: 'timeout', message: 'interrupted' } })
-    stderr.line(`${program}: interrupted`)
-    return 130
+  const interruption = error instanceof Interruption ? error : interruptionOf(context.interrupted)
+  if (interruption !== undefined) {
+    if (json) printJsonFailure(context, interruption.toBody())
+    stderr.line(`${program}: ${interruption.message}`)
+    return interruption.exitStatus
   }
   const body = errorBody(error)
-  if (json) printJson(context, { error: body })
+  if (json) printJsonFailure(context, body)
   stderr.line(`${program} failed`)
   for (const line of errorLines(stderr, body)) stderr.line(line)
   if (

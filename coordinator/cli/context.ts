@@ -1,5 +1,6 @@
 /** What every verb runs with: outputs, environment, clock, interruption, and a connection to the broker. */
 import type { Bus } from '../../messages/bus.ts'
+import { type ErrorBody, isRetryable } from '../../messages/errors.ts'
 import type { BrokerFlags } from './broker-url.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -8,7 +9,7 @@ export interface Context {
   readonly stderr: Terminal
   readonly env: NodeJS.ProcessEnv
   readonly now: () => Date
-  /** Aborted by Ctrl-C and SIGTERM. */
+  /** Aborted by SIGINT, SIGTERM, SIGHUP and a reader that goes away; the reason is an Interruption. */
   readonly interrupted: AbortSignal
   /** Aborted by the second of these signals: waits end at once. */
   readonly forceStop: AbortSignal
@@ -24,4 +25,9 @@ export interface BrokerConnection extends AsyncDisposable {
 /** Exactly one JSON document on stdout. */
 export function printJson(context: Context, document: object): void {
   context.stdout.line(JSON.stringify(document))
+}
+
+/** The document of a verb that fails: what there is to say, and the error, which says whether a retry can help. */
+export function printJsonFailure(context: Context, error: ErrorBody, document: object = {}): void {
+  printJson(context, { ...document, error: { ...error, retryable: isRetryable(error) } })
 }

@@ -1,4 +1,6 @@
 /** The lines that show an export: its databases while it runs, and its result. */
+
+import type { ErrorBody } from '../../messages/errors.ts'
 import type { DatabaseExport, Destination, ExportView } from '../../messages/exports.ts'
 import { formatBytes } from '../../messages/format-bytes.ts'
 import { count } from './format.ts'
@@ -122,4 +124,13 @@ function mark({ marks, style }: Terminal, { status }: DatabaseExport, frame: num
       status satisfies never
       return marks.waiting
   }
+}
+
+/** Why an export that has ended is not complete; undefined: it is. */
+export function exportError({ id, status, error, databases }: ExportView): ErrorBody | undefined {
+  if (status === 'done') return undefined
+  if (error !== undefined) return error
+  if (status === 'cancelled') return { code: 'cancelled', message: `the export ${id} was cancelled` }
+  const failed = databases.filter((one) => one.status !== 'done').map(({ database }) => printable(database))
+  return { code: 'export_failed', message: `the export ${id} lacks ${failed.join(', ') || 'its databases'}` }
 }

@@ -17,9 +17,13 @@ export interface FollowOptions {
   /** Whether the wait is over; decided on snapshots only. */
   readonly settled: (view: SessionView) => boolean
   readonly onView: (view: SessionView) => void
+  /** Called with each answer of the coordinator, before `onView`. */
+  readonly onSnapshot?: (view: SessionView) => void
   readonly onEvent?: (delivery: EventDelivery) => void
   /** Called when it changes why the coordinator does not answer; undefined when it answers again. */
   readonly onUnavailable: (why: HowdahError | undefined) => void
+  /** Called after a reconnect, during which events may have been missed; a snapshot follows at once. */
+  readonly onMissed?: () => void
   readonly now: () => Date
   readonly signal: AbortSignal
 }
@@ -30,7 +34,7 @@ export async function followSession(options: FollowOptions): Promise<SessionView
   let view: SessionView | undefined
   let wake = new AbortController()
   const early: EventDelivery[] = []
-  const consumer = await bus.watchEvents(`session.${session}.#`, (delivery) => {
+  const onEvent = (delivery: EventDelivery) => {
     options.onEvent?.(delivery)
     if (view === undefined) {
       early.push(delivery)
@@ -39,7 +43,12 @@ export async function followSession(options: FollowOptions): Promise<SessionView
     view = applyEvent(view, delivery, now())
     options.onView(view)
     if (delivery.type === 'session.state' || delivery.type === 'session.lost') wake.abort()
-  })
+  }
+  const onMissed = () => {
+    options.onMissed?.()
+    wake.abort()
+  }
+  const consumer = await bus.watchEvents(`session.${session}.#`, onEvent, onMissed)
   let unavailable: HowdahError | undefined
   const report = (why: HowdahError | undefined) => {
     if (why?.code !== unavailable?.code) options.onUnavailable(why)
@@ -56,6 +65,7 @@ export async function followSession(options: FollowOptions): Promise<SessionView
         const isFirst = view === undefined
         view = mergeSnapshot(view, snapshot)
         if (isFirst) for (const delivery of early.splice(0)) view = applyEvent(view, delivery, now())
+        options.onSnapshot?.(view)
         options.onView(view)
         if (options.settled(view)) return view
       }

@@ -76,7 +76,7 @@ export function overview(
     `${INDENT}howdah publish --repository prod --instance main --target local`,
     '',
     '"howdah help VERB" shows the manual page of a verb. Every verb takes --json.',
-    'Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C while waiting.',
+    'Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.',
   )
   return lines
 }

@@ -4,6 +4,7 @@ import { version } from '../../config/version.ts'
 import { findBroker } from './broker-url.ts'
 import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
+import { exitStatusOf, Interruption, type StopSignal } from './interruption.ts'
 import { defaultStateDirectory } from './options.ts'
 import { createTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
@@ -13,8 +14,8 @@ const forcing = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
 
 // A reader or a terminal that disappears (`howdah watch | head`) ends the program in an orderly way.
-process.stdout.on('error', () => interruption.abort())
-process.stderr.on('error', () => interruption.abort())
+for (const output of [process.stdout, process.stderr])
+  output.on('error', () => interruption.abort(new Interruption('SIGPIPE')))
 
 const context: Context = {
   stdout: createTerminal(process.stdout, process.env),
@@ -35,7 +36,9 @@ const context: Context = {
       try {
         return loadConfig(clientSchema, { file, env: process.env, args })
       } catch (error) {
-        throw error instanceof ConfigurationError ? new UsageError(error.message) : error
+        throw error instanceof ConfigurationError
+          ? new UsageError(error.message, undefined, [], 'configuration')
+          : error
       }
     }
     const broker = findBroker({
@@ -66,8 +69,8 @@ function written(stream: NodeJS.WriteStream): Promise<void> {
 }
 
 /** The first signal ends the program in order, the second without waiting, the third at once. */
-function onSignal(): void {
-  if (forcing.signal.aborted) process.exit(130)
+function onSignal(signal: StopSignal): void {
+  if (forcing.signal.aborted) process.exit(exitStatusOf(signal))
   if (interruption.signal.aborted) forcing.abort()
-  else interruption.abort()
+  else interruption.abort(new Interruption(signal))
 }

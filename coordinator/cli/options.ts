@@ -10,6 +10,13 @@ export interface ClientOptions {
   readonly broker?: string
   readonly config?: string
   readonly state?: string
+  /** Seconds. */
+  readonly timeout?: number
+}
+
+/** Options of verbs that change something. */
+export interface CommandOptions extends ClientOptions {
+  readonly messageId?: string
 }
 
 export const jsonOption = (what: string): OptionDescription => ({ flags: '--json', description: what })
@@ -33,6 +40,25 @@ export const brokerOptions: readonly OptionDescription[] = [
     parse: (text) => path.resolve(text),
   },
 ]
+
+/** Options of verbs that only ask. `usual`: how long they wait without --timeout, in words. */
+export function askingOptions(usual: string): readonly OptionDescription[] {
+  return [timeoutOption('Give up after S seconds, with status 1.', usual), ...brokerOptions]
+}
+
+/** Of verbs that change something: what identifies the command. */
+export const messageIdOption: OptionDescription = {
+  flags: '--message-id <ID>',
+  description:
+    'Idempotency key, for scripts that retry: the same command again under the same key does nothing twice, and gets ' +
+    'the same answer.',
+  defaultText: 'a random one',
+  parse: parseMessageId,
+}
+
+function timeoutOption(description: string, defaultText: string): OptionDescription {
+  return { flags: '--timeout <S>', description, defaultText, parse: parseSeconds }
+}
 
 export const clientEnvironment: readonly Entry[] = [
   ['HOWDAH_BROKER_URL', 'The broker, as --broker.'],
@@ -58,10 +84,19 @@ export const clientFiles: readonly Entry[] = [
   ],
 ]
 
+/** The exit status of what a signal ends: 128 and its number. `addition`: what that means. */
+export function interruptedStatus(what: string, addition = ''): readonly Entry[] {
+  return [
+    ['130', `Ctrl-C (SIGINT) ended ${what}${addition}.`],
+    ['143', `SIGTERM ended it; 129: SIGHUP did; 141: nobody read the output any more.`],
+  ]
+}
+
 export const clientExitStatus: readonly Entry[] = [
   ['0', 'Done.'],
   ['1', 'Failed; the reason and its code are on stderr, and with --json on stdout as {"error": …}.'],
   ['2', 'Wrong usage; nothing was done.'],
+  ...interruptedStatus('the verb'),
 ]
 
 /** Where `howdah up` keeps its state by default. */
@@ -91,6 +126,13 @@ export function parseSeconds(text: string): number {
     throw new InvalidValue('a number of seconds above 0')
   }
   return seconds
+}
+
+/** What RabbitMQ and the contract take as message_id: a short string of printable characters. */
+export function parseMessageId(text: string): string {
+  if (!/^[\x21-\x7e]{1,255}$/.test(text))
+    throw new InvalidValue('1 to 255 printable ASCII characters, no space')
+  return text
 }
 
 export function parseName(text: string): string {
@@ -139,21 +181,18 @@ export function waitOptions(meanwhile: string): readonly OptionDescription[] {
       flags: '--no-wait',
       description: 'Return as soon as the command is accepted; "howdah watch" follows the session.',
     },
-    {
-      flags: '--timeout <S>',
-      description: `Stop waiting after S seconds, with status 1; ${meanwhile}.`,
-      defaultText: 'none',
-      parse: parseSeconds,
-    },
+    timeoutOption(
+      `End after S seconds, counted from the start, with status 1; ${meanwhile} if the command was accepted.`,
+      'none',
+    ),
   ]
 }
 
-export interface WaitingOptions extends ClientOptions {
+export interface WaitingOptions extends CommandOptions {
   readonly wait: boolean
-  readonly timeout?: number
 }
 
 /** The exit status of verbs that wait; `meanwhile` as for `waitOptions`. */
 export function waitingExitStatus(meanwhile: string): readonly Entry[] {
-  return [...clientExitStatus, ['130', `Ctrl-C while waiting; ${meanwhile}.`]]
+  return [...clientExitStatus.slice(0, 3), ...interruptedStatus('waiting', `; ${meanwhile}`)]
 }

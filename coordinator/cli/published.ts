@@ -2,7 +2,8 @@
 import type { Bus } from '../../messages/bus.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
-import { type Context, printJson } from './context.ts'
+import { type Context, printJson, printJsonFailure } from './context.ts'
+import type { Deadline } from './deadline.ts'
 import { formatDuration, formatTimeFully } from './format.ts'
 import { describeRecoverTo } from './recovery-target.ts'
 import {
@@ -26,7 +27,7 @@ export interface AwaitPublished {
   /** Name of the verb, for messages. */
   readonly verb: string
   readonly json: boolean
-  readonly timeout: number | undefined
+  readonly deadline: Deadline
   /** When it was requested. */
   readonly started: Date
   /**
@@ -50,7 +51,8 @@ export async function awaitPublished(options: AwaitPublished): Promise<number> {
   const result = await waitForSession({ ...options, settled, since: shownSince })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) return reportUnsettled(options, result, options.verb)
-  if (json) printJson(context, view)
+  if (json && isPublished(view)) printJson(context, view)
+  else if (json) printJsonFailure(context, view.error ?? CLOSED, view)
   const took = formatDuration(context.now().getTime() - options.started.getTime())
   for (const line of resultLines({ stdout: remarks, now: context.now }, view, took)) remarks.line(line)
   return isPublished(view) ? 0 : 1

@@ -1,10 +1,12 @@
 /** Requests to the coordinator: a refusal becomes an exception, and a session id may be abbreviated. */
 import { randomUUID } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bus } from '../../messages/bus.ts'
 import type { CommandBody, CommandReply, CommandType } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { SessionView } from '../../messages/values.ts'
+import { pause } from '../../messages/wait.ts'
+import type { Deadline } from './deadline.ts'
+import { Interruption } from './interruption.ts'
 import { isSessionPrefix } from './options.ts'
 
 export type Accepted<T extends CommandType> = Extract<CommandReply<T>, { accepted: true }>
@@ -35,16 +37,46 @@ export async function ask<T extends CommandType>(
   const messageId = options.messageId ?? randomUUID()
   const deadline = Date.now() + (options.deadlineMs ?? 60_000)
   for (;;) {
+    options.signal.throwIfAborted()
     try {
       const timeoutMs = Math.max(1, Math.min(options.tryMs ?? 15_000, deadline - Date.now()))
       const reply = await bus.request(type, body, { messageId, signal: options.signal, timeoutMs })
       if (reply.accepted) return reply as Accepted<T>
       throw HowdahError.of(reply.error)
     } catch (error) {
-      if (!isTransient(error) || options.signal.aborted || Date.now() + 1000 >= deadline) throw error
+      options.signal.throwIfAborted()
+      if (!isTransient(error) || Date.now() + 1000 >= deadline) throw error
       options.onWaiting?.(error)
-      await sleep(500 + Math.random() * 500, undefined, { signal: options.signal })
+      await pause(500 + Math.random() * 500, options.signal)
     }
+  }
+}
+
+export interface CommandOptions extends Pick<AskOptions, 'messageId' | 'onWaiting'> {
+  readonly deadline: Deadline
+  /** Milliseconds for all attempts together if there is no --timeout. Default: a minute. */
+  readonly usualMs?: number
+}
+
+/**
+ * Sends a command that changes something. An error that leaves open whether it was accepted says how to find out.
+ * @throws HowdahError as `ask`
+ */
+export async function sendCommand<T extends CommandType>(
+  bus: Bus,
+  type: T,
+  body: CommandBody<T>,
+  { deadline, usualMs, messageId = randomUUID(), onWaiting }: CommandOptions,
+): Promise<Accepted<T>> {
+  const asking = { ...deadline.asking(usualMs), messageId, ...(onWaiting && { onWaiting }) }
+  try {
+    return await ask(bus, type, body, asking)
+  } catch (error) {
+    const hint = `it may still be carried out; the same command with "--message-id ${messageId}" shows the outcome`
+    if (error instanceof Interruption)
+      throw new Interruption(error.signal, `${error.message} before the command was answered; ${hint}`)
+    if (!isTransient(error)) throw error
+    throw new HowdahError(error.code, `${error.message}; ${hint}`, { cause: error })
   }
 }
 
@@ -54,25 +86,25 @@ export function isTransient(error: unknown): error is HowdahError {
 }
 
 /** One session. @throws HowdahError `unknown_session` | as `ask` */
-export async function showSession(bus: Bus, session: string, signal: AbortSignal): Promise<SessionView> {
-  return (await ask(bus, 'session.show', { session }, { signal })).session
+export async function showSession(bus: Bus, session: string, deadline: Deadline): Promise<SessionView> {
+  return (await ask(bus, 'session.show', { session }, deadline.asking())).session
 }
 
 /**
  * The full id of the session with that id or beginning of an id; open sessions are searched before closed ones.
  * @throws HowdahError `unknown_session` | `configuration` when several match
  */
-export async function resolveSession(bus: Bus, prefix: string, signal: AbortSignal): Promise<string> {
-  if (isSessionPrefix(prefix) && (await exists(bus, prefix, signal))) return prefix
-  const open = await ask(bus, 'session.list', {}, { signal })
+export async function resolveSession(bus: Bus, prefix: string, deadline: Deadline): Promise<string> {
+  if (isSessionPrefix(prefix) && (await exists(bus, prefix, deadline))) return prefix
+  const open = await ask(bus, 'session.list', {}, deadline.asking())
   if (open.sessions.some(({ id }) => id.startsWith(prefix))) return matchSession(open.sessions, prefix)
-  const all = await ask(bus, 'session.list', { all: true }, { signal })
+  const all = await ask(bus, 'session.list', { all: true }, deadline.asking())
   return matchSession(all.sessions, prefix)
 }
 
-async function exists(bus: Bus, session: string, signal: AbortSignal): Promise<boolean> {
+async function exists(bus: Bus, session: string, deadline: Deadline): Promise<boolean> {
   try {
-    await ask(bus, 'session.show', { session }, { signal })
+    await ask(bus, 'session.show', { session }, deadline.asking())
     return true
   } catch (error) {
     if (error instanceof HowdahError && error.code === 'unknown_session') return false

@@ -7,13 +7,14 @@ import {
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
 } from './options.ts'
 import { awaitPublished } from './published.ts'
-import { resolveSession, showSession } from './request.ts'
+import { type CommandOptions, resolveSession, showSession } from './request.ts'
 import { latestSequence } from './session-progress.ts'
 import type { Call } from './verb.ts'
 import type { VerbDescription } from './verb-description.ts'
@@ -23,6 +24,7 @@ export const untilPublished = {
   arguments: [sessionArgument],
   options: [
     ...waitOptions('the session continues'),
+    messageIdOption,
     jsonOption(
       'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
@@ -37,7 +39,7 @@ export const untilPublished = {
 export interface SessionCommand {
   readonly verb: string
   /** Sends it. Resolves to the reply. */
-  readonly send: (bus: Bus, session: string, signal: AbortSignal) => Promise<{ session: string }>
+  readonly send: (bus: Bus, session: string, options: CommandOptions) => Promise<{ session: string }>
   /** Announces the action on the terminal, followed by the session id. */
   readonly doing: string
   /** The steps to expect, if known. */
@@ -48,21 +50,21 @@ export interface SessionCommand {
 
 /** @returns the exit status */
 export async function runUntilPublished<Options extends WaitingOptions>(
-  { context, options, argument }: Call<Options>,
+  { context, options, argument, deadline, connect }: Call<Options>,
   { verb, send, doing, steps, needsStep }: SessionCommand,
 ): Promise<number> {
   const started = context.now()
   const json = options.json === true
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const session = await resolveSession(bus, argument, context.interrupted)
-  const before = await showSession(bus, session, context.interrupted)
-  const reply = await send(bus, session, context.interrupted)
+  const session = await resolveSession(bus, argument, deadline)
+  const before = await showSession(bus, session, deadline)
+  const reply = await send(bus, session, { deadline, messageId: options.messageId })
   if (!options.wait) return printAccepted(context, json, reply)
   const remarks = json ? context.stderr : context.stdout
   remarks.line(`${doing} ${remarks.style('bold', session)}`)
   return await awaitPublished({
-    ...{ context, bus, session, verb, json, timeout: options.timeout, started },
+    ...{ context, bus, session, verb, json, deadline, started },
     ...(steps !== undefined && { steps }),
     shownSince: latestSequence(before),
     ...(needsStep(before) && { since: latestSequence(before) }),

@@ -3,13 +3,22 @@
  * become usage errors that name the flag and show the correct form.
  */
 import { Command, CommanderError, Option } from 'commander'
-import type { Context } from './context.ts'
+import type { BrokerFlags } from './broker-url.ts'
+import type { BrokerConnection, Context } from './context.ts'
+import { type Deadline, startDeadline } from './deadline.ts'
 import { InvalidValue, UsageError } from './usage-error.ts'
 import { type OptionDescription, optionForm, type VerbDescription } from './verb-description.ts'
 
 export interface Call<Options> {
   readonly context: Context
   readonly options: Options
+  /** Of the whole call. */
+  readonly deadline: Deadline
+  /**
+   * Connects to the broker that the options name, within the deadline.
+   * @throws HowdahError `configuration` (no broker named) | `broker_unavailable` | `timeout` | `interrupted`
+   */
+  connect(): Promise<BrokerConnection>
   /** The first argument; empty when there is none. */
   readonly argument: string
   /** The arguments after it. */
@@ -33,8 +42,33 @@ export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
     start: (context, args) => {
       const { options, given } = parseArguments(verb, args)
       const [argument = '', ...further] = given
-      return verb.run({ context, options: options as Options, argument, further })
+      const deadline = startDeadline(context.interrupted, options.timeout as number | undefined)
+      const connect = () => connectWithin(deadline.signal, () => context.connect(options as BrokerFlags))
+      return verb.run({ context, options: options as Options, deadline, connect, argument, further })
     },
+  }
+}
+
+/** A connection that comes too late is closed. */
+async function connectWithin(
+  signal: AbortSignal,
+  connect: () => Promise<BrokerConnection>,
+): Promise<BrokerConnection> {
+  signal.throwIfAborted()
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  signal.addEventListener('abort', onAbort)
+  const connecting = connect()
+  try {
+    return await Promise.race([connecting, aborted])
+  } catch (error) {
+    connecting.then(
+      (late) => late[Symbol.asyncDispose](),
+      () => {},
+    )
+    throw error
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }
 

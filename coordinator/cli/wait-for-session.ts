@@ -1,9 +1,11 @@
-/** Waits for a session and shows its progress, up to a deadline or Ctrl-C; neither affects the session. */
+/** Waits for a session and shows its progress, up to a deadline or a signal; neither affects the session. */
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
-import { type Context, printJson } from './context.ts'
+import { type Context, printJsonFailure } from './context.ts'
+import type { Deadline } from './deadline.ts'
 import { followSession } from './follow-session.ts'
+import { interruptionOf } from './interruption.ts'
 import { createProgress } from './progress.ts'
 import { needsRetry } from './session-progress.ts'
 
@@ -19,8 +21,7 @@ export interface WaitOptions {
   readonly exportId?: string
   /** Steps up to this number belong to an earlier command and are not shown. Default: none. */
   readonly since?: number
-  /** Seconds; undefined: until it settles. */
-  readonly timeout: number | undefined
+  readonly deadline: Deadline
 }
 
 export interface WaitResult {
@@ -30,15 +31,13 @@ export interface WaitResult {
 }
 
 export async function waitForSession(options: WaitOptions): Promise<WaitResult> {
-  const { context, bus, session, settled, json, since = 0, timeout } = options
+  const { context, bus, session, settled, json, since = 0, deadline } = options
   const progress = createProgress({
     terminal: json ? context.stderr : context.stdout,
     now: context.now,
     ...(options.steps !== undefined && { steps: options.steps }),
     ...(options.exportId !== undefined && { exportId: options.exportId }),
   })
-  const deadline = timeout === undefined ? undefined : AbortSignal.timeout(timeout * 1000)
-  const signal = AbortSignal.any([context.interrupted, ...(deadline === undefined ? [] : [deadline])])
   let view: SessionView | undefined
   let waited = false
   try {
@@ -47,7 +46,7 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
       session,
       settled,
       now: context.now,
-      signal,
+      signal: deadline.signal,
       onView: (next) => {
         view = next
         progress.update({ ...next, steps: next.steps.filter(({ sequence }) => sequence > since) })
@@ -56,6 +55,8 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
           progress.notice(`it is not retried automatically; "howdah retry ${session}" resumes it`)
         waited = waits
       },
+      onMissed: () =>
+        progress.notice('reconnected to RabbitMQ; events may have been missed, the state is up to date'),
       onUnavailable: (why) =>
         progress.notice(
           why === undefined
@@ -66,7 +67,7 @@ export async function waitForSession(options: WaitOptions): Promise<WaitResult> 
     return { outcome: 'settled', view }
   } catch (error) {
     if (context.interrupted.aborted) return { outcome: 'interrupted', view }
-    if (deadline?.aborted === true) return { outcome: 'timeout', view }
+    if (deadline.signal.aborted) return { outcome: 'timeout', view }
     throw error
   } finally {
     progress.close()
@@ -78,22 +79,32 @@ function reasonOf({ code, message }: HowdahError): string {
   return code === 'broker_blocked' ? `. ${message}` : ''
 }
 
+interface Unsettled extends Pick<WaitOptions, 'context' | 'session' | 'json' | 'deadline'> {
+  /** What --json prints, beside the error. Default: the session as far as it is known. */
+  readonly document?: (view: SessionView | undefined) => object
+}
+
 /**
  * Reports that waiting ended before the session settled: how to follow it, and in `ends` how to end it or what
- * continues. @returns the exit status: 1, or 130 after Ctrl-C
+ * continues. @returns the exit status: 1, or after a signal 128 and its number
  */
 export function reportUnsettled(
-  { context, session, json, timeout }: Pick<WaitOptions, 'context' | 'session' | 'json' | 'timeout'>,
-  { outcome, view }: WaitResult,
+  { context, session, json, deadline, document }: Unsettled,
+  { view }: WaitResult,
   verb: string,
   ends = `"howdah unpublish ${session}" ends it`,
 ): number {
-  const why = outcome === 'timeout' ? `not done after ${timeout} s` : 'stopped waiting'
+  const interruption = interruptionOf(context.interrupted)
+  const why = interruption?.message ?? `not done after ${deadline.seconds} s`
   const error = new HowdahError(
-    'timeout',
+    interruption?.code ?? 'timeout',
     `${why}; the session continues: "howdah watch ${session}" follows it, ${ends}`,
+    view?.error === undefined ? {} : { details: [view.error] },
   )
-  if (json) printJson(context, view ?? { id: session, error: error.toBody() })
+  if (json) {
+    const known = document?.(view) ?? view ?? { id: session }
+    printJsonFailure(context, error.toBody(), known)
+  }
   context.stderr.line(`howdah ${verb}: ${error.message}`)
-  return outcome === 'interrupted' ? 130 : 1
+  return interruption?.exitStatus ?? 1
 }

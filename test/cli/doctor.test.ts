@@ -63,7 +63,10 @@ describe('howdah doctor', () => {
 
   it('prints the report as one JSON document with --json', async () => {
     const { status, text } = await doctor([CACHE], ['--json'])
-    expect([status, JSON.parse(text)]).to.eql([1, { items: [CACHE] }])
+    const error = { code: 'cache_unusable', message: `damaged: ${CACHE.path}`, retryable: false }
+    expect([status, JSON.parse(text)]).to.eql([1, { items: [CACHE], error }])
+    const { status: sound, text: report } = await doctor([STORE], ['--json'])
+    expect([sound, JSON.parse(report)]).to.eql([0, { items: [STORE] }])
   })
 
   it('refuses a time limit outside of 1 to 1500 seconds', async () => {

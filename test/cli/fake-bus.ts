@@ -17,11 +17,14 @@ export interface FakeBus extends Bus {
   readonly isClosed: boolean
   /** Who watches events now. */
   readonly watchers: number
+  /** As after a reconnect: events may have been missed. */
+  reconnect(): void
   deliver<T extends EventType>(type: T, body: EventBody<T>): void
 }
 
 export function createFakeBus(answers: Answers): FakeBus {
   const handlers = new Set<(delivery: EventDelivery) => void>()
+  const missed = new Set<() => void>()
   const requests: FakeBus['requests'] = []
   let isClosed = false
   const unused = (): never => {
@@ -44,13 +47,18 @@ export function createFakeBus(answers: Answers): FakeBus {
       if (answer === undefined) throw new Error(`no answer to ${type} is prepared`)
       return answer(body)
     },
-    async watchEvents(_pattern, handler): Promise<Consumer> {
+    async watchEvents(_pattern, handler, onMissed = () => {}): Promise<Consumer> {
       handlers.add(handler)
+      missed.add(onMissed)
       return {
         close: async () => {
           handlers.delete(handler)
+          missed.delete(onMissed)
         },
       }
+    },
+    reconnect() {
+      for (const onMissed of missed) onMissed()
     },
     deliver(type, body) {
       const delivery = {

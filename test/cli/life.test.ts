@@ -360,14 +360,17 @@ describe('the verbs for a session', () => {
       expect(stdout()).to.include('Can be published: 1 warning.')
     })
 
-    it('prints only the report with --json', async () => {
+    it('prints only the report with --json, and what prevents publishing as its error', async () => {
       report = {
         findings: [{ level: 'error', code: 'fuse_unusable', message: 'no' }],
         estimate: { freeBytes: 1 },
       }
       const { status, stdout } = run(['check', ...SOURCE, '--json'], { bus })
       expect(await status).to.equal(1)
-      expect(JSON.parse(stdout())).to.deep.equal(report)
+      expect(JSON.parse(stdout())).to.deep.equal({
+        ...report,
+        error: { code: 'fuse_unusable', message: 'no', retryable: false },
+      })
     })
   })
 })

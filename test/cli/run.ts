@@ -1,6 +1,7 @@
 /** Runs a command line in this process against a fake bus, and records its output. */
 import { runCommandLine } from '../../coordinator/cli/command-line.ts'
 import type { Context } from '../../coordinator/cli/context.ts'
+import { Interruption, type StopSignal } from '../../coordinator/cli/interruption.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'
 import type { Bus } from '../../messages/bus.ts'
 
@@ -8,7 +9,8 @@ export interface Run {
   readonly stdout: () => string
   readonly stderr: () => string
   readonly status: Promise<number>
-  interrupt(): void
+  /** Default: SIGINT, as Ctrl-C sends it. */
+  interrupt(signal?: StopSignal): void
 }
 
 export interface RunOptions {
@@ -55,7 +57,7 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
     stdout: () => written.stdout,
     stderr: () => written.stderr,
     status: runCommandLine(context, args, '1.2.3'),
-    interrupt: () => interruption.abort(),
+    interrupt: (signal = 'SIGINT') => interruption.abort(new Interruption(signal)),
   }
 }
 

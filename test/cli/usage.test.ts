@@ -71,7 +71,7 @@ describe('wrong usage', () => {
   it('is one JSON document with --json', async () => {
     const { status, stdout } = run(['publish', '--json'])
     expect(await status).to.equal(2)
-    expect(JSON.parse(stdout()).error.code).to.equal('configuration')
+    expect(JSON.parse(stdout()).error.code).to.equal('usage')
   })
 })
 

@@ -46,7 +46,14 @@ describe('a broker that is restarted or crashes', function () {
         received.add(messageId)
         return 'ack'
       })
-      await coordinator.watchEvents('session.#', (delivery) => watched.push(delivery))
+      let missed = 0
+      await coordinator.watchEvents(
+        'session.#',
+        (delivery) => watched.push(delivery),
+        () => {
+          missed += 1
+        },
+      )
       const sent: string[] = []
       const sending: Promise<void>[] = []
       let restarted = false
@@ -64,12 +71,13 @@ describe('a broker that is restarted or crashes', function () {
       await Promise.all(sending)
       while (received.size < sent.length) await sleep(20)
       expect([...received].sort()).to.deep.equal([...sent].sort())
-      // The watch is restored, too.
+      // The watch is restored, too, and was told that it may have missed something.
       watched.length = 0
       while (watched.length === 0) {
         await agent.emit('session.usage', { session: 's1', usage })
         await sleep(50)
       }
+      expect(missed).to.be.at.least(1)
     })
   }
 

@@ -1,7 +1,7 @@
 /** `howdah advance`: moves a paused recovery forward. */
 import type { WaitingOptions } from '../options.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions, TIMES } from '../recovery-target.ts'
-import { ask } from '../request.ts'
+import { sendCommand } from '../request.ts'
 import { runUntilPublished, untilPublished } from '../until-published.ts'
 import { type Call, defineVerb } from '../verb.ts'
 
@@ -33,7 +33,7 @@ async function runAdvance(call: Call<AdvanceOptions>): Promise<number> {
   return runUntilPublished(call, {
     verb: 'advance',
     doing: 'Advancing session',
-    send: (bus, session, signal) => ask(bus, 'session.advance', { session, recoverTo }, { signal }),
+    send: (bus, session, options) => sendCommand(bus, 'session.advance', { session, recoverTo }, options),
     steps: ['recover'],
     needsStep: () => true,
   })

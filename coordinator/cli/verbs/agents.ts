@@ -5,7 +5,7 @@ import type { AgentView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge } from '../format.ts'
 import {
-  brokerOptions,
+  askingOptions,
   type ClientOptions,
   clientEnvironment,
   clientExitStatus,
@@ -25,7 +25,7 @@ export const agents = defineVerb<ClientOptions>({
       'agents with the PostgreSQL versions that they can publish and with their limits, which are the number of ' +
       'concurrent sessions and the total size of their write caches.',
   ],
-  options: [jsonOption('Print {"agents": […]} as one JSON document.'), ...brokerOptions],
+  options: [jsonOption('Print {"agents": […]} as one JSON document.'), ...askingOptions('a minute')],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
   files: clientFiles,
@@ -33,9 +33,9 @@ export const agents = defineVerb<ClientOptions>({
   run: runAgents,
 })
 
-async function runAgents({ context, options }: Call<ClientOptions>): Promise<number> {
-  await using connection = await context.connect(options)
-  const reply = await ask(connection.bus, 'agent.list', {}, { signal: context.interrupted })
+async function runAgents({ context, options, deadline, connect }: Call<ClientOptions>): Promise<number> {
+  await using connection = await connect()
+  const reply = await ask(connection.bus, 'agent.list', {}, deadline.asking())
   if (options.json === true) printJson(context, { agents: reply.agents })
   else if (reply.agents.length === 0) context.stdout.line('No agent has registered yet.')
   else for (const line of agentTable(context, reply.agents)) context.stdout.line(line)

@@ -5,7 +5,7 @@ import type { BackupSummary, InstanceInventory, RepositoryInventory } from '../.
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge, formatMoment, formatTime, utcText } from '../format.ts'
 import {
-  brokerOptions,
+  askingOptions,
   type ClientOptions,
   clientEnvironment,
   clientExitStatus,
@@ -41,7 +41,7 @@ export const backups = defineVerb<BackupsOptions>({
     { flags: '--repository <R>', description: 'Show only this repository.', parse: parseName },
     { flags: '--instance <I>', description: 'Show only this instance.', parse: parseRepositoryName },
     jsonOption('Print {"repositories": […]} as one JSON document.'),
-    ...brokerOptions,
+    ...askingOptions('two minutes'),
   ],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
@@ -56,14 +56,14 @@ export const backups = defineVerb<BackupsOptions>({
   run: runBackups,
 })
 
-async function runBackups({ context, options }: Call<BackupsOptions>): Promise<number> {
-  await using connection = await context.connect(options)
+async function runBackups({ context, options, deadline, connect }: Call<BackupsOptions>): Promise<number> {
+  await using connection = await connect()
   const { repository, instance } = options
   const reply = await ask(
     connection.bus,
     'inventory.list',
     { ...(repository !== undefined && { repository }), ...(instance !== undefined && { instance }) },
-    { signal: context.interrupted, tryMs: 60_000, deadlineMs: 120_000 },
+    { ...deadline.asking(120_000), tryMs: 60_000 },
   )
   if (options.json === true) printJson(context, { repositories: reply.repositories })
   else for (const line of inventoryLines(context, reply.repositories)) context.stdout.line(line)

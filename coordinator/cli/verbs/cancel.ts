@@ -7,12 +7,13 @@ import {
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
 } from '../options.ts'
-import { ask, resolveSession, showSession } from '../request.ts'
+import { resolveSession, sendCommand, showSession } from '../request.ts'
 import { fieldLines, undoneFields } from '../session-lines.ts'
 import { exportOf, hasEnded, isOver, latestSequence } from '../session-progress.ts'
 import { printAccepted } from '../until-published.ts'
@@ -30,6 +31,7 @@ export const cancel = defineVerb<WaitingOptions>({
   arguments: [sessionArgument],
   options: [
     ...waitOptions('the cancellation continues'),
+    messageIdOption,
     jsonOption(
       'Print the session as one JSON document when the cancellation is done (with --no-wait: {"accepted": true, "session": …}).',
     ),
@@ -42,16 +44,29 @@ export const cancel = defineVerb<WaitingOptions>({
   run: runCancel,
 })
 
-async function runCancel({ context, options, argument }: Call<WaitingOptions>): Promise<number> {
+async function runCancel({
+  context,
+  options,
+  argument,
+  deadline,
+  connect,
+}: Call<WaitingOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
-  const { timeout } = options
   const remarks = json ? context.stderr : context.stdout
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const session = await resolveSession(bus, argument, context.interrupted)
-  const before = await showSession(bus, session, context.interrupted)
-  const reply = await ask(bus, 'session.cancel', { session }, { signal: context.interrupted })
+  const session = await resolveSession(bus, argument, deadline)
+  const before = await showSession(bus, session, deadline)
+  const reply = await sendCommand(
+    bus,
+    'session.cancel',
+    { session },
+    {
+      deadline,
+      messageId: options.messageId,
+    },
+  )
   if (!options.wait) return printAccepted(context, json, reply)
   const exportId = exportOf(before)?.id
   const isStopped = (view: SessionView) => {
@@ -60,7 +75,7 @@ async function runCancel({ context, options, argument }: Call<WaitingOptions>): 
     return isOver(view) || (job !== undefined && hasEnded(job) && view.state !== 'unpublishing')
   }
   remarks.line(`Cancelling what is in progress in session ${remarks.style('bold', session)}`)
-  const waiting = { context, bus, session, json, timeout, since: latestSequence(before) }
+  const waiting = { context, bus, session, json, deadline, since: latestSequence(before) }
   const result = await waitForSession({
     ...{ ...waiting, steps: [], settled: isStopped },
     ...(exportId !== undefined && { exportId }),

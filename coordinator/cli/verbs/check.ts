@@ -1,10 +1,11 @@
 /** `howdah check`: reports whether a publish would succeed, and what it would need. */
 import type { CheckReport } from '../../../messages/definitions.ts'
+import type { ErrorBody } from '../../../messages/errors.ts'
 import { formatBytes } from '../../../messages/format-bytes.ts'
 import type { Finding } from '../../../messages/primitives.ts'
-import { type Context, printJson } from '../context.ts'
+import { type Context, printJson, printJsonFailure } from '../context.ts'
 import { count } from '../format.ts'
-import { brokerOptions, clientEnvironment, clientExitStatus, clientFiles, jsonOption } from '../options.ts'
+import { askingOptions, clientEnvironment, clientExitStatus, clientFiles, jsonOption } from '../options.ts'
 import { instanceOptions, publishBody, type SourceOptions, sourceOptions } from '../publish-options.ts'
 import { describeRecoverTo, TIMES } from '../recovery-target.ts'
 import { ask } from '../request.ts'
@@ -26,9 +27,9 @@ export const check = defineVerb<SourceOptions>({
     ...instanceOptions,
     jsonOption(
       'Print the report as one JSON document: {"backup", "recoverTo", "findings": [{"level", "code", "message"}, …], ' +
-        '"estimate": {"fetchBytes", "walBytes", "cacheBytes", "freeBytes"}}. Unknown values are omitted.',
+        '"estimate": {"fetchBytes", "walBytes", "cacheBytes", "freeBytes"}}. Unknown values are omitted. With errors there is also "error".',
     ),
-    ...brokerOptions,
+    ...askingOptions('150 seconds'),
   ],
   sections: [['TIMES', TIMES]],
   exitStatus: [
@@ -52,19 +53,32 @@ export const check = defineVerb<SourceOptions>({
   run: runCheck,
 })
 
-async function runCheck({ context, options }: Call<SourceOptions>): Promise<number> {
+async function runCheck({ context, options, deadline, connect }: Call<SourceOptions>): Promise<number> {
   const body = publishBody(options)
   if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   // Each of the two agents may take up to a minute.
   const { report } = await ask(connection.bus, 'instance.check', body, {
-    signal: context.interrupted,
+    ...deadline.asking(150_000),
     tryMs: 130_000,
-    deadlineMs: 150_000,
   })
-  if (options.json === true) printJson(context, report)
+  const error = errorOf(report)
+  if (options.json === true && error !== undefined) printJsonFailure(context, error, report)
+  else if (options.json === true) printJson(context, report)
   else for (const line of reportLines(context, options, report)) context.stdout.line(line)
-  return report.findings.some(({ level }) => level === 'error') ? 1 : 0
+  return error === undefined ? 0 : 1
+}
+
+/** The one finding that prevents publishing, or all of them; undefined: it can be published. */
+function errorOf({ findings }: CheckReport): ErrorBody | undefined {
+  const errors = findings.filter(({ level }) => level === 'error').map(({ level: _, ...error }) => error)
+  const [first, ...others] = errors
+  if (first === undefined || others.length === 0) return first
+  return {
+    code: 'preflight_failed',
+    message: `${count(errors.length, 'error')}: ${errors.map(({ message }) => message).join(' ')}`,
+    details: errors,
+  }
 }
 
 function reportLines(

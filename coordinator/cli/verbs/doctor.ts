@@ -1,10 +1,11 @@
 /** `howdah doctor`: verifies the fetched blocks and the write caches of a target. */
 import type { DoctorItem } from '../../../messages/definitions.ts'
+import type { ErrorBody } from '../../../messages/errors.ts'
 import { formatBytes } from '../../../messages/format-bytes.ts'
-import { type Context, printJson } from '../context.ts'
+import { type Context, printJson, printJsonFailure } from '../context.ts'
 import { count, formatShare } from '../format.ts'
 import {
-  brokerOptions,
+  askingOptions,
   type ClientOptions,
   clientEnvironment,
   clientExitStatus,
@@ -48,7 +49,7 @@ export const doctor = defineVerb<DoctorOptions>({
       'Print the report as one JSON document: {"items": [{"kind", "name", "path", "sessions", "bytes", "checkedBytes", ' +
         '"verdict", "problems"}, …]}. Verdicts are sound, mended, discarded and damaged.',
     ),
-    ...brokerOptions,
+    ...askingOptions('twice the time limit and some more'),
   ],
   exitStatus: [
     ['0', 'Everything that was checked is sound, or was repaired.'],
@@ -64,19 +65,25 @@ export const doctor = defineVerb<DoctorOptions>({
   run: runDoctor,
 })
 
-async function runDoctor({ context, options }: Call<DoctorOptions>): Promise<number> {
+async function runDoctor({ context, options, deadline, connect }: Call<DoctorOptions>): Promise<number> {
   const { target, timeLimit = DEFAULT_SECONDS } = options
-  await using connection = await context.connect(options)
-  const deadlineMs = timeLimit * 1000 + GRACE_MS
+  await using connection = await connect()
+  const tryMs = timeLimit * 1000 + GRACE_MS
   const { items } = await ask(
     connection.bus,
     'target.doctor',
     { target, timeLimit },
-    { signal: context.interrupted, tryMs: deadlineMs, deadlineMs: 2 * deadlineMs },
+    { ...deadline.asking(2 * tryMs), tryMs },
   )
-  if (options.json === true) printJson(context, { items })
+  const damaged = items.filter(({ verdict }) => verdict === 'damaged')
+  const error: ErrorBody = {
+    code: 'cache_unusable',
+    message: `damaged: ${damaged.map(({ path }) => path).join(', ')}`,
+  }
+  if (options.json === true && damaged.length > 0) printJsonFailure(context, error, { items })
+  else if (options.json === true) printJson(context, { items })
   else for (const line of reportLines(context, items)) context.stdout.line(line)
-  return items.some(({ verdict }) => verdict === 'damaged') ? 1 : 0
+  return damaged.length > 0 ? 1 : 0
 }
 
 function parseTimeLimit(text: string): number {

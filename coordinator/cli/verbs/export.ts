@@ -1,7 +1,7 @@
 /** `howdah export`: exports databases or tables of a published instance and waits for the result. */
 import type { SessionView } from '../../../messages/values.ts'
-import { printJson } from '../context.ts'
-import { exportLines, formatDestination } from '../export-lines.ts'
+import { printJson, printJsonFailure } from '../context.ts'
+import { exportError, exportLines, formatDestination } from '../export-lines.ts'
 import { CREDENTIALS, type ExportOptions, exportOptions, exportRequest } from '../export-options.ts'
 import { formatDuration } from '../format.ts'
 import {
@@ -9,12 +9,13 @@ import {
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
 } from '../options.ts'
-import { ask, resolveSession, showSession } from '../request.ts'
+import { resolveSession, sendCommand, showSession } from '../request.ts'
 import { errorLines } from '../session-lines.ts'
 import { exportOf, hasEnded, isOver, latestSequence, needsRetry } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
@@ -38,6 +39,7 @@ export const exportVerb = defineVerb<Options>({
   options: [
     ...exportOptions('the databases that were changed since publishing'),
     ...waitOptions('the export continues'),
+    messageIdOption,
     jsonOption(
       'Print the export as one JSON document when it has ended: {"session", "id", "request", "status", "databases": ' +
         '[{"database", "status", "tables", "rows", "bytes", "path", "error"}, …], "manifest", "error"} (with --no-wait: ' +
@@ -67,17 +69,24 @@ export const exportVerb = defineVerb<Options>({
   run: runExport,
 })
 
-async function runExport({ context, options, argument }: Call<Options>): Promise<number> {
+async function runExport({ context, options, argument, deadline, connect }: Call<Options>): Promise<number> {
   const started = context.now()
   const json = options.json === true
-  const { timeout } = options
   const remarks = json ? context.stderr : context.stdout
   const request = exportRequest(options)
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const session = await resolveSession(bus, argument, context.interrupted)
-  const before = await showSession(bus, session, context.interrupted)
-  const reply = await ask(bus, 'session.export', { session, ...request }, { signal: context.interrupted })
+  const session = await resolveSession(bus, argument, deadline)
+  const before = await showSession(bus, session, deadline)
+  const reply = await sendCommand(
+    bus,
+    'session.export',
+    { session, ...request },
+    {
+      deadline,
+      messageId: options.messageId,
+    },
+  )
   const { export: id } = reply
   if (!options.wait) {
     if (json) printJson(context, reply)
@@ -86,7 +95,10 @@ async function runExport({ context, options, argument }: Call<Options>): Promise
   }
   const place = printable(formatDestination(request.destination))
   remarks.line(`Exporting from session ${remarks.style('bold', session)} to ${place}, export ${id}`)
-  const waiting = { context, bus, session, json, timeout }
+  const waiting = {
+    ...{ context, bus, session, json, deadline },
+    document: (view: SessionView | undefined) => ({ session, ...((view && exportOf(view, id)) ?? { id }) }),
+  }
   const result = await waitForSession({
     ...waiting,
     settled: (view) => isOver(view) || needsRetry(view) || isEnded(view, id),
@@ -105,16 +117,18 @@ async function runExport({ context, options, argument }: Call<Options>): Promise
       code: 'session_state' as const,
       message: `the session is ${view.state}, and export ${id} did not end`,
     }
-    if (json) printJson(context, { session, ...(job ?? { id }), error })
+    if (json) printJsonFailure(context, error, { session, ...(job ?? { id }) })
     remarks.line()
     remarks.line(`${remarks.style('red', 'Not exported')} after ${took}.`)
     for (const line of errorLines(remarks, error)) remarks.line(line)
     if (!isOver(view)) remarks.line(`  resume  howdah retry ${session}`)
     return 1
   }
-  if (json) printJson(context, { session, ...job })
+  const error = exportError(job)
+  if (json && error === undefined) printJson(context, { session, ...job })
+  else if (json && error !== undefined) printJsonFailure(context, error, { session, ...job })
   for (const line of exportLines(remarks, job, took)) remarks.line(line)
-  return job.status === 'done' ? 0 : 1
+  return error === undefined ? 0 : 1
 }
 
 function isEnded(view: SessionView, id: string): boolean {

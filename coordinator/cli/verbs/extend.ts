@@ -2,20 +2,21 @@
 import { printJson } from '../context.ts'
 import { formatTimeFully } from '../format.ts'
 import {
-  brokerOptions,
-  type ClientOptions,
+  askingOptions,
+  type CommandOptions,
   clientEnvironment,
   clientExitStatus,
   clientFiles,
   jsonOption,
+  messageIdOption,
   parseLifetime,
   sessionArgument,
 } from '../options.ts'
-import { ask, resolveSession, showSession } from '../request.ts'
+import { resolveSession, sendCommand, showSession } from '../request.ts'
 import { InvalidValue, UsageError } from '../usage-error.ts'
 import { type Call, defineVerb } from '../verb.ts'
 
-interface ExtendOptions extends ClientOptions {
+interface ExtendOptions extends CommandOptions {
   readonly never?: true
 }
 
@@ -34,7 +35,8 @@ export const extend = defineVerb<ExtendOptions>({
   options: [
     { flags: '--never', description: 'Instead of TIME: the session does not expire.' },
     jsonOption('Print the session as one JSON document.'),
-    ...brokerOptions,
+    messageIdOption,
+    ...askingOptions('a minute'),
   ],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
@@ -46,14 +48,28 @@ export const extend = defineVerb<ExtendOptions>({
   run: runExtend,
 })
 
-async function runExtend({ context, options, argument, further }: Call<ExtendOptions>): Promise<number> {
+async function runExtend({
+  context,
+  options,
+  argument,
+  further,
+  deadline,
+  connect,
+}: Call<ExtendOptions>): Promise<number> {
   const expiresIn = lifetime(further[0], options.never === true)
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const signal = context.interrupted
-  const session = await resolveSession(bus, argument, signal)
-  await ask(bus, 'session.extend', { session, expiresIn }, { signal })
-  const view = await showSession(bus, session, signal)
+  const session = await resolveSession(bus, argument, deadline)
+  await sendCommand(
+    bus,
+    'session.extend',
+    { session, expiresIn },
+    {
+      deadline,
+      messageId: options.messageId,
+    },
+  )
+  const view = await showSession(bus, session, deadline)
   if (options.json === true) {
     printJson(context, view)
     return 0

@@ -1,6 +1,6 @@
 /** `howdah promote`: ends a paused recovery. */
 import type { WaitingOptions } from '../options.ts'
-import { ask } from '../request.ts'
+import { sendCommand } from '../request.ts'
 import { runUntilPublished, untilPublished } from '../until-published.ts'
 import { defineVerb } from '../verb.ts'
 
@@ -18,7 +18,7 @@ export const promote = defineVerb<WaitingOptions>({
     runUntilPublished(call, {
       verb: 'promote',
       doing: 'Promoting session',
-      send: (bus, session, signal) => ask(bus, 'session.promote', { session }, { signal }),
+      send: (bus, session, options) => sendCommand(bus, 'session.promote', { session }, options),
       steps: ['recover'],
       needsStep: () => true,
     }),

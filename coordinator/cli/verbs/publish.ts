@@ -1,11 +1,11 @@
 /** `howdah publish`: requests a session and waits until it is published. */
-import { randomUUID } from 'node:crypto'
 import { printJson } from '../context.ts'
 import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
@@ -19,20 +19,10 @@ import {
 } from '../publish-options.ts'
 import { awaitPublished } from '../published.ts'
 import { TIMES } from '../recovery-target.ts'
-import { ask } from '../request.ts'
+import { sendCommand } from '../request.ts'
 import { type Call, defineVerb } from '../verb.ts'
-import type { OptionDescription } from '../verb-description.ts'
 
-interface PublishOptions extends SourceOptions, WaitingOptions {
-  readonly messageId?: string
-}
-
-export const messageIdOption: OptionDescription = {
-  flags: '--message-id <ID>',
-  description:
-    'Idempotency key: sending the same one again returns the same session instead of starting another. For scripts that retry.',
-  defaultText: 'a random one',
-}
+interface PublishOptions extends SourceOptions, WaitingOptions {}
 
 export const publish = defineVerb<PublishOptions>({
   name: 'publish',
@@ -86,18 +76,18 @@ export const publish = defineVerb<PublishOptions>({
   run: runPublish,
 })
 
-async function runPublish({ context, options }: Call<PublishOptions>): Promise<number> {
+async function runPublish({ context, options, deadline, connect }: Call<PublishOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
   const remarks = json ? context.stderr : context.stdout
   const body = publishBody(options)
   if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const reply = await ask(bus, 'instance.publish', body, {
-    messageId: options.messageId ?? randomUUID(),
-    signal: context.interrupted,
-    deadlineMs: (options.timeout ?? 120) * 1000,
+  const reply = await sendCommand(bus, 'instance.publish', body, {
+    deadline,
+    usualMs: 120_000,
+    messageId: options.messageId,
     onWaiting: ({ message }) => context.stderr.line(`howdah publish: ${message}; asking again`),
   })
   const { session } = reply
@@ -115,7 +105,7 @@ async function runPublish({ context, options }: Call<PublishOptions>): Promise<n
     session,
     verb: 'publish',
     json,
-    timeout: options.timeout,
+    deadline,
     started,
   })
 }

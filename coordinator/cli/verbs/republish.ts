@@ -6,6 +6,7 @@ import {
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   parsePort,
   parseRepositoryName,
   sessionArgument,
@@ -15,7 +16,7 @@ import {
 } from '../options.ts'
 import { awaitPublished } from '../published.ts'
 import { chosenTarget, type RecoveryOptions, recoveryOptions, TIMES } from '../recovery-target.ts'
-import { ask, resolveSession, showSession } from '../request.ts'
+import { resolveSession, sendCommand, showSession } from '../request.ts'
 import { latestSequence } from '../session-progress.ts'
 import { UsageError } from '../usage-error.ts'
 import { type Call, defineVerb } from '../verb.ts'
@@ -56,6 +57,7 @@ export const republish = defineVerb<RepublishOptions>({
     },
     { flags: '--discard-changes', description: 'Discard changes that were not exported.' },
     ...waitOptions('the session continues'),
+    messageIdOption,
     jsonOption(
       'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
@@ -77,7 +79,13 @@ export const republish = defineVerb<RepublishOptions>({
   run: runRepublish,
 })
 
-async function runRepublish({ context, options, argument }: Call<RepublishOptions>): Promise<number> {
+async function runRepublish({
+  context,
+  options,
+  argument,
+  deadline,
+  connect,
+}: Call<RepublishOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
   const remarks = json ? context.stderr : context.stdout
@@ -90,10 +98,10 @@ async function runRepublish({ context, options, argument }: Call<RepublishOption
     throw new UsageError('--discard-changes does not go with --alongside, which keeps the changes')
   }
   if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const of = await resolveSession(bus, argument, context.interrupted)
-  const before = await showSession(bus, of, context.interrupted)
+  const of = await resolveSession(bus, argument, deadline)
+  const before = await showSession(bus, of, deadline)
   const body: CommandBody<'session.republish'> = {
     session: of,
     ...(recoverTo !== undefined && { recoverTo }),
@@ -102,7 +110,10 @@ async function runRepublish({ context, options, argument }: Call<RepublishOption
     ...(port !== undefined && { port }),
     ...(discardChanges === true && { discardChanges }),
   }
-  const reply = await ask(bus, 'session.republish', body, { signal: context.interrupted })
+  const reply = await sendCommand(bus, 'session.republish', body, {
+    deadline,
+    messageId: options.messageId,
+  })
   const { session } = reply
   if (!options.wait) {
     if (json) printJson(context, reply)
@@ -119,7 +130,7 @@ async function runRepublish({ context, options, argument }: Call<RepublishOption
     session,
     verb: 'republish',
     json,
-    timeout: options.timeout,
+    deadline,
     started,
     ...(session === of && { since: latestSequence(before) }),
   })

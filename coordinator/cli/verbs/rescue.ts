@@ -1,8 +1,8 @@
 /** `howdah rescue`: publishes, exports and unpublishes in one command. */
-import { randomUUID } from 'node:crypto'
+import type { ErrorBody } from '../../../messages/errors.ts'
 import type { SessionView } from '../../../messages/values.ts'
-import { type Context, printJson } from '../context.ts'
-import { exportLines, formatDestination } from '../export-lines.ts'
+import { type Context, printJson, printJsonFailure } from '../context.ts'
+import { exportError, exportLines, formatDestination } from '../export-lines.ts'
 import { CREDENTIALS, type ExportOptions, exportOptions, exportRequest } from '../export-options.ts'
 import { formatDuration } from '../format.ts'
 import {
@@ -10,6 +10,7 @@ import {
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
@@ -22,18 +23,15 @@ import {
   sourceOptions,
 } from '../publish-options.ts'
 import { TIMES } from '../recovery-target.ts'
-import { ask } from '../request.ts'
+import { sendCommand } from '../request.ts'
 import { errorLines } from '../session-lines.ts'
 import { isOver } from '../session-progress.ts'
 import { printable } from '../terminal.ts'
 import { UsageError } from '../usage-error.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
-import { messageIdOption } from './publish.ts'
 
-interface RescueOptions extends SourceOptions, WaitingOptions, ExportOptions {
-  readonly messageId?: string
-}
+interface RescueOptions extends SourceOptions, WaitingOptions, ExportOptions {}
 
 export const rescue = defineVerb<RescueOptions>({
   name: 'rescue',
@@ -84,10 +82,9 @@ export const rescue = defineVerb<RescueOptions>({
   run: runRescue,
 })
 
-async function runRescue({ context, options }: Call<RescueOptions>): Promise<number> {
+async function runRescue({ context, options, deadline, connect }: Call<RescueOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
-  const { timeout } = options
   const remarks = json ? context.stderr : context.stdout
   if (options.table.length === 0 && options.database.length === 0) {
     throw new UsageError('nothing to export. At least one --table T or --database D is needed', rescue)
@@ -95,12 +92,12 @@ async function runRescue({ context, options }: Call<RescueOptions>): Promise<num
   const request = exportRequest(options)
   const body = { ...publishBody(options), export: request }
   if (options.recoverTo?.remark !== undefined) context.stderr.line(options.recoverTo.remark)
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const reply = await ask(bus, 'instance.publish', body, {
-    messageId: options.messageId ?? randomUUID(),
-    signal: context.interrupted,
-    deadlineMs: (timeout ?? 120) * 1000,
+  const reply = await sendCommand(bus, 'instance.publish', body, {
+    deadline,
+    usualMs: 120_000,
+    messageId: options.messageId,
     onWaiting: ({ message }) => context.stderr.line(`howdah rescue: ${message}; asking again`),
   })
   const { session } = reply
@@ -112,7 +109,7 @@ async function runRescue({ context, options }: Call<RescueOptions>): Promise<num
   const what = `${options.instance} from ${options.repository} on ${options.target}`
   const place = printable(formatDestination(request.destination))
   remarks.line(`Rescuing from ${remarks.style('bold', what)} to ${place}, session ${session}`)
-  const waiting = { context, bus, session, json, timeout }
+  const waiting = { context, bus, session, json, deadline }
   const result = await waitForSession({
     ...waiting,
     settled: isOver,
@@ -123,10 +120,24 @@ async function runRescue({ context, options }: Call<RescueOptions>): Promise<num
   if (outcome !== 'settled' || view === undefined) {
     return reportUnsettled(waiting, result, 'rescue', `"howdah cancel ${session}" ends it`)
   }
-  if (json) printJson(context, view)
+  const error = rescueError(view)
+  if (json && error === undefined) printJson(context, view)
+  else if (json && error !== undefined) printJsonFailure(context, error, view)
   const took = formatDuration(context.now().getTime() - started.getTime())
   for (const line of rescueLines(remarks, view, took)) remarks.line(line)
-  return view.state === 'closed' && view.exports?.every(({ status }) => status === 'done') === true ? 0 : 1
+  return error === undefined ? 0 : 1
+}
+
+/** Why it was not rescued; undefined: it was, and nothing else remains. */
+function rescueError(view: SessionView): ErrorBody | undefined {
+  const failed = view.exports?.map(exportError).find((error) => error !== undefined)
+  if (view.state === 'closed' && view.exports !== undefined && view.exports.length > 0) return failed
+  return view.error ?? failed ?? CLOSED
+}
+
+const CLOSED: ErrorBody = {
+  code: 'session_state',
+  message: 'the session was closed before anything was exported',
 }
 
 function rescueLines(terminal: Context['stdout'], view: SessionView, took: string): string[] {
@@ -134,13 +145,9 @@ function rescueLines(terminal: Context['stdout'], view: SessionView, took: strin
   const lines = job === undefined || job.databases.length === 0 ? [] : exportLines(terminal, job, took)
   if (view.state === 'closed' && lines.length > 0) return lines
   if (lines.length > 0 && job?.status === 'failed') return lines
-  const error = view.error ?? {
-    code: 'session_state' as const,
-    message: 'the session was closed before anything was exported',
-  }
   return [
     '',
     `${terminal.style('red', 'Not rescued')} after ${took}.`,
-    ...errorLines(terminal, error, view.undone),
+    ...errorLines(terminal, view.error ?? CLOSED, view.undone),
   ]
 }

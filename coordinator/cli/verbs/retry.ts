@@ -1,6 +1,6 @@
 /** `howdah retry`: resumes a session that is disrupted, or was unpublished with its changes kept. */
 import type { WaitingOptions } from '../options.ts'
-import { ask } from '../request.ts'
+import { sendCommand } from '../request.ts'
 import { isOver } from '../session-progress.ts'
 import { runUntilPublished, untilPublished } from '../until-published.ts'
 import { defineVerb } from '../verb.ts'
@@ -27,7 +27,7 @@ export const retry = defineVerb<WaitingOptions>({
     runUntilPublished(call, {
       verb: 'retry',
       doing: 'Retrying session',
-      send: (bus, session, signal) => ask(bus, 'session.retry', { session }, { signal }),
+      send: (bus, session, options) => sendCommand(bus, 'session.retry', { session }, options),
       needsStep: isOver,
     }),
 })

@@ -5,7 +5,7 @@ import type { AgentView, SessionView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge, formatShare } from '../format.ts'
 import {
-  brokerOptions,
+  askingOptions,
   type ClientOptions,
   clientEnvironment,
   clientExitStatus,
@@ -37,7 +37,7 @@ export const sessions = defineVerb<SessionsOptions>({
     jsonOption(
       'Print {"sessions": […], "targets": [{"name", "online", "sessions", "cacheBytes", "limits"}, …]} as one JSON document.',
     ),
-    ...brokerOptions,
+    ...askingOptions('a minute'),
   ],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
@@ -52,10 +52,10 @@ export const sessions = defineVerb<SessionsOptions>({
   run: runSessions,
 })
 
-async function runSessions({ context, options }: Call<SessionsOptions>): Promise<number> {
-  await using connection = await context.connect(options)
+async function runSessions({ context, options, deadline, connect }: Call<SessionsOptions>): Promise<number> {
+  await using connection = await connect()
   const { bus } = connection
-  const asking = { signal: context.interrupted }
+  const asking = deadline.asking()
   const [{ sessions: rows }, { agents }] = await Promise.all([
     ask(bus, 'session.list', { ...(options.all === true && { all: true }) }, asking),
     ask(bus, 'agent.list', {}, asking),

@@ -5,7 +5,7 @@ import { exportFields } from '../export-lines.ts'
 import { formatTimeFully } from '../format.ts'
 import { historyLines } from '../history-lines.ts'
 import {
-  brokerOptions,
+  askingOptions,
   type ClientOptions,
   clientEnvironment,
   clientExitStatus,
@@ -44,7 +44,7 @@ export const show = defineVerb<ClientOptions>({
   arguments: [sessionArgument],
   options: [
     jsonOption('Print the session as one JSON document, with its complete history.'),
-    ...brokerOptions,
+    ...askingOptions('a minute'),
   ],
   exitStatus: clientExitStatus,
   environment: clientEnvironment,
@@ -60,10 +60,16 @@ export const show = defineVerb<ClientOptions>({
   run: runShow,
 })
 
-async function runShow({ context, options, argument }: Call<ClientOptions>): Promise<number> {
-  await using connection = await context.connect(options)
-  const id = await resolveSession(connection.bus, argument, context.interrupted)
-  const session = await showSession(connection.bus, id, context.interrupted)
+async function runShow({
+  context,
+  options,
+  argument,
+  deadline,
+  connect,
+}: Call<ClientOptions>): Promise<number> {
+  await using connection = await connect()
+  const id = await resolveSession(connection.bus, argument, deadline)
+  const session = await showSession(connection.bus, id, deadline)
   if (options.json === true) printJson(context, session)
   else for (const line of sessionPage(context, session)) context.stdout.line(line)
   return 0

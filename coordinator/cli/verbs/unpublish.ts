@@ -1,17 +1,18 @@
 /** `howdah unpublish`: ends a session and waits until it is closed. */
-import { printJson } from '../context.ts'
+import { printJson, printJsonFailure } from '../context.ts'
 import { formatDuration } from '../format.ts'
 import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
   jsonOption,
+  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
 } from '../options.ts'
-import { ask, resolveSession, showSession } from '../request.ts'
+import { resolveSession, sendCommand, showSession } from '../request.ts'
 import { errorLines, fieldLines, undoneFields } from '../session-lines.ts'
 import { isOver, latestSequence } from '../session-progress.ts'
 import { printAccepted } from '../until-published.ts'
@@ -37,6 +38,7 @@ export const unpublish = defineVerb<UnpublishOptions>({
   options: [
     { flags: '--keep-cache', description: 'Keep the changes, for "howdah retry".' },
     ...waitOptions('unpublishing continues'),
+    messageIdOption,
     jsonOption(
       'Print the session as one JSON document when it is closed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
@@ -53,20 +55,29 @@ export const unpublish = defineVerb<UnpublishOptions>({
   run: runUnpublish,
 })
 
-async function runUnpublish({ context, options, argument }: Call<UnpublishOptions>): Promise<number> {
+async function runUnpublish({
+  context,
+  options,
+  argument,
+  deadline,
+  connect,
+}: Call<UnpublishOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
-  const { keepCache = false, timeout } = options
+  const { keepCache = false } = options
   const remarks = json ? context.stderr : context.stdout
-  await using connection = await context.connect(options)
+  await using connection = await connect()
   const { bus } = connection
-  const session = await resolveSession(bus, argument, context.interrupted)
-  const before = await showSession(bus, session, context.interrupted)
+  const session = await resolveSession(bus, argument, deadline)
+  const before = await showSession(bus, session, deadline)
   const body = { session, ...(keepCache && { keepCache }) }
-  const reply = await ask(bus, 'session.unpublish', body, { signal: context.interrupted })
+  const reply = await sendCommand(bus, 'session.unpublish', body, {
+    deadline,
+    messageId: options.messageId,
+  })
   if (!options.wait) return printAccepted(context, json, reply)
   remarks.line(`Unpublishing session ${remarks.style('bold', session)}`)
-  const waiting = { context, bus, session, json, timeout }
+  const waiting = { context, bus, session, json, deadline }
   const result = await waitForSession({
     ...waiting,
     settled: isOver,
@@ -77,7 +88,9 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
   if (outcome !== 'settled' || view === undefined) {
     return reportUnsettled(waiting, result, 'unpublish', 'and unpublishing continues')
   }
-  if (json) printJson(context, view)
+  const error = view.error ?? { code: 'internal' as const, message: 'the session failed without a reason' }
+  if (json && view.state === 'closed') printJson(context, view)
+  else if (json) printJsonFailure(context, error, view)
   const took = formatDuration(context.now().getTime() - started.getTime())
   remarks.line()
   if (view.state === 'closed') {
@@ -89,7 +102,6 @@ async function runUnpublish({ context, options, argument }: Call<UnpublishOption
     return 0
   }
   remarks.line(`${remarks.style('red', 'Failed')} after ${took}.`)
-  const error = view.error ?? { code: 'internal' as const, message: 'the session failed without a reason' }
   for (const line of errorLines(remarks, error, view.undone)) remarks.line(line)
   return 1
 }

@@ -1,26 +1,25 @@
 /** `howdah watch`: follows the progress of one session, or the events of all. */
-import { once } from 'node:events'
-import type { Bus, EventDelivery } from '../../../messages/bus.ts'
+import type { Bus } from '../../../messages/bus.ts'
+import type { ErrorBody } from '../../../messages/errors.ts'
 import type { SessionView } from '../../../messages/values.ts'
-import { type Context, printJson } from '../context.ts'
-import { databaseText } from '../export-lines.ts'
+import { printJson, printJsonFailure } from '../context.ts'
+import { eventDocument } from '../event-line.ts'
 import { followSession } from '../follow-session.ts'
-import { formatClock, formatShare } from '../format.ts'
 import {
-  brokerOptions,
+  askingOptions,
   type ClientOptions,
   clientEnvironment,
+  clientExitStatus,
   clientFiles,
   jsonOption,
   sessionArgument,
 } from '../options.ts'
 import { resultLines } from '../published.ts'
 import { resolveSession } from '../request.ts'
-import { changesText } from '../session-lines.ts'
 import { hasSettled } from '../session-progress.ts'
-import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { waitForSession } from '../wait-for-session.ts'
+import { watchAll } from '../watch-all.ts'
 
 export const watch = defineVerb<ClientOptions>({
   name: 'watch',
@@ -29,6 +28,8 @@ export const watch = defineVerb<ClientOptions>({
     'With SESSION: shows its steps and exports until it is published with nothing in progress, closed, failed, ' +
       'or waiting for "howdah retry". Without: shows one line per event of every session and per damage found in ' +
       'a repository, until Ctrl-C.',
+    'When the connection to RabbitMQ was lost, events may have been missed: it says so, and shows the sessions that ' +
+      'have changed meanwhile as the coordinator knows them.',
   ],
   arguments: [
     {
@@ -40,14 +41,16 @@ export const watch = defineVerb<ClientOptions>({
   options: [
     jsonOption(
       'Print one JSON document per event and line, {"time", "type", "body"}, as in the message contract. With ' +
-        'SESSION, the first and the last line have the type "session.show" and the complete session as body.',
+        'SESSION, the first and the last line have the type "session.show" and the complete session as body. ' +
+        'After a reconnect there is one of the type "watch.missed", and then a "session.show" for each session ' +
+        'that has changed. If it fails, the last line has "error".',
     ),
-    ...brokerOptions,
+    ...askingOptions('none'),
   ],
   exitStatus: [
-    ['0', 'The session is published or closed, or Ctrl-C.'],
-    ['1', 'The session failed, waits for "howdah retry", or cannot be followed.'],
-    ['2', 'Wrong usage; nothing was done.'],
+    ['0', 'The session is published or closed; without SESSION, --timeout is over.'],
+    ['1', 'The session failed, waits for "howdah retry", cannot be followed, or --timeout is over.'],
+    ...clientExitStatus.slice(2),
   ],
   environment: clientEnvironment,
   files: clientFiles,
@@ -58,22 +61,24 @@ export const watch = defineVerb<ClientOptions>({
   run: runWatch,
 })
 
-async function runWatch({ context, options, argument }: Call<ClientOptions>): Promise<number> {
-  await using connection = await context.connect(options)
+async function runWatch({
+  context,
+  options,
+  argument,
+  deadline,
+  connect,
+}: Call<ClientOptions>): Promise<number> {
+  await using connection = await connect()
   const { bus } = connection
   const json = options.json === true
-  if (argument === '') return await watchAll(context, bus, json)
-  const session = await resolveSession(bus, argument, context.interrupted)
-  if (json) return await watchJson(context, bus, session)
-  const { view } = await waitForSession({
-    context,
-    bus,
-    session,
-    settled: isAtRest,
-    json,
-    timeout: undefined,
-  })
-  if (view === undefined || !isAtRest(view)) return 0
+  if (argument === '') {
+    await watchAll({ context, bus, json, deadline })
+    return 0
+  }
+  const session = await resolveSession(bus, argument, deadline)
+  if (json) return await watchJson({ context, deadline }, bus, session)
+  const { outcome, view } = await waitForSession({ context, bus, session, settled: isAtRest, json, deadline })
+  if (outcome !== 'settled' || view === undefined) throw deadline.signal.reason
   if (view.state === 'closed') context.stdout.line('Closed.')
   else for (const line of resultLines(context, view, undefined)) context.stdout.line(line)
   return exitStatus(view)
@@ -88,116 +93,41 @@ function exitStatus({ state }: SessionView): number {
   return state === 'published' || state === 'closed' ? 0 : 1
 }
 
-async function watchJson(context: Context, bus: Bus, session: string): Promise<number> {
-  let isFirst = true
-  const printView = (view: object) => printJson(context, documentOf(context, 'session.show', view))
-  try {
-    const view = await followSession({
-      bus,
-      session,
-      settled: isAtRest,
-      now: context.now,
-      signal: context.interrupted,
-      onView: (next) => {
-        if (isFirst) printView(next)
-        isFirst = false
-      },
-      onEvent: ({ type, body }) => printJson(context, documentOf(context, type, body)),
-      onUnavailable: (why) =>
-        context.stderr.line(
-          `howdah watch: ${why === undefined ? 'the coordinator answers again' : `the coordinator does not answer: ${why.message}`}`,
-        ),
-    })
-    printView(view)
-    return exitStatus(view)
-  } catch (error) {
-    if (context.interrupted.aborted) return 0
-    throw error
-  }
+async function watchJson(
+  { context, deadline }: Pick<Call<ClientOptions>, 'context' | 'deadline'>,
+  bus: Bus,
+  session: string,
+): Promise<number> {
+  let isWanted = true
+  const documentOf = (view: SessionView) => eventDocument(context, 'session.show', view)
+  const view = await followSession({
+    bus,
+    session,
+    settled: isAtRest,
+    now: context.now,
+    signal: deadline.signal,
+    onView: () => {},
+    onSnapshot: (next) => {
+      if (isWanted) printJson(context, documentOf(next))
+      isWanted = false
+    },
+    onEvent: ({ type, body }) => printJson(context, eventDocument(context, type, body)),
+    onMissed: () => {
+      isWanted = true
+      printJson(context, eventDocument(context, 'watch.missed', { session }))
+    },
+    onUnavailable: (why) =>
+      context.stderr.line(
+        `howdah watch: ${why === undefined ? 'the coordinator answers again' : `the coordinator does not answer: ${why.message}`}`,
+      ),
+  })
+  const status = exitStatus(view)
+  if (status === 0) printJson(context, documentOf(view))
+  else printJsonFailure(context, view.error ?? UNKNOWN, documentOf(view))
+  return status
 }
 
-/** Events for operators. `howdah agents` shows which agents are online. */
-const ALL = ['session.#', 'repository.#']
-
-async function watchAll(context: Context, bus: Bus, json: boolean): Promise<number> {
-  const print = (delivery: EventDelivery): void => {
-    if (json) printJson(context, documentOf(context, delivery.type, delivery.body))
-    else context.stdout.line(eventLine(context, delivery))
-  }
-  const consumers = await Promise.all(ALL.map((pattern) => bus.watchEvents(pattern, print)))
-  if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
-  if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
-  await Promise.all(consumers.map((consumer) => consumer.close()))
-  return 0
-}
-
-function documentOf({ now }: Context, type: string, body: object): object {
-  return { time: now().toISOString(), type, body }
-}
-
-/** One event as a line: time, session, what happened. */
-export function eventLine({ stdout, now }: Pick<Context, 'stdout' | 'now'>, delivery: EventDelivery): string {
-  const session = 'session' in delivery.body ? delivery.body.session : ''
-  return `${stdout.style('dim', formatClock(now()))}  ${session.padEnd(16)}  ${eventText(delivery)}`
-}
-
-function eventText(delivery: EventDelivery): string {
-  const stepOf = (body: { direction: string; step: string }) =>
-    body.direction === 'undo' ? `undo ${body.step}` : body.step
-  switch (delivery.type) {
-    case 'session.state': {
-      const { state, error, reason } = delivery.body
-      return [state, error?.message ?? reason]
-        .filter((part) => part !== undefined)
-        .map(printable)
-        .join(': ')
-    }
-    case 'session.step-started':
-      return `${stepOf(delivery.body)} started`
-    case 'session.step-progress': {
-      const { bytesDone, bytesTotal, detail, databases = [] } = delivery.body
-      const share = bytesDone === undefined ? '' : formatShare(bytesDone, bytesTotal ?? bytesDone)
-      const running = databases
-        .filter(({ status }) => status === 'running')
-        .map((one) => `${printable(one.database)}: ${databaseText(one)}`)
-      return [stepOf(delivery.body), share, printable(detail ?? ''), ...running]
-        .filter((part) => part !== '')
-        .join('  ')
-    }
-    case 'session.step-done':
-      return `${stepOf(delivery.body)} done`
-    case 'session.step-failed':
-      return `${stepOf(delivery.body)} failed: ${printable(delivery.body.error.message)}`
-    case 'session.usage': {
-      const { fetchedBytes, totalBytes } = delivery.body.usage
-      const changes = changesText(delivery.body)
-      return `fetched ${formatShare(fetchedBytes, totalBytes)}${changes === undefined ? '' : `, changes ${changes}`}`
-    }
-    case 'session.changes': {
-      const { changed, databases } = delivery.body.changes
-      if (!changed) return 'nothing changed'
-      return `changed${databases.length > 0 ? ` in ${databases.map(printable).join(', ')}` : ''}`
-    }
-    case 'session.findings':
-      return delivery.body.warnings.map((warning) => `warning: ${printable(warning)}`).join('; ')
-    case 'session.reachability': {
-      const { reachable, failedReads, reason } = delivery.body
-      if (reachable) return 'the mount server can be reached again'
-      const failed = failedReads > 0 ? `, ${failedReads} reads failed` : ''
-      return `the mount server cannot be reached${failed}${reason === undefined ? '' : `: ${printable(reason)}`}`
-    }
-    case 'session.warning':
-      return `${delivery.body.level === 'cleared' ? '' : 'warning: '}${printable(delivery.body.message)}`
-    case 'session.lost':
-      return `lost its ${delivery.body.what}: ${printable(delivery.body.reason)}`
-    case 'agent.online':
-    case 'agent.offline':
-      return `${delivery.body.kind} agent ${delivery.body.name} ${delivery.type.slice('agent.'.length)}`
-    case 'repository.damage': {
-      const { instance, backup, file, block, what } = delivery.body
-      return `block ${block} of ${printable(file)} of ${printable(`${instance}/${backup}`)} is damaged: ${printable(what)}`
-    }
-    default:
-      return delivery satisfies never
-  }
+const UNKNOWN: ErrorBody = {
+  code: 'session_state',
+  message: 'the session is not published, and gives no reason',
 }

@@ -1,0 +1,88 @@
+/**
+ * Follows the events of all sessions. After a reconnect it says that events may have been missed, and catches up by asking
+ * the coordinator which sessions are in another state than the last one it showed.
+ */
+import { once } from 'node:events'
+import type { Bus, EventDelivery } from '../../messages/bus.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import type { SessionView } from '../../messages/values.ts'
+import { type Context, printJson } from './context.ts'
+import type { Deadline } from './deadline.ts'
+import { eventDocument, eventLine, viewLine } from './event-line.ts'
+import { formatClock } from './format.ts'
+import { ask } from './request.ts'
+
+/** Events for operators. `howdah agents` shows which agents are online. */
+const PATTERNS = ['session.#', 'repository.#']
+
+export interface WatchAll {
+  readonly context: Context
+  readonly bus: Bus
+  readonly json: boolean
+  readonly deadline: Deadline
+}
+
+/** Resolves when the deadline is over. @throws Interruption */
+export async function watchAll({ context, bus, json, deadline }: WatchAll): Promise<void> {
+  const { now } = context
+  const begun = now()
+  /** The latest event, or the start. */
+  let heard = begun
+  const states = new Map<string, SessionView['state']>()
+  const print = (delivery: EventDelivery): void => {
+    heard = now()
+    if (delivery.type === 'session.state') states.set(delivery.body.session, delivery.body.state)
+    if (json) printJson(context, eventDocument(context, delivery.type, delivery.body))
+    else context.stdout.line(eventLine(context, delivery))
+  }
+  const list = async () =>
+    (await ask(bus, 'session.list', { all: true }, { ...deadline.asking() })).sessions.toReversed()
+  const isNews = ({ id, state, updatedAt }: SessionView) =>
+    states.has(id) ? states.get(id) !== state : Date.parse(updatedAt) >= begun.getTime()
+
+  async function catchUp(since: Date): Promise<void> {
+    try {
+      for (const view of (await list()).filter(isNews)) {
+        states.set(view.id, view.state)
+        if (json) printJson(context, eventDocument(context, 'session.show', view))
+        else context.stdout.line(viewLine(context, view))
+      }
+    } catch (error) {
+      if (deadline.signal.aborted) return
+      const reason = error instanceof Error ? error.message : String(error)
+      context.stderr.line(`howdah watch: what was missed since ${formatClock(since)} is not known: ${reason}`)
+    }
+  }
+
+  let catchingUp = false
+  const onMissed = (): void => {
+    // Each of the consumers reports the same reconnect.
+    if (catchingUp) return
+    catchingUp = true
+    const since = heard
+    if (json) printJson(context, eventDocument(context, 'watch.missed', { since: since.toISOString() }))
+    context.stderr.line(
+      `howdah watch: reconnected; events since ${formatClock(since)} may be missing here, sessions that have changed follow`,
+    )
+    void catchUp(since).finally(() => {
+      catchingUp = false
+    })
+  }
+
+  const consumers = await Promise.all(PATTERNS.map((pattern) => bus.watchEvents(pattern, print, onMissed)))
+  try {
+    if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
+    // Bound before it is asked: no change falls in between.
+    for (const { id, state } of await list().catch(noBaseline)) if (!states.has(id)) states.set(id, state)
+    if (!deadline.signal.aborted) await once(deadline.signal, 'abort')
+    context.interrupted.throwIfAborted()
+  } finally {
+    await Promise.all(consumers.map((consumer) => consumer.close()))
+  }
+}
+
+/** Events are shown without a coordinator, too. */
+function noBaseline(error: unknown): SessionView[] {
+  if (error instanceof HowdahError) return []
+  throw error
+}
