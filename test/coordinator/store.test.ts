@@ -3,7 +3,13 @@ import { pino } from 'pino'
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
-import type { Answer, Store } from '../../coordinator/store/store.ts'
+import {
+  type Added,
+  type Answer,
+  MAX_HISTORY,
+  type Store,
+  type TargetLimits,
+} from '../../coordinator/store/store.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { type OpenStore, onBothStores } from './stores.ts'
 
@@ -119,6 +125,70 @@ function storeContract(open: OpenStore): void {
     expect(await store.answer(first)).to.deep.equal(first)
     expect(await store.answer({ ...first, messageId: 'm2' })).to.equal(undefined)
     expect(await store.answer({ ...first, sender: 'user other' })).to.equal(undefined)
+  })
+
+  it('keeps the newest entries of a long history', async () => {
+    const entry = (number: number): HistoryEntry => ({
+      ...{ number, at: '2026-11-22T06:00:00.000Z', type: 'state', text: `entry ${number}` },
+    })
+    const long = session('shop-1')
+    await store.addSession(long, { history: [entry(1)] })
+    const more = Array.from({ length: MAX_HISTORY + 9 }, (_, index) => entry(index + 2))
+    await store.saveSession(long, { history: more.slice(0, -9) })
+    await store.saveSession(long, { history: more.slice(-9) })
+    const kept = await store.history('shop-1', 10 * MAX_HISTORY)
+    expect(kept).to.have.length(MAX_HISTORY)
+    expect(kept.at(-1)?.number).to.equal(MAX_HISTORY + 10)
+  })
+
+  it('keeps text that PostgreSQL cannot hold, with a replacement for what that is', async () => {
+    const odd = 'a\0b \ud800 c \\u0000 \u{1f418}'
+    const shown = 'a\ufffdb \ufffd c \\u0000 \u{1f418}'
+    const one = session('shop-1')
+    one.warnings.push(odd)
+    const entry: HistoryEntry = { number: 1, at: '2026-11-22T06:00:00.000Z', type: 'warning', text: odd }
+    const kept = answer({ messageId: odd, reply: { accepted: true, session: odd } })
+    expect((await store.addSession(one, { history: [entry], answer: kept })).outcome).to.equal('added')
+    await store.saveAgent({ ...agent, host: odd })
+    expect((await store.session('shop-1'))?.warnings).to.deep.equal([shown])
+    expect((await store.history('shop-1', 1))[0]?.text).to.equal(shown)
+    expect((await store.answer(kept))?.reply).to.include({ session: shown })
+    expect((await store.agents())[0]?.host).to.equal(shown)
+  })
+
+  it('holds the limits of a target against what it has, and says what that is', async () => {
+    const add = (id: string, changes: Partial<Session>, limits?: TargetLimits): Promise<Added> =>
+      store.addSession({ ...session(id), ...changes }, { history: [] }, limits)
+    const usage = { fetchedBytes: 0, totalBytes: 0, cacheBytes: 5 }
+    await add('open', { usage })
+    await add('kept', { usage, state: 'closed', keepCache: true })
+    await add('over', { usage, state: 'closed' })
+    await add('elsewhere', { usage, request: { ...request, target: 'db-8' } })
+    const full = { outcome: 'full', usage: { sessions: 1, cacheBytes: 10 } } as const
+    expect(await add('more', {}, { sessions: 1, cacheBytes: null })).to.deep.equal(full)
+    expect(await add('more', {}, { sessions: null, cacheBytes: 10 })).to.deep.equal(full)
+    expect(await add('more', {}, { sessions: 2, cacheBytes: 11 })).to.deep.equal({ outcome: 'added' })
+    expect(await add('more', {}, { sessions: 9, cacheBytes: null })).to.deep.equal({ outcome: 'id-taken' })
+  })
+
+  it('settles each of many saves that come at once by itself', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `shop-${index}`)
+    await Promise.all(names.map((id) => store.addSession(session(id), { history: [] })))
+    const saves = names.flatMap((id) => [session(id), session(id)])
+    const outcomes = await Promise.all(saves.map((one) => store.saveSession(one, { history: [] })))
+    expect(outcomes.filter((outcome) => outcome === 'saved')).to.have.length(40)
+    expect(outcomes.filter((outcome) => outcome === 'stale')).to.have.length(40)
+  })
+
+  it('removes a session with its history, and an agent', async () => {
+    const entry: HistoryEntry = { number: 1, at: '2026-11-22T06:00:00.000Z', type: 'state', text: 'closed' }
+    await store.addSession(session('shop-1'), { history: [entry] })
+    await store.saveAgent(agent)
+    await store.removeSession('shop-1')
+    await store.removeAgent('target', 'db-7')
+    expect(await store.session('shop-1')).to.equal(undefined)
+    expect(await store.history('shop-1', 1)).to.deep.equal([])
+    expect(await store.agents()).to.deep.equal([])
   })
 
   it('keeps the latest state of every agent', async () => {

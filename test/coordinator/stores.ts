@@ -1,6 +1,8 @@
 /** Runs a suite on both stores: SQLite in a file of the test's own, and PostgreSQL on the server of the test run. */
+import { mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import pg from 'pg'
 import { pino } from 'pino'
 import { openPostgresStore } from '../../coordinator/store/postgres.ts'
@@ -12,9 +14,17 @@ import { scratchDirectory } from '../support/scratch.ts'
 /** Opens the test's store, which is empty at the beginning of each test; the caller closes it. */
 export type OpenStore = () => Promise<Store>
 
-export function onBothStores(suite: (open: OpenStore) => void): void {
+/** The database of the test's store, past the store. */
+export interface RawDatabase {
+  readonly kind: 'sqlite' | 'postgres'
+  /** Runs statements. */
+  run(text: string): Promise<void>
+}
+
+export function onBothStores(suite: (open: OpenStore, raw: RawDatabase) => void): void {
   describe('on SQLite', () => {
     let directory: string
+    const file = (): string => path.join(directory, 'deep', 'store.sqlite')
 
     beforeEach(async () => {
       directory = await scratchDirectory('howdah-store-')
@@ -22,7 +32,13 @@ export function onBothStores(suite: (open: OpenStore) => void): void {
 
     afterEach(() => rm(directory, { recursive: true }))
 
-    suite(() => openSqliteStore(path.join(directory, 'deep', 'store.sqlite')))
+    const run = async (text: string): Promise<void> => {
+      mkdirSync(path.dirname(file()), { recursive: true })
+      const db = new DatabaseSync(file())
+      db.exec(text)
+      db.close()
+    }
+    suite(() => openSqliteStore(file()), { kind: 'sqlite', run })
   })
 
   describe('on PostgreSQL', function () {
@@ -30,14 +46,18 @@ export function onBothStores(suite: (open: OpenStore) => void): void {
     const logger = pino({ level: 'silent' })
     let url: string
 
-    beforeEach(async () => {
-      url = await postgresUrl()
+    const run = async (text: string): Promise<void> => {
       const client = new pg.Client({ connectionString: url })
       await client.connect()
-      await client.query('SET client_min_messages = warning; DROP SCHEMA IF EXISTS howdah CASCADE')
+      await client.query(text)
       await client.end()
+    }
+
+    beforeEach(async () => {
+      url = await postgresUrl()
+      await run('SET client_min_messages = warning; DROP SCHEMA IF EXISTS howdah CASCADE')
     })
 
-    suite(() => openPostgresStore(url, logger))
+    suite(() => openPostgresStore(url, logger), { kind: 'postgres', run })
   })
 }
