@@ -58,6 +58,19 @@ export function stepReported(
   }
 }
 
+/**
+ * The journal of the agent is ahead of this store, which was restored from a backup: counting goes on from there, and the
+ * step is planned again.
+ */
+export function stepRefused(session: Session, event: EventBody<'session.step-refused'>, now: string): void {
+  if (!isCurrent(session, event)) return
+  session.sequence = Math.max(session.sequence, event.highest)
+  settleCurrent(session, 'failed', now, {
+    code: 'session_state',
+    message: `the agent knows ${event.highest} steps of this session; the step is sent again under a number of its own`,
+  })
+}
+
 /** @throws HowdahError `invalid_message` when an agent's result does not have the shape of its step */
 export function stepDone(session: Session, event: EventBody<'session.step-done'>, now: string): void {
   if (!isCurrent(session, event)) return

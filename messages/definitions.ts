@@ -261,6 +261,11 @@ export const EVENTS = reports({
     body: z.object({ ...stepOf, result: z.record(z.string(), z.unknown()) }),
   },
   'session.step-failed': { summary: 'A step failed.', body: z.object({ ...stepOf, error: ErrorSchema }) },
+  'session.step-refused': {
+    summary:
+      'An agent did not take a step, because its journal has a later one of the session, or another with that number.',
+    body: z.object({ ...stepOf, highest: Sequence.describe('the number of the latest step in its journal') }),
+  },
   'session.usage': {
     summary: 'Bytes that a published session has fetched and stores.',
     body: z.object({ session: SessionId, usage: Usage }),

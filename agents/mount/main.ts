@@ -31,6 +31,8 @@ await runRole({
   schema: mountAgentSchema,
   async start(config, logger) {
     const { name, stateDirectory, spool: spoolConfig, dataPlane, broker, tls } = config
+    // First of all: what follows may belong to another agent that has this directory.
+    const journal = openJournal(path.join(stateDirectory, 'journal.sqlite'))
     const spool = await createSpool({
       directory: spoolConfig.directory ?? path.join(stateDirectory, 'spool'),
       maxBytes: spoolConfig.maxBytes,
@@ -76,7 +78,7 @@ await runRole({
     const agent = await runAgent({
       address: { kind: 'mount', name },
       bus,
-      journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
+      journal,
       steps: {
         resolve: resolveStep(resolving),
       },

@@ -67,7 +67,14 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       { timeoutMs },
     )
 
-  journal.prune(new Date(Date.now() - RETENTION_DAYS * DAY_MS))
+  const prune = (): void => {
+    try {
+      journal.prune(new Date(Date.now() - RETENTION_DAYS * DAY_MS))
+    } catch (error) {
+      logger.warn({ err: error }, 'the journal could not be pruned')
+    }
+  }
+  prune()
   await bus.enroll(address)
   runner.resume()
   const consumer = await bus.consumeAgentCommands(address, async (delivery) => {
@@ -101,7 +108,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     // One heartbeat at a time: after an outage only the latest matters.
     online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
   }, heartbeatMs)
-  const pruner = setInterval(() => journal.prune(new Date(Date.now() - RETENTION_DAYS * DAY_MS)), DAY_MS)
+  const pruner = setInterval(prune, DAY_MS)
 
   return {
     async close() {

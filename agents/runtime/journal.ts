@@ -2,11 +2,10 @@
  * Owns the journal of an agent: the steps that it accepted and their outcomes, durable before a command is
  * acknowledged. After a crash it says which steps to repeat and which outcomes may not have reached the broker.
  */
-import { mkdirSync } from 'node:fs'
-import path from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { isDeepStrictEqual } from 'node:util'
 import type { ErrorBody } from '../../messages/errors.ts'
 import type { StepCommand } from '../../messages/steps.ts'
+import { openJournalFile } from './journal-file.ts'
 
 export type Direction = 'run' | 'undo'
 
@@ -21,11 +20,19 @@ export interface JournalEntry {
   readonly outcome: StepOutcome | undefined
 }
 
+/**
+ * `known`: it is the latest step of its session already. `refused`: a later one is stored, or another one with its number;
+ * `highest` is the number of the latest one.
+ */
+export type Acceptance =
+  | { readonly verdict: 'new' }
+  | { readonly verdict: 'known'; readonly entry: JournalEntry }
+  | { readonly verdict: 'refused'; readonly highest: number }
+
 /** Steps of one session are numbered by `sequence`; a step with a higher number supersedes those before it. */
 export interface Journal {
-  /** Stores a new step. `known`: it is stored already. `stale`: a later one of its session is stored. */
-  accept(direction: Direction, command: StepCommand): 'new' | 'known' | 'stale'
-  find(session: string, sequence: number): JournalEntry | undefined
+  /** Stores a new step. */
+  accept(direction: Direction, command: StepCommand): Acceptance
   /** Whether this is the latest step of its session. */
   isLatest(session: string, sequence: number): boolean
   finish(session: string, sequence: number, outcome: StepOutcome): void
@@ -40,27 +47,9 @@ export interface Journal {
   close(): void
 }
 
-const SCHEMA = `
-  PRAGMA journal_mode = WAL;
-  PRAGMA synchronous = FULL;
-  PRAGMA busy_timeout = 5000;
-  CREATE TABLE IF NOT EXISTS step (
-    session TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    direction TEXT NOT NULL,
-    command TEXT NOT NULL,
-    outcome TEXT,
-    announced INTEGER NOT NULL DEFAULT 0,
-    accepted_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    PRIMARY KEY (session, sequence)
-  ) STRICT, WITHOUT ROWID;
-`
-
-/** `file`: in the agent's state directory; created when missing. */
+/** `file`: in the agent's state directory; created when missing. @throws as `openJournalFile` */
 export function openJournal(file: string): Journal {
-  mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
-  const db = new DatabaseSync(file)
-  db.exec(SCHEMA)
+  const db = openJournalFile(file)
   const latest = db.prepare('SELECT max(sequence) AS sequence FROM step WHERE session = ?')
   const insert = db.prepare('INSERT INTO step (session, sequence, direction, command) VALUES (?, ?, ?, ?)')
   const select = db.prepare('SELECT * FROM step WHERE session = ? AND sequence = ?')
@@ -79,14 +68,13 @@ export function openJournal(file: string): Journal {
   return {
     accept(direction, command) {
       const { session, sequence } = command
-      if (select.get(session, sequence)) return 'known'
-      if (sequence < latestSequence(session)) return 'stale'
+      const highest = latestSequence(session)
+      const row = sequence === highest ? select.get(session, sequence) : undefined
+      const known = row && entry(row)
+      if (known && isSame(known, direction, command)) return { verdict: 'known', entry: known }
+      if (sequence <= highest) return { verdict: 'refused', highest }
       insert.run(session, sequence, direction, JSON.stringify(command))
-      return 'new'
-    },
-    find(session, sequence) {
-      const row = select.get(session, sequence)
-      return row && entry(row)
+      return { verdict: 'new' }
     },
     isLatest: (session, sequence) => latestSequence(session) === sequence,
     finish(session, sequence, outcome) {
@@ -104,6 +92,15 @@ export function openJournal(file: string): Journal {
       db.close()
     },
   }
+}
+
+/** Whether it is the same step for the same purpose: a coordinator with an older store counts from a lower number again. */
+function isSame(known: JournalEntry, direction: Direction, command: StepCommand): boolean {
+  const purpose = ({ step, input }: StepCommand): unknown => {
+    const { repository, instance, backup, recoverTo, target, export: requested } = input
+    return JSON.parse(JSON.stringify({ step, repository, instance, backup, recoverTo, target, requested }))
+  }
+  return known.direction === direction && isDeepStrictEqual(purpose(known.command), purpose(command))
 }
 
 function entry(row: Record<string, unknown>): JournalEntry {

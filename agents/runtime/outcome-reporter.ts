@@ -39,6 +39,15 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
   const { journal, emit, signal, logger } = options
   const sending = new Set<Promise<void>>()
 
+  /** What cannot be written now is sent all the same, and would be found out again after a restart. */
+  function keep({ session, sequence }: StepCommand, outcome: StepOutcome): void {
+    try {
+      journal.finish(session, sequence, outcome)
+    } catch (error) {
+      logger.warn({ err: error, session, sequence }, 'the journal cannot be written')
+    }
+  }
+
   async function send(direction: Direction, command: StepCommand, journalled: StepOutcome): Promise<void> {
     const { session, step, sequence } = command
     const about = { session, step, direction, sequence }
@@ -53,7 +62,7 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
       } catch (error) {
         if (error instanceof HowdahError && !error.retryable) {
           outcome = { ok: false, error: unsendable(error) }
-          journal.finish(session, sequence, outcome)
+          keep(command, outcome)
         }
         logger.warn({ err: error, ...about }, 'an outcome could not be reported yet')
         await pause(backoffMs(failures, { firstMs: 200, maxMs: 10_000 }), signal)

@@ -48,6 +48,9 @@ await runRole({
     const { name, stateDirectory, mountRoot, cacheRoot, postgres, cache, tls, broker } = config
     // Mount processes read these files; validated here so that an error shows now and not at the first mount.
     readTls(tls, 'tls')
+    makeStateDirectory(stateDirectory)
+    // First of all: what follows may belong to another agent that has this directory.
+    const journal = openJournal(path.join(stateDirectory, 'journal.sqlite'))
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: `howdah-target-${name}`,
@@ -76,7 +79,6 @@ await runRole({
       room,
       logger,
     })
-    makeStateDirectory(stateDirectory)
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
     const ageingLock = createAgeingLock(cacheRoot)
@@ -120,7 +122,7 @@ await runRole({
     const agent = await runAgent({
       address: { kind: 'target', name },
       bus,
-      journal: openJournal(path.join(stateDirectory, 'journal.sqlite')),
+      journal,
       steps,
       queries: {
         'session.changes': async ({ session: id }) => {

@@ -66,6 +66,8 @@ function eventText(delivery: EventDelivery): string {
       return `${stepOf(delivery.body)} done`
     case 'session.step-failed':
       return `${stepOf(delivery.body)} failed: ${printable(delivery.body.error.message)}`
+    case 'session.step-refused':
+      return `${stepOf(delivery.body)} is not the latest step that its agent knows`
     case 'session.usage': {
       const { fetchedBytes, totalBytes } = delivery.body.usage
       const changes = changesText(delivery.body)

@@ -5,7 +5,7 @@ import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import type { RetryPolicy } from '../retry-policy.ts'
 import { addWarnings } from '../session.ts'
-import { stepDone, stepFailed, stepReported } from '../step-transitions.ts'
+import { stepDone, stepFailed, stepRefused, stepReported } from '../step-transitions.ts'
 import { partLost, reachabilityReported, usageReported } from '../transitions.ts'
 import type { SessionChanges } from './session-changes.ts'
 
@@ -37,6 +37,9 @@ export function createAgentEvents(options: AgentEventsOptions): (event: EventDel
         return
       case 'session.step-failed':
         await change(body.session, (session) => stepFailed(session, body, retry, now(), random))
+        return
+      case 'session.step-refused':
+        await change(body.session, (session) => stepRefused(session, body, timestamp(now)))
         return
       case 'session.usage':
         await change(body.session, (session) => usageReported(session, body.usage, timestamp(now)))

@@ -1,11 +1,18 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { openJournal } from '../../agents/runtime/journal.ts'
-import { createStepRunner, type StepHandler, type StepRunner } from '../../agents/runtime/step-runner.ts'
+import { type Journal, openJournal } from '../../agents/runtime/journal.ts'
+import {
+  createStepRunner,
+  type StepHandler,
+  type StepRunner,
+  type StepRunnerOptions,
+} from '../../agents/runtime/step-runner.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { Unavailable } from '../../messages/unavailable.ts'
 import { command, MOUNTED } from './commands.ts'
 
 interface ReportedEvent {
@@ -14,6 +21,8 @@ interface ReportedEvent {
   readonly direction: string
   readonly sequence: number
   readonly error?: { code: string }
+  readonly detail?: string
+  readonly highest?: number
 }
 
 describe('the step runner', () => {
@@ -33,15 +42,18 @@ describe('the step runner', () => {
     await rm(directory, { recursive: true })
   })
 
-  function startRunner(mount: Partial<StepHandler<'mount'>>): StepRunner {
-    const journal = openJournal(join(directory, 'journal.sqlite'))
+  /** `more`: handlers in place of `mount`, another journal, and limits. */
+  function startRunner(
+    mount: Partial<StepHandler<'mount'>>,
+    more: Partial<StepRunnerOptions> = {},
+  ): StepRunner {
+    const journal = more.journal ?? openJournal(join(directory, 'journal.sqlite'))
     const handler: StepHandler<'mount'> = {
       run: async () => MOUNTED,
       undo: async () => ({ undone: [] }),
       ...mount,
     }
     const runner = createStepRunner({
-      journal,
       handlers: { mount: handler },
       emit: async (type, body) => {
         const error = emitFails?.(type, body)
@@ -49,6 +61,8 @@ describe('the step runner', () => {
         reported.push({ type, ...(body as unknown as Omit<ReportedEvent, 'type'>) })
       },
       logger: pino({ level: 'silent' }),
+      ...more,
+      journal,
     })
     const close = async () => {
       await runner.close()
@@ -271,12 +285,149 @@ describe('the step runner', () => {
     journal.finish('s2', 1, { ok: true, result: {} })
     journal.confirm('s2', 1)
     journal.prune(new Date(Date.now() + 60_000))
-    expect([1, 2, 3].map((sequence) => journal.find('s1', sequence) !== undefined)).to.deep.equal([
-      false,
-      false,
-      true,
-    ])
-    expect(journal.find('s2', 1)).to.equal(undefined)
     journal.close()
+    const db = new DatabaseSync(join(directory, 'journal.sqlite'))
+    const left = db.prepare('SELECT session, sequence FROM step').all()
+    db.close()
+    expect(left.map(({ session, sequence }) => [session, sequence])).to.deep.equal([['s1', 3]])
+  })
+
+  describe('with one place for steps and one for exports', () => {
+    /** What runs: `run mount s1`. Each ends when it is aborted. */
+    let active: string[]
+
+    beforeEach(() => {
+      active = []
+    })
+
+    function startBusyRunner(): StepRunner {
+      const handler = (name: string): StepHandler<'mount'> & StepHandler<'export'> => ({
+        async run({ session }, { signal }) {
+          active.push(`run ${name} ${session}`)
+          await new Promise((resolve) => signal.addEventListener('abort', resolve))
+          return { ...MOUNTED, databases: [] }
+        },
+        async undo({ session }) {
+          active.push(`undo ${name} ${session}`)
+          return { undone: [] }
+        },
+      })
+      const handlers = { mount: handler('mount'), export: handler('export') }
+      return startRunner({}, { handlers, concurrency: 1, exports: 1 })
+    }
+
+    const waiting = (session: string) =>
+      reported.filter((event) => event.session === session && /^waits for/.test(event.detail ?? ''))
+
+    it('undoes at once, whatever else runs', async () => {
+      const runner = startBusyRunner()
+      runner.accept('run', command('s1', 1))
+      runner.accept('run', command('s2', 1))
+      runner.accept('undo', command('s3', 1))
+      await until(() => active.includes('undo mount s3'))
+      expect(active).not.to.include('run mount s2')
+    })
+
+    it('publishes while exports wait for each other, and says that they wait', async () => {
+      const runner = startBusyRunner()
+      runner.accept('run', command('s1', 1, 'export'))
+      runner.accept('run', command('s2', 1, 'export'))
+      runner.accept('run', command('s3', 1))
+      await until(() => active.includes('run mount s3'))
+      await until(() => waiting('s2').length === 1)
+      expect(active).to.deep.equal(['run export s1', 'run mount s3'])
+    })
+
+    it('says again that a step waits when its command comes again', async () => {
+      const runner = startBusyRunner()
+      runner.accept('run', command('s1', 1))
+      runner.accept('run', command('s2', 1))
+      await until(() => waiting('s2').length === 1)
+      runner.accept('run', command('s2', 1))
+      await until(() => waiting('s2').length === 2)
+    })
+
+    it('undoes a step that still waits for its place', async () => {
+      const runner = startBusyRunner()
+      runner.accept('run', command('s1', 1))
+      runner.accept('run', command('s2', 1))
+      await until(() => waiting('s2').length === 1)
+      runner.accept('undo', command('s2', 2))
+      await until(() => active.includes('undo mount s2'))
+      expect(active).not.to.include('run mount s2')
+    })
+
+    it('gives a place that became free to the one that waited longest', async () => {
+      const runner = startBusyRunner()
+      for (const session of ['s1', 's2', 's3']) runner.accept('run', command(session, 1))
+      await until(() => waiting('s3').length === 1)
+      runner.accept('undo', command('s1', 2))
+      await until(() => active.includes('run mount s2'))
+      expect(active).not.to.include('run mount s3')
+    })
+  })
+
+  describe('with a journal that cannot be written', () => {
+    const full = new Error('database or disk is full')
+
+    /** A journal whose `broken` functions fail. */
+    function startFailing(broken: Set<keyof Journal>): StepRunner {
+      const journal = openJournal(join(directory, 'journal.sqlite'))
+      const failing = new Proxy(journal, {
+        get(target, name: keyof Journal) {
+          if (!broken.has(name)) return target[name]
+          return () => {
+            throw full
+          }
+        },
+      })
+      return startRunner({}, { journal: failing, concurrency: 1 })
+    }
+
+    for (const name of ['finish', 'isLatest', 'confirm'] as const) {
+      it(`goes on once it can, and says so meanwhile: ${name}`, async () => {
+        const broken = new Set<keyof Journal>([name])
+        startFailing(broken).accept('run', command('s1', 1))
+        if (name === 'confirm') await until(() => outcomes().length === 1)
+        else await until(() => reported.some(({ detail }) => /disk is full/.test(detail ?? '')))
+        broken.clear()
+        await until(() => outcomes().length > 0)
+        expect(outcomes()[0]).to.include({ type: 'session.step-done', session: 's1' })
+      })
+    }
+
+    it('keeps no place for a step that has ended', async () => {
+      const broken = new Set<keyof Journal>(['finish'])
+      const runner = startFailing(broken)
+      runner.accept('run', command('s1', 1))
+      await until(() => reported.some(({ detail }) => /disk is full/.test(detail ?? '')))
+      runner.accept('run', command('s2', 1))
+      await until(() =>
+        reported.some(({ type, session }) => type === 'session.step-started' && session === 's2'),
+      )
+      broken.clear()
+      await until(() => outcomes().length === 2)
+    })
+
+    it('takes no command, and blames none', () => {
+      const runner = startFailing(new Set<keyof Journal>(['accept']))
+      expect(() => runner.accept('run', command('s1', 1))).to.throw(Unavailable, /disk is full/)
+    })
+  })
+
+  it('says how far its journal is when a coordinator with an older store sends a lower number', async () => {
+    const runner = startRunner({})
+    runner.accept('run', command('s1', 8))
+    await until(() => outcomes().length === 1)
+    runner.accept('undo', command('s1', 7))
+    runner.accept('undo', command('s1', 8))
+    const refusals = () => reported.filter(({ type }) => type === 'session.step-refused')
+    await until(() => refusals().length === 2)
+    expect(
+      refusals().map(({ direction, sequence, highest }) => [direction, sequence, highest]),
+    ).to.deep.equal([
+      ['undo', 7, 8],
+      ['undo', 8, 8],
+    ])
   })
 })
