@@ -34,6 +34,8 @@ const HOST = machine({
   '/dev/null': 'other',
   '/home/pg/bin': 'directory',
   '/home/pg': 'directory',
+  '/var/tmp/suite': 'directory',
+  '/var/tmp/suite/output': 'directory',
 })
 
 const REQUEST: RootRequest = {
@@ -75,6 +77,16 @@ describe('The root directory of a session', () => {
     expect(mountedAt('/var/tmp')).to.include({ source: '/var/tmp/howdah/s-1/var_tmp', options: 'bind' })
     expect(mountedAt('/tmp/howdah/s-1')).to.include({ source: '/tmp/howdah/s-1', options: 'bind' })
     expect(mountedAt('/var/tmp/howdah/s-1')).to.include({ source: '/var/tmp/howdah/s-1', options: 'bind' })
+  })
+
+  it('has directories that the configuration allows below its temporary directories, not hidden by these', () => {
+    const request = { readable: ['/var/tmp/suite'], writable: ['/var/tmp/suite/output'] }
+    const { mounts, directories } = layoutOf(request)
+    const targets = mounts.map(({ target }) => target.slice(REQUEST.root.length))
+    expect(targets.indexOf('/var/tmp/suite')).to.be.above(targets.indexOf('/var/tmp'))
+    expect(targets.indexOf('/var/tmp/suite/output')).to.be.above(targets.indexOf('/var/tmp/suite'))
+    expect(directories.map(({ path }) => path)).to.include('/var/tmp/howdah/s-1/var_tmp/suite')
+    expect(mountedAt('/var/tmp/suite/output', request)).to.include({ options: 'bind' })
   })
 
   it('has mount points for a session that is below its temporary directories', () => {

@@ -18,10 +18,12 @@ import { TAR_FUZZ } from '../repository/tar-fuzz.ts'
 import { stopTestBroker } from '../support/broker.ts'
 import { runChaos } from './chaos/chaos.ts'
 import { runRealWorld } from './real-world.ts'
+import { runRegression } from './regression.ts'
 
 const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operations N | --minutes M] [--seed S] [--driver D]
        npm run soak -- chaos --minutes N [--seed S]
        npm run soak -- real-world [--grep X]
+       npm run soak -- regression
        npm run soak -- --replay FILE
 
   model       random system calls on a mount and on a plain directory, for each driver (default 100,000 operations)
@@ -31,6 +33,7 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
 All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
   real-world  clusters, archives and repositories as other people have reported them, each published once
+  regression  PostgreSQL's own regression suite on a published instance; downloads packages and sources of PostgreSQL
 --operations and --minutes are for each of them (of model: for each driver).
   --seed S    repeats a run (default: the time)
   --driver D  kernel or fuse-native only
@@ -38,7 +41,7 @@ All of these when none is named, and, only when it is named:
   --replay FILE  runs the counterexample that a failed run has written
 `
 
-const TESTS = ['model', 'power-cut', 'kill', 'fuzz', 'chaos', 'real-world'] as const
+const TESTS = ['model', 'power-cut', 'kill', 'fuzz', 'chaos', 'real-world', 'regression'] as const
 type Test = (typeof TESTS)[number]
 const USUAL: readonly Test[] = ['model', 'power-cut', 'kill', 'fuzz']
 const OPERATIONS = {
@@ -48,6 +51,7 @@ const OPERATIONS = {
   fuzz: 20_000,
   chaos: 0,
   'real-world': 0,
+  regression: 0,
 } as const satisfies Record<Test, number>
 const CHAOS_MINUTES = 5
 /** Images of the write cache for one of the fetched store, which takes longer. */
@@ -230,6 +234,14 @@ async function soakRealWorld({ grep }: Options): Promise<boolean> {
   return scenarios > 0 && failed.length === 0
 }
 
+async function soakRegression(): Promise<boolean> {
+  const { version, passed, output } = await runRegression((text) =>
+    process.stdout.write(`regression: ${text}\n`),
+  )
+  process.stdout.write(`${output.trimEnd()}\nregression: ${version} ${passed ? 'passed' : 'FAILED'}\n`)
+  return passed
+}
+
 /** fast-check prints a failure as small as it can be made, with the seed that repeats it. */
 async function soakFuzz(options: Options, runs: number, until: number | undefined): Promise<boolean> {
   let good = true
@@ -283,6 +295,7 @@ async function soak(options: Options): Promise<boolean> {
       fuzz: soakFuzz,
       chaos: soakChaos,
       'real-world': soakRealWorld,
+      regression: soakRegression,
     }[test]
     good = (await run(options, operations, until)) && good
   }

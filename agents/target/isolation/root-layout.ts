@@ -106,6 +106,11 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
     return [...bound].filter(([tree]) => isWithin(path, tree)).sort(([a], [b]) => b.length - a.length)[0]
   }
 
+  /** Whether a tree of the machine that is bound already contains the path. */
+  function isReadable(path: string): boolean {
+    return enclosing(path)?.[1].own === false
+  }
+
   function bind(source: string, path: string, options: string, own = false): void {
     makeMountPoint(path)
     mounts.push({ source, target: inRoot(path), type: 'none', options })
@@ -149,8 +154,6 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
   for (const { location } of tablespaces) requireFree(location, request)
   const holes = tablespaces.map(({ location }) => location)
   for (const name of SYSTEM) bindEntry(`/${name}`, holes)
-  for (const directory of [libraryRoot(request.binaries), ...request.readable])
-    if (enclosing(directory) === undefined && host.look(directory) === 'directory') bindTree(directory, holes)
 
   makeDirectory(inRoot('/dev'))
   for (const name of DEVICES) {
@@ -176,6 +179,9 @@ export function rootLayout(request: RootRequest, host: Host): RootLayout {
     makeDirectory(join(cachePath, name), 0o1777)
     bind(join(cachePath, name), path, READ_WRITE, true)
   }
+  // After the temporary directories, which would hide those that are below them.
+  for (const directory of [libraryRoot(request.binaries), ...request.readable])
+    if (!isReadable(directory) && host.look(directory) === 'directory') bindTree(directory, holes)
   for (const directory of request.writable)
     if (host.look(directory) === 'directory') bind(directory, directory, READ_WRITE)
   for (const { location, directory } of tablespaces) bind(directory, location, READ_WRITE, true)
