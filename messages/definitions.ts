@@ -7,6 +7,7 @@ import { DatabaseExport, ExportRequest } from './exports.ts'
 import { NewTags } from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
 import { Bytes, ErrorSchema, Finding, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
+import { SessionListBody, SessionListReply } from './session-list.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
   AgentView,
@@ -150,9 +151,9 @@ export const COMMANDS = {
     reply: accepted({ session: SessionId }),
   },
   'session.list': {
-    summary: 'All sessions, newest first; closed and failed ones too when asked for.',
-    body: z.strictObject({ all: z.boolean().optional() }),
-    reply: accepted({ sessions: z.array(SessionView) }),
+    summary: 'Sessions, newest first, a page at a time.',
+    body: SessionListBody,
+    reply: accepted(SessionListReply),
   },
   'session.show': {
     summary: 'One session, with its history.',

@@ -21,7 +21,10 @@ export function eventLine({ stdout, now }: Pick<Context, 'stdout' | 'now'>, deli
 }
 
 /** The state of a session that the coordinator was asked for, in the form of an event. */
-export function viewLine(context: Pick<Context, 'stdout' | 'now'>, view: SessionView): string {
+export function viewLine(
+  context: Pick<Context, 'stdout' | 'now'>,
+  view: Pick<SessionView, 'id' | 'state' | 'error'>,
+): string {
   return watchLine(context, view.id, stateText(view))
 }
 

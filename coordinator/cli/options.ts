@@ -2,6 +2,7 @@
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { Name, RepositoryName, SessionId } from '../../messages/primitives.ts'
+import { type TagOptions, tagOptions } from './tag-options.ts'
 import { InvalidValue } from './usage-error.ts'
 import type { Entry, OptionDescription } from './verb-description.ts'
 
@@ -15,7 +16,7 @@ export interface ClientOptions {
 }
 
 /** Options of verbs that change something. */
-export interface CommandOptions extends ClientOptions {
+export interface CommandOptions extends ClientOptions, TagOptions {
   readonly messageId?: string
 }
 
@@ -46,8 +47,7 @@ export function askingOptions(usual: string): readonly OptionDescription[] {
   return [timeoutOption('Give up after S seconds, with status 1.', usual), ...brokerOptions]
 }
 
-/** Of verbs that change something: what identifies the command. */
-export const messageIdOption: OptionDescription = {
+const messageIdOption: OptionDescription = {
   flags: '--message-id <ID>',
   description:
     'Idempotency key, for scripts that retry: the same command again under the same key does nothing twice, and gets ' +
@@ -55,6 +55,9 @@ export const messageIdOption: OptionDescription = {
   defaultText: 'a random one',
   parse: parseMessageId,
 }
+
+/** Options of verbs that change something: what identifies the command, and what it notes on its session. */
+export const commandOptions: readonly OptionDescription[] = [...tagOptions, messageIdOption]
 
 function timeoutOption(description: string, defaultText: string): OptionDescription {
   return { flags: '--timeout <S>', description, defaultText, parse: parseSeconds }

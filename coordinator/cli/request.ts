@@ -3,11 +3,13 @@ import { randomUUID } from 'node:crypto'
 import type { Bus } from '../../messages/bus.ts'
 import type { CommandBody, CommandReply, CommandType } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { MAX_PAGE, type SessionSummary, type TargetUsage } from '../../messages/session-list.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { pause } from '../../messages/wait.ts'
 import type { Deadline } from './deadline.ts'
 import { Interruption } from './interruption.ts'
-import { isSessionPrefix } from './options.ts'
+import { isSessionPrefix, type CommandOptions as VerbOptions } from './options.ts'
+import { tagsOf } from './tag-options.ts'
 
 export type Accepted<T extends CommandType> = Extract<CommandReply<T>, { accepted: true }>
 
@@ -52,8 +54,10 @@ export async function ask<T extends CommandType>(
   }
 }
 
-export interface CommandOptions extends Pick<AskOptions, 'messageId' | 'onWaiting'> {
+export interface CommandOptions extends Pick<AskOptions, 'onWaiting'> {
   readonly deadline: Deadline
+  /** As they were given to the verb. */
+  readonly options: Pick<VerbOptions, 'messageId' | 'reference' | 'label'>
   /** Milliseconds for all attempts together if there is no --timeout. Default: a minute. */
   readonly usualMs?: number
 }
@@ -66,11 +70,12 @@ export async function sendCommand<T extends CommandType>(
   bus: Bus,
   type: T,
   body: CommandBody<T>,
-  { deadline, usualMs, messageId = randomUUID(), onWaiting }: CommandOptions,
+  { deadline, usualMs, options, onWaiting }: CommandOptions,
 ): Promise<Accepted<T>> {
+  const { messageId = randomUUID() } = options
   const asking = { ...deadline.asking(usualMs), messageId, ...(onWaiting && { onWaiting }) }
   try {
-    return await ask(bus, type, body, asking)
+    return await ask(bus, type, { ...body, ...tagsOf(options) }, asking)
   } catch (error) {
     const hint = `it may still be carried out; the same command with "--message-id ${messageId}" shows the outcome`
     if (error instanceof Interruption)
@@ -95,12 +100,20 @@ export async function showSession(bus: Bus, session: string, deadline: Deadline)
  * @throws HowdahError `unknown_session` | `configuration` when several match
  */
 export async function resolveSession(bus: Bus, prefix: string, deadline: Deadline): Promise<string> {
-  if (isSessionPrefix(prefix) && (await exists(bus, prefix, deadline))) return prefix
-  const open = await ask(bus, 'session.list', {}, deadline.asking())
-  if (open.sessions.some(({ id }) => id.startsWith(prefix))) return matchSession(open.sessions, prefix)
-  const all = await ask(bus, 'session.list', { all: true }, deadline.asking())
-  return matchSession(all.sessions, prefix)
+  if (!isSessionPrefix(prefix)) throw noSession(prefix)
+  if (await exists(bus, prefix, deadline)) return prefix
+  for (const all of [false, true]) {
+    const query = { session: prefix, all, limit: SHOWN_MATCHES }
+    const { sessions, more } = await ask(bus, 'session.list', query, deadline.asking())
+    const [first, ...others] = sessions
+    if (first !== undefined && others.length === 0) return first.id
+    if (first !== undefined) throw ambiguous(prefix, sessions, more)
+  }
+  throw noSession(prefix)
 }
+
+/** Ids that the error about an ambiguous beginning lists. */
+const SHOWN_MATCHES = 8
 
 async function exists(bus: Bus, session: string, deadline: Deadline): Promise<boolean> {
   try {
@@ -112,24 +125,46 @@ async function exists(bus: Bus, session: string, deadline: Deadline): Promise<bo
   }
 }
 
-function matchSession(sessions: readonly SessionView[], prefix: string): string {
-  const matches = isSessionPrefix(prefix) ? sessions.filter(({ id }) => id.startsWith(prefix)) : []
-  const [first, second] = matches
-  if (first === undefined) {
-    throw new HowdahError(
-      'unknown_session',
-      `no session has the id "${prefix}" or one that begins with it; see "howdah sessions --all"`,
-      { field: 'session' },
-    )
-  }
-  if (second !== undefined) {
-    const ids = matches.slice(0, 8).map(({ id }) => id)
-    const more = matches.length > ids.length ? ` and ${matches.length - ids.length} more` : ''
-    throw new HowdahError(
-      'unknown_session',
-      `"${prefix}" is the beginning of several sessions: ${ids.join(', ')}${more}; write one more character`,
-      { field: 'session' },
-    )
-  }
-  return first.id
+function noSession(prefix: string): HowdahError {
+  return new HowdahError(
+    'unknown_session',
+    `no session has the id "${prefix}" or one that begins with it; see "howdah sessions --all"`,
+    { field: 'session' },
+  )
+}
+
+function ambiguous(prefix: string, matches: readonly SessionSummary[], more: boolean): HowdahError {
+  const ids = matches.map(({ id }) => id).join(', ')
+  return new HowdahError(
+    'unknown_session',
+    `"${prefix}" is the beginning of several sessions: ${ids}${more ? ' and more' : ''}; write one more character`,
+    { field: 'session' },
+  )
+}
+
+/**
+ * All sessions that the filter describes, in as many requests as they need; at most `limit`. `more`: there are more than
+ * that. `targets`: what the sessions of each target take.
+ * @throws HowdahError as `ask`
+ */
+export async function listSessions(
+  bus: Bus,
+  filter: Omit<CommandBody<'session.list'>, 'limit' | 'cursor'>,
+  asking: AskOptions,
+  limit = Number.POSITIVE_INFINITY,
+): Promise<{ sessions: SessionSummary[]; more: boolean; targets: readonly TargetUsage[] }> {
+  const sessions: SessionSummary[] = []
+  let targets: readonly TargetUsage[] = []
+  let cursor: string | undefined
+  do {
+    const page = {
+      limit: Math.min(MAX_PAGE, limit - sessions.length),
+      ...(cursor !== undefined && { cursor }),
+    }
+    const reply = await ask(bus, 'session.list', { ...filter, ...page }, asking)
+    sessions.push(...reply.sessions)
+    targets = reply.targets ?? targets
+    cursor = reply.cursor
+  } while (cursor !== undefined && sessions.length < limit)
+  return { sessions, more: cursor !== undefined, targets }
 }

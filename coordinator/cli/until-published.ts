@@ -6,8 +6,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
@@ -24,7 +24,7 @@ export const untilPublished = {
   arguments: [sessionArgument],
   options: [
     ...waitOptions('the session continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
@@ -59,7 +59,7 @@ export async function runUntilPublished<Options extends WaitingOptions>(
   const { bus } = connection
   const session = await resolveSession(bus, argument, deadline)
   const before = await showSession(bus, session, deadline)
-  const reply = await send(bus, session, { deadline, messageId: options.messageId })
+  const reply = await send(bus, session, { deadline, options })
   if (!options.wait) return printAccepted(context, json, reply)
   const remarks = json ? context.stderr : context.stdout
   remarks.line(`${doing} ${remarks.style('bold', session)}`)

@@ -4,13 +4,15 @@
  */
 import { once } from 'node:events'
 import type { Bus, EventDelivery } from '../../messages/bus.ts'
+import type { CommandBody } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { SessionSummary } from '../../messages/session-list.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { type Context, printJson } from './context.ts'
 import type { Deadline } from './deadline.ts'
 import { eventDocument, eventLine, viewLine } from './event-line.ts'
 import { formatClock } from './format.ts'
-import { ask } from './request.ts'
+import { listSessions } from './request.ts'
 
 /** Events for operators. `howdah agents` shows which agents are online. */
 const PATTERNS = ['session.#', 'repository.#']
@@ -35,14 +37,15 @@ export async function watchAll({ context, bus, json, deadline }: WatchAll): Prom
     if (json) printJson(context, eventDocument(context, delivery.type, delivery.body))
     else context.stdout.line(eventLine(context, delivery))
   }
-  const list = async () =>
-    (await ask(bus, 'session.list', { all: true }, { ...deadline.asking() })).sessions.toReversed()
-  const isNews = ({ id, state, updatedAt }: SessionView) =>
-    states.has(id) ? states.get(id) !== state : Date.parse(updatedAt) >= begun.getTime()
+  /** Oldest first. */
+  const list = async (filter: CommandBody<'session.list'>) =>
+    (await listSessions(bus, filter, deadline.asking())).sessions.toReversed()
+  const isNews = ({ id, state }: SessionSummary) => states.get(id) !== state
 
   async function catchUp(since: Date): Promise<void> {
     try {
-      for (const view of (await list()).filter(isNews)) {
+      const changed = await list({ all: true, changedSince: since.toISOString() })
+      for (const view of changed.filter(isNews)) {
         states.set(view.id, view.state)
         if (json) printJson(context, eventDocument(context, 'session.show', view))
         else context.stdout.line(viewLine(context, view))
@@ -73,7 +76,7 @@ export async function watchAll({ context, bus, json, deadline }: WatchAll): Prom
   try {
     if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
     // Bound before it is asked: no change falls in between.
-    for (const { id, state } of await list().catch(noBaseline)) if (!states.has(id)) states.set(id, state)
+    for (const { id, state } of await list({}).catch(noBaseline)) if (!states.has(id)) states.set(id, state)
     if (!deadline.signal.aborted) await once(deadline.signal, 'abort')
     context.interrupted.throwIfAborted()
   } finally {
@@ -82,7 +85,7 @@ export async function watchAll({ context, bus, json, deadline }: WatchAll): Prom
 }
 
 /** Events are shown without a coordinator, too. */
-function noBaseline(error: unknown): SessionView[] {
+function noBaseline(error: unknown): SessionSummary[] {
   if (error instanceof HowdahError) return []
   throw error
 }

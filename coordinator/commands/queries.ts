@@ -5,10 +5,9 @@ import { MAX_HISTORY } from '../store/store.ts'
 import type { CommandContext, CommandHandlers } from './command-handlers.ts'
 import { knownSession } from './known-session.ts'
 import { repositoryInventory } from './repository-inventory.ts'
+import { listSessions } from './session-list.ts'
 import { sessionRequest } from './session-request.ts'
 
-/** How many sessions one list holds at most; the newest. */
-const MAX_LISTED = 500
 const DOCTOR_SECONDS = 60
 /** What a target takes on top: mount processes that do not answer at once, indexes to be read. */
 const DOCTOR_GRACE_MS = 60_000
@@ -28,10 +27,7 @@ export function queries(context: CommandContext): CommandHandlers<Query> {
       return { accepted: true, report: await checkPublish(sessionRequest(body), context) }
     },
 
-    async 'session.list'({ all = false }) {
-      const sessions = await store.sessions({ settled: all, limit: MAX_LISTED })
-      return { accepted: true, sessions: sessions.map(sessionView) }
-    },
+    'session.list': (body) => listSessions(store, body),
 
     async 'session.show'(body) {
       const session = await knownSession(store, body.session)

@@ -102,6 +102,8 @@ const VERSION_2 = `
     ADD COLUMN instance text NOT NULL DEFAULT '',
     ADD COLUMN target text NOT NULL DEFAULT '',
     ADD COLUMN mount_agent text NOT NULL DEFAULT '',
+    ADD COLUMN reference text,
+    ADD COLUMN labels jsonb,
     ADD COLUMN next_due double precision,
     ADD COLUMN agent text,
     ADD COLUMN away boolean NOT NULL DEFAULT false,
@@ -121,6 +123,7 @@ const VERSION_2 = `
     ALTER COLUMN mount_agent DROP DEFAULT;
   DROP INDEX howdah.session_by_age;
   CREATE INDEX session_by_age ON howdah.session (created_at, id);
+  CREATE INDEX session_by_reference ON howdah.session (reference, created_at) WHERE reference IS NOT NULL;
   CREATE INDEX session_open_by_age ON howdah.session (created_at, id) WHERE NOT settled;
   CREATE INDEX session_settled_by_update ON howdah.session (updated_at) WHERE settled;
   CREATE INDEX session_due ON howdah.session (next_due) WHERE next_due IS NOT NULL;

@@ -6,16 +6,16 @@ import { storedJson, storedText } from './stored-json.ts'
 
 const COLUMNS = [
   ...['id', 'version', 'settled', 'state', 'repository', 'instance', 'target', 'mount_agent', 'updated_at'],
-  ...['next_due', 'agent', 'away', 'cache_bytes', 'document'],
+  ...['next_due', 'agent', 'away', 'cache_bytes', 'reference', 'labels', 'document'],
 ]
 
 /** In the order of `COLUMNS`, beginning with $1. */
 export function columns(row: SessionRow): unknown[] {
   const { id, version, settled, state, repository, instance, target, mountAgent, updatedAt } = row
-  const { nextDue, agent, away, cacheBytes, document } = row
+  const { nextDue, agent, away, cacheBytes, reference, labels, document } = row
   return [
     ...[id, version, settled, state, repository, instance, target, mountAgent, updatedAt],
-    ...[nextDue, agent, away, cacheBytes, document],
+    ...[nextDue, agent, away, cacheBytes, reference, labels, document],
   ]
 }
 
@@ -24,9 +24,6 @@ const assignments = COLUMNS.slice(1).map((name, index) => `${name} = $${index + 
 const next = COLUMNS.length + 1
 
 export const ONE = 'SELECT document FROM howdah.session WHERE id = $1'
-export const OPEN =
-  'SELECT document FROM howdah.session WHERE NOT settled ORDER BY created_at DESC, id DESC LIMIT $1'
-export const ALL = 'SELECT document FROM howdah.session ORDER BY created_at DESC, id DESC LIMIT $1'
 
 /** More: the time of creation. */
 export const INSERT_SESSION = `
@@ -53,6 +50,10 @@ export const UPDATE_SESSION = `
 export const USAGE = `
   SELECT count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
   FROM howdah.session WHERE NOT settled AND target = $1`
+
+export const TARGET_USAGE = `
+  SELECT target, count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
+  FROM howdah.session WHERE NOT settled GROUP BY target ORDER BY target COLLATE "C"`
 
 export const DUE = 'SELECT id FROM howdah.session WHERE next_due <= $1 ORDER BY next_due'
 export const LEFT = `

@@ -7,6 +7,7 @@ import { throwStoreFailure } from './postgres-failure.ts'
 import { migrate } from './postgres-schema.ts'
 import * as sql from './postgres-statements.ts'
 import type { SessionDocument } from './session-document.ts'
+import { POSTGRES, pageStatement } from './session-query.ts'
 import { sessionOf, sessionRow } from './session-row.ts'
 import {
   type Added,
@@ -75,9 +76,15 @@ export async function openPostgresStore(
       const [document] = await documents<SessionDocument>(sql.ONE, [id])
       return document && sessionOf(document)
     },
-    async sessions({ settled, limit }) {
-      const found = await documents<SessionDocument>(settled ? sql.ALL : sql.OPEN, [limit ?? null])
-      return found.map(sessionOf)
+    async sessions(wanted) {
+      const { sql: text, values } = pageStatement(wanted, POSTGRES)
+      return (await documents<SessionDocument>(text, [...values])).map(sessionOf)
+    },
+    async targetUsage() {
+      const { rows } = await query<{ target: string; sessions: string; bytes: string }>(sql.TARGET_USAGE, [])
+      return rows.map(({ target, sessions, bytes }) => ({
+        ...{ target, sessions: Number(sessions), cacheBytes: Number(bytes) },
+      }))
     },
     addSession(session, { history, answer }, limits) {
       const row = sessionRow(session)

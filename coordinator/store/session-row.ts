@@ -2,7 +2,7 @@
 import { awaitedAgent, nextDue, saysAgentAway } from '../due.ts'
 import { isSettled, type Session } from '../session.ts'
 import { fromDocument, type SessionDocument, toDocument } from './session-document.ts'
-import { storedJson } from './stored-json.ts'
+import { storedJson, storedText } from './stored-json.ts'
 
 export interface SessionRow {
   readonly id: string
@@ -12,6 +12,9 @@ export interface SessionRow {
   readonly repository: string
   readonly instance: string
   readonly target: string
+  readonly reference: string | null
+  /** JSON; null: none. */
+  readonly labels: string | null
   readonly mountAgent: string
   readonly createdAt: string
   readonly updatedAt: string
@@ -27,10 +30,12 @@ export interface SessionRow {
 }
 
 export function sessionRow(session: Session): SessionRow {
-  const { id, version, state, request, mountAgent, createdAt, updatedAt, usage } = session
+  const { id, version, state, request, mountAgent, reference, labels, createdAt, updatedAt, usage } = session
   return {
     ...{ id, version, settled: isSettled(session), state },
     ...{ repository: request.repository, instance: request.instance, target: request.target, mountAgent },
+    reference: reference === undefined ? null : storedText(reference),
+    labels: labels === undefined ? null : storedJson(labels),
     ...{ createdAt, updatedAt },
     nextDue: nextDue(session) ?? null,
     agent: awaitedAgent(session) ?? null,

@@ -5,6 +5,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import type { Statement } from './session-query.ts'
 import type { SessionRow } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
 import type { Added, CommandKey, Saved, TargetLimits, TargetUsage } from './store.ts'
@@ -20,11 +21,6 @@ export interface AnswerRow extends CommandKey {
   readonly bodyHash: string
   /** JSON. */
   readonly reply: string
-}
-
-export interface Limit {
-  readonly settled: boolean
-  readonly limit: number
 }
 
 export type SqliteDatabase = ReturnType<typeof openSqliteDatabase>
@@ -84,7 +80,13 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
     /** Runs all of `work` with one write to the disk. */
     together: (work: () => void): void => transaction(work, () => true),
     session: (session: string): string | undefined => documents([sql.one.get(session) ?? []].flat())[0],
-    sessions: ({ settled, limit }: Limit): string[] => documents((settled ? sql.all : sql.open).all(limit)),
+    sessions: ({ sql: text, values }: Statement): string[] => documents(db.prepare(text).all(...values)),
+    targetUsage: (): (TargetUsage & { target: string })[] =>
+      sql.targetUsage.all().map((row) => ({
+        target: String(row.target),
+        sessions: Number(row.sessions),
+        cacheBytes: Number(row.bytes),
+      })),
     addSession: (row: SessionRow, history: EntryRow[], answer?: AnswerRow, limits?: TargetLimits): Added =>
       transaction<Added>(
         () => {
@@ -161,16 +163,16 @@ function isFull(usage: TargetUsage, limits: TargetLimits | undefined): boolean {
 
 const COLUMNS = [
   ...['version', 'settled', 'state', 'repository', 'instance', 'target', 'mount_agent', 'updated_at'],
-  ...['next_due', 'agent', 'away', 'cache_bytes', 'document', 'id'],
+  ...['next_due', 'agent', 'away', 'cache_bytes', 'reference', 'labels', 'document', 'id'],
 ]
 
 /** In the order of `COLUMNS`. */
 function columns(row: SessionRow): (string | number | null)[] {
   const { version, settled, state, repository, instance, target, mountAgent, updatedAt } = row
-  const { nextDue, agent, away, cacheBytes, document, id } = row
+  const { nextDue, agent, away, cacheBytes, reference, labels, document, id } = row
   return [
     ...[version, settled ? 1 : 0, state, repository, instance, target, mountAgent, updatedAt],
-    ...[nextDue, agent, away ? 1 : 0, cacheBytes, document, id],
+    ...[nextDue, agent, away ? 1 : 0, cacheBytes, reference, labels, document, id],
   ]
 }
 
@@ -178,10 +180,6 @@ function statements(db: DatabaseSync) {
   const assignments = COLUMNS.slice(0, -1).map((name) => `${name} = ?`)
   return {
     one: db.prepare('SELECT document FROM session WHERE id = ?'),
-    open: db.prepare(
-      'SELECT document FROM session WHERE settled = 0 ORDER BY created_at DESC, id DESC LIMIT ?',
-    ),
-    all: db.prepare('SELECT document FROM session ORDER BY created_at DESC, id DESC LIMIT ?'),
     insert: db.prepare(
       `INSERT OR IGNORE INTO session (${COLUMNS.join(', ')}, created_at) VALUES (${'?, '.repeat(COLUMNS.length)}?)`,
     ),
@@ -190,6 +188,10 @@ function statements(db: DatabaseSync) {
     usage: db.prepare(
       `SELECT count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
        FROM session WHERE settled = 0 AND target = ?`,
+    ),
+    targetUsage: db.prepare(
+      `SELECT target, count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
+       FROM session WHERE settled = 0 GROUP BY target ORDER BY target`,
     ),
     due: db.prepare('SELECT id FROM session WHERE next_due <= ? ORDER BY next_due'),
     withStep: db.prepare('SELECT id FROM session WHERE agent IS NOT NULL'),

@@ -85,6 +85,8 @@ const VERSION_2 = `
   ALTER TABLE session ADD COLUMN instance TEXT NOT NULL DEFAULT '';
   ALTER TABLE session ADD COLUMN target TEXT NOT NULL DEFAULT '';
   ALTER TABLE session ADD COLUMN mount_agent TEXT NOT NULL DEFAULT '';
+  ALTER TABLE session ADD COLUMN reference TEXT;
+  ALTER TABLE session ADD COLUMN labels TEXT;
   ALTER TABLE session ADD COLUMN next_due INTEGER;
   ALTER TABLE session ADD COLUMN agent TEXT;
   ALTER TABLE session ADD COLUMN away INTEGER NOT NULL DEFAULT 0;
@@ -98,6 +100,7 @@ const VERSION_2 = `
     cache_bytes = coalesce(document ->> '$.usage.cacheBytes', 0);
   DROP INDEX session_by_age;
   CREATE INDEX session_by_age ON session (created_at, id);
+  CREATE INDEX session_by_reference ON session (reference, created_at) WHERE reference IS NOT NULL;
   CREATE INDEX session_open_by_age ON session (created_at, id) WHERE settled = 0;
   CREATE INDEX session_settled_by_update ON session (updated_at) WHERE settled = 1;
   CREATE INDEX session_due ON session (next_due) WHERE next_due IS NOT NULL;

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { programBeside } from '../../config/program-beside.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { HistoryEntry } from '../../messages/values.ts'
+import { pageStatement, SQLITE } from './session-query.ts'
 import { sessionOf, sessionRow } from './session-row.ts'
 import type { AnswerRow, EntryRow, SqliteDatabase } from './sqlite-database.ts'
 import { type Answered, errorOf, type Request, type ThreadData } from './sqlite-messages.ts'
@@ -20,9 +21,10 @@ export async function openSqliteStore(file: string): Promise<Store> {
       const document = await call('session', id)
       return document === undefined ? undefined : sessionOf(document)
     },
-    async sessions({ settled, limit = -1 }) {
-      return (await call('sessions', { settled, limit })).map(sessionOf)
+    async sessions(query) {
+      return (await call('sessions', pageStatement(query, SQLITE))).map(sessionOf)
     },
+    targetUsage: () => call('targetUsage'),
     addSession: (session, { history, answer }, limits) =>
       call('addSession', sessionRow(session), history.map(entryRow), answer && answerRow(answer), limits),
     async saveSession(session, { history, answer }) {

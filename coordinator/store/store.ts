@@ -6,6 +6,7 @@
  */
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import type { Session } from '../session.ts'
+import type { SessionQuery } from './session-query.ts'
 
 /** Entries of a session's history that are kept, the newest. */
 export const MAX_HISTORY = 1000
@@ -58,8 +59,10 @@ export interface Store {
   /** Identifies this store, wherever it is moved. */
   readonly id: string
   session(id: string): Promise<Session | undefined>
-  /** Newest first. `settled`: includes those that are settled (`isSettled`). */
-  sessions(options: { settled: boolean; limit?: number }): Promise<Session[]>
+  /** Newest first. */
+  sessions(query: SessionQuery): Promise<Session[]>
+  /** Of all targets with sessions that are not settled, by name. */
+  targetUsage(): Promise<(TargetUsage & { readonly target: string })[]>
   /** Adds a session. `limits`: of its target, which are held against those that are in the store at that moment. */
   addSession(session: Session, more: WithSession, limits?: TargetLimits): Promise<Added>
   /** Saves a session that was read at `session.version`, and increments the version. */

@@ -139,7 +139,7 @@ describe('a verb that has waited', () => {
     view = sessionView({ state: 'published' })
     bus = createFakeBus({
       'session.show': () => ({ accepted: true, session: view }),
-      'session.list': () => ({ accepted: true, sessions: [view] }),
+      'session.list': () => ({ accepted: true, sessions: [view], more: false }),
       'session.export': () => ({ ...accepted, export: 'e1' }),
       ...Object.fromEntries(
         (['instance.publish', 'session.republish', 'session.promote', 'session.advance'] as const).map(

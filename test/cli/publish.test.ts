@@ -56,7 +56,11 @@ describe('howdah publish', () => {
     bus = createFakeBus({
       'instance.publish': () => ({ accepted: true, session: ID }),
       'session.unpublish': () => ({ accepted: true, session: ID }),
-      'session.list': () => ({ accepted: true, sessions: [view, sessionView({ id: 'main-b' })] }),
+      'session.list': ({ session = '' }) => ({
+        accepted: true,
+        sessions: [view, sessionView({ id: 'main-b' })].filter(({ id }) => id.startsWith(session)),
+        more: false,
+      }),
       'session.show': ({ session }) =>
         session === ID
           ? { accepted: true, session: view }

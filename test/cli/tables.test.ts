@@ -83,6 +83,7 @@ const bus = () =>
     'session.list': ({ all }) => ({
       accepted: true,
       sessions: all === true ? [sessionView({ state: 'closed' })] : [],
+      more: false,
     }),
     'session.show': () => ({ accepted: true, session: sessionView() }),
     'agent.list': () => ({ accepted: true, agents: AGENTS }),
@@ -101,7 +102,7 @@ describe('tables', () => {
       it(`howdah ${args.join(' ')} fits ${columns} columns`, async () => {
         const { status, stdout } = run(args, {
           bus: createFakeBus({
-            'session.list': () => ({ accepted: true, sessions: [sessionView()] }),
+            'session.list': () => ({ accepted: true, sessions: [sessionView()], more: false }),
             'session.show': () => ({ accepted: true, session: sessionView({ warnings: ['w '.repeat(90)] }) }),
             'agent.list': () => ({ accepted: true, agents: AGENTS }),
             'inventory.list': () => ({ accepted: true, repositories: REPOSITORIES }),
@@ -158,7 +159,7 @@ describe('tables', () => {
     })
     const showing = () =>
       createFakeBus({
-        'session.list': () => ({ accepted: true, sessions: [view] }),
+        'session.list': () => ({ accepted: true, sessions: [view], more: false }),
         'session.show': () => ({ accepted: true, session: view }),
         'agent.list': () => ({ accepted: true, agents: AGENTS }),
       })
@@ -189,7 +190,7 @@ describe('tables', () => {
     expect(documents).to.deep.equal([
       { agents: AGENTS },
       { repositories: REPOSITORIES },
-      { sessions: [], targets },
+      { sessions: [], more: false, targets },
     ])
   })
 })
@@ -207,7 +208,10 @@ describe('a session is shown', () => {
   async function shown(args: string[], view: SessionView, agents = AGENTS): Promise<string> {
     const { status, stdout } = run(args, {
       bus: createFakeBus({
-        'session.list': () => ({ accepted: true, sessions: [view] }),
+        'session.list': () => ({
+          ...{ accepted: true, sessions: [view], more: false },
+          targets: [{ target: 'local', sessions: 1, cacheBytes: 4_000_000_000 }],
+        }),
         'session.show': () => ({ accepted: true, session: view }),
         'agent.list': () => ({ accepted: true, agents }),
         'inventory.list': () => ({ accepted: true, repositories: REPOSITORIES }),

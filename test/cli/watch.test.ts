@@ -22,7 +22,7 @@ describe('howdah watch, after a reconnect', () => {
       sessionView({ id: 'main-bbbbbb', state: 'mounting' }),
     ]
     bus = createFakeBus({
-      'session.list': () => ({ accepted: true, sessions: views }),
+      'session.list': () => ({ accepted: true, sessions: views, more: false }),
       'session.show': ({ session }) => {
         const view = views.find(({ id }) => id === session)
         if (view === undefined) throw new Error(`no session ${session}`)

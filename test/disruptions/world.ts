@@ -173,7 +173,7 @@ export async function makeWorld(): Promise<World> {
 
 const UNTIL_MS = 60_000
 
-async function listed(fleet: Fleet): Promise<{ sessions: SessionView[] }> {
+async function listed(fleet: Fleet): Promise<{ sessions: readonly { id: string }[] }> {
   const reply = await fleet.bus.request('session.list', {})
   if (!reply.accepted) throw new Error(reply.error.message)
   return reply

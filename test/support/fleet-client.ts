@@ -27,7 +27,7 @@ export interface FleetClient {
   /** Waits until the session is in the state; fails at once when it ends in another one. */
   untilState(session: string, state: SessionView['state'], seconds?: number): Promise<SessionView>
   /** Runs SQL in a published instance as its superuser; rows are lines, columns separated by `|`. */
-  sql(session: SessionView, text: string, database?: string): Promise<string>
+  sql(session: Pick<SessionView, 'id' | 'connection'>, text: string, database?: string): Promise<string>
 }
 
 export interface FleetClientOptions {

@@ -6,8 +6,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
@@ -31,7 +31,7 @@ export const cancel = defineVerb<WaitingOptions>({
   arguments: [sessionArgument],
   options: [
     ...waitOptions('the cancellation continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the session as one JSON document when the cancellation is done (with --no-wait: {"accepted": true, "session": …}).',
     ),
@@ -64,7 +64,7 @@ async function runCancel({
     { session },
     {
       deadline,
-      messageId: options.messageId,
+      options,
     },
   )
   if (!options.wait) return printAccepted(context, json, reply)

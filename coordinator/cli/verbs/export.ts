@@ -8,8 +8,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
@@ -39,7 +39,7 @@ export const exportVerb = defineVerb<Options>({
   options: [
     ...exportOptions('the databases that were changed since publishing'),
     ...waitOptions('the export continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the export as one JSON document when it has ended: {"session", "id", "request", "status", "databases": ' +
         '[{"database", "status", "tables", "rows", "bytes", "path", "error"}, …], "manifest", "error"} (with --no-wait: ' +
@@ -84,7 +84,7 @@ async function runExport({ context, options, argument, deadline, connect }: Call
     { session, ...request },
     {
       deadline,
-      messageId: options.messageId,
+      options,
     },
   )
   const { export: id } = reply

@@ -7,8 +7,8 @@ import {
   clientEnvironment,
   clientExitStatus,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   parseLifetime,
   sessionArgument,
 } from '../options.ts'
@@ -35,7 +35,7 @@ export const extend = defineVerb<ExtendOptions>({
   options: [
     { flags: '--never', description: 'Instead of TIME: the session does not expire.' },
     jsonOption('Print the session as one JSON document.'),
-    messageIdOption,
+    ...commandOptions,
     ...askingOptions('a minute'),
   ],
   exitStatus: clientExitStatus,
@@ -66,7 +66,7 @@ async function runExtend({
     { session, expiresIn },
     {
       deadline,
-      messageId: options.messageId,
+      options,
     },
   )
   const view = await showSession(bus, session, deadline)

@@ -4,8 +4,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
@@ -40,7 +40,7 @@ export const publish = defineVerb<PublishOptions>({
     ...instanceOptions,
     expiresOption,
     ...waitOptions('the session continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …, ' +
         '"recoverTo": …}); progress goes to stderr.',
@@ -87,7 +87,7 @@ async function runPublish({ context, options, deadline, connect }: Call<PublishO
   const reply = await sendCommand(bus, 'instance.publish', body, {
     deadline,
     usualMs: 120_000,
-    messageId: options.messageId,
+    options,
     onWaiting: ({ message }) => context.stderr.line(`howdah publish: ${message}; asking again`),
   })
   const { session } = reply

@@ -5,8 +5,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   parsePort,
   parseRepositoryName,
   sessionArgument,
@@ -57,7 +57,7 @@ export const republish = defineVerb<RepublishOptions>({
     },
     { flags: '--discard-changes', description: 'Discard changes that were not exported.' },
     ...waitOptions('the session continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the session as one JSON document once it is published or has failed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
@@ -112,7 +112,7 @@ async function runRepublish({
   }
   const reply = await sendCommand(bus, 'session.republish', body, {
     deadline,
-    messageId: options.messageId,
+    options,
   })
   const { session } = reply
   if (!options.wait) {

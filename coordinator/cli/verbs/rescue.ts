@@ -9,8 +9,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   type WaitingOptions,
   waitingExitStatus,
   waitOptions,
@@ -48,7 +48,7 @@ export const rescue = defineVerb<RescueOptions>({
     ...instanceOptions.filter(({ flags }) => /^--(port|user|superuser|setting) /.test(flags)),
     expiresOption,
     ...waitOptions('the rescue continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the session as one JSON document when it is closed; "exports" has the exported databases, in the form of "howdah export --json" ' +
         '(with --no-wait: {"accepted": true, "session": …, "recoverTo": …}); progress goes to stderr.',
@@ -97,7 +97,7 @@ async function runRescue({ context, options, deadline, connect }: Call<RescueOpt
   const reply = await sendCommand(bus, 'instance.publish', body, {
     deadline,
     usualMs: 120_000,
-    messageId: options.messageId,
+    options,
     onWaiting: ({ message }) => context.stderr.line(`howdah rescue: ${message}; asking again`),
   })
   const { session } = reply

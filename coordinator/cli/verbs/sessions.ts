@@ -1,7 +1,8 @@
 /** `howdah sessions`: a table of sessions. */
 
 import { formatBytes } from '../../../messages/format-bytes.ts'
-import type { AgentView, SessionView } from '../../../messages/values.ts'
+import { DEFAULT_PAGE, type SessionSummary, type TargetUsage } from '../../../messages/session-list.ts'
+import type { AgentView } from '../../../messages/values.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatAge, formatShare } from '../format.ts'
 import {
@@ -12,30 +13,30 @@ import {
   clientFiles,
   jsonOption,
 } from '../options.ts'
-import { ask } from '../request.ts'
+import { ask, listSessions } from '../request.ts'
+import { type FilterOptions, filterOf, filterOptions } from '../session-filter.ts'
 import { changesText, fieldLines, styledState } from '../session-lines.ts'
-import { isOver } from '../session-progress.ts'
 import { type Column, renderTable } from '../table.ts'
 import { printable } from '../terminal.ts'
 import { type Call, defineVerb } from '../verb.ts'
 
-interface SessionsOptions extends ClientOptions {
-  readonly all?: true
-}
+interface SessionsOptions extends ClientOptions, FilterOptions {}
 
 export const sessions = defineVerb<SessionsOptions>({
   name: 'sessions',
   summary: 'list the sessions, newest first',
   description: [
     'One line per session: state, instance, target, bytes fetched from the backup, size of the changes and ' +
-      'their quota, and expiry. Closed and failed sessions are omitted unless --all is given.',
+      'their quota, and expiry. Closed and failed sessions are omitted unless --all or --in-state asks for them. ' +
+      'When there are more than are shown, it says so.',
     'Then one line per target: the number of its sessions and the size of their write caches, with the limits ' +
       'of the target.',
   ],
   options: [
-    { flags: '--all', description: 'Include closed and failed sessions.' },
+    ...filterOptions,
     jsonOption(
-      'Print {"sessions": […], "targets": [{"name", "online", "sessions", "cacheBytes", "limits"}, …]} as one JSON document.',
+      'Print {"sessions": […], "more": …, "targets": [{"name", "online", "sessions", "cacheBytes", "limits"}, …]} as one JSON ' +
+        'document; "more" says whether there are more than --limit.',
     ),
     ...askingOptions('a minute'),
   ],
@@ -43,7 +44,8 @@ export const sessions = defineVerb<SessionsOptions>({
   environment: clientEnvironment,
   files: clientFiles,
   examples: [
-    ['howdah sessions --all', 'All sessions since the coordinator was set up.'],
+    ['howdah sessions --all --since 2d', 'All sessions of the last two days.'],
+    ['howdah sessions --label team=billing --in-state disrupted', 'What a team has to look at.'],
     [
       `howdah sessions --json | jq -r '.sessions[] | select(.state == "published") | .id'`,
       'The ids of published sessions, for a script.',
@@ -56,20 +58,22 @@ async function runSessions({ context, options, deadline, connect }: Call<Session
   await using connection = await connect()
   const { bus } = connection
   const asking = deadline.asking()
-  const [{ sessions: rows }, { agents }] = await Promise.all([
-    ask(bus, 'session.list', { ...(options.all === true && { all: true }) }, asking),
+  const { all, limit = all === true ? undefined : DEFAULT_PAGE } = options
+  const [{ sessions: rows, more, targets: usage }, { agents }] = await Promise.all([
+    listSessions(bus, filterOf(options, context.now()), asking, limit),
     ask(bus, 'agent.list', {}, asking),
   ])
-  const targets = targetsOf(agents, rows)
+  const targets = targetsOf(agents, usage)
   if (options.json === true) {
-    printJson(context, { sessions: rows, targets })
+    printJson(context, { sessions: rows, more, targets })
     return 0
   }
   const { stdout } = context
   if (rows.length === 0) {
-    stdout.line(options.all === true ? 'No sessions.' : 'No open sessions; --all shows closed ones.')
+    stdout.line(all === true ? 'No sessions.' : 'No open sessions; --all shows closed ones.')
   } else {
     for (const line of sessionTable(context, rows)) stdout.line(line)
+    if (more) stdout.line(`There are more; these are the newest ${rows.length}. --limit shows more of them.`)
   }
   const lines = fieldLines(
     stdout,
@@ -80,8 +84,8 @@ async function runSessions({ context, options, deadline, connect }: Call<Session
   return 0
 }
 
-/** What the sessions of a target use, and its limits. */
-interface TargetUsage {
+/** A target, what its sessions use, and its limits. */
+interface TargetRow {
   readonly name: string
   readonly online: boolean
   readonly sessions: number
@@ -90,17 +94,17 @@ interface TargetUsage {
   readonly limits?: AgentView['limits']
 }
 
-function targetsOf(agents: readonly AgentView[], rows: readonly SessionView[]): TargetUsage[] {
+function targetsOf(agents: readonly AgentView[], usage: readonly TargetUsage[]): TargetRow[] {
+  const used = new Map(usage.map((one) => [one.target, one]))
   return agents
     .filter(({ kind }) => kind === 'target')
     .map(({ name, online, limits }) => {
-      const own = rows.filter((row) => row.target === name && !isOver(row))
-      const cacheBytes = own.reduce((sum, { usage }) => sum + (usage?.cacheBytes ?? 0), 0)
-      return { name, online, sessions: own.length, cacheBytes, ...(limits && { limits }) }
+      const { sessions = 0, cacheBytes = 0 } = used.get(name) ?? {}
+      return { name, online, sessions, cacheBytes, ...(limits && { limits }) }
     })
 }
 
-function targetText({ online, sessions, cacheBytes, limits }: TargetUsage): string {
+function targetText({ online, sessions, cacheBytes, limits }: TargetRow): string {
   const { sessions: most = null, cacheBytes: room = null } = limits ?? {}
   return [
     most === null ? count(sessions, 'session') : `${sessions} of ${count(most, 'session')}`,
@@ -110,7 +114,7 @@ function targetText({ online, sessions, cacheBytes, limits }: TargetUsage): stri
 }
 
 /** The state, with what an operator has to know about it. */
-function stateText({ state, paused, awaitsRetry, keptCache }: SessionView): string {
+function stateText({ state, paused, awaitsRetry, keptCache }: SessionSummary): string {
   if (paused !== undefined && state === 'published') return 'paused'
   if (awaitsRetry === true) return `${state}, waits`
   return keptCache === true ? `${state}, kept` : state
@@ -118,9 +122,9 @@ function stateText({ state, paused, awaitsRetry, keptCache }: SessionView): stri
 
 export function sessionTable(
   { stdout, now }: Pick<Context, 'stdout' | 'now'>,
-  rows: readonly SessionView[],
+  rows: readonly SessionSummary[],
 ): string[] {
-  const columns: Column<SessionView>[] = [
+  const columns: Column<SessionSummary>[] = [
     { title: 'SESSION', value: ({ id }) => id },
     {
       title: 'STATE',

@@ -5,8 +5,8 @@ import {
   brokerOptions,
   clientEnvironment,
   clientFiles,
+  commandOptions,
   jsonOption,
-  messageIdOption,
   sessionArgument,
   type WaitingOptions,
   waitingExitStatus,
@@ -38,7 +38,7 @@ export const unpublish = defineVerb<UnpublishOptions>({
   options: [
     { flags: '--keep-cache', description: 'Keep the changes, for "howdah retry".' },
     ...waitOptions('unpublishing continues'),
-    messageIdOption,
+    ...commandOptions,
     jsonOption(
       'Print the session as one JSON document when it is closed (with --no-wait: {"accepted": true, "session": …}); ' +
         'progress goes to stderr.',
@@ -73,7 +73,7 @@ async function runUnpublish({
   const body = { session, ...(keepCache && { keepCache }) }
   const reply = await sendCommand(bus, 'session.unpublish', body, {
     deadline,
-    messageId: options.messageId,
+    options,
   })
   if (!options.wait) return printAccepted(context, json, reply)
   remarks.line(`Unpublishing session ${remarks.style('bold', session)}`)

@@ -7,7 +7,7 @@ import type { Bus } from '../../../messages/bus.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatDuration } from '../format.ts'
 import { clientExitStatus, defaultStateDirectory, jsonOption, parseBrokerUrl } from '../options.ts'
-import { ask } from '../request.ts'
+import { ask, listSessions } from '../request.ts'
 import { fieldLines } from '../session-lines.ts'
 import type { Machine } from '../up/machine.ts'
 import {
@@ -255,7 +255,7 @@ async function closeOrListSessions(
 }
 
 async function openSessions(bus: Bus, signal: AbortSignal): Promise<string[]> {
-  const { sessions } = await ask(bus, 'session.list', {}, { signal, tryMs: 3000 })
+  const { sessions } = await listSessions(bus, {}, { signal, tryMs: 3000 })
   return sessions.filter(({ state }) => state !== 'closed' && state !== 'failed').map(({ id }) => id)
 }
 
