@@ -8,8 +8,10 @@ export interface AgentRegistry {
   online(agent: AgentView): Promise<void>
   /** Records an orderly shutdown. */
   offline(kind: AgentView['kind'], name: string): Promise<void>
+  /** Removes an agent from the list; the store has removed it before. */
+  forget(kind: AgentView['kind'], name: string): void
   list(): AgentView[]
-  /** Reads from the store what other coordinators have recorded. */
+  /** Reads from the store what other coordinators have recorded and removed. */
   refresh(): Promise<void>
   isOnline(agent: { kind: AgentView['kind']; name: string }): boolean
   /** The mount agent that serves a repository, an online one first. @throws HowdahError `unknown_repository` | `agent_offline` */
@@ -70,9 +72,16 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
       const { savedAt: _, ...agent } = known
       await record({ ...agent, online: false, lastSeen: new Date(now()).toISOString() })
     },
+    forget(kind, name) {
+      agents.delete(key({ kind, name }))
+    },
     list: views,
     async refresh() {
-      for (const agent of await store.agents()) {
+      const began = now()
+      const stored = await store.agents()
+      const kept = new Set(stored.map(key))
+      for (const [name, { savedAt }] of agents) if (!kept.has(name) && savedAt < began) agents.delete(name)
+      for (const agent of stored) {
         const known = agents.get(key(agent))
         if (!known || agent.lastSeen > known.lastSeen) agents.set(key(agent), { ...agent, savedAt: now() })
       }

@@ -11,6 +11,7 @@ import { HowdahError } from '../messages/errors.ts'
 import { isUnavailable } from '../messages/unavailable.ts'
 import { answerOf, commandKey, earlierReply } from './commands/command-answers.ts'
 import type { CommandContext, CommandHandlers } from './commands/command-handlers.ts'
+import { forgetCommands } from './commands/forget.ts'
 import { publishCommands } from './commands/publish.ts'
 import { queries } from './commands/queries.ts'
 import { sessionCommands } from './commands/session-commands.ts'
@@ -26,7 +27,7 @@ export interface IntakeOptions extends CommandContext {
  */
 export function createIntake(options: IntakeOptions): (delivery: CommandDelivery) => Promise<Outcome> {
   const { store, bus, logger } = options
-  const changing = { ...publishCommands(options), ...sessionCommands(options) }
+  const changing = { ...publishCommands(options), ...sessionCommands(options), ...forgetCommands(options) }
   const handlers: CommandHandlers = { ...changing, ...queries(options) }
   const underWay = createLocks()
 

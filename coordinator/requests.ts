@@ -7,7 +7,7 @@ import type { ExportRequest } from '../messages/exports.ts'
 import type { StepResult } from '../messages/steps.ts'
 import { type RecoverTo, StepName } from '../messages/values.ts'
 import { dueExport, missingStep } from './planner.ts'
-import { resetFailures, type Session, type SessionRequest } from './session.ts'
+import { addWarnings, resetFailures, type Session, type SessionRequest } from './session.ts'
 
 /** Ends the session. A write cache that is kept stays bound to the backup that it holds changes of. */
 export function unpublish(
@@ -81,6 +81,24 @@ export function retry(session: Session): void {
     session.undone = []
   }
   clearDisruption(session)
+}
+
+/** Closes the session as if everything of it had been undone, because its target will never come back to undo it. */
+export function forget(session: Session): void {
+  const { begun, keepCache, request } = session
+  if (begun.length > 0 || keepCache) {
+    addWarnings(session, [
+      `The session was forgotten; what is left of it on target ${request.target} was not removed.`,
+    ])
+  }
+  session.next = undefined
+  session.keepCache = undefined
+  startTeardown(session)
+  session.exports = session.exports?.map((job) =>
+    job.status === 'pending' || job.status === 'running' ? { ...job, status: 'cancelled' } : job,
+  )
+  session.begun = []
+  session.current = undefined
 }
 
 /** Stops what is in progress: an export, or the publish, which is undone. */

@@ -89,6 +89,8 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     watchEvents: consumers.watch,
 
     enroll: (agent) => enroll(connection, agentQueue(agent), logger),
+    disenroll: (agent) =>
+      withTemporaryChannel(connection.model, (channel) => channel.deleteQueue(agentQueue(agent).name)),
     probe: () =>
       publisher.publish({
         exchange: '',

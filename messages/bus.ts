@@ -113,6 +113,9 @@ export interface Bus {
   /** Declares an agent's queue, so that commands are kept for it while it is offline. */
   enroll(agent: AgentAddress): Promise<void>
 
+  /** Deletes an agent's queue with the commands in it; it need not exist. */
+  disenroll(agent: AgentAddress): Promise<void>
+
   /**
    * Publishes a message that no queue takes. RabbitMQ notifies only publishing connections of an alarm, so a process that
    * mostly consumes probes the broker before it concludes anything from silence.

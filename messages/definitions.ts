@@ -150,6 +150,12 @@ export const COMMANDS = {
     body: change({ expiresIn: ExpiresIn.nullable().describe('null: no expiry') }),
     reply: accepted({ session: SessionId }),
   },
+  'session.forget': {
+    summary:
+      'Close a session whose target will never come back; what is left on that machine stays there. Refused while the target is connected.',
+    body: change({}),
+    reply: accepted({ session: SessionId }),
+  },
   'session.list': {
     summary: 'Sessions, newest first, a page at a time.',
     body: SessionListBody,
@@ -157,7 +163,10 @@ export const COMMANDS = {
   },
   'session.show': {
     summary: 'One session, with its history.',
-    body: z.strictObject({ session: SessionId }),
+    body: z.strictObject({
+      session: SessionId,
+      history: z.boolean().optional().describe('false: without its history; default: true'),
+    }),
     reply: accepted({ session: SessionView }),
   },
   'inventory.list': {
@@ -175,6 +184,16 @@ export const COMMANDS = {
     summary: 'The agents that ever registered.',
     body: z.strictObject({}),
     reply: accepted({ agents: z.array(AgentView) }),
+  },
+  'agent.forget': {
+    summary:
+      'Remove an agent that will never come back, with its queue. Refused while it is connected, and while sessions need it.',
+    body: z.strictObject({
+      kind: z.enum(['mount', 'target']),
+      name: Name,
+      sessions: z.boolean().optional().describe('of a target: forget its sessions, too'),
+    }),
+    reply: accepted({ sessions: z.array(SessionId).describe('that were forgotten with it') }),
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType; reply: z.ZodType }>
 

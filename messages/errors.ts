@@ -19,6 +19,8 @@ export const ERROR_CODES = {
   unknown_instance: { retryable: false, means: 'the repository has no instance of that name' },
   unknown_backup: { retryable: false, means: 'the instance has no backup with that label' },
   unknown_target: { retryable: false, means: 'no target agent of that name ever registered' },
+  unknown_agent: { retryable: false, means: 'no agent of that kind and name ever registered' },
+  agent_in_use: { retryable: false, means: 'the agent is connected, or sessions need it' },
   unknown_session: { retryable: false, means: 'no session has that id' },
   agent_offline: { retryable: true, means: 'the agent is known but not connected' },
   session_state: { retryable: false, means: 'the session is in a state in which that cannot be done' },

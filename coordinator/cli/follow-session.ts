@@ -88,7 +88,8 @@ async function takeSnapshot(
   signal: AbortSignal,
 ): Promise<SessionView | HowdahError> {
   try {
-    return (await ask(bus, 'session.show', { session }, { signal, deadlineMs: 5000, tryMs: 5000 })).session
+    const body = { session, history: false }
+    return (await ask(bus, 'session.show', body, { signal, deadlineMs: 5000, tryMs: 5000 })).session
   } catch (error) {
     if (signal.aborted) throw signal.reason
     if (isTransient(error) || (error instanceof HowdahError && UNAVAILABLE.has(error.code))) return error

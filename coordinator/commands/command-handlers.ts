@@ -18,7 +18,7 @@ export interface CommandContext {
   readonly store: Store
   readonly bus: Bus
   readonly registry: AgentRegistry
-  readonly conductor: Pick<Conductor, 'add' | 'execute'>
+  readonly conductor: Pick<Conductor, 'add' | 'execute' | 'change'>
   readonly now: Clock
   /** A new session id for an instance name. */
   readonly newSessionId: (instance: string) => string

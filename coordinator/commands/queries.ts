@@ -31,6 +31,7 @@ export function queries(context: CommandContext): CommandHandlers<Query> {
 
     async 'session.show'(body) {
       const session = await knownSession(store, body.session)
+      if (body.history === false) return { accepted: true, session: sessionView(session) }
       const history = await store.history(session.id, MAX_HISTORY)
       return { accepted: true, session: { ...sessionView(session), history } }
     },

@@ -124,9 +124,6 @@ export async function openPostgresStore(
       if (saved === 'saved') session.version = row.version
       return saved
     },
-    async removeSession(id) {
-      await query('DELETE FROM howdah.session WHERE id = $1', [id])
-    },
     dueSessions: (now) => ids(sql.DUE, [now]),
     sessionsWithStep: () => ids('SELECT id FROM howdah.session WHERE agent IS NOT NULL', []),
     sessionsLeftBy: (online) => ids(sql.LEFT, [online]),
@@ -148,9 +145,15 @@ export async function openPostgresStore(
     async saveAgent(agent) {
       await query(sql.UPSERT_AGENT, [agent.kind, agent.name, storedJson(agent)])
     },
-    async removeAgent(kind, name) {
-      await query('DELETE FROM howdah.agent WHERE kind = $1 AND name = $2', [kind, name])
-    },
+    removeAgent: (kind, name, answer) =>
+      transaction<boolean>(
+        async (client) => {
+          if (!(await sql.insertAnswer(client, answer))) return false
+          await client.query('DELETE FROM howdah.agent WHERE kind = $1 AND name = $2', [kind, name])
+          return true
+        },
+        (removed) => removed,
+      ),
     async prune(before) {
       for (const text of [sql.PRUNE_ANSWERS, sql.PRUNE_SESSIONS]) {
         while ((await query(text, [before, PRUNE_ROWS])).rowCount === PRUNE_ROWS);

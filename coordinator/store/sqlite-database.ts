@@ -110,7 +110,6 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
         },
         (outcome) => outcome === 'saved',
       ),
-    removeSession: (session: string): void => void sql.removeSession.run(session),
     dueSessions: (now: number): string[] => ids(sql.due.all(now)),
     sessionsWithStep: (): string[] => ids(sql.withStep.all()),
     sessionsLeftBy: (online: readonly string[]): string[] => ids(sql.left.all(JSON.stringify(online))),
@@ -134,7 +133,11 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
     agents: (): string[] => documents(sql.agents.all()),
     saveAgent: (kind: string, name: string, document: string): void =>
       void sql.upsertAgent.run(kind, name, document),
-    removeAgent: (kind: string, name: string): void => void sql.removeAgent.run(kind, name),
+    removeAgent: (kind: string, name: string, answer: AnswerRow): boolean =>
+      transaction(
+        () => addAnswer(answer) && Boolean(sql.removeAgent.run(kind, name)),
+        (removed) => removed,
+      ),
     /** @returns whether there is more to prune */
     prune: (before: string): boolean => {
       const pruned = [sql.pruneAnswers, sql.pruneSessions].map((statement) =>
@@ -184,7 +187,6 @@ function statements(db: DatabaseSync) {
       `INSERT OR IGNORE INTO session (${COLUMNS.join(', ')}, created_at) VALUES (${'?, '.repeat(COLUMNS.length)}?)`,
     ),
     update: db.prepare(`UPDATE session SET ${assignments.join(', ')} WHERE id = ? AND version = ?`),
-    removeSession: db.prepare('DELETE FROM session WHERE id = ?'),
     usage: db.prepare(
       `SELECT count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
        FROM session WHERE settled = 0 AND target = ?`,

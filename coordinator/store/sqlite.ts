@@ -33,7 +33,6 @@ export async function openSqliteStore(file: string): Promise<Store> {
       if (saved === 'saved') session.version = row.version
       return saved
     },
-    removeSession: (id) => call('removeSession', id),
     dueSessions: (now) => call('dueSessions', now),
     sessionsWithStep: () => call('sessionsWithStep'),
     sessionsLeftBy: (online) => call('sessionsLeftBy', online),
@@ -47,7 +46,7 @@ export async function openSqliteStore(file: string): Promise<Store> {
     saveAnswer: (answer) => call('saveAnswer', answerRow(answer)),
     agents: async () => (await call('agents')).map((agent) => JSON.parse(agent)),
     saveAgent: (agent) => call('saveAgent', agent.kind, agent.name, storedJson(agent)),
-    removeAgent: (kind, name) => call('removeAgent', kind, name),
+    removeAgent: (kind, name, answer) => call('removeAgent', kind, name, answerRow(answer)),
     async prune(before) {
       while (await call('prune', before.toISOString()));
     },

@@ -67,8 +67,6 @@ export interface Store {
   addSession(session: Session, more: WithSession, limits?: TargetLimits): Promise<Added>
   /** Saves a session that was read at `session.version`, and increments the version. */
   saveSession(session: Session, more: WithSession): Promise<Saved>
-  /** Removes a session and its history, whatever its state. */
-  removeSession(id: string): Promise<void>
   /** Ids of the sessions whose time has come (`nextDue`), longest due first. `now`: milliseconds since the epoch. */
   dueSessions(now: number): Promise<string[]>
   /** Ids of the sessions with a step at an agent. */
@@ -86,7 +84,8 @@ export interface Store {
   saveAnswer(answer: Answer): Promise<boolean>
   agents(): Promise<AgentView[]>
   saveAgent(agent: AgentView): Promise<void>
-  removeAgent(kind: AgentView['kind'], name: string): Promise<void>
+  /** Removes an agent and keeps the answer to the command that says so. False: that has an answer already, and nothing was removed. */
+  removeAgent(kind: AgentView['kind'], name: string, answer: Answer): Promise<boolean>
   /** Deletes answers and settled sessions that are older than this. */
   prune(before: Date): Promise<void>
   close(): Promise<void>

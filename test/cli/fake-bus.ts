@@ -82,6 +82,7 @@ export function createFakeBus(answers: Answers): FakeBus {
     consumeCoordinatorEvents: unused,
     consumeAgentCommands: unused,
     enroll: unused,
+    disenroll: unused,
     close: async () => {
       isClosed = true
     },

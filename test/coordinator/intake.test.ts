@@ -271,6 +271,10 @@ function intakeTests(openStore: () => Promise<Store>): void {
     }
     expect(shown.session.state).to.equal('closed')
     expect(shown.session.history.map(({ text }) => text)).to.include.members(['unpublish', 'closed'])
+    const followed = (await coordinator.command('session.show', { session, history: false })) as object as {
+      session: object
+    }
+    expect(followed.session).to.include({ state: 'closed' }).and.not.have.property('history')
   })
 
   it('lists the repositories of every mount agent, with an error for one that does not answer', async () => {

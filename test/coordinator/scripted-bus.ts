@@ -38,6 +38,8 @@ export interface ScriptedBus extends Bus {
   readonly emitted: Emitted[]
   /** By the `message_id` of the command, the latest. */
   readonly replies: Map<string, object>
+  /** Agents whose queues were deleted. */
+  readonly forgotten: AgentAddress[]
   /** Answers to queries; an agent without one does not answer before the deadline. */
   readonly answers: Answers
   /** What sending and emitting fails with, while it is set. */
@@ -52,6 +54,7 @@ export function createScriptedBus(): ScriptedBus {
     sent: [],
     emitted: [],
     replies: new Map(),
+    forgotten: [],
     answers: {},
     failure: undefined,
     connectedSince: 0,
@@ -76,6 +79,10 @@ export function createScriptedBus(): ScriptedBus {
     async reply(delivery, body) {
       const { reply } = COMMANDS[delivery.type as CommandType]
       bus.replies.set(delivery.messageId, reply.parse(asSent(body)))
+    },
+
+    async disenroll({ kind, name }) {
+      bus.forgotten.push({ kind, name })
     },
 
     async probe() {},

@@ -180,15 +180,14 @@ function storeContract(open: OpenStore): void {
     expect(outcomes.filter((outcome) => outcome === 'stale')).to.have.length(40)
   })
 
-  it('removes a session with its history, and an agent', async () => {
-    const entry: HistoryEntry = { number: 1, at: '2026-11-22T06:00:00.000Z', type: 'state', text: 'closed' }
-    await store.addSession(session('shop-1'), { history: [entry] })
+  it('removes an agent and keeps the answer to the command that says so, only once', async () => {
+    const forgotten = answer({ messageId: 'm1', reply: { accepted: true, sessions: [] } })
     await store.saveAgent(agent)
-    await store.removeSession('shop-1')
-    await store.removeAgent('target', 'db-7')
-    expect(await store.session('shop-1')).to.equal(undefined)
-    expect(await store.history('shop-1', 1)).to.deep.equal([])
+    expect(await store.removeAgent('target', 'db-7', forgotten)).to.equal(true)
     expect(await store.agents()).to.deep.equal([])
+    await store.saveAgent(agent)
+    expect(await store.removeAgent('target', 'db-7', forgotten)).to.equal(false)
+    expect(await store.agents()).to.deep.equal([agent])
   })
 
   it('keeps the latest state of every agent', async () => {

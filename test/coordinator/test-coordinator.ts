@@ -1,6 +1,6 @@
 /** A coordinator without a broker: intake and conductor on a real store, a scripted bus, and a clock that tests set. */
 import { pino } from 'pino'
-import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
+import { type AgentRegistry, openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
 import { createIntake } from '../../coordinator/intake.ts'
 import type { Session } from '../../coordinator/session.ts'
@@ -58,6 +58,7 @@ export interface TestClock {
 export interface TestCoordinator {
   readonly bus: ScriptedBus
   readonly conductor: Conductor
+  readonly registry: AgentRegistry
   /** A new `messageId` for each command without one. */
   command<T extends CommandType>(
     type: T,
@@ -117,6 +118,7 @@ export async function openTestCoordinator(store: Store, clock: TestClock): Promi
   const coordinator: TestCoordinator = {
     bus,
     conductor,
+    registry,
     async command(type, body, messageId, userId) {
       commands += 1
       const id = messageId ?? `command-${commands}`

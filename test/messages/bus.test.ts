@@ -91,6 +91,13 @@ describe('the bus', function () {
     await consumer.close()
   })
 
+  it('deletes the queue of an agent, whether it exists or not', async () => {
+    const agent = { kind: 'mount', name: 'gone' } as const
+    await client.enroll(agent)
+    for (let time = 0; time < 2; time++) await coordinator.disenroll(agent)
+    expect((await failure(coordinator.sendToAgent(agent, 'repository.list', {}))).code).to.equal('unroutable')
+  })
+
   it('returns the inventory of a mount agent', async () => {
     const agent = { kind: 'mount', name: 'm1' } as const
     const consumer = await client.consumeAgentCommands(agent, async (delivery) => {
