@@ -402,7 +402,7 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       env: 'HOWDAH_LIMIT_SESSIONS',
     },
     cacheBytes: {
-      doc: 'Total size of the write caches at which no further session is accepted; null: no limit',
+      doc: 'Maximum size of all write caches together, pg_wal included: sessions share it, and at it no further one is accepted; null: no limit',
       format: bytes.name,
       default: null,
       nullable: true,

@@ -25,13 +25,14 @@ import { guardNetworkRules } from './isolation/network-guard.ts'
 import { probeIsolation } from './isolation/probe.ts'
 import { probeName, removeStaleProbes } from './isolation/stale-probes.ts'
 import { keepSpare } from './mount-process/agent/launch.ts'
+import { mountProcessesOf } from './mount-process/agent/mount-process.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { ownName } from './preflight/user.ts'
 import { createAgeingLock } from './room/ageing-lock.ts'
-import { createCacheQuota } from './room/cache-quota.ts'
+import { type CacheShares, createCacheShares } from './room/cache-shares.ts'
 import { fetchedDirectory } from './room/fetched-budget.ts'
-import { readSession, readSessions } from './session/published-session.ts'
+import { type PublishedSession, readSession, readSessions } from './session/published-session.ts'
 import { createSessionWatch } from './session/session-watch.ts'
 import { targetSteps } from './steps.ts'
 import { createSurveyReport } from './survey/report.ts'
@@ -67,7 +68,11 @@ await runRole({
       report: (session, warnings) => bus.emit('session.findings', { session, warnings }),
       logger,
     })
-    const room = createCacheQuota({ quotaBytes: cache.quotaBytes, limitBytes: config.limits.cacheBytes })
+    const room = createCacheShares({
+      quotaBytes: cache.quotaBytes,
+      limitBytes: config.limits.cacheBytes,
+      logger,
+    })
     const watch = createSessionWatch({
       lost: (event) => bus.emit('session.lost', event),
       usage: (session, usage) => bus.emit('session.usage', { session, usage }),
@@ -76,7 +81,6 @@ await runRole({
         changesReport.look(session)
         surveyReport.look(session)
       },
-      room,
       logger,
     })
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
@@ -94,6 +98,7 @@ await runRole({
     for (const warning of isolationWarnings(support)) logger.warn(warning)
     const isolation = { support, readable: config.isolation.readable, writable: config.isolation.writable }
     const kept = await readSessions(cacheRoot)
+    countCaches(kept, room)
     const ports = new Map(kept.map(({ session, port }) => [session, port]))
     const settings: PreflightSettings = {
       mountRoot,
@@ -148,8 +153,7 @@ await runRole({
       logger,
     })
     for (const session of kept) {
-      if (session.kept) await room.addKept(session.session, session.cachePath)
-      else await watch.add(session)
+      if (!session.kept) await watch.add(session)
     }
     const guard = guardNetworkRules({
       sessions: () => [...ports.keys()].flatMap((id) => readSession(path.join(cacheRoot, id)) ?? []),
@@ -160,6 +164,7 @@ await runRole({
       ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
       async close() {
         guard.close()
+        room.close()
         watch.close()
         surveyReport.close()
         spare.close()
@@ -170,6 +175,15 @@ await runRole({
     }
   },
 })
+
+/** Makes the caches of earlier sessions known, before a new one is given room: some have a mount process. */
+function countCaches(sessions: readonly PublishedSession[], room: CacheShares): void {
+  for (const session of sessions) {
+    const [mount] = session.kept ? [] : mountProcessesOf(session)
+    if (mount) room.attach(session.session, mount)
+    else void room.addIdle(session.session, session.cachePath)
+  }
+}
 
 /** @throws ConfigurationError that says what to do */
 function makeStateDirectory(directory: string): void {

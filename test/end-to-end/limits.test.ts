@@ -7,7 +7,7 @@ import { type Traces, watchTraces } from '../support/traces.ts'
 
 const MIB = 1024 * 1024
 const LIMIT = 512 * MIB
-/** What the kernel may have accepted before a share was reduced, and WAL that is written between two checks. */
+/** WAL that exceeds what the sessions have set aside for it, until a checkpoint removes it. */
 const SLACK = 64 * MIB
 
 describe('the limits that an operator sets', function () {
@@ -103,6 +103,10 @@ describe('the limits that an operator sets', function () {
     const reply = await ask()
     expect(reply).to.deep.include({ accepted: false })
     expect(!reply.accepted && reply.error).to.include({ code: 'limit_reached', field: 'target' })
+  })
+
+  it('bound the WAL of each session', async () => {
+    expect(await fleet.sql(other, 'SHOW max_wal_size', production.database)).to.equal('64MB')
   })
 
   it('bound the total of all write caches of a target while they grow', async () => {

@@ -1,7 +1,9 @@
 import { expect } from 'chai'
 import { BLOCK } from '../../agents/target/filesystem/contents/block-map.ts'
 import { FileSystemError } from '../../agents/target/filesystem/file-system.ts'
-import { Space, type SpaceUse, useOfWrite } from '../../agents/target/filesystem/space/space.ts'
+import { Space } from '../../agents/target/filesystem/space/space.ts'
+import { type SpaceUse, useOfWrite } from '../../agents/target/filesystem/space/space-use.ts'
+import { WalUsage } from '../../agents/target/filesystem/space/wal-usage.ts'
 
 const MiB = 1024 * 1024
 
@@ -34,6 +36,15 @@ describe('space of the write cache', () => {
     expect(takeAll(space, 'growth')).to.equal(5 * MiB)
     space.starting = false
     expect(takeAll(space, 'overwrite')).to.equal(0)
+  })
+
+  it('has that space also when its limits were reduced below what it uses', () => {
+    const space = new Space('/tmp', { quotaBytes, reserveBytes: 0 })
+    takeAll(space, 'growth')
+    space.limit({ quotaBytes, shareBytes: 100 * MiB })
+    expect(takeAll(space, 'overwrite')).to.equal(0)
+    space.starting = true
+    expect(takeAll(space, 'growth')).to.be.greaterThan(4 * MiB)
   })
 
   it('classifies writes by where they end', () => {
@@ -80,6 +91,78 @@ describe('space of the write cache', () => {
     takeAll(space, 'growth', (11 * MiB) / BLOCK)
     expect(space.nearFull).to.equal(true)
     expect(takeAll(space, 'growth', 10_000)).to.equal(10_000 * BLOCK)
+  })
+
+  describe('with a share of the space of all write caches', () => {
+    const shareBytes = 320 * MiB
+    let walBytes = 0
+    let milliseconds = 0
+    const makeSpace = (marginBytes = 0) => {
+      walBytes = 0
+      const wal = new WalUsage({ measure: () => walBytes, now: () => milliseconds })
+      return new Space('/tmp', { shareBytes, reserveBytes: 0, marginBytes }, wal)
+    }
+    const writeWal = (bytes: number) => {
+      walBytes += bytes
+      milliseconds += 1000
+    }
+
+    it('sets an eighth of it aside for WAL', () => {
+      const space = makeSpace()
+      expect(takeAll(space, 'overwrite')).to.equal(280 * MiB)
+      writeWal(40 * MiB)
+      expect(space.usage()).to.include({ walBytes: 40 * MiB, committedBytes: shareBytes })
+    })
+
+    it('gives changes what WAL leaves, at the moment of the write', () => {
+      const space = makeSpace()
+      takeAll(space, 'overwrite', (100 * MiB) / BLOCK)
+      writeWal(150 * MiB)
+      expect(takeAll(space, 'overwrite')).to.equal(70 * MiB)
+      // PostgreSQL removed segments.
+      writeWal(-100 * MiB)
+      expect(takeAll(space, 'overwrite')).to.equal(100 * MiB)
+    })
+
+    it('is bounded by its own quota, too, in which WAL does not count', () => {
+      const space = makeSpace()
+      space.limit({ quotaBytes: 64 * MiB, shareBytes })
+      writeWal(100 * MiB)
+      expect(space.usage().quotaBytes).to.equal(64 * MiB)
+      expect(takeAll(space, 'overwrite')).to.equal(64 * MiB)
+    })
+
+    it('reports that it may use more than a share that was reduced, as far as it does already', () => {
+      const space = makeSpace()
+      takeAll(space, 'overwrite', (200 * MiB) / BLOCK)
+      writeWal(10 * MiB)
+      space.limit({ shareBytes: 100 * MiB })
+      expect(space.usage()).to.include({
+        changedBytes: 200 * MiB,
+        walBytes: 10 * MiB,
+        committedBytes: 210 * MiB,
+      })
+      expect(takeAll(space, 'overwrite')).to.equal(0)
+    })
+
+    it('reports what the kernel may have accepted until that is written back', () => {
+      const space = makeSpace(20 * MiB)
+      takeAll(space, 'accepted', (200 * MiB) / BLOCK)
+      space.limit({ shareBytes: 200 * MiB })
+      expect(space.nearFull).to.equal(true)
+      expect(space.usage().committedBytes).to.equal(220 * MiB)
+      space.flushed()
+      expect(space.usage().committedBytes).to.equal(200 * MiB)
+    })
+
+    it('is near full when WAL has left less than the kernel may have accepted', () => {
+      const space = makeSpace(20 * MiB)
+      takeAll(space, 'growth', (200 * MiB) / BLOCK)
+      expect(space.nearFull).to.equal(false)
+      writeWal(100 * MiB)
+      space.check()
+      expect(space.nearFull).to.equal(true)
+    })
   })
 
   it('keeps the reserve of the disk free, half of which is available to overwriting', () => {

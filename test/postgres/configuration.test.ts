@@ -119,11 +119,11 @@ describe('The settings of a published instance', () => {
 
   it('limit WAL to an eighth of the free disk space, but at least four segments', () => {
     const of = (
-      freeDisk: number,
+      freeSpace: number,
       settings: Record<string, string> = {},
       walSegmentBytes = 16 * 1024 ** 2,
     ) => {
-      const made = initialOf(inputOf(settings, { freeDisk, control: { ...CONTROL, walSegmentBytes } }))
+      const made = initialOf(inputOf(settings, { freeSpace, control: { ...CONTROL, walSegmentBytes } }))
       return [made.get('max_wal_size'), made.get('min_wal_size')]
     }
     expect(of(100 * GB)).to.deep.equal([undefined, undefined])

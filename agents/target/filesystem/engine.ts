@@ -29,7 +29,9 @@ import { Namespace } from './namespace/namespace.ts'
 import type { DirectReads } from './reads/direct-reads.ts'
 import { ReadPath } from './reads/read-path.ts'
 import type { Services } from './services.ts'
-import { Space, type SpaceLimits } from './space/space.ts'
+import type { SpaceQuotas } from './space/change-quota.ts'
+import { Space, type SpaceLimits, type SpaceUsage } from './space/space.ts'
+import { walUsageOf } from './space/wal-usage.ts'
 import { type BaseTree, ROOT } from './tree/base-tree.ts'
 import { WalDirectory } from './wal/wal-directory.ts'
 
@@ -54,23 +56,22 @@ export interface EngineOptions {
   readonly io?: LocalIo
 }
 
-export interface EngineStatistics {
+export interface EngineStatistics extends SpaceUsage {
   /** Bytes read from the repository in this run. */
   readonly fetchedBytes: number
   /** Bytes of the backup. */
   readonly totalBytes: number
   /** Bytes of the backup that have a local copy, whichever session fetched them. */
   readonly fetchedStoreBytes: number
-  /** Bytes used by the session's changes. */
-  readonly changedBytes: number
   /** The last failure to read the repository or the write cache. */
   readonly lastError: string | undefined
 }
 
 export interface Engine extends FileSystem {
   statistics(): EngineStatistics
-  /** Sets the quota: bytes that changes may use. */
-  limit(quotaBytes: number): void
+  usage(): SpaceUsage
+  /** Sets quota and share. Returns what the session uses, and may come to use under them. */
+  limit(quotas: SpaceQuotas): SpaceUsage
   /** Sets the bytes of changes that the kernel may have accepted: `SpaceLimits.marginBytes`. */
   margin(bytes: number): void
   /** Regular files to which a driver holds references. */
@@ -165,7 +166,7 @@ function assemble(options: EngineOptions) {
     limit: MAX_OPEN_LOCAL_FILES,
     io: options.io,
   })
-  const space = new Space(cachePath, options.limits)
+  const space = new Space(cachePath, options.limits, walUsageOf(`${cachePath}/pg_wal`))
   const names = new Namespace(base, journalState.entries)
   const durability = new Durability({
     base,
@@ -237,12 +238,18 @@ function createControl(
         fetchedBytes: readPath.fetchedBytes,
         totalBytes: base.totalBytes,
         fetchedStoreBytes: readPath.heldBytes,
-        changedBytes: space.changedBytes,
+        ...space.usage(),
         lastError: contents.lastError ?? readPath.lastError,
       }
     },
 
-    limit: (quotaBytes) => space.limit(quotaBytes),
+    usage: () => space.usage(),
+
+    limit(quotas) {
+      space.limit(quotas)
+      return space.usage()
+    },
+
     margin: (bytes) => space.setMargin(bytes),
     referencedFiles: () => inodes.referencedFiles(),
     syncChanged,

@@ -4,21 +4,27 @@ import { connect, createServer, type Server } from 'node:net'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { type ErrorBody, errorBody, HowdahError } from '../../../messages/errors.ts'
+import type { SpaceUsage } from '../filesystem/space/space.ts'
 
-/** `quota`: sets the bytes that changes may use. */
+/**
+ * `status` may answer what was last known, `usage` waits for the engine. `limits`: sets the bytes that changes may use, and those that changes and `pg_wal` may; null: no
+ * limit. Answers as `usage`.
+ */
 const ControlRequest = z.discriminatedUnion('request', [
-  z.object({ request: z.enum(['status', 'sync', 'starting', 'settled', 'verify', 'unmount']) }),
-  z.object({ request: z.literal('quota'), bytes: z.int().min(0) }),
+  z.object({ request: z.enum(['status', 'usage', 'sync', 'starting', 'settled', 'verify', 'unmount']) }),
+  z.object({
+    request: z.literal('limits'),
+    quotaBytes: z.int().min(0).nullable(),
+    shareBytes: z.int().min(0).nullable(),
+  }),
 ])
 export type ControlRequest = z.infer<typeof ControlRequest>
 
-export interface MountStatus {
+export interface MountStatus extends SpaceUsage {
   /** Bytes read from the repository. */
   readonly fetchedBytes: number
   /** Bytes of the backup. */
   readonly totalBytes: number
-  /** Bytes used by changes since publishing, without `pg_wal`. */
-  readonly changedBytes: number
   /** Whether the mount server answers now. */
   readonly connected: boolean
   /** ISO time when it stopped answering. */
@@ -80,7 +86,7 @@ async function reply(line: string, handle: (request: ControlRequest) => Promise<
 /** Sends a request to a mount process. @throws HowdahError its error, or `timeout` | `mount_failed` when it does not answer */
 export async function askControl<T>(
   path: string,
-  request: ControlRequest | Exclude<ControlRequest['request'], 'quota'>,
+  request: ControlRequest | Exclude<ControlRequest['request'], 'limits'>,
   deadlineMs: number,
 ): Promise<T> {
   const socket = connect(path)

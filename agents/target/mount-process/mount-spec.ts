@@ -32,6 +32,8 @@ export interface MountSpec {
   readonly journal?: { readonly id: string; readonly fresh: boolean }
   /** Bytes that changes may use; undefined: no limit. */
   readonly quotaBytes?: number
+  /** Bytes that changes and `pg_wal` may use together, until the agent says otherwise; undefined: no limit. */
+  readonly shareBytes?: number
   /** Bytes to keep free on the write cache's file system. */
   readonly reserveBytes: number
   /** Milliseconds that a read may wait for the mount server. */

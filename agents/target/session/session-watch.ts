@@ -3,7 +3,7 @@
  * their PostgreSQL. It repairs nothing: the coordinator sends the steps again. A report that fails because the broker is
  * unreachable is repeated at a later check.
  */
-import { readdir, stat, statfs } from 'node:fs/promises'
+import { statfs } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { isAlive, type ProcessIdentity } from '../../../config/process-identity.ts'
 import type { EventBody } from '../../../messages/definitions.ts'
@@ -12,7 +12,6 @@ import { findMountProcess, type MountProcess, SILENCE_MS } from '../mount-proces
 import type { MountStatus } from '../mount-process/control-socket.ts'
 import { cachePaths, readMountSpec } from '../mount-process/mount-spec.ts'
 import { findInstance } from '../postgres/instance.ts'
-import type { CacheQuota } from '../room/cache-quota.ts'
 import type { PublishedSession } from './published-session.ts'
 import { reachabilityChange } from './reachability.ts'
 
@@ -33,8 +32,6 @@ export interface SessionWatchOptions {
    * fetched. Throttles itself, and returns at once.
    */
   readonly changes: (session: PublishedSession) => void
-  /** Limits of the write caches; each check updates the quotas. */
-  readonly room: CacheQuota
   readonly logger: Logger
 }
 
@@ -52,8 +49,7 @@ interface WatchedSession {
 interface Parts {
   readonly mount: MountProcess
   mountEnded: boolean
-  /** The limits last sent to the mount process. */
-  limits: { readonly quotaBytes: number | null; readonly reserveBytes: number }
+  readonly reserveBytes: number
   readonly postmaster: ProcessIdentity
 }
 
@@ -68,7 +64,7 @@ const CHECK_EVERY_MS = 500
 const REPORT_EVERY_MS = 2_000
 
 export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
-  const { lost, usage, reachability, room, logger } = options
+  const { lost, usage, reachability, logger } = options
   const watched = new Map<string, WatchedSession>()
 
   async function check(entry: WatchedSession): Promise<void> {
@@ -90,11 +86,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     entry.reportedAt = Date.now()
     const { session } = entry
     const { mount } = parts
-    const [status, walBytes, disk] = await Promise.all([
-      mount.status(),
-      allocatedBytes(cachePaths(session.cachePath).wal),
-      statfs(session.cachePath),
-    ])
+    const [status, disk] = await Promise.all([mount.status(), statfs(session.cachePath)])
     entry.connected = status.connected
     const change = reachabilityChange(status, entry.reachability, Date.now())
     if (change) {
@@ -103,19 +95,10 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       entry.reachability = change
     }
     if (watched.get(session.session) !== entry) return
-    room.update(session.session, { changedBytes: status.changedBytes, otherBytes: walBytes })
-    await updateQuota(session.session, parts)
-    const now = usageOf(status, walBytes, disk.bavail * disk.bsize, parts.limits)
+    const now = usageOf(status, disk.bavail * disk.bsize, parts.reserveBytes)
     if (entry.reported !== undefined && !hasChanged(entry.reported, now)) return
     await usage(session.session, now)
     entry.reported = now
-  }
-
-  async function updateQuota(session: string, parts: Parts): Promise<void> {
-    const quotaBytes = room.quotaOf(session)
-    if (quotaBytes === undefined || quotaBytes === parts.limits.quotaBytes) return
-    await parts.mount.limit(quotaBytes)
-    parts.limits = { ...parts.limits, quotaBytes }
   }
 
   async function checkOnce(entry: WatchedSession): Promise<void> {
@@ -165,11 +148,11 @@ async function findParts(session: PublishedSession): Promise<Parts | Missing> {
   const [mount, instance] = await Promise.all([findMountProcess(session.cachePath), findInstance(session)])
   if (!mount) return { what: 'mount', reason: 'the mount process does not run' }
   if (!instance) return { what: 'postgres', reason: 'PostgreSQL does not run' }
-  const { quotaBytes = null, reserveBytes } = readMountSpec(cachePaths(session.cachePath).spec)
+  const { reserveBytes } = readMountSpec(cachePaths(session.cachePath).spec)
   const parts: Parts = {
     mount,
     mountEnded: false,
-    limits: { quotaBytes, reserveBytes },
+    reserveBytes,
     postmaster: instance.postmaster,
   }
   void mount.ended.then(() => {
@@ -192,45 +175,36 @@ function isComplete(entry: WatchedSession | undefined): boolean {
   return entry !== undefined && !('what' in entry.parts)
 }
 
-type FreshUsage = Usage & { readonly freeBytes: number }
+type FreshUsage = Usage & { readonly freeBytes: number; readonly quotaBytes: number | null }
 
 function usageOf(
-  { fetchedBytes, totalBytes, changedBytes }: MountStatus,
-  walBytes: number,
+  { fetchedBytes, totalBytes, changedBytes, walBytes, quotaBytes }: MountStatus,
   available: number,
-  limits: Parts['limits'],
+  reserveBytes: number,
 ): FreshUsage {
-  const freeBytes = Math.max(0, available - limits.reserveBytes)
-  return { fetchedBytes, totalBytes, cacheBytes: changedBytes + walBytes, changedBytes, ...limits, freeBytes }
+  const freeBytes = Math.max(0, available - reserveBytes)
+  const cacheBytes = changedBytes + walBytes
+  return { fetchedBytes, totalBytes, cacheBytes, changedBytes, quotaBytes, reserveBytes, freeBytes }
 }
 
-/** Whether usage has to be reported. Free space changes all the time: of it only what an operator would notice counts. */
+/**
+ * Whether usage has to be reported. Free space and a share of it change all the time: of them only what an operator would
+ * notice counts.
+ */
 function hasChanged(before: Usage, now: FreshUsage): boolean {
-  const moved = Math.abs(now.freeBytes - (before.freeBytes ?? 0))
   return (
+    hasMoved(before.freeBytes, now.freeBytes) ||
+    hasMoved(before.quotaBytes, now.quotaBytes) ||
     before.fetchedBytes !== now.fetchedBytes ||
     before.cacheBytes !== now.cacheBytes ||
-    before.changedBytes !== now.changedBytes ||
-    moved > Math.max(NOTICED_BYTES, now.freeBytes * NOTICED_SHARE)
+    before.changedBytes !== now.changedBytes
   )
+}
+
+function hasMoved(before: number | null | undefined, now: number | null): boolean {
+  if (typeof before !== 'number' || now === null) return before !== now
+  return Math.abs(now - before) > Math.max(NOTICED_BYTES, now * NOTICED_SHARE)
 }
 
 const NOTICED_BYTES = 8 * 1024 * 1024
 const NOTICED_SHARE = 0.02
-
-/** Allocated bytes of the files of one directory; PostgreSQL may remove files meanwhile. */
-async function allocatedBytes(directory: string): Promise<number> {
-  const names = await readdir(directory)
-  const sizes = await Promise.all(
-    names.map((name) =>
-      stat(`${directory}/${name}`).then(
-        ({ blocks }) => blocks * STAT_BLOCK_BYTES,
-        () => 0,
-      ),
-    ),
-  )
-  return sizes.reduce((sum, size) => sum + size, 0)
-}
-
-/** Unit of `st_blocks`; stat(2). */
-const STAT_BLOCK_BYTES = 512

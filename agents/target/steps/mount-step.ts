@@ -11,7 +11,7 @@ import { isRecovered } from '../postgres/recovery/first-recovery.ts'
 import { prepareSessionDirectories } from '../preflight/session-directories.ts'
 import type { PreflightSettings } from '../preflight/settings.ts'
 import type { AgeingLock } from '../room/ageing-lock.ts'
-import type { CacheQuota } from '../room/cache-quota.ts'
+import type { CacheShares } from '../room/cache-shares.ts'
 import { createFetchedBudget } from '../room/fetched-budget.ts'
 import { requireMountAccess } from '../session/mount-access.ts'
 import { type PublishedSession, publishedSession, saveSession } from '../session/published-session.ts'
@@ -28,7 +28,7 @@ export interface MountStepOptions {
   readonly settings: PreflightSettings
   /** PEM files that mount processes show to the mount server. */
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
-  readonly room: CacheQuota
+  readonly room: CacheShares
   /** Bytes that local copies of fetched blocks may take, of all backups together. */
   readonly fetchedBytes: number
   readonly readDeadlineMs: number
@@ -51,7 +51,7 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
     { repository, instance, resolved }: StepInput,
   ): Promise<MountSpec> {
     const { host, port, ticket, mountAgent } = session.dataPlane
-    const quotaBytes = room.quotaOf(session.session)
+    const { quotaBytes, shareBytes } = await room.reserve(session.session)
     const firstWal = (await isRecovered(session)) ? undefined : session.neededWal.first
     return {
       session: session.session,
@@ -64,6 +64,7 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
       ...(resolved && { backup: { repository, instance, label: resolved.backup.label } }),
       fetched: { directory: fetchedBudget.directory, budgetBytes: options.fetchedBytes },
       ...(quotaBytes !== undefined && { quotaBytes }),
+      ...(shareBytes !== undefined && { shareBytes }),
       reserveBytes: settings.reserveBytes,
       readDeadlineMs: options.readDeadlineMs,
       ...(firstWal !== undefined && { firstWal }),
@@ -82,10 +83,9 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
     const journal = await journalOf(session)
     await saveSession({ ...session, journal: journal.id })
     await fetchedBudget.trim()
-    room.add(session.session)
     const launch = () => spare.take()
     const spec = { ...(await mountSpec(session, input)), journal }
-    await startMountProcess(spec, { logger, launch, signal })
+    room.attach(session.session, await startMountProcess(spec, { logger, launch, signal }))
   }
 
   return {
@@ -96,6 +96,7 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
       if (running && (await running.answers())) {
         // The preflight may have chosen another port since.
         await saveSession(session)
+        room.attach(session.session, running)
       } else {
         // A server on a mount that is gone cannot be saved, and would keep the mount point busy.
         const rest = {
@@ -118,7 +119,7 @@ export function mountStep(options: MountStepOptions): StepHandler<'mount'> {
       if (await removeMountPoint(mountPoint)) undone.push(`removed ${mountPoint}`)
       if (keepCache && instance && existsSync(cachePath)) {
         await saveSession({ ...instance, kept: true })
-        await room.addKept(session, cachePath)
+        await room.addIdle(session, cachePath)
         undone.push(`kept the write cache ${cachePath}`)
       } else {
         if (existsSync(cachePath)) undone.push(`removed the write cache ${cachePath}`)

@@ -11,7 +11,7 @@ import { findMountProcess, type MountProcess } from '../mount-process/agent/moun
 import { findInstance, startInstance } from '../postgres/instance.ts'
 import { isRecovered } from '../postgres/recovery/first-recovery.ts'
 import type { PreflightSettings } from '../preflight/settings.ts'
-import type { CacheQuota } from '../room/cache-quota.ts'
+import type { CacheShares } from '../room/cache-shares.ts'
 import { logExcerpt } from '../session/log-excerpt.ts'
 import { type PublishedSession, publishedSession, saveSession } from '../session/published-session.ts'
 import type { SessionWatch } from '../session/session-watch.ts'
@@ -21,7 +21,7 @@ import { followMount, mountGone, mountSilent, withReadFailure } from './mount-du
 
 export interface RecoverStepOptions {
   readonly settings: Pick<PreflightSettings, 'mountRoot' | 'cacheRoot'>
-  readonly room: CacheQuota
+  readonly room: CacheShares
   readonly isolation: IsolationSettings
   readonly watch: SessionWatch
   readonly changes: SessionChanges
@@ -34,24 +34,18 @@ const START_FAILED =
 export function recoverStep(options: RecoverStepOptions): StepHandler<'recover'> {
   const { settings, room, watch, changes, logger } = options
 
-  /** A full write cache keeps PostgreSQL from starting, and only a running one could free space in it. */
-  async function reserveStartSpace(session: string, mount: MountProcess): Promise<void> {
-    const { changedBytes } = await mount.status()
-    room.update(session, { changedBytes, otherBytes: 0 })
-    const quotaBytes = room.quotaOf(session)
-    if (quotaBytes !== undefined) await mount.limit(quotaBytes)
-    await mount.starting()
-  }
-
   /** Starts or advances the instance, and begins to watch it. @throws what `startInstance` does */
   async function start(
     session: PublishedSession,
     mount: MountProcess,
     { signal, progress }: Pick<StepContext, 'signal' | 'progress'>,
   ): Promise<RecoverResult> {
-    if (await isRecovered(session)) await reserveStartSpace(session.session, mount)
+    // A full write cache keeps PostgreSQL from starting, and only a running one could free space in it.
+    if (await isRecovered(session)) await mount.starting()
+    const roomBytes = room.shareOf(session.session)
     const result = await startInstance(session, {
       isolation: options.isolation,
+      ...(roomBytes !== undefined && { roomBytes }),
       logger,
       signal,
       onProgress: progress,

@@ -5,7 +5,7 @@
 
 import type { Durability } from '../durability/durability.ts'
 import { type Caller, type FileSystem, FileSystemError, type Ino } from '../file-system.ts'
-import { isNeededToConnect } from '../space/space.ts'
+import { isNeededToConnect } from '../space/space-use.ts'
 import { type BaseTree, ROOT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../tree/base-tree.ts'
 import type { WalDirectory } from '../wal/wal-directory.ts'
 import { createEntryChanges } from './entry-changes.ts'

@@ -1,15 +1,16 @@
 /**
- * Space of the write cache: the quota for changes, and the reserve to keep free on its file system. Decides what is
- * refused when space runs out, and reports `nearFull` before that, while writes that the kernel has already accepted
- * still fit.
+ * Space of the write cache: the quota for changes (change-quota.ts), and the reserve to keep free on its file system.
+ * Decides what is refused when space runs out (space-use.ts), and reports `nearFull` before that, while writes that the
+ * kernel has already accepted still fit.
  */
 import { statfsSync } from 'node:fs'
 import { BLOCK } from '../contents/block-map.ts'
 import { FileSystemError, type FileSystemStatistics } from '../file-system.ts'
+import { ChangeQuota, MAX_WITHHELD_BYTES, type SpaceQuotas, wholeBlocks } from './change-quota.ts'
+import { type SpaceUse, WITHHELD, WITHHELD_WHILE_STARTING } from './space-use.ts'
+import type { WalUsage } from './wal-usage.ts'
 
-export interface SpaceLimits {
-  /** Bytes that changed blocks may use; undefined: no quota. */
-  readonly quotaBytes?: number | undefined
+export interface SpaceLimits extends SpaceQuotas {
   /** Bytes to keep free on the cache's file system. */
   readonly reserveBytes: number
   /**
@@ -19,39 +20,21 @@ export interface SpaceLimits {
   readonly marginBytes?: number | undefined
 }
 
-/**
- * What space is used for. `growth` of a file is refused first. A further share is withheld from growth: half of it is
- * available to `small-growth` (catalogs grow by a block for a DROP TABLE), all of it to `overwrite` (hint bits while
- * reading, eviction, checkpoints). Writes `accepted` by the kernel are never refused here: the error would appear only at
- * an fsync, at which PostgreSQL panics. Nor are writes to files needed to connect.
- *
- * While PostgreSQL is restarted, everything may use half a share beyond the quota and the reserve: it writes a lock file
- * and replays its WAL, and space can be freed only once it runs.
- */
-export type SpaceUse = 'growth' | 'allocation' | 'small-growth' | 'overwrite' | 'accepted'
-
-/** Files up to this many bytes are small. */
-const SMALL_FILE_BYTES = 1024 * 1024
-
-/**
- * Whether clients can connect to a database only after PostgreSQL has written this file: some 200 KiB per database, after
- * every start. PostgreSQL 10 to 18: write_relcache_init_file in src/backend/utils/cache/relcache.c.
- */
-export const isNeededToConnect = (name: string): boolean => name.startsWith('pg_internal.init')
-
-/** What a write that ends at byte `end` of a file uses space for. */
-export function useOfWrite(end: number, size: number, accepted: boolean): SpaceUse {
-  if (accepted) return 'accepted'
-  if (end <= size) return 'overwrite'
-  return end <= SMALL_FILE_BYTES ? 'small-growth' : 'growth'
+/** What a session uses, and may come to use. */
+export interface SpaceUsage {
+  readonly changedBytes: number
+  readonly walBytes: number
+  /** Bytes that changed blocks may use now; null: no limit but the reserve. */
+  readonly quotaBytes: number | null
+  /**
+   * Upper bound of changes and WAL together, as long as no limit is raised and WAL does not exceed what is set aside for it:
+   * the share, or more when that was reduced below what is used and what the kernel has accepted. Null: there is no share.
+   */
+  readonly committedBytes: number | null
 }
 
 /** Bytes that may be allocated before the free space is read again. */
 const RECHECK_BYTES = 16 * 1024 * 1024
-/** The share is the quota divided by this; the operator is warned before growth reaches it. */
-const QUOTA_SHARE = 32
-/** Upper limit of the share withheld from growth. */
-const MAX_SHARE_BYTES = 256 * 1024 * 1024
 /** Multiple of the margin that must be free again to end being near full. */
 const RECOVERY_FACTOR = 1.5
 
@@ -61,32 +44,50 @@ export class Space {
   onDiskFull: () => void = () => undefined
   /** Space for growth is less than the margin. */
   nearFull = false
-  /** PostgreSQL is being restarted on its earlier changes. */
-  starting = false
   readonly #directory: string
-  #quota = Number.POSITIVE_INFINITY
+  readonly #quota: ChangeQuota
   readonly #reserve: number
   #margin: number
-  /** Bytes of the quota, and beyond the reserve, withheld from growth. */
-  #quotaShare = 0
+  /** Bytes beyond the reserve that are withheld from growth. */
   readonly #reserveShare: number
   #free = 0
   #allocatedSinceCheck = Number.POSITIVE_INFINITY
   /** The kernel has written back everything it had accepted when the cache became near full. */
   #flushed = false
+  #starting = false
 
-  constructor(directory: string, { quotaBytes, reserveBytes, marginBytes }: SpaceLimits) {
+  /** `wal`: that of PostgreSQL in the same write cache; undefined: there is none. */
+  constructor(directory: string, limits: SpaceLimits, wal?: WalUsage) {
     this.#directory = directory
-    this.#reserve = reserveBytes
-    this.#margin = marginBytes ?? 0
-    this.#setQuota(quotaBytes)
-    this.#reserveShare = Math.min(MAX_SHARE_BYTES, wholeBlocks(reserveBytes / 2))
+    this.#quota = new ChangeQuota(wal)
+    this.#quota.set(limits)
+    this.#reserve = limits.reserveBytes
+    this.#margin = limits.marginBytes ?? 0
+    this.#reserveShare = Math.min(MAX_WITHHELD_BYTES, wholeBlocks(limits.reserveBytes / 2))
   }
 
-  /** Sets the quota. Changes beyond it stay, and writes the kernel has accepted may still exceed it. */
-  limit(quotaBytes: number | undefined): void {
-    this.#setQuota(quotaBytes)
+  /** Sets quota and share. Changes beyond them stay, and writes the kernel has accepted may still exceed them. */
+  limit(quotas: SpaceQuotas): void {
+    this.#quota.set(quotas)
     this.check()
+  }
+
+  /** PostgreSQL is being restarted on its earlier changes, which count as within the quota. */
+  set starting(starting: boolean) {
+    this.#starting = starting
+    this.#quota.setLeast(starting ? this.changedBytes : 0)
+  }
+
+  usage(): SpaceUsage {
+    this.#quota.measure()
+    this.check()
+    const { bytes, shareBytes, walBytes } = this.#quota
+    return {
+      changedBytes: this.changedBytes,
+      walBytes,
+      quotaBytes: orNull(bytes),
+      committedBytes: orNull(Math.max(shareBytes, this.#mostChanged() + walBytes)),
+    }
   }
 
   /** Sets the bytes that the kernel may have accepted. */
@@ -99,10 +100,11 @@ export class Space {
   allocate(blocks: number, use: SpaceUse): void {
     if (blocks === 0) return
     const bytes = blocks * BLOCK
-    if (this.#mayRefuse(use)) this.#require(bytes, this.starting ? WITHHELD_WHILE_STARTING : WITHHELD[use])
+    this.#quota.refresh(bytes)
+    if (this.#mayRefuse(use)) this.#require(bytes, this.#starting ? WITHHELD_WHILE_STARTING : WITHHELD[use])
     this.changedBytes += bytes
     this.#allocatedSinceCheck += bytes
-    if (this.#margin > 0) this.check()
+    if (this.#margin > 0) this.#updateNearFull()
   }
 
   release(blocks: number): void {
@@ -114,11 +116,8 @@ export class Space {
 
   /** Updates `nearFull`; other programs fill the disk, too. */
   check(): void {
-    const left = this.#spaceForGrowth()
-    if (!this.nearFull) {
-      this.nearFull = left < this.#margin
-      this.#flushed = false
-    } else if (left >= this.#margin * RECOVERY_FACTOR) this.nearFull = false
+    this.#quota.refresh(0)
+    this.#updateNearFull()
   }
 
   /** The kernel has written back everything it had accepted when the cache became near full. */
@@ -132,7 +131,7 @@ export class Space {
     this.#free = bsize * bavail
     this.#allocatedSinceCheck = 0
     const room = Math.max(0, Math.floor(this.#spaceForGrowth() / bsize))
-    const free = this.#quota === Number.POSITIVE_INFINITY ? bfree : Math.min(bfree, room)
+    const free = this.#quota.bytes === Number.POSITIVE_INFINITY ? bfree : Math.min(bfree, room)
     return {
       blockSize: bsize,
       blocks,
@@ -143,9 +142,21 @@ export class Space {
     }
   }
 
-  #setQuota(quotaBytes: number | undefined): void {
-    this.#quota = quotaBytes ?? Number.POSITIVE_INFINITY
-    this.#quotaShare = Math.min(MAX_SHARE_BYTES, wholeBlocks((quotaBytes ?? 0) / QUOTA_SHARE))
+  #updateNearFull(): void {
+    const left = this.#spaceForGrowth()
+    if (!this.nearFull) {
+      this.nearFull = left < this.#margin
+      this.#flushed = false
+    } else if (left >= this.#margin * RECOVERY_FACTOR) this.nearFull = false
+  }
+
+  /** Bytes that changes may come to use. */
+  #mostChanged(): number {
+    const { bytes, withheld } = this.#quota
+    const quota = this.#starting ? bytes - WITHHELD_WHILE_STARTING * withheld : bytes
+    // Until it has written them back, the kernel may hold writes that must not be refused.
+    const accepted = this.nearFull && !this.#flushed ? this.#margin : 0
+    return Math.max(quota, this.changedBytes + accepted)
   }
 
   #mayRefuse(use: SpaceUse): boolean {
@@ -166,7 +177,7 @@ export class Space {
 
   /** `withheld`: the fraction of the shares withheld from this use. */
   #require(bytes: number, withheld: number): void {
-    const quota = this.#quota - withheld * this.#quotaShare
+    const quota = this.#quota.bytes - withheld * this.#quota.withheld
     if (this.changedBytes + bytes > quota) {
       throw new FileSystemError('ENOSPC', 'the quota of the write cache is used up')
     }
@@ -181,7 +192,7 @@ export class Space {
   }
 
   #spaceForGrowth(): number {
-    const quota = this.#quota - this.#quotaShare - this.changedBytes
+    const quota = this.#quota.bytes - this.#quota.withheld - this.changedBytes
     return Math.min(quota, this.#freeAfter(0) - this.#reserve)
   }
 
@@ -196,15 +207,4 @@ export class Space {
   }
 }
 
-/** The fraction of the shares withheld from each use. */
-const WITHHELD: Readonly<Record<SpaceUse, number>> = {
-  growth: 1,
-  allocation: 1,
-  'small-growth': 0.5,
-  overwrite: 0,
-  accepted: 0,
-}
-
-const WITHHELD_WHILE_STARTING = -0.5
-
-const wholeBlocks = (bytes: number) => Math.floor(bytes / BLOCK) * BLOCK
+const orNull = (bytes: number) => (bytes === Number.POSITIVE_INFINITY ? null : bytes)

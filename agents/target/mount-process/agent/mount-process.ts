@@ -20,6 +20,8 @@ import { identify, isAlive, type ProcessIdentity } from '../../../../config/proc
 import { type ErrorBody, HowdahError } from '../../../../messages/errors.ts'
 import { parseJson } from '../../../../messages/json.ts'
 import type { ChangeFindings } from '../../filesystem/durability/verify-changes.ts'
+import type { SpaceQuotas } from '../../filesystem/space/change-quota.ts'
+import type { SpaceUsage } from '../../filesystem/space/space.ts'
 import { askControl, type MountStatus } from '../control-socket.ts'
 import { cachePaths, type MountSpec, writeMountSpec } from '../mount-spec.ts'
 import { clearDeadMount } from './dead-mount.ts'
@@ -39,8 +41,10 @@ export interface MountProcess {
   starting(): Promise<void>
   /** The instance is usable: the blocks touched so far are recorded, for the next publish to prefetch. @throws as `sync` */
   settled(): Promise<void>
-  /** Sets the bytes that changes may use. @throws HowdahError `timeout` | `mount_failed` */
-  limit(quotaBytes: number): Promise<void>
+  /** What the session uses now. @throws as `sync` */
+  usage(): Promise<SpaceUsage>
+  /** As `Engine.limit`. @throws HowdahError `timeout` | `mount_failed`; the limits may have been set nevertheless */
+  limit(quotas: SpaceQuotas): Promise<SpaceUsage>
   /** Checks the write cache against its journal. @throws as `sync` */
   verify(): Promise<ChangeFindings>
   /** Whether it answers; a stopped process does not, and all users of its mount wait. Never rejects. */
@@ -222,9 +226,9 @@ function mountProcess(
     async settled() {
       await askControl(socket, 'settled', ANSWER_DEADLINE_MS)
     },
-    async limit(bytes) {
-      await askControl(socket, { request: 'quota', bytes }, ANSWER_DEADLINE_MS)
-    },
+    usage: () => askControl<SpaceUsage>(socket, 'usage', ANSWER_DEADLINE_MS),
+    limit: ({ quotaBytes = null, shareBytes = null }) =>
+      askControl<SpaceUsage>(socket, { request: 'limits', quotaBytes, shareBytes }, ANSWER_DEADLINE_MS),
     verify: () => askControl<ChangeFindings>(socket, 'verify', STOP_DEADLINE_MS),
     answers,
     async stop({ inUse = 'refuse' } = {}) {

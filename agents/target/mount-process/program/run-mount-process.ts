@@ -89,11 +89,9 @@ function answers({ spec, session, source, engine }: Answering) {
   const statistics = orLastKnown(() => engine.statistics())
 
   async function status(): Promise<MountStatus> {
-    const { fetchedBytes, totalBytes, changedBytes, lastError } = await statistics()
+    const { fetchedStoreBytes, lastError, ...current } = await statistics()
     return {
-      fetchedBytes,
-      totalBytes,
-      changedBytes,
+      ...current,
       connected: source.connected,
       ...(source.lostAt !== undefined && { lostAt: new Date(source.lostAt).toISOString() }),
       failedReads: session.failedReads.count,
@@ -109,9 +107,13 @@ function answers({ spec, session, source, engine }: Answering) {
 
   return async (request: ControlRequest): Promise<unknown> => {
     switch (request.request) {
-      case 'quota':
-        await engine.limit(request.bytes)
-        return {}
+      case 'usage':
+        return engine.usage()
+      case 'limits':
+        return engine.limit({
+          quotaBytes: request.quotaBytes ?? undefined,
+          shareBytes: request.shareBytes ?? undefined,
+        })
       case 'status':
         return status()
       case 'sync':

@@ -19,7 +19,7 @@ export async function serveInMainThread(
     fetched,
     services,
     owner: spec.owner,
-    limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes },
+    limits: { quotaBytes: spec.quotaBytes, shareBytes: spec.shareBytes, reserveBytes: spec.reserveBytes },
     logger,
   })
   const mounted = await driver.mount(spec.mountPoint, engine, {
@@ -42,7 +42,8 @@ export async function serveInMainThread(
   return {
     ended: mounted.ended,
     statistics: async () => engine.statistics(),
-    limit: async (quotaBytes) => engine.limit(quotaBytes),
+    usage: async () => engine.usage(),
+    limit: async (quotas) => engine.limit(quotas),
     flush: () => engine.flush(),
     prefetch: (record) => engine.prefetch(record),
     noteDamaged: async (file, block) => engine.noteDamaged(file, block),

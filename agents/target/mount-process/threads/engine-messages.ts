@@ -7,7 +7,8 @@ import type { FetchedState } from '../../filesystem/fetched/fetched-index.ts'
 import type { TouchedRecord } from '../../filesystem/fetched/touched-record.ts'
 import type { Ino } from '../../filesystem/file-system.ts'
 import type { Services } from '../../filesystem/services.ts'
-import type { SpaceLimits } from '../../filesystem/space/space.ts'
+import type { SpaceQuotas } from '../../filesystem/space/change-quota.ts'
+import type { SpaceLimits, SpaceUsage } from '../../filesystem/space/space.ts'
 import type { TreeColumns } from '../../filesystem/tree/base-tree.ts'
 import type { CrossingError } from './calls.ts'
 import type { DirectReadRing } from './direct-read-ring.ts'
@@ -43,7 +44,8 @@ export type EngineCalls = {
   directReadDone(): void
   directReadFailed(slot: number, error: CrossingError): void
   statistics(): EngineStatistics
-  limit(quotaBytes: number): void
+  usage(): SpaceUsage
+  limit(quotas: SpaceQuotas): SpaceUsage
   margin(bytes: number): void
   syncChanged(): Promise<void>
   flushFetched(): Promise<void>

@@ -32,7 +32,8 @@ const reported = { changed: false, fetched: false }
 let turns = 0
 const handlers: EngineCalls = {
   statistics: () => engine.statistics(),
-  limit: (quotaBytes) => engine.limit(quotaBytes),
+  usage: () => engine.usage(),
+  limit: (quotas) => engine.limit(quotas),
   margin: (bytes) => engine.margin(bytes),
   syncChanged: () => engine.syncChanged().finally(() => clearReported('changed')),
   flushFetched: () => engine.flushFetched().finally(() => clearReported('fetched')),

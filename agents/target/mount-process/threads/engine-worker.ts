@@ -162,7 +162,8 @@ function serveMount(
   return {
     ended,
     statistics: () => calls.call('statistics'),
-    limit: (quotaBytes) => calls.call('limit', quotaBytes),
+    usage: () => calls.call('usage'),
+    limit: (quotas) => calls.call('limit', quotas),
     flush: () => calls.call('flush'),
     prefetch: (record) => calls.call('prefetch', record),
     noteDamaged: (file, block) => calls.call('noteDamaged', file, block),
@@ -198,7 +199,10 @@ function setupOf(
     journalState,
     fetched,
     owner: spec.owner,
-    limits: { quotaBytes: spec.quotaBytes, reserveBytes: spec.reserveBytes, marginBytes },
+    limits: {
+      ...{ quotaBytes: spec.quotaBytes, shareBytes: spec.shareBytes },
+      ...{ reserveBytes: spec.reserveBytes, marginBytes },
+    },
     log: { level: logger.level, file: cachePaths(spec.cachePath).log },
   }
   return { setup, transfer }

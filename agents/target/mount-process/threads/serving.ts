@@ -4,6 +4,8 @@ import type { JournalState } from '../../filesystem/durability/journal.ts'
 import type { EngineStatistics } from '../../filesystem/engine.ts'
 import type { FetchedState } from '../../filesystem/fetched/fetched-index.ts'
 import type { TouchedRecord } from '../../filesystem/fetched/touched-record.ts'
+import type { SpaceQuotas } from '../../filesystem/space/change-quota.ts'
+import type { SpaceUsage } from '../../filesystem/space/space.ts'
 import type { BaseTree } from '../../filesystem/tree/base-tree.ts'
 import type { MountSpec } from '../mount-spec.ts'
 import type { LocalServices } from '../services/local-services.ts'
@@ -21,8 +23,9 @@ export interface ServingEngine {
   /** Resolves when the mount is gone, however it was unmounted. Rejects when the engine ended although it is still mounted. */
   readonly ended: Promise<void>
   statistics(): Promise<EngineStatistics>
-  /** Sets the bytes that changes may use. */
-  limit(quotaBytes: number): Promise<void>
+  usage(): Promise<SpaceUsage>
+  /** As `Engine.limit`. */
+  limit(quotas: SpaceQuotas): Promise<SpaceUsage>
   /** Makes every write received so far durable. */
   flush(): Promise<void>
   /** As `Engine.prefetch`. */

@@ -34,10 +34,14 @@ export interface PreparedConfiguration {
 }
 
 /**
+ * @param roomBytes that the write cache may use
  * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `configuration` | `postgres_failed` |
  *   `timeout`
  */
-export async function prepareConfiguration(spec: InstanceSpec): Promise<PreparedConfiguration> {
+export async function prepareConfiguration(
+  spec: InstanceSpec,
+  roomBytes = Number.POSITIVE_INFINITY,
+): Promise<PreparedConfiguration> {
   const paths = instancePaths(spec)
   const [control, memory, disk, backup, recovered] = await Promise.all([
     readControlData(spec),
@@ -65,7 +69,7 @@ export async function prepareConfiguration(spec: InstanceSpec): Promise<Prepared
     backup: backup.settings,
     control,
     memory,
-    freeDisk: disk.bavail * disk.bsize,
+    freeSpace: Math.min(disk.bavail * disk.bsize, roomBytes),
     preload: preload.settings,
     recovered,
   })

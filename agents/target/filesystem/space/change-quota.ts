@@ -1,0 +1,79 @@
+/**
+ * Bytes that the changed blocks of a session may use, by its own quota and by its share of the space of all write caches.
+ *
+ * The share bounds changes and WAL together. WAL is never refused, because PostgreSQL would end; so changes get what WAL
+ * leaves of the share, and part of the share is set aside for WAL from the beginning.
+ */
+import { BLOCK } from '../contents/block-map.ts'
+import type { WalUsage } from './wal-usage.ts'
+
+/** Limits that can change while a session runs. */
+export interface SpaceQuotas {
+  /** Bytes that changed blocks may use; undefined: no quota. */
+  readonly quotaBytes?: number | undefined
+  /** Bytes that changed blocks and WAL may use together; undefined: no limit. */
+  readonly shareBytes?: number | undefined
+}
+
+/** The part of its share that a session has for WAL, as a divisor, and its upper limit. */
+const WAL_PART = 8
+const MAX_WAL_PART_BYTES = 1024 ** 3
+/** The part of the quota withheld from growth, as a divisor; the operator is warned before growth reaches it. */
+const WITHHELD_PART = 32
+/** Upper limit of the part of the quota, or of the reserve, that is withheld from growth. */
+export const MAX_WITHHELD_BYTES = 256 * 1024 * 1024
+
+export class ChangeQuota {
+  /** The quota now; infinite: none. */
+  bytes = Number.POSITIVE_INFINITY
+  /** Of these, the bytes withheld from growth. */
+  withheld = 0
+  /** Infinite: no limit. */
+  shareBytes = Number.POSITIVE_INFINITY
+  #own = Number.POSITIVE_INFINITY
+  readonly #wal: WalUsage | undefined
+  #least = 0
+
+  /** `wal`: undefined: there is no WAL in this write cache. */
+  constructor(wal: WalUsage | undefined) {
+    this.#wal = wal
+  }
+
+  /** Bytes of WAL when last measured. */
+  get walBytes(): number {
+    return this.#wal?.bytes ?? 0
+  }
+
+  set({ quotaBytes, shareBytes }: SpaceQuotas): void {
+    this.#own = quotaBytes ?? Number.POSITIVE_INFINITY
+    this.shareBytes = shareBytes ?? Number.POSITIVE_INFINITY
+    this.#calculate()
+  }
+
+  /** Makes the quota at least this, whatever the limits are; 0: no more. */
+  setLeast(bytes: number): void {
+    this.#least = bytes
+    this.#calculate()
+  }
+
+  /** Measures WAL, as far as that is due, which may change the quota. `changed`: bytes of changes since the last call. */
+  refresh(changed: number): void {
+    if (this.shareBytes === Number.POSITIVE_INFINITY) return
+    if (this.#wal?.refresh(changed)) this.#calculate()
+  }
+
+  /** Measures WAL, whether it has a limit or not. */
+  measure(): void {
+    if (this.#wal?.refresh()) this.#calculate()
+  }
+
+  #calculate(): void {
+    const walPart = Math.max(this.walBytes, Math.min(this.shareBytes / WAL_PART, MAX_WAL_PART_BYTES))
+    this.bytes = Math.max(this.#least, Math.min(this.#own, wholeBlocks(this.shareBytes - walPart)))
+    const withheld = this.bytes === Number.POSITIVE_INFINITY ? 0 : wholeBlocks(this.bytes / WITHHELD_PART)
+    this.withheld = Math.min(MAX_WITHHELD_BYTES, withheld)
+  }
+}
+
+/** Rounds down to whole blocks. */
+export const wholeBlocks = (bytes: number): number => Math.floor(bytes / BLOCK) * BLOCK
