@@ -22,6 +22,8 @@ import { storedJson, storedText } from './stored-json.ts'
 export interface PostgresOptions {
   /** Milliseconds after which a statement without an answer counts as failed. Default 15 s. */
   readonly queryTimeoutMs?: number
+  /** Milliseconds for a connection. Default 10 s. */
+  readonly connectTimeoutMs?: number
 }
 
 /** Rows that one statement of `prune` deletes. */
@@ -31,13 +33,13 @@ const PRUNE_ROWS = 5000
 export async function openPostgresStore(
   url: string,
   logger: Logger,
-  { queryTimeoutMs = 15_000 }: PostgresOptions = {},
+  { queryTimeoutMs = 15_000, connectTimeoutMs = 10_000 }: PostgresOptions = {},
 ): Promise<Store> {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: 'howdah coordinator',
     max: 5,
-    connectionTimeoutMillis: 10_000,
+    connectionTimeoutMillis: connectTimeoutMs,
     query_timeout: queryTimeoutMs,
     keepAlive: true,
   })

@@ -9,15 +9,8 @@ import { expect } from 'chai'
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import { Unavailable } from '../../messages/unavailable.ts'
+import { request } from './store-values.ts'
 
-const request = {
-  repository: 'main',
-  instance: 'shop',
-  backup: 'latest',
-  recoverTo: { type: 'latest' as const },
-  target: 'db-7',
-  options: {},
-}
 const session = (id: string): Session => newSession(id, request, 'backup-1', '2026-11-22T06:00:00.000Z')
 const mode = (file: string): number => statSync(file).mode & 0o777
 

@@ -1,6 +1,7 @@
 /** A store as the release without a schema version made it: its statements, word for word, and sessions as it wrote them. */
 import { newSession, type Session } from '../../coordinator/session.ts'
 import { toDocument } from '../../coordinator/store/session-document.ts'
+import { agentView, request } from './store-values.ts'
 import type { RawDatabase } from './stores.ts'
 
 const SQLITE = `
@@ -65,14 +66,6 @@ const POSTGRES = `
 `
 
 const CREATED = '2026-11-22T06:00:00.000Z'
-const request = {
-  repository: 'main',
-  instance: 'shop',
-  backup: 'latest',
-  recoverTo: { type: 'latest' as const },
-  target: 'db-7',
-  options: {},
-}
 
 /** One that nobody planned, one whose target is about to answer, one that is published and grew, and one that is closed. */
 const sessions: readonly Session[] = [
@@ -108,18 +101,10 @@ export async function makeVersion1({ kind, run }: RawDatabase): Promise<void> {
       VALUES (${columns.join(', ')}, ${json(toDocument(session))});`
   })
   const entry = { number: 1, at: CREATED, type: 'command', text: 'publish shop of main' }
-  const agent = {
-    kind: 'target',
-    name: 'db-7',
-    online: true,
-    lastSeen: CREATED,
-    version: '0.1.0',
-    host: 'db-7',
-  }
   await run(`${kind === 'sqlite' ? SQLITE : POSTGRES}
     ${rows.join('\n')}
     INSERT INTO history (session, number, document) VALUES ('published', 1, ${json(entry)});
     INSERT INTO answer (message_id, reply) VALUES ('m1', ${json({ accepted: true, session: 'published' })});
-    INSERT INTO agent (kind, name, document) VALUES ('target', 'db-7', ${json(agent)});
+    INSERT INTO agent (kind, name, document) VALUES ('target', 'db-7', ${json(agentView)});
   `)
 }

@@ -10,29 +10,12 @@ import {
   type Store,
   type TargetLimits,
 } from '../../coordinator/store/store.ts'
-import type { AgentView, HistoryEntry } from '../../messages/values.ts'
+import type { HistoryEntry } from '../../messages/values.ts'
+import { agentView as agent, request } from './store-values.ts'
 import { type OpenStore, onBothStores } from './stores.ts'
-
-const request = {
-  repository: 'main',
-  instance: 'shop',
-  backup: 'latest',
-  recoverTo: { type: 'latest' as const },
-  target: 'db-7',
-  options: {},
-}
 
 function session(id: string, createdAt = '2026-11-22T06:00:00.000Z'): Session {
   return newSession(id, request, 'backup-1', createdAt)
-}
-
-const agent: AgentView = {
-  kind: 'target',
-  name: 'db-7',
-  online: true,
-  lastSeen: '2026-11-22T06:00:00.000Z',
-  version: '0.1.0',
-  host: 'db-7.example',
 }
 
 function answer({ messageId, reply }: { messageId: string; reply: object }): Answer {
