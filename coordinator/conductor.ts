@@ -5,14 +5,15 @@
  * but in the pure functions of requests.ts, transitions.ts, step-transitions.ts and planner.ts.
  */
 import type { Logger } from 'pino'
-import type { Bus, EventDelivery, Outcome } from '../messages/bus.ts'
+import type { Bus, Outcome, ReportDelivery } from '../messages/bus.ts'
 import type { ErrorBody } from '../messages/errors.ts'
 import { atMost } from '../messages/wait.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import type { Clock } from './clock.ts'
-import { createAgentEvents } from './conductor/agent-events.ts'
+import { createAgentReports } from './conductor/agent-reports.ts'
 import { createAnnouncer } from './conductor/announcer.ts'
 import { createBackgroundWork } from './conductor/background-work.ts'
+import { createReportRelay } from './conductor/report-relay.ts'
 import { createRetryTimers } from './conductor/retry-timers.ts'
 import { createSessionChanges, type SessionChanges } from './conductor/session-changes.ts'
 import { createStepDispatcher } from './conductor/step-dispatcher.ts'
@@ -26,8 +27,8 @@ import type { Store } from './store/store.ts'
 export interface Conductor extends Pick<SessionChanges, 'add' | 'change' | 'execute'> {
   /** Resumes, in the background, every session that is not settled, and sweeps from then on. */
   start(): void
-  /** An event of `howdah.coordinator.events`. */
-  onEvent(delivery: EventDelivery): Promise<Outcome>
+  /** What an agent reports: about a session, or its heartbeat. */
+  onReport(delivery: ReportDelivery): Promise<Outcome>
   /** Stops timers and waits for work in progress, within a deadline: what was not sent by then, the next start sends. */
   close(): Promise<void>
 }
@@ -58,7 +59,8 @@ export function createConductor(options: ConductorOptions): Conductor {
     onDue: (id) => background.track('a retry', id, changes.reconcile(id)),
   })
   const changes = createSessionChanges({ store, locks, announcer, dispatcher, retries, now })
-  const onEvent = createAgentEvents({ registry, changes, retry, now, random })
+  const relay = createReportRelay({ store, bus, background })
+  const onReport = createAgentReports({ bus, registry, changes, relay, retry, now, random })
   const sweeper = createSweeper({ store, bus, registry, changes, dispatcher, background, now, intervalMs })
 
   /** Fails the current step of a session, as its agent would. */
@@ -74,7 +76,7 @@ export function createConductor(options: ConductorOptions): Conductor {
     add: changes.add,
     change: changes.change,
     execute: changes.execute,
-    onEvent,
+    onReport,
     async close() {
       dispatcher.close()
       sweeper.close()

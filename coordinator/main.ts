@@ -29,6 +29,7 @@ await runRole({
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: 'howdah-coordinator',
+      role: 'coordinator',
       logger,
       waitMs: BROKER_WAIT_MS,
     })
@@ -69,13 +70,17 @@ await runRole({
     prune()
     const pruner = setInterval(prune, DAY_MS)
     conductor.start()
-    const events = await bus.consumeCoordinatorEvents(conductor.onEvent)
-    const commands = await bus.consumeCommands(intake)
+    const consumers = [
+      await bus.consumeHeartbeats(conductor.onReport),
+      await bus.consumeReports(conductor.onReport),
+      await bus.consumeCommands(intake),
+      await bus.consumeQueries(intake),
+    ]
     return {
       ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
       async close() {
         clearInterval(pruner)
-        await Promise.all([commands.close(), events.close()])
+        await Promise.all(consumers.map((consumer) => consumer.close()))
         await conductor.close()
         await bus.close()
         await store.close()

@@ -3,33 +3,61 @@
  * are defined in definitions.ts, and routed by route.ts.
  */
 import { randomUUID } from 'node:crypto'
+import type { Channel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
-import { amqpFailure } from './amqp-failure.ts'
 import { brokerBlocked } from './broker-alarm.ts'
-import type { AgentCommandDelivery, Bus, CommandDelivery, EventDelivery } from './bus.ts'
-import { type BrokerConnection, type BusTls, openConnection, withinDeadline } from './connection.ts'
+import type { AgentCommandDelivery, Bus, Outcome } from './bus.ts'
+import {
+  type BrokerConnection,
+  type BusTls,
+  brokerUser,
+  openConnection,
+  withinDeadline,
+} from './connection.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
-import { declareDeadLetters, declareExchanges, declareQueue, withTemporaryChannel } from './declare.ts'
-import { EXPECT_COMMANDS, EXPECT_EVENTS, expectAgentCommands } from './envelope.ts'
+import { declareExchanges, declareQueue, queueExists, withTemporaryChannel } from './declare.ts'
+import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
+import { createExchangeCheck } from './exchange-check.ts'
 import { createPublisher, MAY_STILL_ARRIVE, type Publisher } from './publisher.ts'
 import { createRecoveringChannel, type RecoveringChannel } from './recovering-channel.ts'
-import { createReplies } from './replies.ts'
+import { AGENT_REPLIES, COORDINATOR_REPLIES, createReplies } from './replies.ts'
 import { createRequests, type Requests } from './requests.ts'
-import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute } from './route.ts'
-import { createSender, DIRECT_REPLY } from './sender.ts'
+import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute, reportRoute } from './route.ts'
+import { createSender, type Sender } from './sender.ts'
 import { shutDown } from './shutdown.ts'
-import { agentQueue, COORDINATOR_COMMANDS, COORDINATOR_EVENTS, type Queue } from './topology.ts'
+import {
+  type AgentAddress,
+  agentQueue,
+  COORDINATOR_COMMANDS,
+  COORDINATOR_EVENTS,
+  COORDINATOR_HEARTBEATS,
+  COORDINATOR_QUERIES,
+  COORDINATOR_QUEUES,
+  DIRECT_REPLY,
+  type Queue,
+  REPLIES_EXCHANGE,
+  REPLY_QUEUE_PREFIX,
+} from './topology.ts'
+import { Unavailable } from './unavailable.ts'
 
 /** A routing key of the default exchange: no queue has this name. */
 const UNROUTED_KEY = 'howdah.nobody'
 const PROBE_MS = 2_000
+const ENROLL = { timeoutMs: 5_000, expiresMs: 60_000 }
+
+/**
+ * What a process is on the bus: a coordinator declares the topology and answers through the default exchange, an agent
+ * consumes its own queue and publishes events, replies and dead letters, a client publishes commands.
+ */
+export type BusRole = 'coordinator' | 'agent' | 'client'
 
 export interface ConnectOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps://…`. */
   readonly url: string
   /** Goes into `app_id` and is the connection's name in the RabbitMQ console. */
   readonly appId: string
+  readonly role: BusRole
   readonly logger: Logger
   readonly tls?: BusTls
   /** Handlers that run concurrently, per consumer. Default 20. */
@@ -45,12 +73,17 @@ export interface ConnectOptions {
  * @throws HowdahError `broker_unavailable` | `configuration` (user, password, virtual host, exchanges of another shape)
  */
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
-  const { url, appId, logger, tls, prefetch = 20, waitMs = 10_000 } = options
+  const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000 } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
   const connection = await openConnection({ url, appId, logger, tls, waitMs })
   const ended = new AbortController()
   const requests = createRequests()
-  const { publishing, publisher } = openPublishing(connection, requests, ended.signal, logger)
+  const agentReplies = role === 'coordinator' ? `${REPLY_QUEUE_PREFIX}${randomUUID()}` : undefined
+  const { publishing, publisher } = openPublishing({
+    ...{ connection, requests, agentReplies, logger },
+    userId: brokerUser(url),
+    ended: ended.signal,
+  })
   watchAlarm(connection, publisher, requests, logger)
   try {
     await withinDeadline(waitMs, publishing.opened, () => publishing.failure)
@@ -59,12 +92,23 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     await connection.close()
     throw error
   }
-  const sender = createSender({ appId, publisher, requests, alarm: connection.alarm })
-  const replies = createReplies({ appId, publisher })
+  const sender = createSender({
+    ...{ appId, publisher, requests, agentReplies, alarm: connection.alarm },
+    requireExchange: createExchangeCheck(connection),
+  })
+  const replies = createReplies({
+    ...{ appId, publisher },
+    path: role === 'agent' ? AGENT_REPLIES : COORDINATOR_REPLIES,
+  })
   const consumers = createConsumers({
     ...{ connection: connection.model, ended: ended.signal },
     ...{ prefetch, redelivery, publisher, replies, logger },
   })
+  const consume = (queue: Queue, expected: Expected, handle: (delivery: never) => Promise<Outcome>) =>
+    consumers.consume({
+      ...{ queue, expected, prepare: (channel) => declareTopology(channel) },
+      handle: (delivery) => handle(delivery as never),
+    })
   let closing: Promise<void> | undefined
 
   return {
@@ -74,21 +118,25 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     requestAgent: async (agent, type, body, sending) =>
       (await sender.request(agentQueryRoute(agent, type), body, sending)) as never,
     emit: (type, body, sending) => sender.send(eventRoute(type, body), body, sending),
+    report: (agent, type, body, sending) => sender.send(reportRoute(agent, type), body, sending),
     reply: replies.reply,
 
-    consumeCommands: (handler) =>
-      consumers.consume(COORDINATOR_COMMANDS, EXPECT_COMMANDS, (delivery) =>
-        handler(delivery as CommandDelivery),
-      ),
-    consumeCoordinatorEvents: (handler) =>
-      consumers.consume(COORDINATOR_EVENTS, EXPECT_EVENTS, (delivery) => handler(delivery as EventDelivery)),
+    consumeCommands: (handler) => consume(COORDINATOR_COMMANDS, EXPECT_COMMANDS, handler),
+    consumeQueries: (handler) => consume(COORDINATOR_QUERIES, EXPECT_COMMANDS, handler),
+    consumeReports: (handler) => consume(COORDINATOR_EVENTS, EXPECT_REPORTS, handler),
+    consumeHeartbeats: (handler) => consume(COORDINATOR_HEARTBEATS, EXPECT_REPORTS, handler),
     consumeAgentCommands: (agent, handler) =>
-      consumers.consume(agentQueue(agent), expectAgentCommands(agent), (delivery) =>
-        handler(delivery as AgentCommandDelivery),
-      ),
+      consumers.consume({
+        queue: agentQueue(agent),
+        expected: expectAgentCommands(agent),
+        prepare: () => requireAgentQueue(connection.model, sender, agent),
+        handle: (delivery) => handler(delivery as AgentCommandDelivery),
+      }),
     watchEvents: consumers.watch,
 
-    enroll: (agent) => enroll(connection, agentQueue(agent), logger),
+    declareTopology: () => withTemporaryChannel(connection.model, declareTopology),
+    enroll: (agent) =>
+      withTemporaryChannel(connection.model, (channel) => declareQueue(channel, agentQueue(agent))),
     disenroll: (agent) =>
       withTemporaryChannel(connection.model, (channel) => channel.deleteQueue(agentQueue(agent).name)),
     probe: () =>
@@ -110,21 +158,34 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   }
 }
 
+interface PublishingOptions {
+  readonly connection: BrokerConnection
+  readonly requests: Requests
+  /** The queue on which agents reply to a coordinator. */
+  readonly agentReplies: string | undefined
+  readonly userId: string
+  readonly ended: AbortSignal
+  readonly logger: Logger
+}
+
 /** The channel that everything is published on and replies arrive on, and its publisher. */
-function openPublishing(
-  { model, alarm }: BrokerConnection,
-  requests: Requests,
-  ended: AbortSignal,
-  logger: Logger,
-): { publishing: RecoveringChannel; publisher: Publisher } {
+function openPublishing(options: PublishingOptions): {
+  publishing: RecoveringChannel
+  publisher: Publisher
+} {
+  const { connection, requests, agentReplies, userId, ended, logger } = options
   const publishing = createRecoveringChannel({
-    connection: model,
+    connection: connection.model,
     ended,
-    purpose: 'declare the exchanges',
+    purpose: agentReplies === undefined ? 'receive replies' : 'declare the exchanges',
     logger,
     async setUp(channel) {
-      await declareExchanges(channel)
       await channel.consume(DIRECT_REPLY, requests.onReply, { noAck: true })
+      if (agentReplies === undefined) return
+      await declareExchanges(channel)
+      await channel.assertQueue(agentReplies, { exclusive: true, autoDelete: true, durable: false })
+      await channel.bindQueue(agentReplies, REPLIES_EXCHANGE.name, agentReplies)
+      await channel.consume(agentReplies, requests.onReply, { noAck: true })
     },
     onOpen(channel) {
       publisher.attach(channel)
@@ -132,12 +193,38 @@ function openPublishing(
     },
   })
   const publisher = createPublisher({
+    userId,
     channel: () => publishing.current,
     failure: () => publishing.failure,
-    blocked: () => alarm.reason,
+    blocked: () => connection.alarm.reason,
     logger,
   })
   return { publishing, publisher }
+}
+
+/** @throws HowdahError `configuration` when something exists with other properties or the user lacks the permission */
+async function declareTopology(channel: Channel): Promise<void> {
+  await declareExchanges(channel)
+  for (const queue of COORDINATOR_QUEUES) await declareQueue(channel, queue)
+}
+
+/** Asks the coordinator for the queue of an agent that has none. @throws Unavailable until it is declared */
+async function requireAgentQueue(
+  connection: RecoveringChannelModel,
+  sender: Sender,
+  agent: AgentAddress,
+): Promise<void> {
+  const { name } = agentQueue(agent)
+  if (await queueExists(connection, name)) return
+  const asked = sender.send(reportRoute(agent, 'agent.enroll'), agent, ENROLL)
+  const why = await asked.then(
+    () => 'the coordinator was asked to declare it',
+    (error: unknown) => `the coordinator cannot be asked for it: ${(error as Error).message}`,
+  )
+  throw new Unavailable(
+    `there is no queue ${name} yet; ${why}. "howdah broker setup --agent ${agent.kind}:${agent.name}" declares it, too`,
+    { code: 'unroutable' },
+  )
 }
 
 /** Requests fail as soon as RabbitMQ takes no messages; publications wait, and are sent when the alarm is over. */
@@ -156,13 +243,4 @@ function watchAlarm(
     logger.warn('RabbitMQ takes messages again')
     publisher.resume()
   })
-}
-
-async function enroll({ model }: BrokerConnection, queue: Queue, logger: Logger): Promise<void> {
-  await declareDeadLetters(model, logger)
-  try {
-    await withTemporaryChannel(model, (channel) => declareQueue(channel, queue))
-  } catch (error) {
-    throw amqpFailure(error, `declare the queue ${queue.name}`)
-  }
 }

@@ -3,8 +3,8 @@ import { HowdahError } from './errors.ts'
 
 /** Reply codes of AMQP 0-9-1, section 1.2 of the specification's constants. */
 const ACCESS_REFUSED = 403
-const NOT_FOUND = 404
-export const PRECONDITION_FAILED = 406
+export const NOT_FOUND = 404
+const PRECONDITION_FAILED = 406
 const NOT_ALLOWED = 530
 
 /** Class identifiers of AMQP 0-9-1: exchange and queue. */

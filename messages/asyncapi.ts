@@ -11,6 +11,8 @@ import {
   COORDINATOR_EVENT_TYPES,
   EVENTS,
   MAX_MESSAGE_BYTES,
+  QUERY_TYPES,
+  SESSION_EVENT_TYPES,
 } from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
 import * as exporting from './exports.ts'
@@ -21,13 +23,18 @@ import * as steps from './steps.ts'
 import {
   AGENTS_EXCHANGE,
   agentQueue,
+  CLIENT_REPLY_PREFIX,
   COMMANDS_EXCHANGE,
   COORDINATOR_COMMANDS,
   COORDINATOR_EVENTS,
+  COORDINATOR_HEARTBEATS,
+  COORDINATOR_QUERIES,
   DEAD_LETTERS,
+  DIRECT_REPLY,
   EVENTS_EXCHANGE,
   type Exchange,
   type Queue,
+  REPLIES_EXCHANGE,
 } from './topology.ts'
 import * as values from './values.ts'
 
@@ -116,16 +123,38 @@ function wholeDocument(): Json {
         parameters: AGENT_PARAMETERS,
       },
       ...Object.fromEntries(
-        Object.entries<Definition>(EVENTS).map(([type, { summary }]) => [type, eventChannel(type, summary)]),
+        Object.entries<Definition>(EVENTS)
+          .filter(([type]) => SESSION_EVENT_TYPES.has(type))
+          .map(([type, { summary }]) => [type, sessionEventChannel(type, summary)]),
       ),
+      reports: {
+        ...channel(
+          'agent.{kind}.{agent}.{event}',
+          EVENTS_EXCHANGE,
+          'What agents report to the coordinator, which passes on to clients what is about sessions.',
+          REPORTS,
+        ),
+        parameters: { ...AGENT_PARAMETERS, event: { description: 'The type without its first word.' } },
+      },
       replies: {
         address: null,
         title: 'Replies',
-        description: 'The default exchange, with reply_to of the command as routing key.',
+        description: `To clients: the default exchange, with reply_to of the command as routing key, which is ${DIRECT_REPLY} or the name of a queue of their own that begins with ${CLIENT_REPLY_PREFIX}. To the coordinator: the exchange ${REPLIES_EXCHANGE.name}.`,
         messages: references(replies),
       },
-      [COORDINATOR_COMMANDS.name]: queueChannel(COORDINATOR_COMMANDS, Object.keys(COMMANDS)),
-      [COORDINATOR_EVENTS.name]: queueChannel(COORDINATOR_EVENTS, agentEvents()),
+      [COORDINATOR_COMMANDS.name]: queueChannel(
+        COORDINATOR_COMMANDS,
+        Object.keys(COMMANDS).filter((type) => !QUERY_TYPES.has(type)),
+      ),
+      [COORDINATOR_QUERIES.name]: queueChannel(COORDINATOR_QUERIES, [...QUERY_TYPES]),
+      [COORDINATOR_EVENTS.name]: queueChannel(
+        COORDINATOR_EVENTS,
+        REPORTS.filter((type) => !type.startsWith('agent.')),
+      ),
+      [COORDINATOR_HEARTBEATS.name]: queueChannel(
+        COORDINATOR_HEARTBEATS,
+        REPORTS.filter((type) => type.startsWith('agent.')),
+      ),
       'howdah.agent': {
         ...queueChannel(agentQueue({ kind: 'mount', name: '{agent}' }), Object.keys(AGENT_COMMANDS)),
         address: 'howdah.{kind}.{agent}',
@@ -148,15 +177,23 @@ function wholeDocument(): Json {
         ]),
       ),
       ...Object.fromEntries(
-        Object.entries<Definition>(EVENTS).map(([type, definition]) => [
-          type,
-          operation('send', type, type, definition),
+        Object.entries<Definition>(EVENTS)
+          .filter(([type]) => SESSION_EVENT_TYPES.has(type))
+          .map(([type, definition]) => [type, operation('send', type, type, definition)]),
+      ),
+      // What agents report: the same message may be a report and an event for clients.
+      ...Object.fromEntries(
+        REPORTS.map((type) => [
+          `report.${type}`,
+          operation('receive', type, 'reports', (EVENTS as Record<string, Definition>)[type] as Definition),
         ]),
       ),
     },
     components: { messages, schemas: componentSchemas() },
   }
 }
+
+const REPORTS = Object.keys(EVENTS).filter((type) => !COORDINATOR_EVENT_TYPES.has(type))
 
 const AGENT_PARAMETERS = {
   kind: { description: 'What the agent does.', enum: ['mount', 'target'] },
@@ -251,23 +288,10 @@ function channel(address: string, exchange: Exchange, description: string, types
   }
 }
 
-function eventChannel(type: string, summary: string): Json {
-  const [family, event] = type.split('.')
-  if (family === 'session') {
-    return {
-      ...channel(`session.{session}.${event}`, EVENTS_EXCHANGE, summary, [type]),
-      parameters: { session: { description: 'Id of the session.' } },
-    }
-  }
-  if (family === 'repository') {
-    return {
-      ...channel(`repository.{repository}.${event}`, EVENTS_EXCHANGE, summary, [type]),
-      parameters: { repository: { description: 'Name of the repository.' } },
-    }
-  }
+function sessionEventChannel(type: string, summary: string): Json {
   return {
-    ...channel(`agent.{kind}.{agent}.${event}`, EVENTS_EXCHANGE, summary, [type]),
-    parameters: AGENT_PARAMETERS,
+    ...channel(`session.{session}.${type.slice('session.'.length)}`, EVENTS_EXCHANGE, summary, [type]),
+    parameters: { session: { description: 'Id of the session.' } },
   }
 }
 
@@ -312,10 +336,4 @@ function operation(
 
 function references(types: readonly string[]): Json {
   return Object.fromEntries(types.map((type) => [type, { $ref: `#/components/messages/${type}` }]))
-}
-
-function agentEvents(): string[] {
-  return Object.keys(EVENTS).filter(
-    (type) => !COORDINATOR_EVENT_TYPES.has(type) && !type.startsWith('repository.'),
-  )
 }

@@ -13,12 +13,13 @@ import type {
   CommandReply,
   CommandType,
   EventBody,
-  EventType,
+  ReportType,
+  SessionEventType,
 } from './definitions.ts'
 import type { AgentAddress } from './topology.ts'
 
 /**
- * The outcome of a delivery. `deadLetter` copies it to `howdah.dead-letters` with the reason, then acks it. When a handler
+ * The outcome of a delivery. `deadLetter` copies it to the exchange `howdah.dead` with the reason, then acks it. When a handler
  * throws, the message is delivered again, a bounded number of times.
  */
 export type Outcome = 'ack' | { readonly deadLetter: string }
@@ -34,6 +35,8 @@ export interface Delivery<Type extends string = string, Body = unknown> {
   readonly appId: string | undefined
   /** The user of the sender's connection, checked by RabbitMQ; undefined when the sender did not give it. */
   readonly userId: string | undefined
+  /** The agent that the routing key of a report names. */
+  readonly sender: AgentAddress | undefined
   readonly routingKey: string
   readonly redelivered: boolean
 }
@@ -42,7 +45,12 @@ export type CommandDelivery = { [T in CommandType]: Delivery<T, CommandBody<T>> 
 export type AgentCommandDelivery = {
   [T in AgentCommandType]: Delivery<T, AgentCommandBody<T>>
 }[AgentCommandType]
-export type EventDelivery = { [T in EventType]: Delivery<T, EventBody<T>> }[EventType]
+/** What an agent reports to the coordinator. */
+export type ReportDelivery = {
+  [T in ReportType]: Delivery<T, EventBody<T>> & { readonly sender: AgentAddress }
+}[ReportType]
+/** What the coordinator publishes for clients. */
+export type EventDelivery = { [T in SessionEventType]: Delivery<T, EventBody<T>> }[SessionEventType]
 
 export interface Consumer {
   /** Cancels the consumer and waits for running handlers. */
@@ -54,6 +62,8 @@ export interface SendOptions {
   readonly messageId?: string
   /** How long to wait for the broker to confirm, reconnects included. Default 30 s. */
   readonly timeoutMs?: number
+  /** Milliseconds after which RabbitMQ removes the message from its queue. Default: never. */
+  readonly expiresMs?: number
   readonly signal?: AbortSignal
 }
 
@@ -81,26 +91,45 @@ export interface Bus {
     options?: SendOptions,
   ): Promise<AgentReply<T>>
 
-  /** Publishes an event, which no queue needs to take. Resolves when the broker has confirmed it. */
-  emit<T extends EventType>(type: T, body: EventBody<T>, options?: SendOptions): Promise<void>
+  /**
+   * Publishes an event about a session for clients, as the coordinator; no queue needs to take it. Resolves when the
+   * broker has confirmed it.
+   */
+  emit<T extends SessionEventType>(type: T, body: EventBody<T>, options?: SendOptions): Promise<void>
+
+  /** Reports to the coordinator as an agent. Resolves when the broker has confirmed it. @throws as `sendToAgent` */
+  report<T extends ReportType>(
+    agent: AgentAddress,
+    type: T,
+    body: EventBody<T>,
+    options?: SendOptions,
+  ): Promise<void>
 
   /** Answers a delivery that asked for it (`replyTo`); does nothing for one that did not. It is not an error when the requester has gone away. */
   reply(delivery: Delivery, body: object): Promise<void>
 
-  /** The coordinator's commands; prefetch bounds the handlers that run concurrently. */
+  /** The coordinator's commands that change something; prefetch bounds the handlers that run concurrently. */
   consumeCommands(handler: (delivery: CommandDelivery) => Promise<Outcome>): Promise<Consumer>
 
-  /** The coordinator's events: `howdah.coordinator.events`. */
-  consumeCoordinatorEvents(handler: (delivery: EventDelivery) => Promise<Outcome>): Promise<Consumer>
+  /** The coordinator's commands that only ask. */
+  consumeQueries(handler: (delivery: CommandDelivery) => Promise<Outcome>): Promise<Consumer>
 
-  /** One agent's commands. */
+  /** What agents report about sessions. */
+  consumeReports(handler: (delivery: ReportDelivery) => Promise<Outcome>): Promise<Consumer>
+
+  /** The heartbeats of agents. */
+  consumeHeartbeats(handler: (delivery: ReportDelivery) => Promise<Outcome>): Promise<Consumer>
+
+  /**
+   * One agent's commands. While the agent has no queue, this asks the coordinator for one and waits until it is declared.
+   */
   consumeAgentCommands(
     agent: AgentAddress,
     handler: (delivery: AgentCommandDelivery) => Promise<Outcome>,
   ): Promise<Consumer>
 
   /**
-   * Events as they happen, on an exclusive queue that is deleted with the connection. `pattern` is a topic pattern, e.g.
+   * What the coordinator publishes about sessions as it happens, on an exclusive queue that is deleted with the connection. `pattern` is a topic pattern, e.g.
    * `session.<id>.#`. `onMissed` is called after each reconnect, when the new queue is bound: what was published in between
    * did not reach the old one.
    */
@@ -110,7 +139,10 @@ export interface Bus {
     onMissed?: () => void,
   ): Promise<Consumer>
 
-  /** Declares an agent's queue, so that commands are kept for it while it is offline. */
+  /** Declares exchanges and the coordinator's queues, as a coordinator does when it consumes. @throws HowdahError `configuration` */
+  declareTopology(): Promise<void>
+
+  /** As the coordinator: declares an agent's queue, in which commands are kept while the agent is offline. @throws as `declareTopology` */
   enroll(agent: AgentAddress): Promise<void>
 
   /** Deletes an agent's queue with the commands in it; it need not exist. */

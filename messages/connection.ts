@@ -112,6 +112,11 @@ export function brokerAddress(url: string): URL {
   return address
 }
 
+/** The user that a URL names. RabbitMQ's default is guest, who may connect over loopback only. */
+export function brokerUser(url: string): string {
+  return decodeURIComponent(brokerAddress(url).username) || 'guest'
+}
+
 /**
  * Waits for a part of the connection to be ready.
  * @param reason what is known at the deadline about why it is not

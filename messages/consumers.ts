@@ -3,27 +3,30 @@
  * answers and dead-letters what breaks the contract; a watch has a queue of its own and ignores it.
  */
 import { randomUUID } from 'node:crypto'
-import type { RecoveringChannelModel } from 'amqplib'
+import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import type { Consumer, Delivery, EventDelivery, Outcome } from './bus.ts'
 import { type ConsumerOptions, type Redelivery, startConsumer } from './consumer.ts'
 import { deadLetterOf } from './dead-letter.ts'
-import { declareDeadLetters, declareExchanges, declareQueue } from './declare.ts'
-import { EXPECT_EVENTS, type Expected } from './envelope.ts'
+import { EXPECT_SESSION_EVENTS, type Expected } from './envelope.ts'
 import type { Publisher } from './publisher.ts'
 import type { Replies } from './replies.ts'
-import { EVENTS_EXCHANGE, type Queue } from './topology.ts'
+import { EVENTS_EXCHANGE, type Queue, WATCH_PREFIX } from './topology.ts'
 
 /** Watches only look at events, so many may be under way. */
 const WATCH_PREFETCH = 100
 
+export interface Work {
+  readonly queue: Queue
+  readonly expected: Expected
+  /** Called on each new channel before it consumes: declares the queue, or makes sure that it exists. Default: nothing. */
+  prepare?(channel: ConfirmChannel): Promise<void>
+  handle(delivery: Delivery): Promise<Outcome>
+}
+
 export interface Consumers {
-  /** Declares the queue and consumes it. @throws HowdahError `configuration` | `broker_unavailable` */
-  consume(
-    queue: Queue,
-    expected: Expected,
-    handle: (delivery: Delivery) => Promise<Outcome>,
-  ): Promise<Consumer>
+  /** Consumes a queue. @throws HowdahError `configuration` | `broker_unavailable` */
+  consume(work: Work): Promise<Consumer>
   /**
    * Consumes the events that match a topic pattern, on an exclusive queue that is declared again, empty, after a
    * reconnect; `onMissed` is called then. @throws as `consume`
@@ -62,17 +65,13 @@ export function createConsumers(options: ConsumersOptions): Consumers {
   }
 
   return {
-    consume: (queue, expected, handle) =>
+    consume: ({ queue, expected, prepare = async () => {}, handle }) =>
       start({
         queue: queue.name,
         prefetch,
         redelivery,
         expected,
-        async declare(channel) {
-          await declareExchanges(channel)
-          await declareDeadLetters(connection, logger)
-          await declareQueue(channel, queue)
-        },
+        declare: prepare,
         handle,
         refuse: replies.refuse,
         deadLetter: (message, from, reason) => publisher.publish(deadLetterOf(message, from, reason)),
@@ -80,12 +79,12 @@ export function createConsumers(options: ConsumersOptions): Consumers {
 
     watch(pattern, handle, onMissed = () => {}) {
       let isFirst = true
-      const queue = `howdah.watch.${randomUUID()}`
+      const queue = `${WATCH_PREFIX}${randomUUID()}`
       return start({
         queue,
         prefetch: WATCH_PREFETCH,
         redelivery: { ...redelivery, tries: 1 },
-        expected: EXPECT_EVENTS,
+        expected: EXPECT_SESSION_EVENTS,
         async declare(channel) {
           await channel.assertQueue(queue, { exclusive: true, autoDelete: true, durable: false })
           await channel.bindQueue(queue, EVENTS_EXCHANGE.name, pattern)
@@ -96,7 +95,7 @@ export function createConsumers(options: ConsumersOptions): Consumers {
           handle(delivery as EventDelivery)
           return 'ack'
         },
-        // The coordinator consumes the same event from its own queue, and dead-letters it there.
+        // A watch only looks: other watches got the same event.
         refuse: async () => {},
         deadLetter: async () => {},
       })

@@ -6,7 +6,7 @@ import type { ConsumeMessage } from 'amqplib'
 import { MAX_MESSAGE_BYTES } from './definitions.ts'
 import { headersText } from './foreign-headers.ts'
 import type { Publication } from './publisher.ts'
-import { DEAD_LETTERS } from './topology.ts'
+import { DEAD_EXCHANGE, DEAD_LETTERS } from './topology.ts'
 
 const TIMEOUT_MS = 30_000
 const MAX_REASON = 1000
@@ -29,8 +29,8 @@ export function deadLetterOf(message: ConsumeMessage, queue: string, reason: str
     return value === undefined || value === PSEUDO_QUEUE ? [] : [[name, value] as const]
   })
   return {
-    exchange: '',
-    routingKey: DEAD_LETTERS.name,
+    exchange: DEAD_EXCHANGE.name,
+    routingKey: fields.routingKey,
     content: content.subarray(0, MAX_MESSAGE_BYTES),
     options: {
       ...Object.fromEntries(kept),
@@ -45,7 +45,7 @@ export function deadLetterOf(message: ConsumeMessage, queue: string, reason: str
         ...(content.length > MAX_MESSAGE_BYTES && { 'howdah-original-bytes': content.length }),
       },
     },
-    unroutable: `there is no queue ${DEAD_LETTERS.name}`,
+    unroutable: `no queue takes dead letters: ${DEAD_LETTERS.name} is missing`,
     timeoutMs: TIMEOUT_MS,
   }
 }

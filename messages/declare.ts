@@ -1,14 +1,17 @@
-/** Declares the topology on a channel. Declaring what already exists with the same properties does nothing. */
+/**
+ * Declares the topology on a channel, as the coordinator does. Declaring what already exists with the same properties does
+ * nothing. Agents and clients declare nothing of it, and only ask whether something is there.
+ */
 import type { Channel, RecoveringChannelModel } from 'amqplib'
-import type { Logger } from 'pino'
-import { amqpFailure, PRECONDITION_FAILED } from './amqp-failure.ts'
-import { DEAD_LETTERS, EXCHANGES, type Queue } from './topology.ts'
+import { amqpFailure, NOT_FOUND } from './amqp-failure.ts'
+import { EXCHANGES, type Queue } from './topology.ts'
 
 /** @throws HowdahError `configuration` when one exists with other properties or the user lacks the permission */
 export async function declareExchanges(channel: Channel): Promise<void> {
-  for (const { name, type } of EXCHANGES) {
+  for (const { name, type, ...exchange } of EXCHANGES) {
+    const alternate = 'alternate' in exchange ? { alternateExchange: exchange.alternate.name } : {}
     try {
-      await channel.assertExchange(name, type, { durable: true })
+      await channel.assertExchange(name, type, { durable: true, ...alternate })
     } catch (error) {
       throw amqpFailure(error, `declare the exchange ${name}`)
     }
@@ -27,30 +30,14 @@ export async function declareQueue(channel: Channel, queue: Queue): Promise<void
   }
 }
 
-/** Connections on which the warning about a queue of an earlier release was logged. */
-const warned = new WeakSet<RecoveringChannelModel>()
+/** Whether the queue exists. It needs no permission to ask. @throws what the channel or the connection fails with */
+export function queueExists(connection: RecoveringChannelModel, name: string): Promise<boolean> {
+  return exists(connection, (channel) => channel.checkQueue(name))
+}
 
-/**
- * Declares the queue of dead letters. A queue of an earlier release, whose arguments cannot be changed, is kept with its
- * messages.
- * @throws HowdahError `configuration` when the user lacks the permission
- */
-export async function declareDeadLetters(connection: RecoveringChannelModel, logger: Logger): Promise<void> {
-  try {
-    await withTemporaryChannel(connection, (channel) =>
-      channel.assertQueue(DEAD_LETTERS.name, { durable: true, arguments: DEAD_LETTERS.arguments }),
-    )
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== PRECONDITION_FAILED) {
-      throw amqpFailure(error, `declare the queue ${DEAD_LETTERS.name}`)
-    }
-    if (warned.has(connection)) return
-    warned.add(connection)
-    logger.warn(
-      `the queue ${DEAD_LETTERS.name} exists with other properties and is kept. RabbitMQ 4 drops messages that were read and ` +
-        'requeued 20 times there; delete the queue when it is empty, and Howdah declares it again',
-    )
-  }
+/** Whether the exchange exists. It needs no permission to ask. @throws what the channel or the connection fails with */
+export function exchangeExists(connection: RecoveringChannelModel, name: string): Promise<boolean> {
+  return exists(connection, (channel) => channel.checkExchange(name))
 }
 
 /** Runs the work on a channel of its own, because a refused declaration closes the channel. */
@@ -68,5 +55,18 @@ export async function withTemporaryChannel(
     await work(channel)
   } finally {
     if (alive) await channel.close().catch(() => {})
+  }
+}
+
+async function exists(
+  connection: RecoveringChannelModel,
+  check: (channel: Channel) => Promise<unknown>,
+): Promise<boolean> {
+  try {
+    await withTemporaryChannel(connection, check)
+    return true
+  } catch (error) {
+    if ((error as { code?: unknown }).code === NOT_FOUND) return false
+    throw error
   }
 }

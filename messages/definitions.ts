@@ -24,7 +24,7 @@ import {
 } from './values.ts'
 
 /** Value of the header `howdah-version` that this code speaks. */
-export const CONTRACT_VERSION = 1
+export const CONTRACT_VERSION = 2
 
 /** Bytes. A larger message is refused without being parsed. */
 export const MAX_MESSAGE_BYTES = 256 * 1024
@@ -253,7 +253,19 @@ const stepOf = {
   sequence: Sequence,
 }
 
-/** Events: exchange `howdah.events`, routing key `session.<id>.<event>`, `agent.<kind>.<name>.<event>` or `repository.<name>.<event>`. */
+const damagedBlock = {
+  repository: Name,
+  instance: RepositoryName,
+  backup: RepositoryName.describe('label of the backup that was published'),
+  file: z.string().max(4096).describe('data/… below PGDATA, tblspc/<oid>/… below a tablespace'),
+  block: z.int().min(0).describe('number of the 8 KiB block in the file'),
+  what: z.string().max(1000),
+}
+
+/**
+ * Events, on the exchange `howdah.events`. Agents report to the coordinator with the routing key
+ * `agent.<kind>.<name>.<event>`; the coordinator publishes for clients with `session.<id>.<event>`.
+ */
 export const EVENTS = reports({
   'session.state': {
     summary: 'A session changed its state.',
@@ -277,8 +289,14 @@ export const EVENTS = reports({
     }),
   },
   'session.step-done': {
-    summary: 'A step is done, with its `result`.',
-    body: z.object({ ...stepOf, result: z.record(z.string(), z.unknown()) }),
+    summary: 'A step is done.',
+    body: z.object({
+      ...stepOf,
+      result: z
+        .record(z.string(), z.unknown())
+        .optional()
+        .describe('from the agent to the coordinator, which does not pass it on to clients'),
+    }),
   },
   'session.step-failed': { summary: 'A step failed.', body: z.object({ ...stepOf, error: ErrorSchema }) },
   'session.step-refused': {
@@ -321,6 +339,14 @@ export const EVENTS = reports({
     summary: 'A target agent found that the mount or PostgreSQL of a session has ended.',
     body: z.object({ session: SessionId, what: z.enum(['mount', 'postgres']), reason: z.string() }),
   },
+  'session.damage': {
+    summary: 'A block that is damaged in the repository was served to a session.',
+    body: z.object({ session: SessionId, ...damagedBlock }),
+  },
+  'agent.enroll': {
+    summary: 'An agent has no queue to consume; the coordinator declares it.',
+    body: z.object({ kind: z.enum(['mount', 'target']), name: Name }),
+  },
   'agent.online': { summary: 'An agent consumes its queue; repeated as heartbeat.', body: AgentView },
   'agent.offline': {
     summary: 'An agent shut down in an orderly way.',
@@ -329,22 +355,33 @@ export const EVENTS = reports({
   'repository.damage': {
     summary:
       'A mount agent served a data block that is damaged in the repository; sent once per block, for repositories with verifyPages.',
-    body: z.object({
-      repository: Name,
-      instance: RepositoryName,
-      backup: RepositoryName.describe('label of the backup that was published'),
-      file: z.string().max(4096).describe('data/… below PGDATA, tblspc/<oid>/… below a tablespace'),
-      block: z.int().min(0).describe('number of the 8 KiB block in the file'),
-      what: z.string().max(1000),
-    }),
+    body: z.object(damagedBlock),
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType }>)
 
-/** Events that the coordinator publishes; all others come from agents. */
-export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set([
+/** Events that only the coordinator publishes; all others are reported by agents. */
+const COORDINATOR_EVENTS = [
   'session.state',
   'session.warning',
-] satisfies (keyof typeof EVENTS)[])
+  'session.damage',
+] as const satisfies (keyof typeof EVENTS)[]
+
+/** Commands that only ask: they change nothing, and are not in the way of the others. */
+const QUERIES = [
+  'instance.check',
+  'session.list',
+  'session.show',
+  'inventory.list',
+  'target.doctor',
+  'agent.list',
+] as const satisfies (keyof typeof COMMANDS)[]
+
+/** What the coordinator publishes for clients: its own events, and what agents report about sessions. */
+export const SESSION_EVENT_TYPES: ReadonlySet<string> = new Set(
+  Object.keys(EVENTS).filter((type) => type.startsWith('session.') && type !== 'session.step-refused'),
+)
+export const COORDINATOR_EVENT_TYPES: ReadonlySet<string> = new Set(COORDINATOR_EVENTS)
+export const QUERY_TYPES: ReadonlySet<string> = new Set(QUERIES)
 
 export type DoctorItem = z.infer<typeof DoctorItem>
 export type Estimate = z.infer<typeof Estimate>
@@ -360,6 +397,10 @@ export type AgentQueryType = {
 }[AgentCommandType]
 export type AgentReply<T extends AgentQueryType> = z.infer<(typeof AGENT_COMMANDS)[T]['reply']>
 export type EventType = keyof typeof EVENTS
+/** What an agent reports to the coordinator. */
+export type ReportType = Exclude<EventType, (typeof COORDINATOR_EVENTS)[number]>
+/** The types of `SESSION_EVENT_TYPES`. */
+export type SessionEventType = Exclude<Extract<EventType, `session.${string}`>, 'session.step-refused'>
 export type EventBody<T extends EventType> = z.infer<(typeof EVENTS)[T]['body']>
 export type MessageType = CommandType | AgentCommandType | EventType
 export type { StepReport }

@@ -10,37 +10,74 @@ import {
   AGENT_COMMANDS,
   COMMANDS,
   CONTRACT_VERSION,
+  COORDINATOR_EVENT_TYPES,
   EVENTS,
-  type EventBody,
   type EventType,
   MAX_MESSAGE_BYTES,
+  SESSION_EVENT_TYPES,
 } from './definitions.ts'
 import { type ErrorBody, HowdahError } from './errors.ts'
 import { headersJson, MAX_HEADERS_BYTES } from './foreign-headers.ts'
 import { parseJson } from './json.ts'
-import { type AgentAddress, agentRoutingKey, eventRoutingKey } from './topology.ts'
+import {
+  type AgentAddress,
+  agentRoutingKey,
+  CLIENT_REPLY_PREFIX,
+  DIRECT_REPLY,
+  isClientReplyAddress,
+  isCoordinatorReplyAddress,
+  reportRoutingKey,
+  reportSender,
+  sessionEventRoutingKey,
+} from './topology.ts'
 
 /** Bytes. Replies may contain whole inventories. */
 export const MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 export const VERSION_HEADER = 'howdah-version'
 
-/** What a consumer accepts: message types, and the routing key that belongs to each message. */
+/** What a consumer accepts: message types, routing keys and reply addresses. */
 export interface Expected {
   readonly types: Readonly<Record<string, { readonly body: z.ZodType }>>
-  /** The routing key that a message of this type and body must have. */
-  routingKey(type: string, body: unknown): string
+  /** Whether the routing key belongs to a message of this type and body. */
+  hasKey(routingKey: string, type: string, body: unknown): boolean
+  /** The agent that sent the message, where its routing key says so. */
+  sender?(routingKey: string): AgentAddress | undefined
+  /** Whether replies go to this address. Missing: such messages are not answered. */
+  isReplyAddress?(address: string): boolean
 }
 
-export const EXPECT_COMMANDS: Expected = { types: COMMANDS, routingKey: (type) => type }
+export const EXPECT_COMMANDS: Expected = {
+  types: COMMANDS,
+  hasKey: (routingKey, type) => routingKey === type,
+  isReplyAddress: isClientReplyAddress,
+}
 
 export function expectAgentCommands(agent: AgentAddress): Expected {
-  return { types: AGENT_COMMANDS, routingKey: () => agentRoutingKey(agent) }
+  return {
+    types: AGENT_COMMANDS,
+    hasKey: (routingKey) => routingKey === agentRoutingKey(agent),
+    isReplyAddress: isCoordinatorReplyAddress,
+  }
 }
 
-export const EXPECT_EVENTS: Expected = {
-  types: EVENTS,
-  routingKey: (type, body) => eventRoutingKey(type as EventType, body as EventBody<EventType>),
+/** What agents report. One that is about the agent itself repeats in its body what the routing key says. */
+export const EXPECT_REPORTS: Expected = {
+  types: Object.fromEntries(Object.entries(EVENTS).filter(([type]) => !COORDINATOR_EVENT_TYPES.has(type))),
+  hasKey(routingKey, type, body) {
+    const sender = reportSender(routingKey)
+    if (!sender || routingKey !== reportRoutingKey(sender, type as EventType)) return false
+    const { kind, name } = body as Partial<AgentAddress>
+    return !type.startsWith('agent.') || (kind === sender.kind && name === sender.name)
+  },
+  sender: reportSender,
+}
+
+/** What the coordinator publishes for clients. */
+export const EXPECT_SESSION_EVENTS: Expected = {
+  types: Object.fromEntries(Object.entries(EVENTS).filter(([type]) => SESSION_EVENT_TYPES.has(type))),
+  hasKey: (routingKey, type, body) =>
+    routingKey === sessionEventRoutingKey(type as EventType, (body as { session: string }).session),
 }
 
 export type Decoded =
@@ -76,11 +113,18 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
   if (typeof messageId !== 'string' || messageId === '') {
     return invalid('message_id', 'the property message_id is missing: it is the idempotency key')
   }
+  const replyTo = text(properties.replyTo)
+  if (replyTo !== undefined && expected.isReplyAddress?.(replyTo) === false) {
+    return invalid(
+      'reply_to',
+      `"${short(replyTo, 64)}" is not answered: reply_to must be ${DIRECT_REPLY}, or a queue of your own whose name begins with ${CLIENT_REPLY_PREFIX}`,
+    )
+  }
   const parsed = parseJson(content)
   if (parsed === undefined) return invalid('body', 'the body is not JSON in UTF-8')
   const checked = definition.body.safeParse(parsed.value)
   if (!checked.success) return { refused: bodyError(checked.error) }
-  if (fields.routingKey !== expected.routingKey(type, checked.data)) {
+  if (!expected.hasKey(fields.routingKey, type, checked.data)) {
     return invalid('routing_key', `the routing key does not belong to this ${type}`)
   }
   return {
@@ -89,9 +133,10 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
       body: checked.data,
       messageId,
       correlationId: text(properties.correlationId),
-      replyTo: text(properties.replyTo),
+      replyTo,
       appId: text(properties.appId),
       userId: text(properties.userId),
+      sender: expected.sender?.(fields.routingKey),
       routingKey: fields.routingKey,
       redelivered: fields.redelivered,
     },
@@ -126,17 +171,20 @@ export interface EnvelopeProperties {
   readonly appId: string
   readonly correlationId?: string | undefined
   readonly replyTo?: string | undefined
+  /** Milliseconds after which RabbitMQ removes the message from its queue. */
+  readonly expiresMs?: number | undefined
 }
 
 /** Properties of every message that Howdah sends: persistent, JSON, versioned. */
 export function messageProperties(properties: EnvelopeProperties): Options.Publish {
-  const { type, messageId, appId, correlationId, replyTo } = properties
+  const { type, messageId, appId, correlationId, replyTo, expiresMs } = properties
   return {
     type,
     messageId,
     appId,
     ...(correlationId !== undefined && { correlationId }),
     ...(replyTo !== undefined && { replyTo }),
+    ...(expiresMs !== undefined && { expiration: Math.round(expiresMs) }),
     persistent: true,
     contentType: 'application/json',
     timestamp: Math.floor(Date.now() / 1000),

@@ -46,6 +46,8 @@ export interface Publisher {
 }
 
 export interface PublisherOptions {
+  /** The user of the connection. RabbitMQ refuses a message that names another one, so a receiver can rely on it. */
+  readonly userId: string
   readonly channel: () => ConfirmChannel | undefined
   /** Why there is no channel. */
   readonly failure: () => Error | undefined
@@ -67,7 +69,8 @@ function unencodable(error: unknown, { exchange, routingKey }: Publication): How
   )
 }
 
-export function createPublisher({ channel, failure, blocked, logger }: PublisherOptions): Publisher {
+export function createPublisher(options: PublisherOptions): Publisher {
+  const { userId, channel, failure, blocked, logger } = options
   const waiting = new Set<Pending>()
   const idle = new Set<() => void>()
   let isClosed = false
@@ -80,7 +83,7 @@ export function createPublisher({ channel, failure, blocked, logger }: Publisher
     const mandatory = pending.unroutable !== undefined
     const { exchange, routingKey, content, options } = pending
     try {
-      current.publish(exchange, routingKey, content, { ...options, mandatory }, (error: unknown) => {
+      current.publish(exchange, routingKey, content, { ...options, userId, mandatory }, (error: unknown) => {
         if (current !== channel()) return // sent again with the next channel
         pending.inFlight = false
         if (error) {

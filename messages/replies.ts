@@ -1,6 +1,7 @@
 /**
- * Answers to deliveries: the handler's reply, or the refusal of a message that breaks the contract. Goes to the
- * `reply_to` of the message through the default exchange. A requester that has gone away is not an error.
+ * Answers to deliveries: the handler's reply, or the refusal of a message that breaks the contract. A coordinator answers
+ * through the default exchange, an agent through `howdah.replies`, and both only where replies may go. A requester that
+ * has gone away is not an error.
  */
 import { randomUUID } from 'node:crypto'
 import type { ConsumeMessage } from 'amqplib'
@@ -10,6 +11,7 @@ import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.t
 import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
 import { type ErrorBody, HowdahError, withRetryable } from './errors.ts'
 import type { Publisher } from './publisher.ts'
+import { isClientReplyAddress, isCoordinatorReplyAddress, REPLIES_EXCHANGE } from './topology.ts'
 
 const TIMEOUT_MS = 30_000
 /** AMQP 0-9-1: a routing key is a short string, of at most 255 bytes. */
@@ -29,10 +31,27 @@ interface Requester {
   readonly correlationId: string | undefined
 }
 
-export function createReplies({ appId, publisher }: { appId: string; publisher: Publisher }): Replies {
+export interface ReplyPath {
+  readonly exchange: string
+  isAddress(replyTo: string): boolean
+}
+
+export const COORDINATOR_REPLIES: ReplyPath = { exchange: '', isAddress: isClientReplyAddress }
+export const AGENT_REPLIES: ReplyPath = {
+  exchange: REPLIES_EXCHANGE.name,
+  isAddress: isCoordinatorReplyAddress,
+}
+
+export interface RepliesOptions {
+  readonly appId: string
+  readonly publisher: Publisher
+  readonly path: ReplyPath
+}
+
+export function createReplies({ appId, publisher, path }: RepliesOptions): Replies {
   async function answer({ replyTo, type, correlationId }: Requester, content: Buffer): Promise<void> {
     await publisher.publish({
-      exchange: '',
+      exchange: path.exchange,
       routingKey: replyTo,
       content,
       options: messageProperties({ type: `${type}.reply`, messageId: randomUUID(), appId, correlationId }),
@@ -43,13 +62,13 @@ export function createReplies({ appId, publisher }: { appId: string; publisher: 
   return {
     async reply({ type, replyTo, correlationId, messageId }, body) {
       const content = encodeBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES)
-      if (replyTo === undefined) return
+      if (replyTo === undefined || !path.isAddress(replyTo)) return
       await answer({ replyTo, type, correlationId: correlationId ?? messageId }, content)
     },
 
     async refuse({ properties }, error) {
       const replyTo: unknown = properties.replyTo
-      if (typeof replyTo !== 'string' || replyTo === '' || replyTo.length > MAX_ROUTING_KEY) return
+      if (typeof replyTo !== 'string' || replyTo.length > MAX_ROUTING_KEY || !path.isAddress(replyTo)) return
       const type: unknown = properties.type
       const correlationId: unknown = properties.correlationId ?? properties.messageId
       const requester = {

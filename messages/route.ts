@@ -11,8 +11,10 @@ import {
   type CommandType,
   EVENTS,
   type EventBody,
-  type EventType,
   type MessageType,
+  QUERY_TYPES,
+  type ReportType,
+  type SessionEventType,
 } from './definitions.ts'
 import {
   AGENTS_EXCHANGE,
@@ -20,8 +22,10 @@ import {
   agentRoutingKey,
   COMMANDS_EXCHANGE,
   COORDINATOR_COMMANDS,
+  COORDINATOR_QUERIES,
   EVENTS_EXCHANGE,
-  eventRoutingKey,
+  reportRoutingKey,
+  sessionEventRoutingKey,
 } from './topology.ts'
 
 export interface Route {
@@ -29,12 +33,16 @@ export interface Route {
   readonly body: z.ZodType
   readonly exchange: string
   readonly routingKey: string
-  /** What the error `unroutable` says. Missing: an event, which no queue needs to take. */
+  /** What the error `unroutable` says. Missing: no queue needs to take it. */
   readonly unroutable?: string
 }
 
 export interface RequestRoute extends Route {
   readonly reply: z.ZodType
+  /** Who is answered: a client by Direct Reply-to, a coordinator on its queue for the replies of agents. */
+  readonly repliesTo: 'client' | 'coordinator'
+  /** The request is of no use after the deadline of its reply, and then removed from its queue. */
+  readonly expires: boolean
   /** What the error `timeout` says when no reply came within these seconds. */
   unanswered(seconds: number): string
 }
@@ -42,15 +50,18 @@ export interface RequestRoute extends Route {
 /** A command to the coordinator. */
 export function commandRoute(type: CommandType): RequestRoute {
   const { body, reply } = COMMANDS[type]
+  const queue = QUERY_TYPES.has(type) ? COORDINATOR_QUERIES : COORDINATOR_COMMANDS
   return {
     type,
     body,
     reply,
+    repliesTo: 'client',
+    expires: QUERY_TYPES.has(type),
     exchange: COMMANDS_EXCHANGE.name,
     routingKey: type,
     unroutable: `no queue takes ${type}: no coordinator was ever started on this broker`,
     unanswered: (seconds) =>
-      `the coordinator did not answer ${type} within ${seconds} s: is "howdah coordinator" (or "howdah up") running? The command waits in the queue ${COORDINATOR_COMMANDS.name}`,
+      `the coordinator did not answer ${type} within ${seconds} s: is "howdah coordinator" (or "howdah up") running? The command waits in the queue ${queue.name}`,
   }
 }
 
@@ -70,16 +81,30 @@ export function agentQueryRoute(agent: AgentAddress, type: AgentQueryType): Requ
   return {
     ...agentCommandRoute(agent, type),
     reply: AGENT_COMMANDS[type].reply,
+    repliesTo: 'coordinator',
+    expires: false,
     unanswered: (seconds) =>
       `the ${agent.kind} agent ${agent.name} did not answer ${type} within ${seconds} s: is it running?`,
   }
 }
 
-export function eventRoute<T extends EventType>(type: T, body: EventBody<T>): Route {
+/** An event for clients, published by the coordinator. */
+export function eventRoute<T extends SessionEventType>(type: T, body: EventBody<T>): Route {
   return {
     type,
     body: EVENTS[type].body,
     exchange: EVENTS_EXCHANGE.name,
-    routingKey: eventRoutingKey(type, body),
+    routingKey: sessionEventRoutingKey(type, body.session),
+  }
+}
+
+/** What an agent reports to the coordinator. */
+export function reportRoute(agent: AgentAddress, type: ReportType): Route {
+  return {
+    type,
+    body: EVENTS[type].body,
+    exchange: EVENTS_EXCHANGE.name,
+    routingKey: reportRoutingKey(agent, type),
+    unroutable: `no queue takes ${type}: no coordinator was ever started on this broker`,
   }
 }

@@ -6,12 +6,11 @@ import { randomUUID } from 'node:crypto'
 import { type BrokerAlarm, brokerBlocked } from './broker-alarm.ts'
 import type { SendOptions } from './bus.ts'
 import { encodeBody, messageProperties } from './envelope.ts'
+import { HowdahError } from './errors.ts'
 import type { Publisher } from './publisher.ts'
 import type { Requests } from './requests.ts'
 import type { RequestRoute, Route } from './route.ts'
-
-/** RabbitMQ delivers replies on the channel that published the request, without a queue of our own (Direct Reply-to). */
-export const DIRECT_REPLY = 'amq.rabbitmq.reply-to'
+import { DIRECT_REPLY } from './topology.ts'
 
 const TIMEOUT_MS = 30_000
 /** How long before the deadline of its reply a request must be confirmed, at most; for short deadlines a tenth. */
@@ -32,24 +31,37 @@ export interface SenderOptions {
   readonly publisher: Publisher
   readonly requests: Requests
   readonly alarm: BrokerAlarm
+  /** The queue on which agents reply, of a coordinator; everyone else has Direct Reply-to. */
+  readonly agentReplies: string | undefined
+  /** @throws HowdahError `unroutable` when it is known that there is no such exchange: publishing would close the channel */
+  requireExchange(name: string): Promise<void>
 }
 
-export function createSender({ appId, publisher, requests, alarm }: SenderOptions): Sender {
+export function createSender(options: SenderOptions): Sender {
+  const { appId, publisher, requests, alarm, agentReplies, requireExchange } = options
+
   async function publish(
     { type, body: schema, exchange, routingKey, unroutable }: Route,
     body: unknown,
-    { messageId = randomUUID(), timeoutMs = TIMEOUT_MS, signal }: SendOptions,
+    { messageId = randomUUID(), timeoutMs = TIMEOUT_MS, expiresMs, signal }: SendOptions,
     reply: { readonly correlationId?: string; readonly replyTo?: string } = {},
   ): Promise<void> {
+    const content = encodeBody(schema, type, body)
+    await requireExchange(exchange)
     await publisher.publish({
       exchange,
       routingKey,
-      content: encodeBody(schema, type, body),
-      options: messageProperties({ type, messageId, appId, ...reply }),
+      content,
+      options: messageProperties({ type, messageId, appId, expiresMs, ...reply }),
       ...(unroutable !== undefined && { unroutable }),
       timeoutMs,
       signal,
     })
+  }
+
+  function replyQueue(): string {
+    if (agentReplies !== undefined) return agentReplies
+    throw new HowdahError('internal', 'only a coordinator asks agents')
   }
 
   return {
@@ -70,9 +82,10 @@ export function createSender({ appId, publisher, requests, alarm }: SenderOption
             {
               messageId,
               timeoutMs: timeoutMs - Math.min(CONFIRMED_BEFORE_MS, timeoutMs / 10),
+              ...(route.expires && { expiresMs: timeoutMs }),
               signal: settled,
             },
-            { correlationId, replyTo: DIRECT_REPLY },
+            { correlationId, replyTo: route.repliesTo === 'coordinator' ? replyQueue() : DIRECT_REPLY },
           ),
       })
     },

@@ -1,13 +1,18 @@
 /**
- * The exchanges, queues, bindings and routing keys of the contract. The bus declares them from this table, and the AsyncAPI
- * document is generated from it. Uses no feature that RabbitMQ 3.10 lacks or RabbitMQ 4 removed.
+ * The exchanges, queues, bindings and routing keys of the contract. The coordinator declares them from this table, and the
+ * AsyncAPI document is generated from it. Uses no feature that RabbitMQ 3.10 lacks or RabbitMQ 4 removed.
+ *
+ * It is made for least privilege. Agents and clients publish nothing to the default exchange, which reaches every queue;
+ * who sent an event is in its routing key, where a topic permission of the broker binds it (permissions.ts).
  */
-import { COORDINATOR_EVENT_TYPES, EVENTS, type EventBody, type EventType } from './definitions.ts'
+import { COMMANDS, COORDINATOR_EVENT_TYPES, EVENTS, type EventType, QUERY_TYPES } from './definitions.ts'
 
 export interface Exchange {
   readonly name: string
-  readonly type: 'topic' | 'direct'
+  readonly type: 'topic' | 'direct' | 'fanout'
   readonly summary: string
+  /** Takes what no binding of this exchange matches. */
+  readonly alternate?: Exchange
 }
 
 export interface Binding {
@@ -19,7 +24,10 @@ export interface Queue {
   readonly name: string
   readonly summary: string
   readonly bindings: readonly Binding[]
-  /** Arguments of the declaration. If the queue exists with others, RabbitMQ answers PRECONDITION_FAILED. */
+  /**
+   * Arguments of the declaration. They can never change, because RabbitMQ answers PRECONDITION_FAILED to others; what an
+   * operator may want to tune is a policy (policies.ts).
+   */
   readonly arguments: Readonly<Record<string, string | number | boolean>>
 }
 
@@ -28,10 +36,17 @@ export interface AgentAddress {
   readonly name: string
 }
 
+export const UNKNOWN_COMMANDS_EXCHANGE: Exchange = {
+  name: 'howdah.commands.unknown',
+  type: 'fanout',
+  summary: 'Commands of a type that no coordinator here knows, to be refused.',
+}
+
 export const COMMANDS_EXCHANGE: Exchange = {
   name: 'howdah.commands',
   type: 'topic',
   summary: 'Commands from clients and backup software; the routing key is the command type.',
+  alternate: UNKNOWN_COMMANDS_EXCHANGE,
 }
 
 export const AGENTS_EXCHANGE: Exchange = {
@@ -43,60 +58,109 @@ export const AGENTS_EXCHANGE: Exchange = {
 export const EVENTS_EXCHANGE: Exchange = {
   name: 'howdah.events',
   type: 'topic',
-  summary: 'All events: session.<id>.<event>, agent.<kind>.<name>.<event> and repository.<name>.<event>.',
+  summary:
+    'Events: agent.<kind>.<name>.<event> from agents to the coordinator, session.<id>.<event> from the coordinator to clients.',
 }
 
-export const EXCHANGES = [COMMANDS_EXCHANGE, AGENTS_EXCHANGE, EVENTS_EXCHANGE] as const
+export const REPLIES_EXCHANGE: Exchange = {
+  name: 'howdah.replies',
+  type: 'direct',
+  summary: 'Replies of agents to the coordinator; the routing key is the reply_to of the query.',
+}
 
-const DEAD_LETTERS_NAME = 'howdah.dead-letters'
+export const DEAD_EXCHANGE: Exchange = {
+  name: 'howdah.dead',
+  type: 'fanout',
+  summary: 'What could not be handled, to howdah.dead-letters.',
+}
 
-/** Deliveries of one message before RabbitMQ dead-letters it. The bus gives up earlier; this limit ends crash loops. */
-export const DELIVERY_LIMIT = 20
+/** In the order of their declaration: an alternate exchange comes before the one that it serves. */
+export const EXCHANGES = [
+  UNKNOWN_COMMANDS_EXCHANGE,
+  COMMANDS_EXCHANGE,
+  AGENTS_EXCHANGE,
+  EVENTS_EXCHANGE,
+  REPLIES_EXCHANGE,
+  DEAD_EXCHANGE,
+] as const
 
-const work = {
-  'x-queue-type': 'quorum',
-  'x-delivery-limit': DELIVERY_LIMIT,
-  // The default exchange: it routes by queue name and cannot be missing.
-  'x-dead-letter-exchange': '',
-  'x-dead-letter-routing-key': DEAD_LETTERS_NAME,
-} as const
+const quorum = { 'x-queue-type': 'quorum' } as const
+const oneConsumer = { 'x-single-active-consumer': true } as const
+/** RabbitMQ dead-letters what was delivered too often. What expired is of no use, and its queue has no such exchange. */
+const deadLettering = { 'x-dead-letter-exchange': DEAD_EXCHANGE.name } as const
 
 /** Since 4.0 RabbitMQ drops a message that was read and requeued 20 times, unless the queue has a limit of its own. */
 const DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
+/** Outer bounds of queues that nobody may empty for long; a policy sets lower ones, and RabbitMQ takes the lower. */
+const MAX_DEAD_LETTERS = 100_000
+const MAX_HEARTBEATS = 100_000
 
 export const DEAD_LETTERS: Queue = {
-  name: DEAD_LETTERS_NAME,
+  name: 'howdah.dead-letters',
   summary:
     'Messages that could not be handled, with the reason in the header howdah-reason; the oldest are dropped first.',
-  bindings: [],
+  bindings: [{ exchange: DEAD_EXCHANGE, pattern: '' }],
   arguments: {
-    'x-queue-type': 'quorum',
-    'x-max-length': 10_000,
+    ...quorum,
+    'x-max-length': MAX_DEAD_LETTERS,
     'x-delivery-limit': DEAD_LETTER_DELIVERY_LIMIT,
   },
 }
 
+const commandBindings = (types: string[]): Binding[] =>
+  types.map((pattern) => ({ exchange: COMMANDS_EXCHANGE, pattern }))
+
 export const COORDINATOR_COMMANDS: Queue = {
   name: 'howdah.coordinator',
-  summary: 'Commands to the coordinator; one coordinator at a time consumes.',
-  bindings: [{ exchange: COMMANDS_EXCHANGE, pattern: '#' }],
-  arguments: { ...work, 'x-single-active-consumer': true },
+  summary: 'Commands that change something; one coordinator at a time consumes.',
+  bindings: commandBindings(Object.keys(COMMANDS).filter((type) => !QUERY_TYPES.has(type))),
+  arguments: { ...quorum, ...oneConsumer, ...deadLettering },
 }
 
-/** Events of agents: all but the coordinator's own. */
-const COORDINATOR_PATTERNS = [
-  ...Object.keys(EVENTS)
-    .filter((type) => type.startsWith('session.') && !COORDINATOR_EVENT_TYPES.has(type))
-    .map((type) => type.replace(/^session\./, 'session.*.')),
-  'agent.#',
-]
+export const COORDINATOR_QUERIES: Queue = {
+  name: 'howdah.coordinator.queries',
+  summary: 'Commands that only ask, and those of unknown types; one coordinator at a time consumes.',
+  bindings: [
+    ...commandBindings(Object.keys(COMMANDS).filter((type) => QUERY_TYPES.has(type))),
+    { exchange: UNKNOWN_COMMANDS_EXCHANGE, pattern: '' },
+  ],
+  arguments: { ...quorum, ...oneConsumer },
+}
+
+/** Reports that are outdated soon: only the latest of an agent matters. */
+const HEARTBEAT_TYPES: ReadonlySet<string> = new Set([
+  'agent.enroll',
+  'agent.online',
+  'agent.offline',
+] satisfies EventType[])
+
+const reportBindings = (wanted: (type: string) => boolean): Binding[] =>
+  Object.keys(EVENTS)
+    .filter((type) => !COORDINATOR_EVENT_TYPES.has(type) && wanted(type))
+    .map((type) => ({ exchange: EVENTS_EXCHANGE, pattern: `agent.*.*.${eventName(type)}` }))
 
 export const COORDINATOR_EVENTS: Queue = {
   name: 'howdah.coordinator.events',
-  summary: 'Events from agents to the coordinator; one coordinator at a time consumes.',
-  bindings: COORDINATOR_PATTERNS.map((pattern) => ({ exchange: EVENTS_EXCHANGE, pattern })),
-  arguments: { ...work, 'x-single-active-consumer': true },
+  summary: 'What agents report about sessions; one coordinator at a time consumes.',
+  bindings: reportBindings((type) => !HEARTBEAT_TYPES.has(type)),
+  arguments: { ...quorum, ...oneConsumer, ...deadLettering },
 }
+
+export const COORDINATOR_HEARTBEATS: Queue = {
+  name: 'howdah.coordinator.heartbeats',
+  summary: 'Heartbeats of agents, which expire; one coordinator at a time consumes.',
+  bindings: reportBindings((type) => HEARTBEAT_TYPES.has(type)),
+  arguments: { ...quorum, ...oneConsumer, 'x-max-length': MAX_HEARTBEATS },
+}
+
+/** What the coordinator declares before it knows any agent. */
+export const COORDINATOR_QUEUES = [
+  DEAD_LETTERS,
+  COORDINATOR_COMMANDS,
+  COORDINATOR_QUERIES,
+  COORDINATOR_EVENTS,
+  COORDINATOR_HEARTBEATS,
+] as const
 
 /** The queue of one agent. */
 export function agentQueue(agent: AgentAddress): Queue {
@@ -104,7 +168,7 @@ export function agentQueue(agent: AgentAddress): Queue {
     name: `howdah.${agent.kind}.${agent.name}`,
     summary: `Commands to the ${agent.kind} agent ${agent.name}.`,
     bindings: [{ exchange: AGENTS_EXCHANGE, pattern: agentRoutingKey(agent) }],
-    arguments: work,
+    arguments: { ...quorum, ...deadLettering },
   }
 }
 
@@ -112,12 +176,42 @@ export function agentRoutingKey(agent: AgentAddress): string {
   return `${agent.kind}.${agent.name}`
 }
 
-/** `session.step-done` of session s1 → `session.s1.step-done`; `agent.online` of mount agent m → `agent.mount.m.online`; of repository main → `repository.main.damage`. */
-export function eventRoutingKey<T extends EventType>(type: T, body: EventBody<T>): string {
-  const [family, event] = type.split('.') as [string, string]
-  const about = body as { session?: string; kind?: string; name?: string; repository?: string }
-  if (family === 'repository') return `repository.${about.repository}.${event}`
-  return family === 'session'
-    ? `session.${about.session}.${event}`
-    : `agent.${about.kind}.${about.name}.${event}`
+/** `session.step-done` reported by target agent t → `agent.target.t.step-done`. */
+export function reportRoutingKey(agent: AgentAddress, type: EventType): string {
+  return `agent.${agentRoutingKey(agent)}.${eventName(type)}`
+}
+
+/** The agent that a routing key of a report names. */
+export function reportSender(routingKey: string): AgentAddress | undefined {
+  const [family, kind, name] = routingKey.split('.')
+  if (family !== 'agent' || (kind !== 'mount' && kind !== 'target') || !name) return undefined
+  return { kind, name }
+}
+
+/** `session.state` of session s1 → `session.s1.state`. */
+export function sessionEventRoutingKey(type: EventType, session: string): string {
+  return `session.${session}.${eventName(type)}`
+}
+
+/** The prefix of the queues on which agents reply to a coordinator, each exclusive to one connection. */
+export const REPLY_QUEUE_PREFIX = 'howdah.replies.'
+/** The prefix of the queues on which a client may wait for replies, each exclusive to one connection. */
+export const CLIENT_REPLY_PREFIX = 'howdah.reply.'
+/** The prefix of the queues with which clients watch events, each exclusive to one connection. */
+export const WATCH_PREFIX = 'howdah.watch.'
+/** RabbitMQ's Direct Reply-to: the address to consume from, and the beginning of what it makes of it in a request. */
+export const DIRECT_REPLY = 'amq.rabbitmq.reply-to'
+
+/** Where the coordinator answers clients and agents; to no other queue. */
+export function isClientReplyAddress(address: string): boolean {
+  return address.startsWith(`${DIRECT_REPLY}.`) || address.startsWith(CLIENT_REPLY_PREFIX)
+}
+
+/** Where an agent answers the coordinator. */
+export function isCoordinatorReplyAddress(address: string): boolean {
+  return address.startsWith(REPLY_QUEUE_PREFIX)
+}
+
+function eventName(type: string): string {
+  return type.slice(type.indexOf('.') + 1)
 }

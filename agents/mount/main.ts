@@ -38,9 +38,11 @@ await runRole({
       maxBytes: spoolConfig.maxBytes,
       logger,
     })
+    const address = { kind: 'mount', name } as const
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: `howdah-mount-${name}`,
+      role: 'agent',
       logger,
       waitMs: BROKER_WAIT_MS,
     })
@@ -52,11 +54,11 @@ await runRole({
         repository: openRepository(options, { spool, logger }),
       })),
       knowledge,
-      createDamageReports((damage) => bus.emit('repository.damage', damage), logger),
+      createDamageReports((damage) => bus.report(address, 'repository.damage', damage), logger),
     )
     const ticketKey = await loadTicketKey(path.join(stateDirectory, 'ticket.key'))
     const reportGone = createGoneReports(
-      (session, message) => bus.emit('session.findings', { session, warnings: [message] }),
+      (session, message) => bus.report(address, 'session.findings', { session, warnings: [message] }),
       logger,
     )
     const server = await createDataPlaneServer({
@@ -76,7 +78,7 @@ await runRole({
       now: Date.now,
     }
     const agent = await runAgent({
-      address: { kind: 'mount', name },
+      address,
       bus,
       journal,
       steps: {

@@ -1,5 +1,5 @@
 /**
- * Owns what mount agents and target agents share: being online. It enrols, consumes the agent's queue and sends
+ * Owns what mount agents and target agents share: being online. It consumes the agent's queue and sends
  * heartbeats. A step command goes from the queue through the step runner into the journal and is then acknowledged; a
  * query goes to its handler, and its reply is sent before it is acknowledged. This folder knows nothing of what a step
  * does: it must not touch repositories, mounts or PostgreSQL.
@@ -39,6 +39,8 @@ export interface RunningAgent {
 
 /** How long the first `agent.online` may take: RabbitMQ may be blocked by an alarm when an agent starts. */
 const FIRST_ONLINE_MS = 300_000
+/** A heartbeat is of no use after this many intervals. */
+const HEARTBEATS_KEPT = 3
 /** Steps with a confirmed outcome are kept this long, for a coordinator that sends one again. */
 const RETENTION_DAYS = 7
 const DAY_MS = 86_400_000
@@ -49,12 +51,14 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   const runner = createStepRunner({
     journal,
     handlers: options.steps,
-    emit: (type, body, messageId) => bus.emit(type, body, messageId === undefined ? {} : { messageId }),
+    emit: (type, body, messageId) =>
+      bus.report(address, type, body, messageId === undefined ? {} : { messageId }),
     logger,
   })
 
   const online = (timeoutMs: number): Promise<void> =>
-    bus.emit(
+    bus.report(
+      address,
       'agent.online',
       {
         ...address,
@@ -64,7 +68,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         host: hostname(),
         ...describe(),
       },
-      { timeoutMs },
+      { timeoutMs, expiresMs: HEARTBEATS_KEPT * heartbeatMs },
     )
 
   const prune = (): void => {
@@ -75,7 +79,6 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     }
   }
   prune()
-  await bus.enroll(address)
   runner.resume()
   const consumer = await bus.consumeAgentCommands(address, async (delivery) => {
     switch (delivery.type) {
@@ -117,7 +120,10 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       await consumer.close()
       await runner.close()
       await bus
-        .emit('agent.offline', address, { timeoutMs: 2_000 })
+        .report(address, 'agent.offline', address, {
+          timeoutMs: 2_000,
+          expiresMs: HEARTBEATS_KEPT * heartbeatMs,
+        })
         .catch((error: unknown) => logger.warn({ err: error }, 'agent.offline could not be sent'))
       journal.close()
     },

@@ -4,14 +4,14 @@
  */
 import type { Logger } from 'pino'
 import { backoffMs } from '../../messages/backoff.ts'
-import type { EventBody, EventType } from '../../messages/definitions.ts'
+import type { EventBody, ReportType } from '../../messages/definitions.ts'
 import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand } from '../../messages/steps.ts'
 import { pause } from '../../messages/wait.ts'
 import type { Direction, Journal, JournalEntry, StepOutcome } from './journal.ts'
 
 /** Resolves when the broker has confirmed the event. @throws HowdahError */
-export type EmitEvent = <T extends EventType>(
+export type EmitEvent = <T extends ReportType>(
   type: T,
   body: EventBody<T>,
   messageId?: string,

@@ -11,7 +11,7 @@
  */
 import type { Logger } from 'pino'
 import { backoffMs } from '../../messages/backoff.ts'
-import type { EventBody, EventType } from '../../messages/definitions.ts'
+import type { EventBody, ReportType } from '../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand, StepResult, UndoResult } from '../../messages/steps.ts'
 import { Unavailable } from '../../messages/unavailable.ts'
@@ -187,7 +187,7 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
   }
 
   /** Sends an event once; one that is lost is not missed. */
-  function notify<T extends EventType>(type: T, body: EventBody<T>): void {
+  function notify<T extends ReportType>(type: T, body: EventBody<T>): void {
     emit(type, body).catch((error: unknown) => logger.debug({ err: error }, `${type} was not sent`))
   }
 

@@ -52,20 +52,22 @@ await runRole({
     makeStateDirectory(stateDirectory)
     // First of all: what follows may belong to another agent that has this directory.
     const journal = openJournal(path.join(stateDirectory, 'journal.sqlite'))
+    const address = { kind: 'target', name } as const
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: `howdah-target-${name}`,
+      role: 'agent',
       logger,
       waitMs: BROKER_WAIT_MS,
     })
     const changes = createSessionChanges()
     const changesReport = createChangesReport({
       changes,
-      report: (session, found) => bus.emit('session.changes', { session, changes: found }),
+      report: (session, found) => bus.report(address, 'session.changes', { session, changes: found }),
       logger,
     })
     const surveyReport = createSurveyReport({
-      report: (session, warnings) => bus.emit('session.findings', { session, warnings }),
+      report: (session, warnings) => bus.report(address, 'session.findings', { session, warnings }),
       logger,
     })
     const room = createCacheShares({
@@ -74,9 +76,10 @@ await runRole({
       logger,
     })
     const watch = createSessionWatch({
-      lost: (event) => bus.emit('session.lost', event),
-      usage: (session, usage) => bus.emit('session.usage', { session, usage }),
-      reachability: (session, reachability) => bus.emit('session.reachability', { session, ...reachability }),
+      lost: (event) => bus.report(address, 'session.lost', event),
+      usage: (session, usage) => bus.report(address, 'session.usage', { session, usage }),
+      reachability: (session, reachability) =>
+        bus.report(address, 'session.reachability', { session, ...reachability }),
       changes: (session) => {
         changesReport.look(session)
         surveyReport.look(session)
@@ -125,7 +128,7 @@ await runRole({
       logger,
     })
     const agent = await runAgent({
-      address: { kind: 'target', name },
+      address,
       bus,
       journal,
       steps,

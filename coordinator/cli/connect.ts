@@ -10,7 +10,7 @@ import { HowdahError } from '../../messages/errors.ts'
 /** @throws HowdahError `broker_unavailable` | `configuration` */
 export async function connectTo(broker: CommonConfig['broker'], appId: string, logger: Logger): Promise<Bus> {
   try {
-    return await connectBus({ ...brokerAccess(broker), appId, logger })
+    return await connectBus({ ...brokerAccess(broker), appId, role: 'client', logger })
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error
     throw new HowdahError('configuration', error.message, { cause: error })

@@ -16,8 +16,7 @@ export function eventDocument({ now }: Pick<Context, 'now'>, type: DocumentType,
 
 /** One event as a line: time, session, what happened. */
 export function eventLine({ stdout, now }: Pick<Context, 'stdout' | 'now'>, delivery: EventDelivery): string {
-  const session = 'session' in delivery.body ? delivery.body.session : ''
-  return watchLine({ stdout, now }, session, eventText(delivery))
+  return watchLine({ stdout, now }, delivery.body.session, eventText(delivery))
 }
 
 /** The state of a session that the coordinator was asked for, in the form of an event. */
@@ -69,8 +68,6 @@ function eventText(delivery: EventDelivery): string {
       return `${stepOf(delivery.body)} done`
     case 'session.step-failed':
       return `${stepOf(delivery.body)} failed: ${printable(delivery.body.error.message)}`
-    case 'session.step-refused':
-      return `${stepOf(delivery.body)} is not the latest step that its agent knows`
     case 'session.usage': {
       const { fetchedBytes, totalBytes } = delivery.body.usage
       const changes = changesText(delivery.body)
@@ -93,10 +90,7 @@ function eventText(delivery: EventDelivery): string {
       return `${delivery.body.level === 'cleared' ? '' : 'warning: '}${printable(delivery.body.message)}`
     case 'session.lost':
       return `lost its ${delivery.body.what}: ${printable(delivery.body.reason)}`
-    case 'agent.online':
-    case 'agent.offline':
-      return `${delivery.body.kind} agent ${delivery.body.name} ${delivery.type.slice('agent.'.length)}`
-    case 'repository.damage': {
+    case 'session.damage': {
       const { instance, backup, file, block, what } = delivery.body
       return `block ${block} of ${printable(file)} of ${printable(`${instance}/${backup}`)} is damaged: ${printable(what)}`
     }

@@ -85,12 +85,9 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
       return { ...view, reachability }
     }
     case 'session.state':
-    case 'session.step-refused':
     case 'session.warning':
     case 'session.lost':
-    case 'agent.online':
-    case 'agent.offline':
-    case 'repository.damage':
+    case 'session.damage':
       return view
     default:
       return delivery satisfies never
@@ -152,8 +149,6 @@ function reportOf(delivery: StepEvent, now: Date): StepReport {
     }
     case 'session.step-done':
       return { ...report, status: 'done', finishedAt: now.toISOString() }
-    case 'session.step-refused':
-      return { ...report, status: 'sent' }
     case 'session.step-failed':
       return { ...report, status: 'failed', finishedAt: now.toISOString(), error: delivery.body.error }
     default:

@@ -14,8 +14,8 @@ import { eventDocument, eventLine, viewLine } from './event-line.ts'
 import { formatClock } from './format.ts'
 import { listSessions } from './request.ts'
 
-/** Events for operators. `howdah agents` shows which agents are online. */
-const PATTERNS = ['session.#', 'repository.#']
+/** `howdah agents` shows which agents are online. */
+const ALL = 'session.#'
 
 export interface WatchAll {
   readonly context: Context
@@ -72,7 +72,7 @@ export async function watchAll({ context, bus, json, deadline }: WatchAll): Prom
     })
   }
 
-  const consumers = await Promise.all(PATTERNS.map((pattern) => bus.watchEvents(pattern, print, onMissed)))
+  const consumer = await bus.watchEvents(ALL, print, onMissed)
   try {
     if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
     // Bound before it is asked: no change falls in between.
@@ -80,7 +80,7 @@ export async function watchAll({ context, bus, json, deadline }: WatchAll): Prom
     if (!deadline.signal.aborted) await once(deadline.signal, 'abort')
     context.interrupted.throwIfAborted()
   } finally {
-    await Promise.all(consumers.map((consumer) => consumer.close()))
+    await consumer.close()
   }
 }
 

@@ -182,7 +182,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     const failed = { session, step: body.step, direction: 'run' as const, sequence: body.sequence }
     const error = { code: 'repository_unavailable' as const, message: 'no route to host' }
     for (let time = 0; time < 2; time++) {
-      expect(await coordinator.event('session.step-failed', { ...failed, error })).to.equal('ack')
+      expect(await coordinator.report('session.step-failed', { ...failed, error })).to.equal('ack')
     }
     expect(await coordinator.session(session)).to.include({ failures: 1 })
   })
@@ -195,7 +195,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(coordinator.steps()).to.deep.equal(['run resolve', 'run preflight', 'undo preflight'])
     const before = await coordinator.session(session)
     const error = { code: 'port_taken' as const, message: 'port 5432 is in use' }
-    await coordinator.event('session.step-failed', { session, step, direction: 'run', sequence, error })
+    await coordinator.report('session.step-failed', { session, step, direction: 'run', sequence, error })
     expect(await coordinator.session(session)).to.deep.equal(before)
   })
 
@@ -208,7 +208,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
   it('acknowledges reports on sessions that no longer exist', async () => {
     const lost = { session: 'gone-abc234', what: 'mount', reason: 'killed' } as const
-    expect(await coordinator.event('session.lost', lost)).to.equal('ack')
+    expect(await coordinator.report('session.lost', lost)).to.equal('ack')
   })
 
   it('sends a step again when no report on it comes, with the same message id', async () => {
@@ -244,7 +244,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
   it('resumes a published session that lost its mount, and never tears it down when that fails', async () => {
     const session = await coordinator.publish()
-    await coordinator.event('session.lost', { session, what: 'mount', reason: 'killed' })
+    await coordinator.report('session.lost', { session, what: 'mount', reason: 'killed' })
     const { step, input } = coordinator.lastStep().body
     expect([step, input.resumes]).to.deep.equal(['mount', true])
     await coordinator.failStep('postgres_failed')
@@ -264,14 +264,14 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
   it('shows a session as disrupted while the agent of its step is offline, until that reports again', async () => {
     const session = await begin()
-    await coordinator.event('agent.offline', { kind: 'mount', name: mountAgent.name })
+    await coordinator.report('agent.offline', { kind: 'mount', name: mountAgent.name })
     coordinator.conductor.start()
     const state = async (): Promise<string> => (await coordinator.session(session)).state
     await until('the session is disrupted', async () => (await state()) === 'disrupted')
     expect((await coordinator.session(session)).error).to.include({ code: 'agent_offline' })
-    await coordinator.event('agent.online', mountAgent)
+    await coordinator.report('agent.online', mountAgent)
     const { step, sequence } = coordinator.lastStep().body
-    await coordinator.event('session.step-started', { session, step, direction: 'run', sequence })
+    await coordinator.report('session.step-started', { session, step, direction: 'run', sequence })
     const resumed = await coordinator.session(session)
     expect(resumed).to.include({ state: 'validating' })
     expect(resumed).not.to.have.property('error')
@@ -279,7 +279,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
 
   it('sends the step again as soon as its agent is back, whether that reports or not', async () => {
     const session = await begin()
-    await coordinator.event('agent.offline', { kind: 'mount', name: mountAgent.name })
+    await coordinator.report('agent.offline', { kind: 'mount', name: mountAgent.name })
     coordinator.conductor.start()
     const state = async (): Promise<string> => (await coordinator.session(session)).state
     await until('the session is disrupted', async () => (await state()) === 'disrupted')
@@ -301,8 +301,8 @@ function conductorTests(openStore: () => Promise<Store>): void {
       ...{ changedBytes: 81, quotaBytes: 100, freeBytes: 10_000, reserveBytes: 0 },
     }
     for (let time = 0; time < 2; time++) {
-      await coordinator.event('session.findings', { session, warnings: ['a foreign server'] })
-      await coordinator.event('session.usage', { session, usage })
+      await coordinator.report('session.findings', { session, warnings: ['a foreign server'] })
+      await coordinator.report('session.usage', { session, usage })
     }
     expect(warnings(coordinator).slice(already)).to.deep.equal(['publish note', 'quota low'])
     expect(coordinator.bus.emitted.at(-1)?.body).to.deep.include({ usage })
@@ -331,7 +331,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
       const found = Array.from({ length: 10 }, (_, index) => `warning ${index}`)
       await Promise.all(
         found.map((warning, index) =>
-          [coordinator, other][index % 2]?.event('session.findings', { session, warnings: [warning] }),
+          [coordinator, other][index % 2]?.report('session.findings', { session, warnings: [warning] }),
         ),
       )
       expect((await coordinator.session(session)).warnings).to.have.members(found)
@@ -344,7 +344,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
       const { step, sequence } = coordinator.lastStep().body
       await coordinator.close()
       const error = { code: 'repository_unavailable' as const, message: 'no route to host' }
-      await other.event('session.step-failed', { session, step, direction: 'run', sequence, error })
+      await other.report('session.step-failed', { session, step, direction: 'run', sequence, error })
       clock.now += 20
       await until('the other coordinator retries', () => other.bus.sent.length > 0)
       await other.finishStep()
@@ -362,7 +362,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     })
 
     it('knows the agents that the other saw', async () => {
-      await coordinator.event('agent.online', targetAgent)
+      await coordinator.report('agent.online', targetAgent)
       other.conductor.start()
       await until('it knows the target', async () => {
         const { agents } = (await other.command('agent.list', {})) as { agents?: { name: string }[] }

@@ -29,7 +29,7 @@ function forgetTests(openStore: () => Promise<Store>): void {
   })
 
   const offline = ({ kind, name }: typeof mountAgent): Promise<unknown> =>
-    coordinator.event('agent.offline', { kind, name })
+    coordinator.report('agent.offline', { kind, name })
   const forget = (session: string): Promise<Reply> => coordinator.command('session.forget', { session })
   const names = async (): Promise<string[]> => {
     const { agents } = (await coordinator.command('agent.list', {})) as { agents?: { name: string }[] }
@@ -117,7 +117,7 @@ function forgetTests(openStore: () => Promise<Store>): void {
     await coordinator.agentsOnline()
     await offline(targetAgent)
     await coordinator.command('agent.forget', { kind: 'target', name: 'db-7' })
-    await coordinator.event('agent.online', targetAgent)
+    await coordinator.report('agent.online', targetAgent)
     expect(await names()).to.have.members(['db-7', 'backup-1'])
   })
 

@@ -162,10 +162,10 @@ function idempotencyTests(openStore: () => Promise<Store>): void {
 
   it('after a refusal that a retry can mend is carried out', async () => {
     await coordinator.agentsOnline()
-    await coordinator.event('agent.offline', { kind: 'target', name: targetAgent.name })
+    await coordinator.report('agent.offline', { kind: 'target', name: targetAgent.name })
     const publish = (): Promise<Reply> => coordinator.command('instance.publish', publishBody, 'job-1')
     expect((await publish()).error).to.include({ code: 'agent_offline' })
-    await coordinator.event('agent.online', targetAgent)
+    await coordinator.report('agent.online', targetAgent)
     expect(await publish()).to.include({ accepted: true })
   })
 
@@ -197,7 +197,7 @@ function limitTests(openStore: () => Promise<Store>): void {
     try {
       for (const one of coordinators) {
         await one.agentsOnline()
-        await one.event('agent.online', { ...targetAgent, limits: { sessions: 2, cacheBytes: null } })
+        await one.report('agent.online', { ...targetAgent, limits: { sessions: 2, cacheBytes: null } })
       }
       const publish = (index: number): Promise<Reply> => {
         const body: CommandBody<'instance.publish'> = { ...publishBody, instance: `shop${index}` }

@@ -171,13 +171,13 @@ function intakeTests(openStore: () => Promise<Store>): void {
     it('an unknown target, and one that is offline', async () => {
       await coordinator.agentsOnline()
       expect(code(await publish({ target: 'db-8' }))).to.equal('unknown_target')
-      await coordinator.event('agent.offline', { kind: 'target', name: targetAgent.name })
+      await coordinator.report('agent.offline', { kind: 'target', name: targetAgent.name })
       expect(code(await publish())).to.equal('agent_offline')
     })
 
     it('more sessions than the target takes, until one is closed', async () => {
       const session = await coordinator.publish()
-      await coordinator.event('agent.online', { ...targetAgent, limits: { sessions: 1, cacheBytes: null } })
+      await coordinator.report('agent.online', { ...targetAgent, limits: { sessions: 1, cacheBytes: null } })
       expect((await publish()).error).to.include({ code: 'limit_reached', field: 'target' })
       await close(session)
       expect(await publish()).to.include({ accepted: true })
@@ -186,9 +186,9 @@ function intakeTests(openStore: () => Promise<Store>): void {
     it('another session while the write caches of the target are at their limit, kept ones included', async () => {
       const session = await coordinator.publish()
       const usage = { fetchedBytes: 0, totalBytes: 0, cacheBytes: 1000 }
-      await coordinator.event('session.usage', { session, usage })
+      await coordinator.report('session.usage', { session, usage })
       await close(session, true)
-      await coordinator.event('agent.online', {
+      await coordinator.report('agent.online', {
         ...targetAgent,
         limits: { sessions: null, cacheBytes: 1000 },
       })
@@ -284,7 +284,7 @@ function intakeTests(openStore: () => Promise<Store>): void {
       repositories: [{ name: 'spare', format: 'barman' }],
     } as const
     await coordinator.agentsOnline()
-    await coordinator.event('agent.online', { ...silent, repositories: [...silent.repositories] })
+    await coordinator.report('agent.online', { ...silent, repositories: [...silent.repositories] })
     coordinator.bus.answers['repository.list'] = (_, { name }) => {
       if (name === silent.name) throw new Error('no answer')
       return {

@@ -53,7 +53,7 @@ describe('a coordinator with a restored store', () =>
         journal: openJournal(':memory:'),
         handlers: Object.fromEntries(steps.map((step) => [step, handler(step)])),
         emit: async (type, body) => {
-          await coordinator.event(type, body)
+          await coordinator.report(type, body)
         },
         logger: pino({ level: 'silent' }),
       })

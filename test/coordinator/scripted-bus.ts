@@ -2,7 +2,7 @@
  * A bus without a broker: records what the coordinator sends, and answers for the agents as a test says. Everything
  * that passes is held against the contract, as a real bus does.
  */
-import type { Bus, CommandDelivery, Delivery, EventDelivery, SendOptions } from '../../messages/bus.ts'
+import type { Bus, CommandDelivery, Delivery, ReportDelivery, SendOptions } from '../../messages/bus.ts'
 import {
   AGENT_COMMANDS,
   type AgentCommandBody,
@@ -14,7 +14,8 @@ import {
   type CommandType,
   EVENTS,
   type EventBody,
-  type EventType,
+  type ReportType,
+  type SessionEventType,
 } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
@@ -26,7 +27,9 @@ export interface SentCommand {
   readonly messageId: string | undefined
 }
 
-export type Emitted = { [T in EventType]: { readonly type: T; readonly body: EventBody<T> } }[EventType]
+export type Emitted = {
+  [T in SessionEventType]: { readonly type: T; readonly body: EventBody<T> }
+}[SessionEventType]
 
 type Answers = {
   [T in AgentQueryType]?: (body: AgentCommandBody<T>, agent: AgentAddress) => AgentReply<T>
@@ -36,6 +39,7 @@ export interface ScriptedBus extends Bus {
   /** Steps sent to agents, oldest first. */
   readonly sent: SentCommand[]
   readonly emitted: Emitted[]
+  readonly enrolled: AgentAddress[]
   /** By the `message_id` of the command, the latest. */
   readonly replies: Map<string, object>
   /** Agents whose queues were deleted. */
@@ -53,6 +57,7 @@ export function createScriptedBus(): ScriptedBus {
   const bus: ScriptedBus = {
     sent: [],
     emitted: [],
+    enrolled: [],
     replies: new Map(),
     forgotten: [],
     answers: {},
@@ -89,10 +94,16 @@ export function createScriptedBus(): ScriptedBus {
     async close() {},
     request: unused,
     consumeCommands: unused,
-    consumeCoordinatorEvents: unused,
+    consumeQueries: unused,
+    consumeReports: unused,
+    consumeHeartbeats: unused,
     consumeAgentCommands: unused,
     watchEvents: unused,
-    enroll: unused,
+    declareTopology: unused,
+    report: unused,
+    async enroll(agent) {
+      bus.enrolled.push(agent)
+    },
   }
   return bus
 }
@@ -107,8 +118,15 @@ export function commandDelivery<T extends CommandType>(
   return { ...delivery(type, parsed, messageId), userId } as CommandDelivery
 }
 
-export function eventDelivery<T extends EventType>(type: T, body: EventBody<T>): EventDelivery {
-  return delivery(type, EVENTS[type].body.parse(asSent(body)), 'event') as EventDelivery
+/** `userId` default: one that all processes share. */
+export function reportDelivery<T extends ReportType>(
+  sender: AgentAddress,
+  type: T,
+  body: EventBody<T>,
+  userId = 'howdah',
+): ReportDelivery {
+  const parsed = EVENTS[type].body.parse(asSent(body))
+  return { ...delivery(type, parsed, 'event'), sender, userId } as ReportDelivery
 }
 
 function delivery(type: string, body: unknown, messageId: string): Delivery {
@@ -120,6 +138,7 @@ function delivery(type: string, body: unknown, messageId: string): Delivery {
     replyTo: 'howdah.reply.test',
     appId: 'test',
     userId: undefined,
+    sender: undefined,
     routingKey: type,
     redelivered: false,
   }

@@ -36,12 +36,12 @@ function listTests(openStore: () => Promise<Store>): void {
     store = await openStore()
     coordinator = await openTestCoordinator(store, clock)
     await coordinator.agentsOnline()
-    await coordinator.event('agent.online', { ...targetAgent, name: 'db-8' })
+    await coordinator.report('agent.online', { ...targetAgent, name: 'db-8' })
     const repositories = [
       { name: 'main', format: 'pgbackrest' as const },
       { name: 'other', format: 'barman' as const },
     ]
-    await coordinator.event('agent.online', { ...mountAgent, repositories })
+    await coordinator.report('agent.online', { ...mountAgent, repositories })
   })
 
   afterEach(async () => {
@@ -141,7 +141,7 @@ function listTests(openStore: () => Promise<Store>): void {
   it('says what the sessions of each target take, also those that it does not show', async () => {
     const session = await coordinator.publish()
     const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 4096 }
-    await coordinator.event('session.usage', { session, usage })
+    await coordinator.report('session.usage', { session, usage })
     await publish()
     await publish({ target: 'db-8' })
     const page = await list({ limit: 1 })

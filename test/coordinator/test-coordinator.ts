@@ -6,13 +6,14 @@ import { createIntake } from '../../coordinator/intake.ts'
 import type { Session } from '../../coordinator/session.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import type { Outcome } from '../../messages/bus.ts'
-import type { CommandBody, CommandType, EventBody, EventType } from '../../messages/definitions.ts'
+import type { CommandBody, CommandType, EventBody, ReportType } from '../../messages/definitions.ts'
 import type { ErrorBody, ErrorCode } from '../../messages/errors.ts'
+import type { AgentAddress } from '../../messages/topology.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import {
   commandDelivery,
   createScriptedBus,
-  eventDelivery,
+  reportDelivery,
   type ScriptedBus,
   type SentCommand,
 } from './scripted-bus.ts'
@@ -66,7 +67,13 @@ export interface TestCoordinator {
     messageId?: string,
     userId?: string,
   ): Promise<Reply>
-  event<T extends EventType>(type: T, body: EventBody<T>): Promise<Outcome>
+  /** `sender` default: the agent that such a report comes from. */
+  report<T extends ReportType>(
+    type: T,
+    body: EventBody<T>,
+    sender?: AgentAddress,
+    userId?: string,
+  ): Promise<Outcome>
   /** Heartbeats of both agents. */
   agentsOnline(): Promise<void>
   /** The step that was sent last. */
@@ -125,10 +132,11 @@ export async function openTestCoordinator(store: Store, clock: TestClock): Promi
       await intake(commandDelivery(type, body, id, userId))
       return bus.replies.get(id) as Reply
     },
-    event: (type, body) => conductor.onEvent(eventDelivery(type, body)),
+    report: (type, body, sender = senderOf(body), userId) =>
+      conductor.onReport(reportDelivery(sender, type, body, userId)),
     async agentsOnline() {
-      await coordinator.event('agent.online', mountAgent)
-      await coordinator.event('agent.online', targetAgent)
+      await coordinator.report('agent.online', mountAgent)
+      await coordinator.report('agent.online', targetAgent)
     },
     lastStep() {
       const last = bus.sent.at(-1)
@@ -140,13 +148,13 @@ export async function openTestCoordinator(store: Store, clock: TestClock): Promi
       const { session, step, sequence } = last.body
       const given = result ?? (direction(last) === 'run' ? stepResults[step] : { undone: [`undid ${step}`] })
       const event = { session, step, direction: direction(last), sequence, result: given }
-      return coordinator.event('session.step-done', event)
+      return coordinator.report('session.step-done', event)
     },
     failStep(code) {
       const last = coordinator.lastStep()
       const { session, step, sequence } = last.body
       const error = { code, message: `${step} broke` }
-      return coordinator.event('session.step-failed', {
+      return coordinator.report('session.step-failed', {
         session,
         step,
         direction: direction(last),
@@ -170,6 +178,13 @@ export async function openTestCoordinator(store: Store, clock: TestClock): Promi
     close: () => conductor.close(),
   }
   return coordinator
+}
+
+/** The agent itself, or the one that runs the step, or the target agent. */
+function senderOf(body: object): AgentAddress {
+  const { kind, name, step } = body as Partial<AgentAddress> & { step?: string }
+  if (kind !== undefined && name !== undefined) return { kind, name }
+  return step === 'resolve' ? mountAgent : targetAgent
 }
 
 /** Waits for what timers bring about. @throws Error that names the condition after some seconds */

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { type ChannelModel, connect, type GetMessage } from 'amqplib'
 import { expect } from 'chai'
-import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
+import { CONTRACT_VERSION, MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
@@ -48,7 +48,7 @@ describe('the message contract, seen from outside', function () {
   }> {
     const channel = await connection.createChannel()
     try {
-      const { queue } = await channel.assertQueue('', { exclusive: true })
+      const { queue } = await channel.assertQueue(`howdah.reply.${crypto.randomUUID()}`, { exclusive: true })
       const type = sent.type ?? 'instance.publish'
       const answer = new Promise<Buffer>((resolve) => {
         void channel.consume(queue, (message) => message && resolve(message.content), { noAck: true })
@@ -62,7 +62,7 @@ describe('the message contract, seen from outside', function () {
           messageId: sent.messageId ?? crypto.randomUUID(),
           replyTo: queue,
           correlationId: 'c1',
-          headers: { 'howdah-version': sent.version ?? 1 },
+          headers: { 'howdah-version': sent.version ?? CONTRACT_VERSION },
         },
       )
       return JSON.parse((await answer).toString()) as Awaited<ReturnType<typeof ask>>

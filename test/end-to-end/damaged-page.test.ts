@@ -17,7 +17,7 @@ describe('a damaged page in a backup', function () {
   /** The byte that was damaged, as it was. */
   const intact = Buffer.alloc(1)
   let watching: Consumer
-  const reported: EventBody<'repository.damage'>[] = []
+  const reported: EventBody<'session.damage'>[] = []
   let failed = false
 
   before(async () => {
@@ -34,8 +34,8 @@ describe('a damaged page in a backup', function () {
     fleet = await startFleet({
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path, verifyPages: true }],
     })
-    watching = await fleet.bus.watchEvents('repository.main.#', ({ type, body }) => {
-      if (type === 'repository.damage') reported.push(body as EventBody<'repository.damage'>)
+    watching = await fleet.bus.watchEvents('session.*.damage', ({ type, body }) => {
+      if (type === 'session.damage') reported.push(body)
     })
   })
   afterEach(function () {
@@ -58,6 +58,7 @@ describe('a damaged page in a backup', function () {
     expect(await ask('SELECT count(*) FROM pgbench_accounts')).to.equal('100000')
     expect(reported.map(({ what: _, ...damage }) => damage)).to.deep.equal([
       {
+        session: session.id,
         ...{ repository: 'main', instance: 'shop', backup: session.backup },
         ...{ file: `data/${file}`, block: BLOCK },
       },

@@ -2,12 +2,12 @@ import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import { expect } from 'chai'
-import type { EventBody } from '../../messages/definitions.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import type { PreflightResult } from '../../messages/steps.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { watchReports } from '../support/reports.ts'
 
 describe('errors', function () {
   this.timeout(120_000)
@@ -132,8 +132,8 @@ describe('errors', function () {
 
   it('a port that another process takes after the check is replaced by a free one', async () => {
     const server = createServer()
-    const watch = await fleet.bus.watchEvents('session.*.step-done', ({ body }) => {
-      const { port } = (body as EventBody<'session.step-done'>).result as Partial<PreflightResult>
+    const watch = await watchReports<{ result: unknown }>(fleet.brokerUrl, 'step-done', ({ result }) => {
+      const { port } = result as Partial<PreflightResult>
       if (port !== undefined && !server.listening) server.listen(port, '127.0.0.1')
     })
     try {

@@ -4,13 +4,14 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import type { Store } from '../../coordinator/store/store.ts'
-import { connectBus } from '../../messages/amqp-bus.ts'
+import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import type { AgentView } from '../../messages/values.ts'
 import { type TestVhost, testBroker, testVhost } from '../support/broker.ts'
 import { failure } from './failure.ts'
 
+const AGENT = { kind: 'target', name: 't1' } as const
 /** RabbitMQ's default. */
 const USUAL_LIMIT = 50_000_000
 const MORE_THAN_ANY_DISK = 2 ** 60
@@ -23,21 +24,24 @@ describe('a broker whose disk alarm is on', function () {
   let lines: string[] = []
   const buses: Bus[] = []
 
-  const connect = async (appId: string): Promise<Bus> => {
+  const connect = async (role: BusRole): Promise<Bus> => {
     const destination = new Writable({
       write(chunk, _, done) {
         lines.push(String(chunk))
         done()
       },
     })
-    const bus = await connectBus({ url: vhost.url, appId, logger: pino({ level: 'warn' }, destination) })
+    const bus = await connectBus({
+      ...{ url: vhost.url, appId: role, role },
+      logger: pino({ level: 'warn' }, destination),
+    })
     buses.push(bus)
     return bus
   }
 
   async function coordinatorThatAnswers(): Promise<Bus> {
     const coordinator = await connect('coordinator')
-    await coordinator.consumeCommands(async (delivery) => {
+    await coordinator.consumeQueries(async (delivery) => {
       await coordinator.reply(delivery, { accepted: true, agents: [] })
       return 'ack'
     })
@@ -93,7 +97,7 @@ describe('a broker whose disk alarm is on', function () {
   it('ends with the delivery of what agents reported during it, once each', async () => {
     const coordinator = await connect('coordinator')
     const received: string[] = []
-    await coordinator.consumeCoordinatorEvents(async ({ messageId }) => {
+    await coordinator.consumeReports(async ({ messageId }) => {
       received.push(messageId)
       return 'ack'
     })
@@ -102,7 +106,7 @@ describe('a broker whose disk alarm is on', function () {
     await raiseAlarm()
     const ids = ['first', 'second', 'third']
     const sending = ids.map((messageId) =>
-      agent.emit('session.usage', { session: 's1', usage }, { messageId, timeoutMs: 30_000 }),
+      agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId, timeoutMs: 30_000 }),
     )
     while (agent.connectedSince !== undefined) await sleep(20)
     await clearAlarm()
@@ -114,9 +118,7 @@ describe('a broker whose disk alarm is on', function () {
   it('is the reason in the error when an agent cannot report in time', async () => {
     const agent = await connect('agent')
     await raiseAlarm()
-    const error = await failure(
-      agent.emit('agent.offline', { kind: 'mount', name: 'm1' }, { timeoutMs: 1_000 }),
-    )
+    const error = await failure(agent.report(AGENT, 'agent.offline', AGENT, { timeoutMs: 1_000 }))
     expect(error.code).to.equal('broker_blocked')
     expect(error.message).to.include('low on disk')
   })

@@ -1,11 +1,19 @@
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { type Consumers, createConsumers } from '../../messages/consumers.ts'
+import { type Consumers, createConsumers, type Work } from '../../messages/consumers.ts'
 import { EXPECT_COMMANDS } from '../../messages/envelope.ts'
 import type { Publication, Publisher } from '../../messages/publisher.ts'
-import { createReplies } from '../../messages/replies.ts'
+import { COORDINATOR_REPLIES, createReplies } from '../../messages/replies.ts'
 import { COORDINATOR_COMMANDS } from '../../messages/topology.ts'
 import { delivered, ScriptedConnection, until } from './scripted-amqp.ts'
+
+const work: Work = {
+  ...{ queue: COORDINATOR_COMMANDS, expected: EXPECT_COMMANDS },
+  prepare: async (channel) => {
+    await channel.assertQueue(COORDINATOR_COMMANDS.name)
+  },
+  handle: async () => 'ack',
+}
 
 describe('the consumers of a bus', () => {
   let connection: ScriptedConnection
@@ -23,7 +31,10 @@ describe('the consumers of a bus', () => {
     consumers = createConsumers({
       ...{ connection: connection.asConnection, ended: new AbortController().signal, prefetch: 20 },
       redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
-      ...{ publisher, replies: createReplies({ appId: 'coordinator', publisher }) },
+      ...{
+        publisher,
+        replies: createReplies({ appId: 'coordinator', publisher, path: COORDINATOR_REPLIES }),
+      },
       logger: pino({ level: 'silent' }),
     })
   })
@@ -34,21 +45,24 @@ describe('the consumers of a bus', () => {
   const consuming = (name: string) =>
     connection.channels.find((channel) => channel.calls.includes(`consume ${name}`))
 
-  it('declare exchanges, dead letters and the queue with its bindings before they consume it', async () => {
-    await consumers.consume(COORDINATOR_COMMANDS, EXPECT_COMMANDS, async () => 'ack')
-    const declared = calls()
-    expect(declared.indexOf('queue howdah.dead-letters')).to.be.above(-1)
-    expect(declared).to.include('exchange howdah.commands')
-    expect(declared).to.include('bind howdah.coordinator howdah.commands #')
-    expect(consuming('howdah.coordinator')?.calls.at(-1)).to.equal('consume howdah.coordinator')
+  it('prepare each channel before they consume on it', async () => {
+    await consumers.consume(work)
+    expect(consuming('howdah.coordinator')?.calls).to.deep.equal([
+      'queue howdah.coordinator',
+      'prefetch 20',
+      'consume howdah.coordinator',
+    ])
   })
 
   it('answer and dead-letter what breaks the contract', async () => {
-    await consumers.consume(COORDINATOR_COMMANDS, EXPECT_COMMANDS, async () => 'ack')
+    await consumers.consume(work)
     const channel = consuming('howdah.coordinator')
-    channel?.deliver('howdah.coordinator', delivered(1, { replyTo: 'to' }, 'no JSON'))
+    channel?.deliver('howdah.coordinator', delivered(1, { replyTo: 'howdah.reply.to' }, 'no JSON'))
     await until(() => channel?.calls.includes('ack 1') === true)
-    expect(published.map(({ routingKey }) => routingKey)).to.deep.equal(['to', 'howdah.dead-letters'])
+    expect(published.map(({ exchange, routingKey }) => [exchange, routingKey])).to.deep.equal([
+      ['', 'howdah.reply.to'],
+      ['howdah.dead', 'session.show'],
+    ])
   })
 
   it('that only watch neither answer nor dead-letter, whatever comes', async () => {
@@ -63,14 +77,14 @@ describe('the consumers of a bus', () => {
     const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
     const good = delivered(2, { type: 'session.usage' }, JSON.stringify({ session: 's1', usage }))
     good.fields.routingKey = 'session.s1.usage'
-    channel?.deliver(queue ?? '', delivered(1, { replyTo: 'to' }, 'no JSON'))
+    channel?.deliver(queue ?? '', delivered(1, { replyTo: 'howdah.reply.to' }, 'no JSON'))
     channel?.deliver(queue ?? '', good)
     await until(() => channel?.calls.includes('ack 1') === true && channel.calls.includes('ack 2'))
     expect(published).to.deep.equal([])
   })
 
   it('are closed once each, alone or together', async () => {
-    const one = await consumers.consume(COORDINATOR_COMMANDS, EXPECT_COMMANDS, async () => 'ack')
+    const one = await consumers.consume(work)
     await consumers.watch('agent.#', () => {})
     await one.close()
     await one.close()

@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
+import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
 import { connectRaw, properties, type RawClient } from './raw-client.ts'
 
@@ -21,9 +22,10 @@ describe('headers of a message from outside', function () {
     coordinator = await connectBus({
       url: vhost.url,
       appId: 'coordinator',
+      role: 'coordinator',
       logger: pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' }),
     })
-    await coordinator.consumeCommands(async (delivery) => {
+    await coordinator.consumeQueries(async (delivery) => {
       deliveries.push(delivery.messageId)
       await coordinator.reply(delivery, { accepted: true, agents: [] })
       return 'ack'
@@ -45,7 +47,7 @@ describe('headers of a message from outside', function () {
   const ask = () => outside.ask('howdah.commands', 'agent.list', '{}', properties('agent.list'))
 
   it('that route a refused message to further queues do not bring its copy back: it is dead-lettered once', async () => {
-    const headers = { 'howdah-version': 1, CC: ['howdah.coordinator'] }
+    const headers = { 'howdah-version': CONTRACT_VERSION, CC: ['howdah.coordinator.queries'] }
     await outside.publish('howdah.commands', 'agent.list', 'no JSON', properties('agent.list', { headers }))
     const dead = await outside.deadLetter()
     // A copy that came back would stand in the queue before these.
@@ -60,7 +62,7 @@ describe('headers of a message from outside', function () {
     const large = 'x'.repeat(65_450)
     const sizes = [20_000, ...Array<number>(PREFETCH).fill(large.length)]
     for (const size of sizes) {
-      const headers = { 'howdah-version': 1, large: large.slice(0, size) }
+      const headers = { 'howdah-version': CONTRACT_VERSION, large: large.slice(0, size) }
       const reply = await outside.ask(
         'howdah.commands',
         'agent.list',

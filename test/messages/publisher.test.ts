@@ -24,6 +24,7 @@ describe('the publisher', () => {
     blocked = undefined
     cause = undefined
     publisher = createPublisher({
+      userId: 'guest',
       channel: () => channel?.asChannel,
       failure: () => cause,
       blocked: () => blocked,
@@ -46,7 +47,7 @@ describe('the publisher', () => {
     await until(() => published.length === 1)
     expect(isDone).to.equal(false)
     expect(published[0]).to.include({ exchange: 'howdah.events', routingKey: 'session.s1.usage' })
-    expect(published[0]?.options).to.deep.equal({ messageId: 'm-1', mandatory: false })
+    expect(published[0]?.options).to.deep.equal({ messageId: 'm-1', mandatory: false, userId: 'guest' })
     published[0]?.confirm()
     await publishing
   })

@@ -1,6 +1,7 @@
 /** A foreign client of the contract: plain amqplib, which sends anything that a test wants to send. */
 import { randomUUID } from 'node:crypto'
 import { type ChannelModel, type ConfirmChannel, connect, type GetMessage, type Options } from 'amqplib'
+import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 import { DEAD_LETTERS } from '../../messages/topology.ts'
 
 export interface RawClient {
@@ -20,13 +21,13 @@ export interface RawReply {
 
 /** Properties of a valid message, to be modified. */
 export function properties(type: string, more: Options.Publish = {}): Options.Publish {
-  return { type, messageId: randomUUID(), headers: { 'howdah-version': 1 }, ...more }
+  return { type, messageId: randomUUID(), headers: { 'howdah-version': CONTRACT_VERSION }, ...more }
 }
 
 export async function connectRaw(url: string): Promise<RawClient> {
   const model: ChannelModel = await connect(url)
   const channel = await model.createConfirmChannel()
-  const { queue } = await channel.assertQueue('', { exclusive: true })
+  const { queue } = await channel.assertQueue(`howdah.reply.${randomUUID()}`, { exclusive: true })
   const waiting: ((reply: RawReply) => void)[] = []
   await channel.consume(
     queue,

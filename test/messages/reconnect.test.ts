@@ -2,12 +2,13 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { connectBus } from '../../messages/amqp-bus.ts'
+import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus, EventDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { restartBroker, type TestVhost, testVhost } from '../support/broker.ts'
 import { connectRaw } from './raw-client.ts'
 
+const AGENT = { kind: 'target', name: 't1' } as const
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 
 describe('a broker that is restarted or crashes', function () {
@@ -15,8 +16,8 @@ describe('a broker that is restarted or crashes', function () {
   let vhost: TestVhost
   const buses: Bus[] = []
 
-  const connect = async (appId: string): Promise<Bus> => {
-    const bus = await connectBus({ url: vhost.url, appId, logger })
+  const connect = async (role: BusRole): Promise<Bus> => {
+    const bus = await connectBus({ url: vhost.url, appId: role, role, logger })
     buses.push(bus)
     return bus
   }
@@ -42,7 +43,7 @@ describe('a broker that is restarted or crashes', function () {
       const agent = await connect('agent')
       const received = new Set<string>()
       const watched: EventDelivery[] = []
-      await coordinator.consumeCoordinatorEvents(async ({ messageId }) => {
+      await coordinator.consumeReports(async ({ messageId }) => {
         received.add(messageId)
         return 'ack'
       })
@@ -64,7 +65,9 @@ describe('a broker that is restarted or crashes', function () {
       while (!restarted) {
         const messageId = randomUUID()
         sent.push(messageId)
-        sending.push(agent.emit('session.usage', { session: 's1', usage }, { messageId, timeoutMs: 60_000 }))
+        sending.push(
+          agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId, timeoutMs: 60_000 }),
+        )
         await sleep(5)
       }
       await restarting
@@ -74,7 +77,7 @@ describe('a broker that is restarted or crashes', function () {
       // The watch is restored, too, and was told that it may have missed something.
       watched.length = 0
       while (watched.length === 0) {
-        await agent.emit('session.usage', { session: 's1', usage })
+        await coordinator.emit('session.usage', { session: 's1', usage })
         await sleep(50)
       }
       expect(missed).to.be.at.least(1)
@@ -87,7 +90,7 @@ describe('a broker that is restarted or crashes', function () {
     let deliveries = 0
     const first = Promise.withResolvers<void>()
     const release = Promise.withResolvers<void>()
-    await coordinator.consumeCommands(async (delivery) => {
+    await coordinator.consumeQueries(async (delivery) => {
       deliveries += 1
       if (deliveries === 1) {
         // Crashes between taking the command and answering it.
@@ -107,12 +110,12 @@ describe('a broker that is restarted or crashes', function () {
   it('does not end a consumer whose queue was deleted', async () => {
     const coordinator = await connect('coordinator')
     const client = await connect('client')
-    await coordinator.consumeCommands(async (delivery) => {
+    await coordinator.consumeQueries(async (delivery) => {
       await coordinator.reply(delivery, { accepted: true, agents: [] })
       return 'ack'
     })
     const raw = await connectRaw(vhost.url)
-    await raw.channel.deleteQueue('howdah.coordinator')
+    await raw.channel.deleteQueue('howdah.coordinator.queries')
     for (;;) {
       const reply = await client.request('agent.list', {}).catch((error: unknown) => {
         expect(error).to.be.instanceOf(HowdahError).with.property('code', 'unroutable')

@@ -26,15 +26,18 @@ describe('a message from outside', function () {
     coordinator = await connectBus({
       url: vhost.url,
       appId: 'coordinator',
+      role: 'coordinator',
       logger,
       redelivery: { tries: 3, firstMs: 10, maxMs: 20 },
     })
-    await coordinator.consumeCommands(async (delivery) => {
+    const handle = async (delivery: CommandDelivery) => {
       if (delivery.type === 'session.show') throw new TypeError('a defect')
       seen.push(delivery)
       await coordinator.reply(delivery, { accepted: true, session: 'demo-1' })
-      return 'ack'
-    })
+      return 'ack' as const
+    }
+    await coordinator.consumeCommands(handle)
+    await coordinator.consumeQueries(handle)
     outside = await connectRaw(vhost.url)
   })
 
@@ -61,6 +64,7 @@ describe('a message from outside', function () {
     reply: Awaited<ReturnType<typeof publish>>,
     code: string,
     field: string,
+    queue = 'howdah.coordinator',
   ): Promise<void> {
     expect(reply.body.accepted).to.equal(false)
     expect(reply.body.error).to.include({ code, field, retryable: false })
@@ -69,7 +73,7 @@ describe('a message from outside', function () {
     expect(dead.properties.headers).to.include({
       'howdah-reason': `${code}: ${reply.body.error?.message}`,
       'howdah-exchange': 'howdah.commands',
-      'howdah-queue': 'howdah.coordinator',
+      'howdah-queue': queue,
     })
     expect((await publish(PUBLISH)).body.accepted).to.equal(true)
   }
@@ -120,7 +124,7 @@ describe('a message from outside', function () {
   })
 
   it('is refused when it speaks another version of the contract', async () => {
-    const options = properties('instance.publish', { headers: { 'howdah-version': 2 } })
+    const options = properties('instance.publish', { headers: { 'howdah-version': 1 } })
     await expectRefusal(await publish(PUBLISH, options), 'invalid_message', 'howdah-version')
   })
 
@@ -131,7 +135,25 @@ describe('a message from outside', function () {
       JSON.stringify(PUBLISH),
       properties('instance.publish'),
     )
-    await expectRefusal(reply, 'invalid_message', 'routing_key')
+    await expectRefusal(reply, 'invalid_message', 'routing_key', 'howdah.coordinator.queries')
+  })
+
+  it('is refused when no coordinator knows its type, instead of being lost', async () => {
+    const options = properties('instance.destroy')
+    const reply = await outside.ask('howdah.commands', 'instance.destroy', '{}', options)
+    await expectRefusal(reply, 'unknown_message_type', 'type', 'howdah.coordinator.queries')
+  })
+
+  it('is neither executed nor answered when its reply would go to a queue that is not a client’s', async () => {
+    await outside.channel.assertQueue('orders')
+    for (const replyTo of ['orders', 'howdah.target.db-7', 'howdah.replies.x', 'howdah.dead-letters']) {
+      const options = properties('instance.publish', { replyTo })
+      await outside.publish('howdah.commands', 'instance.publish', JSON.stringify(PUBLISH), options)
+      const dead = await outside.deadLetter()
+      expect(dead.properties.headers?.['howdah-reason']).to.match(/^invalid_message: .* is not answered/)
+    }
+    expect(seen).to.deep.equal([])
+    expect((await outside.channel.deleteQueue('orders')).messageCount).to.equal(0)
   })
 
   it('is refused without being parsed when it is too large, and only its beginning is kept', async () => {
@@ -151,7 +173,7 @@ describe('a message from outside', function () {
   })
 
   it('is handled although its requester has gone away', async () => {
-    const options = properties('instance.publish', { replyTo: 'no-such-queue' })
+    const options = properties('instance.publish', { replyTo: 'howdah.reply.gone' })
     await outside.publish('howdah.commands', 'instance.publish', JSON.stringify(PUBLISH), options)
     expect((await publish(PUBLISH)).body.accepted).to.equal(true)
     expect(seen).to.have.length(2)
@@ -181,7 +203,7 @@ def on_reply(channel, method, properties, body):
 channel.basic_consume('amq.rabbitmq.reply-to', on_reply, auto_ack=True)
 channel.basic_publish('howdah.commands', 'instance.publish', json.dumps(json.loads(sys.argv[2])),
     pika.BasicProperties(type='instance.publish', message_id='from-python', delivery_mode=2,
-        reply_to='amq.rabbitmq.reply-to', correlation_id='p-1', headers={'howdah-version': 1}), mandatory=True)
+        reply_to='amq.rabbitmq.reply-to', correlation_id='p-1', headers={'howdah-version': 2}), mandatory=True)
 channel.start_consuming()
 connection.close()`
     const { stdout } = await run('/usr/bin/python3', ['-c', script, vhost.url, JSON.stringify(PUBLISH)])

@@ -3,10 +3,11 @@ import type { Delivery } from '../../messages/bus.ts'
 import { deadLetterOf } from '../../messages/dead-letter.ts'
 import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
 import type { Publication, Publisher } from '../../messages/publisher.ts'
-import { createReplies } from '../../messages/replies.ts'
+import { COORDINATOR_REPLIES, createReplies } from '../../messages/replies.ts'
 import { failure } from './failure.ts'
 import { delivered } from './scripted-amqp.ts'
 
+const TO = 'howdah.reply.to'
 const REFUSAL = { code: 'invalid_message', message: 'no' } as const
 
 describe('the answer to a delivery', () => {
@@ -16,28 +17,36 @@ describe('the answer to a delivery', () => {
       published.push(publication)
     },
   }
-  const replies = createReplies({ appId: 'coordinator', publisher: publisher as Publisher })
+  const replies = createReplies({
+    ...{ appId: 'coordinator', publisher: publisher as Publisher, path: COORDINATOR_REPLIES },
+  })
 
   beforeEach(() => {
     published = []
   })
 
   const delivery = (more: Partial<Delivery> = {}): Delivery => ({
-    ...{ type: 'agent.list', body: {}, messageId: 'm-1', correlationId: 'c-1', replyTo: 'to' },
-    ...{ appId: undefined, userId: undefined, routingKey: 'agent.list', redelivered: false },
+    ...{ type: 'agent.list', body: {}, messageId: 'm-1', correlationId: 'c-1', replyTo: TO },
+    ...{
+      appId: undefined,
+      userId: undefined,
+      sender: undefined,
+      routingKey: 'agent.list',
+      redelivered: false,
+    },
     ...more,
   })
 
   it('goes to the queue that the requester named, with its correlation id', async () => {
     await replies.reply(delivery(), { accepted: true, agents: [] })
-    expect(published[0]).to.include({ exchange: '', routingKey: 'to' })
+    expect(published[0]).to.include({ exchange: '', routingKey: TO })
     expect(published[0]?.options).to.include({ type: 'agent.list.reply', correlationId: 'c-1' })
     expect(published[0]?.unroutable).to.equal(undefined)
   })
 
   it('has the id of the message where that has no correlation id', async () => {
     await replies.reply(delivery({ correlationId: undefined }), { accepted: true, agents: [] })
-    await replies.refuse(delivered(7, { replyTo: 'to' }), REFUSAL)
+    await replies.refuse(delivered(7, { replyTo: TO }), REFUSAL)
     expect(published.map(({ options }) => options.correlationId)).to.deep.equal(['m-1', 'm-7'])
   })
 
@@ -53,10 +62,10 @@ describe('the answer to a delivery', () => {
   })
 
   it('is sent to a message with properties of wrong types, too', async () => {
-    const odd = { type: 5, correlationId: {}, replyTo: 'to' } as object
+    const odd = { type: 5, correlationId: {}, replyTo: TO } as object
     await replies.refuse(delivered(1, odd), REFUSAL)
-    await replies.refuse(delivered(2, { type: 'x'.repeat(1000), replyTo: 'to' }), REFUSAL)
-    await replies.refuse(delivered(3, { replyTo: 'x'.repeat(256) }), REFUSAL)
+    await replies.refuse(delivered(2, { type: 'x'.repeat(1000), replyTo: TO }), REFUSAL)
+    await replies.refuse(delivered(3, { replyTo: TO.padEnd(256, 'x') }), REFUSAL)
     expect(published.map(({ options }) => options.type)).to.deep.equal([
       'unknown.reply',
       `${'x'.repeat(64)}.reply`,
@@ -72,13 +81,13 @@ describe('a dead letter', () => {
   it('is a copy with the reason and where the message came from', () => {
     const message = delivered(1, { headers: { mine: 'kept' }, correlationId: 'c-1' })
     const copy = deadLetterOf(message, 'howdah.coordinator', 'of no use')
-    expect(copy).to.include({ exchange: '', routingKey: 'howdah.dead-letters' })
+    expect(copy).to.include({ exchange: 'howdah.dead', routingKey: 'session.show' })
     expect(copy.unroutable).to.be.a('string')
     expect(copy.options).to.deep.include({ messageId: 'm-1', correlationId: 'c-1', persistent: true })
     expect(copy.options.headers).to.deep.equal({
       ...{ 'howdah-reason': 'of no use', 'howdah-queue': 'howdah.coordinator' },
       ...{ 'howdah-exchange': 'howdah.commands', 'howdah-routing-key': 'session.show' },
-      'howdah-original-headers': '{"howdah-version":1,"mine":"kept"}',
+      'howdah-original-headers': '{"howdah-version":2,"mine":"kept"}',
     })
     expect(copy.content.equals(message.content)).to.equal(true)
   })
@@ -101,7 +110,7 @@ describe('a dead letter', () => {
     const message = delivered(1, { headers: { large: 'ü'.repeat(60_000) } })
     const text: string = deadLetterOf(message, 'q', 'r').options.headers?.['howdah-original-headers']
     expect(Buffer.byteLength(text)).to.be.within(4_090, 4_096)
-    expect(text).to.match(/^\{"howdah-version":1,"large":"ü+$/)
+    expect(text).to.match(/^\{"howdah-version":2,"large":"ü+$/)
   })
 
   it('keeps the beginning of what is too large, and the beginning of a long reason', () => {

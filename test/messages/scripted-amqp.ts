@@ -8,6 +8,7 @@ import {
   type Options,
   type RecoveringChannelModel,
 } from 'amqplib'
+import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 
 export interface Published {
   readonly exchange: string
@@ -158,7 +159,7 @@ export function delivered(
     properties: {
       ...{ type: 'session.show', messageId: `m-${deliveryTag}` },
       ...properties,
-      headers: { 'howdah-version': 1, ...properties.headers },
+      headers: { 'howdah-version': CONTRACT_VERSION, ...properties.headers },
     } as MessageProperties,
   }
 }

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { createBrokerAlarm } from '../../messages/broker-alarm.ts'
+import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 import { createPublisher, type Publication, type Publisher } from '../../messages/publisher.ts'
 import { createRequests, type Requests } from '../../messages/requests.ts'
 import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute } from '../../messages/route.ts'
@@ -9,6 +10,10 @@ import { failure } from './failure.ts'
 import { delivered, ScriptedChannel, until } from './scripted-amqp.ts'
 
 const AGENT = { kind: 'mount', name: 'm1' } as const
+const COORDINATOR = {
+  ...{ appId: 'client', agentReplies: 'howdah.replies.test' },
+  requireExchange: async () => undefined,
+}
 const USAGE = { session: 's1', usage: { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 } }
 
 describe('a message that is sent', () => {
@@ -25,7 +30,7 @@ describe('a message that is sent', () => {
         published.push(publication)
       },
     }
-    sender = createSender({ appId: 'client', publisher: publisher as Publisher, requests, alarm })
+    sender = createSender({ ...COORDINATOR, publisher: publisher as Publisher, requests, alarm })
   })
 
   afterEach(() => alarm.clear(false))
@@ -36,7 +41,7 @@ describe('a message that is sent', () => {
     expect(JSON.parse(content.toString())).to.deep.equal(USAGE)
     expect(options).to.deep.include({
       ...{ type: 'session.usage', messageId: 'm-1', appId: 'client', persistent: true },
-      ...{ contentType: 'application/json', headers: { 'howdah-version': 1 } },
+      ...{ contentType: 'application/json', headers: { 'howdah-version': CONTRACT_VERSION } },
     })
     expect(rest).to.include({ exchange: 'howdah.events', routingKey: 'session.s1.usage', timeoutMs: 30_000 })
   })
@@ -62,11 +67,17 @@ describe('a message that is sent', () => {
     expect(published).to.deep.equal([])
   })
 
-  it('is answered on the channel that it was sent on, when it is a request', async () => {
+  it('of a client is answered by Direct Reply-to', async () => {
+    void sender.request(commandRoute('agent.list'), {}, { timeoutMs: 10 }).catch(() => undefined)
+    await until(() => published.length === 1)
+    expect(published[0]?.options.replyTo).to.equal('amq.rabbitmq.reply-to')
+  })
+
+  it('to an agent is answered on the queue of the coordinator', async () => {
     const asking = sender.request(agentQueryRoute(AGENT, 'repository.list'), {}, { messageId: 'm-1' })
     await until(() => published.length === 1)
     const { correlationId, replyTo } = published[0]?.options ?? {}
-    expect(replyTo).to.equal('amq.rabbitmq.reply-to')
+    expect(replyTo).to.equal('howdah.replies.test')
     const reply = { accepted: true, repositories: [] }
     requests.onReply(delivered(1, { correlationId }, JSON.stringify(reply)))
     expect(await asking).to.deep.equal(reply)
@@ -81,12 +92,13 @@ describe('a message that is sent', () => {
 
   it('blames nobody for no answer to a request that RabbitMQ did not take', async () => {
     const publisher = createPublisher({
+      userId: 'guest',
       channel: () => new ScriptedChannel().asChannel,
       failure: () => undefined,
       blocked: () => undefined,
       logger: pino({ level: 'silent' }),
     })
-    const stuck = createSender({ appId: 'client', publisher, requests, alarm })
+    const stuck = createSender({ ...COORDINATOR, publisher, requests, alarm })
     const error = await failure(stuck.request(commandRoute('agent.list'), {}, { timeoutMs: 200 }))
     expect(error.message)
       .to.match(/RabbitMQ did not confirm/)

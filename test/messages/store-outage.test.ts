@@ -13,11 +13,14 @@ const REDELIVERY = { tries: 3, firstMs: 5, maxMs: 40 }
 const OUTAGE_MS = 3_000
 const MESSAGES = 60
 
+const AGENT = { kind: 'target', name: 't1' } as const
+
 describe('a store that is away for a while', function () {
   this.timeout(60_000)
   let vhost: TestVhost
   let coordinator: Bus
   let agent: Bus
+  let client: Bus
   let outside: RawClient
   let isAway = true
   let failures = 0
@@ -34,15 +37,22 @@ describe('a store that is away for a while', function () {
   before(async function () {
     this.timeout(120_000)
     vhost = await testVhost()
-    coordinator = await connectBus({ url: vhost.url, appId: 'coordinator', logger, redelivery: REDELIVERY })
-    agent = await connectBus({ url: vhost.url, appId: 'agent', logger })
+    coordinator = await connectBus({
+      url: vhost.url,
+      appId: 'coordinator',
+      role: 'coordinator',
+      logger,
+      redelivery: REDELIVERY,
+    })
+    client = await connectBus({ url: vhost.url, appId: 'client', role: 'client', logger })
+    agent = await connectBus({ url: vhost.url, appId: 'agent', role: 'agent', logger })
     outside = await connectRaw(vhost.url)
-    await coordinator.consumeCoordinatorEvents(async ({ messageId }) => {
+    await coordinator.consumeReports(async ({ messageId }) => {
       await store()
       events.push(messageId)
       return 'ack'
     })
-    await coordinator.consumeCommands(async (delivery) => {
+    await coordinator.consumeQueries(async (delivery) => {
       await store()
       commands.push(delivery.messageId)
       await coordinator.reply(delivery, { accepted: true, agents: [] })
@@ -52,15 +62,17 @@ describe('a store that is away for a while', function () {
 
   after(async () => {
     await outside?.close()
-    await Promise.all([coordinator?.close(), agent?.close()])
+    await Promise.all([coordinator?.close(), agent?.close(), client?.close()])
     await vhost?.remove()
   })
 
   it('costs no event and no command: each waits, and is handled and answered once it is back', async () => {
     const ids = Array.from({ length: MESSAGES }, (_, i) => `m-${String(i).padStart(2, '0')}`)
     const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
-    const asking = ids.map((messageId) => agent.request('agent.list', {}, { messageId, timeoutMs: 50_000 }))
-    for (const messageId of ids) await agent.emit('session.usage', { session: 's1', usage }, { messageId })
+    const asking = ids.map((messageId) => client.request('agent.list', {}, { messageId, timeoutMs: 50_000 }))
+    for (const messageId of ids) {
+      await agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId })
+    }
     const began = Date.now()
     while (Date.now() - began < OUTAGE_MS) await sleep(50)
     expect(failures).to.be.above(2 * 20)

@@ -1,36 +1,50 @@
 import { expect } from 'chai'
+import { COMMANDS, EVENTS, QUERY_TYPES } from '../../messages/definitions.ts'
 import {
   agentQueue,
   COORDINATOR_COMMANDS,
   COORDINATOR_EVENTS,
+  COORDINATOR_HEARTBEATS,
+  COORDINATOR_QUERIES,
+  COORDINATOR_QUEUES,
   DEAD_LETTERS,
   EXCHANGES,
-  eventRoutingKey,
+  isClientReplyAddress,
+  isCoordinatorReplyAddress,
   type Queue,
+  reportRoutingKey,
+  reportSender,
+  sessionEventRoutingKey,
 } from '../../messages/topology.ts'
 
-const QUEUES: Queue[] = [
-  COORDINATOR_COMMANDS,
-  COORDINATOR_EVENTS,
-  DEAD_LETTERS,
+const AGENT_QUEUES = [
   agentQueue({ kind: 'mount', name: 'backup-1' }),
   agentQueue({ kind: 'target', name: 'db-7' }),
 ]
+const QUEUES: Queue[] = [...COORDINATOR_QUEUES, ...AGENT_QUEUES]
+
+const patterns = ({ bindings }: Queue): string[] =>
+  bindings.map(({ exchange, pattern }) => `${exchange.name} ${pattern}`.trim()).sort()
 
 describe('the topology', () => {
   it('has the exchanges of the contract', () => {
     expect(EXCHANGES.map(({ name, type }) => `${name} ${type}`)).to.deep.equal([
+      'howdah.commands.unknown fanout',
       'howdah.commands topic',
       'howdah.agents direct',
       'howdah.events topic',
+      'howdah.replies direct',
+      'howdah.dead fanout',
     ])
   })
 
   it('has the queues of the contract', () => {
     expect(QUEUES.map(({ name }) => name)).to.deep.equal([
-      'howdah.coordinator',
-      'howdah.coordinator.events',
       'howdah.dead-letters',
+      'howdah.coordinator',
+      'howdah.coordinator.queries',
+      'howdah.coordinator.events',
+      'howdah.coordinator.heartbeats',
       'howdah.mount.backup-1',
       'howdah.target.db-7',
     ])
@@ -42,16 +56,17 @@ describe('the topology', () => {
 
   it('lets one coordinator at a time consume', () => {
     const single = QUEUES.filter((queue) => queue.arguments['x-single-active-consumer'])
-    expect(single).to.deep.equal([COORDINATOR_COMMANDS, COORDINATOR_EVENTS])
+    expect(single).to.deep.equal(COORDINATOR_QUEUES.filter((queue) => queue !== DEAD_LETTERS))
   })
 
-  it('bounds deliveries, and dead-letters messages beyond the bound', () => {
-    for (const queue of QUEUES.filter((one) => one !== DEAD_LETTERS)) {
-      expect(queue.arguments, queue.name).to.include({
-        'x-delivery-limit': 20,
-        'x-dead-letter-exchange': '',
-        'x-dead-letter-routing-key': 'howdah.dead-letters',
-      })
+  it('dead-letters through the exchange for it, but not heartbeats and queries that expired', () => {
+    const lettered = QUEUES.filter((queue) => queue.arguments['x-dead-letter-exchange'] === 'howdah.dead')
+    expect(lettered).to.deep.equal([COORDINATOR_COMMANDS, COORDINATOR_EVENTS, ...AGENT_QUEUES])
+  })
+
+  it('bounds the queues that nobody may empty for long', () => {
+    for (const queue of [DEAD_LETTERS, COORDINATOR_HEARTBEATS]) {
+      expect(queue.arguments['x-max-length'], queue.name).to.be.a('number')
     }
   })
 
@@ -59,12 +74,65 @@ describe('the topology', () => {
     expect(DEAD_LETTERS.arguments['x-delivery-limit']).to.be.a('number').above(10_000)
   })
 
-  it('routes an event of a session by the id of the session', () => {
-    const body = { session: 's1', step: 'mount', direction: 'run', sequence: 1, result: {} } as const
-    expect(eventRoutingKey('session.step-done', body)).to.equal('session.s1.step-done')
+  it('routes each command to one queue, and unknown ones to that of the queries', () => {
+    const changing = Object.keys(COMMANDS).filter((type) => !QUERY_TYPES.has(type))
+    expect(patterns(COORDINATOR_COMMANDS)).to.deep.equal(
+      changing.map((type) => `howdah.commands ${type}`).sort(),
+    )
+    expect(patterns(COORDINATOR_QUERIES)).to.deep.equal(
+      [...[...QUERY_TYPES].map((type) => `howdah.commands ${type}`), 'howdah.commands.unknown'].sort(),
+    )
   })
 
-  it('routes an event of an agent by its kind and name', () => {
-    expect(eventRoutingKey('agent.offline', { kind: 'mount', name: 'm1' })).to.equal('agent.mount.m1.offline')
+  it('keeps heartbeats apart from what agents report about sessions', () => {
+    expect(patterns(COORDINATOR_HEARTBEATS)).to.deep.equal([
+      'howdah.events agent.*.*.enroll',
+      'howdah.events agent.*.*.offline',
+      'howdah.events agent.*.*.online',
+    ])
+    expect(patterns(COORDINATOR_EVENTS))
+      .to.include('howdah.events agent.*.*.step-done')
+      .and.include('howdah.events agent.*.*.lost')
+      .and.include('howdah.events agent.*.*.damage')
+      .and.not.include('howdah.events agent.*.*.online')
+  })
+
+  it('routes no two reports alike', () => {
+    const keys = Object.keys(EVENTS).map((type) =>
+      reportRoutingKey({ kind: 'mount', name: 'm' }, type as 'agent.online'),
+    )
+    const own = keys.filter((key) => key.endsWith('.damage'))
+    // session.damage is published by the coordinator only.
+    expect(own).to.have.length(2)
+    expect(new Set(keys).size).to.equal(keys.length - 1)
+  })
+
+  it('routes what the coordinator publishes by the id of the session', () => {
+    expect(sessionEventRoutingKey('session.step-done', 's1')).to.equal('session.s1.step-done')
+  })
+
+  it('routes what an agent reports by its kind and name, from which it can be read again', () => {
+    const agent = { kind: 'mount', name: 'm1' } as const
+    expect(reportRoutingKey(agent, 'agent.offline')).to.equal('agent.mount.m1.offline')
+    expect(reportRoutingKey(agent, 'session.step-done')).to.equal('agent.mount.m1.step-done')
+    expect(reportSender('agent.mount.m1.step-done')).to.deep.equal(agent)
+    expect(reportSender('session.s1.state')).to.equal(undefined)
+    expect(reportSender('agent.client.m1.online')).to.equal(undefined)
+  })
+
+  it('has addresses for replies to clients and to coordinators that are not each other’s', () => {
+    const clients = ['amq.rabbitmq.reply-to.g1hkAA', 'howdah.reply.mine']
+    const coordinators = ['howdah.replies.5f0c']
+    const nobody = [
+      'howdah.target.db-7',
+      'howdah.dead-letters',
+      'amq.gen-x',
+      'orders',
+      'amq.rabbitmq.reply-to',
+    ]
+    for (const address of [...clients, ...coordinators, ...nobody]) {
+      expect(isClientReplyAddress(address), address).to.equal(clients.includes(address))
+      expect(isCoordinatorReplyAddress(address), address).to.equal(coordinators.includes(address))
+    }
   })
 })

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
-import type { Bus, EventDelivery } from '../../messages/bus.ts'
+import type { Bus, ReportDelivery } from '../../messages/bus.ts'
 import { restartBroker, type TestVhost, testVhost } from '../support/broker.ts'
 import { command, MOUNTED } from './commands.ts'
 
@@ -21,18 +21,25 @@ describe('an agent that crashes', function () {
   let vhost: TestVhost
   let bus: Bus
   let directory: string
-  let events: EventDelivery[]
+  let events: ReportDelivery[]
   const children: ChildProcess[] = []
 
   before(async function () {
     this.timeout(120_000)
     vhost = await testVhost()
-    bus = await connectBus({ url: vhost.url, appId: 'coordinator', logger: pino({ level: 'silent' }) })
-    await bus.enroll(ADDRESS)
-    await bus.consumeCoordinatorEvents(async (delivery) => {
-      events.push(delivery)
-      return 'ack'
+    bus = await connectBus({
+      url: vhost.url,
+      appId: 'coordinator',
+      role: 'coordinator',
+      logger: pino({ level: 'silent' }),
     })
+    await bus.enroll(ADDRESS)
+    const keep = async (delivery: ReportDelivery) => {
+      events.push(delivery)
+      return 'ack' as const
+    }
+    await bus.consumeHeartbeats(keep)
+    await bus.consumeReports(keep)
   })
 
   beforeEach(async () => {

@@ -10,7 +10,7 @@ import { MOUNTED } from './commands.ts'
 
 const [url = '', directory = ''] = process.argv.slice(2)
 const logger = pino({ level: 'silent' })
-const bus = await connectBus({ url, appId: 'crashing-agent', logger, waitMs: 30_000 })
+const bus = await connectBus({ url, appId: 'crashing-agent', role: 'agent', logger, waitMs: 30_000 })
 await runAgent({
   address: { kind: 'target', name: 'crashing' },
   bus,

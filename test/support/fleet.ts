@@ -59,7 +59,12 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const { targetAccount } = options
   const hosts = options.hosts ? await makeHosts(ROLES) : undefined
   const broker = hosts ? await ownBroker(path.join(directory, 'broker'), hosts) : await sharedBroker()
-  const bus = await connectBus({ url: broker.url, appId: 'test', logger: pino({ level: 'silent' }) })
+  const bus = await connectBus({
+    url: broker.url,
+    appId: 'test',
+    role: 'client',
+    logger: pino({ level: 'silent' }),
+  })
   const roles = createRoles({ directory, hosts, targetAccount })
   const client = createFleetClient({ bus, brokerUrl: broker.url, logTails: () => roles.logTails(20) })
 

@@ -87,6 +87,9 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     signal.throwIfAborted()
     state.announce(brokerUrl)
 
+    const bus = await part('the connection to the broker', () => options.connect(brokerUrl))
+    undo.push(() => bus.close())
+    await part('the broker', () => declareQueues(bus))
     const files = await prepareFiles(options, brokerUrl)
     onStep('starting coordinator and agents')
     const startedAt = Date.now()
@@ -106,8 +109,6 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       for (const role of roles) await role.stop(options.forceStop)
     })
 
-    const bus = await part('the connection to the broker', () => options.connect(brokerUrl))
-    undo.push(() => bus.close())
     await waitUntilReady(bus, roles, startedAt, signal)
     for (const role of roles) role.markReady()
     return { brokerUrl, bus, stop }
@@ -115,6 +116,12 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     await stop()
     throw error
   }
+}
+
+/** So that the roles, which are started at once, find their queues. */
+async function declareQueues(bus: Bus): Promise<void> {
+  await bus.declareTopology()
+  for (const kind of ['mount', 'target'] as const) await bus.enroll({ kind, name: AGENT_NAME })
 }
 
 /** Restarts the private broker when it dies. */

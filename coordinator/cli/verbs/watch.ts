@@ -26,8 +26,7 @@ export const watch = defineVerb<ClientOptions>({
   summary: 'follow the progress of one session, or the events of all',
   description: [
     'With SESSION: shows its steps and exports until it is published with nothing in progress, closed, failed, ' +
-      'or waiting for "howdah retry". Without: shows one line per event of every session and per damage found in ' +
-      'a repository, until Ctrl-C.',
+      'or waiting for "howdah retry". Without: shows one line per event of every session, until Ctrl-C.',
     'When the connection to RabbitMQ was lost, events may have been missed: it says so, and shows the sessions that ' +
       'have changed meanwhile as the coordinator knows them.',
   ],

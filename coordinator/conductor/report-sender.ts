@@ -1,0 +1,43 @@
+/**
+ * Whether an agent may report what it reports. The routing key of a report names its sender, and RabbitMQ binds it to the
+ * sender's user (messages/permissions.ts); a session belongs to the agents that its steps are sent to.
+ */
+import type { ReportDelivery } from '../../messages/bus.ts'
+import { HowdahError } from '../../messages/errors.ts'
+import { agentUser, isAgentUser } from '../../messages/permissions.ts'
+import type { AgentAddress } from '../../messages/topology.ts'
+import type { Session } from '../session.ts'
+import { stepAgent } from '../step-command.ts'
+
+/**
+ * Refuses a report in the name of another agent. Users that do not have the name of an agent, such as one that all
+ * processes share, are bound by the broker's topic permissions alone.
+ * @throws HowdahError `unauthorized`
+ */
+export function requireOwnName({ type, sender, userId }: ReportDelivery): void {
+  if (userId === undefined) throw new HowdahError('unauthorized', `${type} comes without user_id`)
+  if (isAgentUser(userId) && userId !== agentUser(sender)) {
+    throw new HowdahError('unauthorized', `${type} of ${nameOf(sender)} comes from the user "${userId}"`)
+  }
+}
+
+/** Refuses a report on a session of other agents. @throws HowdahError `unauthorized` */
+export function requireOwner(session: Session, report: ReportDelivery): void {
+  const { sender, type } = report
+  const owners = ownersOf(session, report)
+  if (owners.some(({ kind, name }) => kind === sender.kind && name === sender.name)) return
+  throw new HowdahError(
+    'unauthorized',
+    `${type} of session ${session.id} comes from ${nameOf(sender)}, and belongs to ${owners.map(nameOf).join(' or ')}`,
+  )
+}
+
+function ownersOf(session: Session, { type, body }: ReportDelivery): AgentAddress[] {
+  const target = stepAgent(session, 'mount')
+  if ('step' in body) return [stepAgent(session, body.step)]
+  return type === 'session.findings' ? [target, stepAgent(session, 'resolve')] : [target]
+}
+
+function nameOf({ kind, name }: AgentAddress): string {
+  return `the ${kind} agent "${name}"`
+}

@@ -1,0 +1,26 @@
+/**
+ * Asks whether an exchange exists before the first message is published to it: RabbitMQ closes the channel of a message to
+ * an exchange that is missing, and with it everything else that was published there.
+ */
+import type { BrokerConnection } from './connection.ts'
+import { exchangeExists } from './declare.ts'
+import { HowdahError } from './errors.ts'
+
+/** Each exchange is asked for until it exists. @throws HowdahError `unroutable` while it does not */
+export function createExchangeCheck(
+  connection: Pick<BrokerConnection, 'model' | 'openSince'>,
+): (name: string) => Promise<void> {
+  const known = new Set<string>()
+  return async (name) => {
+    // Without a connection the message waits in the publisher, which must not wait here without a deadline.
+    if (known.has(name) || connection.openSince === undefined) return
+    const exists = await exchangeExists(connection.model, name).catch(() => undefined)
+    if (exists === false) {
+      throw new HowdahError(
+        'unroutable',
+        `there is no exchange ${name}: no coordinator was ever started on this broker`,
+      )
+    }
+    if (exists) known.add(name)
+  }
+}
