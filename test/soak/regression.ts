@@ -62,13 +62,15 @@ async function fetchSuite(directory: string): Promise<Suite> {
   const { stdout } = await run('apt-cache', [...apt, 'madison', `postgresql-${major}`])
   const versions = [...new Set(stdout.split('\n').map((line) => line.split('|')[1]?.trim() ?? ''))]
   for (const version of versions.filter((each) => each !== '')) {
+    const of = path.join(directory, version)
+    await mkdir(of)
     const packages = ['postgresql', 'postgresql-client', 'postgresql-server-dev']
     const wanted = packages.map((name) => `${name}-${major}=${version}`)
     try {
-      await run('apt-get', [...apt, 'download', ...wanted], { cwd: directory })
+      await run('apt-get', [...apt, 'download', ...wanted], { cwd: of })
       const source = ['source', '--download-only', `postgresql-${major}=${version}`]
-      await run('apt-get', [...apt, ...source], { cwd: directory })
-      return await unpack(directory, version)
+      await run('apt-get', [...apt, ...source], { cwd: of })
+      return await unpack(of, version)
     } catch (error) {
       // The archive of a security update may have no sources yet.
       if (version === versions.findLast((each) => each !== '')) throw error

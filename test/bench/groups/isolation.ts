@@ -52,8 +52,8 @@ export async function isolation(workshop: Workshop, scope: Scope): Promise<reado
       "SELECT sum(pg_prewarm(oid, 'read')) FROM pg_class WHERE relkind IN ('r', 'i') AND relname LIKE 'pgbench%'",
     )
   const readOnly = (what: string, host: string | undefined, ...options: string[]) =>
-    inTurns(turns(what, amounts.turns + 2), sides, async (server) => {
-      const { rate } = await pgbench({ ...server, host: host ?? server.host }, amounts.readOnlySeconds / 2, [
+    inTurns(turns(what, amounts.turns * 4), sides, async (server) => {
+      const { rate } = await pgbench({ ...server, host: host ?? server.host }, amounts.readOnlySeconds / 4, [
         '-S',
         ...options,
       ])
@@ -71,7 +71,7 @@ export async function isolation(workshop: Workshop, scope: Scope): Promise<reado
     target: { of: 'ratio', limit },
   })
   return [
-    figure('publish with isolation', 's', publishes, 1.05),
+    figure('publish with isolation', 's', publishes, 0.95),
     figure('pgbench read-only by the socket, isolated', '/s', socket, 0.97),
     figure('pgbench read-only by TCP, isolated', '/s', tcp, 0.97),
     figure('the same with a TCP connection for each transaction', '/s', connects, 0.95),
