@@ -14,8 +14,14 @@ import { parseResult } from './step-result.ts'
 export function exportReported(session: Session, event: Partial<EventBody<'session.step-progress'>>): void {
   const due = dueExport(session)
   if (!due) return
-  const { detail, databases = due.databases } = event
-  const job: ExportJob = { ...due, status: 'running', databases, ...(detail !== undefined && { detail }) }
+  const { detail, databases = due.databases, totals = due.totals } = event
+  const job: ExportJob = {
+    ...due,
+    status: 'running',
+    databases,
+    ...(totals && { totals }),
+    ...(detail !== undefined && { detail }),
+  }
   session.exports = (session.exports ?? []).map((one) => (one.id === due.id ? job : one))
 }
 
@@ -27,20 +33,28 @@ export function exportEnded(session: Session, event: EventBody<'session.step-don
     settleExport(session, now, { status: 'cancelled' })
     return
   }
-  const { databases, manifest, notes } = parseResult(STEP_RESULTS.export, event)
+  const { databases, totals, manifest, notes } = parseResult(STEP_RESULTS.export, event)
   const failed = databases.filter(({ status }) => status !== 'done')
   settleExport(session, now, {
     status: failed.length > 0 ? 'failed' : 'done',
     databases,
+    ...(totals && { totals }),
     ...(manifest !== undefined && { manifest }),
     ...(notes !== undefined && { notes }),
     ...(failed.length > 0 && { error: exportError(failed) }),
   })
 }
 
+/** Databases that an error names. */
+const MAX_NAMED = 20
+
 function exportError(failed: readonly DatabaseExport[]): ErrorBody {
-  const names = failed.map(({ database }) => database).join(', ')
-  const details = failed.map(({ error }) => error).filter((error) => error !== undefined)
+  const named = failed.slice(0, MAX_NAMED).map(({ database }) => database)
+  const names = [...named, ...(failed.length > MAX_NAMED ? ['…'] : [])].join(', ')
+  const details = failed
+    .slice(0, MAX_NAMED)
+    .map(({ error }) => error)
+    .filter((error) => error !== undefined)
   return {
     code: 'export_failed',
     message: `not exported: ${names}. ${details[0]?.message ?? ''}`.trim(),

@@ -3,7 +3,7 @@
  * topology and the AsyncAPI document are all derived from this table.
  */
 import { z } from 'zod'
-import { DatabaseExport, ExportRequest } from './exports.ts'
+import { DatabaseExport, ExportRequest, ExportTotals } from './exports.ts'
 import { NewTags } from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
 import { Bytes, ErrorSchema, Finding, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
@@ -285,7 +285,11 @@ export const EVENTS = reports({
       detail: z.string().optional(),
       bytesDone: Bytes.optional(),
       bytesTotal: Bytes.optional(),
-      databases: z.array(DatabaseExport).optional().describe('of an export'),
+      databases: z
+        .array(DatabaseExport)
+        .optional()
+        .describe('of an export; of many only some, those that run or failed first'),
+      totals: ExportTotals.optional().describe('of an export: of all its databases'),
     }),
   },
   'session.step-done': {

@@ -56,7 +56,7 @@ export const Destination = decides(
 export const ExportRequest = z.strictObject({
   databases: z
     .array(SqlName)
-    .max(1000)
+    .max(10_000)
     .optional()
     .describe('default: those with a table of `tables`; without any, those that were changed'),
   tables: z.array(TablePattern).max(1000).optional().describe('default: all of a database'),
@@ -84,9 +84,24 @@ export const DatabaseExport = z.object({
   error: ErrorSchema.optional(),
 })
 
+/** All databases of an export in sum. Messages list only some of many: those that run or failed first. */
+export const ExportTotals = z.object({
+  databases: z.int().min(0),
+  done: z.int().min(0),
+  failed: z.int().min(0),
+  tables: z.int().min(0),
+  rows: z.int().min(0),
+  bytes: Bytes,
+})
+
+const listed = {
+  databases: z.array(DatabaseExport).describe('of many only some, those that run or failed first'),
+  totals: ExportTotals.optional().describe('of all databases; missing: the export has not begun'),
+}
+
 /** Result of the step `export`. */
 export const ExportResult = z.object({
-  databases: z.array(DatabaseExport),
+  ...listed,
   manifest: z.string().optional().describe('where the manifest with row counts and hashes is'),
   notes: z.array(z.string()).optional().describe('what was omitted or differs at the destination, and why'),
 })
@@ -99,7 +114,7 @@ export const ExportView = z.object({
   requestedAt: Time,
   finishedAt: Time.optional(),
   detail: z.string().optional(),
-  databases: z.array(DatabaseExport),
+  ...listed,
   manifest: z.string().optional(),
   notes: z.array(z.string()).optional().describe('what was omitted or differs at the destination, and why'),
   error: ErrorSchema.optional(),
@@ -107,6 +122,7 @@ export const ExportView = z.object({
 
 export type Destination = z.infer<typeof Destination>
 export type ExportRequest = z.infer<typeof ExportRequest>
+export type ExportTotals = z.infer<typeof ExportTotals>
 export type DatabaseExport = z.infer<typeof DatabaseExport>
 export type ExportResult = z.infer<typeof ExportResult>
 export type ExportView = z.infer<typeof ExportView>

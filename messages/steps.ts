@@ -30,14 +30,25 @@ export const DataPlaneAddress = z.object({
   ticket: z.string().max(8192),
 })
 
-/** A database as in the backup's own catalog. */
-export const DatabaseSummary = z.object({
-  name: z.string(),
-  collate: z.string().optional(),
-  ctype: z.string().optional(),
-  provider: z.enum(['libc', 'icu', 'builtin']).optional(),
-  collationVersion: z.string().optional(),
-  extensions: z.array(z.string()).optional(),
+const usedBy = {
+  databases: z.int().min(1).describe('how many have it'),
+  named: z.array(z.string()).describe('some of them'),
+}
+
+/** The databases of a backup in sum, from its own catalog: those that accept connections. */
+export const CatalogSummary = z.object({
+  databases: z.int().min(0),
+  locales: z.array(
+    z.object({
+      collate: z.string().optional(),
+      ctype: z.string().optional(),
+      provider: z.enum(['libc', 'icu', 'builtin']).optional(),
+      collationVersion: z.string().optional(),
+      ...usedBy,
+    }),
+  ),
+  extensions: z.array(z.object({ name: z.string(), ...usedBy })).describe('of the first hundred databases'),
+  omitted: z.int().min(1).optional().describe('locales and extensions that are not listed'),
 })
 
 export const ResolveResult = z.object({
@@ -60,8 +71,8 @@ export const ResolveResult = z.object({
   ownWal: z.array(z.string().regex(/^([0-9A-F]{24}|[0-9A-F]{8}\.history)$/)).optional(),
   /** Bytes of WAL to replay; missing: unknown. */
   walBytes: Bytes.optional(),
-  /** Missing: the catalog could not be read ahead. */
-  databases: z.array(DatabaseSummary).optional(),
+  /** Missing: it could not be read ahead. */
+  catalog: CatalogSummary.optional(),
   /** shared_preload_libraries of the backup's own configuration files. */
   preloadedLibraries: z.array(z.string()).optional(),
   warnings: z.array(z.string()).optional(),
@@ -153,7 +164,7 @@ export const STEP_RESULTS = {
 
 export const UndoResult = z.object({ undone: z.array(z.string()) })
 
-export type DatabaseSummary = z.infer<typeof DatabaseSummary>
+export type CatalogSummary = z.infer<typeof CatalogSummary>
 export type DataPlaneAddress = z.infer<typeof DataPlaneAddress>
 export type ResolveResult = z.infer<typeof ResolveResult>
 export type Reaches = NonNullable<ResolveResult['reaches']>

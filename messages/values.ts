@@ -166,6 +166,7 @@ export const StepReport = z.object({
 export const Changes = z.object({
   changed: z.boolean().describe('whether any transaction has written since then'),
   databases: z.array(z.string()).describe('those that are known to have changed since their last export'),
+  more: z.int().min(1).optional().describe('how many of them are not listed'),
 })
 
 /** Whether the mount server can be reached. While it cannot, local reads and all writes still work. */

@@ -10,6 +10,7 @@ import type { Ticket } from '../dataplane/protocol/ticket.ts'
 import type { StepHandler } from '../runtime/step-runner.ts'
 import { readDatabases } from './catalog/databases.ts'
 import { readPreloadedLibraries } from './catalog/preloaded-libraries.ts'
+import { summarizeCatalog } from './catalog/summary.ts'
 import type { ArchiveKnowledge } from './recovery/instance-archive.ts'
 import type { Search } from './recovery/locate-target.ts'
 import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts'
@@ -141,7 +142,7 @@ async function describe(
       ...(walBytes !== undefined && { walBytes }),
       ...(reaches && { reaches }),
       ...(starts && { ownWal: [...ownWal] }),
-      ...(databases && { databases }),
+      ...(databases && { catalog: summarizeCatalog(databases) }),
       ...(preloadedLibraries && { preloadedLibraries }),
     }
     return { result, remarks: pageRemarks(backup) }

@@ -1,5 +1,5 @@
 /** Owns the rate at which a step's progress is sent. */
-import type { DatabaseExport } from '../../messages/exports.ts'
+import type { DatabaseExport, ExportTotals } from '../../messages/exports.ts'
 
 export interface StepProgress {
   /** What is being done, for a person. */
@@ -8,12 +8,13 @@ export interface StepProgress {
   readonly bytesTotal?: number
   /** Of an export. */
   readonly databases?: DatabaseExport[]
+  readonly totals?: ExportTotals
 }
 
-const PROGRESS_EVERY_MS = 250
+const PROGRESS_EVERY_MS = 1_000
 
 /**
- * Sends the first report at once and then the latest one, every 250 ms at most. Fields that a report leaves out keep
+ * Sends the first report at once and then the latest one, once a second at most. Fields that a report leaves out keep
  * the value of an earlier one. `send` is never called from within the function that is returned.
  */
 export function throttleProgress(send: (progress: StepProgress) => void): (progress: StepProgress) => void {

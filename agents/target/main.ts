@@ -16,6 +16,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { listedChanges } from './changes/detection.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
 import { checkTarget } from './check.ts'
@@ -63,7 +64,8 @@ await runRole({
     const changes = createSessionChanges()
     const changesReport = createChangesReport({
       changes,
-      report: (session, found) => bus.report(address, 'session.changes', { session, changes: found }),
+      report: (session, found) =>
+        bus.report(address, 'session.changes', { session, changes: listedChanges(found) }),
       logger,
     })
     const surveyReport = createSurveyReport({
@@ -136,7 +138,7 @@ await runRole({
         'session.changes': async ({ session: id }) => {
           const session = await readSession(path.join(cacheRoot, id))
           if (!session) throw new HowdahError('unknown_session', `this target has no session "${id}"`)
-          return { accepted: true, changes: await changes.of(session) }
+          return { accepted: true, changes: listedChanges(await changes.of(session)) }
         },
         'caches.verify': async ({ timeLimit }) => ({
           accepted: true,

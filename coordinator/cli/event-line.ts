@@ -4,7 +4,7 @@ import type { SessionView } from '../../messages/values.ts'
 import type { Context } from './context.ts'
 import { databaseText } from './export-lines.ts'
 import { formatClock, formatShare } from './format.ts'
-import { changesText } from './session-lines.ts'
+import { changedDatabases, changesText } from './session-lines.ts'
 import { printable } from './terminal.ts'
 
 /** What stands for an event that is not one of the contract: what was asked, or that events may have been missed. */
@@ -74,9 +74,10 @@ function eventText(delivery: EventDelivery): string {
       return `fetched ${formatShare(fetchedBytes, totalBytes)}${changes === undefined ? '' : `, changes ${changes}`}`
     }
     case 'session.changes': {
-      const { changed, databases } = delivery.body.changes
+      const { changed } = delivery.body.changes
       if (!changed) return 'nothing changed'
-      return `changed${databases.length > 0 ? ` in ${databases.map(printable).join(', ')}` : ''}`
+      const names = changedDatabases(delivery.body.changes)
+      return `changed${names === '' ? '' : ` in ${names}`}`
     }
     case 'session.findings':
       return delivery.body.warnings.map((warning) => `warning: ${printable(warning)}`).join('; ')

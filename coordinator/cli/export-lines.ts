@@ -1,7 +1,7 @@
 /** The lines that show an export: its databases while it runs, and its result. */
 
 import type { ErrorBody } from '../../messages/errors.ts'
-import type { DatabaseExport, Destination, ExportView } from '../../messages/exports.ts'
+import type { DatabaseExport, Destination, ExportTotals, ExportView } from '../../messages/exports.ts'
 import { formatBytes } from '../../messages/format-bytes.ts'
 import { count } from './format.ts'
 import { errorLines, type Field, fieldLines } from './session-lines.ts'
@@ -13,7 +13,7 @@ const MAX_PAINTED = 12
 /** One line per database, each fitting the terminal. `frame` animates the mark of running ones. */
 export function databaseLines(
   terminal: Terminal,
-  databases: readonly DatabaseExport[],
+  { databases, totals }: Pick<ExportView, 'databases' | 'totals'>,
   frame: number,
 ): string[] {
   const order = { running: 0, failed: 1, cancelled: 1, pending: 2, done: 3 } as const
@@ -27,7 +27,7 @@ export function databaseLines(
     const detail = truncate(databaseText(one), terminal.columns - nameWidth - 8, terminal.marks.ellipsis)
     return `    ${mark(terminal, one, frame)} ${name}  ${detail}`.trimEnd()
   })
-  const more = databases.length - shown.length
+  const more = (totals?.databases ?? databases.length) - shown.length
   return more === 0 ? lines : [...lines, `      ${terminal.style('dim', `and ${more} more`)}`]
 }
 
@@ -54,29 +54,28 @@ export function exportFields(job: ExportView): Field[] {
     const text = one.status === 'done' ? databaseText(one) : `${one.status}: ${databaseText(one)}`
     return [printable(one.database), `${text.replace(/: $/, '')}${where}`] as const
   })
+  const more = (job.totals?.databases ?? 0) - job.databases.length
   return [
     ...databases,
+    ['', more > 0 ? `and ${count(more, 'database')} more, which the manifest lists` : undefined],
     ['to', printable(formatDestination(job.request.destination))],
     ['manifest', job.manifest === undefined ? undefined : printable(job.manifest), 'whole'],
     ...(job.notes ?? []).map((note) => ['note', printable(note)] as const),
   ]
 }
 
+const NOTHING: ExportTotals = { databases: 0, done: 0, failed: 0, tables: 0, rows: 0, bytes: 0 }
+
 /** The final output of an export. `took`: the time since it was requested. */
 export function exportLines(terminal: Terminal, job: ExportView, took: string): string[] {
-  const total = (of: (one: DatabaseExport) => number | undefined) =>
-    job.databases.reduce((sum, one) => sum + (of(one) ?? 0), 0)
-  const amount = `${count(
-    total(({ rows }) => rows),
-    'row',
-  )}, ${formatBytes(total(({ bytes }) => bytes))}`
-  const done = job.databases.filter(({ status }) => status === 'done').length
+  const { databases, done, rows, bytes } = job.totals ?? NOTHING
+  const amount = `${count(rows, 'row')}, ${formatBytes(bytes)}`
   const heads: Record<ExportView['status'], string> = {
     done: `${terminal.style('green', 'Exported')} ${amount} in ${took}.`,
     failed:
       done === 0
         ? `${terminal.style('red', 'Not exported')} after ${took}.`
-        : `${terminal.style('red', 'Not all exported')} after ${took}: ${done} of ${count(job.databases.length, 'database')}, ${amount}.`,
+        : `${terminal.style('red', 'Not all exported')} after ${took}: ${done} of ${count(databases, 'database')}, ${amount}.`,
     cancelled: `${terminal.style('yellow', 'Cancelled')} after ${took}; what it wrote is removed.`,
     pending: `Still queued after ${took}.`,
     running: `Still running after ${took}.`,

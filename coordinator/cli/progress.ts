@@ -54,7 +54,7 @@ function createLiveProgress({ terminal, now, steps = STEPS, exportId }: Progress
     if (view === undefined) return
     block.paint([
       ...stepLines(terminal, view, { now: now(), frame, rateOf: rates.of, steps }),
-      ...databaseLines(terminal, jobOf(view)?.databases ?? [], frame),
+      ...databaseLines(terminal, jobOf(view) ?? { databases: [] }, frame),
     ])
   }
   const timer = setInterval(() => {

@@ -200,6 +200,11 @@ export function writeCacheText(view: SessionView): string | undefined {
 /** A field of `fieldLines`; `whole`: never wrapped, so that it can be copied. Omitted if the value is undefined. */
 export type Field = readonly [label: string, value: string | undefined, whole?: 'whole']
 
+/** The databases that are known to have changed, of many some; empty: none is. */
+export function changedDatabases({ databases, more = 0 }: NonNullable<SessionView['changes']>): string {
+  return `${databases.map(printable).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+}
+
 /** Label and value in two columns, wrapped below the value. */
 export function fieldLines(terminal: Terminal, fields: readonly Field[]): string[] {
   const shown = fields.filter(([, value]) => value !== undefined)

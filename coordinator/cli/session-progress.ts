@@ -5,7 +5,7 @@
  * advanced wins. State, connection and errors of the session come from snapshots only.
  */
 import type { EventDelivery } from '../../messages/bus.ts'
-import type { DatabaseExport, ExportView } from '../../messages/exports.ts'
+import type { ExportView } from '../../messages/exports.ts'
 import { type SessionView, StepName, type StepReport } from '../../messages/values.ts'
 
 const RANK = { sent: 0, running: 1, done: 2, failed: 2 } as const satisfies Record<
@@ -65,7 +65,7 @@ export function applyEvent(view: SessionView, delivery: EventDelivery, now: Date
   switch (delivery.type) {
     case 'session.step-progress':
       return {
-        ...withDatabases(view, delivery.body.databases),
+        ...withDatabases(view, delivery.body),
         steps: upsert(view.steps, reportOf(delivery, now)),
       }
     case 'session.step-started':
@@ -123,10 +123,13 @@ function upsert(steps: readonly StepReport[], report: StepReport): StepReport[] 
 }
 
 /** Updates the databases of the running export. */
-function withDatabases(view: SessionView, databases: DatabaseExport[] | undefined): SessionView {
+function withDatabases(
+  view: SessionView,
+  { databases, totals }: Extract<StepEvent, { type: 'session.step-progress' }>['body'],
+): SessionView {
   const due = exportOf(view)
   if (due === undefined || databases === undefined) return view
-  const running: ExportView = { ...due, status: 'running', databases }
+  const running: ExportView = { ...due, status: 'running', databases, ...(totals && { totals }) }
   return { ...view, exports: (view.exports ?? []).map((one) => (one.id === due.id ? running : one)) }
 }
 

@@ -16,8 +16,12 @@ export async function requireNoChanges(
   const agent = registry.target(session.request.target)
   const reply = await bus.requestAgent(agent, 'session.changes', { session: session.id })
   if (!reply.accepted) throw HowdahError.of(reply.error)
-  const { changed, databases } = reply.changes
-  if (changed) throw unexported(session, databases.length > 0 ? ` in ${databases.join(', ')}` : '')
+  const { changed, databases, more = 0 } = reply.changes
+  if (changed)
+    throw unexported(
+      session,
+      databases.length > 0 ? ` in ${databases.join(', ')}${more > 0 ? ` and ${more} more` : ''}` : '',
+    )
 }
 
 function unexported({ id }: Session, where: string): HowdahError {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { summarizeCatalog } from '../../agents/mount/catalog/summary.ts'
 import { localeFindings, systemLocales } from '../../agents/target/preflight/locales.ts'
 
 describe('The locales of a backup', () => {
@@ -9,17 +10,19 @@ describe('The locales of a backup', () => {
     expect([...names]).to.include('C')
     expect(version).to.match(/^\d+\.\d+/)
     const databases = [{ name: 'shop', collate: 'de_DE.UTF-8', ctype: 'en_US.UTF8' }]
-    expect(localeFindings(databases, system)).to.deep.equal([])
+    expect(localeFindings(summarizeCatalog(databases), system)).to.deep.equal([])
   })
 
   it('are never missing when they are built in', () => {
     const databases = [{ name: 'shop', collate: 'C', ctype: 'POSIX' }]
-    expect(localeFindings(databases, { names: new Set(), version: undefined })).to.deep.equal([])
+    expect(
+      localeFindings(summarizeCatalog(databases), { names: new Set(), version: undefined }),
+    ).to.deep.equal([])
   })
 
   it('prevent a publish if no database would accept connections', () => {
     const databases = [{ name: 'shop', collate: 'fr_FR.UTF-8', ctype: 'fr_FR.UTF-8' }]
-    const findings = localeFindings(databases, system)
+    const findings = localeFindings(summarizeCatalog(databases), system)
     expect(findings).to.have.length(1)
     expect(findings[0]).to.deep.include({ code: 'locale_missing' })
     expect(findings[0]).not.to.have.property('level')
@@ -27,13 +30,11 @@ describe('The locales of a backup', () => {
   })
 
   it('are a warning if other databases can be used', () => {
-    const findings = localeFindings(
-      [
-        { name: 'postgres', collate: 'C', ctype: 'C' },
-        { name: 'shop', collate: 'fr_FR.UTF-8', ctype: 'C' },
-      ],
-      system,
-    )
+    const databases = [
+      { name: 'postgres', collate: 'C', ctype: 'C' },
+      { name: 'shop', collate: 'fr_FR.UTF-8', ctype: 'C' },
+    ]
+    const findings = localeFindings(summarizeCatalog(databases), system)
     expect(findings).to.have.length(1)
     expect(findings[0]).to.deep.include({ level: 'warning', code: 'locale_missing' })
   })
@@ -62,7 +63,7 @@ describe('The locales of a backup', () => {
         collationVersion: '153.14',
       },
     ]
-    const findings = localeFindings(databases, system)
+    const findings = localeFindings(summarizeCatalog(databases), system)
     expect(findings.map(({ level }) => level)).to.deep.equal(['warning'])
     expect(findings[0]?.message).to.include('"old"').and.include('2.31').and.not.include('"same"')
   })

@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { summarizeCatalog } from '../../agents/mount/catalog/summary.ts'
 import { accessProblem } from '../../agents/target/preflight/access.ts'
 import { installedVersions, majorOf } from '../../agents/target/preflight/binaries.ts'
 import { preflight } from '../../agents/target/preflight/preflight.ts'
@@ -224,7 +225,9 @@ describe('Preflight', function () {
     const input = inputOf()
     const needs = (extensions: string[]) => ({
       ...input,
-      ...(input.resolved && { resolved: { ...input.resolved, databases: [{ name: 'shop', extensions }] } }),
+      ...(input.resolved && {
+        resolved: { ...input.resolved, catalog: summarizeCatalog([{ name: 'shop', extensions }]) },
+      }),
     })
     expect((await failure(check({}, needs(['timescaledb'])))).code).to.equal('library_missing')
     expect((await check({}, needs(['no_such_extension']))).warnings.join()).to.include('no_such_extension')

@@ -316,7 +316,7 @@ describe('what an archive can reach', function () {
       expect(resolved?.backup.label).to.equal(history.third)
       expect(resolved?.recoverTo).to.deep.equal({ type: 'latest' })
       expect(resolved?.walBytes).to.be.greaterThan(0)
-      expect(resolved?.databases?.map(({ name }) => name)).to.include.members(['shop', 'Kontor'])
+      expect(resolved?.catalog?.locales.flatMap(({ named }) => named)).to.include.members(['shop', 'Kontor'])
       expect(resolved?.dataPlane.ticket).to.equal('')
       expect(findings.map(({ level }) => level)).to.deep.equal(['warning'])
     })

@@ -11,7 +11,7 @@ describe('the progress of a step', () => {
     expect(await promise).to.deep.equal({ detail: 'copying', bytesTotal: 100, bytesDone: 20 })
   })
 
-  it('is sent a few times a second, however often it is reported', async () => {
+  it('is sent once a second at most, however often it is reported', async () => {
     const { promise, resolve } = Promise.withResolvers<void>()
     const sentAt: number[] = []
     const progress = throttleProgress(() => {
@@ -21,6 +21,6 @@ describe('the progress of a step', () => {
     const reports = setInterval(() => progress({ detail: 'copying' }), 5)
     await promise
     clearInterval(reports)
-    expect((sentAt[1] ?? 0) - (sentAt[0] ?? 0)).to.be.at.least(200)
+    expect((sentAt[1] ?? 0) - (sentAt[0] ?? 0)).to.be.at.least(900)
   })
 })

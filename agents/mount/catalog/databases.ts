@@ -2,7 +2,7 @@
  * The databases of a backup, their locales and extensions, read from its catalogs before a server runs on it. The files
  * were copied at some moment during the backup, and so is this information of about that time.
  */
-import type { DatabaseSummary } from '../../../messages/steps.ts'
+import type { CatalogSummary } from '../../../messages/steps.ts'
 import type { OpenBackup } from '../repository.ts'
 import { type IsCommitted, PAGE_BYTES, type Row, readRows } from './heap.ts'
 import {
@@ -19,8 +19,6 @@ const EXTENSION_PAGES = 16
 const RELATION_PAGES = 512
 /** Number of databases whose extensions are read. */
 const MAX_DATABASES = 100
-/** Limit of the JSON, which every step of the session carries: a fraction of the largest message. Bytes. */
-const MAX_BYTES = 64 * 1024
 
 const PROVIDERS = { c: 'libc', i: 'icu', b: 'builtin' } as const
 
@@ -34,21 +32,20 @@ const PAGES_PER_FILE = 32
 const COMMITTED = 1
 const ABORTED = 2
 
-/** Databases that accept connections. Undefined: they cannot be read in advance, which does not prevent publishing. */
-export async function readDatabases(backup: OpenBackup): Promise<DatabaseSummary[] | undefined> {
-  try {
-    const found = await databases(backup)
-    if (found === undefined || fits(found)) return found
-    const withoutExtensions = found.map(({ extensions, ...rest }) => rest)
-    return fits(withoutExtensions) ? withoutExtensions : undefined
-  } catch {
-    return undefined
-  }
+/** A database as in the backup's own catalog. */
+export interface DatabaseCatalog
+  extends Pick<CatalogSummary['locales'][number], 'collate' | 'ctype' | 'provider' | 'collationVersion'> {
+  readonly name: string
+  /** Missing: not read, since there are many databases, or not readable. */
+  readonly extensions?: readonly string[]
 }
 
-const fits = (found: readonly DatabaseSummary[]) => JSON.stringify(found).length <= MAX_BYTES
+/** Databases that accept connections. Undefined: they cannot be read in advance, which does not prevent publishing. */
+export async function readDatabases(backup: OpenBackup): Promise<DatabaseCatalog[] | undefined> {
+  return databases(backup).catch(() => undefined)
+}
 
-async function databases(backup: OpenBackup): Promise<DatabaseSummary[] | undefined> {
+async function databases(backup: OpenBackup): Promise<DatabaseCatalog[] | undefined> {
   const control = await readFile(backup, 'data/global/pg_control', 16)
   const layouts = control === undefined ? undefined : layoutsOf(control.readUInt32LE(12))
   if (control === undefined || layouts === undefined) return undefined
@@ -70,7 +67,7 @@ async function databases(backup: OpenBackup): Promise<DatabaseSummary[] | undefi
   )
 }
 
-function summarize(row: Row, extensions: string[] | undefined): DatabaseSummary {
+function summarize(row: Row, extensions: string[] | undefined): DatabaseCatalog {
   const provider =
     row.datlocprovider === undefined ? 'libc' : PROVIDERS[row.datlocprovider as keyof typeof PROVIDERS]
   return {

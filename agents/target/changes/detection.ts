@@ -9,6 +9,15 @@
 import type { Changes } from '../../../messages/values.ts'
 import type { ChangeRecord, Counters } from './record.ts'
 
+/** Names that a message lists. */
+const MAX_LISTED = 100
+
+/** The changes as messages carry them: of many databases only some. */
+export function listedChanges({ changed, databases }: Changes): Changes {
+  const more = databases.length - MAX_LISTED
+  return { changed, databases: databases.slice(0, MAX_LISTED), ...(more > 0 && { more }) }
+}
+
 /** One query of the instance. */
 export interface Observation {
   readonly xid: bigint

@@ -20,6 +20,7 @@ import { exportDatabase } from './dump/export-database.ts'
 import { type ExportedDatabase, manifestText } from './dump/manifest.ts'
 import { createPrograms, type Programs } from './dump/programs.ts'
 import { awaitSupersession, failedReads } from './interruption.ts'
+import { listedDatabases } from './listed-databases.ts'
 import { databaseError, exportNotes, exportProgress, mountServerUnreachable } from './outcome.ts'
 import type { ExportRecord } from './record.ts'
 import { type RecordedDestinationOptions, recordedDestination } from './recorded-destination.ts'
@@ -64,7 +65,7 @@ export async function runExport(options: RunExportOptions): Promise<ExportResult
     }
     if (!run.states.some(({ status }) => status === 'done')) {
       await destination.discard()
-      return { databases: [...run.states], ...exportNotes(notices) }
+      return { ...listedDatabases(run.states), ...exportNotes(notices) }
     }
     const manifest = await destination.finish(
       manifestText({
@@ -79,7 +80,7 @@ export async function runExport(options: RunExportOptions): Promise<ExportResult
     )
     for (const [database, mark] of run.marks) await changes.exported(session, database, mark)
     return {
-      databases: [...run.states],
+      ...listedDatabases(run.states),
       ...(manifest !== undefined && { manifest }),
       ...exportNotes(notices),
     }
@@ -146,7 +147,7 @@ function createRun(parts: RunParts): Run {
     const database = parts.databases[index] ?? ''
     const state: DatabaseExport = { ...(states[index] ?? { database, status: 'running' }), ...change }
     states[index] = state
-    progress({ databases: states, ...exportProgress(states) })
+    progress({ ...listedDatabases(states), ...exportProgress(states) })
     return state
   }
 

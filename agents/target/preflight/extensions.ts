@@ -3,9 +3,10 @@ import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { errorBody } from '../../../messages/errors.ts'
-import type { DatabaseSummary } from '../../../messages/steps.ts'
+import type { CatalogSummary } from '../../../messages/steps.ts'
 import { libraryFinder } from '../postgres/settings/library-finder.ts'
 import { isEssential, missingLibrary } from '../postgres/settings/preload-libraries.ts'
+import { namedDatabases } from './locales.ts'
 import type { Finding } from './settings.ts'
 
 const run = promisify(execFile)
@@ -17,22 +18,18 @@ const ENDING = '.control'
  * @param binaries directory of the executables of the major version
  */
 export async function extensionFindings(
-  databases: readonly DatabaseSummary[],
+  extensions: CatalogSummary['extensions'],
   binaries: string,
 ): Promise<Finding[]> {
-  const users = new Map<string, string[]>()
-  for (const { name, extensions = [] } of databases) {
-    for (const extension of extensions) users.set(extension, [...(users.get(extension) ?? []), name])
-  }
-  if (users.size === 0) return []
+  if (extensions.length === 0) return []
   const installed = await installedExtensions(binaries)
   if (installed === undefined) return []
-  return [...users]
-    .filter(([extension]) => !installed.has(extension))
-    .map(([extension, names]) => ({
-      ...(isEssential(extension) ? {} : { level: 'warning' }),
+  return extensions
+    .filter(({ name }) => !installed.has(name))
+    .map(({ name, ...users }) => ({
+      ...(isEssential(name) ? {} : { level: 'warning' }),
       code: 'library_missing',
-      message: `The target lacks the extension "${extension}" of ${names.map((name) => `"${name}"`).join(', ')}: ${isEssential(extension) ? 'the data cannot be read without' : 'what uses its functions or types fails'}. Install its package for this major version.`,
+      message: `The target lacks the extension "${name}" of ${namedDatabases(users)}: ${isEssential(name) ? 'the data cannot be read without' : 'what uses its functions or types fails'}. Install its package for this major version.`,
     }))
 }
 

@@ -6,15 +6,13 @@
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import type { DatabaseSummary } from '../../../messages/steps.ts'
+import type { CatalogSummary } from '../../../messages/steps.ts'
 import type { Finding } from './settings.ts'
 
 const run = promisify(execFile)
 
 /** Always available, and without a version. */
 const BUILT_IN: ReadonlySet<string> = new Set(['C', 'POSIX'])
-/** Most databases that a message names. */
-const NAMED = 5
 
 export interface SystemLocales {
   /** Normalised names. */
@@ -36,17 +34,16 @@ export async function systemLocales(): Promise<SystemLocales> {
 }
 
 /** A missing locale is an error if no database would accept connections, and a warning if some would. */
-export function localeFindings(databases: readonly DatabaseSummary[], system: SystemLocales): Finding[] {
+export function localeFindings({ databases, locales }: CatalogSummary, system: SystemLocales): Finding[] {
   const wanting = (locale: string | undefined): locale is string =>
     locale !== undefined && !BUILT_IN.has(normalised(locale)) && !system.names.has(normalised(locale))
-  const missing = new Map<string, string[]>()
-  const stale = new Map<string, string[]>()
-  const unusable = new Set<string>()
-  for (const { name, collate, ctype, provider, collationVersion } of databases) {
-    for (const locale of new Set([collate, ctype].filter(wanting))) {
-      missing.set(locale, [...(missing.get(locale) ?? []), name])
-      unusable.add(name)
-    }
+  const missing = new Map<string, Users>()
+  const stale = new Map<string, Users>()
+  let unusable = 0
+  for (const { collate, ctype, provider, collationVersion, ...users } of locales) {
+    const wanted = new Set([collate, ctype].filter(wanting))
+    for (const locale of wanted) missing.set(locale, together(missing.get(locale), users))
+    if (wanted.size > 0) unusable += users.databases
     const isLibc = provider === undefined || provider === 'libc'
     if (
       isLibc &&
@@ -54,28 +51,39 @@ export function localeFindings(databases: readonly DatabaseSummary[], system: Sy
       system.version !== undefined &&
       collationVersion !== system.version
     ) {
-      stale.set(collationVersion, [...(stale.get(collationVersion) ?? []), name])
+      stale.set(collationVersion, together(stale.get(collationVersion), users))
     }
   }
-  const level = unusable.size === databases.length ? {} : { level: 'warning' as const }
+  const level = unusable === databases ? {} : { level: 'warning' as const }
   return [
-    ...[...missing].map(([locale, names]) => ({
+    ...[...missing].map(([locale, users]) => ({
       ...level,
       code: 'locale_missing' as const,
-      message: `The target lacks the locale "${locale}" of ${named(names)}, so PostgreSQL would refuse connections there. Install or generate it (locale-gen, localedef, or the language pack of the distribution).`,
+      message: `The target lacks the locale "${locale}" of ${namedDatabases(users)}, so PostgreSQL would refuse connections there. Install or generate it (locale-gen, localedef, or the language pack of the distribution).`,
     })),
-    ...[...stale].map(([version, names]) => ({
+    ...[...stale].map(([version, users]) => ({
       level: 'warning' as const,
       code: 'locale_missing' as const,
-      message: `The collations of ${named(names)} are of version ${version}, the target has ${system.version}: indexes on text may be in another order. Read without them, or REINDEX, where it matters.`,
+      message: `The collations of ${namedDatabases(users)} are of version ${version}, the target has ${system.version}: indexes on text may be in another order. Read without them, or REINDEX, where it matters.`,
     })),
   ]
 }
 
-function named(databases: readonly string[]): string {
-  const shown = databases.slice(0, NAMED).map((name) => `"${name}"`)
-  const more = databases.length - shown.length
-  return `the database${databases.length === 1 ? '' : 's'} ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+type Users = Pick<CatalogSummary['locales'][number], 'databases' | 'named'>
+
+function together(some: Users | undefined, others: Users): Users {
+  if (some === undefined) return others
+  return { databases: some.databases + others.databases, named: [...some.named, ...others.named] }
+}
+
+/** Most databases that a message names. */
+const NAMED = 5
+
+/** Some of the databases that have something, and how many more. */
+export function namedDatabases({ databases, named }: Users): string {
+  const shown = named.slice(0, NAMED).map((name) => `"${name}"`)
+  const more = databases - shown.length
+  return `the database${databases === 1 ? '' : 's'} ${shown.join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
 
 /** glibc accepts any spelling of a codeset: de_DE.UTF-8 and de_DE.utf8 are the same (locale(1), _nl_normalize_codeset). */

@@ -225,20 +225,20 @@ function cacheNeed(
 }
 
 async function checkLocales({ request }: PreflightContext): Promise<Finding[]> {
-  const { databases } = resolvedOf(request)
-  return databases ? localeFindings(databases, await systemLocales()) : []
+  const { catalog } = resolvedOf(request)
+  return catalog ? localeFindings(catalog, await systemLocales()) : []
 }
 
 async function checkExtensions({ request, binaries }: PreflightContext): Promise<Finding[]> {
-  const { databases = [], preloadedLibraries = [] } = resolvedOf(request)
+  const { catalog: { extensions = [] } = {}, preloadedLibraries = [] } = resolvedOf(request)
   const directory = (await binaries()).value
   if (directory === undefined) return []
-  const used = new Set(databases.flatMap(({ extensions = [] }) => extensions))
+  const used = new Set(extensions.map(({ name }) => name))
   const others = preloadedLibraries.filter((library) => !used.has(library))
   // The user's own list replaces the backup's.
   const asked = request.input.options.settings?.shared_preload_libraries !== undefined
   return [
-    ...(await extensionFindings(databases, directory)),
+    ...(await extensionFindings(extensions, directory)),
     ...(asked ? [] : await libraryFindings(others, directory)),
   ]
 }

@@ -72,7 +72,7 @@ export async function publishedSession({ session, input }: StepCommand): Promise
     allowOutbound,
     superuser,
     dataPlane: resolved.dataPlane,
-    extensions: [...new Set(resolved.databases?.flatMap(({ extensions = [] }) => extensions))],
+    extensions: resolved.catalog?.extensions.map(({ name }) => name) ?? [],
     neededWal: { first: resolved.backup.startWal, last: resolved.backup.stopWal },
     ownWal: resolved.ownWal,
   }

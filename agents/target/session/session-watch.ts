@@ -14,6 +14,7 @@ import { cachePaths, readMountSpec } from '../mount-process/mount-spec.ts'
 import { findInstance } from '../postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
 import { reachabilityChange } from './reachability.ts'
+import { type FreshUsage, usageIsDue } from './usage-reports.ts'
 
 export interface SessionWatch {
   /** Starts watching a published session. Safe to repeat. */
@@ -39,6 +40,7 @@ interface WatchedSession {
   readonly session: PublishedSession
   readonly parts: Parts | Missing
   reported: Usage | undefined
+  usageAt: number
   reportedAt: number
   connected: boolean
   reachability: Reachability | undefined
@@ -60,7 +62,7 @@ interface Missing {
 
 /** Interval between checks of a session. Milliseconds. */
 const CHECK_EVERY_MS = 500
-/** Usage is reported at most this often. Milliseconds. */
+/** A session is measured at most this often. Milliseconds. */
 const REPORT_EVERY_MS = 2_000
 
 export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
@@ -96,9 +98,11 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     }
     if (watched.get(session.session) !== entry) return
     const now = usageOf(status, disk.bavail * disk.bsize, parts.reserveBytes)
-    if (entry.reported !== undefined && !hasChanged(entry.reported, now)) return
+    const sinceMs = Date.now() - entry.usageAt
+    if (entry.reported !== undefined && !usageIsDue(entry.reported, now, sinceMs)) return
     await usage(session.session, now)
     entry.reported = now
+    entry.usageAt = Date.now()
   }
 
   async function checkOnce(entry: WatchedSession): Promise<void> {
@@ -126,6 +130,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
         session,
         parts,
         reported: undefined,
+        usageAt: 0,
         reportedAt: 0,
         connected: false,
         reachability: undefined,
@@ -175,8 +180,6 @@ function isComplete(entry: WatchedSession | undefined): boolean {
   return entry !== undefined && !('what' in entry.parts)
 }
 
-type FreshUsage = Usage & { readonly freeBytes: number; readonly quotaBytes: number | null }
-
 function usageOf(
   { fetchedBytes, totalBytes, changedBytes, walBytes, quotaBytes }: MountStatus,
   available: number,
@@ -186,25 +189,3 @@ function usageOf(
   const cacheBytes = changedBytes + walBytes
   return { fetchedBytes, totalBytes, cacheBytes, changedBytes, quotaBytes, reserveBytes, freeBytes }
 }
-
-/**
- * Whether usage has to be reported. Free space and a share of it change all the time: of them only what an operator would
- * notice counts.
- */
-function hasChanged(before: Usage, now: FreshUsage): boolean {
-  return (
-    hasMoved(before.freeBytes, now.freeBytes) ||
-    hasMoved(before.quotaBytes, now.quotaBytes) ||
-    before.fetchedBytes !== now.fetchedBytes ||
-    before.cacheBytes !== now.cacheBytes ||
-    before.changedBytes !== now.changedBytes
-  )
-}
-
-function hasMoved(before: number | null | undefined, now: number | null): boolean {
-  if (typeof before !== 'number' || now === null) return before !== now
-  return Math.abs(now - before) > Math.max(NOTICED_BYTES, now * NOTICED_SHARE)
-}
-
-const NOTICED_BYTES = 8 * 1024 * 1024
-const NOTICED_SHARE = 0.02

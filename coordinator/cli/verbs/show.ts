@@ -16,6 +16,7 @@ import {
 import { describeRecoverTo } from '../recovery-target.ts'
 import { resolveSession, showSession } from '../request.ts'
 import {
+  changedDatabases,
   errorLines,
   type Field,
   fetchedText,
@@ -139,7 +140,8 @@ function waitingFields(view: SessionView, time: (text: string) => string | undef
 
 function changedText(view: SessionView): string | undefined {
   if (view.changes === undefined || isOver(view)) return undefined
-  const { changed, databases } = view.changes
-  if (databases.length > 0) return databases.map(printable).join(', ')
+  const { changed } = view.changes
+  const names = changedDatabases(view.changes)
+  if (names !== '') return names
   return changed ? 'unknown databases' : 'nothing that was not exported'
 }

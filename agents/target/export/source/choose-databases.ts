@@ -43,7 +43,10 @@ export async function chooseDatabases(
     if (having.length > 0) return { databases: having, notes }
     throw new HowdahError(
       'export_failed',
-      [`no database has a table ${tables.join(', ')}; there are ${looked.join(', ')}`, ...notes].join('. '),
+      [
+        `no database has a table ${tables.join(', ')}; there are ${some(looked)}`,
+        ...notes.slice(0, MAX_NAMED),
+      ].join('. '),
       { field: 'tables' },
     )
   }
@@ -52,9 +55,17 @@ export async function chooseDatabases(
   if (changed) return { databases: open, notes }
   throw new HowdahError(
     'export_failed',
-    `nothing was changed that was not exported; name the databases to export: ${open.join(', ')}`,
+    `nothing was changed that was not exported; name the databases to export: ${some(open)}`,
     { field: 'databases' },
   )
+}
+
+/** Databases that an error names. */
+const MAX_NAMED = 20
+
+function some(names: readonly string[]): string {
+  const more = names.length - MAX_NAMED
+  return `${names.slice(0, MAX_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
 
 function leftOut(database: string, why: string): string {
