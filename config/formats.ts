@@ -136,6 +136,17 @@ export const directories: ValueFormat = {
     ),
 }
 
+/** Words such as names, addresses or hosts, as a list or as comma-separated text; the list may be empty. */
+export const words: ValueFormat = {
+  name: 'words',
+  coerce: (value) => (typeof value === 'string' ? value.split(',').filter((item) => item !== '') : value),
+  validate: (value) =>
+    check(
+      Array.isArray(value) && value.every((item) => typeof item === 'string' && /^[^\s,]+$/.test(item)),
+      'must be a list of texts without spaces and commas',
+    ),
+}
+
 /** As `directories`, but at least one. */
 export const directoryPatterns: ValueFormat = {
   name: 'directory-patterns',

@@ -17,6 +17,7 @@ import {
   type RepositoryConfig,
   repositories,
   seconds,
+  words,
 } from './formats.ts'
 
 for (const format of [
@@ -31,6 +32,7 @@ for (const format of [
   postgresUrl,
   repositories,
   seconds,
+  words,
 ]) {
   convict.addFormat(format)
 }
@@ -63,6 +65,16 @@ export interface MountAgentConfig extends CommonConfig {
   heartbeat: { interval: number }
 }
 
+/** What commands may ask of a target beyond the defaults. Lists of hosts and addresses: `*` allows all. */
+export interface AllowConfig {
+  users: string[]
+  settings: string[]
+  listen: string[]
+  outbound: string[]
+  exportDirectories: string[]
+  exportHosts: string[]
+}
+
 export interface TargetAgentConfig extends CommonConfig {
   name: string
   stateDirectory: string
@@ -80,6 +92,7 @@ export interface TargetAgentConfig extends CommonConfig {
   isolation: { fileSystem: boolean; network: boolean; readable: string[]; writable: string[] }
   readDeadline: number
   limits: { sessions: number | null; cacheBytes: number | null }
+  allow: AllowConfig
   credentials: Record<string, CredentialConfig>
   heartbeat: { interval: number }
 }
@@ -407,6 +420,44 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
       default: null,
       nullable: true,
       env: 'HOWDAH_LIMIT_CACHE_BYTES',
+    },
+  },
+  allow: {
+    users: {
+      doc: 'Operating system users that commands may run instances as, beside postgres.user',
+      format: words.name,
+      default: [],
+      env: 'HOWDAH_ALLOW_USERS',
+    },
+    settings: {
+      doc: 'PostgreSQL settings that commands may give although they run programs, load code or name files: ["shared_preload_libraries"]',
+      format: words.name,
+      default: [],
+      env: 'HOWDAH_ALLOW_SETTINGS',
+    },
+    listen: {
+      doc: 'Addresses that commands may have instances listen on, beside those of the loopback interface; "*" allows all',
+      format: words.name,
+      default: [],
+      env: 'HOWDAH_ALLOW_LISTEN',
+    },
+    outbound: {
+      doc: 'Hosts, as HOST or HOST:PORT, that commands may have instances connect to; "*" allows all',
+      format: words.name,
+      default: [],
+      env: 'HOWDAH_ALLOW_OUTBOUND',
+    },
+    exportDirectories: {
+      doc: 'Directories of this server to which, or below which, commands may export',
+      format: directories.name,
+      default: [],
+      env: 'HOWDAH_ALLOW_EXPORT_DIRECTORIES',
+    },
+    exportHosts: {
+      doc: 'Hosts, as HOST or HOST:PORT, to which commands may export by SFTP or into a running server; "*" allows all',
+      format: words.name,
+      default: [],
+      env: 'HOWDAH_ALLOW_EXPORT_HOSTS',
     },
   },
   credentials: {

@@ -81,6 +81,10 @@ export const ERROR_CODES = {
     retryable: false,
     means: 'the target cannot keep instances apart from the rest of the machine',
   },
+  not_allowed: {
+    retryable: false,
+    means: 'the configuration of the target agent does not allow what the command asks for',
+  },
   unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
   configuration: { retryable: false, means: 'a configuration key or environment variable is wrong' },
   usage: { retryable: false, means: 'the command line is wrong; nothing was done' },

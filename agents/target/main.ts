@@ -109,6 +109,7 @@ await runRole({
       mountRoot,
       cacheRoot,
       defaultUser: postgres.user,
+      allow: config.allow,
       portRange: [postgres.firstPort, postgres.lastPort],
       binaryDirectories: postgres.binaryDirectories,
       reserveBytes: cache.reserveBytes,

@@ -27,6 +27,7 @@ export function targetSteps(options: TargetStepsOptions) {
     recover: recoverStep(options),
     export: exportStep({
       credentials,
+      allow: settings.allow,
       changes,
       reserveBytes: settings.reserveBytes,
       cachePathOf,

@@ -17,6 +17,7 @@ import {
   recoveryFile,
   recoveryRequest,
   recoverySettings,
+  recoveryTarget,
 } from '../../agents/target/postgres/settings/recovery-settings.ts'
 import { userSettings } from '../../agents/target/postgres/settings/user-settings.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
@@ -162,13 +163,41 @@ describe('The settings of a published instance', () => {
       fsync: 'off',
       work_mem: '8MB',
     }
-    const { fixed, initial } = instanceSettings(
+    const { fixed, initial, given } = instanceSettings(
       inputOf(backup, { spec: specOf({ settings: { SSL: 'on' } }) }),
     )
     for (const name of ['port', 'lc_messages', 'ssl', 'fsync', 'archive_command'])
       expect(initial.has(name), name).to.equal(false)
     expect(initial.get('work_mem')).to.equal('8MB')
-    expect(fixed.get('ssl')).to.equal('on')
+    expect([...given]).to.deep.equal([['ssl', 'on']])
+    expect(fixed.has('ssl')).to.equal(false)
+  })
+
+  it('are never on the command line if the user gave them', () => {
+    const spec = specOf({
+      listen: ['10.0.0.7'],
+      recoverTo: { type: 'name', value: 'before the layoffs' },
+      settings: {
+        ssl: 'on',
+        work_mem: '7777kB',
+        default_transaction_read_only: 'on',
+        'app.secret': 'hunter2',
+      },
+    })
+    const { fixed, initial, given } = instanceSettings(inputOf({ listen_addresses: '*' }, { spec }))
+    expect([...given]).to.deep.equal([
+      ['recovery_target_name', 'before the layoffs'],
+      ['listen_addresses', '10.0.0.7'],
+      ['ssl', 'on'],
+      ['default_transaction_read_only', 'on'],
+    ])
+    expect(initial.get('app.secret')).to.equal('hunter2')
+    const args = postgresArguments(spec, fixed).join('\n')
+    for (const value of ['10.0.0.7', 'layoffs', '7777kB', 'hunter2', 'ssl=on', 'read_only=on'])
+      expect(args).not.to.include(value)
+    // Without a request they are Howdah's own.
+    expect(fixedOf(inputOf()).get('listen_addresses')).to.equal('localhost')
+    expect(fixedOf(inputOf()).get('ssl')).to.equal('off')
   })
 
   it('become arguments that need no shell quoting', () => {
@@ -212,10 +241,10 @@ describe('The settings of a published instance', () => {
 
   it('are those of the user, whatever the backup or Howdah set', () => {
     const settings = { SSL: 'on', work_mem: '64MB', shared_buffers: '1GB' }
-    const { fixed, initial } = instanceSettings(
+    const { given, initial } = instanceSettings(
       inputOf({ shared_buffers: '64GB' }, { spec: specOf({ settings }) }),
     )
-    expect(fixed.get('ssl')).to.equal('on')
+    expect(given.get('ssl')).to.equal('on')
     expect(initial.get('work_mem')).to.equal('64MB')
     expect(initial.get('shared_buffers')).to.equal('1GB')
   })
@@ -293,7 +322,14 @@ describe('Recovery settings', () => {
     expect(settings.get('recovery_target_action')).to.equal('pause')
   })
 
-  const settingsFor = (recoverTo: RecoverTo) => recoverySettings(specOf({ recoverTo }))
+  /** In the order in which PostgreSQL gets them: command line, then file. */
+  const settingsFor = (recoverTo: RecoverTo) => {
+    const { name, value } = recoveryTarget(specOf({ recoverTo }))
+    return new Map([
+      ...recoverySettings(specOf({ recoverTo })),
+      ...(name === undefined ? [] : [[name, value] as const]),
+    ])
+  }
 
   it('clear every other target before they set one', () => {
     const settings = settingsFor({ type: 'immediate' })

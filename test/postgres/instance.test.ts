@@ -9,6 +9,7 @@ import {
   readlink,
   rename,
   rm,
+  stat,
   symlink,
   truncate,
   writeFile,
@@ -20,6 +21,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { findInstance, startInstance } from '../../agents/target/postgres/instance.ts'
 import { findServerProcesses } from '../../agents/target/postgres/process/process-table.ts'
+import { readRecord } from '../../agents/target/postgres/process/record.ts'
 import { stopInstance } from '../../agents/target/postgres/process/stop.ts'
 import { distanceWarnings } from '../../agents/target/postgres/recovery/reached.ts'
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
@@ -494,6 +496,43 @@ describe('A published instance', function () {
       ),
     ).to.equal('off\n0\n\non')
     expect(before).to.include('fsync = on')
+  })
+
+  it('has what a user gave on no command line, and in force whatever ALTER SYSTEM says', async () => {
+    const { spec, sql } = await mount(
+      { type: 'immediate' },
+      {
+        listen: ['127.0.0.53'],
+        settings: {
+          default_transaction_isolation: 'serializable',
+          'app.secret': 'hunter2',
+          archive_timeout: '77',
+        },
+      },
+    )
+    await startInstance(spec, { logger, syncMount })
+    const pid = (await readRecord(spec))?.pid
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8')
+    expect(commandLine).to.include('archive_command=')
+    for (const value of ['127.0.0.53', 'hunter2', 'serializable', 'immediate', 'archive_timeout'])
+      expect(commandLine).not.to.include(value)
+    const { configFile } = instancePaths(spec)
+    const { mode, uid } = await stat(configFile)
+    expect([mode & 0o777, uid]).to.deep.equal([0o600, spec.user.uid])
+    const shown =
+      'SHOW listen_addresses; SHOW "app.secret"; SHOW default_transaction_isolation; SHOW archive_mode'
+    expect(await sql(shown)).to.equal('127.0.0.53\nhunter2\nserializable\noff')
+    for (const set of [
+      "listen_addresses = '*'",
+      'Archive_Timeout = 55',
+      "archive_mode = 'on'",
+      "work_mem = '9MB'",
+    ])
+      await sql(`ALTER SYSTEM SET ${set}`)
+    await stopInstance(spec, { logger })
+    await startInstance(spec, { logger, syncMount })
+    expect(await sql(shown)).to.equal('127.0.0.53\nhunter2\nserializable\noff')
+    expect(await sql('SHOW archive_timeout; SHOW work_mem')).to.equal('77s\n9MB')
   })
 
   it('reloads its configuration without a message', async () => {

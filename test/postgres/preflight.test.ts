@@ -45,6 +45,10 @@ async function failure(attempt: Promise<unknown>): Promise<HowdahError> {
   throw new Error('it did not fail')
 }
 
+const ALLOW_NOTHING: PreflightSettings['allow'] = {
+  ...{ users: [], settings: [], listen: [], outbound: [], exportDirectories: [], exportHosts: [] },
+}
+
 describe('Preflight', function () {
   this.timeout(20_000)
   let root: string
@@ -61,6 +65,7 @@ describe('Preflight', function () {
       mountRoot: join(root, 'mounts'),
       cacheRoot: join(root, 'caches'),
       defaultUser: user,
+      allow: { ...ALLOW_NOTHING, settings: ['shared_preload_libraries'], users: ['no-such-user', 'root'] },
       portRange: [first, first],
       binaryDirectories: ['/no/such/%v/bin', '/usr/lib/postgresql/%v/bin'],
       reserveBytes: 0,
@@ -211,6 +216,46 @@ describe('Preflight', function () {
     await chmod(settings.mountRoot, 0o700)
     expect(await accessProblem(roots, account)).to.match(/cannot work in .*(denied|can't cd)/i)
     expect(await readdir(settings.cacheRoot)).to.deep.equal([])
+  })
+
+  it('refuses what its configuration does not allow, all at once, and looks up no user for it', async () => {
+    const asked = {
+      user: 'no-such-user',
+      listen: ['localhost', '127.0.0.5', '*'],
+      settings: { work_mem: '4MB', Session_Preload_Libraries: 'auto_explain' },
+      allowOutbound: ['db-1:5432'],
+    }
+    const error = await failure(check({ allow: ALLOW_NOTHING }, inputOf(asked)))
+    expect(error.code).to.equal('preflight_failed')
+    const findings = error.details?.map(({ code, field }) => [code, field])
+    expect(findings).to.deep.equal([
+      ['not_allowed', 'user'],
+      ['not_allowed', 'settings.Session_Preload_Libraries'],
+      ['not_allowed', 'listen'],
+      ['not_allowed', 'allowOutbound'],
+    ])
+    const messages = error.details?.map(({ message }) => message) ?? []
+    for (const [index, [value, key]] of [
+      ['no-such-user', 'users'],
+      ['session_preload_libraries', 'settings'],
+      ['*', 'listen'],
+      ['db-1:5432', 'outbound'],
+    ].entries()) {
+      expect(messages[index]).to.include(`"${value}"`).and.to.include(`allow.${key}`)
+    }
+  })
+
+  it('takes what its configuration allows', async () => {
+    const asked = {
+      listen: ['*'],
+      settings: { session_preload_libraries: 'auto_explain' },
+      allowOutbound: ['db-1:5432'],
+    }
+    const allow = {
+      ...ALLOW_NOTHING,
+      ...{ listen: ['*'], settings: ['session_preload_libraries'], outbound: ['db-1'] },
+    }
+    expect((await check({ allow }, inputOf(asked))).user).to.equal(user)
   })
 
   it('refuses libraries that the user requests and the target does not have', async () => {

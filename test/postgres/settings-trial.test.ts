@@ -1,8 +1,15 @@
+import { readdirSync } from 'node:fs'
 import { chmod, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { instanceSettings, postgresArguments } from '../../agents/target/postgres/settings/configuration.ts'
-import { findRefusals, settingsProblem } from '../../agents/target/postgres/settings/settings-trial.ts'
+import { settingLines } from '../../agents/target/postgres/settings/configuration-file.ts'
+import {
+  findRefusals,
+  problemOfSettings,
+  settingsProblem,
+} from '../../agents/target/postgres/settings/settings-trial.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
 import { scratchDirectory } from '../support/scratch.ts'
@@ -24,8 +31,7 @@ describe('Settings that are validated on this machine', function () {
     ['17', PG17_BIN],
   ] as const)
     it(`are Howdah's own, all of which PostgreSQL ${version} accepts`, async () => {
-      const configFile = join(directory, 'empty.conf')
-      await writeFile(configFile, '')
+      const configFile = join(directory, 'given.conf')
       const spec: InstanceSpec = {
         session: 'shop-1',
         mountPoint: '/nowhere',
@@ -36,7 +42,7 @@ describe('Settings that are validated on this machine', function () {
         port: 54321,
         recoverTo: { type: 'time', value: '2026-01-02 03:04:05+00' },
       }
-      const { fixed } = instanceSettings({
+      const { fixed, given } = instanceSettings({
         spec,
         backup: new Map(),
         control: { limits: {}, walSegmentBytes: 16 * 1024 ** 2 },
@@ -44,6 +50,7 @@ describe('Settings that are validated on this machine', function () {
         preload: new Map([['shared_preload_libraries', '']]),
         recovered: true,
       })
+      await writeFile(configFile, settingLines(given))
       const placed = new Map([...fixed, ['config_file', configFile], ['data_directory', '/']])
       const args = postgresArguments(spec, placed).map((arg, index) => (index === 1 ? '/' : arg))
       expect(await settingsProblem(args, spec)).to.equal(undefined)
@@ -66,6 +73,25 @@ describe('Settings that are validated on this machine', function () {
     ])
     expect(tries).to.be.lessThan(30)
   })
+
+  for (const [version, binaries] of [
+    ['15', POSTGRES_BIN],
+    ['17', PG17_BIN],
+  ] as const)
+    it(`are those of a user, for PostgreSQL ${version} in a file that has no name`, async () => {
+      const trial = { binaries, user: await postgresAccount() }
+      const problem = (settings: Record<string, string>) =>
+        problemOfSettings(new Map(Object.entries(settings)), trial)
+      expect(await problem({ work_mem: '11MB', 'app.note': "it's \\ mine" })).to.equal(undefined)
+      expect(await problem({ work_mem: 'plenty' })).to.equal(
+        'invalid value for parameter "work_mem": "plenty"',
+      )
+      expect(await problem({ no_such_setting: 'x' })).to.equal(
+        'unrecognized configuration parameter "no_such_setting"',
+      )
+      expect(readdirSync(tmpdir()).filter((name) => /^howdah-[0-9a-f]{8}-[0-9a-f-]{27}$/.test(name))).to.be
+        .empty
+    })
 
   it('are not considered invalid if the program cannot be run', async () => {
     const user = await postgresAccount()

@@ -87,6 +87,8 @@ async function targetAgent(fleet: FleetConfiguration, tls: string): Promise<obje
     tls: tlsFiles(tls, 'target-db-7'),
     heartbeat: { interval: 1 },
     postgres: { firstPort, lastPort: firstPort + 100 },
+    // What a target allows by default is tested by test/end-to-end/bounds.test.ts.
+    allow: { listen: ['*'], outbound: ['*'], exportDirectories: ['/'], exportHosts: ['*'] },
     ...fleet.target,
   }
 }

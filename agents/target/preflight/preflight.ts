@@ -10,6 +10,7 @@ import type { Estimate } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
 import type { PreflightResult } from '../../../messages/steps.ts'
+import { optionRefusals, userRefusal } from '../allow/allowed.ts'
 import { findPostmaster } from '../postgres/process/process-table.ts'
 import {
   sharedMemoryDenied,
@@ -25,7 +26,7 @@ import { checkFuse } from './fuse.ts'
 import { localeFindings, systemLocales } from './locales.ts'
 import { lookUpPort } from './port.ts'
 import { directoryProblems } from './safe-directory.ts'
-import type { Finding, PreflightContext, PreflightRequest } from './settings.ts'
+import type { Finding, Lookup, PreflightContext, PreflightRequest } from './settings.ts'
 import { estimateCacheBytes, estimateFirstTouch, freeBytes } from './space.ts'
 import { lookUpUser } from './user.ts'
 
@@ -38,6 +39,7 @@ type Check = (context: PreflightContext) => Promise<Finding[]>
 const CHECKS: readonly { readonly name: string; readonly run: Check; readonly ofBackup?: true }[] = [
   { name: 'user', run: async ({ user }) => (await user()).findings ?? [] },
   { name: 'binaries', run: async ({ binaries }) => (await binaries()).findings ?? [], ofBackup: true },
+  { name: 'allowed', run: checkAllowed },
   { name: 'port', run: async ({ port }) => (await port()).findings ?? [] },
   { name: 'fuse', run: () => checkFuse() },
   { name: 'directories', run: checkDirectories },
@@ -136,7 +138,11 @@ function createContext(request: PreflightRequest): PreflightContext {
   const { session, input, settings, reservedPorts } = request
   const mountPoint = `${settings.mountRoot}/${session}`
   const cachePath = `${settings.cacheRoot}/${session}`
-  const user = once(() => lookUpUser(input.options.user ?? settings.defaultUser, process.geteuid?.() ?? 0))
+  const user = once(async (): Promise<Lookup<SystemUser>> => {
+    const name = input.options.user ?? settings.defaultUser
+    const refusal = userRefusal(name, settings.defaultUser, settings.allow)
+    return refusal ? { findings: [refusal.toBody()] } : lookUpUser(name, process.geteuid?.() ?? 0)
+  })
   const binaries = once(async () => {
     const version = input.resolved?.backup.postgresVersion
     if (version === undefined) return { findings: [] }
@@ -156,10 +162,15 @@ function resolvedOf({ input }: PreflightRequest) {
   return input.resolved
 }
 
+async function checkAllowed({ request: { input, settings } }: PreflightContext): Promise<Finding[]> {
+  return optionRefusals(input.options, settings.allow).map((error) => error.toBody())
+}
+
 async function checkOptions({ request, user, binaries }: PreflightContext): Promise<Finding[]> {
   const [owner, directory] = [(await user()).value, (await binaries()).value]
   if (!owner || !directory) return []
   const { options } = request.input
+  if (optionRefusals(options, request.settings.allow).length > 0) return []
   const findings = await optionFindings(options, { binaries: directory, user: owner })
   return findings.map((error) => error.toBody())
 }

@@ -1,5 +1,6 @@
 /** The inputs of preflight: the request, the target's settings, and the lookups that all checks share. */
 
+import type { AllowConfig } from '../../../config/schema.ts'
 import type { ErrorBody } from '../../../messages/errors.ts'
 import type { StepInput } from '../../../messages/steps.ts'
 import type { SystemUser } from '../postgres/specification.ts'
@@ -11,6 +12,8 @@ export interface PreflightSettings {
   readonly cacheRoot: string
   /** The user that runs instances, unless the request names one. */
   readonly defaultUser: string
+  /** What requests may ask for beyond the defaults. */
+  readonly allow: AllowConfig
   /** First and last port to choose from, unless the request names one. */
   readonly portRange: readonly [number, number]
   /** Directories to search for executables; `%v` is replaced by the major version. The first one with them is used. */

@@ -153,7 +153,8 @@ function keepRunning(broker: PrivateBroker, logger: Logger, onNotice: (text: str
   }
 }
 
-async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: string) {
+async function prepareFiles(options: MachineOptions, brokerUrl: string) {
+  const { state, repositories } = options
   for (const role of STOP_ORDER) mkdirSync(path.join(state.path, role), { recursive: true, mode: 0o700 })
   const [mountCertificate, targetCertificate] = await part('the certificates', () =>
     ensureCertificates(path.join(state.path, 'tls'), {
@@ -174,6 +175,7 @@ async function prepareFiles({ state, repositories }: MachineOptions, brokerUrl: 
     dataPlanePort: await freePort(LOOPBACK, readPrevious(state.path)?.dataPlane.port),
     mountCertificate,
     targetCertificate,
+    isPrivate: options.brokerUrl === undefined,
     postgresUser: process.getuid?.() === 0 ? undefined : userInfo().username,
   })
 }

@@ -20,7 +20,12 @@ export interface RoleFilesOptions {
   readonly targetCertificate: CertificatePaths
   /** The only user that instances can run as, if `up` does not run as root. */
   readonly postgresUser: string | undefined
+  /** Whether only its own users can send commands: the broker is private. */
+  readonly isPrivate: boolean
 }
+
+/** What those may ask of the target who can read the state directory anyway. */
+const OF_OWN_USERS = { listen: ['*'], outbound: ['*'], exportDirectories: ['/'], exportHosts: ['*'] }
 
 /** Writes the files, mode 0600. Resolves to their paths. */
 export function writeRoleFiles(options: RoleFilesOptions): Record<RoleName, string> {
@@ -44,6 +49,7 @@ export function writeRoleFiles(options: RoleFilesOptions): Record<RoleName, stri
       stateDirectory: directoryOf('target-agent'),
       tls: tls(options.targetCertificate),
       ...(options.postgresUser !== undefined && { postgres: { user: options.postgresUser } }),
+      ...(options.isPrivate && { allow: OF_OWN_USERS }),
     },
   }
   const fileOf = (role: RoleName) => roleFile(stateDirectory, role)

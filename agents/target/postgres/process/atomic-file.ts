@@ -5,21 +5,21 @@ import { dirname } from 'node:path'
 /**
  * Writes a file so that a crash leaves either its old or its new contents.
  * @param crash `machine`: also a power failure; `process`: only of the agent, for files that are rewritten after a reboot
- * @param gid the group of the file; default: that of this process
+ * @param owner whose file it becomes; default: that of this process
  */
 export async function writeFileAtomically(
   path: string,
   text: string,
   mode: number,
   crash: 'machine' | 'process' = 'machine',
-  gid?: number,
+  owner?: { readonly uid: number; readonly gid: number },
 ): Promise<void> {
   const temporary = `${path}.new`
   const file = await open(temporary, 'w', mode)
   try {
     await file.writeFile(text)
-    if (gid !== undefined) await file.chown(process.geteuid?.() ?? 0, gid)
     await file.chmod(mode)
+    if (owner !== undefined) await file.chown(owner.uid, owner.gid)
     if (crash === 'machine') await file.sync()
   } finally {
     await file.close()

@@ -24,8 +24,8 @@ export interface FirstRecoveryDependencies {
   readonly signal?: AbortSignal
 }
 
-/** Production's configuration may contain secrets. */
-const CONFIG_MODE = 0o640
+/** The configuration may contain secrets of production and of the user who published. */
+const CONFIG_MODE = 0o600
 /** How long PostgreSQL may take to reload its configuration, ms. */
 const RELOAD_TIMEOUT = 30_000
 /** How long a reload is given when the server cannot be queried, ms. It takes milliseconds. */
@@ -39,11 +39,11 @@ export async function isRecovered(spec: Pick<InstanceSpec, 'mountPoint' | 'cache
 /** Writes the configuration file; without fsync until the first recovery has finished. */
 export async function writeConfigFile(
   spec: InstanceSpec,
-  initial: Settings,
+  settings: Settings,
   recovered: boolean,
 ): Promise<void> {
-  const text = configFile(spec, initial, recovered)
-  await writeFileAtomically(instancePaths(spec).configFile, text, CONFIG_MODE, 'process', spec.user.gid)
+  const text = configFile(spec, settings, recovered)
+  await writeFileAtomically(instancePaths(spec).configFile, text, CONFIG_MODE, 'process', spec.user)
 }
 
 /**
@@ -55,7 +55,7 @@ export async function enableFsync(spec: InstanceSpec, pid: number): Promise<numb
   const paths = instancePaths(spec)
   const file = await readFile(paths.configFile, 'utf8')
   const before = Date.now()
-  await writeFileAtomically(paths.configFile, withFsync(file), CONFIG_MODE, 'machine', spec.user.gid)
+  await writeFileAtomically(paths.configFile, withFsync(file), CONFIG_MODE, 'machine', spec.user)
   process.kill(pid, 'SIGHUP')
   return before
 }

@@ -4,7 +4,7 @@
  * PostgreSQL always reads the file of that name, after every other one, and does not start if a value in it is invalid on
  * this machine, even one that the command line overrides. So its settings become part of the configuration file generated
  * for the instance, and the file in the data directory has only what ALTER SYSTEM writes in the published instance, which
- * stays in effect across restarts.
+ * stays in effect across restarts, except for values that the request gives.
  */
 import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -32,4 +32,18 @@ export async function extractAutomaticSettings(spec: InstanceSpec): Promise<stri
   await rename(emptied, join(data, NAME))
   await rename(copy, automatic)
   return (await readSmallFile(configuration, automatic)) ?? ''
+}
+
+/** Removes what ALTER SYSTEM set in the published instance for these names, in lower case; its file holds a setting a line. */
+export async function dropAutomaticSettings(spec: InstanceSpec, names: ReadonlySet<string>): Promise<void> {
+  const { data } = instancePaths(spec)
+  const file = join(data, NAME)
+  const text = (await readSmallFile(data, file)) ?? ''
+  const isKept = (line: string) => !names.has(/^\s*([\w.]+)/.exec(line)?.[1]?.toLowerCase() ?? '')
+  const kept = text.split('\n').filter(isKept).join('\n')
+  if (kept === text) return
+  const changed = `${file}.howdah`
+  await rm(changed, { force: true })
+  await createFor(spec, changed, kept)
+  await rename(changed, file)
 }

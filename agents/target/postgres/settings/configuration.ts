@@ -1,8 +1,9 @@
 /**
  * The settings of a published instance, and the configuration file generated for it. Pure.
  *
- * Mandatory settings are passed as `-c name=value`, which overrides every file and ALTER SYSTEM. The backup's other settings
- * are in the file; none is in both, because PostgreSQL validates a value in a file even if the command line overrides it.
+ * Mandatory settings are passed as `-c name=value`, which overrides every file and ALTER SYSTEM. Values that a user gave never
+ * are, since every user of the machine can read a command line: they are in the file, with the backup's other settings. None
+ * is in both, because PostgreSQL validates a value in a file even if the command line overrides it.
  * Parameters and the major versions that have them: the release notes and runtime-config pages of each version's
  * documentation; an unknown parameter prevents PostgreSQL from starting.
  */
@@ -16,10 +17,11 @@ import {
   pausesAfterRecovery,
 } from '../specification.ts'
 import { parseMemory, type Settings } from './backup-configuration.ts'
+import { settingLines } from './configuration-file.ts'
 import { recoveryLimits } from './limits.ts'
 import { listenAddresses } from './listening.ts'
 import { type Override, QUARANTINE } from './quarantine.ts'
-import { recoverySettings } from './recovery-settings.ts'
+import { recoverySettings, recoveryTarget } from './recovery-settings.ts'
 import { userSettings } from './user-settings.ts'
 
 export interface MachineMemory {
@@ -57,6 +59,11 @@ export interface InstanceSettings {
   readonly fixed: ReadonlyMap<string, string>
   /** For the configuration file; ALTER SYSTEM in the published instance overrides them. */
   readonly initial: ReadonlyMap<string, string>
+  /**
+   * Values of the request that replace mandatory ones, for the end of the configuration file. What ALTER SYSTEM set instead
+   * is removed at each start (automatic-settings.ts).
+   */
+  readonly given: ReadonlyMap<string, string>
 }
 
 const SHARED_BUFFERS_DEFAULT = 128 * 1024 ** 2
@@ -98,7 +105,14 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
   // Without read-only connections, recovery does not check the limits that production has raised since the backup.
   fixed.set('hot_standby', pausesAfterRecovery(spec) ? 'on' : 'off')
   if (input.recovered) for (const name of AFTER_RECOVERY) fixed.set(name, 'on')
-  if (version >= 12) for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
+  const given = new Map<string, string>()
+  if (version >= 12) {
+    for (const [name, value] of recoverySettings(spec)) fixed.set(name, value)
+    const { name, value } = recoveryTarget(spec)
+    if (name !== undefined) given.set(name, value)
+  }
+  if (spec.listen !== undefined && spec.listen.length > 0)
+    given.set('listen_addresses', listenAddresses(spec))
   for (const [name, value] of preload) fixed.set(name, value)
   const initial = new Map([
     ...backup,
@@ -106,9 +120,10 @@ export function instanceSettings(input: ConfigurationInput): InstanceSettings {
     ...memorySettings(input),
     ...walSettings(input),
   ])
-  for (const [name, value] of userSettings(spec)) (fixed.has(name) ? fixed : initial).set(name, value)
-  for (const name of [...fixed.keys(), ...AFTER_RECOVERY]) initial.delete(name)
-  return { fixed, initial }
+  for (const [name, value] of userSettings(spec)) (fixed.has(name) ? given : initial).set(name, value)
+  for (const name of given.keys()) fixed.delete(name)
+  for (const name of [...fixed.keys(), ...given.keys(), ...AFTER_RECOVERY]) initial.delete(name)
+  return { fixed, initial, given }
 }
 
 function placement(spec: InstanceSpec): Override[] {
@@ -206,23 +221,16 @@ function walSettings({ spec, backup, control, freeSpace }: ConfigurationInput): 
  *
  * It does not include the backup's file, which may include files that exist in production only, or that belong to another
  * instance here.
+ * @param settings `initial` and `given` of its settings
  * @param recovered false until the first recovery has finished, see first-recovery.ts
  */
-export function configFile(spec: InstanceSpec, initial: Settings, recovered: boolean): string {
-  const lines = [
-    `# Made by Howdah for session ${spec.session} of the backup's postgresql.conf and postgresql.auto.conf; written anew when the instance starts.`,
-    ...[...initial].map(([name, value]) => `${name} = ${quoted(value)}`),
-    ...(recovered ? [] : AFTER_RECOVERY.map((name) => `${name} = off`)),
-  ]
-  return `${lines.join('\n')}\n`
+export function configFile(spec: InstanceSpec, settings: Settings, recovered: boolean): string {
+  const head = `# Made by Howdah for session ${spec.session} of the backup's postgresql.conf and postgresql.auto.conf; written anew when the instance starts.\n`
+  const off = recovered ? [] : AFTER_RECOVERY.map((name) => `${name} = off\n`)
+  return [head, settingLines(settings), ...off].join('')
 }
 
 /** The same file for a server that has finished its first recovery. */
 export function withFsync(file: string): string {
   return AFTER_RECOVERY.reduce((text, name) => text.replace(`\n${name} = off\n`, `\n${name} = on\n`), file)
-}
-
-function quoted(value: string): string {
-  const escaped = value.replaceAll('\\', '\\\\').replaceAll("'", "''").replaceAll('\n', '\\n')
-  return `'${escaped}'`
 }

@@ -13,9 +13,14 @@ import { readControlData } from '../recovery/control-data.ts'
 import type { RecoveryMinimums } from '../recovery/control-file.ts'
 import { isRecovered, writeConfigFile } from '../recovery/first-recovery.ts'
 import { type InstanceSpec, instancePaths } from '../specification.ts'
-import { extractAutomaticSettings } from './automatic-settings.ts'
+import { dropAutomaticSettings, extractAutomaticSettings } from './automatic-settings.ts'
 import { type BackupConfiguration, readBackupConfiguration, type Settings } from './backup-configuration.ts'
-import { instanceSettings, type MachineMemory, postgresArguments } from './configuration.ts'
+import {
+  type InstanceSettings,
+  instanceSettings,
+  type MachineMemory,
+  postgresArguments,
+} from './configuration.ts'
 import { hbaFile, identFile } from './host-based-access.ts'
 import { libraryFinder } from './library-finder.ts'
 import { limitsOf } from './limits.ts'
@@ -64,7 +69,7 @@ export async function prepareConfiguration(
     chosen.get('dynamic_library_path') ?? backup.settings.get('dynamic_library_path'),
   )
   const preload = await decidePreload(backup.settings, spec.extensions ?? [], chosen, finder)
-  const { fixed, initial } = instanceSettings({
+  const { fixed, initial, given } = instanceSettings({
     spec,
     backup: backup.settings,
     control,
@@ -74,7 +79,8 @@ export async function prepareConfiguration(
     recovered,
   })
   const args = postgresArguments(spec, fixed)
-  const { taken, warnings } = await omitRefused(spec, args, initial, recovered)
+  await dropAutomaticSettings(spec, new Set(given.keys()))
+  const { taken, warnings } = await omitRefused(spec, args, { initial, given }, recovered)
   return {
     arguments: args,
     limits: limitsOf(taken, spec),
@@ -93,13 +99,14 @@ async function readBackup(spec: InstanceSpec): Promise<BackupConfiguration> {
 }
 
 /**
- * Writes the configuration file with all settings that PostgreSQL accepts on this machine.
+ * Writes the configuration file with those of production's settings that PostgreSQL accepts on this machine, and all that
+ * the user gave.
  * @param args of the start, in combination with which they must be accepted
  */
 async function omitRefused(
   spec: InstanceSpec,
   args: readonly string[],
-  initial: Settings,
+  { initial, given }: Pick<InstanceSettings, 'initial' | 'given'>,
   recovered: boolean,
 ): Promise<{ taken: Settings; warnings: string[] }> {
   const only = (names: Iterable<string>): Settings => {
@@ -107,7 +114,7 @@ async function omitRefused(
     return new Map([...initial].filter(([name]) => chosen.has(name)))
   }
   const attempt = async (names: Iterable<string>): Promise<string | undefined> => {
-    await writeConfigFile(spec, only(names), recovered)
+    await writeConfigFile(spec, new Map([...only(names), ...given]), recovered)
     return settingsProblem(args, spec)
   }
   if ((await attempt(initial.keys())) === undefined) return { taken: initial, warnings: [] }

@@ -17,15 +17,14 @@ const TARGETS = [
 ] as const
 
 /**
- * Recovery settings in the required order: PostgreSQL rejects a second target, and an empty target after one that is set
- * counts as a second.
+ * Recovery settings without the value of the target, which is the user's. PostgreSQL rejects a second target, and an empty
+ * target after one that is set counts as a second: these must come before `recoveryTarget`.
  * @throws HowdahError `invalid_message` when the target lacks a value, or its value is invalid
  */
 export function recoverySettings(spec: InstanceSpec): Map<string, string> {
-  const { name, value } = target(spec)
+  const { name } = recoveryTarget(spec)
   const settings = new Map<string, string>()
   for (const each of TARGETS) if (each !== name) settings.set(each, '')
-  if (name !== undefined) settings.set(name, value)
   settings.set('recovery_target_inclusive', spec.recoverTo.inclusive === false ? 'off' : 'on')
   settings.set('recovery_target_timeline', String(timeline(spec)))
   settings.set('recovery_target_action', action(spec))
@@ -36,7 +35,7 @@ export function recoverySettings(spec: InstanceSpec): Map<string, string> {
 /** Contents of recovery.conf for versions before 12. */
 export function recoveryFile(spec: InstanceSpec): string {
   const version = majorVersion(spec.version)
-  const { name, value } = target(spec)
+  const { name, value } = recoveryTarget(spec)
   if (name === 'recovery_target_lsn' && version < 10)
     throw new HowdahError(
       'target_unreachable',
@@ -85,7 +84,14 @@ const VALUES = {
   name: { pattern: /^[^\0\n\r]+$/, means: 'the name of a restore point, on one line' },
 } as const
 
-function target({ recoverTo }: InstanceSpec): { name: (typeof TARGETS)[number] | undefined; value: string } {
+/**
+ * The setting that names where recovery ends, and its value; no name: at the end of the archive.
+ * @throws HowdahError `invalid_message` when the target lacks a value, or its value is invalid
+ */
+export function recoveryTarget({ recoverTo }: InstanceSpec): {
+  readonly name: (typeof TARGETS)[number] | undefined
+  readonly value: string
+} {
   const { type, value } = recoverTo
   switch (type) {
     case 'latest':

@@ -5,13 +5,18 @@
  * (PostgreSQL documentation, "postgres", options for semi-internal use). Only its exit status decides; its messages are
  * quoted in warnings.
  */
-import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
+import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { type FileHandle, open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { runAs } from '../process/user-process.ts'
 import type { SystemUser } from '../specification.ts'
-
-const run = promisify(execFile)
+import type { Settings } from './backup-configuration.ts'
+import { settingLines } from './configuration-file.ts'
 
 const DEADLINE = 30_000
 /** Characters of a message that a warning quotes. */
@@ -32,25 +37,66 @@ export async function settingsProblem(
   args: readonly string[],
   { binaries, user }: Trial,
 ): Promise<string | undefined> {
-  const options = {
-    ...runAs(user),
-    ...{ cwd: '/', env: { LC_ALL: 'C' }, timeout: DEADLINE, killSignal: 'SIGKILL' as const },
-  }
+  return runTrial([...args, '-C', 'port'], { binaries, user }, undefined)
+}
+
+/** The file descriptor of the settings in the program that reads them. */
+const SETTINGS_FD = 3
+
+/**
+ * As `settingsProblem`, for settings alone, without those of an instance. PostgreSQL reads them from a file that has no
+ * name any more, since everybody can read a command line.
+ */
+export async function problemOfSettings(settings: Settings, trial: Trial): Promise<string | undefined> {
+  const file = await namelessFile(settingLines(settings), trial.user)
   try {
-    await run(`${binaries}/postgres`, [...args, '-C', 'port'], options)
-    return undefined
-  } catch (error) {
-    const failure = error as { code?: unknown; killed?: boolean; stderr?: string; message: string }
-    const { code, killed, stderr = '', message } = failure
-    if (typeof code === 'number') return errorMessage(stderr) || message
-    const program = `${binaries}/postgres`
-    throw killed
-      ? new HowdahError('timeout', `${program} did not read its settings within ${DEADLINE / 1000} s.`, {
-          cause: error,
-        })
-      : new HowdahError('postgres_failed', `${program} could not be started: ${message}`, { cause: error })
+    const args = ['-D', '/', '-c', `config_file=/proc/self/fd/${SETTINGS_FD}`, '-C', 'port']
+    return await runTrial(args, trial, file.fd)
+  } finally {
+    await file.close()
   }
 }
+
+/** A file that only `user` can read, and that is gone with its last descriptor. */
+async function namelessFile(content: string, user: SystemUser): Promise<FileHandle> {
+  const path = join(tmpdir(), `howdah-${randomUUID()}`)
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await rm(path)
+    await file.chown(user.uid, user.gid)
+    await file.writeFile(content)
+    return file
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+async function runTrial(
+  args: readonly string[],
+  { binaries, user }: Trial,
+  settingsFd: number | undefined,
+): Promise<string | undefined> {
+  const program = `${binaries}/postgres`
+  const child = spawn(program, args, {
+    ...runAs(user),
+    ...{ cwd: '/', env: { LC_ALL: 'C' }, timeout: DEADLINE, killSignal: 'SIGKILL' },
+    stdio: ['ignore', 'ignore', 'pipe', ...(settingsFd === undefined ? [] : [settingsFd])],
+  })
+  const messages = child.stderr === null ? '' : text(child.stderr)
+  try {
+    const [status] = (await once(child, 'close')) as [number | null]
+    if (status === 0) return undefined
+    if (status !== null) return errorMessage(await messages) || `postgres ended with status ${status}`
+  } catch (cause) {
+    const { message } = cause as Error
+    throw new HowdahError('postgres_failed', `${program} could not be started: ${message}`, { cause })
+  }
+  throw new HowdahError('timeout', `${program} did not read its settings within ${DEADLINE / 1000} s.`)
+}
+
+/** Where PostgreSQL found what it rejects in `problemOfSettings`. */
+const OF_TRIAL = new RegExp(` in file "/proc/self/fd/${SETTINGS_FD}" line \\d+`)
 
 /** Messages about single settings come before the final FATAL, which only says that there are errors. */
 function errorMessage(stderr: string): string {
@@ -60,7 +106,12 @@ function errorMessage(stderr: string): string {
     .filter((line) => line.trim() !== '' && !line.includes('"/postgresql.auto.conf"'))
   const messages = lines.length > 1 ? lines.filter((line) => !/(?:FATAL|PANIC): {2}/.test(line)) : lines
   return messages
-    .map((line) => line.replace(/^.*?(?:LOG|WARNING|ERROR|FATAL|HINT|DETAIL): +/, '').trim())
+    .map((line) =>
+      line
+        .replace(/^.*?(?:LOG|WARNING|ERROR|FATAL|HINT|DETAIL): +/, '')
+        .replace(OF_TRIAL, '')
+        .trim(),
+    )
     .join('; ')
     .slice(0, QUOTED)
 }

@@ -5,7 +5,7 @@ import type { Settings } from './backup-configuration.ts'
 import { libraryFinder } from './library-finder.ts'
 import { listenAddresses } from './listening.ts'
 import { decidePreload } from './preload-libraries.ts'
-import { findRefusals, settingsProblem, type Trial } from './settings-trial.ts'
+import { findRefusals, problemOfSettings, type Trial } from './settings-trial.ts'
 
 /** Settings that Howdah depends on, with what to do instead. */
 const REFUSED: Readonly<Record<string, string>> = {
@@ -72,7 +72,7 @@ export async function optionFindings(options: InstanceOptions, trial: Trial): Pr
     collect(() => userSettings({ settings: { [name]: value } }))
   if (findings.length > 0) return findings
   const refusals = await findRefusals(Object.keys(given), (names) =>
-    settingsProblem([...NO_FILES, ...names.flatMap((name) => ['-c', `${name}=${given[name] ?? ''}`])], trial),
+    problemOfSettings(new Map(names.map((name) => [name, given[name] ?? ''])), trial),
   )
   const refused = refusals.map(({ name, reason }) =>
     wrong(name.toLowerCase(), `cannot be "${given[name]}": ${reason}`),
@@ -89,8 +89,6 @@ async function missingLibraries(given: Settings, { binaries }: Trial): Promise<H
     return [error]
   }
 }
-
-const NO_FILES = ['-D', '/', '-c', 'config_file=/dev/null']
 
 function wrong(name: string, problem: string): HowdahError {
   return new HowdahError('configuration', `The setting ${name} ${problem}`, { field: `settings.${name}` })
