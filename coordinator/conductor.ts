@@ -11,8 +11,8 @@ import { atMost } from '../messages/wait.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import type { Clock } from './clock.ts'
 import { createAgentReports } from './conductor/agent-reports.ts'
-import { createAnnouncer } from './conductor/announcer.ts'
 import { createBackgroundWork } from './conductor/background-work.ts'
+import { createOutbox } from './conductor/outbox.ts'
 import { createReportRelay } from './conductor/report-relay.ts'
 import { createRetryTimers } from './conductor/retry-timers.ts'
 import { createSessionChanges, type SessionChanges } from './conductor/session-changes.ts'
@@ -52,13 +52,13 @@ export function createConductor(options: ConductorOptions): Conductor {
   const { sweepMs: intervalMs = 5_000 } = options
   const locks = createLocks()
   const background = createBackgroundWork(logger)
-  const announcer = createAnnouncer({ bus, logger, background })
+  const outbox = createOutbox({ store, bus, logger, background })
   const dispatcher = createStepDispatcher({ bus, background, onUnsendable: failStep })
   const retries = createRetryTimers({
     now,
     onDue: (id) => background.track('a retry', id, changes.reconcile(id)),
   })
-  const changes = createSessionChanges({ store, locks, announcer, dispatcher, retries, now })
+  const changes = createSessionChanges({ store, locks, outbox, dispatcher, retries, now })
   const relay = createReportRelay({ store, bus, background })
   const onReport = createAgentReports({ bus, registry, changes, relay, retry, now, random })
   const sweeper = createSweeper({ store, bus, registry, changes, dispatcher, background, now, intervalMs })
@@ -72,7 +72,10 @@ export function createConductor(options: ConductorOptions): Conductor {
   }
 
   return {
-    start: sweeper.start,
+    start() {
+      outbox.start()
+      sweeper.start()
+    },
     add: changes.add,
     change: changes.change,
     execute: changes.execute,
@@ -80,6 +83,7 @@ export function createConductor(options: ConductorOptions): Conductor {
     async close() {
       dispatcher.close()
       sweeper.close()
+      outbox.close()
       retries.close()
       await atMost(CLOSE_DEADLINE_MS, Promise.all([background.settled(), locks.settled()]))
     },

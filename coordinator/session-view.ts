@@ -13,6 +13,7 @@ export function sessionView(session: Session): SessionView {
   const step = session.current?.step ?? missingStep(session)
   return {
     id: session.id,
+    version: session.version,
     state: session.state,
     ...(step !== undefined && !ended && session.state !== 'published' && { step }),
     repository: request.repository,

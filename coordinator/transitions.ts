@@ -51,7 +51,7 @@ export function partLost(
 
 /** `session.reachability`: whether the target can reach the mount server. */
 export function reachabilityReported(session: Session, event: EventBody<'session.reachability'>): void {
-  const { session: _, ...reachability } = event
+  const { session: _, reference: _reference, labels: _labels, ...reachability } = event
   session.reachability = reachability.reachable ? undefined : reachability
 }
 

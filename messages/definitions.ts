@@ -4,14 +4,25 @@
  */
 import { z } from 'zod'
 import { DatabaseExport, ExportRequest, ExportTotals } from './exports.ts'
-import { NewTags } from './labels.ts'
+import { NewTags, Tags } from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
-import { Bytes, ErrorSchema, Finding, Name, Port, RepositoryName, Sequence, SessionId } from './primitives.ts'
+import {
+  Bytes,
+  ErrorSchema,
+  Finding,
+  Name,
+  Port,
+  RepositoryName,
+  Sequence,
+  SessionId,
+  Time,
+} from './primitives.ts'
 import { SessionListBody, SessionListReply } from './session-list.ts'
 import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
   AgentView,
   Changes,
+  Connection,
   Reachability,
   RecoverTo,
   RepositoryInventory,
@@ -246,8 +257,20 @@ export const AGENT_COMMANDS = instructions({
   },
 } as const satisfies Record<string, { summary: string; body: z.ZodType; reply?: z.ZodType }>)
 
+/** Of which session an event is. The coordinator adds what clients noted on it. */
+const ofSession = { session: SessionId, ...Tags.shape }
+
+/** What the coordinator announces of a session, at least once; the same again has the same `message_id`. */
+const announced = {
+  ...ofSession,
+  version: z
+    .int()
+    .min(0)
+    .describe('of the session, growing with each change: what has a lower one than another is older'),
+}
+
 const stepOf = {
-  session: SessionId,
+  ...ofSession,
   step: StepName,
   direction: z.enum(['run', 'undo']),
   sequence: Sequence,
@@ -270,9 +293,14 @@ export const EVENTS = reports({
   'session.state': {
     summary: 'A session changed its state.',
     body: z.object({
-      session: SessionId,
+      ...announced,
+      at: Time,
       state: SessionState,
-      previous: SessionState.optional(),
+      previous: SessionState.optional().describe('missing: the session is new'),
+      repository: Name,
+      instance: RepositoryName,
+      target: Name,
+      connection: Connection.optional().describe('with `published`'),
       reason: z.string().optional(),
       error: ErrorSchema.optional(),
     }),
@@ -310,27 +338,27 @@ export const EVENTS = reports({
   },
   'session.usage': {
     summary: 'Bytes that a published session has fetched and stores.',
-    body: z.object({ session: SessionId, usage: Usage }),
+    body: z.object({ ...ofSession, usage: Usage }),
   },
   'session.changes': {
     summary: 'What was changed in a published session.',
-    body: z.object({ session: SessionId, changes: Changes }),
+    body: z.object({ ...ofSession, changes: Changes }),
   },
   'session.findings': {
     summary:
       'Findings of an agent about a session, such as references to other servers in its databases, or a backup that was deleted; they become warnings of the session.',
-    body: z.object({ session: SessionId, warnings: z.array(z.string().max(8192)).max(50) }),
+    body: z.object({ ...ofSession, warnings: z.array(z.string().max(8192)).max(50) }),
   },
   'session.reachability': {
     summary:
       'The mount server of a published session became unreachable from its target, or reachable again.',
-    body: z.object({ session: SessionId, ...Reachability.shape }),
+    body: z.object({ ...ofSession, ...Reachability.shape }),
   },
   'session.warning': {
     summary:
       'Space or time of a session runs low, or is sufficient again, sent once per threshold; or a note about the published instance, sent once.',
     body: z.object({
-      session: SessionId,
+      ...announced,
       ...SpaceWarning.shape,
       about: z.enum([...SpaceWarning.shape.about.options, 'publish']),
       level: z
@@ -341,11 +369,11 @@ export const EVENTS = reports({
   },
   'session.lost': {
     summary: 'A target agent found that the mount or PostgreSQL of a session has ended.',
-    body: z.object({ session: SessionId, what: z.enum(['mount', 'postgres']), reason: z.string() }),
+    body: z.object({ ...ofSession, what: z.enum(['mount', 'postgres']), reason: z.string() }),
   },
   'session.damage': {
     summary: 'A block that is damaged in the repository was served to a session.',
-    body: z.object({ session: SessionId, ...damagedBlock }),
+    body: z.object({ ...ofSession, ...damagedBlock }),
   },
   'agent.enroll': {
     summary: 'An agent has no queue to consume; the coordinator declares it.',

@@ -39,7 +39,16 @@ export const SessionListBody = z.strictObject({
 
 /** A session in a list: what tells it apart. `session.show` has the rest. */
 export const SessionSummary = SessionView.pick({
-  ...{ id: true, state: true, step: true, repository: true, instance: true, backup: true, recoverTo: true },
+  ...{
+    id: true,
+    version: true,
+    state: true,
+    step: true,
+    repository: true,
+    instance: true,
+    backup: true,
+    recoverTo: true,
+  },
   ...{ target: true, reference: true, labels: true, messageId: true, createdAt: true, updatedAt: true },
   ...{ connection: true, mountPoint: true, writeCache: true, usage: true, afterRecovery: true, paused: true },
   ...{ expiresAt: true, retryAt: true, awaitsRetry: true, keptCache: true },

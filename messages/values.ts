@@ -198,6 +198,7 @@ export const HistoryEntry = z.object({
 /** A session as clients see it; `howdah publish --json` and `show --json` print it. */
 export const SessionView = z.object({
   id: SessionId,
+  version: z.int().min(0).describe('grows with each change; that of an event says whether it is older'),
   state: SessionState,
   step: StepName.optional(),
   repository: Name,

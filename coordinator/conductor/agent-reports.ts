@@ -43,7 +43,8 @@ export function createAgentReports(
   }
 
   async function changeAndRelay(report: SessionReport, mutate: (session: Session) => void): Promise<void> {
-    if (await change(report, mutate)) relay.report(report)
+    const session = await change(report, mutate)
+    if (session) relay.report(report, session)
   }
 
   async function apply(report: ReportDelivery): Promise<void> {

@@ -4,13 +4,16 @@
  */
 import type { Bus, ReportDelivery } from '../../messages/bus.ts'
 import type { EventBody, SessionEventType } from '../../messages/definitions.ts'
+import type { Session } from '../session.ts'
 import type { Store } from '../store/store.ts'
+import { tagsOf } from '../tags.ts'
 import type { BackgroundWork } from './background-work.ts'
 
 export type SessionReport = Extract<ReportDelivery, { readonly type: SessionEventType }>
 
 export interface ReportRelay {
-  report(report: SessionReport): void
+  /** `session`: as the report left it. */
+  report(report: SessionReport, session: Session): void
   /** A damaged block concerns every session that reads the backup. */
   damage(damage: EventBody<'repository.damage'>): Promise<void>
 }
@@ -23,20 +26,27 @@ export interface ReportRelayOptions {
 
 export function createReportRelay({ store, bus, background }: ReportRelayOptions): ReportRelay {
   return {
-    report({ type, body }) {
+    report({ type, body }, session) {
       // The result of a step is between agent and coordinator: it has the ticket, for example.
-      const { result: _, ...event } = body as typeof body & { result?: unknown }
-      background.track(`passing on ${type}`, body.session, bus.emit(type, event as never))
+      const {
+        result: _,
+        reference: _reference,
+        labels: _labels,
+        ...event
+      } = body as typeof body & { result?: unknown }
+      background.track(
+        `passing on ${type}`,
+        body.session,
+        bus.emit(type, { ...event, ...tagsOf(session) } as never),
+      )
     },
 
     async damage(damage) {
-      for (const { id, request, results } of await store.sessions({ settled: false })) {
-        const reads =
-          request.repository === damage.repository &&
-          request.instance === damage.instance &&
-          results.resolve?.backup.label === damage.backup
-        if (!reads) continue
-        background.track('announcing a damage', id, bus.emit('session.damage', { session: id, ...damage }))
+      const { repository, instance, backup } = damage
+      for (const session of await store.sessions({ settled: false, repository, instance })) {
+        if (session.results.resolve?.backup.label !== backup) continue
+        const event = { session: session.id, ...tagsOf(session), ...damage }
+        background.track('announcing a damage', session.id, bus.emit('session.damage', event))
       }
     },
   }

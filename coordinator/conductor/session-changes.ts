@@ -5,6 +5,7 @@
  * and it is sent again at the next start. When another coordinator saved the session in the meantime, the change is
  * applied again to what that one saved. What a command changes is saved together with its answer.
  */
+import { announcementsOf } from '../announcements.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import { historyOf } from '../history.ts'
 import type { Locks } from '../locks.ts'
@@ -13,7 +14,7 @@ import { startRepublish } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { beginStep } from '../step-transitions.ts'
 import type { Added, Answer, Saved, Store, TargetLimits } from '../store/store.ts'
-import type { Announcer } from './announcer.ts'
+import type { Outbox } from './outbox.ts'
 import type { RetryTimers } from './retry-timers.ts'
 import type { StepDispatcher } from './step-dispatcher.ts'
 
@@ -44,14 +45,14 @@ export interface SessionChanges {
 export interface SessionChangesOptions {
   readonly store: Store
   readonly locks: Locks
-  readonly announcer: Announcer
+  readonly outbox: Outbox
   readonly dispatcher: StepDispatcher
   readonly retries: RetryTimers
   readonly now: Clock
 }
 
 export function createSessionChanges(options: SessionChangesOptions): SessionChanges {
-  const { store, locks, announcer, dispatcher, retries, now } = options
+  const { store, locks, outbox, dispatcher, retries, now } = options
 
   /** One attempt on a session as it was read. */
   async function apply(session: Session, mutate: Mutate, command?: ChangingCommand): Promise<Saved> {
@@ -62,9 +63,10 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
       const earlier = JSON.parse(before) as Session
       session.updatedAt = timestamp(now)
       const history = addHistory(earlier, session, command?.text)
-      const saved = await store.saveSession(session, { history, answer: command?.answer() })
+      const announcements = announcementsOf(earlier, session, session.version + 1)
+      const saved = await store.saveSession(session, { history, answer: command?.answer(), announcements })
       if (saved !== 'saved') return saved
-      announcer.announce(earlier, session)
+      outbox.publish(announcements)
     }
     follow(session, next)
     return 'saved'
@@ -94,9 +96,10 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
       const next = proceed(session, now)
       const text = `publish ${session.request.instance} of ${session.request.repository}`
       const history = addHistory(undefined, session, text)
-      const added = await store.addSession(session, { history, answer }, limits)
+      const announcements = announcementsOf(undefined, session, session.version)
+      const added = await store.addSession(session, { history, answer, announcements }, limits)
       if (added.outcome === 'added') {
-        announcer.announce(undefined, session)
+        outbox.publish(announcements)
         follow(session, next)
       }
       return added

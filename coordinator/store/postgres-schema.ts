@@ -129,6 +129,14 @@ const VERSION_2 = `
   CREATE INDEX session_due ON howdah.session (next_due) WHERE next_due IS NOT NULL;
   CREATE INDEX session_by_agent ON howdah.session (agent, away) WHERE agent IS NOT NULL;
   CREATE INDEX session_open_by_target ON howdah.session (target) WHERE NOT settled;
+  CREATE TABLE howdah.announcement (
+    id text PRIMARY KEY,
+    session text NOT NULL,
+    version integer NOT NULL,
+    number integer NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT now(),
+    document jsonb NOT NULL
+  );
   ALTER TABLE howdah.answer RENAME COLUMN message_id TO message;
   ALTER TABLE howdah.answer
     DROP CONSTRAINT answer_pkey,

@@ -34,7 +34,19 @@ export const INSERT_HISTORY = `
   INSERT INTO howdah.history (session, number, document)
   SELECT $1, (entry->>'number')::integer, entry FROM jsonb_array_elements($2::jsonb) AS entry`
 
-/** More: the version that was read, the new entries of the history, and the number up to which old ones are deleted. */
+/** `from`: what has to have a row, with a comma. */
+function insertAnnouncements(parameter: string, from = ''): string {
+  return `
+    INSERT INTO howdah.announcement (id, session, version, number, document)
+    SELECT row ->> 'id', row ->> 'session', (row ->> 'version')::integer, (row ->> 'number')::integer,
+      (row ->> 'document')::jsonb
+    FROM ${from}jsonb_array_elements(${parameter}::jsonb) AS row
+    ON CONFLICT DO NOTHING`
+}
+
+export const INSERT_ANNOUNCEMENTS = insertAnnouncements('$1')
+
+/** More: the version that was read, the new entries of the history, the number up to which old ones are deleted, and announcements. */
 export const UPDATE_SESSION = `
   WITH saved AS (
     UPDATE howdah.session SET ${assignments.join(', ')} WHERE id = $1 AND version = $${next} RETURNING id
@@ -44,6 +56,8 @@ export const UPDATE_SESSION = `
     FROM saved, jsonb_array_elements($${next + 1}::jsonb) AS entry
   ), trimmed AS (
     DELETE FROM howdah.history USING saved WHERE session = saved.id AND number <= $${next + 2}
+  ), announced AS (
+    ${insertAnnouncements(`$${next + 3}`, 'saved, ')}
   )
   SELECT id FROM saved`
 
@@ -63,6 +77,10 @@ export const OPEN_OF = {
   target: 'SELECT id FROM howdah.session WHERE NOT settled AND target = $1',
   mount: 'SELECT id FROM howdah.session WHERE NOT settled AND mount_agent = $1',
 }
+
+export const ANNOUNCEMENTS = `
+  SELECT document FROM howdah.announcement WHERE saved_at <= $1 ORDER BY session, version, number`
+export const ANNOUNCED = 'DELETE FROM howdah.announcement WHERE id = ANY ($1::text[])'
 
 export const HISTORY = 'SELECT document FROM howdah.history WHERE session = $1 ORDER BY number DESC LIMIT $2'
 

@@ -3,6 +3,8 @@ import pg from 'pg'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
+import { type Announcement, announcementId } from '../announcements.ts'
+import { announcementRow } from './announcement-row.ts'
 import { throwStoreFailure } from './postgres-failure.ts'
 import { migrate } from './postgres-schema.ts'
 import * as sql from './postgres-statements.ts'
@@ -88,7 +90,7 @@ export async function openPostgresStore(
         ...{ target, sessions: Number(sessions), cacheBytes: Number(bytes) },
       }))
     },
-    addSession(session, { history, answer }, limits) {
+    addSession(session, { history, answer, announcements = [] }, limits) {
       const row = sessionRow(session)
       return transaction<Added>(
         async (client) => {
@@ -104,16 +106,18 @@ export async function openPostgresStore(
           const { rowCount } = await client.query(sql.INSERT_SESSION, [...sql.columns(row), row.createdAt])
           if (rowCount === 0) return { outcome: 'id-taken' }
           await client.query(sql.INSERT_HISTORY, [row.id, storedJson(history)])
+          await client.query(sql.INSERT_ANNOUNCEMENTS, [announcementsJson(announcements)])
           return { outcome: 'added' }
         },
         ({ outcome }) => outcome === 'added',
       )
     },
-    async saveSession(session, { history, answer }) {
+    async saveSession(session, { history, answer, announcements = [] }) {
       const row = sessionRow({ ...session, version: session.version + 1 })
       const values = [
         ...[...sql.columns(row), session.version, storedJson(history)],
         (history.at(-1)?.number ?? 0) - MAX_HISTORY,
+        announcementsJson(announcements),
       ]
       const update = async (client: Pick<pg.ClientBase, 'query'>): Promise<Saved> =>
         (await client.query(sql.UPDATE_SESSION, values)).rowCount === 0 ? 'stale' : 'saved'
@@ -133,6 +137,10 @@ export async function openPostgresStore(
     sessionsOf: ({ kind, name }) => ids(sql.OPEN_OF[kind], [name]),
     async history(id, limit) {
       return (await documents<HistoryEntry>(sql.HISTORY, [id, limit])).reverse()
+    },
+    announcements: (savedBefore) => documents<Announcement>(sql.ANNOUNCEMENTS, [savedBefore]),
+    async announced(announcements) {
+      await query(sql.ANNOUNCED, [announcements.map(announcementId)])
     },
     async answer({ sender, messageId }: CommandKey) {
       const { rows } = await query<{ type: string; body_hash: string; reply: object }>(sql.ANSWER, [
@@ -165,6 +173,10 @@ export async function openPostgresStore(
       await pool.end()
     },
   }
+}
+
+function announcementsJson(announcements: readonly Announcement[]): string {
+  return JSON.stringify(announcements.map(announcementRow))
 }
 
 /** @returns the id of the store @throws HowdahError `configuration` */

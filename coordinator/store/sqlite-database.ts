@@ -5,6 +5,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import type { AnnouncementRow } from './announcement-row.ts'
 import type { Statement } from './session-query.ts'
 import type { SessionRow } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
@@ -21,6 +22,13 @@ export interface AnswerRow extends CommandKey {
   readonly bodyHash: string
   /** JSON. */
   readonly reply: string
+}
+
+/** What is saved with a session. */
+export interface RowsWithSession {
+  readonly history: readonly EntryRow[]
+  readonly answer: AnswerRow | undefined
+  readonly announcements: readonly AnnouncementRow[]
 }
 
 export type SqliteDatabase = ReturnType<typeof openSqliteDatabase>
@@ -63,6 +71,12 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
     if (last > maxHistory) sql.trimHistory.run(session, last - maxHistory)
   }
 
+  function addAnnouncements(rows: readonly AnnouncementRow[]): void {
+    for (const { id, session, version, number, document } of rows) {
+      sql.insertAnnouncement.run(id, session, version, number, document)
+    }
+  }
+
   function addAnswer({ sender, messageId, type, bodyHash, reply }: AnswerRow): boolean {
     return sql.insertAnswer.run(sender, messageId, type, bodyHash, reply).changes === 1
   }
@@ -87,7 +101,11 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
         sessions: Number(row.sessions),
         cacheBytes: Number(row.bytes),
       })),
-    addSession: (row: SessionRow, history: EntryRow[], answer?: AnswerRow, limits?: TargetLimits): Added =>
+    addSession: (
+      row: SessionRow,
+      { history, answer, announcements }: RowsWithSession,
+      limits?: TargetLimits,
+    ): Added =>
       transaction<Added>(
         () => {
           if (answer && !addAnswer(answer)) return { outcome: 'answered' }
@@ -95,17 +113,19 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
           if (isFull(taken, limits)) return { outcome: 'full', usage: taken }
           if (sql.insert.run(...columns(row), row.createdAt).changes === 0) return { outcome: 'id-taken' }
           addHistory(row.id, history)
+          addAnnouncements(announcements)
           return { outcome: 'added' }
         },
         ({ outcome }) => outcome === 'added',
       ),
     /** `row.version`: the new one. */
-    saveSession: (row: SessionRow, history: EntryRow[], answer?: AnswerRow): Saved =>
+    saveSession: (row: SessionRow, { history, answer, announcements }: RowsWithSession): Saved =>
       transaction<Saved>(
         () => {
           if (answer && !addAnswer(answer)) return 'answered'
           if (sql.update.run(...columns(row), row.version - 1).changes === 0) return 'stale'
           addHistory(row.id, history)
+          addAnnouncements(announcements)
           return 'saved'
         },
         (outcome) => outcome === 'saved',
@@ -119,6 +139,9 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
       ids((column === 'target' ? sql.ofTarget : sql.ofMountAgent).all(name)),
     history: (session: string, limit: number): string[] =>
       documents(sql.history.all(session, limit)).reverse(),
+    announcements: (savedBefore: string): string[] => documents(sql.announcements.all(savedBefore)),
+    announced: (announcements: readonly string[]): void =>
+      void sql.announced.run(JSON.stringify(announcements)),
     answer: ({ sender, messageId }: CommandKey): AnswerRow | undefined => {
       const row = sql.answer.get(messageId, sender)
       if (!row) return undefined
@@ -208,6 +231,13 @@ function statements(db: DatabaseSync) {
     insertEntry: db.prepare('INSERT INTO history (session, number, document) VALUES (?, ?, ?)'),
     trimHistory: db.prepare('DELETE FROM history WHERE session = ? AND number <= ?'),
     history: db.prepare('SELECT document FROM history WHERE session = ? ORDER BY number DESC LIMIT ?'),
+    insertAnnouncement: db.prepare(
+      'INSERT OR IGNORE INTO announcement (id, session, version, number, document) VALUES (?, ?, ?, ?, ?)',
+    ),
+    announcements: db.prepare(
+      'SELECT document FROM announcement WHERE saved_at <= ? ORDER BY session, version, number',
+    ),
+    announced: db.prepare('DELETE FROM announcement WHERE id IN (SELECT value FROM json_each(?))'),
     // An answer of schema version 1 has no sender, and holds for all.
     answer: db.prepare(
       `SELECT type, body_hash, reply FROM answer WHERE message = ? AND sender IN (?, '') ORDER BY sender DESC LIMIT 1`,

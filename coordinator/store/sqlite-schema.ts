@@ -106,6 +106,14 @@ const VERSION_2 = `
   CREATE INDEX session_due ON session (next_due) WHERE next_due IS NOT NULL;
   CREATE INDEX session_by_agent ON session (agent, away) WHERE agent IS NOT NULL;
   CREATE INDEX session_open_by_target ON session (target, state, cache_bytes) WHERE settled = 0;
+  CREATE TABLE announcement (
+    id TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    saved_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    document TEXT NOT NULL
+  ) STRICT;
   CREATE TABLE bound_answer (
     sender TEXT NOT NULL,
     message TEXT NOT NULL,

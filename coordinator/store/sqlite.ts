@@ -3,11 +3,13 @@ import { Worker } from 'node:worker_threads'
 import { programBeside } from '../../config/program-beside.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { HistoryEntry } from '../../messages/values.ts'
+import { announcementId } from '../announcements.ts'
+import { announcementRow } from './announcement-row.ts'
 import { pageStatement, SQLITE } from './session-query.ts'
 import { sessionOf, sessionRow } from './session-row.ts'
-import type { AnswerRow, EntryRow, SqliteDatabase } from './sqlite-database.ts'
+import type { AnswerRow, EntryRow, RowsWithSession, SqliteDatabase } from './sqlite-database.ts'
 import { type Answered, errorOf, type Request, type ThreadData } from './sqlite-messages.ts'
-import { type Answer, type CommandKey, MAX_HISTORY, type Store } from './store.ts'
+import { type Answer, type CommandKey, MAX_HISTORY, type Store, type WithSession } from './store.ts'
 import { storedJson, storedText } from './stored-json.ts'
 
 /** @throws HowdahError `configuration` when the file cannot be opened, is no store, or belongs to a newer release */
@@ -25,11 +27,10 @@ export async function openSqliteStore(file: string): Promise<Store> {
       return (await call('sessions', pageStatement(query, SQLITE))).map(sessionOf)
     },
     targetUsage: () => call('targetUsage'),
-    addSession: (session, { history, answer }, limits) =>
-      call('addSession', sessionRow(session), history.map(entryRow), answer && answerRow(answer), limits),
-    async saveSession(session, { history, answer }) {
+    addSession: (session, more, limits) => call('addSession', sessionRow(session), rowsOf(more), limits),
+    async saveSession(session, more) {
       const row = sessionRow({ ...session, version: session.version + 1 })
-      const saved = await call('saveSession', row, history.map(entryRow), answer && answerRow(answer))
+      const saved = await call('saveSession', row, rowsOf(more))
       if (saved === 'saved') session.version = row.version
       return saved
     },
@@ -39,6 +40,9 @@ export async function openSqliteStore(file: string): Promise<Store> {
     sessionsReturnedTo: (online) => call('sessionsReturnedTo', online),
     sessionsOf: ({ kind, name }) => call('sessionsOf', kind === 'target' ? 'target' : 'mount_agent', name),
     history: async (id, limit) => (await call('history', id, limit)).map((entry) => JSON.parse(entry)),
+    announcements: async (savedBefore) =>
+      (await call('announcements', savedBefore.toISOString())).map((one) => JSON.parse(one)),
+    announced: (announcements) => call('announced', announcements.map(announcementId)),
     async answer(key) {
       const row = await call('answer', storedKey(key))
       return row && { ...row, reply: JSON.parse(row.reply) as object }
@@ -102,6 +106,14 @@ async function startThread(file: string): Promise<Thread> {
     if (error instanceof HowdahError && error.code === 'configuration') throw error
     const why = (error as Error).message
     throw new HowdahError('configuration', `store.path: ${file} cannot be opened: ${why}`, { cause: error })
+  }
+}
+
+function rowsOf({ history, answer, announcements = [] }: WithSession): RowsWithSession {
+  return {
+    history: history.map(entryRow),
+    answer: answer && answerRow(answer),
+    announcements: announcements.map(announcementRow),
   }
 }
 

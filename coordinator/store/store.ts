@@ -5,6 +5,7 @@
  * A method rejects with `Unavailable` while the store cannot be reached or takes no writes; the same call can succeed later.
  */
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
+import type { Announcement } from '../announcements.ts'
 import type { Session } from '../session.ts'
 import type { SessionQuery } from './session-query.ts'
 
@@ -53,6 +54,8 @@ export interface WithSession {
   readonly history: readonly HistoryEntry[]
   /** The answer to the command that made the change, if one did. */
   readonly answer?: Answer | undefined
+  /** Events that tell of the change, kept until they are published (`announced`). */
+  readonly announcements?: readonly Announcement[] | undefined
 }
 
 export interface Store {
@@ -79,6 +82,10 @@ export interface Store {
   sessionsOf(agent: { kind: AgentView['kind']; name: string }): Promise<string[]>
   /** The history of a session, oldest first; of a long one the newest `limit` entries. */
   history(id: string, limit: number): Promise<HistoryEntry[]>
+  /** Saved at this time or earlier, and not published yet: those of one session in their order. */
+  announcements(savedBefore: Date): Promise<Announcement[]>
+  /** Forgets them: they are published. */
+  announced(announcements: readonly Announcement[]): Promise<void>
   answer(key: CommandKey): Promise<Answer | undefined>
   /** False: there is an answer already, and it stays. */
   saveAnswer(answer: Answer): Promise<boolean>

@@ -8,7 +8,7 @@ import { expect } from 'chai'
 import { exitStatusOf } from '../../coordinator/cli/interruption.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { SessionView } from '../../messages/values.ts'
-import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
+import { createFakeBus, type FakeBus, sessionView, stateEvent } from './fake-bus.ts'
 import { run, until } from './run.ts'
 
 const LAUNCHER = path.resolve(import.meta.dirname, '../../bin/howdah')
@@ -176,7 +176,7 @@ describe('a verb that has waited', () => {
     const running = run(['unpublish', ID, '--json'], { bus })
     await until(() => bus.requests.some(({ type }) => type === 'session.unpublish'), 'it is asked for')
     view = sessionView({ state: 'failed' })
-    bus.deliver('session.state', { session: ID, state: 'failed' })
+    bus.deliver('session.state', stateEvent(ID, 'failed'))
     expect(await running.status).to.equal(1)
     expect(documentOf(running.stdout()).error).to.include({ code: 'internal' })
   })

@@ -3,7 +3,7 @@ import { stripVTControlCharacters } from 'node:util'
 import { expect } from 'chai'
 import type { ExportRequest, ExportView } from '../../messages/exports.ts'
 import type { SessionView } from '../../messages/values.ts'
-import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
+import { createFakeBus, type FakeBus, sessionView, stateEvent } from './fake-bus.ts'
 import { run, until } from './run.ts'
 
 const ID = 'main-x7f3k2'
@@ -52,7 +52,7 @@ describe('howdah export', () => {
 
   function settle(next: SessionView) {
     view = next
-    bus.deliver('session.state', { session: ID, state: next.state })
+    bus.deliver('session.state', stateEvent(ID, next.state))
   }
 
   const requested = (): ExportRequest => {

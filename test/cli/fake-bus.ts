@@ -96,6 +96,7 @@ export function createFakeBus(answers: Answers): FakeBus {
 export function sessionView(changes: Partial<SessionView> = {}): SessionView {
   return {
     id: 'main-x7f3k2',
+    version: 1,
     state: 'validating',
     repository: 'prod',
     instance: 'main',
@@ -108,4 +109,10 @@ export function sessionView(changes: Partial<SessionView> = {}): SessionView {
     warnings: [],
     ...changes,
   }
+}
+
+/** As the coordinator announces it. */
+export function stateEvent(session: string, state: SessionView['state']): EventBody<'session.state'> {
+  const place = { repository: 'prod', instance: 'main', target: 'local' }
+  return { session, version: 1, state, at: '2025-11-22T06:30:00.000Z', ...place }
 }

@@ -6,7 +6,7 @@ import { expect } from 'chai'
 import type { CheckReport, CommandType } from '../../messages/definitions.ts'
 import type { ExportView } from '../../messages/exports.ts'
 import type { SessionView, StepReport } from '../../messages/values.ts'
-import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
+import { createFakeBus, type FakeBus, sessionView, stateEvent } from './fake-bus.ts'
 import { run, until } from './run.ts'
 
 const ID = 'main-x7f3k2'
@@ -59,7 +59,7 @@ describe('the verbs for a session', () => {
   /** What the coordinator says from now on. */
   function settle(next: SessionView) {
     view = next
-    bus.deliver('session.state', { session: ID, state: next.state })
+    bus.deliver('session.state', stateEvent(ID, next.state))
   }
 
   const bodyOf = (type: CommandType) => bus.requests.find((request) => request.type === type)?.body

@@ -4,7 +4,7 @@ import { expect } from 'chai'
 import { brokerBlocked } from '../../messages/broker-alarm.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { SessionView } from '../../messages/values.ts'
-import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
+import { createFakeBus, type FakeBus, sessionView, stateEvent } from './fake-bus.ts'
 import { run, until } from './run.ts'
 
 const PUBLISH = ['publish', '--repository', 'prod', '--instance', 'main', '--target', 'local']
@@ -70,7 +70,7 @@ describe('howdah publish', () => {
 
   function settle(next: SessionView) {
     view = next
-    bus.deliver('session.state', { session: ID, state: next.state })
+    bus.deliver('session.state', stateEvent(ID, next.state))
   }
 
   it('sends exactly what the flags say', async () => {
@@ -246,7 +246,7 @@ describe('howdah publish', () => {
     const { status, stdout } = run(PUBLISH, { bus: restarting })
     await until(() => stdout().includes('does not answer'), 'the absence is reported')
     isAway = false
-    restarting.deliver('session.state', { session: ID, state: 'published' })
+    restarting.deliver('session.state', stateEvent(ID, 'published'))
     expect(await status).to.equal(0)
     expect(stdout().match(/does not answer/g)).to.have.length(1)
     expect(stdout()).to.include('answers again')
@@ -268,7 +268,7 @@ describe('howdah publish', () => {
     )
     expect(stdout()).to.match(/low on disk.*Make room/)
     isBlocked = false
-    short.deliver('session.state', { session: ID, state: 'published' })
+    short.deliver('session.state', stateEvent(ID, 'published'))
     expect(await status).to.equal(0)
   }).timeout(15_000)
 

@@ -1,7 +1,7 @@
 /** `howdah watch` after a reconnect: it says that events may have been missed, and catches up by asking. */
 import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
-import { createFakeBus, type FakeBus, sessionView } from './fake-bus.ts'
+import { createFakeBus, type FakeBus, sessionView, stateEvent } from './fake-bus.ts'
 import { NOW, run, until } from './run.ts'
 
 const LATER = new Date(NOW.getTime() + 1000).toISOString()
@@ -57,7 +57,7 @@ describe('howdah watch, after a reconnect', () => {
   it('says so as JSON, and prints each session whose state is another', async () => {
     const running = run(['watch', '--json'], { bus })
     await until(() => lists() === 1, 'the sessions were listed at the start')
-    bus.deliver('session.state', { session: 'main-bbbbbb', state: 'closed' })
+    bus.deliver('session.state', stateEvent('main-bbbbbb', 'closed'))
     missThreeChanges()
     await until(() => running.stdout().includes('main-cccccc'), 'it has caught up')
     running.interrupt()

@@ -28,7 +28,11 @@ export interface SentCommand {
 }
 
 export type Emitted = {
-  [T in SessionEventType]: { readonly type: T; readonly body: EventBody<T> }
+  [T in SessionEventType]: {
+    readonly type: T
+    readonly body: EventBody<T>
+    readonly messageId: string | undefined
+  }
 }[SessionEventType]
 
 type Answers = {
@@ -76,9 +80,9 @@ export function createScriptedBus(): ScriptedBus {
       return AGENT_COMMANDS[type].reply.parse(asSent(answer(body, agent))) as AgentReply<T>
     },
 
-    async emit(type, body) {
+    async emit(type, body, { messageId } = {}) {
       if (bus.failure) throw bus.failure
-      bus.emitted.push({ type, body: EVENTS[type].body.parse(asSent(body)) } as Emitted)
+      bus.emitted.push({ type, body: EVENTS[type].body.parse(asSent(body)), messageId } as Emitted)
     },
 
     async reply(delivery, body) {
