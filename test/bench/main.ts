@@ -12,6 +12,7 @@ import { stopTestBroker } from '../support/broker.ts'
 import { chart } from './chart.ts'
 import type { Figure } from './figure.ts'
 import { coldReads } from './groups/cold-reads.ts'
+import { fleet } from './groups/fleet.ts'
 import { instance } from './groups/instance.ts'
 import { isolation } from './groups/isolation.ts'
 import { listing } from './groups/listing.ts'
@@ -38,6 +39,7 @@ const GROUPS: ReadonlyMap<string, Group> = new Map([
   ['many-files', manyFiles],
   ['listing', listing],
   ['wal', wal],
+  ['fleet', fleet],
 ])
 
 const { values: flags, positionals } = readArguments()
