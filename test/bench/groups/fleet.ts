@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -14,6 +14,7 @@ import { connectBus } from '../../../messages/amqp-bus.ts'
 import type { Bus } from '../../../messages/bus.ts'
 import { cleanEnvironment, LAUNCHER } from '../../support/fleet-roles.ts'
 import { poll } from '../../support/poll.ts'
+import { makeCluster, postgresAccount } from '../../support/postgres-cluster.ts'
 import type { Figure } from '../figure.ts'
 import { startCoordinator } from '../fleet/coordinator-process.ts'
 import { fillHistory } from '../fleet/history.ts'
@@ -55,7 +56,27 @@ export async function fleet(workshop: Workshop, scope: Scope): Promise<readonly 
       await inner.close()
     }
   }
+  const inner = scope.inner()
+  try {
+    const agents = sizes.agents.at(-2) ?? 1
+    figures.push(...(await measure(workshop, inner, agents, sizes, await postgresStore(inner))))
+  } finally {
+    await inner.close()
+  }
   return figures
+}
+
+/** A server as administrators run it: what is committed is durable. */
+async function postgresStore(scope: Scope): Promise<{ url: string }> {
+  const directory = await mkdtemp('/var/tmp/howdah-bench-store-')
+  scope.defer(directory, () => rm(directory, { recursive: true, force: true }))
+  const account = await postgresAccount()
+  await chown(directory, account.uid, account.gid)
+  const settings = { fsync: 'on', synchronous_commit: 'on' }
+  const cluster = await makeCluster({ directory, account, configuration: 'inside', settings })
+  await cluster.start()
+  scope.defer('PostgreSQL', () => cluster.stop('immediate'))
+  return { url: `postgres://${cluster.user}@127.0.0.1:${cluster.port}/postgres` }
 }
 
 async function measure(
@@ -63,6 +84,7 @@ async function measure(
   scope: Scope,
   agents: number,
   sizes: Sizes,
+  postgres?: { readonly url: string },
 ): Promise<readonly Figure[]> {
   const isLargest = agents === sizes.agents.at(-1)
   const directory = await mkdtemp('/var/tmp/howdah-bench-fleet-')
@@ -71,7 +93,10 @@ async function measure(
   const broker = await startPrivateBroker({ directory: path.join(directory, 'broker'), logger })
   scope.defer('the broker', () => broker.stop())
   const store = path.join(directory, 'store.sqlite')
-  const config = { broker: { url: broker.url }, store: { path: store }, retry: { firstDelay: 0.2 } }
+  const config = {
+    ...{ broker: { url: broker.url }, retry: { firstDelay: 0.2 } },
+    store: postgres ?? { path: store },
+  }
   let coordinator = await startCoordinator(directory, config)
   scope.defer('the coordinator', () => coordinator.stop())
   workshop.say(`  ${agents} agents connect …`)
@@ -89,7 +114,7 @@ async function measure(
   await sessions.live(count, () => scope.check())
   const seconds = (performance.now() - begun) / 1000
   const perSession = ((coordinator.processorSeconds() - before) * 1000) / count
-  const of = `, ${agents} agents`
+  const of = `, ${agents} agents${postgres ? ', store in PostgreSQL' : ''}`
   const figures: Figure[] = [
     figure(`processor time of the coordinator, a session${of}`, 'ms', perSession, 20),
     figure(`sessions through their whole life${of}`, '/s', count / seconds),
