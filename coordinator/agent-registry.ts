@@ -1,5 +1,7 @@
 /** The agents that the coordinator knows: who they are, what they serve, and whether they are online. */
-import { HowdahError } from '../messages/errors.ts'
+import { incompatibility } from '../messages/contract-version.ts'
+import { OLDEST_CONTRACT_VERSION } from '../messages/definitions.ts'
+import { type ErrorBody, HowdahError } from '../messages/errors.ts'
 import type { AgentView } from '../messages/values.ts'
 import type { Store } from './store/store.ts'
 
@@ -14,9 +16,17 @@ export interface AgentRegistry {
   /** Reads from the store what other coordinators have recorded and removed. */
   refresh(): Promise<void>
   isOnline(agent: { kind: AgentView['kind']; name: string }): boolean
-  /** The mount agent that serves a repository, an online one first. @throws HowdahError `unknown_repository` | `agent_offline` */
+  /**
+   * Why an agent cannot be given its commands: it is not connected, or its release and this one do not work together.
+   * `needed`: the version of the contract that the command needs; default: the oldest.
+   */
+  obstacle(agent: { kind: AgentView['kind']; name: string }, needed?: number): ErrorBody | undefined
+  /**
+   * The mount agent that serves a repository, one that can be given commands first.
+   * @throws HowdahError `unknown_repository` | `agent_offline` | `agent_incompatible`
+   */
   forRepository(repository: string): AgentView
-  /** @throws HowdahError `unknown_target` | `agent_offline` */
+  /** @throws HowdahError `unknown_target` | `agent_offline` | `agent_incompatible` */
   target(name: string): AgentView
 }
 
@@ -55,13 +65,17 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
     return [...agents.values()].map(({ savedAt: _, ...agent }) => ({ ...agent, online: isAlive(agent) }))
   }
 
-  function requireOnline(agent: AgentView, field: string): AgentView {
-    if (agent.online) return agent
-    throw new HowdahError(
-      'agent_offline',
-      `the ${agent.kind} agent "${agent.name}" on ${agent.host} is offline since ${agent.lastSeen}; start it there and try again`,
-      { field },
-    )
+  function requireUsable(agent: AgentView, field: string): AgentView {
+    if (!agent.online) {
+      throw new HowdahError(
+        'agent_offline',
+        `the ${agent.kind} agent "${agent.name}" on ${agent.host} is offline since ${agent.lastSeen}; start it there and try again`,
+        { field },
+      )
+    }
+    const reason = incompatibility(agent, OLDEST_CONTRACT_VERSION)
+    if (reason !== undefined) throw new HowdahError('agent_incompatible', reason, { field })
+    return agent
   }
 
   return {
@@ -90,11 +104,21 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
       const known = agents.get(key(agent))
       return known !== undefined && isAlive(known)
     },
+    obstacle({ kind, name }, needed = OLDEST_CONTRACT_VERSION) {
+      const known = agents.get(key({ kind, name }))
+      const reason = known && incompatibility(known, needed)
+      if (reason !== undefined) return { code: 'agent_incompatible', message: reason }
+      if (known && isAlive(known)) return undefined
+      const message = `the ${kind} agent "${name}" is not connected; the session resumes when it is back`
+      return { code: 'agent_offline', message }
+    },
     forRepository(repository) {
       const mounts = views().filter((agent) => agent.kind === 'mount')
       const serving = mounts.filter((agent) => agent.repositories?.some(({ name }) => name === repository))
-      const agent = serving.find(({ online }) => online) ?? serving[0]
-      if (agent) return requireOnline(agent, 'repository')
+      const isCompatible = (agent: AgentView) => incompatibility(agent, OLDEST_CONTRACT_VERSION) === undefined
+      const online = serving.filter((agent) => agent.online)
+      const agent = online.find(isCompatible) ?? online[0] ?? serving[0]
+      if (agent) return requireUsable(agent, 'repository')
       const names = mounts.flatMap((mount) => mount.repositories?.map(({ name }) => name) ?? [])
       throw new HowdahError(
         'unknown_repository',
@@ -105,7 +129,7 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
     target(name) {
       const targets = views().filter((agent) => agent.kind === 'target')
       const agent = targets.find((target) => target.name === name)
-      if (agent) return requireOnline(agent, 'target')
+      if (agent) return requireUsable(agent, 'target')
       throw new HowdahError(
         'unknown_target',
         `no target agent "${name}" ever registered; ${listed(

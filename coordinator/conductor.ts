@@ -21,7 +21,7 @@ import { createSweeper } from './conductor/sweeper.ts'
 import { createLocks } from './locks.ts'
 import type { RetryPolicy } from './retry-policy.ts'
 import type { Session } from './session.ts'
-import { stepFailed } from './step-transitions.ts'
+import { agentAway, stepFailed } from './step-transitions.ts'
 import type { Store } from './store/store.ts'
 
 export interface Conductor extends Pick<SessionChanges, 'add' | 'change' | 'execute'> {
@@ -53,7 +53,11 @@ export function createConductor(options: ConductorOptions): Conductor {
   const locks = createLocks()
   const background = createBackgroundWork(logger)
   const outbox = createOutbox({ store, bus, logger, background })
-  const dispatcher = createStepDispatcher({ bus, background, onUnsendable: failStep })
+  const dispatcher = createStepDispatcher({
+    ...{ bus, background, registry },
+    onObstacle: ({ id }, error) => changes.change(id, (latest) => agentAway(latest, error)),
+    onUnsendable: failStep,
+  })
   const retries = createRetryTimers({
     now,
     onDue: (id) => background.track('a retry', id, changes.reconcile(id)),

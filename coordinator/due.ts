@@ -2,6 +2,7 @@
 import { plan } from './planner.ts'
 import type { Session } from './session.ts'
 import { stepAgent } from './step-command.ts'
+import { isObstacle } from './step-transitions.ts'
 import { nextExpiryCheck } from './warnings.ts'
 
 /** Milliseconds without a report after which a step is sent again. */
@@ -12,9 +13,9 @@ export function awaitedAgent(session: Session): string | undefined {
   return session.current && agentKey(stepAgent(session, session.current.step))
 }
 
-/** Whether the session says that the agent of its current step is not connected. */
+/** Whether the session says that the agent of its current step cannot be given commands. */
 export function saysAgentAway({ current, error }: Session): boolean {
-  return current !== undefined && error?.code === 'agent_offline'
+  return current !== undefined && isObstacle(error)
 }
 
 /** Milliseconds since the epoch; undefined: only an event moves it on, or the return of its agent. */

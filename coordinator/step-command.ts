@@ -1,5 +1,6 @@
 /** The command of a step: which agent it is for, and its input. */
-import type { StepInput } from '../messages/steps.ts'
+import type { StepCommand, StepInput } from '../messages/steps.ts'
+import type { AgentAddress } from '../messages/topology.ts'
 import type { StepName } from '../messages/values.ts'
 import { dueExport } from './planner.ts'
 import type { Session } from './session.ts'
@@ -22,5 +23,23 @@ export function stepInput(session: Session): StepInput {
     ...(session.results.resolve && { resolved: session.results.resolve }),
     ...(session.results.preflight && { checked: session.results.preflight }),
     ...(session.results.mount && { mounted: session.results.mount }),
+  }
+}
+
+export interface AgentCommand {
+  readonly agent: AgentAddress
+  readonly type: 'step.run' | 'step.undo'
+  readonly body: StepCommand
+}
+
+/** The command of the current step; undefined without one. */
+export function currentCommand(session: Session): AgentCommand | undefined {
+  const { id, current } = session
+  if (!current) return undefined
+  const { step, direction, sequence } = current
+  return {
+    agent: stepAgent(session, step),
+    type: direction === 'run' ? 'step.run' : 'step.undo',
+    body: { session: id, step, sequence, input: stepInput(session) },
   }
 }

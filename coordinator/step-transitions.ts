@@ -47,7 +47,7 @@ export function stepReported(
   if (status === 'running' && Date.parse(now) - Date.parse(heardAt) < KEEP_PROGRESS_MS) return
   if (event.step === 'export' && event.direction === 'run') exportReported(session, event)
   const { detail, bytesDone, bytesTotal } = event
-  if (session.error?.code === 'agent_offline') session.error = undefined
+  if (isObstacle(session.error)) session.error = undefined
   session.current = {
     ...session.current,
     status: 'running',
@@ -182,20 +182,22 @@ function restorePausedRecovery(
   addWarnings(session, [error.message])
 }
 
-/** The agent of the current step is not connected; the command waits in its queue. The step may have ended since that was seen. */
-export function agentAway(session: Session, agent: { kind: string; name: string }): void {
-  if (!session.current || session.error?.code === 'agent_offline') return
-  session.error = {
-    code: 'agent_offline',
-    message: `the ${agent.kind} agent "${agent.name}" is not connected; the session resumes when it is back`,
-  }
+/** The agent of the current step cannot be given commands, for this reason. The step may have ended since that was seen. */
+export function agentAway(session: Session, obstacle: ErrorBody): void {
+  if (!session.current || session.error?.code === obstacle.code) return
+  session.error = obstacle
+}
+
+/** Whether an error says that an agent cannot be given commands, which nobody can mend but that agent. */
+export function isObstacle(error: ErrorBody | undefined): boolean {
+  return error?.code === 'agent_offline' || error?.code === 'agent_incompatible'
 }
 
 /** The current step is sent again: no report on it came for long, or its agent is connected again. */
 export function stepResent(session: Session, now: string): void {
   if (!session.current) return
   session.current = { ...session.current, heardAt: now }
-  if (session.error?.code === 'agent_offline') session.error = undefined
+  if (isObstacle(session.error)) session.error = undefined
 }
 
 function isCurrent(

@@ -21,6 +21,7 @@ import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } f
 import { createExchangeCheck } from './exchange-check.ts'
 import { createPublisher, MAY_STILL_ARRIVE, type Publisher } from './publisher.ts'
 import { createRecoveringChannel, type RecoveringChannel } from './recovering-channel.ts'
+import { refusedStep } from './refused-step.ts'
 import { AGENT_REPLIES, COORDINATOR_REPLIES, createReplies } from './replies.ts'
 import { createRequests, type Requests } from './requests.ts'
 import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute, reportRoute } from './route.ts'
@@ -44,6 +45,8 @@ import { Unavailable } from './unavailable.ts'
 /** A routing key of the default exchange: no queue has this name. */
 const UNROUTED_KEY = 'howdah.nobody'
 const PROBE_MS = 2_000
+/** Steps are acknowledged at once, and queries are bounded: the deliveries of an agent hold up no others. */
+const AGENT_PREFETCH = 128
 const ENROLL = { timeoutMs: 5_000, expiresMs: 60_000 }
 
 /**
@@ -125,8 +128,13 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     consumeQueries: (handler) => consume(COORDINATOR_QUERIES, EXPECT_COMMANDS, handler),
     consumeReports: (handler) => consume(COORDINATOR_EVENTS, EXPECT_REPORTS, handler),
     consumeHeartbeats: (handler) => consume(COORDINATOR_HEARTBEATS, EXPECT_REPORTS, handler),
-    consumeAgentCommands: (agent, handler) =>
+    consumeAgentCommands: (agent, handler, onRefused) =>
       consumers.consume({
+        prefetch: AGENT_PREFETCH,
+        async refused(message, error) {
+          const step = refusedStep(message)
+          if (step) await onRefused?.(step, error)
+        },
         queue: agentQueue(agent),
         expected: expectAgentCommands(agent),
         prepare: () => requireAgentQueue(connection.model, sender, agent),

@@ -16,6 +16,8 @@ import type {
   ReportType,
   SessionEventType,
 } from './definitions.ts'
+import type { ErrorBody } from './errors.ts'
+import type { RefusedStep } from './refused-step.ts'
 import type { AgentAddress } from './topology.ts'
 
 /**
@@ -122,10 +124,12 @@ export interface Bus {
 
   /**
    * One agent's commands. While the agent has no queue, this asks the coordinator for one and waits until it is declared.
+   * `onRefused` is called with a step whose command breaks the contract; such a message reaches no handler.
    */
   consumeAgentCommands(
     agent: AgentAddress,
     handler: (delivery: AgentCommandDelivery) => Promise<Outcome>,
+    onRefused?: (step: RefusedStep, error: ErrorBody) => Promise<void>,
   ): Promise<Consumer>
 
   /**

@@ -106,7 +106,11 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   }
 
   async function decide(message: ConsumeMessage): Promise<Outcome> {
-    const { delivery, refused } = decodeDelivery(message, expected)
+    const { delivery, refused, ignored } = decodeDelivery(message, expected)
+    if (ignored !== undefined) {
+      logger.debug({ queue, type: ignored }, 'ignored a message of a type that a newer release has')
+      return 'ack'
+    }
     if (refused) {
       logger.warn({ queue, error: refused }, 'refused a message')
       await refuse(message, refused)

@@ -3,12 +3,13 @@
  * answers and dead-letters what breaks the contract; a watch has a queue of its own and ignores it.
  */
 import { randomUUID } from 'node:crypto'
-import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
+import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import type { Consumer, Delivery, EventDelivery, Outcome } from './bus.ts'
 import { type ConsumerOptions, type Redelivery, startConsumer } from './consumer.ts'
 import { deadLetterOf } from './dead-letter.ts'
 import { EXPECT_SESSION_EVENTS, type Expected } from './envelope.ts'
+import type { ErrorBody } from './errors.ts'
 import type { Publisher } from './publisher.ts'
 import type { Replies } from './replies.ts'
 import { EVENTS_EXCHANGE, type Queue, WATCH_PREFIX } from './topology.ts'
@@ -22,6 +23,10 @@ export interface Work {
   /** Called on each new channel before it consumes: declares the queue, or makes sure that it exists. Default: nothing. */
   prepare?(channel: ConfirmChannel): Promise<void>
   handle(delivery: Delivery): Promise<Outcome>
+  /** Called for a message that breaks the contract, beside the reply to it. */
+  refused?(message: ConsumeMessage, error: ErrorBody): Promise<void>
+  /** Default: that of the bus. */
+  readonly prefetch?: number
 }
 
 export interface Consumers {
@@ -65,15 +70,18 @@ export function createConsumers(options: ConsumersOptions): Consumers {
   }
 
   return {
-    consume: ({ queue, expected, prepare = async () => {}, handle }) =>
+    consume: ({ queue, expected, prepare = async () => {}, handle, refused, prefetch: own = prefetch }) =>
       start({
         queue: queue.name,
-        prefetch,
+        prefetch: own,
         redelivery,
         expected,
         declare: prepare,
         handle,
-        refuse: replies.refuse,
+        async refuse(message, error) {
+          await refused?.(message, error)
+          await replies.refuse(message, error)
+        },
         deadLetter: (message, from, reason) => publisher.publish(deadLetterOf(message, from, reason)),
       }),
 

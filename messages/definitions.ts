@@ -34,11 +34,18 @@ import {
   Usage,
 } from './values.ts'
 
-/** Value of the header `howdah-version` that this code speaks. */
+/** The version of this contract. */
 export const CONTRACT_VERSION = 2
+/** The oldest version whose messages are understood, and whose receivers understand what does not need a later one. */
+export const OLDEST_CONTRACT_VERSION = 2
 
 /** Bytes. A larger message is refused without being parsed. */
-export const MAX_MESSAGE_BYTES = 256 * 1024
+export const MAX_MESSAGE_BYTES = 512 * 1024
+/**
+ * Bytes of a command from clients. A step carries the request of its session, that of an export and the results of earlier
+ * steps, which together must fit into a message.
+ */
+export const MAX_COMMAND_BYTES = 128 * 1024
 
 const Refused = z.object({ accepted: z.literal(false), error: ErrorSchema })
 const accepted = <T extends z.ZodRawShape>(shape: T) =>

@@ -6,13 +6,14 @@
 import type { ConsumeMessage, Options } from 'amqplib'
 import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
+import { isUnderstood, OWN_RANGE } from './contract-version.ts'
 import {
   AGENT_COMMANDS,
   COMMANDS,
-  CONTRACT_VERSION,
   COORDINATOR_EVENT_TYPES,
   EVENTS,
   type EventType,
+  MAX_COMMAND_BYTES,
   MAX_MESSAGE_BYTES,
   SESSION_EVENT_TYPES,
 } from './definitions.ts'
@@ -43,12 +44,17 @@ export interface Expected {
   hasKey(routingKey: string, type: string, body: unknown): boolean
   /** The agent that sent the message, where its routing key says so. */
   sender?(routingKey: string): AgentAddress | undefined
+  /** Bytes. Default: as of any message. */
+  readonly maxBytes?: number
+  /** Messages that only tell something: a type of a newer release is ignored. */
+  readonly ignoresUnknown?: boolean
   /** Whether replies go to this address. Missing: such messages are not answered. */
   isReplyAddress?(address: string): boolean
 }
 
 export const EXPECT_COMMANDS: Expected = {
   types: COMMANDS,
+  maxBytes: MAX_COMMAND_BYTES,
   hasKey: (routingKey, type) => routingKey === type,
   isReplyAddress: isClientReplyAddress,
 }
@@ -71,24 +77,32 @@ export const EXPECT_REPORTS: Expected = {
     return !type.startsWith('agent.') || (kind === sender.kind && name === sender.name)
   },
   sender: reportSender,
+  ignoresUnknown: true,
 }
+
+/** Understood in every version, so that an agent that is too old, or too new, is known by name. */
+const PRESENCE: ReadonlySet<string> = new Set(['agent.online', 'agent.offline'])
 
 /** What the coordinator publishes for clients. */
 export const EXPECT_SESSION_EVENTS: Expected = {
   types: Object.fromEntries(Object.entries(EVENTS).filter(([type]) => SESSION_EVENT_TYPES.has(type))),
   hasKey: (routingKey, type, body) =>
     routingKey === sessionEventRoutingKey(type as EventType, (body as { session: string }).session),
+  ignoresUnknown: true,
 }
 
+/** `ignored`: a type of a newer release, which need not be known. */
 export type Decoded =
-  | { readonly delivery: Delivery; readonly refused?: never }
-  | { readonly refused: ErrorBody; readonly delivery?: never }
+  | { readonly delivery: Delivery; readonly refused?: never; readonly ignored?: never }
+  | { readonly refused: ErrorBody; readonly delivery?: never; readonly ignored?: never }
+  | { readonly ignored: string; readonly delivery?: never; readonly refused?: never }
 
 /** Validates a delivery against the contract. Never throws. */
 export function decodeDelivery(message: ConsumeMessage, expected: Expected): Decoded {
   const { properties, fields, content } = message
-  if (content.length > MAX_MESSAGE_BYTES) {
-    const text = `the message has ${content.length} bytes, at most ${MAX_MESSAGE_BYTES} are allowed`
+  const { maxBytes = MAX_MESSAGE_BYTES } = expected
+  if (content.length > maxBytes) {
+    const text = `the message has ${content.length} bytes, at most ${maxBytes} are allowed`
     return { refused: { code: 'message_too_large', message: text, field: 'body' } }
   }
   const headerBytes = headersJson(properties.headers).length
@@ -99,15 +113,17 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
   const type: unknown = properties.type
   if (typeof type !== 'string' || type === '') return invalid('type', 'the property type is missing')
   const definition = Object.hasOwn(expected.types, type) ? expected.types[type] : undefined
+  if (definition === undefined && expected.ignoresUnknown) return { ignored: short(type, 64) }
   if (definition === undefined) {
     const known = Object.keys(expected.types).join(', ')
     const text = `there is no message type "${short(type, 64)}" here; known are ${known}`
     return { refused: { code: 'unknown_message_type', message: text, field: 'type' } }
   }
   const version: unknown = properties.headers?.[VERSION_HEADER]
-  // Simple clients can set headers as text only.
-  if (version !== CONTRACT_VERSION && version !== String(CONTRACT_VERSION)) {
-    return invalid(VERSION_HEADER, `the header ${VERSION_HEADER} must be ${CONTRACT_VERSION}`)
+  if (!isUnderstood(version) && !PRESENCE.has(type)) {
+    const { oldest, newest } = OWN_RANGE
+    const range = oldest === newest ? `${newest}` : `from ${oldest} to ${newest}`
+    return invalid(VERSION_HEADER, `the header ${VERSION_HEADER} must be ${range}`)
   }
   const messageId: unknown = properties.messageId
   if (typeof messageId !== 'string' || messageId === '') {
@@ -167,6 +183,8 @@ export function encodeBody(
 
 export interface EnvelopeProperties {
   readonly type: string
+  /** The version of the contract that the receiver must understand; default: the oldest. */
+  readonly version?: number | undefined
   readonly messageId: string
   readonly appId: string
   readonly correlationId?: string | undefined
@@ -178,6 +196,7 @@ export interface EnvelopeProperties {
 /** Properties of every message that Howdah sends: persistent, JSON, versioned. */
 export function messageProperties(properties: EnvelopeProperties): Options.Publish {
   const { type, messageId, appId, correlationId, replyTo, expiresMs } = properties
+  const { version = OWN_RANGE.oldest } = properties
   return {
     type,
     messageId,
@@ -188,7 +207,7 @@ export function messageProperties(properties: EnvelopeProperties): Options.Publi
     persistent: true,
     contentType: 'application/json',
     timestamp: Math.floor(Date.now() / 1000),
-    headers: { [VERSION_HEADER]: CONTRACT_VERSION },
+    headers: { [VERSION_HEADER]: version },
   }
 }
 

@@ -22,6 +22,12 @@ export const ERROR_CODES = {
   unknown_agent: { retryable: false, means: 'no agent of that kind and name ever registered' },
   agent_in_use: { retryable: false, means: 'the agent is connected, or sessions need it' },
   unknown_session: { retryable: false, means: 'no session has that id' },
+  agent_incompatible: {
+    retryable: true,
+    means:
+      'the agent runs a release that does not work together with the coordinator: one of them must be upgraded',
+  },
+  agent_busy: { retryable: true, means: 'the agent is asked more questions than it answers' },
   agent_offline: { retryable: true, means: 'the agent is known but not connected' },
   session_state: { retryable: false, means: 'the session is in a state in which that cannot be done' },
   repository_unavailable: { retryable: true, means: 'the repository or its mount server cannot be reached' },

@@ -11,6 +11,7 @@ import {
   type CommandType,
   EVENTS,
   type EventBody,
+  MAX_COMMAND_BYTES,
   type MessageType,
   QUERY_TYPES,
   type ReportType,
@@ -31,6 +32,8 @@ import {
 export interface Route {
   readonly type: MessageType
   readonly body: z.ZodType
+  /** Bytes. Default: as of any message. */
+  readonly maxBytes?: number
   readonly exchange: string
   readonly routingKey: string
   /** What the error `unroutable` says. Missing: no queue needs to take it. */
@@ -55,6 +58,7 @@ export function commandRoute(type: CommandType): RequestRoute {
     type,
     body,
     reply,
+    maxBytes: MAX_COMMAND_BYTES,
     repliesTo: 'client',
     expires: QUERY_TYPES.has(type),
     exchange: COMMANDS_EXCHANGE.name,

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { type BrokerAlarm, brokerBlocked } from './broker-alarm.ts'
 import type { SendOptions } from './bus.ts'
+import { neededVersion } from './contract-version.ts'
 import { encodeBody, messageProperties } from './envelope.ts'
 import { HowdahError } from './errors.ts'
 import type { Publisher } from './publisher.ts'
@@ -41,18 +42,25 @@ export function createSender(options: SenderOptions): Sender {
   const { appId, publisher, requests, alarm, agentReplies, requireExchange } = options
 
   async function publish(
-    { type, body: schema, exchange, routingKey, unroutable }: Route,
+    { type, body: schema, maxBytes, exchange, routingKey, unroutable }: Route,
     body: unknown,
     { messageId = randomUUID(), timeoutMs = TIMEOUT_MS, expiresMs, signal }: SendOptions,
     reply: { readonly correlationId?: string; readonly replyTo?: string } = {},
   ): Promise<void> {
-    const content = encodeBody(schema, type, body)
+    const content = encodeBody(schema, type, body, maxBytes)
     await requireExchange(exchange)
     await publisher.publish({
       exchange,
       routingKey,
       content,
-      options: messageProperties({ type, messageId, appId, expiresMs, ...reply }),
+      options: messageProperties({
+        type,
+        version: neededVersion(type, body),
+        messageId,
+        appId,
+        expiresMs,
+        ...reply,
+      }),
       ...(unroutable !== undefined && { unroutable }),
       timeoutMs,
       signal,

@@ -241,6 +241,10 @@ export const AgentView = z.object({
   online: z.boolean(),
   lastSeen: Time,
   version: z.string(),
+  contract: z
+    .object({ oldest: z.int().min(1), newest: z.int().min(1) })
+    .optional()
+    .describe('versions of the contract that it understands; missing: 1'),
   host: z.string(),
   repositories: z
     .array(z.object({ name: Name, format: z.enum(['pgbackrest', 'barman', 'basebackup']) }))

@@ -7,17 +7,14 @@
 import { hostname } from 'node:os'
 import type { Logger } from 'pino'
 import { version } from '../../config/version.ts'
-import type { Bus } from '../../messages/bus.ts'
-import type { AgentCommandBody, AgentQueryType, AgentReply } from '../../messages/definitions.ts'
-import { errorBody } from '../../messages/errors.ts'
+import type { AgentCommandDelivery, Bus, Outcome } from '../../messages/bus.ts'
+import { OWN_RANGE } from '../../messages/contract-version.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import type { AgentView } from '../../messages/values.ts'
 import type { Journal } from './journal.ts'
+import { outcomeId } from './outcome-reporter.ts'
+import { type AgentQueries, createQueryAnswers } from './query-answers.ts'
 import { createStepRunner, type StepHandlers } from './step-runner.ts'
-
-export type AgentQueries = {
-  readonly [T in AgentQueryType]?: (body: AgentCommandBody<T>) => Promise<AgentReply<T>>
-}
 
 export interface AgentOptions {
   readonly address: AgentAddress
@@ -65,6 +62,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         online: true,
         lastSeen: new Date().toISOString(),
         version: version(),
+        contract: OWN_RANGE,
         host: hostname(),
         ...describe(),
       },
@@ -80,7 +78,8 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   }
   prune()
   runner.resume()
-  const consumer = await bus.consumeAgentCommands(address, async (delivery) => {
+  const answer = createQueryAnswers({ queries, reply: bus.reply })
+  const handle = async (delivery: AgentCommandDelivery): Promise<Outcome> => {
     switch (delivery.type) {
       case 'step.run':
         runner.accept('run', delivery.body)
@@ -92,20 +91,20 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       case 'backup.check':
       case 'target.check':
       case 'caches.verify':
-      case 'session.changes': {
-        const answer = queries[delivery.type] as ((body: unknown) => Promise<object>) | undefined
-        if (!answer) return { deadLetter: `a ${address.kind} agent does not answer ${delivery.type}` }
-        const reply = await answer(delivery.body).catch((error: unknown) => ({
-          accepted: false as const,
-          error: errorBody(error),
-        }))
-        await bus.reply(delivery, reply)
-        return 'ack'
-      }
+      case 'session.changes':
+        return answer(delivery)
       default:
         return delivery satisfies never
     }
-  })
+  }
+  const consumer = await bus.consumeAgentCommands(address, handle, (step, error) =>
+    bus.report(
+      address,
+      'session.step-failed',
+      { ...step, error },
+      { messageId: outcomeId(step.session, step.sequence) },
+    ),
+  )
   await online(FIRST_ONLINE_MS)
   const heartbeat = setInterval(() => {
     // One heartbeat at a time: after an outage only the latest matters.

@@ -51,7 +51,7 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
   async function send(direction: Direction, command: StepCommand, journalled: StepOutcome): Promise<void> {
     const { session, step, sequence } = command
     const about = { session, step, direction, sequence }
-    const messageId = `${session}.${sequence}.outcome`
+    const messageId = outcomeId(session, sequence)
     let outcome = journalled
     for (let failures = 1; !signal.aborted; failures++) {
       try {
@@ -81,6 +81,11 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
       await Promise.allSettled([...sending])
     },
   }
+}
+
+/** The message id of the outcome of a step: the same outcome, told again, is one message. */
+export function outcomeId(session: string, sequence: number): string {
+  return `${session}.${sequence}.outcome`
 }
 
 /** An outcome that breaks the contract can never be sent; the fact that it does can. */

@@ -3,9 +3,11 @@
  * step that is sent again only once. Call it after the session is saved.
  */
 import type { Bus } from '../../messages/bus.ts'
+import { neededVersion } from '../../messages/contract-version.ts'
 import { type ErrorBody, type ErrorCode, HowdahError } from '../../messages/errors.ts'
+import type { AgentRegistry } from '../agent-registry.ts'
 import type { Session } from '../session.ts'
-import { stepAgent, stepInput } from '../step-command.ts'
+import { type AgentCommand, currentCommand } from '../step-command.ts'
 import type { BackgroundWork } from './background-work.ts'
 
 export interface StepDispatcher {
@@ -18,6 +20,9 @@ export interface StepDispatcher {
 export interface StepDispatcherOptions {
   readonly bus: Bus
   readonly background: BackgroundWork
+  readonly registry: Pick<AgentRegistry, 'obstacle'>
+  /** The agent of the current step cannot be given its command, as the error says. */
+  readonly onObstacle: (session: Session, error: ErrorBody) => Promise<unknown>
   /** The command of the current step can never be sent, as the error says. */
   readonly onUnsendable: (session: Session, error: ErrorBody) => Promise<unknown>
 }
@@ -28,19 +33,21 @@ const LASTING: ReadonlySet<ErrorCode> = new Set(['message_too_large', 'invalid_m
 export function createStepDispatcher({
   bus,
   background,
+  registry,
+  onObstacle,
   onUnsendable,
 }: StepDispatcherOptions): StepDispatcher {
   let closed = false
 
-  async function sendStep(session: Session, current: NonNullable<Session['current']>): Promise<void> {
-    const { step, direction, sequence } = current
+  async function sendStep(session: Session, { agent, type, body }: AgentCommand): Promise<void> {
+    const obstacle = registry.obstacle(agent, neededVersion(type, body))
+    // A command to an agent that is only away waits in its queue.
+    if (obstacle?.code === 'agent_incompatible') {
+      await onObstacle(session, obstacle)
+      return
+    }
     try {
-      await bus.sendToAgent(
-        stepAgent(session, step),
-        direction === 'run' ? 'step.run' : 'step.undo',
-        { session: session.id, step, sequence, input: stepInput(session) },
-        { messageId: `${session.id}.${sequence}` },
-      )
+      await bus.sendToAgent(agent, type, body, { messageId: `${session.id}.${body.sequence}` })
     } catch (error) {
       if (!(error instanceof HowdahError && LASTING.has(error.code))) throw error
       await onUnsendable(session, error.toBody())
@@ -49,10 +56,10 @@ export function createStepDispatcher({
 
   return {
     async send(session) {
-      const { current } = session
-      if (!current || closed) return
-      const sending = sendStep(session, current)
-      background.track(`sending ${current.direction} of ${current.step}`, session.id, sending)
+      const command = currentCommand(session)
+      if (!command || closed) return
+      const sending = sendStep(session, command)
+      background.track(`sending ${command.type} of ${command.body.step}`, session.id, sending)
       await sending.catch(() => undefined)
     },
     close() {

@@ -4,12 +4,14 @@
  * sends again every step that is at an agent, since the coordinator may have ended between saving and sending it.
  */
 import type { Bus } from '../../messages/bus.ts'
+import { neededVersion } from '../../messages/contract-version.ts'
+import type { ErrorBody } from '../../messages/errors.ts'
 import { isUnavailable } from '../../messages/unavailable.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import { agentKey, RESEND_AFTER_MS, saysAgentAway } from '../due.ts'
 import type { Session } from '../session.ts'
-import { stepAgent } from '../step-command.ts'
+import { currentCommand } from '../step-command.ts'
 import { agentAway, stepResent } from '../step-transitions.ts'
 import type { Store } from '../store/store.ts'
 import { timePassed } from '../transitions.ts'
@@ -51,11 +53,12 @@ export function createSweeper(options: SweeperOptions): Sweeper {
       await each('resuming a session', await store.sessionsWithStep(), resume)
       resumed = true
     }
-    const online = registry
-      .list()
-      .filter((agent) => agent.online)
-      .map(agentKey)
+    const agents = registry.list()
+    const online = agents.filter((agent) => registry.obstacle(agent) === undefined).map(agentKey)
     await each('marking a session', await store.sessionsLeftBy(online), markAgentAway)
+    const incompatible = agents.filter((agent) => registry.obstacle(agent)?.code === 'agent_incompatible')
+    const waiting = await store.sessionsReturnedTo(incompatible.map(agentKey))
+    await each('marking a session', waiting, markAgentAway)
     await each('resuming a session', await store.sessionsReturnedTo(online), resend)
     await each('taking up a session', await store.dueSessions(now()), takeUp)
   }
@@ -86,11 +89,12 @@ export function createSweeper(options: SweeperOptions): Sweeper {
 
   const markAgentAway = (id: string): Promise<unknown> =>
     changes.change(id, (session) => {
-      const agent = agentOf(session)
-      if (agent && !registry.isOnline(agent)) agentAway(session, agent)
+      const obstacle = obstacleOf(session)
+      if (obstacle) agentAway(session, obstacle)
     })
 
-  const resend = (id: string): Promise<void> => sendAgain(id, saysAgentAway)
+  const resend = (id: string): Promise<void> =>
+    sendAgain(id, (session) => saysAgentAway(session) && obstacleOf(session) === undefined)
 
   /** What its time brings, and its step again when that is overdue. */
   const takeUp = (id: string): Promise<void> =>
@@ -108,6 +112,11 @@ export function createSweeper(options: SweeperOptions): Sweeper {
     if (session && sequence !== undefined && session.current?.sequence === sequence) {
       await dispatcher.send(session)
     }
+  }
+
+  function obstacleOf(session: Session): ErrorBody | undefined {
+    const command = currentCommand(session)
+    return command && registry.obstacle(command.agent, neededVersion(command.type, command.body))
   }
 
   function isOverdue({ current }: Session): boolean {
@@ -128,8 +137,4 @@ export function createSweeper(options: SweeperOptions): Sweeper {
       clearTimeout(timer)
     },
   }
-}
-
-function agentOf(session: Session): { kind: 'mount' | 'target'; name: string } | undefined {
-  return session.current && stepAgent(session, session.current.step)
 }

@@ -13,6 +13,7 @@ const mount: AgentView = {
   online: true,
   lastSeen: '2026-11-22T05:00:00.000Z',
   version: '0.1.0',
+  contract: { oldest: 2, newest: 2 },
   host: 'backup-1.example',
   repositories: [{ name: 'main', format: 'pgbackrest' }],
 }
@@ -112,5 +113,29 @@ describe('the agent registry', () => {
     await other.offline('target', 'db-7')
     await registry.refresh()
     expect(registry.isOnline(target)).to.equal(false)
+  })
+
+  describe('with an agent of another release', () => {
+    const { contract: _, ...unversioned } = target
+
+    it('lists it, and refuses it by name for what it cannot do', async () => {
+      await registry.online(unversioned)
+      expect(registry.list()).to.have.length(1)
+      expect(refusal(() => registry.target('db-7'))).to.deep.include({
+        code: 'agent_incompatible',
+        message:
+          'the target agent "db-7" on db-7.example runs Howdah 0.1.0 with contract 1; this needs 2: upgrade the agent',
+      })
+      expect(registry.obstacle(target)).to.include({ code: 'agent_incompatible' })
+      await registry.online(target)
+      expect(registry.target('db-7')).to.include({ name: 'db-7' })
+      expect(registry.obstacle(target)).to.equal(undefined)
+    })
+
+    it('takes another one that serves the same repository', async () => {
+      await registry.online({ ...mount, contract: { oldest: 1, newest: 1 } })
+      await registry.online({ ...mount, name: 'backup-2' })
+      expect(registry.forRepository('main')).to.include({ name: 'backup-2' })
+    })
   })
 })

@@ -292,6 +292,32 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(await state()).to.equal('validating')
   })
 
+  it('sends no step to an agent that is too old for it, says so, and goes on once that was upgraded', async () => {
+    coordinator.conductor.start()
+    const session = await begin()
+    const { contract: _, ...old } = targetAgent
+    await coordinator.report('agent.online', old)
+    await coordinator.finishStep()
+    await until('the session says so', async () => (await coordinator.session(session)).error !== undefined)
+    expect(await coordinator.session(session)).to.deep.include({ state: 'disrupted' })
+    const { error } = await coordinator.session(session)
+    expect(error).to.include({ code: 'agent_incompatible' })
+    expect(error?.message).to.match(/^the target agent "db-7" .* contract 1; this needs 2/)
+    expect(coordinator.steps()).to.deep.equal(['run resolve'])
+    await coordinator.report('agent.online', targetAgent)
+    await until('the step is sent', () => coordinator.bus.sent.length > 1)
+    expect(coordinator.steps()).to.deep.equal(['run resolve', 'run preflight'])
+    expect(await coordinator.session(session)).not.to.have.property('error')
+  })
+
+  it('refuses to publish on an agent that is too old', async () => {
+    await coordinator.agentsOnline()
+    const { contract: _, ...old } = targetAgent
+    await coordinator.report('agent.online', old)
+    const { accepted, error } = await coordinator.command('instance.publish', publishBody)
+    expect({ accepted, code: error?.code }).to.deep.equal({ accepted: false, code: 'agent_incompatible' })
+  })
+
   it('announces a warning once, however often it is reported', async () => {
     const session = await coordinator.publish()
     const already = warnings(coordinator).length

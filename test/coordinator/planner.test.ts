@@ -290,7 +290,8 @@ describe('the session planner', () => {
             transitions.partLost(session, lost, POLICY)
           }
           if (event.kind === 'unpublish') requests.unpublish(session, {})
-          if (event.kind === 'away') steps.agentAway(session, { kind: 'target', name: 'db-7' })
+          if (event.kind === 'away')
+            steps.agentAway(session, { code: 'agent_offline', message: 'db-7 is not connected' })
           if (event.kind === 'restart') session = JSON.parse(JSON.stringify(session)) as Session
         }
         for (let step = 0; step < 2 * STEPS.length && advance(session, late).action !== 'rest'; step++) {

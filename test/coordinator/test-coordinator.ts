@@ -6,6 +6,7 @@ import { createIntake } from '../../coordinator/intake.ts'
 import type { Session } from '../../coordinator/session.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import type { Outcome } from '../../messages/bus.ts'
+import { OWN_RANGE } from '../../messages/contract-version.ts'
 import type { CommandBody, CommandType, EventBody, ReportType } from '../../messages/definitions.ts'
 import type { ErrorBody, ErrorCode } from '../../messages/errors.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
@@ -31,6 +32,7 @@ export const mountAgent: AgentView = {
   online: true,
   lastSeen: '2026-11-22T05:00:00.000Z',
   version: '0.1.0',
+  contract: OWN_RANGE,
   host: 'backup-1.example',
   repositories: [{ name: 'main', format: 'pgbackrest' }],
 }
@@ -41,6 +43,7 @@ export const targetAgent: AgentView = {
   online: true,
   lastSeen: '2026-11-22T05:00:00.000Z',
   version: '0.1.0',
+  contract: OWN_RANGE,
   host: 'db-7.example',
 }
 
