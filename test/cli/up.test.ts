@@ -79,7 +79,10 @@ describe('howdah up, running', function () {
     await until(() => output.stdout.includes('\n') || hasEnded(), 'it is ready')
     const ready = JSON.parse(output.stdout)
     expect(ready).to.include({ ready: true, state })
-    expect(ready.broker).to.match(/^amqp:\/\//)
+    expect(ready.broker).to.match(/^amqp:\/\/127\.0\.0\.1:\d+/)
+    const { password } = new URL(JSON.parse(readFileSync(path.join(state, 'up.json'), 'utf8')).broker)
+    expect(password).not.to.equal('')
+    expect(output.stdout + output.stderr).not.to.include(password)
   })
 
   it('is found by clients through its state directory', () => {

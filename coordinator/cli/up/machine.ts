@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { RepositoryConfig } from '../../../config/formats.ts'
 import { identify, isAlive } from '../../../config/process-identity.ts'
+import type { CommonConfig } from '../../../config/schema.ts'
 import type { Bus } from '../../../messages/bus.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { type PrivateBroker, startPrivateBroker } from '../broker.ts'
@@ -19,6 +20,8 @@ import { stopLeftovers } from './leftovers.ts'
 import { AGENT_NAME, LOOPBACK, readPrevious, roleEnvironment, writeRoleFiles } from './role-files.ts'
 import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
 import type { StateDirectory } from './state-directory.ts'
+
+type Broker = CommonConfig['broker']
 
 /** As long as a role takes at most to stop in order. */
 const LEFTOVER_DEADLINE_MS = 25_000
@@ -31,13 +34,13 @@ export interface MachineOptions {
   readonly state: StateDirectory
   readonly repositories: readonly RepositoryConfig[]
   /** Undefined: a private one. */
-  readonly brokerUrl: string | undefined
+  readonly broker: Broker | undefined
   readonly env: NodeJS.ProcessEnv
   readonly logger: Logger
   readonly onNotice: (text: string) => void
   /** Announces what is being started. */
   readonly onStep: (text: string) => void
-  readonly connect: (url: string) => Promise<Bus>
+  readonly connect: (broker: Broker) => Promise<Bus>
   /** Aborts the start. */
   readonly signal: AbortSignal
   /** Ends the waits of stopping. */
@@ -71,26 +74,27 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       onNotice(`stopped what an earlier "howdah up" left behind: ${leftovers.join(', ')}`)
     signal.throwIfAborted()
 
-    let { brokerUrl } = options
-    if (brokerUrl === undefined) {
+    let used = options.broker
+    if (used === undefined) {
       onStep('starting a private RabbitMQ')
-      const broker = await part('the private broker', () =>
+      const own = await part('the private broker', () =>
         startPrivateBroker({ directory: path.join(state.path, 'broker'), logger }),
       )
-      const watch = keepRunning(broker, logger, onNotice)
+      const watch = keepRunning(own, logger, onNotice)
       undo.push(async () => {
         await watch.stop()
-        await broker.stop()
+        await own.stop()
       })
-      brokerUrl = broker.url
+      used = { url: own.url, ca: null, certificate: null, key: null }
     }
+    const broker = used
     signal.throwIfAborted()
-    state.announce(brokerUrl)
+    state.announce(broker.url)
 
-    const bus = await part('the connection to the broker', () => options.connect(brokerUrl))
+    const bus = await part('the connection to the broker', () => options.connect(broker))
     undo.push(() => bus.close())
     await part('the broker', () => declareQueues(bus))
-    const files = await prepareFiles(options, brokerUrl)
+    const files = await prepareFiles(options, broker)
     onStep('starting coordinator and agents')
     const startedAt = Date.now()
     const launcher = findLauncher()
@@ -111,7 +115,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 
     await waitUntilReady(bus, roles, startedAt, signal)
     for (const role of roles) role.markReady()
-    return { brokerUrl, bus, stop }
+    return { brokerUrl: broker.url, bus, stop }
   } catch (error) {
     await stop()
     throw error
@@ -153,7 +157,7 @@ function keepRunning(broker: PrivateBroker, logger: Logger, onNotice: (text: str
   }
 }
 
-async function prepareFiles(options: MachineOptions, brokerUrl: string) {
+async function prepareFiles(options: MachineOptions, broker: Broker) {
   const { state, repositories } = options
   for (const role of STOP_ORDER) mkdirSync(path.join(state.path, role), { recursive: true, mode: 0o700 })
   const [mountCertificate, targetCertificate] = await part('the certificates', () =>
@@ -169,13 +173,13 @@ async function prepareFiles(options: MachineOptions, brokerUrl: string) {
   }
   return writeRoleFiles({
     stateDirectory: state.path,
-    brokerUrl,
+    broker,
     repositories,
     // Mount processes that outlived the last `up` reconnect to the port that they know.
     dataPlanePort: await freePort(LOOPBACK, readPrevious(state.path)?.dataPlane.port),
     mountCertificate,
     targetCertificate,
-    isPrivate: options.brokerUrl === undefined,
+    isPrivate: options.broker === undefined,
     postgresUser: process.getuid?.() === 0 ? undefined : userInfo().username,
   })
 }

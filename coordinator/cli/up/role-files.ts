@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { z } from 'zod'
 import type { RepositoryConfig } from '../../../config/formats.ts'
+import type { CommonConfig } from '../../../config/schema.ts'
 import type { CertificatePaths } from '../certificates.ts'
 import type { RoleName } from './role-process.ts'
 import { writePrivate } from './state-directory.ts'
@@ -13,7 +14,7 @@ export const LOOPBACK = '127.0.0.1'
 
 export interface RoleFilesOptions {
   readonly stateDirectory: string
-  readonly brokerUrl: string
+  readonly broker: CommonConfig['broker']
   readonly repositories: readonly RepositoryConfig[]
   readonly dataPlanePort: number
   readonly mountCertificate: CertificatePaths
@@ -29,8 +30,7 @@ const OF_OWN_USERS = { listen: ['*'], outbound: ['*'], exportDirectories: ['/'],
 
 /** Writes the files, mode 0600. Resolves to their paths. */
 export function writeRoleFiles(options: RoleFilesOptions): Record<RoleName, string> {
-  const { stateDirectory, brokerUrl } = options
-  const broker = { url: brokerUrl }
+  const { stateDirectory, broker } = options
   const directoryOf = (role: RoleName) => path.join(stateDirectory, role)
   const tls = ({ ca, cert, key }: CertificatePaths) => ({ ca, certificate: cert, key })
   const documents: Record<RoleName, object> = {
@@ -89,6 +89,9 @@ export function readPrevious(stateDirectory: string): z.infer<typeof PreviousMou
 const OVERRIDING = [
   'HOWDAH_AGENT_NAME',
   'HOWDAH_BROKER_URL',
+  'HOWDAH_BROKER_CA',
+  'HOWDAH_BROKER_CERTIFICATE',
+  'HOWDAH_BROKER_KEY',
   'HOWDAH_CONFIG',
   'HOWDAH_STATE',
   'HOWDAH_STATE_DIRECTORY',

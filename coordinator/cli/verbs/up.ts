@@ -3,13 +3,14 @@ import { once } from 'node:events'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { RepositoryConfig } from '../../../config/formats.ts'
-import type { Bus } from '../../../messages/bus.ts'
+import type { CommonConfig } from '../../../config/schema.ts'
 import { type Context, printJson } from '../context.ts'
 import { count, formatDuration } from '../format.ts'
 import { clientExitStatus, defaultStateDirectory, jsonOption, parseBrokerUrl } from '../options.ts'
-import { ask, listSessions } from '../request.ts'
+import { ask } from '../request.ts'
 import { fieldLines } from '../session-lines.ts'
 import type { Machine } from '../up/machine.ts'
+import { openSessions } from '../up/own-sessions.ts'
 import {
   checkPaths,
   joinFlags,
@@ -19,7 +20,7 @@ import {
   parsePassphraseFile,
   parseRepository,
 } from '../up/repository-flags.ts'
-import { InvalidValue, UsageError } from '../usage-error.ts'
+import { UsageError } from '../usage-error.ts'
 import { type Call, defineVerb } from '../verb.ts'
 
 interface UpOptions {
@@ -29,6 +30,7 @@ interface UpOptions {
   readonly linkTarget: readonly LinkTarget[]
   readonly state?: string
   readonly broker?: string
+  readonly config?: string
   readonly unpublishOnExit?: true
 }
 
@@ -39,7 +41,7 @@ export const up = defineVerb<UpOptions>({
   summary: 'run everything on this machine in the foreground',
   description: [
     'Starts a coordinator, a mount agent and a target agent, both named "local", and a private RabbitMQ unless ' +
-      'a broker is configured. Certificates and configuration files are created in the state directory. A process ' +
+      '--broker or --config names another. Certificates and configuration files are created in the state directory. A process ' +
       'that dies is restarted.',
     'Ctrl-C stops everything in order. Sessions stay published: their PostgreSQL keeps running, reads of data ' +
       'that was not fetched yet wait, and the next "howdah up" with the same state directory adopts the sessions. ' +
@@ -81,14 +83,26 @@ export const up = defineVerb<UpOptions>({
       secret: true,
       parse: parseBrokerUrl,
     },
-    { flags: '--unpublish-on-exit', description: 'Unpublish all sessions before stopping.' },
+    {
+      flags: '--config <FILE>',
+      description:
+        'Configuration file that names the broker to use, with its TLS files (broker.url, broker.ca, …): a password in ' +
+        'it is not in the command line.',
+      parse: (text) => path.resolve(text),
+    },
+    {
+      flags: '--unpublish-on-exit',
+      description:
+        'Before stopping, unpublish the sessions on the target of this "howdah up", with their changes. Those of other ' +
+        'targets on the same broker are left alone.',
+    },
     jsonOption(
       'Print {"ready": true, "broker": URL, "state": DIR} on one line once everything runs, and nothing else on ' +
-        'stdout.',
+        'stdout. The URL has no user and no password: STATE/up.json has them.',
     ),
   ],
   exitStatus: [
-    ['0', 'Stopped by SIGINT or SIGTERM.'],
+    ['0', 'Stopped by SIGINT, SIGTERM or SIGHUP.'],
     [
       '1',
       'A component could not be started; the message names it and the reason, and the others were stopped.',
@@ -96,7 +110,10 @@ export const up = defineVerb<UpOptions>({
     ...clientExitStatus.slice(2),
   ],
   environment: [
-    ['HOWDAH_BROKER_URL', 'Broker to use, as --broker.'],
+    [
+      'HOWDAH_BROKER_URL',
+      'Refused: it may name the broker of a whole fleet. --broker and --config name one for "howdah up".',
+    ],
     ['HOWDAH_STATE', 'State directory, as --state.'],
     [
       'HOWDAH_BROKER_CA, HOWDAH_BROKER_CERTIFICATE, HOWDAH_BROKER_KEY',
@@ -138,12 +155,12 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const given = joinFlags(options.repository, options.passphraseFile, options.linkTarget)
   const repositories = given.length > 0 ? given : (readPrevious(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
-  const brokerUrl = options.broker ?? brokerOfEnvironment(context.env)
+  const broker = await chosenBroker(context.env, options)
 
   // Loaded on demand, so that the other verbs and usage errors start fast.
   const { openStateDirectory } = await import('../up/state-directory.ts')
   const { startMachine } = await import('../up/machine.ts')
-  const { createLogger } = await import('../../../config/logger.ts')
+  const { createLogger, withoutCredentials } = await import('../../../config/logger.ts')
   const { connectTo } = await import('../connect.ts')
   const state = openStateDirectory(stateDirectory)
   try {
@@ -158,27 +175,21 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
     const machine = await startMachine({
       state,
       repositories,
-      brokerUrl,
+      broker,
       env: context.env,
       logger: log,
       onNotice: notice,
       onStep: remark,
-      connect: (url) =>
-        connectTo(
-          {
-            url,
-            ca: context.env.HOWDAH_BROKER_CA ?? null,
-            certificate: context.env.HOWDAH_BROKER_CERTIFICATE ?? null,
-            key: context.env.HOWDAH_BROKER_KEY ?? null,
-          },
-          'howdah-up',
-          log,
-        ),
+      connect: (used) => connectTo(used, 'howdah-up', log),
       signal: context.interrupted,
       forceStop: context.forceStop,
     })
     if (options.json === true) {
-      printJson(context, { ready: true, broker: machine.brokerUrl, state: stateDirectory })
+      printJson(context, {
+        ready: true,
+        broker: withoutCredentials(machine.brokerUrl),
+        state: stateDirectory,
+      })
     } else {
       const took = formatDuration(context.now().getTime() - begun.getTime())
       for (const line of readyLines(context, stateDirectory, repositories, took)) context.stdout.line(line)
@@ -193,13 +204,37 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   }
 }
 
-function brokerOfEnvironment({ HOWDAH_BROKER_URL: url }: NodeJS.ProcessEnv): string | undefined {
-  if (url === undefined || url === '') return undefined
+/**
+ * The broker that a flag names; undefined: a private one. What the environment names is for clients, and may be the broker
+ * of a whole fleet.
+ * @throws UsageError
+ */
+async function chosenBroker(
+  env: NodeJS.ProcessEnv,
+  { broker: url, config: file }: Pick<UpOptions, 'broker' | 'config'>,
+): Promise<CommonConfig['broker'] | undefined> {
+  if (url === undefined && file === undefined) {
+    if (!env.HOWDAH_BROKER_URL) return undefined
+    throw new UsageError(
+      'HOWDAH_BROKER_URL is set, and "howdah up" takes no broker from the environment',
+      up,
+      [
+        'unset HOWDAH_BROKER_URL, for a private broker; client verbs would talk to the other one, too',
+        '--broker URL or --config FILE names a broker that "howdah up" is to use',
+      ],
+    )
+  }
+  const [{ ConfigurationError }, { loadConfig }, { clientSchema }] = await Promise.all([
+    import('../../../config/configuration-error.ts'),
+    import('../../../config/load.ts'),
+    import('../../../config/schema.ts'),
+  ])
+  const { HOWDAH_BROKER_URL: _, ...others } = env
   try {
-    return parseBrokerUrl(url)
+    const args = url === undefined ? [] : ['--broker', url]
+    return loadConfig(clientSchema, { file, env: others, args }).broker
   } catch (error) {
-    if (error instanceof InvalidValue) throw new UsageError(`HOWDAH_BROKER_URL must be ${error.message}`)
-    throw error
+    throw error instanceof ConfigurationError ? new UsageError(error.message, up, [], 'configuration') : error
   }
 }
 
@@ -226,7 +261,7 @@ function readyLines(
   ]
 }
 
-/** Unpublishes the open sessions, or lists them. A coordinator that does not answer does not delay the exit. */
+/** Unpublishes the open sessions of this machine's target, or lists them. A coordinator that does not answer does not delay the exit. */
 async function closeOrListSessions(
   { forceStop }: Context,
   { bus }: Machine,
@@ -242,7 +277,7 @@ async function closeOrListSessions(
       return
     }
     notice(`unpublishing ${open.join(', ')}`)
-    await Promise.all(open.map((session) => unpublishOne(bus, session, signal)))
+    await Promise.all(open.map((session) => ask(bus, 'session.unpublish', { session }, { signal })))
     while ((await openSessions(bus, signal)).length > 0) await sleep(250, undefined, { signal })
   } catch (error) {
     if (unpublish) {
@@ -252,13 +287,4 @@ async function closeOrListSessions(
       )
     }
   }
-}
-
-async function openSessions(bus: Bus, signal: AbortSignal): Promise<string[]> {
-  const { sessions } = await listSessions(bus, {}, { signal, tryMs: 3000 })
-  return sessions.filter(({ state }) => state !== 'closed' && state !== 'failed').map(({ id }) => id)
-}
-
-async function unpublishOne(bus: Bus, session: string, signal: AbortSignal): Promise<void> {
-  await ask(bus, 'session.unpublish', { session }, { signal })
 }
