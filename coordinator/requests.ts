@@ -103,6 +103,9 @@ export function forget(session: Session): void {
 
 /** Stops what is in progress: an export, or the publish, which is undone. */
 export function cancel(session: Session): void {
+  if (session.state === 'closed' || session.state === 'failed') {
+    throw refused(session, 'has ended: nothing is in progress')
+  }
   if (session.desired === 'absent') return
   const due = dueExport(session)
   if (due && !session.exportOnly) {

@@ -106,6 +106,18 @@ export const DoctorItem = z.object({
 /** Seconds that a target may spend on verification. */
 const TimeLimit = z.int().min(1).max(1500)
 
+/** The reply to a command that changes a session. */
+const CHANGED = {
+  session: SessionId,
+  after: z
+    .int()
+    .min(0)
+    .optional()
+    .describe(
+      'number of the latest step when the command was accepted: those that follow from it have higher ones',
+    ),
+}
+
 /** Commands from clients and backup software: exchange `howdah.commands`, routing key = type. */
 export const COMMANDS = {
   'instance.publish': {
@@ -117,8 +129,12 @@ export const COMMANDS = {
     summary: 'Stop a published instance and remove everything that belongs to its session.',
     body: change({
       keepCache: z.boolean().optional().describe('keep what was changed, for session.retry'),
+      unlessChanged: z
+        .boolean()
+        .optional()
+        .describe('refuse it while there are changes that were not exported, or while that is not known'),
     }),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'instance.check': {
     summary: 'Check whether a publish would succeed and what it would need; nothing is mounted or kept.',
@@ -135,38 +151,38 @@ export const COMMANDS = {
       port: Port.optional().describe('alongside only'),
       discardChanges: z.boolean().optional(),
     }),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'session.retry': {
     summary:
       'Resume a session that is not retried automatically any more, or that was closed with its changes kept.',
     body: change({}),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'session.cancel': {
     summary: 'Cancel the operation in progress: an export, or the publishing, whose steps are undone.',
     body: change({}),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'session.promote': {
     summary: 'End a paused recovery: the instance becomes writable.',
     body: change({}),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'session.advance': {
     summary: 'Move a paused recovery forward to a later target.',
     body: change({ recoverTo: RecoverTo }),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'session.export': {
     summary: 'Export the changed databases, or any others, from a published instance.',
     body: change(ExportRequest.shape),
-    reply: accepted({ session: SessionId, export: z.string() }),
+    reply: accepted({ ...CHANGED, export: z.string() }),
   },
   'session.extend': {
     summary: 'Extend the lifetime of a session to this long from now.',
     body: change({ expiresIn: ExpiresIn.nullable().describe('null: no expiry') }),
-    reply: accepted({ session: SessionId }),
+    reply: accepted(CHANGED),
   },
   'session.forget': {
     summary:

@@ -17,8 +17,8 @@ export interface BrokerFlags {
 export interface BrokerSources {
   readonly flags: BrokerFlags
   readonly env: NodeJS.ProcessEnv
-  /** Loads a client configuration from a file, the environment and a broker URL that overrides both. */
-  readonly load: (file: string | undefined, brokerUrl: string | undefined) => CommonConfig
+  /** Loads the broker of a configuration file, or of a URL that overrides it; its TLS files also from the environment. */
+  readonly load: (file: string | undefined, brokerUrl: string | undefined) => CommonConfig['broker']
   /** Where `howdah up` keeps its state by default. */
   readonly defaultState: string
 }
@@ -29,12 +29,12 @@ export interface BrokerSources {
  */
 export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
   const { flags, env, load, defaultState } = sources
-  const given = (url: string) => load(flags.config ?? env.HOWDAH_CONFIG, url).broker
+  const given = (url: string) => load(flags.config ?? env.HOWDAH_CONFIG, url)
   if (flags.broker !== undefined) return given(flags.broker)
   if (flags.state !== undefined) return given(brokerOfUp(flags.state))
-  if (flags.config !== undefined) return load(flags.config, undefined).broker
+  if (flags.config !== undefined) return load(flags.config, undefined)
   if (env.HOWDAH_BROKER_URL) return given(env.HOWDAH_BROKER_URL)
-  if (env.HOWDAH_CONFIG) return load(env.HOWDAH_CONFIG, undefined).broker
+  if (env.HOWDAH_CONFIG) return load(env.HOWDAH_CONFIG, undefined)
   if (env.HOWDAH_STATE) return given(brokerOfUp(env.HOWDAH_STATE))
   const running = readUpFile(defaultState)
   if (running !== undefined && isAlive(running)) return given(running.broker)

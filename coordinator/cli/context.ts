@@ -1,4 +1,6 @@
 /** What every verb runs with: outputs, environment, clock, interruption, and a connection to the broker. */
+
+import type { CommonConfig } from '../../config/schema.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { type ErrorBody, isRetryable } from '../../messages/errors.ts'
 import type { BrokerFlags } from './broker-url.ts'
@@ -13,6 +15,13 @@ export interface Context {
   readonly interrupted: AbortSignal
   /** Aborted by the second of these signals: waits end at once. */
   readonly forceStop: AbortSignal
+  /** Asks on the terminal; undefined: there is none to ask on. @throws Interruption */
+  readonly question: ((text: string) => Promise<boolean>) | undefined
+  /**
+   * The broker of a configuration file or of a URL, with its TLS files from the file or the environment.
+   * @throws UsageError
+   */
+  loadBroker(file: string | undefined, url: string | undefined): Promise<CommonConfig['broker']>
   /** @throws HowdahError `configuration` (no broker named) | `broker_unavailable` */
   connect(flags: BrokerFlags): Promise<BrokerConnection>
 }

@@ -1,11 +1,12 @@
 /** The main of the command line: signals, outputs, the connection to the broker, and the exit status. */
 import { once } from 'node:events'
 import { version } from '../../config/version.ts'
-import { findBroker } from './broker-url.ts'
+import { type BrokerSources, findBroker } from './broker-url.ts'
 import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
 import { exitStatusOf, Interruption, type StopSignal } from './interruption.ts'
 import { defaultStateDirectory } from './options.ts'
+import { askYesOrNo } from './question.ts'
 import { createTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -24,27 +25,17 @@ const context: Context = {
   now: () => new Date(),
   interrupted: interruption.signal,
   forceStop: forcing.signal,
+  question:
+    process.stdin.isTTY && process.stderr.isTTY
+      ? (text) =>
+          askYesOrNo(text, { input: process.stdin, output: process.stderr, signal: interruption.signal })
+      : undefined,
+  loadBroker: async (file, url) => (await brokerLoader())(file, url),
   connect: async (flags) => {
-    // Loaded on demand, so that help and usage errors are fast.
-    const [{ ConfigurationError }, { loadConfig }] = await Promise.all([
-      import('../../config/configuration-error.ts'),
-      import('../../config/load.ts'),
-    ])
-    const { clientSchema } = await import('../../config/schema.ts')
-    const load = (file: string | undefined, url: string | undefined) => {
-      const args = url === undefined ? [] : ['--broker', url]
-      try {
-        return loadConfig(clientSchema, { file, env: process.env, args })
-      } catch (error) {
-        throw error instanceof ConfigurationError
-          ? new UsageError(error.message, undefined, [], 'configuration')
-          : error
-      }
-    }
     const broker = findBroker({
       flags,
       env: process.env,
-      load,
+      load: await brokerLoader(),
       defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
     })
     const { createLogger } = await import('../../config/logger.ts')
@@ -62,6 +53,26 @@ await Promise.race([
   once(forcing.signal, 'abort'),
 ])
 process.exit(status)
+
+/** Loaded on demand, so that help and usage errors are fast. */
+async function brokerLoader(): Promise<BrokerSources['load']> {
+  const [{ ConfigurationError }, { loadConfig }, { clientSchema }] = await Promise.all([
+    import('../../config/configuration-error.ts'),
+    import('../../config/load.ts'),
+    import('../../config/schema.ts'),
+  ])
+  // Whether the environment names the broker is decided by whoever calls it with the URL.
+  const { HOWDAH_BROKER_URL: _, ...env } = process.env
+  return (file, url) => {
+    try {
+      return loadConfig(clientSchema, { file, env, args: url === undefined ? [] : ['--broker', url] }).broker
+    } catch (error) {
+      throw error instanceof ConfigurationError
+        ? new UsageError(error.message, undefined, [], 'configuration')
+        : error
+    }
+  }
+}
 
 /** Resolves when everything was written, or cannot be because the reader is gone. */
 function written(stream: NodeJS.WriteStream): Promise<void> {

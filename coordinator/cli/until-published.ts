@@ -39,7 +39,11 @@ export const untilPublished = {
 export interface SessionCommand {
   readonly verb: string
   /** Sends it. Resolves to the reply. */
-  readonly send: (bus: Bus, session: string, options: CommandOptions) => Promise<{ session: string }>
+  readonly send: (
+    bus: Bus,
+    session: string,
+    options: CommandOptions,
+  ) => Promise<{ session: string; after?: number | undefined }>
   /** Announces the action on the terminal, followed by the session id. */
   readonly doing: string
   /** The steps to expect, if known. */
@@ -60,14 +64,16 @@ export async function runUntilPublished<Options extends WaitingOptions>(
   const session = await resolveSession(bus, argument, deadline)
   const before = await showSession(bus, session, deadline)
   const reply = await send(bus, session, { deadline, options })
+  // A command that is repeated under its message id was accepted earlier than now.
+  const since = reply.after ?? latestSequence(before)
   if (!options.wait) return printAccepted(context, json, reply)
   const remarks = json ? context.stderr : context.stdout
   remarks.line(`${doing} ${remarks.style('bold', session)}`)
   return await awaitPublished({
     ...{ context, bus, session, verb, json, deadline, started },
     ...(steps !== undefined && { steps }),
-    shownSince: latestSequence(before),
-    ...(needsStep(before) && { since: latestSequence(before) }),
+    shownSince: since,
+    ...(needsStep(before) && { since }),
   })
 }
 

@@ -9,7 +9,7 @@ import { unknownSession } from './known-session.ts'
 
 /**
  * Applies `mutate`, notes the reference and labels that the command gives, and keeps the reply with the change. `details`:
- * what the reply says beside the session's id; called after `mutate`.
+ * what the reply says beside the session's id and the number of its latest step; called after `mutate`.
  * @returns the reply; the earlier one when another coordinator carried the command out in the meantime
  * @throws HowdahError `unknown_session` | what `mutate` throws
  */
@@ -20,11 +20,13 @@ export async function changeSession<Details extends object = object>(
   mutate: (session: Session) => void,
   details: () => Details = () => ({}) as Details,
 ): Promise<SessionAccepted & Details> {
-  const reply = () => ({ accepted: true as const, session: id, ...details() })
+  let after = 0
+  const reply = () => ({ accepted: true as const, session: id, after, ...details() })
   const text = delivery.type.replace(/^session\./, '')
   const tagged = (session: Session): void => {
     mutate(session)
     tag(session, delivery.body as Tags)
+    after = session.sequence
   }
   const outcome = await conductor.execute(id, tagged, { text, answer: () => answerOf(delivery, reply()) })
   switch (outcome) {

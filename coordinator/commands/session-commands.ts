@@ -4,7 +4,9 @@ import * as requests from '../requests.ts'
 import type { Session } from '../session.ts'
 import { changeSession } from './change-session.ts'
 import type { CommandContext, CommandHandlers } from './command-handlers.ts'
+import { knownSession } from './known-session.ts'
 import { checkRecoverTo } from './session-request.ts'
+import { requireKnownUnchanged } from './unexported-changes.ts'
 
 type SessionCommand =
   | 'session.unpublish'
@@ -18,8 +20,11 @@ type SessionCommand =
 export function sessionCommands(context: CommandContext): CommandHandlers<SessionCommand> {
   const { now } = context
   return {
-    'session.unpublish': ({ session: id, keepCache }, delivery) =>
-      changeSession(context, delivery, id, (session) => requests.unpublish(session, { keepCache })),
+    async 'session.unpublish'({ session: id, keepCache, unlessChanged }, delivery) {
+      if (unlessChanged && !keepCache)
+        await requireKnownUnchanged(context, await knownSession(context.store, id))
+      return changeSession(context, delivery, id, (session) => requests.unpublish(session, { keepCache }))
+    },
 
     'session.retry': ({ session: id }, delivery) => changeSession(context, delivery, id, requests.retry),
 

@@ -32,7 +32,7 @@ describe('the broker of a client verb', () => {
       flags,
       env,
       load: (file, url) =>
-        loadConfig(clientSchema, { file, env, args: url === undefined ? [] : ['--broker', url] }),
+        loadConfig(clientSchema, { file, env, args: url === undefined ? [] : ['--broker', url] }).broker,
       defaultState,
     }).url
   }

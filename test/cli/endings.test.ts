@@ -1,7 +1,9 @@
 /** How a verb ends: exit status, --timeout, and the document of every failure. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -85,6 +87,27 @@ describe('a verb whose broker does not answer', function () {
       })
     }
   }
+
+  it('is that of --config, whatever the environment names', async () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'howdah-endings-'))
+    const file = path.join(directory, 'client.json')
+    writeFileSync(file, JSON.stringify({ broker: { url } }))
+    try {
+      const connected = once(silent, 'connection')
+      const child = spawn(LAUNCHER, ['sessions', '--config', file], {
+        cwd: '/',
+        env: { ...process.env, HOWDAH_BROKER_URL: 'amqp://127.0.0.1:1' },
+        stdio: 'ignore',
+      })
+      const ended = once(child, 'close')
+      const [socket] = await connected
+      child.kill()
+      await ended
+      socket.destroy()
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  })
 
   it('ends after --timeout with 1, and says so as JSON', async () => {
     const { ended, stdout, close } = await start(['sessions', '--timeout', '0.3'])
@@ -214,6 +237,18 @@ describe('a verb that has waited', () => {
       type: 'session.show',
       error: { ...view.error, retryable: false },
     })
+  })
+
+  it('does not wait for a step that has been made already when a command is repeated', async () => {
+    const step = { step: 'recover' as const, direction: 'run' as const, status: 'done' as const }
+    const steps = [5, 6].map((sequence) => ({ ...step, sequence, startedAt: '2025-11-22T06:30:00.000Z' }))
+    view = sessionView({ state: 'published', steps })
+    const repeated = createFakeBus({
+      'session.show': () => ({ accepted: true, session: view }),
+      'session.promote': () => ({ accepted: true, session: ID, after: 5 }),
+    })
+    const { status } = run(['promote', ID, '--message-id', 'job-17', '--timeout', '5'], { bus: repeated })
+    expect(await status).to.equal(0)
   })
 
   for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) {

@@ -287,7 +287,7 @@ describe('howdah publish', () => {
     settle(sessionView({ state: 'closed', undone: ['stopped PostgreSQL'] }))
     expect(await status).to.equal(0)
     const sent = bus.requests.find(({ type }) => type === 'session.unpublish')
-    expect(sent?.body).to.deep.equal({ session: ID })
+    expect(sent?.body).to.deep.equal({ session: ID, unlessChanged: true })
     expect(stdout()).to.include('Closed in').and.to.include('undone  stopped PostgreSQL')
   })
 

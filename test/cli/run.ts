@@ -1,8 +1,11 @@
 /** Runs a command line in this process against a fake bus, and records its output. */
+import { loadConfig } from '../../config/load.ts'
+import { clientSchema } from '../../config/schema.ts'
 import { runCommandLine } from '../../coordinator/cli/command-line.ts'
 import type { Context } from '../../coordinator/cli/context.ts'
 import { Interruption, type StopSignal } from '../../coordinator/cli/interruption.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'
+import { UsageError } from '../../coordinator/cli/usage-error.ts'
 import type { Bus } from '../../messages/bus.ts'
 
 export interface Run {
@@ -19,6 +22,8 @@ export interface RunOptions {
   readonly columns?: number
   readonly env?: NodeJS.ProcessEnv
   readonly now?: () => Date
+  /** What is answered to questions on the terminal, in turn; missing: there is no terminal. */
+  readonly answers?: boolean[]
 }
 
 export const NOW = new Date('2025-11-22T06:33:10Z')
@@ -27,7 +32,7 @@ export const NOW = new Date('2025-11-22T06:33:10Z')
 const ENVIRONMENT = { LANG: 'C.UTF-8', HOWDAH_STATE: '/dev/null/howdah' }
 
 export function run(args: readonly string[], options: RunOptions = {}): Run {
-  const { bus, tty = false, columns = 80, env = ENVIRONMENT, now = () => NOW } = options
+  const { bus, tty = false, columns = 80, env = ENVIRONMENT, now = () => NOW, answers } = options
   const interruption = new AbortController()
   const written = { stdout: '', stderr: '' }
   const terminal = (name: 'stdout' | 'stderr') =>
@@ -48,6 +53,15 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
     now,
     interrupted: interruption.signal,
     forceStop: new AbortController().signal,
+    question: answers && (async () => answers.shift() === true),
+    loadBroker: async (file, url) => {
+      try {
+        return loadConfig(clientSchema, { file, env: {}, args: url === undefined ? [] : ['--broker', url] })
+          .broker
+      } catch (error) {
+        throw new UsageError((error as Error).message, undefined, [], 'configuration')
+      }
+    },
     connect: async () => {
       if (bus === undefined) throw new Error('no bus is prepared')
       return { bus, [Symbol.asyncDispose]: () => bus.close() }

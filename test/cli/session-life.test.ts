@@ -142,7 +142,7 @@ describe('the verbs for a session, with a real broker, PostgreSQL and mount', fu
 
   it('unpublish --keep-cache keeps the changes, and retry publishes them again', async () => {
     await fleet.sql(session, "insert into notes (note) values ('kept')", 'shop')
-    const closed = await fleet.howdahJson<SessionView>('unpublish', session.id, '--keep-cache')
+    const closed = await fleet.howdahJson<SessionView>('unpublish', session.id, '--keep-cache', '--yes')
     expect(closed).to.include({ state: 'closed', keptCache: true })
     session = await fleet.howdahJson<SessionView>('retry', session.id)
     expect(await notes(session)).to.equal('1111')
@@ -154,7 +154,7 @@ describe('the verbs for a session, with a real broker, PostgreSQL and mount', fu
       expect(stdout).to.include(part)
     }
     expect(stdout).to.match(/\d s +recover done/)
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
   })
 
   it('publish pauses at the target, advance recovers further, promote makes it writable', async () => {
@@ -170,7 +170,7 @@ describe('the verbs for a session, with a real broker, PostgreSQL and mount', fu
     const promoted = await fleet.howdahJson<SessionView>('promote', paused.id)
     expect(promoted.paused).to.equal(undefined)
     await fleet.sql(promoted, "insert into notes (note) values ('writable')", 'shop')
-    await fleet.howdahJson('unpublish', paused.id)
+    await fleet.howdahJson('unpublish', paused.id, '--yes')
   })
 
   it('rescue exports a table as it was at a time, and removes everything else', async () => {

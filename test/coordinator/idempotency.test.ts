@@ -85,7 +85,8 @@ function idempotencyTests(openStore: () => Promise<Store>): void {
     const session = await coordinator.publish()
     const body = { session, ...exportRequest }
     const replies = await Promise.all([1, 2, 3].map(() => coordinator.command('session.export', body, 'x-1')))
-    for (const reply of replies) expect(reply).to.deep.equal({ accepted: true, session, export: 'e1' })
+    for (const reply of replies)
+      expect(reply).to.deep.equal({ accepted: true, session, after: 4, export: 'e1' })
     expect(await exportsOf(session)).to.equal(1)
   })
 
@@ -115,7 +116,7 @@ function idempotencyTests(openStore: () => Promise<Store>): void {
     }
     const again = (): Promise<Reply> => coordinator.command('session.republish', { session }, 'r-1')
     const replies = await Promise.all([again(), again()])
-    expect(replies[0]).to.deep.equal({ accepted: true, session })
+    expect(replies[0]).to.deep.equal({ accepted: true, session, after: 4 })
     expect(replies[1]).to.deep.equal(replies[0])
     expect(asked).to.equal(1)
     while ((await coordinator.session(session)).state !== 'published') await coordinator.finishStep()
@@ -142,6 +143,7 @@ function idempotencyTests(openStore: () => Promise<Store>): void {
     expect(await coordinator.command('session.export', body, 'x-1')).to.deep.equal({
       accepted: true,
       session,
+      after: 4,
       export: 'e1',
     })
     expect(await exportsOf(session)).to.equal(1)

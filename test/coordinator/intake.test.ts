@@ -196,6 +196,52 @@ function intakeTests(openStore: () => Promise<Store>): void {
     })
   })
 
+  describe('unpublishes unless there are changes', () => {
+    let session: string
+    const unpublish = (body: Partial<CommandBody<'session.unpublish'>> = {}): Promise<Reply> =>
+      coordinator.command('session.unpublish', { session, unlessChanged: true, ...body })
+
+    beforeEach(async () => {
+      session = await coordinator.publish()
+      coordinator.bus.answers['session.changes'] = () => ({
+        accepted: true,
+        changes: { changed: true, databases: ['shop', 'app'] },
+      })
+    })
+
+    it('and names their databases', async () => {
+      const { error } = await unpublish()
+      expect(error).to.include({ code: 'changes_unexported', field: 'unlessChanged', retryable: false })
+      expect(error?.message).to.include('in shop, app')
+      expect((await coordinator.session(session)).desired).to.equal('published')
+    })
+
+    it('that are known to be none', async () => {
+      coordinator.bus.answers['session.changes'] = () => ({
+        accepted: true,
+        changes: { changed: false, databases: [] },
+      })
+      expect(await unpublish()).to.include({ accepted: true })
+    })
+
+    it('and not while its target cannot say, which a retry can mend', async () => {
+      delete coordinator.bus.answers['session.changes']
+      const { error } = await unpublish()
+      expect(error).to.include({ code: 'changes_unexported', retryable: true })
+      expect(error?.message).to.include('not known')
+    })
+
+    it('without asking when they are kept, or when it has ended already', async () => {
+      coordinator.bus.answers['session.changes'] = () => {
+        throw new Error('the target was asked')
+      }
+      expect(await unpublish({ keepCache: true })).to.include({ accepted: true })
+      const ended = await coordinator.publish()
+      await close(ended)
+      expect(await unpublish({ session: ended })).to.include({ accepted: true })
+    })
+  })
+
   describe('republishes', () => {
     let session: string
     let changed: boolean
@@ -217,7 +263,11 @@ function intakeTests(openStore: () => Promise<Store>): void {
       expect(error).to.include({ code: 'changes_unexported', field: 'discardChanges' })
       expect(error?.message).to.include('in shop')
       changed = false
-      expect(await republish({ recoverTo: { type: 'immediate' } })).to.deep.equal({ accepted: true, session })
+      expect(await republish({ recoverTo: { type: 'immediate' } })).to.deep.equal({
+        accepted: true,
+        session,
+        after: 4,
+      })
       expect(coordinator.steps().at(-1)).to.equal('undo recover')
     })
 

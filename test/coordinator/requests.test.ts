@@ -276,6 +276,19 @@ describe('a command to a session', () => {
     expect(settle()).to.deep.equal(['run mount', 'run recover', 'run export'])
   })
 
+  it('to cancel is refused when the session has ended, and accepted again while it ends', () => {
+    proceed()
+    requests.cancel(session)
+    requests.cancel(session)
+    while (session.current) {
+      finish()
+      proceed()
+    }
+    expect(session.state).to.equal('failed')
+    expect(refusal(() => requests.cancel(session))).to.equal('session_state')
+    expect(() => requests.cancel(session)).to.throw('has ended: nothing is in progress')
+  })
+
   it('to cancel an export leaves the session published', () => {
     settle()
     requests.requestExport(session, exportRequest, NOW)

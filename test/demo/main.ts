@@ -160,7 +160,7 @@ async function cleanUp(): Promise<string[]> {
     })
     for (const session of open.sessions) {
       track(session)
-      await attempt(`Session ${session.id} unpublished`, () => client.run('unpublish', session.id))
+      await attempt(`Session ${session.id} unpublished`, () => client.run('unpublish', session.id, '--yes'))
     }
     await attempt('Howdah and its broker stopped', () => client.stop())
   }

@@ -156,7 +156,7 @@ describe('what commands may ask of a target', function () {
     })
 
     it('has nothing that was asked for in the command line of any process, from its start to its end', async () => {
-      await fleet.howdahJson('unpublish', session.id)
+      await fleet.howdahJson('unpublish', session.id, '--yes')
       const { looks, programs, found } = await seen.end()
       expect(looks).to.be.greaterThan(20)
       // It did look while these ran.

@@ -103,7 +103,7 @@ describe('the message contract, seen from outside', function () {
     const reply = await fleet.bus.request('session.list', {})
     const session = (reply.accepted && reply.sessions[0]) || expect.fail('there is no session')
     expect(await fleet.sql(session, 'SELECT 1')).to.equal('1')
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
   })
 
   it('a command of amqp-tools without the properties of the contract is dead-lettered with the reason', async () => {
@@ -136,7 +136,7 @@ describe('the message contract, seen from outside', function () {
     const reply = await fleet.bus.request('session.list', {})
     expect(reply.accepted && reply.sessions.length).to.equal(1)
     await fleet.untilState(first.session ?? '', 'published')
-    await fleet.howdahJson('unpublish', first.session ?? '')
+    await fleet.howdahJson('unpublish', first.session ?? '', '--yes')
   })
 
   const bad: readonly (readonly [string, Sent, string])[] = [

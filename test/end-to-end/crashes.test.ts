@@ -66,7 +66,7 @@ describe('crashes', function () {
   }
 
   async function unpublish(id: string): Promise<void> {
-    await fleet.howdahJson('unpublish', id)
+    await fleet.howdahJson('unpublish', id, '--yes')
   }
 
   const middles: readonly (readonly [Role, StepName])[] = [

@@ -64,7 +64,7 @@ describe('a damaged page in a backup', function () {
       },
     ])
     expect(reported[0]?.what).to.match(/^its checksum is \d+, and of what it holds \d+$/)
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
   })
 
   it('is read correctly once the repository is repaired, although the blocks around it are still cached', async () => {
@@ -97,6 +97,6 @@ describe('a damaged page in a backup', function () {
     expect(await fleet.sql(session, 'SELECT count(*) FROM pgbench_accounts', production.database)).to.equal(
       '100000',
     )
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
   })
 })

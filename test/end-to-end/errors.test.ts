@@ -143,7 +143,7 @@ describe('errors', function () {
       expect(await fleet.sql(session, 'SHOW port')).to.equal(String(session.connection?.port))
       const failed = session.steps.find(({ status }) => status === 'failed')
       expect(failed?.error?.code).to.equal('port_taken')
-      await fleet.howdahJson('unpublish', session.id)
+      await fleet.howdahJson('unpublish', session.id, '--yes')
     } finally {
       await watch.close()
       server.close()

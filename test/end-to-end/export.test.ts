@@ -550,7 +550,7 @@ describe('exporting', function () {
       expect(await changesOf(other)).to.deep.equal({ changed: false, databases: [] })
       await fleet.sql(other, 'DELETE FROM customers WHERE id = 499', 'crm')
       expect(await changesOf(other)).to.deep.equal({ changed: true, databases: ['crm'] })
-      await fleet.howdahJson('unpublish', other.id)
+      await fleet.howdahJson('unpublish', other.id, '--yes')
     })
 
     it('still knows the changes after a crash of PostgreSQL, which loses its statistics', async () => {
@@ -572,7 +572,7 @@ describe('exporting', function () {
         await sleep(100)
       }
       expect(known).to.deep.equal(['crm'])
-      await fleet.howdahJson('unpublish', other.id)
+      await fleet.howdahJson('unpublish', other.id, '--yes')
     })
   })
 
@@ -586,7 +586,7 @@ describe('exporting', function () {
         other,
       )
       await untilExport(id, ({ databases }) => databases[0]?.status === 'running', other)
-      const gone = await fleet.howdahJson<SessionView>('unpublish', other.id)
+      const gone = await fleet.howdahJson<SessionView>('unpublish', other.id, '--yes')
       await unlock()
       expect(gone.state).to.equal('closed')
       expect(await readdir(home)).to.deep.equal([])

@@ -129,7 +129,7 @@ describe('the fixtures', function () {
           const session = await publish(name, sight)
           const what = `${sight.backup ?? 'the chosen backup'} at ${JSON.stringify(sight.recoverTo)}`
           expect(await stateOf(session), what).to.deep.equal(sight.state)
-          await fleet.howdahJson('unpublish', session.id)
+          await fleet.howdahJson('unpublish', session.id, '--yes')
         }
       }
       // Two at a time: a publish waits longer for its own processes than for a core.

@@ -49,7 +49,7 @@ describe('publishing from', function () {
       await production.sql('SELECT count(*), max(note) FROM archived_orders', production.database),
     )
     await ask('UPDATE notes SET note = note || $$!$$; CHECKPOINT')
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
   }
 
   it('Barman: a backup that rsync copied, with the WAL that came after it', async () => {

@@ -159,7 +159,7 @@ describe('the isolation of a published instance', function () {
     await refusal(
       `SELECT dblink_connect('host=${other.connection?.socketDirectory} port=${other.connection?.port}')`,
     )
-    await fleet.howdahJson('unpublish', other.id)
+    await fleet.howdahJson('unpublish', other.id, '--yes')
     expect(await listTables()).not.to.include(tableName(other.id))
   })
 
@@ -230,6 +230,6 @@ describe('the isolation of a published instance', function () {
     await refusal(`SELECT dblink_connect('host=127.0.0.1 port=${listener.port} connect_timeout=3')`, allowed)
     expect([listener.connections > 0, other.connections]).to.deep.equal([true, 0])
     expect(await fleet.sql(allowed, "SELECT pg_read_file('/etc/hosts') ~ 'localhost'", 'shop')).to.equal('t')
-    await fleet.howdahJson('unpublish', allowed.id)
+    await fleet.howdahJson('unpublish', allowed.id, '--yes')
   })
 })

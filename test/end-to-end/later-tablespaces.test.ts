@@ -97,7 +97,7 @@ describe('tablespaces created after the backup', function () {
       expect(target).to.match(/^(\.\.\/\.\.\/tblspc\/|.*\/mnt\/[^/]+\/tblspc\/)/)
     expect(contents()).to.deep.equal(before)
 
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
     expect(contents()).to.deep.equal(before)
     await production.stop('fast')
     await production.start()
@@ -110,6 +110,6 @@ describe('tablespaces created after the backup', function () {
     const session = await fleet.publish('--repository', 'main', '--instance', 'shop')
     expect(await fleet.sql(session, 'SELECT count(*) FROM later', 'shop')).to.equal('9000')
     expect(outside.filter((directory) => existsSync(directory))).to.deep.equal([])
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
   })
 })

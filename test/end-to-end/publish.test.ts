@@ -52,7 +52,7 @@ describe('publishing', function () {
         'UPDATE orders SET note = note || $$!$$; VACUUM FULL orders; CHECKPOINT',
         'shop',
       )
-      await fleet.howdahJson('unpublish', session.id)
+      await fleet.howdahJson('unpublish', session.id, '--yes')
       expect(directoryDigest(repository)).to.equal(before)
     })
 
@@ -65,7 +65,7 @@ describe('publishing', function () {
         expect(totalBytes).to.be.greaterThan(20_000_000)
         expect(fetchedBytes).to.be.lessThan(totalBytes / 2)
         fetched.push(fetchedBytes)
-        await fleet.howdahJson('unpublish', id)
+        await fleet.howdahJson('unpublish', id, '--yes')
       }
       const [first = 0, second = 0] = fetched
       expect(first).to.be.greaterThan(0)
@@ -164,7 +164,7 @@ describe('publishing', function () {
       expect(other.connection?.port).not.to.equal(session.connection?.port)
       await fleet.sql(other, 'TRUNCATE notes', production.database)
       expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
-      await fleet.howdahJson('unpublish', other.id)
+      await fleet.howdahJson('unpublish', other.id, '--yes')
     })
 
     it('is published from a pg_basebackup directory with its own WAL', async () => {
@@ -173,12 +173,12 @@ describe('publishing', function () {
       expect(await fleet.sql(plain, 'SELECT count(*) FROM archived_orders', production.database)).to.match(
         /^\d+$/,
       )
-      await fleet.howdahJson('unpublish', plain.id)
+      await fleet.howdahJson('unpublish', plain.id, '--yes')
     })
 
     it('leaves nothing behind when it is unpublished', async () => {
       const { id, connection } = await fleet.publish('--repository', 'main', '--instance', production.stanza)
-      const gone = await fleet.howdahJson<SessionView>('unpublish', id)
+      const gone = await fleet.howdahJson<SessionView>('unpublish', id, '--yes')
       expect(gone.state).to.equal('closed')
       const found = (command: string): string =>
         execFileSync('sh', ['-c', `${command} || true`], { encoding: 'utf8' })

@@ -247,7 +247,7 @@ recovery_target_action = 'shutdown'
     ]
     const account = await postgresAccount()
     expect((await runAs(account, 'psql', [...where, ...query])).trim()).to.equal("11MBit's mine")
-    await fleet.howdahJson('unpublish', opened.id)
+    await fleet.howdahJson('unpublish', opened.id, '--yes')
   })
 
   it('names every setting and address that is not accepted, before anything is mounted', async () => {

@@ -73,7 +73,7 @@ describe('recovery targets', function () {
     return fleet.untilState(reply.session, 'published')
   }
 
-  const unpublish = ({ id }: SessionView) => fleet.howdahJson('unpublish', id)
+  const unpublish = ({ id }: SessionView) => fleet.howdahJson('unpublish', id, '--yes')
   const numbers = (session: SessionView) =>
     fleet.sql(
       session,

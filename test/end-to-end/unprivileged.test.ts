@@ -87,7 +87,7 @@ describe('a target agent without root', function () {
 
   it('leaves nothing when it is unpublished', async () => {
     const { id, connection } = session
-    const gone = await fleet.howdahJson<SessionView>('unpublish', id)
+    const gone = await fleet.howdahJson<SessionView>('unpublish', id, '--yes')
     expect(gone.state).to.equal('closed')
     expect(found(`grep ${id} /proc/self/mounts`)).to.equal('')
     // Fetched blocks of the backup are kept for its next session.
@@ -130,7 +130,7 @@ describe('a target agent without root', function () {
     const published = await fleet.publish('--repository', 'main', '--instance', production.stanza, ...options)
     expect(await fleet.sql(published, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
     expect(directoryDigest(location)).to.equal(before)
-    await fleet.howdahJson('unpublish', published.id)
+    await fleet.howdahJson('unpublish', published.id, '--yes')
   })
 
   it('names the user that it cannot run an instance as, and what to do', async () => {

@@ -75,7 +75,7 @@ async function runCancel({
     return isOver(view) || (job !== undefined && hasEnded(job) && view.state !== 'unpublishing')
   }
   remarks.line(`Cancelling what is in progress in session ${remarks.style('bold', session)}`)
-  const waiting = { context, bus, session, json, deadline, since: latestSequence(before) }
+  const waiting = { context, bus, session, json, deadline, since: reply.after ?? latestSequence(before) }
   const result = await waitForSession({
     ...{ ...waiting, steps: [], settled: isStopped },
     ...(exportId !== undefined && { exportId }),

@@ -132,6 +132,6 @@ async function runRepublish({
     json,
     deadline,
     started,
-    ...(session === of && { since: latestSequence(before) }),
+    ...(session === of && { since: reply.after ?? latestSequence(before) }),
   })
 }

@@ -1,4 +1,6 @@
 /** `howdah unpublish`: ends a session and waits until it is closed. */
+import type { Bus } from '../../../messages/bus.ts'
+import { HowdahError } from '../../../messages/errors.ts'
 import { printJson, printJsonFailure } from '../context.ts'
 import { formatDuration } from '../format.ts'
 import {
@@ -12,15 +14,17 @@ import {
   waitingExitStatus,
   waitOptions,
 } from '../options.ts'
-import { resolveSession, sendCommand, showSession } from '../request.ts'
+import { type Accepted, resolveSession, sendCommand, showSession } from '../request.ts'
 import { errorLines, fieldLines, undoneFields } from '../session-lines.ts'
 import { isOver, latestSequence } from '../session-progress.ts'
+import { printable } from '../terminal.ts'
 import { printAccepted } from '../until-published.ts'
 import { type Call, defineVerb } from '../verb.ts'
 import { reportUnsettled, waitForSession } from '../wait-for-session.ts'
 
 interface UnpublishOptions extends WaitingOptions {
   readonly keepCache?: true
+  readonly yes?: true
 }
 
 export const unpublish = defineVerb<UnpublishOptions>({
@@ -31,12 +35,18 @@ export const unpublish = defineVerb<UnpublishOptions>({
       'publishing. The backup itself is unchanged. Waits until the session is closed. Works at any time: while ' +
       'the session is being published, while the mount server or other components are down, and with connected ' +
       'clients, which are disconnected.',
+    'Changes that were not exported go with it. On a terminal it says where they are, and asks; without a terminal ' +
+      'it refuses, and so it does while the target cannot say whether there are any. --yes discards them in either case.',
     'With --keep-cache the changes stay on the target, and "howdah retry" publishes the same backup with them ' +
       'again.',
   ],
   arguments: [sessionArgument],
   options: [
     { flags: '--keep-cache', description: 'Keep the changes, for "howdah retry".' },
+    {
+      flags: '--yes',
+      description: 'Do not ask: discard changes that were not exported. For scripts.',
+    },
     ...waitOptions('unpublishing continues'),
     ...commandOptions,
     jsonOption(
@@ -50,6 +60,7 @@ export const unpublish = defineVerb<UnpublishOptions>({
   files: clientFiles,
   examples: [
     ['howdah unpublish main-x7', 'The session whose id begins with main-x7.'],
+    ['howdah unpublish main-x7 --yes', 'In a script, whatever was changed.'],
     ['howdah unpublish main-x7 --keep-cache', 'Keep its changes for later.'],
   ],
   run: runUnpublish,
@@ -64,17 +75,12 @@ async function runUnpublish({
 }: Call<UnpublishOptions>): Promise<number> {
   const started = context.now()
   const json = options.json === true
-  const { keepCache = false } = options
   const remarks = json ? context.stderr : context.stdout
   await using connection = await connect()
   const { bus } = connection
   const session = await resolveSession(bus, argument, deadline)
   const before = await showSession(bus, session, deadline)
-  const body = { session, ...(keepCache && { keepCache }) }
-  const reply = await sendCommand(bus, 'session.unpublish', body, {
-    deadline,
-    options,
-  })
+  const reply = await unpublishOrAsk({ context, options, deadline }, bus, session)
   if (!options.wait) return printAccepted(context, json, reply)
   remarks.line(`Unpublishing session ${remarks.style('bold', session)}`)
   const waiting = { context, bus, session, json, deadline }
@@ -82,7 +88,7 @@ async function runUnpublish({
     ...waiting,
     settled: isOver,
     steps: [],
-    since: latestSequence(before),
+    since: reply.after ?? latestSequence(before),
   })
   const { outcome, view } = result
   if (outcome !== 'settled' || view === undefined) {
@@ -104,4 +110,28 @@ async function runUnpublish({
   remarks.line(`${remarks.style('red', 'Failed')} after ${took}.`)
   for (const line of errorLines(remarks, error, view.undone)) remarks.line(line)
   return 1
+}
+
+/** Discards changes only with --yes, or when somebody at the terminal says so. @throws HowdahError `changes_unexported` */
+async function unpublishOrAsk(
+  { context, options, deadline }: Pick<Call<UnpublishOptions>, 'context' | 'options' | 'deadline'>,
+  bus: Bus,
+  session: string,
+): Promise<Accepted<'session.unpublish'>> {
+  const { keepCache = false, yes = false } = options
+  const guard = keepCache ? { keepCache } : yes ? {} : { unlessChanged: true }
+  try {
+    return await sendCommand(bus, 'session.unpublish', { session, ...guard }, { deadline, options })
+  } catch (error) {
+    const { question } = context
+    const isAsked = error instanceof HowdahError && error.code === 'changes_unexported'
+    if (!isAsked || question === undefined) throw error
+    context.stderr.line(`howdah unpublish: ${printable(error.message)}`)
+    if (!(await question(`Unpublish ${session}, and discard what was changed in it?`))) {
+      throw new HowdahError('cancelled', `the session "${session}" is as it was`)
+    }
+    // Another command, so it has an id of its own.
+    const { messageId: _, ...confirmed } = options
+    return await sendCommand(bus, 'session.unpublish', { session }, { deadline, options: confirmed })
+  }
 }

@@ -155,7 +155,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const given = joinFlags(options.repository, options.passphraseFile, options.linkTarget)
   const repositories = given.length > 0 ? given : (readPrevious(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
-  const broker = await chosenBroker(context.env, options)
+  const broker = await chosenBroker(context, options)
 
   // Loaded on demand, so that the other verbs and usage errors start fast.
   const { openStateDirectory } = await import('../up/state-directory.ts')
@@ -210,11 +210,11 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
  * @throws UsageError
  */
 async function chosenBroker(
-  env: NodeJS.ProcessEnv,
+  context: Pick<Context, 'env' | 'loadBroker'>,
   { broker: url, config: file }: Pick<UpOptions, 'broker' | 'config'>,
 ): Promise<CommonConfig['broker'] | undefined> {
   if (url === undefined && file === undefined) {
-    if (!env.HOWDAH_BROKER_URL) return undefined
+    if (!context.env.HOWDAH_BROKER_URL) return undefined
     throw new UsageError(
       'HOWDAH_BROKER_URL is set, and "howdah up" takes no broker from the environment',
       up,
@@ -224,18 +224,7 @@ async function chosenBroker(
       ],
     )
   }
-  const [{ ConfigurationError }, { loadConfig }, { clientSchema }] = await Promise.all([
-    import('../../../config/configuration-error.ts'),
-    import('../../../config/load.ts'),
-    import('../../../config/schema.ts'),
-  ])
-  const { HOWDAH_BROKER_URL: _, ...others } = env
-  try {
-    const args = url === undefined ? [] : ['--broker', url]
-    return loadConfig(clientSchema, { file, env: others, args }).broker
-  } catch (error) {
-    throw error instanceof ConfigurationError ? new UsageError(error.message, up, [], 'configuration') : error
-  }
+  return context.loadBroker(file, url)
 }
 
 function readyLines(

@@ -99,7 +99,7 @@ async function publishedServer(
   instance: string,
 ): Promise<Server> {
   const session = await fleet.publish('--repository', 'plain', '--instance', instance)
-  scope.defer(session.id, () => fleet.howdahJson('unpublish', session.id))
+  scope.defer(session.id, () => fleet.howdahJson('unpublish', session.id, '--yes'))
   if (session.connection === undefined) throw new Error(`${session.id} has no connection`)
   const { host, port, user } = session.connection
   const server = { host, port, user, database: production.database }

@@ -119,7 +119,7 @@ async function publishOnce(
   const seconds = (performance.now() - started) / 1000
   if (notes !== String(NOTES)) throw new Error(`the published instance has ${notes} notes, not ${NOTES}`)
   const shown = await fleet.show(session.id)
-  await fleet.howdahJson('unpublish', session.id)
+  await fleet.howdahJson('unpublish', session.id, '--yes')
   return { seconds, session: shown }
 }
 

@@ -88,7 +88,7 @@ export async function runKills(options: KillOptions): Promise<KillOutcome> {
       session = await checkStopped(fleet, session)
       options.onProgress?.(outcome())
     }
-    await fleet.howdahJson('unpublish', session.id)
+    await fleet.howdahJson('unpublish', session.id, '--yes')
     if (directoryDigest(production.path) !== digest) throw new Error('the repository has changed')
     failed = false
     return outcome()

@@ -59,7 +59,7 @@ export const broker: readonly Scenario[] = [
         'sessions',
       )
       for (const { id, repository } of sessions) {
-        if (repository === bench.repository) await fleet.howdah('unpublish', id)
+        if (repository === bench.repository) await fleet.howdah('unpublish', id, '--yes')
       }
     },
   },
