@@ -1,15 +1,22 @@
 /**
- * Publishes with confirms. What was not confirmed is published again after a reconnect with the same message_id; what
- * RabbitMQ returned as unroutable rejects.
+ * Publishes with confirms on one channel. What was not confirmed is published again after a reconnect with the same
+ * message_id; what RabbitMQ returned as unroutable rejects.
+ *
+ * RabbitMQ closes a channel for a single message that it refuses, without naming it. Everything that was unconfirmed then
+ * is suspect and is published one by one on the next channel, so that the one for which that is closed again is known and
+ * rejects; everything else is sent afterwards.
  */
 import { type ConfirmChannel, IllegalOperationError, type Message, type Options } from 'amqplib'
 import type { Logger } from 'pino'
 import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
+import { type ChannelError, concernsRoute, isPublishError, refusal } from './refusal.ts'
 import { Unavailable } from './unavailable.ts'
 import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
+/** How long a route that RabbitMQ refused is not tried again: each try costs the channel. */
+const REFUSED_MS = 5_000
 /** Holds for messages that were sent before RabbitMQ stopped reading. */
 export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
 
@@ -33,7 +40,7 @@ interface Pending extends Publication {
 }
 
 export interface Publisher {
-  /** Resolves when RabbitMQ confirmed. @throws `Unavailable` (`broker_unavailable` | `broker_blocked`), HowdahError `unroutable` | `broker_unavailable` | `broker_blocked` | `timeout` | `message_too_large` | `internal` */
+  /** Resolves when RabbitMQ confirmed. @throws `Unavailable` (`broker_unavailable` | `broker_blocked`), HowdahError `unroutable` | `configuration` | `broker_unavailable` | `timeout` | `message_too_large` | `internal` */
   publish(publication: Publication): Promise<void>
   /** Publishes on a new channel everything that is unconfirmed. */
   attach(channel: ConfirmChannel): void
@@ -56,6 +63,18 @@ export interface PublisherOptions {
   readonly logger: Logger
 }
 
+const routeOf = ({ exchange, routingKey }: Publication): string => `${exchange} ${routingKey}`
+
+/** Whether RabbitMQ has handled everything that was sent on the channel, and closed it for none of it. Changes nothing. */
+async function isAlive(channel: ConfirmChannel): Promise<boolean> {
+  try {
+    await channel.prefetch(0)
+    return true
+  } catch {
+    return false
+  }
+}
+
 const closed = (message: string): Unavailable => new Unavailable(message, { code: 'broker_unavailable' })
 
 /** The error of a publication that amqplib cannot put into frames, such as one with headers of more than 64 KiB. */
@@ -73,11 +92,17 @@ export function createPublisher(options: PublisherOptions): Publisher {
   const { userId, channel, failure, blocked, logger } = options
   const waiting = new Set<Pending>()
   const idle = new Set<() => void>()
+  /** Unconfirmed when RabbitMQ closed the channel for one of them. While there are any, they are sent alone. */
+  const suspects = new Set<Pending>()
+  let probed: Pending | undefined
+  /** Routes that RabbitMQ refused a short time ago. */
+  const refused = new Map<string, HowdahError>()
   let isClosed = false
 
   function transmit(pending: Pending): void {
     const current = channel()
     if (!current || pending.inFlight || blocked() !== undefined) return
+    if (suspects.size > 0 && pending !== probed) return
     pending.inFlight = true
     pending.returned = false
     const mandatory = pending.unroutable !== undefined
@@ -98,6 +123,47 @@ export function createPublisher(options: PublisherOptions): Publisher {
       // While the channel is closing the next one sends it; what cannot be encoded never can.
       if (!(error instanceof IllegalOperationError)) pending.settle(unencodable(error, pending))
     }
+  }
+
+  function transmitAll(): void {
+    if (suspects.size > 0) probe()
+    else for (const pending of waiting) transmit(pending)
+  }
+
+  /** Sends the first suspect. RabbitMQ handles a channel in order: when a call after it succeeds, it was not refused. */
+  function probe(): void {
+    const current = channel()
+    if (!current || probed || blocked() !== undefined) return
+    for (const suspect of suspects) if (!waiting.has(suspect)) suspects.delete(suspect)
+    const [first] = suspects
+    if (!first) {
+      transmitAll()
+      return
+    }
+    probed = first
+    transmit(first)
+    void isAlive(current).then((accepted) => {
+      if (!accepted || current !== channel()) return // the next channel goes on
+      suspects.delete(first)
+      probed = undefined
+      transmitAll()
+    })
+  }
+
+  function onChannelError(error: ChannelError): void {
+    if (!isPublishError(error)) return
+    if (!probed) {
+      for (const pending of waiting) if (pending.inFlight) suspects.add(pending)
+      return
+    }
+    const rejected = refusal(error, probed)
+    logger.warn({ err: rejected, messageId: probed.options.messageId }, 'RabbitMQ refused a message')
+    if (concernsRoute(error)) {
+      const route = routeOf(probed)
+      refused.set(route, rejected)
+      setTimeout(() => refused.delete(route), REFUSED_MS).unref()
+      for (const pending of waiting) if (routeOf(pending) === route) pending.settle(rejected)
+    } else probed.settle(rejected)
   }
 
   /** RabbitMQ returns a message before it confirms it, on the same channel. */
@@ -134,20 +200,20 @@ export function createPublisher(options: PublisherOptions): Publisher {
   }
 
   return {
-    resume() {
-      for (const pending of waiting) transmit(pending)
-    },
+    resume: transmitAll,
 
     attach(current) {
       current.on('return', onReturn)
-      for (const pending of waiting) {
-        pending.inFlight = false
-        transmit(pending)
-      }
+      current.once('error', onChannelError)
+      probed = undefined
+      for (const pending of waiting) pending.inFlight = false
+      transmitAll()
     },
 
     async publish(publication) {
       if (isClosed) throw closed('this connection to RabbitMQ was closed')
+      const earlier = refused.get(routeOf(publication))
+      if (earlier) throw earlier
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const { signal, timeoutMs } = publication
       const pending: Pending = {

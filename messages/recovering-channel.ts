@@ -11,6 +11,8 @@ import { HowdahError } from './errors.ts'
 import { atMost, pause } from './wait.ts'
 
 const REOPEN = { firstMs: 100, maxMs: 5_000 }
+/** A channel that is closed sooner than this after it was opened is replaced after a delay, which grows each time. */
+const SHORT_LIFE_MS = 1_000
 /** How long to wait for RabbitMQ to confirm a close, which it never does while it does not read from the connection. */
 const CLOSE_MS = 2_000
 
@@ -49,6 +51,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
   let current: ConfirmChannel | undefined
   let failure: HowdahError | undefined
   let opening: Promise<void> | undefined
+  let shortLives = 0
 
   const begin = () => {
     if (opening || current) return
@@ -60,6 +63,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
   }
 
   async function open(): Promise<void> {
+    if (shortLives > 0) await pause(backoffMs(shortLives, REOPEN), closing.signal)
     for (let attempt = 1; !closing.signal.aborted; attempt++) {
       try {
         await openOnce()
@@ -81,6 +85,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
     failure = undefined
     const channel = await connection.createConfirmChannel()
     let alive = true
+    let openedAt = 0
     channel.on('error', (error) => {
       failure = amqpFailure(error, purpose)
     })
@@ -88,6 +93,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
       alive = false
       if (current !== channel) return
       current = undefined
+      shortLives = Date.now() - openedAt < SHORT_LIFE_MS ? shortLives + 1 : 0
       if (failure) logger.warn({ err: failure }, 'RabbitMQ closed a channel')
       begin()
     })
@@ -98,6 +104,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
       throw error
     }
     if (!alive) throw failure ?? new Error('the channel was closed while it was set up')
+    openedAt = Date.now()
     current = channel
     onOpen?.(channel)
   }

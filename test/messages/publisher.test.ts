@@ -3,7 +3,7 @@ import { pino } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import { createPublisher, type Publication, type Publisher } from '../../messages/publisher.ts'
 import { failure } from './failure.ts'
-import { ScriptedChannel, until } from './scripted-amqp.ts'
+import { type Published, publishError, replyError, ScriptedChannel, until } from './scripted-amqp.ts'
 
 const PUBLICATION: Publication = {
   exchange: 'howdah.events',
@@ -142,6 +142,80 @@ describe('the publisher', () => {
     const publishing = publisher.publish(PUBLICATION)
     current.published[0]?.confirm()
     await publishing
+  })
+
+  describe('for one of whose messages RabbitMQ closes the channel', () => {
+    let isBad: (published: Published) => boolean
+    let error: Error
+    let deaths: number
+
+    /** A channel that RabbitMQ closes at a bad message, when it has read those before. */
+    function open(): void {
+      const opened = new ScriptedChannel()
+      channel = opened
+      opened.onPublish = (published) => {
+        if (!isBad(published)) return
+        queueMicrotask(() => {
+          if (channel !== opened) return
+          deaths += 1
+          opened.break(error)
+          channel = undefined
+          queueMicrotask(open)
+        })
+      }
+      publisher.attach(opened.asChannel)
+    }
+
+    beforeEach(() => {
+      isBad = ({ options }) => options.messageId === 'bad'
+      error = publishError(406, 'PRECONDITION_FAILED - message size 5 is larger than configured max size 4')
+      deaths = 0
+      open()
+    })
+
+    const publish = (messageId: string, routingKey = messageId) =>
+      publisher.publish({ ...PUBLICATION, routingKey, options: { messageId } })
+    const confirmAll = () => {
+      for (const { options, confirm } of channel?.published ?? []) if (options.messageId !== 'bad') confirm()
+    }
+
+    it('rejects that one, and publishes those before and after it', async () => {
+      let settled = 0
+      const good = ['a', 'b', 'c', 'd'].map((id) => publish(id).then(() => (settled += 1)))
+      const bad = failure(publish('bad'))
+      good.push(publish('e').then(() => (settled += 1)))
+      expect(await bad).to.include({ code: 'message_too_large' })
+      await until(() => {
+        confirmAll()
+        return settled === 5
+      })
+      await Promise.all(good)
+      expect(deaths).to.equal(2)
+    })
+
+    it('names what is not permitted or missing, and does not try the same route again for a while', async () => {
+      for (const [code, expected] of [
+        [403, 'configuration'],
+        [404, 'unroutable'],
+      ] as const) {
+        error = publishError(code)
+        deaths = 0
+        const both = [failure(publish('bad', `key-${code}`)), failure(publish('bad', `key-${code}`))]
+        for (const { code: actual } of await Promise.all(both)) expect(actual).to.equal(expected)
+        const again = await failure(publish('other', `key-${code}`))
+        expect(again.code).to.equal(expected)
+        expect(deaths).to.equal(2)
+      }
+    })
+
+    it('publishes all at once again after the channel was lost for another reason', async () => {
+      const good = [publish('a'), publish('b')]
+      channel?.break(replyError(320))
+      open()
+      expect(channel?.published).to.have.length(2)
+      confirmAll()
+      await Promise.all(good)
+    })
   })
 
   it('is drained when everything is confirmed, or at the deadline', async () => {

@@ -24,6 +24,8 @@ export class ScriptedChannel extends EventEmitter {
   /** Calls in order, such as `ack 1`, `nack 2`, `cancel tag`. */
   readonly calls: string[] = []
   isClosed = false
+  /** Called for each publication, such as to close the channel for it. */
+  onPublish: (publication: Published) => void = () => {}
   /** What amqplib throws for a publication that it cannot encode. */
   encoderError: Error | undefined
   /** Errors that the next declarations are answered with. */
@@ -45,7 +47,9 @@ export class ScriptedChannel extends EventEmitter {
     if (this.isClosed) throw new IllegalOperationError('Channel closed')
     if (this.encoderError) throw this.encoderError
     const confirm = (error?: Error): void => confirmed(error ?? null)
-    this.published.push({ exchange, routingKey, content, options, confirm })
+    const publication = { exchange, routingKey, content, options, confirm }
+    this.published.push(publication)
+    this.onPublish(publication)
     return true
   }
 
@@ -62,6 +66,7 @@ export class ScriptedChannel extends EventEmitter {
   }
 
   async prefetch(count: number): Promise<void> {
+    if (this.isClosed) throw new IllegalOperationError('Channel closed')
     this.calls.push(`prefetch ${count}`)
   }
 
@@ -172,4 +177,11 @@ export async function until(holds: () => boolean): Promise<void> {
 /** An error as amqplib gives it for a channel that RabbitMQ closed. */
 export function replyError(code: number): Error {
   return Object.assign(new Error(`Operation failed: ${code}`), { code })
+}
+
+/** The error of a channel that RabbitMQ closed for a message that was published on it. */
+export function publishError(code: number, text = ''): Error {
+  return Object.assign(new Error(`Channel closed by server: ${code} ${text}`), {
+    ...{ code, classId: 60, methodId: 40 },
+  })
 }

@@ -1,0 +1,45 @@
+/** The error of a publication for which RabbitMQ closed the channel: what was refused, and what to do about it. Pure. */
+
+import { HowdahError } from './errors.ts'
+import type { Publication } from './publisher.ts'
+
+/** The method of AMQP 0-9-1 that an error is about: basic.publish. */
+const BASIC_PUBLISH = { classId: 60, methodId: 40 }
+const ACCESS_REFUSED = 403
+const NOT_FOUND = 404
+
+export interface ChannelError extends Error {
+  readonly code?: number
+  readonly classId?: number
+  readonly methodId?: number
+}
+
+/** Whether RabbitMQ closed the channel because of a message that was published on it. */
+export function isPublishError({ classId, methodId }: ChannelError): boolean {
+  return classId === BASIC_PUBLISH.classId && methodId === BASIC_PUBLISH.methodId
+}
+
+/** Whether the next message to the same exchange with the same routing key would be refused, too. */
+export function concernsRoute({ code }: ChannelError): boolean {
+  return code === ACCESS_REFUSED || code === NOT_FOUND
+}
+
+/** @returns `configuration` | `unroutable` | `message_too_large` */
+export function refusal(error: ChannelError, publication: Publication): HowdahError {
+  const { exchange, routingKey, content, unroutable } = publication
+  const where = `the exchange ${exchange === '' ? '(default)' : exchange} with the routing key ${routingKey}`
+  const options = { cause: error }
+  if (error.code === ACCESS_REFUSED) {
+    const text = `RabbitMQ does not allow this user to publish to ${where}: check its permissions. ${error.message}`
+    return new HowdahError('configuration', text, options)
+  }
+  if (error.code === NOT_FOUND) {
+    return new HowdahError('unroutable', unroutable ?? `there is no exchange ${exchange}`, options)
+  }
+  // RabbitMQ has no code of its own for a message above its max_message_size.
+  if (/\bmessage size \d+/.test(error.message)) {
+    const text = `RabbitMQ does not take a message of ${content.length} bytes to ${where}: its max_message_size is lower`
+    return new HowdahError('message_too_large', text, options)
+  }
+  return new HowdahError('configuration', `RabbitMQ refused a message to ${where}. ${error.message}`, options)
+}
