@@ -1,26 +1,22 @@
 /**
- * The bus on RabbitMQ, assembled from its parts: connection, publisher, requests, sender, replies and consumers. Messages
+ * The bus on RabbitMQ, assembled from its parts: connections, publishing, requests, sender, replies and consumers. Messages
  * are defined in definitions.ts, and routed by route.ts.
  */
 import { randomUUID } from 'node:crypto'
 import type { Channel, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
+import { openAgentReplies } from './agent-replies.ts'
 import { brokerBlocked } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from './bus.ts'
-import {
-  type BrokerConnection,
-  type BusTls,
-  brokerUser,
-  openConnection,
-  withinDeadline,
-} from './connection.ts'
+import { type BrokerConnection, type BusTls, brokerUser, withinDeadline } from './connection.ts'
+import { openConnections } from './connections.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
 import { declareExchanges, declareQueue, queueExists, withTemporaryChannel } from './declare.ts'
 import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
 import { createExchangeCheck } from './exchange-check.ts'
-import { createPublisher, MAY_STILL_ARRIVE, type Publisher } from './publisher.ts'
-import { createRecoveringChannel, type RecoveringChannel } from './recovering-channel.ts'
+import { MAY_STILL_ARRIVE } from './publisher.ts'
+import { createPublishing, type Publishing } from './publishing.ts'
 import { refusedStep } from './refused-step.ts'
 import { AGENT_REPLIES, COORDINATOR_REPLIES, createReplies } from './replies.ts'
 import { createRequests, type Requests } from './requests.ts'
@@ -28,8 +24,10 @@ import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute, reportRou
 import { createSender, type Sender } from './sender.ts'
 import { shutDown } from './shutdown.ts'
 import {
+  AGENTS_EXCHANGE,
   type AgentAddress,
   agentQueue,
+  COMMANDS_EXCHANGE,
   COORDINATOR_COMMANDS,
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
@@ -37,8 +35,6 @@ import {
   COORDINATOR_QUEUES,
   DIRECT_REPLY,
   type Queue,
-  REPLIES_EXCHANGE,
-  REPLY_QUEUE_PREFIX,
 } from './topology.ts'
 import { Unavailable } from './unavailable.ts'
 
@@ -58,7 +54,7 @@ export type BusRole = 'coordinator' | 'agent' | 'client'
 export interface ConnectOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps://…`. */
   readonly url: string
-  /** Goes into `app_id` and is the connection's name in the RabbitMQ console. */
+  /** Goes into `app_id` and into the names of the connections in the RabbitMQ console. */
   readonly appId: string
   readonly role: BusRole
   readonly logger: Logger
@@ -78,34 +74,50 @@ export interface ConnectOptions {
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000 } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
-  const connection = await openConnection({ url, appId, logger, tls, waitMs })
+  const connections = await openConnections({ url, name: appId, logger, tls, waitMs })
+  const { publish, consume: consuming } = connections
   const ended = new AbortController()
   const requests = createRequests()
-  const agentReplies = role === 'coordinator' ? `${REPLY_QUEUE_PREFIX}${randomUUID()}` : undefined
-  const { publishing, publisher } = openPublishing({
-    ...{ connection, requests, agentReplies, logger },
+  const publishing = createPublishing({
+    ...{ connection: publish, ended: ended.signal, logger },
     userId: brokerUser(url),
-    ended: ended.signal,
+    async setUp(channel, exchange) {
+      if (role === 'coordinator') await declareExchanges(channel)
+      if (exchange === COMMANDS_EXCHANGE.name) {
+        await channel.consume(DIRECT_REPLY, requests.onReply, { noAck: true })
+      }
+    },
+    onOpen(exchange) {
+      if (exchange === COMMANDS_EXCHANGE.name) requests.resend(exchange)
+    },
   })
-  watchAlarm(connection, publisher, requests, logger)
+  watchAlarm(publish, publishing, requests, logger)
+  const agentReplies =
+    role === 'coordinator'
+      ? openAgentReplies({
+          ...{ connection: consuming.model, ended: ended.signal, logger },
+          onReply: requests.onReply,
+          onOpen: () => requests.resend(AGENTS_EXCHANGE.name),
+        })
+      : undefined
   try {
-    await withinDeadline(waitMs, publishing.opened, () => publishing.failure)
+    if (agentReplies) await withinDeadline(waitMs, agentReplies.opened, () => agentReplies.failure)
   } catch (error) {
-    await publishing.close()
-    await connection.close()
+    ended.abort()
+    await connections.close()
     throw error
   }
   const sender = createSender({
-    ...{ appId, publisher, requests, agentReplies, alarm: connection.alarm },
-    requireExchange: createExchangeCheck(connection),
+    ...{ appId, publishing, requests, agentReplies: agentReplies?.queue, alarm: publish.alarm },
+    requireExchange: createExchangeCheck(publish),
   })
   const replies = createReplies({
-    ...{ appId, publisher },
+    ...{ appId, publishing },
     path: role === 'agent' ? AGENT_REPLIES : COORDINATOR_REPLIES,
   })
   const consumers = createConsumers({
-    ...{ connection: connection.model, ended: ended.signal },
-    ...{ prefetch, redelivery, publisher, replies, logger },
+    ...{ connection: consuming.model, ended: ended.signal },
+    ...{ prefetch, redelivery, publishing, replies, logger },
   })
   const consume = (queue: Queue, expected: Expected, handle: (delivery: never) => Promise<Outcome>) =>
     consumers.consume({
@@ -137,18 +149,18 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         },
         queue: agentQueue(agent),
         expected: expectAgentCommands(agent),
-        prepare: () => requireAgentQueue(connection.model, sender, agent),
+        prepare: () => requireAgentQueue(consuming.model, sender, agent),
         handle: (delivery) => handler(delivery as AgentCommandDelivery),
       }),
     watchEvents: consumers.watch,
 
-    declareTopology: () => withTemporaryChannel(connection.model, declareTopology),
+    declareTopology: () => withTemporaryChannel(consuming.model, declareTopology),
     enroll: (agent) =>
-      withTemporaryChannel(connection.model, (channel) => declareQueue(channel, agentQueue(agent))),
+      withTemporaryChannel(consuming.model, (channel) => declareQueue(channel, agentQueue(agent))),
     disenroll: (agent) =>
-      withTemporaryChannel(connection.model, (channel) => channel.deleteQueue(agentQueue(agent).name)),
+      withTemporaryChannel(consuming.model, (channel) => channel.deleteQueue(agentQueue(agent).name)),
     probe: () =>
-      publisher.publish({
+      publishing.publish({
         exchange: '',
         routingKey: UNROUTED_KEY,
         content: Buffer.from('{}'),
@@ -157,57 +169,13 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       }),
 
     get connectedSince() {
-      return publishing.current && connection.openSince
+      return connections.openSince
     },
     close() {
-      closing ??= shutDown({ connection, publishing, publisher, requests, consumers, ended })
+      closing ??= shutDown({ connections, publishing, requests, consumers, ended })
       return closing
     },
   }
-}
-
-interface PublishingOptions {
-  readonly connection: BrokerConnection
-  readonly requests: Requests
-  /** The queue on which agents reply to a coordinator. */
-  readonly agentReplies: string | undefined
-  readonly userId: string
-  readonly ended: AbortSignal
-  readonly logger: Logger
-}
-
-/** The channel that everything is published on and replies arrive on, and its publisher. */
-function openPublishing(options: PublishingOptions): {
-  publishing: RecoveringChannel
-  publisher: Publisher
-} {
-  const { connection, requests, agentReplies, userId, ended, logger } = options
-  const publishing = createRecoveringChannel({
-    connection: connection.model,
-    ended,
-    purpose: agentReplies === undefined ? 'receive replies' : 'declare the exchanges',
-    logger,
-    async setUp(channel) {
-      await channel.consume(DIRECT_REPLY, requests.onReply, { noAck: true })
-      if (agentReplies === undefined) return
-      await declareExchanges(channel)
-      await channel.assertQueue(agentReplies, { exclusive: true, autoDelete: true, durable: false })
-      await channel.bindQueue(agentReplies, REPLIES_EXCHANGE.name, agentReplies)
-      await channel.consume(agentReplies, requests.onReply, { noAck: true })
-    },
-    onOpen(channel) {
-      publisher.attach(channel)
-      requests.resend()
-    },
-  })
-  const publisher = createPublisher({
-    userId,
-    channel: () => publishing.current,
-    failure: () => publishing.failure,
-    blocked: () => connection.alarm.reason,
-    logger,
-  })
-  return { publishing, publisher }
 }
 
 /** @throws HowdahError `configuration` when something exists with other properties or the user lacks the permission */
@@ -238,7 +206,7 @@ async function requireAgentQueue(
 /** Requests fail as soon as RabbitMQ takes no messages; publications wait, and are sent when the alarm is over. */
 function watchAlarm(
   { model }: BrokerConnection,
-  publisher: Publisher,
+  publishing: Publishing,
   requests: Requests,
   logger: Logger,
 ): void {
@@ -249,6 +217,6 @@ function watchAlarm(
   })
   model.on('unblocked', () => {
     logger.warn('RabbitMQ takes messages again')
-    publisher.resume()
+    publishing.resume()
   })
 }

@@ -24,7 +24,7 @@ export interface ConnectionOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps://…`. */
   readonly url: string
   /** The connection's name in the RabbitMQ console. */
-  readonly appId: string
+  readonly name: string
   readonly logger: Logger
   readonly tls?: BusTls | undefined
   /** Deadline of the first connection. */
@@ -46,13 +46,13 @@ export interface BrokerConnection {
  * the password or the virtual host
  */
 export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
-  const { url, appId, tls, logger, waitMs } = options
+  const { url, name, tls, logger, waitMs } = options
   const address = brokerAddress(url)
   const model = await connect(address.href, {
     ...tls,
     timeout: 10_000,
     noDelay: true,
-    clientProperties: { connection_name: appId },
+    clientProperties: { connection_name: name },
     recovery: { initialDelay: 100, maxDelay: 5_000, jitter: 0.5, waitForConnect: false },
   })
   const alarm = createBrokerAlarm()

@@ -10,7 +10,7 @@ import { type ConsumerOptions, type Redelivery, startConsumer } from './consumer
 import { deadLetterOf } from './dead-letter.ts'
 import { EXPECT_SESSION_EVENTS, type Expected } from './envelope.ts'
 import type { ErrorBody } from './errors.ts'
-import type { Publisher } from './publisher.ts'
+import type { Publishing } from './publishing.ts'
 import type { Replies } from './replies.ts'
 import { EVENTS_EXCHANGE, type Queue, WATCH_PREFIX } from './topology.ts'
 
@@ -47,13 +47,13 @@ export interface ConsumersOptions {
   readonly ended: AbortSignal
   readonly prefetch: number
   readonly redelivery: Redelivery
-  readonly publisher: Publisher
+  readonly publishing: Pick<Publishing, 'publish'>
   readonly replies: Replies
   readonly logger: Logger
 }
 
 export function createConsumers(options: ConsumersOptions): Consumers {
-  const { connection, ended, prefetch, redelivery, publisher, replies, logger } = options
+  const { connection, ended, prefetch, redelivery, publishing, replies, logger } = options
   const open = new Set<Consumer>()
 
   async function start(
@@ -82,7 +82,7 @@ export function createConsumers(options: ConsumersOptions): Consumers {
           await refused?.(message, error)
           await replies.refuse(message, error)
         },
-        deadLetter: (message, from, reason) => publisher.publish(deadLetterOf(message, from, reason)),
+        deadLetter: (message, from, reason) => publishing.publish(deadLetterOf(message, from, reason)),
       }),
 
     watch(pattern, handle, onMissed = () => {}) {

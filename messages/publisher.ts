@@ -10,12 +10,12 @@ import { type ConfirmChannel, IllegalOperationError, type Message, type Options 
 import type { Logger } from 'pino'
 import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
-import { type ChannelError, concernsRoute, isPublishError, refusal } from './refusal.ts'
+import { type ChannelError, extentOf, isPublishError, refusal } from './refusal.ts'
 import { Unavailable } from './unavailable.ts'
 import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
-/** How long a route that RabbitMQ refused is not tried again: each try costs the channel. */
+/** How long a route or an exchange that RabbitMQ refused is not tried again: each try costs the channel. */
 const REFUSED_MS = 5_000
 /** Holds for messages that were sent before RabbitMQ stopped reading. */
 export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
@@ -57,7 +57,7 @@ export interface PublisherOptions {
   readonly userId: string
   readonly channel: () => ConfirmChannel | undefined
   /** Why there is no channel. */
-  readonly failure: () => Error | undefined
+  readonly failure: () => HowdahError | undefined
   /** Why RabbitMQ takes no messages at the moment. Nothing is sent then, because it would only fill buffers. */
   readonly blocked: () => string | undefined
   readonly logger: Logger
@@ -95,7 +95,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   /** Unconfirmed when RabbitMQ closed the channel for one of them. While there are any, they are sent alone. */
   const suspects = new Set<Pending>()
   let probed: Pending | undefined
-  /** Routes that RabbitMQ refused a short time ago. */
+  /** Routes and exchanges that RabbitMQ refused a short time ago. */
   const refused = new Map<string, HowdahError>()
   let isClosed = false
 
@@ -158,12 +158,17 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
     const rejected = refusal(error, probed)
     logger.warn({ err: rejected, messageId: probed.options.messageId }, 'RabbitMQ refused a message')
-    if (concernsRoute(error)) {
-      const route = routeOf(probed)
-      refused.set(route, rejected)
-      setTimeout(() => refused.delete(route), REFUSED_MS).unref()
-      for (const pending of waiting) if (routeOf(pending) === route) pending.settle(rejected)
-    } else probed.settle(rejected)
+    const extent = extentOf(error)
+    probed.settle(rejected)
+    if (extent === 'message') return
+    const route = extent === 'exchange' ? probed.exchange : routeOf(probed)
+    refused.set(route, rejected)
+    setTimeout(() => refused.delete(route), REFUSED_MS).unref()
+    for (const pending of waiting) if (earlierRefusal(pending)) pending.settle(rejected)
+  }
+
+  function earlierRefusal(publication: Publication): HowdahError | undefined {
+    return refused.get(publication.exchange) ?? refused.get(routeOf(publication))
   }
 
   /** RabbitMQ returns a message before it confirms it, on the same channel. */
@@ -193,6 +198,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
     if (channel()) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
     const why = failure()
+    if (why?.code === 'configuration') return why
     return new Unavailable(
       `there was no connection to RabbitMQ for ${seconds} s${why ? `: ${why.message}` : ''}`,
       { code: 'broker_unavailable', cause: why },
@@ -212,7 +218,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
     async publish(publication) {
       if (isClosed) throw closed('this connection to RabbitMQ was closed')
-      const earlier = refused.get(routeOf(publication))
+      const earlier = earlierRefusal(publication)
       if (earlier) throw earlier
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const { signal, timeoutMs } = publication

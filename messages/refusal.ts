@@ -19,9 +19,12 @@ export function isPublishError({ classId, methodId }: ChannelError): boolean {
   return classId === BASIC_PUBLISH.classId && methodId === BASIC_PUBLISH.methodId
 }
 
-/** Whether the next message to the same exchange with the same routing key would be refused, too. */
-export function concernsRoute({ code }: ChannelError): boolean {
-  return code === ACCESS_REFUSED || code === NOT_FOUND
+/** Which later messages RabbitMQ would refuse for the same reason: to the exchange, with the same routing key, or none. */
+export function extentOf({ code, message }: ChannelError): 'exchange' | 'route' | 'message' {
+  if (code === NOT_FOUND) return 'exchange'
+  if (code !== ACCESS_REFUSED) return 'message'
+  // The same code stands for a permission on the exchange and one on a topic of it; only the text tells them apart.
+  return /\b(?:access to|to internal) exchange '/.test(message) ? 'exchange' : 'route'
 }
 
 /** @returns `configuration` | `unroutable` | `message_too_large` */

@@ -10,7 +10,7 @@ import type { Delivery } from './bus.ts'
 import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.ts'
 import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
 import { type ErrorBody, HowdahError, withRetryable } from './errors.ts'
-import type { Publisher } from './publisher.ts'
+import type { Publishing } from './publishing.ts'
 import { isClientReplyAddress, isCoordinatorReplyAddress, REPLIES_EXCHANGE } from './topology.ts'
 
 const TIMEOUT_MS = 30_000
@@ -19,9 +19,9 @@ const MAX_ROUTING_KEY = 255
 const MAX_TYPE = 64
 
 export interface Replies {
-  /** Does nothing for a delivery without `replyTo`. @throws HowdahError `internal` when the type has no reply, and as `encodeBody` and `Publisher.publish` */
+  /** Does nothing for a delivery without `replyTo`. @throws HowdahError `internal` when the type has no reply, and as `encodeBody` and `Publishing.publish` */
   reply(delivery: Delivery, body: object): Promise<void>
-  /** The properties of the message are untrusted; it may not even have a type. @throws HowdahError as `Publisher.publish` */
+  /** The properties of the message are untrusted; it may not even have a type. @throws HowdahError as `Publishing.publish` */
   refuse(message: ConsumeMessage, error: ErrorBody): Promise<void>
 }
 
@@ -44,13 +44,13 @@ export const AGENT_REPLIES: ReplyPath = {
 
 export interface RepliesOptions {
   readonly appId: string
-  readonly publisher: Publisher
+  readonly publishing: Pick<Publishing, 'publish'>
   readonly path: ReplyPath
 }
 
-export function createReplies({ appId, publisher, path }: RepliesOptions): Replies {
+export function createReplies({ appId, publishing, path }: RepliesOptions): Replies {
   async function answer({ replyTo, type, correlationId }: Requester, content: Buffer): Promise<void> {
-    await publisher.publish({
+    await publishing.publish({
       exchange: path.exchange,
       routingKey: replyTo,
       content,

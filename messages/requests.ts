@@ -8,6 +8,7 @@ import { parseJson } from './json.ts'
 import { abortError } from './wait.ts'
 
 interface Open {
+  readonly exchange: string
   readonly schema: z.ZodType
   resolve(body: unknown): void
   reject(error: Error): void
@@ -17,6 +18,8 @@ interface Open {
 }
 
 export interface AskOptions {
+  /** Where the request is published. */
+  readonly exchange: string
   readonly schema: z.ZodType
   readonly timeoutMs: number
   /** Message of the error when there is no reply in time. */
@@ -32,8 +35,8 @@ export interface AskOptions {
 export interface Requests {
   ask(options: AskOptions): Promise<unknown>
   onReply(message: ConsumeMessage | null): void
-  /** Sends all confirmed requests again on a new channel: replies to the old channel cannot arrive any more. */
-  resend(): void
+  /** Sends the confirmed requests of an exchange again: replies on a channel that is gone cannot arrive any more. */
+  resend(exchange: string): void
   /** Rejects all open requests. */
   fail(error: Error): void
   /** Rejects all open requests with `broker_unavailable`. */
@@ -48,13 +51,14 @@ export function createRequests(): Requests {
   }
 
   return {
-    async ask({ schema, timeoutMs, unanswered, signal, send }) {
+    async ask({ exchange, schema, timeoutMs, unanswered, signal, send }) {
       const correlationId = randomUUID()
       const { promise, resolve, reject } = Promise.withResolvers<unknown>()
       const settled = new AbortController()
       const onAbort = () => reject(abortError(signal))
       const timer = setTimeout(() => reject(new HowdahError('timeout', unanswered)), timeoutMs)
       const entry: Open = {
+        exchange,
         schema,
         resolve,
         reject,
@@ -96,8 +100,8 @@ export function createRequests(): Requests {
       }
     },
 
-    resend() {
-      for (const entry of open.values()) if (entry.sent) entry.send()
+    resend(exchange) {
+      for (const entry of open.values()) if (entry.sent && entry.exchange === exchange) entry.send()
     },
 
     fail,

@@ -1,6 +1,6 @@
 /**
  * Sends messages of the contract: validates the body, sets the properties, publishes with confirms, and for a request
- * waits for the reply. Owns no channel and no state; the publisher and the requests have both.
+ * waits for the reply. Owns no channel and no state; publishing and requests have both.
  */
 import { randomUUID } from 'node:crypto'
 import { type BrokerAlarm, brokerBlocked } from './broker-alarm.ts'
@@ -8,7 +8,7 @@ import type { SendOptions } from './bus.ts'
 import { neededVersion } from './contract-version.ts'
 import { encodeBody, messageProperties } from './envelope.ts'
 import { HowdahError } from './errors.ts'
-import type { Publisher } from './publisher.ts'
+import type { Publishing } from './publishing.ts'
 import type { Requests } from './requests.ts'
 import type { RequestRoute, Route } from './route.ts'
 import { DIRECT_REPLY } from './topology.ts'
@@ -18,7 +18,7 @@ const TIMEOUT_MS = 30_000
 const CONFIRMED_BEFORE_MS = 500
 
 export interface Sender {
-  /** Resolves when RabbitMQ confirmed. @throws HowdahError `invalid_message` | `message_too_large`, and as `Publisher.publish` */
+  /** Resolves when RabbitMQ confirmed. @throws HowdahError `invalid_message` | `message_too_large`, and as `Publishing.publish` */
   send(route: Route, body: unknown, options?: SendOptions): Promise<void>
   /**
    * Resolves with the reply, validated.
@@ -29,7 +29,7 @@ export interface Sender {
 
 export interface SenderOptions {
   readonly appId: string
-  readonly publisher: Publisher
+  readonly publishing: Pick<Publishing, 'publish'>
   readonly requests: Requests
   readonly alarm: BrokerAlarm
   /** The queue on which agents reply, of a coordinator; everyone else has Direct Reply-to. */
@@ -39,7 +39,7 @@ export interface SenderOptions {
 }
 
 export function createSender(options: SenderOptions): Sender {
-  const { appId, publisher, requests, alarm, agentReplies, requireExchange } = options
+  const { appId, publishing, requests, alarm, agentReplies, requireExchange } = options
 
   async function publish(
     { type, body: schema, maxBytes, exchange, routingKey, unroutable }: Route,
@@ -49,7 +49,7 @@ export function createSender(options: SenderOptions): Sender {
   ): Promise<void> {
     const content = encodeBody(schema, type, body, maxBytes)
     await requireExchange(exchange)
-    await publisher.publish({
+    await publishing.publish({
       exchange,
       routingKey,
       content,
@@ -78,6 +78,7 @@ export function createSender(options: SenderOptions): Sender {
     async request(route, body, { messageId = randomUUID(), timeoutMs = TIMEOUT_MS, signal } = {}) {
       if (alarm.reason !== undefined) throw brokerBlocked(alarm.reason, 'Nothing was sent.')
       return requests.ask({
+        exchange: route.exchange,
         schema: route.reply,
         timeoutMs,
         unanswered: route.unanswered(timeoutMs / 1000),

@@ -1,23 +1,24 @@
 /**
- * The orderly end of a bus: consumers are closed, confirms are waited for, and then the connection is closed. Every part
- * has a deadline, and while RabbitMQ takes no messages none of it is waited for.
+ * The orderly end of a bus: consumers are closed, confirms are waited for, and then the connections are closed. Every part
+ * has a deadline. While nothing can be published, because of an alarm or without a connection, what waits for that is
+ * abandoned at once, so that handlers end.
  */
 import { once } from 'node:events'
-import type { BrokerConnection } from './connection.ts'
+import type { BusConnections } from './connections.ts'
 import type { Consumers } from './consumers.ts'
-import type { Publisher } from './publisher.ts'
-import type { RecoveringChannel } from './recovering-channel.ts'
+import type { Publishing } from './publishing.ts'
 import type { Requests } from './requests.ts'
 import { atMost } from './wait.ts'
 
-/** Deadline for handlers and confirms together; then the connection is closed all the same. */
-const DEADLINE_MS = 18_000
+/** Deadline for handlers and confirms together; then what still waits is abandoned. */
+const FINISH_MS = 15_000
 const DRAIN_MS = 5_000
+/** Deadline for consumers after that. */
+const CONSUMERS_MS = 3_000
 
 export interface BusParts {
-  readonly connection: BrokerConnection
-  readonly publishing: RecoveringChannel
-  readonly publisher: Publisher
+  readonly connections: BusConnections
+  readonly publishing: Publishing
   readonly requests: Requests
   readonly consumers: Consumers
   /** Its signal stops everything that reopens channels. */
@@ -26,22 +27,22 @@ export interface BusParts {
 
 /** Rejects what still waits with `broker_unavailable`. Never rejects itself for a broker that does not answer. */
 export async function shutDown(parts: BusParts): Promise<void> {
-  const { connection, publishing, publisher, requests, ended } = parts
-  const isBlocked = (): boolean => connection.alarm.reason !== undefined
-  if (!isBlocked()) {
+  const { connections, publishing, requests, consumers, ended } = parts
+  const { publish } = connections
+  const consumersClosed = consumers.close()
+  if (publish.openSince !== undefined) {
     const settled = new AbortController()
-    const blocked = once(connection.model, 'blocked', { signal: settled.signal }).catch(() => undefined)
-    await atMost(DEADLINE_MS, Promise.race([finishWork(parts), blocked]))
+    const { signal } = settled
+    const away = ['blocked', 'disconnect'].map((event) =>
+      once(publish.model, event, { signal }).catch(() => undefined),
+    )
+    const finished = consumersClosed.then(() => (signal.aborted ? undefined : publishing.drain(DRAIN_MS)))
+    await atMost(FINISH_MS, Promise.race([finished, ...away]))
     settled.abort()
   }
   requests.close()
-  publisher.close()
+  publishing.close()
+  await atMost(CONSUMERS_MS, consumersClosed)
   ended.abort()
-  if (!isBlocked()) await publishing.close()
-  await connection.close()
-}
-
-async function finishWork({ connection, publishing, publisher, consumers }: BusParts): Promise<void> {
-  await consumers.close()
-  if (publishing.current !== undefined && connection.openSince !== undefined) await publisher.drain(DRAIN_MS)
+  await connections.close()
 }

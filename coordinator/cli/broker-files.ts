@@ -69,6 +69,8 @@ export async function writeBrokerFiles(
       'default_user_tags.administrator = true',
       // The default of 512 MB per quorum log file is allocated in memory too.
       'raft.wal_max_size_bytes = 16777216',
+      // The largest message of the contract, and the default since RabbitMQ 4.
+      'max_message_size = 16777216',
       'log.file = broker.log',
       'log.file.level = warning',
       'log.console = false',

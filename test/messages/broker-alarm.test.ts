@@ -10,6 +10,7 @@ import type { HowdahError } from '../../messages/errors.ts'
 import type { AgentView } from '../../messages/values.ts'
 import { type TestVhost, testBroker, testVhost } from '../support/broker.ts'
 import { failure } from './failure.ts'
+import { connectRaw } from './raw-client.ts'
 
 const AGENT = { kind: 'target', name: 't1' } as const
 /** RabbitMQ's default. */
@@ -92,6 +93,31 @@ describe('a broker whose disk alarm is on', function () {
     const began = Date.now()
     await client.close()
     expect(Date.now() - began).to.be.below(AT_ONCE_MS)
+  })
+
+  it('holds up no consumer: what is in its queue is handled and acknowledged', async () => {
+    const coordinator = await connect('coordinator')
+    await coordinator.declareTopology()
+    const agent = await connect('agent')
+    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
+    // More than the prefetch, so that the last ones are delivered only after acknowledgements were read.
+    const ids = Array.from({ length: 50 }, (_, i) => `during-${i}`)
+    for (const messageId of ids) {
+      await agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId })
+    }
+    await raiseAlarm()
+    expect((await failure(coordinator.probe())).code).to.equal('broker_blocked')
+    const handled: string[] = []
+    const consumer = await coordinator.consumeReports(async ({ messageId }) => {
+      handled.push(messageId)
+      return 'ack'
+    })
+    while (handled.length < ids.length) await sleep(20)
+    expect(handled).to.deep.equal(ids)
+    await consumer.close()
+    const raw = await connectRaw(vhost.url)
+    expect((await raw.channel.checkQueue('howdah.coordinator.events')).messageCount).to.equal(0)
+    await raw.close()
   })
 
   it('ends with the delivery of what agents reported during it, once each', async () => {

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { type Consumers, createConsumers, type Work } from '../../messages/consumers.ts'
 import { EXPECT_COMMANDS } from '../../messages/envelope.ts'
-import type { Publication, Publisher } from '../../messages/publisher.ts'
+import type { Publication } from '../../messages/publisher.ts'
 import { COORDINATOR_REPLIES, createReplies } from '../../messages/replies.ts'
 import { COORDINATOR_COMMANDS } from '../../messages/topology.ts'
 import { delivered, ScriptedConnection, until } from './scripted-amqp.ts'
@@ -23,17 +23,17 @@ describe('the consumers of a bus', () => {
   beforeEach(() => {
     connection = new ScriptedConnection()
     published = []
-    const publisher = {
+    const publishing = {
       publish: async (publication: Publication) => {
         published.push(publication)
       },
-    } as Publisher
+    }
     consumers = createConsumers({
       ...{ connection: connection.asConnection, ended: new AbortController().signal, prefetch: 20 },
       redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
       ...{
-        publisher,
-        replies: createReplies({ appId: 'coordinator', publisher, path: COORDINATOR_REPLIES }),
+        publishing,
+        replies: createReplies({ appId: 'coordinator', publishing, path: COORDINATOR_REPLIES }),
       },
       logger: pino({ level: 'silent' }),
     })

@@ -16,7 +16,7 @@ const PUBLICATION: Publication = {
 describe('the publisher', () => {
   let channel: ScriptedChannel | undefined
   let blocked: string | undefined
-  let cause: Error | undefined
+  let cause: HowdahError | undefined
   let publisher: Publisher
 
   beforeEach(() => {
@@ -107,7 +107,7 @@ describe('the publisher', () => {
 
   it('rejects at its deadline with the reason for the delay', async () => {
     const hurried = { ...PUBLICATION, timeoutMs: 1 }
-    cause = new Error('connection refused')
+    cause = new HowdahError('broker_unavailable', 'connection refused')
     const alone = await failure(publisher.publish(hurried))
     expect(alone.code).to.equal('broker_unavailable')
     expect(alone.message).to.include('connection refused')

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import type { Delivery } from '../../messages/bus.ts'
 import { deadLetterOf } from '../../messages/dead-letter.ts'
 import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
-import type { Publication, Publisher } from '../../messages/publisher.ts'
+import type { Publication } from '../../messages/publisher.ts'
 import { COORDINATOR_REPLIES, createReplies } from '../../messages/replies.ts'
 import { failure } from './failure.ts'
 import { delivered } from './scripted-amqp.ts'
@@ -12,13 +12,13 @@ const REFUSAL = { code: 'invalid_message', message: 'no' } as const
 
 describe('the answer to a delivery', () => {
   let published: Publication[]
-  const publisher: Pick<Publisher, 'publish'> = {
-    publish: async (publication) => {
+  const publishing = {
+    publish: async (publication: Publication) => {
       published.push(publication)
     },
   }
   const replies = createReplies({
-    ...{ appId: 'coordinator', publisher: publisher as Publisher, path: COORDINATOR_REPLIES },
+    ...{ appId: 'coordinator', publishing, path: COORDINATOR_REPLIES },
   })
 
   beforeEach(() => {

@@ -17,6 +17,7 @@ describe('a request', () => {
 
   const ask = (more: Partial<AskOptions> = {}): Promise<unknown> =>
     requests.ask({
+      exchange: 'howdah.commands',
       schema: z.object({ accepted: z.boolean() }),
       timeoutMs: 5_000,
       unanswered: 'it did not answer',
@@ -55,14 +56,17 @@ describe('a request', () => {
         await sending.promise
       },
     })
-    requests.resend()
+    requests.resend('howdah.commands')
     expect(sent).to.have.length(1)
     sending.resolve()
     await until(() => {
-      requests.resend()
+      requests.resend('howdah.commands')
       return sent.length === 2
     })
     expect(sent[1]).to.equal(sent[0])
+    await until(() => true)
+    requests.resend('howdah.agents')
+    expect(sent, 'on the channel of another exchange').to.have.length(2)
     reply('{"accepted":true}')
     await asking
   })

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { createBrokerAlarm } from '../../messages/broker-alarm.ts'
 import { CONTRACT_VERSION } from '../../messages/definitions.ts'
-import { createPublisher, type Publication, type Publisher } from '../../messages/publisher.ts'
+import { createPublisher, type Publication } from '../../messages/publisher.ts'
 import { createRequests, type Requests } from '../../messages/requests.ts'
 import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute } from '../../messages/route.ts'
 import { createSender, type Sender } from '../../messages/sender.ts'
@@ -25,12 +25,12 @@ describe('a message that is sent', () => {
   beforeEach(() => {
     published = []
     requests = createRequests()
-    const publisher: Pick<Publisher, 'publish'> = {
-      publish: async (publication) => {
+    const publishing = {
+      publish: async (publication: Publication) => {
         published.push(publication)
       },
     }
-    sender = createSender({ ...COORDINATOR, publisher: publisher as Publisher, requests, alarm })
+    sender = createSender({ ...COORDINATOR, publishing, requests, alarm })
   })
 
   afterEach(() => alarm.clear(false))
@@ -91,14 +91,14 @@ describe('a message that is sent', () => {
   })
 
   it('blames nobody for no answer to a request that RabbitMQ did not take', async () => {
-    const publisher = createPublisher({
+    const publishing = createPublisher({
       userId: 'guest',
       channel: () => new ScriptedChannel().asChannel,
       failure: () => undefined,
       blocked: () => undefined,
       logger: pino({ level: 'silent' }),
     })
-    const stuck = createSender({ ...COORDINATOR, publisher, requests, alarm })
+    const stuck = createSender({ ...COORDINATOR, publishing, requests, alarm })
     const error = await failure(stuck.request(commandRoute('agent.list'), {}, { timeoutMs: 200 }))
     expect(error.message)
       .to.match(/RabbitMQ did not confirm/)

@@ -9,30 +9,41 @@ describe('the end of a bus', () => {
   let model: ScriptedConnection
   let ended: AbortController
   /** Closing the consumers, which waits for their handlers. */
-  let handlers: Promise<void>
+  let handlers: PromiseWithResolvers<void>
 
   beforeEach(() => {
     calls.length = 0
     alarm.clear(false)
     model = new ScriptedConnection()
     ended = new AbortController()
-    handlers = Promise.resolve()
+    handlers = Promise.withResolvers()
     model.on('blocked', (reason: string) => alarm.raise(reason))
   })
 
-  function parts(openSince: number | undefined = 1): BusParts {
+  function parts(isConnected = true): BusParts {
     const called = (name: string) => async (): Promise<void> => {
       calls.push(name)
     }
+    const publish = {
+      model,
+      get openSince() {
+        return isConnected && alarm.reason === undefined ? 1 : undefined
+      },
+    }
     const scripted = {
-      connection: { model, alarm, openSince, close: called('connection') },
-      publishing: { current: {}, close: called('channel') },
-      publisher: { drain: called('drain'), close: called('publisher') },
+      connections: { publish, close: called('connections') },
+      publishing: {
+        drain: called('drain'),
+        close() {
+          calls.push('publishing')
+          handlers.resolve() // those that wait for it
+        },
+      },
       requests: { close: called('requests') },
       consumers: {
         close: async () => {
           calls.push('consumers')
-          await handlers
+          await handlers.promise
         },
       },
       ended,
@@ -40,31 +51,38 @@ describe('the end of a bus', () => {
     return scripted as unknown as BusParts
   }
 
-  it('waits for handlers, then for confirms, then closes the channel and the connection', async () => {
-    await shutDown(parts())
-    expect(calls).to.deep.equal(['consumers', 'drain', 'requests', 'publisher', 'channel', 'connection'])
+  it('waits for handlers, then for confirms, then closes the connections', async () => {
+    const closing = shutDown(parts())
+    await until(() => calls.includes('consumers'))
+    expect(calls).to.deep.equal(['consumers'])
+    handlers.resolve()
+    await closing
+    expect(calls).to.deep.equal(['consumers', 'drain', 'requests', 'publishing', 'connections'])
     expect(ended.signal.aborted).to.equal(true)
   })
 
-  it('waits for no confirms without a connection', async () => {
-    const closing = { ...parts(), connection: { ...parts().connection, openSince: undefined } }
-    await shutDown(closing)
-    expect(calls).not.to.include('drain')
+  it('abandons at once what waits for a broker that is away, so that handlers end', async () => {
+    const began = Date.now()
+    await shutDown(parts(false))
+    expect(calls).to.deep.equal(['consumers', 'requests', 'publishing', 'connections'])
+    expect(Date.now() - began).to.be.below(1_000)
   })
 
-  it('waits for nothing while RabbitMQ takes no messages', async () => {
+  it('abandons it also while RabbitMQ takes no messages', async () => {
     alarm.raise('low on disk')
     await shutDown(parts())
-    expect(calls).to.deep.equal(['requests', 'publisher', 'connection'])
+    expect(calls).to.deep.equal(['consumers', 'requests', 'publishing', 'connections'])
   })
 
-  it('stops waiting when RabbitMQ takes no messages any more', async () => {
-    handlers = new Promise(() => {})
-    const closing = shutDown(parts())
-    await until(() => calls.includes('consumers'))
-    model.emit('blocked', 'low on disk')
-    await closing
-    expect(calls).to.deep.equal(['consumers', 'requests', 'publisher', 'connection'])
-    expect(model.listenerCount('blocked')).to.equal(1)
-  })
+  for (const event of ['blocked', 'disconnect']) {
+    it(`stops waiting at the event "${event}"`, async () => {
+      const closing = shutDown(parts())
+      await until(() => calls.includes('consumers'))
+      const listeners = model.listenerCount(event)
+      model.emit(event, 'low on disk')
+      await closing
+      expect(calls).to.deep.equal(['consumers', 'requests', 'publishing', 'connections'])
+      expect(model.listenerCount(event)).to.equal(listeners - 1)
+    })
+  }
 })

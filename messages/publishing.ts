@@ -1,0 +1,83 @@
+/**
+ * Everything that a process publishes: on one channel per exchange, opened with the first message, so that a message for
+ * which RabbitMQ closes a channel holds up nothing that goes to another exchange. Owns these channels.
+ */
+import type { ConfirmChannel } from 'amqplib'
+import type { Logger } from 'pino'
+import type { BrokerConnection } from './connection.ts'
+import { createPublisher, type Publication, type Publisher } from './publisher.ts'
+import { createRecoveringChannel } from './recovering-channel.ts'
+import { Unavailable } from './unavailable.ts'
+
+export interface Publishing {
+  /** As `Publisher.publish`. */
+  publish(publication: Publication): Promise<void>
+  /** Publishes what was held back while RabbitMQ took no messages. */
+  resume(): void
+  /** Resolves when everything is confirmed, or at the deadline. */
+  drain(timeoutMs: number): Promise<void>
+  /** Rejects everything that is unconfirmed, and every later publication. */
+  close(): void
+}
+
+export interface PublishingOptions {
+  readonly connection: BrokerConnection
+  /** The user of the connection. */
+  readonly userId: string
+  /** Aborted when the bus is closed. */
+  readonly ended: AbortSignal
+  readonly logger: Logger
+  /** Prepares a new channel of an exchange, before anything is published on it. Must be safe to repeat. */
+  setUp(channel: ConfirmChannel, exchange: string): Promise<void>
+  /** Called after each new channel has taken what was unconfirmed. */
+  onOpen(exchange: string): void
+}
+
+export function createPublishing(options: PublishingOptions): Publishing {
+  const { connection, userId, ended, logger, setUp, onOpen } = options
+  const publishers = new Map<string, Publisher>()
+  let isClosed = false
+
+  function open(exchange: string): Publisher {
+    const channel = createRecoveringChannel({
+      connection: connection.model,
+      ended,
+      purpose: exchange === '' ? 'publish to the default exchange' : `publish to the exchange ${exchange}`,
+      logger,
+      setUp: (opened) => setUp(opened, exchange),
+      onOpen(opened) {
+        publisher.attach(opened)
+        onOpen(exchange)
+      },
+    })
+    const publisher = createPublisher({
+      userId,
+      channel: () => channel.current,
+      failure: () => channel.failure,
+      blocked: () => connection.alarm.reason,
+      logger,
+    })
+    publishers.set(exchange, publisher)
+    return publisher
+  }
+
+  return {
+    async publish(publication) {
+      if (isClosed) {
+        throw new Unavailable('this connection to RabbitMQ was closed', { code: 'broker_unavailable' })
+      }
+      const { exchange } = publication
+      await (publishers.get(exchange) ?? open(exchange)).publish(publication)
+    },
+    resume() {
+      for (const publisher of publishers.values()) publisher.resume()
+    },
+    async drain(timeoutMs) {
+      await Promise.all([...publishers.values()].map((publisher) => publisher.drain(timeoutMs)))
+    },
+    close() {
+      isClosed = true
+      for (const publisher of publishers.values()) publisher.close()
+    },
+  }
+}
