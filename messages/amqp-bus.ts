@@ -112,7 +112,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     requireExchange: createExchangeCheck(publish),
   })
   const replies = createReplies({
-    ...{ appId, publishing },
+    ...{ appId, publishing, logger },
     path: role === 'agent' ? AGENT_REPLIES : COORDINATOR_REPLIES,
   })
   const consumers = createConsumers({

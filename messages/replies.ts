@@ -5,6 +5,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { ConsumeMessage } from 'amqplib'
+import type { Logger } from 'pino'
 import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
 import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.ts'
@@ -17,9 +18,13 @@ const TIMEOUT_MS = 30_000
 /** AMQP 0-9-1: a routing key is a short string, of at most 255 bytes. */
 const MAX_ROUTING_KEY = 255
 const MAX_TYPE = 64
+const MAX_TEXT = 500
 
 export interface Replies {
-  /** Does nothing for a delivery without `replyTo`. @throws HowdahError `internal` when the type has no reply, and as `encodeBody` and `Publishing.publish` */
+  /**
+   * Does nothing for a delivery without a `replyTo` where replies may go. A reply that is too large, or that does not match
+   * its schema, is replaced by a refusal with `message_too_large` or `internal`. @throws HowdahError as `Publishing.publish`
+   */
   reply(delivery: Delivery, body: object): Promise<void>
   /** The properties of the message are untrusted; it may not even have a type. @throws HowdahError as `Publishing.publish` */
   refuse(message: ConsumeMessage, error: ErrorBody): Promise<void>
@@ -46,9 +51,10 @@ export interface RepliesOptions {
   readonly appId: string
   readonly publishing: Pick<Publishing, 'publish'>
   readonly path: ReplyPath
+  readonly logger: Logger
 }
 
-export function createReplies({ appId, publishing, path }: RepliesOptions): Replies {
+export function createReplies({ appId, publishing, path, logger }: RepliesOptions): Replies {
   async function answer({ replyTo, type, correlationId }: Requester, content: Buffer): Promise<void> {
     await publishing.publish({
       exchange: path.exchange,
@@ -61,9 +67,19 @@ export function createReplies({ appId, publishing, path }: RepliesOptions): Repl
 
   return {
     async reply({ type, replyTo, correlationId, messageId }, body) {
-      const content = encodeBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES)
       if (replyTo === undefined || !path.isAddress(replyTo)) return
-      await answer({ replyTo, type, correlationId: correlationId ?? messageId }, content)
+      const requester = { replyTo, type, correlationId: correlationId ?? messageId }
+      try {
+        await answer(requester, encodeBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES))
+      } catch (error) {
+        const instead = insteadOf(error)
+        if (!instead) throw error
+        logger.error(
+          { err: error, type, messageId },
+          'a reply cannot be sent, its requester gets an error instead',
+        )
+        await answer(requester, refusal(instead))
+      }
     },
 
     async refuse({ properties }, error) {
@@ -76,9 +92,21 @@ export function createReplies({ appId, publishing, path }: RepliesOptions): Repl
         type: typeof type === 'string' ? type.slice(0, MAX_TYPE) : 'unknown',
         correlationId: typeof correlationId === 'string' ? correlationId : undefined,
       }
-      await answer(requester, Buffer.from(JSON.stringify({ accepted: false, error: withRetryable(error) })))
+      await answer(requester, refusal(error))
     },
   }
+}
+
+const refusal = (error: ErrorBody): Buffer =>
+  Buffer.from(JSON.stringify({ accepted: false, error: withRetryable(error) }))
+
+/** What the requester is told about a reply that can never be sent; undefined when another attempt may succeed. */
+function insteadOf(error: unknown): ErrorBody | undefined {
+  if (!(error instanceof HowdahError)) return { code: 'internal', message: String(error).slice(0, MAX_TEXT) }
+  const { code, message } = error
+  if (code === 'message_too_large') return { code, message }
+  const isDefect = code === 'invalid_message' || code === 'internal'
+  return isDefect ? { code: 'internal', message: message.slice(0, MAX_TEXT) } : undefined
 }
 
 function replySchema(type: string): z.ZodType {

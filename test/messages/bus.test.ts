@@ -9,6 +9,12 @@ import { connectRaw } from './raw-client.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 
+/** More than a reply may have. */
+const AGENTS = Array.from({ length: 70_000 }, (_, i) => ({
+  ...{ kind: 'target', name: `t${i}`, version: '1', host: 'h'.repeat(200), online: true },
+  lastSeen: new Date().toISOString(),
+}))
+
 describe('the bus', function () {
   this.timeout(30_000)
   let vhost: TestVhost
@@ -113,6 +119,21 @@ describe('the bus', function () {
     expect(
       await coordinator.requestAgent({ kind: 'mount', name: 'm1' }, 'repository.list', {}),
     ).to.deep.equal({ accepted: true, repositories: [] })
+    await consumer.close()
+  })
+
+  it('answers with an error what cannot be answered otherwise, at the first attempt', async () => {
+    let deliveries = 0
+    const consumer = await coordinator.consumeQueries(async (delivery) => {
+      deliveries += 1
+      await coordinator.reply(delivery, { accepted: true, agents: deliveries === 1 ? undefined : AGENTS })
+      return 'ack'
+    })
+    for (const code of ['internal', 'message_too_large']) {
+      const reply = await client.request('agent.list', {}, { timeoutMs: 10_000 })
+      expect(reply.accepted ? reply : reply.error.code).to.equal(code)
+    }
+    expect(deliveries).to.equal(2)
     await consumer.close()
   })
 

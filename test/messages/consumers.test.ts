@@ -33,7 +33,12 @@ describe('the consumers of a bus', () => {
       redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
       ...{
         publishing,
-        replies: createReplies({ appId: 'coordinator', publishing, path: COORDINATOR_REPLIES }),
+        replies: createReplies({
+          appId: 'coordinator',
+          publishing,
+          path: COORDINATOR_REPLIES,
+          logger: pino({ level: 'silent' }),
+        }),
       },
       logger: pino({ level: 'silent' }),
     })

@@ -1,9 +1,12 @@
 import { expect } from 'chai'
+import { pino } from 'pino'
 import type { Delivery } from '../../messages/bus.ts'
 import { deadLetterOf } from '../../messages/dead-letter.ts'
 import { MAX_MESSAGE_BYTES } from '../../messages/definitions.ts'
+import { HowdahError } from '../../messages/errors.ts'
 import type { Publication } from '../../messages/publisher.ts'
 import { COORDINATOR_REPLIES, createReplies } from '../../messages/replies.ts'
+import { Unavailable } from '../../messages/unavailable.ts'
 import { failure } from './failure.ts'
 import { delivered } from './scripted-amqp.ts'
 
@@ -12,13 +15,16 @@ const REFUSAL = { code: 'invalid_message', message: 'no' } as const
 
 describe('the answer to a delivery', () => {
   let published: Publication[]
+  const refusals: Error[] = []
   const publishing = {
     publish: async (publication: Publication) => {
+      const refusal = refusals.shift()
+      if (refusal) throw refusal
       published.push(publication)
     },
   }
   const replies = createReplies({
-    ...{ appId: 'coordinator', publishing, path: COORDINATOR_REPLIES },
+    ...{ appId: 'coordinator', publishing, path: COORDINATOR_REPLIES, logger: pino({ level: 'silent' }) },
   })
 
   beforeEach(() => {
@@ -56,9 +62,40 @@ describe('the answer to a delivery', () => {
     expect(published).to.deep.equal([])
   })
 
-  it('has to match the schema of its type', async () => {
-    expect((await failure(replies.reply(delivery(), { accepted: true }))).code).to.equal('invalid_message')
-    expect((await failure(replies.reply(delivery({ type: 'step.run' }), {}))).code).to.equal('internal')
+  it('is an error instead of a reply that does not match its schema or is too large', async () => {
+    const host = 'h'.repeat(200)
+    const agent = {
+      kind: 'target',
+      name: 't',
+      version: '1',
+      host,
+      online: true,
+      lastSeen: '2026-01-01T00:00:00Z',
+    }
+    const many = Array.from({ length: 70_000 }, () => agent)
+    await replies.reply(delivery(), { accepted: true })
+    await replies.reply(delivery({ type: 'step.run' }), {})
+    await replies.reply(delivery(), { accepted: true, agents: many })
+    const answers = published.map(({ content }) => JSON.parse(String(content)))
+    expect(answers.map(({ error }) => error.code)).to.deep.equal([
+      'internal',
+      'internal',
+      'message_too_large',
+    ])
+    for (const { accepted, error } of answers) {
+      expect(accepted).to.equal(false)
+      expect(error.message.length).to.be.within(20, 600)
+    }
+  })
+
+  it('is an error instead of a reply that RabbitMQ does not take', async () => {
+    refusals.push(new HowdahError('message_too_large', 'its max_message_size is lower'))
+    await replies.reply(delivery(), { accepted: true, agents: [] })
+    expect(JSON.parse(String(published[0]?.content)).error.code).to.equal('message_too_large')
+    refusals.push(new Unavailable('no broker', { code: 'broker_unavailable' }))
+    const rejected = failure(replies.reply(delivery(), { accepted: true, agents: [] }))
+    expect((await rejected).code).to.equal('broker_unavailable')
+    expect(published).to.have.length(1)
   })
 
   it('is sent to a message with properties of wrong types, too', async () => {
