@@ -80,6 +80,8 @@ await runRole({
       ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
       async close() {
         clearInterval(pruner)
+        // While the broker is away nothing can be sent: what waits for it is abandoned, and the next start sends it.
+        if (bus.connectedSince === undefined) await bus.close()
         await Promise.all(consumers.map((consumer) => consumer.close()))
         await conductor.close()
         await bus.close()

@@ -41,6 +41,7 @@ export interface ConsumerOptions {
 
 /** How long `close` waits for handlers. RabbitMQ delivers again what they have not settled by then. */
 const CLOSE_DEADLINE_MS = 10_000
+const GONE_DEADLINE_MS = 2_000
 /** How long to wait for RabbitMQ to confirm a cancel, which it never does while it does not read from the connection. */
 const CANCEL_MS = 2_000
 /** How long deliveries are held while they cannot be handled; RabbitMQ closes a channel that keeps one for 30 minutes. */
@@ -152,7 +153,8 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       const cancelled = tag === undefined ? undefined : recoveringChannel.current?.cancel(tag).catch(() => {})
       if (cancelled) await atMost(CANCEL_MS, cancelled)
       closing.abort()
-      await atMost(CLOSE_DEADLINE_MS, Promise.all(running))
+      // Without a channel RabbitMQ delivers again whatever they do.
+      await atMost(recoveringChannel.current ? CLOSE_DEADLINE_MS : GONE_DEADLINE_MS, Promise.all(running))
       await recoveringChannel.close()
     },
   }

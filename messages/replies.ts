@@ -10,9 +10,10 @@ import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
 import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.ts'
 import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
-import { type ErrorBody, HowdahError, withRetryable } from './errors.ts'
+import { type ErrorBody, errorBody, HowdahError, withRetryable } from './errors.ts'
 import type { Publishing } from './publishing.ts'
 import { isClientReplyAddress, isCoordinatorReplyAddress, REPLIES_EXCHANGE } from './topology.ts'
+import { isUnsendable } from './unsendable.ts'
 
 const TIMEOUT_MS = 30_000
 /** AMQP 0-9-1: a routing key is a short string, of at most 255 bytes. */
@@ -102,11 +103,9 @@ const refusal = (error: ErrorBody): Buffer =>
 
 /** What the requester is told about a reply that can never be sent; undefined when another attempt may succeed. */
 function insteadOf(error: unknown): ErrorBody | undefined {
-  if (!(error instanceof HowdahError)) return { code: 'internal', message: String(error).slice(0, MAX_TEXT) }
-  const { code, message } = error
-  if (code === 'message_too_large') return { code, message }
-  const isDefect = code === 'invalid_message' || code === 'internal'
-  return isDefect ? { code: 'internal', message: message.slice(0, MAX_TEXT) } : undefined
+  if (error instanceof HowdahError && !isUnsendable(error)) return undefined
+  const { code, message } = errorBody(error)
+  return { code: code === 'message_too_large' ? code : 'internal', message: message.slice(0, MAX_TEXT) }
 }
 
 function replySchema(type: string): z.ZodType {

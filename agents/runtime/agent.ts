@@ -116,6 +116,8 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     async close() {
       clearInterval(heartbeat)
       clearInterval(pruner)
+      // While the broker is away nothing can be reported: what waits for it is abandoned, and kept in the journal.
+      if (bus.connectedSince === undefined) await bus.close()
       await consumer.close()
       await runner.close()
       await bus

@@ -5,8 +5,9 @@
 import type { Logger } from 'pino'
 import { backoffMs } from '../../messages/backoff.ts'
 import type { EventBody, ReportType } from '../../messages/definitions.ts'
-import { type ErrorBody, HowdahError } from '../../messages/errors.ts'
+import type { ErrorBody, HowdahError } from '../../messages/errors.ts'
 import type { StepCommand } from '../../messages/steps.ts'
+import { isUnsendable } from '../../messages/unsendable.ts'
 import { pause } from '../../messages/wait.ts'
 import type { Direction, Journal, JournalEntry, StepOutcome } from './journal.ts'
 
@@ -60,7 +61,7 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
         journal.confirm(session, sequence)
         return
       } catch (error) {
-        if (error instanceof HowdahError && !error.retryable) {
+        if (isUnsendable(error)) {
           outcome = { ok: false, error: unsendable(error) }
           keep(command, outcome)
         }

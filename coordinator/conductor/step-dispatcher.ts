@@ -4,7 +4,8 @@
  */
 import type { Bus } from '../../messages/bus.ts'
 import { neededVersion } from '../../messages/contract-version.ts'
-import { type ErrorBody, type ErrorCode, HowdahError } from '../../messages/errors.ts'
+import type { ErrorBody } from '../../messages/errors.ts'
+import { isUnsendable } from '../../messages/unsendable.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import type { Session } from '../session.ts'
 import { type AgentCommand, currentCommand } from '../step-command.ts'
@@ -27,9 +28,6 @@ export interface StepDispatcherOptions {
   readonly onUnsendable: (session: Session, error: ErrorBody) => Promise<unknown>
 }
 
-/** Errors that sending the same command again meets again. */
-const LASTING: ReadonlySet<ErrorCode> = new Set(['message_too_large', 'invalid_message'])
-
 export function createStepDispatcher({
   bus,
   background,
@@ -49,7 +47,7 @@ export function createStepDispatcher({
     try {
       await bus.sendToAgent(agent, type, body, { messageId: `${session.id}.${body.sequence}` })
     } catch (error) {
-      if (!(error instanceof HowdahError && LASTING.has(error.code))) throw error
+      if (!isUnsendable(error)) throw error
       await onUnsendable(session, error.toBody())
     }
   }

@@ -59,6 +59,18 @@ describe('the report of an outcome', () => {
     expect(finished.map(({ ok }) => ok)).to.deep.equal([false])
   })
 
+  it('stays as it is when the broker does not permit it for the moment, and is sent again', async () => {
+    let refusals = 0
+    const reporter = makeReporter(() =>
+      ++refusals === 1 ? new HowdahError('configuration', 'no permission on howdah.events') : undefined,
+    )
+    reporter.report(entry)
+    await reporter.settled()
+    expect(sent.map(({ type }) => type)).to.deep.equal(['session.step-done', 'session.step-done'])
+    expect(finished).to.deep.equal([])
+    expect(confirmed).to.equal(1)
+  })
+
   it('stays unconfirmed in the journal when the agent stops first', async () => {
     const stop = new AbortController()
     const reporter = makeReporter(() => {
