@@ -35,9 +35,13 @@ export function createBrokerAlarm(now: () => number = Date.now): BrokerAlarm {
   }
 }
 
+/** In RabbitMQ's reasons: "low on disk", "low on memory", or both. */
+const RESOURCES = ['disk', 'memory']
+
 /** @param consequence a sentence about what happens to the messages that were to be sent */
 export function brokerBlocked(reason: string, consequence = ''): Unavailable {
-  const what = `RabbitMQ takes no messages: an alarm on its machine is on, "${reason}"`
+  const short = RESOURCES.filter((name) => reason.includes(name)).join(' and ')
+  const what = `RabbitMQ takes no messages: ${short || 'an'} alarm on its machine ("${reason}")`
   const todo = 'Make room there, on the disk or in the memory that it names; work resumes by itself then'
   return new Unavailable(`${what}. ${todo}.${consequence === '' ? '' : ` ${consequence}`}`, {
     code: 'broker_blocked',

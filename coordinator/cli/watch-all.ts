@@ -2,12 +2,12 @@
  * Follows the events of all sessions. After a reconnect it says that events may have been missed, and catches up by asking
  * the coordinator which sessions are in another state than the last one it showed.
  */
-import { once } from 'node:events'
 import type { Bus, EventDelivery } from '../../messages/bus.ts'
 import type { CommandBody } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { SessionSummary } from '../../messages/session-list.ts'
 import type { SessionView } from '../../messages/values.ts'
+import { pause } from '../../messages/wait.ts'
 import { type Context, printJson } from './context.ts'
 import type { Deadline } from './deadline.ts'
 import { eventDocument, eventLine, viewLine } from './event-line.ts'
@@ -16,6 +16,8 @@ import { listSessions } from './request.ts'
 
 /** `howdah agents` shows which agents are online. */
 const ALL = 'session.#'
+/** After this long without an event it is asked for the reason. */
+const QUIET_MS = 10_000
 
 export interface WatchAll {
   readonly context: Context
@@ -72,20 +74,42 @@ export async function watchAll({ context, bus, json, deadline }: WatchAll): Prom
     })
   }
 
+  let unavailable: HowdahError | undefined
+  const report = (why: HowdahError | undefined): void => {
+    if (deadline.signal.aborted || why?.code === unavailable?.code) return
+    unavailable = why
+    context.stderr.line(`howdah watch: ${why ? why.message : 'the coordinator answers again'}`)
+  }
+  /** Events are shown without a coordinator, too. */
+  function noBaseline(error: unknown): SessionSummary[] {
+    if (!(error instanceof HowdahError)) throw error
+    report(error)
+    return []
+  }
+
   const consumer = await bus.watchEvents(ALL, print, onMissed)
   try {
     if (!json) context.stderr.line('Watching all sessions; Ctrl-C ends it.')
     // Bound before it is asked: no change falls in between.
     for (const { id, state } of await list({}).catch(noBaseline)) if (!states.has(id)) states.set(id, state)
-    if (!deadline.signal.aborted) await once(deadline.signal, 'abort')
+    while (!deadline.signal.aborted) {
+      await pause(QUIET_MS, deadline.signal)
+      if (now().getTime() - heard.getTime() >= QUIET_MS) report(await whySilent(bus, deadline.signal))
+    }
     context.interrupted.throwIfAborted()
   } finally {
     await consumer.close()
   }
 }
 
-/** Events are shown without a coordinator, too. */
-function noBaseline(error: unknown): SessionSummary[] {
-  if (error instanceof HowdahError) return []
-  throw error
+/** Why there may be no events although there is news: RabbitMQ tells of an alarm only who publishes. */
+async function whySilent(bus: Bus, signal: AbortSignal): Promise<HowdahError | undefined> {
+  try {
+    await bus.request('agent.list', {}, { signal })
+    return undefined
+  } catch (error) {
+    if (error instanceof HowdahError) return error
+    if (signal.aborted) return undefined
+    throw error
+  }
 }

@@ -1,5 +1,6 @@
 /** `howdah watch` after a reconnect: it says that events may have been missed, and catches up by asking. */
 import { expect } from 'chai'
+import { brokerBlocked } from '../../messages/broker-alarm.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { createFakeBus, type FakeBus, sessionView, stateEvent } from './fake-bus.ts'
 import { NOW, run, until } from './run.ts'
@@ -88,6 +89,22 @@ describe('howdah watch, after a reconnect', () => {
     views = undefined as unknown as SessionView[]
     bus.reconnect()
     await until(() => running.stderr().includes('is not known'), 'the failure is told')
+    running.interrupt()
+    expect(await running.status).to.equal(130)
+  })
+})
+
+describe('howdah watch, while RabbitMQ takes no messages', () => {
+  it('says so, and watches on', async () => {
+    const bus = createFakeBus({
+      'session.list': () => {
+        throw brokerBlocked('low on disk')
+      },
+    })
+    const running = run(['watch'], { bus })
+    await until(() => running.stderr().includes('takes no messages: disk alarm'), 'it says so')
+    bus.deliver('session.lost', { session: 'main-bbbbbb', what: 'mount', reason: 'killed' })
+    await until(() => running.stdout().includes('main-bbbbbb'), 'the event is shown')
     running.interrupt()
     expect(await running.status).to.equal(130)
   })

@@ -77,7 +77,7 @@ describe('a broker whose disk alarm is on', function () {
       const error = await failure(client.request('agent.list', {}))
       expect(error.code).to.equal('broker_blocked')
       expect(error.message)
-        .to.match(/low on disk.*Make room/)
+        .to.match(/takes no messages: disk alarm.*low on disk.*Make room/)
         .and.to.match(sent)
       expect(Date.now() - began).to.be.below(AT_ONCE_MS)
     }

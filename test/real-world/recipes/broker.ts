@@ -38,7 +38,7 @@ export const broker: readonly Scenario[] = [
           '--target',
           'db-7',
         ]
-        for (const verb of [['backups'], publish]) {
+        for (const verb of [['backups'], ['sessions'], ['agents'], ['show', session.id], publish]) {
           const began = Date.now()
           const { status, stderr } = await fleet.howdah(...verb)
           expect(Date.now() - began).to.be.below(AT_ONCE_MS)
