@@ -14,8 +14,9 @@ import {
   QUERY_TYPES,
   SESSION_EVENT_TYPES,
 } from './definitions.ts'
-import { VERSION_HEADER } from './envelope.ts'
+import { MAX_REPLY_BYTES, VERSION_HEADER } from './envelope.ts'
 import * as exporting from './exports.ts'
+import { MAX_HEADERS_BYTES } from './foreign-headers.ts'
 import * as labels from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
 import * as primitives from './primitives.ts'
@@ -105,7 +106,8 @@ function wholeDocument(): Json {
       description: [
         'Publishes PostgreSQL instances straight from a backup repository.',
         'Messages are persistent, with a JSON body of at most',
-        `${MAX_MESSAGE_BYTES} bytes, published as mandatory and with publisher confirms.`,
+        `${MAX_MESSAGE_BYTES} bytes and headers of at most ${MAX_HEADERS_BYTES}, published as mandatory and with publisher confirms.`,
+        `A reply has at most ${MAX_REPLY_BYTES} bytes; what would have more is answered with the error message_too_large.`,
         'The headers below that are not howdah-version are AMQP basic properties of the same name.',
       ].join(' '),
       license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
