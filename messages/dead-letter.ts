@@ -5,7 +5,7 @@
 import type { ConsumeMessage } from 'amqplib'
 import { MAX_MESSAGE_BYTES } from './definitions.ts'
 import { headersText } from './foreign-headers.ts'
-import type { Publication } from './publisher.ts'
+import type { Publication } from './publication.ts'
 import { DEAD_EXCHANGE, DEAD_LETTERS } from './topology.ts'
 
 const TIMEOUT_MS = 30_000

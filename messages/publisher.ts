@@ -6,11 +6,12 @@
  * is suspect and is published one by one on the next channel, so that the one for which that is closed again is known and
  * rejects; everything else is sent afterwards.
  */
-import { type ConfirmChannel, IllegalOperationError, type Message, type Options } from 'amqplib'
+import { type ConfirmChannel, IllegalOperationError, type Message } from 'amqplib'
 import type { Logger } from 'pino'
 import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
-import { type ChannelError, extentOf, isPublishError, refusal } from './refusal.ts'
+import type { Publication } from './publication.ts'
+import { type ChannelError, extentOf, isPublishError, refusal, unencodable } from './refusal.ts'
 import { Unavailable } from './unavailable.ts'
 import { abortError } from './wait.ts'
 
@@ -19,17 +20,6 @@ const RESEND_AFTER_NACK_MS = 250
 const REFUSED_MS = 5_000
 /** Holds for messages that were sent before RabbitMQ stopped reading. */
 export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
-
-export interface Publication {
-  readonly exchange: string
-  readonly routingKey: string
-  readonly content: Buffer
-  readonly options: Options.Publish & { readonly messageId?: string }
-  /** Message of the error `unroutable` when no queue takes it. Missing: no queue needs to take it. */
-  readonly unroutable?: string
-  readonly timeoutMs: number
-  readonly signal?: AbortSignal | undefined
-}
 
 interface Pending extends Publication {
   inFlight: boolean
@@ -76,17 +66,6 @@ async function isAlive(channel: ConfirmChannel): Promise<boolean> {
 }
 
 const closed = (message: string): Unavailable => new Unavailable(message, { code: 'broker_unavailable' })
-
-/** The error of a publication that amqplib cannot put into frames, such as one with headers of more than 64 KiB. */
-function unencodable(error: unknown, { exchange, routingKey }: Publication): HowdahError {
-  const text = error instanceof Error ? error.message : String(error)
-  const where = exchange === '' ? routingKey : `${exchange} (${routingKey})`
-  return new HowdahError(
-    error instanceof RangeError ? 'message_too_large' : 'internal',
-    `a message to ${where} cannot be encoded: ${text}`,
-    { cause: error },
-  )
-}
 
 export function createPublisher(options: PublisherOptions): Publisher {
   const { userId, channel, failure, blocked, logger } = options

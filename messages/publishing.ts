@@ -5,7 +5,8 @@
 import type { ConfirmChannel } from 'amqplib'
 import type { Logger } from 'pino'
 import type { BrokerConnection } from './connection.ts'
-import { createPublisher, type Publication, type Publisher } from './publisher.ts'
+import type { Publication } from './publication.ts'
+import { createPublisher, type Publisher } from './publisher.ts'
 import { createRecoveringChannel } from './recovering-channel.ts'
 import { Unavailable } from './unavailable.ts'
 

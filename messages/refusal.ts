@@ -1,7 +1,7 @@
-/** The error of a publication for which RabbitMQ closed the channel: what was refused, and what to do about it. Pure. */
+/** The errors of a publication that RabbitMQ or amqplib refuses: what was refused, and what to do about it. Pure. */
 
 import { HowdahError } from './errors.ts'
-import type { Publication } from './publisher.ts'
+import type { Publication } from './publication.ts'
 
 /** The method of AMQP 0-9-1 that an error is about: basic.publish. */
 const BASIC_PUBLISH = { classId: 60, methodId: 40 }
@@ -45,4 +45,15 @@ export function refusal(error: ChannelError, publication: Publication): HowdahEr
     return new HowdahError('message_too_large', text, options)
   }
   return new HowdahError('configuration', `RabbitMQ refused a message to ${where}. ${error.message}`, options)
+}
+
+/** The error of a publication that amqplib cannot put into frames, such as one with headers of more than 64 KiB. */
+export function unencodable(error: unknown, { exchange, routingKey }: Publication): HowdahError {
+  const text = error instanceof Error ? error.message : String(error)
+  const where = exchange === '' ? routingKey : `${exchange} (${routingKey})`
+  return new HowdahError(
+    error instanceof RangeError ? 'message_too_large' : 'internal',
+    `a message to ${where} cannot be encoded: ${text}`,
+    { cause: error },
+  )
 }

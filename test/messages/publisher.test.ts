@@ -1,7 +1,8 @@
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import { createPublisher, type Publication, type Publisher } from '../../messages/publisher.ts'
+import type { Publication } from '../../messages/publication.ts'
+import { createPublisher, type Publisher } from '../../messages/publisher.ts'
 import { failure } from './failure.ts'
 import { type Published, publishError, replyError, ScriptedChannel, until } from './scripted-amqp.ts'
 
