@@ -11,25 +11,10 @@ import {
   FileSystemError,
 } from '../../../agents/target/filesystem/file-system.ts'
 import type { Requester } from '../../../agents/target/filesystem/reads/direct-reads.ts'
+import { type Answer, message, messageDevice } from '../support/fuse-messages.ts'
 
 const ERRNO = { EINTR: -4, EIO: -5, EINVAL: -22, ENAMETOOLONG: -36, ENOSYS: -38, EPROTO: -71 }
 const NOBODY = 0x7ffffff0
-
-interface Answer {
-  readonly error: number
-  readonly unique: number
-  readonly data: Buffer
-}
-
-function message(opcode: number, unique: number, body: Buffer = Buffer.alloc(0), pid = process.pid): Buffer {
-  const header = Buffer.alloc(40)
-  header.writeUInt32LE(40 + body.length, 0)
-  header.writeUInt32LE(opcode, 4)
-  header.writeBigUInt64LE(BigInt(unique), 8)
-  header.writeBigUInt64LE(2n, 16)
-  header.writeUInt32LE(pid, 32)
-  return Buffer.concat([header, body])
-}
 
 function init(major: number, minor: number, flags = 0xffffffff): Buffer {
   const body = Buffer.alloc(64)
@@ -61,27 +46,9 @@ async function serveMessages(
   beforeEnd: () => void = () => undefined,
   options: Pick<ServeOptions, 'directReads' | 'retryInterrupt'> = {},
 ): Promise<Map<number, Answer>> {
-  const left = [...messages]
-  const answers = new Map<number, Answer>()
-  const device = {
-    read(buffer: Buffer) {
-      const next = left.shift()
-      if (next !== undefined) return next.copy(buffer)
-      beforeEnd()
-      throw Object.assign(new Error('gone'), { code: 'ENODEV' })
-    },
-    write(buffer: Buffer, length: number) {
-      const unique = Number(buffer.readBigUInt64LE(8))
-      expect(buffer.readUInt32LE(0)).to.equal(length)
-      answers.set(unique, {
-        error: buffer.readInt32LE(4),
-        unique,
-        data: Buffer.from(buffer.subarray(16, length)),
-      })
-    },
-  }
+  const device = messageDevice(messages, beforeEnd)
   await serveDevice(device, fileSystem, emptyMailbox, { logger: pino({ level: 'silent' }), ...options })
-  return answers
+  return new Map(device.answers.map((answer) => [answer.unique, answer]))
 }
 
 describe('the kernel driver', () => {
