@@ -2,8 +2,8 @@
  * The target agent's process: mounts backups on this machine and runs PostgreSQL on them. Reads the configuration, builds
  * the parts and connects them to the message bus; decides nothing itself, and never touches a mount.
  *
- * A step command passes from agents/runtime to steps.ts and from there to one file in steps/. A query goes straight to
- * check.ts, doctor/ or changes/. Events come from session/session-watch.ts.
+ * A step command passes from agents/runtime to steps.ts and from there to one file in steps/. A query goes by
+ * queries.ts to check.ts, doctor/ or changes/. Events come from session/session-watch.ts.
  */
 import { accessSync, constants, mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -13,14 +13,11 @@ import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
-import { HowdahError } from '../../messages/errors.ts'
 import { runAgent } from '../runtime/agent.ts'
 import { openJournal } from '../runtime/journal.ts'
 import { listedChanges } from './changes/detection.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
-import { checkTarget } from './check.ts'
-import { verifyCaches } from './doctor/doctor.ts'
 import { isolationWarnings } from './isolation/isolation.ts'
 import { guardNetworkRules } from './isolation/network-guard.ts'
 import { probeIsolation } from './isolation/probe.ts'
@@ -30,6 +27,7 @@ import { mountProcessesOf } from './mount-process/agent/mount-process.ts'
 import { installedVersions } from './preflight/binaries.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { ownName } from './preflight/user.ts'
+import { targetQueries } from './queries.ts'
 import { createAgeingLock } from './room/ageing-lock.ts'
 import { type CacheShares, createCacheShares } from './room/cache-shares.ts'
 import { fetchedDirectory } from './room/fetched-budget.ts'
@@ -135,25 +133,10 @@ await runRole({
       bus,
       journal,
       steps,
-      queries: {
-        'session.changes': async ({ session: id }) => {
-          const session = await readSession(path.join(cacheRoot, id))
-          if (!session) throw new HowdahError('unknown_session', `this target has no session "${id}"`)
-          return { accepted: true, changes: listedChanges(await changes.of(session)) }
-        },
-        'caches.verify': async ({ timeLimit }) => ({
-          accepted: true,
-          items: await verifyCaches({ cacheRoot, timeLimitMs: timeLimit * 1000, logger }),
-        }),
-        'target.check': ({ input }) =>
-          checkTarget(input, {
-            settings,
-            ports,
-            support,
-            fetchedDirectory: fetchedDirectory(cacheRoot),
-            logger,
-          }),
-      },
+      queries: targetQueries({
+        ...{ cacheRoot, settings, ports, support, changes, logger },
+        fetchedDirectory: fetchedDirectory(cacheRoot),
+      }),
       describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
