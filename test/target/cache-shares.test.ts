@@ -161,6 +161,20 @@ describe('The shares of write caches', () => {
     expect(a.space.usage().committedBytes).to.equal(500 * MIB)
   })
 
+  it('leave each session enough to overwrite what it has, also when a new one comes', async () => {
+    const shares = make({ quotaBytes: 0, limitBytes: 512 * MIB, reserveMs: 0 })
+    const sessions = [await publish(shares, 'a'), await publish(shares, 'b')]
+    await shares.redistribute()
+    for (const session of sessions) session.change(512 * MIB)
+    await publish(shares, 'c')
+    await shares.redistribute()
+    for (const { space } of sessions) {
+      const { changedBytes, quotaBytes } = space.usage()
+      // What was withheld from growth is still there.
+      expect((quotaBytes ?? 0) - changedBytes).to.be.at.least(6 * MIB)
+    }
+  })
+
   it('give nobody what a mount process holds that does not answer', async () => {
     const shares = make({ quotaBytes: 0, limitBytes: 1000 * MIB })
     let reachable = true

@@ -11,7 +11,7 @@ type Status = Awaited<ReturnType<WatchedMount['status']>>
 
 const STATUS: Status = {
   ...{ connected: true, lostAt: undefined, lastError: undefined, failedReads: 0, failedReadsEver: 0 },
-  ...{ fetchedBytes: 0, totalBytes: 100, changedBytes: 0, walBytes: 0 },
+  ...{ fetchedBytes: 0, totalBytes: 100, changedBytes: 0, walBytes: 0, neededBytes: 0 },
   ...{ quotaBytes: null, committedBytes: null },
 }
 

@@ -21,7 +21,6 @@ const MEASURE_DEADLINE_MS = 60_000
 const ROUND_MS = 500
 /** A round does not wait longer for the answers of mount processes; those that come later count in the next. */
 const ANSWER_MS = 1000
-/** How long a new session waits until the others have given it room. */
 const RESERVE_MS = 5000
 const RESERVE_POLL_MS = 50
 /** The part of what is unused, as a divisor, by which a share must differ from what it should be to be changed. */
@@ -51,10 +50,13 @@ export interface CacheSharesOptions {
   readonly quotaBytes: number
   /** For changes and WAL of all of them together; null: no limit. */
   readonly limitBytes: number | null
+  /** How long a new session waits until the others have given it room, ms. */
+  readonly reserveMs?: number
   readonly logger: Logger
 }
 
-export function createCacheShares({ quotaBytes, limitBytes, logger }: CacheSharesOptions): CacheShares {
+export function createCacheShares(options: CacheSharesOptions): CacheShares {
+  const { quotaBytes, limitBytes, reserveMs = RESERVE_MS, logger } = options
   const caches = new Map<string, WriteCache>()
   const own = quotaBytes > 0 ? quotaBytes : undefined
   let round: Promise<void> | undefined
@@ -87,7 +89,7 @@ export function createCacheShares({ quotaBytes, limitBytes, logger }: CacheShare
       cache.setHolder(undefined)
       cache.grows = true
       if (limitBytes === null) return { quotaBytes: own }
-      const giveUp = Date.now() + RESERVE_MS
+      const giveUp = Date.now() + reserveMs
       for (;;) {
         // One that has begun may not know of this session.
         await round
@@ -111,7 +113,7 @@ export function createCacheShares({ quotaBytes, limitBytes, logger }: CacheShare
       cache.grows = false
       const bytes = await diskUsage(cachePath)
       // It may have been published again meanwhile.
-      if (!cache.grows) cache.usedBytes = cache.committedBytes = bytes
+      if (!cache.grows) cache.usedBytes = cache.neededBytes = cache.committedBytes = bytes
     },
     remove(session) {
       caches.delete(session)

@@ -11,10 +11,11 @@ export interface ShareHolder {
   limit(quotas: SpaceQuotas): Promise<HolderUsage>
 }
 
-type HolderUsage = Pick<SpaceUsage, 'changedBytes' | 'walBytes' | 'committedBytes'>
+type HolderUsage = Pick<SpaceUsage, 'changedBytes' | 'walBytes' | 'neededBytes' | 'committedBytes'>
 
 export class WriteCache implements CacheUse {
   usedBytes = 0
+  neededBytes = 0
   committedBytes = 0
   /** A session uses it, or is about to. */
   grows = true
@@ -66,9 +67,10 @@ export class WriteCache implements CacheUse {
     const asked = request(this.#holder)
     this.#pending = asked
     try {
-      const { changedBytes, walBytes, committedBytes } = await asked
+      const { changedBytes, walBytes, neededBytes, committedBytes } = await asked
       if (this.#pending !== asked) return false
       this.usedBytes = changedBytes + walBytes
+      this.neededBytes = neededBytes
       this.committedBytes = Math.max(this.usedBytes, committedBytes ?? Number.POSITIVE_INFINITY)
       return true
     } catch (err) {

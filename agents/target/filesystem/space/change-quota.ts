@@ -56,6 +56,13 @@ export class ChangeQuota {
     this.#calculate()
   }
 
+  /** The smallest share under which that many bytes of changes are within the quota, and leave what is withheld from growth. */
+  shareFor(changedBytes: number): number {
+    const withheld = Math.min(Math.ceil(changedBytes / (WITHHELD_PART - 1)), MAX_WITHHELD_BYTES)
+    const quota = changedBytes + withheld
+    return quota + Math.max(this.walBytes, Math.min(Math.ceil(quota / (WAL_PART - 1)), MAX_WAL_PART_BYTES))
+  }
+
   /** Measures WAL, as far as that is due, which may change the quota. `changed`: bytes of changes since the last call. */
   refresh(changed: number): void {
     if (this.shareBytes === Number.POSITIVE_INFINITY) return

@@ -24,6 +24,8 @@ export interface SpaceLimits extends SpaceQuotas {
 export interface SpaceUsage {
   readonly changedBytes: number
   readonly walBytes: number
+  /** The smallest share that the session can work with: it covers the changes, and what is withheld from their growth. */
+  readonly neededBytes: number
   /** Bytes that changed blocks may use now; null: no limit but the reserve. */
   readonly quotaBytes: number | null
   /**
@@ -85,6 +87,7 @@ export class Space {
     return {
       changedBytes: this.changedBytes,
       walBytes,
+      neededBytes: this.#quota.shareFor(this.changedBytes),
       quotaBytes: orNull(bytes),
       committedBytes: orNull(Math.max(shareBytes, this.#mostChanged() + walBytes)),
     }
