@@ -2,8 +2,9 @@
  * Generates the AsyncAPI 3 document for integrators from the definitions and the topology, and from nothing else.
  * Source of the format: https://www.asyncapi.com/docs/reference/specification/v3.0.0 and its AMQP binding 0.3.0.
  */
-import { z } from 'zod'
-import * as definitions from './definitions.ts'
+import { channel, queueChannel, references, sessionEventChannel, VIRTUAL_HOST } from './asyncapi-channels.ts'
+import { type Definition, INTERNAL, messagesOf, PUBLIC, STABILITY, TO_AGENT } from './asyncapi-messages.ts'
+import { componentSchemas, type Json, withUsedComponents } from './asyncapi-schemas.ts'
 import {
   AGENT_COMMANDS,
   COMMANDS,
@@ -14,13 +15,8 @@ import {
   QUERY_TYPES,
   SESSION_EVENT_TYPES,
 } from './definitions.ts'
-import { MAX_REPLY_BYTES, VERSION_HEADER } from './envelope.ts'
-import * as exporting from './exports.ts'
+import { MAX_REPLY_BYTES } from './envelope.ts'
 import { MAX_HEADERS_BYTES } from './foreign-headers.ts'
-import * as labels from './labels.ts'
-import { openInstruction, openReport } from './open-schema.ts'
-import * as primitives from './primitives.ts'
-import * as steps from './steps.ts'
 import {
   AGENTS_EXCHANGE,
   agentQueue,
@@ -33,38 +29,23 @@ import {
   DEAD_LETTERS,
   DIRECT_REPLY,
   EVENTS_EXCHANGE,
-  type Exchange,
-  type Queue,
   REPLIES_EXCHANGE,
 } from './topology.ts'
-import * as values from './values.ts'
 
-type Json = Record<string, unknown>
-
-interface Definition {
-  readonly summary: string
-  readonly body: z.ZodType
-  readonly reply?: z.ZodType
+const SERVERS = {
+  broker: {
+    host: 'broker.example:5671',
+    pathname: `/${VIRTUAL_HOST}`,
+    protocol: 'amqps',
+    protocolVersion: '0.9.1',
+    description:
+      'RabbitMQ 3.10 or later, in any virtual host. Without TLS, on loopback only: amqp, port 5672. Each client has a user of its own.',
+    security: [{ $ref: '#/components/securitySchemes/user' }],
+  },
 }
 
-const REPORT = '.report'
-const INSTRUCTION = '.instruction'
-
-/** Every schema that the contract exports by name becomes a component, and so do its open forms where they differ. */
-const named = z.registry<{ id: string }>()
-const contract = Object.entries({
-  ...primitives,
-  ...values,
-  ...exporting,
-  ...labels,
-  ...steps,
-  ...definitions,
-})
-for (const [id, value] of contract.sort(([one], [other]) => (one < other ? -1 : 1))) {
-  if (!(value instanceof z.ZodType)) continue
-  named.add(value, { id })
-  if (!named.has(openReport(value))) named.add(openReport(value), { id: `${id}${REPORT}` })
-  if (!named.has(openInstruction(value))) named.add(openInstruction(value), { id: `${id}${INSTRUCTION}` })
+const SECURITY = {
+  user: { type: 'userPassword', description: 'A user of RabbitMQ with the permissions of a client.' },
 }
 
 /** The document, ready for `JSON.stringify`. Deterministic. */
@@ -72,32 +53,14 @@ export function asyncApiDocument(): Json {
   return withUsedComponents(wholeDocument())
 }
 
-/** Without the schemas that nothing refers to; a form that is the only one left has the plain name. */
-function withUsedComponents(document: Json): Json {
-  const { schemas, ...components } = document.components as { schemas: Record<string, Json> }
-  const used = new Set<string>()
-  const look = (part: Json): void => {
-    for (const [, id = ''] of JSON.stringify(part).matchAll(/"#\/components\/schemas\/([^"]+)"/g)) {
-      if (used.has(id)) continue
-      used.add(id)
-      look(schemas[id] ?? {})
-    }
-  }
-  look({ ...document, components })
-  const kept = Object.fromEntries(Object.entries(schemas).filter(([id]) => used.has(id)))
-  let text = JSON.stringify({ ...document, components: { ...components, schemas: kept } })
-  for (const id of used) {
-    const plain = id.replace(/\.(report|instruction)$/, '')
-    const forms = [plain, `${plain}${REPORT}`, `${plain}${INSTRUCTION}`].filter((form) => used.has(form))
-    if (id === plain || forms.length > 1) continue
-    text = text.replaceAll(`/${id}"`, `/${plain}"`).replaceAll(`"${id}":`, `"${plain}":`)
-  }
-  return JSON.parse(text) as Json
-}
-
 function wholeDocument(): Json {
-  const messages: Json = { ...messagesOf(COMMANDS), ...messagesOf(AGENT_COMMANDS), ...messagesOf(EVENTS) }
+  const messages: Json = {
+    ...messagesOf(COMMANDS),
+    ...messagesOf(AGENT_COMMANDS, TO_AGENT),
+    ...messagesOf(EVENTS),
+  }
   const replies = Object.keys(messages).filter((name) => name.endsWith('.reply'))
+  const agentCommands = Object.keys(AGENT_COMMANDS).map((type) => TO_AGENT + type)
   return {
     asyncapi: '3.0.0',
     info: {
@@ -108,10 +71,13 @@ function wholeDocument(): Json {
         'Messages are persistent, with a JSON body of at most',
         `${MAX_MESSAGE_BYTES} bytes and headers of at most ${MAX_HEADERS_BYTES}, published as mandatory and with publisher confirms.`,
         `A reply has at most ${MAX_REPLY_BYTES} bytes; what would have more is answered with the error message_too_large.`,
-        'The headers below that are not howdah-version are AMQP basic properties of the same name.',
+        'The headers below that do not begin with howdah- are AMQP basic properties of the same name.',
+        `What is marked "${STABILITY}": "${PUBLIC}" stays compatible; what is "${INTERNAL}" passes between coordinator and`,
+        'agents, and may change with any release.',
       ].join(' '),
       license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
     },
+    servers: SERVERS,
     defaultContentType: 'application/json',
     channels: {
       ...Object.fromEntries(
@@ -121,8 +87,9 @@ function wholeDocument(): Json {
         ]),
       ),
       agents: {
-        ...channel('{kind}.{agent}', AGENTS_EXCHANGE, AGENTS_EXCHANGE.summary, Object.keys(AGENT_COMMANDS)),
+        ...channel('{kind}.{agent}', AGENTS_EXCHANGE, AGENTS_EXCHANGE.summary, agentCommands),
         parameters: AGENT_PARAMETERS,
+        [STABILITY]: INTERNAL,
       },
       ...Object.fromEntries(
         Object.entries<Definition>(EVENTS)
@@ -137,6 +104,7 @@ function wholeDocument(): Json {
           REPORTS,
         ),
         parameters: { ...AGENT_PARAMETERS, event: { description: 'The type without its first word.' } },
+        [STABILITY]: INTERNAL,
       },
       replies: {
         address: null,
@@ -158,7 +126,7 @@ function wholeDocument(): Json {
         REPORTS.filter((type) => type.startsWith('agent.')),
       ),
       'howdah.agent': {
-        ...queueChannel(agentQueue({ kind: 'mount', name: '{agent}' }), Object.keys(AGENT_COMMANDS)),
+        ...queueChannel(agentQueue({ kind: 'mount', name: '{agent}' }), agentCommands),
         address: 'howdah.{kind}.{agent}',
         description: 'Commands to one agent.',
         parameters: AGENT_PARAMETERS,
@@ -174,8 +142,8 @@ function wholeDocument(): Json {
       ),
       ...Object.fromEntries(
         Object.entries<Definition>(AGENT_COMMANDS).map(([type, definition]) => [
-          type,
-          operation('send', type, 'agents', definition),
+          TO_AGENT + type,
+          operation('send', TO_AGENT + type, 'agents', definition),
         ]),
       ),
       ...Object.fromEntries(
@@ -191,7 +159,7 @@ function wholeDocument(): Json {
         ]),
       ),
     },
-    components: { messages, schemas: componentSchemas() },
+    components: { messages, schemas: componentSchemas(), securitySchemes: SECURITY },
   }
 }
 
@@ -200,118 +168,6 @@ const REPORTS = Object.keys(EVENTS).filter((type) => !COORDINATOR_EVENT_TYPES.ha
 const AGENT_PARAMETERS = {
   kind: { description: 'What the agent does.', enum: ['mount', 'target'] },
   agent: { description: 'Name of the agent.' },
-}
-
-function messagesOf(definitions: Readonly<Record<string, Definition>>): Json {
-  const messages: Json = {}
-  for (const [type, { summary, body, reply }] of Object.entries(definitions)) {
-    messages[type] = message(type, summary, body, reply !== undefined)
-    if (reply) messages[`${type}.reply`] = message(`${type}.reply`, `Answer to ${type}.`, reply, false)
-  }
-  return messages
-}
-
-function message(type: string, summary: string, body: z.ZodType, answered: boolean): Json {
-  const isReply = type.endsWith('.reply')
-  return {
-    name: type,
-    title: type,
-    summary,
-    contentType: 'application/json',
-    correlationId: { location: '$message.header#/correlation_id' },
-    headers: {
-      type: 'object',
-      required: [VERSION_HEADER, 'type', 'message_id', ...(isReply ? ['correlation_id'] : [])],
-      properties: {
-        [VERSION_HEADER]: { const: CONTRACT_VERSION, description: 'version of this contract' },
-        type: { const: type },
-        message_id: {
-          type: 'string',
-          minLength: 1,
-          description: 'idempotency key: messages with the same id are one message',
-        },
-        correlation_id: { type: 'string', description: 'returned in the reply; default: message_id' },
-        ...(answered && { reply_to: { type: 'string', description: 'queue that the reply goes to' } }),
-        timestamp: { type: 'integer', description: 'seconds since the epoch' },
-        app_id: { type: 'string', description: 'the sender' },
-      },
-    },
-    payload: schemaOf(body),
-    bindings: { amqp: { contentEncoding: 'utf-8', messageType: type, bindingVersion: '0.3.0' } },
-  }
-}
-
-function schemaOf(schema: z.ZodType): Json {
-  const id = named.get(schema)?.id
-  if (id !== undefined) return { $ref: componentUri(id) }
-  const {
-    $schema,
-    definitions: _,
-    ...rest
-  } = z.toJSONSchema(schema, {
-    target: 'draft-7',
-    io: 'input',
-    metadata: named,
-  }) as Json
-  return withComponents(rest)
-}
-
-function componentSchemas(): Json {
-  const { schemas } = z.toJSONSchema(named, { target: 'draft-7', io: 'input', uri: componentUri })
-  return Object.fromEntries(
-    Object.entries(schemas).map(([id, { $schema, $id, id: _, ...schema }]) => [id, schema]),
-  )
-}
-
-function componentUri(id: string): string {
-  return `#/components/schemas/${id}`
-}
-
-/** Zod puts shared schemas into the `definitions` of each schema; in this document they are components. */
-function withComponents(schema: Json): Json {
-  return JSON.parse(
-    JSON.stringify(schema).replaceAll(/"#\/(?:\$defs|definitions)\//g, '"#/components/schemas/'),
-  ) as Json
-}
-
-function channel(address: string, exchange: Exchange, description: string, types: string[]): Json {
-  const { name, type } = exchange
-  return {
-    address,
-    description,
-    messages: references(types),
-    bindings: {
-      amqp: {
-        is: 'routingKey',
-        exchange: { name, type, durable: true, autoDelete: false, vhost: '/' },
-        bindingVersion: '0.3.0',
-      },
-    },
-  }
-}
-
-function sessionEventChannel(type: string, summary: string): Json {
-  return {
-    ...channel(`session.{session}.${type.slice('session.'.length)}`, EVENTS_EXCHANGE, summary, [type]),
-    parameters: { session: { description: 'Id of the session.' } },
-  }
-}
-
-function queueChannel(queue: Queue, types: string[]): Json {
-  return {
-    address: queue.name,
-    description: queue.summary,
-    messages: references(types),
-    bindings: {
-      amqp: {
-        is: 'queue',
-        queue: { name: queue.name, durable: true, exclusive: false, autoDelete: false, vhost: '/' },
-        bindingVersion: '0.3.0',
-      },
-    },
-    'x-arguments': queue.arguments,
-    'x-bindings': queue.bindings.map(({ exchange, pattern }) => ({ exchange: exchange.name, pattern })),
-  }
 }
 
 function operation(
@@ -334,8 +190,4 @@ function operation(
       },
     }),
   }
-}
-
-function references(types: readonly string[]): Json {
-  return Object.fromEntries(types.map((type) => [type, { $ref: `#/components/messages/${type}` }]))
 }

@@ -20,6 +20,7 @@ import {
 import { type ErrorBody, HowdahError } from './errors.ts'
 import { headersJson, MAX_HEADERS_BYTES } from './foreign-headers.ts'
 import { parseJson } from './json.ts'
+import { messageIdOf, typeOf } from './simple-client.ts'
 import {
   type AgentAddress,
   agentRoutingKey,
@@ -110,7 +111,7 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
     const text = `the headers have ${headerBytes} bytes, at most ${MAX_HEADERS_BYTES} are allowed`
     return { refused: { code: 'message_too_large', message: text, field: 'headers' } }
   }
-  const type: unknown = properties.type
+  const type = typeOf(message)
   if (typeof type !== 'string' || type === '') return invalid('type', 'the property type is missing')
   const definition = Object.hasOwn(expected.types, type) ? expected.types[type] : undefined
   if (definition === undefined && expected.ignoresUnknown) return { ignored: short(type, 64) }
@@ -125,7 +126,7 @@ export function decodeDelivery(message: ConsumeMessage, expected: Expected): Dec
     const range = oldest === newest ? `${newest}` : `from ${oldest} to ${newest}`
     return invalid(VERSION_HEADER, `the header ${VERSION_HEADER} must be ${range}`)
   }
-  const messageId: unknown = properties.messageId
+  const messageId = messageIdOf(message)
   if (typeof messageId !== 'string' || messageId === '') {
     return invalid('message_id', 'the property message_id is missing: it is the idempotency key')
   }

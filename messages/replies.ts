@@ -12,6 +12,7 @@ import { AGENT_COMMANDS, type AgentCommandType, COMMANDS } from './definitions.t
 import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
 import { type ErrorBody, errorBody, HowdahError, withRetryable } from './errors.ts'
 import type { Publishing } from './publishing.ts'
+import { messageIdOf, typeOf } from './simple-client.ts'
 import { isClientReplyAddress, isCoordinatorReplyAddress, REPLIES_EXCHANGE } from './topology.ts'
 import { isUnsendable } from './unsendable.ts'
 
@@ -83,11 +84,12 @@ export function createReplies({ appId, publishing, path, logger }: RepliesOption
       }
     },
 
-    async refuse({ properties }, error) {
+    async refuse(message, error) {
+      const { properties } = message
       const replyTo: unknown = properties.replyTo
       if (typeof replyTo !== 'string' || replyTo.length > MAX_ROUTING_KEY || !path.isAddress(replyTo)) return
-      const type: unknown = properties.type
-      const correlationId: unknown = properties.correlationId ?? properties.messageId
+      const type = typeOf(message)
+      const correlationId: unknown = properties.correlationId ?? messageIdOf(message)
       const requester = {
         replyTo,
         type: typeof type === 'string' ? type.slice(0, MAX_TYPE) : 'unknown',

@@ -1,19 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { closeSync, openSync } from 'node:fs'
-import { readFile, rm, writeFile } from 'node:fs/promises'
-import path from 'node:path'
-import { type ChannelModel, connect } from 'amqplib'
+import { connect } from 'amqplib'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { EventBody } from '../../messages/definitions.ts'
 import { type Cable, makeCable } from '../dataplane/cable.ts'
-import { type TestVhost, testVhost } from '../support/broker.ts'
-import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
 import { poll } from '../support/poll.ts'
-import { scratchDirectory } from '../support/scratch.ts'
-import { startScriptedAgent } from '../support/scripted-agents.ts'
+import { type ScriptedFleet, startScriptedFleet } from '../support/scripted-fleet.ts'
 
 type State = EventBody<'session.state'> & { readonly messageId: string }
 
@@ -21,11 +13,8 @@ const EXPIRES_SECONDS = 3
 
 describe('announcements of a coordinator whose broker is away', function () {
   this.timeout(120_000)
-  let vhost: TestVhost
-  let directory: string
+  let fleet: ScriptedFleet
   let cable: Cable
-  let coordinator: ChildProcess | undefined
-  let listener: ChannelModel
   let undos: (() => Promise<unknown>)[]
   /** As a client receives them, which is connected all the time. */
   let states: State[]
@@ -33,30 +22,14 @@ describe('announcements of a coordinator whose broker is away', function () {
   beforeEach(async () => {
     undos = []
     states = []
-    vhost = await testVhost()
-    undos.push(() => vhost.remove())
-    directory = await scratchDirectory('howdah-announcements-')
-    undos.push(() => rm(directory, { recursive: true }))
-    const { hostname, port } = new URL(vhost.url)
-    cable = await makeCable({ address: { host: hostname, port: Number(port) } })
-    undos.push(() => cable.close())
-    const url = new URL(vhost.url)
-    url.host = `${cable.address.host}:${cable.address.port}`
-    const config = {
-      broker: { url: `${url.href}?heartbeat=1` },
-      store: { path: path.join(directory, 'store.sqlite') },
-      heartbeat: { lostAfter: 60 },
-    }
-    await writeFile(path.join(directory, 'coordinator.json'), JSON.stringify(config), { mode: 0o600 })
-    await startCoordinator()
-    undos.push(() => stopCoordinator('SIGTERM'))
-    for (const address of [
-      { kind: 'mount', name: 'main' },
-      { kind: 'target', name: 'db-7' },
-    ] as const) {
-      const agent = await startScriptedAgent({ url: vhost.url, address, directory, heartbeatMs: 500 })
-      undos.push(() => agent.close())
-    }
+    fleet = await startScriptedFleet(async (url) => {
+      cable = await makeCable({ address: { host: url.hostname, port: Number(url.port) } })
+      undos.push(() => cable.close())
+      url.host = `${cable.address.host}:${cable.address.port}`
+      url.search = 'heartbeat=1'
+      return url
+    })
+    undos.push(() => fleet.remove())
     await listen()
   })
 
@@ -64,23 +37,8 @@ describe('announcements of a coordinator whose broker is away', function () {
     for (const undo of undos.reverse()) await undo()
   })
 
-  async function startCoordinator(): Promise<void> {
-    const args = ['coordinator', '--json', '--config', path.join(directory, 'coordinator.json')]
-    const log = openSync(path.join(directory, 'coordinator.log'), 'a')
-    coordinator = spawn(LAUNCHER, args, { env: cleanEnvironment(), stdio: ['ignore', 'pipe', log] })
-    closeSync(log)
-    await once(coordinator.stdout as NodeJS.ReadableStream, 'data')
-  }
-
-  async function stopCoordinator(signal: NodeJS.Signals): Promise<void> {
-    if (!coordinator || coordinator.exitCode !== null || coordinator.signalCode !== null) return
-    const exited = once(coordinator, 'exit')
-    coordinator.kill(signal)
-    await exited
-  }
-
   async function listen(): Promise<void> {
-    listener = await connect(vhost.url)
+    const listener = await connect(fleet.url)
     undos.push(() => listener.close())
     const channel = await listener.createChannel()
     const { queue } = await channel.assertQueue('', { exclusive: true })
@@ -104,7 +62,7 @@ describe('announcements of a coordinator whose broker is away', function () {
   /** A session that expires soon: its state then changes although no message comes. */
   async function publishShortly(): Promise<string> {
     const bus = await connectBus({
-      url: vhost.url,
+      url: fleet.url,
       appId: 'client',
       role: 'client',
       logger: pino({ level: 'silent' }),
@@ -127,13 +85,10 @@ describe('announcements of a coordinator whose broker is away', function () {
 
   /** The coordinator logs a state when it is saved. */
   const untilSaved = (state: State['state']): Promise<true> =>
-    poll(
-      async () => {
-        const log = await readFile(path.join(directory, 'coordinator.log'), 'utf8')
-        return log.includes(`"state":"${state}"`) ? true : undefined
-      },
-      { deadlineMs: 60_000, failure: () => `${state} is not saved` },
-    )
+    poll(async () => ((await fleet.log()).includes(`"state":"${state}"`) ? true : undefined), {
+      deadlineMs: 60_000,
+      failure: () => `${state} is not saved`,
+    })
 
   for (const how of ['is killed meanwhile', 'keeps running'] as const) {
     it(`come when the broker is back, if the coordinator ${how}`, async () => {
@@ -141,9 +96,9 @@ describe('announcements of a coordinator whose broker is away', function () {
       cable.cut()
       await untilSaved('unpublishing')
       expect(states.map(({ state }) => state)).not.to.include('unpublishing')
-      if (how === 'is killed meanwhile') await stopCoordinator('SIGKILL')
+      if (how === 'is killed meanwhile') await fleet.stopCoordinator('SIGKILL')
       cable.mend()
-      if (how === 'is killed meanwhile') await startCoordinator()
+      if (how === 'is killed meanwhile') await fleet.startCoordinator()
       await untilAnnounced('closed')
       const own = states.filter((one) => one.session === session)
       expect([...new Set(own.map(({ state }) => state))]).to.deep.equal([

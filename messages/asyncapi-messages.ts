@@ -1,0 +1,82 @@
+/** The messages of the contract in the AsyncAPI document: headers, payload, examples, and whether they are public. */
+import type { z } from 'zod'
+import { type Json, schemaOf } from './asyncapi-schemas.ts'
+import { CONTRACT_VERSION } from './definitions.ts'
+import { VERSION_HEADER } from './envelope.ts'
+import { COMMAND_EXAMPLES, EVENT_EXAMPLES, REFUSAL_EXAMPLE } from './examples.ts'
+
+export interface Definition {
+  readonly summary: string
+  readonly body: z.ZodType
+  readonly reply?: z.ZodType
+}
+
+/** Of the names of agents' commands in this document. */
+export const TO_AGENT = 'to-agent.'
+export const STABILITY = 'x-stability'
+export const PUBLIC = 'public'
+export const INTERNAL = 'internal'
+
+/** `prefix`: of the names in this document; an event and a command to an agent may have the same type. */
+export function messagesOf(definitions: Readonly<Record<string, Definition>>, prefix = ''): Json {
+  const messages: Json = {}
+  for (const [type, { summary, body, reply }] of Object.entries(definitions)) {
+    messages[prefix + type] = {
+      ...message(type, summary, body, reply !== undefined),
+      ...marksOf(prefix + type),
+    }
+    if (!reply) continue
+    messages[`${prefix}${type}.reply`] = {
+      ...message(`${type}.reply`, `Answer to ${type}.`, reply, false),
+      ...marksOf(`${prefix}${type}.reply`),
+    }
+  }
+  return messages
+}
+
+/** Whether a message is public, and examples of those that are. */
+function marksOf(name: string): Json {
+  const examples = EXAMPLES[name]
+  if (!examples) return { [STABILITY]: INTERNAL }
+  return { [STABILITY]: PUBLIC, examples: examples.map((payload) => ({ name, payload })) }
+}
+
+const EXAMPLES: Readonly<Record<string, readonly object[]>> = {
+  ...Object.fromEntries(
+    Object.entries(COMMAND_EXAMPLES).flatMap(([type, { body, reply }]) => [
+      [type, [body]],
+      [`${type}.reply`, [reply, REFUSAL_EXAMPLE]],
+    ]),
+  ),
+  ...Object.fromEntries(Object.entries(EVENT_EXAMPLES).map(([type, body]) => [type, [body]])),
+}
+
+function message(type: string, summary: string, body: z.ZodType, answered: boolean): Json {
+  const isReply = type.endsWith('.reply')
+  return {
+    name: type,
+    title: type,
+    summary,
+    contentType: 'application/json',
+    correlationId: { location: '$message.header#/correlation_id' },
+    headers: {
+      type: 'object',
+      required: [VERSION_HEADER, 'type', 'message_id', ...(isReply ? ['correlation_id'] : [])],
+      properties: {
+        [VERSION_HEADER]: { const: CONTRACT_VERSION, description: 'version of this contract' },
+        type: { const: type },
+        message_id: {
+          type: 'string',
+          minLength: 1,
+          description: 'idempotency key: messages with the same id are one message',
+        },
+        correlation_id: { type: 'string', description: 'returned in the reply; default: message_id' },
+        ...(answered && { reply_to: { type: 'string', description: 'queue that the reply goes to' } }),
+        timestamp: { type: 'integer', description: 'seconds since the epoch' },
+        app_id: { type: 'string', description: 'the sender' },
+      },
+    },
+    payload: schemaOf(body),
+    bindings: { amqp: { contentEncoding: 'utf-8', messageType: type, bindingVersion: '0.3.0' } },
+  }
+}
