@@ -63,15 +63,33 @@ export const absolutePath: ValueFormat = {
   validate: (value) => check(typeof value === 'string' && path.isAbsolute(value), 'must be an absolute path'),
 }
 
-/** A port to listen on: unlike convict's own, never 0. */
-export const port: ValueFormat = {
-  name: 'fixed-port',
-  coerce: (value) => (typeof value === 'string' ? Number(value) : value),
-  validate: (value) =>
-    check(
-      Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65535,
-      'must be a port from 1 to 65535',
-    ),
+/** A text of digits becomes a number; any other stays what it is and is refused, unlike by convict's own formats. */
+const wholeNumber = (value: unknown): unknown =>
+  typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value
+
+function numberFormat(formatName: string, least: number, most: number, expectation: string): ValueFormat {
+  return {
+    name: formatName,
+    coerce: wholeNumber,
+    validate: (value) =>
+      check(
+        Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most,
+        expectation,
+      ),
+  }
+}
+
+/** A port to listen on, that is the same at every start. */
+export const port = numberFormat('fixed-port', 1, 65_535, 'must be a port from 1 to 65535')
+export const portOrAny = numberFormat('port-or-any', 0, 65_535, 'must be a port from 1 to 65535, or 0')
+export const count = numberFormat('count', 0, Number.MAX_SAFE_INTEGER, 'must be a whole number from 0')
+export const limit = numberFormat('limit', 1, Number.MAX_SAFE_INTEGER, 'must be a whole number from 1')
+
+/** Yes or no. */
+export const toggle: ValueFormat = {
+  name: 'toggle',
+  coerce: (value) => (value === 'true' ? true : value === 'false' ? false : value),
+  validate: (value) => check(typeof value === 'boolean', 'must be true or false'),
 }
 
 function urlFormat(formatName: string, protocols: string[], example: string): ValueFormat {
@@ -114,7 +132,7 @@ export const bytes: ValueFormat = {
 
 export const seconds: ValueFormat = {
   name: 'seconds',
-  coerce: (value) => (typeof value === 'string' && value.trim() !== '' ? Number(value) : value),
+  coerce: (value) => (typeof value === 'string' && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value),
   validate: (value) =>
     check(
       typeof value === 'number' && Number.isFinite(value) && value > 0,

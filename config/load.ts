@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs'
 import convict, { type Schema } from 'convict'
 import { ConfigurationError } from './configuration-error.ts'
+import { environmentProblem } from './environment.ts'
+import { combinationProblem } from './schema.ts'
 
 export interface ConfigSources {
   /** Configuration file (JSON); undefined: none. */
@@ -14,11 +16,16 @@ export interface ConfigSources {
 /** @throws ConfigurationError that names the file, and every wrong key with its valid values */
 export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
   const origin = sources.file ?? 'environment and flags'
+  const unknown = environmentProblem(sources.env)
+  if (unknown !== undefined) throw new ConfigurationError(`configuration (environment): ${unknown}`)
   try {
     const config = convict(schema, { env: sources.env, args: [...sources.args] })
     if (sources.file !== undefined) config.load(parseFile(sources.file) as never)
     config.validate({ allowed: 'strict' })
-    return config.getProperties()
+    const values = config.getProperties()
+    const problem = combinationProblem(values as object)
+    if (problem !== undefined) throw new Error(problem)
+    return values
   } catch (error) {
     if (error instanceof ConfigurationError) throw error
     throw new ConfigurationError(`configuration (${origin}): ${(error as Error).message}`, {

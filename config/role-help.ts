@@ -16,7 +16,8 @@ SYNOPSIS
 
 OPTIONS
   --config FILE  configuration file (JSON); also HOWDAH_CONFIG
-  --json         print one JSON line on stdout once ready; logs go to stderr
+  --json         print one JSON line on stdout once ready, or {"error": …};
+                 logs go to stderr
   -h, --help     this text
 
 CONFIGURATION

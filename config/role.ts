@@ -61,9 +61,9 @@ export async function runRole<Config extends { log: { level: string } }>(
     await role.close()
     process.exit(0)
   } catch (error) {
-    if (error instanceof ConfigurationError) fail(2, error.message)
+    if (error instanceof ConfigurationError) fail(2, 'configuration', error.message)
     if (logger) logger.fatal({ err: error }, `${options.role} failed`)
-    fail(1, `howdah ${options.role}: ${(error as Error).message}`)
+    fail(1, codeOf(error), `howdah ${options.role}: ${(error as Error).message}`)
   }
 }
 
@@ -89,7 +89,7 @@ function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {
       args: Object.entries(settings).flatMap(([flag, value]) => [`--${flag}`, String(value)]),
     }
   } catch (error) {
-    return fail(2, `${(error as Error).message}\nSee "howdah ${role} --help".`)
+    return fail(2, 'usage', `${(error as Error).message}\nSee "howdah ${role} --help".`)
   }
 }
 
@@ -99,7 +99,16 @@ function stopSignal(): Promise<NodeJS.Signals> {
   })
 }
 
-function fail(status: number, message: string): never {
+/** The code of an error of Howdah; those of the system are in capitals. */
+function codeOf(error: unknown): string {
+  const { code } = error as { code?: unknown }
+  return typeof code === 'string' && /^[a-z_]+$/.test(code) ? code : 'internal'
+}
+
+/** As the other verbs do: with --json the error is on stdout, too. */
+function fail(status: number, code: string, message: string): never {
+  if (process.argv.includes('--json'))
+    process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`)
   process.stderr.write(`${message}\n`)
   process.exit(status)
 }

@@ -8,15 +8,19 @@ import {
   brokerUrl,
   bytes,
   type CredentialConfig,
+  count,
   credentials,
   directories,
   directoryPatterns,
+  limit,
   name,
   port,
+  portOrAny,
   postgresUrl,
   type RepositoryConfig,
   repositories,
   seconds,
+  toggle,
   words,
 } from './formats.ts'
 
@@ -24,14 +28,18 @@ for (const format of [
   absolutePath,
   brokerUrl,
   bytes,
+  count,
   credentials,
   directories,
   directoryPatterns,
+  limit,
   name,
   port,
+  portOrAny,
   postgresUrl,
   repositories,
   seconds,
+  toggle,
   words,
 ]) {
   convict.addFormat(format)
@@ -42,6 +50,12 @@ export interface CommonConfig {
   log: { level: string }
 }
 
+/** Agents and coordinator must agree: an agent that is heard of more seldom than that counts as offline. */
+export interface HeartbeatConfig {
+  interval: number
+  lostAfter: number
+}
+
 export interface TlsConfig {
   ca: string
   certificate: string
@@ -50,7 +64,7 @@ export interface TlsConfig {
 
 export interface CoordinatorConfig extends CommonConfig {
   store: { path: string; url: string | null }
-  heartbeat: { lostAfter: number }
+  heartbeat: HeartbeatConfig
   retry: { attempts: number; firstDelay: number; maxDelay: number }
   resume: { automatic: boolean; attempts: number }
 }
@@ -62,7 +76,7 @@ export interface MountAgentConfig extends CommonConfig {
   dataPlane: { host: string; port: number; advertise: string }
   tls: TlsConfig
   spool: { directory: string | null; maxBytes: number }
-  heartbeat: { interval: number }
+  heartbeat: HeartbeatConfig
 }
 
 /** What commands may ask of a target beyond the defaults. Lists of hosts and addresses: `*` allows all. */
@@ -94,7 +108,7 @@ export interface TargetAgentConfig extends CommonConfig {
   limits: { sessions: number | null; cacheBytes: number | null }
   allow: AllowConfig
   credentials: Record<string, CredentialConfig>
-  heartbeat: { interval: number }
+  heartbeat: HeartbeatConfig
 }
 
 export interface ClientConfig extends CommonConfig {}
@@ -179,12 +193,18 @@ const tls = (role: string): Schema<TlsConfig> => ({
   },
 })
 
-const heartbeat: Schema<{ interval: number }> = {
+const heartbeat: Schema<HeartbeatConfig> = {
   interval: {
-    doc: 'Seconds between two heartbeats to the coordinator',
+    doc: 'Seconds between two heartbeats of an agent; the coordinator only compares it with heartbeat.lostAfter',
     format: seconds.name,
     default: 10,
     env: 'HOWDAH_HEARTBEAT_INTERVAL',
+  },
+  lostAfter: {
+    doc: 'Seconds without a heartbeat after which the coordinator counts an agent as offline; an agent only compares it with heartbeat.interval',
+    format: seconds.name,
+    default: 30,
+    env: 'HOWDAH_HEARTBEAT_LOST_AFTER',
   },
 }
 
@@ -207,18 +227,11 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
       sensitive: true,
     },
   },
-  heartbeat: {
-    lostAfter: {
-      doc: 'Seconds without a heartbeat after which an agent counts as offline',
-      format: seconds.name,
-      default: 30,
-      env: 'HOWDAH_HEARTBEAT_LOST_AFTER',
-    },
-  },
+  heartbeat,
   retry: {
     attempts: {
       doc: 'Attempts of a step that fails for a transient reason before the session fails',
-      format: 'nat',
+      format: count.name,
       default: 5,
       env: 'HOWDAH_RETRY_ATTEMPTS',
     },
@@ -238,13 +251,13 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
   resume: {
     automatic: {
       doc: 'Whether a published session that lost a component resumes automatically when possible; if not, "howdah retry" resumes it',
-      format: Boolean,
+      format: toggle.name,
       default: true,
       env: 'HOWDAH_RESUME_AUTOMATIC',
     },
     attempts: {
       doc: 'Consecutive failures after which such a session waits for "howdah retry"; an unavailable agent does not count',
-      format: 'nat',
+      format: count.name,
       default: 20,
       env: 'HOWDAH_RESUME_ATTEMPTS',
     },
@@ -269,7 +282,7 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
     },
     port: {
       doc: 'Port to listen on; 0: a free port at every start',
-      format: 'port',
+      format: portOrAny.name,
       default: 7420,
       env: 'HOWDAH_DATA_PLANE_PORT',
     },
@@ -377,13 +390,13 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
   isolation: {
     fileSystem: {
       doc: 'Whether instances run in a mount namespace in which they can write to nothing but their own directories; needs root',
-      format: Boolean,
+      format: toggle.name,
       default: true,
       env: 'HOWDAH_ISOLATION_FILE_SYSTEM',
     },
     network: {
       doc: 'Whether instances can connect to nothing but themselves and what a publish command allows; needs root and nftables',
-      format: Boolean,
+      format: toggle.name,
       default: true,
       env: 'HOWDAH_ISOLATION_NETWORK',
     },
@@ -409,7 +422,7 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
   limits: {
     sessions: {
       doc: 'Maximum number of concurrent sessions on this target; null: no limit',
-      format: 'nat',
+      format: limit.name,
       default: null,
       nullable: true,
       env: 'HOWDAH_LIMIT_SESSIONS',
@@ -470,3 +483,10 @@ export const targetAgentSchema: Schema<TargetAgentConfig> = {
 }
 
 export const clientSchema: Schema<ClientConfig> = common
+
+/** What single values cannot show to be wrong; undefined: they go together. */
+export function combinationProblem(config: { readonly heartbeat?: HeartbeatConfig }): string | undefined {
+  const { heartbeat: beat } = config
+  if (beat === undefined || beat.interval < beat.lostAfter) return undefined
+  return `heartbeat.interval: must be less than heartbeat.lostAfter, which is ${beat.lostAfter}: value was ${beat.interval}`
+}

@@ -62,7 +62,7 @@ async function makeProductionAndFleet(): Promise<{ production: Production; fleet
     const fleet = await startFleet({
       hosts: true,
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
-      coordinator: { heartbeat: { lostAfter: 4 } },
+      coordinator: { heartbeat: { interval: 1, lostAfter: 4 } },
       // Each session fetches its blocks itself, so that it needs the mount server.
       target: { readDeadline: READ_DEADLINE_S, cache: { fetchedBytes: 0 } },
     })

@@ -42,7 +42,7 @@ export async function writeConfiguration(fleet: FleetConfiguration): Promise<voi
       ...common,
       store: { path: path.join(directory, 'coordinator', 'store.sqlite') },
       // Longer than an agent takes to retry the broker after a restart.
-      heartbeat: { lostAfter: 8 },
+      heartbeat: { interval: 1, lostAfter: 8 },
       retry: { firstDelay: 0.2, maxDelay: 2 },
       ...fleet.coordinator,
     },

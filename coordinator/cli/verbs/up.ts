@@ -155,6 +155,9 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const given = joinFlags(options.repository, options.passphraseFile, options.linkTarget)
   const repositories = given.length > 0 ? given : (readPrevious(stateDirectory)?.repositories ?? [])
   checkPaths(repositories)
+  const { environmentProblem } = await import('../../../config/environment.ts')
+  const unknown = environmentProblem(context.env)
+  if (unknown !== undefined) throw new UsageError(unknown, undefined, [], 'configuration')
   const broker = await chosenBroker(context, options)
 
   // Loaded on demand, so that the other verbs and usage errors start fast.

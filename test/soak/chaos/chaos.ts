@@ -54,7 +54,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosOutcome> {
       hosts: true,
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
       // No session may fail or wait for a retry because of many faults.
-      coordinator: { heartbeat: { lostAfter: 4 }, retry: { attempts: 100, firstDelay: 0.2, maxDelay: 2 } },
+      coordinator: {
+        heartbeat: { interval: 1, lostAfter: 4 },
+        retry: { attempts: 100, firstDelay: 0.2, maxDelay: 2 },
+      },
       target: { readDeadline: 6 },
     })
     await storms(fleet, production, options, outcome, log)
