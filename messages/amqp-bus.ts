@@ -109,7 +109,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   }
   const sender = createSender({
     ...{ appId, publishing, requests, agentReplies: agentReplies?.queue, alarm: publish.alarm },
-    requireExchange: createExchangeCheck(publish),
+    requireExchange: createExchangeCheck(consuming),
   })
   const replies = createReplies({
     ...{ appId, publishing, logger },

@@ -30,6 +30,8 @@ export interface ConsumerOptions {
   readonly prefetch: number
   readonly redelivery: Redelivery
   readonly expected: Expected
+  /** How long deliveries are held while they cannot be handled, before they are handed back. Default: 20 minutes. */
+  readonly holdMs?: number
   readonly logger: Logger
   declare(channel: ConfirmChannel): Promise<void>
   handle(delivery: Delivery): Promise<Outcome>
@@ -44,11 +46,11 @@ const CLOSE_DEADLINE_MS = 10_000
 const GONE_DEADLINE_MS = 2_000
 /** How long to wait for RabbitMQ to confirm a cancel, which it never does while it does not read from the connection. */
 const CANCEL_MS = 2_000
-/** How long deliveries are held while they cannot be handled; RabbitMQ closes a channel that keeps one for 30 minutes. */
+/** RabbitMQ closes a channel that keeps a delivery for 30 minutes. */
 const HOLD_MS = 20 * 60_000
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
-  const { connection, ended, queue, prefetch, redelivery, expected, logger } = options
+  const { connection, ended, queue, prefetch, redelivery, expected, holdMs = HOLD_MS, logger } = options
   const running = new Set<Promise<void>>()
   const closing = new AbortController()
   const gate = createOutageGate(redelivery, logger.child({ queue }))
@@ -79,7 +81,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
 
   /** Never rejects. What failed is rejected and what is only handed back is nacked: since 4.3 RabbitMQ counts the first. */
   async function settle(channel: ConfirmChannel, message: ConsumeMessage, gone: AbortSignal): Promise<void> {
-    const held = () => AbortSignal.any([closing.signal, gone, AbortSignal.timeout(HOLD_MS)])
+    const held = () => AbortSignal.any([closing.signal, gone, AbortSignal.timeout(holdMs)])
     try {
       const done = await gate.run(message.fields.deliveryTag, held, () => work(message))
       onChannel(() => (done ? channel.ack(message) : channel.nack(message, false, true)))

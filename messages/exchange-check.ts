@@ -6,7 +6,11 @@ import type { BrokerConnection } from './connection.ts'
 import { exchangeExists } from './declare.ts'
 import { HowdahError } from './errors.ts'
 
-/** Each exchange is asked for until it exists. @throws HowdahError `unroutable` while it does not */
+/**
+ * Each exchange is asked for until it exists.
+ * @param connection one on which nothing is published: RabbitMQ answers on it during an alarm, too
+ * @throws HowdahError `unroutable` while it does not
+ */
 export function createExchangeCheck(
   connection: Pick<BrokerConnection, 'model' | 'openSince'>,
 ): (name: string) => Promise<void> {

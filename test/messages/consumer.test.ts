@@ -37,6 +37,7 @@ describe('a consumer', () => {
       prefetch: 7,
       redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
       expected: EXPECT_COMMANDS,
+      holdMs: 200,
       logger: pino({ level: 'silent' }),
       declare: async (channel) => {
         await channel.assertQueue(QUEUE)
@@ -161,6 +162,13 @@ describe('a consumer', () => {
       if (copies < 3) throw new Unavailable('no broker', { code: 'broker_unavailable' })
     }
     expect(await settled(delivered(1))).to.equal('ack 1')
+  })
+
+  it('hands back what it has held for long, without counting it', async () => {
+    handle = async () => {
+      throw new Unavailable('the store is away')
+    }
+    expect(await settled(delivered(1))).to.equal('nack 1')
   })
 
   it('hands back what it holds when it is closed, without counting it', async () => {
