@@ -15,6 +15,7 @@ import { createConsumers } from './consumers.ts'
 import { declareExchanges, declareQueue, queueExists, withTemporaryChannel } from './declare.ts'
 import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
 import { createExchangeCheck } from './exchange-check.ts'
+import { holdLease } from './lease.ts'
 import { MAY_STILL_ARRIVE } from './publisher.ts'
 import { createPublishing, type Publishing } from './publishing.ts'
 import { refusedStep } from './refused-step.ts'
@@ -153,6 +154,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         handle: (delivery) => handler(delivery as AgentCommandDelivery),
       }),
     watchEvents: consumers.watch,
+    holdLease: (lease) => holdLease(lease, { connection: consuming.model, ended: ended.signal, logger }),
 
     declareTopology: () => withTemporaryChannel(consuming.model, declareTopology),
     enroll: (agent) =>

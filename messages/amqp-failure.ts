@@ -4,7 +4,9 @@ import { HowdahError } from './errors.ts'
 /** Reply codes of AMQP 0-9-1, section 1.2 of the specification's constants. */
 const ACCESS_REFUSED = 403
 export const NOT_FOUND = 404
-const PRECONDITION_FAILED = 406
+/** A queue is exclusive to another connection. */
+export const RESOURCE_LOCKED = 405
+export const PRECONDITION_FAILED = 406
 const NOT_ALLOWED = 530
 
 /** Class identifiers of AMQP 0-9-1: exchange and queue. */

@@ -18,6 +18,7 @@ import type {
 } from './definitions.ts'
 import type { ErrorBody } from './errors.ts'
 import type { RefusedStep } from './refused-step.ts'
+import type { Lease, LeaseOptions } from './lease.ts'
 import type { AgentAddress } from './topology.ts'
 
 /**
@@ -121,6 +122,13 @@ export interface Bus {
 
   /** The heartbeats of agents. */
   consumeHeartbeats(handler: (delivery: ReportDelivery) => Promise<Outcome>): Promise<Consumer>
+
+  /**
+   * Asks for the lease of the coordinators, again and again until it is held, and again when it was lost with the connection.
+   * Resolves when it is held, or when another coordinator with the same store is active.
+   * @throws HowdahError `configuration` when the broker belongs to another store
+   */
+  holdLease(options: LeaseOptions): Promise<Lease>
 
   /**
    * One agent's commands. While the agent has no queue, this asks the coordinator for one and waits until it is declared.

@@ -162,6 +162,23 @@ export const COORDINATOR_QUEUES = [
   COORDINATOR_HEARTBEATS,
 ] as const
 
+/** A queue that the active coordinator's connection has to itself (lease.ts). */
+export const COORDINATOR_LEASE = 'howdah.coordinator.lease'
+
+/** The queue that says which store the coordinators of a broker share (lease.ts). Messages never reach it. */
+export function coordinatorStore(id: string): Queue {
+  return {
+    name: 'howdah.coordinator.store',
+    summary: 'Names the store of the coordinators in its argument x-dead-letter-routing-key; always empty.',
+    bindings: [],
+    arguments: {
+      ...quorum,
+      ...deadLettering,
+      'x-dead-letter-routing-key': id,
+    },
+  }
+}
+
 /** The queue of one agent. */
 export function agentQueue(agent: AgentAddress): Queue {
   return {

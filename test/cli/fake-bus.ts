@@ -86,6 +86,7 @@ export function createFakeBus(answers: Answers): FakeBus {
     consumeAgentCommands: unused,
     declareTopology: unused,
     enroll: unused,
+    holdLease: unused,
     disenroll: unused,
     close: async () => {
       isClosed = true

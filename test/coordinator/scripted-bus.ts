@@ -108,6 +108,7 @@ export function createScriptedBus(): ScriptedBus {
     async enroll(agent) {
       bus.enrolled.push(agent)
     },
+    holdLease: unused,
   }
   return bus
 }

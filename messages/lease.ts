@@ -1,0 +1,145 @@
+/**
+ * The lease of the coordinators that share a store: of all that are connected to a broker, one at a time is active.
+ *
+ * Owns two queues that never hold a message. One is exclusive to the connection that consumes: RabbitMQ refuses its
+ * declaration to every other one and deletes it with the connection, so that whoever declares it holds the lease, and loses it
+ * not later than his consumers. The other names the store in an argument, which RabbitMQ compares with every later
+ * declaration: the first store is the one that the broker belongs to, and no coordinator with another one becomes active.
+ */
+import type { Channel, RecoveringChannelModel } from 'amqplib'
+import type { Logger } from 'pino'
+import { amqpFailure, PRECONDITION_FAILED, RESOURCE_LOCKED } from './amqp-failure.ts'
+import { declareQueue } from './declare.ts'
+import { HowdahError } from './errors.ts'
+import { COORDINATOR_LEASE, coordinatorStore } from './topology.ts'
+import { atMost, pause } from './wait.ts'
+
+/** How often a coordinator that stands by asks for the lease. */
+const ASK_MS = 1_000
+/** How often it tries again after another failure. */
+const RETRY_MS = 2_000
+const CLOSE_MS = 2_000
+
+export interface Lease {
+  /** Since when it is held, in ms since the epoch; undefined while it is not. */
+  readonly heldSince: number | undefined
+  /** Gives the lease up, and does not ask for it again. */
+  close(): Promise<void>
+}
+
+export interface LeaseOptions {
+  /** The id of the store. */
+  readonly store: string
+  /** Called each time the lease was obtained, and each time it was lost, `close` included, in turn. */
+  readonly onHeld: () => void
+  readonly onLost: () => void
+}
+
+interface Surroundings {
+  /** The connection that consumes. */
+  readonly connection: RecoveringChannelModel
+  /** Aborted when the bus is closed. */
+  readonly ended: AbortSignal
+  readonly logger: Logger
+}
+
+/**
+ * Resolves when the lease is held, or when another coordinator with the same store holds it and this one stands by.
+ * @throws HowdahError `configuration` when the broker belongs to another store, and as `declareQueue`
+ */
+export async function holdLease(options: LeaseOptions, surroundings: Surroundings): Promise<Lease> {
+  const { store, onHeld, onLost } = options
+  const { connection, ended, logger } = surroundings
+  const closing = new AbortController()
+  const stopped = AbortSignal.any([closing.signal, ended])
+  const settled = Promise.withResolvers<void>()
+  let heldSince: number | undefined
+  let standsBy = false
+
+  async function keepAsking(): Promise<void> {
+    while (!stopped.aborted) {
+      try {
+        await connection.waitForConnect()
+        const channel = await connection.createChannel()
+        await holdOn(channel)
+      } catch (error) {
+        await notHeld(error)
+      }
+    }
+  }
+
+  /** Until the channel closes. */
+  async function holdOn(channel: Channel): Promise<void> {
+    const gone = new Promise<void>((resolve) => channel.once('close', resolve))
+    channel.on('error', () => {}) // the declaration that caused it rejects
+    await claimStore(channel, store)
+    await channel.assertQueue(COORDINATOR_LEASE, { exclusive: true, durable: false })
+    heldSince = Date.now()
+    standsBy = false
+    logger.info({ store }, 'this coordinator is active')
+    onHeld()
+    settled.resolve()
+    const stop = new Promise<void>((resolve) => stopped.addEventListener('abort', () => resolve()))
+    await Promise.race([gone, stop])
+    heldSince = undefined
+    logger.info('this coordinator is not active any more')
+    onLost()
+    if (!stopped.aborted) return
+    // The queue is the connection's, which may stay open.
+    await atMost(
+      CLOSE_MS,
+      channel.deleteQueue(COORDINATOR_LEASE).catch(() => {}),
+    )
+  }
+
+  async function notHeld(error: unknown): Promise<void> {
+    if (stopped.aborted) return
+    if ((error as { code?: unknown }).code === RESOURCE_LOCKED) {
+      if (!standsBy) logger.info('another coordinator is active, this one stands by')
+      standsBy = true
+      settled.resolve()
+      await pause(ASK_MS, stopped)
+      return
+    }
+    const failure = amqpFailure(error, 'hold the lease of the coordinators')
+    if (failure.code === 'configuration') settled.reject(failure)
+    logger.warn({ err: failure }, 'this coordinator cannot become active')
+    await pause(RETRY_MS, stopped)
+  }
+
+  const asking = keepAsking()
+  const close = async (): Promise<void> => {
+    closing.abort()
+    await atMost(CLOSE_MS, asking)
+  }
+  try {
+    await settled.promise
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return {
+    get heldSince() {
+      return heldSince
+    },
+    close,
+  }
+}
+
+/** @throws HowdahError `configuration` when the broker belongs to another store */
+async function claimStore(channel: Channel, store: string): Promise<void> {
+  const queue = coordinatorStore(store)
+  try {
+    await declareQueue(channel, queue)
+  } catch (error) {
+    const { cause } = error as { cause?: { code?: unknown; message?: string } }
+    if (cause?.code !== PRECONDITION_FAILED) throw error
+    throw new HowdahError(
+      'configuration',
+      `this coordinator has the store "${store}", and the broker belongs to the coordinators of another one: ${cause.message}. ` +
+        'Point store.path or store.url at that store; or use another broker or virtual host; or, if that store is gone for good, ' +
+        `delete the queue ${queue.name} in RabbitMQ`,
+      { cause: error },
+    )
+  }
+}

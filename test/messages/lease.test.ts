@@ -1,0 +1,95 @@
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import type { Bus } from '../../messages/bus.ts'
+import type { Lease } from '../../messages/lease.ts'
+import { restartBroker, type TestVhost, testVhost } from '../support/broker.ts'
+import { poll } from '../support/poll.ts'
+import { failure } from './failure.ts'
+
+const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
+const OURS = 'one-20261130T160000Z-0a1b2c3d'
+const OTHER = 'two-20261130T170000Z-4e5f6a7b'
+
+describe('the lease of the coordinators', function () {
+  this.timeout(60_000)
+  let vhost: TestVhost
+  const buses: Bus[] = []
+  /** Names of those that hold it, in the order of their turns. */
+  const turns: string[] = []
+  const holders = new Set<string>()
+
+  before(async function () {
+    this.timeout(120_000)
+    vhost = await testVhost()
+  })
+
+  afterEach(async () => {
+    await Promise.all(buses.splice(0).map((bus) => bus.close()))
+    turns.length = 0
+    expect([...holders]).to.deep.equal([])
+  })
+
+  after(() => vhost?.remove())
+
+  async function hold(name: string, store = OURS): Promise<{ bus: Bus; lease: Lease }> {
+    const bus = await connectBus({ url: vhost.url, appId: name, role: 'coordinator', logger })
+    buses.push(bus)
+    const lease = await bus.holdLease({
+      store,
+      onHeld() {
+        expect([...holders]).to.deep.equal([])
+        holders.add(name)
+        turns.push(name)
+      },
+      onLost: () => void holders.delete(name),
+    })
+    return { bus, lease }
+  }
+
+  const until = (what: string, condition: () => boolean): Promise<unknown> =>
+    poll(async () => condition() || undefined, { deadlineMs: 20_000, failure: () => `not so: ${what}` })
+
+  it('is held by the first, and the second stands by until the first gives it up', async () => {
+    const first = await hold('first')
+    const second = await hold('second')
+    expect(first.lease.heldSince).to.be.a('number')
+    expect(second.lease.heldSince).to.equal(undefined)
+    await first.lease.close()
+    expect(first.lease.heldSince).to.equal(undefined)
+    await until('the second holds it', () => second.lease.heldSince !== undefined)
+    expect(turns).to.deep.equal(['first', 'second'])
+  })
+
+  it('passes on when the connection of its holder ends', async () => {
+    const first = await hold('first')
+    const second = await hold('second')
+    await first.bus.close()
+    await until('the second holds it', () => second.lease.heldSince !== undefined)
+  })
+
+  it('is held by one of them again after the broker was restarted', async () => {
+    const leases = [await hold('first'), await hold('second')].map(({ lease }) => lease)
+    await restartBroker()
+    await until('it was lost and obtained', () => turns.length > 1 && holders.size === 1)
+    expect(leases.filter(({ heldSince }) => heldSince !== undefined)).to.have.length(1)
+  })
+
+  it('is refused to a coordinator with another store, which is told both', async () => {
+    const first = await hold('first')
+    const error = await failure(hold('stranger', OTHER))
+    expect(error.code).to.equal('configuration')
+    for (const named of [OURS, OTHER, 'howdah.coordinator.store', 'store.path']) {
+      expect(error.message).to.include(named)
+    }
+    expect(first.lease.heldSince).to.be.a('number')
+  })
+
+  it('is refused to a coordinator with another store although no other is connected', async () => {
+    const first = await hold('first')
+    await first.bus.close()
+    expect((await failure(hold('stranger', OTHER))).code).to.equal('configuration')
+    const again = await hold('again')
+    expect(again.lease.heldSince).to.be.a('number')
+  })
+})
