@@ -62,6 +62,10 @@ export async function runRole<Config extends { log: { level: string } }>(
     process.exit(0)
   } catch (error) {
     if (error instanceof ConfigurationError) fail(2, 'configuration', error.message)
+    // Of the broker or the store, for example.
+    if (codeOf(error) === 'configuration') {
+      fail(2, 'configuration', `howdah ${options.role}: ${(error as Error).message}`)
+    }
     if (logger) logger.fatal({ err: error }, `${options.role} failed`)
     fail(1, codeOf(error), `howdah ${options.role}: ${(error as Error).message}`)
   }

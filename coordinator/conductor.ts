@@ -27,6 +27,8 @@ import type { Store } from './store/store.ts'
 export interface Conductor extends Pick<SessionChanges, 'add' | 'change' | 'execute'> {
   /** Resumes, in the background, every session that is not settled, and sweeps from then on. */
   start(): void
+  /** Until the next start begins nothing by itself; another coordinator does. */
+  pause(): void
   /** What an agent reports: about a session, or its heartbeat. */
   onReport(delivery: ReportDelivery): Promise<Outcome>
   /** Stops timers and waits for work in progress, within a deadline: what was not sent by then, the next start sends. */
@@ -58,9 +60,12 @@ export function createConductor(options: ConductorOptions): Conductor {
     onObstacle: ({ id }, error) => changes.change(id, (latest) => agentAway(latest, error)),
     onUnsendable: failStep,
   })
+  let paused = false
   const retries = createRetryTimers({
     now,
-    onDue: (id) => background.track('a retry', id, changes.reconcile(id)),
+    onDue(id) {
+      if (!paused) background.track('a retry', id, changes.reconcile(id))
+    },
   })
   const changes = createSessionChanges({ store, locks, outbox, dispatcher, retries, now })
   const relay = createReportRelay({ store, bus, background })
@@ -77,8 +82,14 @@ export function createConductor(options: ConductorOptions): Conductor {
 
   return {
     start() {
+      paused = false
       outbox.start()
       sweeper.start()
+    },
+    pause() {
+      paused = true
+      outbox.pause()
+      sweeper.stop()
     },
     add: changes.add,
     change: changes.change,
@@ -86,7 +97,7 @@ export function createConductor(options: ConductorOptions): Conductor {
     onReport,
     async close() {
       dispatcher.close()
-      sweeper.close()
+      sweeper.stop()
       outbox.close()
       retries.close()
       await atMost(CLOSE_DEADLINE_MS, Promise.all([background.settled(), locks.settled()]))

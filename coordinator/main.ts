@@ -11,10 +11,13 @@ import { createIntake } from './intake.ts'
 import { sessionId } from './session-id.ts'
 import { openPostgresStore } from './store/postgres.ts'
 import { openSqliteStore } from './store/sqlite.ts'
+import { openTenure, type Tenure } from './tenure.ts'
 
 /** How long answers and settled sessions are kept. */
 const KEEP_DAYS = 30
 const DAY_MS = 86_400_000
+/** RabbitMQ takes a coordinator for gone after three times as long, and another one takes over. */
+const HEARTBEAT_SECONDS = 5
 
 await runRole({
   role: 'coordinator',
@@ -30,13 +33,15 @@ await runRole({
       ...brokerAccess(broker),
       appId: 'howdah-coordinator',
       role: 'coordinator',
+      heartbeatSeconds: HEARTBEAT_SECONDS,
       logger,
       waitMs: BROKER_WAIT_MS,
     })
+    let tenure: Tenure | undefined
     const registry = await openAgentRegistry({
       store,
       lostAfterMs: heartbeat.lostAfter * 1000,
-      listeningSince: () => bus.connectedSince,
+      listeningSince: () => tenure?.since,
       now,
     })
     const conductor = createConductor({
@@ -69,20 +74,14 @@ await runRole({
     }
     prune()
     const pruner = setInterval(prune, DAY_MS)
-    conductor.start()
-    const consumers = [
-      await bus.consumeHeartbeats(conductor.onReport),
-      await bus.consumeReports(conductor.onReport),
-      await bus.consumeCommands(intake),
-      await bus.consumeQueries(intake),
-    ]
+    tenure = await openTenure({ bus, store, registry, conductor, intake, logger })
     return {
       ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
       async close() {
         clearInterval(pruner)
         // While the broker is away nothing can be sent: what waits for it is abandoned, and the next start sends it.
         if (bus.connectedSince === undefined) await bus.close()
-        await Promise.all(consumers.map((consumer) => consumer.close()))
+        await tenure?.close()
         await conductor.close()
         await bus.close()
         await store.close()

@@ -8,7 +8,13 @@ import type { Logger } from 'pino'
 import { openAgentReplies } from './agent-replies.ts'
 import { brokerBlocked } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from './bus.ts'
-import { type BrokerConnection, type BusTls, brokerUser, withinDeadline } from './connection.ts'
+import {
+  type BrokerConnection,
+  type BusTls,
+  brokerAddress,
+  brokerUser,
+  withinDeadline,
+} from './connection.ts'
 import { openConnections } from './connections.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
@@ -62,6 +68,8 @@ export interface ConnectOptions {
   readonly tls?: BusTls
   /** Handlers that run concurrently, per consumer. Default 20. */
   readonly prefetch?: number
+  /** Seconds: RabbitMQ takes the process for gone when it hears nothing for up to three times as long. Default 10, or as the URL says. */
+  readonly heartbeatSeconds?: number
   /** Deadline of the first connection. Default 10 s. Later, reconnecting is tried without end. */
   readonly waitMs?: number
   /** Redelivery of a message whose handler fails. Default: 5 attempts in about three seconds. */
@@ -75,7 +83,8 @@ export interface ConnectOptions {
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000 } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
-  const connections = await openConnections({ url, name: appId, logger, tls, waitMs })
+  const address = brokerAddress(url, options.heartbeatSeconds).href
+  const connections = await openConnections({ url: address, name: appId, logger, tls, waitMs })
   const { publish, consume: consuming } = connections
   const ended = new AbortController()
   const requests = createRequests()

@@ -17,8 +17,8 @@ import type {
   SessionEventType,
 } from './definitions.ts'
 import type { ErrorBody } from './errors.ts'
-import type { RefusedStep } from './refused-step.ts'
 import type { Lease, LeaseOptions } from './lease.ts'
+import type { RefusedStep } from './refused-step.ts'
 import type { AgentAddress } from './topology.ts'
 
 /**

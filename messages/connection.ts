@@ -100,7 +100,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
  * Adds the heartbeat where the URL does not give one.
  * @throws HowdahError `configuration`; the URL, which holds a password, is not in the message
  */
-export function brokerAddress(url: string): URL {
+export function brokerAddress(url: string, heartbeatSeconds = 10): URL {
   const address = URL.canParse(url) ? new URL(url) : undefined
   if (!address || !['amqp:', 'amqps:'].includes(address.protocol)) {
     throw new HowdahError(
@@ -108,7 +108,7 @@ export function brokerAddress(url: string): URL {
       'the broker URL must be amqp://user:password@host:port/vhost or amqps://…',
     )
   }
-  if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', '10')
+  if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', String(heartbeatSeconds))
   return address
 }
 

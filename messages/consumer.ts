@@ -55,6 +55,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   const closing = new AbortController()
   const gate = createOutageGate(redelivery, logger.child({ queue }))
   let tag: string | undefined
+  let isClosing = false
 
   const recoveringChannel = createRecoveringChannel({
     connection,
@@ -65,6 +66,8 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       const gone = new AbortController()
       channel.once('close', () => gone.abort())
       await options.declare(channel)
+      // A channel that is opened again while handlers finish.
+      if (isClosing) return
       await channel.prefetch(prefetch)
       const consuming = await channel.consume(queue, (message) => {
         if (message === null) {
@@ -152,6 +155,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   }
   return {
     async close() {
+      isClosing = true
       const cancelled = tag === undefined ? undefined : recoveringChannel.current?.cancel(tag).catch(() => {})
       if (cancelled) await atMost(CANCEL_MS, cancelled)
       closing.abort()

@@ -16,6 +16,8 @@ import type { BackgroundWork } from './background-work.ts'
 export interface Outbox {
   /** Publishes what an earlier process left in the store, and from then on what nobody published for some seconds. */
   start(): void
+  /** Looks into the store no more, until the next start: another coordinator does. */
+  pause(): void
   /** Publishes what was saved. Nothing waits for it. */
   publish(announcements: readonly Announcement[]): void
   /** Looks for none and repeats none from now on: the next process does. */
@@ -42,6 +44,7 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
   const done: Announcement[] = []
   let deleting = false
   let timer: NodeJS.Timeout | undefined
+  let looking = false
   const closing = new AbortController()
 
   function enqueue(announcement: Announcement): void {
@@ -116,16 +119,23 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
   }
 
   function schedule(): void {
+    clearTimeout(timer)
     timer = setTimeout(() => {
       const looked = look(new Date(Date.now() - lookMs)).finally(() => {
-        if (!closing.signal.aborted) schedule()
+        if (looking) schedule()
       })
       background.track('looking for announcements', '*', looked)
     }, lookMs)
   }
 
+  function pauseLooking(): void {
+    looking = false
+    clearTimeout(timer)
+  }
+
   return {
     start() {
+      looking = true
       background.track('looking for announcements', '*', look(new Date()))
       schedule()
     },
@@ -135,9 +145,10 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
         enqueue(announcement)
       }
     },
+    pause: pauseLooking,
     close() {
       closing.abort()
-      clearTimeout(timer)
+      pauseLooking()
     },
   }
 }

@@ -22,7 +22,16 @@ import type { StepDispatcher } from './step-dispatcher.ts'
 export interface Sweeper {
   /** Sweeps at once and after each interval; the next interval begins when a sweep has ended. */
   start(): void
-  close(): void
+  /** Until the next start. A sweep in progress takes up no further session. */
+  stop(): void
+}
+
+/** From a start to the next stop. */
+interface Run {
+  stopped: boolean
+  /** Whether the steps that are at an agent were sent again. */
+  resumed: boolean
+  timer?: NodeJS.Timeout
 }
 
 export interface SweeperOptions {
@@ -41,17 +50,18 @@ const AT_ONCE = 8
 
 export function createSweeper(options: SweeperOptions): Sweeper {
   const { store, bus, registry, changes, dispatcher, background, now, intervalMs } = options
-  let timer: NodeJS.Timeout | undefined
-  let closed = false
-  let resumed = false
+  let current: Run = { stopped: true, resumed: false }
 
-  async function sweep(): Promise<void> {
+  async function sweep(run: Run): Promise<void> {
+    const each = (what: string, ids: readonly string[], work: (id: string) => Promise<unknown>) =>
+      takeEach(run, what, ids, work)
+
     // Agents that RabbitMQ keeps from reporting are not offline; the bus logs why, and the registry asks it.
     await bus.probe().catch(() => undefined)
     await registry.refresh()
-    if (!resumed) {
+    if (!run.resumed) {
       await each('resuming a session', await store.sessionsWithStep(), resume)
-      resumed = true
+      run.resumed = true
     }
     const agents = registry.list()
     const online = agents.filter((agent) => registry.obstacle(agent) === undefined).map(agentKey)
@@ -64,7 +74,8 @@ export function createSweeper(options: SweeperOptions): Sweeper {
   }
 
   /** One session that cannot be taken up keeps no other from it; a store that is away keeps all until the next sweep. */
-  async function each(
+  async function takeEach(
+    run: Run,
     what: string,
     ids: readonly string[],
     work: (id: string) => Promise<unknown>,
@@ -72,7 +83,7 @@ export function createSweeper(options: SweeperOptions): Sweeper {
     const waiting = ids.values()
     const lane = async (): Promise<void> => {
       for (const id of waiting) {
-        if (closed) return
+        if (run.stopped) return
         const taken = work(id)
         background.track(what, id, taken)
         const failure = await taken.catch((error: unknown) => error)
@@ -123,18 +134,24 @@ export function createSweeper(options: SweeperOptions): Sweeper {
     return current !== undefined && now() - Date.parse(current.heardAt) >= RESEND_AFTER_MS
   }
 
-  function run(): void {
-    const work = sweep().finally(() => {
-      if (!closed) timer = setTimeout(run, intervalMs)
+  function next(run: Run): void {
+    const work = sweep(run).finally(() => {
+      if (!run.stopped) run.timer = setTimeout(next, intervalMs, run)
     })
     background.track('a sweep', '*', work)
   }
 
+  function stop(): void {
+    current.stopped = true
+    clearTimeout(current.timer)
+  }
+
   return {
-    start: run,
-    close() {
-      closed = true
-      clearTimeout(timer)
+    start() {
+      stop()
+      current = { stopped: false, resumed: false }
+      next(current)
     },
+    stop,
   }
 }

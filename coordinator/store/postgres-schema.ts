@@ -1,7 +1,6 @@
 /** The tables of the PostgreSQL store, and how a store of an earlier release is brought up to date. */
-import { randomUUID } from 'node:crypto'
 import type { ClientBase } from 'pg'
-import { pendingMigrations, SCHEMA_VERSION } from './schema-version.ts'
+import { newStoreId, pendingMigrations, SCHEMA_VERSION } from './schema-version.ts'
 import type { SessionDocument } from './session-document.ts'
 import { sessionOf, sessionRow } from './session-row.ts'
 
@@ -20,7 +19,7 @@ const MIGRATIONS: Readonly<Record<number, (client: ClientBase) => Promise<void>>
       const update = 'UPDATE howdah.session SET next_due = $1, agent = $2, away = $3 WHERE id = $4'
       await client.query(update, [nextDue, agent, away, id])
     }
-    await client.query("INSERT INTO howdah.meta (name, value) VALUES ('store', $1)", [randomUUID()])
+    await client.query("INSERT INTO howdah.meta (name, value) VALUES ('store', $1)", [newStoreId()])
   },
 }
 

@@ -1,7 +1,6 @@
 /** The tables of the SQLite store, and how a store of an earlier release is brought up to date. */
-import { randomUUID } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
-import { pendingMigrations, SCHEMA_VERSION } from './schema-version.ts'
+import { newStoreId, pendingMigrations, SCHEMA_VERSION } from './schema-version.ts'
 import { sessionOf, sessionRow } from './session-row.ts'
 
 /** What leads to each version from the one before. */
@@ -15,7 +14,7 @@ const MIGRATIONS: Readonly<Record<number, (db: DatabaseSync) => void>> = {
       const { nextDue, agent, away } = sessionRow(sessionOf(String(document)))
       update.run(nextDue, agent, away ? 1 : 0, String(id))
     }
-    db.prepare("INSERT INTO meta (name, value) VALUES ('store', ?)").run(randomUUID())
+    db.prepare("INSERT INTO meta (name, value) VALUES ('store', ?)").run(newStoreId())
   },
 }
 

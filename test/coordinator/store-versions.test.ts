@@ -56,7 +56,7 @@ function versionTests(open: OpenStore, raw: RawDatabase): void {
 
     it('is opened again, as the same store', async () => {
       const { id } = store
-      expect(id).to.match(/^[0-9a-f-]{36}$/)
+      expect(id).to.match(/-\d{8}T\d{6}Z-[0-9a-f]{8}$/)
       await store.close()
       store = await open()
       expect(store.id).to.equal(id)

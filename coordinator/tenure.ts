@@ -1,0 +1,125 @@
+/**
+ * What this coordinator does while it holds the lease, and another one with the same store does while it does not: it
+ * consumes, and takes up what is due.
+ */
+import type { Logger } from 'pino'
+import type { Bus, CommandDelivery, Consumer, Outcome, ReportDelivery } from '../messages/bus.ts'
+import type { Lease } from '../messages/lease.ts'
+import { Unavailable } from '../messages/unavailable.ts'
+import { pause } from '../messages/wait.ts'
+import type { AgentRegistry } from './agent-registry.ts'
+import type { Conductor } from './conductor.ts'
+import type { Store } from './store/store.ts'
+
+export interface Tenure {
+  /** Since when agents can be heard, in ms since the epoch; undefined while they cannot. */
+  readonly since: number | undefined
+  /** Stops consuming, waits for running handlers, and gives the lease up. */
+  close(): Promise<void>
+}
+
+export interface TenureOptions {
+  readonly bus: Bus
+  readonly store: Pick<Store, 'id'>
+  readonly registry: Pick<AgentRegistry, 'refresh'>
+  readonly conductor: Pick<Conductor, 'start' | 'pause' | 'onReport'>
+  readonly intake: (delivery: CommandDelivery) => Promise<Outcome>
+  readonly logger: Logger
+}
+
+const RETRY_MS = 5_000
+
+/**
+ * Resolves when this coordinator consumes, or stands by.
+ * @throws HowdahError `configuration` when the broker belongs to another store, or its queues are not as ours
+ */
+export async function openTenure(options: TenureOptions): Promise<Tenure> {
+  const { bus, store, registry, conductor, intake, logger } = options
+  let lease: Lease | undefined
+  /** Aborted when the lease is lost; undefined while it is not held. */
+  let turn: AbortController | undefined
+  let consumers: Consumer[] = []
+  let opened = false
+  /** One turn begins after the one before has ended. */
+  let work: Promise<void> = Promise.resolve()
+
+  /** A delivery that comes after the lease was lost is for the coordinator that holds it now. */
+  function whileHeld<D>(handler: (delivery: D) => Promise<Outcome>): (delivery: D) => Promise<Outcome> {
+    return (delivery) => {
+      if (turn === undefined) return Promise.reject(new Unavailable('another coordinator is active'))
+      return handler(delivery)
+    }
+  }
+
+  async function consume(): Promise<void> {
+    // What the coordinator before recorded.
+    await registry.refresh()
+    const onReport = whileHeld<ReportDelivery>(conductor.onReport)
+    const onCommand = whileHeld<CommandDelivery>(intake)
+    consumers.push(await bus.consumeHeartbeats(onReport))
+    consumers.push(await bus.consumeReports(onReport))
+    consumers.push(await bus.consumeCommands(onCommand))
+    consumers.push(await bus.consumeQueries(onCommand))
+  }
+
+  async function stopConsuming(): Promise<void> {
+    const closing = consumers
+    consumers = []
+    await Promise.all(closing.map((consumer) => consumer.close()))
+  }
+
+  async function begin(lost: AbortSignal): Promise<void> {
+    while (!lost.aborted) {
+      try {
+        await consume()
+        if (!lost.aborted) conductor.start()
+        return
+      } catch (error) {
+        await stopConsuming()
+        if (!opened) throw error
+        logger.error({ err: error }, 'this coordinator is active and cannot consume')
+        await pause(RETRY_MS, lost)
+      }
+    }
+  }
+
+  lease = await bus.holdLease({
+    store: store.id,
+    onHeld() {
+      turn = new AbortController()
+      const { signal } = turn
+      work = work.then(() => begin(signal))
+      work.catch(() => {})
+    },
+    onLost() {
+      turn?.abort()
+      turn = undefined
+      conductor.pause()
+      work = work.then(stopConsuming)
+      work.catch(() => {})
+    },
+  })
+  try {
+    await work
+    opened = true
+  } catch (error) {
+    await lease.close()
+    throw error
+  }
+
+  return {
+    get since() {
+      const { connectedSince } = bus
+      const heldSince = lease?.heldSince
+      return connectedSince === undefined || heldSince === undefined
+        ? undefined
+        : Math.max(connectedSince, heldSince)
+    },
+    async close() {
+      conductor.pause()
+      work = work.then(stopConsuming)
+      await work
+      await lease?.close()
+    },
+  }
+}

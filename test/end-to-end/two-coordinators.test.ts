@@ -1,0 +1,187 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { rm, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { connectBus } from '../../messages/amqp-bus.ts'
+import type { Bus } from '../../messages/bus.ts'
+import type { SessionView } from '../../messages/values.ts'
+import { type TestVhost, testVhost } from '../support/broker.ts'
+import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { type InstantAgents, startInstantAgents } from '../support/instant-agents.ts'
+import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts'
+import { poll } from '../support/poll.ts'
+import { scratchDirectory } from '../support/scratch.ts'
+
+const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
+const TAKEOVER_AFTER_KILL_MS = 10_000
+const TAKEOVER_AFTER_SILENCE_MS = 25_000
+
+interface Coordinator {
+  readonly process: ChildProcess
+  /** Lines of its log. */
+  readonly log: string[]
+}
+
+describe('two coordinators on one PostgreSQL store', function () {
+  this.timeout(120_000)
+  let vhost: TestVhost
+  let server: OwnPostgres
+  let directory: string
+  let agents: InstantAgents
+  let client: Bus
+  const running = new Set<Coordinator>()
+  const accepted: string[] = []
+  let published = 0
+
+  before(async () => {
+    vhost = await testVhost()
+    server = await startOwnPostgres()
+    directory = await scratchDirectory('howdah-two-coordinators-')
+    const declaring = await connectBus({ url: vhost.url, appId: 'setup', role: 'coordinator', logger })
+    await declaring.declareTopology()
+    for (const agent of [
+      { kind: 'mount', name: 'backup-1' } as const,
+      { kind: 'target', name: 'db-7' } as const,
+    ])
+      await declaring.enroll(agent)
+    await declaring.close()
+    agents = await startInstantAgents(vhost.url, logger)
+    client = await connectBus({ url: vhost.url, appId: 'client', role: 'client', logger })
+  })
+
+  after(async () => {
+    for (const one of running) {
+      one.process.kill('SIGCONT')
+      one.process.kill('SIGKILL')
+    }
+    await client?.close()
+    await agents?.close()
+    await server?.remove()
+    await vhost?.remove()
+    if (directory) await rm(directory, { recursive: true })
+  })
+
+  async function start(name: string, store: object = { url: server.url }): Promise<Coordinator> {
+    const file = path.join(directory, `${name}.json`)
+    await writeFile(file, JSON.stringify({ broker: { url: vhost.url }, log: { level: 'info' }, store }))
+    const child = spawn(LAUNCHER, ['coordinator', '--config', file, '--json'], {
+      cwd: '/',
+      env: cleanEnvironment(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const log: string[] = []
+    child.stderr.setEncoding('utf8').on('data', (text: string) => log.push(...text.trimEnd().split('\n')))
+    const coordinator = { process: child, log }
+    running.add(coordinator)
+    child.once('exit', () => running.delete(coordinator))
+    await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])
+    return coordinator
+  }
+
+  const says = ({ log }: Coordinator, text: string): number =>
+    log.filter((line) => line.includes(text)).length
+  const isActive = (one: Coordinator): boolean =>
+    says(one, 'this coordinator is active') > says(one, 'is not active any more')
+
+  const until = (what: string, condition: () => boolean | Promise<boolean>, deadlineMs = 30_000) =>
+    poll(async () => (await condition()) || undefined, { deadlineMs, failure: () => `not so: ${what}` })
+
+  /** Asks again and again with the same message id, as a client does. @returns milliseconds until the answer */
+  async function publish(): Promise<number> {
+    published += 1
+    const body = { repository: 'main', instance: `shop${published}`, target: 'db-7' }
+    const messageId = `publish-${published}`
+    const started = Date.now()
+    for (;;) {
+      const reply = await client
+        .request('instance.publish', body, { messageId, timeoutMs: 1_000 })
+        .catch(() => undefined)
+      if (reply?.accepted) accepted.push(reply.session)
+      if (reply?.accepted) return Date.now() - started
+      expect(reply?.accepted === false && reply.error.code !== 'agent_offline' && reply.error).to.equal(false)
+    }
+  }
+
+  async function show(session: string): Promise<SessionView> {
+    const reply = await client.request('session.show', { session })
+    expect(reply.accepted).to.equal(true)
+    return (reply as { session: SessionView }).session
+  }
+
+  /** Each session was published once, by steps that each have a number of their own. */
+  async function everythingIsPublished(): Promise<void> {
+    for (const session of accepted) {
+      await until(`${session} is published`, async () => (await show(session)).state === 'published')
+      const own = agents.steps.filter((step) => step.startsWith(`${session}.`))
+      expect(new Set(own)).to.deep.equal(
+        new Set(
+          ['resolve', 'preflight', 'mount', 'recover'].map(
+            (step, index) => `${session}.${index + 1} run ${step}`,
+          ),
+        ),
+      )
+    }
+    expect(new Set(accepted).size).to.equal(published)
+  }
+
+  let first: Coordinator
+  let second: Coordinator
+
+  it('are one that is active and one that stands by', async () => {
+    first = await start('first')
+    second = await start('second')
+    await until('the first is active', () => isActive(first))
+    await until('the second stands by', () => says(second, 'stands by') === 1)
+    await publish()
+    await everythingIsPublished()
+    expect(isActive(second)).to.equal(false)
+  })
+
+  it(`go on within ${TAKEOVER_AFTER_KILL_MS / 1000} s after the active one was killed, in the middle of its work`, async () => {
+    const work = Promise.all([publish(), publish(), publish()])
+    first.process.kill('SIGKILL')
+    const took = await publish()
+    expect(took).to.be.below(TAKEOVER_AFTER_KILL_MS)
+    await work
+    expect(isActive(second)).to.equal(true)
+    await everythingIsPublished()
+  })
+
+  it(`go on within ${TAKEOVER_AFTER_SILENCE_MS / 1000} s after the active one was stopped in the middle of its work`, async () => {
+    first = await start('first')
+    await until('the first stands by', () => says(first, 'stands by') === 1)
+    const work = Promise.all([publish(), publish(), publish()])
+    second.process.kill('SIGSTOP')
+    const took = await publish()
+    expect(took).to.be.below(TAKEOVER_AFTER_SILENCE_MS)
+    await work
+    expect(isActive(first)).to.equal(true)
+    await everythingIsPublished()
+  })
+
+  it('stay one that is active when the stopped one wakes, and it takes over again later', async () => {
+    second.process.kill('SIGCONT')
+    await until('the second has noticed', () => !isActive(second) && says(second, 'stands by') > 0)
+    await publish()
+    expect(isActive(first)).to.equal(true)
+    await everythingIsPublished()
+    first.process.kill('SIGTERM')
+    await once(first.process, 'exit')
+    expect(await publish()).to.be.below(TAKEOVER_AFTER_KILL_MS)
+    expect(isActive(second)).to.equal(true)
+    await everythingIsPublished()
+  })
+
+  it('do not let one with another store start, and tell it why', async () => {
+    const stranger = await start('stranger', { path: path.join(directory, 'stranger.sqlite') })
+    await until('it has ended', () => stranger.process.exitCode !== null)
+    expect(stranger.process.exitCode).to.equal(2)
+    expect(stranger.log.join('\n')).to.match(
+      /this coordinator has the store .* the broker belongs to .* another/,
+    )
+    await publish()
+    await everythingIsPublished()
+  })
+})
