@@ -76,6 +76,7 @@ const VERSION_1 = `
   ) STRICT;
 `
 
+// The later columns of session_by_age are what lists filter by: a row that does not match is not read.
 // The column message_id is gone, so that a program of version 1, which does not look for a version, fails at its start.
 const VERSION_2 = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -98,7 +99,7 @@ const VERSION_2 = `
     mount_agent = document ->> '$.mountAgent',
     cache_bytes = coalesce(document ->> '$.usage.cacheBytes', 0);
   DROP INDEX session_by_age;
-  CREATE INDEX session_by_age ON session (created_at, id);
+  CREATE INDEX session_by_age ON session (created_at, id, state, target, repository, instance, updated_at, labels);
   CREATE INDEX session_by_reference ON session (reference, created_at) WHERE reference IS NOT NULL;
   CREATE INDEX session_open_by_age ON session (created_at, id) WHERE settled = 0;
   CREATE INDEX session_settled_by_update ON session (updated_at) WHERE settled = 1;

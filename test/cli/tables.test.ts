@@ -305,6 +305,12 @@ describe('a session is shown', () => {
     expect(page.split('\n').filter((line) => [...line].length > 100)).to.deep.equal([])
   })
 
+  it('by show with its reference and labels', async () => {
+    const tags = { reference: 'job 4711', labels: { team: 'billing', 'a.b/c': 'x' } }
+    const page = await shown(['show', 'main-x7f3k2'], sessionView(tags))
+    expect(page).to.match(/reference +job 4711\n +label +team=billing\n +label +a\.b\/c=x\n/)
+  })
+
   it('by sessions with pause and expiry, and with the limits of its target', async () => {
     const [mount, target] = AGENTS as [AgentView, AgentView]
     const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 4_000_000_000 }

@@ -37,7 +37,7 @@ export const show = defineVerb<ClientOptions>({
   name: 'show',
   summary: 'show one session and its history',
   description: [
-    'State, connection, bytes fetched and size of the backup, changes and their quota, write cache, expiry, ' +
+    'State, reference and labels, connection, bytes fetched and size of the backup, changes and their quota, write cache, expiry, ' +
       'exports, warnings and errors. If the session waits for a command, the command is shown. Below is the ' +
       'timeline: every command, step, state, disruption, warning and export, with the duration of each step. ' +
       'Times are shown in local time and in UTC.',
@@ -91,6 +91,10 @@ export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, vi
       ['recover to', printable(describeRecoverTo(view.recoverTo))],
       ['holds', reachedText(view)],
       ['target', view.target],
+      ['reference', view.reference === undefined ? undefined : printable(view.reference)],
+      ...Object.entries(view.labels ?? {}).map(
+        ([key, value]) => ['label', printable(`${key}=${value}`)] as const,
+      ),
       ['created', time(view.createdAt)],
       ['changed', time(view.updatedAt)],
       ['expires', time(view.expiresAt)],
