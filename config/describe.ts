@@ -20,7 +20,7 @@ export function describeKeys<Config>(schema: Schema<Config>, prefix = ''): Confi
       {
         key,
         doc: String(node.doc),
-        shown: node.default === null ? 'none' : JSON.stringify(node.default),
+        shown: node.default === null ? 'none' : JSON.stringify(node.default).replaceAll('","', '", "'),
         env: node.env as string | undefined,
         flag: node.arg as string | undefined,
       },

@@ -4,33 +4,12 @@ import { errorBody, HowdahError } from '../../messages/errors.ts'
 import { type Context, printJsonFailure } from './context.ts'
 import { overview, verbHelp } from './help-text.ts'
 import { Interruption, interruptionOf } from './interruption.ts'
+import { HELP, ROLES } from './pages.ts'
 import { errorLines } from './session-lines.ts'
 import { printable } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 import { synopsis, type VerbDescription } from './verb-description.ts'
 import { loadVerb, loadVerbs, VERB_NAMES } from './verbs.ts'
-
-const HELP: VerbDescription = {
-  name: 'help',
-  summary: 'show the manual page of a verb, or this overview',
-  description: ['Shows the manual page of VERB. Without VERB, shows an overview of all verbs.'],
-  arguments: [{ name: 'VERB', required: false, description: 'A verb of howdah.' }],
-  options: [],
-  exitStatus: [
-    ['0', 'Done.'],
-    ['2', 'There is no such verb.'],
-  ],
-  environment: [],
-  files: [],
-  examples: [['howdah help publish', 'The manual page of "howdah publish".']],
-}
-
-/** The roles in the overview; each has its own main, which shows its manual page. */
-const ROLES = [
-  { name: 'coordinator', summary: 'run the coordinator: takes commands, plans sessions' },
-  { name: 'mount-agent', summary: 'run a mount agent: serves backup repositories to target servers' },
-  { name: 'target-agent', summary: 'run a target agent: mounts backups and runs published instances' },
-] as const
 
 /**
  * Runs a command line without the program's name. Resolves to the exit status: 0 done, 1 failed, 2 wrong usage, after a
@@ -90,7 +69,7 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],
     ['ROLES', [...ROLES, ...(await loadVerbs(['certificates']))]],
-    ['MORE', [HELP]],
+    ['MORE', [HELP, ...(await loadVerbs(['man', 'completion']))]],
   ])
 }
 

@@ -5,12 +5,15 @@ import type { Bus } from '../../messages/bus.ts'
 import { type ErrorBody, isRetryable } from '../../messages/errors.ts'
 import type { BrokerFlags } from './broker-url.ts'
 import type { Terminal } from './terminal.ts'
+import type { VerbDescription } from './verb-description.ts'
 
 export interface Context {
   readonly stdout: Terminal
   readonly stderr: Terminal
   readonly env: NodeJS.ProcessEnv
   readonly now: () => Date
+  /** The manual pages of all verbs and roles. */
+  readonly pages: () => Promise<readonly VerbDescription[]>
   /** Aborted by SIGINT, SIGTERM, SIGHUP and a reader that goes away; the reason is an Interruption. */
   readonly interrupted: AbortSignal
   /** Aborted by the second of these signals: waits end at once. */

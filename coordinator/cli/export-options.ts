@@ -65,6 +65,7 @@ export function exportOptions(databases: string): readonly OptionDescription[] {
       description:
         'directory: pg_dump -Fd, in parallel. custom: one file per database. plain: SQL. Only with --to.',
       defaultText: 'directory',
+      choices: ['directory', 'custom', 'plain'],
       parse: parseFormat,
     },
     {

@@ -1,12 +1,6 @@
 /** The help of the whole command and of each verb, laid out like a manual page. */
 import { type Terminal, wrap } from './terminal.ts'
-import {
-  type Entry,
-  type OptionDescription,
-  optionForm,
-  synopsis,
-  type VerbDescription,
-} from './verb-description.ts'
+import { type Entry, sectionsOf, synopsis, type VerbDescription } from './verb-description.ts'
 
 const MAX_COLUMNS = 100
 const INDENT = '    '
@@ -27,22 +21,9 @@ export function verbHelp(terminal: Terminal, verb: VerbDescription): string[] {
       ...indented(terminal, paragraph),
     ]),
   ]
-  const section = (title: string, entries: readonly Entry[]) => {
-    if (entries.length > 0) lines.push('', heading(title), ...entryLines(terminal, entries))
+  for (const [title, entries] of sectionsOf(verb)) {
+    lines.push('', heading(title), ...entryLines(terminal, entries))
   }
-  section(
-    'ARGUMENTS',
-    (verb.arguments ?? []).map(({ name, description }) => [name, description]),
-  )
-  section('OPTIONS', [...verb.options.map(optionEntry), ['--help', 'Show this page.']])
-  for (const [title, entries] of verb.sections ?? []) section(title, entries)
-  section('EXIT STATUS', verb.exitStatus)
-  section('ENVIRONMENT', verb.environment)
-  section('FILES', verb.files)
-  section(
-    'EXAMPLES',
-    verb.examples.map(([command, meaning]) => [command, meaning]),
-  )
   return lines
 }
 
@@ -79,15 +60,6 @@ export function overview(
     'Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.',
   )
   return lines
-}
-
-function optionEntry(option: OptionDescription): Entry {
-  const remarks = [
-    ...(option.required === true ? ['Required.'] : []),
-    ...(option.repeatable === true ? ['May be repeated.'] : []),
-    ...(option.defaultText === undefined ? [] : [`Default: ${option.defaultText}.`]),
-  ]
-  return [optionForm(option), [option.description, ...remarks].join(' ')]
 }
 
 function entryLines(terminal: Terminal, entries: readonly Entry[]): string[] {

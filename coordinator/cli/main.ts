@@ -6,6 +6,7 @@ import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
 import { exitStatusOf, Interruption, type StopSignal } from './interruption.ts'
 import { defaultStateDirectory } from './options.ts'
+import { allPages } from './pages.ts'
 import { askYesOrNo } from './question.ts'
 import { createTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
@@ -23,6 +24,7 @@ const context: Context = {
   stderr: createTerminal(process.stderr, process.env),
   env: process.env,
   now: () => new Date(),
+  pages: allPages,
   interrupted: interruption.signal,
   forceStop: forcing.signal,
   question:

@@ -83,6 +83,7 @@ export const instanceOptions: readonly OptionDescription[] = [
       'promote: the instance becomes writable. pause: recovery pauses at its target, and the instance is ' +
       'read-only for inspection; then use "howdah promote", or "howdah advance" for a later target.',
     defaultText: 'promote',
+    choices: ['promote', 'pause'],
     parse: parseAfterRecovery,
   },
   {

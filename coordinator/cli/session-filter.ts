@@ -29,6 +29,7 @@ export const filterOptions: readonly OptionDescription[] = [
     flags: '--in-state <STATE>',
     description: `Only sessions in this state, closed and failed ones too: ${SESSION_STATES.join(', ')}.`,
     repeatable: true,
+    choices: SESSION_STATES,
     parse: parseState,
   },
   { flags: '--target <T>', description: 'Only sessions on this target.', parse: parseName },

@@ -7,6 +7,8 @@ export interface OptionDescription {
   readonly required?: boolean
   /** May be repeated; the value is an array. */
   readonly repeatable?: boolean
+  /** The values that there are; a completion offers them. */
+  readonly choices?: readonly string[]
   /** The default, as the help shows it. */
   readonly defaultText?: string
   /** The value may contain a password: messages do not repeat it. */
@@ -19,6 +21,8 @@ export interface ArgumentDescription {
   readonly name: string
   readonly required: boolean
   readonly description: string
+  /** The values that there are; a completion offers them. */
+  readonly choices?: readonly string[]
 }
 
 export type Entry = readonly [term: string, description: string]
@@ -52,4 +56,33 @@ export function synopsis(verb: VerbDescription): string {
 /** An option as it is written: `--port N`. */
 export function optionForm(option: OptionDescription): string {
   return option.flags.replace(/[<>]/g, '')
+}
+
+/** The name of an option, `--port`, and of its value, `N`; undefined: it takes none. */
+export function optionParts({ flags }: OptionDescription): { name: string; value: string | undefined } {
+  const [, name = flags, value] = /^(\S+)(?: <(.*)>)?$/.exec(flags) ?? []
+  return { name, value }
+}
+
+/** Each title and its entries, in the order of a manual page, without those that are empty. */
+export function sectionsOf(verb: VerbDescription): (readonly [title: string, entries: readonly Entry[]])[] {
+  const sections: (readonly [string, readonly Entry[]])[] = [
+    ['ARGUMENTS', (verb.arguments ?? []).map(({ name, description }) => [name, description] as const)],
+    ['OPTIONS', [...verb.options.map(optionEntry), ['--help', 'Show this page.']]],
+    ...(verb.sections ?? []),
+    ['EXIT STATUS', verb.exitStatus],
+    ['ENVIRONMENT', verb.environment],
+    ['FILES', verb.files],
+    ['EXAMPLES', verb.examples],
+  ]
+  return sections.filter(([, entries]) => entries.length > 0)
+}
+
+function optionEntry(option: OptionDescription): Entry {
+  const remarks = [
+    ...(option.required === true ? ['Required.'] : []),
+    ...(option.repeatable === true ? ['May be repeated.'] : []),
+    ...(option.defaultText === undefined ? [] : [`Default: ${option.defaultText}.`]),
+  ]
+  return [optionForm(option), [option.description, ...remarks].join(' ')]
 }

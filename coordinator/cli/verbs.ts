@@ -21,6 +21,8 @@ const VERBS = {
   unpublish: async () => (await import('./verbs/unpublish.ts')).unpublish,
   export: async () => (await import('./verbs/export.ts')).exportVerb,
   rescue: async () => (await import('./verbs/rescue.ts')).rescue,
+  man: async () => (await import('./verbs/man.ts')).man,
+  completion: async () => (await import('./verbs/completion.ts')).completion,
   certificates: async () => (await import('./verbs/certificates.ts')).certificates,
 } as const satisfies Record<string, () => Promise<RunnableVerb>>
 

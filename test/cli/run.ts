@@ -4,6 +4,7 @@ import { clientSchema } from '../../config/schema.ts'
 import { runCommandLine } from '../../coordinator/cli/command-line.ts'
 import type { Context } from '../../coordinator/cli/context.ts'
 import { Interruption, type StopSignal } from '../../coordinator/cli/interruption.ts'
+import { allPages } from '../../coordinator/cli/pages.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'
 import { UsageError } from '../../coordinator/cli/usage-error.ts'
 import type { Bus } from '../../messages/bus.ts'
@@ -51,6 +52,7 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
     stderr: terminal('stderr'),
     env,
     now,
+    pages: allPages,
     interrupted: interruption.signal,
     forceStop: new AbortController().signal,
     question: answers && (async () => answers.shift() === true),
