@@ -1,6 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { rm, writeFile } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
 import { pino } from 'pino'
@@ -8,7 +7,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
-import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { type CoordinatorProcess, startCoordinator } from '../support/coordinator-process.ts'
 import { type InstantAgents, startInstantAgents } from '../support/instant-agents.ts'
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts'
 import { poll } from '../support/poll.ts'
@@ -18,12 +17,6 @@ const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 const TAKEOVER_AFTER_KILL_MS = 10_000
 const TAKEOVER_AFTER_SILENCE_MS = 25_000
 
-interface Coordinator {
-  readonly process: ChildProcess
-  /** Lines of its log. */
-  readonly log: string[]
-}
-
 describe('two coordinators on one PostgreSQL store', function () {
   this.timeout(120_000)
   let vhost: TestVhost
@@ -31,7 +24,7 @@ describe('two coordinators on one PostgreSQL store', function () {
   let directory: string
   let agents: InstantAgents
   let client: Bus
-  const running = new Set<Coordinator>()
+  const running: CoordinatorProcess[] = []
   const accepted: string[] = []
   let published = 0
 
@@ -52,10 +45,7 @@ describe('two coordinators on one PostgreSQL store', function () {
   })
 
   after(async () => {
-    for (const one of running) {
-      one.process.kill('SIGCONT')
-      one.process.kill('SIGKILL')
-    }
+    for (const one of running) await one.kill()
     await client?.close()
     await agents?.close()
     await server?.remove()
@@ -63,27 +53,11 @@ describe('two coordinators on one PostgreSQL store', function () {
     if (directory) await rm(directory, { recursive: true })
   })
 
-  async function start(name: string, store: object = { url: server.url }): Promise<Coordinator> {
-    const file = path.join(directory, `${name}.json`)
-    await writeFile(file, JSON.stringify({ broker: { url: vhost.url }, log: { level: 'info' }, store }))
-    const child = spawn(LAUNCHER, ['coordinator', '--config', file, '--json'], {
-      cwd: '/',
-      env: cleanEnvironment(),
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    const log: string[] = []
-    child.stderr.setEncoding('utf8').on('data', (text: string) => log.push(...text.trimEnd().split('\n')))
-    const coordinator = { process: child, log }
-    running.add(coordinator)
-    child.once('exit', () => running.delete(coordinator))
-    await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])
+  async function start(name: string, store: object = { url: server.url }): Promise<CoordinatorProcess> {
+    const coordinator = await startCoordinator(directory, name, { broker: { url: vhost.url }, store })
+    running.push(coordinator)
     return coordinator
   }
-
-  const says = ({ log }: Coordinator, text: string): number =>
-    log.filter((line) => line.includes(text)).length
-  const isActive = (one: Coordinator): boolean =>
-    says(one, 'this coordinator is active') > says(one, 'is not active any more')
 
   const until = (what: string, condition: () => boolean | Promise<boolean>, deadlineMs = 30_000) =>
     poll(async () => (await condition()) || undefined, { deadlineMs, failure: () => `not so: ${what}` })
@@ -126,17 +100,17 @@ describe('two coordinators on one PostgreSQL store', function () {
     expect(new Set(accepted).size).to.equal(published)
   }
 
-  let first: Coordinator
-  let second: Coordinator
+  let first: CoordinatorProcess
+  let second: CoordinatorProcess
 
   it('are one that is active and one that stands by', async () => {
     first = await start('first')
     second = await start('second')
-    await until('the first is active', () => isActive(first))
-    await until('the second stands by', () => says(second, 'stands by') === 1)
+    await until('the first is active', () => first.isActive())
+    await until('the second stands by', () => second.says('stands by') === 1)
     await publish()
     await everythingIsPublished()
-    expect(isActive(second)).to.equal(false)
+    expect(second.isActive()).to.equal(false)
   })
 
   it(`go on within ${TAKEOVER_AFTER_KILL_MS / 1000} s after the active one was killed, in the middle of its work`, async () => {
@@ -145,32 +119,32 @@ describe('two coordinators on one PostgreSQL store', function () {
     const took = await publish()
     expect(took).to.be.below(TAKEOVER_AFTER_KILL_MS)
     await work
-    expect(isActive(second)).to.equal(true)
+    expect(second.isActive()).to.equal(true)
     await everythingIsPublished()
   })
 
   it(`go on within ${TAKEOVER_AFTER_SILENCE_MS / 1000} s after the active one was stopped in the middle of its work`, async () => {
     first = await start('first')
-    await until('the first stands by', () => says(first, 'stands by') === 1)
+    await until('the first stands by', () => first.says('stands by') === 1)
     const work = Promise.all([publish(), publish(), publish()])
     second.process.kill('SIGSTOP')
     const took = await publish()
     expect(took).to.be.below(TAKEOVER_AFTER_SILENCE_MS)
     await work
-    expect(isActive(first)).to.equal(true)
+    expect(first.isActive()).to.equal(true)
     await everythingIsPublished()
   })
 
   it('stay one that is active when the stopped one wakes, and it takes over again later', async () => {
     second.process.kill('SIGCONT')
-    await until('the second has noticed', () => !isActive(second) && says(second, 'stands by') > 0)
+    await until('the second has noticed', () => !second.isActive() && second.says('stands by') > 0)
     await publish()
-    expect(isActive(first)).to.equal(true)
+    expect(first.isActive()).to.equal(true)
     await everythingIsPublished()
     first.process.kill('SIGTERM')
     await once(first.process, 'exit')
     expect(await publish()).to.be.below(TAKEOVER_AFTER_KILL_MS)
-    expect(isActive(second)).to.equal(true)
+    expect(second.isActive()).to.equal(true)
     await everythingIsPublished()
   })
 
