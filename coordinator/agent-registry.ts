@@ -30,6 +30,12 @@ export interface AgentRegistry {
   target(name: string): AgentView
 }
 
+/**
+ * How old the time of the last heartbeat in the store may be. It is read only by a coordinator that takes over, and that one
+ * gives every agent the time to be heard first.
+ */
+const SAVE_MS = 300_000
+
 export interface RegistryOptions {
   readonly store: Store
   /** Milliseconds without a heartbeat after which an agent counts as offline. */
@@ -50,7 +56,7 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
 
   async function record(agent: AgentView): Promise<void> {
     const known = agents.get(key(agent))
-    const fresh = known && now() - known.savedAt < lostAfterMs / 3 && sameExceptTime(known, agent)
+    const fresh = known && now() - known.savedAt < SAVE_MS && sameExceptTime(known, agent)
     agents.set(key(agent), { ...agent, savedAt: fresh ? known.savedAt : now() })
     if (!fresh) await store.saveAgent(agent)
   }

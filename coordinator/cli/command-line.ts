@@ -64,7 +64,7 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
       'PUBLISHING',
       await loadVerbs([
         ...(['check', 'publish', 'republish', 'promote', 'advance'] as const),
-        ...(['retry', 'cancel', 'extend', 'unpublish'] as const),
+        ...(['retry', 'cancel', 'extend', 'unpublish', 'forget'] as const),
       ]),
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],

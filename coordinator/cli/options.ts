@@ -47,7 +47,8 @@ export function askingOptions(usual: string): readonly OptionDescription[] {
   return [timeoutOption('Give up after S seconds, with status 1.', usual), ...brokerOptions]
 }
 
-const messageIdOption: OptionDescription = {
+/** Of verbs that change something: what identifies the command. */
+export const messageIdOption: OptionDescription = {
   flags: '--message-id <ID>',
   description:
     'Idempotency key, for scripts that retry: the same command again under the same key does nothing twice, and gets ' +

@@ -19,6 +19,7 @@ const VERBS = {
   cancel: async () => (await import('./verbs/cancel.ts')).cancel,
   extend: async () => (await import('./verbs/extend.ts')).extend,
   unpublish: async () => (await import('./verbs/unpublish.ts')).unpublish,
+  forget: async () => (await import('./verbs/forget.ts')).forget,
   export: async () => (await import('./verbs/export.ts')).exportVerb,
   rescue: async () => (await import('./verbs/rescue.ts')).rescue,
   man: async () => (await import('./verbs/man.ts')).man,

@@ -58,8 +58,8 @@ export function createSweeper(options: SweeperOptions): Sweeper {
 
     // Agents that RabbitMQ keeps from reporting are not offline; the bus logs why, and the registry asks it.
     await bus.probe().catch(() => undefined)
-    await registry.refresh()
     if (!run.resumed) {
+      await registry.refresh()
       await each('resuming a session', await store.sessionsWithStep(), resume)
       run.resumed = true
     }
