@@ -24,8 +24,14 @@ export function readTls<T extends { [K in keyof TlsConfig]: string | null }>(
   return material as ReturnType<typeof readTls<T>>
 }
 
-/** URL and TLS files for the connection to RabbitMQ. @throws ConfigurationError */
+/** URL and TLS files for the connection to RabbitMQ. @throws ConfigurationError, also for TLS files that would not be used */
 export function brokerAccess(broker: CommonConfig['broker']): { url: string; tls?: TlsMaterial } {
+  const given = (['ca', 'certificate', 'key'] as const).find((key) => broker[key] !== null)
+  if (given !== undefined && !broker.url.startsWith('amqps:')) {
+    throw new ConfigurationError(
+      `configuration: broker.${given} is for TLS, and the broker URL begins with amqp://, which is plaintext: use amqps://`,
+    )
+  }
   const tls = readTls(broker, 'broker')
   return { url: broker.url, ...(Object.keys(tls).length > 0 && { tls }) }
 }

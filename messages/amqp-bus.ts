@@ -3,8 +3,9 @@
  * are defined in definitions.ts, and routed by route.ts.
  */
 import { randomUUID } from 'node:crypto'
-import type { Channel, RecoveringChannelModel } from 'amqplib'
+import type { Channel } from 'amqplib'
 import type { Logger } from 'pino'
+import { createAgentQueue } from './agent-queue.ts'
 import { openAgentReplies } from './agent-replies.ts'
 import { brokerBlocked } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from './bus.ts'
@@ -18,7 +19,7 @@ import {
 import { openConnections } from './connections.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
-import { declareExchanges, declareQueue, queueExists, withTemporaryChannel } from './declare.ts'
+import { declareExchanges, declareQueue, withTemporaryChannel } from './declare.ts'
 import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
 import { createExchangeCheck } from './exchange-check.ts'
 import { holdLease } from './lease.ts'
@@ -27,12 +28,18 @@ import { createPublishing, type Publishing } from './publishing.ts'
 import { refusedStep } from './refused-step.ts'
 import { AGENT_REPLIES, COORDINATOR_REPLIES, createReplies } from './replies.ts'
 import { createRequests, type Requests } from './requests.ts'
-import { agentCommandRoute, agentQueryRoute, commandRoute, eventRoute, reportRoute } from './route.ts'
-import { createSender, type Sender } from './sender.ts'
+import {
+  agentCommandRoute,
+  agentQueryRoute,
+  commandRoute,
+  enrollRoute,
+  eventRoute,
+  reportRoute,
+} from './route.ts'
+import { createSender } from './sender.ts'
 import { shutDown } from './shutdown.ts'
 import {
   AGENTS_EXCHANGE,
-  type AgentAddress,
   agentQueue,
   COMMANDS_EXCHANGE,
   COORDINATOR_COMMANDS,
@@ -41,16 +48,16 @@ import {
   COORDINATOR_QUERIES,
   COORDINATOR_QUEUES,
   DIRECT_REPLY,
+  EVENTS_EXCHANGE,
   type Queue,
 } from './topology.ts'
-import { Unavailable } from './unavailable.ts'
 
 /** A routing key of the default exchange: no queue has this name. */
 const UNROUTED_KEY = 'howdah.nobody'
 const PROBE_MS = 2_000
 /** Steps are acknowledged at once, and queries are bounded: the deliveries of an agent hold up no others. */
 const AGENT_PREFETCH = 128
-const ENROLL = { timeoutMs: 5_000, expiresMs: 60_000 }
+const ENROLL = { timeoutMs: 5_000 }
 
 /**
  * What a process is on the bus: a coordinator declares the topology and answers through the default exchange, an agent
@@ -88,17 +95,19 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { publish, consume: consuming } = connections
   const ended = new AbortController()
   const requests = createRequests()
+  // Direct Reply-to answers on the channel of the request. An agent asks by a report, everybody else by a command.
+  const asking = role === 'agent' ? EVENTS_EXCHANGE.name : COMMANDS_EXCHANGE.name
   const publishing = createPublishing({
     ...{ connection: publish, ended: ended.signal, logger },
     userId: brokerUser(url),
     async setUp(channel, exchange) {
       if (role === 'coordinator') await declareExchanges(channel)
-      if (exchange === COMMANDS_EXCHANGE.name) {
+      if (exchange === asking) {
         await channel.consume(DIRECT_REPLY, requests.onReply, { noAck: true })
       }
     },
     onOpen(exchange) {
-      if (exchange === COMMANDS_EXCHANGE.name) requests.resend(exchange)
+      if (exchange === asking) requests.resend(exchange)
     },
   })
   watchAlarm(publish, publishing, requests, logger)
@@ -159,7 +168,10 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         },
         queue: agentQueue(agent),
         expected: expectAgentCommands(agent),
-        prepare: () => requireAgentQueue(consuming.model, sender, agent),
+        prepare: createAgentQueue({
+          ...{ connection: consuming.model, agent },
+          enroll: async () => (await sender.request(enrollRoute(agent), agent, ENROLL)) as never,
+        }),
         handle: (delivery) => handler(delivery as AgentCommandDelivery),
       }),
     watchEvents: consumers.watch,
@@ -193,25 +205,6 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
 async function declareTopology(channel: Channel): Promise<void> {
   await declareExchanges(channel)
   for (const queue of COORDINATOR_QUEUES) await declareQueue(channel, queue)
-}
-
-/** Asks the coordinator for the queue of an agent that has none. @throws Unavailable until it is declared */
-async function requireAgentQueue(
-  connection: RecoveringChannelModel,
-  sender: Sender,
-  agent: AgentAddress,
-): Promise<void> {
-  const { name } = agentQueue(agent)
-  if (await queueExists(connection, name)) return
-  const asked = sender.send(reportRoute(agent, 'agent.enroll'), agent, ENROLL)
-  const why = await asked.then(
-    () => 'the coordinator was asked to declare it',
-    (error: unknown) => `the coordinator cannot be asked for it: ${(error as Error).message}`,
-  )
-  throw new Unavailable(
-    `there is no queue ${name} yet; ${why}. "howdah broker setup --agent ${agent.kind}:${agent.name}" declares it, too`,
-    { code: 'unroutable' },
-  )
 }
 
 /** Requests fail as soon as RabbitMQ takes no messages; publications wait, and are sent when the alarm is over. */

@@ -4,6 +4,8 @@
  * Owns the connection and its recovery: after a reconnect everything is declared and consumed again, and what was not
  * confirmed is published again. Only the bus acknowledges; handlers return the outcome of a delivery.
  */
+
+import type { AgentInstance } from './agent-queue.ts'
 import type {
   AgentCommandBody,
   AgentCommandType,
@@ -56,6 +58,8 @@ export type ReportDelivery = {
 export type EventDelivery = { [T in SessionEventType]: Delivery<T, EventBody<T>> }[SessionEventType]
 
 export interface Consumer {
+  /** False while there is no connection, or RabbitMQ does not let it consume. */
+  readonly isConsuming: boolean
   /** Cancels the consumer and waits for running handlers. */
   close(): Promise<void>
 }
@@ -133,9 +137,10 @@ export interface Bus {
   /**
    * One agent's commands. While the agent has no queue, this asks the coordinator for one and waits until it is declared.
    * `onRefused` is called with a step whose command breaks the contract; such a message reaches no handler.
+   * @throws HowdahError `configuration` when another process consumes under the name of the agent
    */
   consumeAgentCommands(
-    agent: AgentAddress,
+    agent: AgentInstance,
     handler: (delivery: AgentCommandDelivery) => Promise<Outcome>,
     onRefused?: (step: RefusedStep, error: ErrorBody) => Promise<void>,
   ): Promise<Consumer>

@@ -48,6 +48,8 @@ const GONE_DEADLINE_MS = 2_000
 const CANCEL_MS = 2_000
 /** RabbitMQ closes a channel that keeps a delivery for 30 minutes. */
 const HOLD_MS = 20 * 60_000
+/** Deliveries after which a message is not handled again: each ended with the process or its connection. */
+const MAX_DELIVERIES = 30
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
   const { connection, ended, queue, prefetch, redelivery, expected, holdMs = HOLD_MS, logger } = options
@@ -122,19 +124,27 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       await refuse(message, refused)
       return { deadLetter: `${refused.code}: ${refused.message}` }
     }
+    const deliveries = failedDeliveries(message)
+    if (deliveries >= MAX_DELIVERIES) {
+      return giveUp(message, `it was delivered ${deliveries} times without an outcome`)
+    }
     try {
       return await options.handle(delivery)
     } catch (error) {
-      if (isUnavailable(error) || failedDeliveries(message) + 1 < redelivery.tries) throw error
+      if (isUnavailable(error) || deliveries + 1 < redelivery.tries) throw error
       logger.error(
         { err: error, queue, type: delivery.type },
         'the handler of a message failed for the last time',
       )
       const { code, message: text } = errorBody(error)
-      const reason = `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}`
-      await refuse(message, { code: 'internal', message: `${delivery.type} could not be handled: ${reason}` })
-      return { deadLetter: reason }
+      return giveUp(message, `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}`)
     }
+  }
+
+  async function giveUp(message: ConsumeMessage, reason: string): Promise<Outcome> {
+    const type = String(message.properties.type)
+    await refuse(message, { code: 'internal', message: `${type} could not be handled: ${reason}` })
+    return { deadLetter: reason }
   }
 
   /** Answers, if an answer can be sent: the dead letter does not depend on it. */
@@ -154,6 +164,9 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     throw error
   }
   return {
+    get isConsuming() {
+      return recoveringChannel.current !== undefined
+    },
     async close() {
       isClosing = true
       const cancelled = tag === undefined ? undefined : recoveringChannel.current?.cancel(tag).catch(() => {})

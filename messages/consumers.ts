@@ -61,6 +61,9 @@ export function createConsumers(options: ConsumersOptions): Consumers {
   ): Promise<Consumer> {
     const consumer = await startConsumer({ connection, ended, logger, ...consumerOptions })
     const entry: Consumer = {
+      get isConsuming() {
+        return consumer.isConsuming
+      },
       async close() {
         if (open.delete(entry)) await consumer.close()
       },

@@ -399,8 +399,19 @@ export const EVENTS = reports({
     body: z.object({ ...ofSession, ...damagedBlock }),
   },
   'agent.enroll': {
-    summary: 'An agent has no queue to consume; the coordinator declares it.',
-    body: z.object({ kind: z.enum(['mount', 'target']), name: Name }),
+    summary:
+      'An agent cannot consume its queue: there is none, and the coordinator declares it; or another process has it, and the coordinator says which.',
+    body: z.object({ kind: z.enum(['mount', 'target']), name: Name, instance: z.string() }),
+    reply: accepted({
+      holder: z
+        .object({
+          host: z.string(),
+          instance: z.string().optional(),
+          silentMs: z.int().min(0).describe('since its latest heartbeat'),
+        })
+        .optional()
+        .describe('the process that was last heard under that name'),
+    }),
   },
   'agent.online': { summary: 'An agent consumes its queue; repeated as heartbeat.', body: AgentView },
   'agent.offline': {
@@ -412,7 +423,7 @@ export const EVENTS = reports({
       'A mount agent served a data block that is damaged in the repository; sent once per block, for repositories with verifyPages.',
     body: z.object(damagedBlock),
   },
-} as const satisfies Record<string, { summary: string; body: z.ZodType }>)
+} as const satisfies Record<string, { summary: string; body: z.ZodType; reply?: z.ZodType }>)
 
 /** Events that only the coordinator publishes; all others are reported by agents. */
 const COORDINATOR_EVENTS = [
@@ -457,5 +468,6 @@ export type ReportType = Exclude<EventType, (typeof COORDINATOR_EVENTS)[number]>
 /** The types of `SESSION_EVENT_TYPES`. */
 export type SessionEventType = Exclude<Extract<EventType, `session.${string}`>, 'session.step-refused'>
 export type EventBody<T extends EventType> = z.infer<(typeof EVENTS)[T]['body']>
+export type EventReply<T extends 'agent.enroll'> = z.infer<(typeof EVENTS)[T]['reply']>
 export type MessageType = CommandType | AgentCommandType | EventType
 export type { StepReport }

@@ -79,6 +79,7 @@ export const EXPECT_REPORTS: Expected = {
   },
   sender: reportSender,
   ignoresUnknown: true,
+  isReplyAddress: isClientReplyAddress,
 }
 
 /** Understood in every version, so that an agent that is too old, or too new, is known by name. */

@@ -92,6 +92,17 @@ export function agentQueryRoute(agent: AgentAddress, type: AgentQueryType): Requ
   }
 }
 
+/** An agent asks for its queue. */
+export function enrollRoute(agent: AgentAddress): RequestRoute {
+  return {
+    ...reportRoute(agent, 'agent.enroll'),
+    reply: EVENTS['agent.enroll'].reply,
+    repliesTo: 'client',
+    expires: true,
+    unanswered: (seconds) => `the coordinator did not answer within ${seconds} s`,
+  }
+}
+
 /** An event for clients, published by the coordinator. */
 export function eventRoute<T extends SessionEventType>(type: T, body: EventBody<T>): Route {
   return {

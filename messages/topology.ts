@@ -189,6 +189,14 @@ export function agentQueue(agent: AgentAddress): Queue {
   }
 }
 
+/**
+ * The name of the queue that an agent declares, exclusive to its connection, before it consumes: RabbitMQ refuses it to a
+ * second agent of that name. It holds no messages. Quorum queues do not enforce exclusive consumers.
+ */
+export function agentLock(agent: AgentAddress): string {
+  return `howdah.${agent.kind}.${agent.name}.lock`
+}
+
 export function agentRoutingKey(agent: AgentAddress): string {
   return `${agent.kind}.${agent.name}`
 }

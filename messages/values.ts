@@ -246,6 +246,7 @@ export const AgentView = z.object({
     .optional()
     .describe('versions of the contract that it understands; missing: 1'),
   host: z.string(),
+  instance: z.string().optional().describe('identifies the process: a random text'),
   repositories: z
     .array(z.object({ name: Name, format: z.enum(['pgbackrest', 'barman', 'basebackup']) }))
     .optional(),

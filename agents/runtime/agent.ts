@@ -4,6 +4,7 @@
  * query goes to its handler, and its reply is sent before it is acknowledged. This folder knows nothing of what a step
  * does: it must not touch repositories, mounts or PostgreSQL.
  */
+import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Logger } from 'pino'
 import { version } from '../../config/version.ts'
@@ -53,6 +54,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     logger,
   })
 
+  const instance = randomUUID()
   const online = (timeoutMs: number): Promise<void> =>
     bus.report(
       address,
@@ -64,6 +66,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         version: version(),
         contract: OWN_RANGE,
         host: hostname(),
+        instance,
         ...describe(),
       },
       { timeoutMs, expiresMs: HEARTBEATS_KEPT * heartbeatMs },
@@ -97,7 +100,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         return delivery satisfies never
     }
   }
-  const consumer = await bus.consumeAgentCommands(address, handle, (step, error) =>
+  const consumer = await bus.consumeAgentCommands({ ...address, instance }, handle, (step, error) =>
     bus.report(
       address,
       'session.step-failed',
@@ -107,6 +110,8 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   )
   await online(FIRST_ONLINE_MS)
   const heartbeat = setInterval(() => {
+    // Another process may have taken the name while this one was cut off.
+    if (!consumer.isConsuming) return
     // One heartbeat at a time: after an outage only the latest matters.
     online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
   }, heartbeatMs)

@@ -12,9 +12,11 @@ import { freePort } from './free-port.ts'
 export const SERVER_SCRIPT = '/usr/lib/rabbitmq/bin/rabbitmq-server'
 /** Scripts that the server script calls. */
 const SERVER_SCRIPTS = ['rabbitmq-server', 'rabbitmq-env', 'rabbitmq-defaults']
-/** Libraries of plugins, none of which is enabled here. */
+/** Libraries of plugins, which are not linked unless they are needed. */
 const PLUGIN_LIBRARIES = /^(rabbitmq_(?!prelaunch-)|cowboy-|cowlib-|eetcd-|gun-|jose-|prometheus-)/
-/** The only user of the node. */
+/** What the management API needs of them. */
+const MANAGEMENT_LIBRARIES = /^(rabbitmq_(management|management_agent|web_dispatch)-|cowboy-|cowlib-)/
+/** The only user of the node, until others are set up. */
 export const BROKER_USER = 'howdah'
 
 export interface Identity {
@@ -26,7 +28,7 @@ export interface Identity {
  * Links the installed server without its plugins and returns the path of its script. Erlang looks up every module in
  * every library in turn; plugins that are not used here would more than double the start time of the node.
  */
-export async function linkServerWithoutPlugins(directory: string): Promise<string> {
+export async function linkServerWithoutPlugins(directory: string, management: boolean): Promise<string> {
   const scripts = dirname(await realpath(SERVER_SCRIPT))
   const libraries = join(dirname(scripts), 'plugins')
   const lean = join(directory, 'server')
@@ -34,7 +36,8 @@ export async function linkServerWithoutPlugins(directory: string): Promise<strin
   for (const made of ['sbin', 'plugins']) await mkdir(join(lean, made), { recursive: true })
   for (const name of SERVER_SCRIPTS) await copyFile(join(scripts, name), join(lean, 'sbin', name))
   for (const name of await readdir(libraries)) {
-    if (!PLUGIN_LIBRARIES.test(name)) await symlink(join(libraries, name), join(lean, 'plugins', name))
+    if (PLUGIN_LIBRARIES.test(name) && !(management && MANAGEMENT_LIBRARIES.test(name))) continue
+    await symlink(join(libraries, name), join(lean, 'plugins', name))
   }
   return join(lean, 'sbin', 'rabbitmq-server')
 }
@@ -44,6 +47,7 @@ export async function writeBrokerFiles(
   directory: string,
   address: string,
   wantedPort: number | undefined,
+  managementPort: number | undefined,
   logger: Logger,
 ): Promise<Identity> {
   const file = join(directory, 'broker.json')
@@ -74,10 +78,14 @@ export async function writeBrokerFiles(
       'log.file = broker.log',
       'log.file.level = warning',
       'log.console = false',
+      ...(managementPort === undefined
+        ? []
+        : [`management.tcp.ip = ${address}`, `management.tcp.port = ${managementPort}`]),
       '',
     ].join('\n'),
   )
-  await writeFile(join(directory, 'enabled_plugins'), '[].\n')
+  const plugins = managementPort === undefined ? '[]' : '[rabbitmq_management]'
+  await writeFile(join(directory, 'enabled_plugins'), `${plugins}.\n`)
   return identity
 }
 

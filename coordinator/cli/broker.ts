@@ -2,7 +2,7 @@
  * A private RabbitMQ node for `howdah up`, the demo and the tests, from the installed rabbitmq-server package.
  *
  * Everything of it (data, logs, configuration, cookie, credentials) is in one directory, and it listens on one port
- * only, of the loopback interface by default: Erlang distribution is off, so there is no epmd, no distribution port
+ * only, of the loopback interface by default, and on another one for the management API where that is asked for: Erlang distribution is off, so there is no epmd, no distribution port
  * and no rabbitmqctl.
  * Tests administer it over its standard input. When that is closed, because the process that started the node died, the
  * node stops by itself. Touches neither the machine's own broker nor its configuration.
@@ -12,6 +12,7 @@ import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
 import { BROKER_USER, linkServerWithoutPlugins, SERVER_SCRIPT, writeBrokerFiles } from './broker-files.ts'
 import { killGroup, startNode, stopNode, stopOrphan } from './broker-node.ts'
+import { freePort } from './free-port.ts'
 
 const LOOPBACK = '127.0.0.1'
 
@@ -23,6 +24,8 @@ export interface PrivateBrokerOptions {
   readonly address?: string
   /** Default: that of the last start, else a free one. */
   readonly port?: number
+  /** Runs the plugin rabbitmq_management on another free port. Default: no. */
+  readonly management?: boolean
   /** How long the node may take to come up. Default 120 s. */
   readonly startTimeoutMs?: number
 }
@@ -30,6 +33,8 @@ export interface PrivateBrokerOptions {
 export interface PrivateBroker {
   /** Contains credentials: not for logs. The same after `restart` and after another start in the same directory. */
   readonly url: string
+  /** Of the management API, with credentials; undefined without it. */
+  readonly managementUrl: string | undefined
   readonly pid: number
   /** Resolves when the node is gone, killed after 20 s if need be. Safe to repeat. */
   stop(): Promise<void>
@@ -48,7 +53,7 @@ export interface PrivateBroker {
  * @throws HowdahError `configuration` when RabbitMQ is not installed, `broker_unavailable` when it does not come up
  */
 export async function startPrivateBroker(options: PrivateBrokerOptions): Promise<PrivateBroker> {
-  const { logger, address = LOOPBACK, startTimeoutMs = 120_000 } = options
+  const { logger, address = LOOPBACK, management = false, startTimeoutMs = 120_000 } = options
   await access(SERVER_SCRIPT).catch((cause: unknown) => {
     throw new HowdahError(
       'configuration',
@@ -59,10 +64,12 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   await mkdir(options.directory, { recursive: true, mode: 0o700 })
   const directory = await realpath(options.directory)
   await stopOrphan(directory, logger)
-  const identity = await writeBrokerFiles(directory, address, options.port, logger)
-  const url = `amqp://${BROKER_USER}:${identity.password}@${address}:${identity.port}`
+  const managementPort = management ? await freePort(address) : undefined
+  const identity = await writeBrokerFiles(directory, address, options.port, managementPort, logger)
+  const user = `${BROKER_USER}:${identity.password}`
+  const url = `amqp://${user}@${address}:${identity.port}`
 
-  const script = await linkServerWithoutPlugins(directory)
+  const script = await linkServerWithoutPlugins(directory, management)
   let node = await startNode(script, directory, startTimeoutMs, logger)
   /** Serializes stops and restarts. */
   let queue: Promise<void> = Promise.resolve()
@@ -73,6 +80,7 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   }
   return {
     url,
+    managementUrl: management ? `http://${user}@${address}:${managementPort}` : undefined,
     get pid() {
       return node.pid
     },

@@ -68,7 +68,7 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
       ]),
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],
-    ['ROLES', [...ROLES, ...(await loadVerbs(['certificates']))]],
+    ['ROLES', [...ROLES, ...(await loadVerbs(['broker', 'certificates']))]],
     ['MORE', [HELP, ...(await loadVerbs(['man', 'completion']))]],
   ])
 }

@@ -22,6 +22,7 @@ const VERBS = {
   forget: async () => (await import('./verbs/forget.ts')).forget,
   export: async () => (await import('./verbs/export.ts')).exportVerb,
   rescue: async () => (await import('./verbs/rescue.ts')).rescue,
+  broker: async () => (await import('./verbs/broker.ts')).broker,
   man: async () => (await import('./verbs/man.ts')).man,
   completion: async () => (await import('./verbs/completion.ts')).completion,
   certificates: async () => (await import('./verbs/certificates.ts')).certificates,

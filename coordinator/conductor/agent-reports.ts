@@ -12,7 +12,7 @@ import { requireOwner, requireOwnName } from './report-sender.ts'
 import type { SessionChanges } from './session-changes.ts'
 
 export interface AgentReportsOptions {
-  readonly bus: Pick<Bus, 'enroll'>
+  readonly bus: Pick<Bus, 'enroll' | 'reply'>
   readonly registry: AgentRegistry
   readonly changes: SessionChanges
   readonly relay: ReportRelay
@@ -47,6 +47,18 @@ export function createAgentReports(
     if (session) relay.report(report, session)
   }
 
+  async function enroll(report: Extract<ReportDelivery, { type: 'agent.enroll' }>): Promise<void> {
+    const { sender } = report
+    await bus.enroll(sender)
+    const known = registry.list().find(({ kind, name }) => kind === sender.kind && name === sender.name)
+    const holder = known && {
+      host: known.host,
+      instance: known.instance,
+      silentMs: Math.max(0, now() - Date.parse(known.lastSeen)),
+    }
+    await bus.reply(report, { accepted: true, ...(holder && { holder }) })
+  }
+
   async function apply(report: ReportDelivery): Promise<void> {
     requireOwnName(report)
     const { type, body } = report
@@ -76,7 +88,7 @@ export function createAgentReports(
       case 'repository.damage':
         return relay.damage(body)
       case 'agent.enroll':
-        return bus.enroll(report.sender)
+        return enroll(report)
       case 'agent.online':
         return registry.online(body)
       case 'agent.offline':

@@ -4,7 +4,7 @@
  */
 import type { ReportDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { agentUser, isAgentUser } from '../../messages/permissions.ts'
+import { agentUser, belongsToOne } from '../../messages/permissions.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import type { Session } from '../session.ts'
 import { stepAgent } from '../step-command.ts'
@@ -16,7 +16,7 @@ import { stepAgent } from '../step-command.ts'
  */
 export function requireOwnName({ type, sender, userId }: ReportDelivery): void {
   if (userId === undefined) throw new HowdahError('unauthorized', `${type} comes without user_id`)
-  if (isAgentUser(userId) && userId !== agentUser(sender)) {
+  if (belongsToOne(userId) && userId !== agentUser(sender)) {
     throw new HowdahError('unauthorized', `${type} of ${nameOf(sender)} comes from the user "${userId}"`)
   }
 }

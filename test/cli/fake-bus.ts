@@ -51,6 +51,7 @@ export function createFakeBus(answers: Answers): FakeBus {
       handlers.add(handler)
       missed.add(onMissed)
       return {
+        isConsuming: true,
         close: async () => {
           handlers.delete(handler)
           missed.delete(onMissed)

@@ -94,7 +94,7 @@ describe('the bus', function () {
     await coordinator.enroll(agent)
     await coordinator.sendToAgent(agent, 'repository.list', { repository: 'main' })
     const arrived = Promise.withResolvers<unknown>()
-    const consumer = await agentBus.consumeAgentCommands(agent, async ({ body }) => {
+    const consumer = await agentBus.consumeAgentCommands({ ...agent, instance: 'i1' }, async ({ body }) => {
       arrived.resolve(body)
       return 'ack'
     })
@@ -112,7 +112,7 @@ describe('the bus', function () {
   it('returns the inventory of a mount agent', async () => {
     const agent = { kind: 'mount', name: 'm1' } as const
     await coordinator.enroll(agent)
-    const consumer = await agentBus.consumeAgentCommands(agent, async (delivery) => {
+    const consumer = await agentBus.consumeAgentCommands({ ...agent, instance: 'i1' }, async (delivery) => {
       await agentBus.reply(delivery, { accepted: true, repositories: [] })
       return 'ack'
     })

@@ -120,6 +120,15 @@ describe('a consumer', () => {
     expect(refused).to.deep.equal(['internal'])
   })
 
+  it('gives up, without its handler, on a message that was delivered again and again without an outcome', async () => {
+    handle = async () => {
+      throw new Error('its handler was called')
+    }
+    expect(await settled(delivered(1, { headers: { 'x-delivery-count': 30 } }))).to.equal('ack 1')
+    expect(dead).to.deep.equal([`${QUEUE}: it was delivered 30 times without an outcome`])
+    expect(refused).to.deep.equal(['internal'])
+  })
+
   it('dead-letters also what cannot be answered', async () => {
     refuse = async () => {
       throw new HowdahError('unroutable', 'nobody')

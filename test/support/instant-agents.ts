@@ -31,7 +31,9 @@ export async function startInstantAgents(url: string, logger: Logger): Promise<I
       void bus.report(agent, 'agent.online', view, { timeoutMs: HEARTBEAT_MS }).catch(() => undefined)
     beat()
     timers.push(setInterval(beat, HEARTBEAT_MS))
-    await bus.consumeAgentCommands(agent, (delivery) => answer(bus, agent, delivery))
+    await bus.consumeAgentCommands({ ...agent, instance: 'instant' }, (delivery) =>
+      answer(bus, agent, delivery),
+    )
   }
 
   async function answer(bus: Bus, agent: AgentAddress, delivery: AgentCommandDelivery): Promise<Outcome> {

@@ -65,13 +65,16 @@ async function start(number: number): Promise<void> {
   const bus = await connectBus({
     ...{ url: options.url, appId: `howdah-${address.name}`, role: 'agent', logger, waitMs: 120_000 },
   })
-  await bus.consumeAgentCommands(address, async (delivery: AgentCommandDelivery) => {
-    if (delivery.type !== 'step.run' && delivery.type !== 'step.undo') return 'ack'
-    const direction = delivery.type === 'step.run' ? 'run' : 'undo'
-    // As an agent does: acknowledged when accepted, performed afterwards.
-    perform(bus, address, direction, delivery.body).catch(() => undefined)
-    return 'ack'
-  })
+  await bus.consumeAgentCommands(
+    { ...address, instance: 'simulated' },
+    async (delivery: AgentCommandDelivery) => {
+      if (delivery.type !== 'step.run' && delivery.type !== 'step.undo') return 'ack'
+      const direction = delivery.type === 'step.run' ? 'run' : 'undo'
+      // As an agent does: acknowledged when accepted, performed afterwards.
+      perform(bus, address, direction, delivery.body).catch(() => undefined)
+      return 'ack'
+    },
+  )
   await online(bus, address)
   setTimeout(() => {
     setInterval(() => online(bus, address).catch(() => undefined), options.heartbeatMs)

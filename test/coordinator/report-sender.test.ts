@@ -1,0 +1,117 @@
+import { rm } from 'node:fs/promises'
+import path from 'node:path'
+import { expect } from 'chai'
+import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
+import type { Store } from '../../coordinator/store/store.ts'
+import type { Outcome } from '../../messages/bus.ts'
+import type { EventBody } from '../../messages/definitions.ts'
+import { scratchDirectory } from '../support/scratch.ts'
+import { mountAgent, openTestCoordinator, type TestCoordinator, targetAgent } from './test-coordinator.ts'
+
+const OTHER_TARGET = { kind: 'target', name: 'db-8' } as const
+const OTHER_MOUNT = { kind: 'mount', name: 'backup-2' } as const
+
+/** The reason that stands in the dead letter. */
+const reasonOf = (outcome: Outcome): string => (outcome === 'ack' ? 'accepted' : outcome.deadLetter)
+
+describe('a report on a session', () => {
+  let directory: string
+  let store: Store
+  let coordinator: TestCoordinator
+  let session: string
+
+  beforeEach(async () => {
+    directory = await scratchDirectory('howdah-report-sender-')
+    store = await openSqliteStore(path.join(directory, 'store.sqlite'))
+    coordinator = await openTestCoordinator(store, { now: Date.parse('2026-11-22T06:00:00Z') })
+    session = await coordinator.publish()
+  })
+
+  afterEach(async () => {
+    await coordinator.close()
+    await store.close()
+    await rm(directory, { recursive: true })
+  })
+
+  /** The session as it was, but for nothing: version and all. */
+  const saved = async (): Promise<string> => JSON.stringify(await coordinator.session(session))
+  const emitted = (): number => coordinator.bus.emitted.length
+
+  async function expectRefusal(reporting: () => Promise<Outcome>, why: RegExp): Promise<void> {
+    const before = await saved()
+    const events = emitted()
+    expect(reasonOf(await reporting())).to.match(why)
+    expect(await saved()).to.equal(before)
+    expect(emitted()).to.equal(events)
+  }
+
+  const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
+
+  it('is refused from the target agent of another session, changes nothing, and reaches no client', async () => {
+    const lost: EventBody<'session.lost'> = { session, what: 'postgres', reason: 'gone' }
+    await expectRefusal(
+      () => coordinator.report('session.lost', lost, OTHER_TARGET),
+      /^unauthorized: session\.lost of session shop-1 comes from the target agent "db-8", and belongs to the target agent "db-7"$/,
+    )
+    await expectRefusal(
+      () => coordinator.report('session.usage', { session, usage }, mountAgent),
+      /^unauthorized/,
+    )
+    expect(reasonOf(await coordinator.report('session.usage', { session, usage }, targetAgent))).to.equal(
+      'accepted',
+    )
+  })
+
+  it('about a step is refused from any agent but the one that the step was sent to', async () => {
+    await coordinator.command('session.unpublish', { session })
+    const { step, sequence } = coordinator.lastStep().body
+    const done = { session, step, sequence, direction: 'undo', result: { undone: [] } } as const
+    for (const sender of [OTHER_TARGET, mountAgent, OTHER_MOUNT]) {
+      await expectRefusal(() => coordinator.report('session.step-done', done, sender), /^unauthorized/)
+    }
+    expect(reasonOf(await coordinator.report('session.step-done', done, targetAgent))).to.equal('accepted')
+  })
+
+  it('about its backup is accepted from its mount agent, too, and from no other one', async () => {
+    const findings = { session, warnings: ['the backup was deleted'] }
+    await expectRefusal(() => coordinator.report('session.findings', findings, OTHER_MOUNT), /^unauthorized/)
+    expect(reasonOf(await coordinator.report('session.findings', findings, mountAgent))).to.equal('accepted')
+  })
+
+  it('is refused from the user of another agent, or of a client', async () => {
+    const report = (userId: string) => () =>
+      coordinator.report('session.usage', { session, usage }, targetAgent, userId)
+    for (const user of ['howdah-target-db-8', 'howdah-mount-db-7', 'howdah-client-ops']) {
+      await expectRefusal(report(user), new RegExp(`^unauthorized: .* comes from the user "${user}"`))
+    }
+    expect(reasonOf(await report('howdah-target-db-7')())).to.equal('accepted')
+  })
+
+  it('is accepted from a user that all processes share', async () => {
+    const outcome = await coordinator.report('session.usage', { session, usage }, targetAgent, 'guest')
+    expect(reasonOf(outcome)).to.equal('accepted')
+  })
+
+  it('is passed on to clients without the result of the step', async () => {
+    const done = coordinator.bus.emitted.filter(({ type }) => type === 'session.step-done')
+    expect(done.map(({ body }) => (body as { step: string }).step)).to.include.members(['resolve', 'mount'])
+    expect(JSON.stringify(coordinator.bus.emitted)).not.to.include('ticket')
+  })
+})
+
+describe('a heartbeat', () => {
+  it('is refused from the user of another agent', async () => {
+    const directory = await scratchDirectory('howdah-report-sender-')
+    const store = await openSqliteStore(path.join(directory, 'store.sqlite'))
+    const coordinator = await openTestCoordinator(store, { now: Date.parse('2026-11-22T06:00:00Z') })
+    try {
+      const outcome = await coordinator.report('agent.online', targetAgent, targetAgent, 'howdah-target-db-8')
+      expect(reasonOf(outcome)).to.match(/^unauthorized/)
+      expect(await store.agents()).to.deep.equal([])
+    } finally {
+      await coordinator.close()
+      await store.close()
+      await rm(directory, { recursive: true })
+    }
+  })
+})

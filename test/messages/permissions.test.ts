@@ -1,0 +1,386 @@
+/**
+ * Four users on a real broker, as "howdah broker setup" makes them: what each needs works, and what each must not do is
+ * refused by RabbitMQ itself.
+ */
+import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { type ChannelModel, type ConfirmChannel, connect, type Options } from 'amqplib'
+import { expect } from 'chai'
+import { pino } from 'pino'
+import { type RunningAgent, runAgent } from '../../agents/runtime/agent.ts'
+import { openJournal } from '../../agents/runtime/journal.ts'
+import type { StepHandlers } from '../../agents/runtime/step-runner.ts'
+import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
+import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
+import { createIntake } from '../../coordinator/intake.ts'
+import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
+import type { Store } from '../../coordinator/store/store.ts'
+import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
+import type { Bus } from '../../messages/bus.ts'
+import { stepResults } from '../coordinator/step-results.ts'
+import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { properties } from './raw-client.ts'
+
+const run = promisify(execFile)
+const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
+const MOUNT = { kind: 'mount', name: 'backup-1' } as const
+const TARGET = { kind: 'target', name: 'db-7' } as const
+const USERS = ['coordinator', 'mount-backup-1', 'target-db-7', 'client-ops', 'client-other'] as const
+type User = (typeof USERS)[number]
+
+const ACCESS_REFUSED = 403
+const PRECONDITION_FAILED = 406
+
+describe('the users of a broker that was set up', function () {
+  this.timeout(60_000)
+  let directory: string
+  let broker: PrivateBroker
+  const passwords = new Map<User, string>()
+  const connections = new Map<User, ChannelModel>()
+  const buses: Bus[] = []
+  const agents: RunningAgent[] = []
+  let conductor: Conductor | undefined
+  let store: Store | undefined
+
+  const urlOf = (user: User): string => {
+    const url = new URL(broker.url)
+    url.username = `howdah-${user}`
+    url.password = passwords.get(user) ?? ''
+    url.pathname = '/howdah'
+    return url.href
+  }
+
+  const setUp = (...more: string[]) =>
+    run(LAUNCHER, ['broker', 'setup', '--passwords', join(directory, 'passwords'), ...more], {
+      env: { ...cleanEnvironment(), HOWDAH_MANAGEMENT_URL: broker.managementUrl },
+    })
+
+  before(async function () {
+    this.timeout(180_000)
+    directory = await mkdtemp(join(tmpdir(), 'howdah-permissions-'))
+    broker = await startPrivateBroker({ directory: join(directory, 'broker'), logger, management: true })
+    const flags = [
+      '--agent',
+      'mount:backup-1',
+      '--agent',
+      'target:db-7',
+      '--client',
+      'ops',
+      '--client',
+      'other',
+    ]
+    const { stdout } = await setUp(...flags, '--apply')
+    for (const user of USERS) {
+      const file = join(directory, 'passwords', `howdah-${user}.password`)
+      expect(stdout).to.include(`howdah-${user}  ${file}`)
+      expect((await stat(file)).mode & 0o777).to.equal(0o600)
+      const password = (await readFile(file, 'utf8')).trim()
+      expect(stdout).not.to.include(password)
+      passwords.set(user, password)
+    }
+    await startFleet()
+    for (const user of USERS) connections.set(user, await connect(urlOf(user)))
+  })
+
+  after(async () => {
+    for (const agent of agents) await agent.close()
+    await conductor?.close()
+    await Promise.all([
+      ...buses.map((bus) => bus.close()),
+      ...[...connections.values()].map((one) => one.close()),
+    ])
+    await store?.close()
+    await broker?.stop()
+    await rm(directory, { recursive: true, force: true })
+  })
+
+  async function bus(user: User, role: BusRole): Promise<Bus> {
+    const made = await connectBus({ url: urlOf(user), appId: user, role, logger })
+    buses.push(made)
+    return made
+  }
+
+  /** A coordinator and both agents, whose steps do nothing, each as its own user. */
+  async function startFleet(): Promise<void> {
+    const coordinator = await bus('coordinator', 'coordinator')
+    store = await openSqliteStore(join(directory, 'store.sqlite'))
+    const common = { store, bus: coordinator, logger, now: Date.now }
+    const registry = await openAgentRegistry({
+      ...common,
+      ...{ lostAfterMs: 30_000, listeningSince: () => coordinator.connectedSince },
+    })
+    const retry = { attempts: 1, firstDelayMs: 10, maxDelayMs: 10, resume: { automatic: false, attempts: 1 } }
+    conductor = createConductor({ ...common, registry, retry, random: Math.random })
+    const newSessionId = (instance: string): string => `${instance}-${randomUUID().slice(0, 6)}`
+    const intake = createIntake({ ...common, registry, conductor, newSessionId })
+    await coordinator.consumeHeartbeats(conductor.onReport)
+    await coordinator.consumeReports(conductor.onReport)
+    await coordinator.consumeCommands(intake)
+    await coordinator.consumeQueries(intake)
+    const undo = async () => ({ undone: [] })
+    const { resolve, preflight, mount, recover } = stepResults
+    const onTarget: StepHandlers = {
+      preflight: { run: async () => preflight, undo },
+      mount: { run: async () => mount, undo },
+      recover: { run: async () => recover, undo },
+    }
+    await startAgent(MOUNT, { resolve: { run: async () => resolve, undo } })
+    await startAgent(TARGET, onTarget)
+  }
+
+  async function startAgent(address: typeof MOUNT | typeof TARGET, steps: StepHandlers): Promise<void> {
+    const user: User = `${address.kind}-${address.name}` as User
+    agents.push(
+      await runAgent({
+        ...{ address, steps, logger, heartbeatMs: 1_000 },
+        bus: await bus(user, 'agent'),
+        journal: openJournal(join(directory, `${user}.sqlite`)),
+        describe: () =>
+          address.kind === 'mount' ? { repositories: [{ name: 'main', format: 'pgbackrest' }] } : {},
+        queries: {
+          ...(address.kind === 'mount' && {
+            'repository.list': async () => ({ accepted: true, repositories: [] }) as const,
+          }),
+        },
+      }),
+    )
+  }
+
+  /** The AMQP code with which RabbitMQ closes the channel of an attempt, or `allowed`. */
+  async function attempt(
+    user: User,
+    act: (channel: ConfirmChannel) => Promise<unknown>,
+  ): Promise<number | string> {
+    const channel = await (connections.get(user) as ChannelModel).createConfirmChannel()
+    const closed = new Promise<number>((resolve) => {
+      channel.once('error', (error: { code: number }) => resolve(error.code))
+    })
+    const outcome = await Promise.race([
+      closed,
+      act(channel).then(
+        () => 'allowed',
+        () => closed,
+      ),
+    ])
+    if (outcome === 'allowed') await channel.close()
+    return outcome
+  }
+
+  const publishing =
+    (exchange: string, key: string, options: Options.Publish = {}) =>
+    async (channel: ConfirmChannel): Promise<void> => {
+      channel.publish(exchange, key, Buffer.from('{}'), options)
+      await channel.waitForConfirms()
+    }
+  const consuming = (queue: string) => (channel: ConfirmChannel) => channel.consume(queue, () => undefined)
+  const declaring = (queue: string) => (channel: ConfirmChannel) =>
+    channel.assertQueue(queue, { durable: true })
+  /** Binds a queue that the user may have, as far as that is allowed. */
+  const binding = (queue: string, exchange: string, pattern: string) => async (channel: ConfirmChannel) => {
+    await channel.assertQueue(queue, { exclusive: true })
+    await channel.bindQueue(queue, exchange, pattern)
+  }
+
+  describe('what each needs', () => {
+    it('a publish is commanded, answered, run by both agents and followed by the client', async () => {
+      const client = await bus('client-ops', 'client')
+      const states: string[] = []
+      const steps: string[] = []
+      await client.watchEvents('session.#', (event) => {
+        if (event.type === 'session.state') states.push(event.body.state)
+        if (event.type === 'session.step-done') steps.push(event.body.step)
+      })
+      const body = { repository: 'main', instance: 'shop', target: 'db-7' }
+      let reply = await client.request('instance.publish', body)
+      while (!reply.accepted && reply.error.code !== 'invalid_message') {
+        await sleep(50) // until both agents are known
+        reply = await client.request('instance.publish', body)
+      }
+      while (!states.includes('published')) await sleep(20)
+      expect(steps).to.deep.equal(['resolve', 'preflight', 'mount', 'recover'])
+    })
+
+    it('a mount agent replies to the coordinator, and the coordinator to a client with a queue of its own', async () => {
+      const channel = await (connections.get('client-other') as ChannelModel).createConfirmChannel()
+      const { queue } = await channel.assertQueue(`howdah.reply.${randomUUID()}`, { exclusive: true })
+      const answer = new Promise<string>((resolve) => {
+        void channel.consume(queue, (message) => message && resolve(message.content.toString()), {
+          noAck: true,
+        })
+      })
+      const sent = { ...properties('inventory.list'), replyTo: queue, userId: 'howdah-client-other' }
+      channel.publish('howdah.commands', 'inventory.list', Buffer.from('{}'), sent)
+      expect(JSON.parse(await answer)).to.deep.equal({ accepted: true, repositories: [] })
+    })
+
+    it('an agent dead-letters what it cannot handle', async () => {
+      const admin = new URL(broker.url)
+      admin.pathname = '/howdah'
+      await setUpAdmin()
+      const connection = await connect(admin.href)
+      const channel = await connection.createChannel()
+      const options = { type: 'step.run', messageId: 'm', headers: { 'howdah-version': 2 } }
+      channel.publish('howdah.agents', 'target.db-7', Buffer.from('no JSON'), options)
+      for (;;) {
+        const message = await channel.get('howdah.dead-letters', { noAck: true })
+        if (message) {
+          expect(message.properties.headers?.['howdah-queue']).to.equal('howdah.target.db-7')
+          expect(message.properties.userId).to.equal('howdah-target-db-7')
+          break
+        }
+        await sleep(20)
+      }
+      await connection.close()
+    })
+  })
+
+  /** Lets the administrator of the node into the virtual host. */
+  async function setUpAdmin(): Promise<void> {
+    const url = new URL(broker.managementUrl ?? '')
+    const credentials = Buffer.from(`${url.username}:${url.password}`).toString('base64')
+    const response = await fetch(`${url.origin}/api/permissions/howdah/${url.username}`, {
+      method: 'PUT',
+      headers: { authorization: `Basic ${credentials}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
+    })
+    expect(response.ok).to.equal(true)
+  }
+
+  type Attempts = Record<string, (channel: ConfirmChannel) => Promise<unknown>>
+
+  const COORDINATOR_QUEUES = ['', '.queries', '.events', '.heartbeats'].map(
+    (name) => `howdah.coordinator${name}`,
+  )
+  const QUEUES = [...COORDINATOR_QUEUES, 'howdah.mount.backup-1', 'howdah.target.db-7', 'howdah.dead-letters']
+
+  const consumptionOf = (queues: readonly string[]): Attempts =>
+    Object.fromEntries(queues.map((queue) => [`consume ${queue}`, consuming(queue)]))
+  const changesTo = (queue: string): Attempts => ({
+    [`declare ${queue}`]: declaring(queue),
+    [`delete ${queue}`]: (channel) => channel.deleteQueue(queue),
+    [`bind ${queue}`]: (channel) => channel.bindQueue(queue, 'howdah.events', '#'),
+  })
+
+  const OF_NOBODY_BUT_COORDINATORS: Attempts = {
+    'publish to a queue through the default exchange': publishing('', 'howdah.target.db-7'),
+    'publish to agents': publishing('howdah.agents', 'target.db-7'),
+    'publish to the exchange of unknown commands': publishing('howdah.commands.unknown', ''),
+    'publish an event for clients': publishing('howdah.events', 'session.s1.state'),
+    'declare a queue': declaring('orders'),
+    'declare an exchange': (channel) => channel.assertExchange('howdah.more', 'topic'),
+    'delete an exchange': (channel) => channel.deleteExchange('howdah.events'),
+    'purge the dead letters': (channel) => channel.purgeQueue('howdah.dead-letters'),
+    'bind exchanges': (channel) => channel.bindExchange('howdah.dead', 'howdah.commands', '#'),
+  }
+
+  const agentAttempts = (own: typeof MOUNT | typeof TARGET): Attempts => {
+    const ownQueue = `howdah.${own.kind}.${own.name}`
+    const another = own.kind === 'mount' ? 'target.db-7' : 'mount.backup-1'
+    return {
+      ...OF_NOBODY_BUT_COORDINATORS,
+      ...consumptionOf(QUEUES.filter((queue) => queue !== ownQueue)),
+      ...changesTo(ownQueue),
+      ...changesTo(`howdah.${another}`),
+      'send a command': publishing('howdah.commands', 'session.unpublish'),
+      'report in the name of another agent': publishing('howdah.events', `agent.${another}.step-done`),
+      'report in the name of an agent of another kind': publishing(
+        'howdah.events',
+        `agent.${own.kind === 'mount' ? 'target' : 'mount'}.${own.name}.online`,
+      ),
+      'report in the name of an agent whose name begins alike': publishing(
+        'howdah.events',
+        `agent.${own.kind}.${own.name}0.online`,
+      ),
+      'take the lock of another agent': (channel) =>
+        channel.assertQueue(`howdah.${another}.lock`, { exclusive: true }),
+    }
+  }
+
+  const clientAttempts: Attempts = {
+    ...OF_NOBODY_BUT_COORDINATORS,
+    ...consumptionOf(QUEUES),
+    ...changesTo('howdah.target.db-7'),
+    ...changesTo('howdah.coordinator'),
+    'report in the name of an agent': publishing('howdah.events', 'agent.target.db-7.online'),
+    'reply in the name of an agent': publishing('howdah.replies', 'howdah.replies.x'),
+    'write a dead letter': publishing('howdah.dead', ''),
+    'watch what agents report': binding('howdah.watch.a', 'howdah.events', 'agent.#'),
+    'watch everything': binding('howdah.watch.b', 'howdah.events', '#'),
+    'watch everything by a pattern of stars': binding('howdah.watch.c', 'howdah.events', '*.*.*.step-done'),
+    'watch the commands of others': binding('howdah.watch.d', 'howdah.commands', '#'),
+    'watch what agents are told': binding('howdah.watch.e', 'howdah.agents', 'target.db-7'),
+    'watch the replies of agents': binding('howdah.watch.f', 'howdah.replies', 'x'),
+    'watch the dead letters': binding('howdah.watch.g', 'howdah.dead', ''),
+    'take the lock of an agent': (channel) =>
+      channel.assertQueue('howdah.target.db-7.lock', { exclusive: true }),
+  }
+
+  const coordinatorAttempts: Attempts = {
+    'declare a queue that is not of Howdah': declaring('orders'),
+    'consume a queue that is not of Howdah': consuming('orders'),
+    'publish to an exchange that is not of Howdah': publishing('amq.topic', 'x'),
+    'declare an exchange that is not of Howdah': (channel) => channel.assertExchange('orders', 'topic'),
+  }
+
+  const attemptsOf: Record<Exclude<User, 'client-other'>, Attempts> = {
+    coordinator: coordinatorAttempts,
+    'mount-backup-1': agentAttempts(MOUNT),
+    'target-db-7': agentAttempts(TARGET),
+    'client-ops': clientAttempts,
+  }
+
+  for (const [user, attempts] of Object.entries(attemptsOf)) {
+    describe(`${user} must not`, () => {
+      for (const [name, act] of Object.entries(attempts)) {
+        it(name, async () => {
+          expect(await attempt(user as User, act)).to.equal(ACCESS_REFUSED)
+        })
+      }
+
+      it('give itself another user', async () => {
+        const [exchange, key] = ({
+          coordinator: ['howdah.agents', 'x'],
+          'mount-backup-1': ['howdah.events', 'agent.mount.backup-1.x'],
+          'target-db-7': ['howdah.events', 'agent.target.db-7.x'],
+        }[user] ?? ['howdah.commands', 'session.list']) as [string, string]
+        const forged = publishing(exchange, key, { userId: 'howdah-client-other' })
+        expect(await attempt(user as User, forged)).to.equal(PRECONDITION_FAILED)
+        const honest = publishing(exchange, key, { userId: `howdah-${user}` })
+        expect(await attempt(user as User, honest)).to.equal('allowed')
+      })
+    })
+  }
+
+  it('no client reads the replies of another', async () => {
+    const queue = `howdah.reply.${randomUUID()}`
+    const owner = await (connections.get('client-other') as ChannelModel).createChannel()
+    await owner.assertQueue(queue, { exclusive: true })
+    // RESOURCE_LOCKED: it is exclusive to the connection of its owner.
+    expect(await attempt('client-ops', consuming(queue))).to.equal(405)
+  })
+
+  it('keep their passwords and permissions when they are set up again', async () => {
+    await setUp('--agent', 'target:db-8', '--apply')
+    for (const user of USERS) {
+      const connection = await connect(urlOf(user))
+      await connection.close()
+    }
+  })
+
+  it('are printed as definitions, without a password', async () => {
+    const { stdout } = await setUp('--agent', 'target:db-7')
+    const definitions = JSON.parse(stdout) as { users: { name: string }[]; policies: { name: string }[] }
+    expect(definitions.users.map(({ name }) => name)).to.deep.equal([
+      'howdah-coordinator',
+      'howdah-target-db-7',
+    ])
+    expect(definitions.policies.map(({ name }) => name)).to.include('howdah-dead-letters')
+    for (const password of passwords.values()) expect(stdout).not.to.include(password)
+  })
+})
