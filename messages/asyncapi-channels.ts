@@ -1,4 +1,5 @@
 /** The exchanges and queues of the contract as channels of the AsyncAPI document. */
+import { INTERNAL, PUBLIC, STABILITY } from './asyncapi-messages.ts'
 import type { Json } from './asyncapi-schemas.ts'
 import { EVENTS_EXCHANGE, type Exchange, type Queue } from './topology.ts'
 
@@ -10,6 +11,7 @@ export function channel(address: string, exchange: Exchange, description: string
   return {
     address,
     description,
+    [STABILITY]: PUBLIC,
     messages: references(types),
     bindings: {
       amqp: {
@@ -40,6 +42,7 @@ export function queueChannel(queue: Queue, types: string[]): Json {
         bindingVersion: '0.3.0',
       },
     },
+    [STABILITY]: INTERNAL,
     'x-arguments': queue.arguments,
     'x-bindings': queue.bindings.map(({ exchange, pattern }) => ({ exchange: exchange.name, pattern })),
   }

@@ -4,6 +4,7 @@ import { type Json, schemaOf } from './asyncapi-schemas.ts'
 import { CONTRACT_VERSION } from './definitions.ts'
 import { VERSION_HEADER } from './envelope.ts'
 import { COMMAND_EXAMPLES, EVENT_EXAMPLES, REFUSAL_EXAMPLE } from './examples.ts'
+import { MESSAGE_ID_HEADER, TYPE_HEADER } from './simple-client.ts'
 
 export interface Definition {
   readonly summary: string
@@ -51,6 +52,11 @@ const EXAMPLES: Readonly<Record<string, readonly object[]>> = {
   ...Object.fromEntries(Object.entries(EVENT_EXAMPLES).map(([type, body]) => [type, [body]])),
 }
 
+const SIMPLE_HEADERS = {
+  [TYPE_HEADER]: { type: 'string', description: 'in place of type, from clients that can set headers only' },
+  [MESSAGE_ID_HEADER]: { type: 'string', description: 'in place of message_id, likewise' },
+}
+
 function message(type: string, summary: string, body: z.ZodType, answered: boolean): Json {
   const isReply = type.endsWith('.reply')
   return {
@@ -72,6 +78,7 @@ function message(type: string, summary: string, body: z.ZodType, answered: boole
         },
         correlation_id: { type: 'string', description: 'returned in the reply; default: message_id' },
         ...(answered && { reply_to: { type: 'string', description: 'queue that the reply goes to' } }),
+        ...(answered && SIMPLE_HEADERS),
         timestamp: { type: 'integer', description: 'seconds since the epoch' },
         app_id: { type: 'string', description: 'the sender' },
       },

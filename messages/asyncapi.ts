@@ -109,6 +109,7 @@ function wholeDocument(): Json {
       replies: {
         address: null,
         title: 'Replies',
+        [STABILITY]: PUBLIC,
         description: `To clients: the default exchange, with reply_to of the command as routing key, which is ${DIRECT_REPLY} or the name of a queue of their own that begins with ${CLIENT_REPLY_PREFIX}. To the coordinator: the exchange ${REPLIES_EXCHANGE.name}.`,
         messages: references(replies),
       },
