@@ -91,7 +91,10 @@ export const ERROR_CODES = {
     retryable: false,
     means: 'the configuration of the target agent does not allow what the command asks for',
   },
-  unauthorized: { retryable: false, means: 'a certificate or ticket was refused' },
+  unauthorized: {
+    retryable: false,
+    means: 'a certificate, a ticket or a login was refused, or an agent reported for another one',
+  },
   configuration: { retryable: false, means: 'a configuration key or environment variable is wrong' },
   usage: { retryable: false, means: 'the command line is wrong; nothing was done' },
   interrupted: { retryable: true, means: 'a signal ended the command line before it was done' },

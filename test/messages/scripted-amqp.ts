@@ -79,6 +79,10 @@ export class ScriptedChannel extends EventEmitter {
     return { consumerTag: queue }
   }
 
+  async checkQueue(name: string): Promise<void> {
+    this.calls.push(`check ${name}`)
+  }
+
   async cancel(tag: string): Promise<void> {
     this.calls.push(`cancel ${tag}`)
   }

@@ -1,6 +1,6 @@
 /**
  * Four users on a real broker, as "howdah broker setup" makes them: what each needs works, and what each must not do is
- * refused by RabbitMQ itself.
+ * refused by RabbitMQ itself. And the limits of the queues.
  */
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -23,6 +23,7 @@ import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
+import { COORDINATOR_LEASE } from '../../messages/topology.ts'
 import { stepResults } from '../coordinator/step-results.ts'
 import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
 import { properties } from './raw-client.ts'
@@ -220,10 +221,7 @@ describe('the users of a broker that was set up', function () {
     })
 
     it('an agent dead-letters what it cannot handle', async () => {
-      const admin = new URL(broker.url)
-      admin.pathname = '/howdah'
-      await setUpAdmin()
-      const connection = await connect(admin.href)
+      const connection = await connectAdmin()
       const channel = await connection.createChannel()
       const options = { type: 'step.run', messageId: 'm', headers: { 'howdah-version': 2 } }
       channel.publish('howdah.agents', 'target.db-7', Buffer.from('no JSON'), options)
@@ -240,16 +238,24 @@ describe('the users of a broker that was set up', function () {
     })
   })
 
-  /** Lets the administrator of the node into the virtual host. */
-  async function setUpAdmin(): Promise<void> {
+  async function manage(method: 'GET' | 'PUT', path: string, body?: object): Promise<Response> {
     const url = new URL(broker.managementUrl ?? '')
     const credentials = Buffer.from(`${url.username}:${url.password}`).toString('base64')
-    const response = await fetch(`${url.origin}/api/permissions/howdah/${url.username}`, {
-      method: 'PUT',
+    const response = await fetch(`${url.origin}/api/${path}`, {
+      method,
       headers: { authorization: `Basic ${credentials}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ configure: '.*', write: '.*', read: '.*' }),
+      ...(body && { body: JSON.stringify(body) }),
     })
     expect(response.ok).to.equal(true)
+    return response
+  }
+
+  /** Lets the administrator of the node into the virtual host, and connects as that. */
+  async function connectAdmin(): Promise<ChannelModel> {
+    const url = new URL(broker.url)
+    await manage('PUT', `permissions/howdah/${url.username}`, { configure: '.*', write: '.*', read: '.*' })
+    url.pathname = '/howdah'
+    return connect(url.href)
   }
 
   type Attempts = Record<string, (channel: ConfirmChannel) => Promise<unknown>>
@@ -276,6 +282,8 @@ describe('the users of a broker that was set up', function () {
     'declare an exchange': (channel) => channel.assertExchange('howdah.more', 'topic'),
     'delete an exchange': (channel) => channel.deleteExchange('howdah.events'),
     'purge the dead letters': (channel) => channel.purgeQueue('howdah.dead-letters'),
+    'take the lease of the coordinators': (channel) =>
+      channel.assertQueue(COORDINATOR_LEASE, { exclusive: true, durable: false }),
     'bind exchanges': (channel) => channel.bindExchange('howdah.dead', 'howdah.commands', '#'),
   }
 
@@ -371,6 +379,64 @@ describe('the users of a broker that was set up', function () {
       const connection = await connect(urlOf(user))
       await connection.close()
     }
+  })
+
+  describe('the limits of the queues', () => {
+    /** Names of policies by queue. */
+    async function policies(): Promise<Record<string, string | undefined>> {
+      const response = await manage('GET', 'queues/howdah?columns=name,policy')
+      const queues = (await response.json()) as { name: string; policy?: string }[]
+      return Object.fromEntries(queues.map(({ name, policy }) => [name, policy]))
+    }
+
+    it('are policies, one for each queue', async () => {
+      let applied = await policies()
+      while (Object.values(applied).every((policy) => policy === undefined)) {
+        await sleep(200) // until the statistics of the queues are collected
+        applied = await policies()
+      }
+      expect(applied).to.include({
+        'howdah.coordinator': 'howdah-work',
+        'howdah.coordinator.queries': 'howdah-queries',
+        'howdah.coordinator.events': 'howdah-work',
+        'howdah.coordinator.heartbeats': 'howdah-heartbeats',
+        'howdah.mount.backup-1': 'howdah-work',
+        'howdah.target.db-7': 'howdah-work',
+        'howdah.dead-letters': 'howdah-dead-letters',
+      })
+    })
+
+    it('can be changed while the queues exist, and a coordinator starts all the same', async () => {
+      const policy = { pattern: '^howdah\\.target\\.db-9$', definition: { 'delivery-limit': 2 }, priority: 9 }
+      await manage('PUT', 'policies/howdah/howdah-strict', { ...policy, 'apply-to': 'queues' })
+      const next = await bus('coordinator', 'coordinator')
+      await next.declareTopology()
+      await next.enroll({ kind: 'target', name: 'db-9' })
+    })
+
+    it('dead-letter what is delivered too often without an outcome', async () => {
+      const connection = await connectAdmin()
+      const channel = await connection.createConfirmChannel()
+      await channel.purgeQueue('howdah.dead-letters')
+      channel.publish('howdah.agents', 'target.db-9', Buffer.from('poison'), { persistent: true })
+      await channel.waitForConfirms()
+      const died = async () => channel.get('howdah.dead-letters', { noAck: true })
+      let dead = await died()
+      let deliveries = 0
+      while (!dead) {
+        const message = await channel.get('howdah.target.db-9')
+        if (message) {
+          deliveries += 1
+          channel.nack(message, false, true)
+        }
+        await sleep(10)
+        dead = await died()
+      }
+      expect(deliveries).to.equal(3)
+      expect(dead.content.toString()).to.equal('poison')
+      expect(dead.properties.headers?.['x-first-death-reason']).to.equal('delivery_limit')
+      await connection.close()
+    })
   })
 
   it('are printed as definitions, without a password', async () => {
