@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { SessionView } from '../../messages/values.ts'
+import { makeCable } from '../dataplane/cable.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
 import { type CoordinatorProcess, startCoordinator } from '../support/coordinator-process.ts'
 import { type InstantAgents, startInstantAgents } from '../support/instant-agents.ts'
@@ -53,8 +54,12 @@ describe('two coordinators on one PostgreSQL store', function () {
     if (directory) await rm(directory, { recursive: true })
   })
 
-  async function start(name: string, store: object = { url: server.url }): Promise<CoordinatorProcess> {
-    const coordinator = await startCoordinator(directory, name, { broker: { url: vhost.url }, store })
+  async function start(
+    name: string,
+    store: object = { url: server.url },
+    url = vhost.url,
+  ): Promise<CoordinatorProcess> {
+    const coordinator = await startCoordinator(directory, name, { broker: { url }, store })
     running.push(coordinator)
     return coordinator
   }
@@ -146,6 +151,36 @@ describe('two coordinators on one PostgreSQL store', function () {
     expect(await publish()).to.be.below(TAKEOVER_AFTER_KILL_MS)
     expect(second.isActive()).to.equal(true)
     await everythingIsPublished()
+  })
+
+  it(`go on within ${TAKEOVER_AFTER_SILENCE_MS / 1000} s after the active one was cut off from the broker, which then stands by`, async () => {
+    const { hostname, port } = new URL(vhost.url)
+    const cable = await makeCable({ address: { host: hostname, port: Number(port) } })
+    try {
+      const broker = new URL(vhost.url)
+      broker.host = `${cable.address.host}:${cable.address.port}`
+      const remote = await start('remote', { url: server.url }, broker.href)
+      await until('the remote one stands by', () => remote.says('stands by') === 1)
+      second.process.kill('SIGKILL')
+      await until('the remote one is active', () => remote.isActive())
+      second = await start('second')
+      await until('the second stands by', () => second.says('stands by') === 1)
+      const work = Promise.all([publish(), publish()])
+      cable.cut()
+      const took = await publish()
+      expect(took).to.be.below(TAKEOVER_AFTER_SILENCE_MS)
+      await work
+      expect(second.isActive()).to.equal(true)
+      await until('the remote one has noticed', () => !remote.isActive())
+      cable.mend()
+      await until('the remote one stands by again', () => remote.says('stands by') === 2)
+      await publish()
+      await everythingIsPublished()
+      expect(second.isActive()).to.equal(true)
+      await remote.kill()
+    } finally {
+      await cable.close()
+    }
   })
 
   it('do not let one with another store start, and tell it why', async () => {
