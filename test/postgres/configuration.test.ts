@@ -120,11 +120,11 @@ describe('The settings of a published instance', () => {
 
   it('limit WAL to an eighth of the free disk space, but at least four segments', () => {
     const of = (
-      freeSpace: number,
+      freeDisk: number,
       settings: Record<string, string> = {},
       walSegmentBytes = 16 * 1024 ** 2,
     ) => {
-      const made = initialOf(inputOf(settings, { freeSpace, control: { ...CONTROL, walSegmentBytes } }))
+      const made = initialOf(inputOf(settings, { freeDisk, control: { ...CONTROL, walSegmentBytes } }))
       return [made.get('max_wal_size'), made.get('min_wal_size')]
     }
     expect(of(100 * GB)).to.deep.equal([undefined, undefined])
@@ -133,6 +133,15 @@ describe('The settings of a published instance', () => {
     expect(of(GB / 4)).to.deep.equal(['64MB', '64MB'])
     expect(of(GB, { max_wal_size: '300' }, 64 * 1024 ** 2)).to.deep.equal(['256MB', '128MB'])
     expect(of(100 * GB, {}, GB)).to.deep.equal(['2048MB', '2048MB'])
+  })
+
+  it('limit WAL to what is set aside for it in the write cache, but at least four segments', () => {
+    const of = (walBytes: number, settings: Record<string, string> = {}) =>
+      initialOf(inputOf(settings, { freeDisk: 100 * GB, walBytes })).get('max_wal_size')
+    expect(of(GB, { max_wal_size: '64GB' })).to.equal('1024MB')
+    expect(of(GB / 4)).to.equal('256MB')
+    expect(of(GB / 4, { max_wal_size: '100MB' })).to.equal('100MB')
+    expect(of(1)).to.equal('64MB')
   })
 
   it('use at most a quarter of the memory', () => {

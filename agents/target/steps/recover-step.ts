@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import type { RecoverResult } from '../../../messages/steps.ts'
 import type { StepContext, StepHandler } from '../../runtime/step-runner.ts'
 import type { SessionChanges } from '../changes/session-changes.ts'
+import { setAsideForWal } from '../filesystem/space/change-quota.ts'
 import type { IsolationSettings } from '../isolation/isolation.ts'
 import { findMountProcess, type MountProcess } from '../mount-process/agent/mount-process.ts'
 import { findInstance, startInstance } from '../postgres/instance.ts'
@@ -42,10 +43,10 @@ export function recoverStep(options: RecoverStepOptions): StepHandler<'recover'>
   ): Promise<RecoverResult> {
     // A full write cache keeps PostgreSQL from starting, and only a running one could free space in it.
     if (await isRecovered(session)) await mount.starting()
-    const roomBytes = room.shareOf(session.session)
+    const shareBytes = room.shareOf(session.session)
     const result = await startInstance(session, {
       isolation: options.isolation,
-      ...(roomBytes !== undefined && { roomBytes }),
+      ...(shareBytes !== undefined && { walBytes: setAsideForWal(shareBytes) }),
       logger,
       signal,
       onProgress: progress,

@@ -23,6 +23,10 @@ const WITHHELD_PART = 32
 /** Upper limit of the part of the quota, or of the reserve, that is withheld from growth. */
 export const MAX_WITHHELD_BYTES = 256 * 1024 * 1024
 
+/** Bytes of a share that are set aside for WAL. */
+export const setAsideForWal = (shareBytes: number): number =>
+  Math.min(shareBytes / WAL_PART, MAX_WAL_PART_BYTES)
+
 export class ChangeQuota {
   /** The quota now; infinite: none. */
   bytes = Number.POSITIVE_INFINITY
@@ -75,7 +79,7 @@ export class ChangeQuota {
   }
 
   #calculate(): void {
-    const walPart = Math.max(this.walBytes, Math.min(this.shareBytes / WAL_PART, MAX_WAL_PART_BYTES))
+    const walPart = Math.max(this.walBytes, setAsideForWal(this.shareBytes))
     this.bytes = Math.max(this.#least, Math.min(this.#own, wholeBlocks(this.shareBytes - walPart)))
     const withheld = this.bytes === Number.POSITIVE_INFINITY ? 0 : wholeBlocks(this.bytes / WITHHELD_PART)
     this.withheld = Math.min(MAX_WITHHELD_BYTES, withheld)

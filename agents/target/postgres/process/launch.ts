@@ -25,8 +25,8 @@ import { runAs } from './user-process.ts'
 export interface LaunchDependencies extends FirstRecoveryDependencies {
   /** How the server is isolated from the rest of the machine. Default: not at all. */
   readonly isolation?: IsolationSettings
-  /** Bytes that the write cache, WAL included, may use, for the size of WAL. Default: the disk's free space. */
-  readonly roomBytes?: number
+  /** Bytes of the write cache that are set aside for WAL. Default: no limit but the disk. */
+  readonly walBytes?: number
   readonly logger: Logger
 }
 
@@ -51,7 +51,7 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
   if (recovered) await deps.syncMount()
   const [prepared] = await withDeadline(
     Promise.all([
-      prepareConfiguration(spec, deps.roomBytes),
+      prepareConfiguration(spec, deps.walBytes),
       prepareDataDirectory(spec).then(() => removeStalePidFile(spec)),
     ]),
     PREPARE_TIMEOUT,

@@ -39,8 +39,10 @@ export interface ConfigurationInput {
   readonly backup: Settings
   readonly control: Pick<ControlData, 'limits' | 'walSegmentBytes'>
   readonly memory: MachineMemory
-  /** Bytes that the write cache, where pg_wal is, may use; missing: unknown, no limit. */
-  readonly freeSpace?: number
+  /** Free bytes on the file system of pg_wal; missing: unknown, no limit. */
+  readonly freeDisk?: number
+  /** Bytes of the write cache that are set aside for WAL; missing: no limit. */
+  readonly walBytes?: number
   /** The settings of `decidePreload`. */
   readonly preload: ReadonlyMap<string, string>
   /** Whether the first recovery has finished: see first-recovery.ts. */
@@ -73,7 +75,7 @@ const MIN_WAL_SIZE_DEFAULT = 80 * 1024 ** 2
 const WAL_SEGMENT_DEFAULT = 16 * 1024 ** 2
 /** The part of the stack that PostgreSQL keeps free (STACK_DEPTH_SLOP of tcop/tcopprot.h). */
 const STACK_SLOP = 512 * 1024
-/** The share of the free space that WAL may use. */
+/** The share of the free disk space that WAL may use. */
 const WAL_SHARE = 1 / 8
 /** PostgreSQL does not start with less, and its defaults are less with large segments. */
 const LEAST_WAL_SEGMENTS = 2
@@ -199,10 +201,16 @@ function memorySettings({ backup, memory }: ConfigurationInput): Map<string, str
  * WAL is in the write cache, beside the changed blocks. It must not fill a disk that is smaller than production's, because
  * PostgreSQL ends when it cannot write WAL; and recycled segments must not occupy space that was freed.
  */
-function walSettings({ spec, backup, control, freeSpace }: ConfigurationInput): Map<string, string> {
+function walSettings({
+  spec,
+  backup,
+  control,
+  freeDisk = Number.POSITIVE_INFINITY,
+  walBytes = Number.POSITIVE_INFINITY,
+}: ConfigurationInput): Map<string, string> {
   const settings = new Map<string, string>()
   const bytes = control.walSegmentBytes
-  const bound = Math.max(FEWEST_WAL_SEGMENTS * bytes, (freeSpace ?? Number.POSITIVE_INFINITY) * WAL_SHARE)
+  const bound = Math.max(FEWEST_WAL_SEGMENTS * bytes, Math.min(freeDisk * WAL_SHARE, walBytes))
   // Before version 10 a number without a unit counted segments.
   const unit = majorVersion(spec.version) < 10 ? WAL_SEGMENT_DEFAULT : 1024 ** 2
   const asked = (name: string, otherwise: number) => parseMemory(backup.get(name) ?? '', unit) ?? otherwise

@@ -39,13 +39,13 @@ export interface PreparedConfiguration {
 }
 
 /**
- * @param roomBytes that the write cache may use
+ * @param walBytes of the write cache that are set aside for WAL
  * @throws HowdahError `backup_damaged` | `library_missing` | `invalid_message` | `configuration` | `postgres_failed` |
  *   `timeout`
  */
 export async function prepareConfiguration(
   spec: InstanceSpec,
-  roomBytes = Number.POSITIVE_INFINITY,
+  walBytes = Number.POSITIVE_INFINITY,
 ): Promise<PreparedConfiguration> {
   const paths = instancePaths(spec)
   const [control, memory, disk, backup, recovered] = await Promise.all([
@@ -74,7 +74,8 @@ export async function prepareConfiguration(
     backup: backup.settings,
     control,
     memory,
-    freeSpace: Math.min(disk.bavail * disk.bsize, roomBytes),
+    freeDisk: disk.bavail * disk.bsize,
+    walBytes,
     preload: preload.settings,
     recovered,
   })
