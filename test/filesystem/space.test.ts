@@ -107,21 +107,30 @@ describe('space of the write cache', () => {
       milliseconds += 1000
     }
 
-    it('sets an eighth of it aside for WAL', () => {
+    it('sets 64 MiB of it aside for WAL, or an eighth', () => {
       const space = makeSpace()
-      expect(takeAll(space, 'overwrite')).to.equal(280 * MiB)
-      writeWal(40 * MiB)
-      expect(space.usage()).to.include({ walBytes: 40 * MiB, committedBytes: shareBytes })
+      expect(takeAll(space, 'overwrite')).to.equal(256 * MiB)
+      writeWal(64 * MiB)
+      expect(space.usage()).to.include({ walBytes: 64 * MiB, committedBytes: shareBytes })
     })
 
-    it('gives changes what WAL leaves, at the moment of the write', () => {
+    it('lets files grow by what WAL leaves, at the moment of the write', () => {
       const space = makeSpace()
-      takeAll(space, 'overwrite', (100 * MiB) / BLOCK)
+      takeAll(space, 'growth', (100 * MiB) / BLOCK)
       writeWal(150 * MiB)
-      expect(takeAll(space, 'overwrite')).to.equal(70 * MiB)
+      expect(takeAll(space, 'growth')).to.equal(62 * MiB)
       // PostgreSQL removed segments.
       writeWal(-100 * MiB)
-      expect(takeAll(space, 'overwrite')).to.equal(100 * MiB)
+      expect(takeAll(space, 'growth')).to.equal(86 * MiB)
+    })
+
+    it('lets PostgreSQL complete a checkpoint however much WAL there is', () => {
+      const space = makeSpace()
+      takeAll(space, 'growth')
+      writeWal(500 * MiB)
+      expect(takeAll(space, 'growth')).to.equal(0)
+      expect(takeAll(space, 'small-growth')).to.equal(4 * MiB)
+      expect(takeAll(space, 'overwrite')).to.equal(4 * MiB)
     })
 
     it('is bounded by its own quota, too, in which WAL does not count', () => {

@@ -4,7 +4,7 @@
 export interface CacheUse {
   /** Bytes of changes and WAL. */
   readonly usedBytes: number
-  /** The smallest share that a session can work with, at least `usedBytes`. */
+  /** The smallest share that a session can work with. */
   readonly neededBytes: number
   /** Bytes that it may come to use unless it is told otherwise, at least `usedBytes`; infinite while that is unknown. */
   readonly committedBytes: number

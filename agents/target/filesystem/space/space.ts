@@ -83,12 +83,12 @@ export class Space {
   usage(): SpaceUsage {
     this.#quota.measure()
     this.check()
-    const { bytes, shareBytes, walBytes } = this.#quota
+    const { growthBytes, withheld, shareBytes, walBytes } = this.#quota
     return {
       changedBytes: this.changedBytes,
       walBytes,
       neededBytes: this.#quota.shareFor(this.changedBytes),
-      quotaBytes: orNull(bytes),
+      quotaBytes: orNull(Math.max(0, growthBytes + withheld)),
       committedBytes: orNull(Math.max(shareBytes, this.#mostChanged() + walBytes)),
     }
   }
@@ -181,7 +181,8 @@ export class Space {
   /** `withheld`: the fraction of the shares withheld from this use. */
   #require(bytes: number, withheld: number): void {
     const quota = this.#quota.bytes - withheld * this.#quota.withheld
-    if (this.changedBytes + bytes > quota) {
+    const limit = withheld === 1 ? this.#quota.growthBytes : quota
+    if (this.changedBytes + bytes > limit) {
       throw new FileSystemError('ENOSPC', 'the quota of the write cache is used up')
     }
     const reserve = this.#reserve - (1 - withheld) * this.#reserveShare
@@ -195,7 +196,7 @@ export class Space {
   }
 
   #spaceForGrowth(): number {
-    const quota = this.#quota.bytes - this.#quota.withheld - this.changedBytes
+    const quota = this.#quota.growthBytes - this.changedBytes
     return Math.min(quota, this.#freeAfter(0) - this.#reserve)
   }
 
