@@ -47,7 +47,7 @@ describe('a check before publishing', function () {
   })
 
   it('reports the findings of both agents at once', async () => {
-    const report = await check({ backup: '20200101-000000F', user: 'nobody-of-that-name', port: 1 })
+    const report = await check({ backup: '20200101-000000F', user: 'nobody-at-all', port: 1 })
     expect(errors(report)).to.include.members(['unknown_backup', 'user_missing'])
   })
 

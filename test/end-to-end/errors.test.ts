@@ -117,7 +117,7 @@ describe('errors', function () {
     await writeFile(file, Buffer.alloc(contents.length, 'x'))
     try {
       const error = await refused({})
-      expect(error.code).to.equal('postgres_failed')
+      expect(error.code, error.message).to.equal('postgres_failed')
       expect(error.message).to.include(`could not read file "${name}"`)
       expect(error.message).to.match(/data\/global\/pg_filenode\.map: .* do not match their checksum/)
     } finally {

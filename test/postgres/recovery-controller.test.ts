@@ -39,6 +39,17 @@ describe('A recovering server', () => {
     expect(acted).to.equal(false)
   })
 
+  it('is waited for at the end of the archive unless it is a standby, which would wait there without end', async () => {
+    const ended = { ...LOG, archiveEnded: true }
+    const { next, acted } = createRecoveryController(SPEC, RECORD, ended)
+    expect(await next({ state: 'starting' })).to.equal(undefined)
+    expect(await next(RECOVERING)).to.equal(undefined)
+    expect(acted).to.equal(false)
+    const standby = createRecoveryController({ ...SPEC, afterRecovery: 'pause' }, RECORD, ended)
+    const error = await standby.next({ state: 'starting' }).catch((cause: unknown) => cause)
+    expect(error).to.be.instanceOf(HowdahError)
+  })
+
   it('is usable when it is promoted', async () => {
     expect(await controller().next(READY)).to.equal(READY)
   })

@@ -88,7 +88,13 @@ async function targetAgent(fleet: FleetConfiguration, tls: string): Promise<obje
     heartbeat: { interval: 1 },
     postgres: { firstPort, lastPort: firstPort + 100 },
     // What a target allows by default is tested by test/end-to-end/bounds.test.ts.
-    allow: { listen: ['*'], outbound: ['*'], exportDirectories: ['/'], exportHosts: ['*'] },
+    allow: {
+      users: ['nobody-at-all'],
+      listen: ['*'],
+      outbound: ['*'],
+      exportDirectories: ['/'],
+      exportHosts: ['*'],
+    },
     ...fleet.target,
   }
 }

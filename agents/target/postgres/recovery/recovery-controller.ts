@@ -48,6 +48,9 @@ export function createRecoveryController(
   let acted = false
   let endedAt: number | undefined
 
+  /** Only a standby waits; another server requests a segment again to read its last record, and ends its recovery. */
+  const waitsAtEnd = (): boolean => pausesAfterRecovery(spec) && log.archiveEnded
+
   async function promote({ connectedAs }: InRecovery): Promise<undefined> {
     if (!acted) await requestPromotion(spec, record.pid)
     acted = true
@@ -99,9 +102,9 @@ export function createRecoveryController(
           )
         return pausesAfterRecovery(spec) ? readiness : promote(readiness)
       case 'recovering':
-        return readiness.waitsForWal || log.archiveEnded || acted ? atEnd(readiness) : undefined
+        return readiness.waitsForWal || waitsAtEnd() || acted ? atEnd(readiness) : undefined
       case 'starting':
-        if (log.archiveEnded) await requireAccepting()
+        if (waitsAtEnd()) await requireAccepting()
         return undefined
       default:
         return readiness satisfies never
