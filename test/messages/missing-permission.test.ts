@@ -8,6 +8,7 @@ import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/br
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { agentPermissions } from '../../messages/permissions.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 const AGENT = { kind: 'target', name: 'db-7' } as const
@@ -40,10 +41,9 @@ describe('an agent that lacks a permission', function () {
       if (!ok) throw new Error(`${path}: ${status}`)
     }
     await put('users/agent', { password: 'secret', tags: '' })
-    await put('permissions/%2F/agent', { configure: '^$', write: '^howdah\\.(events|dead)$', read: '.*' })
-    await put('topic-permissions/%2F/agent', {
-      ...{ exchange: 'howdah.events', write: '^agent\\.target\\.db-7\\.', read: '.*' },
-    })
+    const { configure, read, events } = agentPermissions(AGENT)
+    await put('permissions/%2F/agent', { configure, write: '^howdah\\.(events|dead)$', read })
+    await put('topic-permissions/%2F/agent', { exchange: 'howdah.events', ...events })
     const url = new URL(broker.url)
     url.username = 'agent'
     url.password = 'secret'

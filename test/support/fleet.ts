@@ -62,7 +62,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const bus = await connectBus({
     url: broker.url,
     appId: 'test',
-    role: 'client',
+    role: 'coordinator', // tests ask agents, too
     logger: pino({ level: 'silent' }),
   })
   const roles = createRoles({ directory, hosts, targetAccount })
