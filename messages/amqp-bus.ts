@@ -3,7 +3,6 @@
  * are defined in definitions.ts, and routed by route.ts.
  */
 import { randomUUID } from 'node:crypto'
-import type { Channel } from 'amqplib'
 import type { Logger } from 'pino'
 import { createAgentQueue } from './agent-queue.ts'
 import { openAgentReplies } from './agent-replies.ts'
@@ -19,7 +18,7 @@ import {
 import { openConnections } from './connections.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
-import { declareExchanges, declareQueue, withTemporaryChannel } from './declare.ts'
+import { declareExchanges, declareQueue, declareTopology, withTemporaryChannel } from './declare.ts'
 import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
 import { createExchangeCheck } from './exchange-check.ts'
 import { holdLease } from './lease.ts'
@@ -46,7 +45,6 @@ import {
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
   COORDINATOR_QUERIES,
-  COORDINATOR_QUEUES,
   DIRECT_REPLY,
   EVENTS_EXCHANGE,
   type Queue,
@@ -140,7 +138,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   })
   const consume = (queue: Queue, expected: Expected, handle: (delivery: never) => Promise<Outcome>) =>
     consumers.consume({
-      ...{ queue, expected, prepare: (channel) => declareTopology(channel) },
+      ...{ queue, expected, prepare: declareTopology },
       handle: (delivery) => handle(delivery as never),
     })
   let closing: Promise<void> | undefined
@@ -199,12 +197,6 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       return closing
     },
   }
-}
-
-/** @throws HowdahError `configuration` when something exists with other properties or the user lacks the permission */
-async function declareTopology(channel: Channel): Promise<void> {
-  await declareExchanges(channel)
-  for (const queue of COORDINATOR_QUEUES) await declareQueue(channel, queue)
 }
 
 /** Requests fail as soon as RabbitMQ takes no messages; publications wait, and are sent when the alarm is over. */

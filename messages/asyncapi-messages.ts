@@ -81,6 +81,10 @@ function message(type: string, summary: string, body: z.ZodType, answered: boole
         ...(answered && SIMPLE_HEADERS),
         timestamp: { type: 'integer', description: 'seconds since the epoch' },
         app_id: { type: 'string', description: 'the sender' },
+        user_id: {
+          type: 'string',
+          description: 'the user of the connection, which RabbitMQ checks; Howdah always sets it',
+        },
       },
     },
     payload: schemaOf(body),

@@ -4,7 +4,7 @@
  */
 import type { Channel, RecoveringChannelModel } from 'amqplib'
 import { amqpFailure, NOT_FOUND } from './amqp-failure.ts'
-import { EXCHANGES, type Queue } from './topology.ts'
+import { COORDINATOR_QUEUES, EXCHANGES, type Queue } from './topology.ts'
 
 /** @throws HowdahError `configuration` when one exists with other properties or the user lacks the permission */
 export async function declareExchanges(channel: Channel): Promise<void> {
@@ -28,6 +28,12 @@ export async function declareQueue(channel: Channel, queue: Queue): Promise<void
   } catch (error) {
     throw amqpFailure(error, `declare the queue ${queue.name}`)
   }
+}
+
+/** Everything but the queues of agents. @throws as `declareExchanges` and `declareQueue` */
+export async function declareTopology(channel: Channel): Promise<void> {
+  await declareExchanges(channel)
+  for (const queue of COORDINATOR_QUEUES) await declareQueue(channel, queue)
 }
 
 /** Whether the queue exists. It needs no permission to ask. @throws what the channel or the connection fails with */

@@ -439,6 +439,16 @@ describe('the users of a broker that was set up', function () {
     })
   })
 
+  it('are not set up by somebody who may not, and the password is not repeated', async () => {
+    const url = new URL(broker.managementUrl ?? '')
+    url.username = 'howdah-client-ops'
+    url.password = passwords.get('client-ops') ?? ''
+    const error = await setUp('--apply', '--management', url.href).catch((failed: unknown) => failed)
+    const { code, stderr } = error as { code: number; stderr: string }
+    expect(code).to.equal(1)
+    expect(stderr).to.include('tag administrator').and.not.include(url.password)
+  })
+
   it('are printed as definitions, without a password', async () => {
     const { stdout } = await setUp('--agent', 'target:db-7')
     const definitions = JSON.parse(stdout) as { users: { name: string }[]; policies: { name: string }[] }
