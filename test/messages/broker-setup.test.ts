@@ -26,6 +26,7 @@ import type { Bus } from '../../messages/bus.ts'
 import { COORDINATOR_LEASE } from '../../messages/topology.ts'
 import { stepResults } from '../coordinator/step-results.ts'
 import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { poll } from '../support/poll.ts'
 import { properties } from './raw-client.ts'
 
 const run = promisify(execFile)
@@ -390,12 +391,7 @@ describe('the users of a broker that was set up', function () {
     }
 
     it('are policies, one for each queue', async () => {
-      let applied = await policies()
-      while (Object.values(applied).every((policy) => policy === undefined)) {
-        await sleep(200) // until the statistics of the queues are collected
-        applied = await policies()
-      }
-      expect(applied).to.include({
+      const expected = {
         'howdah.coordinator': 'howdah-work',
         'howdah.coordinator.queries': 'howdah-queries',
         'howdah.coordinator.events': 'howdah-work',
@@ -403,7 +399,16 @@ describe('the users of a broker that was set up', function () {
         'howdah.mount.backup-1': 'howdah-work',
         'howdah.target.db-7': 'howdah-work',
         'howdah.dead-letters': 'howdah-dead-letters',
-      })
+      }
+      let applied: Record<string, string | undefined> = {}
+      await poll(
+        async () => {
+          applied = await policies()
+          return Object.entries(expected).every(([queue, policy]) => applied[queue] === policy) || undefined
+        },
+        // The management API tells it when the statistics of a queue were collected.
+        { deadlineMs: 30_000, failure: () => `the policies are ${JSON.stringify(applied)}` },
+      )
     })
 
     it('can be changed while the queues exist, and a coordinator starts all the same', async () => {
