@@ -364,7 +364,7 @@ describe('Recovery settings', () => {
     const command = recoverySettings(specOf({ cachePath: "/var/tmp/100% o'clock" })).get('restore_command')
     const quoted = String.raw`'/var/tmp/100%% o'\''clock/`
     expect(command).to.equal(
-      `[ -e '/tmp/howdah/shop-1/wal'/%f ] && mv -f -- ${quoted}ready_wal'/%f "%p" 2> /dev/null || exec /bin/sh ${quoted}conf/restore-wal.sh' %f "%p"`,
+      `if [ -e '/tmp/howdah/shop-1/wal'/%f ] && mv -f -- ${quoted}ready_wal'/%f "%p" 2> /dev/null; then echo 'howdah: restored %f' >&2; else exec /bin/sh ${quoted}conf/restore-wal.sh' %f "%p"; fi`,
     )
   })
 
