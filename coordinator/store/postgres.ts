@@ -1,12 +1,11 @@
 /** The store in a PostgreSQL database: several coordinators can share it. */
-import pg from 'pg'
+import type pg from 'pg'
 import type { Logger } from 'pino'
-import { HowdahError } from '../../messages/errors.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { type Announcement, announcementId } from '../announcements.ts'
 import { announcementRow } from './announcement-row.ts'
+import { openDatabase, type PostgresOptions } from './postgres-database.ts'
 import { throwStoreFailure } from './postgres-failure.ts'
-import { migrate } from './postgres-schema.ts'
 import * as sql from './postgres-statements.ts'
 import type { SessionDocument } from './session-document.ts'
 import { POSTGRES, pageStatement } from './session-query.ts'
@@ -21,13 +20,6 @@ import {
 } from './store.ts'
 import { storedJson, storedText } from './stored-json.ts'
 
-export interface PostgresOptions {
-  /** Milliseconds after which a statement without an answer counts as failed. Default 15 s. */
-  readonly queryTimeoutMs?: number
-  /** Milliseconds for a connection. Default 10 s. */
-  readonly connectTimeoutMs?: number
-}
-
 /** Rows that one statement of `prune` deletes. */
 const PRUNE_ROWS = 5000
 
@@ -35,47 +27,12 @@ const PRUNE_ROWS = 5000
 export async function openPostgresStore(
   url: string,
   logger: Logger,
-  { queryTimeoutMs = 15_000, connectTimeoutMs = 10_000 }: PostgresOptions = {},
+  options: PostgresOptions = {},
 ): Promise<Store> {
-  const pool = new pg.Pool({
-    connectionString: url,
-    application_name: 'howdah coordinator',
-    max: 5,
-    connectionTimeoutMillis: connectTimeoutMs,
-    query_timeout: queryTimeoutMs,
-    keepAlive: true,
-  })
-  pool.on('error', (error) => logger.warn({ err: error }, 'an idle connection of the store broke'))
-  const id = await open(pool)
-
-  const query = <Row extends pg.QueryResultRow>(text: string, values: unknown[]) =>
-    pool.query<Row>(text, values).catch(throwStoreFailure)
-
-  /** Commits what `work` did if `commits` says so of its outcome, else undoes it. */
-  async function transaction<T>(
-    work: (client: pg.ClientBase) => Promise<T>,
-    commits: (outcome: T) => boolean,
-  ): Promise<T> {
-    const client = await pool.connect().catch(throwStoreFailure)
-    try {
-      await client.query('BEGIN')
-      const outcome = await work(client)
-      await client.query(commits(outcome) ? 'COMMIT' : 'ROLLBACK')
-      client.release()
-      return outcome
-    } catch (error) {
-      client.release(true)
-      return throwStoreFailure(error)
-    }
-  }
-
-  const documents = async <T>(text: string, values: unknown[]): Promise<T[]> =>
-    (await query<{ document: T }>(text, values)).rows.map(({ document }) => document)
-  const ids = async (text: string, values: unknown[]): Promise<string[]> =>
-    (await query<{ id: string }>(text, values)).rows.map((row) => row.id)
+  const { storeId, pool, query, transaction, documents, ids } = await openDatabase(url, logger, options)
 
   return {
-    id,
+    id: storeId,
     async session(id) {
       const [document] = await documents<SessionDocument>(sql.ONE, [id])
       return document && sessionOf(document)
@@ -177,22 +134,6 @@ export async function openPostgresStore(
 
 function announcementsJson(announcements: readonly Announcement[]): string {
   return JSON.stringify(announcements.map(announcementRow))
-}
-
-/** @returns the id of the store @throws HowdahError `configuration` */
-async function open(pool: pg.Pool): Promise<string> {
-  let client: pg.PoolClient | undefined
-  try {
-    client = await pool.connect()
-    const id = await migrate(client)
-    client.release()
-    return id
-  } catch (error) {
-    client?.release(true)
-    await pool.end()
-    if (error instanceof HowdahError) throw error
-    throw new HowdahError('configuration', `store.url: ${(error as Error).message}`, { cause: error })
-  }
 }
 
 /** Until the transaction ends no other adds a session on the same target. */

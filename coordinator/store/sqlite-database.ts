@@ -9,6 +9,8 @@ import type { AnnouncementRow } from './announcement-row.ts'
 import type { Statement } from './session-query.ts'
 import type { SessionRow } from './session-row.ts'
 import { migrate } from './sqlite-schema.ts'
+import { columns, statements } from './sqlite-statements.ts'
+import { createTransactions } from './sqlite-transactions.ts'
 import type { Added, CommandKey, Saved, TargetLimits, TargetUsage } from './store.ts'
 
 /** A numbered document: an entry of a history. */
@@ -44,26 +46,7 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
   db.exec('PRAGMA foreign_keys = ON')
   const id = migrate(db)
   const sql = statements(db)
-
-  /** Commits what `work` did if `commits` says so of its outcome, else undoes it. Within another transaction it is a part of that. */
-  function transaction<T>(work: () => T, commits: (outcome: T) => boolean): T {
-    const inner = db.isTransaction
-    db.exec(inner ? 'SAVEPOINT part' : 'BEGIN IMMEDIATE')
-    try {
-      const outcome = work()
-      if (commits(outcome)) db.exec(inner ? 'RELEASE part' : 'COMMIT')
-      else undo(inner)
-      return outcome
-    } catch (error) {
-      // After some errors, such as a full disk, SQLite has rolled back already.
-      if (db.isTransaction) undo(inner)
-      throw error
-    }
-  }
-
-  function undo(inner: boolean): void {
-    db.exec(inner ? 'ROLLBACK TO part; RELEASE part' : 'ROLLBACK')
-  }
+  const transaction = createTransactions(db)
 
   function addHistory(session: string, entries: readonly EntryRow[]): void {
     for (const { number, document } of entries) sql.insertEntry.run(session, number, document)
@@ -185,78 +168,4 @@ function isFull(usage: TargetUsage, limits: TargetLimits | undefined): boolean {
     (sessions !== null && usage.sessions >= sessions) ||
     (cacheBytes !== null && usage.cacheBytes >= cacheBytes)
   )
-}
-
-const COLUMNS = [
-  ...['version', 'settled', 'state', 'repository', 'instance', 'target', 'mount_agent', 'updated_at'],
-  ...['next_due', 'agent', 'away', 'cache_bytes', 'reference', 'labels', 'document', 'id'],
-]
-
-/** In the order of `COLUMNS`. */
-function columns(row: SessionRow): (string | number | null)[] {
-  const { version, settled, state, repository, instance, target, mountAgent, updatedAt } = row
-  const { nextDue, agent, away, cacheBytes, reference, labels, document, id } = row
-  return [
-    ...[version, settled ? 1 : 0, state, repository, instance, target, mountAgent, updatedAt],
-    ...[nextDue, agent, away ? 1 : 0, cacheBytes, reference, labels, document, id],
-  ]
-}
-
-function statements(db: DatabaseSync) {
-  const assignments = COLUMNS.slice(0, -1).map((name) => `${name} = ?`)
-  return {
-    one: db.prepare('SELECT document FROM session WHERE id = ?'),
-    insert: db.prepare(
-      `INSERT OR IGNORE INTO session (${COLUMNS.join(', ')}, created_at) VALUES (${'?, '.repeat(COLUMNS.length)}?)`,
-    ),
-    update: db.prepare(`UPDATE session SET ${assignments.join(', ')} WHERE id = ? AND version = ?`),
-    usage: db.prepare(
-      `SELECT count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
-       FROM session WHERE settled = 0 AND target = ?`,
-    ),
-    targetUsage: db.prepare(
-      `SELECT target, count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
-       FROM session WHERE settled = 0 GROUP BY target ORDER BY target`,
-    ),
-    due: db.prepare('SELECT id FROM session WHERE next_due <= ? ORDER BY next_due'),
-    withStep: db.prepare('SELECT id FROM session WHERE agent IS NOT NULL'),
-    left: db.prepare(
-      'SELECT id FROM session WHERE agent IS NOT NULL AND away = 0 AND agent NOT IN (SELECT value FROM json_each(?))',
-    ),
-    returned: db.prepare(
-      'SELECT id FROM session WHERE agent IN (SELECT value FROM json_each(?)) AND away = 1',
-    ),
-    ofTarget: db.prepare('SELECT id FROM session WHERE settled = 0 AND target = ?'),
-    ofMountAgent: db.prepare('SELECT id FROM session WHERE settled = 0 AND mount_agent = ?'),
-    insertEntry: db.prepare('INSERT INTO history (session, number, document) VALUES (?, ?, ?)'),
-    trimHistory: db.prepare('DELETE FROM history WHERE session = ? AND number <= ?'),
-    history: db.prepare('SELECT document FROM history WHERE session = ? ORDER BY number DESC LIMIT ?'),
-    insertAnnouncement: db.prepare(
-      'INSERT OR IGNORE INTO announcement (id, session, version, number, document) VALUES (?, ?, ?, ?, ?)',
-    ),
-    announcements: db.prepare(
-      'SELECT document FROM announcement WHERE saved_at <= ? ORDER BY session, version, number',
-    ),
-    announced: db.prepare('DELETE FROM announcement WHERE id IN (SELECT value FROM json_each(?))'),
-    // An answer of schema version 1 has no sender, and holds for all.
-    answer: db.prepare(
-      `SELECT type, body_hash, reply FROM answer WHERE message = ? AND sender IN (?, '') ORDER BY sender DESC LIMIT 1`,
-    ),
-    insertAnswer: db.prepare(
-      `INSERT INTO answer (sender, message, type, body_hash, reply) VALUES (?, ?, ?, ?, ?)
-       ON CONFLICT DO NOTHING`,
-    ),
-    agents: db.prepare('SELECT document FROM agent ORDER BY kind, name'),
-    upsertAgent: db.prepare(
-      `INSERT INTO agent (kind, name, document) VALUES (?, ?, ?)
-       ON CONFLICT DO UPDATE SET document = excluded.document`,
-    ),
-    removeAgent: db.prepare('DELETE FROM agent WHERE kind = ? AND name = ?'),
-    pruneAnswers: db.prepare(
-      'DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE created_at < ? LIMIT ?)',
-    ),
-    pruneSessions: db.prepare(
-      'DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE settled = 1 AND updated_at < ? LIMIT ?)',
-    ),
-  }
 }

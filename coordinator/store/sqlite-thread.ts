@@ -39,7 +39,9 @@ function carryOut(database: SqliteDatabase, requests: readonly Request[]): Answe
     })
     return answers
   } catch (error) {
-    return requests.map(({ number }) => ({ number, failure: failureOf(error) }))
+    // One that failed so that SQLite undid all of them is the reason, and not the commit that found nothing to commit.
+    const failure = answers.find((one) => one.failure)?.failure ?? failureOf(error)
+    return requests.map(({ number }) => ({ number, failure }))
   }
 }
 

@@ -83,22 +83,28 @@ describe('the SQLite store on a full disk', () => {
   it('says so as something that passes, loses nothing that it confirmed, and goes on when there is room', async () => {
     const store = await openSqliteStore(path.join(disk, 'store.sqlite'))
     const kept: string[] = []
-    let failure: unknown
+    const failures: Error[] = []
     writeFileSync(path.join(disk, 'ballast'), Buffer.alloc(1024 * 1024))
-    while (failure === undefined && kept.length < 1000) {
-      const one = session(`shop-${kept.length}`)
+    const add = async (id: string): Promise<void> => {
+      const one = session(id)
       one.warnings.push('x'.repeat(10_000))
-      failure = await store.addSession(one, { history: [] }).then(
-        () => void kept.push(one.id),
-        (error: unknown) => error,
+      await store.addSession(one, { history: [] }).then(
+        () => kept.push(id),
+        (error: Error) => failures.push(error),
       )
     }
+    // Those that come at once are written at once.
+    for (let batch = 0; failures.length === 0 && batch < 100; batch++) {
+      await Promise.all(Array.from({ length: 7 }, (_, index) => add(`shop-${batch}-${index}`)))
+    }
+    const [failure] = failures
     expect(failure).to.be.instanceOf(Unavailable)
-    expect((failure as Error).message).to.match(/full/)
+    expect(failure?.message).to.match(/full/)
     rmSync(path.join(disk, 'ballast'))
     expect((await store.addSession(session('after'), { history: [] })).outcome).to.equal('added')
     const ids = (await store.sessions({ settled: true })).map(({ id }) => id)
-    expect(ids).to.have.members([...kept, 'after'])
+    // What was reported as failed may be there: nobody was told that it is.
+    expect(ids).to.include.members([...kept, 'after'])
     await store.close()
     expect(existsSync(path.join(disk, 'store.sqlite'))).to.equal(true)
   })
