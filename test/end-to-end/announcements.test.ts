@@ -24,13 +24,14 @@ describe('announcements of a coordinator whose broker is away', function () {
   beforeEach(async () => {
     undos = []
     states = []
-    fleet = await startScriptedFleet(async (url) => {
+    const way = async (url: URL): Promise<URL> => {
       cable = await makeCable({ address: { host: url.hostname, port: Number(url.port) } })
       undos.push(() => cable.close())
       url.host = `${cable.address.host}:${cable.address.port}`
       url.search = `heartbeat=${HEARTBEAT_SECONDS}`
       return url
-    })
+    }
+    fleet = await startScriptedFleet({ way })
     undos.push(() => fleet.remove())
     await listen()
   })

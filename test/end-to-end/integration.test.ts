@@ -3,7 +3,10 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
+import { pino } from 'pino'
+import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { stepResults } from '../coordinator/step-results.ts'
+import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { type ScriptedFleet, startScriptedFleet } from '../support/scripted-fleet.ts'
 
@@ -24,11 +27,30 @@ describe('the programs of docs/integration.md', function () {
   let fleet: ScriptedFleet
   let directory: string
   let page: string
+  /** Of a user with the permissions of a client. */
+  let url: string
 
   before(async () => {
-    fleet = await startScriptedFleet()
     directory = await scratchDirectory('howdah-integration-')
     page = await readFile(PAGE, 'utf8')
+    const logger = pino({ level: 'silent' })
+    const broker = await startPrivateBroker({
+      ...{ directory: path.join(directory, 'broker'), logger, management: true },
+    })
+    try {
+      const passwords = path.join(directory, 'passwords')
+      await run(LAUNCHER, ['broker', 'setup', '--passwords', passwords, '--client', 'backup', '--apply'], {
+        env: { ...cleanEnvironment(), HOWDAH_MANAGEMENT_URL: broker.managementUrl },
+      })
+      const client = new URL(`${broker.url}/howdah`)
+      client.username = 'howdah-client-backup'
+      client.password = (await readFile(path.join(passwords, `${client.username}.password`), 'utf8')).trim()
+      url = client.href
+    } catch (error) {
+      await broker.stop()
+      throw error
+    }
+    fleet = await startScriptedFleet({ vhost: { url: `${broker.url}/howdah`, remove: broker.stop } })
   })
 
   after(async () => {
@@ -40,10 +62,8 @@ describe('the programs of docs/integration.md', function () {
   async function program(language: string, repository = 'main') {
     const found = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1] ?? expect.fail()
     const { file, command } = LANGUAGES[language] ?? expect.fail()
-    const text = found
-      .replace('amqp://user:password@broker/howdah', fleet.url)
-      .replace('"prod"', `"${repository}"`)
-    expect(text).to.include(fleet.url).and.to.include(`"${repository}"`)
+    const text = found.replace('amqp://user:password@broker/howdah', url).replace('"prod"', `"${repository}"`)
+    expect(text).to.include(url).and.to.include(`"${repository}"`)
     await writeFile(path.join(directory, file), text)
     const [name = '', ...args] = command
     return run(name, [...args, path.join(directory, file)], { timeout: DEADLINE_MS })

@@ -6,7 +6,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
-import { testVhost } from './broker.ts'
+import { type TestVhost, testVhost } from './broker.ts'
 import { cleanEnvironment, LAUNCHER } from './fleet-roles.ts'
 import { poll } from './poll.ts'
 import { scratchDirectory } from './scratch.ts'
@@ -22,14 +22,16 @@ export interface ScriptedFleet {
   remove(): Promise<void>
 }
 
-/**
- * The mount agent `main` serves a repository of that name; `db-7` is a target.
- * @param way by which the coordinator reaches the broker, from the broker's URL; default: directly
- */
-export async function startScriptedFleet(
-  way: (url: URL) => Promise<URL> = async (url) => url,
-): Promise<ScriptedFleet> {
-  const vhost = await testVhost()
+export interface ScriptedFleetOptions {
+  /** By which the coordinator reaches the broker, from the broker's URL. Default: directly. */
+  readonly way?: (url: URL) => Promise<URL>
+  /** Removed with the fleet. Default: a new one of the test run's broker. */
+  readonly vhost?: TestVhost
+}
+
+/** The mount agent `main` serves a repository of that name; `db-7` is a target. */
+export async function startScriptedFleet(options: ScriptedFleetOptions = {}): Promise<ScriptedFleet> {
+  const { way = async (url) => url, vhost = await testVhost() } = options
   const directory = await scratchDirectory('howdah-scripted-')
   const config = path.join(directory, 'coordinator.json')
   const logFile = path.join(directory, 'coordinator.log')
