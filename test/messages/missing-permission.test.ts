@@ -26,20 +26,23 @@ describe('an agent that lacks a permission', function () {
   let agent: Bus
   const reported: string[] = []
 
+  async function api(path: string, method = 'GET', body?: object): Promise<unknown> {
+    const { username, password, origin } = new URL(broker.managementUrl ?? '')
+    const response = await fetch(`${origin}/api/${path}`, {
+      method,
+      headers: {
+        authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+        'content-type': 'application/json',
+      },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    if (!response.ok) throw new Error(`${path}: ${response.status}`)
+    return method === 'GET' ? response.json() : undefined
+  }
+
   /** A user that may publish reports of its own name, and no replies. */
   async function createUser(): Promise<string> {
-    const put = async (path: string, body: object): Promise<void> => {
-      const { username, password, origin } = new URL(broker.managementUrl ?? '')
-      const { ok, status } = await fetch(`${origin}/api/${path}`, {
-        method: 'PUT',
-        headers: {
-          authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
-          'content-type': 'application/json',
-        },
-        body: JSON.stringify(body),
-      })
-      if (!ok) throw new Error(`${path}: ${status}`)
-    }
+    const put = (path: string, body: object) => api(path, 'PUT', body)
     await put('users/agent', { password: 'secret', tags: '' })
     const { configure, read, events } = agentPermissions(AGENT)
     await put('permissions/%2F/agent', { configure, write: '^howdah\\.(events|dead)$', read })
@@ -100,5 +103,17 @@ describe('an agent that lacks a permission', function () {
       expect(error).to.be.instanceOf(HowdahError).with.property('code', 'configuration')
     }
     expect((refusals[0] as Error).message).to.match(/does not allow this user.*agent\.target\.db-8/)
+  })
+
+  it('has one connection to publish and one to consume, each with its name', async () => {
+    const names = new Set<string>()
+    const wanted = ['agent (publish)', 'agent (consume)', 'coordinator (publish)', 'coordinator (consume)']
+    // The management plugin has the names some seconds later.
+    while (!wanted.every((name) => names.has(name))) {
+      const connections = (await api('connections')) as { user_provided_name?: string }[]
+      for (const { user_provided_name: name } of connections) if (name) names.add(name)
+      await sleep(200)
+    }
+    expect([...names].sort()).to.deep.equal([...wanted].sort())
   })
 })
