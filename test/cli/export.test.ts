@@ -25,6 +25,7 @@ const done = job({
     { database: 'shop', status: 'done', tables: 12, rows: 1000, bytes: 5_000_000, path: '/srv/rescue/shop' },
     { database: 'app', status: 'done', tables: 1, rows: 1, bytes: 2000, path: '/srv/rescue/app' },
   ],
+  totals: { databases: 2, done: 2, failed: 0, tables: 13, rows: 1001, bytes: 5_002_000 },
   manifest: '/srv/rescue/manifest.json',
 })
 
@@ -34,6 +35,7 @@ const failed = job({
     { database: 'shop', status: 'done', tables: 12, rows: 1000, bytes: 5_000_000 },
     { database: 'app', status: 'failed', error: { code: 'export_failed', message: 'no table x in app' } },
   ],
+  totals: { databases: 2, done: 1, failed: 1, tables: 12, rows: 1000, bytes: 5_000_000 },
   error: { code: 'export_failed', message: 'not exported: app. no table x in app' },
 })
 

@@ -1,4 +1,6 @@
 /** The verbs of a session's life on real parts: one production, one fleet, one session from check to rescue. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { chown, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -8,6 +10,7 @@ import type { CheckReport } from '../../messages/definitions.ts'
 import type { ExportView } from '../../messages/exports.ts'
 import type { RepositoryInventory, SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
+import { LAUNCHER } from '../support/fleet-roles.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
@@ -167,10 +170,35 @@ describe('the verbs for a session, with a real broker, PostgreSQL and mount', fu
       ...['advance', paused.id, '--recover-to', `time=${betweenUtc}Z`],
     )
     expect(await notes(further)).to.equal('1010')
-    const promoted = await fleet.howdahJson<SessionView>('promote', paused.id)
+    const promote = ['promote', paused.id, '--message-id', 'promote-once']
+    const promoted = await fleet.howdahJson<SessionView>(...promote)
     expect(promoted.paused).to.equal(undefined)
     await fleet.sql(promoted, "insert into notes (note) values ('writable')", 'shop')
-    await fleet.howdahJson('unpublish', paused.id, '--yes')
+    // The same command again is not another one, and waits for nothing.
+    expect(await fleet.howdahJson<SessionView>(...promote, '--timeout', '20')).to.include({ id: paused.id })
+    session = promoted
+  })
+
+  it('unpublish refuses without a terminal while there are changes, and asks on one', async () => {
+    const refused = await fleet.howdah('unpublish', session.id, '--json')
+    expect(refused.status).to.equal(1)
+    const { error } = JSON.parse(refused.stdout)
+    expect(error).to.include({ code: 'changes_unexported', retryable: false })
+    expect(error.message).to.include('shop').and.to.include('--yes')
+    expect((await fleet.show(session.id)).state).to.equal('published')
+    const command = `${LAUNCHER} unpublish ${session.id} --broker '${fleet.brokerUrl}'`
+    const terminal = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    let shown = ''
+    terminal.stdout.setEncoding('utf8').on('data', (part: string) => {
+      if (!shown.includes('[y/N]') && (shown + part).includes('[y/N]')) terminal.stdin.write('y\n')
+      shown += part
+    })
+    const [status] = await once(terminal, 'close')
+    expect(status, shown).to.equal(0)
+    expect(shown).to.include('holds changes in shop that were not exported')
+    expect((await fleet.show(session.id)).state).to.equal('closed')
+    const late = await fleet.howdah('cancel', session.id, '--json')
+    expect([late.status, JSON.parse(late.stdout).error.code]).to.deep.equal([1, 'session_state'])
   })
 
   it('rescue exports a table as it was at a time, and removes everything else', async () => {
