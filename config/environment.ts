@@ -3,12 +3,12 @@ import { describeKeys } from './describe.ts'
 import { clientSchema, coordinatorSchema, mountAgentSchema, targetAgentSchema } from './schema.ts'
 
 const PREFIX = 'HOWDAH_'
-/** Which configuration there is, not what is in it. */
-const SOURCES = ['HOWDAH_CONFIG', 'HOWDAH_STATE']
+/** Those that are no key of a configuration. */
+const OTHERS = ['HOWDAH_CONFIG', 'HOWDAH_STATE', 'HOWDAH_MANAGEMENT_URL']
 
 /** All of them: roles on one machine may share one environment. */
 const KNOWN: ReadonlySet<string> = new Set([
-  ...SOURCES,
+  ...OTHERS,
   ...[
     ...describeKeys(clientSchema),
     ...describeKeys(coordinatorSchema),

@@ -26,7 +26,9 @@ export const jsonOption = (what: string): OptionDescription => ({ flags: '--json
 export const brokerOptions: readonly OptionDescription[] = [
   {
     flags: '--broker <URL>',
-    description: 'The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS.',
+    description:
+      'The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS. Other users of this machine can see it ' +
+      'there: HOWDAH_BROKER_URL and --config keep a password to yourself.',
     secret: true,
     parse: parseBrokerUrl,
   },

@@ -89,11 +89,9 @@ async function targetAgent(fleet: FleetConfiguration, tls: string): Promise<obje
     postgres: { firstPort, lastPort: firstPort + 100 },
     // What a target allows by default is tested by test/end-to-end/bounds.test.ts.
     allow: {
-      users: ['nobody-at-all'],
-      listen: ['*'],
-      outbound: ['*'],
-      exportDirectories: ['/'],
-      exportHosts: ['*'],
+      ...{ listen: ['*'], outbound: ['*'], exportDirectories: ['/'], exportHosts: ['*'] },
+      // So that these are refused for what they are.
+      users: ['nobody', 'nobody-at-all', 'nobody-of-that-name'],
     },
     ...fleet.target,
   }

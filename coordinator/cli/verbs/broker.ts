@@ -33,7 +33,7 @@ export const broker = defineVerb<Options>({
     'The password of each user is made once, in a file of its own that is never printed; copy it to the machine of ' +
       'its user. Safe to repeat, with more agents and clients each time: what exists is kept.',
   ],
-  arguments: [{ name: 'ACTION', required: true, description: 'setup' }],
+  arguments: [{ name: 'ACTION', required: true, description: 'setup', choices: ['setup'] }],
   options: [
     {
       flags: '--passwords <DIR>',
