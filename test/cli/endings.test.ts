@@ -29,6 +29,7 @@ const COMMANDS: readonly (readonly [verb: string, args: readonly string[]])[] = 
   ['extend', [ID, '4h']],
   ['unpublish', [ID]],
   ['export', [ID, '--to', '/srv/rescue']],
+  ['forget', [ID, '--yes']],
 ]
 const QUERIES: typeof COMMANDS = [
   ['agents', []],
@@ -173,12 +174,14 @@ describe('a verb that has waited', () => {
       'session.cancel': () => accepted,
       'session.extend': () => accepted,
       'session.unpublish': () => accepted,
+      'session.forget': () => accepted,
+      'agent.list': () => ({ accepted: true, agents: [] }),
     })
   })
 
   for (const [verb, args] of COMMANDS) {
     it(`${verb} sends the message id that it is given`, async () => {
-      const flags = verb === 'extend' ? [] : ['--no-wait']
+      const flags = verb === 'extend' || verb === 'forget' ? [] : ['--no-wait']
       const { status } = run([verb, ...args, ...flags, '--message-id', 'job-17'], { bus })
       expect(await status).to.equal(0)
       const sent = bus.requests.filter(({ messageId }) => messageId === 'job-17')

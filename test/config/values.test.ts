@@ -3,8 +3,10 @@ import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { expect } from 'chai'
 import { ConfigurationError } from '../../config/configuration-error.ts'
+import { environmentProblem } from '../../config/environment.ts'
 import { loadConfig } from '../../config/load.ts'
 import { clientSchema, coordinatorSchema, mountAgentSchema, targetAgentSchema } from '../../config/schema.ts'
+import { allPages } from '../../coordinator/cli/pages.ts'
 
 const LAUNCHER = path.resolve(import.meta.dirname, '../../bin/howdah')
 const NAMED = { HOWDAH_AGENT_NAME: 'db-7' }
@@ -80,6 +82,14 @@ describe('the configuration', () => {
         .and.to.have.property('message')
         .that.includes('HOWDAH_LIMITS_SESSIONS; the most similar one is HOWDAH_LIMIT_SESSIONS')
     }
+  })
+
+  it('takes every variable that a manual page names', async () => {
+    const named = (await allPages())
+      .flatMap(({ environment }) => environment.map(([term]) => term))
+      .flatMap((term) => term.match(/HOWDAH_[A-Z_]+/g) ?? [])
+    expect(named).to.include.members(['HOWDAH_BROKER_URL', 'HOWDAH_MANAGEMENT_URL', 'HOWDAH_STATE'])
+    expect(environmentProblem(Object.fromEntries(named.map((name) => [name, 'x'])))).to.equal(undefined)
   })
 
   it('lets roles share one environment', () => {
