@@ -57,7 +57,10 @@ export function createAgentQueue(options: AgentQueueOptions): (channel: Channel)
 async function missing(agent: AgentInstance, enroll: AgentQueueOptions['enroll']): Promise<Unavailable> {
   const { kind, name } = agent
   const why = await enroll().then(
-    () => 'the coordinator declares it now',
+    (reply) =>
+      reply.accepted
+        ? 'the coordinator declares it now'
+        : `the coordinator does not declare it: ${reply.error.message}`,
     (error: Error) => `the coordinator could not be asked to declare it: ${error.message}`,
   )
   return new Unavailable(

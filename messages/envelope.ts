@@ -83,7 +83,7 @@ export const EXPECT_REPORTS: Expected = {
 }
 
 /** Understood in every version, so that an agent that is too old, or too new, is known by name. */
-const PRESENCE: ReadonlySet<string> = new Set(['agent.online', 'agent.offline'])
+const PRESENCE: ReadonlySet<string> = new Set(['agent.enroll', 'agent.online', 'agent.offline'])
 
 /** What the coordinator publishes for clients. */
 export const EXPECT_SESSION_EVENTS: Expected = {

@@ -49,7 +49,14 @@ export function createAgentReports(
 
   async function enroll(report: Extract<ReportDelivery, { type: 'agent.enroll' }>): Promise<void> {
     const { sender } = report
-    await bus.enroll(sender)
+    try {
+      await bus.enroll(sender)
+    } catch (error) {
+      // Somebody must mend the queue; until then the agent asks again and again, and says why in its log.
+      if (!(error instanceof HowdahError && error.code === 'configuration')) throw error
+      await bus.reply(report, { accepted: false, error: error.toBody() })
+      return
+    }
     const known = registry.list().find(({ kind, name }) => kind === sender.kind && name === sender.name)
     const holder = known && {
       host: known.host,

@@ -5,6 +5,7 @@ import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import type { Outcome } from '../../messages/bus.ts'
 import type { EventBody } from '../../messages/definitions.ts'
+import { HowdahError } from '../../messages/errors.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { mountAgent, openTestCoordinator, type TestCoordinator, targetAgent } from './test-coordinator.ts'
 
@@ -99,19 +100,45 @@ describe('a report on a session', () => {
   })
 })
 
-describe('a heartbeat', () => {
-  it('is refused from the user of another agent', async () => {
-    const directory = await scratchDirectory('howdah-report-sender-')
-    const store = await openSqliteStore(path.join(directory, 'store.sqlite'))
-    const coordinator = await openTestCoordinator(store, { now: Date.parse('2026-11-22T06:00:00Z') })
-    try {
-      const outcome = await coordinator.report('agent.online', targetAgent, targetAgent, 'howdah-target-db-8')
-      expect(reasonOf(outcome)).to.match(/^unauthorized/)
-      expect(await store.agents()).to.deep.equal([])
-    } finally {
-      await coordinator.close()
-      await store.close()
-      await rm(directory, { recursive: true })
-    }
+describe('an agent', () => {
+  let directory: string
+  let store: Store
+  let coordinator: TestCoordinator
+  const enroll = { kind: 'target', name: targetAgent.name, instance: 'i-1' } as const
+
+  beforeEach(async () => {
+    directory = await scratchDirectory('howdah-report-sender-')
+    store = await openSqliteStore(path.join(directory, 'store.sqlite'))
+    coordinator = await openTestCoordinator(store, { now: Date.parse('2026-11-22T06:00:00Z') })
+  })
+
+  afterEach(async () => {
+    await coordinator.close()
+    await store.close()
+    await rm(directory, { recursive: true })
+  })
+
+  it('cannot send heartbeats as the user of another one', async () => {
+    const outcome = await coordinator.report('agent.online', targetAgent, targetAgent, 'howdah-target-db-8')
+    expect(reasonOf(outcome)).to.match(/^unauthorized/)
+    expect(await store.agents()).to.deep.equal([])
+  })
+
+  it('that asks for its queue gets it, and learns who has its name', async () => {
+    await coordinator.report('agent.online', { ...targetAgent, instance: 'i-0' })
+    await coordinator.report('agent.enroll', enroll)
+    expect(coordinator.bus.enrolled).to.deep.equal([{ kind: 'target', name: 'db-7' }])
+    expect([...coordinator.bus.replies.values()]).to.deep.equal([
+      { accepted: true, holder: { host: 'db-7.example', instance: 'i-0', silentMs: 0 } },
+    ])
+  })
+
+  it('is told why its queue cannot be declared', async () => {
+    const error = new HowdahError('configuration', 'it exists with other properties')
+    coordinator.bus.enroll = async () => Promise.reject(error)
+    expect(reasonOf(await coordinator.report('agent.enroll', enroll))).to.equal('accepted')
+    const [reply] = coordinator.bus.replies.values()
+    expect(reply).to.deep.include({ accepted: false })
+    expect(JSON.stringify(reply)).to.include('it exists with other properties')
   })
 })

@@ -86,7 +86,8 @@ export function createScriptedBus(): ScriptedBus {
     },
 
     async reply(delivery, body) {
-      const { reply } = COMMANDS[delivery.type as CommandType]
+      const { reply } =
+        delivery.type === 'agent.enroll' ? EVENTS[delivery.type] : COMMANDS[delivery.type as CommandType]
       bus.replies.set(delivery.messageId, reply.parse(asSent(body)))
     },
 

@@ -6,8 +6,37 @@ import { failure } from './failure.ts'
 import { replyError, ScriptedChannel, ScriptedConnection } from './scripted-amqp.ts'
 
 const AGENT = { kind: 'target', name: 'db-7', instance: 'mine' } as const
+const NOT_FOUND = 404
 const RESOURCE_LOCKED = 405
 type Enroll = AgentQueueOptions['enroll']
+
+describe('an agent without a queue', () => {
+  /** What its log says, by the coordinator's answer. */
+  async function reason(enroll: Enroll): Promise<string> {
+    const connection = new ScriptedConnection()
+    connection.onChannel = (channel) => {
+      channel.checkQueue = async () => {
+        throw replyError(NOT_FOUND)
+      }
+    }
+    const prepare = createAgentQueue({ connection: connection.asConnection, agent: AGENT, enroll })
+    const error = await failure(prepare(new ScriptedChannel().asChannel))
+    expect(isUnavailable(error)).to.equal(true)
+    return error.message
+  }
+
+  it('waits, and says what the coordinator answers', async () => {
+    expect(await reason(async () => ({ accepted: true }))).to.match(
+      /^there is no queue howdah\.target\.db-7 yet; the coordinator declares it now/,
+    )
+    const error = { code: 'invalid_message', message: 'it is too new', retryable: false } as const
+    expect(await reason(async () => ({ accepted: false, error }))).to.include(
+      'does not declare it: it is too new',
+    )
+    const silence = new HowdahError('timeout', 'nobody answers')
+    expect(await reason(async () => Promise.reject(silence))).to.include('could not be asked')
+  })
+})
 
 describe('the lock of an agent’s name, while RabbitMQ refuses it', () => {
   let now: number
