@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { REPEAT_MS } from '../../agents/target/session/repetition.ts'
 import { USAGE_EVERY_MS, usageIsDue } from '../../agents/target/session/usage-reports.ts'
 
 const MIB = 1024 * 1024
@@ -28,5 +29,10 @@ describe('a report of usage', () => {
   it('is not made when nothing has changed but a little free space', () => {
     const now = { ...before, freeBytes: before.freeBytes - 7 * MIB }
     expect(usageIsDue(before, now, 10 * USAGE_EVERY_MS)).to.equal(false)
+  })
+
+  it('is made again after long although nothing has changed, since the last one may have got lost', () => {
+    expect(usageIsDue(before, before, REPEAT_MS - 1)).to.equal(false)
+    expect(usageIsDue(before, before, REPEAT_MS)).to.equal(true)
   })
 })

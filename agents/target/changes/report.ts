@@ -2,6 +2,7 @@
 import type { Logger } from 'pino'
 import type { Changes } from '../../../messages/values.ts'
 import type { PublishedSession } from '../session/published-session.ts'
+import { REPEAT_MS } from '../session/repetition.ts'
 import type { SessionChanges } from './session-changes.ts'
 
 export interface ChangesReport {
@@ -19,11 +20,14 @@ export interface ChangesReportOptions {
 const QUERY_EVERY_MS = 10_000
 
 export function createChangesReport({ changes, report, logger }: ChangesReportOptions): ChangesReport {
-  const entries = new Map<string, { at: number; busy: boolean; reported: string | undefined }>()
+  const entries = new Map<
+    string,
+    { at: number; busy: boolean; reported: string | undefined; reportedAt: number }
+  >()
 
   return {
     look(session) {
-      const entry = entries.get(session.session) ?? { at: 0, busy: false, reported: undefined }
+      const entry = entries.get(session.session) ?? { at: 0, busy: false, reported: undefined, reportedAt: 0 }
       if (entry.busy || Date.now() - entry.at < QUERY_EVERY_MS) return
       entries.set(session.session, entry)
       entry.busy = true
@@ -31,9 +35,10 @@ export function createChangesReport({ changes, report, logger }: ChangesReportOp
         .of(session)
         .then(async (found) => {
           const text = JSON.stringify(found)
-          if (text === entry.reported) return
+          if (text === entry.reported && Date.now() - entry.reportedAt < REPEAT_MS) return
           await report(session.session, found)
           entry.reported = text
+          entry.reportedAt = Date.now()
         })
         .catch((err: unknown) =>
           logger.debug({ err, session: session.session }, 'changes could not be queried'),

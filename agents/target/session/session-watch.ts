@@ -1,7 +1,7 @@
 /**
  * Watches published sessions: reports their usage, whether they reach their mount server, and the loss of their mount or
  * their PostgreSQL. It repairs nothing: the coordinator sends the steps again. A report that fails because the broker is
- * unreachable is repeated at a later check.
+ * unreachable is repeated at a later check; and all are repeated at long intervals (repetition.ts).
  */
 import { statfs } from 'node:fs/promises'
 import type { Logger } from 'pino'
@@ -14,6 +14,7 @@ import { cachePaths, readMountSpec } from '../mount-process/mount-spec.ts'
 import { findInstance } from '../postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
 import { reachabilityChange } from './reachability.ts'
+import { REPEAT_LOST_MS, REPEAT_MS, REPEAT_TROUBLE_MS } from './repetition.ts'
 import { type FreshUsage, usageIsDue } from './usage-reports.ts'
 
 export interface SessionWatch {
@@ -26,6 +27,8 @@ export interface SessionWatch {
 
 export interface SessionWatchOptions {
   readonly lost: (event: EventBody<'session.lost'>) => Promise<void>
+  /** Milliseconds after which a loss is reported again, until the session is added again or removed. */
+  readonly repeatLostMs?: number
   readonly usage: (session: string, usage: Usage) => Promise<void>
   readonly reachability: (session: string, reachability: Reachability) => Promise<void>
   /**
@@ -44,6 +47,9 @@ interface WatchedSession {
   reportedAt: number
   connected: boolean
   reachability: Reachability | undefined
+  reachabilityAt: number
+  /** When its loss was last reported; 0: it is whole. */
+  lostAt: number
   /** A check is in progress; it may wait for a mount process that does not answer. */
   checking: boolean
 }
@@ -66,7 +72,7 @@ const CHECK_EVERY_MS = 500
 const REPORT_EVERY_MS = 2_000
 
 export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
-  const { lost, usage, reachability, logger } = options
+  const { repeatLostMs = REPEAT_LOST_MS, lost, usage, reachability, logger } = options
   const watched = new Map<string, WatchedSession>()
 
   async function check(entry: WatchedSession): Promise<void> {
@@ -78,10 +84,11 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
       if (Date.now() - entry.reportedAt >= REPORT_EVERY_MS) await report(entry, parts as Parts)
       return
     }
+    if (Date.now() - entry.lostAt < repeatLostMs) return
     logger.warn({ session: session.session, ...missing }, 'a published session lost a part')
     const reason = `${missing.reason}; the log is in ${session.cachePath}/log`
     await lost({ session: session.session, what: missing.what, reason })
-    if (watched.get(session.session) === entry) watched.delete(session.session)
+    entry.lostAt = Date.now()
   }
 
   async function report(entry: WatchedSession, parts: Parts): Promise<void> {
@@ -90,11 +97,15 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     const { mount } = parts
     const [status, disk] = await Promise.all([mount.status(), statfs(session.cachePath)])
     entry.connected = status.connected
-    const change = reachabilityChange(status, entry.reachability, Date.now())
+    const repeatMs = entry.reachability?.reachable === false ? REPEAT_TROUBLE_MS : REPEAT_MS
+    const isRepeated = Date.now() - entry.reachabilityAt >= repeatMs
+    const change = reachabilityChange(status, isRepeated ? undefined : entry.reachability, Date.now())
     if (change) {
-      logger.info({ session: session.session, ...change }, 'the reachability of the mount server changed')
+      if (change.reachable !== entry.reachability?.reachable)
+        logger.info({ session: session.session, ...change }, 'the reachability of the mount server changed')
       await reachability(session.session, change)
       entry.reachability = change
+      entry.reachabilityAt = Date.now()
     }
     if (watched.get(session.session) !== entry) return
     const now = usageOf(status, disk.bavail * disk.bsize, parts.reserveBytes)
@@ -123,9 +134,9 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
 
   return {
     async add(session) {
-      if (isComplete(watched.get(session.session))) return
+      if (isWhole(watched.get(session.session))) return
       const parts = await findParts(session)
-      if (isComplete(watched.get(session.session))) return
+      if (isWhole(watched.get(session.session))) return
       const entry = {
         session,
         parts,
@@ -134,6 +145,8 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
         reportedAt: 0,
         connected: false,
         reachability: undefined,
+        reachabilityAt: 0,
+        lostAt: 0,
         checking: false,
       }
       watched.set(session.session, entry)
@@ -176,8 +189,8 @@ function missingPart(parts: Parts | Missing): Missing | undefined {
   return undefined
 }
 
-function isComplete(entry: WatchedSession | undefined): boolean {
-  return entry !== undefined && !('what' in entry.parts)
+function isWhole(entry: WatchedSession | undefined): boolean {
+  return entry !== undefined && missingPart(entry.parts) === undefined
 }
 
 function usageOf(

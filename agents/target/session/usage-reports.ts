@@ -1,5 +1,6 @@
 /** When the usage of a session has to be reported. Pure. */
 import type { Usage } from '../../../messages/values.ts'
+import { REPEAT_MS } from './repetition.ts'
 
 export type FreshUsage = Usage & { readonly freeBytes: number; readonly quotaBytes: number | null }
 
@@ -20,6 +21,7 @@ export function usageIsDue(before: Usage, now: FreshUsage, sinceMs: number): boo
   if (now.quotaBytes !== null && grown > now.quotaBytes * NOTICED_SHARE) return true
   if (sinceMs < USAGE_EVERY_MS) return false
   return (
+    sinceMs >= REPEAT_MS ||
     before.fetchedBytes !== now.fetchedBytes ||
     before.cacheBytes !== now.cacheBytes ||
     before.changedBytes !== now.changedBytes

@@ -6,6 +6,7 @@
 import { pino } from 'pino'
 import { connectBus } from '../../../messages/amqp-bus.ts'
 import type { AgentCommandDelivery, Bus } from '../../../messages/bus.ts'
+import { OWN_RANGE } from '../../../messages/contract-version.ts'
 import type { AgentCommandBody } from '../../../messages/definitions.ts'
 import type { AgentAddress } from '../../../messages/topology.ts'
 import { stepResults } from '../../coordinator/step-results.ts'
@@ -34,6 +35,7 @@ function online(bus: Bus, address: AgentAddress): Promise<void> {
     online: true,
     lastSeen: new Date().toISOString(),
     version: '0.1.0',
+    contract: OWN_RANGE,
     host: `${address.name}.example`,
     ...(address.kind === 'mount'
       ? { repositories: [{ name: `repository-${address.name}`, format: 'pgbackrest' as const }] }
