@@ -2,12 +2,16 @@
 import { incompatibility } from '../messages/contract-version.ts'
 import { OLDEST_CONTRACT_VERSION } from '../messages/definitions.ts'
 import { type ErrorBody, HowdahError } from '../messages/errors.ts'
+import type { AgentAddress } from '../messages/topology.ts'
 import type { AgentView } from '../messages/values.ts'
+import { isSettled } from './session.ts'
 import type { Store } from './store/store.ts'
 
 export interface AgentRegistry {
   /** Records a registration or a heartbeat. */
   online(agent: AgentView): Promise<void>
+  /** Records which sessions are present on an agent: those that no session in the store explains are its orphans. */
+  present(agent: AgentAddress, sessions: readonly string[]): Promise<void>
   /** Records an orderly shutdown. */
   offline(kind: AgentView['kind'], name: string): Promise<void>
   /** Removes an agent from the list; the store has removed it before. */
@@ -52,6 +56,8 @@ export interface RegistryOptions {
 export async function openAgentRegistry(options: RegistryOptions): Promise<AgentRegistry> {
   const { store, lostAfterMs, listeningSince, now } = options
   const agents = new Map<string, AgentView & { savedAt: number }>()
+  /** As reported since the start. */
+  const orphansOf = new Map<string, string[]>()
   for (const agent of await store.agents()) agents.set(key(agent), { ...agent, savedAt: now() })
 
   async function record(agent: AgentView): Promise<void> {
@@ -85,7 +91,24 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
   }
 
   return {
-    online: (agent) => record({ ...agent, online: true, lastSeen: new Date(now()).toISOString() }),
+    online(agent) {
+      const orphans = orphansOf.get(key(agent)) ?? agents.get(key(agent))?.orphans ?? []
+      const lastSeen = new Date(now()).toISOString()
+      return record({ ...agent, ...(orphans.length > 0 && { orphans }), online: true, lastSeen })
+    },
+    async present(address, sessions) {
+      const orphans: string[] = []
+      for (const id of sessions) {
+        const session = await store.session(id)
+        if (!session || isSettled(session)) orphans.push(id)
+      }
+      // It may come before the agent's first heartbeat, on another queue.
+      orphansOf.set(key(address), orphans)
+      const known = agents.get(key(address))
+      if (!known) return
+      const { savedAt: _, orphans: __, ...agent } = known
+      await record({ ...agent, ...(orphans.length > 0 && { orphans }) })
+    },
     async offline(kind, name) {
       const known = agents.get(key({ kind, name }))
       if (!known) return

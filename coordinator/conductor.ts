@@ -21,6 +21,7 @@ import { createSweeper } from './conductor/sweeper.ts'
 import { createLocks } from './locks.ts'
 import type { RetryPolicy } from './retry-policy.ts'
 import type { Session } from './session.ts'
+import { obstacleOf } from './step-command.ts'
 import { agentAway, stepFailed } from './step-transitions.ts'
 import type { Store } from './store/store.ts'
 
@@ -57,7 +58,7 @@ export function createConductor(options: ConductorOptions): Conductor {
   const outbox = createOutbox({ store, bus, logger, background })
   const dispatcher = createStepDispatcher({
     ...{ bus, background, registry },
-    onObstacle: ({ id }, error) => changes.change(id, (latest) => agentAway(latest, error)),
+    onObstacle: ({ id }) => changes.change(id, (latest) => agentAway(latest, obstacleOf(latest, registry))),
     onUnsendable: failStep,
   })
   let paused = false

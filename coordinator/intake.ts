@@ -9,6 +9,7 @@ import type { Logger } from 'pino'
 import type { CommandDelivery, Outcome } from '../messages/bus.ts'
 import { HowdahError } from '../messages/errors.ts'
 import { isUnavailable } from '../messages/unavailable.ts'
+import { adoptCommands } from './commands/adopt.ts'
 import { answerOf, commandKey, earlierReply } from './commands/command-answers.ts'
 import type { CommandContext, CommandHandlers } from './commands/command-handlers.ts'
 import { forgetCommands } from './commands/forget.ts'
@@ -27,7 +28,12 @@ export interface IntakeOptions extends CommandContext {
  */
 export function createIntake(options: IntakeOptions): (delivery: CommandDelivery) => Promise<Outcome> {
   const { store, bus, logger } = options
-  const changing = { ...publishCommands(options), ...sessionCommands(options), ...forgetCommands(options) }
+  const changing = {
+    ...publishCommands(options),
+    ...sessionCommands(options),
+    ...forgetCommands(options),
+    ...adoptCommands(options),
+  }
   const handlers: CommandHandlers = { ...changing, ...queries(options) }
   const underWay = createLocks()
 

@@ -2,6 +2,7 @@
  * What each command changes in a session. Pure functions on a session that the caller owns; the planner decides
  * afterwards what follows. Each refuses what the session's state does not allow, and says what is possible instead.
  */
+import type { AgentReply } from '../messages/definitions.ts'
 import { type ErrorCode, HowdahError } from '../messages/errors.ts'
 import type { ExportRequest } from '../messages/exports.ts'
 import type { StepResult } from '../messages/steps.ts'
@@ -81,6 +82,28 @@ export function retry(session: Session): void {
     session.undone = []
   }
   clearDisruption(session)
+}
+
+/** Takes over what a target has of the session: as it is published there, or to remove it. `found`: from its journal. */
+export function adopt(
+  session: Session,
+  found: Pick<Extract<AgentReply<'session.record'>, { accepted: true }>, 'sequence' | 'input' | 'recover'>,
+  remove: boolean,
+): void {
+  const { sequence = 0, input, recover } = found
+  clearDisruption(session)
+  session.desired = remove ? 'absent' : 'published'
+  session.sequence = Math.max(session.sequence, sequence)
+  session.begun = [...KEPT_STEPS, 'recover']
+  session.results = remove
+    ? {}
+    : { resolve: input?.resolved, preflight: input?.checked, mount: input?.mounted, recover }
+  session.everPublished = true
+  session.current = undefined
+  session.next = undefined
+  session.keepCache = undefined
+  session.failure = undefined
+  session.undone = []
 }
 
 /** Closes the session as if everything of it had been undone, because its target will never come back to undo it. */

@@ -1,7 +1,10 @@
 /** The command of a step: which agent it is for, and its input. */
+import { neededVersion } from '../messages/contract-version.ts'
+import type { ErrorBody } from '../messages/errors.ts'
 import type { StepCommand, StepInput } from '../messages/steps.ts'
 import type { AgentAddress } from '../messages/topology.ts'
 import type { StepName } from '../messages/values.ts'
+import type { AgentRegistry } from './agent-registry.ts'
 import { dueExport } from './planner.ts'
 import type { Session } from './session.ts'
 
@@ -42,4 +45,13 @@ export function currentCommand(session: Session): AgentCommand | undefined {
     type: direction === 'run' ? 'step.run' : 'step.undo',
     body: { session: id, step, sequence, input: stepInput(session) },
   }
+}
+
+/** Why the agent of the current step cannot be given its command. */
+export function obstacleOf(
+  session: Session,
+  registry: Pick<AgentRegistry, 'obstacle'>,
+): ErrorBody | undefined {
+  const command = currentCommand(session)
+  return command && registry.obstacle(command.agent, neededVersion(command.type, command.body))
 }

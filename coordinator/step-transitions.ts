@@ -182,9 +182,9 @@ function restorePausedRecovery(
   addWarnings(session, [error.message])
 }
 
-/** The agent of the current step cannot be given commands, for this reason. The step may have ended since that was seen. */
-export function agentAway(session: Session, obstacle: ErrorBody): void {
-  if (!session.current || session.error?.code === obstacle.code) return
+/** The agent of the current step cannot be given commands, for this reason, if there is one by now. */
+export function agentAway(session: Session, obstacle: ErrorBody | undefined): void {
+  if (!session.current || !obstacle || session.error?.code === obstacle.code) return
   session.error = obstacle
 }
 

@@ -18,7 +18,7 @@ import {
   Time,
 } from './primitives.ts'
 import { SessionListBody, SessionListReply } from './session-list.ts'
-import { ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
+import { RecoverResult, ResolveResult, StepCommand, StepInput, TargetOptions } from './steps.ts'
 import {
   AgentView,
   Changes,
@@ -190,6 +190,15 @@ export const COMMANDS = {
     body: change({}),
     reply: accepted({ session: SessionId }),
   },
+  'session.adopt': {
+    summary:
+      'Take over what is left of a session on a target although no session knows it, as it is published or to remove it.',
+    body: change({
+      target: Name,
+      remove: z.boolean().optional().describe('unpublish it, with all its changes'),
+    }),
+    reply: accepted(CHANGED),
+  },
   'session.list': {
     summary: 'Sessions, newest first, a page at a time.',
     body: SessionListBody,
@@ -272,6 +281,16 @@ export const AGENT_COMMANDS = instructions({
     summary: 'Verify write caches and fetched blocks by their checksums and journals; target agents.',
     body: z.object({ timeLimit: TimeLimit }),
     reply: accepted({ items: z.array(DoctorItem) }),
+  },
+  'session.record': {
+    summary:
+      'What the journal of an agent knows of a session: the latest step, and how it was published if it is; target agents.',
+    body: z.strictObject({ session: SessionId }),
+    reply: accepted({
+      sequence: Sequence.optional(),
+      input: StepInput.optional().describe('of the step recover'),
+      recover: RecoverResult.optional(),
+    }),
   },
   'session.changes': {
     summary: 'What was changed in a published instance up to now; target agents.',
@@ -414,6 +433,16 @@ export const EVENTS = reports({
     }),
   },
   'agent.online': { summary: 'An agent consumes its queue; repeated as heartbeat.', body: AgentView },
+  'agent.sessions': {
+    summary:
+      'The sessions of which something is present on an agent: when that has changed, and from time to time.',
+    body: z.object({
+      kind: z.enum(['mount', 'target']),
+      name: Name,
+      sessions: z.array(SessionId).max(1000),
+      more: z.int().min(1).optional().describe('how many are not listed'),
+    }),
+  },
   'agent.offline': {
     summary: 'An agent shut down in an orderly way.',
     body: z.object({ kind: z.enum(['mount', 'target']), name: Name }),

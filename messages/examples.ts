@@ -89,6 +89,7 @@ export const COMMAND_EXAMPLES: Commands = {
   },
   'session.extend': { body: { session: SESSION, expiresIn: 3_600 }, reply: accepted },
   'session.forget': { body: { session: SESSION }, reply: accepted },
+  'session.adopt': { body: { session: SESSION, target: 'db-7' }, reply: accepted },
   'session.list': {
     body: { labels: { team: 'billing' }, changedSince: '2026-11-22T06:00:00Z', all: true, limit: 1 },
     reply: {

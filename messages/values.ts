@@ -258,6 +258,10 @@ export const AgentView = z.object({
     })
     .optional()
     .describe('limits of a target agent'),
+  orphans: z
+    .array(SessionId)
+    .optional()
+    .describe('sessions of which something is left there although none is known: session.adopt'),
 })
 
 export type RecoverTo = z.infer<typeof RecoverTo>

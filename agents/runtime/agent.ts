@@ -14,6 +14,7 @@ import type { AgentAddress } from '../../messages/topology.ts'
 import type { AgentView } from '../../messages/values.ts'
 import type { Journal } from './journal.ts'
 import { outcomeId } from './outcome-reporter.ts'
+import { startPresenceReport } from './presence-report.ts'
 import { type AgentQueries, createQueryAnswers } from './query-answers.ts'
 import { createStepRunner, type StepHandlers } from './step-runner.ts'
 
@@ -26,6 +27,8 @@ export interface AgentOptions {
   readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions' | 'limits'>
   /** Requests that are answered at once, without a step. */
   readonly queries: AgentQueries
+  /** Ids of the sessions of which something is present here. Default: none is ever left. */
+  readonly sessions?: () => Promise<readonly string[]>
   readonly heartbeatMs: number
   readonly logger: Logger
 }
@@ -95,6 +98,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       case 'target.check':
       case 'caches.verify':
       case 'session.changes':
+      case 'session.record':
         return answer(delivery)
       default:
         return delivery satisfies never
@@ -116,11 +120,19 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
   }, heartbeatMs)
   const pruner = setInterval(prune, DAY_MS)
+  const presence =
+    options.sessions &&
+    startPresenceReport({
+      list: options.sessions,
+      report: (present) => bus.report(address, 'agent.sessions', { ...address, ...present }),
+      logger,
+    })
 
   return {
     async close() {
       clearInterval(heartbeat)
       clearInterval(pruner)
+      presence?.close()
       // While the broker is away nothing can be reported: what waits for it is abandoned, and kept in the journal.
       if (bus.connectedSince === undefined) await bus.close()
       await consumer.close()

@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { ErrorBody } from '../../messages/errors.ts'
 import type { StepCommand } from '../../messages/steps.ts'
+import type { StepName } from '../../messages/values.ts'
 import { openJournalFile } from './journal-file.ts'
 
 export type Direction = 'run' | 'undo'
@@ -29,6 +30,12 @@ export type Acceptance =
   | { readonly verdict: 'known'; readonly entry: JournalEntry }
   | { readonly verdict: 'refused'; readonly highest: number }
 
+export interface SessionRecord {
+  /** Undefined: the session is unknown. */
+  readonly sequence: number | undefined
+  readonly inEffect: (JournalEntry & { readonly outcome: { readonly ok: true } }) | undefined
+}
+
 /** Steps of one session are numbered by `sequence`; a step with a higher number supersedes those before it. */
 export interface Journal {
   /** Stores a new step. */
@@ -42,7 +49,12 @@ export interface Journal {
   unfinished(): JournalEntry[]
   /** Steps whose outcome the broker has not confirmed. */
   unconfirmed(): JournalEntry[]
-  /** Deletes older steps whose outcome is confirmed, or that a later one of their session superseded. */
+  /** The number of the latest step of a session, and how the step was run that is in effect: done, and not undone since. */
+  record(session: string, step: StepName): SessionRecord
+  /**
+   * Deletes older steps whose outcome is confirmed, or that a later one of their session superseded; not the one by which a
+   * session was published, which is kept until it is undone.
+   */
   prune(before: Date): void
   close(): void
 }
@@ -53,6 +65,7 @@ export function openJournal(file: string): Journal {
   const latest = db.prepare('SELECT max(sequence) AS sequence FROM step WHERE session = ?')
   const insert = db.prepare('INSERT INTO step (session, sequence, direction, command) VALUES (?, ?, ?, ?)')
   const select = db.prepare('SELECT * FROM step WHERE session = ? AND sequence = ?')
+  const selectSession = db.prepare('SELECT * FROM step WHERE session = ? ORDER BY sequence DESC')
   const setOutcome = db.prepare('UPDATE step SET outcome = ? WHERE session = ? AND sequence = ?')
   const setConfirmed = db.prepare('UPDATE step SET announced = 1 WHERE session = ? AND sequence = ?')
   const selectUnfinished = db.prepare(`
@@ -61,7 +74,9 @@ export function openJournal(file: string): Journal {
   const selectUnconfirmed = db.prepare('SELECT * FROM step WHERE outcome IS NOT NULL AND NOT announced')
   const deleteOld = db.prepare(`
     DELETE FROM step AS s WHERE accepted_at < ? AND (announced
-    OR sequence < (SELECT max(sequence) FROM step WHERE session = s.session))`)
+    OR sequence < (SELECT max(sequence) FROM step WHERE session = s.session))
+    AND NOT (direction = 'run' AND command ->> '$.step' = 'recover' AND sequence = (
+      SELECT max(sequence) FROM step WHERE session = s.session AND command ->> '$.step' = 'recover'))`)
 
   const latestSequence = (session: string): number => Number(latest.get(session)?.sequence ?? 0)
 
@@ -82,6 +97,14 @@ export function openJournal(file: string): Journal {
     },
     confirm(session, sequence) {
       setConfirmed.run(session, sequence)
+    },
+    record(session, step) {
+      const rows = selectSession.all(session).map(entry)
+      const latest = rows.find(({ command }) => command.step === step)
+      return {
+        sequence: rows[0]?.command.sequence,
+        inEffect: latest?.direction === 'run' && latest.outcome?.ok ? (latest as never) : undefined,
+      }
     },
     unfinished: () => selectUnfinished.all().map(entry),
     unconfirmed: () => selectUnconfirmed.all().map(entry),

@@ -31,11 +31,11 @@ import { targetQueries } from './queries.ts'
 import { createAgeingLock } from './room/ageing-lock.ts'
 import { type CacheShares, createCacheShares } from './room/cache-shares.ts'
 import { fetchedDirectory } from './room/fetched-budget.ts'
-import { type PublishedSession, readSession, readSessions } from './session/published-session.ts'
+import { type PublishedSession, presentSessions, readSession, readSessions } from './session/published-session.ts'
 import { createSessionWatch } from './session/session-watch.ts'
 import { targetSteps } from './steps.ts'
 import { createSurveyReport } from './survey/report.ts'
-import { removeStaleTrials } from './trial-mount/trial-mount.ts'
+import { isTrial, removeStaleTrials } from './trial-mount/trial-mount.ts'
 
 /** Interval between checks that the network rules of all sessions exist, ms. */
 const NETWORK_CHECK_MS = 10_000
@@ -134,9 +134,10 @@ await runRole({
       journal,
       steps,
       queries: targetQueries({
-        ...{ cacheRoot, settings, ports, support, changes, logger },
+        ...{ cacheRoot, settings, ports, support, changes, journal, logger },
         fetchedDirectory: fetchedDirectory(cacheRoot),
       }),
+      sessions: () => presentSessions(cacheRoot, isNoSession),
       describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,
       logger,
@@ -164,6 +165,11 @@ await runRole({
     }
   },
 })
+
+/** Directories below the root of the write caches that belong to no session. */
+function isNoSession(name: string): boolean {
+  return name === path.basename(fetchedDirectory('')) || isTrial(name)
+}
 
 /** Makes the caches of earlier sessions known, before a new one is given room: some have a mount process. */
 function countCaches(sessions: readonly PublishedSession[], room: CacheShares): void {

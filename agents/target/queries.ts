@@ -1,6 +1,8 @@
 /** What a target agent answers at once, without a step: each query is passed to the part that knows. */
 import path from 'node:path'
 import { HowdahError } from '../../messages/errors.ts'
+import type { StepResult } from '../../messages/steps.ts'
+import type { Journal } from '../runtime/journal.ts'
 import type { AgentQueries } from '../runtime/query-answers.ts'
 import { listedChanges } from './changes/detection.ts'
 import type { SessionChanges } from './changes/session-changes.ts'
@@ -12,11 +14,23 @@ export interface TargetQueriesOptions extends CheckOptions {
   /** Directory of the write caches of all sessions. */
   readonly cacheRoot: string
   readonly changes: Pick<SessionChanges, 'of'>
+  readonly journal: Pick<Journal, 'record'>
 }
 
 export function targetQueries(options: TargetQueriesOptions): AgentQueries {
-  const { cacheRoot, changes, logger } = options
+  const { cacheRoot, changes, journal, logger } = options
   return {
+    'session.record': async ({ session }) => {
+      const { sequence, inEffect } = journal.record(session, 'recover')
+      return {
+        accepted: true,
+        ...(sequence !== undefined && { sequence }),
+        ...(inEffect && {
+          input: inEffect.command.input,
+          recover: inEffect.outcome.result as StepResult<'recover'>,
+        }),
+      }
+    },
     'session.changes': async ({ session: id }) => {
       const session = await readSession(path.join(cacheRoot, id))
       if (!session) throw new HowdahError('unknown_session', `this target has no session "${id}"`)

@@ -59,7 +59,7 @@ async function pageOf(name: string): Promise<VerbDescription | undefined> {
 async function overviewLines({ stdout }: Context): Promise<string[]> {
   return overview(stdout, [
     ['ALL IN ONE', await loadVerbs(['up'])],
-    ['INVENTORY', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents', 'doctor'])],
+    ['INVENTORY', await loadVerbs(['backups', 'sessions', 'show', 'watch', 'agents', 'adopt', 'doctor'])],
     [
       'PUBLISHING',
       await loadVerbs([

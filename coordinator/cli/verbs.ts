@@ -9,6 +9,7 @@ const VERBS = {
   show: async () => (await import('./verbs/show.ts')).show,
   watch: async () => (await import('./verbs/watch.ts')).watch,
   agents: async () => (await import('./verbs/agents.ts')).agents,
+  adopt: async () => (await import('./verbs/adopt.ts')).adopt,
   doctor: async () => (await import('./verbs/doctor.ts')).doctor,
   check: async () => (await import('./verbs/check.ts')).check,
   publish: async () => (await import('./verbs/publish.ts')).publish,

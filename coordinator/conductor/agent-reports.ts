@@ -98,6 +98,8 @@ export function createAgentReports(
         return enroll(report)
       case 'agent.online':
         return registry.online(body)
+      case 'agent.sessions':
+        return registry.present(report.sender, body.sessions)
       case 'agent.offline':
         return registry.offline(body.kind, body.name)
       default: {

@@ -3,12 +3,11 @@
  * step that is sent again only once. Call it after the session is saved.
  */
 import type { Bus } from '../../messages/bus.ts'
-import { neededVersion } from '../../messages/contract-version.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import { isUnsendable } from '../../messages/unsendable.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import type { Session } from '../session.ts'
-import { type AgentCommand, currentCommand } from '../step-command.ts'
+import { type AgentCommand, currentCommand, obstacleOf } from '../step-command.ts'
 import type { BackgroundWork } from './background-work.ts'
 
 export interface StepDispatcher {
@@ -22,8 +21,8 @@ export interface StepDispatcherOptions {
   readonly bus: Bus
   readonly background: BackgroundWork
   readonly registry: Pick<AgentRegistry, 'obstacle'>
-  /** The agent of the current step cannot be given its command, as the error says. */
-  readonly onObstacle: (session: Session, error: ErrorBody) => Promise<unknown>
+  /** The agent of the current step cannot be given its command (`obstacleOf`). */
+  readonly onObstacle: (session: Session) => Promise<unknown>
   /** The command of the current step can never be sent, as the error says. */
   readonly onUnsendable: (session: Session, error: ErrorBody) => Promise<unknown>
 }
@@ -38,10 +37,9 @@ export function createStepDispatcher({
   let closed = false
 
   async function sendStep(session: Session, { agent, type, body }: AgentCommand): Promise<void> {
-    const obstacle = registry.obstacle(agent, neededVersion(type, body))
     // A command to an agent that is only away waits in its queue.
-    if (obstacle?.code === 'agent_incompatible') {
-      await onObstacle(session, obstacle)
+    if (obstacleOf(session, registry)?.code === 'agent_incompatible') {
+      await onObstacle(session)
       return
     }
     try {

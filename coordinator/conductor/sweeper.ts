@@ -4,14 +4,12 @@
  * sends again every step that is at an agent, since the coordinator may have ended between saving and sending it.
  */
 import type { Bus } from '../../messages/bus.ts'
-import { neededVersion } from '../../messages/contract-version.ts'
-import type { ErrorBody } from '../../messages/errors.ts'
 import { isUnavailable } from '../../messages/unavailable.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import { agentKey, RESEND_AFTER_MS, saysAgentAway } from '../due.ts'
 import type { Session } from '../session.ts'
-import { currentCommand } from '../step-command.ts'
+import { obstacleOf } from '../step-command.ts'
 import { agentAway, stepResent } from '../step-transitions.ts'
 import type { Store } from '../store/store.ts'
 import { timePassed } from '../transitions.ts'
@@ -99,13 +97,10 @@ export function createSweeper(options: SweeperOptions): Sweeper {
   }
 
   const markAgentAway = (id: string): Promise<unknown> =>
-    changes.change(id, (session) => {
-      const obstacle = obstacleOf(session)
-      if (obstacle) agentAway(session, obstacle)
-    })
+    changes.change(id, (session) => agentAway(session, obstacleOf(session, registry)))
 
   const resend = (id: string): Promise<void> =>
-    sendAgain(id, (session) => saysAgentAway(session) && obstacleOf(session) === undefined)
+    sendAgain(id, (session) => saysAgentAway(session) && obstacleOf(session, registry) === undefined)
 
   /** What its time brings, and its step again when that is overdue. */
   const takeUp = (id: string): Promise<void> =>
@@ -123,11 +118,6 @@ export function createSweeper(options: SweeperOptions): Sweeper {
     if (session && sequence !== undefined && session.current?.sequence === sequence) {
       await dispatcher.send(session)
     }
-  }
-
-  function obstacleOf(session: Session): ErrorBody | undefined {
-    const command = currentCommand(session)
-    return command && registry.obstacle(command.agent, neededVersion(command.type, command.body))
   }
 
   function isOverdue({ current }: Session): boolean {

@@ -102,4 +102,25 @@ describe('the journal of an agent', function () {
     expect(journal.accept('undo', command('s1', 9))).to.deep.equal({ verdict: 'new' })
     journal.close()
   })
+
+  it('keeps the step by which a session was published until it is undone, and what is newer', () => {
+    const journal = openJournal(file)
+    const finish = (session: string, sequence: number) => {
+      journal.finish(session, sequence, { ok: true, result: {} })
+      journal.confirm(session, sequence)
+    }
+    for (const session of ['s1', 's2']) {
+      for (const [index, step] of (['mount', 'recover', 'export'] as const).entries()) {
+        journal.accept('run', command(session, index + 1, step))
+        finish(session, index + 1)
+      }
+    }
+    expect(journal.record('s1', 'recover')).to.have.nested.property('inEffect.command.sequence', 2)
+    journal.accept('undo', command('s2', 4, 'recover'))
+    finish('s2', 4)
+    journal.prune(new Date(Date.now() + 60_000))
+    expect(journal.record('s1', 'recover')).to.have.nested.property('inEffect.command.sequence', 2)
+    expect(journal.record('s2', 'recover')).to.deep.equal({ sequence: undefined, inEffect: undefined })
+    journal.close()
+  })
 })

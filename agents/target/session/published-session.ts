@@ -97,6 +97,20 @@ export function readSession(cachePath: string): PublishedSession | undefined {
   }
 }
 
+/**
+ * Ids of the sessions of which something is below this root, with a record or without. `ours`: names of directories there
+ * that are no sessions.
+ */
+export async function presentSessions(cacheRoot: string, ours: (name: string) => boolean): Promise<string[]> {
+  const names = await readdir(cacheRoot, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return names
+    .filter((entry) => entry.isDirectory() && SessionId.safeParse(entry.name).success && !ours(entry.name))
+    .map(({ name }) => name)
+}
+
 /** Every session that has a write cache below this root. */
 export async function readSessions(cacheRoot: string): Promise<PublishedSession[]> {
   const names = await readdir(cacheRoot).catch((error: NodeJS.ErrnoException) => {

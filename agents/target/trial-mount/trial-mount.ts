@@ -30,6 +30,10 @@ export interface Trial {
 
 const NAME = /^check-[0-9a-f]{12}$/
 
+export function isTrial(name: string): boolean {
+  return NAME.test(name)
+}
+
 /** `id`: 12 hexadecimal digits; no session's name ends in such a number. */
 export function trialName(id: string): string {
   return `check-${id}`

@@ -24,6 +24,8 @@ export const agents = defineVerb<ClientOptions>({
     'One line per agent that has ever registered: mount agents with the repositories that they serve, target ' +
       'agents with the PostgreSQL versions that they can publish and with their limits, which are the number of ' +
       'concurrent sessions and the total size of their write caches.',
+    'Below: the orphans of each target, which are sessions of which something is left there although the coordinator ' +
+      'knows none. "howdah adopt" takes them over, or removes them.',
   ],
   options: [jsonOption('Print {"agents": […]} as one JSON document.'), ...askingOptions('a minute')],
   exitStatus: clientExitStatus,
@@ -38,7 +40,9 @@ async function runAgents({ context, options, deadline, connect }: Call<ClientOpt
   const reply = await ask(connection.bus, 'agent.list', {}, deadline.asking())
   if (options.json === true) printJson(context, { agents: reply.agents })
   else if (reply.agents.length === 0) context.stdout.line('No agent has registered yet.')
-  else for (const line of agentTable(context, reply.agents)) context.stdout.line(line)
+  else
+    for (const line of [...agentTable(context, reply.agents), ...orphanLines(reply.agents)])
+      context.stdout.line(line)
   return 0
 }
 
@@ -64,6 +68,14 @@ export function agentTable(
     ],
     rows,
   )
+}
+
+/** What is left on targets of sessions that nobody knows, and what to do about it. */
+export function orphanLines(agents: readonly AgentView[]): string[] {
+  const lines = agents.flatMap(({ name, orphans = [] }) =>
+    orphans.map((session) => `  howdah adopt ${printable(session)} --target ${printable(name)}`),
+  )
+  return lines.length === 0 ? [] : ['', 'Orphans, to be taken over, or removed with --remove:', ...lines]
 }
 
 function limitsText({ limits }: AgentView): string {
