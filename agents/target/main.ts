@@ -31,7 +31,12 @@ import { targetQueries } from './queries.ts'
 import { createAgeingLock } from './room/ageing-lock.ts'
 import { type CacheShares, createCacheShares } from './room/cache-shares.ts'
 import { fetchedDirectory } from './room/fetched-budget.ts'
-import { type PublishedSession, presentSessions, readSession, readSessions } from './session/published-session.ts'
+import {
+  type PublishedSession,
+  presentSessions,
+  readSession,
+  readSessions,
+} from './session/published-session.ts'
 import { createSessionWatch } from './session/session-watch.ts'
 import { targetSteps } from './steps.ts'
 import { createSurveyReport } from './survey/report.ts'
