@@ -219,4 +219,18 @@ describe('a consumer', () => {
     await closing
     expect(current().calls.slice(-3)).to.deep.equal([`cancel ${QUEUE}`, 'ack 1', 'close'])
   })
+
+  it('consumes nothing on a channel that is opened again while it is being closed', async () => {
+    const handling = Promise.withResolvers<Outcome>()
+    handle = () => handling.promise
+    current().deliver(QUEUE, delivered(1))
+    const closing = consumer.close()
+    await until(() => current().calls.includes(`cancel ${QUEUE}`))
+    current().break()
+    await until(() => connection.channels.length === 2 && current().calls.includes(`queue ${QUEUE}`))
+    await new Promise((resolve) => setImmediate(resolve))
+    handling.resolve('ack')
+    await closing
+    expect(current().calls).not.to.include(`consume ${QUEUE}`)
+  })
 })
