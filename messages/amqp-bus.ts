@@ -44,6 +44,7 @@ import {
   COORDINATOR_COMMANDS,
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
+  COORDINATOR_LEASE,
   COORDINATOR_QUERIES,
   DIRECT_REPLY,
   EVENTS_EXCHANGE,
@@ -173,7 +174,11 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         handle: (delivery) => handler(delivery as AgentCommandDelivery),
       }),
     watchEvents: consumers.watch,
-    holdLease: (lease) => holdLease(lease, { connection: consuming.model, ended: ended.signal, logger }),
+    holdLease: (lease) =>
+      holdLease(lease, {
+        ...{ connection: consuming.model, ended: ended.signal, logger },
+        isTaken: () => reachesQueue(publishing, COORDINATOR_LEASE),
+      }),
 
     declareTopology: () => withTemporaryChannel(consuming.model, declareTopology),
     enroll: (agent) =>
@@ -215,4 +220,21 @@ function watchAlarm(
     logger.warn('RabbitMQ takes messages again')
     publishing.resume()
   })
+}
+
+/** Whether there is a queue of that name, of whatever connection, as far as can be seen. Nothing remains in it. */
+async function reachesQueue(publishing: Publishing, queue: string): Promise<boolean> {
+  try {
+    await publishing.publish({
+      exchange: '',
+      routingKey: queue,
+      content: Buffer.from('{}'),
+      options: { messageId: randomUUID(), expiration: '0' },
+      unroutable: `there is no queue ${queue}`,
+      timeoutMs: PROBE_MS,
+    })
+    return true
+  } catch {
+    return false
+  }
 }

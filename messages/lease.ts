@@ -38,6 +38,8 @@ export interface LeaseOptions {
 interface Surroundings {
   /** The connection that consumes. */
   readonly connection: RecoveringChannelModel
+  /** Whether the lease is certainly held by somebody. RabbitMQ logs an error for each declaration that it refuses. */
+  readonly isTaken: () => Promise<boolean>
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   readonly logger: Logger
@@ -49,7 +51,7 @@ interface Surroundings {
  */
 export async function holdLease(options: LeaseOptions, surroundings: Surroundings): Promise<Lease> {
   const { store, onHeld, onLost } = options
-  const { connection, ended, logger } = surroundings
+  const { connection, isTaken, ended, logger } = surroundings
   const closing = new AbortController()
   const stopped = AbortSignal.any([closing.signal, ended])
   const settled = Promise.withResolvers<void>()
@@ -98,7 +100,8 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
       if (!standsBy) logger.info('another coordinator is active, this one stands by')
       standsBy = true
       settled.resolve()
-      await pause(ASK_MS, stopped)
+      do await pause(ASK_MS, stopped)
+      while (!stopped.aborted && (await isTaken()))
       return
     }
     const failure = amqpFailure(error, 'hold the lease of the coordinators')

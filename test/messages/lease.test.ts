@@ -1,9 +1,12 @@
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import type { Lease } from '../../messages/lease.ts'
-import { restartBroker, type TestVhost, testVhost } from '../support/broker.ts'
+import { restartBroker, type TestVhost, testBroker, testVhost } from '../support/broker.ts'
 import { poll } from '../support/poll.ts'
 import { failure } from './failure.ts'
 
@@ -47,6 +50,15 @@ describe('the lease of the coordinators', function () {
     return { bus, lease }
   }
 
+  /** Declarations that RabbitMQ has refused, by its log. */
+  async function refusals(): Promise<number> {
+    const { pid } = await testBroker()
+    const environment = (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0')
+    const directory = environment.find((one) => one.startsWith('RABBITMQ_LOG_BASE='))?.split('=')[1] ?? ''
+    const log = await readFile(path.join(directory, 'broker.log'), 'utf8')
+    return log.split('\n').filter((line) => /resource_locked/i.test(line)).length
+  }
+
   const until = (what: string, condition: () => boolean): Promise<unknown> =>
     poll(async () => condition() || undefined, { deadlineMs: 20_000, failure: () => `not so: ${what}` })
 
@@ -59,6 +71,21 @@ describe('the lease of the coordinators', function () {
     expect(first.lease.heldSince).to.equal(undefined)
     await until('the second holds it', () => second.lease.heldSince !== undefined)
     expect(turns).to.deep.equal(['first', 'second'])
+  })
+
+  it('is asked for again and again without an error in the log of the broker', async () => {
+    const before = await refusals()
+    await hold('first')
+    await hold('second')
+    const first = await poll(
+      async () => {
+        const now = await refusals()
+        return now > before ? now : undefined
+      },
+      { deadlineMs: 10_000, failure: () => 'the first refusal is not in the log' },
+    )
+    await sleep(4_000)
+    expect((await refusals()) - first).to.equal(0)
   })
 
   it('passes on when the connection of its holder ends', async () => {
