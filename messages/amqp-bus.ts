@@ -22,7 +22,7 @@ import { declareExchanges, declareQueue, declareTopology, withTemporaryChannel }
 import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
 import { createExchangeCheck } from './exchange-check.ts'
 import { holdLease } from './lease.ts'
-import { MAY_STILL_ARRIVE } from './publisher.ts'
+import { MAY_STILL_ARRIVE } from './publication-errors.ts'
 import { createPublishing, type Publishing } from './publishing.ts'
 import { refusedStep } from './refused-step.ts'
 import { AGENT_REPLIES, COORDINATOR_REPLIES, createReplies } from './replies.ts'

@@ -8,18 +8,21 @@
  */
 import { type ConfirmChannel, IllegalOperationError, type Message } from 'amqplib'
 import type { Logger } from 'pino'
-import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
 import type { Publication } from './publication.ts'
-import { type ChannelError, extentOf, isPublishError, refusal, unencodable } from './refusal.ts'
-import { Unavailable } from './unavailable.ts'
+import {
+  type ChannelError,
+  closed,
+  extentOf,
+  isPublishError,
+  overdue,
+  refusal,
+  unencodable,
+} from './publication-errors.ts'
+import { createRefusedRoutes } from './refused-routes.ts'
 import { abortError } from './wait.ts'
 
 const RESEND_AFTER_NACK_MS = 250
-/** How long a route or an exchange that RabbitMQ refused is not tried again: each try costs the channel. */
-const REFUSED_MS = 5_000
-/** Holds for messages that were sent before RabbitMQ stopped reading. */
-export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
 
 interface Pending extends Publication {
   inFlight: boolean
@@ -53,8 +56,6 @@ export interface PublisherOptions {
   readonly logger: Logger
 }
 
-const routeOf = ({ exchange, routingKey }: Publication): string => `${exchange} ${routingKey}`
-
 /** Whether RabbitMQ has handled everything that was sent on the channel, and closed it for none of it. Changes nothing. */
 async function isAlive(channel: ConfirmChannel): Promise<boolean> {
   try {
@@ -65,8 +66,6 @@ async function isAlive(channel: ConfirmChannel): Promise<boolean> {
   }
 }
 
-const closed = (message: string): Unavailable => new Unavailable(message, { code: 'broker_unavailable' })
-
 export function createPublisher(options: PublisherOptions): Publisher {
   const { userId, channel, failure, blocked, logger } = options
   const waiting = new Set<Pending>()
@@ -74,8 +73,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
   /** Unconfirmed when RabbitMQ closed the channel for one of them. While there are any, they are sent alone. */
   const suspects = new Set<Pending>()
   let probed: Pending | undefined
-  /** Routes and exchanges that RabbitMQ refused a short time ago. */
-  const refused = new Map<string, HowdahError>()
+  const refused = createRefusedRoutes()
+  /** The channel while it is open. */
+  let attached: ConfirmChannel | undefined
   let isClosed = false
 
   function transmit(pending: Pending): void {
@@ -88,7 +88,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const { exchange, routingKey, content, options } = pending
     try {
       current.publish(exchange, routingKey, content, { ...options, userId, mandatory }, (error: unknown) => {
-        if (current !== channel()) return // sent again with the next channel
+        if (current !== attached) return // the channel was closed, it is sent again with the next one
         pending.inFlight = false
         if (error) {
           pending.refusals += 1
@@ -137,17 +137,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
     const rejected = refusal(error, probed)
     logger.warn({ err: rejected, messageId: probed.options.messageId }, 'RabbitMQ refused a message')
-    const extent = extentOf(error)
     probed.settle(rejected)
+    const extent = extentOf(error)
     if (extent === 'message') return
-    const route = extent === 'exchange' ? probed.exchange : routeOf(probed)
-    refused.set(route, rejected)
-    setTimeout(() => refused.delete(route), REFUSED_MS).unref()
-    for (const pending of waiting) if (earlierRefusal(pending)) pending.settle(rejected)
-  }
-
-  function earlierRefusal(publication: Publication): HowdahError | undefined {
-    return refused.get(publication.exchange) ?? refused.get(routeOf(publication))
+    refused.add(extent, probed, rejected)
+    for (const pending of waiting) if (refused.find(pending)) pending.settle(rejected)
   }
 
   /** RabbitMQ returns a message before it confirms it, on the same channel. */
@@ -164,24 +158,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
   }
 
-  /** The error of a publication that was not confirmed in time. */
-  function overdue({ timeoutMs, inFlight, refusals, routingKey }: Pending): HowdahError {
-    const reason = blocked()
-    if (reason !== undefined) return brokerBlocked(reason, inFlight ? MAY_STILL_ARRIVE : '')
-    const seconds = timeoutMs / 1000
-    if (channel() && refusals > 0) {
-      return new HowdahError(
-        'broker_unavailable',
-        `RabbitMQ refused a message to ${routingKey} ${refusals} times in ${seconds} s: the queue is full, by a policy with reject-publish, or has lost the majority of its nodes`,
-      )
-    }
-    if (channel()) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
-    const why = failure()
-    if (why?.code === 'configuration') return why
-    return new Unavailable(
-      `there was no connection to RabbitMQ for ${seconds} s${why ? `: ${why.message}` : ''}`,
-      { code: 'broker_unavailable', cause: why },
-    )
+  function expire(pending: Pending): void {
+    const state = { blocked: blocked(), isOpen: channel() !== undefined, failure: failure() }
+    pending.settle(overdue(pending, state))
   }
 
   return {
@@ -190,6 +169,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
     attach(current) {
       current.on('return', onReturn)
       current.once('error', onChannelError)
+      attached = current
+      // Before amqplib fails all confirms of the channel.
+      current.prependOnceListener('close', () => {
+        if (attached === current) attached = undefined
+      })
       probed = undefined
       for (const pending of waiting) pending.inFlight = false
       transmitAll()
@@ -197,7 +181,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
     async publish(publication) {
       if (isClosed) throw closed('this connection to RabbitMQ was closed')
-      const earlier = earlierRefusal(publication)
+      const earlier = refused.find(publication)
       if (earlier) throw earlier
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       const { signal, timeoutMs } = publication
@@ -216,7 +200,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
         },
       }
       const onAbort = () => pending.settle(abortError(signal))
-      const timer = setTimeout(() => pending.settle(overdue(pending)), timeoutMs)
+      const timer = setTimeout(() => expire(pending), timeoutMs)
       waiting.add(pending)
       if (signal?.aborted) onAbort()
       else {

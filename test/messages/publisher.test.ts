@@ -85,6 +85,14 @@ describe('the publisher', () => {
     expect(error.message).to.match(/refused a message to session\.s1\.usage 2 times .*full.*majority/)
   })
 
+  it('does not count the end of a channel as a refusal', async () => {
+    const first = attach()
+    const publishing = failure(publisher.publish({ ...PUBLICATION, timeoutMs: 100 }))
+    first.break()
+    attach()
+    expect((await publishing).code).to.equal('timeout')
+  })
+
   it('rejects a message that was returned, where a queue has to take it', async () => {
     const current = attach()
     const publishing = publisher.publish({ ...PUBLICATION, unroutable: 'no queue takes it' })

@@ -32,6 +32,14 @@ export class ScriptedChannel extends EventEmitter {
   readonly refusals: Error[] = []
   readonly #onMessage = new Map<string, (message: ConsumeMessage | null) => void>()
 
+  constructor() {
+    super()
+    // As amqplib: before anybody else hears of the close, it fails all confirms.
+    this.on('close', () => {
+      for (const publication of this.published) publication.confirm(new Error('channel closed'))
+    })
+  }
+
   /** As amqplib's type. Methods that the tests do not need are missing. */
   get asChannel(): ConfirmChannel {
     return this as unknown as ConfirmChannel
@@ -46,7 +54,11 @@ export class ScriptedChannel extends EventEmitter {
   ): boolean {
     if (this.isClosed) throw new IllegalOperationError('Channel closed')
     if (this.encoderError) throw this.encoderError
-    const confirm = (error?: Error): void => confirmed(error ?? null)
+    let isOpen = true
+    const confirm = (error?: Error): void => {
+      if (isOpen) confirmed(error ?? null)
+      isOpen = false
+    }
     const publication = { exchange, routingKey, content, options, confirm }
     this.published.push(publication)
     this.onPublish(publication)

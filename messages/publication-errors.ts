@@ -1,7 +1,9 @@
-/** The errors of a publication that RabbitMQ or amqplib refuses: what was refused, and what to do about it. Pure. */
+/** The errors of publications: what was refused or is late, why, and what to do about it. Pure. */
 
+import { brokerBlocked } from './broker-alarm.ts'
 import { HowdahError } from './errors.ts'
 import type { Publication } from './publication.ts'
+import { Unavailable } from './unavailable.ts'
 
 /** The method of AMQP 0-9-1 that an error is about: basic.publish. */
 const BASIC_PUBLISH = { classId: 60, methodId: 40 }
@@ -57,3 +59,44 @@ export function unencodable(error: unknown, { exchange, routingKey }: Publicatio
     { cause: error },
   )
 }
+
+/** Holds for messages that were sent before RabbitMQ stopped reading. */
+export const MAY_STILL_ARRIVE = 'What was sent before may still arrive then.'
+
+export interface OverdueState {
+  /** Why RabbitMQ takes no messages. */
+  readonly blocked: string | undefined
+  readonly isOpen: boolean
+  /** Why there is no channel. */
+  readonly failure: HowdahError | undefined
+}
+
+interface Overdue extends Publication {
+  /** It was sent, and RabbitMQ has not answered. */
+  readonly inFlight: boolean
+  /** How often RabbitMQ answered by `basic.nack`. */
+  readonly refusals: number
+}
+
+/** The error of a publication that was not confirmed in time. */
+export function overdue(publication: Overdue, { blocked, isOpen, failure }: OverdueState): HowdahError {
+  const { timeoutMs, inFlight, refusals, routingKey } = publication
+  if (blocked !== undefined) return brokerBlocked(blocked, inFlight ? MAY_STILL_ARRIVE : '')
+  const seconds = timeoutMs / 1000
+  if (isOpen && refusals > 0) {
+    return new HowdahError(
+      'broker_unavailable',
+      `RabbitMQ refused a message to ${routingKey} ${refusals} times in ${seconds} s: the queue is full, by a policy with reject-publish, or has lost the majority of its nodes`,
+    )
+  }
+  if (isOpen) return new HowdahError('timeout', `RabbitMQ did not confirm a message within ${seconds} s`)
+  if (failure?.code === 'configuration') return failure
+  return new Unavailable(
+    `there was no connection to RabbitMQ for ${seconds} s${failure ? `: ${failure.message}` : ''}`,
+    { code: 'broker_unavailable', cause: failure },
+  )
+}
+
+/** The error of a publication on a bus that is closed. */
+export const closed = (message: string): Unavailable =>
+  new Unavailable(message, { code: 'broker_unavailable' })
