@@ -84,6 +84,14 @@ describe('what commands may ask of a target', function () {
     expect(steps.map(({ step }) => step)).not.to.include('mount')
   })
 
+  it('is refused before anything is mounted when a rescue may not go where it is to', async () => {
+    const destination = { type: 'directory' as const, path: '/srv' }
+    const id = await publish({ export: { databases: ['postgres'], destination } })
+    const { error, steps } = await fleet.untilState(id, 'failed')
+    expect(error).to.include({ code: 'not_allowed', field: 'destination.path' })
+    expect(steps.map(({ step }) => step)).not.to.include('mount')
+  })
+
   describe('in a session', () => {
     let session: SessionView
     let seen: CommandLines

@@ -2,9 +2,9 @@
 import { mkdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { optionRefusals, requireAllowedDestination, userRefusal } from '../../agents/target/allow/allowed.ts'
+import { destinationRefusal, optionRefusals, userRefusal } from '../../agents/target/allow/allowed.ts'
 import type { AllowConfig } from '../../config/schema.ts'
-import { HowdahError } from '../../messages/errors.ts'
+import type { HowdahError } from '../../messages/errors.ts'
 import type { Destination } from '../../messages/exports.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
@@ -68,18 +68,8 @@ describe('where exports may go', () => {
   })
   afterEach(() => rm(directory, { recursive: true, force: true }))
 
-  async function refusal(
-    destination: Destination,
-    allow: Partial<AllowConfig>,
-  ): Promise<HowdahError | undefined> {
-    try {
-      await requireAllowedDestination(destination, { ...NOTHING, ...allow })
-      return undefined
-    } catch (error) {
-      if (error instanceof HowdahError) return error
-      throw error
-    }
-  }
+  const refusal = (destination: Destination, allow: Partial<AllowConfig>): Promise<HowdahError | undefined> =>
+    destinationRefusal(destination, { ...NOTHING, ...allow })
   const to = (path: string, ...allowed: string[]) =>
     refusal(
       { type: 'directory', path: join(directory, '.') + path },

@@ -48,22 +48,22 @@ function settingRefusal(given: string, allow: AllowConfig): HowdahError | undefi
   )
 }
 
-/**
- * A directory is allowed below one that is listed, wherever the symbolic links in both lead.
- * @throws HowdahError `not_allowed`
- */
-export async function requireAllowedDestination(destination: Destination, allow: AllowConfig): Promise<void> {
+/** A directory is allowed below one that is listed, wherever the symbolic links in both lead. */
+export async function destinationRefusal(
+  destination: Destination,
+  allow: AllowConfig,
+): Promise<HowdahError | undefined> {
   if (destination.type === 'directory') {
     const { path } = destination
     const allowed = await Promise.all(allow.exportDirectories.map(physicalPath))
     const place = await physicalPath(path)
-    if (allowed.some((directory) => isBelow(place, directory))) return
+    if (allowed.some((directory) => isBelow(place, directory))) return undefined
     const where = place === normalize(path) ? '' : `, which is ${place},`
-    throw refused('destination.path', `exports do not go to "${path}"${where}`, 'exportDirectories', path)
+    return refused('destination.path', `exports do not go to "${path}"${where}`, 'exportDirectories', path)
   }
   const { type, host, port = type === 'sftp' ? 22 : 5432 } = destination
-  if (allowsHost(allow.exportHosts, { host, port })) return
-  throw refused('destination.host', `exports do not go to ${host}:${port}`, 'exportHosts', `${host}:${port}`)
+  if (allowsHost(allow.exportHosts, { host, port })) return undefined
+  return refused('destination.host', `exports do not go to ${host}:${port}`, 'exportHosts', `${host}:${port}`)
 }
 
 function isListed(value: string, list: readonly string[]): boolean {

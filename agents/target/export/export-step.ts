@@ -11,7 +11,7 @@ import type { Logger } from 'pino'
 import type { AllowConfig } from '../../../config/schema.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import type { StepHandler } from '../../runtime/step-runner.ts'
-import { requireAllowedDestination } from '../allow/allowed.ts'
+import { destinationRefusal } from '../allow/allowed.ts'
 import { type PublishedSession, publishedSession, readSession } from '../session/published-session.ts'
 import { createPrograms } from './dump/programs.ts'
 import { awaitSupersession } from './interruption.ts'
@@ -55,7 +55,8 @@ export function exportStep(options: ExportStepOptions): StepHandler<'export'> {
       if (!job) throw new HowdahError('internal', `session ${session.session}: the step names no export`)
       const earlier = await readExportRecord(session.cachePath)
       if (earlier?.id === job.id && earlier.result) return earlier.result
-      await requireAllowedDestination(job.request.destination, options.allow)
+      const refusal = await destinationRefusal(job.request.destination, options.allow)
+      if (refusal) throw refusal
       const record: ExportRecord = { id: job.id, request: job.request }
       // A step resumed after a reboot runs before the coordinator knows that the instance is gone.
       await awaitSupersession(session, context.signal)

@@ -10,7 +10,7 @@ import type { Estimate } from '../../../messages/definitions.ts'
 import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
 import type { PreflightResult } from '../../../messages/steps.ts'
-import { optionRefusals, userRefusal } from '../allow/allowed.ts'
+import { destinationRefusal, optionRefusals, userRefusal } from '../allow/allowed.ts'
 import { findPostmaster } from '../postgres/process/process-table.ts'
 import {
   sharedMemoryDenied,
@@ -163,7 +163,14 @@ function resolvedOf({ input }: PreflightRequest) {
 }
 
 async function checkAllowed({ request: { input, settings } }: PreflightContext): Promise<Finding[]> {
-  return optionRefusals(input.options, settings.allow).map((error) => error.toBody())
+  const refusals = optionRefusals(input.options, settings.allow)
+  // A publish that is only for an export is in vain if that may not go where it is to.
+  const { export: job, resumes = false } = input
+  if (job && !resumes) {
+    const refusal = await destinationRefusal(job.request.destination, settings.allow)
+    if (refusal) refusals.push(refusal)
+  }
+  return refusals.map((error) => error.toBody())
 }
 
 async function checkOptions({ request, user, binaries }: PreflightContext): Promise<Finding[]> {
