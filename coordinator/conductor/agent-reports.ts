@@ -93,7 +93,7 @@ export function createAgentReports(
       case 'session.reachability':
         return changeAndRelay(report, (session) => reachabilityReported(session, body))
       case 'repository.damage':
-        return relay.damage(body)
+        return relay.damage(body, report.sender)
       case 'agent.enroll':
         return enroll(report)
       case 'agent.online':

@@ -4,6 +4,7 @@
  */
 import type { Bus, ReportDelivery } from '../../messages/bus.ts'
 import type { EventBody, SessionEventType } from '../../messages/definitions.ts'
+import type { AgentAddress } from '../../messages/topology.ts'
 import type { Session } from '../session.ts'
 import type { Store } from '../store/store.ts'
 import { tagsOf } from '../tags.ts'
@@ -14,8 +15,8 @@ export type SessionReport = Extract<ReportDelivery, { readonly type: SessionEven
 export interface ReportRelay {
   /** `session`: as the report left it. */
   report(report: SessionReport, session: Session): void
-  /** A damaged block concerns every session that reads the backup. */
-  damage(damage: EventBody<'repository.damage'>): Promise<void>
+  /** A damaged block concerns every session that reads the backup from the mount agent that found it. */
+  damage(damage: EventBody<'repository.damage'>, sender: AgentAddress): Promise<void>
 }
 
 export interface ReportRelayOptions {
@@ -41,10 +42,11 @@ export function createReportRelay({ store, bus, background }: ReportRelayOptions
       )
     },
 
-    async damage(damage) {
+    async damage(damage, { kind, name }) {
       const { repository, instance, backup } = damage
       for (const session of await store.sessions({ settled: false, repository, instance })) {
-        if (session.results.resolve?.backup.label !== backup) continue
+        const reads = kind === 'mount' && session.mountAgent === name
+        if (!reads || session.results.resolve?.backup.label !== backup) continue
         const event = { session: session.id, ...tagsOf(session), ...damage }
         background.track('announcing a damage', session.id, bus.emit('session.damage', event))
       }

@@ -7,6 +7,7 @@ import type { Outcome } from '../../messages/bus.ts'
 import type { EventBody } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { scratchDirectory } from '../support/scratch.ts'
+import { stepResults } from './step-results.ts'
 import { mountAgent, openTestCoordinator, type TestCoordinator, targetAgent } from './test-coordinator.ts'
 
 const OTHER_TARGET = { kind: 'target', name: 'db-8' } as const
@@ -77,6 +78,21 @@ describe('a report on a session', () => {
     const findings = { session, warnings: ['the backup was deleted'] }
     await expectRefusal(() => coordinator.report('session.findings', findings, OTHER_MOUNT), /^unauthorized/)
     expect(reasonOf(await coordinator.report('session.findings', findings, mountAgent))).to.equal('accepted')
+  })
+
+  it('about a damaged block reaches the sessions that read the backup from that mount agent, and no others', async () => {
+    const { backup } = stepResults.resolve
+    const damage = {
+      ...{ repository: 'main', instance: 'shop', backup: backup.label },
+      ...{ file: 'data/base/5/16384', block: 2, what: 'its checksum is wrong' },
+    }
+    for (const sender of [OTHER_MOUNT, targetAgent, mountAgent]) {
+      const before = emitted()
+      await coordinator.report('repository.damage', damage, sender)
+      const news = coordinator.bus.emitted.slice(before).map(({ type, body }) => ({ type, body }))
+      const expected = sender === mountAgent ? [{ type: 'session.damage', body: { session, ...damage } }] : []
+      expect(news).to.deep.equal(expected)
+    }
   })
 
   it('is refused from the user of another agent, or of a client', async () => {
