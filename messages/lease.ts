@@ -70,28 +70,40 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     }
   }
 
-  /** Until the channel closes. */
+  /** Until the channel closes or the queue is deleted. */
   async function holdOn(channel: Channel): Promise<void> {
-    const gone = new Promise<void>((resolve) => channel.once('close', resolve))
+    const over = Promise.withResolvers<void>()
+    const end = (): void => over.resolve()
+    channel.once('close', end)
     channel.on('error', () => {}) // the declaration that caused it rejects
     await claimStore(channel, store)
     await channel.assertQueue(COORDINATOR_LEASE, { exclusive: true, durable: false })
+    // RabbitMQ cancels the consumer of a queue that somebody deletes.
+    const watch = (message: unknown): void => void (message === null && end())
+    await channel.consume(COORDINATOR_LEASE, watch, { noAck: true })
+    stopped.addEventListener('abort', end, { once: true })
+    if (stopped.aborted) end()
     heldSince = Date.now()
     standsBy = false
     logger.info({ store }, 'this coordinator is active')
     onHeld()
     settled.resolve()
-    const stop = new Promise<void>((resolve) => stopped.addEventListener('abort', () => resolve()))
-    await Promise.race([gone, stop])
+    await over.promise
+    stopped.removeEventListener('abort', end)
     heldSince = undefined
     logger.info('this coordinator is not active any more')
     onLost()
-    if (!stopped.aborted) return
-    // The queue is the connection's, which may stay open.
-    await atMost(
-      CLOSE_MS,
-      channel.deleteQueue(COORDINATOR_LEASE).catch(() => {}),
-    )
+    await atMost(CLOSE_MS, leave(channel))
+  }
+
+  /** The queue is the connection's, which may stay open. */
+  async function leave(channel: Channel): Promise<void> {
+    try {
+      if (stopped.aborted) await channel.deleteQueue(COORDINATOR_LEASE)
+      await channel.close()
+    } catch {
+      // The channel has gone, and with it the connection or the queue.
+    }
   }
 
   async function notHeld(error: unknown): Promise<void> {

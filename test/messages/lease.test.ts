@@ -5,7 +5,9 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
-import type { Lease } from '../../messages/lease.ts'
+import { openConnection } from '../../messages/connection.ts'
+import { holdLease, type Lease } from '../../messages/lease.ts'
+import { COORDINATOR_LEASE } from '../../messages/topology.ts'
 import { restartBroker, type TestVhost, testBroker, testVhost } from '../support/broker.ts'
 import { poll } from '../support/poll.ts'
 import { failure } from './failure.ts'
@@ -100,6 +102,26 @@ describe('the lease of the coordinators', function () {
     await restartBroker()
     await until('it was lost and obtained', () => turns.length > 1 && holders.size === 1)
     expect(leases.filter(({ heldSince }) => heldSince !== undefined)).to.have.length(1)
+  })
+
+  it('is lost and asked for again when somebody deletes its queue', async () => {
+    const connection = await openConnection({ url: vhost.url, name: 'deleted', logger, waitMs: 10_000 })
+    const seen: string[] = []
+    const onHeld = (): void => void seen.push('held')
+    const onLost = (): void => void seen.push('lost')
+    const ended = new AbortController().signal
+    const isTaken = async (): Promise<boolean> => false
+    const lease = await holdLease(
+      { store: OURS, onHeld, onLost },
+      { connection: connection.model, isTaken, ended, logger },
+    )
+    // Only its own connection may, and an operator's rabbitmqctl.
+    const channel = await connection.model.createChannel()
+    await channel.deleteQueue(COORDINATOR_LEASE)
+    await until('it is held again', () => seen.length === 3)
+    expect(seen).to.deep.equal(['held', 'lost', 'held'])
+    await lease.close()
+    await connection.close()
   })
 
   it('is refused to a coordinator with another store, which is told both', async () => {
