@@ -19,7 +19,7 @@ const ORPHAN_STOP_MS = 4_000
 export interface BrokerNode {
   readonly pid: number
   readonly child: ChildProcess
-  command(verb: 'vhost' | 'drop' | 'disk', argument: string): Promise<void>
+  command(verb: 'vhost' | 'drop' | 'disk' | 'memory', argument: string): Promise<void>
 }
 
 export async function startNode(
@@ -105,6 +105,8 @@ function serverArguments(): string[] {
               Answer("vhost", Name, rabbit_auth_backend_internal:set_permissions(U, V, A, A, A, U));
             ["disk", Bytes] ->
               Answer("disk", Bytes, rabbit_disk_monitor:set_disk_free_limit(list_to_integer(Bytes)));
+            ["memory", Fraction] ->
+              Answer("memory", Fraction, vm_memory_monitor:set_vm_memory_high_watermark(list_to_float(Fraction)));
             ["drop", Name] ->
               Answer("drop", Name, catch rabbit_vhost:delete(list_to_binary(Name), <<"${BROKER_USER}">>));
             _ -> ok

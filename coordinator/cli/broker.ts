@@ -45,6 +45,8 @@ export interface PrivateBroker {
   deleteVirtualHost(name: string): Promise<void>
   /** Free disk space in bytes below which the node raises its disk alarm and accepts no messages. */
   setDiskFreeLimit(bytes: number): Promise<void>
+  /** RabbitMQ raises its memory alarm above this fraction of the machine's memory, 0 to 1; its default is 0.4. */
+  setMemoryHighWatermark(fraction: number): Promise<void>
 }
 
 /**
@@ -97,5 +99,6 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
     },
     deleteVirtualHost: (name) => node.command('drop', name),
     setDiskFreeLimit: (bytes) => node.command('disk', String(bytes)),
+    setMemoryHighWatermark: (fraction) => node.command('memory', fraction.toFixed(6)),
   }
 }

@@ -83,11 +83,22 @@ async function startThread(file: string): Promise<Thread> {
     return answered.promise
   }
   const opened: Promise<string> = expect()
-  worker.on('message', ({ number, value, failure }: Answered) => {
+  const answers: Answered[] = []
+
+  /** One answer in a turn of the event loop: what many requests lead to must not hold it up in one piece. */
+  function settleNext(): void {
+    const answer = answers.shift()
+    if (answer === undefined) return
+    if (answers.length > 0) setImmediate(settleNext)
+    const { number, value, failure } = answer
     const waiting = pending.get(number)
     pending.delete(number)
     if (failure) waiting?.reject(errorOf(failure))
     else waiting?.resolve(value as never)
+  }
+
+  worker.on('message', (answer: Answered) => {
+    if (answers.push(answer) === 1) setImmediate(settleNext)
   })
   try {
     return {

@@ -9,6 +9,7 @@ import type { Bus } from '../../messages/bus.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import type { AgentView } from '../../messages/values.ts'
 import { type TestVhost, testBroker, testVhost } from '../support/broker.ts'
+import { poll } from '../support/poll.ts'
 import { failure } from './failure.ts'
 import { connectRaw } from './raw-client.ts'
 
@@ -82,6 +83,29 @@ describe('a broker whose disk alarm is on', function () {
       expect(Date.now() - began).to.be.below(AT_ONCE_MS)
     }
     expect(lines.join('')).to.match(/"level":40,.*RabbitMQ takes no messages.*low on disk/)
+  })
+
+  it('is reported as a memory alarm when memory is low', async () => {
+    await coordinatorThatAnswers()
+    const client = await connect('client')
+    const broker = await testBroker()
+    await broker.setMemoryHighWatermark(0.000_001)
+    try {
+      const ask = () => client.request('agent.list', {}).then(() => undefined)
+      // The node looks at its memory at intervals.
+      const error = await poll<HowdahError>(() => ask().catch((cause) => cause), {
+        deadlineMs: 20_000,
+        failure: () => 'messages are still taken',
+      })
+      expect(error).to.include({ code: 'broker_blocked' })
+      expect(error.message).to.match(/takes no messages: memory alarm.*low on memory.*Make room/)
+    } finally {
+      await broker.setMemoryHighWatermark(0.4)
+    }
+    await poll(() => client.request('agent.list', {}).catch(() => undefined), {
+      deadlineMs: 20_000,
+      failure: () => 'messages are not taken again',
+    })
   })
 
   it('does not delay the close of a blocked client, with a failed request and an open consumer', async () => {
