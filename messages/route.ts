@@ -38,6 +38,14 @@ export interface Route {
   readonly routingKey: string
   /** What the error `unroutable` says. Missing: no queue needs to take it. */
   readonly unroutable?: string
+  /** Milliseconds after which nobody needs the message, unless the sender says another. Missing: never. */
+  readonly expiresMs?: number | undefined
+}
+
+/** How long reports of which another one follows are of use, ms. */
+const REPORT_EXPIRES_MS: Readonly<Partial<Record<ReportType, number>>> = {
+  'session.usage': 60_000,
+  'session.step-progress': 30_000,
 }
 
 export interface RequestRoute extends Route {
@@ -121,5 +129,6 @@ export function reportRoute(agent: AgentAddress, type: ReportType): Route {
     exchange: EVENTS_EXCHANGE.name,
     routingKey: reportRoutingKey(agent, type),
     unroutable: `no queue takes ${type}: no coordinator was ever started on this broker`,
+    expiresMs: REPORT_EXPIRES_MS[type],
   }
 }

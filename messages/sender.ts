@@ -42,9 +42,9 @@ export function createSender(options: SenderOptions): Sender {
   const { appId, publishing, requests, alarm, agentReplies, requireExchange } = options
 
   async function publish(
-    { type, body: schema, maxBytes, exchange, routingKey, unroutable }: Route,
+    { type, body: schema, maxBytes, exchange, routingKey, unroutable, expiresMs: usual }: Route,
     body: unknown,
-    { messageId = randomUUID(), timeoutMs = TIMEOUT_MS, expiresMs, signal }: SendOptions,
+    { messageId = randomUUID(), timeoutMs = TIMEOUT_MS, expiresMs = usual, signal }: SendOptions,
     reply: { readonly correlationId?: string; readonly replyTo?: string } = {},
   ): Promise<void> {
     const content = encodeBody(schema, type, body, maxBytes)

@@ -127,11 +127,13 @@ export const COORDINATOR_QUERIES: Queue = {
   arguments: { ...quorum, ...oneConsumer },
 }
 
-/** Reports that are outdated soon: only the latest of an agent matters. */
+/** Reports that are outdated soon, since the next one says more: they expire, and hold up no other. */
 const HEARTBEAT_TYPES: ReadonlySet<string> = new Set([
   'agent.enroll',
   'agent.online',
   'agent.offline',
+  'session.usage',
+  'session.step-progress',
 ] satisfies EventType[])
 
 const reportBindings = (wanted: (type: string) => boolean): Binding[] =>
@@ -148,7 +150,8 @@ export const COORDINATOR_EVENTS: Queue = {
 
 export const COORDINATOR_HEARTBEATS: Queue = {
   name: 'howdah.coordinator.heartbeats',
-  summary: 'Heartbeats of agents, which expire; one coordinator at a time consumes.',
+  summary:
+    'Heartbeats of agents, progress and usage of sessions, which expire; one coordinator at a time consumes.',
   bindings: reportBindings((type) => HEARTBEAT_TYPES.has(type)),
   arguments: { ...quorum, ...oneConsumer, 'x-max-length': MAX_HEARTBEATS },
 }

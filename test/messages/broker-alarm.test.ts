@@ -123,11 +123,10 @@ describe('a broker whose disk alarm is on', function () {
     const coordinator = await connect('coordinator')
     await coordinator.declareTopology()
     const agent = await connect('agent')
-    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
     // More than the prefetch, so that the last ones are delivered only after acknowledgements were read.
     const ids = Array.from({ length: 50 }, (_, i) => `during-${i}`)
     for (const messageId of ids) {
-      await agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId })
+      await agent.report(AGENT, 'session.findings', { session: 's1', warnings: ['one'] }, { messageId })
     }
     await raiseAlarm()
     expect((await failure(coordinator.probe())).code).to.equal('broker_blocked')
@@ -152,11 +151,15 @@ describe('a broker whose disk alarm is on', function () {
       return 'ack'
     })
     const agent = await connect('agent')
-    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
     await raiseAlarm()
     const ids = ['first', 'second', 'third']
     const sending = ids.map((messageId) =>
-      agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId, timeoutMs: 30_000 }),
+      agent.report(
+        AGENT,
+        'session.findings',
+        { session: 's1', warnings: ['one'] },
+        { messageId, timeoutMs: 30_000 },
+      ),
     )
     while (agent.connectedSince !== undefined) await sleep(20)
     await clearAlarm()

@@ -48,17 +48,45 @@ describe('a coordinator that comes back after an outage', function () {
     for (const host of ['old-1', 'old-2', 'old-3']) {
       await agent.report(AGENT, 'agent.online', beat(host), { expiresMs: ALIVE_MS })
     }
-    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
-    for (let i = 0; i < 50; i++) await agent.report(AGENT, 'session.usage', { session: 's1', usage })
+    for (let i = 0; i < 50; i++)
+      await agent.report(AGENT, 'session.findings', { session: 's1', warnings: ['one'] })
     await sleep(3 * ALIVE_MS)
     await agent.report(AGENT, 'agent.online', beat('fresh'), { expiresMs: 10_000 })
     const hosts: string[] = []
-    await coordinator.consumeHeartbeats(async (report) => {
+    const heartbeats = await coordinator.consumeHeartbeats(async (report) => {
       if (report.type === 'agent.online') hosts.push(report.body.host)
       return 'ack'
     })
     while (hosts.length === 0) await sleep(10)
+    await heartbeats.close()
     expect(hosts).to.deep.equal(['fresh'])
+    await expectNoDeadLetters()
+  })
+
+  it('gets no usage and no progress that is outdated, and outcomes without waiting for them', async () => {
+    const usage = (fetchedBytes: number) => ({ fetchedBytes, totalBytes: 200, cacheBytes: 3 })
+    const about = { session: 's1', step: 'mount', direction: 'run', sequence: 3 } as const
+    for (let i = 0; i < 100; i++) {
+      await agent.report(AGENT, 'session.usage', { session: 's1', usage: usage(i) }, { expiresMs: ALIVE_MS })
+      await agent.report(AGENT, 'session.step-progress', { ...about, bytesDone: i }, { expiresMs: ALIVE_MS })
+    }
+    const error = { code: 'mount_failed', message: 'it failed', retryable: true } as const
+    await agent.report(AGENT, 'session.step-failed', { ...about, error })
+    await sleep(3 * ALIVE_MS)
+    await agent.report(AGENT, 'session.usage', { session: 's1', usage: usage(200) })
+    const seen: string[] = []
+    const outcomes: string[] = []
+    await coordinator.consumeReports(async ({ type }) => {
+      if (type !== 'session.findings') outcomes.push(type)
+      return 'ack'
+    })
+    await coordinator.consumeHeartbeats(async ({ type }) => {
+      seen.push(type)
+      return 'ack'
+    })
+    while (seen.length === 0 || outcomes.length === 0) await sleep(10)
+    expect(seen).to.deep.equal(['session.usage'])
+    expect(outcomes).to.deep.equal(['session.step-failed'])
     await expectNoDeadLetters()
   })
 

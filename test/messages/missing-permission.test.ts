@@ -13,7 +13,6 @@ import { agentPermissions } from '../../messages/permissions.ts'
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 const AGENT = { kind: 'target', name: 'db-7' } as const
 const OTHER = { kind: 'target', name: 'db-8' } as const
-const USAGE = { session: 's1', usage: { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 } }
 const RUN_MS = 3_000
 /** A report takes some milliseconds, and 30 s at most. */
 const SOON_MS = 1_000
@@ -86,11 +85,15 @@ describe('an agent that lacks a permission', function () {
       asking.push(
         coordinator.requestAgent(AGENT, 'repository.list', {}, { timeoutMs: RUN_MS }).catch(() => undefined),
       )
-      asking.push(agent.report(OTHER, 'session.usage', USAGE).catch((error) => refusals.push(error)))
+      asking.push(
+        agent
+          .report(OTHER, 'session.findings', { session: 's1', warnings: ['one'] })
+          .catch((error) => refusals.push(error)),
+      )
       const messageId = `m-${i}`
       ids.push(messageId)
       const began = performance.now()
-      await agent.report(AGENT, 'session.usage', USAGE, { messageId })
+      await agent.report(AGENT, 'session.findings', { session: 's1', warnings: ['one'] }, { messageId })
       slowest = Math.max(slowest, performance.now() - began)
       await sleep(20)
     }

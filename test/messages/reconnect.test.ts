@@ -66,7 +66,12 @@ describe('a broker that is restarted or crashes', function () {
         const messageId = randomUUID()
         sent.push(messageId)
         sending.push(
-          agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId, timeoutMs: 60_000 }),
+          agent.report(
+            AGENT,
+            'session.findings',
+            { session: 's1', warnings: ['one'] },
+            { messageId, timeoutMs: 60_000 },
+          ),
         )
         await sleep(5)
       }

@@ -36,7 +36,7 @@ describe('without a broker', function () {
       return 'ack'
     })
     const agent = { kind: 'target', name: 't1' } as const
-    await bus.report(agent, 'session.usage', USAGE)
+    await bus.report(agent, 'session.findings', { session: 's1', warnings: ['one'] })
     await handling.promise
     const configuration = { broker: { url: broker.url }, store: { path: join(directory, 'store.sqlite') } }
     await writeFile(join(directory, 'coordinator.json'), JSON.stringify(configuration))

@@ -68,10 +68,9 @@ describe('a store that is away for a while', function () {
 
   it('costs no event and no command: each waits, and is handled and answered once it is back', async () => {
     const ids = Array.from({ length: MESSAGES }, (_, i) => `m-${String(i).padStart(2, '0')}`)
-    const usage = { fetchedBytes: 1, totalBytes: 2, cacheBytes: 3 }
     const asking = ids.map((messageId) => client.request('agent.list', {}, { messageId, timeoutMs: 50_000 }))
     for (const messageId of ids) {
-      await agent.report(AGENT, 'session.usage', { session: 's1', usage }, { messageId })
+      await agent.report(AGENT, 'session.findings', { session: 's1', warnings: ['one'] }, { messageId })
     }
     const began = Date.now()
     while (Date.now() - began < OUTAGE_MS) await sleep(50)

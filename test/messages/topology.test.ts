@@ -84,11 +84,13 @@ describe('the topology', () => {
     )
   })
 
-  it('keeps heartbeats apart from what agents report about sessions', () => {
+  it('keeps what is outdated soon apart from what happened to sessions', () => {
     expect(patterns(COORDINATOR_HEARTBEATS)).to.deep.equal([
       'howdah.events agent.*.*.enroll',
       'howdah.events agent.*.*.offline',
       'howdah.events agent.*.*.online',
+      'howdah.events agent.*.*.step-progress',
+      'howdah.events agent.*.*.usage',
     ])
     expect(patterns(COORDINATOR_EVENTS))
       .to.include('howdah.events agent.*.*.step-done')
