@@ -127,7 +127,7 @@ describe('directories of pg_basebackup beside an archive', function () {
     const later = await opened.walSize('0000000100000000000000FF').catch((caught: HowdahError) => caught)
     expect(later).to.include({ code: 'repository_unavailable' })
     const error = await refused()
-    expect(error).to.include({ code: 'repository_unavailable', final: true })
+    expect(error).to.include({ code: 'repository_unavailable', retryable: false })
     expect(error.message).to.include(walPath).and.include('walPath')
     await rename(`${walPath}.away`, walPath)
     expect(await messages()).to.deep.equal([])
