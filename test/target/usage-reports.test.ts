@@ -26,6 +26,15 @@ describe('a report of usage', () => {
     expect(usageIsDue(before, { ...before, freeBytes: 5200 * MIB }, 0)).to.equal(true)
   })
 
+  it('is made at once when there is more than twice as much that was changed', () => {
+    const without = { ...before, quotaBytes: null }
+    expect(usageIsDue({ ...without, changedBytes: 0 }, { ...without, changedBytes: 9 * MIB }, 0)).to.equal(
+      true,
+    )
+    expect(usageIsDue(without, { ...without, changedBytes: 19 * MIB }, 0)).to.equal(false)
+    expect(usageIsDue(without, { ...without, changedBytes: 21 * MIB }, 0)).to.equal(true)
+  })
+
   it('is not made when nothing has changed but a little free space', () => {
     const now = { ...before, freeBytes: before.freeBytes - 7 * MIB }
     expect(usageIsDue(before, now, 10 * USAGE_EVERY_MS)).to.equal(false)

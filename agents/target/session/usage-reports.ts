@@ -19,6 +19,8 @@ export function usageIsDue(before: Usage, now: FreshUsage, sinceMs: number): boo
   if (hasMoved(before.freeBytes, now.freeBytes) || hasMoved(before.quotaBytes, now.quotaBytes)) return true
   const grown = Math.abs((now.changedBytes ?? 0) - (before.changedBytes ?? 0))
   if (now.quotaBytes !== null && grown > now.quotaBytes * NOTICED_SHARE) return true
+  // The first changes of a session, and each time that they have doubled.
+  if (grown > Math.max(NOTICED_BYTES, before.changedBytes ?? 0)) return true
   if (sinceMs < USAGE_EVERY_MS) return false
   return (
     sinceMs >= REPEAT_MS ||
