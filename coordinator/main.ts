@@ -8,10 +8,10 @@ import { connectBus } from '../messages/amqp-bus.ts'
 import { openAgentRegistry } from './agent-registry.ts'
 import { createConductor } from './conductor.ts'
 import { createIntake } from './intake.ts'
+import { type Leadership, openLeadership } from './leadership.ts'
 import { sessionId } from './session-id.ts'
 import { openPostgresStore } from './store/postgres.ts'
 import { openSqliteStore } from './store/sqlite.ts'
-import { openTenure, type Tenure } from './tenure.ts'
 
 /** How long answers and settled sessions are kept. */
 const KEEP_DAYS = 30
@@ -37,11 +37,11 @@ await runRole({
       logger,
       waitMs: BROKER_WAIT_MS,
     })
-    let tenure: Tenure | undefined
+    let leadership: Leadership | undefined
     const registry = await openAgentRegistry({
       store,
       lostAfterMs: heartbeat.lostAfter * 1000,
-      listeningSince: () => tenure?.since,
+      listeningSince: () => leadership?.since,
       now,
     })
     const conductor = createConductor({
@@ -74,14 +74,14 @@ await runRole({
     }
     prune()
     const pruner = setInterval(prune, DAY_MS)
-    tenure = await openTenure({ bus, store, registry, conductor, intake, logger })
+    leadership = await openLeadership({ bus, store, registry, conductor, intake, logger })
     return {
       ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
       async close() {
         clearInterval(pruner)
         // While the broker is away nothing can be sent: what waits for it is abandoned, and the next start sends it.
         if (bus.connectedSince === undefined) await bus.close()
-        await tenure?.close()
+        await leadership?.close()
         await conductor.close()
         await bus.close()
         await store.close()

@@ -11,14 +11,14 @@ import type { AgentRegistry } from './agent-registry.ts'
 import type { Conductor } from './conductor.ts'
 import type { Store } from './store/store.ts'
 
-export interface Tenure {
+export interface Leadership {
   /** Since when agents can be heard, in ms since the epoch; undefined while they cannot. */
   readonly since: number | undefined
   /** Stops consuming, waits for running handlers, and gives the lease up. */
   close(): Promise<void>
 }
 
-export interface TenureOptions {
+export interface LeadershipOptions {
   readonly bus: Bus
   readonly store: Pick<Store, 'id'>
   readonly registry: Pick<AgentRegistry, 'refresh'>
@@ -33,7 +33,7 @@ const RETRY_MS = 5_000
  * Resolves when this coordinator consumes, or stands by.
  * @throws HowdahError `configuration` when the broker belongs to another store, or its queues are not as ours
  */
-export async function openTenure(options: TenureOptions): Promise<Tenure> {
+export async function openLeadership(options: LeadershipOptions): Promise<Leadership> {
   const { bus, store, registry, conductor, intake, logger } = options
   let lease: Lease | undefined
   /** Aborted when the lease is lost; undefined while it is not held. */
