@@ -27,6 +27,11 @@ import {
 import type { Cluster, ClusterOptions, Clusters } from './cluster.ts'
 import { repositoryPath, walPath } from './scenario.ts'
 
+export interface ExportedParts {
+  readonly databases?: string[]
+  readonly tables?: string[]
+}
+
 export type PublishOptions = Partial<CommandBody<'instance.publish'>>
 
 export interface Workbench {
@@ -58,9 +63,9 @@ export interface Workbench {
   /** Publishes what must be refused or fail, once and without another try, and leave nothing. */
   failingPublish(options?: PublishOptions): Promise<ErrorBody>
   /** Publishes, exports tables of databases into `scratch`, and unpublishes; gives the session when that is over. */
-  rescue(what: { databases?: string[]; tables?: string[] }): Promise<SessionView>
+  rescue(what: ExportedParts): Promise<SessionView>
   /** Exports from a published instance into `scratch`, and gives the session when that is over. */
-  export(session: SessionView, what: { databases?: string[]; tables?: string[] }): Promise<SessionView>
+  export(session: SessionView, what: ExportedParts): Promise<SessionView>
   check(options?: PublishOptions): Promise<CheckReport>
   /** Rows of the published instance, as `psql -At` prints them. */
   rows(session: SessionView, query: string, database?: string): Promise<string>
@@ -91,21 +96,80 @@ const SETTLED_SECONDS = 60
 const OVER_DEADLINE_MS = 60_000
 
 export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWorkbench> {
-  const { directory, scratch, account, fleet, clusters, repository } = options
-  const made: Cluster[] = []
-  const sessions = new Set<string>()
-  let running = false
-  let sealed: string | undefined
-  await ownDirectory(directory, account)
-  await ownDirectory(walPath(directory), account)
-  await ownDirectory(scratch, account)
+  const { directory, scratch, account, fleet, repository } = options
+  const production = productionSide(options)
+  const sessions = sessionSide(options, production.seal)
+  for (const made of [directory, walPath(directory), scratch]) await ownDirectory(made, account)
 
-  async function seal({ again = false } = {}): Promise<void> {
-    if ((sealed !== undefined && !again) || running) return
-    for (const cluster of made) await cluster.stop('immediate')
-    sealed = directoryDigest(directory)
+  async function discard(): Promise<void> {
+    await sessions.unpublishAll()
+    await production.remove()
+    await rm(scratch, { recursive: true, force: true })
   }
 
+  return {
+    ...{ directory, scratch, account, fleet, repository, discard },
+    ...production,
+    ...sessions,
+    async untilTrue(condition, what) {
+      for (const deadline = Date.now() + OVER_DEADLINE_MS; !(await condition()); await sleep(50)) {
+        if (Date.now() > deadline) throw new Error(`not in time: ${what}`)
+      }
+    },
+    async finish() {
+      await sessions.unpublishAll()
+      expect(sessions.leftovers(), 'left on the target').to.deep.equal([])
+      production.requireUnchanged()
+      await discard()
+    },
+  }
+}
+
+/** Makes clusters and backups of them, and knows whether anything of theirs has changed since they were sealed. */
+function productionSide({ directory, account, clusters }: WorkbenchOptions) {
+  const made: Cluster[] = []
+  let running = false
+  let sealed: string | undefined
+  const paths = (tool: string) => ({
+    home: join(directory, tool),
+    repository: repositoryPath(directory),
+  })
+
+  return {
+    async cluster(more: Partial<ClusterOptions> = {}) {
+      const cluster = await clusters.make(directory, { walDirectory: walPath(directory), ...more })
+      made.push(cluster)
+      return cluster
+    },
+    place: (name: string) => ownDirectory(join(directory, name), account, 0o700),
+    basebackup: (cluster: Cluster, label = 'full', ...args: string[]) =>
+      takeBasebackup(cluster, account, repositoryPath(directory), label, args),
+    pgbackrest: (cluster: Cluster, more: PgBackRestOptions = {}) =>
+      makePgBackRest(cluster, account, paths('pgbackrest'), more),
+    barman: (cluster: Cluster, more?: string) => makeBarman(cluster, account, paths('barman'), more),
+    async seal({ again = false } = {}): Promise<void> {
+      if ((sealed !== undefined && !again) || running) return
+      for (const cluster of made) await cluster.stop('immediate')
+      sealed = directoryDigest(directory)
+    },
+    keepRunning() {
+      running = true
+    },
+    requireUnchanged(): void {
+      if (sealed === undefined) return
+      expect(directoryDigest(directory), "production's directories, before and after").to.equal(sealed)
+    },
+    async remove(): Promise<void> {
+      for (const cluster of made) await cluster.stop('immediate')
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Publishes, exports and unpublishes, and knows what is left of it on the target. */
+function sessionSide(options: WorkbenchOptions, seal: () => Promise<void>) {
+  const { scratch, account, fleet, repository } = options
+  const sessions = new Set<string>()
   const body = (more: PublishOptions): CommandBody<'instance.publish'> => ({
     ...{ repository, instance: INSTANCE, target: 'db-7' },
     ...more,
@@ -126,71 +190,14 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
     })
   }
 
-  async function untilOver(session: string, isOver: (view: SessionView) => boolean): Promise<SessionView> {
-    for (const deadline = Date.now() + OVER_DEADLINE_MS; ; await sleep(50)) {
-      const view = await fleet.show(session)
-      if (isOver(view)) return view
-      if (Date.now() > deadline) throw new Error(`${session} is not done: ${JSON.stringify(view)}`)
-    }
-  }
-
-  /** What is left of the sessions on the target. */
-  function leftovers(): string[] {
-    const mounts = [...mountInventory().values()]
-    return [...sessions].flatMap((session) => [
-      ...mounts.filter((mount) => mount.includes(session)),
-      ...[fleet.mountRoot, fleet.cacheRoot].map((root) => join(root, session)).filter((at) => existsSync(at)),
-    ])
-  }
-
-  async function discard(): Promise<void> {
-    for (const session of sessions) await unpublish(session)
-    for (const cluster of made) await cluster.stop('immediate')
-    await rm(directory, { recursive: true, force: true })
-    await rm(scratch, { recursive: true, force: true })
-  }
-
   const destination = async (): Promise<{ type: 'directory'; path: string }> => {
     return { type: 'directory', path: await ownDirectory(join(scratch, `export-${Date.now()}`), account) }
   }
 
   return {
-    ...{ directory, scratch, account, fleet, repository, seal },
-
-    async cluster(more = {}) {
-      const cluster = await clusters.make(directory, { walDirectory: walPath(directory), ...more })
-      made.push(cluster)
-      return cluster
-    },
-
-    place: (name) => ownDirectory(join(directory, name), account, 0o700),
-
-    basebackup: (cluster, label = 'full', ...args) =>
-      takeBasebackup(cluster, account, repositoryPath(directory), label, args),
-
-    pgbackrest: (cluster, more = {}) =>
-      makePgBackRest(
-        cluster,
-        account,
-        { home: join(directory, 'pgbackrest'), repository: repositoryPath(directory) },
-        more,
-      ),
-
-    barman: (cluster, more) =>
-      makeBarman(
-        cluster,
-        account,
-        { home: join(directory, 'barman'), repository: repositoryPath(directory) },
-        more,
-      ),
-
-    keepRunning() {
-      running = true
-    },
-
-    publish: async (more = {}) => fleet.untilState(await begin(more), 'published', SETTLED_SECONDS),
-
-    async failingPublish(more = {}) {
+    publish: async (more: PublishOptions = {}) =>
+      fleet.untilState(await begin(more), 'published', SETTLED_SECONDS),
+    async failingPublish(more: PublishOptions = {}): Promise<ErrorBody> {
       let session: string
       try {
         session = await begin(more)
@@ -201,53 +208,56 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<OpenWork
       }
       const { error, steps } = await fleet.untilState(session, 'failed', SETTLED_SECONDS)
       const failures = steps.filter(({ status, direction }) => status === 'failed' && direction === 'run')
-      expect(
-        failures.map(({ step }) => step),
-        'it fails once',
-      ).to.have.lengthOf(1)
+      const failed = failures.map(({ step }) => step)
+      expect(failed, 'it fails once').to.have.lengthOf(1)
       if (error === undefined) throw new Error(`${session} failed without an error`)
       return error
     },
-
-    async rescue(what) {
+    async rescue(what: ExportedParts): Promise<SessionView> {
       const session = await begin({ export: { ...what, destination: await destination() } })
-      return untilOver(session, ({ state }) => state === 'closed' || state === 'failed')
+      return untilOver(fleet, session, ({ state }) => state === 'closed' || state === 'failed')
     },
-
-    async export(session, what) {
+    async export(session: SessionView, what: ExportedParts): Promise<SessionView> {
       const request = { session: session.id, ...what, destination: await destination() }
       const reply = await fleet.bus.request('session.export', request)
       if (!reply.accepted) throw new Error(reply.error.message)
-      return untilOver(session.id, ({ exports = [] }) =>
+      return untilOver(fleet, session.id, ({ exports = [] }) =>
         exports.some(({ id, finishedAt }) => id === reply.export && finishedAt !== undefined),
       )
     },
-
-    async check(more = {}) {
+    async check(more: PublishOptions = {}): Promise<CheckReport> {
       await seal()
       const reply = await fleet.bus.request('instance.check', body(more), { timeoutMs: 60_000 })
       if (!reply.accepted) throw new Error(reply.error.message)
       return reply.report
     },
-
-    rows: (session, query, database = 'app') => fleet.sql(session, query, database),
-    unpublish: (session) => unpublish(session.id),
-    untilWarned: (session, pattern) =>
-      untilOver(session, ({ warnings }) => warnings.some((warning) => pattern.test(warning))),
-    async untilTrue(condition, what) {
-      for (const deadline = Date.now() + OVER_DEADLINE_MS; !(await condition()); await sleep(50)) {
-        if (Date.now() > deadline) throw new Error(`not in time: ${what}`)
-      }
-    },
-
-    async finish() {
+    rows: (session: SessionView, query: string, database = 'app') => fleet.sql(session, query, database),
+    unpublish: (session: SessionView) => unpublish(session.id),
+    untilWarned: (session: string, pattern: RegExp) =>
+      untilOver(fleet, session, ({ warnings }) => warnings.some((warning) => pattern.test(warning))),
+    async unpublishAll(): Promise<void> {
       for (const session of sessions) await unpublish(session)
-      expect(leftovers(), 'left on the target').to.deep.equal([])
-      if (sealed !== undefined) {
-        expect(directoryDigest(directory), "production's directories, before and after").to.equal(sealed)
-      }
-      await discard()
     },
-    discard,
+    leftovers(): string[] {
+      const mounts = [...mountInventory().values()]
+      return [...sessions].flatMap((session) => [
+        ...mounts.filter((mount) => mount.includes(session)),
+        ...[fleet.mountRoot, fleet.cacheRoot]
+          .map((root) => join(root, session))
+          .filter((at) => existsSync(at)),
+      ])
+    },
+  }
+}
+
+async function untilOver(
+  fleet: Fleet,
+  session: string,
+  isOver: (view: SessionView) => boolean,
+): Promise<SessionView> {
+  for (const deadline = Date.now() + OVER_DEADLINE_MS; ; await sleep(50)) {
+    const view = await fleet.show(session)
+    if (isOver(view)) return view
+    if (Date.now() > deadline) throw new Error(`${session} is not done: ${JSON.stringify(view)}`)
   }
 }
