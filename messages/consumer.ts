@@ -52,7 +52,7 @@ const HOLD_MS = 20 * 60_000
 const MAX_DELIVERIES = 30
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
-  const { connection, ended, queue, prefetch, redelivery, expected, holdMs = HOLD_MS, logger } = options
+  const { connection, ended, queue, prefetch, redelivery, holdMs = HOLD_MS, logger } = options
   const running = new Set<Promise<void>>()
   const closing = new AbortController()
   const gate = createOutageGate(redelivery, logger.child({ queue }))
@@ -88,7 +88,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   async function settle(channel: ConfirmChannel, message: ConsumeMessage, gone: AbortSignal): Promise<void> {
     const held = () => AbortSignal.any([closing.signal, gone, AbortSignal.timeout(holdMs)])
     try {
-      const done = await gate.run(message.fields.deliveryTag, held, () => work(message))
+      const done = await gate.run(message.fields.deliveryTag, held, () => work(message, options))
       onChannel(() => (done ? channel.ack(message) : channel.nack(message, false, true)))
     } catch (error) {
       logger.error({ err: error, queue, type: message.properties.type }, 'a message could not be handled')
@@ -103,57 +103,6 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       act()
     } catch {
       logger.debug({ queue }, 'the channel of a delivery is gone')
-    }
-  }
-
-  /** Resolves when the delivery can be acknowledged. */
-  async function work(message: ConsumeMessage): Promise<true> {
-    const outcome = await decide(message)
-    if (outcome !== 'ack') await options.deadLetter(message, queue, outcome.deadLetter)
-    return true
-  }
-
-  async function decide(message: ConsumeMessage): Promise<Outcome> {
-    const { delivery, refused, ignored } = decodeDelivery(message, expected)
-    if (ignored !== undefined) {
-      logger.debug({ queue, type: ignored }, 'ignored a message of a type that a newer release has')
-      return 'ack'
-    }
-    if (refused) {
-      logger.warn({ queue, error: refused }, 'refused a message')
-      await refuse(message, refused)
-      return { deadLetter: `${refused.code}: ${refused.message}` }
-    }
-    const deliveries = failedDeliveries(message)
-    if (deliveries >= MAX_DELIVERIES) {
-      return giveUp(message, `it was delivered ${deliveries} times without an outcome`)
-    }
-    try {
-      return await options.handle(delivery)
-    } catch (error) {
-      if (isUnavailable(error) || deliveries + 1 < redelivery.tries) throw error
-      logger.error(
-        { err: error, queue, type: delivery.type },
-        'the handler of a message failed for the last time',
-      )
-      const { code, message: text } = errorBody(error)
-      return giveUp(message, `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}`)
-    }
-  }
-
-  async function giveUp(message: ConsumeMessage, reason: string): Promise<Outcome> {
-    const type = String(message.properties.type)
-    await refuse(message, { code: 'internal', message: `${type} could not be handled: ${reason}` })
-    return { deadLetter: reason }
-  }
-
-  /** Answers, if an answer can be sent: the dead letter does not depend on it. */
-  async function refuse(message: ConsumeMessage, error: ErrorBody): Promise<void> {
-    try {
-      await options.refuse(message, error)
-    } catch (unsent) {
-      if (isUnavailable(unsent)) throw unsent
-      logger.warn({ err: unsent, queue }, 'the answer to a message could not be sent')
     }
   }
 
@@ -176,6 +125,68 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       await atMost(recoveringChannel.current ? CLOSE_DEADLINE_MS : GONE_DEADLINE_MS, Promise.all(running))
       await recoveringChannel.close()
     },
+  }
+}
+
+/** Resolves when the delivery can be acknowledged. */
+async function work(message: ConsumeMessage, options: ConsumerOptions): Promise<true> {
+  const outcome = await decide(message, options)
+  if (outcome !== 'ack') await options.deadLetter(message, options.queue, outcome.deadLetter)
+  return true
+}
+
+/**
+ * What becomes of a delivery: the outcome of its handler, or a dead letter where it breaks the contract or was tried for
+ * the last time.
+ * @throws when it is to be tried again: what its handler threw, or `Unavailable`
+ */
+async function decide(message: ConsumeMessage, options: ConsumerOptions): Promise<Outcome> {
+  const { queue, redelivery, expected, logger } = options
+  const { delivery, refused, ignored } = decodeDelivery(message, expected)
+  if (ignored !== undefined) {
+    logger.debug({ queue, type: ignored }, 'ignored a message of a type that a newer release has')
+    return 'ack'
+  }
+  if (refused) {
+    logger.warn({ queue, error: refused }, 'refused a message')
+    await refuse(message, refused, options)
+    return { deadLetter: `${refused.code}: ${refused.message}` }
+  }
+  const deliveries = failedDeliveries(message)
+  if (deliveries >= MAX_DELIVERIES) {
+    return giveUp(message, `it was delivered ${deliveries} times without an outcome`, options)
+  }
+  try {
+    return await options.handle(delivery)
+  } catch (error) {
+    if (isUnavailable(error) || deliveries + 1 < redelivery.tries) throw error
+    logger.error(
+      { err: error, queue, type: delivery.type },
+      'the handler of a message failed for the last time',
+    )
+    const { code, message: text } = errorBody(error)
+    return giveUp(
+      message,
+      `its handler failed ${redelivery.tries} times; ${code}: ${text.slice(0, 500)}`,
+      options,
+    )
+  }
+}
+
+/** Refuses a message that could not be handled, as an internal error. */
+async function giveUp(message: ConsumeMessage, reason: string, options: ConsumerOptions): Promise<Outcome> {
+  const type = String(message.properties.type)
+  await refuse(message, { code: 'internal', message: `${type} could not be handled: ${reason}` }, options)
+  return { deadLetter: reason }
+}
+
+/** Answers, if an answer can be sent: the dead letter does not depend on it. */
+async function refuse(message: ConsumeMessage, error: ErrorBody, options: ConsumerOptions): Promise<void> {
+  try {
+    await options.refuse(message, error)
+  } catch (unsent) {
+    if (isUnavailable(unsent)) throw unsent
+    options.logger.warn({ err: unsent, queue: options.queue }, 'the answer to a message could not be sent')
   }
 }
 

@@ -6,7 +6,7 @@
  * is suspect and is published one by one on the next channel, so that the one for which that is closed again is known and
  * rejects; everything else is sent afterwards.
  */
-import { type ConfirmChannel, IllegalOperationError, type Message } from 'amqplib'
+import { type ConfirmChannel, IllegalOperationError } from 'amqplib'
 import type { Logger } from 'pino'
 import { HowdahError } from './errors.ts'
 import type { Publication } from './publication.ts'
@@ -20,17 +20,10 @@ import {
   unencodable,
 } from './publication-errors.ts'
 import { createRefusedRoutes } from './refused-routes.ts'
-import { abortError } from './wait.ts'
+import { createSuspects } from './suspects.ts'
+import { createUnconfirmed, type Pending } from './unconfirmed.ts'
 
 const RESEND_AFTER_NACK_MS = 250
-
-interface Pending extends Publication {
-  inFlight: boolean
-  /** How often RabbitMQ answered by `basic.nack`. */
-  refusals: number
-  returned: boolean
-  settle(error?: Error): void
-}
 
 export interface Publisher {
   /** Resolves when RabbitMQ confirmed. @throws `Unavailable` (`broker_unavailable` | `broker_blocked`), HowdahError `unroutable` | `configuration` | `broker_unavailable` | `timeout` | `message_too_large` | `internal` */
@@ -56,32 +49,20 @@ export interface PublisherOptions {
   readonly logger: Logger
 }
 
-/** Whether RabbitMQ has handled everything that was sent on the channel, and closed it for none of it. Changes nothing. */
-async function isAlive(channel: ConfirmChannel): Promise<boolean> {
-  try {
-    await channel.prefetch(0)
-    return true
-  } catch {
-    return false
-  }
-}
-
 export function createPublisher(options: PublisherOptions): Publisher {
   const { userId, channel, failure, blocked, logger } = options
-  const waiting = new Set<Pending>()
-  const idle = new Set<() => void>()
-  /** Unconfirmed when RabbitMQ closed the channel for one of them. While there are any, they are sent alone. */
-  const suspects = new Set<Pending>()
-  let probed: Pending | undefined
+  const unconfirmed = createUnconfirmed()
+  const suspects = createSuspects({ unconfirmed: unconfirmed.all, channel, blocked, transmit, transmitAll })
   const refused = createRefusedRoutes()
   /** The channel while it is open. */
   let attached: ConfirmChannel | undefined
   let isClosed = false
 
+  /** Sends a publication on the current channel, if it is not there already and nothing holds it back. */
   function transmit(pending: Pending): void {
     const current = channel()
     if (!current || pending.inFlight || blocked() !== undefined) return
-    if (suspects.size > 0 && pending !== probed) return
+    if (suspects.holdsBack(pending)) return
     pending.inFlight = true
     pending.returned = false
     const mandatory = pending.unroutable !== undefined
@@ -89,13 +70,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     try {
       current.publish(exchange, routingKey, content, { ...options, userId, mandatory }, (error: unknown) => {
         if (current !== attached) return // the channel was closed, it is sent again with the next one
-        pending.inFlight = false
-        if (error) {
-          pending.refusals += 1
-          logger.warn({ messageId: options.messageId }, 'RabbitMQ did not take a message, sending it again')
-          setTimeout(() => waiting.has(pending) && transmit(pending), RESEND_AFTER_NACK_MS)
-        } else if (pending.returned) pending.settle(new HowdahError('unroutable', pending.unroutable ?? ''))
-        else pending.settle()
+        onAnswer(pending, error)
       })
     } catch (error) {
       pending.inFlight = false
@@ -104,35 +79,31 @@ export function createPublisher(options: PublisherOptions): Publisher {
     }
   }
 
+  /** RabbitMQ confirmed a publication (`basic.ack`), or did not take it (`basic.nack`). */
+  function onAnswer(pending: Pending, error: unknown): void {
+    pending.inFlight = false
+    if (error) {
+      pending.refusals += 1
+      logger.warn(
+        { messageId: pending.options.messageId },
+        'RabbitMQ did not take a message, sending it again',
+      )
+      setTimeout(() => unconfirmed.all.has(pending) && transmit(pending), RESEND_AFTER_NACK_MS)
+    } else if (pending.returned) pending.settle(new HowdahError('unroutable', pending.unroutable ?? ''))
+    else pending.settle()
+  }
+
   function transmitAll(): void {
-    if (suspects.size > 0) probe()
-    else for (const pending of waiting) transmit(pending)
+    if (!suspects.isEmpty) suspects.probe()
+    else for (const pending of unconfirmed.all) transmit(pending)
   }
 
-  /** Sends the first suspect. RabbitMQ handles a channel in order: when a call after it succeeds, it was not refused. */
-  function probe(): void {
-    const current = channel()
-    if (!current || probed || blocked() !== undefined) return
-    for (const suspect of suspects) if (!waiting.has(suspect)) suspects.delete(suspect)
-    const [first] = suspects
-    if (!first) {
-      transmitAll()
-      return
-    }
-    probed = first
-    transmit(first)
-    void isAlive(current).then((accepted) => {
-      if (!accepted || current !== channel()) return // the next channel goes on
-      suspects.delete(first)
-      probed = undefined
-      transmitAll()
-    })
-  }
-
+  /** RabbitMQ closed the channel: finds the suspects, or rejects the one that it refused. */
   function onChannelError(error: ChannelError): void {
     if (!isPublishError(error)) return
+    const { probed } = suspects
     if (!probed) {
-      for (const pending of waiting) if (pending.inFlight) suspects.add(pending)
+      for (const pending of unconfirmed.all) if (pending.inFlight) suspects.add(pending)
       return
     }
     const rejected = refusal(error, probed)
@@ -141,21 +112,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     const extent = extentOf(error)
     if (extent === 'message') return
     refused.add(extent, probed, rejected)
-    for (const pending of waiting) if (refused.find(pending)) pending.settle(rejected)
-  }
-
-  /** RabbitMQ returns a message before it confirms it, on the same channel. */
-  function onReturn({ fields, properties }: Message): void {
-    for (const pending of waiting) {
-      if (
-        pending.inFlight &&
-        pending.options.messageId === properties.messageId &&
-        pending.exchange === fields.exchange &&
-        pending.routingKey === fields.routingKey
-      ) {
-        pending.returned = true
-      }
-    }
+    for (const pending of unconfirmed.all) if (refused.find(pending)) pending.settle(rejected)
   }
 
   function expire(pending: Pending): void {
@@ -165,17 +122,18 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
   return {
     resume: transmitAll,
+    drain: unconfirmed.drain,
 
     attach(current) {
-      current.on('return', onReturn)
+      current.on('return', unconfirmed.markReturned)
       current.once('error', onChannelError)
       attached = current
       // Before amqplib fails all confirms of the channel.
       current.prependOnceListener('close', () => {
         if (attached === current) attached = undefined
       })
-      probed = undefined
-      for (const pending of waiting) pending.inFlight = false
+      suspects.restart()
+      for (const pending of unconfirmed.all) pending.inFlight = false
       transmitAll()
     },
 
@@ -183,46 +141,14 @@ export function createPublisher(options: PublisherOptions): Publisher {
       if (isClosed) throw closed('this connection to RabbitMQ was closed')
       const earlier = refused.find(publication)
       if (earlier) throw earlier
-      const { promise, resolve, reject } = Promise.withResolvers<void>()
-      const { signal, timeoutMs } = publication
-      const pending: Pending = {
-        ...publication,
-        inFlight: false,
-        refusals: 0,
-        returned: false,
-        settle(error) {
-          if (!waiting.delete(pending)) return
-          clearTimeout(timer)
-          signal?.removeEventListener('abort', onAbort)
-          if (error) reject(error)
-          else resolve()
-          if (waiting.size === 0) for (const wake of idle) wake()
-        },
-      }
-      const onAbort = () => pending.settle(abortError(signal))
-      const timer = setTimeout(() => expire(pending), timeoutMs)
-      waiting.add(pending)
-      if (signal?.aborted) onAbort()
-      else {
-        signal?.addEventListener('abort', onAbort)
-        transmit(pending)
-      }
-      await promise
-    },
-
-    async drain(timeoutMs) {
-      if (waiting.size === 0) return
-      const { promise, resolve } = Promise.withResolvers<void>()
-      const timer = setTimeout(resolve, timeoutMs)
-      idle.add(resolve)
-      await promise
-      idle.delete(resolve)
-      clearTimeout(timer)
+      const pending = unconfirmed.add(publication, expire)
+      if (unconfirmed.all.has(pending)) transmit(pending)
+      await pending.settled
     },
 
     close() {
       isClosed = true
-      for (const pending of waiting) {
+      for (const pending of unconfirmed.all) {
         pending.settle(closed('the connection was closed before the message was confirmed'))
       }
     },
