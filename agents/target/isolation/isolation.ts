@@ -161,7 +161,7 @@ function removal(session: string): string {
 }
 
 const recordPath = (spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>) =>
-  `${instancePaths(spec).configuration}/walls.json`
+  `${instancePaths(spec).configuration}/isolation.json`
 
 async function writeRecord(spec: InstanceSpec, record: IsolationRecord): Promise<void> {
   await writeFileAtomically(recordPath(spec), JSON.stringify(record), 0o600, 'process')

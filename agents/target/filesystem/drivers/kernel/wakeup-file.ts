@@ -8,7 +8,7 @@
  */
 import type { Attributes } from '../../file-system.ts'
 
-export const WAKEUP_FILE_NAME = '.howdah-bell'
+export const WAKEUP_FILE_NAME = '.howdah-wakeup'
 
 /** Its inode number is above all of the engine's. */
 export const WAKEUP_FILE: Attributes = {
