@@ -25,6 +25,7 @@ import {
   COORDINATOR_COMMANDS,
   COORDINATOR_QUERIES,
   EVENTS_EXCHANGE,
+  PASSING_REPORTS,
   reportRoutingKey,
   sessionEventRoutingKey,
 } from './topology.ts'
@@ -40,12 +41,6 @@ export interface Route {
   readonly unroutable?: string
   /** Milliseconds after which nobody needs the message, unless the sender says another. Missing: never. */
   readonly expiresMs?: number | undefined
-}
-
-/** How long reports of which another one follows are of use, ms. */
-const REPORT_EXPIRES_MS: Readonly<Partial<Record<ReportType, number>>> = {
-  'session.usage': 60_000,
-  'session.step-progress': 30_000,
 }
 
 export interface RequestRoute extends Route {
@@ -129,6 +124,6 @@ export function reportRoute(agent: AgentAddress, type: ReportType): Route {
     exchange: EVENTS_EXCHANGE.name,
     routingKey: reportRoutingKey(agent, type),
     unroutable: `no queue takes ${type}: no coordinator was ever started on this broker`,
-    expiresMs: REPORT_EXPIRES_MS[type],
+    expiresMs: PASSING_REPORTS[type],
   }
 }

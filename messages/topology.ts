@@ -36,7 +36,7 @@ export interface AgentAddress {
   readonly name: string
 }
 
-export const UNKNOWN_COMMANDS_EXCHANGE: Exchange = {
+const UNKNOWN_COMMANDS_EXCHANGE: Exchange = {
   name: 'howdah.commands.unknown',
   type: 'fanout',
   summary: 'Commands of a type that no coordinator here knows, to be refused.',
@@ -127,14 +127,18 @@ export const COORDINATOR_QUERIES: Queue = {
   arguments: { ...quorum, ...oneConsumer },
 }
 
-/** Reports that are outdated soon, since the next one says more: they expire, and hold up no other. */
-const HEARTBEAT_TYPES: ReadonlySet<string> = new Set([
-  'agent.enroll',
-  'agent.online',
-  'agent.offline',
-  'session.usage',
-  'session.step-progress',
-] satisfies EventType[])
+/**
+ * Reports that are outdated soon, since the next one says more: they expire, and hold up no other. After how many
+ * milliseconds; undefined: the sender says.
+ */
+export const PASSING_REPORTS: Readonly<Partial<Record<EventType, number | undefined>>> = {
+  'agent.enroll': undefined,
+  'agent.online': undefined,
+  'agent.offline': undefined,
+  'session.usage': 60_000,
+  'session.step-progress': 30_000,
+}
+const isPassing = (type: string): boolean => Object.hasOwn(PASSING_REPORTS, type)
 
 const reportBindings = (wanted: (type: string) => boolean): Binding[] =>
   Object.keys(EVENTS)
@@ -144,7 +148,7 @@ const reportBindings = (wanted: (type: string) => boolean): Binding[] =>
 export const COORDINATOR_EVENTS: Queue = {
   name: 'howdah.coordinator.events',
   summary: 'What agents report about sessions; one coordinator at a time consumes.',
-  bindings: reportBindings((type) => !HEARTBEAT_TYPES.has(type)),
+  bindings: reportBindings((type) => !isPassing(type)),
   arguments: { ...quorum, ...oneConsumer, ...deadLettering },
 }
 
@@ -152,7 +156,7 @@ export const COORDINATOR_HEARTBEATS: Queue = {
   name: 'howdah.coordinator.heartbeats',
   summary:
     'Heartbeats of agents, progress and usage of sessions, which expire; one coordinator at a time consumes.',
-  bindings: reportBindings((type) => HEARTBEAT_TYPES.has(type)),
+  bindings: reportBindings(isPassing),
   arguments: { ...quorum, ...oneConsumer, 'x-max-length': MAX_HEARTBEATS },
 }
 
