@@ -10,10 +10,10 @@ import { segmentAfter } from '../../../wal/lsn.ts'
 import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import { hasSegment } from '../../wal-listing.ts'
 import { readIfExists } from '../basebackup/backup-files.ts'
+import { subdirectories } from '../subdirectories.ts'
 import type { WalLocator } from '../wal-files.ts'
 import { type BackupInfo, INFO_BYTES, parseBackupInfo } from './backup-info.ts'
 import type { ServerDirectories } from './server-directories.ts'
-import { directoriesIn } from './servers.ts'
 
 const ID = /^\d{8}T\d{6}$/
 /** A backup that needs more segments than this took weeks. */
@@ -74,7 +74,11 @@ export function createServerBackups(
   return {
     async ids() {
       const there = await resolveIfExists(roots, base)
-      const inBase = await directoriesIn(there ?? base, `server ${server} cannot be read`)
+      const path = there ?? base
+      const inBase = await subdirectories(
+        path,
+        (reason) => `server ${server} cannot be read: ${reason} on ${path}`,
+      )
       // Barman 3.13.2 moved backup.info to the meta directory; what is there counts.
       const inMeta = (await namesIn((await resolveIfExists(roots, meta)) ?? meta)).flatMap(
         (name) => /^(\d{8}T\d{6})-backup\.info$/.exec(name)?.[1] ?? [],

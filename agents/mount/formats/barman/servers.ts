@@ -3,8 +3,8 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { AllowedRoots } from '../../decode/allowed-roots.ts'
-import { isSystemError } from '../../decode/stored-file.ts'
 import type { RepositoryOptions } from '../../repository.ts'
+import { subdirectories } from '../subdirectories.ts'
 import { readBarmanConfiguration } from './configuration.ts'
 import type { ServerDirectories } from './server-directories.ts'
 
@@ -19,7 +19,10 @@ export async function findServers({
     throw new HowdahError('configuration', `repository ${name} has neither path nor configFile`)
   }
   const found = new Map<string, ServerDirectories>()
-  for (const server of await directoriesIn(path, `${name} is no Barman home`)) {
+  for (const server of await subdirectories(
+    path,
+    (reason) => `${name} is no Barman home: ${reason} on ${path}`,
+  )) {
     const home = join(path, server)
     if (!(await readdir(home).catch((): string[] => [])).includes('base')) continue
     found.set(server, {
@@ -41,20 +44,3 @@ export const rootsOfServer = (
   root,
   linkTargets: configFile === undefined ? linkTargets : [backups, wals, ...received, meta, ...linkTargets],
 })
-
-/** Includes links: whether one may be followed is checked when it is followed. */
-export async function directoriesIn(path: string, finding: string): Promise<string[]> {
-  try {
-    const entries = await readdir(path, { withFileTypes: true })
-    return entries
-      .filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.'))
-      .map(({ name }) => name)
-      .sort()
-  } catch (error) {
-    throw new HowdahError(
-      'repository_unavailable',
-      `${finding}: ${isSystemError(error) ? error.code : error} on ${path}; check the path, and that the mount agent may read it`,
-      { cause: error },
-    )
-  }
-}

@@ -6,17 +6,18 @@
  * The format reader of this folder: describe-backup.ts summarizes a backup, copy.ts finds its files, open-copy.ts
  * composes incremental ones, backup-wal.ts finds WAL; Barman's reader shares the parts for copies of a cluster.
  */
+
 import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { BackupSummary } from '../../../../messages/values.ts'
 import { oldestFirst } from '../../backup-order.ts'
 import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
-import { isSystemError } from '../../decode/stored-file.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
 import type { Spool } from '../../spool/spool.ts'
 import { mapConcurrently } from '../map-concurrently.ts'
 import { openBackup } from '../open-backup.ts'
+import { subdirectories } from '../subdirectories.ts'
 import { createTarIndexes } from '../tar/tar-index.ts'
 import { unknownBackup, unknownInstance } from '../unknown-name-errors.ts'
 import { createWalFiles } from '../wal-files.ts'
@@ -43,7 +44,7 @@ export function openBasebackup(options: LocatedRepository, spool: Spool): Reposi
   const wals = new Map<string, BackupWal>()
   async function instances(): Promise<string[]> {
     const names: string[] = []
-    for (const name of await subdirectories(options.path)) {
+    for (const name of await labelsIn(options.path)) {
       const found = await findBackups(roots, join(options.path, name), name).catch((error: unknown) => {
         // A link that leads outside is listed with its error.
         if (error instanceof HowdahError && error.code === 'configuration') return undefined
@@ -199,22 +200,6 @@ function withParent(described: BackupDescription, all: readonly Listed[]): Backu
   return parent === undefined ? summary : { ...summary, parent: parent.found.label }
 }
 
-async function subdirectories(path: string): Promise<string[]> {
-  try {
-    const entries = await readdir(path, { withFileTypes: true })
-    return entries
-      .filter((entry) => (entry.isDirectory() || entry.isSymbolicLink()) && !entry.name.startsWith('.'))
-      .map(({ name }) => name)
-      .sort()
-  } catch (error) {
-    throw new HowdahError(
-      'repository_unavailable',
-      `${path} cannot be read (${isSystemError(error) ? error.code : error}); check the path, and that the mount agent may read it`,
-      { cause: error },
-    )
-  }
-}
-
 /** @throws HowdahError `configuration` when the directory is a link that leads outside, `repository_unavailable` */
 async function findBackups(
   roots: AllowedRoots,
@@ -225,7 +210,7 @@ async function findBackups(
   if (real === undefined || !(await stat(real)).isDirectory()) return []
   if (await isBackup(real)) return [{ label: instance, directory }]
   const found: BackupDirectory[] = []
-  for (const label of await subdirectories(real)) {
+  for (const label of await labelsIn(real)) {
     if (await isBackup(join(real, label))) found.push({ label, directory: join(directory, label) })
   }
   return found
@@ -243,3 +228,6 @@ async function stampOf(directory: string): Promise<string> {
 
 const isBackup = async (directory: string) =>
   (await readdir(directory).catch(() => [])).some((name) => SIGNS.test(name))
+
+const labelsIn = (path: string): Promise<string[]> =>
+  subdirectories(path, (reason) => `${path} cannot be read (${reason})`)
