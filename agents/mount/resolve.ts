@@ -130,8 +130,10 @@ async function describe(
         { field: 'afterRecovery' },
       )
     }
-    const databases = await readDatabases(backup)
-    const preloadedLibraries = await readPreloadedLibraries(backup)
+    const [databases, preloadedLibraries] = await Promise.all([
+      readDatabases(backup),
+      readPreloadedLibraries(backup),
+    ])
     const result: ResolveResult = {
       backup: summary,
       totalBytes,

@@ -94,6 +94,11 @@ export function pausesAfterRecovery({ afterRecovery }: InstanceOptions): boolean
   return afterRecovery === 'pause'
 }
 
+/** Whether recovery is to stop at a point inside the WAL: a time, an LSN, a transaction or a restore point. */
+export function hasTarget({ recoverTo: { type } }: Pick<InstanceSpec, 'recoverTo'>): boolean {
+  return type !== 'latest' && type !== 'immediate'
+}
+
 /** `cluster_name` of a session's instance; the process title of every server process begins with it. */
 export function clusterName(session: string): string {
   return `howdah-${session}`

@@ -12,7 +12,7 @@ import { isStop, type RecoveryStop, recoveryStop } from '../../../wal/wal-record
 import { type Identity, queryReadiness, queryRow } from '../connections/connection.ts'
 import { exists } from '../process/atomic-file.ts'
 import { recoverySettings } from '../settings/recovery-settings.ts'
-import { type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
+import { hasTarget, type InstanceSpec, instancePaths, majorVersion } from '../specification.ts'
 import { readControlData } from './control-data.ts'
 import { describeTarget } from './start-failure.ts'
 
@@ -130,7 +130,7 @@ async function searchArchive(
   signal: AbortSignal | undefined,
 ): Promise<'found' | 'absent' | 'unknown'> {
   const { type, value = '', timeline = 'latest' } = spec.recoverTo
-  if (type === 'latest' || type === 'immediate' || majorVersion(spec.version) < 10) return 'unknown'
+  if (!hasTarget(spec) || majorVersion(spec.version) < 10) return 'unknown'
   const current = await currentTimeline(spec, as)
   const from = lsnOf(type === 'lsn' ? value : lsn)
   if (current === undefined || from === undefined) return 'unknown'

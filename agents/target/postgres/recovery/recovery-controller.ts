@@ -8,11 +8,17 @@ import { controlReplay, type Readiness } from '../connections/connection.ts'
 import type { InstanceRecord } from '../process/record.ts'
 import { sharedMemoryShortage } from '../process/shared-memory-space.ts'
 import { exceeds } from '../settings/limits.ts'
-import { type InstanceSpec, instancePaths, majorVersion, pausesAfterRecovery } from '../specification.ts'
+import {
+  hasTarget,
+  type InstanceSpec,
+  instancePaths,
+  majorVersion,
+  pausesAfterRecovery,
+} from '../specification.ts'
 import { readControlData } from './control-data.ts'
 import { requestPromotion } from './data-directory.ts'
 import { isRecovered } from './first-recovery.ts'
-import { archiveTooShort, endsBefore } from './start-failure.ts'
+import { archiveTooShort, endsBefore, isConsistent } from './start-failure.ts'
 import type { LogReader } from './startup-log.ts'
 
 /** Production raised limits since the backup, which read-only connections require: the server must be restarted with them. */
@@ -66,8 +72,7 @@ export function createRecoveryController(
   async function atEnd(readiness: InRecovery): Promise<undefined> {
     if (!pausesAfterRecovery(spec)) return promote(readiness)
     if (acted) return
-    const { type } = spec.recoverTo
-    if (type !== 'latest' && type !== 'immediate') {
+    if (hasTarget(spec)) {
       const { lsn, lastCommit } = readiness.at
       const reached = { lsn, ...(lastCommit !== undefined && { time: lastCommit }) }
       const ends = endsBefore(spec, reached, log.lastRestored)
@@ -113,7 +118,7 @@ export function createRecoveryController(
 
   /** Read-only connections are accepted only once recovery is consistent. */
   async function requireAccepting(): Promise<void> {
-    if (!(await isConsistent(spec))) throw archiveTooShort(spec, log)
+    if (!isConsistent(await readControlData(spec))) throw archiveTooShort(spec, log)
     endedAt ??= performance.now()
     if (performance.now() - endedAt > ACCEPT_TIMEOUT)
       throw new HowdahError(
@@ -136,10 +141,4 @@ export async function limitsRaised(spec: InstanceSpec, { limits }: InstanceRecor
   // If the data directory cannot be read any more, the failure at hand is the cause to report.
   const control = limits && (await readControlData(spec).catch(() => undefined))
   return control !== undefined && limits !== undefined && exceeds(control.limits, limits)
-}
-
-/** Whether recovery has replayed everything that was written while the backup was taken. */
-async function isConsistent(spec: InstanceSpec): Promise<boolean> {
-  const { state, backupEndAwaited } = await readControlData(spec)
-  return state === 'in archive recovery' && !backupEndAwaited
 }

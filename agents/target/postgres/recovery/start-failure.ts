@@ -8,11 +8,12 @@ import { portProblem } from '../../preflight/port.ts'
 import { exists } from '../process/atomic-file.ts'
 import { sharedMemoryShortage } from '../process/shared-memory-space.ts'
 import { HBA_HEADER_LINES } from '../settings/host-based-access.ts'
-import { type InstanceSpec, instancePaths } from '../specification.ts'
+import { hasTarget, type InstanceSpec, instancePaths } from '../specification.ts'
 import { readControlData } from './control-data.ts'
-import type { ControlData } from './control-file.ts'
+import type { ClusterState, ControlData } from './control-file.ts'
 import type { LogReader, Reached } from './startup-log.ts'
 
+const RECOVERING: ClusterState = 'in archive recovery'
 /** Lines that an error quotes. */
 const QUOTED_LINES = 6
 
@@ -147,8 +148,7 @@ async function recoveryCause(spec: InstanceSpec, log: LogReader): Promise<Cause 
       field: 'recoverTo.timeline',
       message: `Timeline ${String(spec.recoverTo.timeline)} cannot be reached from this backup: the archive has no history of it. ${describeTarget(spec)} needs another timeline or another backup.`,
     }
-  const begun = control.state === 'in archive recovery'
-  const consistent = begun && isConsistent(control, log.absent)
+  const consistent = isConsistent(control, log.absent)
   if (!consistent && log.absent !== undefined) return { code: 'wal_missing', message: walMissing(spec, log) }
   if (!hasTarget(spec) || log.reasons.some((line) => PANIC.test(line))) return undefined
   if (consistent && log.absent !== undefined)
@@ -158,7 +158,7 @@ async function recoveryCause(spec: InstanceSpec, log: LogReader): Promise<Cause 
       message: endsBefore(spec, log.reached, log.lastRestored),
     }
   // The archive had all that was requested, and recovery ended by itself before the backup was consistent.
-  if (begun && !consistent)
+  if (control.state === RECOVERING && !consistent)
     return {
       code: 'target_unreachable',
       field: 'recoverTo',
@@ -167,16 +167,15 @@ async function recoveryCause(spec: InstanceSpec, log: LogReader): Promise<Cause 
   return undefined
 }
 
-/** @param absent the segment at which the archive ended, if it did */
-function isConsistent({ backupEndAwaited, minRecoveryPoint, walSegmentBytes }: ControlData, absent?: string) {
-  if (backupEndAwaited) return false
+/**
+ * Whether recovery has replayed everything that was written while the backup was taken.
+ * @param absent the segment at which the archive ended, if it did
+ */
+export function isConsistent(control: ControlData, absent?: string): boolean {
+  const { state, backupEndAwaited, minRecoveryPoint, walSegmentBytes } = control
+  if (state !== RECOVERING || backupEndAwaited) return false
   const end = absent === undefined ? undefined : parseSegmentName(absent, walSegmentBytes)
   return end === undefined || segmentStart(end.segment, walSegmentBytes) >= minRecoveryPoint
-}
-
-/** Whether recovery is to stop at a point inside the WAL. */
-function hasTarget({ recoverTo: { type } }: InstanceSpec): boolean {
-  return type !== 'latest' && type !== 'immediate'
 }
 
 /** Whether the archive knows the requested timeline. */
