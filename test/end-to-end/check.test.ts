@@ -1,35 +1,15 @@
 import { existsSync } from 'node:fs'
 import { expect } from 'chai'
 import type { CheckReport } from '../../messages/definitions.ts'
-import { type Fleet, startFleet } from '../support/fleet.ts'
-import { makeProduction, type Production } from '../support/production.ts'
+import { useProductionFleet } from '../support/production-fleet.ts'
 
 describe('a check before publishing', function () {
   this.timeout(60_000)
-  let production: Production
-  let fleet: Fleet
-  let failed = false
-
-  before(async () => {
-    production = await makeProduction({ compress: 'gz' })
-    await production.backup('full')
-    fleet = await startFleet({
-      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
-    })
-  })
-
-  afterEach(function () {
-    failed ||= this.currentTest?.state === 'failed'
-  })
-
-  after(async () => {
-    await fleet?.remove(failed)
-    await production?.remove()
-  })
+  const made = useProductionFleet()
 
   async function check(changes: object = {}): Promise<CheckReport> {
-    const body = { repository: 'main', instance: production.stanza, target: 'db-7', ...changes }
-    const reply = await fleet.bus.request('instance.check', body)
+    const body = { repository: 'main', instance: made.production.stanza, target: 'db-7', ...changes }
+    const reply = await made.fleet.bus.request('instance.check', body)
     if (!reply.accepted) throw new Error(reply.error.message)
     return reply.report
   }
@@ -64,9 +44,9 @@ describe('a check before publishing', function () {
 
   it('mounts nothing, stores nothing and creates no session', async () => {
     await check()
-    const sessions = await fleet.bus.request('session.list', { all: true })
+    const sessions = await made.fleet.bus.request('session.list', { all: true })
     expect(sessions).to.deep.include({ accepted: true, sessions: [] })
-    expect(existsSync(fleet.mountRoot)).to.equal(false)
-    expect(existsSync(fleet.cacheRoot)).to.equal(false)
+    expect(existsSync(made.fleet.mountRoot)).to.equal(false)
+    expect(existsSync(made.fleet.cacheRoot)).to.equal(false)
   })
 })

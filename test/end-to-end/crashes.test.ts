@@ -3,60 +3,41 @@ import { expect } from 'chai'
 import type { EventDelivery } from '../../messages/bus.ts'
 import type { SessionView, StepName } from '../../messages/values.ts'
 import { restartBroker } from '../support/broker.ts'
-import { type Fleet, startFleet } from '../support/fleet.ts'
 import type { Role } from '../support/fleet-roles.ts'
-import { makeProduction, type Production } from '../support/production.ts'
+import { useProductionFleet } from '../support/production-fleet.ts'
 
 describe('crashes', function () {
   this.timeout(120_000)
-  let production: Production
-  let fleet: Fleet
-  let failed = false
-
-  before(async () => {
-    production = await makeProduction({ compress: 'gz' })
-    await production.backup('full')
+  const made = useProductionFleet(async (production) => {
     await production.writeNotes(100, 'after the backup')
     await production.switchWal()
-    fleet = await startFleet({
-      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
-    })
-  })
-
-  afterEach(function () {
-    failed ||= this.currentTest?.state === 'failed'
-  })
-
-  after(async () => {
-    await fleet?.remove(failed)
-    await production?.remove()
   })
 
   /** Begins to publish; resolves with the session's id when the step has been started by its agent. */
   async function publishUntil(step: StepName): Promise<string> {
     const seen: EventDelivery[] = []
     let wake = (): void => undefined
-    const watch = await fleet.bus.watchEvents('session.#', (delivery) => {
+    const watch = await made.fleet.bus.watchEvents('session.#', (delivery) => {
       seen.push(delivery)
       wake()
     })
-    const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
-    const reply = await fleet.bus.request('instance.publish', body)
-    if (!reply.accepted) throw new Error(reply.error.message)
+    const session = await made.publish()
     const started = ({ type, body: event }: EventDelivery): boolean =>
-      type === 'session.step-started' && event.session === reply.session && event.step === step
+      type === 'session.step-started' && event.session === session && event.step === step
     while (!seen.some(started)) {
       await new Promise<void>((resolve) => {
         wake = resolve
       })
     }
     await watch.close()
-    return reply.session
+    return session
   }
 
   async function expectComplete(id: string): Promise<SessionView> {
-    const session = await fleet.untilState(id, 'published', 100)
-    expect(await fleet.sql(session, 'SELECT count(*) FROM notes', production.database)).to.equal('1100')
+    const session = await made.fleet.untilState(id, 'published', 100)
+    expect(await made.fleet.sql(session, 'SELECT count(*) FROM notes', made.production.database)).to.equal(
+      '1100',
+    )
     return session
   }
 
@@ -66,7 +47,7 @@ describe('crashes', function () {
   }
 
   async function unpublish(id: string): Promise<void> {
-    await fleet.howdahJson('unpublish', id, '--yes')
+    await made.fleet.howdahJson('unpublish', id, '--yes')
   }
 
   const middles: readonly (readonly [Role, StepName])[] = [
@@ -83,8 +64,8 @@ describe('crashes', function () {
   for (const [role, step] of middles) {
     it(`a publish completes after kill -9 of the ${role} in the step ${step}`, async () => {
       const id = await publishUntil(step)
-      await fleet.stop(role, 'SIGKILL')
-      await fleet.start(role)
+      await made.fleet.stop(role, 'SIGKILL')
+      await made.fleet.start(role)
       await expectComplete(id)
       await unpublish(id)
     })
@@ -100,25 +81,25 @@ describe('crashes', function () {
   it('a restarted target agent adopts a published instance, and PostgreSQL never stops', async () => {
     const id = await publishUntil('recover')
     const session = await expectComplete(id)
-    const started = await fleet.sql(session, 'SELECT pg_postmaster_start_time()')
-    await fleet.stop('target-agent', 'SIGKILL')
-    await fleet.sql(session, 'CREATE TABLE meanwhile (n int)', production.database)
-    await fleet.start('target-agent')
-    await fleet.sql(session, 'INSERT INTO meanwhile VALUES (1)', production.database)
-    expect(await fleet.sql(session, 'SELECT pg_postmaster_start_time()')).to.equal(started)
-    expect(await fleet.show(id)).to.include({ state: 'published' })
+    const started = await made.fleet.sql(session, 'SELECT pg_postmaster_start_time()')
+    await made.fleet.stop('target-agent', 'SIGKILL')
+    await made.fleet.sql(session, 'CREATE TABLE meanwhile (n int)', made.production.database)
+    await made.fleet.start('target-agent')
+    await made.fleet.sql(session, 'INSERT INTO meanwhile VALUES (1)', made.production.database)
+    expect(await made.fleet.sql(session, 'SELECT pg_postmaster_start_time()')).to.equal(started)
+    expect(await made.fleet.show(id)).to.include({ state: 'published' })
     await unpublish(id)
   })
 
   it('a published instance resumes without a command after kill -9 of PostgreSQL, with every committed row', async () => {
     const id = await publishUntil('recover')
     const session = await expectComplete(id)
-    await fleet.sql(session, 'CREATE TABLE kept AS SELECT 42 AS n', production.database)
-    const pid = await fleet.sql(session, "SELECT pg_read_file('postmaster.pid', 0, 10)")
+    await made.fleet.sql(session, 'CREATE TABLE kept AS SELECT 42 AS n', made.production.database)
+    const pid = await made.fleet.sql(session, "SELECT pg_read_file('postmaster.pid', 0, 10)")
     process.kill(Number.parseInt(pid, 10), 'SIGKILL')
-    await fleet.untilState(id, 'disrupted')
-    const again = await fleet.untilState(id, 'published')
-    expect(await fleet.sql(again, 'SELECT n FROM kept', production.database)).to.equal('42')
+    await made.fleet.untilState(id, 'disrupted')
+    const again = await made.fleet.untilState(id, 'published')
+    expect(await made.fleet.sql(again, 'SELECT n FROM kept', made.production.database)).to.equal('42')
     await unpublish(id)
   })
 
@@ -144,11 +125,13 @@ describe('crashes', function () {
       const id = await publishUntil('recover')
       const session = await expectComplete(id)
       const rows = 'CREATE TABLE kept AS SELECT n FROM generate_series(1, 5000) n'
-      await fleet.sql(session, rows, production.database)
+      await made.fleet.sql(session, rows, made.production.database)
       signalMountProcess(id, signal)
-      expect((await fleet.untilState(id, 'disrupted')).error?.message).to.include(reason)
-      const again = await fleet.untilState(id, 'published')
-      expect(await fleet.sql(again, 'SELECT sum(n) FROM kept', production.database)).to.equal('12502500')
+      expect((await made.fleet.untilState(id, 'disrupted')).error?.message).to.include(reason)
+      const again = await made.fleet.untilState(id, 'published')
+      expect(await made.fleet.sql(again, 'SELECT sum(n) FROM kept', made.production.database)).to.equal(
+        '12502500',
+      )
       await unpublish(id)
     })
   }
@@ -156,25 +139,25 @@ describe('crashes', function () {
   it('an unpublish completes after kill -9 of the target agent in the middle of it', async () => {
     const id = await publishUntil('recover')
     await expectComplete(id)
-    const reply = await fleet.bus.request('session.unpublish', { session: id })
+    const reply = await made.fleet.bus.request('session.unpublish', { session: id })
     expect(reply.accepted).to.equal(true)
-    await fleet.stop('target-agent', 'SIGKILL')
-    await fleet.start('target-agent')
-    await fleet.untilState(id, 'closed')
+    await made.fleet.stop('target-agent', 'SIGKILL')
+    await made.fleet.start('target-agent')
+    await made.fleet.untilState(id, 'closed')
   })
 
   it('a step for an agent that is offline waits for it, and the session says so', async () => {
-    await fleet.stop('mount-agent', 'SIGKILL')
-    const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
-    const reply = await fleet.bus.request('instance.publish', body)
+    await made.fleet.stop('mount-agent', 'SIGKILL')
+    const body = { repository: 'main', instance: made.production.stanza, target: 'db-7' }
+    const reply = await made.fleet.bus.request('instance.publish', body)
     if (!reply.accepted) {
       expect(reply.error.code).to.equal('agent_offline')
-      await fleet.start('mount-agent')
+      await made.fleet.start('mount-agent')
       return
     }
-    const waiting = await fleet.untilState(reply.session, 'disrupted')
+    const waiting = await made.fleet.untilState(reply.session, 'disrupted')
     expect(waiting.error).to.include({ code: 'agent_offline' })
-    await fleet.start('mount-agent')
+    await made.fleet.start('mount-agent')
     await expectComplete(reply.session)
     await unpublish(reply.session)
   })

@@ -1,62 +1,35 @@
 import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
-import { type Fleet, startFleet } from '../support/fleet.ts'
-import { makeProduction, type Production } from '../support/production.ts'
+import { useProductionFleet } from '../support/production-fleet.ts'
 
 describe('a target agent that lost its state directory with the journal', function () {
   this.timeout(120_000)
-  let production: Production
-  let fleet: Fleet
-  let failed = false
-
-  before(async () => {
-    production = await makeProduction({ compress: 'gz' })
-    await production.backup('full')
-    fleet = await startFleet({
-      repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
-    })
-  })
-
-  afterEach(function () {
-    failed ||= this.currentTest?.state === 'failed'
-  })
-
-  after(async () => {
-    await fleet?.remove(failed)
-    await production?.remove()
-  })
-
-  async function publish(): Promise<string> {
-    const body = { repository: 'main', instance: production.stanza, target: 'db-7' }
-    const reply = await fleet.bus.request('instance.publish', body)
-    if (!reply.accepted) throw new Error(reply.error.message)
-    return reply.session
-  }
+  const made = useProductionFleet()
 
   async function loseStateDirectory(): Promise<void> {
-    await fleet.stop('target-agent', 'SIGKILL')
-    await rm(path.join(fleet.directory, 'target-agent'), { recursive: true })
-    await fleet.start('target-agent')
+    await made.fleet.stop('target-agent', 'SIGKILL')
+    await rm(path.join(made.fleet.directory, 'target-agent'), { recursive: true })
+    await made.fleet.start('target-agent')
   }
 
   it('takes over what is published, with its changes, and unpublishes it', async () => {
-    const id = await publish()
-    const session = await fleet.untilState(id, 'published', 100)
-    await fleet.sql(session, 'CREATE TABLE kept (n int)', production.database)
+    const id = await made.publish()
+    const session = await made.fleet.untilState(id, 'published', 100)
+    await made.fleet.sql(session, 'CREATE TABLE kept (n int)', made.production.database)
     await loseStateDirectory()
-    await fleet.sql(session, 'INSERT INTO kept VALUES (1)', production.database)
-    await fleet.howdahJson('republish', id, '--discard-changes')
-    await fleet.untilState(id, 'published', 100)
-    await fleet.howdahJson('unpublish', id, '--yes')
-    expect((await fleet.untilState(id, 'closed', 100)).state).to.equal('closed')
+    await made.fleet.sql(session, 'INSERT INTO kept VALUES (1)', made.production.database)
+    await made.fleet.howdahJson('republish', id, '--discard-changes')
+    await made.fleet.untilState(id, 'published', 100)
+    await made.fleet.howdahJson('unpublish', id, '--yes')
+    expect((await made.fleet.untilState(id, 'closed', 100)).state).to.equal('closed')
   })
 
   it('performs again the step that it lost, and the publish completes', async () => {
-    const id = await publish()
-    await fleet.untilState(id, 'recovering', 100)
+    const id = await made.publish()
+    await made.fleet.untilState(id, 'recovering', 100)
     await loseStateDirectory()
-    await fleet.untilState(id, 'published', 100)
-    await fleet.howdahJson('unpublish', id, '--yes')
+    await made.fleet.untilState(id, 'published', 100)
+    await made.fleet.howdahJson('unpublish', id, '--yes')
   })
 })
