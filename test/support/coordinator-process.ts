@@ -20,13 +20,14 @@ export interface CoordinatorProcess {
 export async function startCoordinator(
   directory: string,
   name: string,
-  config: { readonly broker: object; readonly store: object },
+  config: { readonly broker: object; readonly store: object; readonly log?: object },
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<CoordinatorProcess> {
   const file = path.join(directory, `${name}.json`)
   await writeFile(file, JSON.stringify({ log: { level: 'info' }, ...config }), { mode: 0o600 })
   const child = spawn(LAUNCHER, ['coordinator', '--config', file, '--json'], {
     cwd: '/',
-    env: cleanEnvironment(),
+    env: { ...cleanEnvironment(), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const log: string[] = []

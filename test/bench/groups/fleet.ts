@@ -16,7 +16,7 @@ import { cleanEnvironment, LAUNCHER } from '../../support/fleet-roles.ts'
 import { poll } from '../../support/poll.ts'
 import { makeCluster, postgresAccount } from '../../support/postgres-cluster.ts'
 import type { Figure } from '../figure.ts'
-import { startCoordinator } from '../fleet/coordinator-process.ts'
+import { startMeasured } from '../fleet/coordinator-process.ts'
 import { fillHistory } from '../fleet/history.ts'
 import type { SimulatedAgents } from '../fleet/simulated-agents.ts'
 import type { Scope } from '../scope.ts'
@@ -97,7 +97,7 @@ async function measure(
     ...{ broker: { url: broker.url }, retry: { firstDelay: 0.2 } },
     store: postgres ?? { path: store },
   }
-  let coordinator = await startCoordinator(directory, config)
+  let coordinator = await startMeasured(directory, config)
   scope.defer('the coordinator', () => coordinator.stop())
   workshop.say(`  ${agents} agents connect …`)
   await startAgents(scope, broker.url, agents)
@@ -127,7 +127,7 @@ async function measure(
   await sessions.open(sizes.open, () => scope.check())
   await coordinator.stop()
   fillHistory(store, sizes.history)
-  coordinator = await startCoordinator(directory, config)
+  coordinator = await startMeasured(directory, config)
   figures.push(
     figure(`start of the coordinator with ${sizes.open} open sessions`, 's', coordinator.startSeconds, 2),
     figure(`howdah sessions, ${sizes.history} in the history`, 's', await listing(broker), 0.5),
