@@ -38,9 +38,9 @@ export function agentUser({ kind, name }: AgentAddress): string {
   return `howdah-${kind}-${name}`
 }
 
-export const COORDINATOR_USER = 'howdah-coordinator'
+const COORDINATOR_USER = 'howdah-coordinator'
 
-export function clientUser(name: string): string {
+function clientUser(name: string): string {
   return `howdah-client-${name}`
 }
 

@@ -91,7 +91,7 @@ export const clientFiles: readonly Entry[] = [
 ]
 
 /** The exit status of what a signal ends: 128 and its number. `addition`: what that means. */
-export function interruptedStatus(what: string, addition = ''): readonly Entry[] {
+function interruptedStatus(what: string, addition = ''): readonly Entry[] {
   return [
     ['130', `Ctrl-C (SIGINT) ended ${what}${addition}.`],
     ['143', `SIGTERM ended it; 129: SIGHUP did; 141: nobody read the output any more.`],
@@ -126,7 +126,7 @@ export function parsePort(text: string): number {
   return port
 }
 
-export function parseSeconds(text: string): number {
+function parseSeconds(text: string): number {
   const seconds = Number(text)
   if (text.trim() === '' || !Number.isFinite(seconds) || seconds <= 0) {
     throw new InvalidValue('a number of seconds above 0')
@@ -135,7 +135,7 @@ export function parseSeconds(text: string): number {
 }
 
 /** What RabbitMQ and the contract take as message_id: a short string of printable characters. */
-export function parseMessageId(text: string): string {
+function parseMessageId(text: string): string {
   if (!/^[\x21-\x7e]{1,255}$/.test(text))
     throw new InvalidValue('1 to 255 printable ASCII characters, no space')
   return text

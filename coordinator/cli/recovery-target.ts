@@ -84,7 +84,7 @@ export function chosenTarget({
 }
 
 /** @throws InvalidValue */
-export function parseRecoverTo(text: string): GivenTarget {
+function parseRecoverTo(text: string): GivenTarget {
   const [, type = '', assigned, boundary] = /^([^=,]*)(=.*?)?(?:,(inclusive|exclusive))?$/s.exec(text) ?? []
   const value = assigned?.slice(1)
   const parsed = RecoverTo.safeParse(value === undefined ? { type } : { type, value })

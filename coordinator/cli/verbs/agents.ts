@@ -46,10 +46,7 @@ async function runAgents({ context, options, deadline, connect }: Call<ClientOpt
   return 0
 }
 
-export function agentTable(
-  { stdout, now }: Pick<Context, 'stdout' | 'now'>,
-  rows: readonly AgentView[],
-): string[] {
+function agentTable({ stdout, now }: Pick<Context, 'stdout' | 'now'>, rows: readonly AgentView[]): string[] {
   return renderTable(
     stdout,
     [
@@ -71,7 +68,7 @@ export function agentTable(
 }
 
 /** What is left on targets of sessions that nobody knows, and what to do about it. */
-export function orphanLines(agents: readonly AgentView[]): string[] {
+function orphanLines(agents: readonly AgentView[]): string[] {
   const lines = agents.flatMap(({ name, orphans = [] }) =>
     orphans.map((session) => `  howdah adopt ${printable(session)} --target ${printable(name)}`),
   )

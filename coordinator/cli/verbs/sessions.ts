@@ -120,7 +120,7 @@ function stateText({ state, paused, awaitsRetry, keptCache }: SessionSummary): s
   return keptCache === true ? `${state}, kept` : state
 }
 
-export function sessionTable(
+function sessionTable(
   { stdout, now }: Pick<Context, 'stdout' | 'now'>,
   rows: readonly SessionSummary[],
 ): string[] {

@@ -76,7 +76,7 @@ async function runShow({
   return 0
 }
 
-export function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
+function sessionPage({ stdout, now }: Pick<Context, 'stdout' | 'now'>, view: SessionView): string[] {
   const time = (text: string | undefined) =>
     text === undefined ? undefined : formatTimeFully(new Date(text), now())
   const state = `${styledState(stdout, view.state)}${view.step === undefined ? '' : `, step ${view.step}`}`
