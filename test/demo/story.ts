@@ -153,7 +153,7 @@ export async function change(
     'select (select sum(abalance) from pgbench_accounts where aid <= 1000), (select count(*) from made_on_the_mount)',
   )
   if (sum !== '1000|100000') throw new Error(`the changes cannot be read back: ${sum} instead of 1000|100000`)
-  const shown = await narration.step('The changes are in the write cache', async () => {
+  const shown = await narration.step('The next report of the write cache has the changes', async () => {
     const size = Number(await instance.sql("select pg_table_size('made_on_the_mount')"))
     const enough = (shownBefore.writeCache?.bytes ?? 0) + size
     return await until(show, (view) => (view.writeCache?.bytes ?? 0) >= enough, 'writeCache.bytes to grow')
