@@ -22,9 +22,13 @@ const ROOMS: Readonly<Record<string, Room>> = {
   config: { rooms: [], libraries: ['convict', 'pino'] },
   coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'zod'] },
   'coordinator/cli': {
-    rooms: ['messages', 'config'],
+    rooms: ['coordinator/fleet', 'messages', 'config'],
+    libraries: ['commander', 'zod'],
+  },
+  'coordinator/fleet': {
+    rooms: ['messages'],
     // @peculiar/x509 asks its user to load reflect-metadata.
-    libraries: ['commander', '@peculiar/x509', 'reflect-metadata', 'zod'],
+    libraries: ['@peculiar/x509', 'reflect-metadata'],
   },
   'agents/runtime': { rooms: ['messages', 'config'], libraries: [] },
   'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },

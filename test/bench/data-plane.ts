@@ -21,7 +21,7 @@ import {
   type MountProcess,
   startMountProcess,
 } from '../../agents/target/mount-process/agent/mount-process.ts'
-import { type CertificatePaths, ensureCertificates } from '../../coordinator/cli/certificates.ts'
+import { type CertificatePaths, ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import { makeScratch } from '../filesystem/support/mounted.ts'
 import type { Scope } from './scope.ts'
 

@@ -9,7 +9,7 @@ import {
   type CertifiedAgent,
   ensureCertificates,
   mountServerName,
-} from '../../coordinator/cli/certificates.ts'
+} from '../../coordinator/fleet/authority/certificates.ts'
 import { expectFailure } from './fixture.ts'
 
 const DAY_MS = 86_400_000

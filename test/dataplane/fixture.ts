@@ -19,7 +19,7 @@ import {
   type DataPlaneServerOptions,
   type TlsMaterial,
 } from '../../agents/dataplane/server/server.ts'
-import { type CertificatePaths, ensureCertificates } from '../../coordinator/cli/certificates.ts'
+import { type CertificatePaths, ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import { type ErrorCode, HowdahError } from '../../messages/errors.ts'
 import { type Addressed, type Cable, makeCable } from './cable.ts'
 

@@ -2,8 +2,8 @@
 import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { RepositoryConfig } from '../../config/formats.ts'
-import { ensureCertificates } from '../../coordinator/cli/certificates.ts'
 import { freePort } from '../../coordinator/cli/free-port.ts'
+import { ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import type { Role } from './fleet-roles.ts'
 import type { Account } from './postgres-cluster.ts'
 

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { z } from 'zod'
 import type { RepositoryConfig } from '../../../config/formats.ts'
 import type { CommonConfig } from '../../../config/schema.ts'
-import type { CertificatePaths } from '../certificates.ts'
+import type { CertificatePaths } from '../../fleet/authority/certificates.ts'
 import type { RoleName } from './role-process.ts'
 import { writePrivate } from './state-directory.ts'
 

@@ -1,9 +1,9 @@
 /** `howdah broker setup`: users with the least permissions, policies and queues on a RabbitMQ. */
 import path from 'node:path'
 import type { AgentAddress } from '../../../messages/topology.ts'
-import { brokerDefinitions, type SetupRequest, usersOf } from '../broker-setup/definitions.ts'
-import { importDefinitions } from '../broker-setup/management.ts'
-import { keepPasswords, passwordFile } from '../broker-setup/passwords.ts'
+import { brokerDefinitions, type SetupRequest, usersOf } from '../../fleet/broker-users/definitions.ts'
+import { importDefinitions } from '../../fleet/broker-users/management.ts'
+import { keepPasswords, passwordFile } from '../../fleet/broker-users/passwords.ts'
 import { printJson } from '../context.ts'
 import { jsonOption, parseName } from '../options.ts'
 import { InvalidValue, UsageError } from '../usage-error.ts'

@@ -1,6 +1,6 @@
 /** `howdah certificates`: creates and renews the certificates of the data plane, for agents that run on several machines. */
 import path from 'node:path'
-import { type CertifiedAgent, ensureCertificates } from '../certificates.ts'
+import { type CertifiedAgent, ensureCertificates } from '../../fleet/authority/certificates.ts'
 import { printJson } from '../context.ts'
 import { jsonOption, parseName } from '../options.ts'
 import { InvalidValue } from '../usage-error.ts'

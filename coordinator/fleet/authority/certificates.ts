@@ -8,8 +8,8 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import { HowdahError } from '../../messages/errors.ts'
-import type { CertificateRequest, IssuedCertificate } from './certificate-authority.ts'
+import { HowdahError } from '../../../messages/errors.ts'
+import type { CertificateRequest, IssuedCertificate } from './x509.ts'
 
 export interface CertifiedAgent {
   readonly kind: 'mount' | 'target'
@@ -65,7 +65,7 @@ export async function ensureCertificates(
     const names = namesOf(agent)
     if (!(await isCurrent(files, authority, agent.name, names, today))) {
       const key = await readAuthorityKey(directory, authority)
-      const { issueCertificate } = await import('./certificate-authority.ts')
+      const { issueCertificate } = await import('./x509.ts')
       const request: CertificateRequest = {
         commonName: agent.name,
         names,
@@ -85,7 +85,7 @@ async function ensureAuthority(directory: string, today: Date): Promise<X509Cert
   const files = { cert: join(directory, 'ca.pem'), key: join(directory, 'ca.key') }
   const existing = parse(await readIfThere(files.cert))
   if (existing !== undefined && hasTime(existing, today)) return existing
-  const { makeAuthority } = await import('./certificate-authority.ts')
+  const { makeAuthority } = await import('./x509.ts')
   const made = await makeAuthority(days(today, -BACKDATE_DAYS), days(today, AUTHORITY_DAYS))
   await writePair(files, made)
   return new X509Certificate(made.certificate)
