@@ -19,15 +19,18 @@ interface Room {
 /** A file belongs to the room with the longest path that it is in. */
 const ROOMS: Readonly<Record<string, Room>> = {
   messages: { rooms: [], libraries: ['amqplib', 'zod'] },
-  config: { rooms: [], libraries: ['convict', 'pino'] },
+  config: {
+    rooms: [],
+    // @peculiar/x509 asks its user to load reflect-metadata.
+    libraries: ['convict', 'pino', '@peculiar/x509', 'reflect-metadata'],
+  },
   coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'zod'] },
   'coordinator/cli': {
     rooms: ['coordinator/fleet', 'messages', 'config'],
     libraries: ['commander', 'zod'],
   },
   'coordinator/fleet': {
-    rooms: ['messages'],
-    // @peculiar/x509 asks its user to load reflect-metadata.
+    rooms: ['messages', 'config'],
     libraries: ['@peculiar/x509', 'reflect-metadata'],
   },
   'agents/runtime': { rooms: ['messages', 'config'], libraries: [] },

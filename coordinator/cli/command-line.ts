@@ -9,7 +9,8 @@ import { errorLines } from './session-lines.ts'
 import { printable } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 import { synopsis, type VerbDescription } from './verb-description.ts'
-import { loadVerb, loadVerbs, VERB_NAMES } from './verbs.ts'
+import { pagesOf } from './verb-group.ts'
+import { findVerb, loadVerbs, VERB_NAMES } from './verbs.ts'
 
 /**
  * Runs a command line without the program's name. Resolves to the exit status: 0 done, 1 failed, 2 wrong usage, after a
@@ -21,6 +22,7 @@ export async function runCommandLine(
   version: string,
 ): Promise<number> {
   const [first, ...rest] = args
+  let name: string | undefined
   try {
     if (first === undefined) {
       for (const line of await overviewLines(context)) context.stderr.line(line)
@@ -31,29 +33,33 @@ export async function runCommandLine(
       return 0
     }
     if (first === 'help' || first === '--help' || first === '-h') return await help(context, rest)
-    const verb = await loadVerb(first)
-    const end = rest.indexOf('--')
-    const flags = end < 0 ? rest : rest.slice(0, end)
-    if (flags.includes('--help') || flags.includes('-h')) return await help(context, [first])
+    const { verb, rest: given } = await findVerb(args)
+    name = verb?.name
+    const end = given.indexOf('--')
+    const flags = end < 0 ? given : given.slice(0, end)
+    if (flags.includes('--help') || flags.includes('-h')) return await help(context, [name ?? first])
     if (verb === undefined) throw unknownVerb(first)
-    return await verb.start(context, rest)
+    return await verb.start(context, given)
   } catch (error) {
-    return fail(context, error, first, args.includes('--json'))
+    return fail(context, error, name ?? (first === HELP.name ? first : undefined), args.includes('--json'))
   }
 }
 
 async function help(context: Context, args: readonly string[]): Promise<number> {
-  const name = args.find((arg) => !arg.startsWith('-'))
-  const page = name === undefined ? undefined : await pageOf(name)
-  if (name !== undefined && page === undefined) throw unknownVerb(name)
+  const words = args.filter((arg) => !arg.startsWith('-')).flatMap((arg) => arg.split(' '))
+  const [first] = words
+  const page = first === undefined ? undefined : await pageOf(words)
+  if (first !== undefined && page === undefined) throw unknownVerb(first)
   const lines = page === undefined ? await overviewLines(context) : verbHelp(context.stdout, page)
   for (const line of lines) context.stdout.line(line)
   return 0
 }
 
 /** Undefined: there is no such verb. */
-async function pageOf(name: string): Promise<VerbDescription | undefined> {
-  return name === HELP.name ? HELP : loadVerb(name)
+async function pageOf(words: readonly string[]): Promise<VerbDescription | undefined> {
+  if (words[0] === HELP.name) return HELP
+  const { verb } = await findVerb(words)
+  return verb && (await pagesOf(verb))[0]
 }
 
 async function overviewLines({ stdout }: Context): Promise<string[]> {
@@ -68,7 +74,7 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
       ]),
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],
-    ['ROLES', [...ROLES, ...(await loadVerbs(['broker', 'certificates']))]],
+    ['ROLES', [...ROLES, ...(await loadVerbs(['agent', 'broker', 'certificates']))]],
     ['MORE', [HELP, ...(await loadVerbs(['man', 'completion']))]],
   ])
 }
@@ -95,10 +101,10 @@ function unknownVerb(name: string): UsageError {
   return new UsageError(`there is no verb "${printable(name)}"`)
 }
 
-function fail(context: Context, error: unknown, first: string | undefined, json: boolean): number {
+/** @param verb that ran, or could not; undefined: none is known */
+function fail(context: Context, error: unknown, verb: string | undefined, json: boolean): number {
   const { stderr } = context
-  const isVerb = first === HELP.name || VERB_NAMES.some((name) => name === first)
-  const program = isVerb ? `howdah ${first}` : 'howdah'
+  const program = verb === undefined ? 'howdah' : `howdah ${verb}`
   if (error instanceof UsageError) {
     if (json) printJsonFailure(context, { code: error.code, message: error.message })
     stderr.line(`${program}: ${printable(error.message)}`)

@@ -9,7 +9,7 @@ export function manualFile(name: string): string {
 }
 
 function titleOf(name: string): string {
-  return name === '' ? 'howdah' : `howdah-${name}`
+  return name === '' ? 'howdah' : `howdah-${name.replaceAll(' ', '-')}`
 }
 
 /** The page of one verb or role. */

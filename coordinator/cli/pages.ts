@@ -1,13 +1,17 @@
 /** What has a manual page besides the verbs: the help, and the roles, each of which has a main of its own. */
 import type { ConfigKey } from '../../config/describe.ts'
 import type { VerbDescription } from './verb-description.ts'
+import { pagesOf } from './verb-group.ts'
 import { loadVerbs } from './verbs.ts'
 
 export const HELP: VerbDescription = {
   name: 'help',
   summary: 'show the manual page of a verb, or this overview',
   description: ['Shows the manual page of VERB. Without VERB, shows an overview of all verbs.'],
-  arguments: [{ name: 'VERB', required: false, description: 'A verb of howdah.' }],
+  arguments: [
+    { name: 'VERB', required: false, description: 'A verb of howdah.' },
+    { name: 'ACTION', required: false, description: 'Of a verb with actions: one of them.' },
+  ],
   options: [],
   exitStatus: [
     ['0', 'Done.'],
@@ -29,7 +33,8 @@ type RoleName = (typeof ROLES)[number]['name']
 /** Every page: of the verbs, of the roles, and of the help. */
 export async function allPages(): Promise<VerbDescription[]> {
   const roles = await Promise.all(ROLES.map(({ name, summary }) => rolePage(name, summary)))
-  return [...(await loadVerbs()), ...roles, HELP]
+  const verbs = await Promise.all((await loadVerbs()).map(pagesOf))
+  return [...verbs.flat(), ...roles, HELP]
 }
 
 async function rolePage(name: RoleName, summary: string): Promise<VerbDescription> {

@@ -1,5 +1,6 @@
 /** The verbs that the command line runs itself. Each is loaded on demand, so that running one loads no other. */
 import type { RunnableVerb } from './verb.ts'
+import type { RunnableGroup } from './verb-group.ts'
 
 /** In the order of the overview. */
 const VERBS = {
@@ -23,22 +24,37 @@ const VERBS = {
   forget: async () => (await import('./verbs/forget.ts')).forget,
   export: async () => (await import('./verbs/export.ts')).exportVerb,
   rescue: async () => (await import('./verbs/rescue.ts')).rescue,
+  agent: async () => (await import('./verbs/agent.ts')).agent,
   broker: async () => (await import('./verbs/broker.ts')).broker,
   man: async () => (await import('./verbs/man.ts')).man,
   completion: async () => (await import('./verbs/completion.ts')).completion,
   certificates: async () => (await import('./verbs/certificates.ts')).certificates,
-} as const satisfies Record<string, () => Promise<RunnableVerb>>
+} as const satisfies Record<string, () => Promise<RunnableVerb | RunnableGroup>>
 
 export type VerbName = keyof typeof VERBS
 
 export const VERB_NAMES = Object.keys(VERBS) as readonly VerbName[]
 
 /** Undefined: there is no such verb. */
-export async function loadVerb(name: string): Promise<RunnableVerb | undefined> {
+export async function loadVerb(name: string): Promise<RunnableVerb | RunnableGroup | undefined> {
   return Object.hasOwn(VERBS, name) ? await VERBS[name as VerbName]() : undefined
 }
 
+/** The verb that the first word names, or the first two, and the words after it. Undefined: there is no such verb. */
+export async function findVerb([first = '', ...rest]: readonly string[]): Promise<{
+  verb: RunnableVerb | RunnableGroup | undefined
+  rest: readonly string[]
+}> {
+  const verb = await loadVerb(first)
+  const [second = ''] = rest
+  if (verb === undefined || !('actions' in verb) || !Object.hasOwn(verb.actions, second))
+    return { verb, rest }
+  return { verb: await verb.actions[second]?.(), rest: rest.slice(1) }
+}
+
 /** All of them, for the overview. */
-export async function loadVerbs(names: readonly VerbName[] = VERB_NAMES): Promise<RunnableVerb[]> {
+export async function loadVerbs(
+  names: readonly VerbName[] = VERB_NAMES,
+): Promise<(RunnableVerb | RunnableGroup)[]> {
   return Promise.all(names.map((name) => VERBS[name]()))
 }

@@ -62,6 +62,20 @@ describe('completion', function () {
     return /(?:<[^>]*>)+(?=\.)/.exec(shown)?.[0] ?? shown
   }
 
+  const offeredByFish = (line: string): string[] =>
+    execFileSync(
+      'fish',
+      ['--no-config', '-c', `source ${scripts.fish}; complete -C ${JSON.stringify(line)}`],
+      {
+        cwd: directory,
+        env: { PATH: process.env.PATH, HOME: directory },
+        encoding: 'utf8',
+      },
+    )
+      .trim()
+      .split('\n')
+      .map((text) => text.split('\t')[0] ?? '')
+
   it('is a script that each shell can read', () => {
     for (const shell of SHELLS) {
       const { status, stderr } = spawnSync(shell, ['-n', scripts[shell]], { encoding: 'utf8' })
@@ -88,10 +102,11 @@ describe('completion', function () {
       const args = ['--norc', '-c', program, 'bash', scripts.bash, 'howdah', ...words]
       return execFileSync('bash', args, { encoding: 'utf8' }).trim().split('\n')
     }
-    expect(offered('')).to.have.members([...pages.map(({ name }) => name), '--help', '--version'])
+    const verbs = pages.map(({ name }) => name).filter((name) => !name.includes(' '))
+    expect(offered('')).to.have.members([...verbs, '--help', '--version'])
     for (const { name, options } of pages) {
       const flags = options.map((option) => optionForm(option).split(' ')[0])
-      expect(offered(name, '--'), name).to.have.members([...flags, '--help'])
+      expect(offered(...name.split(' '), '--'), name).to.have.members([...flags, '--help'])
     }
     expect(offered('help', 'pub')).to.deep.equal(['publish'])
     expect(offered('completion', 'z')).to.deep.equal(['zsh'])
@@ -106,25 +121,25 @@ describe('completion', function () {
     )
   })
 
-  it('of fish completes verbs, options, their values and files', () => {
-    const offered = (line: string): string[] =>
-      execFileSync(
-        'fish',
-        ['--no-config', '-c', `source ${scripts.fish}; complete -C ${JSON.stringify(line)}`],
-        {
-          cwd: directory,
-          env: { PATH: process.env.PATH, HOME: directory },
-          encoding: 'utf8',
-        },
+  it('completes the actions of a verb, and the options of each', async () => {
+    for (const [shell, start] of [
+      ['bash', 'bash --norc --noprofile -i'],
+      ['zsh', 'zsh -f -i'],
+    ] as const)
+      expect(await typed(shell, start, 'howdah agent req\t--ki\ttar\t'), shell).to.equal(
+        '<agent><request><--kind><target>',
       )
-        .trim()
-        .split('\n')
-        .map((text) => text.split('\t')[0] ?? '')
-    expect(offered('howdah publ')).to.deep.equal(['publish'])
-    expect(offered('howdah publish --after-rec')).to.deep.equal(['--after-recovery'])
-    expect(offered('howdah publish --after-recovery ')).to.have.members(['promote', 'pause'])
-    expect(offered('howdah publish --hba-file some-f')).to.deep.equal(['some-file.conf'])
-    expect(offered('howdah up --state some-')).to.deep.equal(['some-directory/'])
+    expect(offeredByFish('howdah agent req')).to.deep.equal(['request'])
+    expect(offeredByFish('howdah agent request --kin')).to.deep.equal(['--kind'])
+    expect(offeredByFish('howdah agent request --kind t')).to.deep.equal(['target'])
+  })
+
+  it('of fish completes verbs, options, their values and files', () => {
+    expect(offeredByFish('howdah publ')).to.deep.equal(['publish'])
+    expect(offeredByFish('howdah publish --after-rec')).to.deep.equal(['--after-recovery'])
+    expect(offeredByFish('howdah publish --after-recovery ')).to.have.members(['promote', 'pause'])
+    expect(offeredByFish('howdah publish --hba-file some-f')).to.deep.equal(['some-file.conf'])
+    expect(offeredByFish('howdah up --state some-')).to.deep.equal(['some-directory/'])
   })
 
   it('of another shell is wrong usage', async () => {
@@ -148,18 +163,19 @@ describe('manual pages', function () {
   })
   after(() => rmSync(directory, { recursive: true }))
 
-  const render = (file: string) =>
-    spawnSync('groff', ['-man', '-Tutf8', '-ww', '-rLL=80n', '-rHY=0', '-P-c', path.join(directory, file)], {
+  const file = (name: string) => `howdah-${name.replaceAll(' ', '-')}`
+  const render = (page: string) =>
+    spawnSync('groff', ['-man', '-Tutf8', '-ww', '-rLL=80n', '-rHY=0', '-P-c', path.join(directory, page)], {
       env: { PATH: process.env.PATH, LC_ALL: 'C' },
       encoding: 'utf8',
     })
 
   it('are there for howdah, for every verb and for every role, and groff has no warning for any', async () => {
-    const names = (await allPages()).map(({ name }) => `howdah-${name}.1`)
+    const names = (await allPages()).map(({ name }) => `${file(name)}.1`)
     expect(readdirSync(directory)).to.have.members(['howdah.1', ...names])
-    for (const file of readdirSync(directory)) {
-      const { status, stderr } = render(file)
-      expect([file, status, stderr]).to.deep.equal([file, 0, ''])
+    for (const page of readdirSync(directory)) {
+      const { status, stderr } = render(page)
+      expect([page, status, stderr]).to.deep.equal([page, 0, ''])
     }
   })
 
@@ -172,11 +188,11 @@ describe('manual pages', function () {
         .split(/\s+/)
         .join(' ')
     for (const page of await allPages()) {
-      const shown = words(render(`howdah-${page.name}.1`).stdout)
+      const shown = words(render(`${file(page.name)}.1`).stdout)
       // groff breaks lines at hyphens, too.
       const has = (text: string) =>
         expect(shown.replace(/- /g, '-'), page.name).to.include(words(text).replace(/- /g, '-'))
-      has(`howdah-${page.name} - ${page.summary}`)
+      has(`${file(page.name)} - ${page.summary}`)
       for (const paragraph of page.description) has(paragraph)
       for (const option of page.options) has(`${optionForm(option)} ${option.description}`)
     }

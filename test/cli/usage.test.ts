@@ -28,6 +28,13 @@ describe('wrong usage', () => {
     ['an invalid name', ['publish', '--repository', 'a b'], ['--repository R: "a b" is wrong']],
     ['an option given twice', [...PUBLISH, '--target', 'x'], ['--target T is given twice']],
     ['a missing session', ['show'], ["'SESSION'", 'howdah show SESSION']],
+    ['no action', ['agent'], ['ACTION is missing', 'request, accept']],
+    ['an unknown action', ['agent', 'acept'], ['there is no "howdah agent acept"', 'accept']],
+    [
+      'an action without its options',
+      ['agent', 'request'],
+      ['missing --kind KIND', 'howdah agent request --'],
+    ],
     ['too many arguments', ['sessions', 'x'], ['too many arguments']],
     ['a repository in a wrong form', ['up', '--repository', 'x'], ['NAME=FORMAT:PATH', 'prod=pgbackrest:']],
     ['an unknown format', ['up', '--repository', 'x=tar:/x'], ['pgbackrest, barman, basebackup']],
@@ -87,6 +94,25 @@ describe('help', () => {
       expect(prose.split('\n').filter((line) => line.length > 80)).to.deep.equal([])
     })
   }
+
+  it('of each action of a verb lists every option, and fits 80 columns; that of the verb lists the actions', async () => {
+    const agent = await loadVerb('agent')
+    if (agent === undefined || !('actions' in agent)) throw new Error('"howdah agent" has no actions')
+    const list = run(['agent', '--help'])
+    expect(await list.status).to.equal(0)
+    for (const [action, load] of Object.entries(agent.actions)) {
+      const { name, options, summary } = await load()
+      expect(name).to.equal(`agent ${action}`)
+      expect(list.stdout()).to.include(`    howdah ${name}\n        ${summary}`)
+      const pages = [run(['agent', action, '--help']), run(['help', 'agent', action])]
+      expect(await Promise.all(pages.map(({ status }) => status))).to.deep.equal([0, 0])
+      const [shown = '', same] = pages.map(({ stdout }) => stdout())
+      expect(same).to.equal(shown)
+      for (const option of options) expect(shown).to.include(`    ${optionForm(option)}\n`)
+      const prose = shown.slice(0, shown.indexOf('\nEXAMPLES\n'))
+      expect(prose.split('\n').filter((line) => line.length > 80)).to.deep.equal([])
+    }
+  })
 
   const roles = {
     coordinator: coordinatorSchema,

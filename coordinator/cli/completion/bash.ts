@@ -1,8 +1,8 @@
 /** The completion of bash: a function for `complete -F`, see bash(1), "Programmable Completion". */
-import type { Completed, CompletedVerb } from './completed-words.ts'
+import { type Completed, type CompletedVerb, isFirstWord } from './completed-words.ts'
 
 export function bashCompletion(verbs: readonly CompletedVerb[]): string {
-  const names = verbs.map(({ name }) => name)
+  const names = verbs.map(({ name }) => name).filter(isFirstWord)
   const values = verbs.flatMap(({ name, options }) =>
     options.flatMap((option) =>
       option.value === undefined ? [] : [`    '${name} ${option.name}') ${reply(option.value.completed)} ;;`],
@@ -11,8 +11,9 @@ export function bashCompletion(verbs: readonly CompletedVerb[]): string {
   const words = verbs.map(({ name, argument, options }) => {
     const flags = options.map((option) => option.name)
     const more = Array.isArray(argument?.completed) ? (argument.completed as readonly string[]) : []
-    return `    ${name}) ${reply([...more, ...flags])} ;;`
+    return `    '${name}') ${reply([...more, ...flags])} ;;`
   })
+  const twoWords = verbs.flatMap(({ name }) => (isFirstWord(name) ? [] : [`'${name}'`]))
   return `# bash completion for howdah. Made by "howdah completion bash".
 _howdah() {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]} verb=\${COMP_WORDS[1]}
@@ -20,6 +21,11 @@ _howdah() {
   if [ "$COMP_CWORD" -eq 1 ]; then
     ${reply([...names, '--help', '--version'])}
     return
+  fi
+  if [ "$COMP_CWORD" -gt 2 ]; then
+    case "$verb \${COMP_WORDS[2]}" in
+      ${twoWords.join(' | ')}) verb="$verb \${COMP_WORDS[2]}" ;;
+    esac
   fi
   case "$verb $previous" in
 ${values.join('\n')}

@@ -14,6 +14,7 @@ export interface CompletedOption {
 }
 
 export interface CompletedVerb {
+  /** One word, or two: `agent setup`. */
   readonly name: string
   readonly summary: string
   readonly argument: { readonly name: string; readonly completed: Completed } | undefined
@@ -22,7 +23,7 @@ export interface CompletedVerb {
 
 /** @param pages of all verbs and roles */
 export function completedVerbs(pages: readonly VerbDescription[]): CompletedVerb[] {
-  const names = pages.map(({ name }) => name)
+  const names = pages.map(({ name }) => name).filter(isFirstWord)
   return pages.map(({ name, summary, arguments: given = [], options }) => {
     const [argument] = given
     return {
@@ -47,6 +48,11 @@ export function completedVerbs(pages: readonly VerbDescription[]): CompletedVerb
       ],
     }
   })
+}
+
+/** Whether a verb is named by one word, so that it is completed as the first. */
+export function isFirstWord(name: string): boolean {
+  return !name.includes(' ')
 }
 
 function ofValue(value: string): Completed {

@@ -1,5 +1,5 @@
 /** The completion of fish: see complete(1) of fish. */
-import type { Completed, CompletedVerb } from './completed-words.ts'
+import { type Completed, type CompletedVerb, isFirstWord } from './completed-words.ts'
 
 export function fishCompletion(verbs: readonly CompletedVerb[]): string {
   const lines = [
@@ -9,10 +9,12 @@ export function fishCompletion(verbs: readonly CompletedVerb[]): string {
     'complete -c howdah -n __fish_use_subcommand -l version -d "Show the version"',
   ]
   for (const { name, summary, argument, options } of verbs) {
-    lines.push(`complete -c howdah -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`)
-    const seen = `complete -c howdah -n ${quoted(`__fish_seen_subcommand_from ${name}`)}`
+    if (isFirstWord(name))
+      lines.push(`complete -c howdah -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`)
+    const words = name.split(' ').map((word) => `__fish_seen_subcommand_from ${word}`)
+    const seen = `complete -c howdah -n ${quoted(words.join('; and '))}`
     if (argument !== undefined && argument.completed !== 'nothing')
-      lines.push(`${seen} ${words(argument.completed)}`)
+      lines.push(`${seen} ${choices(argument.completed)}`)
     for (const option of options) {
       const value = option.value === undefined ? '' : ` ${values(option.value.completed)}`
       lines.push(`${seen} -l ${option.name.slice(2)}${value} -d ${quoted(option.description)}`)
@@ -23,10 +25,10 @@ export function fishCompletion(verbs: readonly CompletedVerb[]): string {
 
 /** `-x`: a value, and no files. */
 function values(completed: Completed): string {
-  return completed === 'nothing' ? '-x' : completed === 'files' ? '-r -F' : `-x ${words(completed)}`
+  return completed === 'nothing' ? '-x' : completed === 'files' ? '-r -F' : `-x ${choices(completed)}`
 }
 
-function words(completed: Completed): string {
+function choices(completed: Completed): string {
   switch (completed) {
     case 'nothing':
       return ''

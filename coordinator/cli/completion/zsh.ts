@@ -1,14 +1,17 @@
 /** The completion of zsh: see zshcompsys(1), `_arguments` and `_describe`. */
-import type { Completed, CompletedOption, CompletedVerb } from './completed-words.ts'
+import { type Completed, type CompletedOption, type CompletedVerb, isFirstWord } from './completed-words.ts'
 
 export function zshCompletion(verbs: readonly CompletedVerb[]): string {
-  const described = verbs.map(({ name, summary }) => `    ${quoted(`${name}:${summary}`)}`)
+  const described = verbs
+    .filter(({ name }) => isFirstWord(name))
+    .map(({ name, summary }) => `    ${quoted(`${name}:${summary}`)}`)
+  const twoWords = verbs.flatMap(({ name }) => (isFirstWord(name) ? [] : [quoted(name)]))
   const cases = verbs.map(({ name, argument, options }) => {
     const specifications = [
       ...options.map(specification),
       ...(argument === undefined ? [] : [`*:${argument.name}:${action(argument.completed)}`]),
     ]
-    return `    ${name})\n      _arguments ${specifications.map((each) => `\\\n        ${quoted(each)}`).join(' ')}\n      ;;`
+    return `    ${quoted(name)})\n      _arguments ${specifications.map((each) => `\\\n        ${quoted(each)}`).join(' ')}\n      ;;`
   })
   return `#compdef howdah
 # zsh completion for howdah. Made by "howdah completion zsh".
@@ -24,6 +27,15 @@ ${described.join('\n')}
   local verb=$words[2]
   shift words
   (( CURRENT-- ))
+  if (( CURRENT > 2 )); then
+    case "$verb $words[2]" in
+      ${twoWords.join(' | ')})
+        verb="$verb $words[2]"
+        shift words
+        (( CURRENT-- ))
+        ;;
+    esac
+  fi
   case $verb in
 ${cases.join('\n')}
   esac

@@ -21,7 +21,10 @@ export const man = defineVerb<Options>({
     'Prints the manual page of VERB in the language of man(7); without VERB, the page howdah(1). With --directory it ' +
       'writes the pages of all verbs and roles as files: howdah.1, howdah-publish.1 and so on.',
   ],
-  arguments: [{ name: 'VERB', required: false, description: 'A verb or a role of howdah.' }],
+  arguments: [
+    { name: 'VERB', required: false, description: 'A verb or a role of howdah.' },
+    { name: 'ACTION', required: false, description: 'Of a verb with actions: one of them.' },
+  ],
   options: [
     {
       flags: '--directory <DIR>',
@@ -40,7 +43,7 @@ export const man = defineVerb<Options>({
   run: runMan,
 })
 
-async function runMan({ context, options, argument }: Call<Options>): Promise<number> {
+async function runMan({ context, options, argument, further }: Call<Options>): Promise<number> {
   const json = options.json === true
   const { directory } = options
   const pages = await context.pages()
@@ -49,8 +52,9 @@ async function runMan({ context, options, argument }: Call<Options>): Promise<nu
     return name === '' ? overviewPage(pages, version()) : page && manualPage(page, version())
   }
   if (directory === undefined) {
-    const page = printed(argument)
-    if (page === undefined) throw new UsageError(`VERB: there is no verb "${argument}"`, man)
+    const name = [argument, ...further].join(' ')
+    const page = printed(name)
+    if (page === undefined) throw new UsageError(`VERB: there is no verb "${name}"`, man)
     if (json) printJson(context, { page })
     else context.stdout.write(page)
     return 0

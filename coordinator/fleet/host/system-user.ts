@@ -1,0 +1,38 @@
+/** The system user `howdah`, which mount agents run as. Target agents run as root. */
+import { HowdahError } from '../../../messages/errors.ts'
+import { type AgentKind, SYSTEM_USER } from './host-paths.ts'
+import type { Owner } from './managed-file.ts'
+import { runProgram } from './run-program.ts'
+
+/** Who an agent runs as. @throws HowdahError `user_missing` */
+export async function agentOwner(kind: AgentKind): Promise<Owner> {
+  if (kind === 'target') return { uid: 0, gid: 0 }
+  const user = await findSystemUser()
+  if (user !== undefined) return user
+  throw new HowdahError('user_missing', `there is no user ${SYSTEM_USER}; "howdah agent setup" makes it`)
+}
+
+/** Undefined: there is none. */
+export async function findSystemUser(): Promise<Owner | undefined> {
+  // From all sources of the name service, as the agent's own supervisor asks.
+  const { status, stdout } = await runProgram('getent', ['passwd', SYSTEM_USER])
+  if (status !== 0) return undefined
+  const [, , uid, gid] = stdout.split(':')
+  return { uid: Number(uid), gid: Number(gid) }
+}
+
+/** @returns whether it was made */
+export async function ensureSystemUser(home: string): Promise<boolean> {
+  if ((await findSystemUser()) !== undefined) return false
+  const args = ['--system', '--user-group', '--no-create-home', '--home-dir', home]
+  const { status, stderr } = await runProgram('useradd', [
+    ...args,
+    '--shell',
+    '/usr/sbin/nologin',
+    SYSTEM_USER,
+  ])
+  // Another set-up may have made it meanwhile.
+  if (status === 0) return true
+  if ((await findSystemUser()) !== undefined) return false
+  throw new HowdahError('operation_failed', `useradd cannot make the user ${SYSTEM_USER}: ${stderr.trim()}`)
+}
