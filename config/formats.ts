@@ -82,6 +82,19 @@ function numberFormat(formatName: string, least: number, most: number, expectati
 /** A port to listen on, that is the same at every start. */
 export const port = numberFormat('fixed-port', 1, 65_535, 'must be a port from 1 to 65535')
 export const portOrAny = numberFormat('port-or-any', 0, 65_535, 'must be a port from 1 to 65535, or 0')
+
+/** Where to listen: `HOST:PORT`, an IPv6 address in brackets. */
+export const listenAddress: ValueFormat = {
+  name: 'listen-address',
+  coerce: same,
+  validate: (value) => {
+    const parts = typeof value === 'string' ? /^(?:[\w.-]+|\[[\da-fA-F:.]+\]):(\d{1,5})$/.exec(value) : null
+    check(
+      parts !== null && Number(parts[1]) <= 65_535,
+      'must be an address and a port to listen on, like 127.0.0.1:7421 or [::1]:7421',
+    )
+  },
+}
 export const count = numberFormat('count', 0, Number.MAX_SAFE_INTEGER, 'must be a whole number from 0')
 export const limit = numberFormat('limit', 1, Number.MAX_SAFE_INTEGER, 'must be a whole number from 1')
 

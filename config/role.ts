@@ -9,6 +9,8 @@ import { ConfigurationError } from './configuration-error.ts'
 import { type ConfigKey, describeKeys } from './describe.ts'
 import { loadConfig } from './load.ts'
 import { createLogger } from './logger.ts'
+import { type MonitoringEndpoint, openMonitoringEndpoint } from './monitoring/endpoint.ts'
+import { createMonitor, type Monitor, type RoleMonitor } from './monitoring/monitor.ts'
 import { roleHelp } from './role-help.ts'
 
 export interface RoleOptions<Config> {
@@ -17,7 +19,7 @@ export interface RoleOptions<Config> {
   readonly summary: string
   readonly schema: Schema<Config>
   /** Starts the role; resolves when it consumes. */
-  readonly start: (config: Config, logger: Logger) => Promise<RunningRole>
+  readonly start: (config: Config, logger: Logger, monitor: Monitor) => Promise<RunningRole>
 }
 
 export interface RunningRole {
@@ -34,7 +36,7 @@ export const BROKER_WAIT_MS = 300_000
 const CLOSE_DEADLINE_MS = 20_000
 
 /** Runs a role until SIGINT or SIGTERM. Exit status 0 stopped, 1 failed, 2 wrong usage or configuration. */
-export async function runRole<Config extends { log: { level: string } }>(
+export async function runRole<Config extends { log: { level: string }; metrics: { listen: string | null } }>(
   options: RoleOptions<Config>,
 ): Promise<void> {
   const keys = describeKeys(options.schema)
@@ -48,17 +50,24 @@ export async function runRole<Config extends { log: { level: string } }>(
     const config = loadConfig(options.schema, { file, env: process.env, args })
     logger = createLogger(options.role, config.log.level)
     const stop = stopSignal()
+    const monitor = createMonitor(options.role)
+    // Answers while the role still waits for its broker, too.
+    const endpoint = await openEndpoint(config.metrics.listen, monitor, logger)
     // Stopped while still waiting for its broker: there is nothing to close yet.
-    const role = await Promise.race([options.start(config, logger), stop.then(() => undefined)])
+    const role = await Promise.race([options.start(config, logger, monitor), stop.then(() => undefined)])
     if (role === undefined) process.exit(0)
-    if (json) process.stdout.write(`${JSON.stringify({ ready: true, ...role.ready })}\n`)
-    logger.info(role.ready, `${options.role} is ready`)
+    monitor.readiness.started()
+    const ready = { ...role.ready, ...(endpoint && { metrics: endpoint.address }) }
+    if (json) process.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`)
+    logger.info(ready, `${options.role} is ready`)
     logger.info(`${await stop}: stopping`)
+    monitor.readiness.stopping()
     setTimeout(() => {
       logger?.error(`not stopped after ${CLOSE_DEADLINE_MS / 1000} s; exiting anyway`)
       process.exit(1)
     }, CLOSE_DEADLINE_MS).unref()
     await role.close()
+    await endpoint?.close()
     process.exit(0)
   } catch (error) {
     if (error instanceof ConfigurationError) fail(2, 'configuration', error.message)
@@ -69,6 +78,15 @@ export async function runRole<Config extends { log: { level: string } }>(
     if (logger) logger.fatal({ err: error }, `${options.role} failed`)
     fail(1, codeOf(error), `howdah ${options.role}: ${(error as Error).message}`)
   }
+}
+
+/** Undefined: it is off. @throws ConfigurationError when the address cannot be listened on */
+async function openEndpoint(
+  listen: string | null,
+  monitor: RoleMonitor,
+  logger: Logger,
+): Promise<MonitoringEndpoint | undefined> {
+  return listen === null ? undefined : openMonitoringEndpoint({ listen, monitor, logger })
 }
 
 function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {

@@ -13,6 +13,7 @@ import {
   directories,
   directoryPatterns,
   limit,
+  listenAddress,
   name,
   port,
   portOrAny,
@@ -33,6 +34,7 @@ for (const format of [
   directories,
   directoryPatterns,
   limit,
+  listenAddress,
   name,
   port,
   portOrAny,
@@ -50,6 +52,11 @@ export interface CommonConfig {
   log: { level: string }
 }
 
+/** Of each role. */
+export interface MetricsConfig {
+  listen: string | null
+}
+
 /** Agents and coordinator must agree: an agent that is heard of more seldom than that counts as offline. */
 export interface HeartbeatConfig {
   interval: number
@@ -63,6 +70,7 @@ export interface TlsConfig {
 }
 
 export interface CoordinatorConfig extends CommonConfig {
+  metrics: MetricsConfig
   store: { path: string; url: string | null }
   heartbeat: HeartbeatConfig
   retry: { attempts: number; firstDelay: number; maxDelay: number }
@@ -70,6 +78,7 @@ export interface CoordinatorConfig extends CommonConfig {
 }
 
 export interface MountAgentConfig extends CommonConfig {
+  metrics: MetricsConfig
   name: string
   stateDirectory: string
   repositories: RepositoryConfig[]
@@ -90,6 +99,7 @@ export interface AllowConfig {
 }
 
 export interface TargetAgentConfig extends CommonConfig {
+  metrics: MetricsConfig
   name: string
   stateDirectory: string
   mountRoot: string
@@ -156,6 +166,18 @@ const common: Schema<CommonConfig> = {
   },
 }
 
+/** `example`: a port for each role of one machine. */
+const metrics = (example: number): Schema<MetricsConfig> => ({
+  listen: {
+    doc: `Address and port on which Prometheus and health checks are answered (/metrics, /healthz, /readyz), without TLS and login: 127.0.0.1:${example}; each role of a machine needs its own`,
+    format: listenAddress.name,
+    default: null,
+    nullable: true,
+    env: 'HOWDAH_METRICS_LISTEN',
+    arg: 'metrics-listen',
+  },
+})
+
 const agentName = {
   doc: 'Name of this agent: part of its queue name; for a target agent also the value of "howdah publish --target"',
   format: name.name,
@@ -210,6 +232,7 @@ const heartbeat: Schema<HeartbeatConfig> = {
 
 export const coordinatorSchema: Schema<CoordinatorConfig> = {
   ...common,
+  metrics: metrics(7421),
   store: {
     path: {
       doc: 'SQLite file that holds sessions and their history',
@@ -266,6 +289,7 @@ export const coordinatorSchema: Schema<CoordinatorConfig> = {
 
 export const mountAgentSchema: Schema<MountAgentConfig> = {
   ...common,
+  metrics: metrics(7422),
   name: agentName,
   stateDirectory: stateDirectory('mount-agent'),
   repositories: {
@@ -314,6 +338,7 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
 
 export const targetAgentSchema: Schema<TargetAgentConfig> = {
   ...common,
+  metrics: metrics(7423),
   name: agentName,
   stateDirectory: stateDirectory('target-agent'),
   mountRoot: {

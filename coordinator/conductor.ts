@@ -19,6 +19,7 @@ import { createSessionChanges, type SessionChanges } from './conductor/session-c
 import { createStepDispatcher } from './conductor/step-dispatcher.ts'
 import { createSweeper } from './conductor/sweeper.ts'
 import { createLocks } from './locks.ts'
+import type { SessionObserver } from './metrics/session-metrics.ts'
 import type { RetryPolicy } from './retry-policy.ts'
 import type { Session } from './session.ts'
 import { obstacleOf } from './step-command.ts'
@@ -32,8 +33,18 @@ export interface Conductor extends Pick<SessionChanges, 'add' | 'change' | 'exec
   pause(): void
   /** What an agent reports: about a session, or its heartbeat. */
   onReport(delivery: ReportDelivery): Promise<Outcome>
+  /** What waits to be done by itself. */
+  readonly backlog: Backlog
   /** Stops timers and waits for work in progress, within a deadline: what was not sent by then, the next start sends. */
   close(): Promise<void>
+}
+
+export interface Backlog {
+  /** As `Outbox.waiting` and `waitingSince`. */
+  readonly announcements: number
+  readonly announcedSince: number | undefined
+  /** Failed steps that are tried again. */
+  readonly retries: number
 }
 
 export interface ConductorOptions {
@@ -44,6 +55,8 @@ export interface ConductorOptions {
   readonly logger: Logger
   readonly now: Clock
   readonly random: () => number
+  /** As `SessionChangesOptions.observe`. */
+  readonly observe?: SessionObserver
   /** Milliseconds between two sweeps over the sessions. */
   readonly sweepMs?: number
 }
@@ -51,7 +64,7 @@ export interface ConductorOptions {
 const CLOSE_DEADLINE_MS = 4_000
 
 export function createConductor(options: ConductorOptions): Conductor {
-  const { store, bus, registry, retry, logger, now, random } = options
+  const { store, bus, registry, retry, logger, now, random, observe } = options
   const { sweepMs: intervalMs = 5_000 } = options
   const locks = createLocks()
   const background = createBackgroundWork(logger)
@@ -68,7 +81,7 @@ export function createConductor(options: ConductorOptions): Conductor {
       if (!paused) background.track('a retry', id, changes.reconcile(id))
     },
   })
-  const changes = createSessionChanges({ store, locks, outbox, dispatcher, retries, now })
+  const changes = createSessionChanges({ store, locks, outbox, dispatcher, retries, observe, now })
   const relay = createReportRelay({ store, bus, background })
   const onReport = createAgentReports({ bus, registry, changes, relay, retry, now, random })
   const sweeper = createSweeper({ store, bus, registry, changes, dispatcher, background, now, intervalMs })
@@ -96,6 +109,13 @@ export function createConductor(options: ConductorOptions): Conductor {
     change: changes.change,
     execute: changes.execute,
     onReport,
+    get backlog() {
+      return {
+        announcements: outbox.waiting,
+        announcedSince: outbox.waitingSince,
+        retries: retries.count,
+      }
+    },
     async close() {
       dispatcher.close()
       sweeper.stop()

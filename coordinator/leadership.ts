@@ -14,6 +14,8 @@ import type { Store } from './store/store.ts'
 export interface Leadership {
   /** Since when agents can be heard, in ms since the epoch; undefined while they cannot. */
   readonly since: number | undefined
+  /** Whether all its queues are consumed; undefined: another coordinator is active. */
+  readonly isConsuming: boolean | undefined
   /** Stops consuming, waits for running handlers, and gives the lease up. */
   close(): Promise<void>
 }
@@ -28,6 +30,8 @@ export interface LeadershipOptions {
 }
 
 const RETRY_MS = 5_000
+/** Heartbeats, reports, commands and queries. */
+const QUEUES = 4
 
 /**
  * Resolves when this coordinator consumes, or stands by.
@@ -114,6 +118,10 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
       return connectedSince === undefined || heldSince === undefined
         ? undefined
         : Math.max(connectedSince, heldSince)
+    },
+    get isConsuming() {
+      if (turn === undefined) return undefined
+      return consumers.length === QUEUES && consumers.every((consumer) => consumer.isConsuming)
     },
     async close() {
       conductor.pause()

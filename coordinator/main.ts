@@ -1,6 +1,7 @@
 /** The coordinator's process: assembles the parts and shuts them down in order. */
 import { randomInt } from 'node:crypto'
 import { withoutCredentials } from '../config/logger.ts'
+import { brokerMetrics } from '../config/monitoring/broker-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../config/role.ts'
 import { coordinatorSchema } from '../config/schema.ts'
 import { brokerAccess } from '../config/tls.ts'
@@ -9,6 +10,9 @@ import { openAgentRegistry } from './agent-registry.ts'
 import { createConductor } from './conductor.ts'
 import { createIntake } from './intake.ts'
 import { type Leadership, openLeadership } from './leadership.ts'
+import { checkCoordinator } from './metrics/coordinator-checks.ts'
+import { coordinatorMetrics } from './metrics/coordinator-metrics.ts'
+import { sessionMetrics } from './metrics/session-metrics.ts'
 import { sessionId } from './session-id.ts'
 import { openPostgresStore } from './store/postgres.ts'
 import { openSqliteStore } from './store/sqlite.ts'
@@ -23,7 +27,7 @@ await runRole({
   role: 'coordinator',
   summary: 'takes commands, drives the agents, keeps the sessions',
   schema: coordinatorSchema,
-  async start(config, logger) {
+  async start(config, logger, monitor) {
     const { store: storeConfig, retry, resume, heartbeat, broker } = config
     const now = Date.now
     const store = storeConfig.url
@@ -36,6 +40,7 @@ await runRole({
       heartbeatSeconds: HEARTBEAT_SECONDS,
       logger,
       waitMs: BROKER_WAIT_MS,
+      observer: brokerMetrics(monitor.registry),
     })
     let leadership: Leadership | undefined
     const registry = await openAgentRegistry({
@@ -57,7 +62,13 @@ await runRole({
         maxDelayMs: retry.maxDelay * 1000,
         resume,
       },
+      observe: sessionMetrics(monitor.registry),
     })
+    coordinatorMetrics({
+      ...{ registry: monitor.registry, store, bus, agents: registry, conductor, now },
+      leadership: () => leadership,
+    })
+    checkCoordinator(monitor, { bus, store, leadership: () => leadership })
     const intake = createIntake({
       store,
       bus,

@@ -8,6 +8,7 @@ import { createAgentQueue } from './agent-queue.ts'
 import { openAgentReplies } from './agent-replies.ts'
 import { brokerBlocked } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from './bus.ts'
+import { type BusObserver, UNOBSERVED } from './bus-observer.ts'
 import {
   type BrokerConnection,
   type BusTls,
@@ -18,7 +19,13 @@ import {
 import { openConnections } from './connections.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
-import { declareExchanges, declareQueue, declareTopology, withTemporaryChannel } from './declare.ts'
+import {
+  declareExchanges,
+  declareQueue,
+  declareTopology,
+  queueLengths,
+  withTemporaryChannel,
+} from './declare.ts'
 import { EXPECT_COMMANDS, EXPECT_REPORTS, type Expected, expectAgentCommands } from './envelope.ts'
 import { createExchangeCheck } from './exchange-check.ts'
 import { holdLease } from './lease.ts'
@@ -46,6 +53,7 @@ import {
   COORDINATOR_HEARTBEATS,
   COORDINATOR_LEASE,
   COORDINATOR_QUERIES,
+  COORDINATOR_QUEUES,
   DIRECT_REPLY,
   EVENTS_EXCHANGE,
   type Queue,
@@ -80,6 +88,8 @@ export interface ConnectOptions {
   readonly waitMs?: number
   /** Redelivery of a message whose handler fails. Default: 5 attempts in about three seconds. */
   readonly redelivery?: Redelivery
+  /** Default: nobody counts. */
+  readonly observer?: BusObserver
 }
 
 /**
@@ -87,17 +97,17 @@ export interface ConnectOptions {
  * @throws HowdahError `broker_unavailable` | `configuration` (user, password, virtual host, exchanges of another shape)
  */
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
-  const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000 } = options
+  const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000, observer = UNOBSERVED } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
   const address = brokerAddress(url, options.heartbeatSeconds).href
-  const connections = await openConnections({ url: address, name: appId, logger, tls, waitMs })
+  const connections = await openConnections({ url: address, name: appId, logger, tls, waitMs }, observer)
   const { publish, consume: consuming } = connections
   const ended = new AbortController()
   const requests = createRequests()
   // Direct Reply-to answers on the channel of the request. An agent asks by a report, everybody else by a command.
   const asking = role === 'agent' ? EVENTS_EXCHANGE.name : COMMANDS_EXCHANGE.name
   const publishing = createPublishing({
-    ...{ connection: publish, ended: ended.signal, logger },
+    ...{ connection: publish, ended: ended.signal, observer, logger },
     userId: brokerUser(url),
     async setUp(channel, exchange) {
       if (role === 'coordinator') await declareExchanges(channel)
@@ -134,7 +144,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     path: role === 'agent' ? AGENT_REPLIES : COORDINATOR_REPLIES,
   })
   const consumers = createConsumers({
-    ...{ connection: consuming.model, ended: ended.signal },
+    ...{ connection: consuming.model, ended: ended.signal, observer },
     ...{ prefetch, redelivery, publishing, replies, logger },
   })
   const consume = (queue: Queue, expected: Expected, handle: (delivery: never) => Promise<Outcome>) =>
@@ -185,6 +195,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       withTemporaryChannel(consuming.model, (channel) => declareQueue(channel, agentQueue(agent))),
     disenroll: (agent) =>
       withTemporaryChannel(consuming.model, (channel) => channel.deleteQueue(agentQueue(agent).name)),
+    queueLengths: () => queueLengths(consuming.model, COORDINATOR_QUEUES),
     probe: () =>
       publishing.publish({
         exchange: '',

@@ -166,6 +166,12 @@ export interface Bus {
   disenroll(agent: AgentAddress): Promise<void>
 
   /**
+   * As the coordinator: the messages that wait in its queues, and the dead letters, by queue.
+   * @throws what the connection fails with
+   */
+  queueLengths(): Promise<ReadonlyMap<string, number>>
+
+  /**
    * Publishes a message that no queue takes. RabbitMQ notifies only publishing connections of an alarm, so a process that
    * mostly consumes probes the broker before it concludes anything from silence.
    * @throws HowdahError as `emit`

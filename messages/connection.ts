@@ -29,6 +29,8 @@ export interface ConnectionOptions {
   readonly tls?: BusTls | undefined
   /** Deadline of the first connection. */
   readonly waitMs: number
+  /** Called whenever it is connected, and whenever that was lost. */
+  readonly onChange?: (connected: boolean) => void
 }
 
 export interface BrokerConnection {
@@ -46,7 +48,7 @@ export interface BrokerConnection {
  * the password or the virtual host
  */
 export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
-  const { url, name, tls, logger, waitMs } = options
+  const { url, name, tls, logger, waitMs, onChange } = options
   const address = brokerAddress(url)
   const model = await connect(address.href, {
     ...tls,
@@ -62,11 +64,13 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   let failure: HowdahError | undefined
   model.on('connect', () => {
     connectedAt = Date.now()
+    onChange?.(true)
     logger.debug('connected to RabbitMQ')
   })
   model.on('disconnect', (error) => {
     connectedAt = undefined
     alarm.clear(false)
+    onChange?.(false)
     logger.warn({ err: error }, 'lost the connection to RabbitMQ, reconnecting')
   })
   model.on('error', (error) => {

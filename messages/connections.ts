@@ -2,6 +2,7 @@
  * The two connections of a process: it publishes on one and consumes on the other. During an alarm RabbitMQ stops reading
  * from connections that publish; on the other one deliveries are acknowledged and consumers cancelled all the same.
  */
+import type { BusObserver } from './bus-observer.ts'
 import { type BrokerConnection, type ConnectionOptions, openConnection } from './connection.ts'
 
 export interface BusConnections {
@@ -13,9 +14,16 @@ export interface BusConnections {
 }
 
 /** @param name in the RabbitMQ console, with "(publish)" or "(consume)" added. @throws as `openConnection` */
-export async function openConnections(options: ConnectionOptions): Promise<BusConnections> {
-  const opening = ['publish', 'consume'].map((purpose) =>
-    openConnection({ ...options, name: `${options.name} (${purpose})` }),
+export async function openConnections(
+  options: Omit<ConnectionOptions, 'onChange'>,
+  observer: Pick<BusObserver, 'connection'>,
+): Promise<BusConnections> {
+  const opening = (['publish', 'consume'] as const).map((purpose) =>
+    openConnection({
+      ...options,
+      name: `${options.name} (${purpose})`,
+      onChange: (connected) => observer.connection(purpose, connected),
+    }),
   )
   const results = await Promise.allSettled(opening)
   const opened = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))

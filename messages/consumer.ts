@@ -10,6 +10,7 @@ import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amq
 import type { Logger } from 'pino'
 import { type Backoff, backoffMs } from './backoff.ts'
 import type { Consumer, Delivery, Outcome } from './bus.ts'
+import { type BusObserver, type DeliveryOutcome, type ReceivedDelivery, UNOBSERVED } from './bus-observer.ts'
 import { decodeDelivery, type Expected } from './envelope.ts'
 import { type ErrorBody, errorBody } from './errors.ts'
 import { createOutageGate } from './outage-gate.ts'
@@ -32,6 +33,8 @@ export interface ConsumerOptions {
   readonly expected: Expected
   /** How long deliveries are held while they cannot be handled, before they are handed back. Default: 20 minutes. */
   readonly holdMs?: number
+  /** Default: nobody counts. */
+  readonly observer?: Pick<BusObserver, 'received'>
   readonly logger: Logger
   declare(channel: ConfirmChannel): Promise<void>
   handle(delivery: Delivery): Promise<Outcome>
@@ -52,7 +55,16 @@ const HOLD_MS = 20 * 60_000
 const MAX_DELIVERIES = 30
 
 export async function startConsumer(options: ConsumerOptions): Promise<Consumer> {
-  const { connection, ended, queue, prefetch, redelivery, holdMs = HOLD_MS, logger } = options
+  const {
+    connection,
+    ended,
+    queue,
+    prefetch,
+    redelivery,
+    holdMs = HOLD_MS,
+    observer = UNOBSERVED,
+    logger,
+  } = options
   const running = new Set<Promise<void>>()
   const closing = new AbortController()
   const gate = createOutageGate(redelivery, logger.child({ queue }))
@@ -86,11 +98,14 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
 
   /** Never rejects. What failed is rejected and what is only handed back is nacked: since 4.3 RabbitMQ counts the first. */
   async function settle(channel: ConfirmChannel, message: ConsumeMessage, gone: AbortSignal): Promise<void> {
+    const settled = observer.received(received(message, options))
     const held = () => AbortSignal.any([closing.signal, gone, AbortSignal.timeout(holdMs)])
     try {
       const done = await gate.run(message.fields.deliveryTag, held, () => work(message, options))
       onChannel(() => (done ? channel.ack(message) : channel.nack(message, false, true)))
+      settled(done ?? 'redelivered')
     } catch (error) {
+      settled('redelivered')
       logger.error({ err: error, queue, type: message.properties.type }, 'a message could not be handled')
       await pause(backoffMs(failedDeliveries(message) + 1, redelivery), closing.signal)
       onChannel(() => channel.reject(message, true))
@@ -129,10 +144,23 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
 }
 
 /** Resolves when the delivery can be acknowledged. */
-async function work(message: ConsumeMessage, options: ConsumerOptions): Promise<true> {
+async function work(
+  message: ConsumeMessage,
+  options: ConsumerOptions,
+): Promise<Exclude<DeliveryOutcome, 'redelivered'>> {
   const outcome = await decide(message, options)
-  if (outcome !== 'ack') await options.deadLetter(message, options.queue, outcome.deadLetter)
-  return true
+  if (outcome === 'ack') return 'handled'
+  await options.deadLetter(message, options.queue, outcome.deadLetter)
+  return 'dead-lettered'
+}
+
+function received({ properties }: ConsumeMessage, { queue, expected }: ConsumerOptions): ReceivedDelivery {
+  const { type, timestamp } = properties as { type: unknown; timestamp: unknown }
+  return {
+    queue,
+    type: typeof type === 'string' && Object.hasOwn(expected.types, type) ? type : undefined,
+    sentAt: typeof timestamp === 'number' ? timestamp : undefined,
+  }
 }
 
 /**

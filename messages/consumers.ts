@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import type { Consumer, Delivery, EventDelivery, Outcome } from './bus.ts'
+import { type BusObserver, UNOBSERVED } from './bus-observer.ts'
 import { type ConsumerOptions, type Redelivery, startConsumer } from './consumer.ts'
 import { deadLetterOf } from './dead-letter.ts'
 import { EXPECT_SESSION_EVENTS, type Expected } from './envelope.ts'
@@ -49,17 +50,28 @@ export interface ConsumersOptions {
   readonly redelivery: Redelivery
   readonly publishing: Pick<Publishing, 'publish'>
   readonly replies: Replies
+  /** Default: nobody counts. */
+  readonly observer?: Pick<BusObserver, 'received'>
   readonly logger: Logger
 }
 
 export function createConsumers(options: ConsumersOptions): Consumers {
-  const { connection, ended, prefetch, redelivery, publishing, replies, logger } = options
+  const {
+    connection,
+    ended,
+    prefetch,
+    redelivery,
+    publishing,
+    replies,
+    observer = UNOBSERVED,
+    logger,
+  } = options
   const open = new Set<Consumer>()
 
   async function start(
-    consumerOptions: Omit<ConsumerOptions, 'connection' | 'ended' | 'logger'>,
+    consumerOptions: Omit<ConsumerOptions, 'connection' | 'ended' | 'observer' | 'logger'>,
   ): Promise<Consumer> {
-    const consumer = await startConsumer({ connection, ended, logger, ...consumerOptions })
+    const consumer = await startConsumer({ connection, ended, observer, logger, ...consumerOptions })
     const entry: Consumer = {
       get isConsuming() {
         return consumer.isConsuming

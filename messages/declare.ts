@@ -46,6 +46,18 @@ export function exchangeExists(connection: RecoveringChannelModel, name: string)
   return exists(connection, (channel) => channel.checkExchange(name))
 }
 
+/** The messages in each of these queues that are not delivered yet. It needs no permission to ask. @throws when one does not exist */
+export async function queueLengths(
+  connection: RecoveringChannelModel,
+  queues: readonly Pick<Queue, 'name'>[],
+): Promise<Map<string, number>> {
+  const lengths = new Map<string, number>()
+  await withTemporaryChannel(connection, async (channel) => {
+    for (const { name } of queues) lengths.set(name, (await channel.checkQueue(name)).messageCount)
+  })
+  return lengths
+}
+
 /** Runs the work on a channel of its own, because a refused declaration closes the channel. */
 export async function withTemporaryChannel(
   connection: RecoveringChannelModel,

@@ -4,6 +4,7 @@
  */
 import type { ConfirmChannel } from 'amqplib'
 import type { Logger } from 'pino'
+import { type BusObserver, UNOBSERVED } from './bus-observer.ts'
 import type { BrokerConnection } from './connection.ts'
 import type { Publication } from './publication.ts'
 import { createPublisher, type Publisher } from './publisher.ts'
@@ -27,6 +28,8 @@ export interface PublishingOptions {
   readonly userId: string
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
+  /** Default: nobody counts. */
+  readonly observer?: Pick<BusObserver, 'publishing'>
   readonly logger: Logger
   /** Prepares a new channel of an exchange, before anything is published on it. Must be safe to repeat. */
   setUp(channel: ConfirmChannel, exchange: string): Promise<void>
@@ -35,7 +38,7 @@ export interface PublishingOptions {
 }
 
 export function createPublishing(options: PublishingOptions): Publishing {
-  const { connection, userId, ended, logger, setUp, onOpen } = options
+  const { connection, userId, ended, observer = UNOBSERVED, logger, setUp, onOpen } = options
   const publishers = new Map<string, Publisher>()
   let isClosed = false
 
@@ -68,7 +71,14 @@ export function createPublishing(options: PublishingOptions): Publishing {
         throw new Unavailable('this connection to RabbitMQ was closed', { code: 'broker_unavailable' })
       }
       const { exchange } = publication
-      await (publishers.get(exchange) ?? open(exchange)).publish(publication)
+      const settled = observer.publishing()
+      try {
+        await (publishers.get(exchange) ?? open(exchange)).publish(publication)
+        settled(true)
+      } catch (error) {
+        settled(false)
+        throw error
+      }
     },
     resume() {
       for (const publisher of publishers.values()) publisher.resume()

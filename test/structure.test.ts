@@ -22,9 +22,9 @@ const ROOMS: Readonly<Record<string, Room>> = {
   config: {
     rooms: [],
     // @peculiar/x509 asks its user to load reflect-metadata.
-    libraries: ['convict', 'pino', '@peculiar/x509', 'reflect-metadata'],
+    libraries: ['convict', 'pino', 'prom-client', '@peculiar/x509', 'reflect-metadata'],
   },
-  coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'zod'] },
+  coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'prom-client', 'zod'] },
   'coordinator/cli': {
     rooms: ['coordinator/fleet', 'messages', 'config'],
     libraries: ['commander', 'zod'],

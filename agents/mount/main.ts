@@ -9,13 +9,15 @@
  */
 import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
+import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { mountAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { loadTicketKey, signTicket, type Ticket } from '../dataplane/protocol/ticket.ts'
 import { createDataPlaneServer } from '../dataplane/server/server.ts'
-import { runAgent } from '../runtime/agent.ts'
+import { type RunningAgent, runAgent } from '../runtime/agent.ts'
+import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
 import { createGoneReports } from './expired-backup.ts'
 import { openRepository } from './formats/open-repository.ts'
@@ -29,7 +31,7 @@ await runRole({
   role: 'mount-agent',
   summary: 'serves backups to target servers, from the machine where their repository is',
   schema: mountAgentSchema,
-  async start(config, logger) {
+  async start(config, logger, monitor) {
     const { name, stateDirectory, spool: spoolConfig, dataPlane, broker, tls } = config
     // First of all: what follows may belong to another agent that has this directory.
     const journal = openJournal(path.join(stateDirectory, 'journal.sqlite'))
@@ -45,7 +47,10 @@ await runRole({
       role: 'agent',
       logger,
       waitMs: BROKER_WAIT_MS,
+      observer: brokerMetrics(monitor.registry),
     })
+    let agent: RunningAgent | undefined
+    checkAgent(monitor, { bus, agent: () => agent })
     const knowledge = createArchiveKnowledge()
     const repositories = serveRepositories(
       name,
@@ -77,7 +82,7 @@ await runRole({
       sign: (ticket: Ticket) => signTicket(ticket, ticketKey),
       now: Date.now,
     }
-    const agent = await runAgent({
+    agent = await runAgent({
       address,
       bus,
       journal,
@@ -98,7 +103,7 @@ await runRole({
     return {
       ready: { role: 'mount-agent', name, dataPlane: server.address, broker: withoutCredentials(broker.url) },
       async close() {
-        await agent.close()
+        await agent?.close()
         await bus.close()
         await server.close()
         await spool.close()

@@ -34,6 +34,8 @@ export interface AgentOptions {
 }
 
 export interface RunningAgent {
+  /** Whether it consumes its queue. */
+  readonly isConsuming: boolean
   /** Stops consuming, reports the agent as offline, and leaves unfinished steps to the next process. */
   close(): Promise<void>
 }
@@ -129,6 +131,9 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     })
 
   return {
+    get isConsuming() {
+      return consumer.isConsuming
+    },
     async close() {
       clearInterval(heartbeat)
       clearInterval(pruner)

@@ -9,11 +9,13 @@ import { accessSync, constants, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { ConfigurationError } from '../../config/configuration-error.ts'
 import { withoutCredentials } from '../../config/logger.ts'
+import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
-import { runAgent } from '../runtime/agent.ts'
+import { type RunningAgent, runAgent } from '../runtime/agent.ts'
+import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
 import { listedChanges } from './changes/detection.ts'
 import { createChangesReport } from './changes/report.ts'
@@ -49,7 +51,7 @@ await runRole({
   role: 'target-agent',
   summary: 'mounts backups on this server and runs PostgreSQL on them',
   schema: targetAgentSchema,
-  async start(config, logger) {
+  async start(config, logger, monitor) {
     const { name, stateDirectory, mountRoot, cacheRoot, postgres, cache, tls, broker } = config
     // Mount processes read these files; validated here so that an error shows now and not at the first mount.
     readTls(tls, 'tls')
@@ -63,7 +65,10 @@ await runRole({
       role: 'agent',
       logger,
       waitMs: BROKER_WAIT_MS,
+      observer: brokerMetrics(monitor.registry),
     })
+    let agent: RunningAgent | undefined
+    checkAgent(monitor, { bus, agent: () => agent })
     const changes = createSessionChanges()
     const changesReport = createChangesReport({
       changes,
@@ -133,7 +138,7 @@ await runRole({
       ports,
       logger,
     })
-    const agent = await runAgent({
+    agent = await runAgent({
       address,
       bus,
       journal,
@@ -164,7 +169,7 @@ await runRole({
         surveyReport.close()
         spare.close()
         ageingLock.close()
-        await agent.close()
+        await agent?.close()
         await bus.close()
       },
     }

@@ -20,6 +20,10 @@ export interface Outbox {
   pause(): void
   /** Publishes what was saved. Nothing waits for it. */
   publish(announcements: readonly Announcement[]): void
+  /** Announcements that are not published yet, as far as they are known here. */
+  readonly waiting: number
+  /** Since when the one that waits longest is known, in ms since the epoch; undefined: none waits. */
+  readonly waitingSince: number | undefined
   /** Looks for none and repeats none from now on: the next process does. */
   close(): void
 }
@@ -39,8 +43,8 @@ const BACKOFF = { firstMs: 200, maxMs: 5_000 }
 export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }: OutboxOptions): Outbox {
   /** Of each session, in their order. A session without is not in it. */
   const queues = new Map<string, Announcement[]>()
-  /** Ids of those that are queued or published, and not deleted yet. */
-  const known = new Set<string>()
+  /** Those that are queued or published, and not deleted yet, by their ids: since when, in ms since the epoch. */
+  const known = new Map<string, number>()
   const done: Announcement[] = []
   let deleting = false
   let timer: NodeJS.Timeout | undefined
@@ -50,7 +54,7 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
   function enqueue(announcement: Announcement): void {
     const id = announcementId(announcement)
     if (known.has(id)) return
-    known.add(id)
+    known.set(id, Date.now())
     const { session } = announcement.body
     const queue = queues.get(session)
     if (queue) {
@@ -144,6 +148,13 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
         log(logger, announcement)
         enqueue(announcement)
       }
+    },
+    get waiting() {
+      return known.size
+    },
+    get waitingSince() {
+      const [earliest] = known.values()
+      return earliest
     },
     pause: pauseLooking,
     close() {

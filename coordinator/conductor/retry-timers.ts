@@ -6,6 +6,7 @@ export interface RetryTimers {
   /** Sets the timer to the session's `retryAt`, in place of an earlier one. Does nothing for a session without. */
   schedule(session: Session): void
   isScheduled(id: string): boolean
+  readonly count: number
   /** Clears all timers and sets no more. */
   close(): void
 }
@@ -28,6 +29,9 @@ export function createRetryTimers(options: {
       timers.set(id, setTimeout(expire, Math.max(0, Date.parse(retryAt) - now())))
     },
     isScheduled: (id) => timers.has(id),
+    get count() {
+      return timers.size
+    },
     close() {
       closed = true
       for (const timer of timers.values()) clearTimeout(timer)

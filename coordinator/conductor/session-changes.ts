@@ -48,11 +48,13 @@ export interface SessionChangesOptions {
   readonly outbox: Outbox
   readonly dispatcher: StepDispatcher
   readonly retries: RetryTimers
+  /** Called with a session before and after each change that was saved; must not throw. */
+  readonly observe?: ((before: Session | undefined, after: Session) => void) | undefined
   readonly now: Clock
 }
 
 export function createSessionChanges(options: SessionChangesOptions): SessionChanges {
-  const { store, locks, outbox, dispatcher, retries, now } = options
+  const { store, locks, outbox, dispatcher, retries, observe, now } = options
 
   /** One attempt on a session as it was read. */
   async function apply(session: Session, mutate: Mutate, command?: ChangingCommand): Promise<Saved> {
@@ -67,6 +69,7 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
       const saved = await store.saveSession(session, { history, answer: command?.answer(), announcements })
       if (saved !== 'saved') return saved
       outbox.publish(announcements)
+      observe?.(earlier, session)
     }
     follow(session, next)
     return 'saved'
@@ -100,6 +103,7 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
       const added = await store.addSession(session, { history, answer, announcements }, limits)
       if (added.outcome === 'added') {
         outbox.publish(announcements)
+        observe?.(undefined, session)
         follow(session, next)
       }
       return added

@@ -69,6 +69,9 @@ export const TARGET_USAGE = `
   SELECT target, count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
   FROM howdah.session WHERE NOT settled GROUP BY target ORDER BY target COLLATE "C"`
 
+export const COUNTS = `
+  SELECT state, count(*) AS sessions FROM howdah.session WHERE NOT settled GROUP BY state`
+
 export const DUE = 'SELECT id FROM howdah.session WHERE next_due <= $1 ORDER BY next_due'
 export const LEFT = `
   SELECT id FROM howdah.session WHERE agent IS NOT NULL AND NOT away AND agent <> ALL ($1::text[])`

@@ -47,6 +47,10 @@ export async function openPostgresStore(
         ...{ target, sessions: Number(sessions), cacheBytes: Number(bytes) },
       }))
     },
+    async sessionCounts() {
+      const { rows } = await query<{ state: string; sessions: string }>(sql.COUNTS, [])
+      return Object.fromEntries(rows.map(({ state, sessions }) => [state, Number(sessions)]))
+    },
     addSession(session, { history, answer, announcements = [] }, limits) {
       const row = sessionRow(session)
       return transaction<Added>(

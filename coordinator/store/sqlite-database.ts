@@ -5,6 +5,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import type { SessionState } from '../../messages/values.ts'
 import type { AnnouncementRow } from './announcement-row.ts'
 import type { Statement } from './session-query.ts'
 import type { SessionRow } from './session-row.ts'
@@ -84,6 +85,8 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
         sessions: Number(row.sessions),
         cacheBytes: Number(row.bytes),
       })),
+    sessionCounts: (): Partial<Record<SessionState, number>> =>
+      Object.fromEntries(sql.counts.all().map((row) => [String(row.state), Number(row.sessions)])),
     addSession: (
       row: SessionRow,
       { history, answer, announcements }: RowsWithSession,

@@ -34,6 +34,7 @@ export function statements(db: DatabaseSync) {
       `SELECT target, count(*) FILTER (WHERE state <> 'closed') AS sessions, sum(cache_bytes) AS bytes
        FROM session WHERE settled = 0 GROUP BY target ORDER BY target`,
     ),
+    counts: db.prepare('SELECT state, count(*) AS sessions FROM session WHERE settled = 0 GROUP BY state'),
     due: db.prepare('SELECT id FROM session WHERE next_due <= ? ORDER BY next_due'),
     withStep: db.prepare('SELECT id FROM session WHERE agent IS NOT NULL'),
     left: db.prepare(

@@ -27,6 +27,7 @@ export async function openSqliteStore(file: string): Promise<Store> {
       return (await call('sessions', pageStatement(query, SQLITE))).map(sessionOf)
     },
     targetUsage: () => call('targetUsage'),
+    sessionCounts: () => call('sessionCounts'),
     addSession: (session, more, limits) => call('addSession', sessionRow(session), rowsOf(more), limits),
     async saveSession(session, more) {
       const row = sessionRow({ ...session, version: session.version + 1 })

@@ -4,7 +4,7 @@
  *
  * A method rejects with `Unavailable` while the store cannot be reached or takes no writes; the same call can succeed later.
  */
-import type { AgentView, HistoryEntry } from '../../messages/values.ts'
+import type { AgentView, HistoryEntry, SessionState } from '../../messages/values.ts'
 import type { Announcement } from '../announcements.ts'
 import type { Session } from '../session.ts'
 import type { SessionQuery } from './session-query.ts'
@@ -66,6 +66,8 @@ export interface Store {
   sessions(query: SessionQuery): Promise<Session[]>
   /** Of all targets with sessions that are not settled, by name. */
   targetUsage(): Promise<(TargetUsage & { readonly target: string })[]>
+  /** How many sessions are not settled, by state. A state without any is missing. */
+  sessionCounts(): Promise<Partial<Record<SessionState, number>>>
   /** Adds a session. `limits`: of its target, which are held against those that are in the store at that moment. */
   addSession(session: Session, more: WithSession, limits?: TargetLimits): Promise<Added>
   /** Saves a session that was read at `session.version`, and increments the version. */

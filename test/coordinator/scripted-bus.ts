@@ -95,6 +95,9 @@ export function createScriptedBus(): ScriptedBus {
       bus.forgotten.push({ kind, name })
     },
 
+    async queueLengths() {
+      return new Map()
+    },
     async probe() {},
     async close() {},
     request: unused,

@@ -1,8 +1,10 @@
 /** A coordinator without a broker: intake and conductor on a real store, a scripted bus, and a clock that tests set. */
 import { pino } from 'pino'
+import { Registry } from 'prom-client'
 import { type AgentRegistry, openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
 import { createIntake } from '../../coordinator/intake.ts'
+import { sessionMetrics } from '../../coordinator/metrics/session-metrics.ts'
 import type { Session } from '../../coordinator/session.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import type { Outcome } from '../../messages/bus.ts'
@@ -93,7 +95,12 @@ export interface TestCoordinator {
   close(): Promise<void>
 }
 
-export async function openTestCoordinator(store: Store, clock: TestClock): Promise<TestCoordinator> {
+/** `metrics`: where the metrics of its sessions are registered. */
+export async function openTestCoordinator(
+  store: Store,
+  clock: TestClock,
+  metrics = new Registry(),
+): Promise<TestCoordinator> {
   const now = (): number => clock.now
   const bus = createScriptedBus()
   const logger = pino({ level: 'silent' })
@@ -113,6 +120,7 @@ export async function openTestCoordinator(store: Store, clock: TestClock): Promi
       maxDelayMs: 1_000,
       resume: { automatic: true, attempts: 10 },
     },
+    observe: sessionMetrics(metrics),
     sweepMs: POLL_MS,
   })
   let sessions = 0
