@@ -1,5 +1,10 @@
-/** Reads the TLS files that the configuration names. */
-import { readFileSync } from 'node:fs'
+/**
+ * TLS as the configuration names its files. A renewed certificate counts from the next connection on: a context looks at
+ * its files each time that it is used.
+ */
+import { X509Certificate } from 'node:crypto'
+import { readFileSync, statSync } from 'node:fs'
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls'
 import { ConfigurationError } from './configuration-error.ts'
 import type { CommonConfig, TlsConfig } from './schema.ts'
 
@@ -10,8 +15,10 @@ export interface TlsMaterial {
   key?: Buffer
 }
 
+type TlsFiles = { readonly [K in keyof TlsConfig]: string | null }
+
 /** @throws ConfigurationError that names the key whose file cannot be read */
-export function readTls<T extends { [K in keyof TlsConfig]: string | null }>(
+export function readTls<T extends TlsFiles>(
   files: T,
   prefix: string,
 ): T extends TlsConfig ? Required<TlsMaterial> : TlsMaterial {
@@ -24,16 +31,82 @@ export function readTls<T extends { [K in keyof TlsConfig]: string | null }>(
   return material as ReturnType<typeof readTls<T>>
 }
 
-/** URL and TLS files for the connection to RabbitMQ. @throws ConfigurationError, also for TLS files that would not be used */
-export function brokerAccess(broker: CommonConfig['broker']): { url: string; tls?: TlsMaterial } {
+/**
+ * A context for clients that follows its files. While they do not fit together, because somebody exchanges them just now,
+ * it stays as it was.
+ * @throws ConfigurationError when they cannot be read now, or do not fit together
+ */
+export function followTls(
+  files: TlsFiles,
+  prefix: string,
+  options: SecureContextOptions = {},
+): SecureContext {
+  let seen = stamp(files)
+  let current = makeContext(files, prefix, options)
+  return {
+    /** What Node reads of a context whenever a connection begins. */
+    get context() {
+      const found = stamp(files)
+      if (found === seen) return current.context
+      try {
+        current = makeContext(files, prefix, options)
+        seen = found
+      } catch {
+        // Looked at again with the next connection.
+      }
+      return current.context
+    },
+  }
+}
+
+/**
+ * URL and TLS for the connection to RabbitMQ. `user`: whom the certificate names, where that is how to log in.
+ * @throws ConfigurationError, also for TLS files that would not be used
+ */
+export function brokerAccess(broker: CommonConfig['broker']): {
+  url: string
+  tls?: { secureContext: SecureContext; user?: string }
+} {
+  const { url } = broker
   const given = (['ca', 'certificate', 'key'] as const).find((key) => broker[key] !== null)
-  if (given !== undefined && !broker.url.startsWith('amqps:')) {
+  if (given === undefined) return { url }
+  if (!url.startsWith('amqps:')) {
     throw new ConfigurationError(
       `configuration: broker.${given} is for TLS, and the broker URL begins with amqp://, which is plaintext: use amqps://`,
     )
   }
-  const tls = readTls(broker, 'broker')
-  return { url: broker.url, ...(Object.keys(tls).length > 0 && { tls }) }
+  const secureContext = followTls(broker, 'broker')
+  const user = broker.certificate === null ? undefined : commonName(broker.certificate)
+  return { url, tls: { secureContext, ...(user !== undefined && { user }) } }
+}
+
+/** Whom a certificate names. @throws ConfigurationError when it is none */
+function commonName(file: string): string | undefined {
+  const { subject } = new X509Certificate(read(file, 'broker.certificate'))
+  return /^CN=(.+)$/m.exec(subject)?.[1]
+}
+
+function makeContext(files: TlsFiles, prefix: string, options: SecureContextOptions): SecureContext {
+  const material = readTls(files, prefix)
+  try {
+    return createSecureContext({ ...options, ...material })
+  } catch (error) {
+    const names = Object.values(files).filter((file) => file !== null)
+    throw new ConfigurationError(
+      `configuration: ${prefix}: ${names.join(', ')} do not fit together, or are no PEM files: ${(error as Error).message}`,
+      { cause: error },
+    )
+  }
+}
+
+/** Changes whenever one of the files is replaced or written. */
+function stamp(files: TlsFiles): string {
+  return Object.values(files)
+    .map((file) => {
+      const stats = file === null ? undefined : statSync(file, { throwIfNoEntry: false })
+      return stats && `${stats.ino} ${stats.mtimeMs} ${stats.size}`
+    })
+    .join()
 }
 
 function read(file: string, key: string): Buffer {

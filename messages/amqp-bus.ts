@@ -73,7 +73,7 @@ const ENROLL = { timeoutMs: 5_000 }
 export type BusRole = 'coordinator' | 'agent' | 'client'
 
 export interface ConnectOptions {
-  /** `amqp://user:password@host:port/vhost` or `amqps://…`. */
+  /** `amqp://user:password@host:port/vhost` or `amqps://…`; without a user the certificate says who we are. */
   readonly url: string
   /** Goes into `app_id` and into the names of the connections in the RabbitMQ console. */
   readonly appId: string
@@ -108,7 +108,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const asking = role === 'agent' ? EVENTS_EXCHANGE.name : COMMANDS_EXCHANGE.name
   const publishing = createPublishing({
     ...{ connection: publish, ended: ended.signal, observer, logger },
-    userId: brokerUser(url),
+    userId: brokerUser(url, tls),
     async setUp(channel, exchange) {
       if (role === 'coordinator') await declareExchanges(channel)
       if (exchange === asking) {

@@ -24,6 +24,8 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
   if (error instanceof HowdahError) return error
   const { code, classId, message = String(error) } = error as AmqpError
   const text = message.slice(0, 500)
+  const refusedLogin = loginFailure(message)
+  if (refusedLogin) return new HowdahError('configuration', `${refusedLogin} ${text}`, { cause: error })
   switch (code ?? handshakeCode(message)) {
     case PRECONDITION_FAILED:
       // Of a declaration. Others: a delivery that was held for too long, a message that is too large.
@@ -57,5 +59,19 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
 function handshakeCode(message: string): number | undefined {
   if (message.includes('403 (ACCESS-REFUSED)')) return ACCESS_REFUSED
   if (/^Expected ConnectionOpenOk; got <ConnectionClose\b/.test(message)) return NOT_ALLOWED
+  return undefined
+}
+
+/** TLS alerts by which a broker refuses a certificate, as OpenSSL names them (RFC 8446, 6.2). */
+const CERTIFICATE_ALERT = /alert (?:bad certificate|certificate|unknown ca|access denied)/i
+
+/** What is wrong with how we log in, where RabbitMQ or TLS say no more than that. */
+function loginFailure(message: string): string | undefined {
+  if (message.includes('SASL mechanism EXTERNAL is not provided'))
+    return 'RabbitMQ does not let anybody log in by certificate: enable its plugin rabbitmq_auth_mechanism_ssl, and set auth_mechanisms.1 = EXTERNAL and ssl_cert_login_from = common_name in rabbitmq.conf.'
+  if (/alert certificate expired/i.test(message))
+    return 'RabbitMQ refused our certificate, because it expired: enrol this agent again ("howdah agent install", or "howdah agent request" and "accept").'
+  if (CERTIFICATE_ALERT.test(message))
+    return 'RabbitMQ refused our certificate: it must be signed by the authority that the broker trusts.'
   return undefined
 }

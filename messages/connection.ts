@@ -2,7 +2,8 @@
  * The connection to RabbitMQ. Decoded within a deadline; from then on amqplib reconnects with backoff until it is closed.
  * Owns the TCP connection and the state of the broker's alarm. Opens no channel and publishes nothing.
  */
-import { connect, type RecoveringChannelModel } from 'amqplib'
+import type { SecureContext } from 'node:tls'
+import { connect, credentials, type RecoveringChannelModel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
 import { type BrokerAlarm, createBrokerAlarm } from './broker-alarm.ts'
@@ -13,15 +14,14 @@ import { atMost } from './wait.ts'
 const CLOSE_MS = 2_000
 
 export interface BusTls {
-  /** PEM: the authority that signed the broker's certificate. */
-  readonly ca?: string | Buffer
-  /** PEM: our own certificate and key, where the broker asks for one. */
-  readonly cert?: string | Buffer
-  readonly key?: string | Buffer
+  /** The authority that signed the broker's certificate, and our own certificate where there is one. */
+  readonly secureContext: SecureContext
+  /** Whom our own certificate names: who we are for the broker, where the URL names no user (SASL EXTERNAL). */
+  readonly user?: string
 }
 
 export interface ConnectionOptions {
-  /** `amqp://user:password@host:port/vhost` or `amqps://…`. */
+  /** `amqp://user:password@host:port/vhost` or `amqps://…`; without a user the certificate says who we are. */
   readonly url: string
   /** The connection's name in the RabbitMQ console. */
   readonly name: string
@@ -51,7 +51,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   const { url, name, tls, logger, waitMs, onChange } = options
   const address = brokerAddress(url)
   const model = await connect(address.href, {
-    ...tls,
+    ...(tls && { secureContext: tls.secureContext }),
+    ...(byCertificate(address, tls) && { credentials: credentials.external() }),
     timeout: 10_000,
     noDelay: true,
     clientProperties: { connection_name: name },
@@ -77,7 +78,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
     logger.debug({ err: error }, 'RabbitMQ connection error')
   })
   model.on('connect-failed', (error) => {
-    failure = amqpFailure(error, `be reached at ${address.hostname}:${address.port || '5672'}`)
+    const port = address.port || (address.protocol === 'amqps:' ? '5671' : '5672')
+    failure = amqpFailure(error, `be reached at ${address.hostname}:${port}`)
     logger.warn({ err: failure }, 'cannot connect to RabbitMQ')
     if (failure.code === 'configuration') refuse(failure)
   })
@@ -116,9 +118,15 @@ export function brokerAddress(url: string, heartbeatSeconds = 10): URL {
   return address
 }
 
-/** The user that a URL names. RabbitMQ's default is guest, who may connect over loopback only. */
-export function brokerUser(url: string): string {
-  return decodeURIComponent(brokerAddress(url).username) || 'guest'
+/** Who we are for the broker. RabbitMQ's default is guest, who may connect over loopback only. */
+export function brokerUser(url: string, tls?: BusTls): string {
+  const address = brokerAddress(url)
+  const certified = byCertificate(address, tls) ? tls?.user : undefined
+  return certified ?? (decodeURIComponent(address.username) || 'guest')
+}
+
+function byCertificate({ protocol, username }: URL, tls: BusTls | undefined): boolean {
+  return protocol === 'amqps:' && username === '' && tls?.user !== undefined
 }
 
 /**

@@ -98,6 +98,10 @@ export const ERROR_CODES = {
   configuration: { retryable: false, means: 'a configuration key or environment variable is wrong' },
   usage: { retryable: false, means: 'the command line is wrong; nothing was done' },
   interrupted: { retryable: true, means: 'a signal ended the command line before it was done' },
+  certificate_revoked: {
+    retryable: false,
+    means: 'the agent was revoked; an operator has to enrol it again',
+  },
   operation_failed: {
     retryable: true,
     means: 'an operation of the system, the network or PostgreSQL failed in a way that may pass',

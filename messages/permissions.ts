@@ -38,15 +38,25 @@ export function agentUser({ kind, name }: AgentAddress): string {
   return `howdah-${kind}-${name}`
 }
 
-const COORDINATOR_USER = 'howdah-coordinator'
+export const COORDINATOR_USER = 'howdah-coordinator'
 
-function clientUser(name: string): string {
+export function clientUser(name: string): string {
   return `howdah-client-${name}`
+}
+
+/** The user of a client that may also enrol and revoke agents. */
+export function operatorUser(name: string): string {
+  return `howdah-operator-${name}`
 }
 
 /** Whether a user belongs to one agent or client, and not to several. */
 export function belongsToOne(user: string): boolean {
-  return /^howdah-(mount|target|client)-/.test(user)
+  return /^howdah-(mount|target|client|operator)-/.test(user)
+}
+
+/** Whether a user may enrol and revoke agents. A user that all processes share, and any without a name of ours, may. */
+export function isOperator(user: string): boolean {
+  return !belongsToOne(user) || user.startsWith(operatorUser(''))
 }
 
 /** An agent consumes its own queue, holds its lock, and reports under its own name. */

@@ -7,9 +7,11 @@ import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createSecureContext } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { connectDataPlane, type DataPlaneClient } from '../../agents/dataplane/client/client.ts'
+import { TLS_VERSIONS } from '../../agents/dataplane/protocol/protocol.ts'
 import { signTicket, type Ticket } from '../../agents/dataplane/protocol/ticket.ts'
 import { createDataPlaneServer } from '../../agents/dataplane/server/server.ts'
 import { openRepository } from '../../agents/mount/formats/open-repository.ts'
@@ -75,7 +77,7 @@ export async function serveBackup(
   const directory = await mkdtemp('/var/tmp/howdah-bench-plane-')
   scope.defer('the directory of the data plane', () => rm(directory, { recursive: true, force: true }))
   const [mountCertificate, target] = await ensureCertificates(path.join(directory, 'tls'), {
-    agents: [
+    identities: [
       { kind: 'mount', name: NAME, addresses: ['127.0.0.1'] },
       { kind: 'target', name: NAME, addresses: [] },
     ],
@@ -104,7 +106,8 @@ export async function serveBackup(
 
   return {
     port,
-    connect: () => connectDataPlane({ ...plane, tls, logger }),
+    connect: () =>
+      connectDataPlane({ ...plane, secureContext: createSecureContext({ ...tls, ...TLS_VERSIONS }), logger }),
     async mount(mountScope, { owner = OWNER, port: reachedAt = port, ...more } = {}) {
       const scratch = await makeScratch(owner)
       mountScope.defer(scratch.mountPoint, () => scratch.remove())

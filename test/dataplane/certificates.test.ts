@@ -4,22 +4,18 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { mountServerName as nameForClients } from '../../agents/dataplane/client/client.ts'
-import {
-  type CertifiedAgent,
-  ensureCertificates,
-  mountServerName,
-} from '../../coordinator/fleet/authority/certificates.ts'
+import { ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
+import type { Identity } from '../../coordinator/fleet/authority/identity.ts'
 import { expectFailure } from './fixture.ts'
 
 const DAY_MS = 86_400_000
-const mount: CertifiedAgent = {
+const mount: Identity = {
   kind: 'mount',
   name: 'vault',
   addresses: ['10.0.0.5', '::1', 'vault.example'],
 }
-const target: CertifiedAgent = { kind: 'target', name: 'replica', addresses: [] }
-const agents = [mount, target]
+const target: Identity = { kind: 'target', name: 'replica', addresses: [] }
+const identities = [mount, target]
 
 describe('certificates', function () {
   this.timeout(20_000)
@@ -38,7 +34,7 @@ describe('certificates', function () {
     ) as Record<string, string>
 
   it('are made for each agent, with keys that only their owner reads', async () => {
-    const paths = await ensureCertificates(directory, { agents })
+    const paths = await ensureCertificates(directory, { identities })
     expect(paths[0]).to.deep.equal({
       ca: join(directory, 'ca.pem'),
       cert: join(directory, 'mount-vault.pem'),
@@ -60,37 +56,33 @@ describe('certificates', function () {
   })
 
   it('carry name, addresses and what they are for', async () => {
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     const ca = await read('ca.pem')
     expect(ca.ca).to.equal(true)
     const server = await read('mount-vault.pem')
     expect(server.verify(ca.publicKey)).to.equal(true)
-    expect(server.subject).to.equal('CN=vault')
+    expect(server.subject).to.equal('CN=howdah-mount-vault')
     expect(server.checkHost('vault.mount.howdah')).to.equal('vault.mount.howdah')
     expect(server.checkHost('vault.example')).to.equal('vault.example')
     expect(server.checkIP('10.0.0.5')).to.equal('10.0.0.5')
     expect(server.checkIP('::1')).to.not.equal(undefined)
-    expect(server.keyUsage).to.deep.equal(['1.3.6.1.5.5.7.3.1'])
+    expect(server.keyUsage).to.deep.equal(['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'])
     const client = await read('target-replica.pem')
-    expect(client.subject).to.equal('CN=replica')
+    expect(client.subject).to.equal('CN=howdah-target-replica')
     expect(client.keyUsage).to.deep.equal(['1.3.6.1.5.5.7.3.2'])
   })
 
-  it('carry the name that the data plane looks for', () => {
-    expect(mountServerName('vault')).to.equal(nameForClients('vault'))
-  })
-
   it('stay as they are while they are good', async () => {
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     const before = await texts()
-    await ensureCertificates(directory, { agents: [...agents].reverse() })
+    await ensureCertificates(directory, { identities: [...identities].reverse() })
     expect(await texts()).to.deep.equal(before)
   })
 
   it('are made again when the addresses change, and no other with them', async () => {
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     const before = await texts()
-    await ensureCertificates(directory, { agents: [{ ...mount, addresses: ['10.0.0.6'] }, target] })
+    await ensureCertificates(directory, { identities: [{ ...mount, addresses: ['10.0.0.6'] }, target] })
     const after = await texts()
     expect(Object.keys(after).filter((file) => after[file] !== before[file])).to.have.members([
       'mount-vault.pem',
@@ -100,36 +92,36 @@ describe('certificates', function () {
   })
 
   it('are made again within 30 days of their end, the authority too', async () => {
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     const first = await texts()
     const end = new Date((await read('target-replica.pem')).validTo).getTime()
-    await ensureCertificates(directory, { agents, now: () => new Date(end - 31 * DAY_MS) })
+    await ensureCertificates(directory, { identities, now: () => new Date(end - 31 * DAY_MS) })
     expect(await texts()).to.deep.equal(first)
-    await ensureCertificates(directory, { agents, now: () => new Date(end - 29 * DAY_MS) })
+    await ensureCertificates(directory, { identities, now: () => new Date(end - 29 * DAY_MS) })
     const second = await texts()
     expect(second['target-replica.pem']).to.not.equal(first['target-replica.pem'])
     expect(second['ca.pem']).to.equal(first['ca.pem'])
     const caEnd = new Date((await read('ca.pem')).validTo).getTime()
-    await ensureCertificates(directory, { agents, now: () => new Date(caEnd - DAY_MS) })
+    await ensureCertificates(directory, { identities, now: () => new Date(caEnd - DAY_MS) })
     const ca = await read('ca.pem')
     expect(ca.toString()).to.not.equal(first['ca.pem'])
     expect((await read('mount-vault.pem')).verify(ca.publicKey)).to.equal(true)
   })
 
   it('are made again when key and certificate do not belong together, as after a crash between the two', async () => {
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     const { 'target-replica.key': stray = '' } = await texts()
     await writeFile(join(directory, 'mount-vault.key'), stray)
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     expect((await texts())['mount-vault.key']).to.not.equal(stray)
   })
 
   it("need the authority's key only when something must be signed", async () => {
-    await ensureCertificates(directory, { agents })
+    await ensureCertificates(directory, { identities })
     await rm(join(directory, 'ca.key'))
-    await ensureCertificates(directory, { agents })
-    const more = [...agents, { kind: 'target', name: 'second', addresses: [] } as const]
-    const error = await expectFailure(ensureCertificates(directory, { agents: more }), 'configuration')
+    await ensureCertificates(directory, { identities })
+    const more = [...identities, { kind: 'target', name: 'second', addresses: [] } as const]
+    const error = await expectFailure(ensureCertificates(directory, { identities: more }), 'configuration')
     expect(error.message).to.contain('ca.key')
   })
 })

@@ -12,6 +12,7 @@ import {
   type DataPlaneClient,
   type DataPlaneClientOptions,
 } from '../../agents/dataplane/client/client.ts'
+import { TLS_VERSIONS } from '../../agents/dataplane/protocol/protocol.ts'
 import { signTicket, type Ticket } from '../../agents/dataplane/protocol/ticket.ts'
 import {
   createDataPlaneServer,
@@ -51,7 +52,7 @@ async function makeCertificates(): Promise<Certificates> {
   const directory = await mkdtemp(join(tmpdir(), 'howdah-certificates-'))
   try {
     const [mount, target, otherTarget] = await ensureCertificates(directory, {
-      agents: [
+      identities: [
         { kind: 'mount', name: 'vault', addresses: ['127.0.0.1'] },
         { kind: 'target', name: 'replica', addresses: [] },
         { kind: 'target', name: 'other', addresses: [] },
@@ -76,7 +77,10 @@ export interface DataPlaneFixture {
     source: BackupSource | ((ticket: Ticket) => Promise<BackupSource>),
     options?: Partial<DataPlaneServerOptions>,
   ): Promise<DataPlaneServer>
-  connect(server: Addressed, options?: Partial<DataPlaneClientOptions>): DataPlaneClient
+  connect(
+    server: Addressed,
+    options?: Partial<DataPlaneClientOptions> & { readonly tls?: TlsMaterial },
+  ): DataPlaneClient
   /** A proxy in front of the server whose cable can be cut. */
   cable(server: DataPlaneServer): Promise<Cable>
   /** A TLS connection on which the test writes frames itself. */
@@ -125,11 +129,11 @@ export function useDataPlane(): DataPlaneFixture {
       closers.push(() => server.close())
       return server
     },
-    connect(server, options = {}) {
+    connect(server, { tls: material = made(certificates).target, ...options } = {}) {
       const client = connectDataPlane({
         ...server.address,
         ticket: signTicket(ticket, ticketKey),
-        tls: made(certificates).target,
+        secureContext: tls.createSecureContext({ ...material, ...TLS_VERSIONS }),
         serverName: 'vault',
         logger,
         deadlineMs: 20_000,

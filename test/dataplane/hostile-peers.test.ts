@@ -120,11 +120,11 @@ describe('the data plane and its peers', function () {
     expect(opened).to.equal(false)
   })
 
-  it('refuses a mount server that connects with its server certificate', async () => {
+  it('refuses a mount server that connects with its own certificate and the ticket of a target', async () => {
     const server = await plane.serve(createMemorySource())
-    const socket = await plane.connectRaw(server, plane.certificates.mount)
-    await closing(socket)
-    expect(socket.bytesRead).to.be.lessThan(16_384)
+    const client = plane.connect(server, { tls: plane.certificates.mount })
+    const error = await expectFailure(client.read(1, 0, 10), 'unauthorized')
+    expect(error.message).to.contain('howdah-mount-vault').and.to.contain('howdah-target-replica')
   })
 
   it('refuses a server whose certificate another authority signed', async () => {

@@ -31,7 +31,7 @@ export async function writeConfiguration(fleet: FleetConfiguration): Promise<voi
   const { directory, targetAccount } = fleet
   const tls = path.join(directory, 'tls')
   await ensureCertificates(tls, {
-    agents: [
+    identities: [
       { kind: 'mount', name: 'backup-1', addresses: [fleet.mountAgentAddress, 'localhost'] },
       { kind: 'target', name: 'db-7', addresses: [] },
     ],

@@ -3,8 +3,9 @@
  * `ExchangeTable`, which sends it over one of its connections and repeats it after a reconnect. Must not touch what the
  * server does with a request.
  */
-import tls from 'node:tls'
+import type { SecureContext } from 'node:tls'
 import type { Logger } from 'pino'
+import { mountServerName } from '../../../messages/certified.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import type {
   BackupSource,
@@ -14,7 +15,7 @@ import type {
   StoredWal,
   TreeEntry,
 } from '../backup-source.ts'
-import { CIPHER_SUITES, FRAME, MAX_READ_BYTES, malformed } from '../protocol/protocol.ts'
+import { FRAME, MAX_READ_BYTES, malformed } from '../protocol/protocol.ts'
 import {
   decodeSize,
   decodeStored,
@@ -42,12 +43,8 @@ export interface DataPlaneClientOptions {
   readonly host: string
   readonly port: number
   readonly ticket: string
-  /** Contents of PEM files. */
-  readonly tls: {
-    readonly ca: string | Buffer
-    readonly cert: string | Buffer
-    readonly key: string | Buffer
-  }
+  /** Of `TLS_VERSIONS`, with our certificate; used by each new connection. */
+  readonly secureContext: SecureContext
   /** Name of the mount agent, which its certificate must carry; without it the certificate must carry `host`. */
   readonly serverName?: string
   /** TLS connections; default 2, so that a small read does not wait behind a large one. */
@@ -59,16 +56,10 @@ export interface DataPlaneClientOptions {
   readonly pingMs?: number
 }
 
-/** A certificate of a mount agent carries this name. */
-export function mountServerName(agent: string): string {
-  return `${agent}.mount.howdah`
-}
-
 /**
  * Returns at once and connects in the background. An answer `unauthorized`, `unknown_backup` or `backup_damaged`
  * rejects at once, and so does every request until a connection succeeds; a transient error is retried until the
  * deadline, then rejects with `repository_unavailable`.
- * @throws HowdahError `configuration` when the TLS material is unusable
  */
 export function connectDataPlane(options: DataPlaneClientOptions): DataPlaneClient {
   return new Client(options)
@@ -84,7 +75,7 @@ class Client implements DataPlaneClient {
       port,
       ticket,
       serverName: serverName === undefined ? undefined : mountServerName(serverName),
-      secureContext: createSecureContext(options.tls),
+      secureContext: options.secureContext,
       pingMs: options.pingMs ?? 2500,
       connections,
       deadlineMs,
@@ -235,13 +226,5 @@ class Client implements DataPlaneClient {
         },
       })
     })
-  }
-}
-
-function createSecureContext({ ca, cert, key }: DataPlaneClientOptions['tls']): tls.SecureContext {
-  try {
-    return tls.createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3', ciphers: CIPHER_SUITES })
-  } catch (cause) {
-    throw new HowdahError('configuration', 'The data plane cannot use its certificate or key.', { cause })
   }
 }

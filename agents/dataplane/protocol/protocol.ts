@@ -23,7 +23,9 @@ export const DAMAGED_BLOCK_VERSION = 4
  * Of TLS 1.3, by preference: AES-128 is as safe here as AES-256 and takes a third less time; ChaCha20 is for machines
  * without instructions for AES.
  */
-export const CIPHER_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256'
+const CIPHER_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256'
+/** Of the contexts of both sides. */
+export const TLS_VERSIONS = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3', ciphers: CIPHER_SUITES } as const
 
 /** Bytes of `length`, request id and type. */
 export const HEADER_BYTES = 9

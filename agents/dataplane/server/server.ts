@@ -5,11 +5,13 @@
  * lose, and must not touch a repository: backups are opened by the function it is given.
  */
 import type { AddressInfo, Socket } from 'node:net'
-import tls from 'node:tls'
+import tls, { type TLSSocket } from 'node:tls'
 import type { Logger } from 'pino'
+import { type Certified, certified, isRevoked, type Revocations } from '../../../messages/certified.ts'
 import { HowdahError } from '../../../messages/errors.ts'
+import { agentUser } from '../../../messages/permissions.ts'
 import type { BackupSource } from '../backup-source.ts'
-import { CIPHER_SUITES } from '../protocol/protocol.ts'
+import { TLS_VERSIONS } from '../protocol/protocol.ts'
 import { type Ticket, verifyTicket } from '../protocol/ticket.ts'
 import { createBackupPool } from './backup-pool.ts'
 import { type ConnectionLimits, serveConnection } from './connection.ts'
@@ -48,6 +50,8 @@ export interface DataPlaneServerOptions {
   readonly port: number
   readonly tls: TlsMaterial
   readonly ticketKey: Buffer
+  /** Whose certificates are revoked at the start. Default: nobody's. */
+  readonly revocations?: Revocations
   /** Called once per backup, however many connections use it. Its `HowdahError`s are sent to the target unchanged. */
   readonly openBackup: (ticket: Ticket) => Promise<BackupSource>
   /** Called with each error that is sent for a session; must not throw. */
@@ -58,6 +62,10 @@ export interface DataPlaneServerOptions {
 
 export interface DataPlaneServer {
   readonly address: { readonly host: string; readonly port: number }
+  /** Uses another certificate for the connections that come from now on. @throws HowdahError `configuration` */
+  renew(material: TlsMaterial): void
+  /** Closes the connections of those who are revoked, and refuses them from now on. */
+  revoke(revocations: Revocations): void
   /** Closes all connections (their clients reconnect and repeat their requests) and all backups. */
   close(): Promise<void>
 }
@@ -77,6 +85,9 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   })
   /** Also those in the TLS handshake. */
   const sockets = new Set<Socket>()
+  /** Whom the certificates of those past it name. */
+  const peers = new Map<TLSSocket, Certified>()
+  let revocations: Revocations = options.revocations ?? new Map()
 
   const server = createTlsServer(options.tls)
   server.maxConnections = limits.connections
@@ -89,21 +100,20 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
     socket.once('close', () => sockets.delete(socket))
   })
   server.on('secureConnection', (socket) => {
-    const { CN: target } = socket.getPeerCertificate().subject ?? {}
+    const peer = certified(socket.getPeerCertificate().subject ?? {})
+    if (peer) {
+      peers.set(socket, peer)
+      socket.once('close', () => peers.delete(socket))
+    }
     serveConnection({
       socket,
       limits,
       backups,
       onError: options.onError,
-      logger: logger.child({ remote: socket.remoteAddress, target }),
+      logger: logger.child({ remote: socket.remoteAddress, peer: peer?.user }),
       authorize(text) {
         const ticket = verifyTicket(text, ticketKey)
-        if (ticket.target !== target) {
-          throw new HowdahError(
-            'unauthorized',
-            `The ticket is for target ${ticket.target}, but the certificate is that of ${target}.`,
-          )
-        }
+        requirePeer(peer, ticket, revocations)
         return ticket
       },
     })
@@ -128,6 +138,17 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   const { address, port: bound } = server.address() as AddressInfo
   return {
     address: { host: address, port: bound },
+    renew(material) {
+      setCertificate(() => server.setSecureContext(tlsOptions(material)))
+    },
+    revoke(latest) {
+      revocations = latest
+      for (const [socket, peer] of peers) {
+        if (!isRevoked(peer, latest)) continue
+        logger.warn({ peer: peer.user }, 'data plane: the certificate was revoked, connection closed')
+        socket.destroy()
+      }
+    },
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const socket of sockets) socket.destroy()
@@ -137,21 +158,41 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   }
 }
 
-function createTlsServer({ ca, cert, key }: TlsMaterial): tls.Server {
-  try {
-    return tls.createServer({
-      ca,
-      cert,
-      key,
-      minVersion: 'TLSv1.3',
-      maxVersion: 'TLSv1.3',
-      ciphers: CIPHER_SUITES,
+/** @throws HowdahError `unauthorized` */
+function requirePeer(peer: Certified | undefined, { target }: Ticket, revocations: Revocations): void {
+  const expected = agentUser({ kind: 'target', name: target })
+  if (peer?.user !== expected) {
+    throw new HowdahError(
+      'unauthorized',
+      `The ticket is for target ${target}, but the certificate is that of ${peer?.user}, and must be that of ${expected}.`,
+    )
+  }
+  if (isRevoked(peer, revocations)) {
+    throw new HowdahError('unauthorized', `The certificate of target ${target} was revoked.`)
+  }
+}
+
+function createTlsServer(material: TlsMaterial): tls.Server {
+  return setCertificate(() =>
+    tls.createServer({
+      ...tlsOptions(material),
       requestCert: true,
       rejectUnauthorized: true,
       handshakeTimeout: 10_000,
       noDelay: true,
       keepAlive: true,
-    })
+    }),
+  )
+}
+
+function tlsOptions({ ca, cert, key }: TlsMaterial): tls.SecureContextOptions {
+  return { ca, cert, key, ...TLS_VERSIONS }
+}
+
+/** @throws HowdahError `configuration` */
+function setCertificate<T>(set: () => T): T {
+  try {
+    return set()
   } catch (cause) {
     throw new HowdahError('configuration', 'The data plane cannot use its certificate or key.', { cause })
   }

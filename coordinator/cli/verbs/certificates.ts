@@ -1,6 +1,7 @@
 /** `howdah certificates`: creates and renews the certificates of the data plane, for agents that run on several machines. */
 import path from 'node:path'
-import { type CertifiedAgent, ensureCertificates } from '../../fleet/authority/certificates.ts'
+import { ensureCertificates } from '../../fleet/authority/certificates.ts'
+import type { Identity } from '../../fleet/authority/identity.ts'
 import { printJson } from '../context.ts'
 import { jsonOption, parseName } from '../options.ts'
 import { InvalidValue } from '../usage-error.ts'
@@ -8,8 +9,8 @@ import { type Call, defineVerb } from '../verb.ts'
 
 interface Options {
   readonly directory: string
-  readonly mount: readonly CertifiedAgent[]
-  readonly target: readonly CertifiedAgent[]
+  readonly mount: readonly Identity[]
+  readonly target: readonly Identity[]
   readonly json?: true
 }
 
@@ -68,14 +69,14 @@ export const certificates = defineVerb<Options>({
 })
 
 async function runCertificates({ context, options }: Call<Options>): Promise<number> {
-  const agents = [...options.mount, ...options.target]
-  const made = await ensureCertificates(options.directory, { agents })
+  const identities = [...options.mount, ...options.target]
+  const made = await ensureCertificates(options.directory, { identities })
   if (options.json === true) printJson(context, { certificates: made })
   else for (const { cert, key } of made) context.stdout.line(`${cert}  ${key}`)
   return 0
 }
 
-function parseMount(text: string): CertifiedAgent {
+function parseMount(text: string): Identity {
   const [name = '', addresses = ''] = text.split('=', 2)
   const list = addresses.split(',').filter((address) => address !== '')
   if (list.length === 0) throw new InvalidValue('like backup-1=backup-1.example,10.0.0.5')

@@ -1,22 +1,17 @@
 /**
- * The certificates of an installation, as files of one directory: a private authority and one certificate per agent.
+ * The certificates of an installation, as files of one directory: a private authority and what it issues, keys included.
  *
- * Owns `ca.pem`, `ca.key` and `<kind>-<name>.pem|key` there and decides when one is issued again. The data plane trusts
- * what this authority signs and nothing else.
+ * Owns `ca.pem`, `ca.key` and `<kind>-<name>.pem|key` there and decides when one is issued again. Data plane and broker
+ * trust what this authority signs and nothing else.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
+import { certified } from '../../../messages/certified.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import type { CertificateRequest, IssuedCertificate } from './x509.ts'
-
-export interface CertifiedAgent {
-  readonly kind: 'mount' | 'target'
-  readonly name: string
-  /** DNS names and IP addresses by which clients reach it; only mount servers need any. */
-  readonly addresses: readonly string[]
-}
+import { contentsOf, type Identity } from './identity.ts'
+import type { CertificateContents, IssuedCertificate } from './x509.ts'
 
 export interface CertificatePaths {
   /** The authority's certificate. */
@@ -26,54 +21,49 @@ export interface CertificatePaths {
 }
 
 export interface EnsureCertificatesOptions {
-  readonly agents: readonly CertifiedAgent[]
+  readonly identities: readonly Identity[]
   /** The clock, for tests. */
   readonly now?: () => Date
 }
 
 const DAY_MS = 86_400_000
 const AUTHORITY_DAYS = 3650
-const AGENT_DAYS = 1095
+const CERTIFICATE_DAYS = 1095
 /** A certificate that expires earlier than that is issued again. */
 const RENEW_DAYS = 30
 /** Clocks of other machines may be slow. */
 const BACKDATE_DAYS = 1
 
-/** The name in a mount server's certificate that clients of the data plane verify; they know the agent's name only. */
-export function mountServerName(agent: string): string {
-  return `${agent}.mount.howdah`
-}
-
 /**
  * Issues what is missing, expires within 30 days, was signed by another authority or has other addresses; keeps the
  * rest. Keys are readable by their owner only.
- * @returns the files of each agent, in the order given
+ * @returns the files of each, in the order given
  * @throws HowdahError `configuration` when the authority's key is needed but missing or not the key of `ca.pem`
  */
 export async function ensureCertificates(
   directory: string,
-  { agents, now = () => new Date() }: EnsureCertificatesOptions,
+  { identities, now = () => new Date() }: EnsureCertificatesOptions,
 ): Promise<CertificatePaths[]> {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
   const today = now()
-  const ca = join(directory, 'ca.pem')
   const authority = await ensureAuthority(directory, today)
   const paths: CertificatePaths[] = []
-  for (const agent of agents) {
-    const base = join(directory, `${agent.kind}-${agent.name}`)
-    const files = { ca, cert: `${base}.pem`, key: `${base}.key` }
-    const names = namesOf(agent)
-    if (!(await isCurrent(files, authority, agent.name, names, today))) {
+  for (const identity of identities) {
+    const base = join(directory, fileName(identity))
+    const files = { ca: join(directory, 'ca.pem'), cert: `${base}.pem`, key: `${base}.key` }
+    const contents = contentsOf(identity)
+    if (!(await isCurrent(files, authority, contents, today))) {
       const key = await readAuthorityKey(directory, authority)
       const { issueCertificate } = await import('./x509.ts')
-      const request: CertificateRequest = {
-        commonName: agent.name,
-        names,
-        usage: agent.kind === 'mount' ? 'server' : 'client',
-        notBefore: days(today, -BACKDATE_DAYS),
-        notAfter: days(today, AGENT_DAYS),
-      }
-      await writePair(files, await issueCertificate({ certificate: authority.toString(), key }, request))
+      const issued = await issueCertificate(
+        { certificate: authority.toString(), key },
+        {
+          ...contents,
+          enrolment: 0,
+          notBefore: days(today, -BACKDATE_DAYS),
+          notAfter: days(today, CERTIFICATE_DAYS),
+        },
+      )
+      await writePair(files, issued)
     }
     await chmod(files.key, 0o600)
     paths.push(files)
@@ -81,7 +71,13 @@ export async function ensureCertificates(
   return paths
 }
 
-async function ensureAuthority(directory: string, today: Date): Promise<X509Certificate> {
+function fileName({ kind, name }: Identity): string {
+  return kind === 'coordinator' ? kind : `${kind}-${name}`
+}
+
+/** The authority of the directory, which is made if there is none. */
+export async function ensureAuthority(directory: string, today = new Date()): Promise<X509Certificate> {
+  await mkdir(directory, { recursive: true, mode: 0o700 })
   const files = { cert: join(directory, 'ca.pem'), key: join(directory, 'ca.key') }
   const existing = parse(await readIfThere(files.cert))
   if (existing !== undefined && hasTime(existing, today)) return existing
@@ -107,8 +103,7 @@ async function readAuthorityKey(directory: string, authority: X509Certificate): 
 async function isCurrent(
   files: { cert: string; key: string },
   authority: X509Certificate,
-  commonName: string,
-  names: readonly string[],
+  { commonName, names, usages }: Pick<CertificateContents, 'commonName' | 'names' | 'usages'>,
   today: Date,
 ): Promise<boolean> {
   const certificate = parse(await readIfThere(files.cert))
@@ -118,15 +113,11 @@ async function isCurrent(
     hasTime(certificate, today) &&
     certificate.checkIssued(authority) &&
     certificate.verify(authority.publicKey) &&
-    certificate.subject === `CN=${commonName}` &&
+    certified(certificate.toLegacyObject().subject)?.user === commonName &&
+    certificate.keyUsage.length === usages.length &&
     carriesExactly(certificate, names) &&
     keyFits(certificate, key)
   )
-}
-
-function namesOf(agent: CertifiedAgent): string[] {
-  if (agent.kind === 'target') return []
-  return [...new Set([mountServerName(agent.name), ...agent.addresses])]
 }
 
 function carriesExactly(certificate: X509Certificate, names: readonly string[]): boolean {

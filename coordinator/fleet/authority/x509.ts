@@ -3,6 +3,7 @@ import 'reflect-metadata'
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, webcrypto } from 'node:crypto'
 import { isIP } from 'node:net'
 import * as x509 from '@peculiar/x509'
+import { enrolmentUnit } from '../../../messages/certified.ts'
 
 /** PEM texts. */
 export interface IssuedCertificate {
@@ -10,21 +11,30 @@ export interface IssuedCertificate {
   readonly key: string
 }
 
-export interface CertificateRequest {
+export interface CertificateContents {
   readonly commonName: string
+  /** Which enrolment of that name it belongs to; 0: none. Those before the one that counts are revoked. */
+  readonly enrolment: number
   /** DNS names and IP addresses. */
   readonly names: readonly string[]
-  /** A server of the data plane, or a client of it. */
-  readonly usage: 'server' | 'client'
+  readonly usages: readonly ('server' | 'client')[]
   readonly notBefore: Date
   readonly notAfter: Date
 }
 
 const ECDSA = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
+const USAGES = {
+  server: x509.ExtendedKeyUsage.serverAuth,
+  client: x509.ExtendedKeyUsage.clientAuth,
+} as const
 
-/** A self-signed authority that can sign certificates of agents and no further authorities. */
+/** A self-signed authority that can sign certificates and no further authorities. */
 export async function makeAuthority(notBefore: Date, notAfter: Date): Promise<IssuedCertificate> {
-  const { key, pair } = await makeKey()
+  const { key, privateKey, publicKey } = makeKey()
+  const keys = {
+    privateKey: await importPrivateKey(privateKey),
+    publicKey: await webcrypto.subtle.importKey('spki', spkiOf(publicKey), ECDSA, true, ['verify']),
+  }
   const certificate = await x509.X509CertificateGenerator.createSelfSigned(
     {
       serialNumber: serialNumber(),
@@ -33,11 +43,11 @@ export async function makeAuthority(notBefore: Date, notAfter: Date): Promise<Is
       notBefore,
       notAfter,
       signingAlgorithm: ECDSA,
-      keys: pair,
+      keys,
       extensions: [
         new x509.BasicConstraintsExtension(true, 0, true),
         new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-        await x509.SubjectKeyIdentifierExtension.create(pair.publicKey, false, webcrypto),
+        await x509.SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
       ],
     },
     webcrypto,
@@ -48,49 +58,54 @@ export async function makeAuthority(notBefore: Date, notAfter: Date): Promise<Is
 /** A certificate and its new key, signed by the authority. */
 export async function issueCertificate(
   authority: IssuedCertificate,
-  request: CertificateRequest,
+  contents: CertificateContents,
 ): Promise<IssuedCertificate> {
+  const { key, publicKey } = makeKey()
+  return { certificate: await signCertificate(authority, publicKey, contents), key }
+}
+
+/** The certificate of a public key, signed by the authority. PEM. */
+export async function signCertificate(
+  authority: IssuedCertificate,
+  publicKey: KeyObject,
+  { commonName, enrolment, names, usages, notBefore, notAfter }: CertificateContents,
+): Promise<string> {
   const issuer = new x509.X509Certificate(authority.certificate)
-  const { key, pair } = await makeKey()
-  const names = request.names.map((value) =>
+  const spki = new x509.PublicKey(spkiOf(publicKey))
+  const alternatives = names.map((value) =>
     isIP(value) ? ({ type: 'ip', value } as const) : ({ type: 'dns', value } as const),
   )
   const certificate = await x509.X509CertificateGenerator.create(
     {
       serialNumber: serialNumber(),
-      subject: [{ CN: [request.commonName] }],
+      subject: [{ CN: [commonName] }, ...(enrolment > 0 ? [{ OU: [enrolmentUnit(enrolment)] }] : [])],
       issuer: issuer.subjectName,
-      notBefore: request.notBefore,
-      notAfter: request.notAfter,
+      notBefore,
+      notAfter,
       signingAlgorithm: ECDSA,
-      publicKey: pair.publicKey,
+      publicKey: spki,
       signingKey: await importPrivateKey(createPrivateKey(authority.key)),
       extensions: [
         new x509.BasicConstraintsExtension(false, undefined, true),
         new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-        new x509.ExtendedKeyUsageExtension([
-          request.usage === 'server' ? x509.ExtendedKeyUsage.serverAuth : x509.ExtendedKeyUsage.clientAuth,
-        ]),
-        ...(names.length > 0 ? [new x509.SubjectAlternativeNameExtension(names)] : []),
-        await x509.SubjectKeyIdentifierExtension.create(pair.publicKey, false, webcrypto),
+        new x509.ExtendedKeyUsageExtension(usages.map((usage) => USAGES[usage])),
+        ...(alternatives.length > 0 ? [new x509.SubjectAlternativeNameExtension(alternatives)] : []),
+        await x509.SubjectKeyIdentifierExtension.create(spki, false, webcrypto),
         await x509.AuthorityKeyIdentifierExtension.create(issuer, false, webcrypto),
       ],
     },
     webcrypto,
   )
-  return { certificate: pem(certificate), key }
+  return pem(certificate)
 }
 
-async function makeKey(): Promise<{ key: string; pair: webcrypto.CryptoKeyPair }> {
+function makeKey(): { key: string; privateKey: KeyObject; publicKey: KeyObject } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const spki = publicKey.export({ type: 'spki', format: 'der' })
-  return {
-    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    pair: {
-      privateKey: await importPrivateKey(privateKey),
-      publicKey: await webcrypto.subtle.importKey('spki', spki, ECDSA, true, ['verify']),
-    },
-  }
+  return { key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), privateKey, publicKey }
+}
+
+function spkiOf(publicKey: KeyObject): Buffer {
+  return publicKey.export({ type: 'spki', format: 'der' })
 }
 
 function importPrivateKey(key: KeyObject): Promise<webcrypto.CryptoKey> {
