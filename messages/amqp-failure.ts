@@ -38,7 +38,7 @@ export function amqpFailure(error: unknown, doing: string): HowdahError {
     case ACCESS_REFUSED:
       return new HowdahError(
         'configuration',
-        `RabbitMQ does not allow this user to ${doing}: check user, password and permissions. ${text}`,
+        `RabbitMQ does not allow this user to ${doing}: check user, password or certificate, and permissions. ${text}`,
         { cause: error },
       )
     case NOT_ALLOWED:

@@ -79,7 +79,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   })
   model.on('connect-failed', (error) => {
     const port = address.port || (address.protocol === 'amqps:' ? '5671' : '5672')
-    failure = amqpFailure(error, `be reached at ${address.hostname}:${port}`)
+    failure = amqpFailure(error, `be reached at ${address.hostname}:${port}, as ${brokerUser(url, tls)}`)
     logger.warn({ err: failure }, 'cannot connect to RabbitMQ')
     if (failure.code === 'configuration') refuse(failure)
   })

@@ -16,8 +16,24 @@ const SERVER_SCRIPTS = ['rabbitmq-server', 'rabbitmq-env', 'rabbitmq-defaults']
 const PLUGIN_LIBRARIES = /^(rabbitmq_(?!prelaunch-)|cowboy-|cowlib-|eetcd-|gun-|jose-|prometheus-)/
 /** What the management API needs of them. */
 const MANAGEMENT_LIBRARIES = /^(rabbitmq_(management|management_agent|web_dispatch)-|cowboy-|cowlib-)/
+/** What the login by certificate needs. */
+const CERTIFICATE_LIBRARIES = /^rabbitmq_auth_mechanism_ssl-/
 /** The only user of the node, until others are set up. */
 export const BROKER_USER = 'howdah'
+
+/** Where the node listens for TLS, and with which files (PEM). */
+export interface BrokerTls {
+  readonly port: number
+  readonly ca: string
+  readonly cert: string
+  readonly key: string
+}
+
+/** What a node has besides its port. */
+export interface BrokerExtras {
+  readonly managementPort: number | undefined
+  readonly tls: BrokerTls | undefined
+}
 
 export interface Identity {
   port: number
@@ -28,7 +44,11 @@ export interface Identity {
  * Links the installed server without its plugins and returns the path of its script. Erlang looks up every module in
  * every library in turn; plugins that are not used here would more than double the start time of the node.
  */
-export async function linkServerWithoutPlugins(directory: string, management: boolean): Promise<string> {
+export async function linkServerWithoutPlugins(
+  directory: string,
+  { managementPort, tls }: BrokerExtras,
+): Promise<string> {
+  const needed = [...(managementPort ? [MANAGEMENT_LIBRARIES] : []), ...(tls ? [CERTIFICATE_LIBRARIES] : [])]
   const scripts = dirname(await realpath(SERVER_SCRIPT))
   const libraries = join(dirname(scripts), 'plugins')
   const lean = join(directory, 'server')
@@ -36,7 +56,7 @@ export async function linkServerWithoutPlugins(directory: string, management: bo
   for (const made of ['sbin', 'plugins']) await mkdir(join(lean, made), { recursive: true })
   for (const name of SERVER_SCRIPTS) await copyFile(join(scripts, name), join(lean, 'sbin', name))
   for (const name of await readdir(libraries)) {
-    if (PLUGIN_LIBRARIES.test(name) && !(management && MANAGEMENT_LIBRARIES.test(name))) continue
+    if (PLUGIN_LIBRARIES.test(name) && !needed.some((libraries) => libraries.test(name))) continue
     await symlink(join(libraries, name), join(lean, 'plugins', name))
   }
   return join(lean, 'sbin', 'rabbitmq-server')
@@ -47,7 +67,7 @@ export async function writeBrokerFiles(
   directory: string,
   address: string,
   wantedPort: number | undefined,
-  managementPort: number | undefined,
+  { managementPort, tls }: BrokerExtras,
   logger: Logger,
 ): Promise<Identity> {
   const file = join(directory, 'broker.json')
@@ -81,12 +101,33 @@ export async function writeBrokerFiles(
       ...(managementPort === undefined
         ? []
         : [`management.tcp.ip = ${address}`, `management.tcp.port = ${managementPort}`]),
+      ...(tls === undefined ? [] : tlsLines(address, tls)),
       '',
     ].join('\n'),
   )
-  const plugins = managementPort === undefined ? '[]' : '[rabbitmq_management]'
-  await writeFile(join(directory, 'enabled_plugins'), `${plugins}.\n`)
+  const plugins = [
+    ...(managementPort === undefined ? [] : ['rabbitmq_management']),
+    ...(tls === undefined ? [] : ['rabbitmq_auth_mechanism_ssl']),
+  ]
+  await writeFile(join(directory, 'enabled_plugins'), `[${plugins}].\n`)
   return identity
+}
+
+/** TLS beside plaintext: who has a certificate of the authority logs in by it. Source: rabbitmq.com/docs/ssl */
+function tlsLines(address: string, { port, ca, cert, key }: BrokerTls): string[] {
+  return [
+    `listeners.ssl.1 = ${address}:${port}`,
+    `ssl_options.cacertfile = ${ca}`,
+    `ssl_options.certfile = ${cert}`,
+    `ssl_options.keyfile = ${key}`,
+    'ssl_options.verify = verify_peer',
+    'ssl_options.fail_if_no_peer_cert = true',
+    'ssl_options.versions.1 = tlsv1.3',
+    'ssl_options.versions.2 = tlsv1.2',
+    'ssl_cert_login_from = common_name',
+    'auth_mechanisms.1 = EXTERNAL',
+    'auth_mechanisms.2 = PLAIN',
+  ]
 }
 
 async function writeSecret(file: string, text: string): Promise<void> {

@@ -10,7 +10,13 @@
 import { access, mkdir, realpath } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../messages/errors.ts'
-import { BROKER_USER, linkServerWithoutPlugins, SERVER_SCRIPT, writeBrokerFiles } from './broker-files.ts'
+import {
+  BROKER_USER,
+  type BrokerTls,
+  linkServerWithoutPlugins,
+  SERVER_SCRIPT,
+  writeBrokerFiles,
+} from './broker-files.ts'
 import { killGroup, startNode, stopNode, stopOrphan } from './broker-node.ts'
 import { freePort } from './free-port.ts'
 
@@ -26,6 +32,8 @@ export interface PrivateBrokerOptions {
   readonly port?: number
   /** Runs the plugin rabbitmq_management on another free port. Default: no. */
   readonly management?: boolean
+  /** Listens for TLS, too, on another free port, and lets who has a certificate of that authority log in by it. PEM files. Default: no. */
+  readonly tls?: Omit<BrokerTls, 'port'>
   /** How long the node may take to come up. Default 120 s. */
   readonly startTimeoutMs?: number
 }
@@ -35,6 +43,8 @@ export interface PrivateBroker {
   readonly url: string
   /** Of the management API, with credentials; undefined without it. */
   readonly managementUrl: string | undefined
+  /** `amqps://…` without a user; undefined without TLS. */
+  readonly tlsUrl: string | undefined
   readonly pid: number
   /** Resolves when the node is gone, killed after 20 s if need be. Safe to repeat. */
   stop(): Promise<void>
@@ -67,11 +77,13 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   const directory = await realpath(options.directory)
   await stopOrphan(directory, logger)
   const managementPort = management ? await freePort(address) : undefined
-  const identity = await writeBrokerFiles(directory, address, options.port, managementPort, logger)
+  const tls = options.tls && { ...options.tls, port: await freePort(address) }
+  const extras = { managementPort, tls }
+  const identity = await writeBrokerFiles(directory, address, options.port, extras, logger)
   const user = `${BROKER_USER}:${identity.password}`
   const url = `amqp://${user}@${address}:${identity.port}`
 
-  const script = await linkServerWithoutPlugins(directory, management)
+  const script = await linkServerWithoutPlugins(directory, extras)
   let node = await startNode(script, directory, startTimeoutMs, logger)
   /** Serializes stops and restarts. */
   let queue: Promise<void> = Promise.resolve()
@@ -82,6 +94,7 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   }
   return {
     url,
+    tlsUrl: tls && `amqps://${address}:${tls.port}`,
     managementUrl: management ? `http://${user}@${address}:${managementPort}` : undefined,
     get pid() {
       return node.pid
