@@ -2,8 +2,9 @@
  * What an agent does before it consumes its queue, on every new channel: it makes sure that the queue exists, and takes the
  * lock of its name. It declares nothing but that lock; the coordinator declares the queue, and is asked for it here.
  */
-import type { Channel, RecoveringChannelModel } from 'amqplib'
+import type { Channel } from 'amqplib'
 import { amqpFailure, RESOURCE_LOCKED } from './amqp-failure.ts'
+import type { Channels } from './channels.ts'
 import { queueExists } from './declare.ts'
 import type { EventReply } from './definitions.ts'
 import { HowdahError } from './errors.ts'
@@ -16,7 +17,7 @@ export interface AgentInstance extends AgentAddress {
 }
 
 export interface AgentQueueOptions {
-  readonly connection: RecoveringChannelModel
+  readonly connection: Channels
   readonly agent: AgentInstance
   /** Asks the coordinator, by `agent.enroll`. Rejects while it does not answer. */
   readonly enroll: () => Promise<EventReply<'agent.enroll'>>

@@ -3,8 +3,9 @@
  * Owns its channel, which declares and consumes it again after a reconnect.
  */
 import { randomUUID } from 'node:crypto'
-import type { ConsumeMessage, RecoveringChannelModel } from 'amqplib'
+import type { ConsumeMessage } from 'amqplib'
 import type { Logger } from 'pino'
+import type { Channels } from './channels.ts'
 import { declareExchanges } from './declare.ts'
 import { createRecoveringChannel } from './recovering-channel.ts'
 import { REPLIES_EXCHANGE, REPLY_QUEUE_PREFIX } from './topology.ts'
@@ -19,7 +20,7 @@ export interface AgentReplies {
 }
 
 export interface AgentRepliesOptions {
-  readonly connection: RecoveringChannelModel
+  readonly connection: Channels
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   readonly logger: Logger

@@ -86,6 +86,8 @@ export interface ConnectOptions {
   readonly heartbeatSeconds?: number
   /** Deadline of the first connection. Default 10 s. Later, reconnecting is tried without end. */
   readonly waitMs?: number
+  /** Deadline of each answer of RabbitMQ to a call on a channel; after it the connection is dropped. Default 30 s. */
+  readonly answerMs?: number
   /** Redelivery of a message whose handler fails. Default: 5 attempts in about three seconds. */
   readonly redelivery?: Redelivery
   /** Default: nobody counts. */
@@ -100,7 +102,10 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000, observer = UNOBSERVED } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
   const address = brokerAddress(url, options.heartbeatSeconds).href
-  const connections = await openConnections({ url: address, name: appId, logger, tls, waitMs }, observer)
+  const connections = await openConnections(
+    { url: address, name: appId, logger, tls, waitMs, answerMs: options.answerMs },
+    observer,
+  )
   const { publish, consume: consuming } = connections
   const ended = new AbortController()
   const requests = createRequests()
@@ -123,7 +128,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const agentReplies =
     role === 'coordinator'
       ? openAgentReplies({
-          ...{ connection: consuming.model, ended: ended.signal, logger },
+          ...{ connection: consuming, ended: ended.signal, logger },
           onReply: requests.onReply,
           onOpen: () => requests.resend(AGENTS_EXCHANGE.name),
         })
@@ -144,7 +149,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     path: role === 'agent' ? AGENT_REPLIES : COORDINATOR_REPLIES,
   })
   const consumers = createConsumers({
-    ...{ connection: consuming.model, ended: ended.signal, observer },
+    ...{ connection: consuming, ended: ended.signal, observer },
     ...{ prefetch, redelivery, publishing, replies, logger },
   })
   const consume = (queue: Queue, expected: Expected, handle: (delivery: never) => Promise<Outcome>) =>
@@ -178,7 +183,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         queue: agentQueue(agent),
         expected: expectAgentCommands(agent),
         prepare: createAgentQueue({
-          ...{ connection: consuming.model, agent },
+          ...{ connection: consuming, agent },
           enroll: async () => (await sender.request(enrollRoute(agent), agent, ENROLL)) as never,
         }),
         handle: (delivery) => handler(delivery as AgentCommandDelivery),
@@ -186,16 +191,15 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     watchEvents: consumers.watch,
     holdLease: (lease) =>
       holdLease(lease, {
-        ...{ connection: consuming.model, ended: ended.signal, logger },
+        ...{ connection: consuming, ended: ended.signal, logger },
         isTaken: () => reachesQueue(publishing, COORDINATOR_LEASE),
       }),
 
-    declareTopology: () => withTemporaryChannel(consuming.model, declareTopology),
-    enroll: (agent) =>
-      withTemporaryChannel(consuming.model, (channel) => declareQueue(channel, agentQueue(agent))),
+    declareTopology: () => withTemporaryChannel(consuming, declareTopology),
+    enroll: (agent) => withTemporaryChannel(consuming, (channel) => declareQueue(channel, agentQueue(agent))),
     disenroll: (agent) =>
-      withTemporaryChannel(consuming.model, (channel) => channel.deleteQueue(agentQueue(agent).name)),
-    queueLengths: () => queueLengths(consuming.model, COORDINATOR_QUEUES),
+      withTemporaryChannel(consuming, (channel) => channel.deleteQueue(agentQueue(agent).name)),
+    queueLengths: () => queueLengths(consuming, COORDINATOR_QUEUES),
     probe: () =>
       publishing.publish({
         exchange: '',
@@ -217,17 +221,17 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
 
 /** Requests fail as soon as RabbitMQ takes no messages; publications wait, and are sent when the alarm is over. */
 function watchAlarm(
-  { model }: BrokerConnection,
+  { events }: BrokerConnection,
   publishing: Publishing,
   requests: Requests,
   logger: Logger,
 ): void {
-  model.on('blocked', (reason) => {
+  events.on('blocked', (reason) => {
     const error = brokerBlocked(reason, MAY_STILL_ARRIVE)
     logger.warn(error.message)
     requests.fail(error)
   })
-  model.on('unblocked', () => {
+  events.on('unblocked', () => {
     logger.warn('RabbitMQ takes messages again')
     publishing.resume()
   })

@@ -1,12 +1,14 @@
 /**
  * The connection to RabbitMQ. Decoded within a deadline; from then on amqplib reconnects with backoff until it is closed.
- * Owns the TCP connection and the state of the broker's alarm. Opens no channel and publishes nothing.
+ * Owns the TCP connection and the state of the broker's alarm. Publishes nothing.
  */
+import type { EventEmitter } from 'node:events'
 import type { SecureContext } from 'node:tls'
-import { connect, credentials, type RecoveringChannelModel } from 'amqplib'
+import { type ChannelModel, connect, credentials } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
 import { type BrokerAlarm, createBrokerAlarm } from './broker-alarm.ts'
+import { ANSWER_MS, type Channels, dropConnection, openChannel } from './channels.ts'
 import { HowdahError } from './errors.ts'
 import { atMost } from './wait.ts'
 
@@ -31,11 +33,13 @@ export interface ConnectionOptions {
   readonly waitMs: number
   /** Called whenever it is connected, and whenever that was lost. */
   readonly onChange?: (connected: boolean) => void
+  /** Deadline of each answer of RabbitMQ. */
+  readonly answerMs?: number | undefined
 }
 
-export interface BrokerConnection {
-  /** Where channels are opened; emits `blocked` and `unblocked` after `alarm` has changed. */
-  readonly model: RecoveringChannelModel
+export interface BrokerConnection extends Channels {
+  /** Emits `disconnect`, and `blocked` and `unblocked` after `alarm` has changed. */
+  readonly events: EventEmitter
   readonly alarm: BrokerAlarm
   /** Since when it is connected and RabbitMQ takes messages, in ms since the epoch; undefined while that is not so. */
   readonly openSince: number | undefined
@@ -48,7 +52,7 @@ export interface BrokerConnection {
  * the password or the virtual host
  */
 export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
-  const { url, name, tls, logger, waitMs, onChange } = options
+  const { url, name, tls, logger, waitMs, answerMs = ANSWER_MS, onChange } = options
   const address = brokerAddress(url)
   const model = await connect(address.href, {
     ...(tls && { secureContext: tls.secureContext }),
@@ -62,14 +66,20 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   const { promise: refused, reject: refuse } = Promise.withResolvers<never>()
   refused.catch(() => {})
   let connectedAt: number | undefined
+  let current: ChannelModel | undefined
+  let connected = Promise.withResolvers<ChannelModel>()
   let failure: HowdahError | undefined
-  model.on('connect', () => {
+  model.on('connect', (connection) => {
     connectedAt = Date.now()
+    current = connection
+    connected.resolve(connection)
     onChange?.(true)
     logger.debug('connected to RabbitMQ')
   })
   model.on('disconnect', (error) => {
     connectedAt = undefined
+    current = undefined
+    connected = Promise.withResolvers()
     alarm.clear(false)
     onChange?.(false)
     logger.warn({ err: error }, 'lost the connection to RabbitMQ, reconnecting')
@@ -92,13 +102,21 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
     throw error
   }
   return {
-    model,
+    events: model,
     alarm,
+    openChannel: async () =>
+      openChannel(await connected.promise, { answerMs, isBlocked: () => alarm.reason !== undefined }),
     get openSince() {
       if (connectedAt === undefined || alarm.reason !== undefined) return undefined
       return Math.max(connectedAt, alarm.clearedAt ?? 0)
     },
-    close: () => atMost(CLOSE_MS, model.close()),
+    async close() {
+      const last = current
+      connected.promise.catch(() => {})
+      connected.reject(new HowdahError('broker_unavailable', 'this connection to RabbitMQ was closed'))
+      await atMost(CLOSE_MS, model.close())
+      if (last) dropConnection(last)
+    },
   }
 }
 

@@ -6,11 +6,12 @@
  * away (`Unavailable`), deliveries are held and count as not yet tried; no more than the prefetch arrive then. No content
  * of a message stops the consumer.
  */
-import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
+import type { ConfirmChannel, ConsumeMessage } from 'amqplib'
 import type { Logger } from 'pino'
 import { type Backoff, backoffMs } from './backoff.ts'
 import type { Consumer, Delivery, Outcome } from './bus.ts'
 import { type BusObserver, type DeliveryOutcome, type ReceivedDelivery, UNOBSERVED } from './bus-observer.ts'
+import type { Channels } from './channels.ts'
 import { decodeDelivery, type Expected } from './envelope.ts'
 import { type ErrorBody, errorBody } from './errors.ts'
 import { createOutageGate } from './outage-gate.ts'
@@ -24,7 +25,7 @@ export interface Redelivery extends Backoff {
 }
 
 export interface ConsumerOptions {
-  readonly connection: RecoveringChannelModel
+  readonly connection: Channels
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   readonly queue: string

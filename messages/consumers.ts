@@ -3,10 +3,11 @@
  * answers and dead-letters what breaks the contract; a watch has a queue of its own and ignores it.
  */
 import { randomUUID } from 'node:crypto'
-import type { ConfirmChannel, ConsumeMessage, RecoveringChannelModel } from 'amqplib'
+import type { ConfirmChannel, ConsumeMessage } from 'amqplib'
 import type { Logger } from 'pino'
 import type { Consumer, Delivery, EventDelivery, Outcome } from './bus.ts'
 import { type BusObserver, UNOBSERVED } from './bus-observer.ts'
+import type { Channels } from './channels.ts'
 import { type ConsumerOptions, type Redelivery, startConsumer } from './consumer.ts'
 import { deadLetterOf } from './dead-letter.ts'
 import { EXPECT_SESSION_EVENTS, type Expected } from './envelope.ts'
@@ -43,7 +44,7 @@ export interface Consumers {
 }
 
 export interface ConsumersOptions {
-  readonly connection: RecoveringChannelModel
+  readonly connection: Channels
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   readonly prefetch: number

@@ -2,8 +2,9 @@
  * Declares the topology on a channel, as the coordinator does. Declaring what already exists with the same properties does
  * nothing. Agents and clients declare nothing of it, and only ask whether something is there.
  */
-import type { Channel, RecoveringChannelModel } from 'amqplib'
+import type { Channel } from 'amqplib'
 import { amqpFailure, NOT_FOUND } from './amqp-failure.ts'
+import type { Channels } from './channels.ts'
 import { COORDINATOR_QUEUES, EXCHANGES, type Queue } from './topology.ts'
 
 /** @throws HowdahError `configuration` when one exists with other properties or the user lacks the permission */
@@ -37,18 +38,18 @@ export async function declareTopology(channel: Channel): Promise<void> {
 }
 
 /** Whether the queue exists. It needs no permission to ask. @throws what the channel or the connection fails with */
-export function queueExists(connection: RecoveringChannelModel, name: string): Promise<boolean> {
+export function queueExists(connection: Channels, name: string): Promise<boolean> {
   return exists(connection, (channel) => channel.checkQueue(name))
 }
 
 /** Whether the exchange exists. It needs no permission to ask. @throws what the channel or the connection fails with */
-export function exchangeExists(connection: RecoveringChannelModel, name: string): Promise<boolean> {
+export function exchangeExists(connection: Channels, name: string): Promise<boolean> {
   return exists(connection, (channel) => channel.checkExchange(name))
 }
 
 /** The messages in each of these queues that are not delivered yet. It needs no permission to ask. @throws when one does not exist */
 export async function queueLengths(
-  connection: RecoveringChannelModel,
+  connection: Channels,
   queues: readonly Pick<Queue, 'name'>[],
 ): Promise<Map<string, number>> {
   const lengths = new Map<string, number>()
@@ -60,10 +61,10 @@ export async function queueLengths(
 
 /** Runs the work on a channel of its own, because a refused declaration closes the channel. */
 export async function withTemporaryChannel(
-  connection: RecoveringChannelModel,
+  connection: Channels,
   work: (channel: Channel) => Promise<unknown>,
 ): Promise<void> {
-  const channel = await connection.createConfirmChannel()
+  const channel = await connection.openChannel()
   let alive = true
   channel.once('close', () => {
     alive = false
@@ -76,10 +77,7 @@ export async function withTemporaryChannel(
   }
 }
 
-async function exists(
-  connection: RecoveringChannelModel,
-  check: (channel: Channel) => Promise<unknown>,
-): Promise<boolean> {
+async function exists(connection: Channels, check: (channel: Channel) => Promise<unknown>): Promise<boolean> {
   try {
     await withTemporaryChannel(connection, check)
     return true

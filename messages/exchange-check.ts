@@ -12,13 +12,13 @@ import { HowdahError } from './errors.ts'
  * @throws HowdahError `unroutable` while it does not
  */
 export function createExchangeCheck(
-  connection: Pick<BrokerConnection, 'model' | 'openSince'>,
+  connection: Pick<BrokerConnection, 'openChannel' | 'openSince'>,
 ): (name: string) => Promise<void> {
   const known = new Set<string>()
   return async (name) => {
     // Without a connection the message waits in the publisher, which must not wait here without a deadline.
     if (known.has(name) || connection.openSince === undefined) return
-    const exists = await exchangeExists(connection.model, name).catch(() => undefined)
+    const exists = await exchangeExists(connection, name).catch(() => undefined)
     if (exists === false) {
       throw new HowdahError(
         'unroutable',

@@ -6,9 +6,10 @@
  * not later than his consumers. The other names the store in an argument, which RabbitMQ compares with every later
  * declaration: the first store is the one that the broker belongs to, and no coordinator with another one becomes active.
  */
-import type { Channel, RecoveringChannelModel } from 'amqplib'
+import type { Channel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure, PRECONDITION_FAILED, RESOURCE_LOCKED } from './amqp-failure.ts'
+import type { Channels } from './channels.ts'
 import { declareQueue } from './declare.ts'
 import { HowdahError } from './errors.ts'
 import { COORDINATOR_LEASE, coordinatorStore } from './topology.ts'
@@ -37,7 +38,7 @@ export interface LeaseOptions {
 
 interface Surroundings {
   /** The connection that consumes. */
-  readonly connection: RecoveringChannelModel
+  readonly connection: Channels
   /** Whether the lease is certainly held by somebody. RabbitMQ logs an error for each declaration that it refuses. */
   readonly isTaken: () => Promise<boolean>
   /** Aborted when the bus is closed. */
@@ -61,9 +62,7 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
   async function keepAsking(): Promise<void> {
     while (!stopped.aborted) {
       try {
-        await connection.waitForConnect()
-        const channel = await connection.createChannel()
-        await holdOn(channel)
+        await holdOn(await connection.openChannel())
       } catch (error) {
         await notHeld(error)
       }

@@ -44,7 +44,7 @@ export function createPublishing(options: PublishingOptions): Publishing {
 
   function open(exchange: string): Publisher {
     const channel = createRecoveringChannel({
-      connection: connection.model,
+      connection,
       ended,
       purpose: exchange === '' ? 'publish to the default exchange' : `publish to the exchange ${exchange}`,
       logger,

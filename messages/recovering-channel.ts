@@ -3,10 +3,11 @@
  *
  * Owns one channel. The caller's `setUp` declares and consumes on it, and must be safe to repeat.
  */
-import type { ConfirmChannel, RecoveringChannelModel } from 'amqplib'
+import type { ConfirmChannel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
 import { backoffMs } from './backoff.ts'
+import type { Channels } from './channels.ts'
 import { HowdahError } from './errors.ts'
 import { atMost, pause } from './wait.ts'
 
@@ -17,7 +18,7 @@ const SHORT_LIFE_MS = 1_000
 const CLOSE_MS = 2_000
 
 export interface RecoveringChannelOptions {
-  readonly connection: RecoveringChannelModel
+  readonly connection: Channels
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   /** Completes "RabbitMQ refused to …". */
@@ -83,7 +84,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
 
   async function openOnce(): Promise<void> {
     failure = undefined
-    const channel = await connection.createConfirmChannel()
+    const channel = await connection.openChannel()
     let alive = true
     let openedAt = 0
     channel.on('error', (error) => {

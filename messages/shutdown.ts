@@ -34,7 +34,7 @@ export async function shutDown(parts: BusParts): Promise<void> {
     const settled = new AbortController()
     const { signal } = settled
     const away = ['blocked', 'disconnect'].map((event) =>
-      once(publish.model, event, { signal }).catch(() => undefined),
+      once(publish.events, event, { signal }).catch(() => undefined),
     )
     const finished = consumersClosed.then(() => (signal.aborted ? undefined : publishing.drain(DRAIN_MS)))
     await atMost(FINISH_MS, Promise.race([finished, ...away]))

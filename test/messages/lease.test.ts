@@ -111,12 +111,9 @@ describe('the lease of the coordinators', function () {
     const onLost = (): void => void seen.push('lost')
     const ended = new AbortController().signal
     const isTaken = async (): Promise<boolean> => false
-    const lease = await holdLease(
-      { store: OURS, onHeld, onLost },
-      { connection: connection.model, isTaken, ended, logger },
-    )
+    const lease = await holdLease({ store: OURS, onHeld, onLost }, { connection, isTaken, ended, logger })
     // Only its own connection may, and an operator's rabbitmqctl.
-    const channel = await connection.model.createChannel()
+    const channel = await connection.openChannel()
     await channel.deleteQueue(COORDINATOR_LEASE)
     await until('it is held again', () => seen.length === 3)
     expect(seen).to.deep.equal(['held', 'lost', 'held'])

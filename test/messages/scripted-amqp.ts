@@ -6,8 +6,8 @@ import {
   IllegalOperationError,
   type MessageProperties,
   type Options,
-  type RecoveringChannelModel,
 } from 'amqplib'
+import type { Channels } from '../../messages/channels.ts'
 import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 
 export interface Published {
@@ -149,11 +149,11 @@ export class ScriptedConnection extends EventEmitter {
   /** Prepares a channel before it is handed out. */
   onChannel: (channel: ScriptedChannel) => void = () => {}
 
-  get asConnection(): RecoveringChannelModel {
-    return this as unknown as RecoveringChannelModel
+  get asConnection(): Channels {
+    return { openChannel: async () => (await this.openChannel()).asChannel }
   }
 
-  async createConfirmChannel(): Promise<ScriptedChannel> {
+  async openChannel(): Promise<ScriptedChannel> {
     const channel = new ScriptedChannel()
     this.channels.push(channel)
     this.onChannel(channel)

@@ -25,7 +25,7 @@ describe('the end of a bus', () => {
       calls.push(name)
     }
     const publish = {
-      model,
+      events: model,
       get openSince() {
         return isConnected && alarm.reason === undefined ? 1 : undefined
       },
