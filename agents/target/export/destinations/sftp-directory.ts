@@ -14,7 +14,7 @@ import type { Programs } from '../dump/programs.ts'
 import { readPassword, readSecretFile } from './credentials.ts'
 import type { DatabaseDump, Destination, Format, WrittenFile } from './destination.ts'
 import { dumpName, FORMAT_FLAGS, MANIFEST } from './destination.ts'
-import { type KnownKeys, keysByFingerprint, keysOfHost } from './known-hosts.ts'
+import { type KnownKeys, keysByFingerprint, keysOfHost } from '../../../../config/ssh/known-hosts.ts'
 import { type Claim, dumpInto, hashFiles, notEmpty, placedNames, sum } from './local-directory.ts'
 import { connectSftp, type SftpAddress, type SftpClient } from './sftp-client.ts'
 

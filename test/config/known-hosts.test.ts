@@ -4,7 +4,7 @@ import {
   fingerprintOf,
   keysByFingerprint,
   keysOfHost,
-} from '../../agents/target/export/destinations/known-hosts.ts'
+} from '../../config/ssh/known-hosts.ts'
 
 const KEY = Buffer.from('a host key')
 const OTHER = Buffer.from('another')
