@@ -24,14 +24,16 @@ const ROOMS: Readonly<Record<string, Room>> = {
     // @peculiar/x509 asks its user to load reflect-metadata.
     libraries: ['convict', 'pino', 'prom-client', '@peculiar/x509', 'reflect-metadata'],
   },
+  'config/ssh': { rooms: [], libraries: [] },
   coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'prom-client', 'zod'] },
   'coordinator/cli': {
     rooms: ['coordinator/fleet', 'messages', 'config'],
     libraries: ['commander', 'zod'],
   },
   'coordinator/fleet': {
-    rooms: ['messages', 'config'],
-    libraries: ['@peculiar/x509', 'reflect-metadata'],
+    rooms: ['config/ssh', 'messages', 'config'],
+    // @peculiar/x509 asks its user to load reflect-metadata.
+    libraries: ['@peculiar/x509', 'reflect-metadata', 'ssh2', 'ssh-config'],
   },
   'agents/runtime': { rooms: ['messages', 'config'], libraries: [] },
   'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },
@@ -41,7 +43,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
     libraries: ['hash-wasm', 'lz4-napi', 'seek-bzip'],
   },
   'agents/target': {
-    rooms: ['agents/wal', 'agents/runtime', 'agents/dataplane', 'messages', 'config'],
+    rooms: ['agents/wal', 'agents/runtime', 'config/ssh', 'agents/dataplane', 'messages', 'config'],
     libraries: ['zod', 'fuse-native', 'pg', 'ssh2'],
   },
 }

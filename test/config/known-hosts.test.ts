@@ -1,10 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { expect } from 'chai'
-import {
-  fingerprintOf,
-  keysByFingerprint,
-  keysOfHost,
-} from '../../config/ssh/known-hosts.ts'
+import { fingerprintOf, keysByFingerprint, keysOfHost } from '../../config/ssh/known-hosts.ts'
 
 const KEY = Buffer.from('a host key')
 const OTHER = Buffer.from('another')

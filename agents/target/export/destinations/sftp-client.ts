@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import ssh2, { type ConnectConfig, type SFTPWrapper } from 'ssh2'
-import { HowdahError } from '../../../../messages/errors.ts'
 import { fingerprintOf, type KnownKeys } from '../../../../config/ssh/known-hosts.ts'
+import { HowdahError } from '../../../../messages/errors.ts'
 
 export interface SftpClient {
   /** The names in a directory; undefined if it does not exist. */
