@@ -1,10 +1,12 @@
 /** The coordinator's process: assembles the parts and shuts them down in order. */
 import { randomInt } from 'node:crypto'
+import { hostname } from 'node:os'
 import { withoutCredentials } from '../config/logger.ts'
 import { brokerMetrics } from '../config/monitoring/broker-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../config/role.ts'
 import { coordinatorSchema } from '../config/schema.ts'
 import { brokerAccess } from '../config/tls.ts'
+import { version } from '../config/version.ts'
 import { connectBus } from '../messages/amqp-bus.ts'
 import { openAgentRegistry } from './agent-registry.ts'
 import { createConductor } from './conductor.ts'
@@ -36,6 +38,7 @@ await runRole({
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: 'howdah-coordinator',
+      ...{ name: `howdah coordinator ${hostname()}`, version: version() },
       role: 'coordinator',
       heartbeatSeconds: HEARTBEAT_SECONDS,
       logger,

@@ -23,6 +23,8 @@ export interface AgentRepliesOptions {
   readonly connection: Channels
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
+  /** Of the consumer. */
+  readonly tag: string
   readonly logger: Logger
   onReply(message: ConsumeMessage | null): void
   /** Replies that were sent between two channels are lost. */
@@ -30,7 +32,7 @@ export interface AgentRepliesOptions {
 }
 
 export function openAgentReplies(options: AgentRepliesOptions): AgentReplies {
-  const { connection, ended, logger, onReply, onOpen } = options
+  const { connection, ended, tag, logger, onReply, onOpen } = options
   const queue = `${REPLY_QUEUE_PREFIX}${randomUUID()}`
   const channel = createRecoveringChannel({
     ...{ connection, ended, logger, onOpen },
@@ -39,7 +41,7 @@ export function openAgentReplies(options: AgentRepliesOptions): AgentReplies {
       await declareExchanges(opened)
       await opened.assertQueue(queue, { exclusive: true, autoDelete: true, durable: false })
       await opened.bindQueue(queue, REPLIES_EXCHANGE.name, queue)
-      await opened.consume(queue, onReply, { noAck: true })
+      await opened.consume(queue, onReply, { noAck: true, consumerTag: tag })
     },
   })
   return {

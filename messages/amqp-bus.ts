@@ -17,6 +17,7 @@ import {
   withinDeadline,
 } from './connection.ts'
 import { openConnections } from './connections.ts'
+import { type ConsoleName, consumerTag } from './console-name.ts'
 import type { Redelivery } from './consumer.ts'
 import { createConsumers } from './consumers.ts'
 import {
@@ -75,8 +76,12 @@ export type BusRole = 'coordinator' | 'agent' | 'client'
 export interface ConnectOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps://…`; without a user the certificate says who we are. */
   readonly url: string
-  /** Goes into `app_id` and into the names of the connections in the RabbitMQ console. */
+  /** Goes into `app_id`. */
   readonly appId: string
+  /** Kind and name in the RabbitMQ console, like `howdah target db-7`. Default: `appId`. */
+  readonly name?: string
+  /** The release of Howdah, for the RabbitMQ console. */
+  readonly version?: string
   readonly role: BusRole
   readonly logger: Logger
   readonly tls?: BusTls
@@ -102,8 +107,10 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000, observer = UNOBSERVED } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
   const address = brokerAddress(url, options.heartbeatSeconds).href
+  const shownAs: ConsoleName = { name: options.name ?? appId, version: options.version }
+  const tag = consumerTag(shownAs)
   const connections = await openConnections(
-    { url: address, name: appId, logger, tls, waitMs, answerMs: options.answerMs },
+    { url: address, shownAs, logger, tls, waitMs, answerMs: options.answerMs },
     observer,
   )
   const { publish, consume: consuming } = connections
@@ -117,7 +124,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     async setUp(channel, exchange) {
       if (role === 'coordinator') await declareExchanges(channel)
       if (exchange === asking) {
-        await channel.consume(DIRECT_REPLY, requests.onReply, { noAck: true })
+        await channel.consume(DIRECT_REPLY, requests.onReply, { noAck: true, consumerTag: tag })
       }
     },
     onOpen(exchange) {
@@ -128,7 +135,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const agentReplies =
     role === 'coordinator'
       ? openAgentReplies({
-          ...{ connection: consuming, ended: ended.signal, logger },
+          ...{ connection: consuming, ended: ended.signal, tag, logger },
           onReply: requests.onReply,
           onOpen: () => requests.resend(AGENTS_EXCHANGE.name),
         })
@@ -149,7 +156,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     path: role === 'agent' ? AGENT_REPLIES : COORDINATOR_REPLIES,
   })
   const consumers = createConsumers({
-    ...{ connection: consuming, ended: ended.signal, observer },
+    ...{ connection: consuming, ended: ended.signal, tag, observer },
     ...{ prefetch, redelivery, publishing, replies, logger },
   })
   const consume = (queue: Queue, expected: Expected, handle: (delivery: never) => Promise<Outcome>) =>
@@ -191,7 +198,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     watchEvents: consumers.watch,
     holdLease: (lease) =>
       holdLease(lease, {
-        ...{ connection: consuming, ended: ended.signal, logger },
+        ...{ connection: consuming, ended: ended.signal, tag, logger },
         isTaken: () => reachesQueue(publishing, COORDINATOR_LEASE),
       }),
 

@@ -2,7 +2,7 @@
 import type { z } from 'zod'
 import { type Json, schemaOf } from './asyncapi-schemas.ts'
 import { CONTRACT_VERSION } from './definitions.ts'
-import { VERSION_HEADER } from './envelope.ts'
+import { SESSION_HEADER, VERSION_HEADER } from './envelope.ts'
 import { COMMAND_EXAMPLES, EVENT_EXAMPLES, REFUSAL_EXAMPLE } from './examples.ts'
 import { MESSAGE_ID_HEADER, TYPE_HEADER } from './simple-client.ts'
 
@@ -70,13 +70,21 @@ function message(type: string, summary: string, body: z.ZodType, answered: boole
       required: [VERSION_HEADER, 'type', 'message_id', ...(isReply ? ['correlation_id'] : [])],
       properties: {
         [VERSION_HEADER]: { const: CONTRACT_VERSION, description: 'version of this contract' },
+        [SESSION_HEADER]: {
+          type: 'string',
+          description: 'the session that the message is about, for whoever traces one; Howdah sets it',
+        },
         type: { const: type },
         message_id: {
           type: 'string',
           minLength: 1,
           description: 'idempotency key: messages with the same id are one message',
         },
-        correlation_id: { type: 'string', description: 'returned in the reply; default: message_id' },
+        correlation_id: {
+          type: 'string',
+          description:
+            'of a request: returned in the reply; default: message_id. Of other messages about a session: its id',
+        },
         ...(answered && { reply_to: { type: 'string', description: 'queue that the reply goes to' } }),
         ...(answered && SIMPLE_HEADERS),
         timestamp: { type: 'integer', description: 'seconds since the epoch' },

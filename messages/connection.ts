@@ -9,6 +9,7 @@ import type { Logger } from 'pino'
 import { amqpFailure } from './amqp-failure.ts'
 import { type BrokerAlarm, createBrokerAlarm } from './broker-alarm.ts'
 import { ANSWER_MS, type Channels, dropConnection, openChannel } from './channels.ts'
+import { type ConsoleName, clientProperties, connectionName } from './console-name.ts'
 import { HowdahError } from './errors.ts'
 import { atMost } from './wait.ts'
 
@@ -25,8 +26,9 @@ export interface BusTls {
 export interface ConnectionOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps://…`; without a user the certificate says who we are. */
   readonly url: string
-  /** The connection's name in the RabbitMQ console. */
-  readonly name: string
+  /** The process in the RabbitMQ console, and what the connection is for. */
+  readonly shownAs: ConsoleName
+  readonly purpose: string
   readonly logger: Logger
   readonly tls?: BusTls | undefined
   /** Deadline of the first connection. */
@@ -52,14 +54,14 @@ export interface BrokerConnection extends Channels {
  * the password or the virtual host
  */
 export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
-  const { url, name, tls, logger, waitMs, answerMs = ANSWER_MS, onChange } = options
+  const { url, shownAs, purpose, tls, logger, waitMs, answerMs = ANSWER_MS, onChange } = options
   const address = brokerAddress(url)
   const model = await connect(address.href, {
     ...(tls && { secureContext: tls.secureContext }),
     ...(byCertificate(address, tls) && { credentials: credentials.external() }),
     timeout: 10_000,
     noDelay: true,
-    clientProperties: { connection_name: name },
+    clientProperties: { ...clientProperties(shownAs), connection_name: connectionName(shownAs, purpose) },
     recovery: { initialDelay: 100, maxDelay: 5_000, jitter: 0.5, waitForConnect: false },
   })
   const alarm = createBrokerAlarm()

@@ -13,15 +13,15 @@ export interface BusConnections {
   close(): Promise<void>
 }
 
-/** @param name in the RabbitMQ console, with "(publish)" or "(consume)" added. @throws as `openConnection` */
+/** @throws as `openConnection` */
 export async function openConnections(
-  options: Omit<ConnectionOptions, 'onChange'>,
+  options: Omit<ConnectionOptions, 'purpose' | 'onChange'>,
   observer: Pick<BusObserver, 'connection'>,
 ): Promise<BusConnections> {
   const opening = (['publish', 'consume'] as const).map((purpose) =>
     openConnection({
       ...options,
-      name: `${options.name} (${purpose})`,
+      purpose,
       onChange: (connected) => observer.connection(purpose, connected),
     }),
   )

@@ -29,6 +29,8 @@ export interface ConsumerOptions {
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
   readonly queue: string
+  /** Of the consumer, in the RabbitMQ console. */
+  readonly tag: string
   readonly prefetch: number
   readonly redelivery: Redelivery
   readonly expected: Expected
@@ -60,6 +62,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     connection,
     ended,
     queue,
+    tag,
     prefetch,
     redelivery,
     holdMs = HOLD_MS,
@@ -69,7 +72,6 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
   const running = new Set<Promise<void>>()
   const closing = new AbortController()
   const gate = createOutageGate(redelivery, logger.child({ queue }))
-  let tag: string | undefined
   let isClosing = false
 
   const recoveringChannel = createRecoveringChannel({
@@ -84,7 +86,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       // A channel that is opened again while handlers finish.
       if (isClosing) return
       await channel.prefetch(prefetch)
-      const consuming = await channel.consume(queue, (message) => {
+      const deliver = (message: ConsumeMessage | null): void => {
         if (message === null) {
           logger.warn({ queue }, 'RabbitMQ cancelled the consumer, starting it again')
           recoveringChannel.reopen()
@@ -92,8 +94,8 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
         }
         const handling = settle(channel, message, gone.signal).finally(() => running.delete(handling))
         running.add(handling)
-      })
-      tag = consuming.consumerTag
+      }
+      await channel.consume(queue, deliver, { consumerTag: tag })
     },
   })
 
@@ -134,7 +136,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
     },
     async close() {
       isClosing = true
-      const cancelled = tag === undefined ? undefined : recoveringChannel.current?.cancel(tag).catch(() => {})
+      const cancelled = recoveringChannel.current?.cancel(tag).catch(() => {})
       if (cancelled) await atMost(CANCEL_MS, cancelled)
       closing.abort()
       // Without a channel RabbitMQ delivers again whatever they do.

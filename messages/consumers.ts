@@ -47,6 +47,8 @@ export interface ConsumersOptions {
   readonly connection: Channels
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
+  /** Of all consumers. */
+  readonly tag: string
   readonly prefetch: number
   readonly redelivery: Redelivery
   readonly publishing: Pick<Publishing, 'publish'>
@@ -60,6 +62,7 @@ export function createConsumers(options: ConsumersOptions): Consumers {
   const {
     connection,
     ended,
+    tag,
     prefetch,
     redelivery,
     publishing,
@@ -70,9 +73,9 @@ export function createConsumers(options: ConsumersOptions): Consumers {
   const open = new Set<Consumer>()
 
   async function start(
-    consumerOptions: Omit<ConsumerOptions, 'connection' | 'ended' | 'observer' | 'logger'>,
+    consumerOptions: Omit<ConsumerOptions, 'connection' | 'ended' | 'tag' | 'observer' | 'logger'>,
   ): Promise<Consumer> {
-    const consumer = await startConsumer({ connection, ended, observer, logger, ...consumerOptions })
+    const consumer = await startConsumer({ connection, ended, tag, observer, logger, ...consumerOptions })
     const entry: Consumer = {
       get isConsuming() {
         return consumer.isConsuming

@@ -37,6 +37,8 @@ import {
 export const MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 export const VERSION_HEADER = 'howdah-version'
+/** The session that a message is about: what an operator traces it by. Nothing is decided by it. */
+export const SESSION_HEADER = 'howdah-session'
 
 /** What a consumer accepts: message types, routing keys and reply addresses. */
 export interface Expected {
@@ -185,10 +187,13 @@ export function encodeBody(
 
 export interface EnvelopeProperties {
   readonly type: string
+  /** What the message says; its session, if it has one, goes into a header. */
+  readonly body: unknown
   /** The version of the contract that the receiver must understand; default: the oldest. */
   readonly version?: number | undefined
   readonly messageId: string
   readonly appId: string
+  /** Of a request and its reply. Default: the session, by which its messages are found in the RabbitMQ console. */
   readonly correlationId?: string | undefined
   readonly replyTo?: string | undefined
   /** Milliseconds after which RabbitMQ removes the message from its queue. */
@@ -197,8 +202,9 @@ export interface EnvelopeProperties {
 
 /** Properties of every message that Howdah sends: persistent, JSON, versioned. */
 export function messageProperties(properties: EnvelopeProperties): Options.Publish {
-  const { type, messageId, appId, correlationId, replyTo, expiresMs } = properties
-  const { version = OWN_RANGE.oldest } = properties
+  const { type, messageId, appId, body, replyTo, expiresMs } = properties
+  const session = sessionIn(body)
+  const { version = OWN_RANGE.oldest, correlationId = session } = properties
   return {
     type,
     messageId,
@@ -209,8 +215,13 @@ export function messageProperties(properties: EnvelopeProperties): Options.Publi
     persistent: true,
     contentType: 'application/json',
     timestamp: Math.floor(Date.now() / 1000),
-    headers: { [VERSION_HEADER]: version },
+    headers: { [VERSION_HEADER]: version, ...(session !== undefined && { [SESSION_HEADER]: session }) },
   }
+}
+
+function sessionIn(body: unknown): string | undefined {
+  const { session } = (body ?? {}) as { session?: unknown }
+  return typeof session === 'string' ? session : undefined
 }
 
 /** The first issue of a body and its field. Bounded, because it can quote the body. */

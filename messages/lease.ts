@@ -43,6 +43,8 @@ interface Surroundings {
   readonly isTaken: () => Promise<boolean>
   /** Aborted when the bus is closed. */
   readonly ended: AbortSignal
+  /** Of the consumer. */
+  readonly tag: string
   readonly logger: Logger
 }
 
@@ -52,7 +54,7 @@ interface Surroundings {
  */
 export async function holdLease(options: LeaseOptions, surroundings: Surroundings): Promise<Lease> {
   const { store, onHeld, onLost } = options
-  const { connection, isTaken, ended, logger } = surroundings
+  const { connection, isTaken, ended, tag, logger } = surroundings
   const closing = new AbortController()
   const stopped = AbortSignal.any([closing.signal, ended])
   const settled = Promise.withResolvers<void>()
@@ -79,7 +81,7 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     await channel.assertQueue(COORDINATOR_LEASE, { exclusive: true, durable: false })
     // RabbitMQ cancels the consumer of a queue that somebody deletes.
     const watch = (message: unknown): void => void (message === null && end())
-    await channel.consume(COORDINATOR_LEASE, watch, { noAck: true })
+    await channel.consume(COORDINATOR_LEASE, watch, { noAck: true, consumerTag: tag })
     stopped.addEventListener('abort', end, { once: true })
     if (stopped.aborted) end()
     heldSince = Date.now()

@@ -57,12 +57,18 @@ export interface RepliesOptions {
 }
 
 export function createReplies({ appId, publishing, path, logger }: RepliesOptions): Replies {
-  async function answer({ replyTo, type, correlationId }: Requester, content: Buffer): Promise<void> {
+  async function answer(
+    { replyTo, type, correlationId }: Requester,
+    body: object,
+    content: Buffer = Buffer.from(JSON.stringify(body)),
+  ): Promise<void> {
     await publishing.publish({
       exchange: path.exchange,
       routingKey: replyTo,
       content,
-      options: messageProperties({ type: `${type}.reply`, messageId: randomUUID(), appId, correlationId }),
+      options: messageProperties({
+        ...{ type: `${type}.reply`, body, messageId: randomUUID(), appId, correlationId },
+      }),
       timeoutMs: TIMEOUT_MS,
     })
   }
@@ -72,7 +78,8 @@ export function createReplies({ appId, publishing, path, logger }: RepliesOption
       if (replyTo === undefined || !path.isAddress(replyTo)) return
       const requester = { replyTo, type, correlationId: correlationId ?? messageId }
       try {
-        await answer(requester, encodeBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES))
+        const content = encodeBody(replySchema(type), `the reply to ${type}`, body, MAX_REPLY_BYTES)
+        await answer(requester, body, content)
       } catch (error) {
         const instead = insteadOf(error)
         if (!instead) throw error
@@ -100,8 +107,7 @@ export function createReplies({ appId, publishing, path, logger }: RepliesOption
   }
 }
 
-const refusal = (error: ErrorBody): Buffer =>
-  Buffer.from(JSON.stringify({ accepted: false, error: withRetryable(error) }))
+const refusal = (error: ErrorBody): object => ({ accepted: false, error: withRetryable(error) })
 
 /** What the requester is told about a reply that can never be sent; undefined when another attempt may succeed. */
 function insteadOf(error: unknown): ErrorBody | undefined {

@@ -54,7 +54,7 @@ export function createSender(options: SenderOptions): Sender {
       routingKey,
       content,
       options: messageProperties({
-        type,
+        ...{ type, body },
         version: neededVersion(type, body),
         messageId,
         appId,

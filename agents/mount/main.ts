@@ -13,6 +13,7 @@ import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { mountAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
+import { version } from '../../config/version.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { loadTicketKey, signTicket, type Ticket } from '../dataplane/protocol/ticket.ts'
 import { createDataPlaneServer } from '../dataplane/server/server.ts'
@@ -44,6 +45,7 @@ await runRole({
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: `howdah-mount-${name}`,
+      ...{ name: `howdah mount ${name}`, version: version() },
       role: 'agent',
       logger,
       waitMs: BROKER_WAIT_MS,

@@ -13,6 +13,7 @@ import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
+import { version } from '../../config/version.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import { type RunningAgent, runAgent } from '../runtime/agent.ts'
 import { checkAgent } from '../runtime/agent-checks.ts'
@@ -62,6 +63,7 @@ await runRole({
     const bus = await connectBus({
       ...brokerAccess(broker),
       appId: `howdah-target-${name}`,
+      ...{ name: `howdah target ${name}`, version: version() },
       role: 'agent',
       logger,
       waitMs: BROKER_WAIT_MS,

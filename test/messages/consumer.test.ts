@@ -9,6 +9,7 @@ import { Unavailable } from '../../messages/unavailable.ts'
 import { delivered, ScriptedConnection, until } from './scripted-amqp.ts'
 
 const QUEUE = 'howdah.coordinator'
+const TAG = 'howdah target db-7'
 
 describe('a consumer', () => {
   let connection: ScriptedConnection
@@ -33,7 +34,7 @@ describe('a consumer', () => {
     consumer = await startConsumer({
       connection: connection.asConnection,
       ended: new AbortController().signal,
-      queue: QUEUE,
+      ...{ queue: QUEUE, tag: TAG },
       prefetch: 7,
       redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
       expected: EXPECT_COMMANDS,
@@ -187,7 +188,7 @@ describe('a consumer', () => {
     current().deliver(QUEUE, delivered(1))
     await new Promise((resolve) => setImmediate(resolve))
     await consumer.close()
-    expect(current().calls.slice(-3)).to.deep.equal([`cancel ${QUEUE}`, 'nack 1', 'close'])
+    expect(current().calls.slice(-3)).to.deep.equal([`cancel ${TAG}`, 'nack 1', 'close'])
   })
 
   it('starts again when RabbitMQ cancels it or closes its channel', async () => {
@@ -214,10 +215,10 @@ describe('a consumer', () => {
     handle = () => handling.promise
     current().deliver(QUEUE, delivered(1))
     const closing = consumer.close()
-    await until(() => current().calls.includes(`cancel ${QUEUE}`))
+    await until(() => current().calls.includes(`cancel ${TAG}`))
     handling.resolve('ack')
     await closing
-    expect(current().calls.slice(-3)).to.deep.equal([`cancel ${QUEUE}`, 'ack 1', 'close'])
+    expect(current().calls.slice(-3)).to.deep.equal([`cancel ${TAG}`, 'ack 1', 'close'])
   })
 
   it('consumes nothing on a channel that is opened again while it is being closed', async () => {
@@ -225,7 +226,7 @@ describe('a consumer', () => {
     handle = () => handling.promise
     current().deliver(QUEUE, delivered(1))
     const closing = consumer.close()
-    await until(() => current().calls.includes(`cancel ${QUEUE}`))
+    await until(() => current().calls.includes(`cancel ${TAG}`))
     current().break()
     await until(() => connection.channels.length === 2 && current().calls.includes(`queue ${QUEUE}`))
     await new Promise((resolve) => setImmediate(resolve))

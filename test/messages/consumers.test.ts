@@ -29,7 +29,12 @@ describe('the consumers of a bus', () => {
       },
     }
     consumers = createConsumers({
-      ...{ connection: connection.asConnection, ended: new AbortController().signal, prefetch: 20 },
+      ...{
+        connection: connection.asConnection,
+        ended: new AbortController().signal,
+        tag: 'test',
+        prefetch: 20,
+      },
       redelivery: { tries: 3, firstMs: 1, maxMs: 2 },
       ...{
         publishing,

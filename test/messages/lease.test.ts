@@ -105,13 +105,22 @@ describe('the lease of the coordinators', function () {
   })
 
   it('is lost and asked for again when somebody deletes its queue', async () => {
-    const connection = await openConnection({ url: vhost.url, name: 'deleted', logger, waitMs: 10_000 })
+    const connection = await openConnection({
+      url: vhost.url,
+      shownAs: { name: 'deleted', version: undefined },
+      purpose: 'consume',
+      logger,
+      waitMs: 10_000,
+    })
     const seen: string[] = []
     const onHeld = (): void => void seen.push('held')
     const onLost = (): void => void seen.push('lost')
     const ended = new AbortController().signal
     const isTaken = async (): Promise<boolean> => false
-    const lease = await holdLease({ store: OURS, onHeld, onLost }, { connection, isTaken, ended, logger })
+    const lease = await holdLease(
+      { store: OURS, onHeld, onLost },
+      { connection: connection, isTaken, ended, tag: 'test', logger },
+    )
     // Only its own connection may, and an operator's rabbitmqctl.
     const channel = await connection.openChannel()
     await channel.deleteQueue(COORDINATOR_LEASE)

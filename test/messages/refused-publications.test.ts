@@ -38,7 +38,13 @@ describe('a message that RabbitMQ refuses', function () {
   beforeEach(async () => {
     await raw.channel.purgeQueue(QUEUE)
     ended = new AbortController()
-    connection = await openConnection({ url: vhost.url, name: 'publisher', logger, waitMs: 10_000 })
+    connection = await openConnection({
+      url: vhost.url,
+      shownAs: { name: 'publisher', version: undefined },
+      purpose: 'publish',
+      logger,
+      waitMs: 10_000,
+    })
     publishing = createPublishing({
       ...{ connection, userId: brokerUser(vhost.url), ended: ended.signal, logger },
       setUp: async () => {},

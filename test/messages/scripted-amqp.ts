@@ -10,6 +10,8 @@ import {
 import type { Channels } from '../../messages/channels.ts'
 import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 
+const UNTIL_MS = 10_000
+
 export interface Published {
   readonly exchange: string
   readonly routingKey: string
@@ -187,7 +189,11 @@ export function delivered(
 
 /** Waits until something holds, which takes a few turns of the event loop at most. */
 export async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setImmediate(resolve))
+  const deadline = performance.now() + UNTIL_MS
+  while (!holds()) {
+    if (performance.now() > deadline) throw new Error(`not so after ${UNTIL_MS / 1000} s: ${holds}`)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
 }
 
 /** An error as amqplib gives it for a channel that RabbitMQ closed. */

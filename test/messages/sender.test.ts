@@ -42,9 +42,18 @@ describe('a message that is sent', () => {
     expect(JSON.parse(content.toString())).to.deep.equal(USAGE)
     expect(options).to.deep.include({
       ...{ type: 'session.usage', messageId: 'm-1', appId: 'client', persistent: true },
-      ...{ contentType: 'application/json', headers: { 'howdah-version': CONTRACT_VERSION } },
+      contentType: 'application/json',
+      headers: { 'howdah-version': CONTRACT_VERSION, 'howdah-session': 's1' },
     })
     expect(rest).to.include({ exchange: 'howdah.events', routingKey: 'session.s1.usage', timeoutMs: 30_000 })
+  })
+
+  it('says in its properties which session it is about', async () => {
+    await sender.send(eventRoute('session.usage', USAGE), USAGE)
+    expect(published[0]?.options).to.include({ correlationId: 's1' })
+    await sender.send(agentCommandRoute(AGENT, 'repository.list'), {})
+    expect(published[1]?.options).to.deep.include({ headers: { 'howdah-version': CONTRACT_VERSION } })
+    expect(published[1]?.options).not.to.have.property('correlationId')
   })
 
   it('goes by its type to the coordinator and by the name of the agent to the agent', () => {

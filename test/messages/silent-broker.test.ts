@@ -74,7 +74,14 @@ describe('a broker that takes calls and does not answer', function () {
 
   it('is named by the call that it did not answer, also by one on a channel that was open before', async () => {
     const connection = await openConnection({
-      ...{ url: proxy.url, name: 'silent', logger, waitMs: 10_000, answerMs: ANSWER_MS },
+      ...{
+        url: proxy.url,
+        shownAs: { name: 'silent', version: undefined },
+        purpose: 'consume',
+        logger,
+        waitMs: 10_000,
+        answerMs: ANSWER_MS,
+      },
     })
     try {
       const coordinator = await connect('coordinator', vhost.url)
