@@ -258,6 +258,10 @@ export const AgentView = z.object({
     })
     .optional()
     .describe('limits of a target agent'),
+  dataPlane: z
+    .object({ host: z.string(), port: z.int().min(1).max(65_535) })
+    .optional()
+    .describe('where target servers reach a mount agent'),
   orphans: z
     .array(SessionId)
     .optional()

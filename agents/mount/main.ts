@@ -77,10 +77,11 @@ await runRole({
       onError: ({ session }, error) => reportGone(session, error),
       logger,
     })
+    const advertised = { host: dataPlane.advertise, port: server.address.port }
     const resolving = {
       repositories,
       knowledge,
-      dataPlane: { mountAgent: name, host: dataPlane.advertise, port: server.address.port },
+      dataPlane: { mountAgent: name, ...advertised },
       sign: (ticket: Ticket) => signTicket(ticket, ticketKey),
       now: Date.now,
     }
@@ -91,7 +92,7 @@ await runRole({
       steps: {
         resolve: resolveStep(resolving),
       },
-      describe: () => ({ repositories: [...repositories.names] }),
+      describe: () => ({ repositories: [...repositories.names], dataPlane: advertised }),
       queries: {
         'repository.list': async (filter) => ({
           accepted: true,

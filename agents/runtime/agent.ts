@@ -24,7 +24,7 @@ export interface AgentOptions {
   readonly journal: Journal
   readonly steps: StepHandlers
   /** What is reported to the coordinator besides the name. */
-  readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions' | 'limits'>
+  readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions' | 'limits' | 'dataPlane'>
   /** Requests that are answered at once, without a step. */
   readonly queries: AgentQueries
   /** Ids of the sessions of which something is present here. Default: none is ever left. */

@@ -20,6 +20,8 @@ export interface Context {
   readonly forceStop: AbortSignal
   /** Asks on the terminal; undefined: there is none to ask on. @throws Interruption */
   readonly question: ((text: string) => Promise<boolean>) | undefined
+  /** Asks on the terminal for a password, without showing it; undefined: there is none to ask on. @throws Interruption */
+  readonly secret: ((text: string) => Promise<string>) | undefined
   /**
    * The broker of a configuration file or of a URL, with its TLS files from the file or the environment.
    * @throws UsageError
@@ -32,6 +34,8 @@ export interface Context {
 /** Closed where `await using` leaves its block. */
 export interface BrokerConnection extends AsyncDisposable {
   readonly bus: Bus
+  /** Of the nodes of the broker, without user and password. */
+  readonly urls: readonly string[]
 }
 
 /** Exactly one JSON document on stdout. */

@@ -7,7 +7,7 @@ import type { Context } from './context.ts'
 import { exitStatusOf, Interruption, type StopSignal } from './interruption.ts'
 import { defaultStateDirectory } from './options.ts'
 import { allPages } from './pages.ts'
-import { askYesOrNo } from './question.ts'
+import { askSecret, askYesOrNo } from './question.ts'
 import { createTerminal } from './terminal.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -32,6 +32,13 @@ const context: Context = {
       ? (text) =>
           askYesOrNo(text, { input: process.stdin, output: process.stderr, signal: interruption.signal })
       : undefined,
+  secret:
+    process.stdin.isTTY && process.stderr.isTTY
+      ? (text) =>
+          askSecret(text, { input: process.stdin, output: process.stderr, signal: interruption.signal }, () =>
+            onSignal('SIGINT'),
+          )
+      : undefined,
   loadBroker: async (file, url) => (await brokerLoader())(file, url),
   connect: async (flags) => {
     const broker = findBroker({
@@ -40,11 +47,11 @@ const context: Context = {
       load: await brokerLoader(),
       defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
     })
-    const { createLogger } = await import('../../config/logger.ts')
+    const { createLogger, withoutCredentials } = await import('../../config/logger.ts')
     const { connectTo } = await import('./connect.ts')
     const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
     const bus = await connectTo(broker, 'howdah-client', logger)
-    return { bus, [Symbol.asyncDispose]: () => bus.close() }
+    return { bus, urls: [withoutCredentials(broker.url)], [Symbol.asyncDispose]: () => bus.close() }
   },
 }
 

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { createInterface } from 'node:readline/promises'
 import type { Readable, Writable } from 'node:stream'
+import type { ReadStream } from 'node:tty'
 
 export interface QuestionOptions {
   readonly input: Readable
@@ -26,5 +27,45 @@ export async function askYesOrNo(text: string, { input, output, signal }: Questi
     throw error
   } finally {
     lines.close()
+  }
+}
+
+/**
+ * Asks for a password: what is typed is not shown. The end of the input (Ctrl-D) is an empty answer.
+ * @param interrupt called for Ctrl-C, which is no signal meanwhile
+ * @throws the reason of the signal when it is aborted
+ */
+export async function askSecret(
+  text: string,
+  { input, output, signal }: QuestionOptions & { readonly input: ReadStream },
+  interrupt: () => void,
+): Promise<string> {
+  signal.throwIfAborted()
+  output.write(text)
+  input.setRawMode(true)
+  input.setEncoding('utf8')
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const onAbort = () => reject(signal.reason)
+  let typed = ''
+  const onData = (chunk: string): void => {
+    for (const character of chunk) {
+      if (character === '\u0003') interrupt()
+      else if (character === '\r' || character === '\n' || character === '\u0004') resolve(typed)
+      else if (character === '\u007f' || character === '\b') typed = [...typed].slice(0, -1).join('')
+      else if (character === '\u0015') typed = ''
+      else typed += character
+    }
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  input.on('data', onData)
+  input.resume()
+  try {
+    return await promise
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    input.off('data', onData)
+    input.pause()
+    input.setRawMode(false)
+    output.write('\n')
   }
 }

@@ -56,6 +56,7 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
     interrupted: interruption.signal,
     forceStop: new AbortController().signal,
     question: answers && (async () => answers.shift() === true),
+    secret: undefined,
     loadBroker: async (file, url) => {
       try {
         return loadConfig(clientSchema, { file, env: {}, args: url === undefined ? [] : ['--broker', url] })
@@ -66,7 +67,7 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
     },
     connect: async () => {
       if (bus === undefined) throw new Error('no bus is prepared')
-      return { bus, [Symbol.asyncDispose]: () => bus.close() }
+      return { bus, urls: ['amqps://broker.example:5671/howdah'], [Symbol.asyncDispose]: () => bus.close() }
     },
   }
   return {

@@ -106,7 +106,7 @@ describe('completion', function () {
     expect(offered('')).to.have.members([...verbs, '--help', '--version'])
     for (const { name, options } of pages) {
       const flags = options.map((option) => optionForm(option).split(' ')[0])
-      expect(offered(...name.split(' '), '--'), name).to.have.members([...flags, '--help'])
+      expect(offered(...name.split(' '), '-'), name).to.have.members([...flags, '--help'])
     }
     expect(offered('help', 'pub')).to.deep.equal(['publish'])
     expect(offered('completion', 'z')).to.deep.equal(['zsh'])

@@ -9,6 +9,7 @@ export const agent = defineGroup({
     'The actions of the host run on the machine of the agent, as root; all are safe to repeat.',
   ],
   actions: {
+    check: async () => (await import('./agent/check.ts')).check,
     request: async () => (await import('./agent/request.ts')).request,
     accept: async () => (await import('./agent/accept.ts')).accept,
   },
