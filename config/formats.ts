@@ -125,6 +125,22 @@ export const postgresUrl = urlFormat(
   'postgres://user:password@host:5432/database',
 )
 
+/** Of RabbitMQ's management API; the password is in a file. */
+export const managementUrl: ValueFormat = {
+  name: 'management-url',
+  coerce: same,
+  validate: (value) => {
+    const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
+    check(
+      url !== undefined &&
+        ['http:', 'https:'].includes(url.protocol) &&
+        url.username !== '' &&
+        url.password === '',
+      'must be a URL like https://howdah-management@host:15671, without a password',
+    )
+  },
+}
+
 const UNITS: Record<string, number> = { '': 1, KIB: 1024, MIB: 1024 ** 2, GIB: 1024 ** 3, TIB: 1024 ** 4 }
 
 /** A size: a number of bytes, or text with a binary unit. */
@@ -150,6 +166,16 @@ export const seconds: ValueFormat = {
     check(
       typeof value === 'number' && Number.isFinite(value) && value > 0,
       'must be a number of seconds above 0',
+    ),
+}
+
+export const days: ValueFormat = {
+  name: 'days',
+  coerce: seconds.coerce,
+  validate: (value) =>
+    check(
+      typeof value === 'number' && value > 0 && value <= 3650,
+      'must be a number of days above 0, at most 3650',
     ),
 }
 

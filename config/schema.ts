@@ -10,10 +10,12 @@ import {
   type CredentialConfig,
   count,
   credentials,
+  days,
   directories,
   directoryPatterns,
   limit,
   listenAddress,
+  managementUrl,
   name,
   port,
   portOrAny,
@@ -31,9 +33,11 @@ for (const format of [
   bytes,
   count,
   credentials,
+  days,
   directories,
   directoryPatterns,
   limit,
+  managementUrl,
   listenAddress,
   name,
   port,
@@ -70,6 +74,8 @@ export interface TlsConfig {
 }
 
 export interface CoordinatorConfig extends CommonConfig {
+  broker: CommonConfig['broker'] & { management: string | null; managementPasswordFile: string | null }
+  authority: { directory: string | null; days: number }
   metrics: MetricsConfig
   store: { path: string; url: string | null }
   heartbeat: HeartbeatConfig
@@ -232,6 +238,38 @@ const heartbeat: Schema<HeartbeatConfig> = {
 
 export const coordinatorSchema: Schema<CoordinatorConfig> = {
   ...common,
+  broker: {
+    ...(common.broker as object as Schema<CommonConfig['broker']>),
+    management: {
+      doc: 'Management API of the broker, through which users of agents are made and removed: http://howdah-management@host:15672, or https://…',
+      format: managementUrl.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_BROKER_MANAGEMENT',
+    },
+    managementPasswordFile: {
+      doc: 'File with the password of that user, readable by the coordinator only',
+      format: absolutePath.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_BROKER_MANAGEMENT_PASSWORD_FILE',
+    },
+  },
+  authority: {
+    directory: {
+      doc: 'Directory with ca.pem and ca.key of the authority that signs the certificates of agents; null: agents are not enrolled here',
+      format: absolutePath.name,
+      default: null,
+      nullable: true,
+      env: 'HOWDAH_AUTHORITY_DIRECTORY',
+    },
+    days: {
+      doc: 'Days for which a certificate of an agent is valid; it is renewed when a third of them is left',
+      format: days.name,
+      default: 90,
+      env: 'HOWDAH_AUTHORITY_DAYS',
+    },
+  },
   metrics: metrics(7421),
   store: {
     path: {

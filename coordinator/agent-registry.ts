@@ -47,6 +47,8 @@ export interface RegistryOptions {
   /** Since when heartbeats can arrive, as `now()` counts; undefined while they cannot. */
   readonly listeningSince: () => number | undefined
   readonly now: () => number
+  /** Whether an agent was shut out. Default: none was. */
+  readonly isRevoked?: (agent: AgentAddress) => boolean
 }
 
 /**
@@ -54,7 +56,7 @@ export interface RegistryOptions {
  * did not sign off counts as online until it misses its heartbeats after that.
  */
 export async function openAgentRegistry(options: RegistryOptions): Promise<AgentRegistry> {
-  const { store, lostAfterMs, listeningSince, now } = options
+  const { store, lostAfterMs, listeningSince, now, isRevoked = () => false } = options
   const agents = new Map<string, AgentView & { savedAt: number }>()
   /** As reported since the start. */
   const orphansOf = new Map<string, string[]>()
@@ -68,16 +70,23 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
   }
 
   function isAlive(agent: AgentView): boolean {
-    if (!agent.online) return false
+    if (!agent.online || isRevoked(agent)) return false
     const silentSince = Math.max(Date.parse(agent.lastSeen), listeningSince() ?? now())
     return now() - silentSince < lostAfterMs
   }
 
   function views(): AgentView[] {
-    return [...agents.values()].map(({ savedAt: _, ...agent }) => ({ ...agent, online: isAlive(agent) }))
+    return [...agents.values()].map(({ savedAt: _, revoked: __, ...agent }) => ({
+      ...agent,
+      online: isAlive(agent),
+      ...(isRevoked(agent) && { revoked: true }),
+    }))
   }
 
   function requireUsable(agent: AgentView, field: string): AgentView {
+    if (agent.revoked) {
+      throw new HowdahError('certificate_revoked', revokedMessage(agent.kind, agent.name), { field })
+    }
     if (!agent.online) {
       throw new HowdahError(
         'agent_offline',
@@ -134,6 +143,9 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
       return known !== undefined && isAlive(known)
     },
     obstacle({ kind, name }, needed = OLDEST_CONTRACT_VERSION) {
+      if (isRevoked({ kind, name })) {
+        return { code: 'certificate_revoked', message: revokedMessage(kind, name) }
+      }
       const known = agents.get(key({ kind, name }))
       const reason = known && incompatibility(known, needed)
       if (reason !== undefined) return { code: 'agent_incompatible', message: reason }
@@ -169,6 +181,11 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
       )
     },
   }
+}
+
+/** Why nothing can be done with an agent that was shut out. */
+export function revokedMessage(kind: AgentView['kind'], name: string): string {
+  return `the certificate of the ${kind} agent "${name}" was revoked; enrol it again ("howdah agent install --again"), or forget it`
 }
 
 function key(agent: { kind: string; name: string }): string {

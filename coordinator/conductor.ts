@@ -15,9 +15,11 @@ import { createBackgroundWork } from './conductor/background-work.ts'
 import { createOutbox } from './conductor/outbox.ts'
 import { createReportRelay } from './conductor/report-relay.ts'
 import { createRetryTimers } from './conductor/retry-timers.ts'
+import { createRevocationSender } from './conductor/revocations.ts'
 import { createSessionChanges, type SessionChanges } from './conductor/session-changes.ts'
 import { createStepDispatcher } from './conductor/step-dispatcher.ts'
 import { createSweeper } from './conductor/sweeper.ts'
+import type { Enrolments } from './enrolments.ts'
 import { createLocks } from './locks.ts'
 import type { SessionObserver } from './metrics/session-metrics.ts'
 import type { RetryPolicy } from './retry-policy.ts'
@@ -31,6 +33,8 @@ export interface Conductor extends Pick<SessionChanges, 'add' | 'change' | 'exec
   start(): void
   /** Until the next start begins nothing by itself; another coordinator does. */
   pause(): void
+  /** Tells all mount agents whose certificates are revoked. */
+  announceRevocations(): void
   /** What an agent reports: about a session, or its heartbeat. */
   onReport(delivery: ReportDelivery): Promise<Outcome>
   /** What waits to be done by itself. */
@@ -51,6 +55,7 @@ export interface ConductorOptions {
   readonly store: Store
   readonly bus: Bus
   readonly registry: AgentRegistry
+  readonly enrolments: Enrolments
   readonly retry: RetryPolicy
   readonly logger: Logger
   readonly now: Clock
@@ -64,7 +69,7 @@ export interface ConductorOptions {
 const CLOSE_DEADLINE_MS = 4_000
 
 export function createConductor(options: ConductorOptions): Conductor {
-  const { store, bus, registry, retry, logger, now, random, observe } = options
+  const { store, bus, registry, enrolments, retry, logger, now, random, observe } = options
   const { sweepMs: intervalMs = 5_000 } = options
   const locks = createLocks()
   const background = createBackgroundWork(logger)
@@ -83,8 +88,13 @@ export function createConductor(options: ConductorOptions): Conductor {
   })
   const changes = createSessionChanges({ store, locks, outbox, dispatcher, retries, observe, now })
   const relay = createReportRelay({ store, bus, background })
-  const onReport = createAgentReports({ bus, registry, changes, relay, retry, now, random })
-  const sweeper = createSweeper({ store, bus, registry, changes, dispatcher, background, now, intervalMs })
+  const revocations = createRevocationSender({ bus, registry, enrolments, background })
+  const onReport = createAgentReports({
+    ...{ bus, registry, enrolments, revocations, changes, relay, retry, now, random },
+  })
+  const sweeper = createSweeper({
+    ...{ store, bus, registry, changes, dispatcher, revocations, background, now, intervalMs },
+  })
 
   /** Fails the current step of a session, as its agent would. */
   async function failStep({ id, current }: Session, error: ErrorBody): Promise<void> {
@@ -108,6 +118,7 @@ export function createConductor(options: ConductorOptions): Conductor {
     add: changes.add,
     change: changes.change,
     execute: changes.execute,
+    announceRevocations: revocations.announce,
     onReport,
     get backlog() {
       return {

@@ -12,6 +12,7 @@ import { isUnavailable } from '../messages/unavailable.ts'
 import { adoptCommands } from './commands/adopt.ts'
 import { answerOf, commandKey, earlierReply } from './commands/command-answers.ts'
 import type { CommandContext, CommandHandlers } from './commands/command-handlers.ts'
+import { enrolCommands } from './commands/enrol.ts'
 import { forgetCommands } from './commands/forget.ts'
 import { publishCommands } from './commands/publish.ts'
 import { queries } from './commands/queries.ts'
@@ -32,6 +33,7 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     ...publishCommands(options),
     ...sessionCommands(options),
     ...forgetCommands(options),
+    ...enrolCommands(options),
     ...adoptCommands(options),
   }
   const handlers: CommandHandlers = { ...changing, ...queries(options) }

@@ -9,6 +9,7 @@ import { Unavailable } from '../messages/unavailable.ts'
 import { pause } from '../messages/wait.ts'
 import type { AgentRegistry } from './agent-registry.ts'
 import type { Conductor } from './conductor.ts'
+import type { Enrolments } from './enrolments.ts'
 import type { Store } from './store/store.ts'
 
 export interface Leadership {
@@ -24,6 +25,7 @@ export interface LeadershipOptions {
   readonly bus: Bus
   readonly store: Pick<Store, 'id'>
   readonly registry: Pick<AgentRegistry, 'refresh'>
+  readonly enrolments: Pick<Enrolments, 'refresh'>
   readonly conductor: Pick<Conductor, 'start' | 'pause' | 'onReport'>
   readonly intake: (delivery: CommandDelivery) => Promise<Outcome>
   readonly logger: Logger
@@ -38,7 +40,7 @@ const QUEUES = 4
  * @throws HowdahError `configuration` when the broker belongs to another store, or its queues are not as ours
  */
 export async function openLeadership(options: LeadershipOptions): Promise<Leadership> {
-  const { bus, store, registry, conductor, intake, logger } = options
+  const { bus, store, registry, enrolments, conductor, intake, logger } = options
   let lease: Lease | undefined
   /** Aborted when the lease is lost; undefined while it is not held. */
   let turn: AbortController | undefined
@@ -57,7 +59,7 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
 
   async function consume(): Promise<void> {
     // What the coordinator before recorded.
-    await registry.refresh()
+    await Promise.all([registry.refresh(), enrolments.refresh()])
     const onReport = whileHeld<ReportDelivery>(conductor.onReport)
     const onCommand = whileHeld<CommandDelivery>(intake)
     consumers.push(await bus.consumeHeartbeats(onReport))

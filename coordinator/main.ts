@@ -10,6 +10,9 @@ import { version } from '../config/version.ts'
 import { connectBus } from '../messages/amqp-bus.ts'
 import { openAgentRegistry } from './agent-registry.ts'
 import { createConductor } from './conductor.ts'
+import { openEnrolments } from './enrolments.ts'
+import { openAuthority } from './fleet/authority/authority.ts'
+import { agentUsersOf } from './fleet/broker-users/agent-users.ts'
 import { createIntake } from './intake.ts'
 import { type Leadership, openLeadership } from './leadership.ts'
 import { checkCoordinator } from './metrics/coordinator-checks.ts'
@@ -30,7 +33,7 @@ await runRole({
   summary: 'takes commands, drives the agents, keeps the sessions',
   schema: coordinatorSchema,
   async start(config, logger, monitor) {
-    const { store: storeConfig, retry, resume, heartbeat, broker } = config
+    const { store: storeConfig, retry, resume, heartbeat, broker, authority } = config
     const now = Date.now
     const store = storeConfig.url
       ? await openPostgresStore(storeConfig.url, logger)
@@ -46,16 +49,25 @@ await runRole({
       observer: brokerMetrics(monitor.registry),
     })
     let leadership: Leadership | undefined
+    const enrolments = await openEnrolments({
+      store,
+      authority: authority.directory === null ? undefined : await openAuthority(authority.directory),
+      users: agentUsersOf(broker),
+      lifetimeMs: authority.days * DAY_MS,
+      logger,
+    })
     const registry = await openAgentRegistry({
       store,
       lostAfterMs: heartbeat.lostAfter * 1000,
       listeningSince: () => leadership?.since,
       now,
+      isRevoked: enrolments.isRevoked,
     })
     const conductor = createConductor({
       store,
       bus,
       registry,
+      enrolments,
       logger,
       now,
       random: Math.random,
@@ -77,6 +89,7 @@ await runRole({
       bus,
       registry,
       conductor,
+      enrolments,
       logger,
       now,
       newSessionId: (instance) => sessionId(instance, randomInt),
@@ -88,7 +101,7 @@ await runRole({
     }
     prune()
     const pruner = setInterval(prune, DAY_MS)
-    leadership = await openLeadership({ bus, store, registry, conductor, intake, logger })
+    leadership = await openLeadership({ bus, store, registry, enrolments, conductor, intake, logger })
     return {
       ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
       async close() {

@@ -4,7 +4,7 @@
  * changes nothing.
  */
 import type { EventBody } from '../messages/definitions.ts'
-import { type ErrorBody, isRetryable } from '../messages/errors.ts'
+import { type ErrorBody, type ErrorCode, isRetryable } from '../messages/errors.ts'
 import { STEP_RESULTS, UndoResult } from '../messages/steps.ts'
 import { type PublishStep, StepName } from '../messages/values.ts'
 import { exportEnded, exportFailed, exportReported } from './export-transitions.ts'
@@ -188,9 +188,11 @@ export function agentAway(session: Session, obstacle: ErrorBody | undefined): vo
   session.error = obstacle
 }
 
+const OBSTACLES: readonly ErrorCode[] = ['agent_offline', 'agent_incompatible', 'certificate_revoked']
+
 /** Whether an error says that an agent cannot be given commands, which nobody can mend but that agent. */
 export function isObstacle(error: ErrorBody | undefined): boolean {
-  return error?.code === 'agent_offline' || error?.code === 'agent_incompatible'
+  return error !== undefined && OBSTACLES.includes(error.code)
 }
 
 /** The current step is sent again: no report on it came for long, or its agent is connected again. */

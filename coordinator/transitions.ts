@@ -3,7 +3,9 @@
  * planner decides afterwards what follows. Every one is safe to apply twice: a stale or repeated event changes nothing.
  */
 import type { EventBody } from '../messages/definitions.ts'
+import type { AgentAddress } from '../messages/topology.ts'
 import type { SpaceWarning, Usage } from '../messages/values.ts'
+import { revokedMessage } from './agent-registry.ts'
 import { unpublish } from './requests.ts'
 import type { RetryPolicy } from './retry-policy.ts'
 import { addWarnings, dropResults, type Session } from './session.ts'
@@ -53,6 +55,17 @@ export function partLost(
 export function reachabilityReported(session: Session, event: EventBody<'session.reachability'>): void {
   const { session: _, reference: _reference, labels: _labels, ...reachability } = event
   session.reachability = reachability.reachable ? undefined : reachability
+}
+
+/** The target of a session was revoked: nobody can say any more what has become of it there. */
+export function agentRevoked(session: Session, { kind, name }: AgentAddress): void {
+  if (session.desired !== 'published') return
+  session.error = { code: 'certificate_revoked', message: revokedMessage(kind, name) }
+}
+
+/** The target of a session was enrolled again after it was revoked. */
+export function agentEnrolled(session: Session): void {
+  if (session.error?.code === 'certificate_revoked') session.error = undefined
 }
 
 const MAX_WARNINGS = 100

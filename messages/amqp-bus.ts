@@ -39,8 +39,8 @@ import {
   agentCommandRoute,
   agentQueryRoute,
   commandRoute,
-  enrollRoute,
   eventRoute,
+  reportQueryRoute,
   reportRoute,
 } from './route.ts'
 import { createSender } from './sender.ts'
@@ -174,6 +174,8 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
       (await sender.request(agentQueryRoute(agent, type), body, sending)) as never,
     emit: (type, body, sending) => sender.send(eventRoute(type, body), body, sending),
     report: (agent, type, body, sending) => sender.send(reportRoute(agent, type), body, sending),
+    askCoordinator: async (agent, type, body, sending) =>
+      (await sender.request(reportQueryRoute(agent, type), body, sending)) as never,
     reply: replies.reply,
 
     consumeCommands: (handler) => consume(COORDINATOR_COMMANDS, EXPECT_COMMANDS, handler),
@@ -191,7 +193,8 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
         expected: expectAgentCommands(agent),
         prepare: createAgentQueue({
           ...{ connection: consuming, agent },
-          enroll: async () => (await sender.request(enrollRoute(agent), agent, ENROLL)) as never,
+          enroll: async () =>
+            (await sender.request(reportQueryRoute(agent, 'agent.enroll'), agent, ENROLL)) as never,
         }),
         handle: (delivery) => handler(delivery as AgentCommandDelivery),
       }),

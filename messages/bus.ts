@@ -15,6 +15,8 @@ import type {
   CommandReply,
   CommandType,
   EventBody,
+  EventReply,
+  ReportQueryType,
   ReportType,
   SessionEventType,
 } from './definitions.ts'
@@ -111,6 +113,14 @@ export interface Bus {
     body: EventBody<T>,
     options?: SendOptions,
   ): Promise<void>
+
+  /** Asks the coordinator as an agent, and waits for its reply. Errors as `request`. */
+  askCoordinator<T extends ReportQueryType>(
+    agent: AgentAddress,
+    type: T,
+    body: EventBody<T>,
+    options?: SendOptions,
+  ): Promise<EventReply<T>>
 
   /** Answers a delivery that asked for it (`replyTo`); does nothing for one that did not. It is not an error when the requester has gone away. */
   reply(delivery: Delivery, body: object): Promise<void>

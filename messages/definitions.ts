@@ -3,6 +3,7 @@
  * topology and the AsyncAPI document are all derived from this table.
  */
 import { z } from 'zod'
+import { CERTIFIED, CertifyBody, RenewBody, RevocationList, RevokeBody } from './enrolment.ts'
 import { DatabaseExport, ExportRequest, ExportTotals } from './exports.ts'
 import { NewTags, Tags } from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
@@ -228,6 +229,18 @@ export const COMMANDS = {
     body: z.strictObject({}),
     reply: accepted({ agents: z.array(AgentView) }),
   },
+  'agent.certify': {
+    summary:
+      'Enrol an agent: sign its certificate, and make its user at the broker with the permissions of that agent. Operators only.',
+    body: CertifyBody,
+    reply: accepted(CERTIFIED),
+  },
+  'agent.revoke': {
+    summary:
+      'Shut an agent out: its user at the broker is removed with its connections, and mount agents refuse its certificates. Operators only.',
+    body: RevokeBody,
+    reply: accepted({ sessions: z.array(SessionId).describe('that are disrupted by it') }),
+  },
   'agent.forget': {
     summary:
       'Remove an agent that will never come back, with its queue. Refused while it is connected, and while sessions need it.',
@@ -291,6 +304,10 @@ export const AGENT_COMMANDS = instructions({
       input: StepInput.optional().describe('of the step recover'),
       recover: RecoverResult.optional(),
     }),
+  },
+  'agent.revocations': {
+    summary: 'Whose certificates are refused from now on; mount agents.',
+    body: RevocationList,
   },
   'session.changes': {
     summary: 'What was changed in a published instance up to now; target agents.',
@@ -432,6 +449,16 @@ export const EVENTS = reports({
         .describe('the process that was last heard under that name'),
     }),
   },
+  'agent.renew': {
+    summary: 'An agent asks for another certificate, before its own expires.',
+    body: RenewBody,
+    reply: accepted(CERTIFIED),
+  },
+  'agent.revocations-wanted': {
+    summary: 'A mount agent that starts asks whose certificates are revoked, before it serves anybody.',
+    body: z.object({}),
+    reply: accepted(RevocationList.shape),
+  },
   'agent.online': { summary: 'An agent consumes its queue; repeated as heartbeat.', body: AgentView },
   'agent.sessions': {
     summary:
@@ -497,6 +524,10 @@ export type ReportType = Exclude<EventType, (typeof COORDINATOR_EVENTS)[number]>
 /** The types of `SESSION_EVENT_TYPES`. */
 export type SessionEventType = Exclude<Extract<EventType, `session.${string}`>, 'session.step-refused'>
 export type EventBody<T extends EventType> = z.infer<(typeof EVENTS)[T]['body']>
-export type EventReply<T extends 'agent.enroll'> = z.infer<(typeof EVENTS)[T]['reply']>
+/** Reports that the coordinator answers with a reply. */
+export type ReportQueryType = {
+  [T in ReportType]: (typeof EVENTS)[T] extends { reply: z.ZodType } ? T : never
+}[ReportType]
+export type EventReply<T extends ReportQueryType> = z.infer<(typeof EVENTS)[T]['reply']>
 export type MessageType = CommandType | AgentCommandType | EventType
 export type { StepReport }

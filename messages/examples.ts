@@ -51,6 +51,9 @@ const step = { ...ofSession, step: 'recover', direction: 'run', sequence: 4 } as
 
 const recoverTo = { type: 'time', value: '2026-11-22T07:30:00+01:00' } as const
 
+const REQUEST = '-----BEGIN CERTIFICATE REQUEST-----\n…\n-----END CERTIFICATE REQUEST-----\n'
+const CERTIFICATE = '-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n'
+
 export const COMMAND_EXAMPLES: Commands = {
   'instance.publish': { body: { ...place, recoverTo, expiresIn: 14_400, ...tags }, reply: accepted },
   'instance.check': {
@@ -122,6 +125,11 @@ export const COMMAND_EXAMPLES: Commands = {
   },
   'target.doctor': { body: { target: 'db-7' }, reply: { accepted: true, items: [] } },
   'agent.list': { body: {}, reply: { accepted: true, agents: [agent] } },
+  'agent.certify': {
+    body: { kind: 'mount', name: 'backup-1', csr: REQUEST, addresses: ['backup-1.example', '10.0.0.5'] },
+    reply: { accepted: true, certificate: CERTIFICATE, ca: CERTIFICATE },
+  },
+  'agent.revoke': { body: { kind: 'target', name: 'db-6' }, reply: { accepted: true, sessions: [SESSION] } },
   'agent.forget': { body: { kind: 'target', name: 'db-6' }, reply: { accepted: true, sessions: [] } },
 }
 

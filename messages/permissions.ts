@@ -15,6 +15,7 @@ import {
   COMMANDS_EXCHANGE,
   DEAD_EXCHANGE,
   EVENTS_EXCHANGE,
+  type Exchange,
   REPLIES_EXCHANGE,
   WATCH_PREFIX,
 } from './topology.ts'
@@ -25,20 +26,42 @@ export interface UserPermissions {
   readonly configure: string
   readonly write: string
   readonly read: string
-  /** On routing keys of `howdah.events`; undefined: all that `write` and `read` allow. */
-  readonly events?: { readonly write: string; readonly read: string }
+  /** On the routing keys of topic exchanges; of any other exchange all that `write` and `read` allow. */
+  readonly topics: readonly TopicPermission[]
+}
+
+export interface TopicPermission {
+  readonly exchange: Exchange
+  readonly write: string
+  readonly read: string
 }
 
 const NOTHING = '^$'
 /** Names that RabbitMQ gives to queues that are declared without a name. */
 const SERVER_NAMED_PREFIX = 'amq.gen-'
 
-/** The broker's user for an agent. */
-export function agentUser({ kind, name }: AgentAddress): string {
-  return `howdah-${kind}-${name}`
+/** An agent as the broker and the data plane know it. */
+export interface EnrolledAgent extends AgentAddress {
+  /** From 1. Each revocation begins another one, so that nobody can be again who was shut out. */
+  readonly enrolment: number
+}
+
+/** The broker's user for an agent, which the common name of its certificate names: `howdah-target-db-7`, `….2` for its second enrolment. */
+export function agentUser({ kind, name, enrolment = 1 }: AgentAddress & Partial<EnrolledAgent>): string {
+  return `howdah-${kind}-${name}${enrolment === 1 ? '' : `.${enrolment}`}`
+}
+
+/** The agent whose user it is; undefined: it is no agent's. */
+export function agentOfUser(user: unknown): EnrolledAgent | undefined {
+  const [, kind, name, enrolment = '1'] =
+    /^howdah-(mount|target)-([A-Za-z0-9_-]{1,63})(?:\.([1-9][0-9]{0,8}))?$/.exec(String(user)) ?? []
+  if (name === undefined) return undefined
+  return { kind: kind as AgentAddress['kind'], name, enrolment: Number(enrolment) }
 }
 
 export const COORDINATOR_USER = 'howdah-coordinator'
+/** With whom the coordinator uses the management API; the only one that has a password where all others have certificates. */
+export const MANAGEMENT_USER = 'howdah-management'
 
 export function clientUser(name: string): string {
   return `howdah-client-${name}`
@@ -60,27 +83,49 @@ export function isOperator(user: string): boolean {
 }
 
 /** An agent consumes its own queue, holds its lock, and reports under its own name. */
-export function agentPermissions(agent: AgentAddress): UserPermissions {
+export function agentPermissions(agent: AgentAddress & Partial<EnrolledAgent>): UserPermissions {
   return {
     user: agentUser(agent),
     configure: exactly(agentLock(agent)),
     write: exactly(EVENTS_EXCHANGE.name, REPLIES_EXCHANGE.name, DEAD_EXCHANGE.name),
     read: exactly(agentQueue(agent).name),
-    events: { write: `^agent\\.${literally(agentRoutingKey(agent))}\\.`, read: NOTHING },
+    topics: [
+      {
+        ...{ exchange: EVENTS_EXCHANGE, read: NOTHING },
+        write: `^agent\\.${literally(agentRoutingKey(agent))}\\.`,
+      },
+    ],
   }
 }
 
+/** Commands by which agents come into the fleet and leave it. */
+const OPERATORS_COMMANDS = ['agent.certify', 'agent.invite', 'agent.revoke'] as const
+
 /** A client sends commands, and has queues of its own for replies and for what the coordinator publishes. */
 export function clientPermissions(name: string): UserPermissions {
+  const others = OPERATORS_COMMANDS.map(literally).join('|')
+  return commanding(clientUser(name), `^(?!(${others})$)`)
+}
+
+/** An operator is a client that may send every command. */
+export function operatorPermissions(name: string): UserPermissions {
+  return commanding(operatorUser(name), '.*')
+}
+
+/** @param commands regular expression of the commands that the user may send */
+function commanding(user: string, commands: string): UserPermissions {
   const own = [CLIENT_REPLY_PREFIX, WATCH_PREFIX, SERVER_NAMED_PREFIX].map(
     (prefix) => `${literally(prefix)}.*`,
   )
   return {
-    user: clientUser(name),
+    user,
     configure: `^(${own.join('|')})$`,
     write: `^(${[literally(COMMANDS_EXCHANGE.name), ...own].join('|')})$`,
     read: `^(${[literally(EVENTS_EXCHANGE.name), ...own].join('|')})$`,
-    events: { write: NOTHING, read: '^session\\.' },
+    topics: [
+      { exchange: EVENTS_EXCHANGE, write: NOTHING, read: '^session\\.' },
+      { exchange: COMMANDS_EXCHANGE, write: commands, read: NOTHING },
+    ],
   }
 }
 
@@ -90,6 +135,7 @@ export const COORDINATOR_PERMISSIONS: UserPermissions = {
   configure: '^howdah\\.',
   write: '^(howdah\\..*|amq\\.default)$',
   read: '^howdah\\.',
+  topics: [],
 }
 
 function exactly(...names: string[]): string {

@@ -14,6 +14,7 @@ import {
   MAX_COMMAND_BYTES,
   type MessageType,
   QUERY_TYPES,
+  type ReportQueryType,
   type ReportType,
   type SessionEventType,
 } from './definitions.ts'
@@ -95,11 +96,11 @@ export function agentQueryRoute(agent: AgentAddress, type: AgentQueryType): Requ
   }
 }
 
-/** An agent asks for its queue. */
-export function enrollRoute(agent: AgentAddress): RequestRoute {
+/** What an agent asks the coordinator. */
+export function reportQueryRoute(agent: AgentAddress, type: ReportQueryType): RequestRoute {
   return {
-    ...reportRoute(agent, 'agent.enroll'),
-    reply: EVENTS['agent.enroll'].reply,
+    ...reportRoute(agent, type),
+    reply: EVENTS[type].reply,
     repliesTo: 'client',
     expires: true,
     unanswered: (seconds) => `the coordinator did not answer within ${seconds} s`,

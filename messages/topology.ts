@@ -133,6 +133,8 @@ export const COORDINATOR_QUERIES: Queue = {
  */
 export const PASSING_REPORTS: Readonly<Partial<Record<EventType, number | undefined>>> = {
   'agent.enroll': undefined,
+  'agent.renew': undefined,
+  'agent.revocations-wanted': undefined,
   'agent.online': undefined,
   'agent.offline': undefined,
   'session.usage': 60_000,

@@ -262,6 +262,19 @@ export const AgentView = z.object({
     .object({ host: z.string(), port: z.int().min(1).max(65_535) })
     .optional()
     .describe('where target servers reach a mount agent'),
+  certificate: z
+    .object({
+      user: z.string().max(100).describe('its common name'),
+      notAfter: Time.describe('when it expires'),
+    })
+    .optional()
+    .describe('with which it logs in to the data plane, and to the broker unless that is by password'),
+  revocations: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('version of the list of revoked certificates that a mount agent goes by'),
+  revoked: z.boolean().optional().describe('the agent was shut out; the coordinator says so'),
   orphans: z
     .array(SessionId)
     .optional()

@@ -25,7 +25,10 @@ const ROOMS: Readonly<Record<string, Room>> = {
     libraries: ['convict', 'pino', 'prom-client', '@peculiar/x509', 'reflect-metadata'],
   },
   'config/ssh': { rooms: [], libraries: [] },
-  coordinator: { rooms: ['messages', 'config'], libraries: ['pg', 'prom-client', 'zod'] },
+  coordinator: {
+    rooms: ['coordinator/fleet', 'messages', 'config'],
+    libraries: ['pg', 'prom-client', 'zod'],
+  },
   'coordinator/cli': {
     rooms: ['coordinator/fleet', 'messages', 'config'],
     libraries: ['commander', 'zod'],

@@ -10,6 +10,7 @@ import type { Logger } from 'pino'
 import { version } from '../../config/version.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from '../../messages/bus.ts'
 import { OWN_RANGE } from '../../messages/contract-version.ts'
+import type { RevocationList } from '../../messages/enrolment.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import type { AgentView } from '../../messages/values.ts'
 import type { Journal } from './journal.ts'
@@ -24,11 +25,16 @@ export interface AgentOptions {
   readonly journal: Journal
   readonly steps: StepHandlers
   /** What is reported to the coordinator besides the name. */
-  readonly describe: () => Pick<AgentView, 'repositories' | 'postgresVersions' | 'limits' | 'dataPlane'>
+  readonly describe: () => Pick<
+    AgentView,
+    'repositories' | 'postgresVersions' | 'limits' | 'dataPlane' | 'certificate' | 'revocations'
+  >
   /** Requests that are answered at once, without a step. */
   readonly queries: AgentQueries
   /** Ids of the sessions of which something is present here. Default: none is ever left. */
   readonly sessions?: () => Promise<readonly string[]>
+  /** Called with the latest list of revoked certificates; mount agents go by it. */
+  readonly onRevocations?: (list: RevocationList) => void
   readonly heartbeatMs: number
   readonly logger: Logger
 }
@@ -94,6 +100,9 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         return 'ack'
       case 'step.undo':
         runner.accept('undo', delivery.body)
+        return 'ack'
+      case 'agent.revocations':
+        options.onRevocations?.(delivery.body)
         return 'ack'
       case 'repository.list':
       case 'backup.check':

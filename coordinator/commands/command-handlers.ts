@@ -4,6 +4,7 @@ import type { CommandBody, CommandReply, CommandType } from '../../messages/defi
 import type { AgentRegistry } from '../agent-registry.ts'
 import type { Clock } from '../clock.ts'
 import type { Conductor } from '../conductor.ts'
+import type { Enrolments } from '../enrolments.ts'
 import type { Store } from '../store/store.ts'
 
 /** One handler per command type. A refusal is thrown as a HowdahError; every other error is a failure of ours. */
@@ -18,7 +19,8 @@ export interface CommandContext {
   readonly store: Store
   readonly bus: Bus
   readonly registry: AgentRegistry
-  readonly conductor: Pick<Conductor, 'add' | 'execute' | 'change'>
+  readonly conductor: Pick<Conductor, 'add' | 'execute' | 'change' | 'announceRevocations'>
+  readonly enrolments: Enrolments
   readonly now: Clock
   /** A new session id for an instance name. */
   readonly newSessionId: (instance: string) => string

@@ -3,17 +3,21 @@ import type { Bus, Outcome, ReportDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import { type Clock, timestamp } from '../clock.ts'
+import type { Enrolments } from '../enrolments.ts'
 import type { RetryPolicy } from '../retry-policy.ts'
 import { addWarnings, type Session } from '../session.ts'
 import { stepDone, stepFailed, stepRefused, stepReported } from '../step-transitions.ts'
 import { partLost, reachabilityReported, usageReported } from '../transitions.ts'
 import type { ReportRelay, SessionReport } from './report-relay.ts'
-import { requireOwner, requireOwnName } from './report-sender.ts'
+import { ownUser, requireOwner, requireOwnName } from './report-sender.ts'
+import type { RevocationSender } from './revocations.ts'
 import type { SessionChanges } from './session-changes.ts'
 
 export interface AgentReportsOptions {
   readonly bus: Pick<Bus, 'enroll' | 'reply'>
   readonly registry: AgentRegistry
+  readonly enrolments: Enrolments
+  readonly revocations: Pick<RevocationSender, 'heard'>
   readonly changes: SessionChanges
   readonly relay: ReportRelay
   readonly retry: RetryPolicy
@@ -29,7 +33,7 @@ export interface AgentReportsOptions {
 export function createAgentReports(
   options: AgentReportsOptions,
 ): (report: ReportDelivery) => Promise<Outcome> {
-  const { bus, registry, changes, relay, retry, now, random } = options
+  const { bus, registry, enrolments, revocations, changes, relay, retry, now, random } = options
 
   /** Changes the session that a report is about. Undefined: there is no such session. */
   function change(
@@ -66,8 +70,18 @@ export function createAgentReports(
     await bus.reply(report, { accepted: true, ...(holder && { holder }) })
   }
 
+  async function renew(report: Extract<ReportDelivery, { type: 'agent.renew' }>): Promise<void> {
+    try {
+      const signed = await enrolments.renew(ownUser(report), report.body.csr)
+      await bus.reply(report, { accepted: true, ...signed })
+    } catch (error) {
+      if (!(error instanceof HowdahError)) throw error
+      await bus.reply(report, { accepted: false, error: error.toBody() })
+    }
+  }
+
   async function apply(report: ReportDelivery): Promise<void> {
-    requireOwnName(report)
+    requireOwnName(report, enrolments)
     const { type, body } = report
     switch (type) {
       case 'session.step-started':
@@ -96,8 +110,13 @@ export function createAgentReports(
         return relay.damage(body, report.sender)
       case 'agent.enroll':
         return enroll(report)
+      case 'agent.renew':
+        return renew(report)
+      case 'agent.revocations-wanted':
+        return bus.reply(report, { accepted: true, ...enrolments.revocations })
       case 'agent.online':
-        return registry.online(body)
+        await registry.online(body)
+        return revocations.heard(body)
       case 'agent.sessions':
         return registry.present(report.sender, body.sessions)
       case 'agent.offline':

@@ -4,8 +4,9 @@
  */
 import type { ReportDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { agentUser, belongsToOne } from '../../messages/permissions.ts'
+import { agentOfUser, belongsToOne, type EnrolledAgent } from '../../messages/permissions.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
+import type { Enrolments } from '../enrolments.ts'
 import type { Session } from '../session.ts'
 import { stepAgent } from '../step-command.ts'
 
@@ -14,11 +15,32 @@ import { stepAgent } from '../step-command.ts'
  * processes share, are bound by the broker's topic permissions alone.
  * @throws HowdahError `unauthorized`
  */
-export function requireOwnName({ type, sender, userId }: ReportDelivery): void {
+export function requireOwnName(
+  { type, sender, userId }: ReportDelivery,
+  enrolments: Pick<Enrolments, 'isPast'>,
+): void {
   if (userId === undefined) throw new HowdahError('unauthorized', `${type} comes without user_id`)
-  if (belongsToOne(userId) && userId !== agentUser(sender)) {
+  if (!belongsToOne(userId)) return
+  const agent = agentOfUser(userId)
+  if (agent?.kind !== sender.kind || agent.name !== sender.name) {
     throw new HowdahError('unauthorized', `${type} of ${nameOf(sender)} comes from the user "${userId}"`)
   }
+  if (enrolments.isPast(agent)) {
+    throw new HowdahError('unauthorized', `${type} comes from the user "${userId}", who was revoked`)
+  }
+}
+
+/**
+ * The agent whose user sent a report, where only that one will do.
+ * @throws HowdahError `configuration` when it is a user whom several processes share
+ */
+export function ownUser({ type, userId }: ReportDelivery): EnrolledAgent {
+  const agent = agentOfUser(userId)
+  if (agent) return agent
+  throw new HowdahError(
+    'configuration',
+    `${type} comes from the user "${userId}", which is not an agent's own: "howdah agent install" enrols it`,
+  )
 }
 
 /** Refuses a report on a session of other agents. @throws HowdahError `unauthorized` */

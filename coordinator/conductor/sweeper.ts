@@ -14,6 +14,7 @@ import { agentAway, stepResent } from '../step-transitions.ts'
 import type { Store } from '../store/store.ts'
 import { timePassed } from '../transitions.ts'
 import type { BackgroundWork } from './background-work.ts'
+import type { RevocationSender } from './revocations.ts'
 import type { SessionChanges } from './session-changes.ts'
 import type { StepDispatcher } from './step-dispatcher.ts'
 
@@ -38,6 +39,7 @@ export interface SweeperOptions {
   readonly registry: AgentRegistry
   readonly changes: SessionChanges
   readonly dispatcher: StepDispatcher
+  readonly revocations: Pick<RevocationSender, 'finish'>
   readonly background: BackgroundWork
   readonly now: Clock
   readonly intervalMs: number
@@ -47,7 +49,7 @@ export interface SweeperOptions {
 const AT_ONCE = 8
 
 export function createSweeper(options: SweeperOptions): Sweeper {
-  const { store, bus, registry, changes, dispatcher, background, now, intervalMs } = options
+  const { store, bus, registry, changes, dispatcher, revocations, background, now, intervalMs } = options
   let current: Run = { stopped: true, resumed: false }
 
   async function sweep(run: Run): Promise<void> {
@@ -56,6 +58,7 @@ export function createSweeper(options: SweeperOptions): Sweeper {
 
     // Agents that RabbitMQ keeps from reporting are not offline; the bus logs why, and the registry asks it.
     await bus.probe().catch(() => undefined)
+    revocations.finish()
     if (!run.resumed) {
       await registry.refresh()
       await each('resuming a session', await store.sessionsWithStep(), resume)

@@ -21,6 +21,9 @@ const MIGRATIONS: Readonly<Record<number, (client: ClientBase) => Promise<void>>
     }
     await client.query("INSERT INTO howdah.meta (name, value) VALUES ('store', $1)", [newStoreId()])
   },
+  async 3(client) {
+    await client.query(VERSION_3)
+  },
 }
 
 /**
@@ -144,4 +147,13 @@ const VERSION_2 = `
     ADD COLUMN body_hash text NOT NULL DEFAULT '',
     ADD PRIMARY KEY (message, sender);
   CREATE INDEX answer_by_age ON howdah.answer (created_at);
+`
+
+const VERSION_3 = `
+  CREATE TABLE howdah.enrolment (
+    kind text NOT NULL,
+    name text NOT NULL,
+    document jsonb NOT NULL,
+    PRIMARY KEY (kind, name)
+  );
 `

@@ -107,6 +107,10 @@ export const UPSERT_AGENT = `
   INSERT INTO howdah.agent (kind, name, document) VALUES ($1, $2, $3)
   ON CONFLICT (kind, name) DO UPDATE SET document = excluded.document`
 
+export const UPSERT_ENROLMENT = `
+  INSERT INTO howdah.enrolment (kind, name, document) VALUES ($1, $2, $3)
+  ON CONFLICT (kind, name) DO UPDATE SET document = excluded.document`
+
 export const PRUNE_ANSWERS = `
   DELETE FROM howdah.answer WHERE (message, sender) IN (
     SELECT message, sender FROM howdah.answer WHERE created_at < $1 LIMIT $2)`

@@ -13,6 +13,7 @@ import { sessionOf, sessionRow } from './session-row.ts'
 import {
   type Added,
   type CommandKey,
+  type Enrolment,
   MAX_HISTORY,
   type Saved,
   type Store,
@@ -125,6 +126,10 @@ export async function openPostgresStore(
         },
         (removed) => removed,
       ),
+    enrolments: () => documents<Enrolment>('SELECT document FROM howdah.enrolment ORDER BY kind, name', []),
+    async saveEnrolment(enrolment) {
+      await query(sql.UPSERT_ENROLMENT, [enrolment.kind, enrolment.name, storedJson(enrolment)])
+    },
     async prune(before) {
       for (const text of [sql.PRUNE_ANSWERS, sql.PRUNE_SESSIONS]) {
         while ((await query(text, [before, PRUNE_ROWS])).rowCount === PRUNE_ROWS);

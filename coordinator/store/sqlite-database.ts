@@ -147,6 +147,9 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
         () => addAnswer(answer) && Boolean(sql.removeAgent.run(kind, name)),
         (removed) => removed,
       ),
+    enrolments: (): string[] => documents(sql.enrolments.all()),
+    saveEnrolment: (kind: string, name: string, document: string): void =>
+      void sql.upsertEnrolment.run(kind, name, document),
     /** @returns whether there is more to prune */
     prune: (before: string): boolean => {
       const pruned = [sql.pruneAnswers, sql.pruneSessions].map((statement) =>

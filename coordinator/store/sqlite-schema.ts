@@ -16,6 +16,7 @@ const MIGRATIONS: Readonly<Record<number, (db: DatabaseSync) => void>> = {
     }
     db.prepare("INSERT INTO meta (name, value) VALUES ('store', ?)").run(newStoreId())
   },
+  3: (db) => db.exec(VERSION_3),
 }
 
 /**
@@ -127,4 +128,13 @@ const VERSION_2 = `
   DROP TABLE answer;
   ALTER TABLE bound_answer RENAME TO answer;
   CREATE INDEX answer_by_age ON answer (created_at);
+`
+
+const VERSION_3 = `
+  CREATE TABLE enrolment (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+  ) STRICT;
 `

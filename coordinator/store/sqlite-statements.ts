@@ -68,6 +68,11 @@ export function statements(db: DatabaseSync) {
       `INSERT INTO agent (kind, name, document) VALUES (?, ?, ?)
        ON CONFLICT DO UPDATE SET document = excluded.document`,
     ),
+    enrolments: db.prepare('SELECT document FROM enrolment ORDER BY kind, name'),
+    upsertEnrolment: db.prepare(
+      `INSERT INTO enrolment (kind, name, document) VALUES (?, ?, ?)
+       ON CONFLICT DO UPDATE SET document = excluded.document`,
+    ),
     removeAgent: db.prepare('DELETE FROM agent WHERE kind = ? AND name = ?'),
     pruneAnswers: db.prepare(
       'DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE created_at < ? LIMIT ?)',

@@ -52,6 +52,9 @@ export async function openSqliteStore(file: string): Promise<Store> {
     agents: async () => (await call('agents')).map((agent) => JSON.parse(agent)),
     saveAgent: (agent) => call('saveAgent', agent.kind, agent.name, storedJson(agent)),
     removeAgent: (kind, name, answer) => call('removeAgent', kind, name, answerRow(answer)),
+    enrolments: async () => (await call('enrolments')).map((enrolment) => JSON.parse(enrolment)),
+    saveEnrolment: (enrolment) =>
+      call('saveEnrolment', enrolment.kind, enrolment.name, storedJson(enrolment)),
     async prune(before) {
       while (await call('prune', before.toISOString()));
     },

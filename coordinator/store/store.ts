@@ -40,6 +40,19 @@ export interface TargetUsage {
   readonly cacheBytes: number
 }
 
+/** What was decided about the certificates of an agent. One that was never enrolled here has none. */
+export interface Enrolment {
+  readonly kind: AgentView['kind']
+  readonly name: string
+  /** Which enrolment of that name counts, from 1: what belongs to an earlier one is refused. */
+  readonly enrolment: number
+  /** DNS names and IP addresses by which it is reached. */
+  readonly addresses: readonly string[]
+  readonly revoked: boolean
+  /** Whether the broker may still have the user of the enrolment before. */
+  readonly userRemains: boolean
+}
+
 /** `answered`: the command has an answer already. Nothing was changed, unless `added`. */
 export type Added =
   | { readonly outcome: 'added' | 'answered' | 'id-taken' }
@@ -95,6 +108,8 @@ export interface Store {
   saveAgent(agent: AgentView): Promise<void>
   /** Removes an agent and keeps the answer to the command that says so. False: that has an answer already, and nothing was removed. */
   removeAgent(kind: AgentView['kind'], name: string, answer: Answer): Promise<boolean>
+  enrolments(): Promise<Enrolment[]>
+  saveEnrolment(enrolment: Enrolment): Promise<void>
   /** Deletes answers and settled sessions that are older than this. */
   prune(before: Date): Promise<void>
   close(): Promise<void>

@@ -31,20 +31,29 @@ describe('howdah broker setup', () => {
   }
 
   it('prints the users, with the routing keys that each may use, and the queues', async () => {
-    const found = await definitions('--agent', 'target:db-7', '--client', 'ops')
+    const found = await definitions('--agent', 'target:db-7', '--client', 'ops', '--operator', 'alice')
     expect(found.vhosts).to.deep.equal([{ name: 'howdah' }])
     expect(found.users.map(({ name, tags }) => `${name}${tags}`)).to.deep.equal([
       'howdah-coordinator',
       'howdah-target-db-7',
       'howdah-client-ops',
+      'howdah-operator-alice',
     ])
     expect(found.queues.map(({ name }) => name))
       .to.include('howdah.target.db-7')
       .and.include('howdah.dead-letters')
-    const keys = found.topic_permissions.map(({ user, write, read }) => [user, write, read])
+    const keys = found.topic_permissions.map(({ user, exchange, write, read }) => [
+      user,
+      exchange,
+      write,
+      read,
+    ])
     expect(keys).to.deep.equal([
-      ['howdah-target-db-7', '^agent\\.target\\.db-7\\.', '^$'],
-      ['howdah-client-ops', '^$', '^session\\.'],
+      ['howdah-target-db-7', 'howdah.events', '^agent\\.target\\.db-7\\.', '^$'],
+      ['howdah-client-ops', 'howdah.events', '^$', '^session\\.'],
+      ['howdah-client-ops', 'howdah.commands', '^(?!(agent\\.certify|agent\\.invite|agent\\.revoke)$)', '^$'],
+      ['howdah-operator-alice', 'howdah.events', '^$', '^session\\.'],
+      ['howdah-operator-alice', 'howdah.commands', '.*', '^$'],
     ])
   })
 
@@ -58,6 +67,27 @@ describe('howdah broker setup', () => {
     const second = await definitions('--agent', 'mount:backup-1')
     expect((await readFile(file, 'utf8')).trim()).to.equal(password)
     expect(JSON.stringify([first, second])).not.to.include(password)
+  })
+
+  it('makes users without passwords, who log in by certificate, and the one of the management API', async () => {
+    const file = path.join(directory, 'management.password')
+    const { status, stdout } = run([
+      'broker',
+      'setup',
+      '--agent',
+      'target:db-7',
+      '--management-password',
+      file,
+    ])
+    expect(await status).to.equal(0)
+    const { users } = JSON.parse(stdout()) as {
+      users: { name: string; password_hash: string; tags: string }[]
+    }
+    const [coordinator, agent, management] = users
+    expect([coordinator?.password_hash, agent?.password_hash]).to.deep.equal(['', ''])
+    expect(management).to.include({ name: 'howdah-management', tags: 'administrator' })
+    expect((await stat(file)).mode & 0o777).to.equal(0o600)
+    expect(stdout()).not.to.include((await readFile(file, 'utf8')).trim())
   })
 
   it('takes a password that somebody wrote, hides it from others, and refuses one that is too short', async () => {
@@ -80,7 +110,6 @@ describe('howdah broker setup', () => {
 
   for (const [name, args, part] of [
     ['another action', ['broker', 'reset', '--passwords', 'p'], 'there is "broker setup"'],
-    ['no directory for passwords', ['broker', 'setup'], 'missing --passwords DIR'],
     ['an agent without its kind', ['broker', 'setup', '--passwords', 'p', '--agent', 'db-7'], 'target:db-7'],
     [
       'both ways at once',

@@ -41,6 +41,7 @@ export function createFakeBus(answers: Answers): FakeBus {
     connectedSince: 0,
     probe: unused,
     queueLengths: unused,
+    askCoordinator: unused,
     async request<T extends CommandType>(type: T, body: CommandBody<T>, options?: { messageId?: string }) {
       if (isClosed) throw new Error(`${type} on a bus that is closed`)
       requests.push({ type, body, messageId: options?.messageId })

@@ -14,6 +14,7 @@ import {
   type CommandType,
   EVENTS,
   type EventBody,
+  type ReportQueryType,
   type ReportType,
   type SessionEventType,
 } from '../../messages/definitions.ts'
@@ -87,7 +88,9 @@ export function createScriptedBus(): ScriptedBus {
 
     async reply(delivery, body) {
       const { reply } =
-        delivery.type === 'agent.enroll' ? EVENTS[delivery.type] : COMMANDS[delivery.type as CommandType]
+        delivery.type in COMMANDS
+          ? COMMANDS[delivery.type as CommandType]
+          : EVENTS[delivery.type as ReportQueryType]
       bus.replies.set(delivery.messageId, reply.parse(asSent(body)))
     },
 
@@ -101,6 +104,7 @@ export function createScriptedBus(): ScriptedBus {
     async probe() {},
     async close() {},
     request: unused,
+    askCoordinator: unused,
     consumeCommands: unused,
     consumeQueries: unused,
     consumeReports: unused,

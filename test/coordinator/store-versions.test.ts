@@ -75,7 +75,7 @@ function versionTests(open: OpenStore, raw: RawDatabase): void {
       expect(error).to.include({ code: 'configuration' })
       expect((error as Error).message).to.match(/store\.(path|url).* newer release .* version 99/)
     }
-    await raw.run(`UPDATE ${meta} SET value = '2' WHERE name = 'schema'`)
+    await raw.run(`UPDATE ${meta} SET value = '3' WHERE name = 'schema'`)
     store = await open()
   })
 

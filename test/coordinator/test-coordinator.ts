@@ -3,6 +3,7 @@ import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { type AgentRegistry, openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
+import { type EnrolmentsOptions, openEnrolments } from '../../coordinator/enrolments.ts'
 import { createIntake } from '../../coordinator/intake.ts'
 import { sessionMetrics } from '../../coordinator/metrics/session-metrics.ts'
 import type { Session } from '../../coordinator/session.ts'
@@ -95,24 +96,30 @@ export interface TestCoordinator {
   close(): Promise<void>
 }
 
-/** `metrics`: where the metrics of its sessions are registered. */
+/** `metrics`: where the metrics of its sessions are registered. `enrolling`: with what it enrols agents; default: it enrols none. */
 export async function openTestCoordinator(
   store: Store,
   clock: TestClock,
   metrics = new Registry(),
+  enrolling: Partial<EnrolmentsOptions> = {},
 ): Promise<TestCoordinator> {
   const now = (): number => clock.now
   const bus = createScriptedBus()
   const logger = pino({ level: 'silent' })
   const since = clock.now
+  const enrolments = await openEnrolments({
+    ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger },
+    ...enrolling,
+  })
   const registry = await openAgentRegistry({
     store,
     lostAfterMs: LOST_AFTER_MS,
     listeningSince: () => since,
     now,
+    isRevoked: enrolments.isRevoked,
   })
   const conductor = createConductor({
-    ...{ store, bus, registry, logger, now },
+    ...{ store, bus, registry, enrolments, logger, now },
     random: () => 0.5,
     retry: {
       attempts: 3,
@@ -128,7 +135,7 @@ export async function openTestCoordinator(
     sessions += 1
     return `${instance}-${sessions}`
   }
-  const intake = createIntake({ store, bus, registry, conductor, logger, now, newSessionId })
+  const intake = createIntake({ store, bus, registry, enrolments, conductor, logger, now, newSessionId })
   let commands = 0
 
   const direction = ({ type }: SentCommand): 'run' | 'undo' => (type === 'step.run' ? 'run' : 'undo')

@@ -11,6 +11,8 @@ import { expectFailure, useDataPlane } from './fixture.ts'
 import { createMemorySource } from './memory-source.ts'
 
 const TARGET = 'howdah-target-replica'
+/** Its first enrolment. */
+const REVOKED = new Map([[TARGET, 2]])
 const HOUR_MS = 3_600_000
 
 describe('certificates on the data plane', () => {
@@ -23,10 +25,9 @@ describe('certificates on the data plane', () => {
     authority = await makeAuthority(notBefore, notAfter)
   })
 
-  async function issue(commonName: string, enrolment = 0, names: string[] = []): Promise<TlsMaterial> {
+  async function issue(commonName: string, names: string[] = []): Promise<TlsMaterial> {
     const contents = {
       commonName,
-      enrolment,
       names,
       usages: ['server', 'client'],
       notBefore,
@@ -35,14 +36,14 @@ describe('certificates on the data plane', () => {
     const { certificate, key } = await issueCertificate(authority, contents)
     return { ca: authority.certificate, cert: certificate, key }
   }
-  const mountCertificate = () => issue('howdah-mount-vault', 0, ['vault.mount.howdah'])
+  const mountCertificate = () => issue('howdah-mount-vault', ['vault.mount.howdah'])
 
   it('close the connections of a target when they are revoked, and are refused from then on', async () => {
     const server = await plane.serve(createMemorySource())
     const revoked = plane.connect(server)
     await revoked.read(1, 0, 10)
     const other = await plane.connectRaw(server, plane.certificates.otherTarget)
-    server.revoke(new Map([[TARGET, 1]]))
+    server.revoke(REVOKED)
     const error = await expectFailure(plane.connect(server).read(1, 0, 10), 'unauthorized')
     expect(error.message).to.contain('replica was revoked')
     await expectFailure(revoked.read(1, 0, 10), 'unauthorized')
@@ -50,26 +51,27 @@ describe('certificates on the data plane', () => {
   })
 
   it('are refused by a server that knew of their revocation when it started', async () => {
-    const server = await plane.serve(createMemorySource(), { revocations: new Map([[TARGET, 1]]) })
+    const server = await plane.serve(createMemorySource(), { revocations: REVOKED })
     await expectFailure(plane.connect(server).read(1, 0, 10), 'unauthorized')
   })
 
   it('of the enrolment that counts are accepted, those of an earlier one are not', async () => {
     const server = await plane.serve(createMemorySource(), {
       tls: await mountCertificate(),
-      revocations: new Map([[TARGET, 2]]),
+      revocations: new Map([[TARGET, 3]]),
     })
-    const connect = async (enrolment: number) =>
-      plane.connect(server, { tls: await issue(TARGET, enrolment) })
-    await expectFailure((await connect(1)).read(1, 0, 10), 'unauthorized')
-    expect(await (await connect(2)).read(1, 0, 10)).to.have.length(10)
+    const connect = async (user: string) => plane.connect(server, { tls: await issue(user) })
+    for (const earlier of [TARGET, `${TARGET}.2`]) {
+      await expectFailure((await connect(earlier)).read(1, 0, 10), 'unauthorized')
+    }
+    expect(await (await connect(`${TARGET}.3`)).read(1, 0, 10)).to.have.length(10)
   })
 
   it('that name an agent without its kind are refused with the name that they must have', async () => {
     const server = await plane.serve(createMemorySource(), { tls: await mountCertificate() })
     const client = plane.connect(server, { tls: await issue('replica') })
     const error = await expectFailure(client.read(1, 0, 10), 'unauthorized')
-    expect(error.message).to.contain(`that of replica, and must be that of ${TARGET}`)
+    expect(error.message).to.contain(`that of replica; it must be that of ${TARGET}`)
   })
 
   it('that a server renews count for new connections, and those that are there stay', async () => {

@@ -18,6 +18,7 @@ import type { StepHandlers } from '../../agents/runtime/step-runner.ts'
 import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
+import { openEnrolments } from '../../coordinator/enrolments.ts'
 import { createIntake } from '../../coordinator/intake.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
@@ -113,14 +114,17 @@ describe('the users of a broker that was set up', function () {
     const coordinator = await bus('coordinator', 'coordinator')
     store = await openSqliteStore(join(directory, 'store.sqlite'))
     const common = { store, bus: coordinator, logger, now: Date.now }
+    const enrolments = await openEnrolments({
+      ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger },
+    })
     const registry = await openAgentRegistry({
       ...common,
       ...{ lostAfterMs: 30_000, listeningSince: () => coordinator.connectedSince },
     })
     const retry = { attempts: 1, firstDelayMs: 10, maxDelayMs: 10, resume: { automatic: false, attempts: 1 } }
-    conductor = createConductor({ ...common, registry, retry, random: Math.random })
+    conductor = createConductor({ ...common, registry, enrolments, retry, random: Math.random })
     const newSessionId = (instance: string): string => `${instance}-${randomUUID().slice(0, 6)}`
-    const intake = createIntake({ ...common, registry, conductor, newSessionId })
+    const intake = createIntake({ ...common, registry, enrolments, conductor, newSessionId })
     await coordinator.consumeHeartbeats(conductor.onReport)
     await coordinator.consumeReports(conductor.onReport)
     await coordinator.consumeCommands(intake)

@@ -43,9 +43,11 @@ describe('an agent that lacks a permission', function () {
   async function createUser(): Promise<string> {
     const put = (path: string, body: object) => api(path, 'PUT', body)
     await put('users/agent', { password: 'secret', tags: '' })
-    const { configure, read, events } = agentPermissions(AGENT)
+    const { configure, read, topics } = agentPermissions(AGENT)
     await put('permissions/%2F/agent', { configure, write: '^howdah\\.(events|dead)$', read })
-    await put('topic-permissions/%2F/agent', { exchange: 'howdah.events', ...events })
+    for (const { exchange, ...topic } of topics) {
+      await put('topic-permissions/%2F/agent', { exchange: exchange.name, ...topic })
+    }
     const url = new URL(broker.url)
     url.username = 'agent'
     url.password = 'secret'

@@ -7,9 +7,9 @@
 import type { AddressInfo, Socket } from 'node:net'
 import tls, { type TLSSocket } from 'node:tls'
 import type { Logger } from 'pino'
-import { type Certified, certified, isRevoked, type Revocations } from '../../../messages/certified.ts'
+import { isRevoked, type Revocations } from '../../../messages/certified.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import { agentUser } from '../../../messages/permissions.ts'
+import { agentOfUser, agentUser, type EnrolledAgent } from '../../../messages/permissions.ts'
 import type { BackupSource } from '../backup-source.ts'
 import { TLS_VERSIONS } from '../protocol/protocol.ts'
 import { type Ticket, verifyTicket } from '../protocol/ticket.ts'
@@ -86,7 +86,7 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   /** Also those in the TLS handshake. */
   const sockets = new Set<Socket>()
   /** Whom the certificates of those past it name. */
-  const peers = new Map<TLSSocket, Certified>()
+  const peers = new Map<TLSSocket, EnrolledAgent>()
   let revocations: Revocations = options.revocations ?? new Map()
 
   const server = createTlsServer(options.tls)
@@ -100,7 +100,8 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
     socket.once('close', () => sockets.delete(socket))
   })
   server.on('secureConnection', (socket) => {
-    const peer = certified(socket.getPeerCertificate().subject ?? {})
+    const { CN: user } = socket.getPeerCertificate().subject ?? {}
+    const peer = agentOfUser(user)
     if (peer) {
       peers.set(socket, peer)
       socket.once('close', () => peers.delete(socket))
@@ -110,10 +111,10 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
       limits,
       backups,
       onError: options.onError,
-      logger: logger.child({ remote: socket.remoteAddress, peer: peer?.user }),
+      logger: logger.child({ remote: socket.remoteAddress, user }),
       authorize(text) {
         const ticket = verifyTicket(text, ticketKey)
-        requirePeer(peer, ticket, revocations)
+        requireTarget(ticket, user, revocations)
         return ticket
       },
     })
@@ -145,7 +146,7 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
       revocations = latest
       for (const [socket, peer] of peers) {
         if (!isRevoked(peer, latest)) continue
-        logger.warn({ peer: peer.user }, 'data plane: the certificate was revoked, connection closed')
+        logger.warn(peer, 'data plane: the certificate was revoked, connection closed')
         socket.destroy()
       }
     },
@@ -158,13 +159,13 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   }
 }
 
-/** @throws HowdahError `unauthorized` */
-function requirePeer(peer: Certified | undefined, { target }: Ticket, revocations: Revocations): void {
-  const expected = agentUser({ kind: 'target', name: target })
-  if (peer?.user !== expected) {
+/** @param user whom the certificate names. @throws HowdahError `unauthorized` */
+function requireTarget({ target }: Ticket, user: unknown, revocations: Revocations): void {
+  const peer = agentOfUser(user)
+  if (peer?.kind !== 'target' || peer.name !== target) {
     throw new HowdahError(
       'unauthorized',
-      `The ticket is for target ${target}, but the certificate is that of ${peer?.user}, and must be that of ${expected}.`,
+      `The ticket is for target ${target}, but the certificate is that of ${user}; it must be that of ${agentUser({ kind: 'target', name: target })}.`,
     )
   }
   if (isRevoked(peer, revocations)) {

@@ -1,19 +1,22 @@
 /** `howdah broker setup`: users with the least permissions, policies and queues on a RabbitMQ. */
 import path from 'node:path'
+import { MANAGEMENT_USER } from '../../../messages/permissions.ts'
 import type { AgentAddress } from '../../../messages/topology.ts'
 import { brokerDefinitions, type SetupRequest, usersOf } from '../../fleet/broker-users/definitions.ts'
-import { importDefinitions } from '../../fleet/broker-users/management.ts'
-import { keepPasswords, passwordFile } from '../../fleet/broker-users/passwords.ts'
+import { importDefinitions, type Management, managementAt } from '../../fleet/broker-users/management.ts'
+import { keepPassword, keepPasswords, passwordFile } from '../../fleet/broker-users/passwords.ts'
 import { printJson } from '../context.ts'
 import { jsonOption, parseName } from '../options.ts'
 import { InvalidValue, UsageError } from '../usage-error.ts'
 import { type Call, defineVerb } from '../verb.ts'
 
 interface Options {
-  readonly passwords: string
+  readonly passwords?: string
+  readonly managementPassword?: string
   readonly vhost?: string
   readonly agent: readonly AgentAddress[]
   readonly client: readonly string[]
+  readonly operator: readonly string[]
   readonly print?: true
   readonly apply?: true
   readonly management?: URL
@@ -30,16 +33,16 @@ export const broker = defineVerb<Options>({
       'least permissions: an agent reads its own queue and reports under its own name, a client sends commands and ' +
       'sees the events of sessions, and the coordinator alone declares queues. It also sets the limits of the ' +
       'queues as policies, which can be changed at any time, and declares the queues.',
-    'The password of each user is made once, in a file of its own that is never printed; copy it to the machine of ' +
-      'its user. Safe to repeat, with more agents and clients each time: what exists is kept.',
+    'Without --passwords a user has none, and logs in by a certificate that names it ("howdah authority issue"). With ' +
+      'it, the password of each user is made once, in a file of its own that is never printed; copy it to the machine ' +
+      'of its user. Safe to repeat, with more agents and clients each time: what exists is kept.',
   ],
   arguments: [{ name: 'ACTION', required: true, description: 'setup', choices: ['setup'] }],
   options: [
     {
       flags: '--passwords <DIR>',
       description:
-        'Directory of the password files; created, readable by its owner only, if it does not exist.',
-      required: true,
+        'Directory of the password files; created, readable by its owner only, if it does not exist. Default: nobody has a password.',
       parse: (text) => path.resolve(text),
     },
     {
@@ -53,6 +56,19 @@ export const broker = defineVerb<Options>({
       description: 'A client: a person who uses the command line, or backup software.',
       repeatable: true,
       parse: parseName,
+    },
+    {
+      flags: '--operator <NAME>',
+      description: 'A client that may also enrol agents and revoke them.',
+      repeatable: true,
+      parse: parseName,
+    },
+    {
+      flags: '--management-password <FILE>',
+      description:
+        'Makes the user howdah-management, with the tag administrator and the password in FILE, which is made if there ' +
+        'is none: with it the coordinator enrols agents (broker.managementPasswordFile).',
+      parse: (text) => path.resolve(text),
     },
     {
       flags: '--vhost <NAME>',
@@ -74,7 +90,7 @@ export const broker = defineVerb<Options>({
       secret: true,
       parse: parseManagement,
     },
-    jsonOption('With --apply, print {"vhost", "users": [{"user", "passwordFile"}, …]}.'),
+    jsonOption('With --apply, print {"vhost", "users": [{"user", "passwordFile"?}, …]}.'),
   ],
   exitStatus: [
     ['0', 'Done.'],
@@ -88,11 +104,18 @@ export const broker = defineVerb<Options>({
       'File with further certificate authorities for an https:// management API (PEM).',
     ],
   ],
-  files: [['DIR/USER.password', 'Password of one user. A file that exists is kept.']],
+  files: [
+    ['DIR/USER.password', 'Password of one user. A file that exists is kept.'],
+    ['FILE', 'Password of howdah-management. A file that exists is kept.'],
+  ],
   examples: [
     [
       'howdah broker setup --passwords /etc/howdah/passwords --agent mount:backup-1 --agent target:db-7 --client ops > definitions.json',
       'To be imported with "rabbitmqctl import_definitions definitions.json".',
+    ],
+    [
+      'howdah broker setup --operator alice --management-password /etc/howdah/management.password > definitions.json',
+      'For a fleet with certificates, into which agents are enrolled later.',
     ],
     [
       'howdah broker setup --passwords /etc/howdah/passwords --agent target:db-8 --apply',
@@ -105,29 +128,40 @@ export const broker = defineVerb<Options>({
 async function runBroker({ context, options, argument }: Call<Options>): Promise<number> {
   if (argument !== 'setup')
     throw new UsageError(`there is no "broker ${argument}"; there is "broker setup"`, broker)
-  const { agent: agents, client: clients, vhost = DEFAULT_VHOST, passwords: directory } = options
+  const { agent: agents, client: clients, operator: operators, vhost = DEFAULT_VHOST } = options
   if (options.print && options.apply) throw new UsageError('--print and --apply exclude each other', broker)
-  const management = options.apply ? managementUrl(options, context.env) : undefined
-  const request: SetupRequest = { vhost, agents, clients }
+  const management = options.apply ? managementAccess(options, context.env) : undefined
+  const request: SetupRequest = { vhost, agents, clients, operators }
   const users = usersOf(request).map(({ user }) => user)
-  const definitions = brokerDefinitions(request, await keepPasswords(directory, users))
+  const { passwords: directory, managementPassword } = options
+  const definitions = brokerDefinitions(request, {
+    users: directory === undefined ? new Map() : await keepPasswords(directory, users),
+    management: managementPassword === undefined ? undefined : await keepPassword(managementPassword),
+  })
   if (management === undefined) {
     context.stdout.line(JSON.stringify(definitions, undefined, 2))
     return 0
   }
   await importDefinitions(management, definitions)
-  const made = users.map((user) => ({ user, passwordFile: passwordFile(directory, user) }))
+  const made = [
+    ...users.map((user) =>
+      directory === undefined ? { user } : { user, passwordFile: passwordFile(directory, user) },
+    ),
+    ...(managementPassword === undefined
+      ? []
+      : [{ user: MANAGEMENT_USER, passwordFile: managementPassword }]),
+  ]
   if (options.json) printJson(context, { vhost, users: made })
-  else for (const one of made) context.stdout.line(`${one.user}  ${one.passwordFile}`)
+  else for (const one of made) context.stdout.line(Object.values(one).join('  '))
   return 0
 }
 
-function managementUrl({ management }: Options, env: NodeJS.ProcessEnv): URL {
-  if (management !== undefined) return management
+function managementAccess({ management }: Options, env: NodeJS.ProcessEnv): Management {
+  if (management !== undefined) return managementAt(management)
   const given = env.HOWDAH_MANAGEMENT_URL
   if (given === undefined || given === '') throw new UsageError('--apply needs --management URL', broker)
   try {
-    return parseManagement(given)
+    return managementAt(parseManagement(given))
   } catch (error) {
     if (error instanceof InvalidValue)
       throw new UsageError(`HOWDAH_MANAGEMENT_URL must be ${error.message}`, broker)

@@ -18,11 +18,7 @@ export interface Authority {
    * @param csr PEM
    * @throws HowdahError `unauthorized` with the field `csr`
    */
-  certify(
-    csr: string,
-    identity: Identity,
-    options: { enrolment: number; lifetimeMs: number },
-  ): Promise<string>
+  certify(csr: string, identity: Identity, lifetimeMs: number): Promise<string>
 }
 
 /** Clocks of other machines may be slow. Not more than the certificate is valid for, so that renewal is in time. */
@@ -39,7 +35,7 @@ export async function openAuthority(directory: string, now: () => number = Date.
   return {
     certificate,
     fingerprint: fingerprintOf(parsed),
-    async certify(csr, identity, { enrolment, lifetimeMs }) {
+    async certify(csr, identity, lifetimeMs) {
       const { requestedKey } = await import('./certificate-request.ts')
       const { signCertificate } = await import('./x509.ts')
       const publicKey = await requestedKey(csr, identity)
@@ -53,7 +49,6 @@ export async function openAuthority(directory: string, now: () => number = Date.
       }
       return signCertificate({ certificate, key }, publicKey, {
         ...contentsOf(identity),
-        enrolment,
         notBefore: new Date(issuedAt - Math.min(lifetimeMs, MAX_BACKDATE_MS)),
         notAfter: new Date(end),
       })

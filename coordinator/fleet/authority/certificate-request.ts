@@ -11,6 +11,8 @@ const SUBJECT_ALTERNATIVE_NAME = '2.5.29.17'
 const RSA_BITS = { least: 2048, most: 4096 } as const
 
 /**
+ * The host of an agent does not know its enrolment: the request names the agent as in its first one.
+ *
  * Checks that a request is signed with its own key, that the key is a usual one, and that it asks for no other name than
  * the identity has. Nothing else of it gets into a certificate.
  * @param csr PEM
@@ -50,7 +52,7 @@ function publicKeyOf(request: x509.Pkcs10CertificateRequest): KeyObject {
 }
 
 function requireNames(request: x509.Pkcs10CertificateRequest, identity: Identity): void {
-  const { commonName, names } = contentsOf(identity)
+  const { commonName, names } = contentsOf({ ...identity, enrolment: 1 })
   const subject = request.subjectName.toJSON()
   const [only, ...others] = subject.flatMap((part) => Object.entries(part))
   if (others.length > 0 || only?.[0] !== 'CN' || only[1].join() !== commonName) {

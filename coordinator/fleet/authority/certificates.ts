@@ -8,7 +8,6 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import { certified } from '../../../messages/certified.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { contentsOf, type Identity } from './identity.ts'
 import type { CertificateContents, IssuedCertificate } from './x509.ts'
@@ -58,7 +57,6 @@ export async function ensureCertificates(
         { certificate: authority.toString(), key },
         {
           ...contents,
-          enrolment: 0,
           notBefore: days(today, -BACKDATE_DAYS),
           notAfter: days(today, CERTIFICATE_DAYS),
         },
@@ -113,7 +111,7 @@ async function isCurrent(
     hasTime(certificate, today) &&
     certificate.checkIssued(authority) &&
     certificate.verify(authority.publicKey) &&
-    certified(certificate.toLegacyObject().subject)?.user === commonName &&
+    certificate.subject === `CN=${commonName}` &&
     certificate.keyUsage.length === usages.length &&
     carriesExactly(certificate, names) &&
     keyFits(certificate, key)

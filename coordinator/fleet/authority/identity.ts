@@ -9,14 +9,16 @@ export interface Identity {
   readonly name: string
   /** DNS names and IP addresses by which it is reached: mount servers and brokers have some. */
   readonly addresses: readonly string[]
+  /** Of an agent; default: its first. */
+  readonly enrolment?: number
 }
 
 /** The broker logs in whom the common name names. */
-export function commonName({ kind, name }: Pick<Identity, 'kind' | 'name'>): string {
+function commonName({ kind, name, enrolment }: Identity): string {
   switch (kind) {
     case 'mount':
     case 'target':
-      return agentUser({ kind, name })
+      return agentUser({ kind, name, ...(enrolment !== undefined && { enrolment }) })
     case 'client':
       return clientUser(name)
     case 'operator':

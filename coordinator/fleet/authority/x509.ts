@@ -3,7 +3,6 @@ import 'reflect-metadata'
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, webcrypto } from 'node:crypto'
 import { isIP } from 'node:net'
 import * as x509 from '@peculiar/x509'
-import { enrolmentUnit } from '../../../messages/certified.ts'
 
 /** PEM texts. */
 export interface IssuedCertificate {
@@ -13,8 +12,6 @@ export interface IssuedCertificate {
 
 export interface CertificateContents {
   readonly commonName: string
-  /** Which enrolment of that name it belongs to; 0: none. Those before the one that counts are revoked. */
-  readonly enrolment: number
   /** DNS names and IP addresses. */
   readonly names: readonly string[]
   readonly usages: readonly ('server' | 'client')[]
@@ -68,7 +65,7 @@ export async function issueCertificate(
 export async function signCertificate(
   authority: IssuedCertificate,
   publicKey: KeyObject,
-  { commonName, enrolment, names, usages, notBefore, notAfter }: CertificateContents,
+  { commonName, names, usages, notBefore, notAfter }: CertificateContents,
 ): Promise<string> {
   const issuer = new x509.X509Certificate(authority.certificate)
   const spki = new x509.PublicKey(spkiOf(publicKey))
@@ -78,7 +75,7 @@ export async function signCertificate(
   const certificate = await x509.X509CertificateGenerator.create(
     {
       serialNumber: serialNumber(),
-      subject: [{ CN: [commonName] }, ...(enrolment > 0 ? [{ OU: [enrolmentUnit(enrolment)] }] : [])],
+      subject: [{ CN: [commonName] }],
       issuer: issuer.subjectName,
       notBefore,
       notAfter,

@@ -23,7 +23,8 @@ export async function keepPasswords(
   return passwords
 }
 
-async function keepPassword(file: string): Promise<string> {
+/** The password of a file; makes it if it is missing. @throws HowdahError `configuration` that names the file */
+export async function keepPassword(file: string): Promise<string> {
   try {
     // Created only if missing: two set-ups at once agree on one password.
     await using handle = await open(file, 'wx', 0o600)
