@@ -38,16 +38,16 @@ const ROOMS: Readonly<Record<string, Room>> = {
     // @peculiar/x509 asks its user to load reflect-metadata.
     libraries: ['@peculiar/x509', 'reflect-metadata', 'ssh2', 'ssh-config'],
   },
-  'agents/runtime': { rooms: ['messages', 'config'], libraries: [] },
+  'agents/runtime': { rooms: ['messages', 'config'], libraries: ['prom-client'] },
   'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },
   'agents/wal': { rooms: ['messages'], libraries: [] },
   'agents/mount': {
     rooms: ['agents/wal', 'agents/runtime', 'agents/dataplane', 'messages', 'config'],
-    libraries: ['hash-wasm', 'lz4-napi', 'seek-bzip'],
+    libraries: ['hash-wasm', 'lz4-napi', 'prom-client', 'seek-bzip'],
   },
   'agents/target': {
     rooms: ['agents/wal', 'agents/runtime', 'config/ssh', 'agents/dataplane', 'messages', 'config'],
-    libraries: ['zod', 'fuse-native', 'pg', 'ssh2'],
+    libraries: ['zod', 'fuse-native', 'pg', 'prom-client', 'ssh2'],
   },
 }
 

@@ -10,6 +10,7 @@
 import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
 import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
+import { certificateMetrics, diskMetrics } from '../../config/monitoring/file-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { mountAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
@@ -20,8 +21,10 @@ import { createDataPlaneServer } from '../dataplane/server/server.ts'
 import { type RunningAgent, runAgent } from '../runtime/agent.ts'
 import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { stepMetrics } from '../runtime/step-metrics.ts'
 import { createGoneReports } from './expired-backup.ts'
 import { openRepository } from './formats/open-repository.ts'
+import { mountMetrics, servedLatencies } from './metrics.ts'
 import { createDamageReports } from './pages/damage-reports.ts'
 import { createArchiveKnowledge } from './recovery/instance-archive.ts'
 import { checkBackup, resolveStep } from './resolve.ts'
@@ -36,8 +39,9 @@ await runRole({
     const { name, stateDirectory, spool: spoolConfig, dataPlane, broker, tls } = config
     // First of all: what follows may belong to another agent that has this directory.
     const journal = openJournal(path.join(stateDirectory, 'journal.sqlite'))
+    const spoolDirectory = spoolConfig.directory ?? path.join(stateDirectory, 'spool')
     const spool = await createSpool({
-      directory: spoolConfig.directory ?? path.join(stateDirectory, 'spool'),
+      directory: spoolDirectory,
       maxBytes: spoolConfig.maxBytes,
       logger,
     })
@@ -68,6 +72,7 @@ await runRole({
       (session, message) => bus.report(address, 'session.findings', { session, warnings: [message] }),
       logger,
     )
+    const served = servedLatencies()
     const server = await createDataPlaneServer({
       host: dataPlane.host,
       port: dataPlane.port,
@@ -75,9 +80,17 @@ await runRole({
       ticketKey,
       openBackup: (ticket) => repositories.reopen(ticket),
       onError: ({ session }, error) => reportGone(session, error),
+      observer: served,
       logger,
     })
     const advertised = { host: dataPlane.advertise, port: server.address.port }
+    mountMetrics({ registry: monitor.registry, served, server, spool, spoolBytes: spoolConfig.maxBytes })
+    diskMetrics(monitor.registry, { spool: spoolDirectory, state: stateDirectory })
+    certificateMetrics(monitor.registry, {
+      agent: tls.certificate,
+      authority: tls.ca,
+      broker: broker.certificate,
+    })
     const resolving = {
       repositories,
       knowledge,
@@ -101,6 +114,7 @@ await runRole({
         'backup.check': ({ input }) => checkBackup(resolving, input),
       },
       heartbeatMs: config.heartbeat.interval * 1000,
+      onStep: stepMetrics(monitor.registry, () => agent),
       logger,
     })
     return {

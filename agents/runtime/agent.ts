@@ -17,6 +17,7 @@ import type { Journal } from './journal.ts'
 import { outcomeId } from './outcome-reporter.ts'
 import { startPresenceReport } from './presence-report.ts'
 import { type AgentQueries, createQueryAnswers } from './query-answers.ts'
+import type { ObserveStep } from './step-executor.ts'
 import { createStepRunner, type StepHandlers } from './step-runner.ts'
 
 export interface AgentOptions {
@@ -36,12 +37,16 @@ export interface AgentOptions {
   /** Called with the latest list of revoked certificates; mount agents go by it. */
   readonly onRevocations?: (list: RevocationList) => void
   readonly heartbeatMs: number
+  /** Called when a step has ended. */
+  readonly onStep?: ObserveStep
   readonly logger: Logger
 }
 
 export interface RunningAgent {
   /** Whether it consumes its queue. */
   readonly isConsuming: boolean
+  /** Outcomes of steps that the broker has not confirmed yet. */
+  readonly unreportedOutcomes: number
   /** Stops consuming, reports the agent as offline, and leaves unfinished steps to the next process. */
   close(): Promise<void>
 }
@@ -60,6 +65,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   const runner = createStepRunner({
     journal,
     handlers: options.steps,
+    observe: options.onStep,
     emit: (type, body, messageId) =>
       bus.report(address, type, body, messageId === undefined ? {} : { messageId }),
     logger,
@@ -142,6 +148,9 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   return {
     get isConsuming() {
       return consumer.isConsuming
+    },
+    get unreportedOutcomes() {
+      return runner.unreportedOutcomes
     },
     async close() {
       clearInterval(heartbeat)

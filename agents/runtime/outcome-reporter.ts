@@ -24,6 +24,8 @@ export interface OutcomeReporter {
    * harmless: both events have one message id.
    */
   report(entry: JournalEntry): void
+  /** Outcomes that are being sent. */
+  readonly count: number
   /** Resolves when everything that is being sent now is confirmed or, once `signal` is aborted, given up. */
   settled(): Promise<void>
 }
@@ -77,6 +79,9 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
       const sent = send(direction, command, outcome)
       sending.add(sent)
       void sent.finally(() => sending.delete(sent))
+    },
+    get count() {
+      return sending.size
     },
     async settled() {
       await Promise.allSettled([...sending])

@@ -26,6 +26,13 @@ export interface StepExecutor {
   reportStatus(session: string): void
 }
 
+/** Called when a step has ended; `aborted`: a later command or the end of the agent ended it, or it still runs. */
+export type ObserveStep = (
+  step: StepIdentity,
+  outcome: 'done' | 'failed' | 'aborted',
+  milliseconds: number,
+) => void
+
 export interface StepExecutorOptions {
   readonly journal: Pick<Journal, 'isLatest' | 'finish'>
   readonly handlers: StepHandlers
@@ -34,6 +41,8 @@ export interface StepExecutorOptions {
   readonly notify: Notify
   /** Aborts when the agent stops: no further step begins, and none gets an outcome. */
   readonly signal: AbortSignal
+  /** Default: nobody counts. */
+  readonly observe?: ObserveStep | undefined
   readonly logger: Logger
 }
 
@@ -47,7 +56,7 @@ interface Running {
 }
 
 export function createStepExecutor(options: StepExecutorOptions): StepExecutor {
-  const { journal, handlers, slots, outcomes, notify, signal, logger } = options
+  const { journal, handlers, slots, outcomes, notify, signal, observe, logger } = options
   const running = new Map<string, Running>()
   const orphans = createOrphans()
 
@@ -87,6 +96,7 @@ export function createStepExecutor(options: StepExecutorOptions): StepExecutor {
     const log = logger.child(identity)
     log.info('step begins')
     current.reportStatus()
+    const startedAt = performance.now()
     const performed = callHandler(handlers, direction, command, {
       signal: current.abort.signal,
       progress: throttleProgress((progress) => {
@@ -96,6 +106,8 @@ export function createStepExecutor(options: StepExecutorOptions): StepExecutor {
       orphan: orphans.of(session),
     })
     const outcome = await settledWithinGrace(performed, current.abort.signal, ABORT_GRACE_MS)
+    const ended = current.abort.signal.aborted || !outcome ? 'aborted' : outcome.ok ? 'done' : 'failed'
+    observe?.(identity, ended, performance.now() - startedAt)
     if (!outcome) {
       logger.warn({ session }, 'a superseded step still runs despite its abort signal')
       orphans.add(session, performed)

@@ -16,7 +16,7 @@ import { pause } from '../../messages/wait.ts'
 import type { Acceptance, Direction, Journal, JournalEntry } from './journal.ts'
 import { createOutcomeReporter, type EmitEvent } from './outcome-reporter.ts'
 import { createNotify, identityOf } from './step-events.ts'
-import { createStepExecutor } from './step-executor.ts'
+import { createStepExecutor, type ObserveStep } from './step-executor.ts'
 import type { StepHandlers } from './step-handler.ts'
 import { createStepSlots } from './step-slots.ts'
 
@@ -30,6 +30,8 @@ export interface StepRunner {
   accept(direction: Direction, command: StepCommand): void
   /** Resumes what an earlier process left in the journal: unfinished steps and unconfirmed outcomes. */
   resume(): void
+  /** Outcomes that the broker has not confirmed yet. */
+  readonly unreportedOutcomes: number
   /** Aborts running steps and leaves them without an outcome: the next process repeats them. */
   close(): Promise<void>
 }
@@ -38,6 +40,8 @@ export interface StepRunnerOptions {
   readonly journal: Journal
   readonly handlers: StepHandlers
   readonly emit: EmitEvent
+  /** As of the executor. */
+  readonly observe?: ObserveStep | undefined
   readonly logger: Logger
   /** Sessions whose steps of publishing run at the same time. */
   readonly concurrency?: number
@@ -49,14 +53,14 @@ export interface StepRunnerOptions {
 const CLOSE_DEADLINE_MS = 10_000
 
 export function createStepRunner(options: StepRunnerOptions): StepRunner {
-  const { journal, handlers, emit, logger, concurrency = 16, exports = 8 } = options
+  const { journal, handlers, emit, observe, logger, concurrency = 16, exports = 8 } = options
   const chains = new Map<string, Promise<void>>()
   const closing = new AbortController()
   const { signal } = closing
   const notify = createNotify(emit, logger)
   const outcomes = createOutcomeReporter({ journal, emit, signal, logger })
   const slots = createStepSlots(concurrency, exports)
-  const executor = createStepExecutor({ journal, handlers, slots, outcomes, notify, signal, logger })
+  const executor = createStepExecutor({ journal, handlers, slots, outcomes, notify, signal, observe, logger })
 
   /** Aborts the step of the session that runs, and runs this one after it. */
   function begin(entry: JournalEntry): void {
@@ -104,6 +108,9 @@ export function createStepRunner(options: StepRunnerOptions): StepRunner {
     resume() {
       for (const entry of journal.unconfirmed()) outcomes.report(entry)
       for (const entry of journal.unfinished()) begin(entry)
+    },
+    get unreportedOutcomes() {
+      return outcomes.count
     },
     async close() {
       closing.abort()

@@ -10,6 +10,7 @@ import path from 'node:path'
 import { ConfigurationError } from '../../config/configuration-error.ts'
 import { withoutCredentials } from '../../config/logger.ts'
 import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
+import { certificateMetrics, diskMetrics } from '../../config/monitoring/file-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
@@ -18,13 +19,17 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import { type RunningAgent, runAgent } from '../runtime/agent.ts'
 import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { stepMetrics } from '../runtime/step-metrics.ts'
 import { listedChanges } from './changes/detection.ts'
 import { createChangesReport } from './changes/report.ts'
 import { createSessionChanges } from './changes/session-changes.ts'
+import { fetchedBytesOnDisk } from './filesystem/fetched/fetched-stores.ts'
 import { isolationWarnings } from './isolation/isolation.ts'
 import { guardNetworkRules } from './isolation/network-guard.ts'
 import { probeIsolation } from './isolation/probe.ts'
 import { probeName, removeStaleProbes } from './isolation/stale-probes.ts'
+import { createMountSampler } from './metrics/mount-sampler.ts'
+import { targetMetrics } from './metrics/target-metrics.ts'
 import { keepSpare } from './mount-process/agent/launch.ts'
 import { mountProcessesOf } from './mount-process/agent/mount-process.ts'
 import { installedVersions } from './preflight/binaries.ts'
@@ -98,6 +103,24 @@ await runRole({
       },
       logger,
     })
+    // Without somebody to ask for metrics no mount process is asked either.
+    const sampler =
+      config.metrics.listen === null ? undefined : createMountSampler({ mounts: watch.mounts, logger })
+    if (sampler) {
+      targetMetrics({
+        registry: monitor.registry,
+        sampler,
+        watch,
+        fetchedBytes: async () => fetchedBytesOnDisk(fetchedDirectory(cacheRoot)),
+        limits: { ...config.limits, fetchedBytes: cache.fetchedBytes },
+      })
+    }
+    diskMetrics(monitor.registry, { cache: cacheRoot, state: stateDirectory })
+    certificateMetrics(monitor.registry, {
+      agent: tls.certificate,
+      authority: tls.ca,
+      broker: broker.certificate,
+    })
     const spare = keepSpare({ errors: path.join(stateDirectory, 'mount-processes.log') })
     const postgresVersions = await installedVersions(postgres.binaryDirectories)
     const ageingLock = createAgeingLock(cacheRoot)
@@ -152,6 +175,7 @@ await runRole({
       sessions: () => presentSessions(cacheRoot, isNoSession),
       describe: () => ({ postgresVersions, limits: config.limits }),
       heartbeatMs: config.heartbeat.interval * 1000,
+      onStep: stepMetrics(monitor.registry, () => agent),
       logger,
     })
     for (const session of kept) {
@@ -167,6 +191,7 @@ await runRole({
       async close() {
         guard.close()
         room.close()
+        sampler?.close()
         watch.close()
         surveyReport.close()
         spare.close()

@@ -37,7 +37,7 @@ describe('requests that wait', () => {
       channel.receive()
       const opcode = request.readUInt32LE(4)
       if (opcode === OP.INTERRUPT) waiting.interrupt()
-      else waiting.add(opcode, channel.takeReply(), left.shift() ?? Promise.resolve(0))
+      else waiting.add(opcode, channel.takeReply(), left.shift() ?? Promise.resolve(0), 0)
     }
     return {
       channel,

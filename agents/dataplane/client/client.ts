@@ -25,6 +25,7 @@ import {
   isWalName,
 } from '../protocol/read-codec.ts'
 import { ExchangeTable } from './exchange-table.ts'
+import { type DataPlaneObserver, UNOBSERVED } from './observer.ts'
 import { receiveRanges } from './ranges.ts'
 import { receiveTree } from './tree.ts'
 
@@ -54,6 +55,8 @@ export interface DataPlaneClientOptions {
   readonly deadlineMs?: number
   /** How often a silent server is pinged; after three times that it counts as lost. Default 2.5 s. */
   readonly pingMs?: number
+  /** Default: nobody counts. */
+  readonly observer?: DataPlaneObserver
 }
 
 /**
@@ -67,9 +70,11 @@ export function connectDataPlane(options: DataPlaneClientOptions): DataPlaneClie
 
 class Client implements DataPlaneClient {
   readonly #exchanges: ExchangeTable
+  readonly #observer: DataPlaneObserver
 
   constructor(options: DataPlaneClientOptions) {
     const { host, port, ticket, serverName, logger, connections = 2, deadlineMs = 60_000 } = options
+    this.#observer = options.observer ?? UNOBSERVED
     this.#exchanges = new ExchangeTable({
       host,
       port,
@@ -79,6 +84,7 @@ class Client implements DataPlaneClient {
       pingMs: options.pingMs ?? 2500,
       connections,
       deadlineMs,
+      onLost: () => this.#observer.lost(),
       logger,
     })
   }
@@ -100,15 +106,15 @@ class Client implements DataPlaneClient {
   }
 
   tree(): AsyncIterable<readonly TreeEntry[]> {
-    return receiveTree(this.#exchanges)
+    return this.#observed('tree', receiveTree(this.#exchanges), () => 0)
   }
 
   read(file: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
-    return this.#readAll(offset, length, signal, (id, at, bytes) => encodeRead(id, file, at, bytes))
+    return this.#readAll('read', offset, length, signal, (id, at, bytes) => encodeRead(id, file, at, bytes))
   }
 
   readMany(ranges: readonly FileRange[], signal?: AbortSignal): AsyncIterable<RangeData> {
-    return receiveRanges(this.#exchanges, ranges, signal)
+    return this.#observed('ranges', receiveRanges(this.#exchanges, ranges, signal), ({ data }) => data.length)
   }
 
   onDamagedBlock(listener: DamagedBlockListener): () => void {
@@ -126,6 +132,7 @@ class Client implements DataPlaneClient {
   walSize(name: string): Promise<number | undefined> {
     if (!isWalName(name)) return Promise.resolve(undefined)
     return this.#request(
+      'wal',
       0,
       undefined,
       (id) => encodeWalName(FRAME.walSize, id, name),
@@ -139,6 +146,7 @@ class Client implements DataPlaneClient {
   walStored(name: string): Promise<StoredWal | undefined> {
     if (!isWalName(name)) return Promise.resolve(undefined)
     return this.#request(
+      'wal',
       0,
       undefined,
       (id) => encodeWalName(FRAME.walStored, id, name),
@@ -161,12 +169,13 @@ class Client implements DataPlaneClient {
     signal: AbortSignal | undefined,
   ): Promise<Buffer> {
     if (!isWalName(name)) return Promise.reject(new HowdahError('wal_missing', `${name} is no WAL file.`))
-    return this.#readAll(offset, length, signal, (id, at, bytes) =>
+    return this.#readAll('wal', offset, length, signal, (id, at, bytes) =>
       encodeWalRead(type, id, { name, offset: at, length: bytes }),
     )
   }
 
   async #readAll(
+    request: 'read' | 'wal',
     offset: number,
     length: number,
     signal: AbortSignal | undefined,
@@ -174,6 +183,7 @@ class Client implements DataPlaneClient {
   ): Promise<Buffer> {
     const part = (at: number, bytes: number) =>
       this.#request(
+        request,
         bytes,
         signal,
         (id) => encode(id, at, bytes),
@@ -191,6 +201,7 @@ class Client implements DataPlaneClient {
   }
 
   #request<T>(
+    request: 'read' | 'wal',
     cost: number,
     signal: AbortSignal | undefined,
     encode: (id: number) => Buffer,
@@ -200,6 +211,8 @@ class Client implements DataPlaneClient {
       if (signal?.aborted) return reject(signal.reason)
       const exchanges = this.#exchanges
       const id = exchanges.nextId()
+      const observer = this.#observer
+      const startedAt = exchanges.now()
       const frame = encode(id)
       const abort = () => {
         exchanges.abandon(id)
@@ -217,14 +230,36 @@ class Client implements DataPlaneClient {
         answer(type, payload) {
           const value = decode(type, payload)
           signal?.removeEventListener('abort', abort)
+          observer.ended(request, exchanges.now() - startedAt, payload.length)
           resolve(value)
           return true
         },
         fail(error) {
           signal?.removeEventListener('abort', abort)
+          observer.failed()
           reject(error)
         },
       })
     })
+  }
+
+  /** Counts a stream when its caller has received all of it; one that the caller leaves has not failed. */
+  async *#observed<T>(
+    request: 'ranges' | 'tree',
+    items: AsyncIterable<T>,
+    bytesOf: (item: T) => number,
+  ): AsyncGenerator<T> {
+    const startedAt = this.#exchanges.now()
+    let bytes = 0
+    try {
+      for await (const item of items) {
+        bytes += bytesOf(item)
+        yield item
+      }
+    } catch (error) {
+      if (error instanceof HowdahError) this.#observer.failed()
+      throw error
+    }
+    this.#observer.ended(request, this.#exchanges.now() - startedAt, bytes)
   }
 }

@@ -15,6 +15,8 @@ export interface ExchangeTableOptions
   extends Omit<ClientConnectionOptions, 'onReady' | 'onFrame' | 'onDown'> {
   readonly connections: number
   readonly deadlineMs: number
+  /** The last connection was lost. */
+  readonly onLost: () => void
   readonly logger: Logger
 }
 
@@ -23,6 +25,7 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['repository_unavailable', 'ti
 
 export class ExchangeTable implements ExchangeHost {
   readonly deadlineMs: number
+  readonly #onLost: () => void
   readonly #logger: Logger
   readonly #connections: ClientConnection[]
   readonly #exchanges = new Map<number, Exchange>()
@@ -36,8 +39,9 @@ export class ExchangeTable implements ExchangeHost {
   #lostAt: number | undefined
   #closed = false
 
-  constructor({ connections, deadlineMs, logger, ...connection }: ExchangeTableOptions) {
+  constructor({ connections, deadlineMs, onLost, logger, ...connection }: ExchangeTableOptions) {
     this.deadlineMs = deadlineMs
+    this.#onLost = onLost
     this.#logger = logger
     const options: ClientConnectionOptions = {
       ...connection,
@@ -169,7 +173,10 @@ export class ExchangeTable implements ExchangeHost {
       this.#logger.warn({ code: error.code, reason: error.message }, 'data plane: not connected')
     }
     this.#lastError = error
-    if (!this.connected) this.#lostAt ??= Date.now()
+    if (!this.connected && this.#lostAt === undefined) {
+      this.#lostAt = Date.now()
+      this.#onLost()
+    }
     connection.load = 0
     for (const exchange of this.#exchanges.values()) {
       if (exchange.connection !== connection) continue

@@ -26,6 +26,7 @@ import {
 import { decodeReadMany } from '../protocol/ranges-codec.ts'
 import type { Ticket } from '../protocol/ticket.ts'
 import type { BackupLease, BackupPool } from './backup-pool.ts'
+import type { ServedObserver } from './observer.ts'
 import { sendRanges } from './ranges.ts'
 import { decodeRequest } from './request.ts'
 import { RequestTable } from './requests.ts'
@@ -53,6 +54,7 @@ export interface ServedConnectionOptions {
   readonly limits: ConnectionLimits
   readonly backups: BackupPool
   readonly onError: ((ticket: Ticket, error: HowdahError) => void) | undefined
+  readonly observer: ServedObserver
   readonly logger: Logger
   /** @throws HowdahError `unauthorized` */
   readonly authorize: (ticket: string) => Ticket
@@ -75,6 +77,7 @@ class Connection {
   readonly #backups: BackupPool
   readonly #authorize: (ticket: string) => Ticket
   readonly #onError: ServedConnectionOptions['onError']
+  readonly #observer: ServedObserver
   readonly #writer: FrameWriter
   readonly #parser: FrameParser
   /** The deadline of the hello, then that of a refused peer. */
@@ -94,12 +97,14 @@ class Connection {
     this.#backups = options.backups
     this.#authorize = options.authorize
     this.#onError = options.onError
+    this.#observer = options.observer
     this.#logger = options.logger
     this.#streams = new StreamTable(limits.streams)
     this.#writer = new FrameWriter(socket, () => this.#resume())
     this.#requests = new RequestTable({
       limits,
       writer: this.#writer,
+      observer: options.observer,
       onFailure: (id, error) => this.#fail(id, error),
       onRoom: () => this.#resume(),
     })
@@ -154,6 +159,7 @@ class Connection {
     if (this.#state === 'closed') return
     const body = errorBody(error)
     this.#logger.warn({ code: body.code, reason: body.message }, 'data plane: connection refused')
+    this.#observer.refused()
     this.#release()
     this.#writer.send(encodeError(NO_REQUEST, body))
     // The peer closes once it has read the reason; one that does not is disconnected.
@@ -223,12 +229,14 @@ class Connection {
         break
       case FRAME.tree: {
         const { skip, credit } = decodeTree(payload)
-        this.#stream(id, credit, (source, gate, send) => sendTree(id, source, skip, gate, send))
+        this.#stream('tree', id, credit, (source, gate, send) => sendTree(id, source, skip, gate, send))
         break
       }
       case FRAME.readMany: {
         const request = decodeReadMany(payload)
-        this.#stream(id, request.credit, (source, gate, send) => sendRanges(id, source, request, gate, send))
+        this.#stream('ranges', id, request.credit, (source, gate, send) =>
+          sendRanges(id, source, request, gate, send),
+        )
         break
       }
       case FRAME.credit:
@@ -260,6 +268,7 @@ class Connection {
   #fail(id: number, error: unknown): void {
     if (!(error instanceof HowdahError)) this.#logger.error({ err: error }, 'data plane: a request failed')
     this.#notifyError(error)
+    this.#observer.failed()
     this.#writer.send(encodeError(id, errorBody(error)))
   }
 
@@ -268,6 +277,7 @@ class Connection {
   }
 
   #stream(
+    kind: 'tree' | 'ranges',
     id: number,
     credit: number,
     run: (
@@ -280,8 +290,17 @@ class Connection {
     if (source === undefined || this.#taken(id)) throw malformed('request with a used number')
     const limit = Math.min(STREAM_AHEAD_BYTES, this.#limits.bytesInFlight)
     const gate = new StreamGate(credit, () => this.#writer.pendingBytes < limit)
+    const startedAt = performance.now()
+    let bytes = 0
+    const send = (head: Buffer, body?: Buffer) => {
+      bytes += body?.length ?? 0
+      this.#writer.send(head, body)
+    }
     this.#streams
-      .run(id, gate, () => run(source, gate, (head, body) => this.#writer.send(head, body)))
+      .run(id, gate, () => run(source, gate, send))
+      .then(() => {
+        if (!gate.signal.aborted) this.#observer.answered(kind, performance.now() - startedAt, bytes)
+      })
       .catch((error: unknown) => {
         if (!this.#ended() && !gate.signal.aborted) this.#fail(id, error)
       })

@@ -5,6 +5,7 @@ import { decodeRead, decodeWalName, decodeWalRead, encodeSize, encodeStored } fr
 
 export interface ServerRequest {
   readonly id: number
+  readonly kind: RequestFrame
   /** Bytes of memory that the request and its answer may take. */
   readonly cost: number
   /** The answer's frame: one buffer, or header and payload, and whether the payload has no other user. */
@@ -18,7 +19,7 @@ export interface ServerRequest {
 const REQUEST_BYTES = 512
 
 /** The frames that `decodeRequest` takes. */
-type RequestFrame = 'read' | 'walRead' | 'walReadStored' | 'walSize' | 'walStored'
+export type RequestFrame = 'read' | 'walRead' | 'walReadStored' | 'walSize' | 'walStored'
 
 /** @throws HowdahError `invalid_message` | `message_too_large` */
 export function decodeRequest(
@@ -31,6 +32,7 @@ export function decodeRequest(
       const { file, offset, length } = decodeRead(payload)
       return {
         id,
+        kind: 'read',
         cost: length + REQUEST_BYTES,
         run: async (source, signal) => dataFrame(id, await source.read(file, offset, length, signal), length),
       }
@@ -39,6 +41,7 @@ export function decodeRequest(
       const { name, offset, length } = decodeWalRead(payload)
       return {
         id,
+        kind: 'walRead',
         cost: length + REQUEST_BYTES,
         run: async (source, signal) =>
           dataFrame(id, await source.walRead(name, offset, length, signal), length, true),
@@ -48,6 +51,7 @@ export function decodeRequest(
       const { name, offset, length } = decodeWalRead(payload)
       return {
         id,
+        kind: 'walReadStored',
         cost: length + REQUEST_BYTES,
         run: async (source, signal) =>
           dataFrame(id, await source.walReadStored(name, offset, length, signal), length, true),
@@ -57,6 +61,7 @@ export function decodeRequest(
       const name = decodeWalName(payload)
       return {
         id,
+        kind: 'walSize',
         cost: REQUEST_BYTES,
         run: async (source) => [encodeSize(id, await source.walSize(name))],
       }
@@ -65,6 +70,7 @@ export function decodeRequest(
       const name = decodeWalName(payload)
       return {
         id,
+        kind: 'walStored',
         cost: REQUEST_BYTES,
         run: async (source) => [encodeStored(id, await source.walStored(name))],
       }

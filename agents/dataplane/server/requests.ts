@@ -5,6 +5,7 @@
 import type { BackupSource } from '../backup-source.ts'
 import type { FrameWriter } from '../protocol/frames.ts'
 import { malformed } from '../protocol/protocol.ts'
+import type { ServedObserver } from './observer.ts'
 import type { ServerRequest } from './request.ts'
 
 export interface RequestTableOptions {
@@ -15,6 +16,7 @@ export interface RequestTableOptions {
     readonly bytesInFlight: number
   }
   readonly writer: FrameWriter
+  readonly observer: Pick<ServedObserver, 'answered'>
   /** A request failed without having been cancelled. */
   readonly onFailure: (id: number, error: unknown) => void
   /** One ended while others wait: there may be room for more. */
@@ -74,13 +76,18 @@ export class RequestTable {
   }
 
   async #run(request: ServerRequest, source: BackupSource): Promise<void> {
-    const { id, cost } = request
+    const { id, cost, kind } = request
+    const startedAt = performance.now()
     const controller = this.#unused.pop() ?? new AbortController()
     this.#running.set(id, controller)
     this.#runningBytes += cost
     try {
       const [head, payload, owned] = await request.run(source, controller.signal)
-      if (!controller.signal.aborted) this.#options.writer.send(head, payload, owned)
+      if (!controller.signal.aborted) {
+        const bytes = payload?.length ?? 0
+        this.#options.writer.send(head, payload, owned)
+        this.#options.observer.answered(kind, performance.now() - startedAt, bytes)
+      }
     } catch (error) {
       if (!controller.signal.aborted) this.#options.onFailure(id, error)
     }

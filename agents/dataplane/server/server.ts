@@ -15,6 +15,7 @@ import { TLS_VERSIONS } from '../protocol/protocol.ts'
 import { type Ticket, verifyTicket } from '../protocol/ticket.ts'
 import { createBackupPool } from './backup-pool.ts'
 import { type ConnectionLimits, serveConnection } from './connection.ts'
+import { type ServedObserver, UNOBSERVED } from './observer.ts'
 
 /** Contents of PEM files. */
 export interface TlsMaterial {
@@ -56,6 +57,8 @@ export interface DataPlaneServerOptions {
   readonly openBackup: (ticket: Ticket) => Promise<BackupSource>
   /** Called with each error that is sent for a session; must not throw. */
   readonly onError?: (ticket: Ticket, error: HowdahError) => void
+  /** Default: nobody counts. */
+  readonly observer?: ServedObserver
   readonly logger: Logger
   readonly limits?: Partial<DataPlaneLimits>
 }
@@ -66,6 +69,8 @@ export interface DataPlaneServer {
   renew(material: TlsMaterial): void
   /** Closes the connections of those who are revoked, and refuses them from now on. */
   revoke(revocations: Revocations): void
+  /** Connections of targets, those in their handshake included. */
+  readonly connections: number
   /** Closes all connections (their clients reconnect and repeat their requests) and all backups. */
   close(): Promise<void>
 }
@@ -92,6 +97,7 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
   const server = createTlsServer(options.tls)
   server.maxConnections = limits.connections
   server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    options.observer?.refused()
     logger.warn({ remote: socket.remoteAddress, code: error.code }, 'data plane: TLS handshake refused')
   })
   server.on('error', (error) => logger.error({ err: error }, 'data plane: server error'))
@@ -112,6 +118,7 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
       backups,
       onError: options.onError,
       logger: logger.child({ remote: socket.remoteAddress, user }),
+      observer: options.observer ?? UNOBSERVED,
       authorize(text) {
         const ticket = verifyTicket(text, ticketKey)
         requireTarget(ticket, user, revocations)
@@ -149,6 +156,9 @@ export async function createDataPlaneServer(options: DataPlaneServerOptions): Pr
         logger.warn(peer, 'data plane: the certificate was revoked, connection closed')
         socket.destroy()
       }
+    },
+    get connections() {
+      return sockets.size
     },
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))

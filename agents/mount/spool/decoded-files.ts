@@ -38,6 +38,8 @@ export interface DecodedFiles {
     length: number,
     signal: AbortSignal | undefined,
   ): Promise<Buffer>
+  /** Bytes of decoded files, and files that are being decoded. */
+  readonly usage: { readonly bytes: number; readonly decoding: number }
   /** Cancels every decode with `reason` and waits until their part files are removed. */
   close(reason: Error): Promise<void>
 }
@@ -128,6 +130,10 @@ export function openDecodedFiles(options: DecodedFilesOptions): DecodedFiles {
       } finally {
         entry.users -= 1
       }
+    },
+    get usage() {
+      const running = entries.decodes().filter(({ complete, failure }) => !complete && failure === undefined)
+      return { bytes: entries.bytes, decoding: running.length }
     },
     async close(reason) {
       closed = true

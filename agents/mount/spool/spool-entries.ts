@@ -43,6 +43,8 @@ export interface SpoolEntries {
   partOf(key: string): string
   removeFile(path: string): void
   decodes(): Decode[]
+  /** That all entries take. */
+  readonly bytes: number
 }
 
 export interface SpoolEntriesOptions {
@@ -152,6 +154,9 @@ export function openSpoolEntries({
       return join(directory, `${key}.${parts}.part`)
     },
     removeFile,
+    get bytes() {
+      return bytes
+    },
     decodes: () => [...entries.values()].flatMap(({ decode }) => decode ?? []),
   }
 }

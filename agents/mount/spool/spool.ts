@@ -32,6 +32,13 @@ export interface SpoolOptions {
   readonly logger: Logger
 }
 
+export interface SpoolUsage {
+  /** Of decoded files on disk. */
+  readonly bytes: number
+  /** Files that are being decoded. */
+  readonly decoding: number
+}
+
 export interface Spool {
   /**
    * `length` plain bytes at `offset`; fewer only where the file ends.
@@ -50,6 +57,8 @@ export interface Spool {
   readonly wal: WalCache
   /** For indexes that take a whole pass over a stored file, each named by the file's key; created with mode 0700. */
   readonly indexDirectory: string
+  /** What the spool takes and does now. */
+  readonly usage: SpoolUsage
   /** Stops decoding, removes what is incomplete, and closes files. Reads under way fail. */
   close(): Promise<void>
 }
@@ -117,6 +126,9 @@ export function createSpool({ directory, maxBytes, logger }: SpoolOptions): Spoo
     },
     wal: { ...wal, use: (file, take) => withCode(file, () => wal.use(file, take)) },
     indexDirectory,
+    get usage() {
+      return decodedFiles.usage
+    },
     async close() {
       closed = true
       await decodedFiles.close(stopping())

@@ -8,6 +8,7 @@
  * synchronously: `const r = fs.read(…); if (typeof r === 'number') reply(r) else r.then(reply)`.
  */
 
+import type { ObserveLatency } from '../../../config/monitoring/latencies.ts'
 import type { Requester } from './reads/direct-reads.ts'
 
 /** Inode number; 1 is the root of the mount. */
@@ -170,6 +171,8 @@ export interface MountOptions {
   readonly allowOther: boolean
   /** What `/proc/mounts` shows as source. */
   readonly source: string
+  /** Called for each request that was answered, with its number in the kernel's protocol; of a read and a write with its bytes. */
+  readonly observe: ObserveLatency
 }
 
 export interface MountedFileSystem {

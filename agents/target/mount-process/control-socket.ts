@@ -11,7 +11,11 @@ import type { SpaceUsage } from '../filesystem/space/space.ts'
  * limit. Answers as `usage`.
  */
 const ControlRequest = z.discriminatedUnion('request', [
-  z.object({ request: z.enum(['status', 'usage', 'sync', 'starting', 'settled', 'verify', 'unmount']) }),
+  z.object({
+    request: z.enum([
+      ...['status', 'measurements', 'usage', 'sync', 'starting', 'settled', 'verify', 'unmount'],
+    ] as const),
+  }),
   z.object({
     request: z.literal('limits'),
     quotaBytes: z.int().min(0).nullable(),

@@ -17,11 +17,18 @@ import { reachabilityChange } from './reachability.ts'
 import { REPEAT_LOST_MS, REPEAT_MS, REPEAT_TROUBLE_MS } from './repetition.ts'
 import { type FreshUsage, usageIsDue } from './usage-reports.ts'
 
+/** `lost`: its mount or its PostgreSQL does not run; `cut_off`: both do, and the mount server cannot be reached. */
+export type Condition = 'whole' | 'lost' | 'cut_off'
+
 export interface SessionWatch {
   /** Starts watching a published session. Safe to repeat. */
   add(session: PublishedSession): Promise<void>
   /** Stops watching: changes to the session from now on are intended. */
   remove(session: string): void
+  /** Of each session that is watched, as the last check found it. */
+  conditions(): Condition[]
+  /** The mount processes that run. */
+  mounts(): { readonly session: string; readonly mount: MountProcess }[]
   close(): void
 }
 
@@ -155,6 +162,15 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     remove(session) {
       watched.delete(session)
     },
+    conditions: () =>
+      [...watched.values()].map(({ parts, reachability: reach }) => {
+        if (missingPart(parts) !== undefined) return 'lost'
+        return reach?.reachable === false ? 'cut_off' : 'whole'
+      }),
+    mounts: () =>
+      [...watched.values()].flatMap(({ session: { session }, parts }) =>
+        'what' in parts || parts.mountEnded ? [] : [{ session, mount: parts.mount }],
+      ),
     close() {
       clearInterval(timer)
       watched.clear()

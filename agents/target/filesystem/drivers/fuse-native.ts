@@ -9,6 +9,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { Driver, FileSystem, MountedFileSystem, MountOptions } from '../file-system.ts'
 import { isMounted } from './mount-table.ts'
 import { answer, type Done, encodeAttributes, pathOperations } from './path-operations.ts'
+import { timed, timedOperations } from './timed-operations.ts'
 import { unmount } from './unmount.ts'
 
 /** Only this mount changes the tree, so what the kernel has cached of existing files stays valid. */
@@ -47,6 +48,7 @@ async function mount(
     )
   }
   const { operations, attributesOf } = pathOperations(fileSystem, { uid: options.uid, gid: options.gid })
+  const getattr = (signal: Done) => timed('getattr', options.observe, signal)
 
   class Mount extends Fuse {
     protected override _fuseOptions(): string {
@@ -59,23 +61,25 @@ async function mount(
     }
 
     protected override _op_getattr(signal: Done, path: string): void {
+      const done = getattr(signal)
       answer(
-        signal,
+        done,
         () => attributesOf(path),
-        (attributes) => signal(0, encodeAttributes(attributes)),
+        (attributes) => done(0, encodeAttributes(attributes)),
       )
     }
 
     protected override _op_fgetattr(signal: Done, path: string, handle: number): void {
+      const done = getattr(signal)
       answer(
-        signal,
+        done,
         () => attributesOf(path, handle),
-        (attributes) => signal(0, encodeAttributes(attributes)),
+        (attributes) => done(0, encodeAttributes(attributes)),
       )
     }
   }
 
-  const fuse = new Mount(mountPoint, operations, { timeout: false })
+  const fuse = new Mount(mountPoint, timedOperations(operations, options.observe), { timeout: false })
   await new Promise<void>((resolve, reject) => {
     fuse.mount((cause) => {
       if (cause === null) resolve()

@@ -23,6 +23,7 @@ import type { ChangeFindings } from '../../filesystem/durability/verify-changes.
 import type { SpaceQuotas } from '../../filesystem/space/change-quota.ts'
 import type { SpaceUsage } from '../../filesystem/space/space.ts'
 import { askControl, type MountStatus } from '../control-socket.ts'
+import type { MountMeasurements } from '../measurements.ts'
 import { cachePaths, type MountSpec, writeMountSpec } from '../mount-spec.ts'
 import { clearDeadMount } from './dead-mount.ts'
 import { launch } from './launch.ts'
@@ -33,6 +34,8 @@ export interface MountProcess {
   readonly mountPoint: string
   /** @throws HowdahError `timeout` | `mount_failed` */
   status(): Promise<MountStatus>
+  /** What it has counted. @throws as `status`; `unknown_message_type` from one of an earlier release */
+  measurements(): Promise<MountMeasurements>
   /** A status request has been unanswered for `SILENCE_MS`: processes that use its mount wait. */
   readonly hangs: boolean
   /** Makes everything written so far durable. @throws HowdahError `timeout` | `mount_failed` */
@@ -214,6 +217,7 @@ function mountProcess(
     mountPoint,
     ended,
     status,
+    measurements: () => askControl<MountMeasurements>(socket, 'measurements', ANSWER_DEADLINE_MS),
     get hangs() {
       return silentSince !== undefined && Date.now() - silentSince >= SILENCE_MS
     },

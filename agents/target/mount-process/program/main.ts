@@ -4,7 +4,7 @@ import { connectDataPlane } from '../../../dataplane/client/client.ts'
 import { TLS_VERSIONS } from '../../../dataplane/protocol/protocol.ts'
 import { mountProgram } from './mount-program.ts'
 
-await mountProgram(({ dataPlane, readDeadlineMs }, logger) => {
+await mountProgram(({ dataPlane, readDeadlineMs }, logger, observer) => {
   const { host, port, ticket, serverName, tls } = dataPlane
   const { ca, cert: certificate, key } = tls
   return connectDataPlane({
@@ -15,5 +15,6 @@ await mountProgram(({ dataPlane, readDeadlineMs }, logger) => {
     secureContext: followTls({ ca, certificate, key }, 'tls', TLS_VERSIONS),
     logger,
     deadlineMs: readDeadlineMs,
+    observer,
   })
 })

@@ -3,7 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { createLogger } from '../../../../config/logger.ts'
 import { errorBody } from '../../../../messages/errors.ts'
+import type { DataPlaneObserver } from '../../../dataplane/client/observer.ts'
 import { abortMount } from '../agent/dead-mount.ts'
+import { createMeasurements } from '../measurements.ts'
 import type { MountSource } from '../mount-source.ts'
 import { awaitMountSpec, cachePaths, type MountSpec, mountTitle } from '../mount-spec.ts'
 import { loadMountProgram, type MountProgram } from '../threads/serve-mount.ts'
@@ -15,7 +17,7 @@ const SPARE_AFTER_MS = 100
 
 /** `openSource` opens the backup that a spec names. Ends the process. */
 export async function mountProgram(
-  openSource: (spec: MountSpec, logger: Logger) => MountSource,
+  openSource: (spec: MountSpec, logger: Logger, observer: DataPlaneObserver) => MountSource,
 ): Promise<void> {
   process.umask(0o077)
   process.title = 'howdah mount, waiting'
@@ -37,7 +39,9 @@ export async function mountProgram(
   // The engine thread depends on this one, and Node would wait for it to wake up before it exits.
   process.on('uncaughtException', fail)
   try {
-    await runMountProcess(spec, { program, source: openSource(spec, logger), logger })
+    const measurements = createMeasurements()
+    const source = openSource(spec, logger, measurements.dataPlane)
+    await runMountProcess(spec, { program, source, measurements, logger })
     process.exit()
   } catch (error) {
     await fail(error)

@@ -18,7 +18,7 @@ import type { Serving } from '../threads/serving.ts'
 import { type FailedReads, failedReads } from './failed-reads.ts'
 
 export interface OpenSession {
-  readonly serving: Serving
+  readonly serving: Omit<Serving, 'measurements'>
   readonly failedReads: FailedReads
   /** The blocks an earlier publish of the instance touched; where there was none, those likely to be touched. */
   touched(): Promise<TouchedRecord | undefined>

@@ -10,6 +10,7 @@ import type { EngineStatistics } from '../../filesystem/engine.ts'
 import { keepFromAgeing } from '../../room/ageing-lock.ts'
 import { abortMount } from '../agent/dead-mount.ts'
 import { type ControlRequest, listenForControl, type MountStatus } from '../control-socket.ts'
+import type { Measurements } from '../measurements.ts'
 import type { MountSource } from '../mount-source.ts'
 import { cachePaths, type MountSpec } from '../mount-spec.ts'
 import { syncKernel } from '../services/sync-kernel.ts'
@@ -21,6 +22,7 @@ import { openTree, prepareDirectories } from './prepare.ts'
 export interface RunMountDependencies {
   readonly program: MountProgram
   readonly source: MountSource
+  readonly measurements: Measurements
   readonly logger: Logger
 }
 
@@ -32,7 +34,7 @@ const STATUS_WAIT_MS = 500
  * @throws HowdahError `mount_failed` and what the source and the driver throw
  */
 export async function runMountProcess(spec: MountSpec, dependencies: RunMountDependencies): Promise<void> {
-  const { program, source, logger } = dependencies
+  const { program, source, measurements, logger } = dependencies
   const { mountPoint, cachePath } = spec
   const paths = cachePaths(cachePath)
   prepareDirectories(spec)
@@ -43,13 +45,16 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
   let session: OpenSession
   try {
     session = await openSession(spec, tree, source, logger)
-    const engine = await mounting.serve(session.serving)
+    const engine = await mounting.serve({ ...session.serving, measurements })
     source.onDamagedBlock?.((file, block) => {
       // Fails only when the engine has ended.
       engine.noteDamaged(file, block).catch(() => undefined)
     })
     await saved
-    const server = await listenForControl(paths.socket, answers({ spec, session, source, engine }))
+    const server = await listenForControl(
+      paths.socket,
+      answers({ spec, session, source, measurements, engine }),
+    )
     const terminate = () => {
       logger.info('received a signal to stop')
       unmountOrAbort(spec, engine, logger)
@@ -81,11 +86,12 @@ interface Answering {
   readonly spec: MountSpec
   readonly session: OpenSession
   readonly source: MountSource
+  readonly measurements: Measurements
   readonly engine: ServingEngine
 }
 
 /** The handler of control requests. */
-function answers({ spec, session, source, engine }: Answering) {
+function answers({ spec, session, source, measurements, engine }: Answering) {
   const statistics = orLastKnown(() => engine.statistics())
 
   async function status(): Promise<MountStatus> {
@@ -116,6 +122,8 @@ function answers({ spec, session, source, engine }: Answering) {
         })
       case 'status':
         return status()
+      case 'measurements':
+        return measurements.snapshot()
       case 'sync':
         await sync()
         return {}

@@ -2,7 +2,8 @@
 import { writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Logger } from 'pino'
-import { OUT, OUT_HEADER_BYTES } from '../../filesystem/drivers/kernel/protocol.ts'
+import type { ObserveLatency } from '../../../../config/monitoring/latencies.ts'
+import { OP, OUT, OUT_HEADER_BYTES } from '../../filesystem/drivers/kernel/protocol.ts'
 import { blockChecks } from '../../filesystem/fetched/block-check.ts'
 import { MAX_DIRECT_READ_BYTES } from '../../filesystem/reads/direct-reads.ts'
 import { type DirectReadRing, FIELD, SLOTS, WORD, WRITTEN } from './direct-read-ring.ts'
@@ -19,6 +20,8 @@ export interface DirectReadRunnerOptions {
   readonly onFailure: (slot: number, error: unknown) => void
   /** Blocks were written to the fetched store. */
   readonly onFetched: () => void
+  /** As of `serve`. */
+  readonly observe?: ObserveLatency
   readonly logger: Logger
 }
 
@@ -30,7 +33,7 @@ export interface DirectReadRunner {
 }
 
 export function createDirectReadRunner(options: DirectReadRunnerOptions): DirectReadRunner {
-  const { ring, device, read, wakeEngine, onFailure, onFetched, logger } = options
+  const { ring, device, read, wakeEngine, onFailure, onFetched, observe = () => undefined, logger } = options
   const { words, fields } = ring
   const answer = Buffer.alloc(OUT_HEADER_BYTES + MAX_DIRECT_READ_BYTES)
   const header = new Int32Array(answer.buffer, answer.byteOffset, OUT_HEADER_BYTES / 4)
@@ -41,18 +44,21 @@ export function createDirectReadRunner(options: DirectReadRunnerOptions): Direct
   async function run(slot: number): Promise<void> {
     const at = slot * FIELD.COUNT
     const field = (name: number): number => fields[at + name] as number
+    const startedAt = performance.now()
     let data: Buffer
     try {
       data = await read(field(FIELD.FILE), field(FIELD.OFFSET), field(FIELD.LENGTH))
     } catch (error) {
       if (stopped) return
       send(field(FIELD.LOW), field(FIELD.HIGH), constants.errno.EIO, 0)
+      observe(OP.READ, performance.now() - startedAt, 0)
       onFailure(slot, error)
       return
     }
     if (stopped) return
     const bytes = data.copy(answer, OUT_HEADER_BYTES, field(FIELD.FROM), field(FIELD.TO))
     send(field(FIELD.LOW), field(FIELD.HIGH), 0, bytes)
+    observe(OP.READ, performance.now() - startedAt, bytes)
     const written = write(field(FIELD.FD), data, field(FIELD.POSITION))
     if (written) fields.set(blockChecks(data), at + FIELD.CHECKS)
     words[WORD.DONE_QUEUE + (done & (SLOTS - 1))] = written ? slot | WRITTEN : slot

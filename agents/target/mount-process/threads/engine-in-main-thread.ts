@@ -11,7 +11,7 @@ export async function serveInMainThread(
   driver: Driver,
   logger: Logger,
 ): Promise<ServingEngine> {
-  const { spec, tree, journalState, fetched, services } = serving
+  const { spec, tree, journalState, fetched, services, measurements } = serving
   const engine = createEngine({
     tree,
     cachePath: spec.cachePath,
@@ -26,6 +26,7 @@ export async function serveInMainThread(
     ...spec.owner,
     allowOther: spec.allowOther,
     source: `howdah:${spec.session}`,
+    observe: measurements.fuse.observe,
   })
   const timers = createSyncTimers({
     syncChanged: () => engine.syncChanged(),

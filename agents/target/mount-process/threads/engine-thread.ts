@@ -5,6 +5,8 @@
 import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'
 import { createLogger } from '../../../../config/logger.ts'
+import { Latencies } from '../../../../config/monitoring/latencies.ts'
+import { FUSE_OPERATIONS } from '../../filesystem/drivers/fuse-operations.ts'
 import { serve } from '../../filesystem/drivers/kernel/serve.ts'
 import { createEngine } from '../../filesystem/engine.ts'
 import { BaseTree } from '../../filesystem/tree/base-tree.ts'
@@ -23,7 +25,7 @@ import { remoteServices } from './remote-services.ts'
 if (parentPort === null) throw new Error('this is the program of a thread')
 const { port, mailState, directReads: ring } = workerData as EngineThreadData
 const [setup] = (await once(parentPort, 'message')) as [EngineSetup]
-const { fd, log, session, columns, ...parts } = setup
+const { fd, log, session, columns, latencies, ...parts } = setup
 const logger = createLogger('mount-process', log.level, log.file).child({ session, thread: 'engine' })
 
 /** What was reported to the main thread, which has not synced since. */
@@ -80,6 +82,7 @@ await serve(fd, engine, mailbox, {
   logger,
   volatileDirectory: 'wal',
   directReads,
+  observe: new Latencies(FUSE_OPERATIONS, latencies).observe,
   retryInterrupt: (low, high) => void calls.call('retryInterrupt', low, high),
   writeBack: (ino) => calls.call('writeBack', ino),
   onNearFull: (nearFull) => void calls.call('nearFull', ++turns, nearFull, engine.referencedFiles()),

@@ -101,7 +101,7 @@ function serveMount(
   logger: Logger,
 ): ServingEngine {
   const { worker, port, mailState, ring } = thread
-  const { services } = serving
+  const { services, measurements } = serving
   worker.ref()
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
   const calls: Calls<EngineCalls> = createCalls<EngineCalls>(
@@ -136,6 +136,7 @@ function serveMount(
     wakeEngine: () => ignoreFailure(calls.call('directReadDone')),
     onFailure: (slot, error) => ignoreFailure(calls.call('directReadFailed', slot, crossing(error))),
     onFetched: () => timers.fetched(),
+    observe: measurements.directReads.observe,
     logger,
   })
 
@@ -185,7 +186,7 @@ function serveMount(
 
 /** What the thread is to serve; the tree is transferred. */
 function setupOf(
-  { spec, tree, journalState, fetched }: Serving,
+  { spec, tree, journalState, fetched, measurements }: Serving,
   fd: number,
   marginBytes: number,
   logger: Logger,
@@ -203,6 +204,7 @@ function setupOf(
       ...{ quotaBytes: spec.quotaBytes, shareBytes: spec.shareBytes },
       ...{ reserveBytes: spec.reserveBytes, marginBytes },
     },
+    latencies: measurements.fuse.memory,
     log: { level: logger.level, file: cachePaths(spec.cachePath).log },
   }
   return { setup, transfer }

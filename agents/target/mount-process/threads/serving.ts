@@ -7,6 +7,7 @@ import type { TouchedRecord } from '../../filesystem/fetched/touched-record.ts'
 import type { SpaceQuotas } from '../../filesystem/space/change-quota.ts'
 import type { SpaceUsage } from '../../filesystem/space/space.ts'
 import type { BaseTree } from '../../filesystem/tree/base-tree.ts'
+import type { Measurements } from '../measurements.ts'
 import type { MountSpec } from '../mount-spec.ts'
 import type { LocalServices } from '../services/local-services.ts'
 
@@ -17,6 +18,7 @@ export interface Serving {
   readonly journalState: JournalState
   readonly fetched: FetchedState | undefined
   readonly services: LocalServices
+  readonly measurements: Pick<Measurements, 'fuse' | 'directReads'>
 }
 
 export interface ServingEngine {

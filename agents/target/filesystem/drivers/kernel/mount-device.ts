@@ -17,7 +17,7 @@ const MOUNT_DEADLINE_MS = 10_000
 /** The number of the inherited descriptor in the child. */
 const INHERITED_FD = 3
 
-export interface DeviceMountOptions extends MountOptions {
+export interface DeviceMountOptions extends Omit<MountOptions, 'observe'> {
   readonly logger: Logger
 }
 
@@ -61,7 +61,7 @@ function openDevice(): number {
 }
 
 /** Source of the options: Linux, Documentation/filesystems/fuse/fuse.rst, and mount(8). */
-async function mount(fd: number, mountPoint: string, options: MountOptions): Promise<void> {
+async function mount(fd: number, mountPoint: string, options: DeviceMountOptions): Promise<void> {
   const list = [`fd=${INHERITED_FD}`, 'rootmode=40000', 'user_id=0', 'group_id=0', 'default_permissions']
   list.push('subtype=howdah', 'nosuid', 'nodev', 'noatime')
   if (options.allowOther) list.push('allow_other')

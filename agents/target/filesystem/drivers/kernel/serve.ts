@@ -9,13 +9,14 @@ import { readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { ObserveLatency } from '../../../../../config/monitoring/latencies.ts'
 import { HowdahError } from '../../../../../messages/errors.ts'
 import type { FileSystem } from '../../file-system.ts'
 import { type Device, DeviceChannel } from './device-channel.ts'
 import { errorNumber } from './error-numbers.ts'
 import type { Mailbox } from './mailbox.ts'
 import { negotiate } from './negotiation.ts'
-import { NO_REPLY } from './operation.ts'
+import { NO_REPLY, transferred } from './operation.ts'
 import { createOperations, type OperationOptions } from './operations.ts'
 import { IN, OP } from './protocol.ts'
 import { createWaitingRequests, type WaitingRequestsOptions } from './waiting-requests.ts'
@@ -24,6 +25,8 @@ export interface ServeOptions
   extends OperationOptions,
     Pick<WaitingRequestsOptions, 'directReads' | 'retryInterrupt'> {
   readonly logger: Logger
+  /** Called for each request that was answered here, with its operation; of a read and a write with its bytes. */
+  readonly observe?: ObserveLatency
   /** INIT was answered: from now on the mount answers, and `wakeServer` may be called. */
   readonly onReady?: () => void
   /** The file system became near full, or no longer is: files are to be switched, see write-through.ts. */
@@ -92,11 +95,12 @@ function createAnswerer(
   fileSystem: FileSystem,
   options: ServeOptions,
 ): () => boolean {
-  const { logger, directReads, retryInterrupt } = options
+  const { logger, directReads, retryInterrupt, observe = () => undefined } = options
   const operations = createOperations(fileSystem, options)
-  const waiting = createWaitingRequests({ channel, logger, directReads, retryInterrupt })
+  const waiting = createWaitingRequests({ channel, logger, directReads, retryInterrupt, observe })
 
   return () => {
+    const startedAt = performance.now()
     const { request } = channel
     const opcode = request.word(IN.OPCODE)
     if (opcode === OP.INTERRUPT) {
@@ -114,13 +118,18 @@ function createAnswerer(
     try {
       const result = operation(request, reply)
       if (typeof result !== 'number') {
-        waiting.add(opcode, reply, result)
+        waiting.add(opcode, reply, result, startedAt)
         return true
       }
-      if (result === NO_REPLY) channel.giveBack(reply)
-      else channel.send(reply, reply.finish(low, high, 0, result))
+      if (result === NO_REPLY) {
+        channel.giveBack(reply)
+        return false
+      }
+      channel.send(reply, reply.finish(low, high, 0, result))
+      observe(opcode, performance.now() - startedAt, transferred(request, opcode, result))
     } catch (error) {
       channel.send(reply, reply.finish(low, high, errorNumber(error, opcode, logger), 0))
+      observe(opcode, performance.now() - startedAt, 0)
     }
     return false
   }

@@ -5,9 +5,11 @@
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import type { Logger } from 'pino'
+import type { ObserveLatency } from '../../../../../config/monitoring/latencies.ts'
 import type { DirectReads } from '../../reads/direct-reads.ts'
 import type { DeviceChannel } from './device-channel.ts'
 import { errorNumber } from './error-numbers.ts'
+import { transferred } from './operation.ts'
 import { IN, OP } from './protocol.ts'
 import type { Reply } from './reply.ts'
 
@@ -18,6 +20,8 @@ export interface WaitingRequestsOptions {
   readonly directReads?: Pick<DirectReads, 'requesterOf'> | undefined
   /** Answers the INTERRUPT with this unique number by EAGAIN after a delay, upon which the kernel sends it again. */
   readonly retryInterrupt?: ((low: number, high: number) => void) | undefined
+  /** As of `serve`. */
+  readonly observe?: ObserveLatency
 }
 
 /** A waiting request that is ended when its requester is killed. */
@@ -28,8 +32,11 @@ interface Killable {
 }
 
 export interface WaitingRequests {
-  /** Answers the channel's request with `reply` when `result` settles: the bytes of data, or an error. */
-  add(opcode: number, reply: Reply, result: Promise<number>): void
+  /**
+   * Answers the channel's request with `reply` when `result` settles: the bytes of data, or an error. `startedAt`: when it was
+   * received, by the clock of `performance.now`.
+   */
+  add(opcode: number, reply: Reply, result: Promise<number>, startedAt: number): void
   /**
    * Handles the channel's request, an INTERRUPT: a waiting thread received a signal. The kernel does not say whether the
    * signal is fatal, and programs do not expect reads of files to be interrupted by others; so a request is ended only when
@@ -40,12 +47,12 @@ export interface WaitingRequests {
 }
 
 export function createWaitingRequests(options: WaitingRequestsOptions): WaitingRequests {
-  const { channel, logger, directReads, retryInterrupt } = options
+  const { channel, logger, directReads, retryInterrupt, observe = () => undefined } = options
   /** By their unique numbers. */
   const killable = new Map<number, Killable>()
 
   return {
-    add(opcode, reply, result) {
+    add(opcode, reply, result, startedAt) {
       const { request } = channel
       const low = request.word(IN.UNIQUE)
       const high = request.word(IN.UNIQUE + 1)
@@ -55,11 +62,15 @@ export function createWaitingRequests(options: WaitingRequestsOptions): WaitingR
       // The file system still reads what is to be written.
       const kept = opcode === OP.WRITE ? channel.keepRequest() : undefined
 
+      const toWrite = transferred(request, opcode, 0)
+
       const completed = (error: number, length: number) => {
         if (isKillable(opcode)) killable.delete(unique)
         if (kept !== undefined) channel.releaseRequest(kept)
         if (waiting.answered || channel.ended) channel.giveBack(reply)
         else channel.send(reply, reply.finish(low, high, error, length))
+        const bytes = opcode === OP.READ ? length : toWrite
+        observe(opcode, performance.now() - startedAt, error === 0 ? bytes : 0)
       }
       result.then(
         (length) => completed(0, length),
