@@ -36,7 +36,11 @@ export async function writeConfiguration(fleet: FleetConfiguration): Promise<voi
       { kind: 'target', name: 'db-7', addresses: [] },
     ],
   })
-  const common = { broker: { url: fleet.brokerUrl }, log: { level: 'debug' } }
+  const common = {
+    broker: { url: fleet.brokerUrl },
+    log: { level: 'debug' },
+    metrics: { listen: '127.0.0.1:0' },
+  }
   const files: Record<Role, object> = {
     coordinator: {
       ...common,

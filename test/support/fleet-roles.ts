@@ -25,6 +25,8 @@ export interface Roles {
   /** SIGTERM by default; resolves when the process has ended. */
   stop(role: Role, signal?: NodeJS.Signals): Promise<void>
   stopAll(signal?: NodeJS.Signals): Promise<void>
+  /** Where a role that runs answers for metrics and health, without a slash at the end. */
+  metricsUrl(role: Role): string
   /** Process id of a role that runs. */
   pid(role: Role): number
   /** The last lines of all logs. */
@@ -42,6 +44,7 @@ export interface RolesOptions {
 
 export function createRoles({ directory, hosts, targetAccount }: RolesOptions): Roles {
   const children = new Map<Role, ChildProcess>()
+  const metricsUrls = new Map<Role, string>()
   const logFile = (role: Role): string => path.join(directory, `${role}.log`)
 
   async function start(role: Role): Promise<void> {
@@ -59,7 +62,10 @@ export function createRoles({ directory, hosts, targetAccount }: RolesOptions): 
       throw new Error(`${role} ended: ${(await tail(logFile(role), 10)) || 'it logged nothing'}`)
     })
     ended.catch(() => undefined)
-    const ready = once(child.stdout, 'data')
+    const ready = once(child.stdout, 'data').then(([line]) => {
+      const { metrics } = JSON.parse(String(line)) as { metrics: { host: string; port: number } }
+      metricsUrls.set(role, `http://${metrics.host}:${metrics.port}`)
+    })
     const late = AbortSignal.timeout(READY_DEADLINE_MS)
     await Promise.race([
       ready,
@@ -84,6 +90,11 @@ export function createRoles({ directory, hosts, targetAccount }: RolesOptions): 
     },
     async stopAll(signal) {
       for (const role of ROLES) await stop(role, signal)
+    },
+    metricsUrl(role) {
+      const url = metricsUrls.get(role)
+      if (url === undefined) throw new Error(`the ${role} was never ready`)
+      return url
     },
     pid(role) {
       const pid = children.get(role)?.pid

@@ -16,7 +16,7 @@ import { createRoles, leftOn, ROLES, type Role, type Roles } from './fleet-roles
 import { type Hosts, makeHosts } from './hosts.ts'
 import type { Account } from './postgres-cluster.ts'
 
-export interface Fleet extends FleetClient, Pick<Roles, 'start' | 'stop' | 'pid'> {
+export interface Fleet extends FleetClient, Pick<Roles, 'start' | 'stop' | 'pid' | 'metricsUrl'> {
   readonly directory: string
   readonly brokerUrl: string
   readonly mountRoot: string
@@ -114,6 +114,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     start: roles.start,
     stop: roles.stop,
     pid: roles.pid,
+    metricsUrl: roles.metricsUrl,
     remove: (failed = false) => removeFleet({ directories, hosts, broker, bus, roles, client, failed }),
   }
 }

@@ -3,6 +3,7 @@
  * waits for one. A mount process that does not answer is asked again when it has; what it said last stays.
  */
 import type { Logger } from 'pino'
+import { identify } from '../../../config/process-identity.ts'
 import type { MountProcess } from '../mount-process/agent/mount-process.ts'
 import type { MountStatus } from '../mount-process/control-socket.ts'
 import { createMountTotals, type MountTotals } from './mount-totals.ts'
@@ -28,22 +29,19 @@ export interface MountSampler {
 
 export interface MountSamplerOptions {
   readonly mounts: () => readonly SampledMount[]
+  /** Whether the process served before this agent: what it did then is not of the agent's time. Default: by when both started. */
+  readonly isAdopted?: (pid: number) => boolean
   readonly everyMs?: number
   readonly logger: Logger
 }
 
 const EVERY_MS = 5_000
 
-export function createMountSampler({
-  mounts,
-  everyMs = EVERY_MS,
-  logger,
-}: MountSamplerOptions): MountSampler {
+export function createMountSampler(options: MountSamplerOptions): MountSampler {
+  const { mounts, isAdopted = startedEarlier, everyMs = EVERY_MS, logger } = options
   const totals = createMountTotals()
   const samples = new Map<string, MountSample>()
   const asked = new Set<number>()
-  /** Mount processes that served before this agent: what they have done is not of its time. */
-  let adopted: ReadonlySet<number> | undefined
 
   async function ask({ session, mount }: SampledMount): Promise<void> {
     if (asked.has(mount.pid)) return
@@ -55,7 +53,7 @@ export function createMountSampler({
         mount.measurements().catch(() => undefined),
       ])
       samples.set(session, { status })
-      if (measured !== undefined) totals.add(mount.pid, measured, adopted?.has(mount.pid) === true)
+      if (measured !== undefined) totals.add(mount.pid, measured, isAdopted(mount.pid))
     } catch (err) {
       // The watch over the session reports a mount process that does not answer.
       logger.debug({ err, session }, 'a mount process was not measured')
@@ -66,7 +64,6 @@ export function createMountSampler({
 
   async function sample(): Promise<void> {
     const present = mounts()
-    adopted ??= new Set(present.map(({ mount }) => mount.pid))
     const sessions = new Set(present.map(({ session }) => session))
     for (const session of samples.keys()) if (!sessions.has(session)) samples.delete(session)
     totals.keep(new Set(present.map(({ mount }) => mount.pid)))
@@ -76,4 +73,10 @@ export function createMountSampler({
   const timer = setInterval(() => void sample(), everyMs)
   timer.unref()
   return { totals, samples, sample, close: () => clearInterval(timer) }
+}
+
+/** Whether a process was started before this one. */
+function startedEarlier(pid: number): boolean {
+  const own = Number(identify(process.pid)?.startTime ?? 0)
+  return Number(identify(pid)?.startTime ?? own) < own
 }
