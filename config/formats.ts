@@ -117,7 +117,17 @@ function urlFormat(formatName: string, protocols: string[], example: string): Va
   }
 }
 
-export const brokerUrl = urlFormat('broker-url', ['amqp:', 'amqps:'], 'amqp://user:password@host:5672/vhost')
+const brokerUrl = urlFormat('broker-url', ['amqp:', 'amqps:'], 'amqp://user:password@host:5672/vhost')
+
+/** The nodes of a broker, as a list or as comma-separated text. A password may have a comma in it. */
+export const brokerUrls: ValueFormat = {
+  name: 'broker-urls',
+  coerce: (value) => (typeof value === 'string' ? value.split(/\s*,\s*(?=amqps?:\/\/)/) : value),
+  validate: (value) => {
+    check(Array.isArray(value) && value.length > 0, 'must be at least one URL of a broker')
+    for (const url of value as unknown[]) brokerUrl.validate(url)
+  },
+}
 
 export const postgresUrl = urlFormat(
   'postgres-url',

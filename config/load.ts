@@ -20,7 +20,7 @@ export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
   if (unknown !== undefined) throw new ConfigurationError(`configuration (environment): ${unknown}`)
   try {
     const config = convict(schema, { env: sources.env, args: [...sources.args] })
-    if (sources.file !== undefined) config.load(parseFile(sources.file) as never)
+    if (sources.file !== undefined) config.load(withUrls(parseFile(sources.file)) as never)
     config.validate({ allowed: 'strict' })
     const values = config.getProperties()
     const problem = combinationProblem(values as object)
@@ -32,6 +32,15 @@ export function loadConfig<T>(schema: Schema<T>, sources: ConfigSources): T {
       cause: error,
     })
   }
+}
+
+/** `broker.url` of a file is `broker.urls`, for a broker with one node. */
+function withUrls(file: unknown): unknown {
+  const { broker } = (file ?? {}) as { broker?: { url?: unknown; urls?: unknown } }
+  if (broker?.url === undefined) return file
+  if (broker.urls !== undefined) throw new Error('broker.url and broker.urls are the same: give one of them')
+  const { url, ...rest } = broker
+  return { ...(file as object), broker: { ...rest, urls: url } }
 }
 
 function parseFile(file: string): unknown {

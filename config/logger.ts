@@ -11,10 +11,14 @@ export function createLogger(role: string, level: string, file?: string): Logger
 
 const STDERR = 2
 
-/** The URL without user and password, for logs and messages. */
-export function withoutCredentials(url: string): string {
-  const parsed = new URL(url)
-  parsed.username = ''
-  parsed.password = ''
-  return parsed.href
+/** The URLs of a broker without user and password, for logs and messages. */
+export function withoutCredentials(urls: readonly string[]): string {
+  return urls
+    .map((url) => {
+      const parsed = new URL(url)
+      parsed.username = ''
+      parsed.password = ''
+      return parsed.href
+    })
+    .join(',')
 }

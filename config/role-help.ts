@@ -22,7 +22,7 @@ OPTIONS
 
 CONFIGURATION
   From the file, then the environment, then flags; the last one wins. In the
-  file a dot is a level: broker.url is {"broker": {"url": …}}. For a sample see
+  file a dot is a level: log.level is {"log": {"level": …}}. For a sample see
   config/${role}.json.
 
 ${lines.join('\n')}

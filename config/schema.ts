@@ -5,7 +5,7 @@
 import convict, { type Schema } from 'convict'
 import {
   absolutePath,
-  brokerUrl,
+  brokerUrls,
   bytes,
   type CredentialConfig,
   count,
@@ -29,7 +29,7 @@ import {
 
 for (const format of [
   absolutePath,
-  brokerUrl,
+  brokerUrls,
   bytes,
   count,
   credentials,
@@ -52,7 +52,7 @@ for (const format of [
 }
 
 export interface CommonConfig {
-  broker: { url: string; ca: string | null; certificate: string | null; key: string | null }
+  broker: { urls: string[]; ca: string | null; certificate: string | null; key: string | null }
   log: { level: string }
 }
 
@@ -131,10 +131,10 @@ export interface ClientConfig extends CommonConfig {}
 
 const common: Schema<CommonConfig> = {
   broker: {
-    url: {
-      doc: 'RabbitMQ broker: amqp://user:password@host:port/vhost, or amqps://… for TLS',
-      format: brokerUrl.name,
-      default: 'amqp://127.0.0.1:5672',
+    urls: {
+      doc: 'RabbitMQ, a URL for each node: amqp://user:password@host:port/vhost, or amqps://… for TLS; broker.url is the same, for a single one',
+      format: brokerUrls.name,
+      default: ['amqp://127.0.0.1:5672'],
       env: 'HOWDAH_BROKER_URL',
       arg: 'broker',
       sensitive: true,

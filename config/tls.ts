@@ -60,22 +60,22 @@ export function followTls(
 }
 
 /**
- * URL and TLS for the connection to RabbitMQ. `user`: whom the certificate names, where that is how to log in.
+ * URLs and TLS for the connection to RabbitMQ. `user`: whom the certificate names, where that is how to log in.
  * @throws ConfigurationError, also for TLS files that would not be used
  */
 export function brokerAccess(broker: CommonConfig['broker']): {
-  url: string
+  url: string[]
   tls?: { secureContext: SecureContext; user?: string }
 } {
-  const { url } = broker
-  const given = (['ca', 'certificate', 'key'] as const).find((key) => broker[key] !== null)
+  const { urls: url, ...files } = broker
+  const given = (['ca', 'certificate', 'key'] as const).find((key) => files[key] !== null)
   if (given === undefined) return { url }
-  if (!url.startsWith('amqps:')) {
+  if (!url.every((one) => one.startsWith('amqps:'))) {
     throw new ConfigurationError(
-      `configuration: broker.${given} is for TLS, and the broker URL begins with amqp://, which is plaintext: use amqps://`,
+      `configuration: broker.${given} is for TLS, and a broker URL begins with amqp://, which is plaintext: use amqps://`,
     )
   }
-  const secureContext = followTls(broker, 'broker')
+  const secureContext = followTls(files, 'broker')
   const user = broker.certificate === null ? undefined : commonName(broker.certificate)
   return { url, tls: { secureContext, ...(user !== undefined && { user }) } }
 }

@@ -103,7 +103,7 @@ await runRole({
     const pruner = setInterval(prune, DAY_MS)
     leadership = await openLeadership({ bus, store, registry, enrolments, conductor, intake, logger })
     return {
-      ready: { role: 'coordinator', broker: withoutCredentials(broker.url) },
+      ready: { role: 'coordinator', broker: withoutCredentials(broker.urls) },
       async close() {
         clearInterval(pruner)
         // While the broker is away nothing can be sent: what waits for it is abandoned, and the next start sends it.

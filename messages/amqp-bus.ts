@@ -6,16 +6,11 @@ import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import { createAgentQueue } from './agent-queue.ts'
 import { openAgentReplies } from './agent-replies.ts'
+import { type BrokerUrl, brokerAddresses, brokerUser } from './broker-address.ts'
 import { brokerBlocked } from './broker-alarm.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from './bus.ts'
 import { type BusObserver, UNOBSERVED } from './bus-observer.ts'
-import {
-  type BrokerConnection,
-  type BusTls,
-  brokerAddress,
-  brokerUser,
-  withinDeadline,
-} from './connection.ts'
+import { type BrokerConnection, type BusTls, withinDeadline } from './connection.ts'
 import { openConnections } from './connections.ts'
 import { type ConsoleName, consumerTag } from './console-name.ts'
 import type { Redelivery } from './consumer.ts'
@@ -74,8 +69,11 @@ const ENROLL = { timeoutMs: 5_000 }
 export type BusRole = 'coordinator' | 'agent' | 'client'
 
 export interface ConnectOptions {
-  /** `amqp://user:password@host:port/vhost` or `amqps://…`; without a user the certificate says who we are. */
-  readonly url: string
+  /**
+   * `amqp://user:password@host:port/vhost` or `amqps://…`, of a cluster those of all nodes; without a user the
+   * certificate says who we are.
+   */
+  readonly url: BrokerUrl
   /** Goes into `app_id`. */
   readonly appId: string
   /** Kind and name in the RabbitMQ console, like `howdah target db-7`. Default: `appId`. */
@@ -106,11 +104,11 @@ export interface ConnectOptions {
 export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const { url, appId, role, logger, tls, prefetch = 20, waitMs = 10_000, observer = UNOBSERVED } = options
   const redelivery = options.redelivery ?? { tries: 5, firstMs: 200, maxMs: 5_000 }
-  const address = brokerAddress(url, options.heartbeatSeconds).href
+  const addresses = brokerAddresses(url, options.heartbeatSeconds).map(({ href }) => href)
   const shownAs: ConsoleName = { name: options.name ?? appId, version: options.version }
   const tag = consumerTag(shownAs)
   const connections = await openConnections(
-    { url: address, shownAs, logger, tls, waitMs, answerMs: options.answerMs },
+    { url: addresses, shownAs, logger, tls, waitMs, answerMs: options.answerMs },
     observer,
   )
   const { publish, consume: consuming } = connections
@@ -120,7 +118,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
   const asking = role === 'agent' ? EVENTS_EXCHANGE.name : COMMANDS_EXCHANGE.name
   const publishing = createPublishing({
     ...{ connection: publish, ended: ended.signal, observer, logger },
-    userId: brokerUser(url, tls),
+    userId: brokerUser(url, tls?.user),
     async setUp(channel, exchange) {
       if (role === 'coordinator') await declareExchanges(channel)
       if (exchange === asking) {

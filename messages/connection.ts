@@ -1,13 +1,15 @@
 /**
- * The connection to RabbitMQ. Decoded within a deadline; from then on amqplib reconnects with backoff until it is closed.
+ * The connection to RabbitMQ, to one node of its cluster at a time. Opened within a deadline; from then on amqplib
+ * reconnects with backoff until it is closed, to the next node where there are several.
  * Owns the TCP connection and the state of the broker's alarm. Publishes nothing.
  */
 import type { EventEmitter } from 'node:events'
 import type { SecureContext } from 'node:tls'
 import { type ChannelModel, connect, credentials } from 'amqplib'
 import type { Logger } from 'pino'
-import { amqpFailure } from './amqp-failure.ts'
+import { type BrokerUrl, brokerAddresses, brokerUser, logsInByCertificate } from './broker-address.ts'
 import { type BrokerAlarm, createBrokerAlarm } from './broker-alarm.ts'
+import { createBrokerNodes } from './broker-nodes.ts'
 import { ANSWER_MS, type Channels, dropConnection, openChannel } from './channels.ts'
 import { type ConsoleName, clientProperties, connectionName } from './console-name.ts'
 import { HowdahError } from './errors.ts'
@@ -15,6 +17,8 @@ import { atMost } from './wait.ts'
 
 /** How long RabbitMQ may take to confirm the end of the connection. A blocked or hanging broker never does. */
 const CLOSE_MS = 2_000
+/** How long a node may say nothing while a connection to it is opened: one of several, and the only one. */
+const OPEN_MS = { several: 4_000, single: 10_000 }
 
 export interface BusTls {
   /** The authority that signed the broker's certificate, and our own certificate where there is one. */
@@ -25,7 +29,7 @@ export interface BusTls {
 
 export interface ConnectionOptions {
   /** `amqp://user:password@host:port/vhost` or `amqps://…`; without a user the certificate says who we are. */
-  readonly url: string
+  readonly url: BrokerUrl
   /** The process in the RabbitMQ console, and what the connection is for. */
   readonly shownAs: ConsoleName
   readonly purpose: string
@@ -55,14 +59,15 @@ export interface BrokerConnection extends Channels {
  */
 export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
   const { url, shownAs, purpose, tls, logger, waitMs, answerMs = ANSWER_MS, onChange } = options
-  const address = brokerAddress(url)
-  const model = await connect(address.href, {
+  const addresses = brokerAddresses(url)
+  const nodes = createBrokerNodes(addresses, brokerUser(url, tls?.user))
+  const model = await connect(nodes.target, {
     ...(tls && { secureContext: tls.secureContext }),
-    ...(byCertificate(address, tls) && { credentials: credentials.external() }),
-    timeout: 10_000,
+    ...(logsInByCertificate(addresses[0], tls?.user) && { credentials: credentials.external() }),
+    timeout: addresses.length > 1 ? OPEN_MS.several : OPEN_MS.single,
     noDelay: true,
     clientProperties: { ...clientProperties(shownAs), connection_name: connectionName(shownAs, purpose) },
-    recovery: { initialDelay: 100, maxDelay: 5_000, jitter: 0.5, waitForConnect: false },
+    recovery: { calculateDelay: nodes.delayMs, waitForConnect: false },
   })
   const alarm = createBrokerAlarm()
   const { promise: refused, reject: refuse } = Promise.withResolvers<never>()
@@ -70,13 +75,13 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   let connectedAt: number | undefined
   let current: ChannelModel | undefined
   let connected = Promise.withResolvers<ChannelModel>()
-  let failure: HowdahError | undefined
   model.on('connect', (connection) => {
     connectedAt = Date.now()
     current = connection
     connected.resolve(connection)
     onChange?.(true)
-    logger.debug('connected to RabbitMQ')
+    nodes.reached()
+    logger.debug({ node: nodes.current }, 'connected to RabbitMQ')
   })
   model.on('disconnect', (error) => {
     connectedAt = undefined
@@ -84,21 +89,21 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
     connected = Promise.withResolvers()
     alarm.clear(false)
     onChange?.(false)
-    logger.warn({ err: error }, 'lost the connection to RabbitMQ, reconnecting')
+    logger.warn({ err: error, node: nodes.current }, 'lost the connection to RabbitMQ, reconnecting')
+    nodes.lost()
   })
   model.on('error', (error) => {
     logger.debug({ err: error }, 'RabbitMQ connection error')
   })
   model.on('connect-failed', (error) => {
-    const port = address.port || (address.protocol === 'amqps:' ? '5671' : '5672')
-    failure = amqpFailure(error, `be reached at ${address.hostname}:${port}, as ${brokerUser(url, tls)}`)
+    const failure = nodes.failed(error)
     logger.warn({ err: failure }, 'cannot connect to RabbitMQ')
     if (failure.code === 'configuration') refuse(failure)
   })
   model.on('blocked', (reason) => alarm.raise(reason))
   model.on('unblocked', () => alarm.clear(true))
   try {
-    await withinDeadline(waitMs, Promise.race([model.waitForConnect(), refused]), () => failure)
+    await withinDeadline(waitMs, Promise.race([model.waitForConnect(), refused]), () => nodes.failure)
   } catch (error) {
     await model.close()
     throw error
@@ -120,33 +125,6 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
       if (last) dropConnection(last)
     },
   }
-}
-
-/**
- * Adds the heartbeat where the URL does not give one.
- * @throws HowdahError `configuration`; the URL, which holds a password, is not in the message
- */
-export function brokerAddress(url: string, heartbeatSeconds = 10): URL {
-  const address = URL.canParse(url) ? new URL(url) : undefined
-  if (!address || !['amqp:', 'amqps:'].includes(address.protocol)) {
-    throw new HowdahError(
-      'configuration',
-      'the broker URL must be amqp://user:password@host:port/vhost or amqps://…',
-    )
-  }
-  if (!address.searchParams.has('heartbeat')) address.searchParams.set('heartbeat', String(heartbeatSeconds))
-  return address
-}
-
-/** Who we are for the broker. RabbitMQ's default is guest, who may connect over loopback only. */
-export function brokerUser(url: string, tls?: BusTls): string {
-  const address = brokerAddress(url)
-  const certified = byCertificate(address, tls) ? tls?.user : undefined
-  return certified ?? (decodeURIComponent(address.username) || 'guest')
-}
-
-function byCertificate({ protocol, username }: URL, tls: BusTls | undefined): boolean {
-  return protocol === 'amqps:' && username === '' && tls?.user !== undefined
 }
 
 /**

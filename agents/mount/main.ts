@@ -118,7 +118,12 @@ await runRole({
       logger,
     })
     return {
-      ready: { role: 'mount-agent', name, dataPlane: server.address, broker: withoutCredentials(broker.url) },
+      ready: {
+        role: 'mount-agent',
+        name,
+        dataPlane: server.address,
+        broker: withoutCredentials(broker.urls),
+      },
       async close() {
         await agent?.close()
         await bus.close()

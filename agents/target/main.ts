@@ -187,7 +187,7 @@ await runRole({
       logger,
     })
     return {
-      ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.url) },
+      ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.urls) },
       async close() {
         guard.close()
         room.close()

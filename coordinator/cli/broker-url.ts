@@ -43,7 +43,7 @@ export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
     undefined,
     [
       '--broker URL or HOWDAH_BROKER_URL names one, like amqp://user:password@host:5672/vhost',
-      '--config FILE or HOWDAH_CONFIG names a configuration file that has broker.url',
+      '--config FILE or HOWDAH_CONFIG names a configuration file that has broker.urls',
       '--state DIR or HOWDAH_STATE names the state directory of a running "howdah up"',
     ],
   )

@@ -51,7 +51,7 @@ const context: Context = {
     const { connectTo } = await import('./connect.ts')
     const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
     const bus = await connectTo(broker, 'howdah-client', logger)
-    return { bus, urls: [withoutCredentials(broker.url)], [Symbol.asyncDispose]: () => bus.close() }
+    return { bus, urls: withoutCredentials(broker.urls).split(','), [Symbol.asyncDispose]: () => bus.close() }
   },
 }
 

@@ -1,6 +1,7 @@
 /** Options that several verbs share, and the values that options take. */
 import { homedir } from 'node:os'
 import path from 'node:path'
+import { brokerUrls } from '../../config/formats.ts'
 import { Name, RepositoryName, SessionId } from '../../messages/primitives.ts'
 import { type TagOptions, tagOptions } from './tag-options.ts'
 import { InvalidValue } from './usage-error.ts'
@@ -27,14 +28,14 @@ export const brokerOptions: readonly OptionDescription[] = [
   {
     flags: '--broker <URL>',
     description:
-      'The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS. Other users of this machine can see it ' +
+      'The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS; those of all nodes of a cluster, separated by commas. Other users of this machine can see it ' +
       'there: HOWDAH_BROKER_URL and --config keep a password to yourself.',
     secret: true,
     parse: parseBrokerUrl,
   },
   {
     flags: '--config <FILE>',
-    description: 'Configuration file that names the broker (key broker.url).',
+    description: 'Configuration file that names the broker (key broker.urls).',
     parse: (text) => path.resolve(text),
   },
   {
@@ -111,11 +112,14 @@ export function defaultStateDirectory(env: NodeJS.ProcessEnv, uid: number): stri
   return path.join(env.XDG_STATE_HOME || path.join(env.HOME || homedir(), '.local/state'), 'howdah')
 }
 
+/** One URL, or several that commas separate. */
 export function parseBrokerUrl(text: string): string {
-  if (!URL.canParse(text) || !['amqp:', 'amqps:'].includes(new URL(text).protocol)) {
+  try {
+    brokerUrls.validate(brokerUrls.coerce(text))
+    return text
+  } catch {
     throw new InvalidValue('like amqp://user:password@host:5672/vhost')
   }
-  return text
 }
 
 export function parsePort(text: string): number {

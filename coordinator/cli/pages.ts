@@ -55,7 +55,7 @@ async function rolePage(name: RoleName, summary: string): Promise<VerbDescriptio
     description: [
       'Runs until SIGTERM or SIGINT, in the foreground, and then stops in order; published instances stay published.',
       'Its configuration comes from a file, then the environment, then flags; the last one wins. In the file, which is ' +
-        'JSON, a dot is a level: broker.url is {"broker": {"url": …}}.',
+        'JSON, a dot is a level: log.level is {"log": {"level": …}}.',
     ],
     options: [
       { flags: '--config <FILE>', description: 'Configuration file; also HOWDAH_CONFIG.' },

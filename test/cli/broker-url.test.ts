@@ -34,7 +34,7 @@ describe('the broker of a client verb', () => {
       load: (file, url) =>
         loadConfig(clientSchema, { file, env, args: url === undefined ? [] : ['--broker', url] }).broker,
       defaultState,
-    }).url
+    }).urls.join(',')
   }
 
   it('is the one that --broker names, before everything else', () => {

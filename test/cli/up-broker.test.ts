@@ -56,13 +56,13 @@ describe('howdah up, its broker', () => {
       const certificate = { ca: '/ca', cert: '/cert', key: '/key' }
       const files = writeRoleFiles({
         stateDirectory: directory,
-        broker: { url: 'amqps://a', ca: '/broker-ca', certificate: null, key: null },
+        broker: { urls: ['amqps://a', 'amqps://b'], ca: '/broker-ca', certificate: null, key: null },
         ...{ repositories: [], dataPlanePort: 7420, postgresUser: undefined, isPrivate: false },
         ...{ mountCertificate: certificate, targetCertificate: certificate },
       })
       for (const file of Object.values(files)) {
         const { broker, allow } = JSON.parse(readFileSync(file, 'utf8'))
-        expect(broker).to.include({ url: 'amqps://a', ca: '/broker-ca' })
+        expect(broker).to.deep.include({ urls: ['amqps://a', 'amqps://b'], ca: '/broker-ca' })
         // Whoever may use a shared broker gets no further on this machine than by default.
         expect(allow).to.equal(undefined)
       }

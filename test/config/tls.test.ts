@@ -24,25 +24,25 @@ describe('the access to a broker', () => {
   after(() => rm(directory, { recursive: true }))
 
   it('is by TLS with the authority of the configuration', () => {
-    const { url, tls } = brokerAccess({ url: 'amqps://b/howdah', ...none, ca: files.ca })
-    expect(url).to.equal('amqps://b/howdah')
+    const { url, tls } = brokerAccess({ urls: ['amqps://b/howdah'], ...none, ca: files.ca })
+    expect(url).to.deep.equal(['amqps://b/howdah'])
     expect(tls?.secureContext.context).to.be.an('object')
     expect(tls?.user).to.equal(undefined)
   })
 
   it('names the user of the certificate', () => {
     const { ca, cert: certificate, key } = files
-    const { tls } = brokerAccess({ url: 'amqps://b/howdah', ca, certificate, key })
+    const { tls } = brokerAccess({ urls: ['amqps://b/howdah'], ca, certificate, key })
     expect(tls?.user).to.equal('howdah-target-db-7')
   })
 
   it('is without TLS where nothing asks for it', () => {
-    expect(brokerAccess({ url: 'amqp://b/howdah', ...none })).to.deep.equal({ url: 'amqp://b/howdah' })
+    expect(brokerAccess({ urls: ['amqp://b/howdah'], ...none })).to.deep.equal({ url: ['amqp://b/howdah'] })
   })
 
   it('is refused with files that do not fit together, by their names', () => {
     const { ca, cert: certificate } = files
-    const access = () => brokerAccess({ url: 'amqps://b/howdah', ca, certificate, key: others.key })
+    const access = () => brokerAccess({ urls: ['amqps://b/howdah'], ca, certificate, key: others.key })
     expect(access).to.throw(ConfigurationError, /target-db-7\.pem, .*target-db-8\.key do not fit together/)
   })
 
@@ -69,7 +69,8 @@ describe('the access to a broker', () => {
 
   for (const key of ['ca', 'certificate', 'key']) {
     it(`is refused when broker.${key} is given with a URL of plaintext, instead of ignoring it`, () => {
-      const access = () => brokerAccess({ url: 'amqp://b/howdah', ...none, [key]: '/etc/howdah/a.pem' })
+      const access = () =>
+        brokerAccess({ urls: ['amqps://a/howdah', 'amqp://b/howdah'], ...none, [key]: '/etc/howdah/a.pem' })
       expect(access).to.throw(ConfigurationError, new RegExp(`broker\\.${key} is for TLS.*amqps://`))
     })
   }

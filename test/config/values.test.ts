@@ -1,5 +1,7 @@
 /** Values of the configuration that are wrong are found when it is loaded, by name. */
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
 import { ConfigurationError } from '../../config/configuration-error.ts'
@@ -68,6 +70,28 @@ describe('the configuration', () => {
     expect(
       target({ HOWDAH_ALLOW_SETTINGS: 'a,b', HOWDAH_ALLOW_EXPORT_DIRECTORIES: '/a:/b' }).allow,
     ).to.deep.include({ settings: ['a', 'b'], exportDirectories: ['/a', '/b'] })
+  })
+
+  it('has the nodes of a broker as a list, as text, or as the one of broker.url', () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'howdah-values-'))
+    const file = path.join(directory, 'client.json')
+    const urls = (broker: object): string[] => {
+      writeFileSync(file, JSON.stringify({ broker }))
+      return loadConfig(clientSchema, { file, env: {}, args: [] }).broker.urls
+    }
+    try {
+      expect(urls({ url: 'amqp://a' })).to.deep.equal(['amqp://a'])
+      expect(urls({ urls: ['amqp://a', 'amqp://b'] })).to.deep.equal(['amqp://a', 'amqp://b'])
+      const text = 'amqp://u:p,w@a, amqp://u:p,w@b'
+      const nodes = ['amqp://u:p,w@a', 'amqp://u:p,w@b']
+      expect(urls({ url: text })).to.deep.equal(nodes)
+      expect(coordinator({ HOWDAH_BROKER_URL: text }).broker.urls).to.deep.equal(nodes)
+      expect(() => urls({ urls: [] })).to.throw(ConfigurationError, 'broker.urls:')
+      expect(() => urls({ urls: ['amqp://a', 'b'] })).to.throw(ConfigurationError, 'broker.urls:')
+      expect(() => urls({ url: 'amqp://a', urls: ['amqp://a'] })).to.throw(ConfigurationError, file)
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
   })
 
   it('refuses variables that there are not, and names the one that is meant', () => {

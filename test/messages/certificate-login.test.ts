@@ -63,7 +63,13 @@ describe('the login by certificate', function () {
   async function connectAs(paths: CertificatePaths, url = broker.tlsUrl ?? '', role: BusRole = 'client') {
     const { ca } = coordinator
     const files = { ca, certificate: paths.cert, key: paths.key }
-    return connectBus({ ...brokerAccess({ url, ...files }), appId: 'test', role, logger, waitMs: 20_000 })
+    return connectBus({
+      ...brokerAccess({ urls: [url], ...files }),
+      appId: 'test',
+      role,
+      logger,
+      waitMs: 20_000,
+    })
   }
 
   async function refusal(connecting: Promise<unknown>): Promise<HowdahError> {

@@ -1,23 +1,9 @@
 import { expect } from 'chai'
-import { brokerAddress, withinDeadline } from '../../messages/connection.ts'
+import { withinDeadline } from '../../messages/connection.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { failure } from './failure.ts'
 
 describe('the connection to RabbitMQ', () => {
-  it('has a heartbeat unless its URL gives another one', () => {
-    const heartbeat = (url: string) => brokerAddress(url).searchParams.get('heartbeat')
-    expect(heartbeat('amqp://h/v')).to.equal('10')
-    expect(heartbeat('amqps://h/v?heartbeat=60')).to.equal('60')
-  })
-
-  it('is refused when the URL is not that of a broker, without naming the password', () => {
-    for (const url of ['http://u:sesame@h', 'u:sesame@h', '']) {
-      expect(() => brokerAddress(url), url)
-        .to.throw(HowdahError, /^the broker URL must be amqp:/)
-        .with.property('code', 'configuration')
-    }
-  })
-
   it('is waited for until a deadline, whose error has the last failure', async () => {
     await withinDeadline(5_000, Promise.resolve(), () => undefined)
     const cause = new Error('connection refused')

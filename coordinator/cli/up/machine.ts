@@ -48,7 +48,7 @@ export interface MachineOptions {
 }
 
 export interface Machine {
-  readonly brokerUrl: string
+  readonly brokerUrls: readonly string[]
   readonly bus: Bus
   stop(): Promise<void>
 }
@@ -85,11 +85,11 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         await watch.stop()
         await own.stop()
       })
-      used = { url: own.url, ca: null, certificate: null, key: null }
+      used = { urls: [own.url], ca: null, certificate: null, key: null }
     }
     const broker = used
     signal.throwIfAborted()
-    state.announce(broker.url)
+    state.announce(broker.urls.join(','))
 
     const bus = await part('the connection to the broker', () => options.connect(broker))
     undo.push(() => bus.close())
@@ -115,7 +115,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 
     await waitUntilReady(bus, roles, startedAt, signal)
     for (const role of roles) role.markReady()
-    return { brokerUrl: broker.url, bus, stop }
+    return { brokerUrls: broker.urls, bus, stop }
   } catch (error) {
     await stop()
     throw error

@@ -86,7 +86,7 @@ export const up = defineVerb<UpOptions>({
     {
       flags: '--config <FILE>',
       description:
-        'Configuration file that names the broker to use, with its TLS files (broker.url, broker.ca, …): a password in ' +
+        'Configuration file that names the broker to use, with its TLS files (broker.urls, broker.ca, …): a password in ' +
         'it is not in the command line.',
       parse: (text) => path.resolve(text),
     },
@@ -190,7 +190,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
     if (options.json === true) {
       printJson(context, {
         ready: true,
-        broker: withoutCredentials(machine.brokerUrl),
+        broker: withoutCredentials(machine.brokerUrls),
         state: stateDirectory,
       })
     } else {

@@ -3,6 +3,7 @@
  * each with its permissions and its queue. Everything is safe to repeat.
  */
 import { readFile } from 'node:fs/promises'
+import { brokerAddresses } from '../../../messages/broker-address.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { agentPermissions, agentUser, type EnrolledAgent } from '../../../messages/permissions.ts'
 import { agentQueue } from '../../../messages/topology.ts'
@@ -20,8 +21,8 @@ export interface AgentUsers {
 const DEADLINE_MS = 15_000
 
 export interface BrokerConfig {
-  /** `amqp://…/VHOST` */
-  readonly url: string
+  /** `amqp://…/VHOST`, of each node. */
+  readonly urls: readonly string[]
   readonly ca: string | null
   readonly management: string | null
   readonly managementPasswordFile: string | null
@@ -32,7 +33,7 @@ export interface BrokerConfig {
  * @throws HowdahError `configuration` when its password is missing
  */
 export function agentUsersOf(broker: BrokerConfig): AgentUsers | undefined {
-  const { url, ca, management, managementPasswordFile } = broker
+  const { urls, ca, management, managementPasswordFile } = broker
   if (management === null) return undefined
   if (managementPasswordFile === null) {
     throw new HowdahError('configuration', 'broker.management needs broker.managementPasswordFile')
@@ -44,7 +45,7 @@ export function agentUsersOf(broker: BrokerConfig): AgentUsers | undefined {
       ca: ca === null ? undefined : await readFile(ca),
       deadlineMs: DEADLINE_MS,
     }),
-    decodeURIComponent(new URL(url).pathname.slice(1)) || '/',
+    decodeURIComponent(brokerAddresses(urls)[0].pathname.slice(1)) || '/',
   )
 }
 
