@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util'
 import type { Schema } from 'convict'
 import type { Logger } from 'pino'
+import { type ErrorBody, errorBody, failureDocument } from '../messages/errors.ts'
 import { ConfigurationError } from './configuration-error.ts'
 import { type ConfigKey, describeKeys } from './describe.ts'
 import { loadConfig } from './load.ts'
@@ -70,13 +71,12 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
     await endpoint?.close()
     process.exit(0)
   } catch (error) {
-    if (error instanceof ConfigurationError) fail(2, 'configuration', error.message)
+    if (error instanceof ConfigurationError) fail(2, { code: 'configuration', message: error.message })
+    const body = errorBody(error)
     // Of the broker or the store, for example.
-    if (codeOf(error) === 'configuration') {
-      fail(2, 'configuration', `howdah ${options.role}: ${(error as Error).message}`)
-    }
+    if (body.code === 'configuration') fail(2, body, options.role)
     if (logger) logger.fatal({ err: error }, `${options.role} failed`)
-    fail(1, codeOf(error), `howdah ${options.role}: ${(error as Error).message}`)
+    fail(1, body, options.role)
   }
 }
 
@@ -111,7 +111,7 @@ function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {
       args: Object.entries(settings).flatMap(([flag, value]) => [`--${flag}`, String(value)]),
     }
   } catch (error) {
-    return fail(2, 'usage', `${(error as Error).message}\nSee "howdah ${role} --help".`)
+    return fail(2, { code: 'usage', message: `${(error as Error).message}\nSee "howdah ${role} --help".` })
   }
 }
 
@@ -121,16 +121,9 @@ function stopSignal(): Promise<NodeJS.Signals> {
   })
 }
 
-/** The code of an error of Howdah; those of the system are in capitals. */
-function codeOf(error: unknown): string {
-  const { code } = error as { code?: unknown }
-  return typeof code === 'string' && /^[a-z_]+$/.test(code) ? code : 'internal'
-}
-
-/** As the other verbs do: with --json the error is on stdout, too. */
-function fail(status: number, code: string, message: string): never {
-  if (process.argv.includes('--json'))
-    process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`)
-  process.stderr.write(`${message}\n`)
+/** As the other verbs do: with --json the error is on stdout, too. `role`: is named before the message on stderr. */
+function fail(status: number, error: ErrorBody, role?: string): never {
+  if (process.argv.includes('--json')) process.stdout.write(`${JSON.stringify(failureDocument(error))}\n`)
+  process.stderr.write(`${role === undefined ? '' : `howdah ${role}: `}${error.message}\n`)
   process.exit(status)
 }

@@ -142,6 +142,11 @@ export function withRetryable(error: ErrorBody): ErrorBody {
   }
 }
 
+/** The document that a program prints with `--json` when it fails. `more`: what else there is to say. */
+export function failureDocument(error: ErrorBody, more: object = {}): object {
+  return { ...more, error: withRetryable(error) }
+}
+
 /** An error with a code to decide by and a message that says what to do. */
 export class HowdahError extends Error {
   readonly code: ErrorCode

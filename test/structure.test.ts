@@ -20,7 +20,7 @@ interface Room {
 const ROOMS: Readonly<Record<string, Room>> = {
   messages: { rooms: [], libraries: ['amqplib', 'zod'] },
   config: {
-    rooms: [],
+    rooms: ['messages'],
     // @peculiar/x509 asks its user to load reflect-metadata.
     libraries: ['convict', 'pino', 'prom-client', '@peculiar/x509', 'reflect-metadata'],
   },

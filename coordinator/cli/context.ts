@@ -2,7 +2,7 @@
 
 import type { CommonConfig } from '../../config/schema.ts'
 import type { Bus } from '../../messages/bus.ts'
-import { type ErrorBody, isRetryable } from '../../messages/errors.ts'
+import { type ErrorBody, failureDocument } from '../../messages/errors.ts'
 import type { BrokerFlags } from './broker-url.ts'
 import type { Terminal } from './terminal.ts'
 import type { VerbDescription } from './verb-description.ts'
@@ -45,5 +45,5 @@ export function printJson(context: Context, document: object): void {
 
 /** The document of a verb that fails: what there is to say, and the error, which says whether a retry can help. */
 export function printJsonFailure(context: Context, error: ErrorBody, document: object = {}): void {
-  printJson(context, { ...document, error: { ...error, retryable: isRetryable(error) } })
+  printJson(context, failureDocument(error, document))
 }

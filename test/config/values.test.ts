@@ -145,7 +145,7 @@ describe('a program with a wrong configuration', function () {
         encoding: 'utf8',
       })
       expect(status, stderr).to.equal(2)
-      expect(JSON.parse(stdout).error.code).to.equal('configuration')
+      expect(JSON.parse(stdout).error).to.include({ code: 'configuration', retryable: false })
       expect(JSON.parse(stdout).error.message).to.include(part)
       expect(stderr).to.include(part)
     })
@@ -156,6 +156,6 @@ describe('a program with a wrong configuration', function () {
       encoding: 'utf8',
     })
     expect(status).to.equal(2)
-    expect(JSON.parse(stdout).error.code).to.equal('usage')
+    expect(JSON.parse(stdout).error).to.include({ code: 'usage', retryable: false })
   })
 })
