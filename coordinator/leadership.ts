@@ -64,6 +64,7 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
     const onCommand = whileHeld<CommandDelivery>(intake)
     consumers.push(await bus.consumeHeartbeats(onReport))
     consumers.push(await bus.consumeReports(onReport))
+    consumers.push(await bus.consumeObservations(onReport))
     consumers.push(await bus.consumeCommands(onCommand))
     consumers.push(await bus.consumeQueries(onCommand))
   }

@@ -3,7 +3,7 @@
  * planner decides afterwards what follows. Every one is safe to apply twice: a stale or repeated event changes nothing.
  */
 import type { EventBody } from '../messages/definitions.ts'
-import type { AgentAddress } from '../messages/topology.ts'
+import { type AgentAddress, OBSERVATIONS } from '../messages/topology.ts'
 import type { SpaceWarning, Usage } from '../messages/values.ts'
 import { revokedMessage } from './agent-registry.ts'
 import { unpublish } from './requests.ts'
@@ -41,14 +41,32 @@ export function partLost(
   session: Session,
   event: EventBody<'session.lost'>,
   { resume }: Pick<RetryPolicy, 'resume'>,
+  now: string,
 ): void {
   if (session.desired !== 'published' || session.results.recover === undefined) return
+  if (isMended(session, event, now)) return
   dropResults(session, event.what === 'mount' ? 'mount' : 'recover')
   session.error = {
     code: event.what === 'mount' ? 'mount_failed' : 'postgres_failed',
     message: event.reason,
   }
   if (!resume.automatic) session.awaitsRetry = true
+}
+
+/**
+ * Whether a step that the agent did after it found the loss has mended it: losses and outcomes of steps come on queues of
+ * their own, and overtake each other. A report that comes so much later than the step is about another loss, whatever a
+ * journal that was lost or restored says: it would have expired.
+ */
+function isMended(session: Session, { afterStep }: EventBody<'session.lost'>, now: string): boolean {
+  const mending = session.steps.findLast(
+    ({ step, direction, status }) =>
+      (step === 'mount' || step === 'recover') && direction === 'run' && status === 'done',
+  )
+  if (afterStep === undefined || mending?.finishedAt === undefined) return false
+  return (
+    afterStep < mending.sequence && Date.parse(now) - Date.parse(mending.finishedAt) < 2 * LOSS_EXPIRES_MS
+  )
 }
 
 /** `session.reachability`: whether the target can reach the mount server. */
@@ -69,3 +87,4 @@ export function agentEnrolled(session: Session): void {
 }
 
 const MAX_WARNINGS = 100
+const LOSS_EXPIRES_MS = OBSERVATIONS['session.lost'] ?? 0

@@ -48,6 +48,7 @@ import {
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
   COORDINATOR_LEASE,
+  COORDINATOR_OBSERVATIONS,
   COORDINATOR_QUERIES,
   COORDINATOR_QUEUES,
   DIRECT_REPLY,
@@ -180,6 +181,7 @@ export async function connectBus(options: ConnectOptions): Promise<Bus> {
     consumeQueries: (handler) => consume(COORDINATOR_QUERIES, EXPECT_COMMANDS, handler),
     consumeReports: (handler) => consume(COORDINATOR_EVENTS, EXPECT_REPORTS, handler),
     consumeHeartbeats: (handler) => consume(COORDINATOR_HEARTBEATS, EXPECT_REPORTS, handler),
+    consumeObservations: (handler) => consume(COORDINATOR_OBSERVATIONS, EXPECT_REPORTS, handler),
     consumeAgentCommands: (agent, handler, onRefused) =>
       consumers.consume({
         prefetch: AGENT_PREFETCH,

@@ -25,11 +25,13 @@ import {
   COORDINATOR_COMMANDS,
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
+  COORDINATOR_OBSERVATIONS,
   COORDINATOR_QUERIES,
   DEAD_LETTERS,
   DIRECT_REPLY,
   EVENTS_EXCHANGE,
   REPLIES_EXCHANGE,
+  takesReports,
 } from './topology.ts'
 
 const SERVERS = {
@@ -118,13 +120,14 @@ function wholeDocument(): Json {
         Object.keys(COMMANDS).filter((type) => !QUERY_TYPES.has(type)),
       ),
       [COORDINATOR_QUERIES.name]: queueChannel(COORDINATOR_QUERIES, [...QUERY_TYPES]),
-      [COORDINATOR_EVENTS.name]: queueChannel(
-        COORDINATOR_EVENTS,
-        REPORTS.filter((type) => !type.startsWith('agent.')),
-      ),
-      [COORDINATOR_HEARTBEATS.name]: queueChannel(
-        COORDINATOR_HEARTBEATS,
-        REPORTS.filter((type) => type.startsWith('agent.')),
+      ...Object.fromEntries(
+        [COORDINATOR_EVENTS, COORDINATOR_HEARTBEATS, COORDINATOR_OBSERVATIONS].map((queue) => [
+          queue.name,
+          queueChannel(
+            queue,
+            REPORTS.filter((type) => takesReports(queue, type)),
+          ),
+        ]),
       ),
       'howdah.agent': {
         ...queueChannel(agentQueue({ kind: 'mount', name: '{agent}' }), agentCommands),

@@ -131,11 +131,14 @@ export interface Bus {
   /** The coordinator's commands that only ask. */
   consumeQueries(handler: (delivery: CommandDelivery) => Promise<Outcome>): Promise<Consumer>
 
-  /** What agents report about sessions. */
+  /** What agents report about sessions once, such as the outcome of a step. */
   consumeReports(handler: (delivery: ReportDelivery) => Promise<Outcome>): Promise<Consumer>
 
   /** The heartbeats of agents. */
   consumeHeartbeats(handler: (delivery: ReportDelivery) => Promise<Outcome>): Promise<Consumer>
+
+  /** What agents report about sessions again and again, for as long as it is so. */
+  consumeObservations(handler: (delivery: ReportDelivery) => Promise<Outcome>): Promise<Consumer>
 
   /**
    * Asks for the lease of the coordinators, again and again until it is held, and again when it was lost with the connection.

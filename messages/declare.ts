@@ -26,6 +26,9 @@ export async function declareQueue(channel: Channel, queue: Queue): Promise<void
     for (const { exchange, pattern } of queue.bindings) {
       await channel.bindQueue(queue.name, exchange.name, pattern)
     }
+    for (const { exchange, pattern } of queue.formerBindings ?? []) {
+      await channel.unbindQueue(queue.name, exchange.name, pattern)
+    }
   } catch (error) {
     throw amqpFailure(error, `declare the queue ${queue.name}`)
   }

@@ -428,7 +428,18 @@ export const EVENTS = reports({
   },
   'session.lost': {
     summary: 'A target agent found that the mount or PostgreSQL of a session has ended.',
-    body: z.object({ ...ofSession, what: z.enum(['mount', 'postgres']), reason: z.string() }),
+    body: z.object({
+      ...ofSession,
+      what: z.enum(['mount', 'postgres']),
+      reason: z.string(),
+      afterStep: z
+        .int()
+        .nonnegative()
+        .optional()
+        .describe(
+          'sequence of the last step of the session that had ended by then; older releases do not say it',
+        ),
+    }),
   },
   'session.damage': {
     summary: 'A block that is damaged in the repository was served to a session.',

@@ -16,6 +16,8 @@ const DELIVERY_LIMIT = 50
 /** Longer than any query takes. */
 const QUERY_TTL_MS = 1_800_000
 const HEARTBEAT_TTL_MS = 120_000
+/** As the longest that the bus gives one. */
+const OBSERVATION_TTL_MS = 1_200_000
 
 export const POLICIES: readonly Policy[] = [
   {
@@ -32,6 +34,11 @@ export const POLICIES: readonly Policy[] = [
     name: 'howdah-heartbeats',
     pattern: '^howdah\\.coordinator\\.heartbeats$',
     definition: { 'max-length': 20_000, 'message-ttl': HEARTBEAT_TTL_MS },
+  },
+  {
+    name: 'howdah-observations',
+    pattern: '^howdah\\.coordinator\\.observations$',
+    definition: { 'max-length': 100_000, 'message-ttl': OBSERVATION_TTL_MS },
   },
   {
     name: 'howdah-dead-letters',

@@ -26,7 +26,7 @@ import {
   COORDINATOR_COMMANDS,
   COORDINATOR_QUERIES,
   EVENTS_EXCHANGE,
-  PASSING_REPORTS,
+  OBSERVATIONS,
   reportRoutingKey,
   sessionEventRoutingKey,
 } from './topology.ts'
@@ -125,6 +125,6 @@ export function reportRoute(agent: AgentAddress, type: ReportType): Route {
     exchange: EVENTS_EXCHANGE.name,
     routingKey: reportRoutingKey(agent, type),
     unroutable: `no queue takes ${type}: no coordinator was ever started on this broker`,
-    expiresMs: PASSING_REPORTS[type],
+    expiresMs: OBSERVATIONS[type],
   }
 }

@@ -24,6 +24,8 @@ export interface Queue {
   readonly name: string
   readonly summary: string
   readonly bindings: readonly Binding[]
+  /** Bindings of earlier releases, which are removed. */
+  readonly formerBindings?: readonly Binding[]
   /**
    * Arguments of the declaration. They can never change, because RabbitMQ answers PRECONDITION_FAILED to others; what an
    * operator may want to tune is a policy (policies.ts).
@@ -94,6 +96,8 @@ const DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
 /** Outer bounds of queues that nobody may empty for long; a policy sets lower ones, and RabbitMQ takes the lower. */
 const MAX_DEAD_LETTERS = 100_000
 const MAX_HEARTBEATS = 100_000
+/** The oldest are dropped first. */
+const MAX_OBSERVATIONS = 200_000
 
 export const DEAD_LETTERS: Queue = {
   name: 'howdah.dead-letters',
@@ -127,39 +131,62 @@ export const COORDINATOR_QUERIES: Queue = {
   arguments: { ...quorum, ...oneConsumer },
 }
 
+/** Reports that are outdated soon, since the next one says more: they expire, after as long as their sender says. */
+const HEARTBEATS: ReadonlySet<string> = new Set<EventType>([
+  ...(['agent.enroll', 'agent.renew', 'agent.revocations-wanted', 'agent.online', 'agent.offline'] as const),
+])
+
 /**
- * Reports that are outdated soon, since the next one says more: they expire, and hold up no other. After how many
- * milliseconds; undefined: the sender says.
+ * What agents observe of sessions, and tell again at intervals for as long as it is so: after how many milliseconds each
+ * report expires. That is longer than its interval, so that the latest of each session outlives any outage of the
+ * coordinator, and all earlier ones are gone when it returns. What stays as it is lasts longer, and is told seldom.
  */
-export const PASSING_REPORTS: Readonly<Partial<Record<EventType, number | undefined>>> = {
-  'agent.enroll': undefined,
-  'agent.renew': undefined,
-  'agent.revocations-wanted': undefined,
-  'agent.online': undefined,
-  'agent.offline': undefined,
+export const LASTING_MS = 1_200_000
+export const OBSERVATIONS: Readonly<Partial<Record<EventType, number>>> = {
   'session.usage': 60_000,
   'session.step-progress': 30_000,
+  'session.lost': 30_000,
+  'session.reachability': LASTING_MS,
+  'session.changes': LASTING_MS,
 }
-const isPassing = (type: string): boolean => Object.hasOwn(PASSING_REPORTS, type)
+const isHeartbeat = (type: string): boolean => HEARTBEATS.has(type)
+const isObservation = (type: string): boolean => Object.hasOwn(OBSERVATIONS, type)
+
+const reportPattern = (type: string): string => `agent.*.*.${eventName(type)}`
 
 const reportBindings = (wanted: (type: string) => boolean): Binding[] =>
   Object.keys(EVENTS)
     .filter((type) => !COORDINATOR_EVENT_TYPES.has(type) && wanted(type))
-    .map((type) => ({ exchange: EVENTS_EXCHANGE, pattern: `agent.*.*.${eventName(type)}` }))
+    .map((type) => ({ exchange: EVENTS_EXCHANGE, pattern: reportPattern(type) }))
+
+/** Whether a queue takes what agents report by this type. */
+export const takesReports = ({ bindings }: Queue, type: string): boolean =>
+  bindings.some(({ pattern }) => pattern === reportPattern(type))
 
 export const COORDINATOR_EVENTS: Queue = {
   name: 'howdah.coordinator.events',
   summary: 'What agents report about sessions; one coordinator at a time consumes.',
-  bindings: reportBindings((type) => !isPassing(type)),
+  bindings: reportBindings((type) => !isHeartbeat(type) && !isObservation(type)),
+  formerBindings: reportBindings((type) =>
+    ['session.lost', 'session.reachability', 'session.changes'].includes(type),
+  ),
   arguments: { ...quorum, ...oneConsumer, ...deadLettering },
 }
 
 export const COORDINATOR_HEARTBEATS: Queue = {
   name: 'howdah.coordinator.heartbeats',
-  summary:
-    'Heartbeats of agents, progress and usage of sessions, which expire; one coordinator at a time consumes.',
-  bindings: reportBindings(isPassing),
+  summary: 'Heartbeats of agents, which expire; one coordinator at a time consumes.',
+  bindings: reportBindings(isHeartbeat),
+  formerBindings: reportBindings((type) => ['session.usage', 'session.step-progress'].includes(type)),
   arguments: { ...quorum, ...oneConsumer, 'x-max-length': MAX_HEARTBEATS },
+}
+
+export const COORDINATOR_OBSERVATIONS: Queue = {
+  name: 'howdah.coordinator.observations',
+  summary:
+    'What agents tell of sessions again and again, such as usage, progress and losses, which expires; one coordinator at a time consumes.',
+  bindings: reportBindings(isObservation),
+  arguments: { ...quorum, ...oneConsumer, 'x-max-length': MAX_OBSERVATIONS },
 }
 
 /** What the coordinator declares before it knows any agent. */
@@ -169,6 +196,7 @@ export const COORDINATOR_QUEUES = [
   COORDINATOR_QUERIES,
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
+  COORDINATOR_OBSERVATIONS,
 ] as const
 
 /** A queue that the active coordinator's connection has to itself (lease.ts). */

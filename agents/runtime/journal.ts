@@ -51,6 +51,8 @@ export interface Journal {
   unconfirmed(): JournalEntry[]
   /** The number of the latest step of a session, and how the step was run that is in effect: done, and not undone since. */
   record(session: string, step: StepName): SessionRecord
+  /** The number of the latest step of a session that has ended; undefined: none that the journal knows. */
+  lastEnded(session: string): number | undefined
   /**
    * Deletes older steps whose outcome is confirmed, or that a later one of their session superseded; not the one by which a
    * session was published, which is kept until it is undone.
@@ -63,6 +65,9 @@ export interface Journal {
 export function openJournal(file: string): Journal {
   const db = openJournalFile(file)
   const latest = db.prepare('SELECT max(sequence) AS sequence FROM step WHERE session = ?')
+  const ended = db.prepare(
+    'SELECT max(sequence) AS sequence FROM step WHERE session = ? AND outcome IS NOT NULL',
+  )
   const insert = db.prepare('INSERT INTO step (session, sequence, direction, command) VALUES (?, ?, ?, ?)')
   const select = db.prepare('SELECT * FROM step WHERE session = ? AND sequence = ?')
   const selectSession = db.prepare('SELECT * FROM step WHERE session = ? ORDER BY sequence DESC')
@@ -106,6 +111,7 @@ export function openJournal(file: string): Journal {
         inEffect: latest?.direction === 'run' && latest.outcome?.ok ? (latest as never) : undefined,
       }
     },
+    lastEnded: (session) => (ended.get(session)?.sequence ?? undefined) as number | undefined,
     unfinished: () => selectUnfinished.all().map(entry),
     unconfirmed: () => selectUnconfirmed.all().map(entry),
     prune(before) {

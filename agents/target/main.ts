@@ -16,6 +16,7 @@ import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { version } from '../../config/version.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
+import { LASTING_MS } from '../../messages/topology.ts'
 import { type RunningAgent, runAgent } from '../runtime/agent.ts'
 import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
@@ -93,8 +94,10 @@ await runRole({
       logger,
     })
     const watch = createSessionWatch({
-      lost: (event) => bus.report(address, 'session.lost', event),
-      usage: (session, usage) => bus.report(address, 'session.usage', { session, usage }),
+      lost: (event) =>
+        bus.report(address, 'session.lost', { ...event, afterStep: journal.lastEnded(event.session) }),
+      usage: (session, usage, lasts) =>
+        bus.report(address, 'session.usage', { session, usage }, lasts ? { expiresMs: LASTING_MS } : {}),
       reachability: (session, reachability) =>
         bus.report(address, 'session.reachability', { session, ...reachability }),
       changes: (session) => {

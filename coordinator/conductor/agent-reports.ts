@@ -97,7 +97,7 @@ export function createAgentReports(
       case 'session.usage':
         return changeAndRelay(report, (session) => usageReported(session, body.usage, timestamp(now)))
       case 'session.lost':
-        return changeAndRelay(report, (session) => partLost(session, body, retry))
+        return changeAndRelay(report, (session) => partLost(session, body, retry, timestamp(now)))
       case 'session.changes':
         return changeAndRelay(report, (session) => {
           session.changes = body.changes

@@ -86,6 +86,7 @@ export function createFakeBus(answers: Answers): FakeBus {
     consumeQueries: unused,
     consumeReports: unused,
     consumeHeartbeats: unused,
+    consumeObservations: unused,
     consumeAgentCommands: unused,
     declareTopology: unused,
     enroll: unused,

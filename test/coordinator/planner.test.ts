@@ -161,7 +161,7 @@ describe('the session planner', () => {
 
   it('never tears down a session that was published, whatever fails', () => {
     const session = published()
-    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'killed' }, POLICY)
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'killed' }, POLICY, NOW)
     for (let round = 0; round < 10; round++) {
       advance(session, Number.MAX_SAFE_INTEGER)
       fail(session, 'postgres_failed')
@@ -170,13 +170,30 @@ describe('the session planner', () => {
     }
   })
 
+  it('does not take a loss that a later step has mended for a new one, unless the agent cannot know better', () => {
+    const session = published()
+    const { sequence = 0 } = session.steps.at(-1) ?? {}
+    const lost = (afterStep: number | undefined, now = NOW): boolean => {
+      const copy = structuredClone(session)
+      const event = { session: session.id, what: 'postgres', reason: 'gone', afterStep } as const
+      transitions.partLost(copy, event, POLICY, now)
+      return copy.results.recover === undefined
+    }
+    expect(lost(sequence - 1)).to.equal(false)
+    expect(lost(sequence)).to.equal(true)
+    expect(lost(undefined)).to.equal(true)
+    // The journal was lost with the counting of its steps, or the store is a restored one.
+    expect(lost(sequence - 1, new Date(Date.parse(NOW) + 61_000).toISOString())).to.equal(true)
+    expect(lost(sequence + 9)).to.equal(true)
+  })
+
   it('repeats mount and recovery after the mount was lost, and recovery alone after PostgreSQL was lost', () => {
     for (const [what, expected] of [
       ['mount', ['mount', 'recover']],
       ['postgres', ['recover']],
     ] as const) {
       const session = published()
-      transitions.partLost(session, { session: session.id, what, reason: 'gone' }, POLICY)
+      transitions.partLost(session, { session: session.id, what, reason: 'gone' }, POLICY, NOW)
       expect(stateOf(session)).to.equal('disrupted')
       const steps: (StepName | undefined)[] = []
       while (advance(session).action === 'send') {
@@ -287,7 +304,7 @@ describe('the session planner', () => {
           if (event.kind === 'fail' && session.current) fail(session, event.code)
           if (event.kind === 'lost') {
             const lost: EventBody<'session.lost'> = { session: session.id, what: event.what, reason: 'gone' }
-            transitions.partLost(session, lost, POLICY)
+            transitions.partLost(session, lost, POLICY, NOW)
           }
           if (event.kind === 'unpublish') requests.unpublish(session, {})
           if (event.kind === 'away')

@@ -123,7 +123,7 @@ describe('a command to a session', () => {
 
   it('to retry resumes a session whose attempts are used up', () => {
     settle()
-    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY, NOW)
     for (let failures = 0; failures < 2; failures++) {
       expect(proceed()).to.equal('run mount')
       fail('mount_failed')
@@ -139,7 +139,7 @@ describe('a command to a session', () => {
   it('to retry resumes a session that lost its PostgreSQL while automatic resume is off', () => {
     settle()
     const manual = { ...POLICY, resume: { automatic: false, attempts: 2 } }
-    transitions.partLost(session, { session: session.id, what: 'postgres', reason: 'gone' }, manual)
+    transitions.partLost(session, { session: session.id, what: 'postgres', reason: 'gone' }, manual, NOW)
     expect(proceed()).to.equal(undefined)
     expect(session.state).to.equal('disrupted')
     requests.retry(session)
@@ -234,7 +234,7 @@ describe('a command to a session', () => {
   it('to cancel is refused when nothing is in progress, and where it would lose changes', () => {
     settle()
     expect(refusal(() => requests.cancel(session))).to.equal('session_state')
-    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY, NOW)
     proceed()
     expect(refusal(() => requests.cancel(session))).to.equal('session_state')
   })
@@ -272,7 +272,7 @@ describe('a command to a session', () => {
     settle()
     requests.requestExport(session, exportRequest, NOW)
     proceed()
-    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY)
+    transitions.partLost(session, { session: session.id, what: 'mount', reason: 'gone' }, POLICY, NOW)
     expect(settle()).to.deep.equal(['run mount', 'run recover', 'run export'])
   })
 

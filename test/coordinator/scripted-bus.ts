@@ -109,6 +109,7 @@ export function createScriptedBus(): ScriptedBus {
     consumeQueries: unused,
     consumeReports: unused,
     consumeHeartbeats: unused,
+    consumeObservations: unused,
     consumeAgentCommands: unused,
     watchEvents: unused,
     declareTopology: unused,

@@ -126,6 +126,7 @@ describe('the users of a broker that was set up', function () {
     const newSessionId = (instance: string): string => `${instance}-${randomUUID().slice(0, 6)}`
     const intake = createIntake({ ...common, registry, enrolments, conductor, newSessionId })
     await coordinator.consumeHeartbeats(conductor.onReport)
+    await coordinator.consumeObservations(conductor.onReport)
     await coordinator.consumeReports(conductor.onReport)
     await coordinator.consumeCommands(intake)
     await coordinator.consumeQueries(intake)
@@ -400,6 +401,7 @@ describe('the users of a broker that was set up', function () {
         'howdah.coordinator.queries': 'howdah-queries',
         'howdah.coordinator.events': 'howdah-work',
         'howdah.coordinator.heartbeats': 'howdah-heartbeats',
+        'howdah.coordinator.observations': 'howdah-observations',
         'howdah.mount.backup-1': 'howdah-work',
         'howdah.target.db-7': 'howdah-work',
         'howdah.dead-letters': 'howdah-dead-letters',

@@ -80,7 +80,7 @@ describe('a coordinator that comes back after an outage', function () {
       if (type !== 'session.findings') outcomes.push(type)
       return 'ack'
     })
-    await coordinator.consumeHeartbeats(async ({ type }) => {
+    await coordinator.consumeObservations(async ({ type }) => {
       seen.push(type)
       return 'ack'
     })

@@ -5,6 +5,7 @@ import {
   COORDINATOR_COMMANDS,
   COORDINATOR_EVENTS,
   COORDINATOR_HEARTBEATS,
+  COORDINATOR_OBSERVATIONS,
   COORDINATOR_QUERIES,
   COORDINATOR_QUEUES,
   DEAD_LETTERS,
@@ -45,6 +46,7 @@ describe('the topology', () => {
       'howdah.coordinator.queries',
       'howdah.coordinator.events',
       'howdah.coordinator.heartbeats',
+      'howdah.coordinator.observations',
       'howdah.mount.backup-1',
       'howdah.target.db-7',
     ])
@@ -59,13 +61,13 @@ describe('the topology', () => {
     expect(single).to.deep.equal(COORDINATOR_QUEUES.filter((queue) => queue !== DEAD_LETTERS))
   })
 
-  it('dead-letters through the exchange for it, but not heartbeats and queries that expired', () => {
+  it('dead-letters through the exchange for it, but not what expires: heartbeats, observations and queries', () => {
     const lettered = QUEUES.filter((queue) => queue.arguments['x-dead-letter-exchange'] === 'howdah.dead')
     expect(lettered).to.deep.equal([COORDINATOR_COMMANDS, COORDINATOR_EVENTS, ...AGENT_QUEUES])
   })
 
   it('bounds the queues that nobody may empty for long', () => {
-    for (const queue of [DEAD_LETTERS, COORDINATOR_HEARTBEATS]) {
+    for (const queue of [DEAD_LETTERS, COORDINATOR_HEARTBEATS, COORDINATOR_OBSERVATIONS]) {
       expect(queue.arguments['x-max-length'], queue.name).to.be.a('number')
     }
   })
@@ -89,12 +91,16 @@ describe('the topology', () => {
       'howdah.events agent.*.*.enroll',
       'howdah.events agent.*.*.offline',
       'howdah.events agent.*.*.online',
+    ])
+    expect(patterns(COORDINATOR_OBSERVATIONS)).to.deep.equal([
+      'howdah.events agent.*.*.changes',
+      'howdah.events agent.*.*.lost',
+      'howdah.events agent.*.*.reachability',
       'howdah.events agent.*.*.step-progress',
       'howdah.events agent.*.*.usage',
     ])
     expect(patterns(COORDINATOR_EVENTS))
       .to.include('howdah.events agent.*.*.step-done')
-      .and.include('howdah.events agent.*.*.lost')
       .and.include('howdah.events agent.*.*.damage')
       .and.not.include('howdah.events agent.*.*.online')
   })

@@ -38,6 +38,7 @@ describe('an agent', function () {
     }
     await coordinator.consumeReports(take)
     await coordinator.consumeHeartbeats(take)
+    await coordinator.consumeObservations(take)
     agentBus = await connectBus({ url: vhost.url, appId: 'db-7', role: 'agent', logger })
     raw = await connectRaw(vhost.url)
   })

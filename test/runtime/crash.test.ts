@@ -39,6 +39,7 @@ describe('an agent that crashes', function () {
       return 'ack' as const
     }
     await bus.consumeHeartbeats(keep)
+    await bus.consumeObservations(keep)
     await bus.consumeReports(keep)
   })
 

@@ -7,5 +7,7 @@
 export const REPEAT_MS = 600_000
 /** A mount server that is out of reach. */
 export const REPEAT_TROUBLE_MS = 60_000
+/** Usage that no longer changes, once; the reports before were of use for a short time only. */
+export const REPEAT_SETTLED_MS = 50_000
 /** A session that lost its mount or its server, until the coordinator does something about it. */
 export const REPEAT_LOST_MS = 15_000

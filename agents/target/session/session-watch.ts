@@ -15,7 +15,7 @@ import { findInstance } from '../postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
 import { reachabilityChange } from './reachability.ts'
 import { REPEAT_LOST_MS, REPEAT_MS, REPEAT_TROUBLE_MS } from './repetition.ts'
-import { type FreshUsage, usageIsDue } from './usage-reports.ts'
+import { type FreshUsage, isSettled, usageIsDue } from './usage-reports.ts'
 
 /** `lost`: its mount or its PostgreSQL does not run; `cut_off`: both do, and the mount server cannot be reached. */
 export type Condition = 'whole' | 'lost' | 'cut_off'
@@ -36,7 +36,8 @@ export interface SessionWatchOptions {
   readonly lost: (event: EventBody<'session.lost'>) => Promise<void>
   /** Milliseconds after which a loss is reported again, until the session is added again or removed. */
   readonly repeatLostMs?: number
-  readonly usage: (session: string, usage: Usage) => Promise<void>
+  /** `lasts`: no other follows soon. */
+  readonly usage: (session: string, usage: Usage, lasts: boolean) => Promise<void>
   readonly reachability: (session: string, reachability: Reachability) => Promise<void>
   /**
    * Called at every check of a session that is complete and reaches its mount server, since what it reads may have to be
@@ -51,6 +52,7 @@ interface WatchedSession {
   readonly parts: Parts | Missing
   reported: Usage | undefined
   usageAt: number
+  usageLasts: boolean
   reportedAt: number
   connected: boolean
   reachability: Reachability | undefined
@@ -116,11 +118,14 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     }
     if (watched.get(session.session) !== entry) return
     const now = usageOf(status, disk.bavail * disk.bsize, parts.reserveBytes)
-    const sinceMs = Date.now() - entry.usageAt
-    if (entry.reported !== undefined && !usageIsDue(entry.reported, now, sinceMs)) return
-    await usage(session.session, now)
+    const { reported, usageAt, usageLasts } = entry
+    const last = reported && { usage: reported, sinceMs: Date.now() - usageAt, lasts: usageLasts }
+    if (last !== undefined && !usageIsDue(last, now)) return
+    const lasts = reported !== undefined && isSettled(reported, now)
+    await usage(session.session, now, lasts)
     entry.reported = now
     entry.usageAt = Date.now()
+    entry.usageLasts = lasts
   }
 
   async function checkOnce(entry: WatchedSession): Promise<void> {
@@ -149,6 +154,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
         parts,
         reported: undefined,
         usageAt: 0,
+        usageLasts: false,
         reportedAt: 0,
         connected: false,
         reachability: undefined,

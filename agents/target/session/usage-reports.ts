@@ -1,6 +1,6 @@
 /** When the usage of a session has to be reported. Pure. */
 import type { Usage } from '../../../messages/values.ts'
-import { REPEAT_MS } from './repetition.ts'
+import { REPEAT_MS, REPEAT_SETTLED_MS } from './repetition.ts'
 
 export type FreshUsage = Usage & { readonly freeBytes: number; readonly quotaBytes: number | null }
 
@@ -10,11 +10,14 @@ export const USAGE_EVERY_MS = 10_000
 const NOTICED_SHARE = 0.02
 const NOTICED_BYTES = 8 * 1024 * 1024
 
-/**
- * @param before the last report
- * @param sinceMs milliseconds since then
- */
-export function usageIsDue(before: Usage, now: FreshUsage, sinceMs: number): boolean {
+/** A report, how many milliseconds ago it was made, and whether it lasts until it is repeated after long. */
+export interface LastReport {
+  readonly usage: Usage
+  readonly sinceMs: number
+  readonly lasts: boolean
+}
+
+export function usageIsDue({ usage: before, sinceMs, lasts }: LastReport, now: FreshUsage): boolean {
   // Free space and a share of it change all the time: of them only what is noticed counts.
   if (hasMoved(before.freeBytes, now.freeBytes) || hasMoved(before.quotaBytes, now.quotaBytes)) return true
   const grown = Math.abs((now.changedBytes ?? 0) - (before.changedBytes ?? 0))
@@ -22,11 +25,15 @@ export function usageIsDue(before: Usage, now: FreshUsage, sinceMs: number): boo
   // The first changes of a session, and each time that they have doubled.
   if (grown > Math.max(NOTICED_BYTES, before.changedBytes ?? 0)) return true
   if (sinceMs < USAGE_EVERY_MS) return false
+  return !isSettled(before, now) || sinceMs >= (lasts ? REPEAT_MS : REPEAT_SETTLED_MS)
+}
+
+/** Whether the session has read and written nothing since. Its next report lasts; others are followed by one that says more. */
+export function isSettled(before: Usage, now: FreshUsage): boolean {
   return (
-    sinceMs >= REPEAT_MS ||
-    before.fetchedBytes !== now.fetchedBytes ||
-    before.cacheBytes !== now.cacheBytes ||
-    before.changedBytes !== now.changedBytes
+    before.fetchedBytes === now.fetchedBytes &&
+    before.cacheBytes === now.cacheBytes &&
+    before.changedBytes === now.changedBytes
   )
 }
 
