@@ -14,12 +14,18 @@ export interface ChangesReportOptions {
   readonly changes: SessionChanges
   readonly report: (session: string, changes: Changes) => Promise<void>
   readonly logger: Logger
+  readonly now?: () => number
 }
 
 /** Interval between queries of a session. Milliseconds. */
 const QUERY_EVERY_MS = 10_000
 
-export function createChangesReport({ changes, report, logger }: ChangesReportOptions): ChangesReport {
+export function createChangesReport({
+  changes,
+  report,
+  logger,
+  now = Date.now,
+}: ChangesReportOptions): ChangesReport {
   const entries = new Map<
     string,
     { at: number; busy: boolean; reported: string | undefined; reportedAt: number }
@@ -28,24 +34,24 @@ export function createChangesReport({ changes, report, logger }: ChangesReportOp
   return {
     look(session) {
       const entry = entries.get(session.session) ?? { at: 0, busy: false, reported: undefined, reportedAt: 0 }
-      if (entry.busy || Date.now() - entry.at < QUERY_EVERY_MS) return
+      if (entry.busy || now() - entry.at < QUERY_EVERY_MS) return
       entries.set(session.session, entry)
       entry.busy = true
       changes
         .of(session)
         .then(async (found) => {
           const text = JSON.stringify(found)
-          if (text === entry.reported && Date.now() - entry.reportedAt < REPEAT_MS) return
+          if (text === entry.reported && now() - entry.reportedAt < REPEAT_MS) return
           await report(session.session, found)
           entry.reported = text
-          entry.reportedAt = Date.now()
+          entry.reportedAt = now()
         })
         .catch((err: unknown) =>
           logger.debug({ err, session: session.session }, 'changes could not be queried'),
         )
         .finally(() => {
           entry.busy = false
-          entry.at = Date.now()
+          entry.at = now()
         })
     },
   }

@@ -1,11 +1,36 @@
-/** When a session's mount server counts as unreachable, and when that has to be reported. Pure. */
+/** When a session's mount server counts as unreachable, and when that has to be reported. */
 import type { Reachability } from '../../../messages/values.ts'
 import type { MountStatus } from '../mount-process/control-socket.ts'
+import { REPEAT_MS, REPEAT_TROUBLE_MS } from './repetition.ts'
 
 /** A shorter interruption is not reported: the connection is re-established routinely. Milliseconds. */
 export const UNREACHABLE_AFTER_MS = 3_000
 
 export type MountLink = Pick<MountStatus, 'connected' | 'lostAt' | 'failedReads' | 'lastError'>
+
+export interface ReachabilityReport {
+  /** Reports what changed, and at long intervals what did not. @throws what the report throws; it is made at the next look */
+  look(link: MountLink): Promise<void>
+}
+
+export function createReachabilityReport(
+  report: (reachability: Reachability, changed: boolean) => Promise<void>,
+  now: () => number = Date.now,
+): ReachabilityReport {
+  let reported: Reachability | undefined
+  let reportedAt = 0
+  return {
+    async look(link) {
+      const repeatMs = reported?.reachable === false ? REPEAT_TROUBLE_MS : REPEAT_MS
+      const isRepeated = now() - reportedAt >= repeatMs
+      const change = reachabilityChange(link, isRepeated ? undefined : reported, now())
+      if (!change) return
+      await report(change, change.reachable !== reported?.reachable)
+      reported = change
+      reportedAt = now()
+    },
+  }
+}
 
 /**
  * The reachability to report of a mount process's connection to its mount server; undefined: the last report still holds.

@@ -13,8 +13,8 @@ import type { MountStatus } from '../mount-process/control-socket.ts'
 import { cachePaths, readMountSpec } from '../mount-process/mount-spec.ts'
 import { findInstance } from '../postgres/instance.ts'
 import type { PublishedSession } from './published-session.ts'
-import { reachabilityChange } from './reachability.ts'
-import { REPEAT_LOST_MS, REPEAT_MS, REPEAT_TROUBLE_MS } from './repetition.ts'
+import { createReachabilityReport, type ReachabilityReport } from './reachability.ts'
+import { REPEAT_LOST_MS } from './repetition.ts'
 import { type FreshUsage, isSettled, usageIsDue } from './usage-reports.ts'
 
 /** `lost`: its mount or its PostgreSQL does not run; `cut_off`: both do, and the mount server cannot be reached. */
@@ -55,8 +55,7 @@ interface WatchedSession {
   usageLasts: boolean
   reportedAt: number
   connected: boolean
-  reachability: Reachability | undefined
-  reachabilityAt: number
+  readonly reachability: ReachabilityReport
   /** When its loss was last reported; 0: it is whole. */
   lostAt: number
   /** A check is in progress; it may wait for a mount process that does not answer. */
@@ -106,16 +105,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     const { mount } = parts
     const [status, disk] = await Promise.all([mount.status(), statfs(session.cachePath)])
     entry.connected = status.connected
-    const repeatMs = entry.reachability?.reachable === false ? REPEAT_TROUBLE_MS : REPEAT_MS
-    const isRepeated = Date.now() - entry.reachabilityAt >= repeatMs
-    const change = reachabilityChange(status, isRepeated ? undefined : entry.reachability, Date.now())
-    if (change) {
-      if (change.reachable !== entry.reachability?.reachable)
-        logger.info({ session: session.session, ...change }, 'the reachability of the mount server changed')
-      await reachability(session.session, change)
-      entry.reachability = change
-      entry.reachabilityAt = Date.now()
-    }
+    await entry.reachability.look(status)
     if (watched.get(session.session) !== entry) return
     const now = usageOf(status, disk.bavail * disk.bsize, parts.reserveBytes)
     const { reported, usageAt, usageLasts } = entry
@@ -157,8 +147,15 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
         usageLasts: false,
         reportedAt: 0,
         connected: false,
-        reachability: undefined,
-        reachabilityAt: 0,
+        reachability: createReachabilityReport((found, changed) => {
+          if (changed) {
+            logger.info(
+              { session: session.session, ...found },
+              'the reachability of the mount server changed',
+            )
+          }
+          return reachability(session.session, found)
+        }),
         lostAt: 0,
         checking: false,
       }
