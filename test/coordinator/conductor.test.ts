@@ -305,7 +305,7 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(error?.message).to.match(/^the target agent "db-7" .* contract 1; this needs 2/)
     expect(coordinator.steps()).to.deep.equal(['run resolve'])
     await coordinator.report('agent.online', targetAgent)
-    await until('the step is sent', () => coordinator.bus.sent.length > 1)
+    await until('the step is sent', () => coordinator.steps().length > 1)
     expect(coordinator.steps()).to.deep.equal(['run resolve', 'run preflight'])
     expect(await coordinator.session(session)).not.to.have.property('error')
   })

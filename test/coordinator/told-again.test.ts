@@ -37,23 +37,29 @@ function toldAgain(openStore: () => Promise<Store>): void {
   /** Loses the first report, and hands on every later one. */
   function losingFirst<T>(how: (typeof LOSSES)[number], handOn: (report: T) => Promise<unknown>) {
     let told = 0
-    return async (report: T): Promise<void> => {
+    const lost = Promise.withResolvers<void>()
+    async function tell(report: T): Promise<void> {
       told += 1
-      if (told > 1) await handOn(report)
-      else if (how === LOSSES[1]) {
+      if (told > 1) {
+        await handOn(report)
+        return
+      }
+      if (how === LOSSES[1]) {
         const { changes, reachability } = await coordinator.session(session)
         await handOn(report)
         await coordinator.conductor.change(session, (restored) => {
           Object.assign(restored, { changes, reachability })
         })
       }
+      lost.resolve()
     }
+    return { tell, lost: lost.promise }
   }
 
   for (const how of LOSSES) {
     it(`becomes true there although the report was lost ${how}: what was changed`, async () => {
       const found: Changes = { changed: true, databases: ['shop'] }
-      const tell = losingFirst(how, (changes: Changes) =>
+      const { tell, lost } = losingFirst(how, (changes: Changes) =>
         coordinator.report('session.changes', { session, changes }),
       )
       let queries = 0
@@ -72,11 +78,11 @@ function toldAgain(openStore: () => Promise<Store>): void {
       const known = async (): Promise<unknown> => (await coordinator.session(session)).changes
       for (let waited = 0; waited < REPEAT_MS; waited += 60_000) {
         const before = queries
-        await until('it was queried', () => {
-          report.look(published)
-          return queries > before
-        })
-        await until(`it is lost after ${waited} ms`, async () => (await known()) === undefined)
+        report.look(published)
+        await until('it was queried', () => queries > before)
+        await lost
+        await new Promise((resolve) => setImmediate(resolve))
+        expect(await known(), `after ${waited} ms`).to.equal(undefined)
         clock.now += 60_000
       }
       await until('it is true', async () => {
@@ -90,12 +96,10 @@ function toldAgain(openStore: () => Promise<Store>): void {
       it(`becomes true there although the report was lost ${how}: the mount server is ${reachable ? 'back' : 'away'}`, async () => {
         const away = { reachable: false, since: new Date(START).toISOString(), failedReads: 2 }
         if (reachable) await coordinator.report('session.reachability', { session, ...away })
-        const report = createReachabilityReport(
-          losingFirst(how, (found: typeof away) =>
-            coordinator.report('session.reachability', { session, ...found }),
-          ),
-          () => clock.now,
+        const { tell } = losingFirst(how, (found: typeof away) =>
+          coordinator.report('session.reachability', { session, ...found }),
         )
+        const report = createReachabilityReport(tell, () => clock.now)
         const link = {
           connected: reachable,
           lostAt: away.since,
