@@ -91,6 +91,8 @@ describe('the topology', () => {
       'howdah.events agent.*.*.enroll',
       'howdah.events agent.*.*.offline',
       'howdah.events agent.*.*.online',
+      'howdah.events agent.*.*.renew',
+      'howdah.events agent.*.*.revocations-wanted',
     ])
     expect(patterns(COORDINATOR_OBSERVATIONS)).to.deep.equal([
       'howdah.events agent.*.*.changes',

@@ -9,6 +9,8 @@ export const UNREACHABLE_AFTER_MS = 3_000
 export type MountLink = Pick<MountStatus, 'connected' | 'lostAt' | 'failedReads' | 'lastError'>
 
 export interface ReachabilityReport {
+  /** What was reported last. */
+  readonly reported: Reachability | undefined
   /** Reports what changed, and at long intervals what did not. @throws what the report throws; it is made at the next look */
   look(link: MountLink): Promise<void>
 }
@@ -20,6 +22,9 @@ export function createReachabilityReport(
   let reported: Reachability | undefined
   let reportedAt = 0
   return {
+    get reported() {
+      return reported
+    },
     async look(link) {
       const repeatMs = reported?.reachable === false ? REPEAT_TROUBLE_MS : REPEAT_MS
       const isRepeated = now() - reportedAt >= repeatMs

@@ -168,7 +168,7 @@ export function createSessionWatch(options: SessionWatchOptions): SessionWatch {
     conditions: () =>
       [...watched.values()].map(({ parts, reachability: reach }) => {
         if (missingPart(parts) !== undefined) return 'lost'
-        return reach?.reachable === false ? 'cut_off' : 'whole'
+        return reach.reported?.reachable === false ? 'cut_off' : 'whole'
       }),
     mounts: () =>
       [...watched.values()].flatMap(({ session: { session }, parts }) =>
