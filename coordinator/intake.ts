@@ -9,6 +9,7 @@ import type { Logger } from 'pino'
 import type { CommandDelivery, Outcome } from '../messages/bus.ts'
 import { HowdahError } from '../messages/errors.ts'
 import { isUnavailable } from '../messages/unavailable.ts'
+import { commandEntry } from './audit-entries.ts'
 import { adoptCommands } from './commands/adopt.ts'
 import { answerOf, commandKey, earlierReply } from './commands/command-answers.ts'
 import type { CommandContext, CommandHandlers } from './commands/command-handlers.ts'
@@ -53,7 +54,10 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     }
   }
 
-  /** A refusal is the answer, too, unless a retry could mend it, or the message id belongs to another command. */
+  /**
+   * A refusal is the answer, too, unless a retry could mend it, or the message id belongs to another command. What is not
+   * kept as an answer is entered into the audit stream by itself.
+   */
   async function answerOnce(delivery: CommandDelivery): Promise<object> {
     let isNew = false
     try {
@@ -63,7 +67,11 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
       return await handle(delivery)
     } catch (error) {
       const { reply, retryable } = refusal(delivery, error)
-      if (!isNew || retryable || (await store.saveAnswer(answerOf(delivery, reply)))) return reply
+      if (!isNew || retryable) {
+        await store.saveAuditEntry(commandEntry(delivery, reply))
+        return reply
+      }
+      if (await store.saveAnswer(answerOf(delivery, reply))) return reply
       return (await earlierReply(store, delivery)) ?? reply
     }
   }

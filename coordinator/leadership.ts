@@ -8,6 +8,7 @@ import type { Lease } from '../messages/lease.ts'
 import { Unavailable } from '../messages/unavailable.ts'
 import { pause } from '../messages/wait.ts'
 import type { AgentRegistry } from './agent-registry.ts'
+import type { AuditTrail } from './audit-trail.ts'
 import type { Conductor } from './conductor.ts'
 import type { Enrolments } from './enrolments.ts'
 import type { Store } from './store/store.ts'
@@ -28,6 +29,7 @@ export interface LeadershipOptions {
   readonly enrolments: Pick<Enrolments, 'refresh'>
   readonly conductor: Pick<Conductor, 'start' | 'pause' | 'onReport'>
   readonly intake: (delivery: CommandDelivery) => Promise<Outcome>
+  readonly audit: Pick<AuditTrail, 'start' | 'pause'>
   readonly logger: Logger
 }
 
@@ -40,7 +42,7 @@ const QUEUES = 4
  * @throws HowdahError `configuration` when the broker belongs to another store, or its queues are not as ours
  */
 export async function openLeadership(options: LeadershipOptions): Promise<Leadership> {
-  const { bus, store, registry, enrolments, conductor, intake, logger } = options
+  const { bus, store, registry, enrolments, conductor, intake, audit, logger } = options
   let lease: Lease | undefined
   /** Aborted when the lease is lost; undefined while it is not held. */
   let turn: AbortController | undefined
@@ -79,7 +81,9 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
     while (!lost.aborted) {
       try {
         await consume()
-        if (!lost.aborted) conductor.start()
+        if (lost.aborted) return
+        conductor.start()
+        audit.start()
         return
       } catch (error) {
         await stopConsuming()
@@ -102,6 +106,7 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
       turn?.abort()
       turn = undefined
       conductor.pause()
+      audit.pause()
       work = work.then(stopConsuming)
       work.catch(() => {})
     },

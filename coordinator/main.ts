@@ -8,7 +8,9 @@ import { coordinatorSchema } from '../config/schema.ts'
 import { brokerAccess } from '../config/tls.ts'
 import { version } from '../config/version.ts'
 import { connectBus } from '../messages/amqp-bus.ts'
+import { createAuditLog } from '../messages/audit-log.ts'
 import { openAgentRegistry } from './agent-registry.ts'
+import { createAuditTrail } from './audit-trail.ts'
 import { createConductor } from './conductor.ts'
 import { openEnrolments } from './enrolments.ts'
 import { openAuthority } from './fleet/authority/authority.ts'
@@ -38,10 +40,14 @@ await runRole({
     const store = storeConfig.url
       ? await openPostgresStore(storeConfig.url, logger)
       : await openSqliteStore(storeConfig.path)
+    const shownAs = {
+      ...{ appId: 'howdah-coordinator', name: `howdah coordinator ${hostname()}` },
+      version: version(),
+    }
+    const access = brokerAccess(broker)
     const bus = await connectBus({
-      ...brokerAccess(broker),
-      appId: 'howdah-coordinator',
-      ...{ name: `howdah coordinator ${hostname()}`, version: version() },
+      ...access,
+      ...shownAs,
       role: 'coordinator',
       heartbeatSeconds: HEARTBEAT_SECONDS,
       logger,
@@ -97,11 +103,16 @@ await runRole({
     const prune = (): void => {
       store
         .prune(new Date(now() - KEEP_DAYS * DAY_MS))
+        .then(({ lostAuditEntries: entries }) => {
+          if (entries > 0)
+            logger.error({ entries }, `entries waited ${KEEP_DAYS} days for the audit stream, and are lost`)
+        })
         .catch((error: unknown) => logger.warn({ err: error }, 'pruning the store failed'))
     }
     prune()
     const pruner = setInterval(prune, DAY_MS)
-    leadership = await openLeadership({ bus, store, registry, enrolments, conductor, intake, logger })
+    const audit = createAuditTrail({ store, log: createAuditLog({ ...access, ...shownAs, logger }), logger })
+    leadership = await openLeadership({ bus, store, registry, enrolments, conductor, intake, audit, logger })
     return {
       ready: { role: 'coordinator', broker: withoutCredentials(broker.urls) },
       async close() {
@@ -110,6 +121,7 @@ await runRole({
         if (bus.connectedSince === undefined) await bus.close()
         await leadership?.close()
         await conductor.close()
+        await audit.close()
         await bus.close()
         await store.close()
       },

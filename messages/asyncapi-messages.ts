@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import { type Json, schemaOf } from './asyncapi-schemas.ts'
 import { CONTRACT_VERSION } from './definitions.ts'
 import { SESSION_HEADER, VERSION_HEADER } from './envelope.ts'
-import { COMMAND_EXAMPLES, EVENT_EXAMPLES, REFUSAL_EXAMPLE } from './examples.ts'
+import { AUDIT_EXAMPLES, COMMAND_EXAMPLES, EVENT_EXAMPLES, REFUSAL_EXAMPLE } from './examples.ts'
 import { MESSAGE_ID_HEADER, TYPE_HEADER } from './simple-client.ts'
 
 export interface Definition {
@@ -49,7 +49,9 @@ const EXAMPLES: Readonly<Record<string, readonly object[]>> = {
       [`${type}.reply`, [reply, REFUSAL_EXAMPLE]],
     ]),
   ),
-  ...Object.fromEntries(Object.entries(EVENT_EXAMPLES).map(([type, body]) => [type, [body]])),
+  ...Object.fromEntries(
+    Object.entries({ ...EVENT_EXAMPLES, ...AUDIT_EXAMPLES }).map(([type, body]) => [type, [body]]),
+  ),
 }
 
 const SIMPLE_HEADERS = {

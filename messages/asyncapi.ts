@@ -5,6 +5,7 @@
 import { channel, queueChannel, references, sessionEventChannel, VIRTUAL_HOST } from './asyncapi-channels.ts'
 import { type Definition, INTERNAL, messagesOf, PUBLIC, STABILITY, TO_AGENT } from './asyncapi-messages.ts'
 import { componentSchemas, type Json, withUsedComponents } from './asyncapi-schemas.ts'
+import { AUDIT_ENTRIES } from './audit.ts'
 import {
   AGENT_COMMANDS,
   COMMANDS,
@@ -19,6 +20,7 @@ import { MAX_REPLY_BYTES } from './envelope.ts'
 import { MAX_HEADERS_BYTES } from './foreign-headers.ts'
 import {
   AGENTS_EXCHANGE,
+  AUDIT,
   agentQueue,
   CLIENT_REPLY_PREFIX,
   COMMANDS_EXCHANGE,
@@ -60,6 +62,7 @@ function wholeDocument(): Json {
     ...messagesOf(COMMANDS),
     ...messagesOf(AGENT_COMMANDS, TO_AGENT),
     ...messagesOf(EVENTS),
+    ...messagesOf(AUDIT_ENTRIES),
   }
   const replies = Object.keys(messages).filter((name) => name.endsWith('.reply'))
   const agentCommands = Object.keys(AGENT_COMMANDS).map((type) => TO_AGENT + type)
@@ -136,6 +139,7 @@ function wholeDocument(): Json {
         parameters: AGENT_PARAMETERS,
       },
       [DEAD_LETTERS.name]: queueChannel(DEAD_LETTERS, []),
+      [AUDIT.name]: queueChannel(AUDIT, Object.keys(AUDIT_ENTRIES)),
     },
     operations: {
       ...Object.fromEntries(
@@ -154,6 +158,12 @@ function wholeDocument(): Json {
         Object.entries<Definition>(EVENTS)
           .filter(([type]) => SESSION_EVENT_TYPES.has(type))
           .map(([type, definition]) => [type, operation('send', type, type, definition)]),
+      ),
+      ...Object.fromEntries(
+        Object.entries<Definition>(AUDIT_ENTRIES).map(([type, definition]) => [
+          type,
+          operation('send', type, AUDIT.name, definition),
+        ]),
       ),
       // What agents report: the same message may be a report and an event for clients.
       ...Object.fromEntries(

@@ -1,4 +1,5 @@
 /** One example of every public message, for the AsyncAPI document. A test holds each against its schema. */
+import type { AuditEntry, AuditEntryType } from './audit.ts'
 import type { CommandBody, CommandReply, CommandType, EventBody, SessionEventType } from './definitions.ts'
 import type { SessionSummary } from './session-list.ts'
 import type { AgentView, Connection, SessionView, Usage } from './values.ts'
@@ -180,5 +181,17 @@ export const EVENT_EXAMPLES: Events = {
   'session.damage': {
     ...{ ...ofSession, repository: 'prod', instance: 'main', backup: '20261122-060000F' },
     ...{ file: 'data/base/16384/16397', block: 12, what: 'the checksum of the page is wrong' },
+  },
+}
+
+export const AUDIT_EXAMPLES: { [T in AuditEntryType]: Extract<AuditEntry, { type: T }>['body'] } = {
+  'audit.command': {
+    ...{ id: '5f0c1c6e-6a0f-4f9a-9f43-0d7c2f5d1e77', at: AT, command: 'instance.publish' },
+    ...{ messageId: 'nightly-4711', sender: { user: 'howdah-client-ops', application: 'nightly' } },
+    ...{ outcome: 'accepted', session: SESSION, request: { ...place, recoverTo }, ...tags },
+  },
+  'audit.session': {
+    ...{ id: `${SESSION}.v9.0`, at: AT, session: SESSION, version: 9 },
+    ...{ state: 'published', previous: 'recovering', ...place, ...tags },
   },
 }

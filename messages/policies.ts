@@ -45,4 +45,9 @@ export const POLICIES: readonly Policy[] = [
     pattern: '^howdah\\.dead-letters$',
     definition: { 'max-length': 10_000 },
   },
+  {
+    name: 'howdah-audit',
+    pattern: '^howdah\\.audit$',
+    definition: { 'max-age': '400D', 'max-length-bytes': 5_000_000_000 },
+  },
 ]

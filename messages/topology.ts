@@ -76,6 +76,13 @@ export const DEAD_EXCHANGE: Exchange = {
   summary: 'What could not be handled, to howdah.dead-letters.',
 }
 
+export const AUDIT_EXCHANGE: Exchange = {
+  name: 'howdah.audit',
+  type: 'topic',
+  summary:
+    'Commands with their sender, and changes of sessions, from the coordinator; the routing key is that of the command or event.',
+}
+
 /** In the order of their declaration: an alternate exchange comes before the one that it serves. */
 export const EXCHANGES = [
   UNKNOWN_COMMANDS_EXCHANGE,
@@ -84,6 +91,7 @@ export const EXCHANGES = [
   EVENTS_EXCHANGE,
   REPLIES_EXCHANGE,
   DEAD_EXCHANGE,
+  AUDIT_EXCHANGE,
 ] as const
 
 const quorum = { 'x-queue-type': 'quorum' } as const
@@ -108,6 +116,23 @@ export const DEAD_LETTERS: Queue = {
     ...quorum,
     'x-max-length': MAX_DEAD_LETTERS,
     'x-delivery-limit': DEAD_LETTER_DELIVERY_LIMIT,
+  },
+}
+
+/**
+ * RabbitMQ drops the oldest segments of a stream. These are outer bounds; a policy sets lower ones.
+ * Source: https://www.rabbitmq.com/docs/streams
+ */
+export const AUDIT: Queue = {
+  name: 'howdah.audit',
+  summary:
+    'A stream, to be read by offset or time again and again: commands with their sender, and changes of sessions.',
+  bindings: [{ exchange: AUDIT_EXCHANGE, pattern: '#' }],
+  arguments: {
+    'x-queue-type': 'stream',
+    'x-max-length-bytes': 20_000_000_000,
+    'x-max-age': '10Y',
+    'x-stream-max-segment-size-bytes': 16_000_000,
   },
 }
 

@@ -5,7 +5,8 @@
 import { createHash } from 'node:crypto'
 import type { CommandDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import type { Answer, CommandKey, Store } from '../store/store.ts'
+import { commandEntry } from '../audit-entries.ts'
+import type { CommandKey, NewAnswer, Store } from '../store/store.ts'
 
 /**
  * The user of the sender's connection, which RabbitMQ checks; without one, what the sender says of itself. Different senders
@@ -17,8 +18,12 @@ export function commandKey({ userId, appId, messageId }: CommandDelivery): Comma
 }
 
 /** The answer to keep. */
-export function answerOf(delivery: CommandDelivery, reply: object): Answer {
-  return { ...commandKey(delivery), type: delivery.type, bodyHash: bodyHash(delivery.body), reply }
+export function answerOf(delivery: CommandDelivery, reply: object): NewAnswer {
+  const { type, body } = delivery
+  return {
+    ...{ ...commandKey(delivery), type, bodyHash: bodyHash(body), reply },
+    audit: commandEntry(delivery, reply),
+  }
 }
 
 /**

@@ -6,6 +6,7 @@
  * applied again to what that one saved. What a command changes is saved together with its answer.
  */
 import { announcementsOf } from '../announcements.ts'
+import { sessionEntries } from '../audit-entries.ts'
 import { type Clock, timestamp } from '../clock.ts'
 import { historyOf } from '../history.ts'
 import type { Locks } from '../locks.ts'
@@ -13,7 +14,7 @@ import { type Plan, plan, stateOf } from '../planner.ts'
 import { startRepublish } from '../requests.ts'
 import type { Session } from '../session.ts'
 import { beginStep } from '../step-transitions.ts'
-import type { Added, Answer, Saved, Store, TargetLimits } from '../store/store.ts'
+import type { Added, NewAnswer, Saved, Store, TargetLimits } from '../store/store.ts'
 import type { Outbox } from './outbox.ts'
 import type { RetryTimers } from './retry-timers.ts'
 import type { StepDispatcher } from './step-dispatcher.ts'
@@ -23,14 +24,14 @@ export interface ChangingCommand {
   /** What the client asked for, in words, for the history. */
   readonly text: string
   /** Called after the change, before it is saved. */
-  readonly answer: () => Answer
+  readonly answer: () => NewAnswer
 }
 
 type Mutate = (session: Session) => void
 
 export interface SessionChanges {
   /** Saves a new session, its first step planned, with the answer to its command. `limits`: of its target. */
-  add(session: Session, answer: Answer, limits?: TargetLimits): Promise<Added>
+  add(session: Session, answer: NewAnswer, limits?: TargetLimits): Promise<Added>
   /**
    * Applies `mutate` and does what follows. Undefined: there is no such session. What `mutate` throws is thrown, and
    * nothing is changed; it may be called more than once.
@@ -66,7 +67,10 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
       session.updatedAt = timestamp(now)
       const history = addHistory(earlier, session, command?.text)
       const announcements = announcementsOf(earlier, session, session.version + 1)
-      const saved = await store.saveSession(session, { history, answer: command?.answer(), announcements })
+      const saved = await store.saveSession(session, {
+        ...{ history, answer: command?.answer(), announcements },
+        audit: sessionEntries(announcements),
+      })
       if (saved !== 'saved') return saved
       outbox.publish(announcements)
       observe?.(earlier, session)
@@ -100,7 +104,8 @@ export function createSessionChanges(options: SessionChangesOptions): SessionCha
       const text = `publish ${session.request.instance} of ${session.request.repository}`
       const history = addHistory(undefined, session, text)
       const announcements = announcementsOf(undefined, session, session.version)
-      const added = await store.addSession(session, { history, answer, announcements }, limits)
+      const audit = sessionEntries(announcements)
+      const added = await store.addSession(session, { history, answer, announcements, audit }, limits)
       if (added.outcome === 'added') {
         outbox.publish(announcements)
         observe?.(undefined, session)

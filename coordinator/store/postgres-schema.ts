@@ -24,6 +24,9 @@ const MIGRATIONS: Readonly<Record<number, (client: ClientBase) => Promise<void>>
   async 3(client) {
     await client.query(VERSION_3)
   },
+  async 4(client) {
+    await client.query(VERSION_4)
+  },
 }
 
 /**
@@ -155,5 +158,13 @@ const VERSION_3 = `
     name text NOT NULL,
     document jsonb NOT NULL,
     PRIMARY KEY (kind, name)
+  );
+`
+
+const VERSION_4 = `
+  CREATE TABLE howdah.audit (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    saved_at timestamptz NOT NULL DEFAULT now(),
+    document jsonb NOT NULL
   );
 `

@@ -1,7 +1,7 @@
 /** The statements of the PostgreSQL store. */
 import type { ClientBase } from 'pg'
 import type { SessionRow } from './session-row.ts'
-import type { Answer } from './store.ts'
+import type { NewAnswer } from './store.ts'
 import { storedJson, storedText } from './stored-json.ts'
 
 const COLUMNS = [
@@ -46,7 +46,18 @@ function insertAnnouncements(parameter: string, from = ''): string {
 
 export const INSERT_ANNOUNCEMENTS = insertAnnouncements('$1')
 
-/** More: the version that was read, the new entries of the history, the number up to which old ones are deleted, and announcements. */
+/** `from`: as of `insertAnnouncements`. */
+function insertAuditEntries(parameter: string, from = ''): string {
+  return `
+    INSERT INTO howdah.audit (document)
+    SELECT entry FROM ${from}jsonb_array_elements(${parameter}::jsonb) AS entry`
+}
+
+export const INSERT_AUDIT_ENTRIES = insertAuditEntries('$1')
+export const AUDIT_ENTRIES = 'SELECT number, document FROM howdah.audit ORDER BY number LIMIT $1'
+export const AUDITED = 'DELETE FROM howdah.audit WHERE number = ANY ($1::bigint[])'
+
+/** More: the version that was read, the new entries of the history, the number up to which old ones are deleted, announcements, and audit entries. */
 export const UPDATE_SESSION = `
   WITH saved AS (
     UPDATE howdah.session SET ${assignments.join(', ')} WHERE id = $1 AND version = $${next} RETURNING id
@@ -58,6 +69,8 @@ export const UPDATE_SESSION = `
     DELETE FROM howdah.history USING saved WHERE session = saved.id AND number <= $${next + 2}
   ), announced AS (
     ${insertAnnouncements(`$${next + 3}`, 'saved, ')}
+  ), audited AS (
+    ${insertAuditEntries(`$${next + 4}`, 'saved, ')}
   )
   SELECT id FROM saved`
 
@@ -93,12 +106,17 @@ export const ANSWER = `
   WHERE message = $1 AND sender IN ($2, '') ORDER BY sender DESC LIMIT 1`
 
 /** @returns false when there is an answer already */
-export async function insertAnswer(client: Pick<ClientBase, 'query'>, answer: Answer): Promise<boolean> {
-  const { sender, messageId, type, bodyHash, reply } = answer
+export async function insertAnswer(client: Pick<ClientBase, 'query'>, answer: NewAnswer): Promise<boolean> {
+  const { sender, messageId, type, bodyHash, reply, audit } = answer
   const { rowCount } = await client.query(
-    `INSERT INTO howdah.answer (sender, message, type, body_hash, reply)
-     VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
-    [storedText(sender), storedText(messageId), type, bodyHash, storedJson(reply)],
+    `WITH added AS (
+       INSERT INTO howdah.answer (sender, message, type, body_hash, reply)
+       VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING message
+     ), audited AS (
+       INSERT INTO howdah.audit (document) SELECT $6::jsonb FROM added
+     )
+     SELECT message FROM added`,
+    [storedText(sender), storedText(messageId), type, bodyHash, storedJson(reply), storedJson(audit)],
   )
   return rowCount === 1
 }
@@ -117,3 +135,6 @@ export const PRUNE_ANSWERS = `
 export const PRUNE_SESSIONS = `
   DELETE FROM howdah.session WHERE id IN (
     SELECT id FROM howdah.session WHERE settled AND updated_at < $1 LIMIT $2)`
+export const PRUNE_AUDIT = `
+  DELETE FROM howdah.audit WHERE number IN (
+    SELECT number FROM howdah.audit WHERE saved_at < $1 ORDER BY number LIMIT $2)`

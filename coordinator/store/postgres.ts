@@ -1,6 +1,7 @@
 /** The store in a PostgreSQL database: several coordinators can share it. */
 import type pg from 'pg'
 import type { Logger } from 'pino'
+import type { AuditEntry } from '../../messages/audit.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { type Announcement, announcementId } from '../announcements.ts'
 import { announcementRow } from './announcement-row.ts'
@@ -52,7 +53,7 @@ export async function openPostgresStore(
       const { rows } = await query<{ state: string; sessions: string }>(sql.COUNTS, [])
       return Object.fromEntries(rows.map(({ state, sessions }) => [state, Number(sessions)]))
     },
-    addSession(session, { history, answer, announcements = [] }, limits) {
+    addSession(session, { history, answer, announcements = [], audit = [] }, limits) {
       const row = sessionRow(session)
       return transaction<Added>(
         async (client) => {
@@ -69,17 +70,19 @@ export async function openPostgresStore(
           if (rowCount === 0) return { outcome: 'id-taken' }
           await client.query(sql.INSERT_HISTORY, [row.id, storedJson(history)])
           await client.query(sql.INSERT_ANNOUNCEMENTS, [announcementsJson(announcements)])
+          await client.query(sql.INSERT_AUDIT_ENTRIES, [storedJson(audit)])
           return { outcome: 'added' }
         },
         ({ outcome }) => outcome === 'added',
       )
     },
-    async saveSession(session, { history, answer, announcements = [] }) {
+    async saveSession(session, { history, answer, announcements = [], audit = [] }) {
       const row = sessionRow({ ...session, version: session.version + 1 })
       const values = [
         ...[...sql.columns(row), session.version, storedJson(history)],
         (history.at(-1)?.number ?? 0) - MAX_HISTORY,
         announcementsJson(announcements),
+        storedJson(audit),
       ]
       const update = async (client: Pick<pg.ClientBase, 'query'>): Promise<Saved> =>
         (await client.query(sql.UPDATE_SESSION, values)).rowCount === 0 ? 'stale' : 'saved'
@@ -113,6 +116,16 @@ export async function openPostgresStore(
       return row && { sender, messageId, type: row.type, bodyHash: row.body_hash, reply: row.reply }
     },
     saveAnswer: (answer) => sql.insertAnswer(pool, answer).catch(throwStoreFailure),
+    async saveAuditEntry(entry) {
+      await query(sql.INSERT_AUDIT_ENTRIES, [storedJson([entry])])
+    },
+    async auditEntries(limit) {
+      const { rows } = await query<{ number: string; document: AuditEntry }>(sql.AUDIT_ENTRIES, [limit])
+      return rows.map(({ number, document }) => ({ number: Number(number), entry: document }))
+    },
+    async audited(numbers) {
+      await query(sql.AUDITED, [numbers])
+    },
     agents: () => documents<AgentView>('SELECT document FROM howdah.agent ORDER BY kind, name', []),
     async saveAgent(agent) {
       await query(sql.UPSERT_AGENT, [agent.kind, agent.name, storedJson(agent)])
@@ -131,9 +144,15 @@ export async function openPostgresStore(
       await query(sql.UPSERT_ENROLMENT, [enrolment.kind, enrolment.name, storedJson(enrolment)])
     },
     async prune(before) {
-      for (const text of [sql.PRUNE_ANSWERS, sql.PRUNE_SESSIONS]) {
-        while ((await query(text, [before, PRUNE_ROWS])).rowCount === PRUNE_ROWS);
+      async function pruneAll(text: string): Promise<number> {
+        for (let pruned = 0; ; ) {
+          const { rowCount } = await query(text, [before, PRUNE_ROWS])
+          pruned += rowCount ?? 0
+          if (rowCount !== PRUNE_ROWS) return pruned
+        }
       }
+      for (const text of [sql.PRUNE_ANSWERS, sql.PRUNE_SESSIONS]) await pruneAll(text)
+      return { lostAuditEntries: await pruneAll(sql.PRUNE_AUDIT) }
     },
     async close() {
       await pool.end()

@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { HowdahError } from '../../messages/errors.ts'
 
 /** Version 1 is the one that did not say so. */
-export const SCHEMA_VERSION = 3
+export const SCHEMA_VERSION = 4
 
 /** The migrations to run, by the version that each leads to. @throws HowdahError `configuration` when the store is newer than this program */
 export function pendingMigrations(found: number, key: 'store.path' | 'store.url'): number[] {

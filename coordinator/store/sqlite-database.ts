@@ -14,7 +14,7 @@ import { columns, statements } from './sqlite-statements.ts'
 import { createTransactions } from './sqlite-transactions.ts'
 import type { Added, CommandKey, Saved, TargetLimits, TargetUsage } from './store.ts'
 
-/** A numbered document: an entry of a history. */
+/** A numbered document: an entry of a history, or of the audit stream. */
 export interface EntryRow {
   readonly number: number
   readonly document: string
@@ -27,11 +27,18 @@ export interface AnswerRow extends CommandKey {
   readonly reply: string
 }
 
+export interface NewAnswerRow extends AnswerRow {
+  /** JSON: the entry in the audit stream. */
+  readonly audit: string
+}
+
 /** What is saved with a session. */
 export interface RowsWithSession {
   readonly history: readonly EntryRow[]
-  readonly answer: AnswerRow | undefined
+  readonly answer: NewAnswerRow | undefined
   readonly announcements: readonly AnnouncementRow[]
+  /** JSON. */
+  readonly audit: readonly string[]
 }
 
 export type SqliteDatabase = ReturnType<typeof openSqliteDatabase>
@@ -61,8 +68,14 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
     }
   }
 
-  function addAnswer({ sender, messageId, type, bodyHash, reply }: AnswerRow): boolean {
-    return sql.insertAnswer.run(sender, messageId, type, bodyHash, reply).changes === 1
+  function addAuditEntries(documents: readonly string[]): void {
+    for (const document of documents) sql.insertAuditEntry.run(document)
+  }
+
+  function addAnswer({ sender, messageId, type, bodyHash, reply, audit }: NewAnswerRow): boolean {
+    if (sql.insertAnswer.run(sender, messageId, type, bodyHash, reply).changes === 0) return false
+    addAuditEntries([audit])
+    return true
   }
 
   function usage(target: string): TargetUsage {
@@ -89,7 +102,7 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
       Object.fromEntries(sql.counts.all().map((row) => [String(row.state), Number(row.sessions)])),
     addSession: (
       row: SessionRow,
-      { history, answer, announcements }: RowsWithSession,
+      { history, answer, announcements, audit }: RowsWithSession,
       limits?: TargetLimits,
     ): Added =>
       transaction<Added>(
@@ -100,18 +113,20 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
           if (sql.insert.run(...columns(row), row.createdAt).changes === 0) return { outcome: 'id-taken' }
           addHistory(row.id, history)
           addAnnouncements(announcements)
+          addAuditEntries(audit)
           return { outcome: 'added' }
         },
         ({ outcome }) => outcome === 'added',
       ),
     /** `row.version`: the new one. */
-    saveSession: (row: SessionRow, { history, answer, announcements }: RowsWithSession): Saved =>
+    saveSession: (row: SessionRow, { history, answer, announcements, audit }: RowsWithSession): Saved =>
       transaction<Saved>(
         () => {
           if (answer && !addAnswer(answer)) return 'answered'
           if (sql.update.run(...columns(row), row.version - 1).changes === 0) return 'stale'
           addHistory(row.id, history)
           addAnnouncements(announcements)
+          addAuditEntries(audit)
           return 'saved'
         },
         (outcome) => outcome === 'saved',
@@ -138,11 +153,17 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
       ]
       return { sender, messageId, type, bodyHash, reply }
     },
-    saveAnswer: addAnswer,
+    saveAnswer: (answer: NewAnswerRow): boolean => transaction(() => addAnswer(answer), Boolean),
+    saveAuditEntry: (document: string): void => addAuditEntries([document]),
+    auditEntries: (limit: number): EntryRow[] =>
+      sql.auditEntries
+        .all(limit)
+        .map(({ number, document }) => ({ number: Number(number), document: String(document) })),
+    audited: (numbers: readonly number[]): void => void sql.audited.run(JSON.stringify(numbers)),
     agents: (): string[] => documents(sql.agents.all()),
     saveAgent: (kind: string, name: string, document: string): void =>
       void sql.upsertAgent.run(kind, name, document),
-    removeAgent: (kind: string, name: string, answer: AnswerRow): boolean =>
+    removeAgent: (kind: string, name: string, answer: NewAnswerRow): boolean =>
       transaction(
         () => addAnswer(answer) && Boolean(sql.removeAgent.run(kind, name)),
         (removed) => removed,
@@ -150,12 +171,12 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
     enrolments: (): string[] => documents(sql.enrolments.all()),
     saveEnrolment: (kind: string, name: string, document: string): void =>
       void sql.upsertEnrolment.run(kind, name, document),
-    /** @returns whether there is more to prune */
-    prune: (before: string): boolean => {
-      const pruned = [sql.pruneAnswers, sql.pruneSessions].map((statement) =>
-        statement.run(before, PRUNE_ROWS),
-      )
-      return pruned.some(({ changes }) => Number(changes) === PRUNE_ROWS)
+    /** `more`: whether there is more to prune. */
+    prune: (before: string): { more: boolean; auditEntries: number } => {
+      const [answers = 0, sessions = 0, auditEntries = 0] = [
+        ...[sql.pruneAnswers, sql.pruneSessions, sql.pruneAudit],
+      ].map((statement) => Number(statement.run(before, PRUNE_ROWS).changes))
+      return { more: [answers, sessions, auditEntries].includes(PRUNE_ROWS), auditEntries }
     },
     close: (): void => db.close(),
   }

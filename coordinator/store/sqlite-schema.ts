@@ -17,6 +17,7 @@ const MIGRATIONS: Readonly<Record<number, (db: DatabaseSync) => void>> = {
     db.prepare("INSERT INTO meta (name, value) VALUES ('store', ?)").run(newStoreId())
   },
   3: (db) => db.exec(VERSION_3),
+  4: (db) => db.exec(VERSION_4),
 }
 
 /**
@@ -136,5 +137,14 @@ const VERSION_3 = `
     name TEXT NOT NULL,
     document TEXT NOT NULL,
     PRIMARY KEY (kind, name)
+  ) STRICT;
+`
+
+// AUTOINCREMENT: the number of an entry that was deleted is never given again.
+const VERSION_4 = `
+  CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    saved_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    document TEXT NOT NULL
   ) STRICT;
 `

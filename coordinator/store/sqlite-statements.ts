@@ -63,6 +63,9 @@ export function statements(db: DatabaseSync) {
       `INSERT INTO answer (sender, message, type, body_hash, reply) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT DO NOTHING`,
     ),
+    insertAuditEntry: db.prepare('INSERT INTO audit (document) VALUES (?)'),
+    auditEntries: db.prepare('SELECT number, document FROM audit ORDER BY number LIMIT ?'),
+    audited: db.prepare('DELETE FROM audit WHERE number IN (SELECT value FROM json_each(?))'),
     agents: db.prepare('SELECT document FROM agent ORDER BY kind, name'),
     upsertAgent: db.prepare(
       `INSERT INTO agent (kind, name, document) VALUES (?, ?, ?)
@@ -76,6 +79,9 @@ export function statements(db: DatabaseSync) {
     removeAgent: db.prepare('DELETE FROM agent WHERE kind = ? AND name = ?'),
     pruneAnswers: db.prepare(
       'DELETE FROM answer WHERE rowid IN (SELECT rowid FROM answer WHERE created_at < ? LIMIT ?)',
+    ),
+    pruneAudit: db.prepare(
+      'DELETE FROM audit WHERE number IN (SELECT number FROM audit WHERE saved_at < ? ORDER BY number LIMIT ?)',
     ),
     pruneSessions: db.prepare(
       'DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE settled = 1 AND updated_at < ? LIMIT ?)',

@@ -7,9 +7,9 @@ import { announcementId } from '../announcements.ts'
 import { announcementRow } from './announcement-row.ts'
 import { pageStatement, SQLITE } from './session-query.ts'
 import { sessionOf, sessionRow } from './session-row.ts'
-import type { AnswerRow, EntryRow, RowsWithSession, SqliteDatabase } from './sqlite-database.ts'
+import type { EntryRow, NewAnswerRow, RowsWithSession, SqliteDatabase } from './sqlite-database.ts'
 import { type Answered, errorOf, type Request, type ThreadData } from './sqlite-messages.ts'
-import { type Answer, type CommandKey, MAX_HISTORY, type Store, type WithSession } from './store.ts'
+import { type CommandKey, MAX_HISTORY, type NewAnswer, type Store, type WithSession } from './store.ts'
 import { storedJson, storedText } from './stored-json.ts'
 
 /** @throws HowdahError `configuration` when the file cannot be opened, is no store, or belongs to a newer release */
@@ -49,6 +49,12 @@ export async function openSqliteStore(file: string): Promise<Store> {
       return row && { ...row, reply: JSON.parse(row.reply) as object }
     },
     saveAnswer: (answer) => call('saveAnswer', answerRow(answer)),
+    saveAuditEntry: (entry) => call('saveAuditEntry', storedJson(entry)),
+    auditEntries: async (limit) =>
+      (await call('auditEntries', limit)).map(({ number, document }) => ({
+        ...{ number, entry: JSON.parse(document) },
+      })),
+    audited: (numbers) => call('audited', numbers),
     agents: async () => (await call('agents')).map((agent) => JSON.parse(agent)),
     saveAgent: (agent) => call('saveAgent', agent.kind, agent.name, storedJson(agent)),
     removeAgent: (kind, name, answer) => call('removeAgent', kind, name, answerRow(answer)),
@@ -56,7 +62,11 @@ export async function openSqliteStore(file: string): Promise<Store> {
     saveEnrolment: (enrolment) =>
       call('saveEnrolment', enrolment.kind, enrolment.name, storedJson(enrolment)),
     async prune(before) {
-      while (await call('prune', before.toISOString()));
+      for (let lostAuditEntries = 0; ; ) {
+        const { more, auditEntries } = await call('prune', before.toISOString())
+        lostAuditEntries += auditEntries
+        if (!more) return { lostAuditEntries }
+      }
     },
     async close() {
       await call('close')
@@ -124,11 +134,12 @@ async function startThread(file: string): Promise<Thread> {
   }
 }
 
-function rowsOf({ history, answer, announcements = [] }: WithSession): RowsWithSession {
+function rowsOf({ history, answer, announcements = [], audit = [] }: WithSession): RowsWithSession {
   return {
     history: history.map(entryRow),
     answer: answer && answerRow(answer),
     announcements: announcements.map(announcementRow),
+    audit: audit.map(storedJson),
   }
 }
 
@@ -140,6 +151,7 @@ function storedKey({ sender, messageId }: CommandKey): CommandKey {
   return { sender: storedText(sender), messageId: storedText(messageId) }
 }
 
-function answerRow(answer: Answer): AnswerRow {
-  return { ...answer, ...storedKey(answer), reply: storedJson(answer.reply) }
+function answerRow(answer: NewAnswer): NewAnswerRow {
+  const { reply, audit } = answer
+  return { ...answer, ...storedKey(answer), reply: storedJson(reply), audit: storedJson(audit) }
 }

@@ -4,6 +4,7 @@
  *
  * A method rejects with `Unavailable` while the store cannot be reached or takes no writes; the same call can succeed later.
  */
+import type { AuditEntry } from '../../messages/audit.ts'
 import type { AgentView, HistoryEntry, SessionState } from '../../messages/values.ts'
 import type { Announcement } from '../announcements.ts'
 import type { Session } from '../session.ts'
@@ -25,6 +26,18 @@ export interface Answer extends CommandKey {
   readonly bodyHash: string
   /** The whole reply. */
   readonly reply: object
+}
+
+/** An answer that is new: with its entry in the audit stream, which is saved with it. */
+export interface NewAnswer extends Answer {
+  readonly audit: AuditEntry
+}
+
+/** An entry that waits for the audit stream. */
+export interface WaitingAuditEntry {
+  /** Grows with each entry. */
+  readonly number: number
+  readonly entry: AuditEntry
 }
 
 /** Limits of a target; null: none. */
@@ -66,9 +79,11 @@ export interface WithSession {
   /** The new entries. */
   readonly history: readonly HistoryEntry[]
   /** The answer to the command that made the change, if one did. */
-  readonly answer?: Answer | undefined
+  readonly answer?: NewAnswer | undefined
   /** Events that tell of the change, kept until they are published (`announced`). */
   readonly announcements?: readonly Announcement[] | undefined
+  /** Entries of the audit stream about the change, kept until they are in it (`audited`). */
+  readonly audit?: readonly AuditEntry[] | undefined
 }
 
 export interface Store {
@@ -103,14 +118,20 @@ export interface Store {
   announced(announcements: readonly Announcement[]): Promise<void>
   answer(key: CommandKey): Promise<Answer | undefined>
   /** False: there is an answer already, and it stays. */
-  saveAnswer(answer: Answer): Promise<boolean>
+  saveAnswer(answer: NewAnswer): Promise<boolean>
+  /** An entry that belongs to no change. */
+  saveAuditEntry(entry: AuditEntry): Promise<void>
+  /** The oldest of those that wait, in the order in which they were saved; at most `limit`. */
+  auditEntries(limit: number): Promise<WaitingAuditEntry[]>
+  /** Forgets them: they are in the stream. */
+  audited(numbers: readonly number[]): Promise<void>
   agents(): Promise<AgentView[]>
   saveAgent(agent: AgentView): Promise<void>
   /** Removes an agent and keeps the answer to the command that says so. False: that has an answer already, and nothing was removed. */
-  removeAgent(kind: AgentView['kind'], name: string, answer: Answer): Promise<boolean>
+  removeAgent(kind: AgentView['kind'], name: string, answer: NewAnswer): Promise<boolean>
   enrolments(): Promise<Enrolment[]>
   saveEnrolment(enrolment: Enrolment): Promise<void>
-  /** Deletes answers and settled sessions that are older than this. */
-  prune(before: Date): Promise<void>
+  /** Deletes answers and settled sessions that are older than this, and entries that wait so long for the audit stream. */
+  prune(before: Date): Promise<{ readonly lostAuditEntries: number }>
   close(): Promise<void>
 }

@@ -46,6 +46,28 @@ function idempotencyTests(openStore: () => Promise<Store>): void {
     expect(await coordinator.session(session)).to.deep.equal(before)
   })
 
+  it('is one entry of the audit stream, and each refusal that is no answer another', async () => {
+    const asked = (id: string) => coordinator.command('instance.publish', publishBody, id)
+    await coordinator.command('session.retry', { session: 'main-none' }, 'job-0')
+    await coordinator.agentsOnline()
+    const { session = '' } = await asked('job-1')
+    await asked('job-1')
+    clock.now += 60_000
+    await asked('job-2')
+    await asked('job-2')
+    await coordinator.command('session.retry', { session }, 'job-1')
+    const commands = (await store.auditEntries(100)).flatMap(({ entry: { type, body } }) =>
+      type === 'audit.command' ? [[body.command, body.outcome, body.error?.code]] : [],
+    )
+    expect(commands).to.deep.equal([
+      ['session.retry', 'refused', 'unknown_session'],
+      ['instance.publish', 'accepted', undefined],
+      ['instance.publish', 'refused', 'agent_offline'],
+      ['instance.publish', 'refused', 'agent_offline'],
+      ['session.retry', 'refused', 'invalid_message'],
+    ])
+  })
+
   it('as another type is refused, and nothing is done', async () => {
     await coordinator.agentsOnline()
     const { session = '' } = await coordinator.command('instance.publish', publishBody, 'job-1')

@@ -8,6 +8,7 @@ import type { Store } from '../../coordinator/store/store.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { createScriptedBus, type ScriptedBus } from './scripted-bus.ts'
 import { stepResults } from './step-results.ts'
+import { newAnswer } from './store-values.ts'
 import { onBothStores } from './stores.ts'
 import { openTestCoordinator, publishBody, type TestCoordinator, until } from './test-coordinator.ts'
 
@@ -140,8 +141,7 @@ function outboxTests(openStore: () => Promise<Store>): void {
         warnings: [...warnings],
       }
       const announcements = announcementsOf(undefined, session, session.version)
-      const answer = { sender: 's', messageId: id, type: 't', bodyHash: 'h', reply: {} }
-      await store.addSession(session, { history: [], answer, announcements })
+      await store.addSession(session, { history: [], answer: newAnswer(id, {}), announcements })
       return announcements
     }
     const NOW = '2026-11-22T06:00:00.000Z'

@@ -6,7 +6,7 @@ import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { Unavailable } from '../../messages/unavailable.ts'
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts'
-import { agentView, request } from './store-values.ts'
+import { agentView, newAnswer, request } from './store-values.ts'
 
 const QUERY_TIMEOUT_MS = 1_000
 
@@ -33,10 +33,7 @@ describe('the PostgreSQL store whose server is away', function () {
 
   afterEach(() => store.close())
 
-  const answer = {
-    ...{ sender: 'user test', messageId: 'm1', type: 'session.retry', bodyHash: 'hash' },
-    reply: { accepted: true },
-  }
+  const answer = newAnswer('m1', { accepted: true })
 
   /** One of every kind of statement and transaction. */
   const uses: Record<string, () => Promise<unknown>> = {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { SCHEMA_VERSION } from '../../coordinator/store/schema-version.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { makeVersion1 } from './store-version-1.ts'
 import { type OpenStore, onBothStores, type RawDatabase } from './stores.ts'
@@ -75,7 +76,7 @@ function versionTests(open: OpenStore, raw: RawDatabase): void {
       expect(error).to.include({ code: 'configuration' })
       expect((error as Error).message).to.match(/store\.(path|url).* newer release .* version 99/)
     }
-    await raw.run(`UPDATE ${meta} SET value = '3' WHERE name = 'schema'`)
+    await raw.run(`UPDATE ${meta} SET value = '${SCHEMA_VERSION}' WHERE name = 'schema'`)
     store = await open()
   })
 

@@ -7,19 +7,25 @@ import {
   type Added,
   type Answer,
   MAX_HISTORY,
+  type NewAnswer,
   type Store,
   type TargetLimits,
 } from '../../coordinator/store/store.ts'
 import type { HistoryEntry } from '../../messages/values.ts'
-import { agentView as agent, request } from './store-values.ts'
+import { agentView as agent, auditEntry, newAnswer, request } from './store-values.ts'
 import { type OpenStore, onBothStores } from './stores.ts'
 
 function session(id: string, createdAt = '2026-11-22T06:00:00.000Z'): Session {
   return newSession(id, request, 'backup-1', createdAt)
 }
 
-function answer({ messageId, reply }: { messageId: string; reply: object }): Answer {
-  return { sender: 'user test', messageId, type: 'instance.publish', bodyHash: 'hash', reply }
+function answer({ messageId, reply }: { messageId: string; reply: object }): NewAnswer {
+  return newAnswer(messageId, reply)
+}
+
+/** What is given again. */
+function answered({ audit: _, ...kept }: NewAnswer): Answer {
+  return kept
 }
 
 function storeContract(open: OpenStore): void {
@@ -58,7 +64,7 @@ function storeContract(open: OpenStore): void {
     expect(await store.addSession(session('shop-1'), more)).to.deep.equal({ outcome: 'added' })
     expect(await store.addSession(session('shop-2'), more)).to.deep.equal({ outcome: 'answered' })
     expect(await store.session('shop-2')).to.equal(undefined)
-    expect(await store.answer(more.answer)).to.deep.equal(more.answer)
+    expect(await store.answer(more.answer)).to.deep.equal(answered(more.answer))
   })
 
   it('refuses a save based on an older version, so that no change is lost', async () => {
@@ -105,7 +111,7 @@ function storeContract(open: OpenStore): void {
     const first = answer({ messageId: 'm1', reply: { accepted: true } })
     expect(await store.saveAnswer(first)).to.equal(true)
     expect(await store.saveAnswer({ ...first, reply: { accepted: false } })).to.equal(false)
-    expect(await store.answer(first)).to.deep.equal(first)
+    expect(await store.answer(first)).to.deep.equal(answered(first))
     expect(await store.answer({ ...first, messageId: 'm2' })).to.equal(undefined)
     expect(await store.answer({ ...first, sender: 'user other' })).to.equal(undefined)
   })
@@ -196,6 +202,51 @@ function storeContract(open: OpenStore): void {
     const left = (await store.sessions({ settled: true })).map(({ id }) => id).sort()
     expect(left).to.deep.equal(['kept', 'published'])
     expect(await store.answer({ sender: 'user test', messageId: 'closed' })).to.equal(undefined)
+  })
+
+  describe('keeps for the audit stream', () => {
+    const waiting = async (limit = 100): Promise<string[]> =>
+      (await store.auditEntries(limit)).map(({ entry }) => entry.body.id)
+
+    it('the entries that were saved with a change or an answer, in their order, until they are in it', async () => {
+      const one = session('shop-1')
+      await store.addSession(one, {
+        ...{ history: [], answer: answer({ messageId: 'm1', reply: {} }) },
+        audit: [auditEntry('new')],
+      })
+      await store.saveSession(one, { history: [], audit: [auditEntry('mounting'), auditEntry('published')] })
+      await store.saveAnswer(answer({ messageId: 'm2', reply: {} }))
+      await store.saveAuditEntry(auditEntry('refused'))
+      await store.close()
+      store = await open()
+      expect(await waiting()).to.deep.equal(['m1', 'new', 'mounting', 'published', 'm2', 'refused'])
+      const first = await store.auditEntries(2)
+      expect(first[0]?.entry).to.deep.equal(auditEntry('m1'))
+      await store.audited(first.map(({ number }) => number))
+      expect(await waiting(2)).to.deep.equal(['mounting', 'published'])
+    })
+
+    it('none of a change or an answer that was not saved', async () => {
+      const one = session('shop-1')
+      await store.addSession(one, { history: [], answer: answer({ messageId: 'm1', reply: {} }) })
+      const stale = { ...one, version: 7 }
+      const again = { history: [], answer: answer({ messageId: 'm1', reply: {} }), audit: [auditEntry('no')] }
+      expect(await store.saveSession(stale, { history: [], audit: [auditEntry('no')] })).to.equal('stale')
+      expect(await store.saveSession(one, again)).to.equal('answered')
+      expect((await store.addSession(one, { history: [], audit: [auditEntry('no')] })).outcome).to.equal(
+        'id-taken',
+      )
+      expect(await store.saveAnswer(again.answer)).to.equal(false)
+      expect(await waiting()).to.deep.equal(['m1'])
+    })
+
+    it('nothing that has waited longer than what else is pruned, and says how many were lost', async () => {
+      await store.saveAuditEntry(auditEntry('a'))
+      await store.saveAuditEntry(auditEntry('b'))
+      expect(await store.prune(new Date(Date.now() - 60_000))).to.deep.equal({ lostAuditEntries: 0 })
+      expect(await store.prune(new Date(Date.now() + 1000))).to.deep.equal({ lostAuditEntries: 2 })
+      expect(await waiting()).to.deep.equal([])
+    })
   })
 }
 

@@ -3,6 +3,7 @@ import { Parser } from '@asyncapi/parser'
 import { expect } from 'chai'
 import type { ZodType } from 'zod'
 import { asyncApiDocument } from '../../messages/asyncapi.ts'
+import { AUDIT_ENTRIES } from '../../messages/audit.ts'
 import { COMMANDS, EVENTS, SESSION_EVENT_TYPES } from '../../messages/definitions.ts'
 
 describe('docs/asyncapi.json', function () {
@@ -27,13 +28,14 @@ describe('docs/asyncapi.json', function () {
     const expected = [
       ...Object.keys(COMMANDS).flatMap((type) => [type, `${type}.reply`]),
       ...SESSION_EVENT_TYPES,
+      ...Object.keys(AUDIT_ENTRIES),
     ]
     expect(Object.keys(messages).filter(isPublic)).to.have.members(expected)
     for (const [type, { body, reply }] of Object.entries(COMMANDS)) {
       for (const { payload } of messages[type]?.examples ?? []) expectSame(body, payload)
       for (const { payload } of messages[`${type}.reply`]?.examples ?? []) expectSame(reply, payload)
     }
-    for (const [type, { body }] of Object.entries(EVENTS)) {
+    for (const [type, { body }] of Object.entries({ ...EVENTS, ...AUDIT_ENTRIES })) {
       for (const { payload } of messages[type]?.examples ?? []) expectSame(body, payload)
     }
     for (const name of expected) expect(messages[name]?.examples, name).not.to.equal(undefined)

@@ -15,6 +15,7 @@ import {
 import { POLICIES } from '../../../messages/policies.ts'
 import {
   type AgentAddress,
+  AUDIT,
   agentQueue,
   COORDINATOR_QUEUES,
   EXCHANGES,
@@ -50,7 +51,7 @@ export interface Passwords {
 export function brokerDefinitions(request: SetupRequest, passwords: Passwords): object {
   const { vhost, agents } = request
   const users = usersOf(request)
-  const queues = [...COORDINATOR_QUEUES, ...agents.map(agentQueue)]
+  const queues = [...COORDINATOR_QUEUES, AUDIT, ...agents.map(agentQueue)]
   return {
     vhosts: [{ name: vhost }],
     users: [
