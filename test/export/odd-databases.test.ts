@@ -1,5 +1,7 @@
 /** Exports databases in other encodings than UTF-8 and with unusual names, byte for byte. */
 import { expect } from 'chai'
+import type { Observation } from '../../agents/target/changes/detection.ts'
+import { observe, observeDatabase } from '../../agents/target/changes/observe.ts'
 import type { DatabaseDump, Destination } from '../../agents/target/export/destinations/destination.ts'
 import { exportDatabase } from '../../agents/target/export/dump/export-database.ts'
 import { createPrograms } from '../../agents/target/export/dump/programs.ts'
@@ -12,6 +14,7 @@ import { listDatabases } from '../../agents/target/postgres/connections/instance
 import { startInstance } from '../../agents/target/postgres/instance.ts'
 import { surveyInstance } from '../../agents/target/survey/survey.ts'
 import { type Backup, logger, makeBackup, mountCopy, type Published } from '../postgres/backup.ts'
+import { poll } from '../support/poll.ts'
 
 /** 63 bytes, the longest that there can be. */
 const LONG = `Ünï "quoted" 'n' \\ a\nb = ${'x'.repeat(36)}`
@@ -114,5 +117,23 @@ describe('Databases with unusual encodings and names', function () {
     expect(chosen.notes.join()).to.include('its name is not UTF-8')
     const { databases } = await surveyInstance(address, AbortSignal.timeout(20_000))
     expect(databases.map(({ database }) => database)).to.include.members([LONG, 'latin', 'plain_bytes'])
+  })
+
+  it('are connected to for their statistics only when something was written since the last look', async () => {
+    await published.sql('\\connect latin\nINSERT INTO "Öfen" VALUES (1)')
+    const written = async (before?: Observation) => {
+      const seen = await observe(address, before)
+      return (seen?.databases.get('latin')?.written ?? 0) > 0 ? seen : undefined
+    }
+    const options = { deadlineMs: 15_000, failure: () => 'the write is in no counter' }
+    const first = await poll(() => written(), options)
+    const second = await poll(() => written(first), options)
+    // The same object: it was not queried again.
+    expect(second.databases.get('latin')).to.equal(first.databases.get('latin'))
+    expect(await observeDatabase(address, 'latin')).to.deep.include({
+      counters: first.databases.get('latin'),
+    })
+    expect(await observeDatabase(address, LONG)).to.deep.include({ epoch: first.epoch })
+    expect(await observeDatabase(address, 'nowhere')).to.equal(undefined)
   })
 })

@@ -7,8 +7,8 @@
 import type { Changes } from '../../../messages/values.ts'
 import { instanceAddress, withAnyDatabase } from '../postgres/connections/instance-client.ts'
 import type { PublishedSession } from '../session/published-session.ts'
-import { detectChanges, initialRecord, type Mark, withExport } from './detection.ts'
-import { isQuiet, observe, observeStart } from './observe.ts'
+import { detectChanges, initialRecord, type Mark, type Observation, withExport } from './detection.ts'
+import { isQuiet, observe, observeDatabase, observeStart } from './observe.ts'
 import { readChangeRecord, writeChangeRecord } from './record.ts'
 
 export interface SessionChanges {
@@ -18,11 +18,14 @@ export interface SessionChanges {
   of(session: PublishedSession): Promise<Changes>
   /** To be called before the snapshot of a database is taken. Undefined: the instance is in recovery. */
   mark(session: PublishedSession, database: string): Promise<Mark | undefined>
-  /** Records that a database was exported as a whole, up to a mark. */
-  exported(session: PublishedSession, database: string, mark: Mark): Promise<void>
+  /** Records that databases were exported as a whole, each up to its mark; in the order of their marks. */
+  exported(session: PublishedSession, marks: ReadonlyMap<string, Mark>): Promise<void>
   /** Does work of Howdah's own that writes to the instance. It is not counted as a change, as far as it can be distinguished. */
   excludeFromChanges<T>(session: PublishedSession, work: () => Promise<T>): Promise<T>
 }
+
+/** An observation has an entry for each database. */
+const MAX_OBSERVED = 64
 
 export function createSessionChanges(): SessionChanges {
   const chains = new Map<string, Promise<unknown>>()
@@ -38,9 +41,21 @@ export function createSessionChanges(): SessionChanges {
     }
   }
 
+  /** The last observations, of the sessions that were queried last. */
+  const observed = new Map<string, Observation>()
+
+  async function observeAgain(session: PublishedSession): Promise<Observation | undefined> {
+    const seen = await observe(await instanceAddress(session), observed.get(session.session))
+    observed.delete(session.session)
+    if (seen) observed.set(session.session, seen)
+    const [oldest] = observed.keys()
+    if (observed.size > MAX_OBSERVED && oldest !== undefined) observed.delete(oldest)
+    return seen
+  }
+
   async function query(session: PublishedSession): Promise<Changes> {
     const record = await readChangeRecord(session)
-    const seen = record && (await observe(await instanceAddress(session)))
+    const seen = record && (await observeAgain(session))
     if (!record || !seen) return { changed: false, databases: [] }
     const detected = detectChanges(record, seen)
     if (JSON.stringify(detected.record) !== JSON.stringify(record))
@@ -51,7 +66,7 @@ export function createSessionChanges(): SessionChanges {
   /** Attributes the transactions up to now to Howdah, unless the counters show writes of a client, or may still do so. */
   async function absorb(session: PublishedSession): Promise<void> {
     const record = await readChangeRecord(session)
-    const seen = record && (await observe(await instanceAddress(session)))
+    const seen = record && (await observeAgain(session))
     if (!record || !seen?.quiet) return
     const detected = detectChanges(record, seen).record
     if (detected.changed.length === 0)
@@ -74,19 +89,20 @@ export function createSessionChanges(): SessionChanges {
         if (start) await writeChangeRecord(session, initialRecord(start))
       }),
     of: (session) => serialized(session, () => query(session)),
-    async mark(session, database) {
-      const seen = await observe(await instanceAddress(session))
-      const counters = seen?.databases.get(database)
-      return seen && counters && { xid: seen.xid, epoch: seen.epoch, counters }
-    },
-    exported: (session, database, mark) =>
+    mark: async (session, database) => observeDatabase(await instanceAddress(session), database),
+    exported: (session, marks) =>
       serialized(session, async () => {
+        const last = [...marks.keys()].at(-1)
+        if (last === undefined) return
         await query(session)
-        const record = await readChangeRecord(session)
+        let record = await readChangeRecord(session)
         if (!record) return
         const address = await instanceAddress(session)
-        const quiet = await withAnyDatabase(address, (client) => isQuiet(client, [database]))
-        await writeChangeRecord(session, withExport(record, database, mark, quiet))
+        const quiet = await withAnyDatabase(address, (client) => isQuiet(client, [last]))
+        // Clients of the others may have written since their marks: only the last mark shows that nothing is left.
+        for (const [database, mark] of marks)
+          record = withExport(record, database, mark, database === last && quiet)
+        await writeChangeRecord(session, record)
       }),
   }
 }

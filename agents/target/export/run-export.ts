@@ -43,7 +43,7 @@ export async function runExport(options: RunExportOptions): Promise<ExportResult
   const startedAt = new Date().toISOString()
   const address = await currentAddress(await instanceAddress(session))
   const failedBefore = await failedReads(session)
-  const { databases, notes } = await choose(session, address, request, changes, failedBefore)
+  const { databases, notes } = await choose(session, address, request, changes, context, failedBefore)
   const programs = createPrograms({ session, signal })
   const destination = recordedDestination(options, session, record, databases, { programs, signal })
   const run = createRun({ session, address, request, databases, destination, programs, changes, context })
@@ -78,7 +78,7 @@ export async function runExport(options: RunExportOptions): Promise<ExportResult
         finishedAt: new Date().toISOString(),
       }),
     )
-    for (const [database, mark] of run.marks) await changes.exported(session, database, mark)
+    await changes.exported(session, run.marks)
     return {
       ...listedDatabases(run.states),
       ...(manifest !== undefined && { manifest }),
@@ -95,11 +95,15 @@ async function choose(
   address: InstanceAddress,
   request: ExportRequest,
   changes: SessionChanges,
+  { signal, progress }: RunExportOptions['context'],
   failedBefore: number,
 ): Promise<ChosenDatabases> {
   const isUnreachable = async (): Promise<boolean> => (await failedReads(session)) > failedBefore
   try {
-    const chosen = await chooseDatabases(address, request, () => changes.of(session))
+    const chosen = await chooseDatabases(address, request, () => changes.of(session), {
+      signal,
+      progress: (detail) => progress({ detail }),
+    })
     if (chosen.notes.length > 0 && (await isUnreachable()))
       throw mountServerUnreachable(chosen.notes.join('; '))
     return chosen

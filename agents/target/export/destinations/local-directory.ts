@@ -89,7 +89,8 @@ export function localDirectory(options: LocalDirectoryOptions): Destination {
       const claimed = claim.claimed()
       if (!claimed || !(await directoryAt(path))) return []
       const names = [hidden, ...claimed.names.map((name) => join(path, name))]
-      await programs.run('rm', ['-rf', '--', ...names])
+      // Through a pipe: the paths of thousands of dumps are more than the arguments of a program may be.
+      await programs.run('xargs', ['-0', 'rm', '-rf', '--'], { input: names.join('\0') })
       if (!claimed.made) return [`emptied ${path}`]
       // Other files may have been created there meanwhile.
       await programs.run('rmdir', ['--ignore-fail-on-non-empty', '--', path])

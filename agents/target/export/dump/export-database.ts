@@ -4,7 +4,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { DatabaseExport } from '../../../../messages/exports.ts'
 import { serverMessage } from '../../postgres/connections/client.ts'
 import { type InstanceAddress, withAnyDatabase } from '../../postgres/connections/instance-client.ts'
-import { listDatabases } from '../../postgres/connections/instance-databases.ts'
+import { findDatabase, listDatabases, someNames } from '../../postgres/connections/instance-databases.ts'
 import type { Destination } from '../destinations/destination.ts'
 import { instancePrograms } from '../source/instance-programs.ts'
 import { watchLocks } from '../source/lock-wait.ts'
@@ -74,13 +74,14 @@ export async function exportDatabase(
 
 /** @throws HowdahError `export_failed` when the database does not exist or accepts no connections */
 async function requireDatabase(address: InstanceAddress, database: string): Promise<void> {
-  const all = await withAnyDatabase(address, listDatabases)
-  const found = all.find(({ name }) => name === database)
-  if (found?.closed !== undefined)
-    throw new HowdahError('export_failed', found.closed, { field: 'databases' })
-  if (found) return
-  const names = all.map(({ name }) => name).join(', ')
-  throw new HowdahError('export_failed', `there is no database of that name; there are ${names}`, {
-    field: 'databases',
+  await withAnyDatabase(address, async (client) => {
+    const found = await findDatabase(client, database)
+    if (found?.closed !== undefined)
+      throw new HowdahError('export_failed', found.closed, { field: 'databases' })
+    if (found) return
+    const names = someNames((await listDatabases(client)).map(({ name }) => name))
+    throw new HowdahError('export_failed', `there is no database of that name; there are ${names}`, {
+      field: 'databases',
+    })
   })
 }

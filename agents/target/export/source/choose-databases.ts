@@ -4,13 +4,22 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import type { ExportRequest } from '../../../../messages/exports.ts'
 import type { Changes } from '../../../../messages/values.ts'
 import { type InstanceAddress, withAnyDatabase } from '../../postgres/connections/instance-client.ts'
-import { listDatabases, unusableReason } from '../../postgres/connections/instance-databases.ts'
+import { listDatabases, someNames, unusableReason } from '../../postgres/connections/instance-databases.ts'
 import { hasMatch } from './snapshot.ts'
+
+/** Databases that were left out, in an error. */
+const MAX_NOTES = 20
 
 export interface ChosenDatabases {
   readonly databases: readonly string[]
   /** Databases that were omitted, and why. */
   readonly notes: readonly string[]
+}
+
+/** Each database has to be connected to, which takes minutes where there are thousands. */
+export interface TableSearch {
+  readonly signal?: AbortSignal
+  readonly progress?: (detail: string) => void
 }
 
 /**
@@ -22,6 +31,7 @@ export async function chooseDatabases(
   address: InstanceAddress,
   { databases, tables }: ExportRequest,
   changes: () => Promise<Changes>,
+  search: TableSearch = {},
 ): Promise<ChosenDatabases> {
   if (databases) return { databases: [...new Set(databases)], notes: [] }
   const all = (await withAnyDatabase(address, listDatabases)).filter(({ isTemplate }) => !isTemplate)
@@ -32,7 +42,9 @@ export async function chooseDatabases(
   if (tables) {
     const having: string[] = []
     const looked: string[] = []
-    for (const database of open) {
+    for (const [index, database] of open.entries()) {
+      search.signal?.throwIfAborted()
+      search.progress?.(`looks for the tables in database ${database} (${index + 1} of ${open.length})`)
       try {
         if (await hasMatch(address, database, tables)) having.push(database)
         looked.push(database)
@@ -44,8 +56,8 @@ export async function chooseDatabases(
     throw new HowdahError(
       'export_failed',
       [
-        `no database has a table ${tables.join(', ')}; there are ${some(looked)}`,
-        ...notes.slice(0, MAX_NAMED),
+        `no database has a table ${tables.join(', ')}; there are ${someNames(looked)}`,
+        ...notes.slice(0, MAX_NOTES),
       ].join('. '),
       { field: 'tables' },
     )
@@ -55,17 +67,9 @@ export async function chooseDatabases(
   if (changed) return { databases: open, notes }
   throw new HowdahError(
     'export_failed',
-    `nothing was changed that was not exported; name the databases to export: ${some(open)}`,
+    `nothing was changed that was not exported; name the databases to export: ${someNames(open)}`,
     { field: 'databases' },
   )
-}
-
-/** Databases that an error names. */
-const MAX_NAMED = 20
-
-function some(names: readonly string[]): string {
-  const more = names.length - MAX_NAMED
-  return `${names.slice(0, MAX_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
 
 function leftOut(database: string, why: string): string {
