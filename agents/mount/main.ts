@@ -24,6 +24,7 @@ import { openJournal } from '../runtime/journal.ts'
 import { stepMetrics } from '../runtime/step-metrics.ts'
 import { createGoneReports } from './expired-backup.ts'
 import { openRepository } from './formats/open-repository.ts'
+import { createHeldBackups } from './held-backups.ts'
 import { mountMetrics, servedLatencies } from './metrics.ts'
 import { createDamageReports } from './pages/damage-reports.ts'
 import { createArchiveKnowledge } from './recovery/instance-archive.ts'
@@ -67,6 +68,7 @@ await runRole({
       knowledge,
       createDamageReports((damage) => bus.report(address, 'repository.damage', damage), logger),
     )
+    const held = createHeldBackups()
     const ticketKey = await loadTicketKey(path.join(stateDirectory, 'ticket.key'))
     const reportGone = createGoneReports(
       (session, message) => bus.report(address, 'session.findings', { session, warnings: [message] }),
@@ -78,7 +80,7 @@ await runRole({
       port: dataPlane.port,
       tls: readTls(tls, 'tls'),
       ticketKey,
-      openBackup: (ticket) => repositories.reopen(ticket),
+      openBackup: async (ticket) => held.take(ticket) ?? repositories.reopen(ticket),
       onError: ({ session }, error) => reportGone(session, error),
       observer: served,
       logger,
@@ -103,7 +105,7 @@ await runRole({
       bus,
       journal,
       steps: {
-        resolve: resolveStep(resolving),
+        resolve: resolveStep(resolving, held),
       },
       describe: () => ({ repositories: [...repositories.names], dataPlane: advertised }),
       queries: {
@@ -128,6 +130,7 @@ await runRole({
         await agent?.close()
         await bus.close()
         await server.close()
+        held.close()
         await spool.close()
       },
     }

@@ -11,6 +11,7 @@ import type { StepHandler } from '../runtime/step-runner.ts'
 import { readDatabases } from './catalog/databases.ts'
 import { readPreloadedLibraries } from './catalog/preloaded-libraries.ts'
 import { summarizeCatalog } from './catalog/summary.ts'
+import type { HeldBackups } from './held-backups.ts'
 import type { ArchiveKnowledge } from './recovery/instance-archive.ts'
 import type { Search } from './recovery/locate-target.ts'
 import { planRecovery, type RecoveryPlan } from './recovery/plan-recovery.ts'
@@ -32,7 +33,8 @@ const CHECK_SEARCH_MS = 10_000
 /** Damaged files that a warning lists. */
 const FILES_NAMED = 5
 
-export function resolveStep(options: ResolveOptions): StepHandler<'resolve'> {
+/** @param held takes the backup, for the mount that follows */
+export function resolveStep(options: ResolveOptions, held: HeldBackups): StepHandler<'resolve'> {
   const { sign, now } = options
   return {
     async run({ session, input }, { signal, progress }) {
@@ -42,7 +44,9 @@ export function resolveStep(options: ResolveOptions): StepHandler<'resolve'> {
       const issuedAt = new Date(now()).toISOString()
       const backup = plan.backup.label
       const ticket = sign({ session, repository, instance, backup, target, issuedAt })
-      const { result, remarks } = await describe(options, input, plan, ticket)
+      const opened = await options.repositories.open({ repository, instance, backup })
+      const { result, remarks } = await describe(opened, options, input, plan, ticket)
+      held.hold({ repository, instance, backup }, opened)
       const warnings = [...plan.warnings.map(({ message }) => message), ...remarks]
       return { ...result, ...(warnings.length > 0 && { warnings }) }
     },
@@ -72,7 +76,7 @@ export async function checkBackup(
       ? label === 'latest' || findings.some(({ field }) => field !== 'recoverTo')
         ? undefined
         : await openable(options, input, label).catch(failed)
-      : await describe(options, input, plan, '').catch(failed)
+      : await describeOnly(options, input, plan).catch(failed)
   for (const message of resolved?.remarks ?? []) {
     findings.push({ level: 'warning', code: 'backup_damaged', message })
   }
@@ -113,13 +117,26 @@ function pageRemarks({ summary, pageErrors }: OpenBackup): string[] {
   ]
 }
 
+async function describeOnly(
+  options: ResolveOptions,
+  input: StepInput,
+  plan: RecoveryPlan,
+): Promise<Description> {
+  const { repository, instance } = input
+  const opened = await options.repositories.open({ repository, instance, backup: plan.backup.label })
+  const described = await describe(opened, options, input, plan, '')
+  await opened.close()
+  return described
+}
+
+/** Closes the backup where it fails. */
 async function describe(
-  { repositories, dataPlane }: ResolveOptions,
-  { repository, instance, options }: StepInput,
+  backup: OpenBackup,
+  { dataPlane }: ResolveOptions,
+  { options }: StepInput,
   { backup: { label }, recoverTo, walBytes, reaches, withoutRecovery }: RecoveryPlan,
   ticket: string,
 ): Promise<Description> {
-  const backup = await repositories.open({ repository, instance, backup: label })
   try {
     const { summary, totalBytes, fileCount, tablespaces, ownWal } = backup
     const starts = withoutRecovery === true && ownWal !== undefined
@@ -148,8 +165,9 @@ async function describe(
       ...(preloadedLibraries && { preloadedLibraries }),
     }
     return { result, remarks: pageRemarks(backup) }
-  } finally {
+  } catch (error) {
     await backup.close()
+    throw error
   }
 }
 
