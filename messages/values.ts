@@ -64,7 +64,11 @@ export const InstanceInventory = z.object({
   instance: RepositoryName,
   backups: z.array(BackupSummary),
   windows: z.array(RecoverableWindow).optional().describe('oldest first'),
-  databases: z.array(z.string()).optional().describe('of the newest backup, if it lists them'),
+  databases: z
+    .array(z.string())
+    .optional()
+    .describe('of the newest backup, if it lists them; of many only the first'),
+  moreDatabases: z.int().min(1).optional().describe('how many databases are not listed'),
   warnings: z.array(z.string()).optional().describe('problems of its WAL archive'),
   error: ErrorSchema.optional(),
 })

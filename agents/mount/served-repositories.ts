@@ -24,6 +24,14 @@ export interface ServedRepositories {
   inventory(filter: AgentCommandBody<'repository.list'>): Promise<RepositoryInventory[]>
 }
 
+/** Databases that an inventory lists of an instance. */
+const MAX_DATABASES = 100
+
+function listedDatabases(names: readonly string[]): Pick<InstanceInventory, 'databases' | 'moreDatabases'> {
+  const more = names.length - MAX_DATABASES
+  return { databases: names.slice(0, MAX_DATABASES), ...(more > 0 && { moreDatabases: more }) }
+}
+
 /** @param damage receives the damaged pages of repositories with `verifyPages` */
 export function serveRepositories(
   mountAgent: string,
@@ -67,7 +75,7 @@ export function serveRepositories(
         instance: name,
         backups,
         ...(windows && { windows }),
-        ...(databases && { databases }),
+        ...(databases && listedDatabases(databases)),
         ...(remarks.length > 0 && { warnings: remarks }),
       }
     } catch (error) {

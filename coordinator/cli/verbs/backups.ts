@@ -99,7 +99,7 @@ export function inventoryLines(
 /** The periods to which an instance can be recovered, and its databases. */
 function windowLines(
   stdout: Context['stdout'],
-  { windows = [], databases = [] }: InstanceInventory,
+  { windows = [], databases = [], moreDatabases: more = 0 }: InstanceInventory,
 ): string[] {
   const terminal = { ...stdout, columns: stdout.columns - 2 }
   const fields = (shown: readonly Field[]) => fieldLines(terminal, shown).map((line) => `  ${line}`)
@@ -115,7 +115,10 @@ function windowLines(
       ]),
     ]
   })
-  if (databases.length > 0) lines.push('  Databases', ...fields([['', databases.map(printable).join(', ')]]))
+  if (databases.length > 0) {
+    const names = `${databases.map(printable).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+    lines.push('  Databases', ...fields([['', names]]))
+  }
   return lines
 }
 
