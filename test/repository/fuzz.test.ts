@@ -6,8 +6,8 @@ describe('what a hostile repository can contain', function () {
   this.timeout(30_000)
 
   for (const [name, property] of Object.entries(PGBACKREST_FUZZ)) {
-    it(name, () => {
-      fc.assert(property, { numRuns: 150 })
+    it(name, async () => {
+      await fc.assert(property, { numRuns: 150 })
     })
   }
 })

@@ -74,9 +74,9 @@ function checkBounds(map: BlockMap): void {
 }
 
 /** Runs `work`; what it throws must be an error that names the damage. */
-function orDamage(work: () => void): void {
+async function orDamage(work: () => unknown): Promise<void> {
   try {
-    work()
+    await work()
   } catch (error) {
     const isNamed = error instanceof MalformedInfo || error instanceof HowdahError
     if (!isNamed) throw error
@@ -106,19 +106,19 @@ const mapOfOurOwn = fc.property(history, (versions) => {
   }
 })
 
-const changedMap = fc.property(
+const changedMap = fc.asyncProperty(
   history,
   fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 8 }),
   fc.nat(),
-  (versions, changes, cut) => {
+  async (versions, changes, cut) => {
     const { map, size } = write(versions)
     for (const [at, byte] of changes) map[at % map.length] = byte
     const bytes = cut % 3 === 0 ? map.subarray(0, cut % map.length) : map
-    orDamage(() => checkBounds(readBlockMap(bytes, shape(size))))
+    await orDamage(() => checkBounds(readBlockMap(bytes, shape(size))))
   },
 )
 
-const anyMap = fc.property(
+const anyMap = fc.asyncProperty(
   fc.uint8Array({ maxLength: 400 }),
   fc.oneof(fc.integer({ min: 1, max: 40 * BLOCK_BYTES }), fc.maxSafeNat()),
   (bytes, size) => orDamage(() => checkBounds(readBlockMap(Buffer.from(bytes), shape(size)))),
@@ -153,12 +153,12 @@ const names = [
   'checksum',
 ]
 const line = fc.dictionary(fc.constantFrom(...names), value)
-const oddManifest = fc.property(
+const oddManifest = fc.asyncProperty(
   fc.array(fc.tuple(path, fc.oneof(line, line, value)), { maxLength: 8 }),
   fc.array(fc.tuple(path, value), { maxLength: 3 }),
   fc.array(fc.tuple(path, value), { maxLength: 3 }),
   fc.dictionary(fc.constantFrom('backup-label', 'backup-reference', 'backup-bundle-raw'), value),
-  (files, links, paths, backup) => {
+  async (files, links, paths, backup) => {
     const good = { size: 8192, timestamp: 1_700_000_000 }
     const bytes = Buffer.from(
       infoFile({
@@ -173,17 +173,17 @@ const oddManifest = fc.property(
         'target:path': [['pg_data', {}], ['pg_data/base', {}], ['pg_data/base/1', {}], ...paths],
       }),
     )
-    orDamage(() => openEvery(bytes))
+    await orDamage(() => openEvery(bytes))
   },
 )
 
-const changedManifest = fc.property(fc.uint8Array({ maxLength: 600 }), (bytes) =>
+const changedManifest = fc.asyncProperty(fc.uint8Array({ maxLength: 600 }), (bytes) =>
   orDamage(() => openEvery(Buffer.concat([Buffer.from('[backup]\n'), bytes]))),
 )
 
 /** Parses a manifest, and asks for where each of its files is. */
-function openEvery(bytes: Buffer): void {
-  const manifest = parseManifest(bytes, 'the manifest')
+async function openEvery(bytes: Buffer): Promise<void> {
+  const manifest = await parseManifest(bytes, 'the manifest')
   const place = storedFiles({
     root: '/repo',
     stanzaDirectory: '/repo/backup/demo',
@@ -195,7 +195,7 @@ function openEvery(bytes: Buffer): void {
   for (const entry of [...manifest.tree.entries()].flat()) {
     assert(/^(data|tblspc\/\d+)(\/|$)/.test(entry.path), `${entry.path} is in the backup`)
     if (entry.file === undefined) continue
-    orDamage(() => {
+    await orDamage(() => {
       const found = manifest.tree.source(entry.file ?? -1)
       if (found !== undefined) place(found.source, found.entry)
     })

@@ -25,11 +25,12 @@ function manifestOf(files: Readonly<Record<string, unknown>>): Buffer {
   )
 }
 
-const entriesOf = (bytes: Buffer) => [...parseManifest(bytes, 'the manifest').tree.entries()].flat()
+const entriesOf = async (bytes: Buffer) =>
+  [...(await parseManifest(bytes, 'the manifest')).tree.entries()].flat()
 
-function codeOf(work: () => unknown): string {
+async function codeOf(work: () => unknown): Promise<string> {
   try {
-    work()
+    await work()
     return 'none'
   } catch (error) {
     return error instanceof MalformedInfo ? 'malformed' : (error as HowdahError).code
@@ -39,7 +40,7 @@ function codeOf(work: () => unknown): string {
 describe('a manifest', function () {
   this.timeout(30_000)
 
-  it('has the fields of a file among any others, and in any order', () => {
+  it('has the fields of a file among any others, and in any order', async () => {
     const files = {
       'pg_data/a': { ...LINE, 'checksum-page': false, 'checksum-page-error': [1, [3, 5]], group: 'x' },
       'pg_data/b': { timestamp: 5, mode: '0640', size: 0, master: true, user: 'josé', nothing: null },
@@ -47,65 +48,59 @@ describe('a manifest', function () {
       'pg_data/größe 🐘': LINE,
       'pg_data/quote"\\': LINE,
     }
-    const entries = entriesOf(manifestOf(files))
+    const entries = await entriesOf(manifestOf(files))
     const named = new Map(entries.map((entry) => [entry.path, entry]))
     expect(named.get('data/a')).to.include({ size: 8192, mtime: 1_700_000_000, mode: 0o600 })
     expect(named.get('data/b')).to.include({ size: 0, mtime: 5, mode: 0o640 })
     for (const path of ['data/c=d', 'data/größe 🐘', 'data/quote"\\']) {
       expect(named.get(path), path).to.include({ size: 8192 })
     }
-    expect(parseManifest(manifestOf(files), 'x').references).to.deep.equal([LABEL])
+    expect((await parseManifest(manifestOf(files), 'x')).references).to.deep.equal([LABEL])
   })
 
-  it('names the files in which pgBackRest found damaged pages', () => {
+  it('names the files in which pgBackRest found damaged pages', async () => {
     const files = {
       'pg_data/a': { ...LINE, 'checksum-page': false, 'checksum-page-error': [1, [3, 5]] },
       'pg_data/base/b': { 'checksum-page': false, ...LINE },
       'pg_data/c': { ...LINE, 'checksum-page': true },
       'pg_data/d': LINE,
     }
-    expect(parseManifest(manifestOf(files), 'x').pageErrors).to.deep.equal(['data/a', 'data/base/b'])
+    expect((await parseManifest(manifestOf(files), 'x')).pageErrors).to.deep.equal(['data/a', 'data/base/b'])
   })
 
-  it('says where the bytes of a file are when it is read', () => {
+  it('says where the bytes of a file are when it is read', async () => {
     const line = { ...LINE, bni: 3, bno: 12, checksum: 'ab', reference: 'other' }
-    const { tree } = parseManifest(manifestOf({ 'pg_data/x': line, 'pg_data/y': LINE }), 'x')
+    const { tree } = await parseManifest(manifestOf({ 'pg_data/x': line, 'pg_data/y': LINE }), 'x')
     const [x] = [...tree.entries()].flat().filter(({ path }) => path === 'data/x')
     expect(tree.source(x?.file ?? -1)?.source).to.deep.equal(line)
     expect(tree.source(0)).to.equal(undefined)
     expect(tree.source(99)).to.equal(undefined)
   })
 
-  it('is refused when a line is malformed in any way', () => {
+  it('is refused when a line is malformed in any way', async () => {
     const wrong = [{ size: '8192' }, { size: -1 }, { size: 1.5 }, { timestamp: undefined }, { size: null }]
     for (const fields of [...wrong, { mode: '9999' }, { mode: 600 }, { size: 1e30 }]) {
       const manifest = manifestOf({ 'pg_data/a': { ...LINE, ...fields } })
-      expect(
-        codeOf(() => entriesOf(manifest)),
-        JSON.stringify(fields),
-      ).to.equal('malformed')
+      expect(await codeOf(() => entriesOf(manifest)), JSON.stringify(fields)).to.equal('malformed')
     }
     for (const value of [[], 7, 'text', null]) {
-      expect(codeOf(() => entriesOf(manifestOf({ 'pg_data/a': value })))).to.equal('malformed')
+      expect(await codeOf(() => entriesOf(manifestOf({ 'pg_data/a': value })))).to.equal('malformed')
     }
-    expect(codeOf(() => entriesOf(manifestOf({ 'pg_other/a': LINE })))).to.equal('malformed')
-    expect(codeOf(() => entriesOf(manifestOf({ 'pg_data/../a': LINE })))).to.equal('backup_damaged')
-    expect(codeOf(() => entriesOf(manifestOf({ 'pg_data/base/..': LINE })))).to.equal('backup_damaged')
+    expect(await codeOf(() => entriesOf(manifestOf({ 'pg_other/a': LINE })))).to.equal('malformed')
+    expect(await codeOf(() => entriesOf(manifestOf({ 'pg_data/../a': LINE })))).to.equal('backup_damaged')
+    expect(await codeOf(() => entriesOf(manifestOf({ 'pg_data/base/..': LINE })))).to.equal('backup_damaged')
   })
 
-  it('is refused with any byte changed', () => {
+  it('is refused with any byte changed', async () => {
     const good = manifestOf({ 'pg_data/a': LINE, 'pg_data/base/1': LINE })
-    expect(codeOf(() => entriesOf(good))).to.equal('none')
+    expect(await codeOf(() => entriesOf(good))).to.equal('none')
     const end = good.indexOf('\n\n[backrest]')
     for (let at = 0; at < end; at++) {
       const bytes = Buffer.from(good)
       bytes[at] = (bytes[at] ?? 0) ^ 1
       // Between sections any number of empty lines may stand, and empty sections.
       if (bytes.toString().split(/\n+/).join('\n') === good.toString().split(/\n+/).join('\n')) continue
-      expect(
-        codeOf(() => entriesOf(bytes)),
-        `byte ${at}`,
-      ).to.not.equal('none')
+      expect(await codeOf(() => entriesOf(bytes)), `byte ${at}`).to.not.equal('none')
     }
   })
 

@@ -71,13 +71,13 @@ describe('names of files that are not UTF-8', () => {
     expect([...manifest.files.keys()].map(systemPath)).to.deep.equal([ODD])
   })
 
-  it('are what they were in a manifest of pgBackRest, whose checksum is of their bytes', () => {
+  it('are what they were in a manifest of pgBackRest, whose checksum is of their bytes', async () => {
     const name = `pg_data/${ODD.toString('latin1')}"`
     const file = '{"size":6,"timestamp":1700000000}'
     const json = `{"backup":{"backup-label":"L"},"target:file":{${JSON.stringify(name)}:${file}},"target:path":{"pg_data":{}}}`
     const checksum = createHash('sha1').update(json, 'latin1').digest('hex')
     const text = `[backup]\nbackup-label="L"\n\n[target:file]\n${name}=${file}\n\n[target:path]\npg_data={}\n\n[backrest]\nbackrest-checksum="${checksum}"\n`
-    const { tree } = parseManifest(Buffer.from(text, 'latin1'), 'it')
+    const { tree } = await parseManifest(Buffer.from(text, 'latin1'), 'it')
     const [found] = [...tree.entries()].flat().filter(({ kind }) => kind === 'file')
     expect(systemPath(found?.path ?? '')).to.deep.equal(
       Buffer.concat([Buffer.from('data/'), ODD, Buffer.from('"')]),

@@ -17,12 +17,14 @@ import { PGBACKREST_FUZZ } from '../repository/fuzz.ts'
 import { TAR_FUZZ } from '../repository/tar-fuzz.ts'
 import { stopTestBroker } from '../support/broker.ts'
 import { runChaos } from './chaos/chaos.ts'
+import { runManyDatabases } from './many-databases.ts'
 import { runRealWorld } from './real-world.ts'
 import { runRegression } from './regression.ts'
 
 const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operations N | --minutes M] [--seed S] [--driver D]
        npm run soak -- chaos --minutes N [--seed S]
        npm run soak -- real-world [--grep X]
+       npm run soak -- many-databases
        npm run soak -- regression
        npm run soak -- --replay FILE
 
@@ -33,6 +35,7 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
 All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
   real-world  clusters, archives and repositories as other people have reported them, each published once
+  many-databases  a cluster with 5,000 databases: published, listed, changed and exported
   regression  PostgreSQL's own regression suite on a published instance; downloads packages and sources of PostgreSQL
 --operations and --minutes are for each of them (of model: for each driver).
   --seed S    repeats a run (default: the time)
@@ -41,7 +44,16 @@ All of these when none is named, and, only when it is named:
   --replay FILE  runs the counterexample that a failed run has written
 `
 
-const TESTS = ['model', 'power-cut', 'kill', 'fuzz', 'chaos', 'real-world', 'regression'] as const
+const TESTS = [
+  'model',
+  'power-cut',
+  'kill',
+  'fuzz',
+  'chaos',
+  'real-world',
+  'many-databases',
+  'regression',
+] as const
 type Test = (typeof TESTS)[number]
 const USUAL: readonly Test[] = ['model', 'power-cut', 'kill', 'fuzz']
 const OPERATIONS = {
@@ -51,6 +63,7 @@ const OPERATIONS = {
   fuzz: 20_000,
   chaos: 0,
   'real-world': 0,
+  'many-databases': 0,
   regression: 0,
 } as const satisfies Record<Test, number>
 const CHAOS_MINUTES = 5
@@ -295,6 +308,7 @@ async function soak(options: Options): Promise<boolean> {
       fuzz: soakFuzz,
       chaos: soakChaos,
       'real-world': soakRealWorld,
+      'many-databases': runManyDatabases,
       regression: soakRegression,
     }[test]
     good = (await run(options, operations, until)) && good

@@ -5,6 +5,7 @@
 import { HowdahError } from '../../../messages/errors.ts'
 import type { TreeEntry } from '../../dataplane/backup-source.ts'
 import { assertSafePath, isSafeName } from './safe-path.ts'
+import { sortedInTurns, visitInTurns } from './turns.ts'
 
 const BATCH = 500
 
@@ -32,18 +33,18 @@ export interface BackupTree<Source> {
 }
 
 /**
+ * Runs in turns with other work of the event loop.
  * @param from names the manifest in messages
- * @param nodes is sorted in place, and kept
  * @param sourceOf makes a file's source from the note of its node, when the file is first read
  * @throws HowdahError `backup_damaged` when two entries have the same path, one has no parent directory, or a path is
  *   unsafe
  */
-export function buildTree<Note, Source>(
-  nodes: TreeNode<Note>[],
+export async function buildTree<Note, Source>(
+  unsorted: readonly TreeNode<Note>[],
   from: string,
   sourceOf: (note: Note, entry: TreeEntry) => Source,
-): BackupTree<Source> {
-  nodes.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
+): Promise<BackupTree<Source>> {
+  const nodes = await sortedInTurns(unsorted, (a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
   const directories = new Set<string>()
   const tablespaces: string[] = []
   const wrong = (path: string, finding: string) =>
@@ -52,7 +53,7 @@ export function buildTree<Note, Source>(
   let fileCount = 0
   let previous = ''
   let parent = ''
-  for (const { path, kind, size } of nodes) {
+  await visitInTurns(nodes, ({ path, kind, size }) => {
     if (path === previous) throw wrong(path, 'twice')
     previous = path
     const slash = path.lastIndexOf('/')
@@ -74,7 +75,7 @@ export function buildTree<Note, Source>(
       totalBytes += size
       fileCount += 1
     }
-  }
+  })
   if (!directories.has('data')) throw wrong('data', 'not at all')
   return {
     *entries() {

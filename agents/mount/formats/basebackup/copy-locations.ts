@@ -12,5 +12,15 @@ export interface TablespaceLocation {
   readonly place: Location
 }
 
-/** Where the bytes of a node are: a file's path, or a member's archive and offset. */
-export type CopySource = string | readonly [archive: StoredFile, offset: number]
+/** A directory on disk, and its path in the tree; one object for all of its files, of which there may be a million. */
+export interface CopyDirectory {
+  readonly directory: string
+  readonly at: string
+}
+
+/** Where the bytes of a node are: at its path below a directory, or in an archive from an offset on. */
+export type CopySource = CopyDirectory | readonly [archive: StoredFile, offset: number]
+
+/** The file of a tree path on disk. */
+export const pathBelow = ({ directory, at }: CopyDirectory, path: string): string =>
+  `${directory}${path.slice(at.length)}`

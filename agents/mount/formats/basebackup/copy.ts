@@ -11,9 +11,10 @@ import type { Spool } from '../../spool/spool.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
 import type { TarMember } from '../tar/tar-members.ts'
 import type { TreeNode } from '../tree.ts'
+import { visitInTurns } from '../turns.ts'
 import { archiveNodes } from './archive-tree.ts'
 import type { BackupManifest } from './backup-manifest.ts'
-import type { CopySource, Location, TablespaceLocation } from './copy-locations.ts'
+import { type CopySource, type Location, pathBelow, type TablespaceLocation } from './copy-locations.ts'
 import { directoryNodes } from './directory-tree.ts'
 
 export interface Copy {
@@ -81,16 +82,23 @@ export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<Tr
     nodesOf(copy.data, 'data'),
     ...copy.tablespaces.map(({ oid, place }) => nodesOf(place, `tblspc/${oid}`)),
   ])
-  const nodes = parts.flat().filter(({ path }) => !/^data\/pg_tblspc\/\d{1,10}$/.test(path))
-  const isThere = parts[0]?.some(({ path }) => path === 'data/pg_tblspc')
-  if (copy.tablespaces.length > 0 && isThere !== true) {
+  const nodes: TreeNode<CopySource>[] = []
+  let isThere = false
+  for (const part of parts) {
+    await visitInTurns(part, (node) => {
+      if (node.kind !== 'file' && /^data\/pg_tblspc\/\d{1,10}$/.test(node.path)) return
+      if (node.path === 'data/pg_tblspc') isThere = true
+      nodes.push(node)
+    })
+  }
+  if (copy.tablespaces.length > 0 && !isThere) {
     throw new HowdahError('backup_damaged', `backup ${copy.label} has tablespaces and no pg_tblspc`)
   }
   for (const { oid, target } of copy.tablespaces) {
     const path = `data/pg_tblspc/${oid}`
     nodes.push({ path, kind: 'symlink', mode: 0o777, mtime: 0, size: 0, linkTarget: target })
   }
-  if (copy.manifest !== undefined) checkManifest(nodes, copy.manifest, copy.label)
+  if (copy.manifest !== undefined) await checkManifest(nodes, copy.manifest, copy.label)
   return nodes
 }
 
@@ -98,47 +106,53 @@ export async function copyNodes(copy: Copy, { indexes }: CopyReader): Promise<Tr
 export const manifestName = (path: string): string =>
   path.startsWith('data/') ? path.slice('data/'.length) : `pg_${path}`
 
-function checkManifest(
+async function checkManifest(
   nodes: readonly TreeNode<CopySource>[],
   manifest: BackupManifest,
   label: string,
-): void {
-  const found = new Map<string, TreeNode<CopySource>>()
-  for (const node of nodes) if (node.kind === 'file') found.set(manifestName(node.path), node)
-  const lost: string[] = []
-  for (const [name, { size }] of manifest.files) {
-    const node = found.get(name)
-    if (node === undefined) lost.push(name)
-    else if (node.size !== size) {
-      throw new HowdahError(
-        'backup_damaged',
-        `${whereIs(node.source)} has ${node.size} bytes for ${name} where backup_manifest lists ${size} (backup ${label}); has PostgreSQL been started on this backup, or the copy been cut short?`,
-      )
-    }
-  }
-  if (lost.length === 0) return
+): Promise<void> {
+  const found = new Set<string>()
+  await visitInTurns(nodes, ({ path, kind, size, source }) => {
+    if (kind !== 'file') return
+    const name = manifestName(path)
+    const listed = manifest.files.get(name)
+    if (listed === undefined) return
+    found.add(name)
+    if (listed.size === size) return
+    throw new HowdahError(
+      'backup_damaged',
+      `${whereIs(source, path)} has ${size} bytes for ${name} where backup_manifest lists ${listed.size} (backup ${label}); has PostgreSQL been started on this backup, or the copy been cut short?`,
+    )
+  })
+  const lost = manifest.files.size - found.size
+  if (lost === 0) return
+  const first = [...manifest.files.keys()].find((name) => !found.has(name))
   throw new HowdahError(
     'backup_damaged',
-    `backup ${label} lacks ${lost[0]}${lost.length > 1 ? ` and ${lost.length - 1} more files` : ''} that ${manifest.path} lists`,
+    `backup ${label} lacks ${first}${lost > 1 ? ` and ${lost - 1} more files` : ''} that ${manifest.path} lists`,
   )
 }
 
-const whereIs = (source: CopySource | undefined) =>
-  typeof source === 'string' ? source : (source?.[0].region.path ?? 'the backup')
+const whereIs = (source: CopySource | undefined, path: string): string =>
+  source === undefined ? 'the backup' : isMember(source) ? source[0].region.path : pathBelow(source, path)
+
+/** A type guard: Array.isArray does not narrow a readonly array. */
+const isMember = (source: CopySource): source is readonly [StoredFile, number] => Array.isArray(source)
 
 /** @param path the file's tree path in this copy */
 export function copyFile(copy: Copy, source: CopySource, path: string, size: number): StoredFile {
   const checksum = copy.verify ? copy.manifest?.files.get(manifestName(path))?.checksum : undefined
   const about = { size, ...(checksum && { checksum }) }
-  if (typeof source !== 'string') {
+  if (isMember(source)) {
     const [archive, offset] = source
     return { ...memberFile(archive, offset, size, `${path} of backup ${copy.label}`), ...about }
   }
+  const file = pathBelow(source, path)
   return {
-    region: { ...copy.roots, path: source, offset: 0, length: size, wholeFile: true },
+    region: { ...copy.roots, path: file, offset: 0, length: size, wholeFile: true },
     transforms: [],
     ...about,
-    description: `${shortened(source, copy.roots)} of backup ${copy.label}`,
+    description: `${shortened(file, copy.roots)} of backup ${copy.label}`,
   }
 }
 

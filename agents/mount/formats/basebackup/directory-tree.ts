@@ -2,12 +2,12 @@
 import { type Dirent, lstatSync } from 'node:fs'
 import { readdir, readlink, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { decodeName, mayNotBeUtf8, systemPath } from '../../../dataplane/protocol/file-names.ts'
 import { type AllowedRoots, isBelowRoots, resolveAllowed, resolveRoots } from '../../decode/allowed-roots.ts'
 import { isSystemError } from '../../decode/stored-file.ts'
 import type { TreeNode } from '../tree.ts'
+import { nextTurn } from '../turns.ts'
 import type { CopySource, TablespaceLocation } from './copy-locations.ts'
 
 /** PostgreSQL's directories are not that deep; a loop of bind mounts is. */
@@ -39,7 +39,7 @@ export async function linkedTablespaces(roots: AllowedRoots, data: string): Prom
 }
 
 /**
- * Walks a directory; the source of a file is its absolute path.
+ * Walks a directory, which is the source of all of its files.
  * @param at the tree path of the directory itself
  * @throws HowdahError `backup_damaged` | `repository_unavailable`; `configuration` when it is a link that leads outside
  */
@@ -49,6 +49,7 @@ export async function directoryNodes(
   at: string,
 ): Promise<TreeNode<CopySource>[]> {
   const nodes: TreeNode<CopySource>[] = []
+  const source = { directory: '', at }
 
   async function walk(path: string, treePath: string, depth: number): Promise<void> {
     if (depth > MAX_DEPTH) throw new HowdahError('backup_damaged', `${path} is too deep`)
@@ -79,7 +80,7 @@ export async function directoryNodes(
           mode: file.mode & 0o7777,
           mtime: file.mtimeMs / 1000,
           size: file.size,
-          source: inner,
+          source,
         })
       }
     }
@@ -88,7 +89,8 @@ export async function directoryNodes(
   }
 
   try {
-    await walk(await resolveAllowed(roots, directory), at, 0)
+    source.directory = await resolveAllowed(roots, directory)
+    await walk(source.directory, at, 0)
   } catch (error) {
     if (!isSystemError(error)) throw error
     const isMissing = error.code === 'ENOENT' && error.path === directory

@@ -18,11 +18,8 @@ import {
 /** Incremental files whose headers are read concurrently. */
 const HEADER_CONCURRENCY = 32
 
-/** Where a file of the backup is, or the files that it is composed of, newest first. */
-type Source =
-  | { readonly kind: 'file'; readonly source: CopySource }
-  | { readonly kind: 'chain'; readonly files: readonly ChainFile[] }
-  | { readonly kind: 'text'; readonly text: Buffer }
+/** Where a file of the backup is, or the files that it is composed of, newest first, or its content. */
+type Source = CopySource | { readonly chain: readonly ChainFile[] } | { readonly text: Buffer }
 
 export interface OpenedCopy {
   readonly tree: BackupTree<Source>
@@ -37,31 +34,17 @@ export async function openCopy(chain: readonly [Copy, ...Copy[]], reader: CopyRe
   const [copy, ...earlier] = chain
   const { spool } = reader
   const own = await copyNodes(copy, reader)
-  const nodes =
-    earlier.length === 0
-      ? own.map((node) => withSource(node, { kind: 'file', source: node.source ?? '' }))
-      : await combined(own, copy, earlier, reader)
+  const nodes: readonly TreeNode<Source>[] =
+    earlier.length === 0 ? own : await combined(own, copy, earlier, reader)
   const name = copy.data.kind === 'directory' ? copy.data.path : copy.data.file.region.path
   return {
-    tree: buildTree(nodes, name, (source) => source),
+    tree: await buildTree(nodes, name, (source) => source),
     storedFile(source, { path, size }) {
-      switch (source.kind) {
-        case 'file':
-          return copyFile(copy, source.source, path, size)
-        case 'chain':
-          return composeSegment(source.files, size, spool)
-        case 'text':
-          return { read: async (offset, length) => source.text.subarray(offset, offset + length) }
-        default:
-          return source satisfies never
-      }
+      if ('chain' in source) return composeSegment(source.chain, size, spool)
+      if (!('text' in source)) return copyFile(copy, source, path, size)
+      return { read: async (offset, length) => source.text.subarray(offset, offset + length) }
     },
   }
-}
-
-const withSource = (node: TreeNode<CopySource>, source: Source): TreeNode<Source> => {
-  const { source: _, ...rest } = node
-  return node.kind === 'file' ? { ...rest, source } : rest
 }
 
 async function combined(
@@ -83,14 +66,12 @@ async function combined(
     if (nameOf(node.path).startsWith(INCREMENTAL_PREFIX) && node.kind === 'file') segments.push(node)
     else if (node.path === 'data/backup_label') nodes.push(await fullLabel(node, copy, reader))
     // It lists the files of the incremental backup, which are not those of the composed one.
-    else if (node.path !== 'data/backup_manifest') {
-      nodes.push(withSource(node, { kind: 'file', source: node.source ?? '' }))
-    }
+    else if (node.path !== 'data/backup_manifest') nodes.push(node)
   }
 
   async function segment(node: TreeNode<CopySource>): Promise<TreeNode<Source>> {
     const path = fullPath(node.path)
-    const first = copyFile(copy, node.source ?? '', node.path, node.size)
+    const first = copyFile(copy, sourceOf(node), node.path, node.size)
     const files: ChainFile[] = [{ kind: 'incremental', file: first }]
     for (const { copy: one, found } of older) {
       const full = found.get(path)
@@ -105,7 +86,7 @@ async function combined(
     if (files.at(-1)?.kind !== 'full') throw noFullFile(path, copy.label, earlier.at(-1)?.label ?? '')
     const size = blockCount(await readIncrementalHeader(first, reader.spool)) * BLOCK_BYTES
     const { mode, mtime } = node
-    return { path, kind: 'file', mode, mtime, size, source: { kind: 'chain', files } }
+    return { path, kind: 'file', mode, mtime, size, source: { chain: files } }
   }
 
   for (let n = 0; n < segments.length; n += HEADER_CONCURRENCY) {
@@ -120,12 +101,17 @@ async function fullLabel(
   copy: Copy,
   { spool }: CopyReader,
 ): Promise<TreeNode<Source>> {
-  const file = copyFile(copy, node.source ?? '', node.path, node.size)
+  const file = copyFile(copy, sourceOf(node), node.path, node.size)
   if (node.size > BLOCK_BYTES) throw new HowdahError('backup_damaged', `${file.description} is too long`)
   const label = (await spool.read(file, 0, node.size)).toString('utf8')
   const text = Buffer.from(label.replace(/^INCREMENTAL FROM (LSN|TLI): .*\n/gm, ''))
   const { source: _, ...rest } = node
-  return { ...rest, size: text.length, source: { kind: 'text', text } }
+  return { ...rest, size: text.length, source: { text } }
+}
+
+function sourceOf({ path, source }: TreeNode<CopySource>): CopySource {
+  if (source === undefined) throw new HowdahError('internal', `${path} is a file without a source`)
+  return source
 }
 
 const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1)

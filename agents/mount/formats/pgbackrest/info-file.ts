@@ -36,13 +36,13 @@ export interface InfoAccess extends AllowedRoots {
 export async function readInfoFile<T>(
   access: InfoAccess,
   path: string,
-  parse: (bytes: Buffer) => T,
+  parse: (bytes: Buffer) => T | Promise<T>,
 ): Promise<T> {
   const findings: string[] = []
   let refused: PassphraseRefused | undefined
   for (const candidate of [path, `${path}.copy`]) {
     try {
-      return parse(decrypted(access, await readBounded(access, candidate)))
+      return await parse(decrypted(access, await readBounded(access, candidate)))
     } catch (error) {
       if (error instanceof MalformedInfo) findings.push(`${candidate}: ${error.message}`)
       else if (isSystemError(error) && error.code === 'ENOENT') findings.push(`${candidate} is missing`)

@@ -32,18 +32,25 @@ const CLOSE_BRACKET = 93
 
 const BATCH_BYTES = 64 * 1024
 
+/** Lines between two turns of others; some milliseconds. */
+const LINES_PER_TURN = 2_000
+
 /**
  * Calls `visit` with every `key=value` line, in order, and verifies the checksum at the end. The line object is reused
- * after `visit` returns.
+ * after `visit` returns. Yields from time to time: the manifest of thousands of databases has a million lines.
  * @throws MalformedInfo
  */
-export function scanInfo(bytes: Buffer, visit: (section: string, line: InfoLine) => void): void {
+export function* scanInfo(
+  bytes: Buffer,
+  visit: (section: string, line: InfoLine) => void,
+): Generator<void, void> {
   const checksum = new Checksum(bytes)
   const line = { keyStart: 0, keyEnd: 0, valueStart: 0, valueEnd: 0 }
   let section: string | undefined
   let found: string | undefined
   /** Position of the first `=` from the line's start on. */
   let equals = -1
+  let lines = 0
   for (let start = 0, end = 0; start < bytes.length; start = end + 1) {
     end = bytes.indexOf(LINE_FEED, start)
     if (end < 0) end = bytes.length
@@ -69,17 +76,22 @@ export function scanInfo(bytes: Buffer, visit: (section: string, line: InfoLine)
     }
     checksum.add(section, line)
     visit(section, line)
+    lines += 1
+    if (lines % LINES_PER_TURN === 0) yield
   }
   if (found === undefined) throw new MalformedInfo('it has no checksum, so it is not complete')
   if (found !== `"${checksum.digest()}"`) throw new MalformedInfo('its contents do not match its checksum')
 }
 
 /**
- * As `scanInfo`, with each line's key and, as JSON text, its value.
+ * As `scanInfo`, with each line's key and, as JSON text, its value; for the small files, all of it at once.
  * @throws MalformedInfo
  */
 export function readInfo(bytes: Buffer, visit: (section: string, key: string, value: string) => void): void {
-  scanInfo(bytes, (section, line) => visit(section, keyText(bytes, line), valueText(bytes, line)))
+  const scan = scanInfo(bytes, (section, line) =>
+    visit(section, keyText(bytes, line), valueText(bytes, line)),
+  )
+  while (scan.next().done !== true);
 }
 
 export const keyText = (bytes: Buffer, { keyStart, keyEnd }: InfoLine) =>

@@ -8,6 +8,7 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { decodeName } from '../../../dataplane/protocol/file-names.ts'
 import type { Passphrase } from '../../decode/aes-cbc.ts'
 import { type BackupTree, buildTree, type TreeNode } from '../tree.ts'
+import { runInTurns } from '../turns.ts'
 import { type FileLine, readFileLine, startsWith } from './file-line.ts'
 import {
   type InfoLine,
@@ -44,7 +45,7 @@ export interface Manifest {
  * @param from names the manifest in messages
  * @throws MalformedInfo | HowdahError `backup_damaged` | `backup_unsupported`
  */
-export function parseManifest(bytes: Buffer, from: string): Manifest {
+export async function parseManifest(bytes: Buffer, from: string): Promise<Manifest> {
   const nodes: Node[] = []
   // By tree path.
   const links = new Map<string, string>()
@@ -64,7 +65,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
   let passphrase: Passphrase | undefined
   let version: unknown
 
-  scanInfo(bytes, (section, line) => {
+  const scan = scanInfo(bytes, (section, line) => {
     if (section === 'target:file') {
       const path = pathOf(bytes, line)
       readFileLine(path, bytes, line.valueStart, line.valueEnd, file)
@@ -105,6 +106,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
         passphrase = passphraseOf(key, valueText(bytes, line)) ?? passphrase
     }
   })
+  await runInTurns(scan)
 
   const label = backup['backup-label']
   if (typeof label !== 'string') throw new MalformedInfo('it does not say which backup it is of')
@@ -136,7 +138,7 @@ export function parseManifest(bytes: Buffer, from: string): Manifest {
     mapReferences: mapReferences.split(','),
     pageErrors,
     references: [...references].flatMap((one) => (one === undefined ? [] : String(one))),
-    tree: buildTree(nodes, from, (start, { path }) =>
+    tree: await buildTree(nodes, from, (start, { path }) =>
       parseObject(manifestName(path), lineFrom(bytes, start)),
     ),
   }

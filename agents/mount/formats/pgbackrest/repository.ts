@@ -181,7 +181,7 @@ function openStanza(repository: Access, stanza: string, shared: Shared): Instanc
       const own = await ownWalOf(backup)
       return archiveWithOwnWal(archive, backup.label, own, () => openWith(backup))
     },
-    databases: async (label) => databaseNames(await files.manifestHead(label)),
+    databases: (label) => databaseNames((bytes) => files.manifestHead(label, bytes)),
     async open(label): Promise<OpenBackup> {
       const { backups, withWal } = await files.info()
       const summary = named(backups, label)

@@ -11,7 +11,6 @@ import { type BackupInfo, parseBackupInfo } from './backup-info.ts'
 import { readInfoFile, readInfoHead } from './info-file.ts'
 import { type Manifest, parseManifest } from './manifest.ts'
 import type { ManifestCache } from './manifest-cache.ts'
-import { HEAD_BYTES } from './manifest-head.ts'
 
 /** By stanza: backup.info as it was read last. */
 export type KnownInfos = Map<string, { readonly identity: string; readonly info: BackupInfo }>
@@ -26,8 +25,8 @@ export interface StanzaFiles {
    * @throws HowdahError as `readInfoFile`, `backup_damaged` | `backup_unsupported`
    */
   manifest(label: string): Promise<Manifest>
-  /** The first bytes of a manifest; undefined when it cannot be read. */
-  manifestHead(label: string): Promise<Buffer | undefined>
+  /** Up to `bytes` from the beginning of a manifest; undefined when it cannot be read. */
+  manifestHead(label: string, bytes: number): Promise<Buffer | undefined>
   /** Where a backup's manifest is, and what identifies it and its copy as they are now. */
   manifestIdentity(label: string): Promise<{ readonly path: string; readonly identity: string }>
   /** The summary, as unusable when the backup's manifest cannot be read: without it no file of the backup is found. */
@@ -75,9 +74,9 @@ export function openStanzaFiles(
       }
       return manifest
     },
-    async manifestHead(label) {
+    async manifestHead(label, bytes) {
       const { passphrase } = await info()
-      return readInfoHead({ root, linkTargets, passphrase }, manifestPath(label), HEAD_BYTES)
+      return readInfoHead({ root, linkTargets, passphrase }, manifestPath(label), bytes)
     },
     async manifestIdentity(label) {
       const path = manifestPath(label)
