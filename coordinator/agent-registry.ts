@@ -1,5 +1,5 @@
 /** The agents that the coordinator knows: who they are, what they serve, and whether they are online. */
-import { incompatibility } from '../messages/contract-version.ts'
+import { incompatibility, neededVersion } from '../messages/contract-version.ts'
 import { OLDEST_CONTRACT_VERSION } from '../messages/definitions.ts'
 import { type ErrorBody, HowdahError } from '../messages/errors.ts'
 import type { AgentAddress } from '../messages/topology.ts'
@@ -22,9 +22,12 @@ export interface AgentRegistry {
   isOnline(agent: { kind: AgentView['kind']; name: string }): boolean
   /**
    * Why an agent cannot be given its commands: it is not connected, or its release and this one do not work together.
-   * `needed`: the version of the contract that the command needs; default: the oldest.
+   * Without a command: one that every release understands.
    */
-  obstacle(agent: { kind: AgentView['kind']; name: string }, needed?: number): ErrorBody | undefined
+  obstacle(
+    agent: { kind: AgentView['kind']; name: string },
+    command?: { readonly type: string; readonly body: unknown },
+  ): ErrorBody | undefined
   /**
    * The mount agent that serves a repository, one that can be given commands first.
    * @throws HowdahError `unknown_repository` | `agent_offline` | `agent_incompatible`
@@ -47,6 +50,8 @@ export interface RegistryOptions {
   /** Since when heartbeats can arrive, as `now()` counts; undefined while they cannot. */
   readonly listeningSince: () => number | undefined
   readonly now: () => number
+  /** The version of the contract that a command needs. */
+  readonly needs?: typeof neededVersion
   /** Whether an agent was shut out. Default: none was. */
   readonly isRevoked?: (agent: AgentAddress) => boolean
 }
@@ -56,7 +61,7 @@ export interface RegistryOptions {
  * did not sign off counts as online until it misses its heartbeats after that.
  */
 export async function openAgentRegistry(options: RegistryOptions): Promise<AgentRegistry> {
-  const { store, lostAfterMs, listeningSince, now, isRevoked = () => false } = options
+  const { store, lostAfterMs, listeningSince, now, isRevoked = () => false, needs = neededVersion } = options
   const agents = new Map<string, AgentView & { savedAt: number }>()
   /** As reported since the start. */
   const orphansOf = new Map<string, string[]>()
@@ -142,11 +147,12 @@ export async function openAgentRegistry(options: RegistryOptions): Promise<Agent
       const known = agents.get(key(agent))
       return known !== undefined && isAlive(known)
     },
-    obstacle({ kind, name }, needed = OLDEST_CONTRACT_VERSION) {
+    obstacle({ kind, name }, command) {
       if (isRevoked({ kind, name })) {
         return { code: 'certificate_revoked', message: revokedMessage(kind, name) }
       }
       const known = agents.get(key({ kind, name }))
+      const needed = command ? needs(command.type, command.body) : OLDEST_CONTRACT_VERSION
       const reason = known && incompatibility(known, needed)
       if (reason !== undefined) return { code: 'agent_incompatible', message: reason }
       if (known && isAlive(known)) return undefined

@@ -1,5 +1,4 @@
 /** The command of a step: which agent it is for, and its input. */
-import { neededVersion } from '../messages/contract-version.ts'
 import type { ErrorBody } from '../messages/errors.ts'
 import type { StepCommand, StepInput } from '../messages/steps.ts'
 import type { AgentAddress } from '../messages/topology.ts'
@@ -53,5 +52,5 @@ export function obstacleOf(
   registry: Pick<AgentRegistry, 'obstacle'>,
 ): ErrorBody | undefined {
   const command = currentCommand(session)
-  return command && registry.obstacle(command.agent, neededVersion(command.type, command.body))
+  return command && registry.obstacle(command.agent, command)
 }

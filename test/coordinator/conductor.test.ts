@@ -1,9 +1,13 @@
 import { expect } from 'chai'
 import { newSession } from '../../coordinator/session.ts'
 import type { Store } from '../../coordinator/store/store.ts'
+import { type Feature, neededVersion, OWN_RANGE } from '../../messages/contract-version.ts'
+import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import type { StepCommand } from '../../messages/steps.ts'
 import { Unavailable } from '../../messages/unavailable.ts'
 import type { SentCommand } from './scripted-bus.ts'
+import { stepResults } from './step-results.ts'
 import { onBothStores } from './stores.ts'
 import {
   mountAgent,
@@ -308,6 +312,45 @@ function conductorTests(openStore: () => Promise<Store>): void {
     await until('the step is sent', () => coordinator.steps().length > 1)
     expect(coordinator.steps()).to.deep.equal(['run resolve', 'run preflight'])
     expect(await coordinator.session(session)).not.to.have.property('error')
+  })
+
+  it('sends what only newer agents understand to those, and says by name which agent is too old for it', async () => {
+    const onlyNewer = 'newer'
+    const newer: Feature = {
+      since: CONTRACT_VERSION + 1,
+      used: (type, body) => type === 'step.run' && (body as StepCommand).input.options.user === onlyNewer,
+    }
+    const store = await openStore()
+    opened.push(store)
+    const mixed = await openTestCoordinator(store, clock, undefined, undefined, (type, body) =>
+      neededVersion(type, body, [newer]),
+    )
+    opened.push(mixed)
+    mixed.conductor.start()
+    await mixed.agentsOnline()
+    const contract = { ...OWN_RANGE, newest: CONTRACT_VERSION + 1 }
+    await mixed.report('agent.online', { ...targetAgent, name: 'db-8', host: 'db-8.example', contract })
+    await mixed.report('agent.online', { ...mountAgent, contract })
+    const stepsOf = (id: string): string[] =>
+      mixed.bus.sent.flatMap(({ body }) => (body.session === id ? [body.step] : []))
+    const publish = async (target: string, options = {}): Promise<string> => {
+      const { session = '' } = await mixed.command('instance.publish', { ...publishBody, target, ...options })
+      const about = { session, step: 'resolve', direction: 'run', sequence: 1 } as const
+      await mixed.report('session.step-done', { ...about, result: stepResults.resolve })
+      return session
+    }
+    const tooOld = await publish('db-7', { user: onlyNewer })
+    await until('the session says so', async () => (await mixed.session(tooOld)).error !== undefined)
+    const { error } = await mixed.session(tooOld)
+    expect(error).to.include({ code: 'agent_incompatible' })
+    expect(error?.message).to.match(/^the target agent "db-7" on db-7\.example .* upgrade the agent$/)
+    for (const session of [await publish('db-8', { user: onlyNewer }), await publish('db-7')]) {
+      await until('its step is sent', () => stepsOf(session).includes('preflight'))
+      expect((await mixed.session(session)).error).to.equal(undefined)
+    }
+    expect(stepsOf(tooOld)).not.to.include('preflight')
+    await mixed.report('agent.online', { ...targetAgent, contract })
+    await until('it is sent after the upgrade', () => stepsOf(tooOld).includes('preflight'))
   })
 
   it('refuses to publish on an agent that is too old', async () => {

@@ -1,7 +1,11 @@
 /** A coordinator without a broker: intake and conductor on a real store, a scripted bus, and a clock that tests set. */
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
-import { type AgentRegistry, openAgentRegistry } from '../../coordinator/agent-registry.ts'
+import {
+  type AgentRegistry,
+  openAgentRegistry,
+  type RegistryOptions,
+} from '../../coordinator/agent-registry.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
 import { type EnrolmentsOptions, openEnrolments } from '../../coordinator/enrolments.ts'
 import { createIntake } from '../../coordinator/intake.ts'
@@ -103,6 +107,7 @@ export async function openTestCoordinator(
   clock: TestClock,
   metrics = new Registry(),
   enrolling: Partial<EnrolmentsOptions> = {},
+  needs?: RegistryOptions['needs'],
 ): Promise<TestCoordinator> {
   const now = (): number => clock.now
   const bus = createScriptedBus()
@@ -118,6 +123,7 @@ export async function openTestCoordinator(
     listeningSince: () => since,
     now,
     isRevoked: enrolments.isRevoked,
+    ...(needs && { needs }),
   })
   const conductor = createConductor({
     ...{ store, bus, registry, enrolments, logger, now },
