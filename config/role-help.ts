@@ -13,12 +13,15 @@ export function roleHelp(role: string, summary: string, keys: readonly ConfigKey
 
 SYNOPSIS
   howdah ${role} [--config FILE] [--json] [FLAG VALUE]…
+  howdah ${role} [--config FILE] --check-configuration
 
 OPTIONS
   --config FILE  configuration file (JSON); also HOWDAH_CONFIG
   --json         print one JSON line on stdout once ready, or {"error": …};
                  logs go to stderr
   -h, --help     this text
+  --check-configuration
+                 say what is wrong with the configuration, and end
 
 CONFIGURATION
   From the file, then the environment, then flags; the last one wins. In the

@@ -41,7 +41,7 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
   options: RoleOptions<Config>,
 ): Promise<void> {
   const keys = describeKeys(options.schema)
-  const { file, json, help, args } = readFlags(options.role, keys, process.argv.slice(2))
+  const { file, json, help, isCheck, args } = readFlags(options.role, keys, process.argv.slice(2))
   if (help) {
     process.stdout.write(roleHelp(options.role, options.summary, keys))
     return
@@ -49,6 +49,7 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
   let logger: Logger | undefined
   try {
     const config = loadConfig(options.schema, { file, env: process.env, args })
+    if (isCheck) return
     logger = createLogger(options.role, config.log.level)
     const stop = stopSignal()
     const monitor = createMonitor(options.role)
@@ -101,13 +102,21 @@ function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {
         config: { type: 'string' },
         json: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },
+        'check-configuration': { type: 'boolean' },
       },
     })
-    const { config, json = false, help = false, ...settings } = values as Record<string, string | boolean>
+    const {
+      config,
+      json = false,
+      help = false,
+      'check-configuration': isCheck = false,
+      ...settings
+    } = values as Record<string, string | boolean>
     return {
       file: (config as string | undefined) ?? process.env.HOWDAH_CONFIG,
       json: json === true,
       help: help === true,
+      isCheck: isCheck === true,
       args: Object.entries(settings).flatMap(([flag, value]) => [`--${flag}`, String(value)]),
     }
   } catch (error) {

@@ -63,6 +63,10 @@ async function rolePage(name: RoleName, summary: string): Promise<VerbDescriptio
         flags: '--json',
         description: 'Print one JSON line on stdout once ready, or {"error": …}. Logs go to stderr.',
       },
+      {
+        flags: '--check-configuration',
+        description: 'Say what is wrong with the configuration, and end; status 2 if anything is.',
+      },
       ...keys.flatMap(({ flag, doc, shown }) =>
         flag === undefined
           ? []

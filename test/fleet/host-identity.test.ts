@@ -10,6 +10,7 @@ import {
   requestCertificate,
   type SignedIdentity,
 } from '../../coordinator/fleet/host/identity.ts'
+import { signRequest } from '../support/openssl-authority.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const OWNER = { uid: 0, gid: 0 }
@@ -29,43 +30,8 @@ describe('the identity of an agent on its host', () => {
 
   const directory = () => mkdtempSync(path.join(scratch, 'host-'))
 
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { encoding: 'utf8', stdio: 'pipe' })
-
   /** Signs as an authority of its own would. */
-  function sign(csr: string, days = 10): SignedIdentity {
-    const authority = directory()
-    const at = (name: string) => path.join(authority, name)
-    const [key, ca, request] = [at('ca.key'), at('ca.pem'), at('request.pem')]
-    openssl(
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:P-256',
-      '-nodes',
-      '-subj',
-      '/CN=Authority',
-      '-keyout',
-      key,
-      '-out',
-      ca,
-    )
-    writeFileSync(request, csr)
-    const certificate = openssl(
-      'x509',
-      '-req',
-      '-in',
-      request,
-      '-CA',
-      ca,
-      '-CAkey',
-      key,
-      '-days',
-      String(days),
-    )
-    return { certificate, ca: readFileSync(ca, 'utf8') }
-  }
+  const sign = (csr: string) => signRequest(directory(), csr)
 
   it('is requested for a key that is made once, and is readable by the agent only', async () => {
     const csr = await requestCertificate(

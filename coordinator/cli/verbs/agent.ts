@@ -10,7 +10,14 @@ export const agent = defineGroup({
   ],
   actions: {
     check: async () => (await import('./agent/check.ts')).check,
+    setup: async () => (await import('./agent/setup.ts')).setup,
     request: async () => (await import('./agent/request.ts')).request,
     accept: async () => (await import('./agent/accept.ts')).accept,
+    start: async () => (await import('./agent/start.ts')).start,
+    stop: async () => (await import('./agent/stop.ts')).stop,
+    restart: async () => (await import('./agent/restart.ts')).restart,
+    status: async () => (await import('./agent/status.ts')).status,
+    switch: async () => (await import('./agent/switch.ts')).switchTo,
+    remove: async () => (await import('./agent/remove.ts')).remove,
   },
 })

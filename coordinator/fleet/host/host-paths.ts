@@ -14,6 +14,8 @@ export interface HostPaths {
   readonly programs: string
   /** The command that is on everybody's PATH, a link to that of the current version. */
   readonly command: string
+  /** That of a package. */
+  readonly packagedCommand: string
   readonly configuration: string
   readonly tls: string
   readonly state: string
@@ -23,6 +25,10 @@ export interface HostPaths {
   readonly log: string
   /** Units of software that came by no package; systemd.unit(5), "Unit File Load Path". */
   readonly units: string
+  /** Units of software that came by a package. */
+  readonly packagedUnits: string
+  /** Exists where systemd is process 1. */
+  readonly systemd: string
   readonly initScripts: string
 }
 
@@ -32,12 +38,15 @@ export function hostPaths(root = '/'): HostPaths {
   return {
     programs: at('/opt/howdah'),
     command: at('/usr/local/bin/howdah'),
+    packagedCommand: at('/usr/bin/howdah'),
     configuration: at('/etc/howdah'),
     tls: at('/etc/howdah/tls'),
     state: at('/var/lib/howdah'),
     run: at('/run/howdah'),
     log: at('/var/log/howdah'),
     units: at('/usr/local/lib/systemd/system'),
+    packagedUnits: at('/usr/lib/systemd/system'),
+    systemd: at('/run/systemd/system'),
     initScripts: at('/etc/init.d'),
   }
 }

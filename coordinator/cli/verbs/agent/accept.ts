@@ -2,13 +2,13 @@
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { HowdahError } from '../../../../messages/errors.ts'
-import { type AgentKind, hostPaths, identityFiles } from '../../../fleet/host/host-paths.ts'
+import { type AgentKind, identityFiles } from '../../../fleet/host/host-paths.ts'
 import { acceptCertificate, type SignedIdentity } from '../../../fleet/host/identity.ts'
 import { agentOwner } from '../../../fleet/host/system-user.ts'
 import { printJson } from '../../context.ts'
 import { jsonOption } from '../../options.ts'
 import { type Call, defineVerb } from '../../verb.ts'
-import { hostExitStatus, kindOption } from './host-action.ts'
+import { hostExitStatus, kindOption, openHost } from './host-action.ts'
 
 interface Options {
   readonly kind: AgentKind
@@ -37,7 +37,7 @@ export const accept = defineVerb<Options>({
 
 async function runAccept({ context, options: { kind, json } }: Call<Options>): Promise<number> {
   const signed = parse(await text(process.stdin))
-  const files = identityFiles(hostPaths(), kind)
+  const files = identityFiles(openHost().paths, kind)
   const changed = await acceptCertificate(files, kind, signed, await agentOwner(kind))
   if (json === true) printJson(context, { changed })
   else for (const file of changed) context.stdout.line(file)

@@ -1,11 +1,11 @@
 /** `howdah agent request`: the certificate request of this host's agent. */
-import { type AgentKind, hostPaths, identityFiles } from '../../../fleet/host/host-paths.ts'
+import { type AgentKind, identityFiles } from '../../../fleet/host/host-paths.ts'
 import { requestCertificate } from '../../../fleet/host/identity.ts'
 import { agentOwner } from '../../../fleet/host/system-user.ts'
 import { printJson } from '../../context.ts'
 import { jsonOption, parseName } from '../../options.ts'
 import { type Call, defineVerb } from '../../verb.ts'
-import { hostExitStatus, kindOption } from './host-action.ts'
+import { hostExitStatus, kindOption, openHost } from './host-action.ts'
 
 interface Options {
   readonly kind: AgentKind
@@ -45,7 +45,7 @@ export const request = defineVerb<Options>({
 
 async function runRequest({ context, options }: Call<Options>): Promise<number> {
   const { kind, name, address: addresses } = options
-  const files = identityFiles(hostPaths(), kind)
+  const files = identityFiles(openHost().paths, kind)
   const csr = await requestCertificate(files, { kind, name, addresses }, await agentOwner(kind))
   if (options.json === true) printJson(context, { csr })
   else context.stdout.write(csr)

@@ -1,0 +1,70 @@
+/**
+ * Owns the bundles that tests install. A bundle is made once for a state of the sources and kept for the next run, in
+ * /var/cache/howdah-test/bundles.
+ */
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { globSync, readFileSync, statSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
+import path from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const CHECKOUT = path.resolve(import.meta.dirname, '../..')
+const CACHE = '/var/cache/howdah-test/bundles'
+const SOURCES = '{agents,config,coordinator,messages,bin}/**/*'
+const OTHERS = [
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'README.md',
+  'LICENSE',
+]
+/** Older ones belong to no run that is under way. */
+const KEEP_MS = 6 * 3_600_000
+
+export interface Bundle {
+  readonly version: string
+  readonly file: string
+  readonly sha256: string
+  /** The Debian package of the same version. */
+  readonly debianPackage: string
+}
+
+/** The bundle of the checkout as it is, under a version of the test's choice. */
+export async function testBundle(version: string): Promise<Bundle> {
+  const directory = path.join(CACHE, `${digestOfSources()}-${version}`)
+  const file = path.join(directory, `howdah-${version}-linux-x64.tar.gz`)
+  if (!isThere(file)) await makeBundle(directory, version)
+  const [sha256 = ''] = (await readFile(`${file}.sha256`, 'utf8')).split(' ')
+  return { version, file, sha256, debianPackage: path.join(directory, `howdah_${version}_amd64.deb`) }
+}
+
+async function makeBundle(directory: string, version: string): Promise<void> {
+  await mkdir(CACHE, { recursive: true })
+  for (const old of globSync(`${CACHE}/*`))
+    if (Date.now() - statSync(old).mtimeMs > KEEP_MS) await rm(old, { recursive: true, force: true })
+  const partial = await mkdtemp(path.join(CACHE, 'partial-'))
+  try {
+    await run('sh', [path.join(CHECKOUT, 'bin/bundle'), '--version', version, '--directory', partial])
+    await rename(partial, directory)
+  } catch (error) {
+    await rm(partial, { recursive: true, force: true })
+    // Another run was faster.
+    if (!isThere(directory)) throw error
+  }
+}
+
+function digestOfSources(): string {
+  const hash = createHash('sha256')
+  for (const name of [...globSync(SOURCES, { cwd: CHECKOUT }).sort(), ...OTHERS]) {
+    const file = path.join(CHECKOUT, name)
+    if (statSync(file).isFile()) hash.update(`${name}\n`).update(readFileSync(file))
+  }
+  return hash.digest('hex').slice(0, 16)
+}
+
+function isThere(file: string): boolean {
+  return statSync(file, { throwIfNoEntry: false }) !== undefined
+}

@@ -1,0 +1,96 @@
+/**
+ * Owns the directories of a host that shares this machine's programs but none of its state: /etc (a copy), /opt, /run,
+ * /tmp, /usr/local, /var/lib, /var/log and /var/tmp are its own, in a mount namespace. Takes root. Nothing of it is seen
+ * from outside, and its mounts end with its last process.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readlinkSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { promisify } from 'node:util'
+import { poll } from './poll.ts'
+
+const run = promisify(execFile)
+/** /tmp last: the directories themselves may be in it. */
+const OWN = ['etc', 'opt', 'run', 'usr/local', 'var/lib', 'var/log', 'var/tmp', 'tmp'] as const
+const DEADLINE_MS = 20_000
+
+export interface HostRoot {
+  /** Where its own directories are on this machine: `path.join(root, 'etc/passwd')`. */
+  readonly root: string
+  /** The command that runs `command` there; its process is the command's own. */
+  on(command: readonly string[]): readonly [string, ...string[]]
+  /** Runs a shell command there as root. @returns what it prints @throws Error with stderr when its status is not 0 */
+  shell(command: string): Promise<string>
+  /** Kills the processes that are left there, and removes it. */
+  remove(): Promise<void>
+}
+
+/** @param on the command that runs a command in the host's network, `hosts.on` of hosts.ts */
+export async function makeHostRoot(
+  on: (command: readonly string[]) => readonly [string, ...string[]] = (command) =>
+    command as [string, ...string[]],
+): Promise<HostRoot> {
+  const root = await mkdtemp(path.join(tmpdir(), 'howdah-host-'))
+  await chmod(root, 0o755)
+  for (const directory of OWN) await mkdir(path.join(root, directory), { recursive: true, mode: 0o755 })
+  await mkdir(path.join(root, 'usr/local/bin'))
+  for (const open of ['tmp', 'var/tmp']) await chmod(path.join(root, open), 0o1777)
+  await run('cp', ['-a', '/etc/.', path.join(root, 'etc')])
+  const mounts = OWN.map((directory) => `mount --bind ${root}/${directory} /${directory}`).join(' && ')
+  const [program, ...args] = on([
+    ...['unshare', '--mount', '--propagation', 'private', '/bin/sh', '-c'],
+    `${mounts} && echo ready && exec sleep infinity`,
+  ])
+  const holder = spawn(program, args, { cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] })
+  await Promise.race([
+    once(holder.stdout, 'data'),
+    once(holder, 'exit').then(() => Promise.reject(new Error('the host cannot be made'))),
+  ])
+  const namespaces = ['nsenter', `--target=${holder.pid}`, '--mount', '--net', '--'] as const
+  return {
+    root,
+    on: (command) => [...namespaces, ...command],
+    async shell(command) {
+      const [nsenter, ...words] = namespaces
+      const { stdout } = await run(nsenter, [...words, '/bin/sh', '-c', command], { cwd: '/' })
+      return stdout
+    },
+    async remove() {
+      await end(holder)
+      await rm(root, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Processes in the namespace of the holder, by /proc. */
+function processesBeside(holder: ChildProcess): number[] {
+  const namespace = namespaceOf(String(holder.pid))
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && name !== String(holder.pid) && namespaceOf(name) === namespace)
+    .map(Number)
+}
+
+function namespaceOf(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`)
+  } catch {
+    return undefined
+  }
+}
+
+async function end(holder: ChildProcess): Promise<void> {
+  await poll(
+    async () => {
+      const others = processesBeside(holder)
+      for (const pid of others) process.kill(pid, 'SIGKILL')
+      return others.length === 0 ? true : undefined
+    },
+    { deadlineMs: DEADLINE_MS, everyMs: 50, failure: () => 'processes of the host do not end' },
+  )
+  const exited = once(holder, 'exit')
+  holder.kill('SIGKILL')
+  await exited
+}
