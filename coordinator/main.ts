@@ -1,8 +1,10 @@
 /** The coordinator's process: assembles the parts and shuts them down in order. */
 import { randomInt } from 'node:crypto'
 import { hostname } from 'node:os'
+import path from 'node:path'
 import { withoutCredentials } from '../config/logger.ts'
 import { brokerMetrics } from '../config/monitoring/broker-metrics.ts'
+import { certificateMetrics, diskMetrics } from '../config/monitoring/file-metrics.ts'
 import { BROKER_WAIT_MS, runRole } from '../config/role.ts'
 import { coordinatorSchema } from '../config/schema.ts'
 import { brokerAccess } from '../config/tls.ts'
@@ -89,6 +91,11 @@ await runRole({
       ...{ registry: monitor.registry, store, bus, agents: registry, conductor, now },
       leadership: () => leadership,
     })
+    certificateMetrics(monitor.registry, {
+      broker: broker.certificate,
+      authority: authority.directory === null ? null : path.join(authority.directory, 'ca.pem'),
+    })
+    diskMetrics(monitor.registry, storeConfig.url === null ? { store: path.dirname(storeConfig.path) } : {})
     checkCoordinator(monitor, { bus, store, leadership: () => leadership })
     const intake = createIntake({
       store,

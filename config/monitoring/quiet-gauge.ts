@@ -31,6 +31,8 @@ export class QuietGauge<Label extends string> extends Gauge<Label> {
         })
         const values = await inTime(reading)
         this.reset()
+        // Without labels a reset is the value 0.
+        if (labelNames.length === 0) this.remove()
         for (const [labels, value] of values ?? []) this.set(labels, value)
       },
     })

@@ -1,11 +1,12 @@
 /**
  * What the coordinator is at present: sessions, agents, queues and what waits. Read when somebody asks, never on the way of a
- * command; while the store or the broker does not answer, what they would say is missing, and everything else is there.
+ * command; while the store or the broker does not answer, what they would say is missing, and everything else is there. Of the
+ * agents only the active coordinator knows anything: one that stands by does not hear them.
  */
 import { Gauge, type Registry } from 'prom-client'
 import { QuietGauge } from '../../config/monitoring/quiet-gauge.ts'
 import type { Bus } from '../../messages/bus.ts'
-import { SESSION_STATES } from '../../messages/values.ts'
+import { type AgentView, SESSION_STATES } from '../../messages/values.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
 import type { Conductor } from '../conductor.ts'
 import type { Leadership } from '../leadership.ts'
@@ -23,16 +24,26 @@ export interface CoordinatorMetricsOptions {
 }
 
 const KINDS = ['mount', 'target'] as const
+const CONDITIONS = ['online', 'offline', 'incompatible', 'revoked'] as const
 
 export function coordinatorMetrics(options: CoordinatorMetricsOptions): void {
   const { registry, store, bus, agents, conductor, leadership, now } = options
   const registers = [registry]
+  const isActive = () => leadership()?.since !== undefined
+
+  function conditionOf(agent: AgentView): (typeof CONDITIONS)[number] {
+    if (agent.revoked) return 'revoked'
+    const obstacle = agents.obstacle(agent)?.code
+    if (obstacle === undefined) return 'online'
+    return obstacle === 'agent_incompatible' ? 'incompatible' : 'offline'
+  }
+
   new Gauge({
     name: 'howdah_coordinator_active',
     help: 'Whether this coordinator is the active one; 0: it stands by, or is cut off',
     registers,
     collect() {
-      this.set(leadership()?.since === undefined ? 0 : 1)
+      this.set(isActive() ? 1 : 0)
     },
   })
   new QuietGauge({
@@ -57,18 +68,34 @@ export function coordinatorMetrics(options: CoordinatorMetricsOptions): void {
   })
   new Gauge({
     name: 'howdah_agents',
-    help: 'Agents by kind and whether they can be given commands; incompatible: of a release that does not work with this one',
+    help: 'Agents by kind and whether they can be given commands; incompatible: of a release that does not work with this one; revoked: shut out by an operator',
     labelNames: ['kind', 'condition'],
     registers,
     collect() {
+      this.reset()
+      if (!isActive()) return
       for (const kind of KINDS) {
-        for (const condition of ['online', 'offline', 'incompatible']) this.set({ kind, condition }, 0)
+        for (const condition of CONDITIONS) this.set({ kind, condition }, 0)
       }
       for (const agent of agents.list()) {
-        const obstacle = agents.obstacle(agent)?.code
-        const isIncompatible = obstacle === 'agent_incompatible'
-        const condition = isIncompatible ? 'incompatible' : obstacle === undefined ? 'online' : 'offline'
-        this.inc({ kind: agent.kind, condition })
+        this.inc({ kind: agent.kind, condition: conditionOf(agent) })
+      }
+    },
+  })
+  new Gauge({
+    name: 'howdah_agent_certificate_expiry_timestamp_seconds',
+    help: 'Until when the certificate of an agent is valid, of the one whose certificate expires first; howdah agents says which',
+    labelNames: ['kind'],
+    registers,
+    collect() {
+      this.reset()
+      if (!isActive()) return
+      for (const kind of KINDS) {
+        const expiries = agents
+          .list()
+          .filter((agent) => agent.kind === kind && agent.certificate !== undefined && !agent.revoked)
+          .map(({ certificate }) => Date.parse(certificate?.notAfter ?? '') / 1000)
+        if (expiries.length > 0) this.set({ kind }, Math.min(...expiries))
       }
     },
   })
@@ -77,7 +104,8 @@ export function coordinatorMetrics(options: CoordinatorMetricsOptions): void {
     help: 'Sessions that agents have and the store does not know: howdah agents lists them',
     registers,
     collect() {
-      this.set(agents.list().reduce((sum, { orphans = [] }) => sum + orphans.length, 0))
+      const orphans = agents.list().reduce((sum, { orphans = [] }) => sum + orphans.length, 0)
+      this.set(isActive() ? orphans : 0)
     },
   })
   new Gauge({

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
+import { documentedMetrics } from '../monitoring/catalogue.ts'
 import { type Scrape, sampleOf, scrape, scrapeFleet } from '../monitoring/scrape.ts'
 import { ROLES, type Role } from '../support/fleet-roles.ts'
 import { poll } from '../support/poll.ts'
@@ -77,6 +78,21 @@ describe('the metrics of a fleet', function () {
       const expiry = sampleOf(found, 'howdah_certificate_expiry_timestamp_seconds', { certificate: 'agent' })
       expect(expiry).to.be.greaterThan(Date.now() / 1000)
       expect(sampleOf(found, 'howdah_disk_available_bytes', { directory: 'state' })).to.be.greaterThan(0)
+    }
+  })
+
+  it('are those of the table in docs/monitoring.md, each of its roles, with its type and its labels', async () => {
+    const documented = documentedMetrics()
+    for (const [role, { types, series }] of await scrapeFleet(context.fleet)) {
+      const expected = [...documented].filter(([, { roles }]) => roles.includes(role))
+      const found = [...types].filter(([name]) => name.startsWith('howdah_'))
+      expect(new Map(found), role).to.deep.equal(new Map(expected.map(([name, { type }]) => [name, type])))
+      for (const { name, labels } of series.filter((one) => one.name.startsWith('howdah_'))) {
+        const known = documented.get(name) ?? documented.get(name.replace(/_(bucket|sum|count)$/, ''))
+        expect(known?.labels ?? [], name).to.include.members(
+          Object.keys(labels).filter((one) => one !== 'le'),
+        )
+      }
     }
   })
 

@@ -76,7 +76,7 @@ describe('the totals of the mount processes of a target', () => {
     const measured = (): MountMeasurements => {
       const latencies = new Latencies(NAMES)
       for (let reads = 0; reads < count(); reads++) latencies.observe(1, 10, 100)
-      return { fuse: latencies.snapshot(), dataPlane: {}, failures: count(), losses: 0 }
+      return { fuse: latencies.snapshot(), dataPlane: {}, wal: {}, failures: count(), losses: 0 }
     }
     return {
       session,

@@ -12,7 +12,7 @@ export interface MountTotals extends MountMeasurements {
   keep(pids: ReadonlySet<number>): void
 }
 
-const NOTHING: MountMeasurements = { fuse: {}, dataPlane: {}, failures: 0, losses: 0 }
+const NOTHING: MountMeasurements = { fuse: {}, dataPlane: {}, wal: {}, failures: 0, losses: 0 }
 
 export function createMountTotals(): MountTotals {
   const last = new Map<number, MountMeasurements>()
@@ -24,6 +24,9 @@ export function createMountTotals(): MountTotals {
     },
     get dataPlane(): LatencySnapshot {
       return total.dataPlane
+    },
+    get wal(): LatencySnapshot {
+      return total.wal
     },
     get failures() {
       return total.failures
@@ -37,6 +40,7 @@ export function createMountTotals(): MountTotals {
       total = {
         fuse: sumOf(total.fuse, sumOf(measured.fuse, {}, before.fuse)),
         dataPlane: sumOf(total.dataPlane, sumOf(measured.dataPlane, {}, before.dataPlane)),
+        wal: sumOf(total.wal, sumOf(measured.wal, {}, before.wal)),
         failures: total.failures + Math.max(0, measured.failures - before.failures),
         losses: total.losses + Math.max(0, measured.losses - before.losses),
       }

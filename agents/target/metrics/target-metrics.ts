@@ -94,6 +94,11 @@ export function targetMetrics({
     name: 'howdah_fetched_bytes_total',
     help: 'Bytes received from mount servers',
   })
+  latencyMetric({
+    ...{ registry, label: 'outcome', read: () => totals.wal },
+    name: 'howdah_wal_wait_seconds',
+    help: 'Time that recovery waited for a file of the WAL archive: until it was there, or known to be missing',
+  })
   counter(
     registry,
     'howdah_fetch_failures_total',

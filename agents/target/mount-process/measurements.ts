@@ -12,7 +12,9 @@ export interface MountMeasurements {
   readonly fuse: LatencySnapshot
   /** Requests to the mount server, by what they ask for; bytes: that were received. */
   readonly dataPlane: LatencySnapshot
-  /** Requests to it that failed for good. */
+  /** Files of the WAL archive that PostgreSQL wanted, by whether it has them: how long it waited. */
+  readonly wal: LatencySnapshot
+  /** Requests to the mount server that failed for good. */
   readonly failures: number
   /** How often the mount server was lost. */
   readonly losses: number
@@ -24,16 +26,19 @@ export interface Measurements {
   /** Counted by the main thread: what it answers itself. */
   readonly directReads: Latencies
   readonly dataPlane: DataPlaneObserver
+  readonly walWanted: (found: boolean, milliseconds: number) => void
   snapshot(): MountMeasurements
 }
 
 /** Rows of the data plane's latencies. */
 const REQUESTS = ['read', 'wal', 'ranges', 'tree'] as const
+const WANTED = ['found', 'missing'] as const
 
 export function createMeasurements(): Measurements {
   const fuse = new Latencies(FUSE_OPERATIONS)
   const directReads = new Latencies(FUSE_OPERATIONS)
   const requests = new Latencies(REQUESTS)
+  const wanted = new Latencies(WANTED)
   let failures = 0
   let losses = 0
   return {
@@ -50,9 +55,13 @@ export function createMeasurements(): Measurements {
         losses += 1
       },
     },
+    walWanted(found, milliseconds) {
+      wanted.observe(WANTED.indexOf(found ? 'found' : 'missing'), milliseconds, 0)
+    },
     snapshot: () => ({
       fuse: sumOf(fuse.snapshot(), directReads.snapshot()),
       dataPlane: requests.snapshot(),
+      wal: wanted.snapshot(),
       failures,
       losses,
     }),

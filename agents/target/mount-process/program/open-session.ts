@@ -11,6 +11,7 @@ import { laterDatabases, newestTouched, withOtherDatabases } from '../../filesys
 import { loadTouched, saveTouched, type TouchedRecord } from '../../filesystem/fetched/touched-record.ts'
 import type { BaseTree } from '../../filesystem/tree/base-tree.ts'
 import { keepFromAgeing } from '../../room/ageing-lock.ts'
+import type { Measurements } from '../measurements.ts'
 import type { MountSource } from '../mount-source.ts'
 import { cachePaths, type MountSpec } from '../mount-spec.ts'
 import { localServices } from '../services/local-services.ts'
@@ -18,7 +19,7 @@ import type { Serving } from '../threads/serving.ts'
 import { type FailedReads, failedReads } from './failed-reads.ts'
 
 export interface OpenSession {
-  readonly serving: Omit<Serving, 'measurements'>
+  readonly serving: Serving
   readonly failedReads: FailedReads
   /** The blocks an earlier publish of the instance touched; where there was none, those likely to be touched. */
   touched(): Promise<TouchedRecord | undefined>
@@ -35,6 +36,7 @@ export async function openSession(
   spec: MountSpec,
   tree: BaseTree,
   source: MountSource,
+  measurements: Measurements,
   logger: Logger,
 ): Promise<OpenSession> {
   const journal = openJournal(`${spec.cachePath}/journal.sqlite`, spec.journal)
@@ -65,8 +67,10 @@ export async function openSession(
           reserveBytes: spec.reserveBytes,
           logger,
         },
+        onWalWanted: measurements.walWanted,
         onFailedRead: failed.add,
       }),
+      measurements,
     },
     failedReads: failed,
     async touched() {

@@ -44,8 +44,8 @@ export async function runMountProcess(spec: MountSpec, dependencies: RunMountDep
   const mounting = beginMount(spec, program, logger)
   let session: OpenSession
   try {
-    session = await openSession(spec, tree, source, logger)
-    const engine = await mounting.serve({ ...session.serving, measurements })
+    session = await openSession(spec, tree, source, measurements, logger)
+    const engine = await mounting.serve(session.serving)
     source.onDamagedBlock?.((file, block) => {
       // Fails only when the engine has ended.
       engine.noteDamaged(file, block).catch(() => undefined)

@@ -24,6 +24,8 @@ export interface LocalServicesOptions {
   readonly readDeadlineMs: number
   /** Where WAL segments are made ready; undefined: they are read in the mount only. */
   readonly readyWal?: Omit<ReadyWalOptions, 'source'>
+  /** Called when PostgreSQL has been told whether the archive has a file that it wants, with how long it waited. */
+  readonly onWalWanted?: (found: boolean, milliseconds: number) => void
   /** Called when a read failed for which a request waits. */
   readonly onFailedRead?: (error: unknown) => void
 }
@@ -43,7 +45,7 @@ const closeAsync = promisify(close)
 const writeAsync = promisify(write)
 
 export function localServices(options: LocalServicesOptions): LocalServices {
-  const { source, journal, fetched, readDeadlineMs, onFailedRead } = options
+  const { source, journal, fetched, readDeadlineMs, onWalWanted, onFailedRead } = options
 
   async function bounded<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
@@ -103,7 +105,12 @@ export function localServices(options: LocalServicesOptions): LocalServices {
       }
     },
 
-    walSize: (name) => counted(ready === undefined ? walSize(name) : ready.wanted(name)),
+    async walSize(name) {
+      const startedAt = performance.now()
+      const size = await counted(ready === undefined ? walSize(name) : ready.wanted(name))
+      onWalWanted?.(size !== undefined, performance.now() - startedAt)
+      return size
+    },
     walRead: (name, offset, length) => counted(walRead(name, offset, length)),
     clearWal: async () => ready?.clear(),
     async write(fd, data, position) {
