@@ -10,7 +10,15 @@ const textOf = (document: string) => readFileSync(join(ROOT, document), 'utf8')
 
 describe('the documents', () => {
   it('are the pages that README names', () => {
-    for (const page of ['operations', 'fleet', 'integration', 'security', 'performance', 'troubleshooting'])
+    for (const page of [
+      'operations',
+      'fleet',
+      'integration',
+      'security',
+      'performance',
+      'monitoring',
+      'troubleshooting',
+    ])
       expect(DOCUMENTS).to.include(`docs/${page}.md`)
   })
 
