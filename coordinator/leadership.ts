@@ -12,6 +12,7 @@ import type { AuditTrail } from './audit-trail.ts'
 import type { Conductor } from './conductor.ts'
 import type { Enrolments } from './enrolments.ts'
 import type { Store } from './store/store.ts'
+import { createStoreWatch } from './store-watch.ts'
 
 export interface Leadership {
   /** Since when agents can be heard, in ms since the epoch; undefined while they cannot. */
@@ -24,7 +25,7 @@ export interface Leadership {
 
 export interface LeadershipOptions {
   readonly bus: Bus
-  readonly store: Pick<Store, 'id'>
+  readonly store: Pick<Store, 'id' | 'ping'>
   readonly registry: Pick<AgentRegistry, 'refresh'>
   readonly enrolments: Pick<Enrolments, 'refresh'>
   readonly conductor: Pick<Conductor, 'start' | 'pause' | 'onReport'>
@@ -34,8 +35,6 @@ export interface LeadershipOptions {
 }
 
 const RETRY_MS = 5_000
-/** Heartbeats, reports, commands and queries. */
-const QUEUES = 4
 
 /**
  * Resolves when this coordinator consumes, or stands by.
@@ -59,16 +58,20 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
     }
   }
 
+  const onReport = whileHeld<ReportDelivery>(conductor.onReport)
+  const onCommand = whileHeld<CommandDelivery>(intake)
+  const queues: readonly (() => Promise<Consumer>)[] = [
+    () => bus.consumeHeartbeats(onReport),
+    () => bus.consumeReports(onReport),
+    () => bus.consumeObservations(onReport),
+    () => bus.consumeCommands(onCommand),
+    () => bus.consumeQueries(onCommand),
+  ]
+
   async function consume(): Promise<void> {
     // What the coordinator before recorded.
     await Promise.all([registry.refresh(), enrolments.refresh()])
-    const onReport = whileHeld<ReportDelivery>(conductor.onReport)
-    const onCommand = whileHeld<CommandDelivery>(intake)
-    consumers.push(await bus.consumeHeartbeats(onReport))
-    consumers.push(await bus.consumeReports(onReport))
-    consumers.push(await bus.consumeObservations(onReport))
-    consumers.push(await bus.consumeCommands(onCommand))
-    consumers.push(await bus.consumeQueries(onCommand))
+    for (const start of queues) consumers.push(await start())
   }
 
   async function stopConsuming(): Promise<void> {
@@ -94,28 +97,31 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
     }
   }
 
-  lease = await bus.holdLease({
-    store: store.id,
-    onHeld() {
-      turn = new AbortController()
-      const { signal } = turn
-      work = work.then(() => begin(signal))
-      work.catch(() => {})
-    },
-    onLost() {
-      turn?.abort()
-      turn = undefined
-      conductor.pause()
-      audit.pause()
-      work = work.then(stopConsuming)
-      work.catch(() => {})
-    },
-  })
+  const watch = createStoreWatch({ store, onLost: () => lease?.giveUp(), logger })
   try {
+    lease = await bus.holdLease({
+      store: store.id,
+      ready: watch.reachable,
+      onHeld() {
+        turn = new AbortController()
+        const { signal } = turn
+        work = work.then(() => begin(signal))
+        work.catch(() => {})
+      },
+      onLost() {
+        turn?.abort()
+        turn = undefined
+        conductor.pause()
+        audit.pause()
+        work = work.then(stopConsuming)
+        work.catch(() => {})
+      },
+    })
     await work
     opened = true
   } catch (error) {
-    await lease.close()
+    watch.close()
+    await lease?.close()
     throw error
   }
 
@@ -129,9 +135,10 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
     },
     get isConsuming() {
       if (turn === undefined) return undefined
-      return consumers.length === QUEUES && consumers.every((consumer) => consumer.isConsuming)
+      return consumers.length === queues.length && consumers.every((consumer) => consumer.isConsuming)
     },
     async close() {
+      watch.close()
       conductor.pause()
       work = work.then(stopConsuming)
       await work

@@ -24,6 +24,8 @@ const CLOSE_MS = 2_000
 export interface Lease {
   /** Since when it is held, in ms since the epoch; undefined while it is not. */
   readonly heldSince: number | undefined
+  /** Gives the lease up, and asks for it again once it is ready. Does nothing while it is not held. */
+  giveUp(): void
   /** Gives the lease up, and does not ask for it again. */
   close(): Promise<void>
 }
@@ -34,6 +36,8 @@ export interface LeaseOptions {
   /** Called each time the lease was obtained, and each time it was lost, `close` included, in turn. */
   readonly onHeld: () => void
   readonly onLost: () => void
+  /** Waited for each time before the lease is asked for: whether this coordinator could do its work. Default: it can. */
+  readonly ready?: (signal: AbortSignal) => Promise<void>
 }
 
 interface Surroundings {
@@ -53,18 +57,20 @@ interface Surroundings {
  * @throws HowdahError `configuration` when the broker belongs to another store, and as `declareQueue`
  */
 export async function holdLease(options: LeaseOptions, surroundings: Surroundings): Promise<Lease> {
-  const { store, onHeld, onLost } = options
+  const { store, onHeld, onLost, ready = async () => {} } = options
   const { connection, isTaken, ended, tag, logger } = surroundings
   const closing = new AbortController()
   const stopped = AbortSignal.any([closing.signal, ended])
   const settled = Promise.withResolvers<void>()
   let heldSince: number | undefined
   let standsBy = false
+  let giveUp: () => void = () => {}
 
   async function keepAsking(): Promise<void> {
     while (!stopped.aborted) {
       try {
-        await holdOn(await connection.openChannel())
+        await ready(stopped)
+        if (!stopped.aborted) await holdOn(await connection.openChannel())
       } catch (error) {
         await notHeld(error)
       }
@@ -84,6 +90,11 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     await channel.consume(COORDINATOR_LEASE, watch, { noAck: true, consumerTag: tag })
     stopped.addEventListener('abort', end, { once: true })
     if (stopped.aborted) end()
+    let givenUp = false
+    giveUp = () => {
+      givenUp = true
+      end()
+    }
     heldSince = Date.now()
     standsBy = false
     logger.info({ store }, 'this coordinator is active')
@@ -92,15 +103,16 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     await over.promise
     stopped.removeEventListener('abort', end)
     heldSince = undefined
+    giveUp = () => {}
     logger.info('this coordinator is not active any more')
     onLost()
-    await atMost(CLOSE_MS, leave(channel))
+    await atMost(CLOSE_MS, leave(channel, givenUp || stopped.aborted))
   }
 
   /** The queue is the connection's, which may stay open. */
-  async function leave(channel: Channel): Promise<void> {
+  async function leave(channel: Channel, deliberately: boolean): Promise<void> {
     try {
-      if (stopped.aborted) await channel.deleteQueue(COORDINATOR_LEASE)
+      if (deliberately) await channel.deleteQueue(COORDINATOR_LEASE)
       await channel.close()
     } catch {
       // The channel has gone, and with it the connection or the queue.
@@ -138,6 +150,7 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     get heldSince() {
       return heldSince
     },
+    giveUp: () => giveUp(),
     close,
   }
 }

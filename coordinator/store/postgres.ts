@@ -2,6 +2,7 @@
 import type pg from 'pg'
 import type { Logger } from 'pino'
 import type { AuditEntry } from '../../messages/audit.ts'
+import { Unavailable } from '../../messages/unavailable.ts'
 import type { AgentView, HistoryEntry } from '../../messages/values.ts'
 import { type Announcement, announcementId } from '../announcements.ts'
 import { announcementRow } from './announcement-row.ts'
@@ -35,6 +36,10 @@ export async function openPostgresStore(
 
   return {
     id: storeId,
+    async ping() {
+      const { rows } = await query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby', [])
+      if (rows[0]?.standby) throw new Unavailable('the store: its server is a standby')
+    },
     async session(id) {
       const [document] = await documents<SessionDocument>(sql.ONE, [id])
       return document && sessionOf(document)

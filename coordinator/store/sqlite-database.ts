@@ -88,6 +88,8 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
 
   return {
     id: () => id,
+    /** Its thread answers. */
+    ping: (): void => {},
     /** Runs all of `work` with one write to the disk. */
     together: (work: () => void): void => transaction(work, () => true),
     session: (session: string): string | undefined => documents([sql.one.get(session) ?? []].flat())[0],

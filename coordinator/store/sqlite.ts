@@ -19,6 +19,7 @@ export async function openSqliteStore(file: string): Promise<Store> {
 
   return {
     id: thread.storeId,
+    ping: () => call('ping'),
     async session(id) {
       const document = await call('session', id)
       return document === undefined ? undefined : sessionOf(document)

@@ -89,6 +89,8 @@ export interface WithSession {
 export interface Store {
   /** Identifies this store, wherever it is moved. */
   readonly id: string
+  /** Resolves when the store can be written to. @throws Unavailable */
+  ping(): Promise<void>
   session(id: string): Promise<Session | undefined>
   /** Newest first. */
   sessions(query: SessionQuery): Promise<Session[]>

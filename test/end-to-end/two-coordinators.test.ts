@@ -183,6 +183,36 @@ describe('two coordinators on one PostgreSQL store', function () {
     }
   })
 
+  it(`go on within ${TAKEOVER_AFTER_SILENCE_MS / 1000} s after the active one was cut off from the store only, which then stands by`, async () => {
+    const { hostname, port } = new URL(server.url)
+    const cable = await makeCable({ address: { host: hostname, port: Number(port) } })
+    try {
+      const store = new URL(server.url)
+      store.host = `${cable.address.host}:${cable.address.port}`
+      const remote = await start('far-from-store', { url: store.href })
+      await until('the remote one stands by', () => remote.says('stands by') === 1)
+      second.process.kill('SIGKILL')
+      await until('the remote one is active', () => remote.isActive())
+      second = await start('second')
+      await until('the second stands by', () => second.says('stands by') === 1)
+      const work = Promise.all([publish(), publish()])
+      cable.cut()
+      const took = await publish()
+      expect(took).to.be.below(TAKEOVER_AFTER_SILENCE_MS)
+      await work
+      expect(second.isActive()).to.equal(true)
+      expect(remote.isActive()).to.equal(false)
+      expect(remote.says('the store has not answered')).to.equal(1)
+      await everythingIsPublished()
+      expect(remote.says('stands by'), 'without its store it asks for nothing').to.equal(1)
+      cable.mend()
+      await until('the remote one stands by again', () => remote.says('stands by') === 2)
+      await remote.kill()
+    } finally {
+      await cable.close()
+    }
+  })
+
   it('do not let one with another store start, and tell it why', async () => {
     const stranger = await start('stranger', { path: path.join(directory, 'stranger.sqlite') })
     await until('it has ended', () => stranger.process.exitCode !== null)
