@@ -12,8 +12,10 @@ import type { RevocationList } from '../messages/enrolment.ts'
 import { HowdahError } from '../messages/errors.ts'
 import { agentUser, type EnrolledAgent } from '../messages/permissions.ts'
 import type { AgentAddress } from '../messages/topology.ts'
+import type { Clock } from './clock.ts'
 import type { Authority } from './fleet/authority/authority.ts'
 import type { AgentUsers } from './fleet/broker-users/agent-users.ts'
+import { createInvitations, type Invitations } from './invitations.ts'
 import { createLocks } from './locks.ts'
 import type { Enrolment, Store } from './store/store.ts'
 
@@ -45,7 +47,9 @@ export interface Enrolments {
   readonly revocations: RevocationList
   /** Reads what other coordinators decided. */
   refresh(): Promise<void>
-  /** Removes the users of those who were revoked, whose connections end with that. @throws HowdahError `broker_unavailable` | `unauthorized` */
+  /** Of hosts that join by themselves. */
+  readonly invitations: Pick<Invitations, 'invite' | 'join' | 'joined'>
+  /** Removes the users of those who were revoked, and of invitations that are over, whose connections end with that. @throws HowdahError `broker_unavailable` | `unauthorized` */
   removeUsers(): Promise<void>
 }
 
@@ -57,10 +61,11 @@ export interface EnrolmentsOptions {
   readonly users: AgentUsers | undefined
   readonly lifetimeMs: number
   readonly logger: Logger
+  readonly now: Clock
 }
 
 export async function openEnrolments(options: EnrolmentsOptions): Promise<Enrolments> {
-  const { store, lifetimeMs, logger } = options
+  const { store, lifetimeMs, logger, now } = options
   const enrolments = new Map<string, Enrolment>()
   const locks = createLocks()
 
@@ -118,18 +123,31 @@ export async function openEnrolments(options: EnrolmentsOptions): Promise<Enrolm
     return locks.exclusive(user, () => work(enrolments.get(user) ?? first({ kind, name })))
   }
 
+  function refuseRevoked(known: Enrolment, again: boolean): void {
+    if (known.revoked && !again) refuse(known)
+  }
+
+  async function enrol(known: Enrolment, request: CertifyRequest): Promise<SignedCertificate> {
+    const { csr, addresses, again } = request
+    refuseRevoked(known, again)
+    const enrolment: Enrolment = { ...known, addresses, revoked: false }
+    // What cannot be signed makes no user.
+    const signed = await sign(enrolment, csr)
+    await users().add(enrolment)
+    await save(enrolment)
+    logger.info({ ...enrolment, invitation: enrolment.invitation?.id }, 'enrolled an agent')
+    return signed
+  }
+
+  const invitations = createInvitations({
+    ...{ all: () => enrolments.values(), exclusive, save, enrol, refuseRevoked },
+    ...{ authority, users, now, logger },
+  })
+
   return {
-    certify: (agent, { csr, addresses, again }) =>
-      exclusive(agent, async (known) => {
-        if (known.revoked && !again) refuse(known)
-        const enrolment: Enrolment = { ...known, addresses, revoked: false }
-        // What cannot be signed makes no user.
-        const signed = await sign(enrolment, csr)
-        await users().add(enrolment)
-        await save(enrolment)
-        logger.info(enrolment, 'enrolled an agent')
-        return signed
-      }),
+    invitations,
+
+    certify: (agent, request) => exclusive(agent, (known) => enrol(known, request)),
 
     renew: (agent, csr) =>
       exclusive(agent, async (known) => {
@@ -143,7 +161,11 @@ export async function openEnrolments(options: EnrolmentsOptions): Promise<Enrolm
       exclusive(agent, async (known) => {
         users()
         if (known.revoked) return
-        await save({ ...known, enrolment: known.enrolment + 1, revoked: true, userRemains: true })
+        const { invitation } = known
+        await save({
+          ...{ ...known, enrolment: known.enrolment + 1, revoked: true, userRemains: true },
+          ...(invitation && { invitation: { ...invitation, spent: true } }),
+        })
         logger.warn(agent, 'revoked an agent')
       }),
 
@@ -168,6 +190,7 @@ export async function openEnrolments(options: EnrolmentsOptions): Promise<Enrolm
           if (known.userRemains) await removeUser(known)
         })
       }
+      await invitations.removeUsers()
     },
   }
 }

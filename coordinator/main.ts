@@ -63,6 +63,7 @@ await runRole({
       users: agentUsersOf(broker),
       lifetimeMs: authority.days * DAY_MS,
       logger,
+      now,
     })
     const registry = await openAgentRegistry({
       store,

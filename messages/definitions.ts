@@ -3,7 +3,15 @@
  * topology and the AsyncAPI document are all derived from this table.
  */
 import { z } from 'zod'
-import { CERTIFIED, CertifyBody, RenewBody, RevocationList, RevokeBody } from './enrolment.ts'
+import {
+  CERTIFIED,
+  CertifyBody,
+  InviteBody,
+  JoinBody,
+  RenewBody,
+  RevocationList,
+  RevokeBody,
+} from './enrolment.ts'
 import { DatabaseExport, ExportRequest, ExportTotals } from './exports.ts'
 import { NewTags, Tags } from './labels.ts'
 import { openInstruction, openReport } from './open-schema.ts'
@@ -234,6 +242,23 @@ export const COMMANDS = {
       'Enrol an agent: sign its certificate, and make its user at the broker with the permissions of that agent. Operators only.',
     body: CertifyBody,
     reply: accepted(CERTIFIED),
+  },
+  'agent.invite': {
+    summary:
+      'Let a host join the fleet by itself as one agent, once and for a limited time: a user at the broker that may only do that, and its certificate. Operators only.',
+    body: InviteBody,
+    reply: accepted({ ...CERTIFIED, expiresAt: Time }),
+  },
+  'agent.join': {
+    summary:
+      'Ask for the certificate of the agent that one is invited to be. The first key that asks is the only one that gets it.',
+    body: JoinBody,
+    reply: accepted(CERTIFIED),
+  },
+  'agent.joined': {
+    summary: 'The certificate has arrived: the invitation is used up, and its user is removed.',
+    body: z.strictObject({}),
+    reply: accepted({}),
   },
   'agent.revoke': {
     summary:

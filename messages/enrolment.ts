@@ -15,16 +15,38 @@ const CertificateRequest = z
   .max(MAX_REQUEST_BYTES)
   .describe('PKCS #10, PEM; its subject is the user of the agent, CN=howdah-KIND-NAME')
 
+const Addresses = z
+  .array(z.string().regex(/^[A-Za-z0-9_:](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9_:])?$/))
+  .max(MAX_ADDRESSES)
+  .optional()
+  .describe('host names and IP addresses by which target servers reach a mount agent')
+
 export const CertifyBody = z.strictObject({
   ...AgentName,
   csr: CertificateRequest,
-  addresses: z
-    .array(z.string().regex(/^[A-Za-z0-9_:](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9_:])?$/))
-    .max(MAX_ADDRESSES)
-    .optional()
-    .describe('host names and IP addresses by which target servers reach a mount agent'),
+  addresses: Addresses,
   again: z.boolean().optional().describe('also if the agent was revoked; it is enrolled again then'),
 })
+
+/** An invitation is usable for that long, in seconds. */
+export const INVITATION_SECONDS = { least: 60, most: 7 * 86_400 } as const
+
+export const InviteBody = z.strictObject({
+  ...AgentName,
+  invitation: z
+    .string()
+    .regex(/^[0-9a-f]{16}$/)
+    .describe('a random id of the one who invites; the user of the invitation is howdah-invite-ID'),
+  csr: z
+    .string()
+    .max(MAX_REQUEST_BYTES)
+    .describe('PKCS #10, PEM, for the key of the invitation; its subject is CN=howdah-invite-ID'),
+  ttlSeconds: z.int().min(INVITATION_SECONDS.least).max(INVITATION_SECONDS.most),
+  addresses: Addresses,
+  again: z.boolean().optional().describe('also if the agent was revoked; it is enrolled again when it joins'),
+})
+
+export const JoinBody = z.strictObject({ csr: CertificateRequest })
 
 export const RevokeBody = z.strictObject(AgentName)
 

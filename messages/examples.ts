@@ -130,6 +130,17 @@ export const COMMAND_EXAMPLES: Commands = {
     body: { kind: 'mount', name: 'backup-1', csr: REQUEST, addresses: ['backup-1.example', '10.0.0.5'] },
     reply: { accepted: true, certificate: CERTIFICATE, ca: CERTIFICATE },
   },
+  'agent.invite': {
+    body: {
+      ...{ kind: 'target', name: 'db-7', invitation: '0123456789abcdef', csr: REQUEST, ttlSeconds: 900 },
+    },
+    reply: { accepted: true, certificate: CERTIFICATE, ca: CERTIFICATE, expiresAt: AT },
+  },
+  'agent.join': {
+    body: { csr: REQUEST },
+    reply: { accepted: true, certificate: CERTIFICATE, ca: CERTIFICATE },
+  },
+  'agent.joined': { body: {}, reply: { accepted: true } },
   'agent.revoke': { body: { kind: 'target', name: 'db-6' }, reply: { accepted: true, sessions: [SESSION] } },
   'agent.forget': { body: { kind: 'target', name: 'db-6' }, reply: { accepted: true, sessions: [] } },
 }

@@ -74,7 +74,7 @@ export function operatorUser(name: string): string {
 
 /** Whether a user belongs to one agent or client, and not to several. */
 export function belongsToOne(user: string): boolean {
-  return /^howdah-(mount|target|client|operator)-/.test(user)
+  return /^howdah-(mount|target|client|operator|invite)-/.test(user)
 }
 
 /** Whether a user may enrol and revoke agents. A user that all processes share, and any without a name of ours, may. */
@@ -105,6 +105,27 @@ const OPERATORS_COMMANDS = ['agent.certify', 'agent.invite', 'agent.revoke'] as 
 export function clientPermissions(name: string): UserPermissions {
   const others = OPERATORS_COMMANDS.map(literally).join('|')
   return commanding(clientUser(name), `^(?!(${others})$)`)
+}
+
+/** The user of whoever has an invitation: a host on its way into the fleet. */
+export function invitedUser(invitation: string): string {
+  return `howdah-invite-${invitation}`
+}
+
+/** The invitation whose user it is; undefined: it is no invitation's. */
+export function invitationOfUser(user: unknown): string | undefined {
+  return /^howdah-invite-([0-9a-f]{16})$/.exec(String(user))?.[1]
+}
+
+/** Who is invited asks for a certificate and says that it has come, is answered by direct reply-to, and does nothing else. */
+export function invitedPermissions(invitation: string): UserPermissions {
+  return {
+    user: invitedUser(invitation),
+    configure: NOTHING,
+    write: exactly(COMMANDS_EXCHANGE.name),
+    read: NOTHING,
+    topics: [{ exchange: COMMANDS_EXCHANGE, write: exactly('agent.join', 'agent.joined'), read: NOTHING }],
+  }
 }
 
 /** An operator is a client that may send every command. */

@@ -64,6 +64,20 @@ export interface Enrolment {
   readonly revoked: boolean
   /** Whether the broker may still have the user of the enrolment before. */
   readonly userRemains: boolean
+  /** Of a host that may join as this agent. */
+  readonly invitation?: Invitation
+}
+
+export interface Invitation {
+  readonly id: string
+  readonly expiresAt: string
+  /** What the enrolment will have, and whether it may be one after a revocation. */
+  readonly addresses: readonly string[]
+  readonly again: boolean
+  /** SHA-256 of the public key that has joined; missing: nobody has. */
+  readonly key?: string
+  /** It was used, or withdrawn; the broker may still have its user. */
+  readonly spent?: boolean
 }
 
 /** `answered`: the command has an answer already. Nothing was changed, unless `added`. */

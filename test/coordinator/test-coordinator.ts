@@ -114,7 +114,7 @@ export async function openTestCoordinator(
   const logger = pino({ level: 'silent' })
   const since = clock.now
   const enrolments = await openEnrolments({
-    ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger },
+    ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger, now },
     ...enrolling,
   })
   const registry = await openAgentRegistry({

@@ -115,7 +115,7 @@ describe('the users of a broker that was set up', function () {
     store = await openSqliteStore(join(directory, 'store.sqlite'))
     const common = { store, bus: coordinator, logger, now: Date.now }
     const enrolments = await openEnrolments({
-      ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger },
+      ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger, now: Date.now },
     })
     const registry = await openAgentRegistry({
       ...common,

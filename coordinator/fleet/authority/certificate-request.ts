@@ -27,6 +27,11 @@ export async function requestedKey(csr: string, identity: Identity): Promise<Key
   return key
 }
 
+/** The public key of a request that is not checked. SPKI. @throws HowdahError `unauthorized` with the field `csr` */
+export function publicKeyIn(csr: string): Buffer {
+  return Buffer.from(parse(csr).publicKey.rawData)
+}
+
 function parse(csr: string): x509.Pkcs10CertificateRequest {
   try {
     return new x509.Pkcs10CertificateRequest(csr)

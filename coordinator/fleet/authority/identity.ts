@@ -1,11 +1,17 @@
 /** Who is certified as what: the name in the certificate, its usages, and the names by which its owner is reached. Pure. */
 import { mountServerName } from '../../../messages/certified.ts'
-import { agentUser, COORDINATOR_USER, clientUser, operatorUser } from '../../../messages/permissions.ts'
+import {
+  agentUser,
+  COORDINATOR_USER,
+  clientUser,
+  invitedUser,
+  operatorUser,
+} from '../../../messages/permissions.ts'
 
 import type { CertificateContents } from './x509.ts'
 
 export interface Identity {
-  readonly kind: 'mount' | 'target' | 'client' | 'operator' | 'coordinator' | 'broker'
+  readonly kind: 'mount' | 'target' | 'client' | 'operator' | 'coordinator' | 'broker' | 'invite'
   readonly name: string
   /** DNS names and IP addresses by which it is reached: mount servers and brokers have some. */
   readonly addresses: readonly string[]
@@ -27,6 +33,8 @@ function commonName({ kind, name, enrolment }: Identity): string {
       return COORDINATOR_USER
     case 'broker':
       return name
+    case 'invite':
+      return invitedUser(name)
     default:
       return kind satisfies never
   }

@@ -5,8 +5,15 @@
 import { readFile } from 'node:fs/promises'
 import { brokerAddresses } from '../../../messages/broker-address.ts'
 import { HowdahError } from '../../../messages/errors.ts'
-import { agentPermissions, agentUser, type EnrolledAgent } from '../../../messages/permissions.ts'
-import { agentQueue } from '../../../messages/topology.ts'
+import {
+  agentPermissions,
+  agentUser,
+  type EnrolledAgent,
+  invitedPermissions,
+  invitedUser,
+  type UserPermissions,
+} from '../../../messages/permissions.ts'
+import { agentQueue, type Queue } from '../../../messages/topology.ts'
 import { bindingsOf, permissionsOf, queueDefinitions, userWithoutPassword } from './definitions.ts'
 import { importDefinitions, type Management, managementAt, removeUser } from './management.ts'
 
@@ -15,6 +22,10 @@ export interface AgentUsers {
   add(agent: EnrolledAgent): Promise<void>
   /** Its connections are closed; its queue stays, with what waits in it. It need not exist. @throws as `add` */
   remove(agent: EnrolledAgent): Promise<void>
+  /** The user of an invitation. @throws as `add` */
+  addInvited(invitation: string): Promise<void>
+  /** It need not exist. @throws as `add` */
+  removeInvited(invitation: string): Promise<void>
 }
 
 /** Of a request to the management API: who asked for it waits, too. */
@@ -60,20 +71,24 @@ async function readPassword(file: string): Promise<string> {
 
 /** @param management called for each change, so that a password that was changed counts */
 function createAgentUsers(management: () => Promise<Management>, vhost: string): AgentUsers {
+  async function add(user: UserPermissions, queues: readonly Queue[]): Promise<void> {
+    // RabbitMQ carries it out in this order: a user without permissions can do nothing.
+    await importDefinitions(await management(), {
+      users: [userWithoutPassword(user.user)],
+      ...permissionsOf([user], vhost),
+      queues: queueDefinitions(queues, vhost),
+      bindings: bindingsOf(queues, vhost),
+    })
+  }
+
   return {
-    async add(agent) {
-      const users = [agentPermissions(agent)]
-      const queues = [agentQueue(agent)]
-      // RabbitMQ carries it out in this order: a user without permissions can do nothing.
-      await importDefinitions(await management(), {
-        users: users.map(({ user }) => userWithoutPassword(user)),
-        ...permissionsOf(users, vhost),
-        queues: queueDefinitions(queues, vhost),
-        bindings: bindingsOf(queues, vhost),
-      })
-    },
+    add: (agent) => add(agentPermissions(agent), [agentQueue(agent)]),
     async remove(agent) {
       await removeUser(await management(), agentUser(agent))
+    },
+    addInvited: (invitation) => add(invitedPermissions(invitation), []),
+    async removeInvited(invitation) {
+      await removeUser(await management(), invitedUser(invitation))
     },
   }
 }
