@@ -12,25 +12,13 @@ import type { RevocationList } from '../messages/enrolment.ts'
 import { HowdahError } from '../messages/errors.ts'
 import { agentUser, type EnrolledAgent } from '../messages/permissions.ts'
 import type { AgentAddress } from '../messages/topology.ts'
+import type { CertifyRequest, SignedCertificate } from './certification.ts'
 import type { Clock } from './clock.ts'
 import type { Authority } from './fleet/authority/authority.ts'
 import type { AgentUsers } from './fleet/broker-users/agent-users.ts'
 import { createInvitations, type Invitations } from './invitations.ts'
 import { createLocks } from './locks.ts'
 import type { Enrolment, Store } from './store/store.ts'
-
-/** PEM. */
-export interface SignedCertificate {
-  readonly certificate: string
-  readonly ca: string
-}
-
-export interface CertifyRequest {
-  readonly csr: string
-  readonly addresses: readonly string[]
-  /** Also if the agent was revoked. */
-  readonly again: boolean
-}
 
 export interface Enrolments {
   /** @throws HowdahError `configuration` | `certificate_revoked` | `unauthorized` | `broker_unavailable` */

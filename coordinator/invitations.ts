@@ -9,8 +9,8 @@ import { createHash, X509Certificate } from 'node:crypto'
 import type { Logger } from 'pino'
 import { HowdahError } from '../messages/errors.ts'
 import type { AgentAddress } from '../messages/topology.ts'
+import type { CertifyRequest, SignedCertificate } from './certification.ts'
 import type { Clock } from './clock.ts'
-import type { CertifyRequest, SignedCertificate } from './enrolments.ts'
 import type { Authority } from './fleet/authority/authority.ts'
 import type { AgentUsers } from './fleet/broker-users/agent-users.ts'
 import type { Enrolment } from './store/store.ts'
@@ -82,7 +82,7 @@ export function createInvitations(options: InvitationsOptions): Invitations {
   }
 
   function requireUsable({ id, spent, expiresAt }: NonNullable<Enrolment['invitation']>): void {
-    if (spent) throw new HowdahError('unauthorized', `the invitation ${id} was used already. ${INVITE}`)
+    if (spent) throw new HowdahError('unauthorized', `the invitation ${id} was used or withdrawn. ${INVITE}`)
     if (Date.parse(expiresAt) > now()) return
     throw new HowdahError('unauthorized', `the invitation ${id} expired at ${expiresAt}. ${INVITE}`)
   }

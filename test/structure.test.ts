@@ -36,7 +36,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   'coordinator/fleet': {
     rooms: ['config/ssh', 'messages', 'config'],
     // @peculiar/x509 asks its user to load reflect-metadata.
-    libraries: ['@peculiar/x509', 'reflect-metadata', 'ssh2', 'ssh-config'],
+    libraries: ['@peculiar/x509', 'reflect-metadata', 'ssh2', 'ssh-config', 'zod'],
   },
   'agents/runtime': { rooms: ['messages', 'config'], libraries: ['prom-client'] },
   'agents/dataplane': { rooms: ['messages'], libraries: ['zod'] },

@@ -9,6 +9,8 @@ export const agent = defineGroup({
     'The actions of the host run on the machine of the agent, as root; all are safe to repeat.',
   ],
   actions: {
+    invite: async () => (await import('./agent/invite.ts')).invite,
+    join: async () => (await import('./agent/join.ts')).join,
     check: async () => (await import('./agent/check.ts')).check,
     setup: async () => (await import('./agent/setup.ts')).setup,
     request: async () => (await import('./agent/request.ts')).request,

@@ -6,6 +6,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
+import { fingerprintOf } from './fingerprint.ts'
 import { contentsOf, type Identity } from './identity.ts'
 
 export interface Authority {
@@ -54,12 +55,6 @@ export async function openAuthority(directory: string, now: () => number = Date.
       })
     },
   }
-}
-
-/** What a person compares: `SHA256:` and Base64 without padding. */
-export function fingerprintOf(certificate: X509Certificate): string {
-  const digest = Buffer.from(certificate.fingerprint256.replaceAll(':', ''), 'hex')
-  return `SHA256:${digest.toString('base64').replace(/=+$/, '')}`
 }
 
 function parse(certificate: string, key: string, directory: string): X509Certificate {

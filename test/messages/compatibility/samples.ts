@@ -13,6 +13,7 @@ const TEXTS = [
   '000000010000000000000001',
   'db.example:5432',
   'latest',
+  '0123456789abcdef',
 ]
 
 export function sampleOf(schema: z.core.$ZodType, kind: SampleKind): unknown {
@@ -44,7 +45,7 @@ export function sampleOf(schema: z.core.$ZodType, kind: SampleKind): unknown {
     case 'string':
       return firstMatch(schema, kind === 'newer' && isPlain(schema) ? ['of_a_newer_release'] : TEXTS)
     case 'number':
-      return firstMatch(schema, [7, 1])
+      return firstMatch(schema, [7, 1, 900])
     case 'boolean':
       return true
     case 'unknown':
