@@ -9,6 +9,7 @@ import { runScript } from '../../coordinator/fleet/ssh/remote-script.ts'
 import { createSecrets } from '../../coordinator/fleet/ssh/secrets.ts'
 import { type Hosts, makeHosts } from '../support/hosts.ts'
 import { type SshHost, startSshHost } from '../support/ssh-host.ts'
+import { expectError } from './expect-error.ts'
 import { type ConnectionOptions, makeOperator, type Operator, prompter } from './ssh-operator.ts'
 
 const run = promisify(execFile)
@@ -315,13 +316,3 @@ Host *
     })
   })
 })
-
-async function expectError(work: Promise<unknown>, code: string, ...texts: string[]): Promise<void> {
-  const error = await work.then(
-    () => undefined,
-    (reason: unknown) => reason as { code?: string; message: string },
-  )
-  expect(error, 'an error').to.not.equal(undefined)
-  for (const text of texts) expect(error?.message).to.include(text)
-  expect(error?.code).to.equal(code)
-}

@@ -50,7 +50,9 @@ export interface SshHost {
   on(command: readonly string[]): readonly [string, ...string[]]
   /** Runs a shell command there as root. @returns what it prints */
   shell(command: string): Promise<string>
-  /** Ends sshd with its connections, and starts it again. */
+  /** kill -9 of the server's side of all connections; what was started by them goes on. */
+  cutConnections(): Promise<void>
+  /** Starts sshd again, also after its host was killed. Its directories are as they were. */
   restart(): Promise<void>
   stop(): Promise<void>
 }
@@ -124,6 +126,12 @@ export async function startSshHost(
         const [program, ...args] = inside().on(['/bin/sh', '-c', command])
         return (await run(program, args)).stdout
       },
+      async cutConnections() {
+        for (const pid of await hosts.processes(name)) {
+          const title = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+          if (/^sshd: \w/.test(title)) process.kill(pid, 'SIGKILL')
+        }
+      },
       async restart() {
         await server?.end()
         server = await startServer(hosts, name, root)
@@ -192,15 +200,15 @@ async function startServer(hosts: Hosts, name: string, root: string): Promise<Se
     '-c',
     script,
   ])
-  const process = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], cwd: '/' })
+  const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], cwd: '/' })
   let said = ''
-  process.stderr.on('data', (chunk: Buffer) => {
+  server.stderr.on('data', (chunk: Buffer) => {
     said = (said + chunk).slice(-20_000)
   })
-  const end = (): Promise<void> => endOf(process)
+  const end = (): Promise<void> => endOf(server)
   try {
     await poll(
-      () => (process.exitCode === null ? listens(hosts.address(name)) : Promise.reject(new Error(said))),
+      () => (server.exitCode === null ? listens(hosts.address(name)) : Promise.reject(new Error(said))),
       {
         deadlineMs: DEADLINE_MS,
         everyMs: 20,
@@ -213,7 +221,7 @@ async function startServer(hosts: Hosts, name: string, root: string): Promise<Se
   }
   return {
     end,
-    on: (command) => ['nsenter', `--target=${process.pid}`, '--mount', '--net', '--', ...command],
+    on: (command) => ['nsenter', `--target=${server.pid}`, '--mount', '--net', '--', ...command],
   }
 }
 
@@ -227,9 +235,9 @@ async function listens(address: string): Promise<true | undefined> {
   return connected
 }
 
-async function endOf(process: ChildProcess): Promise<void> {
-  if (process.exitCode !== null || process.signalCode !== null) return
-  const exited = once(process, 'exit')
-  process.kill('SIGKILL')
+async function endOf(server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return
+  const exited = once(server, 'exit')
+  server.kill('SIGKILL')
   await exited
 }
