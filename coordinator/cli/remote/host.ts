@@ -23,14 +23,14 @@ export interface RemoteHost extends AsyncDisposable {
 
 export interface HostAccess {
   /** @throws HowdahError `unauthorized` | `operation_failed` | `configuration` */
-  open(address: SshAddress): Promise<RemoteHost>
+  open(address: SshAddress, options: SshOptions): Promise<RemoteHost>
 }
 
 /** What all hosts of one call share: passwords are asked for once. */
-export function hostAccess(context: Context, options: SshOptions, signal: AbortSignal): HostAccess {
+export function hostAccess(context: Context, signal: AbortSignal): HostAccess {
   const secrets = createSecrets(prompterOf(context))
   const note = (text: string): void => context.stderr.line(printable(text))
-  return { open: (address) => openHost({ context, options, secrets, note, signal }, address) }
+  return { open: (address, options) => openHost({ context, options, secrets, note, signal }, address) }
 }
 
 interface Opening {

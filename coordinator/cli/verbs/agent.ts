@@ -6,12 +6,17 @@ export const agent = defineGroup({
   summary: 'install agents, and look after them on their hosts',
   description: [
     'Each ACTION has a page of its own: "howdah help agent request".',
-    'The actions of the host run on the machine of the agent, as root; all are safe to repeat.',
+    "From an operator's machine, over SSH: check, install, upgrade, rollback and uninstall. On the machine of the agent, " +
+      'as root: join and those after it. All are safe to repeat.',
   ],
   actions: {
+    check: async () => (await import('./agent/check.ts')).check,
+    install: async () => (await import('./agent/install.ts')).install,
+    upgrade: async () => (await import('./agent/upgrade.ts')).upgrade,
+    rollback: async () => (await import('./agent/rollback.ts')).rollback,
+    uninstall: async () => (await import('./agent/uninstall.ts')).uninstall,
     invite: async () => (await import('./agent/invite.ts')).invite,
     join: async () => (await import('./agent/join.ts')).join,
-    check: async () => (await import('./agent/check.ts')).check,
     setup: async () => (await import('./agent/setup.ts')).setup,
     request: async () => (await import('./agent/request.ts')).request,
     accept: async () => (await import('./agent/accept.ts')).accept,

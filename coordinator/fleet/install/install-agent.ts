@@ -162,11 +162,12 @@ const STEPS: readonly Step[] = [
     plan: ({ bundle, facts }) =>
       `make ${bundle.version} the current version${facts.installed === undefined ? '' : ` instead of ${facts.installed}; published instances stay up`}`,
     state: () => `The host is set up; which version is current says "howdah agent status" there.`,
+    // Also where it is current already: a switch that was cut off may not have restarted the agent.
     async run({ bundle, facts }, work) {
-      if (facts.installed === undefined || facts.installed === bundle.version)
-        return { text: bundle.version, changed: false }
-      await work.programs.run<Changes>('switch', [bundle.version])
-      work.restarted = true
+      if (facts.installed === undefined) return { text: bundle.version, changed: false }
+      const { changed } = await work.programs.run<Changes>('switch', [bundle.version])
+      work.restarted = changed.length > 0
+      if (changed.length === 0) return { text: bundle.version, changed: false }
       return { text: `${facts.installed} → ${bundle.version}`, changed: true }
     },
   },

@@ -78,7 +78,7 @@ export const check = defineVerb<Options>({
 async function runCheck({ context, options, argument, deadline }: Call<Options>): Promise<number> {
   const [address] = hostsOf([argument], check)
   if (address === undefined) return 2
-  await using host = await hostAccess(context, options, deadline.signal).open(address)
+  await using host = await hostAccess(context, deadline.signal).open(address, options)
   const { root, rootProblem, connection } = host
   const { findings } = await checkHost({
     ...{ connection, root, rootProblem, kind: options.kind, reach: options.reach },
