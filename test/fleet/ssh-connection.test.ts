@@ -267,6 +267,20 @@ Host *
       expect(operator.heard).to.have.length(3)
     })
 
+    it('by sudo with the password of the login, which is not asked for again, and which nobody else sees', async () => {
+      await host.sudoers('Defaults:ops timestamp_timeout=0\nops ALL=(ALL) ALL\n')
+      const secrets = createSecrets(prompter([PASSWORD], operator.heard))
+      const connection = await operator.connect(`ops@${host.address}`, { secrets })
+      const note = (text: string): unknown => operator.heard.push(text)
+      const shell = await rootShell(connection, { become: undefined, secrets, note, signal: running.signal })
+      const everything =
+        'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr "\\0" "\\n"; find /tmp /var/tmp /var/log /home /root /run -type f -exec cat {} +'
+      const { stdout } = await shell.run(everything, running)
+      expect(stdout).to.include('sudo').and.to.include('ssh').and.to.not.include(PASSWORD)
+      expect(operator.heard).to.have.length(1)
+      expect(operator.heard.join()).to.not.include(PASSWORD)
+    })
+
     it('not without a terminal when sudo asks for a password', async () => {
       await host.sudoers('ops ALL=(ALL) ALL\n')
       await expectError(root().then(whoIs), 'unauthorized', 'there is no terminal to ask on', 'NOPASSWD')

@@ -58,6 +58,8 @@ export interface SshHost {
 }
 
 export interface SshHostOptions {
+  /** Directories of this machine that are there, too, below one of the host's own directories: path there → path here. */
+  readonly shares?: Readonly<Record<string, string>>
   /** Further lines of sshd_config. */
   readonly configuration?: string
 }
@@ -92,7 +94,7 @@ export async function startSshHost(
   try {
     await makeRoot(root)
     await writeFile(path.join(root, 'etc/ssh/sshd_config'), sshdConfiguration(address, options.configuration))
-    server = await startServer(hosts, name, root)
+    server = await startServer(hosts, name, root, options.shares)
     const { stdout } = await run('ssh-keygen', ['-lf', etc('ssh/ssh_host_ed25519_key.pub')])
     const [type, key] = (await readFile(etc('ssh/ssh_host_ed25519_key.pub'), 'utf8')).split(' ')
     const inside = (): Server => {
@@ -134,7 +136,7 @@ export async function startSshHost(
       },
       async restart() {
         await server?.end()
-        server = await startServer(hosts, name, root)
+        server = await startServer(hosts, name, root, options.shares)
       },
     }
   } catch (error) {
@@ -187,10 +189,18 @@ interface Server {
   end(): Promise<void>
 }
 
-async function startServer(hosts: Hosts, name: string, root: string): Promise<Server> {
+async function startServer(
+  hosts: Hosts,
+  name: string,
+  root: string,
+  shares: Readonly<Record<string, string>> = {},
+): Promise<Server> {
+  const shared = Object.entries(shares).map(
+    ([there, here]) => `mkdir -p ${root}${there} && mount --bind ${here} ${root}${there}`,
+  )
   // The directory that holds the others may be in one of them, so that one comes last.
-  const mounts = OWN.map((directory) => `mount --bind ${root}/${directory} /${directory}`).join(' && ')
-  const script = `${mounts} && exec /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config`
+  const own = OWN.map((directory) => `mount --rbind ${root}/${directory} /${directory}`)
+  const script = `${[...shared, ...own].join(' && ')} && exec /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config`
   const [program, ...args] = hosts.on(name, [
     'unshare',
     '--mount',
