@@ -16,8 +16,9 @@ import { cleanEnvironment, LAUNCHER } from '../../support/fleet-roles.ts'
 import { poll } from '../../support/poll.ts'
 import { makeCluster, postgresAccount } from '../../support/postgres-cluster.ts'
 import type { Figure } from '../figure.ts'
+import { catchUp, type OpenSession, tellOfHalfADay } from '../fleet/backlog.ts'
 import { startMeasured } from '../fleet/coordinator-process.ts'
-import { fillHistory } from '../fleet/history.ts'
+import { fillStore } from '../fleet/history.ts'
 import type { SimulatedAgents } from '../fleet/simulated-agents.ts'
 import type { Scope } from '../scope.ts'
 import type { Workshop } from '../workshop.ts'
@@ -121,17 +122,23 @@ async function measure(
     figure(`delay of its event loop, percentile 99${of}`, 'ms', await coordinator.eventLoopDelay(), 50),
     figure(`its memory, peak${of}`, 'MiB', coordinator.peakMib(), 300),
   ]
+  if (postgres) {
+    workshop.say(`  ${sizes.open} sessions are published, and ${sizes.history} are history …`)
+    await sessions.open(1, () => scope.check())
+    await coordinator.stop()
+    await fillStore(postgres, { open: sizes.open, settled: sizes.history })
+    coordinator = await startMeasured(directory, config)
+    const started = coordinator.startSeconds
+    return [...figures, ...(await fullStore(broker, sizes, started, of))]
+  }
   if (!isLargest) return figures
 
   workshop.say(`  ${sizes.open} sessions are published, and ${sizes.history} are history …`)
   await sessions.open(sizes.open, () => scope.check())
   await coordinator.stop()
-  fillHistory(store, sizes.history)
+  await fillStore({ path: store }, { open: 0, settled: sizes.history })
   coordinator = await startMeasured(directory, config)
-  figures.push(
-    figure(`start of the coordinator with ${sizes.open} open sessions`, 's', coordinator.startSeconds, 2),
-    figure(`howdah sessions, ${sizes.history} in the history`, 's', await listing(broker), 0.5),
-  )
+  figures.push(...(await fullStore(broker, sizes, coordinator.startSeconds, '')))
   workshop.say('  the broker is restarted …')
   figures.push(
     figure(
@@ -148,7 +155,38 @@ async function measure(
       50,
     ),
   )
+
+  workshop.say('  the coordinator is away for half a day …')
+  await coordinator.stop()
+  const agent = await connectBus({ url: broker.url, appId: 'bench', role: 'agent', logger })
+  scope.defer('what tells of sessions', () => agent.close())
+  await tellOfHalfADay(agent, sessions.published())
+  const caughtUp = await catchUp(client, sessions.published(), async () => {
+    coordinator = await startMeasured(directory, config)
+  })
+  if (caughtUp.outdated > 0 || caughtUp.disrupted > 0) {
+    workshop.note(
+      `after half a day ${caughtUp.outdated} reports were handled that later ones had outdated, and ${caughtUp.disrupted} sessions counted as disrupted`,
+    )
+  }
+  figures.push(
+    figure(`all ${sizes.open} sessions up to date after an outage of half a day`, 's', caughtUp.seconds, 120),
+    figure('slowest answer to a client meanwhile', 's', caughtUp.slowestAnswer, 1),
+    figure('its memory, peak, meanwhile', 'MiB', coordinator.peakMib(), 300),
+  )
   return figures
+}
+
+async function fullStore(
+  broker: PrivateBroker,
+  { open, history }: Sizes,
+  startSeconds: number,
+  of: string,
+): Promise<readonly Figure[]> {
+  return [
+    figure(`start of the coordinator with ${open} open sessions${of}`, 's', startSeconds, 2),
+    figure(`howdah sessions, ${history} in the history${of}`, 's', await listing(broker), 0.5),
+  ]
 }
 
 const figure = (name: string, unit: Figure['unit'], value: number, limit?: number): Figure => ({
@@ -199,6 +237,8 @@ function createSessions(client: Bus, targets: number) {
     }
   }
 
+  const open: OpenSession[] = []
+
   async function publish(number: number): Promise<string> {
     const target = number % targets
     const mount = Math.floor(target / TARGETS_PER_MOUNT)
@@ -244,7 +284,11 @@ function createSessions(client: Bus, targets: number) {
       }),
     live: (count: number, check: () => void) =>
       inFlight(count, check, async (number) => unpublish(await publish(number))),
-    open: (count: number, check: () => void) => inFlight(count, check, publish),
+    open: (count: number, check: () => void) =>
+      inFlight(count, check, async (number) => {
+        open.push({ id: await publish(number), target: `target-${number % targets}` })
+      }),
+    published: (): readonly OpenSession[] => open,
   }
 }
 
