@@ -3,9 +3,9 @@
  * has kept what has not expired; the rounds before the last are given little time here, so that they have expired, too.
  */
 import { once } from 'node:events'
-import type { Bus } from '../../../messages/bus.ts'
-import type { AgentAddress } from '../../../messages/topology.ts'
-import { poll } from '../../support/poll.ts'
+import type { Bus } from '../../messages/bus.ts'
+import { type AgentAddress, LASTING_MS } from '../../messages/topology.ts'
+import { poll } from './poll.ts'
 
 export interface OpenSession {
   readonly id: string
@@ -31,29 +31,27 @@ const DEADLINE_MS = 600_000
 const TRUTH = 1_000_000
 
 /** Fills the queues. @param agent publishes for all agents */
-export async function tellOfHalfADay(agent: Bus, sessions: readonly OpenSession[]): Promise<void> {
+export async function tellOfHalfADay(
+  agent: Pick<Bus, 'report'>,
+  sessions: readonly OpenSession[],
+): Promise<void> {
   for (let round = 0; round <= OUTDATED_ROUNDS; round++) {
     const isLast = round === OUTDATED_ROUNDS
-    const sending = isLast ? {} : { expiresMs: OUTDATED_MS }
-    const lasting = isLast ? { expiresMs: 1_200_000 } : sending
-    const fetchedBytes = isLast ? TRUTH : round
+    const outdated = isLast ? {} : { expiresMs: OUTDATED_MS }
     await each(sessions, async ({ id: session, target }) => {
       const from: AgentAddress = { kind: 'target', name: target }
-      const usage = { fetchedBytes, totalBytes: TRUTH, cacheBytes: round }
+      const changes = { changed: true, databases: [`round-${round}`] }
+      const reach = { reachable: isLast, since: new Date().toISOString(), failedReads: 0 }
+      const usage = { fetchedBytes: isLast ? TRUTH : round, totalBytes: TRUTH, cacheBytes: round }
       await Promise.all([
+        agent.report(from, 'session.changes', { session, changes }, outdated),
+        agent.report(from, 'session.reachability', { session, ...reach }, outdated),
         agent.report(
           from,
-          'session.changes',
-          { session, changes: { changed: true, databases: [`r${round}`] } },
-          sending,
+          'session.usage',
+          { session, usage },
+          isLast ? { expiresMs: LASTING_MS } : outdated,
         ),
-        agent.report(
-          from,
-          'session.reachability',
-          { session, reachable: true, since: new Date().toISOString(), failedReads: 0 },
-          sending,
-        ),
-        agent.report(from, 'session.usage', { session, usage }, lasting),
       ])
     })
   }
