@@ -334,6 +334,8 @@ export const mountAgentSchema: Schema<MountAgentConfig> = {
     doc: 'Repositories to serve: [{"name", "format": "pgbackrest" | "barman" | "basebackup", "path", "passphraseFile"?, "walPath"?, "linkTargets"?, "verifyChecksums"?, "verifyPages"?}]; pgbackrest and barman: "configFile" instead of "path"; pgbackrest: "repo"? with it',
     format: repositories.name,
     default: [],
+    // Somebody may give a passphrase where its file belongs; what is wrong is said without the value.
+    sensitive: true,
   },
   dataPlane: {
     host: {

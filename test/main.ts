@@ -7,12 +7,13 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expectNothingLeft, takeInventory } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
+import { describeFindings, findingsVariable, makeFindings, readFindings } from './support/secrets.ts'
 
 const LANES = 3
 /** As in bin/howdah; without it each process of the tests would compile the same files. */
@@ -26,6 +27,10 @@ const SAME_INTERRUPT_MS = 1_000
 
 const given = process.argv.slice(2)
 const directory = mkdtempSync(join(tmpdir(), 'howdah-test-run-'))
+// Agents of other accounts write their findings below it.
+chmodSync(directory, 0o711)
+const secrets = join(directory, 'secrets')
+makeFindings(secrets)
 const before = takeInventory()
 const mocha = spawn(
   process.execPath,
@@ -38,7 +43,7 @@ const mocha = spawn(
   {
     stdio: ['ignore', 'inherit', 'inherit'],
     detached: true,
-    env: { NODE_COMPILE_CACHE, ...process.env, [RUN_DIRECTORY]: directory },
+    env: { NODE_COMPILE_CACHE, ...process.env, [RUN_DIRECTORY]: directory, ...findingsVariable(secrets) },
   },
 )
 
@@ -79,6 +84,11 @@ const [code, signal] = (await once(mocha, 'exit')) as [number | null, NodeJS.Sig
 process.exitCode = interrupted?.status ?? code ?? 1
 if (signal !== null) console.error(`\nThe tests were ended by ${signal}.`)
 
+const findings = readFindings(secrets)
+if (findings.length > 0) {
+  console.error(`\nThe processes of the tests gave away secrets:\n    ${describeFindings(findings)}`)
+  process.exitCode ||= 1
+}
 try {
   await expectNothingLeft(before)
 } catch (error) {

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'chai'
+import { cleanEnvironment } from '../support/fleet-roles.ts'
 
 const LAUNCHER = path.resolve(import.meta.dirname, '../../bin/howdah')
 const DEADLINE_MS = 120_000
@@ -24,9 +25,8 @@ describe('howdah up, running', function () {
   }
 
   function environment(): NodeJS.ProcessEnv {
-    const own = Object.entries(process.env).filter(([name]) => !name.startsWith('HOWDAH_'))
     return {
-      ...Object.fromEntries(own),
+      ...cleanEnvironment(),
       HOWDAH_MOUNT_ROOT: path.join(directory, 'mounts'),
       HOWDAH_CACHE_ROOT: path.join(directory, 'caches'),
     }

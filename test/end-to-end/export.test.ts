@@ -17,8 +17,9 @@ import {
   runAs,
 } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { PLANTED } from '../support/secrets.ts'
 
-const LIVE_PASSWORD = 'a:pass\\word'
+const LIVE_PASSWORD = `a:pass\\word ${PLANTED}`
 
 interface Manifest {
   session: string
@@ -135,7 +136,7 @@ describe('exporting', function () {
       'local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n',
     )
     await cluster.start()
-    await cluster.sql(`CREATE ROLE importer LOGIN SUPERUSER PASSWORD E'a:pass\\\\word'`)
+    await cluster.sql(`CREATE ROLE importer LOGIN SUPERUSER PASSWORD '${LIVE_PASSWORD}'`)
     return cluster
   }
 

@@ -11,6 +11,7 @@ import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { PLANTED } from '../support/secrets.ts'
 
 /** A server that counts connections. */
 interface Listener {
@@ -64,7 +65,7 @@ describe('the isolation of a published instance', function () {
       CREATE EXTENSION dblink;
       CREATE EXTENSION postgres_fdw;
       CREATE SERVER worker FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '${listener.port}', dbname 'shop');
-      CREATE USER MAPPING FOR PUBLIC SERVER worker OPTIONS (user 'shop', password 'sesame');
+      CREATE USER MAPPING FOR PUBLIC SERVER worker OPTIONS (user 'shop', password '${PLANTED}');
       CREATE TABLE shards (id int, node text) PARTITION BY LIST (id);
       CREATE FOREIGN TABLE shard_1 PARTITION OF shards FOR VALUES IN (1) SERVER worker OPTIONS (table_name 'shard_1');
       CREATE FUNCTION call_home() RETURNS event_trigger LANGUAGE plpgsql AS

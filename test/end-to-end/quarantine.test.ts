@@ -9,6 +9,7 @@ import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { PLANTED } from '../support/secrets.ts'
 
 /** A row of /proc/net/tcp; proc(5): addresses are hexadecimal, `0A` is LISTEN. */
 interface Socket {
@@ -69,7 +70,7 @@ describe('quarantine', function () {
   async function entangle(): Promise<void> {
     const address = listener.address()
     const port = typeof address === 'object' && address !== null ? address.port : 0
-    const conninfo = `host=127.0.0.1 port=${port} user=replicator password=sesame dbname=shop`
+    const conninfo = `host=127.0.0.1 port=${port} user=replicator password=${PLANTED} dbname=shop`
     await production.sql(`SELECT pg_create_physical_replication_slot('standby_1', true);
       SELECT pg_create_logical_replication_slot('cdc', 'pgoutput');
       CREATE SUBSCRIPTION from_hub CONNECTION '${conninfo}' PUBLICATION hub WITH (connect = false, slot_name = 'from_hub');
@@ -221,7 +222,7 @@ recovery_target_action = 'shutdown'
       /other-instance\.conf/,
     ]
     for (const matter of matters) expect(said).to.match(matter)
-    expect(said).not.to.include('sesame')
+    expect(said).not.to.include(PLANTED)
   })
 
   it('hides the configuration of production from other users of this machine', async () => {

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import type { Hosts } from './hosts.ts'
 import { poll } from './poll.ts'
 import type { Account } from './postgres-cluster.ts'
+import { watchedEnvironment } from './secrets.ts'
 
 export type Role = 'coordinator' | 'mount-agent' | 'target-agent'
 
@@ -126,9 +127,12 @@ async function commandLine(pid: number): Promise<string> {
   return `${pid} ${words.replaceAll('\0', ' ').trim()}`
 }
 
-/** Ours without what would be configuration. */
+/** Ours without what would be configuration; what is started with it is watched for secrets. */
 export function cleanEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('HOWDAH_')))
+  const clean = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('HOWDAH_')),
+  )
+  return watchedEnvironment(clean)
 }
 
 function isRunning(child: ChildProcess | undefined): boolean {

@@ -21,18 +21,27 @@ export function launch({
   program = programBeside(import.meta.url, '../program/main'),
 }: LaunchOptions): ChildProcess {
   const log = openSync(errors, 'a', 0o600)
-  // The agent enlarges its thread pool because it may wait for mounts; a mount process does not.
-  const { UV_THREADPOOL_SIZE: _, ...env } = process.env
   try {
     return spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program], {
       detached: true,
       cwd: '/',
       stdio: ['pipe', log, log, 'pipe'],
-      env: { ...env, HOWDAH_READY_FD: '3' },
+      env: { ...environment(), HOWDAH_READY_FD: '3' },
     })
   } finally {
     closeSync(log)
   }
+}
+
+/**
+ * That of the agent, without the agent's configuration, which may have the password of its broker, and without what enlarges
+ * its thread pool: it may wait for mounts, and a mount process does not.
+ */
+function environment(): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(
+    ([name]) => !name.startsWith('HOWDAH_') && name !== 'UV_THREADPOOL_SIZE',
+  )
+  return Object.fromEntries(kept)
 }
 
 export interface SpareMountProgram {
