@@ -1,10 +1,18 @@
 /** The log of a process: JSON lines without secrets. */
 import { type Logger, pino } from 'pino'
 
-/** `role` names the process in every line. `level`: pino's. `file`: instead of stderr. */
-export function createLogger(role: string, level: string, file?: string): Logger {
+/** `role` names the process in every line, `agent` the agent. `level`: pino's. `file`: instead of stderr. */
+export function createLogger(
+  role: string,
+  level: string,
+  { agent, file }: { readonly agent?: string | undefined; readonly file?: string } = {},
+): Logger {
   return pino(
-    { level, base: { role, pid: process.pid }, redact: ['*.password', '*.passphrase', '*.ticket'] },
+    {
+      level,
+      base: { role, pid: process.pid, ...(agent !== undefined && { agent }) },
+      redact: ['*.password', '*.passphrase', '*.ticket'],
+    },
     pino.destination({ dest: file ?? STDERR, sync: true }),
   )
 }

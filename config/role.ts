@@ -50,7 +50,7 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
   try {
     const config = loadConfig(options.schema, { file, env: process.env, args })
     if (isCheck) return
-    logger = createLogger(options.role, config.log.level)
+    logger = createLogger(options.role, config.log.level, { agent: agentOf(options.role, config) })
     const stop = stopSignal()
     const monitor = createMonitor(options.role)
     // Answers while the role still waits for its broker, too.
@@ -61,7 +61,8 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
     monitor.readiness.started()
     const ready = { ...role.ready, ...(endpoint && { metrics: endpoint.address }) }
     if (json) process.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`)
-    logger.info(ready, `${options.role} is ready`)
+    const { role: _role, ...shown } = ready as { role?: string }
+    logger.info(shown, `${options.role} is ready`)
     logger.info(`${await stop}: stopping`)
     monitor.readiness.stopping()
     setTimeout(() => {
@@ -79,6 +80,12 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
     if (logger) logger.fatal({ err: error }, `${options.role} failed`)
     fail(1, body, options.role)
   }
+}
+
+/** The address of an agent, as in RabbitMQ: `target.db-7`. Undefined: the role is no agent. */
+function agentOf(role: string, config: object): string | undefined {
+  const { name } = config as { name?: string }
+  return name === undefined ? undefined : `${role.replace('-agent', '')}.${name}`
 }
 
 /** Undefined: it is off. @throws ConfigurationError when the address cannot be listened on */

@@ -75,7 +75,7 @@ export function createConductor(options: ConductorOptions): Conductor {
   const background = createBackgroundWork(logger)
   const outbox = createOutbox({ store, bus, logger, background })
   const dispatcher = createStepDispatcher({
-    ...{ bus, background, registry },
+    ...{ bus, background, registry, logger },
     onObstacle: ({ id }) => changes.change(id, (latest) => agentAway(latest, obstacleOf(latest, registry))),
     onUnsendable: failStep,
   })

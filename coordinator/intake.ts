@@ -64,7 +64,9 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
       const earlier = await earlierReply(store, delivery)
       if (earlier) return earlier
       isNew = true
-      return await handle(delivery)
+      const reply = await handle(delivery)
+      logger.info({ ...about(delivery), ...sessionOf(reply) }, 'carried out a command')
+      return reply
     } catch (error) {
       const { reply, retryable } = refusal(delivery, error)
       if (!isNew || retryable) {
@@ -77,9 +79,9 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
   }
 
   /** @throws what is not a refusal */
-  function refusal({ type }: CommandDelivery, error: unknown): { reply: object; retryable: boolean } {
+  function refusal(delivery: CommandDelivery, error: unknown): { reply: object; retryable: boolean } {
     if (!(error instanceof HowdahError) || isUnavailable(error)) throw error
-    logger.info({ type, code: error.code, message: error.message }, 'refused a command')
+    logger.info({ ...about(delivery), code: error.code, reason: error.message }, 'refused a command')
     return { reply: { accepted: false, error: error.toBody() }, retryable: error.retryable }
   }
 
@@ -93,4 +95,14 @@ export function createIntake(options: IntakeOptions): (delivery: CommandDelivery
     await bus.reply(delivery, await answerTo(delivery))
     return 'ack'
   }
+}
+
+/** What identifies a command in the log. */
+function about({ type, messageId, userId, body }: CommandDelivery): object {
+  return { type, messageId, user: userId, ...sessionOf(body) }
+}
+
+function sessionOf(content: object): { session?: string } {
+  const { session } = content as { session?: unknown }
+  return typeof session === 'string' ? { session } : {}
 }

@@ -109,7 +109,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<Consumer>
       settled(done ?? 'redelivered')
     } catch (error) {
       settled('redelivered')
-      logger.error({ err: error, queue, type: message.properties.type }, 'a message could not be handled')
+      logger.error({ err: error, ...about(message, queue) }, 'a message could not be handled')
       await pause(backoffMs(failedDeliveries(message) + 1, redelivery), closing.signal)
       onChannel(() => channel.reject(message, true))
     }
@@ -157,6 +157,12 @@ async function work(
   return 'dead-lettered'
 }
 
+/** What identifies a message in the log. Bounded: it comes from others. */
+function about({ properties }: ConsumeMessage, queue: string): object {
+  const short = (value: unknown) => (value === undefined ? undefined : String(value).slice(0, 128))
+  return { queue, type: short(properties.type), messageId: short(properties.messageId) }
+}
+
 function received({ properties }: ConsumeMessage, { queue, expected }: ConsumerOptions): ReceivedDelivery {
   const { type, timestamp } = properties as { type: unknown; timestamp: unknown }
   return {
@@ -179,7 +185,7 @@ async function decide(message: ConsumeMessage, options: ConsumerOptions): Promis
     return 'ack'
   }
   if (refused) {
-    logger.warn({ queue, error: refused }, 'refused a message')
+    logger.warn({ ...about(message, queue), error: refused }, 'refused a message')
     await refuse(message, refused, options)
     return { deadLetter: `${refused.code}: ${refused.message}` }
   }
@@ -192,7 +198,7 @@ async function decide(message: ConsumeMessage, options: ConsumerOptions): Promis
   } catch (error) {
     if (isUnavailable(error) || deliveries + 1 < redelivery.tries) throw error
     logger.error(
-      { err: error, queue, type: delivery.type },
+      { err: error, ...about(message, queue) },
       'the handler of a message failed for the last time',
     )
     const { code, message: text } = errorBody(error)
@@ -217,7 +223,10 @@ async function refuse(message: ConsumeMessage, error: ErrorBody, options: Consum
     await options.refuse(message, error)
   } catch (unsent) {
     if (isUnavailable(unsent)) throw unsent
-    options.logger.warn({ err: unsent, queue: options.queue }, 'the answer to a message could not be sent')
+    options.logger.warn(
+      { err: unsent, ...about(message, options.queue) },
+      'the answer to a message could not be sent',
+    )
   }
 }
 

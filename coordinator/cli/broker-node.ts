@@ -75,7 +75,7 @@ export async function startNode(
     if (pid !== undefined) killGroup(pid, 'SIGKILL')
     throw error
   }
-  logger.info({ pid, ms: Math.round(performance.now() - started) }, 'private broker is up')
+  logger.info({ broker: pid, ms: Math.round(performance.now() - started) }, 'private broker is up')
   return {
     pid: pid as number,
     child,
@@ -167,7 +167,7 @@ export async function stopOrphan(directory: string, logger: Logger): Promise<voi
   const file = join(directory, 'broker.pid')
   const pid = Number(await readFile(file, 'utf8').catch(() => ''))
   if (!(pid > 1) || !(await isNodeOf(pid, directory))) return
-  logger.warn({ pid }, 'stopping an orphaned private broker')
+  logger.warn({ broker: pid }, 'stopping an orphaned private broker')
   killGroup(pid, 'SIGTERM')
   const deadline = performance.now() + 20_000
   while (await isNodeOf(pid, directory)) {

@@ -2,10 +2,12 @@
  * Sends the current step of a session to its agent. Every command carries the step's own message id, so an agent does a
  * step that is sent again only once. Call it after the session is saved.
  */
+import type { Logger } from 'pino'
 import type { Bus } from '../../messages/bus.ts'
 import type { ErrorBody } from '../../messages/errors.ts'
 import { isUnsendable } from '../../messages/unsendable.ts'
 import type { AgentRegistry } from '../agent-registry.ts'
+import { agentKey } from '../due.ts'
 import type { Session } from '../session.ts'
 import { type AgentCommand, currentCommand, obstacleOf } from '../step-command.ts'
 import type { BackgroundWork } from './background-work.ts'
@@ -21,6 +23,7 @@ export interface StepDispatcherOptions {
   readonly bus: Bus
   readonly background: BackgroundWork
   readonly registry: Pick<AgentRegistry, 'obstacle'>
+  readonly logger: Logger
   /** The agent of the current step cannot be given its command (`obstacleOf`). */
   readonly onObstacle: (session: Session) => Promise<unknown>
   /** The command of the current step can never be sent, as the error says. */
@@ -31,6 +34,7 @@ export function createStepDispatcher({
   bus,
   background,
   registry,
+  logger,
   onObstacle,
   onUnsendable,
 }: StepDispatcherOptions): StepDispatcher {
@@ -43,7 +47,14 @@ export function createStepDispatcher({
       return
     }
     try {
-      await bus.sendToAgent(agent, type, body, { messageId: `${session.id}.${body.sequence}` })
+      const messageId = `${session.id}.${body.sequence}`
+      await bus.sendToAgent(agent, type, body, { messageId })
+      const { step, sequence } = body
+      const direction = type === 'step.run' ? 'run' : 'undo'
+      logger.info(
+        { session: session.id, step, direction, sequence, messageId, agent: agentKey(agent) },
+        'sent a step',
+      )
     } catch (error) {
       if (!isUnsendable(error)) throw error
       await onUnsendable(session, error.toBody())

@@ -4,7 +4,9 @@ import { Registry } from 'prom-client'
 import { createMonitor } from '../../config/monitoring/monitor.ts'
 import { checkCoordinator } from '../../coordinator/metrics/coordinator-checks.ts'
 import { coordinatorMetrics } from '../../coordinator/metrics/coordinator-metrics.ts'
+import { newSession } from '../../coordinator/session.ts'
 import type { Store } from '../../coordinator/store/store.ts'
+import { agentView, request } from './store-values.ts'
 import { type OpenStore, onBothStores } from './stores.ts'
 import {
   openTestCoordinator,
@@ -103,6 +105,33 @@ function metricsTests(openStore: OpenStore): void {
     expect(await value('howdah_sessions{state="published"}')).to.equal(undefined)
     expect(await value('howdah_coordinator_active')).to.equal(0)
     store = await openStore()
+  })
+
+  it('are as many with 1,000 sessions and 1,000 agents as with one, and take a moment', async function () {
+    this.timeout(60_000)
+    describeAll({ since: clock.now })
+    await coordinator.publish()
+    const lines = async () => (await registry.metrics()).split('\n').length
+    const before = await lines()
+    const adding = Array.from({ length: 1000 }, async (_, number) => {
+      const session = newSession(`many-${number}`, request, 'backup-1', new Date(clock.now).toISOString())
+      session.state = 'published'
+      await store.addSession(session, { history: [] })
+      const kind = number % 2 === 0 ? ('target' as const) : ('mount' as const)
+      const certificate = { user: `u-${number}`, notAfter: new Date(clock.now + number * 1000).toISOString() }
+      const agent = { ...agentView, name: `many-${number}`, kind, certificate }
+      await coordinator.registry.online(agent)
+    })
+    await Promise.all(adding)
+    const begun = performance.now()
+    const after = await lines()
+    const milliseconds = performance.now() - begun
+    // The earliest certificate of each kind is one line more.
+    expect(after).to.equal(before + 2)
+    expect(milliseconds).to.be.lessThan(1_000)
+    expect(await value('howdah_sessions{state="published"}')).to.equal(1001)
+    const earliest = await value('howdah_agent_certificate_expiry_timestamp_seconds{kind="mount"}')
+    expect(earliest).to.equal(clock.now / 1000 + 1)
   })
 
   it('say what keeps the coordinator from being ready', async () => {

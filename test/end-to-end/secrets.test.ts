@@ -4,13 +4,15 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import path from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { expect } from 'chai'
+import { parse as parseYaml } from 'yaml'
 import { type TestVhost, testVhost } from '../support/broker.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
-import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { cleanEnvironment, LAUNCHER, ROLES } from '../support/fleet-roles.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { makeFindings, PLANTED, readFindings, watchedEnvironment } from '../support/secrets.ts'
@@ -142,6 +144,7 @@ describe('a secret', function () {
       await fleet.untilState(session.id, 'published')
       await fleet.howdahJson('unpublish', session.id, '--yes')
       expect(readFindings(findings)).to.deep.equal([])
+      expectOrderlyLogs(fleet.directory, session.id)
     })
   })
 
@@ -234,3 +237,27 @@ describe('a secret', function () {
     })
   })
 })
+
+/** Each line of each role is one JSON document without a key twice, and says what happened to which session by which message. */
+function expectOrderlyLogs(directory: string, session: string): void {
+  const lines = ROLES.flatMap((role) =>
+    readFileSync(path.join(directory, `${role}.log`), 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line): Record<string, unknown> => {
+        const document = parseYaml(line, { uniqueKeys: true }) as Record<string, unknown>
+        expect(document, line).to.include.keys('level', 'time', 'role', 'pid', 'msg')
+        return document
+      }),
+  )
+  const of = (msg: string, more: object = {}) =>
+    lines.filter(
+      (line) => line.session === session && line.msg === msg && isDeepStrictEqual(line, { ...line, ...more }),
+    )
+  const mount = { step: 'mount', direction: 'run' }
+  for (const msg of ['sent a step', 'step begins', 'step done']) expect(of(msg, mount), msg).to.have.length(1)
+  expect(of('sent a step', mount)[0]).to.include({ agent: 'target.db-7', messageId: `${session}.3` })
+  expect(of('step begins', mount)[0]).to.include({ agent: 'target.db-7', sequence: 3 })
+  expect(of('carried out a command', { type: 'instance.publish' })[0]).to.include.keys('messageId', 'user')
+  expect(of('session state', { state: 'published' })).to.have.length.greaterThan(0)
+}

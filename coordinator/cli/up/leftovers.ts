@@ -33,7 +33,7 @@ export async function stopLeftovers(
       const identity = readIdentity(path.join(runDirectory, name + SUFFIX))
       const wasAlive = identity !== undefined && isAlive(identity)
       if (wasAlive) {
-        logger.warn({ pid: identity.pid }, `stopping the ${name} that an earlier "howdah up" left behind`)
+        logger.warn({ process: identity.pid }, `stopping the ${name} that an earlier "howdah up" left behind`)
         await stopProcess(identity, deadlineMs)
       }
       forgetProcess(runDirectory, name)

@@ -85,7 +85,7 @@ export function startRole(options: RoleProcessOptions): RoleProcess {
     closeSync(output)
     const identity = child.pid === undefined ? undefined : identify(child.pid)
     if (identity !== undefined) recordProcess(runDirectory, role, identity)
-    logger.info({ pid: child.pid }, `${role} started`)
+    logger.info({ process: child.pid }, `${role} started`)
     child.once('error', (error) => onDeath(startedAt, error.message, undefined))
     child.once('exit', (code, signal) =>
       onDeath(startedAt, signal === null ? `exit status ${code}` : signal, code ?? undefined),

@@ -115,7 +115,7 @@ export async function startMountProcess(
   child.unref()
   const identity = child.pid === undefined ? undefined : identify(child.pid)
   if (identity === undefined) throw startFailure(spec, paths.log)
-  logger.info({ session: spec.session, pid: identity.pid, mountPoint: spec.mountPoint }, 'mounted')
+  logger.info({ session: spec.session, mountProcess: identity.pid, mountPoint: spec.mountPoint }, 'mounted')
   return mountProcess(identity, spec)
 }
 

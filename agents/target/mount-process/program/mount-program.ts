@@ -29,9 +29,9 @@ export async function mountProgram(
   if (spec === undefined) process.exit(0)
 
   process.title = mountTitle(spec.session)
-  const logger = createLogger('mount-process', spec.logLevel ?? 'info', cachePaths(spec.cachePath).log).child(
-    { session: spec.session },
-  )
+  const logger = createLogger('mount-process', spec.logLevel ?? 'info', {
+    file: cachePaths(spec.cachePath).log,
+  }).child({ session: spec.session })
   const fail = async (error: unknown) => {
     logger.fatal({ err: error, error: errorBody(error) }, 'the mount process ends')
     await endProgram(program, spec)

@@ -26,7 +26,10 @@ if (parentPort === null) throw new Error('this is the program of a thread')
 const { port, mailState, directReads: ring } = workerData as EngineThreadData
 const [setup] = (await once(parentPort, 'message')) as [EngineSetup]
 const { fd, log, session, columns, latencies, ...parts } = setup
-const logger = createLogger('mount-process', log.level, log.file).child({ session, thread: 'engine' })
+const logger = createLogger('mount-process', log.level, { file: log.file }).child({
+  session,
+  thread: 'engine',
+})
 
 /** What was reported to the main thread, which has not synced since. */
 const reported = { changed: false, fetched: false }

@@ -110,7 +110,7 @@ export async function launch(spec: InstanceSpec, deps: LaunchDependencies): Prom
     const warnings = [...prepared.warnings, ...(deps.isolation === undefined ? [] : isolated.warnings)]
     const record = { pid, startTime, logOffset, segments: [], warnings, recoverTo, limits, result: undefined }
     await writeRecord(spec, record)
-    deps.logger.info({ session: spec.session, pid, port: spec.port }, 'started PostgreSQL')
+    deps.logger.info({ session: spec.session, postmaster: pid, port: spec.port }, 'started PostgreSQL')
     return { record, ending: () => ending, adopted: false }
   } finally {
     await log.close()

@@ -34,7 +34,7 @@ export async function stopInstance(spec: InstanceSpec, deps: StopDependencies): 
     const segments = await mappedSegments(postmaster.pid)
     outcome = await endPostmaster(postmaster, deps)
     await removeSegments({ ...deadOf(spec), pid: postmaster.pid, mapped: segments })
-    deps.logger.info({ session: spec.session, pid: postmaster.pid, outcome }, 'stopped PostgreSQL')
+    deps.logger.info({ session: spec.session, postmaster: postmaster.pid, outcome }, 'stopped PostgreSQL')
   }
   const killed = await killOrphans(spec)
   await removeIsolation(spec)

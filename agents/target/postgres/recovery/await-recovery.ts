@@ -105,7 +105,7 @@ export async function awaitUsable(
           await writeRecord(spec, { ...record, segments: await mappedSegments(record.pid), result })
           phases.durable = elapsed()
           deps.logger.info(
-            { session: spec.session, pid: record.pid, phases },
+            { session: spec.session, postmaster: record.pid, phases },
             `PostgreSQL is ${usable.state}`,
           )
           return result
