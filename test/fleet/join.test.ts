@@ -1,17 +1,11 @@
 /** Hosts that join the fleet by themselves, at a real broker with TLS and logins by certificate only. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type CertificatePaths, ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import { signCertificate } from '../../coordinator/fleet/authority/x509.ts'
-import { brokerDefinitions } from '../../coordinator/fleet/broker-users/definitions.ts'
-import { importDefinitions, managementAt } from '../../coordinator/fleet/broker-users/management.ts'
 import { hostPaths, type IdentityFiles, identityFiles } from '../../coordinator/fleet/host/host-paths.ts'
 import {
   decodeInvitation,
@@ -22,8 +16,8 @@ import { joinFleet } from '../../coordinator/fleet/host/join.ts'
 import type { HostReport } from '../../coordinator/fleet/host/report.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { invitedUser } from '../../messages/permissions.ts'
-import { type CoordinatorProcess, startCoordinator } from '../support/coordinator-process.ts'
-import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { useEnrollingFleet } from '../support/enrolling-fleet.ts'
+import type { CommandOutcome } from '../support/fleet-client.ts'
 import { type HostRoot, makeHostRoot } from '../support/host-root.ts'
 import { poll } from '../support/poll.ts'
 
@@ -32,103 +26,9 @@ const ROOT = { uid: 0, gid: 0 }
 const DAY_MS = 86_400_000
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 
-interface Outcome {
-  readonly status: number
-  readonly stdout: string
-  readonly stderr: string
-}
-
-interface Invited {
-  readonly token: string
-  readonly invitation: string
-  readonly fingerprint: string
-}
-
 describe('a host that joins by an invitation', function () {
   this.timeout(90_000)
-  let directory: string
-  let tls: string
-  let broker: PrivateBroker
-  let coordinator: CoordinatorProcess
-  let operator: CertificatePaths
-  let client: CertificatePaths
-  let served: CertificatePaths | undefined
-  const config = () => ({
-    broker: {
-      url: broker.tlsUrl,
-      ...{ ca: path.join(tls, 'ca.pem'), certificate: served?.cert, key: served?.key },
-      management: managementUrl(),
-      managementPasswordFile: path.join(directory, 'management.password'),
-    },
-    authority: { directory: tls },
-    store: { path: path.join(directory, 'store.sqlite') },
-    heartbeat: { interval: 1, lostAfter: 8 },
-    log: { level: 'debug' },
-  })
-
-  before(async function () {
-    this.timeout(180_000)
-    directory = await mkdtemp(path.join(tmpdir(), 'howdah-join-'))
-    tls = path.join(directory, 'tls')
-    const identities = [
-      { kind: 'broker', name: 'rabbit-1', addresses: ['127.0.0.1'] },
-      { kind: 'coordinator', name: 'coordinator', addresses: [] },
-      { kind: 'operator', name: 'ops', addresses: [] },
-      { kind: 'client', name: 'backup', addresses: [] },
-    ] as const
-    const [server, ...others] = await ensureCertificates(tls, { identities })
-    ;[served, operator, client] = others as [CertificatePaths, CertificatePaths, CertificatePaths]
-    broker = await startPrivateBroker({
-      ...{ directory: path.join(directory, 'broker'), logger, management: true },
-      ...(server && { tls: server }),
-    })
-    const management = managementAt(new URL(broker.managementUrl ?? ''))
-    await writeFile(path.join(directory, 'management.password'), management.password, { mode: 0o600 })
-    const request = { vhost: '/', agents: [], clients: ['backup'], operators: ['ops'] }
-    await importDefinitions(management, brokerDefinitions(request, { users: new Map() }))
-    coordinator = await startCoordinator(directory, 'coordinator', config())
-  })
-
-  after(async () => {
-    await coordinator?.kill()
-    await broker?.stop()
-    await rm(directory, { recursive: true, force: true })
-  })
-
-  function managementUrl(): string {
-    const url = new URL(broker.managementUrl ?? '')
-    url.password = ''
-    return url.href
-  }
-
-  async function howdah(who: CertificatePaths, ...args: string[]): Promise<Outcome> {
-    const child = spawn(LAUNCHER, args, {
-      cwd: '/',
-      env: {
-        ...cleanEnvironment(),
-        HOWDAH_BROKER_URL: broker.tlsUrl,
-        HOWDAH_BROKER_CA: path.join(tls, 'ca.pem'),
-        HOWDAH_BROKER_CERTIFICATE: who.cert,
-        HOWDAH_BROKER_KEY: who.key,
-      },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let [stdout, stderr] = ['', '']
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text
-    })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text
-    })
-    const [status] = (await once(child, 'close')) as [number | null]
-    return { status: status ?? -1, stdout, stderr }
-  }
-
-  async function invite(...args: string[]): Promise<Invited> {
-    const { status, stdout, stderr } = await howdah(operator, 'agent', 'invite', ...args, '--json')
-    expect(status, stderr).to.equal(0)
-    return JSON.parse(stdout) as Invited
-  }
+  const fleet = useEnrollingFleet()
 
   /** Joins in this process, with the files of a host of its own. */
   async function join(
@@ -136,7 +36,7 @@ describe('a host that joins by an invitation', function () {
     invitation: Invitation,
     now?: () => number,
   ): Promise<{ report: HostReport; files: IdentityFiles }> {
-    const files = identityFiles(hostPaths(path.join(directory, name)), invitation.kind)
+    const files = identityFiles(hostPaths(path.join(fleet.directory, name)), invitation.kind)
     const signal = AbortSignal.timeout(60_000)
     const options = { files, owner: ROOT, signal, logger, ...(now && { now }) }
     await mkdir(path.dirname(files.ca), { recursive: true })
@@ -152,37 +52,30 @@ describe('a host that joins by an invitation', function () {
     return error as HowdahError
   }
 
-  async function users(): Promise<string[]> {
-    const { url, user, password } = managementAt(new URL(broker.managementUrl ?? ''))
-    const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
-    const response = await fetch(new URL('api/users', url), { headers: { authorization } })
-    return ((await response.json()) as { name: string }[]).map(({ name }) => name)
-  }
-
   const untilGone = (user: string) =>
-    poll(async () => ((await users()).includes(user) ? undefined : true), {
+    poll(async () => ((await fleet.users()).includes(user) ? undefined : true), {
       deadlineMs: 20_000,
       failure: () => `the user ${user} is still there`,
     })
 
   it('is invited by an operator, and by nobody else', async () => {
     const args = ['agent', 'invite', '--kind', 'target', '--name', 'db-1', '--ttl', '15m']
-    const { status, stdout, stderr } = await howdah(operator, ...args)
+    const { status, stdout, stderr } = await fleet.howdah(fleet.operator, ...args)
     expect(status, stderr).to.equal(0)
     expect(stdout).to.match(/^howdah-join-1\.[A-Za-z0-9_-]+\n$/)
     expect(stderr).to.match(/for the target agent db-1, until .*Authority SHA256:[A-Za-z0-9+/]{43}\./)
-    const other = await howdah(client, ...args)
+    const other = await fleet.howdah(fleet.client, ...args)
     expect(other.status).to.equal(1)
     expect(other.stderr).to.include('agent.invite')
   })
 
   it('has its certificate once it has joined, and the invitation is gone', async () => {
-    const { token, invitation } = await invite('--kind', 'target', '--name', 'db-2')
-    expect(await users()).to.include(invitedUser(invitation))
+    const { token, invitation } = await fleet.invite('--kind', 'target', '--name', 'db-2')
+    expect(await fleet.users()).to.include(invitedUser(invitation))
     const { report, files } = await join('two', decodeInvitation(token))
-    expect(report.changed).to.have.members([files.ca, files.certificate])
+    expect(report.changed).to.have.members([files.ca, files.key, files.certificate])
     expect((await stat(files.key)).mode & 0o777).to.equal(0o600)
-    expect(await users()).to.include('howdah-target-db-2')
+    expect(await fleet.users()).to.include('howdah-target-db-2')
     await untilGone(invitedUser(invitation))
     const again = await join('two', decodeInvitation(token))
     expect(again.report.changed).to.deep.equal([])
@@ -192,17 +85,24 @@ describe('a host that joins by an invitation', function () {
   })
 
   it('makes an earlier invitation of the same agent useless by a later one', async () => {
-    const first = await invite('--kind', 'mount', '--name', 'backup-3', '--address', 'backup-3.example')
-    const second = await invite('--kind', 'mount', '--name', 'backup-3', '--address', 'backup-3.example')
+    const first = await fleet.invite('--kind', 'mount', '--name', 'backup-3', '--address', 'backup-3.example')
+    const second = await fleet.invite(
+      '--kind',
+      'mount',
+      '--name',
+      'backup-3',
+      '--address',
+      'backup-3.example',
+    )
     const refused = await refusal(join('three', decodeInvitation(first.token)))
     expect(refused.message).to.include('not valid any more')
     await join('three', decodeInvitation(second.token))
   })
 
   it('trusts no broker of another authority, and says so when the clock is wrong', async () => {
-    const { token } = await invite('--kind', 'target', '--name', 'db-4')
+    const { token } = await fleet.invite('--kind', 'target', '--name', 'db-4')
     const invitation = decodeInvitation(token)
-    const foreign = path.join(directory, 'foreign')
+    const foreign = path.join(fleet.directory, 'foreign')
     await ensureCertificates(foreign, { identities: [{ kind: 'client', name: 'x', addresses: [] }] })
     const ca = await readFile(path.join(foreign, 'ca.pem'), 'utf8')
     const other = await refusal(join('four', { ...invitation, ca }))
@@ -211,15 +111,15 @@ describe('a host that joins by an invitation', function () {
     const late = await refusal(join('four', invitation, () => Date.now() - 2 * DAY_MS))
     expect(late.message).to.match(/valid from .*this machine's clock says/)
     // The same key, once the clock is right.
-    expect((await join('four', invitation)).report.changed).to.have.length(2)
+    expect((await join('four', invitation)).report.changed).to.have.length(3)
   })
 
   it('is refused by the broker itself after the invitation has expired', async () => {
-    const { token, invitation: id } = await invite('--kind', 'target', '--name', 'db-5')
+    const { token, invitation: id } = await fleet.invite('--kind', 'target', '--name', 'db-5')
     const invitation = decodeInvitation(token)
     const authority = {
       certificate: invitation.ca,
-      key: await readFile(path.join(tls, 'ca.key'), 'utf8'),
+      key: await readFile(path.join(fleet.tls, 'ca.key'), 'utf8'),
     }
     const { createPublicKey } = await import('node:crypto')
     const [notBefore, notAfter] = [new Date(Date.now() - 3_600_000), new Date(Date.now() - 60_000)]
@@ -233,27 +133,45 @@ describe('a host that joins by an invitation', function () {
   })
 
   it('joins by the same token after the coordinator was killed before it answered', async () => {
-    const { token } = await invite('--kind', 'target', '--name', 'db-6')
+    const { token } = await fleet.invite('--kind', 'target', '--name', 'db-6')
     const invitation = decodeInvitation(token)
-    coordinator.process.kill('SIGSTOP')
+    fleet.coordinator.process.kill('SIGSTOP')
     const joining = join('six', invitation).catch((error: unknown) => error)
-    await coordinator.kill()
-    coordinator = await startCoordinator(directory, 'coordinator', config())
+    await fleet.restartCoordinator()
     await joining
     await join('six', invitation)
-    expect(existsSync(identityFiles(hostPaths(path.join(directory, 'six')), 'target').certificate)).to.equal(
-      true,
-    )
+    expect(
+      existsSync(identityFiles(hostPaths(path.join(fleet.directory, 'six')), 'target').certificate),
+    ).to.equal(true)
+  })
+
+  it('is enrolled again with another key after it was revoked', async () => {
+    const first = decodeInvitation((await fleet.invite('--kind', 'target', '--name', 'db-11')).token)
+    const { files } = await join('eleven', first)
+    const [certificate, key] = [await readFile(files.certificate), await readFile(files.key)]
+    await fleet.revoke({ kind: 'target', name: 'db-11' })
+    const args = ['--kind', 'target', '--name', 'db-11']
+    const refused = await fleet.howdah(fleet.operator, 'agent', 'invite', ...args)
+    expect(refused.stderr).to.include('was revoked')
+    const second = decodeInvitation((await fleet.invite(...args, '--again')).token)
+    await join('eleven', second)
+    expect(await readFile(files.certificate)).not.to.deep.equal(certificate)
+    expect(await readFile(files.key)).not.to.deep.equal(key)
+    const left = await readdir(path.dirname(files.key))
+    expect(left.sort()).to.deep.equal([
+      'ca.pem',
+      'target-agent.invitation',
+      'target-agent.key',
+      'target-agent.pem',
+    ])
   })
 
   it('can do nothing with its invitation but join', async () => {
-    const { token } = await invite('--kind', 'target', '--name', 'db-7')
+    const { token } = await fleet.invite('--kind', 'target', '--name', 'db-7')
     const { id, ca, certificate, key } = decodeInvitation(token)
-    const files = ['ca.pem', 'invited.pem', 'invited.key'].map((name) => path.join(directory, name)) as [
-      string,
-      string,
-      string,
-    ]
+    const files = ['ca.pem', 'invited.pem', 'invited.key'].map((name) =>
+      path.join(fleet.directory, name),
+    ) as [string, string, string]
     for (const [index, pem] of [ca, certificate, key].entries()) await writeFile(files[index] ?? '', pem)
     const invited = { cert: files[1], key: files[2] } as CertificatePaths
     for (const verb of [
@@ -261,11 +179,11 @@ describe('a host that joins by an invitation', function () {
       ['agents'],
       ['agent', 'invite', '--kind', 'target', '--name', 'db-8'],
     ]) {
-      const { status, stderr } = await howdah(invited, ...verb)
+      const { status, stderr } = await fleet.howdah(invited, ...verb)
       expect(status, `${verb}`).to.equal(1)
       expect(stderr, `${verb}`).to.match(/not allow|access|refused/i)
     }
-    expect(await users()).to.include(invitedUser(id))
+    expect(await fleet.users()).to.include(invitedUser(id))
   })
 
   describe('with howdah agent join', () => {
@@ -286,12 +204,12 @@ describe('a host that joins by an invitation', function () {
     const onHost = (command: string) =>
       host.shell(command).then(
         (stdout) => ({ status: 0, stdout, stderr: '' }),
-        ({ code, stdout, stderr }) => ({ status: Number(code), stdout, stderr }) as Outcome,
+        ({ code, stdout, stderr }) => ({ status: Number(code), stdout, stderr }) as CommandOutcome,
       )
     const JOIN = '/opt/howdah/current/bin/howdah agent join'
 
     it('refuses what is no token, and one for another name or of another authority', async () => {
-      const { token, fingerprint } = await invite('--kind', 'target', '--name', 'db-9')
+      const { token, fingerprint } = await fleet.invite('--kind', 'target', '--name', 'db-9')
       await writeFile(path.join(host.root, 'run/token'), token, { mode: 0o600 })
       const wrong = [
         ['echo nonsense | JOIN', 'the token is none of "howdah agent invite"'],
@@ -313,7 +231,7 @@ describe('a host that joins by an invitation', function () {
     })
 
     it('becomes an agent that is online, and stays it when that is repeated', async () => {
-      const { token, fingerprint } = await invite('--kind', 'target', '--name', 'db-9')
+      const { token, fingerprint } = await fleet.invite('--kind', 'target', '--name', 'db-9')
       const file = path.join(host.root, 'run/token')
       await writeFile(file, token, { mode: 0o600 })
       const command = `${JOIN} --name db-9 --fingerprint ${fingerprint} --json`
@@ -324,14 +242,7 @@ describe('a host that joins by an invitation', function () {
         '/etc/howdah/tls/target-agent.pem',
         'target agent: started',
       ])
-      await poll(
-        async () => {
-          const { stdout } = await howdah(operator, 'agents', '--json')
-          const { agents } = JSON.parse(stdout) as { agents: { name: string; online: boolean }[] }
-          return agents.some(({ name, online }) => name === 'db-9' && online) ? true : undefined
-        },
-        { deadlineMs: 30_000, everyMs: 300, failure: () => 'db-9 is not online' },
-      )
+      await fleet.untilOnline('db-9')
       const again = await onHost(`${command} < /run/token`)
       expect(again.status, again.stderr).to.equal(0)
       expect((JSON.parse(again.stdout) as HostReport).changed).to.deep.equal([])
@@ -339,9 +250,9 @@ describe('a host that joins by an invitation', function () {
     })
 
     it('leaves no token and no key in any log', async () => {
-      const { token } = await invite('--kind', 'target', '--name', 'db-10')
+      const { token } = await fleet.invite('--kind', 'target', '--name', 'db-10')
       await join('ten', decodeInvitation(token))
-      const logs = [coordinator.log.join('\n'), await host.shell('cat /var/log/howdah/*')].join('\n')
+      const logs = [fleet.coordinator.log.join('\n'), await host.shell('cat /var/log/howdah/*')].join('\n')
       const { key } = decodeInvitation(token)
       const secret = encodeInvitation(decodeInvitation(token)).slice(-80)
       for (const part of [secret, key.split('\n')[1] ?? '']) expect(logs).not.to.include(part)

@@ -54,36 +54,6 @@ export async function requestCertificate(
 }
 
 /**
- * Whether the host has the certificate of this agent from this authority, with its key, and it is valid now.
- * @param identity `ca`: PEM
- */
-export async function hasIdentity(
-  files: IdentityFiles,
-  identity: { readonly kind: AgentKind; readonly name: string; readonly ca: string },
-  now: Date,
-): Promise<boolean> {
-  const { kind, name, ca } = identity
-  const [certificate, key] = [await readIfThere(files.certificate), await readIfThere(files.key)]
-  if (certificate === undefined || key === undefined) return false
-  try {
-    const [own, authority] = [new X509Certificate(certificate), new X509Certificate(ca)]
-    const [, common] = /^CN=(.+)$/m.exec(own.subject) ?? []
-    // After a revocation the user has a number.
-    const isNamed = common?.replace(/\.\d+$/, '') === commonName(kind, name)
-    const isValid = own.validFromDate <= now && own.validToDate > now
-    return (
-      isNamed &&
-      isValid &&
-      own.verify(authority.publicKey) &&
-      own.checkPrivateKey(createPrivateKey(key)) &&
-      (await readIfThere(files.ca)) !== undefined
-    )
-  } catch {
-    return false
-  }
-}
-
-/**
  * Installs what the authority signed. Nothing is written unless all of it fits together.
  * @returns the files that changed
  * @throws HowdahError `unauthorized` when the certificate is not for this agent's key or not of that authority

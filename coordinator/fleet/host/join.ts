@@ -1,7 +1,13 @@
 /**
  * Joins the fleet by an invitation: this host's key, its certificate from the fleet's authority over the broker, and the
  * word that it has arrived. Safe to repeat until then. Trusts nobody but the authority that the invitation names.
+ *
+ * Each invitation has a key of its own, beside that of the agent until the certificate is there: an agent that was revoked
+ * because its key was stolen gets another one, and one that cannot join keeps what it had.
  */
+import { existsSync } from 'node:fs'
+import { readdir, readFile, unlink } from 'node:fs/promises'
+import path from 'node:path'
 import { createSecureContext } from 'node:tls'
 import type { Logger } from 'pino'
 import { connectBus } from '../../../messages/amqp-bus.ts'
@@ -9,9 +15,9 @@ import type { Bus } from '../../../messages/bus.ts'
 import { HowdahError } from '../../../messages/errors.ts'
 import { invitedUser } from '../../../messages/permissions.ts'
 import type { IdentityFiles } from './host-paths.ts'
-import { acceptCertificate, hasIdentity, requestCertificate } from './identity.ts'
+import { acceptCertificate, requestCertificate } from './identity.ts'
 import type { Invitation } from './invitation-token.ts'
-import type { Owner } from './managed-file.ts'
+import { ensureFile, type Owner, readIfThere } from './managed-file.ts'
 import { type HostReport, note } from './report.ts'
 
 export interface JoinOptions {
@@ -36,24 +42,30 @@ export async function joinFleet(
   { files, owner, signal, logger, now = Date.now }: JoinOptions,
 ): Promise<HostReport> {
   const report: HostReport = { changed: [], kept: [] }
-  const { kind, name, addresses } = invitation
-  if (await hasIdentity(files, { kind, name, ca: invitation.ca }, new Date(now()))) {
+  const { kind, name, addresses, id } = invitation
+  const own = filesOfJoining(files, id)
+  if ((await readIfThere(own.record)) === id && existsSync(files.certificate)) {
     note(report, `${files.certificate}: this host has joined before`, false)
     return report
   }
-  const csr = await requestCertificate(files, { kind, name, addresses }, owner)
+  const csr = await requestCertificate(own, { kind, name, addresses }, owner)
   const bus = await connect(invitation, logger, now)
   try {
-    const signed = await ask(bus, 'agent.join', { csr }, signal)
-    const { certificate, ca } = signed
+    const { certificate, ca } = await ask(bus, 'agent.join', { csr }, signal)
     if (ca.trim() !== invitation.ca.trim()) {
       throw new HowdahError(
         'unauthorized',
         'the coordinator signs with another authority than the invitation names; an operator makes another one with "howdah agent invite"',
       )
     }
-    for (const file of await acceptCertificate(files, kind, { certificate, ca }, owner, new Date(now())))
-      note(report, file, true)
+    const accepted = await acceptCertificate(own, kind, { certificate, ca }, owner, new Date(now()))
+    if (accepted.includes(files.ca)) note(report, files.ca, true)
+    // The key first: until the certificate follows, a running agent goes by what it has loaded.
+    const key = await readFile(own.key, 'utf8')
+    note(report, files.key, await ensureFile(files.key, key, { mode: 0o600, owner }))
+    note(report, files.certificate, await ensureFile(files.certificate, certificate, { mode: 0o644, owner }))
+    await ensureFile(own.record, id, { mode: 0o644, owner: ROOT })
+    await removeJoining(files)
     // Without this word the invitation is of use for this host's key only, until it expires.
     await ask(bus, 'agent.joined', {}, signal).catch((error: unknown) =>
       logger.warn({ err: error }, 'the coordinator was not told that the certificate has arrived'),
@@ -62,6 +74,28 @@ export async function joinFleet(
   } finally {
     await bus.close()
   }
+}
+
+const ROOT: Owner = { uid: 0, gid: 0 }
+/** Behind the name of the agent's own files. */
+const JOINING = /\.[0-9a-f]{16}\.(?:key|pem)$/
+
+interface JoiningFiles extends IdentityFiles {
+  /** The invitation by which the host has joined. */
+  readonly record: string
+}
+
+function filesOfJoining({ ca, certificate }: IdentityFiles, id: string): JoiningFiles {
+  const base = certificate.replace(/\.pem$/, '')
+  return { ca, certificate: `${base}.${id}.pem`, key: `${base}.${id}.key`, record: `${base}.invitation` }
+}
+
+/** Keys and certificates of this invitation, and of those by which the host could not join. */
+async function removeJoining({ certificate }: IdentityFiles): Promise<void> {
+  const directory = path.dirname(certificate)
+  const base = path.basename(certificate, '.pem')
+  for (const name of await readdir(directory))
+    if (name.startsWith(`${base}.`) && JOINING.test(name)) await unlink(path.join(directory, name))
 }
 
 async function ask(bus: Bus, type: 'agent.join', body: { csr: string }, signal: AbortSignal): Promise<Signed>
