@@ -12,6 +12,8 @@ const TIMEOUT_MS = 30_000
 const MAX_REASON = 1000
 /** Bytes that are kept of the headers of the original. */
 const KEPT_HEADERS_BYTES = 4096
+/** When the copy was made. */
+export const DEAD_AT_HEADER = 'howdah-dead-at'
 /** RabbitMQ gives it a meaning where a message is published, and replaces it before it delivers the message. */
 const PSEUDO_QUEUE = 'amq.rabbitmq.reply-to'
 
@@ -22,7 +24,12 @@ const KEPT_PROPERTIES = [
 ] as const
 
 /** @param queue the queue that the message was consumed from */
-export function deadLetterOf(message: ConsumeMessage, queue: string, reason: string): Publication {
+export function deadLetterOf(
+  message: ConsumeMessage,
+  queue: string,
+  reason: string,
+  at = new Date(),
+): Publication {
   const { fields, properties, content } = message
   const kept = KEPT_PROPERTIES.flatMap((name) => {
     const value: unknown = properties[name]
@@ -37,6 +44,7 @@ export function deadLetterOf(message: ConsumeMessage, queue: string, reason: str
       persistent: true,
       headers: {
         'howdah-reason': reason.slice(0, MAX_REASON),
+        [DEAD_AT_HEADER]: at.toISOString(),
         'howdah-queue': queue,
         'howdah-exchange': fields.exchange,
         'howdah-routing-key': fields.routingKey,

@@ -21,6 +21,7 @@ export const ERROR_CODES = {
   unknown_target: { retryable: false, means: 'no target agent of that name ever registered' },
   unknown_agent: { retryable: false, means: 'no agent of that kind and name ever registered' },
   agent_in_use: { retryable: false, means: 'the agent is connected, or sessions need it' },
+  unknown_dead_letter: { retryable: false, means: 'no dead letter has that id' },
   unknown_session: { retryable: false, means: 'no session has that id' },
   agent_incompatible: {
     retryable: true,

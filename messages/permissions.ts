@@ -7,13 +7,17 @@
  * Source: https://www.rabbitmq.com/docs/access-control
  */
 import {
+  AGENTS_EXCHANGE,
   type AgentAddress,
+  AUDIT,
   agentLock,
   agentQueue,
   agentRoutingKey,
   CLIENT_REPLY_PREFIX,
   COMMANDS_EXCHANGE,
   DEAD_EXCHANGE,
+  DEAD_LETTERS,
+  DEAD_LETTERS_LOCK,
   EVENTS_EXCHANGE,
   type Exchange,
   REPLIES_EXCHANGE,
@@ -99,7 +103,7 @@ export function agentPermissions(agent: AgentAddress & Partial<EnrolledAgent>): 
 }
 
 /** Commands by which agents come into the fleet and leave it. */
-const OPERATORS_COMMANDS = ['agent.certify', 'agent.invite', 'agent.revoke'] as const
+export const OPERATORS_COMMANDS = ['agent.certify', 'agent.invite', 'agent.revoke'] as const
 
 /** A client sends commands, and has queues of its own for replies and for what the coordinator publishes. */
 export function clientPermissions(name: string): UserPermissions {
@@ -128,23 +132,43 @@ export function invitedPermissions(invitation: string): UserPermissions {
   }
 }
 
-/** An operator is a client that may send every command. */
+/**
+ * An operator is a client that may send every command, read the audit stream, and look after dead letters: to send one
+ * again it may publish to where commands, steps and reports go.
+ */
 export function operatorPermissions(name: string): UserPermissions {
-  return commanding(operatorUser(name), '.*')
+  return commanding(operatorUser(name), '.*', {
+    configure: [DEAD_LETTERS_LOCK],
+    write: [EVENTS_EXCHANGE.name, AGENTS_EXCHANGE.name],
+    read: [AUDIT.name, DEAD_LETTERS.name],
+    events: '^agent\\.',
+  })
 }
 
+interface More {
+  /** Names. */
+  readonly configure: readonly string[]
+  readonly write: readonly string[]
+  readonly read: readonly string[]
+  /** Regular expression of the events that it may publish. */
+  readonly events: string
+}
+
+const NO_MORE: More = { configure: [], write: [], read: [], events: NOTHING }
+
 /** @param commands regular expression of the commands that the user may send */
-function commanding(user: string, commands: string): UserPermissions {
+function commanding(user: string, commands: string, more = NO_MORE): UserPermissions {
   const own = [CLIENT_REPLY_PREFIX, WATCH_PREFIX, SERVER_NAMED_PREFIX].map(
     (prefix) => `${literally(prefix)}.*`,
   )
+  const allowed = (names: readonly string[]) => `^(${[...names.map(literally), ...own].join('|')})$`
   return {
     user,
-    configure: `^(${own.join('|')})$`,
-    write: `^(${[literally(COMMANDS_EXCHANGE.name), ...own].join('|')})$`,
-    read: `^(${[literally(EVENTS_EXCHANGE.name), ...own].join('|')})$`,
+    configure: allowed(more.configure),
+    write: allowed([COMMANDS_EXCHANGE.name, ...more.write]),
+    read: allowed([EVENTS_EXCHANGE.name, ...more.read]),
     topics: [
-      { exchange: EVENTS_EXCHANGE, write: NOTHING, read: '^session\\.' },
+      { exchange: EVENTS_EXCHANGE, write: more.events, read: '^session\\.' },
       { exchange: COMMANDS_EXCHANGE, write: commands, read: NOTHING },
     ],
   }

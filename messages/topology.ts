@@ -136,6 +136,9 @@ export const AUDIT: Queue = {
   },
 }
 
+/** A queue that belongs to the connection which works on the dead letters: two would hide them from each other. */
+export const DEAD_LETTERS_LOCK = 'howdah.dead-letters.lock'
+
 const commandBindings = (types: string[]): Binding[] =>
   types.map((pattern) => ({ exchange: COMMANDS_EXCHANGE, pattern }))
 

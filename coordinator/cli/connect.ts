@@ -1,4 +1,4 @@
-/** Connects the command line to a broker. */
+/** Connects the command line to a broker: as a client of the contract, or as an operator. */
 import { hostname, userInfo } from 'node:os'
 import type { Logger } from 'pino'
 import { ConfigurationError } from '../../config/configuration-error.ts'
@@ -8,6 +8,10 @@ import { version } from '../../config/version.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { connectOperator, type OperatorConnection } from '../../messages/operator-connection.ts'
+
+/** In the RabbitMQ console. */
+const shownAs = () => ({ name: clientName(), version: version() })
 
 /** Who uses the command line where: `howdah client ops@srv-1`. */
 function clientName(): string {
@@ -21,12 +25,23 @@ function clientName(): string {
 }
 
 /** @throws HowdahError `broker_unavailable` | `configuration` */
-export async function connectTo(broker: CommonConfig['broker'], appId: string, logger: Logger): Promise<Bus> {
+export function connectTo(broker: CommonConfig['broker'], appId: string, logger: Logger): Promise<Bus> {
+  return connecting(() =>
+    connectBus({ ...brokerAccess(broker), ...shownAs(), appId, role: 'client', logger }),
+  )
+}
+
+/** As `connectTo`. */
+export function connectOperatorTo(
+  broker: CommonConfig['broker'],
+  logger: Logger,
+): Promise<OperatorConnection> {
+  return connecting(() => connectOperator({ ...brokerAccess(broker), ...shownAs(), logger }))
+}
+
+async function connecting<T>(connect: () => Promise<T>): Promise<T> {
   try {
-    return await connectBus({
-      ...{ ...brokerAccess(broker), appId, role: 'client', logger },
-      ...{ name: clientName(), version: version() },
-    })
+    return await connect()
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error
     throw new HowdahError('configuration', error.message, { cause: error })

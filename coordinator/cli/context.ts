@@ -3,6 +3,7 @@
 import type { CommonConfig } from '../../config/schema.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { type ErrorBody, failureDocument } from '../../messages/errors.ts'
+import type { OperatorConnection } from '../../messages/operator-connection.ts'
 import type { BrokerFlags } from './broker-url.ts'
 import type { Terminal } from './terminal.ts'
 import type { VerbDescription } from './verb-description.ts'
@@ -29,6 +30,8 @@ export interface Context {
   loadBroker(file: string | undefined, url: string | undefined): Promise<CommonConfig['broker']>
   /** @throws HowdahError `configuration` (no broker named) | `broker_unavailable` */
   connect(flags: BrokerFlags): Promise<BrokerConnection>
+  /** For work on queues themselves, past the coordinator. @throws as `connect` */
+  connectOperator(flags: BrokerFlags): Promise<OperatorConnection>
 }
 
 /** Closed where `await using` leaves its block. */

@@ -1,7 +1,7 @@
 /** The main of the command line: signals, outputs, the connection to the broker, and the exit status. */
 import { once } from 'node:events'
 import { version } from '../../config/version.ts'
-import { type BrokerSources, findBroker } from './broker-url.ts'
+import { type BrokerFlags, type BrokerSources, findBroker } from './broker-url.ts'
 import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
 import { exitStatusOf, Interruption, type StopSignal } from './interruption.ts'
@@ -41,17 +41,13 @@ const context: Context = {
       : undefined,
   loadBroker: async (file, url) => (await brokerLoader())(file, url),
   connect: async (flags) => {
-    const broker = findBroker({
-      flags,
-      env: process.env,
-      load: await brokerLoader(),
-      defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
-    })
-    const { createLogger, withoutCredentials } = await import('../../config/logger.ts')
-    const { connectTo } = await import('./connect.ts')
-    const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
+    const { broker, logger, withoutCredentials, connectTo } = await prepareConnection(flags)
     const bus = await connectTo(broker, 'howdah-client', logger)
     return { bus, urls: withoutCredentials(broker.urls).split(','), [Symbol.asyncDispose]: () => bus.close() }
+  },
+  connectOperator: async (flags) => {
+    const { broker, logger, connectOperatorTo } = await prepareConnection(flags)
+    return connectOperatorTo(broker, logger)
   },
 }
 
@@ -62,6 +58,19 @@ await Promise.race([
   once(forcing.signal, 'abort'),
 ])
 process.exit(status)
+
+/** The broker that the flags name, and what is loaded on demand to connect to it. */
+async function prepareConnection(flags: BrokerFlags) {
+  const broker = findBroker({
+    flags,
+    env: process.env,
+    load: await brokerLoader(),
+    defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
+  })
+  const { createLogger, withoutCredentials } = await import('../../config/logger.ts')
+  const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')
+  return { broker, logger, withoutCredentials, ...(await import('./connect.ts')) }
+}
 
 /** Loaded on demand, so that help and usage errors are fast. */
 async function brokerLoader(): Promise<BrokerSources['load']> {

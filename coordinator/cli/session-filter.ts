@@ -19,7 +19,7 @@ export interface FilterOptions extends TagOptions {
 }
 
 /** A time, or seconds ago. */
-type When = { readonly time: string } | { readonly ago: number }
+export type When = { readonly time: string } | { readonly ago: number }
 
 const MAX_ROWS = 1_000_000
 
@@ -72,11 +72,11 @@ export function filterOf(options: FilterOptions, now: Date): CommandBody<'sessio
   }
 }
 
-function timeOf(when: When, now: Date): string {
+export function timeOf(when: When, now: Date): string {
   return 'time' in when ? when.time : new Date(now.getTime() - when.ago * 1000).toISOString()
 }
 
-function parseWhen(text: string): When {
+export function parseWhen(text: string): When {
   if (Time.safeParse(text).success) return { time: text }
   try {
     return { ago: parseLifetime(text) }

@@ -3,6 +3,7 @@
  * become usage errors that name the flag and show the correct form.
  */
 import { Command, CommanderError, Option } from 'commander'
+import type { OperatorConnection } from '../../messages/operator-connection.ts'
 import type { BrokerFlags } from './broker-url.ts'
 import type { BrokerConnection, Context } from './context.ts'
 import { type Deadline, startDeadline } from './deadline.ts'
@@ -19,6 +20,8 @@ export interface Call<Options> {
    * @throws HowdahError `configuration` (no broker named) | `broker_unavailable` | `timeout` | `interrupted`
    */
   connect(): Promise<BrokerConnection>
+  /** As `connect`, for work on queues themselves. */
+  connectOperator(): Promise<OperatorConnection>
   /** The first argument; empty when there is none. */
   readonly argument: string
   /** The arguments after it. */
@@ -43,17 +46,27 @@ export function defineVerb<Options>(verb: Verb<Options>): RunnableVerb {
       const { options, given } = parseArguments(verb, args)
       const [argument = '', ...further] = given
       const deadline = startDeadline(context.interrupted, options.timeout as number | undefined)
-      const connect = () => connectWithin(deadline.signal, () => context.connect(options as BrokerFlags))
-      return verb.run({ context, options: options as Options, deadline, connect, argument, further })
+      const flags = options as BrokerFlags
+      const connect = () => connectWithin(deadline.signal, () => context.connect(flags))
+      const connectOperator = () => connectWithin(deadline.signal, () => context.connectOperator(flags))
+      return verb.run({
+        context,
+        options: options as Options,
+        deadline,
+        connect,
+        connectOperator,
+        argument,
+        further,
+      })
     },
   }
 }
 
 /** A connection that comes too late is closed. */
-async function connectWithin(
+async function connectWithin<T extends AsyncDisposable>(
   signal: AbortSignal,
-  connect: () => Promise<BrokerConnection>,
-): Promise<BrokerConnection> {
+  connect: () => Promise<T>,
+): Promise<T> {
   signal.throwIfAborted()
   const { promise: aborted, reject } = Promise.withResolvers<never>()
   const onAbort = () => reject(signal.reason)

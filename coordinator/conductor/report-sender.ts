@@ -4,15 +4,15 @@
  */
 import type { ReportDelivery } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { agentOfUser, belongsToOne, type EnrolledAgent } from '../../messages/permissions.ts'
+import { agentOfUser, type EnrolledAgent, isOperator } from '../../messages/permissions.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import type { Enrolments } from '../enrolments.ts'
 import type { Session } from '../session.ts'
 import { stepAgent } from '../step-command.ts'
 
 /**
- * Refuses a report in the name of another agent. Users that do not have the name of an agent, such as one that all
- * processes share, are bound by the broker's topic permissions alone.
+ * Refuses a report in the name of another agent. Operators, who send dead letters again, and users that do not have the
+ * name of an agent, such as one that all processes share, are bound by the broker's topic permissions alone.
  * @throws HowdahError `unauthorized`
  */
 export function requireOwnName(
@@ -20,7 +20,7 @@ export function requireOwnName(
   enrolments: Pick<Enrolments, 'isPast'>,
 ): void {
   if (userId === undefined) throw new HowdahError('unauthorized', `${type} comes without user_id`)
-  if (!belongsToOne(userId)) return
+  if (isOperator(userId)) return
   const agent = agentOfUser(userId)
   if (agent?.kind !== sender.kind || agent.name !== sender.name) {
     throw new HowdahError('unauthorized', `${type} of ${nameOf(sender)} comes from the user "${userId}"`)

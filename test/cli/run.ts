@@ -65,6 +65,9 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
         throw new UsageError((error as Error).message, undefined, [], 'configuration')
       }
     },
+    connectOperator: async () => {
+      throw new Error('no operator is prepared')
+    },
     connect: async () => {
       if (bus === undefined) throw new Error('no bus is prepared')
       return { bus, urls: ['amqps://broker.example:5671/howdah'], [Symbol.asyncDispose]: () => bus.close() }
