@@ -74,22 +74,45 @@ export function createDeadLetters({ connection, publishing, tag }: DeadLettersOp
 
   async function look(channel: ConfirmChannel, signal: AbortSignal, visit: Visit): Promise<void> {
     let { messageCount: left } = await channel.checkQueue(DEAD_LETTERS.name)
-    while (left > 0) {
-      const messages = await receive(channel, Math.min(WINDOW, left), signal)
-      if (messages.length === 0) return
+    let window = 0
+    let isOver = false
+    while (left > 0 && !isOver) {
+      window += 1
+      const messages = await receive(channel, window, Math.min(WINDOW, left), signal)
+      if (messages.length === 0) break
       left -= messages.length
       for (const message of messages) {
         if (signal.aborted) throw abortError(signal)
         const verdict = await visit(deadLetter(message))
         if (verdict !== 'keep') channel.ack(message)
-        if (verdict === 'remove and stop') return
+        isOver = verdict === 'remove and stop'
+        if (isOver) break
       }
+    }
+    await settle(channel, window + 1)
+  }
+
+  /**
+   * Waits until what was acknowledged is removed. A channel holds acknowledgements back while the quorum queue has many
+   * to work on, and forgets those when it is closed; a consumer comes and goes by the log of the queue, behind them.
+   */
+  async function settle(channel: ConfirmChannel, window: number): Promise<void> {
+    for (const round of [window, window + 1]) {
+      await channel.prefetch(1)
+      const { consumerTag } = await channel.consume(DEAD_LETTERS.name, () => {}, {
+        consumerTag: `${tag} ${round}`,
+      })
+      await channel.cancel(consumerTag)
     }
   }
 
-  /** The next ones, as many as that; fewer when no more come. */
+  /**
+   * The next ones, as many as that; fewer when no more come. To a quorum queue a consumer with the tag of an earlier one
+   * on the channel is the same, with its prefetch used up by what that one holds: each window has a consumer of its own.
+   */
   async function receive(
     channel: ConfirmChannel,
+    window: number,
     count: number,
     signal: AbortSignal,
   ): Promise<ConsumeMessage[]> {
@@ -102,7 +125,9 @@ export function createDeadLetters({ connection, publishing, tag }: DeadLettersOp
       quiet = Date.now()
       if (!message || messages.length === count) complete.abort()
     }
-    const { consumerTag } = await channel.consume(DEAD_LETTERS.name, deliver, { consumerTag: tag })
+    const { consumerTag } = await channel.consume(DEAD_LETTERS.name, deliver, {
+      consumerTag: `${tag} ${window}`,
+    })
     while (!complete.signal.aborted && !signal.aborted && Date.now() - quiet < QUIET_MS) {
       await pause(QUIET_MS - (Date.now() - quiet), AbortSignal.any([complete.signal, signal]))
     }

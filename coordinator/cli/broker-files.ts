@@ -38,7 +38,19 @@ export interface BrokerExtras {
 export interface Identity {
   port: number
   password: string
+  /** Of the last start that had one. */
+  managementPort?: number
 }
+
+/** That of the last start; undefined: there was none. */
+export async function readIdentity(directory: string): Promise<Identity | undefined> {
+  return readFile(identityFile(directory), 'utf8').then(
+    (text) => JSON.parse(text) as Identity,
+    () => undefined,
+  )
+}
+
+const identityFile = (directory: string): string => join(directory, 'broker.json')
 
 /**
  * Links the installed server without its plugins and returns the path of its script. Erlang looks up every module in
@@ -70,11 +82,7 @@ export async function writeBrokerFiles(
   { managementPort, tls }: BrokerExtras,
   logger: Logger,
 ): Promise<Identity> {
-  const file = join(directory, 'broker.json')
-  const earlier = await readFile(file, 'utf8').then(
-    (text) => JSON.parse(text) as Identity,
-    () => undefined,
-  )
+  const earlier = await readIdentity(directory)
   const port = wantedPort ?? (await freePort(address, earlier?.port))
   if (wantedPort === undefined && earlier !== undefined && port !== earlier.port) {
     logger.warn(
@@ -83,7 +91,8 @@ export async function writeBrokerFiles(
     )
   }
   const identity = { port, password: earlier?.password ?? randomBytes(18).toString('hex') }
-  await writeSecret(file, JSON.stringify(identity))
+  const kept = { ...identity, managementPort: managementPort ?? earlier?.managementPort }
+  await writeSecret(identityFile(directory), JSON.stringify(kept))
   await writeSecret(
     join(directory, 'rabbitmq.conf'),
     [

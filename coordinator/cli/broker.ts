@@ -14,6 +14,7 @@ import {
   BROKER_USER,
   type BrokerTls,
   linkServerWithoutPlugins,
+  readIdentity,
   SERVER_SCRIPT,
   writeBrokerFiles,
 } from './broker-files.ts'
@@ -30,7 +31,7 @@ export interface PrivateBrokerOptions {
   readonly address?: string
   /** Default: that of the last start, else a free one. */
   readonly port?: number
-  /** Runs the plugin rabbitmq_management on another free port. Default: no. */
+  /** Runs the plugin rabbitmq_management on another port: that of the last start, if it is free. Default: no. */
   readonly management?: boolean
   /** Listens for TLS, too, on another free port, and lets who has a certificate of that authority log in by it. PEM files. Default: no. */
   readonly tls?: Omit<BrokerTls, 'port'>
@@ -76,7 +77,9 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
   await mkdir(options.directory, { recursive: true, mode: 0o700 })
   const directory = await realpath(options.directory)
   await stopOrphan(directory, logger)
-  const managementPort = management ? await freePort(address) : undefined
+  const managementPort = management
+    ? await freePort(address, (await readIdentity(directory))?.managementPort)
+    : undefined
   const tls = options.tls && { ...options.tls, port: await freePort(address) }
   const extras = { managementPort, tls }
   const identity = await writeBrokerFiles(directory, address, options.port, extras, logger)

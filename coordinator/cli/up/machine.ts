@@ -16,6 +16,7 @@ import { ensureCertificates } from '../../fleet/authority/certificates.ts'
 import { type PrivateBroker, startPrivateBroker } from '../broker.ts'
 import { freePort } from '../free-port.ts'
 import { ask, isTransient } from '../request.ts'
+import { type ConsoleAddress, removeConsoleFile, writeConsoleFile } from './console-file.ts'
 import { stopLeftovers } from './leftovers.ts'
 import { AGENT_NAME, LOOPBACK, readPrevious, roleEnvironment, writeRoleFiles } from './role-files.ts'
 import { type RoleName, type RoleProcess, startRole } from './role-process.ts'
@@ -35,6 +36,8 @@ export interface MachineOptions {
   readonly repositories: readonly RepositoryConfig[]
   /** Undefined: a private one. */
   readonly broker: Broker | undefined
+  /** Runs the console of the private broker. */
+  readonly console: boolean
   readonly env: NodeJS.ProcessEnv
   readonly logger: Logger
   readonly onNotice: (text: string) => void
@@ -49,6 +52,8 @@ export interface MachineOptions {
 
 export interface Machine {
   readonly brokerUrls: readonly string[]
+  /** Without credentials; undefined: there is none. */
+  readonly console: ConsoleAddress | undefined
   readonly bus: Bus
   stop(): Promise<void>
 }
@@ -75,16 +80,25 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     signal.throwIfAborted()
 
     let used = options.broker
+    let shown: ConsoleAddress | undefined
+    removeConsoleFile(state.path)
     if (used === undefined) {
       onStep('starting a private RabbitMQ')
       const own = await part('the private broker', () =>
-        startPrivateBroker({ directory: path.join(state.path, 'broker'), logger }),
+        startPrivateBroker({
+          ...{ directory: path.join(state.path, 'broker'), logger },
+          management: options.console,
+        }),
       )
       const watch = keepRunning(own, logger, onNotice)
       undo.push(async () => {
         await watch.stop()
         await own.stop()
       })
+      if (own.managementUrl !== undefined) {
+        shown = writeConsoleFile(state.path, own.managementUrl)
+        undo.push(async () => removeConsoleFile(state.path))
+      }
       used = { urls: [own.url], ca: null, certificate: null, key: null }
     }
     const broker = used
@@ -115,7 +129,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 
     await waitUntilReady(bus, roles, startedAt, signal)
     for (const role of roles) role.markReady()
-    return { brokerUrls: broker.urls, bus, stop }
+    return { brokerUrls: broker.urls, console: shown, bus, stop }
   } catch (error) {
     await stop()
     throw error

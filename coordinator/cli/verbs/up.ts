@@ -31,6 +31,7 @@ interface UpOptions {
   readonly state?: string
   readonly broker?: string
   readonly config?: string
+  readonly console?: true
   readonly unpublishOnExit?: true
 }
 
@@ -91,13 +92,19 @@ export const up = defineVerb<UpOptions>({
       parse: (text) => path.resolve(text),
     },
     {
+      flags: '--console',
+      description:
+        'Run the console of the private RabbitMQ (its plugin rabbitmq_management), on this machine only: its address is ' +
+        'printed, its user and password are in STATE/console.json.',
+    },
+    {
       flags: '--unpublish-on-exit',
       description:
         'Before stopping, unpublish the sessions on the target of this "howdah up", with their changes. Those of other ' +
         'targets on the same broker are left alone.',
     },
     jsonOption(
-      'Print {"ready": true, "broker": URL, "state": DIR} on one line once everything runs, and nothing else on ' +
+      'Print {"ready": true, "broker": URL, "state": DIR}, with --console also "console": URL, on one line once everything runs, and nothing else on ' +
         'stdout. The URL has no user and no password: STATE/up.json has them.',
     ),
   ],
@@ -130,6 +137,7 @@ export const up = defineVerb<UpOptions>({
   ],
   files: [
     ['STATE/up.json', 'Broker of the running "howdah up", for the other verbs; readable by its owner only.'],
+    ['STATE/console.json', 'With --console: {"url", "user", "password"}; readable by its owner only.'],
     ['STATE/log/', 'One log of JSON lines per role; warnings are shown on stderr too.'],
     ['STATE/config/', 'The configuration of each role, rewritten at every start.'],
     ['STATE/tls/', 'Certificates and keys of the data plane.'],
@@ -159,6 +167,9 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
   const unknown = environmentProblem(context.env)
   if (unknown !== undefined) throw new UsageError(unknown, undefined, [], 'configuration')
   const broker = await chosenBroker(context, options)
+  if (options.console && broker !== undefined) {
+    throw new UsageError('--console is for the private RabbitMQ, and another broker is named', up)
+  }
 
   // Loaded on demand, so that the other verbs and usage errors start fast.
   const { openStateDirectory } = await import('../up/state-directory.ts')
@@ -179,6 +190,7 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
       state,
       repositories,
       broker,
+      console: options.console === true,
       env: context.env,
       logger: log,
       onNotice: notice,
@@ -192,10 +204,12 @@ async function runUp({ context, options }: Call<UpOptions>): Promise<number> {
         ready: true,
         broker: withoutCredentials(machine.brokerUrls),
         state: stateDirectory,
+        ...(machine.console && { console: machine.console.url }),
       })
     } else {
       const took = formatDuration(context.now().getTime() - begun.getTime())
-      for (const line of readyLines(context, stateDirectory, repositories, took)) context.stdout.line(line)
+      for (const line of readyLines(context, stateDirectory, repositories, machine.console, took))
+        context.stdout.line(line)
     }
     if (!context.interrupted.aborted) await once(context.interrupted, 'abort')
     remark('stopping')
@@ -234,6 +248,7 @@ function readyLines(
   { stdout, env }: Context,
   state: string,
   repositories: readonly RepositoryConfig[],
+  consoleOfBroker: Machine['console'],
   took: string,
 ): string[] {
   const isDefault = state === defaultStateDirectory(env, process.getuid?.() ?? 0)
@@ -247,6 +262,15 @@ function readyLines(
           ['repository', `${name} (${format}, ${location ?? configFile})`] as const,
       ),
       ['state', state],
+      ...(consoleOfBroker
+        ? [
+            [
+              'console',
+              `${consoleOfBroker.url}, user and password in ${consoleOfBroker.file}`,
+              'whole',
+            ] as const,
+          ]
+        : []),
       ['next', `howdah backups${flag}`, 'whole'],
       ['then', `howdah publish${flag} --repository ${first} --instance INSTANCE --target local`, 'whole'],
     ]),
