@@ -74,7 +74,7 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
       ]),
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],
-    ['ROLES', [...ROLES, ...(await loadVerbs(['agent', 'broker', 'certificates']))]],
+    ['ROLES', [...ROLES, ...(await loadVerbs(['agent', 'broker', 'certificates', 'audit', 'dead-letters']))]],
     ['MORE', [HELP, ...(await loadVerbs(['man', 'completion']))]],
   ])
 }
