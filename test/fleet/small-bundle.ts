@@ -20,7 +20,9 @@ export async function makeSmallBundle(directory: string, contents: Contents): Pr
   const { version, randomBytes: random = 0, zeroBytes = 0 } = contents
   const tree = path.join(directory, `howdah-${version}`)
   const file = path.join(directory, `howdah-${version}-linux-x64.tar.gz`)
-  await mkdir(tree, { recursive: true })
+  await mkdir(path.join(tree, 'bin'), { recursive: true })
+  for (const program of ['howdah', 'node'])
+    await writeFile(path.join(tree, 'bin', program), '#!/bin/sh\necho v24.0.0\n', { mode: 0o755 })
   await writeFile(path.join(tree, 'package.json'), JSON.stringify({ name: 'howdah', version }))
   await writeFile(path.join(tree, 'random'), randomBytes(random))
   await writeFile(path.join(tree, 'zeros'), Buffer.alloc(zeroBytes))

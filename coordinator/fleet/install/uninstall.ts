@@ -87,7 +87,7 @@ async function endSessions({ fleet, host, force, progress, signal }: Removal, ta
 
 /** What an installation that was cut off left beside the versions. */
 async function removeRest({ root, host, signal }: Removal): Promise<void> {
-  const script = `[ -d ${PROGRAMS} ] || exit 0; rm -rf ${PROGRAMS}/.upload-* ${PROGRAMS}/*.partial; rmdir ${PROGRAMS}`
+  const script = `[ -d ${PROGRAMS} ] || exit 0; rm -rf ${PROGRAMS}/.upload-* ${PROGRAMS}/.lock ${PROGRAMS}/*.partial; rmdir ${PROGRAMS}`
   expectSuccess(await root.run(script, { signal, deadlineMs: 60_000 }), host, `removing ${PROGRAMS}`)
 }
 

@@ -3,7 +3,9 @@
  * nobody there can exchange it between the check of its hash and its use. What was sent before a cut stays, and is gone on
  * from if it is the beginning of the same file. A directory has the name of a version only when it is complete.
  */
+import { existsSync, readFileSync } from 'node:fs'
 import { Transform } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { HowdahError } from '../../../messages/errors.ts'
 import { formatBytes } from '../../../messages/format-bytes.ts'
 import type { RootShell } from '../ssh/elevation.ts'
@@ -26,7 +28,9 @@ const SHORT_DEADLINE_MS = 60_000
 /** 50 MiB at 50 kB/s. */
 const UPLOAD_DEADLINE_MS = 1_200_000
 const UNPACK_DEADLINE_MS = 300_000
-const WRONG_HASH = 65
+/** Exit status of bin/unpack-bundle. */
+const WRONG_HASH = 4
+const DISK_FULL = 5
 
 const uploadFile = ({ sha256 }: Bundle): string => `${PROGRAMS}/.upload-${sha256.slice(0, 16)}.tar.gz`
 
@@ -59,34 +63,39 @@ export async function uploadBundle(options: UploadOptions): Promise<boolean> {
   return true
 }
 
-/** @throws HowdahError `space_low` | `operation_failed` */
+/** By bin/unpack-bundle, which needs nothing of Howdah there. @throws HowdahError `space_low` | `operation_failed` */
 export async function unpackBundle({
   root,
   bundle,
   name,
   signal,
 }: Omit<UploadOptions, 'progress'>): Promise<void> {
-  const { version, sha256 } = bundle
-  const [file, target] = [uploadFile(bundle), `${PROGRAMS}/${version}`]
-  const unpacked = await root.run(
-    `set -e
-hash=$(sha256sum <${file} | cut -d ' ' -f 1)
-if [ "$hash" != ${sha256} ]; then rm -f ${file}; echo "its SHA-256 is $hash" >&2; exit ${WRONG_HASH}; fi
-rm -rf ${target}.partial
-trap 'rm -rf ${target}.partial' EXIT
-mkdir -m 755 ${target}.partial
-tar -xzof ${file} -C ${target}.partial
-sync -f ${target}.partial 2>/dev/null || :
-[ -d ${target} ] || mv ${target}.partial/howdah-${version} ${target}
-rm -f ${PROGRAMS}/.upload-*`,
-    { signal, deadlineMs: UNPACK_DEADLINE_MS },
-  )
-  if (unpacked.status === WRONG_HASH)
+  const file = uploadFile(bundle)
+  const script = `set -- ${file} ${bundle.sha256}\n${unpackProgram()}`
+  const unpacked = await root.run(script, { signal, deadlineMs: UNPACK_DEADLINE_MS })
+  if (unpacked.status === WRONG_HASH) {
+    await root.run(`rm -f ${file}`, { signal, deadlineMs: SHORT_DEADLINE_MS })
     throw new HowdahError(
       'operation_failed',
-      `what arrived on ${name} is not the bundle: ${unpacked.stderr}. It was removed; begin again.`,
+      `what arrived on ${name} is not the bundle, and was removed; begin again. ${lastLine(unpacked.stderr)}`,
     )
+  }
+  if (unpacked.status === DISK_FULL)
+    throw new HowdahError('space_low', `the disk is full on ${name}: ${lastLine(unpacked.stderr)}`)
   expectSuccess(unpacked, name, `unpacking ${file}`)
+  await root.run(`rm -f ${PROGRAMS}/.upload-*`, { signal, deadlineMs: SHORT_DEADLINE_MS })
+}
+
+/** Of this program, which is a checkout or built. */
+function unpackProgram(): string {
+  for (const place of ['../../../bin/unpack-bundle', '../../../../bin/unpack-bundle']) {
+    const file = fileURLToPath(new URL(place, import.meta.url))
+    if (existsSync(file)) return readFileSync(file, 'utf8')
+  }
+  throw new HowdahError(
+    'configuration',
+    'this program is incomplete: bin/unpack-bundle is missing; install Howdah again',
+  )
 }
 
 /** A full disk is said as such. @throws HowdahError `space_low` | `operation_failed` */
