@@ -41,8 +41,9 @@ export async function askSecret(
   interrupt: () => void,
 ): Promise<string> {
   signal.throwIfAborted()
-  output.write(text)
+  // First, so that nothing that is typed at once is shown.
   input.setRawMode(true)
+  output.write(text)
   input.setEncoding('utf8')
   const { promise, resolve, reject } = Promise.withResolvers<string>()
   const onAbort = () => reject(signal.reason)

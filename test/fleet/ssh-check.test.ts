@@ -9,10 +9,11 @@ import {
 } from '../../coordinator/fleet/install/host-findings.ts'
 import { type Hosts, makeHosts } from '../support/hosts.ts'
 import { type SshHost, startSshHost } from '../support/ssh-host.ts'
-import { howdah } from './ssh-command.ts'
+import { howdah, howdahOnTerminal } from './ssh-command.ts'
 import { makeOperator, type Operator } from './ssh-operator.ts'
 
 const OFFSET_S = 7200
+const PASSWORD = 'correct horse'
 
 describe('howdah agent check', function () {
   this.timeout(30_000)
@@ -108,6 +109,28 @@ describe('howdah agent check', function () {
     const { status, stdout } = await howdah(operator.home, ['agent', 'check', `root@${host.address}`])
     expect(status).to.equal(0)
     expect(stdout).to.match(/^\+ login {2,}The login is root\.\n\+ system/)
+  })
+
+  it('asks on a terminal for what it needs, and shows no password', async () => {
+    await host.addUser('typist', PASSWORD)
+    await host.sudoers('typist ALL=(ALL) ALL\n')
+    await operator.writeSsh('known_hosts', '')
+    const args = ['agent', 'check', `typist@${host.address}`]
+    const { status, shown } = await howdahOnTerminal(operator.home, args, [
+      ['[y/N]', 'yes\r'],
+      ['assword:', `${PASSWORD.slice(0, 3)}x\x7f${PASSWORD.slice(3)}\r`],
+    ])
+    expect(status, shown).to.equal(0)
+    expect(shown.replace(/\s+/g, ' ')).to.include(host.fingerprint).and.to.include('becomes root by sudo')
+    expect(shown).to.not.include(PASSWORD).and.to.not.include(PASSWORD.slice(3))
+    expect(await operator.readSsh('known_hosts')).to.equal(host.knownHost)
+  })
+
+  it('ends at Ctrl-C while it asks for a password, and leaves the terminal as it was', async () => {
+    const args = ['agent', 'check', `typist@${host.address}`]
+    const { status, shown } = await howdahOnTerminal(operator.home, args, [['assword:', '\x03']])
+    expect(status, shown).to.equal(130)
+    expect(shown).to.include('stopped by SIGINT')
   })
 
   it('takes no output that was cut off for a host without anything', () => {

@@ -72,19 +72,18 @@ function sudo(connection: SshConnection, { secrets, note }: RootOptions): () => 
   const { user } = connection.settings
   const shown = `${user}@${connection.settings.alias}`
   const key = `sudo ${shown}`
-  let loginTried = false
+  let isLoginRefused = false
   return () => ({
     prefix: (prompt) => `env LC_ALL=C sudo ${secrets.canAsk ? `-S -p '${prompt}'` : '-n'} -- `,
     isQuestion: (said, prompt) => said.endsWith(prompt),
     async answer(questions) {
       if (!secrets.canAsk || questions > PASSWORD_ATTEMPTS) return undefined
       // PAM asks for the same password, so whoever logged in with it is not asked twice.
-      const login = secrets.known(loginSecret(shown))
-      if (login !== undefined && secrets.known(key) === undefined && !loginTried) {
-        loginTried = true
-        return login
-      }
-      if (secrets.known(key) !== undefined && questions > 1) {
+      const login = isLoginRefused ? undefined : secrets.known(loginSecret(shown))
+      const known = secrets.known(key) ?? login
+      if (questions === 1 && known !== undefined) return known
+      if (questions > 1 && secrets.known(key) === undefined) isLoginRefused = true
+      else if (questions > 1) {
         secrets.forget(key)
         note(`sudo on ${connection.name}: wrong password.`)
       }
