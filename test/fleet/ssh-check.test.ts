@@ -123,7 +123,8 @@ describe('howdah agent check', function () {
     expect(status, shown).to.equal(0)
     expect(shown.replace(/\s+/g, ' ')).to.include(host.fingerprint).and.to.include('becomes root by sudo')
     expect(shown).to.not.include(PASSWORD).and.to.not.include(PASSWORD.slice(3))
-    expect(await operator.readSsh('known_hosts')).to.equal(host.knownHost)
+    // Debian's configuration hashes the name.
+    expect(await operator.readSsh('known_hosts')).to.include(host.knownHost.split(' ')[2]?.trim())
   })
 
   it('ends at Ctrl-C while it asks for a password, and leaves the terminal as it was', async () => {
