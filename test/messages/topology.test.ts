@@ -36,6 +36,7 @@ describe('the topology', () => {
       'howdah.events topic',
       'howdah.replies direct',
       'howdah.dead fanout',
+      'howdah.audit topic',
     ])
   })
 
