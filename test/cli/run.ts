@@ -8,6 +8,7 @@ import { allPages } from '../../coordinator/cli/pages.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'
 import { UsageError } from '../../coordinator/cli/usage-error.ts'
 import type { Bus } from '../../messages/bus.ts'
+import type { OperatorConnection } from '../../messages/operator-connection.ts'
 
 export interface Run {
   readonly stdout: () => string
@@ -19,6 +20,7 @@ export interface Run {
 
 export interface RunOptions {
   readonly bus?: Bus
+  readonly operator?: Omit<OperatorConnection, typeof Symbol.asyncDispose>
   readonly tty?: boolean
   readonly columns?: number
   readonly env?: NodeJS.ProcessEnv
@@ -33,7 +35,7 @@ export const NOW = new Date('2025-11-22T06:33:10Z')
 const ENVIRONMENT = { LANG: 'C.UTF-8', HOWDAH_STATE: '/dev/null/howdah' }
 
 export function run(args: readonly string[], options: RunOptions = {}): Run {
-  const { bus, tty = false, columns = 80, env = ENVIRONMENT, now = () => NOW, answers } = options
+  const { bus, operator, tty = false, columns = 80, env = ENVIRONMENT, now = () => NOW, answers } = options
   const interruption = new AbortController()
   const written = { stdout: '', stderr: '' }
   const terminal = (name: 'stdout' | 'stderr') =>
@@ -66,7 +68,8 @@ export function run(args: readonly string[], options: RunOptions = {}): Run {
       }
     },
     connectOperator: async () => {
-      throw new Error('no operator is prepared')
+      if (operator === undefined) throw new Error('no operator is prepared')
+      return { ...operator, [Symbol.asyncDispose]: async () => {} }
     },
     connect: async () => {
       if (bus === undefined) throw new Error('no bus is prepared')
