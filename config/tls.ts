@@ -67,8 +67,9 @@ export function brokerAccess(broker: CommonConfig['broker']): {
   url: string[]
   tls?: { secureContext: SecureContext; user?: string }
 } {
-  const { urls: url, ...files } = broker
-  const given = (['ca', 'certificate', 'key'] as const).find((key) => files[key] !== null)
+  const { urls: url, ca, certificate, key } = broker
+  const files: TlsFiles = { ca, certificate, key }
+  const given = (['ca', 'certificate', 'key'] as const).find((name) => files[name] !== null)
   if (given === undefined) return { url }
   if (!url.every((one) => one.startsWith('amqps:'))) {
     throw new ConfigurationError(
@@ -76,7 +77,7 @@ export function brokerAccess(broker: CommonConfig['broker']): {
     )
   }
   const secureContext = followTls(files, 'broker')
-  const user = broker.certificate === null ? undefined : commonName(broker.certificate)
+  const user = certificate === null ? undefined : commonName(certificate)
   return { url, tls: { secureContext, ...(user !== undefined && { user }) } }
 }
 

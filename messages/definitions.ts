@@ -10,6 +10,7 @@ import {
   JoinBody,
   RenewBody,
   RevocationList,
+  RevocationsWantedBody,
   RevokeBody,
 } from './enrolment.ts'
 import { DatabaseExport, ExportRequest, ExportTotals } from './exports.ts'
@@ -492,7 +493,7 @@ export const EVENTS = reports({
   },
   'agent.revocations-wanted': {
     summary: 'A mount agent that starts asks whose certificates are revoked, before it serves anybody.',
-    body: z.object({}),
+    body: RevocationsWantedBody,
     reply: accepted(RevocationList.shape),
   },
   'agent.online': { summary: 'An agent consumes its queue; repeated as heartbeat.', body: AgentView },

@@ -50,7 +50,9 @@ export const JoinBody = z.strictObject({ csr: CertificateRequest })
 
 export const RevokeBody = z.strictObject(AgentName)
 
-export const RenewBody = z.object({ csr: CertificateRequest })
+export const RenewBody = z.object({ ...AgentName, csr: CertificateRequest })
+
+export const RevocationsWantedBody = z.object(AgentName)
 
 export const CERTIFIED = {
   certificate: z.string().describe('PEM'),

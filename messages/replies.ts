@@ -8,7 +8,7 @@ import type { ConsumeMessage } from 'amqplib'
 import type { Logger } from 'pino'
 import type { z } from 'zod'
 import type { Delivery } from './bus.ts'
-import { AGENT_COMMANDS, type AgentCommandType, COMMANDS, EVENTS } from './definitions.ts'
+import { AGENT_COMMANDS, COMMANDS, EVENTS } from './definitions.ts'
 import { encodeBody, MAX_REPLY_BYTES, messageProperties } from './envelope.ts'
 import { type ErrorBody, errorBody, HowdahError, withRetryable } from './errors.ts'
 import type { Publishing } from './publishing.ts'
@@ -117,9 +117,10 @@ function insteadOf(error: unknown): ErrorBody | undefined {
 }
 
 function replySchema(type: string): z.ZodType {
-  if (Object.hasOwn(COMMANDS, type)) return COMMANDS[type as keyof typeof COMMANDS].reply
-  if (type === 'agent.enroll') return EVENTS[type].reply
-  const query = Object.hasOwn(AGENT_COMMANDS, type) && AGENT_COMMANDS[type as AgentCommandType]
-  if (query && 'reply' in query) return query.reply
+  // An event and a query to an agent may have the same name.
+  for (const table of [COMMANDS, AGENT_COMMANDS, EVENTS]) {
+    const definition = Object.entries(table).find(([name]) => name === type)?.[1]
+    if (definition && 'reply' in definition) return definition.reply
+  }
   throw new HowdahError('internal', `${type} has no reply`)
 }

@@ -21,10 +21,12 @@ import { createDataPlaneServer } from '../dataplane/server/server.ts'
 import { type RunningAgent, runAgent } from '../runtime/agent.ts'
 import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { keepCertificate } from '../runtime/own-certificate.ts'
 import { stepMetrics } from '../runtime/step-metrics.ts'
 import { createGoneReports } from './expired-backup.ts'
 import { openRepository } from './formats/open-repository.ts'
 import { createHeldBackups } from './held-backups.ts'
+import { learnRevocations } from './learn-revocations.ts'
 import { mountMetrics, servedLatencies } from './metrics.ts'
 import { createDamageReports } from './pages/damage-reports.ts'
 import { createArchiveKnowledge } from './recovery/instance-archive.ts'
@@ -75,15 +77,21 @@ await runRole({
       logger,
     )
     const served = servedLatencies()
+    const known = await learnRevocations(address, bus, logger)
     const server = await createDataPlaneServer({
       host: dataPlane.host,
       port: dataPlane.port,
       tls: readTls(tls, 'tls'),
       ticketKey,
+      revocations: known.revocations,
       openBackup: async (ticket) => held.take(ticket) ?? repositories.reopen(ticket),
       onError: ({ session }, error) => reportGone(session, error),
       observer: served,
       logger,
+    })
+    const certificate = await keepCertificate({
+      ...{ address, files: tls, bus, logger },
+      onChange: () => server.renew(readTls(tls, 'tls')),
     })
     const advertised = { host: dataPlane.advertise, port: server.address.port }
     mountMetrics({ registry: monitor.registry, served, server, spool, spoolBytes: spoolConfig.maxBytes })
@@ -107,7 +115,16 @@ await runRole({
       steps: {
         resolve: resolveStep(resolving, held),
       },
-      describe: () => ({ repositories: [...repositories.names], dataPlane: advertised }),
+      describe: () => ({
+        repositories: [...repositories.names],
+        dataPlane: advertised,
+        certificate: certificate.view,
+        revocations: known.version,
+      }),
+      onRevocations(list) {
+        known.add(list)
+        server.revoke(known.revocations)
+      },
       queries: {
         'repository.list': async (filter) => ({
           accepted: true,
@@ -127,6 +144,7 @@ await runRole({
         broker: withoutCredentials(broker.urls),
       },
       async close() {
+        certificate.close()
         await agent?.close()
         await bus.close()
         await server.close()

@@ -20,6 +20,7 @@ import { LASTING_MS } from '../../messages/topology.ts'
 import { type RunningAgent, runAgent } from '../runtime/agent.ts'
 import { checkAgent } from '../runtime/agent-checks.ts'
 import { openJournal } from '../runtime/journal.ts'
+import { keepCertificate } from '../runtime/own-certificate.ts'
 import { stepMetrics } from '../runtime/step-metrics.ts'
 import { listedChanges } from './changes/detection.ts'
 import { createChangesReport } from './changes/report.ts'
@@ -166,6 +167,7 @@ await runRole({
       ports,
       logger,
     })
+    const certificate = await keepCertificate({ address, files: tls, bus, logger })
     agent = await runAgent({
       address,
       bus,
@@ -176,7 +178,7 @@ await runRole({
         fetchedDirectory: fetchedDirectory(cacheRoot),
       }),
       sessions: () => presentSessions(cacheRoot, isNoSession),
-      describe: () => ({ postgresVersions, limits: config.limits }),
+      describe: () => ({ postgresVersions, limits: config.limits, certificate: certificate.view }),
       heartbeatMs: config.heartbeat.interval * 1000,
       onStep: stepMetrics(monitor.registry, () => agent),
       logger,
@@ -193,6 +195,7 @@ await runRole({
       ready: { role: 'target-agent', name, mountRoot, cacheRoot, broker: withoutCredentials(broker.urls) },
       async close() {
         guard.close()
+        certificate.close()
         room.close()
         sampler?.close()
         watch.close()

@@ -74,7 +74,13 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
       ]),
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],
-    ['ROLES', [...ROLES, ...(await loadVerbs(['agent', 'broker', 'certificates', 'audit', 'dead-letters']))]],
+    [
+      'ROLES',
+      [
+        ...ROLES,
+        ...(await loadVerbs(['agent', 'authority', 'broker', 'certificates', 'audit', 'dead-letters'])),
+      ],
+    ],
     ['MORE', [HELP, ...(await loadVerbs(['man', 'completion']))]],
   ])
 }

@@ -25,6 +25,7 @@ const VERBS = {
   export: async () => (await import('./verbs/export.ts')).exportVerb,
   rescue: async () => (await import('./verbs/rescue.ts')).rescue,
   agent: async () => (await import('./verbs/agent.ts')).agent,
+  authority: async () => (await import('./verbs/authority.ts')).authority,
   broker: async () => (await import('./verbs/broker.ts')).broker,
   audit: async () => (await import('./verbs/audit.ts')).audit,
   'dead-letters': async () => (await import('./verbs/dead-letters.ts')).deadLetters,

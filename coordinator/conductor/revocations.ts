@@ -1,6 +1,6 @@
 /**
- * What follows from revocations, until it is done. Brings the list of revoked certificates to the mount agents: at once when it changes, and to each one whose heartbeat
- * tells of an earlier version, until it has the latest.
+ * What follows from revocations, until it is done. Brings the list of revoked certificates to the mount agents: at once
+ * when it changes, and to each one whose heartbeat tells of another version, until it has the latest.
  */
 import type { Bus } from '../../messages/bus.ts'
 import type { AgentView } from '../../messages/values.ts'
@@ -11,7 +11,7 @@ import type { BackgroundWork } from './background-work.ts'
 export interface RevocationSender {
   /** Sends the list to all mount agents. */
   announce(): void
-  /** Sends it to a mount agent that goes by an earlier one. */
+  /** Sends it to a mount agent that goes by another one. */
   heard(agent: AgentView): void
   /** Tries again to remove the users of those who were revoked while that was not possible. */
   finish(): void
@@ -31,19 +31,24 @@ export function createRevocationSender(options: RevocationSenderOptions): Revoca
   const { bus, registry, enrolments, background } = options
   let finishing = false
 
-  function send({ kind, name, revocations }: AgentView): void {
+  /** Of a release that knows such a list. */
+  const isConcerned = ({ kind, revocations }: AgentView): boolean =>
+    kind === 'mount' && revocations !== undefined
+
+  function send({ kind, name }: AgentView): void {
     const list = enrolments.revocations
-    // Agents that say no version are of a release that knows no list.
-    if (kind !== 'mount' || revocations === undefined || revocations >= list.version) return
     const sent = bus.sendToAgent({ kind, name }, 'agent.revocations', list, { expiresMs: EXPIRES_MS })
     background.track('sending the revocations', name, sent)
   }
 
   return {
     announce() {
-      for (const agent of registry.list()) if (agent.online) send(agent)
+      for (const agent of registry.list()) if (agent.online && isConcerned(agent)) send(agent)
     },
-    heard: send,
+    heard(agent) {
+      // A later version than ours is that of a store that was restored since.
+      if (isConcerned(agent) && agent.revocations !== enrolments.revocations.version) send(agent)
+    },
     finish() {
       if (finishing) return
       finishing = true

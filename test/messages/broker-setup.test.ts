@@ -1,6 +1,6 @@
 /**
- * Four users on a real broker, as "howdah broker setup" makes them: what each needs works, and what each must not do is
- * refused by RabbitMQ itself. And the limits of the queues.
+ * Users on a real broker, as "howdah broker setup" and the enrolment make them: what each needs works, and what each must
+ * not do is refused by RabbitMQ itself, whether it logs in by password or by certificate. And the limits of the queues.
  */
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -9,16 +9,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { type ChannelModel, type ConfirmChannel, connect, type Options } from 'amqplib'
+import { type ChannelModel, type ConfirmChannel, connect, credentials, type Options } from 'amqplib'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { type RunningAgent, runAgent } from '../../agents/runtime/agent.ts'
 import { openJournal } from '../../agents/runtime/journal.ts'
 import type { StepHandlers } from '../../agents/runtime/step-runner.ts'
+import { makeCertificateRequest, makePrivateKey } from '../../config/certificate-request.ts'
 import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
 import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
-import { openEnrolments } from '../../coordinator/enrolments.ts'
+import { type Enrolments, openEnrolments } from '../../coordinator/enrolments.ts'
+import { openAuthority } from '../../coordinator/fleet/authority/authority.ts'
+import { ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
+import type { Identity } from '../../coordinator/fleet/authority/identity.ts'
+import { createAgentUsers } from '../../coordinator/fleet/broker-users/agent-users.ts'
+import { managementAt } from '../../coordinator/fleet/broker-users/management.ts'
 import { createIntake } from '../../coordinator/intake.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
@@ -34,7 +40,10 @@ const run = promisify(execFile)
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 const MOUNT = { kind: 'mount', name: 'backup-1' } as const
 const TARGET = { kind: 'target', name: 'db-7' } as const
-const USERS = ['coordinator', 'mount-backup-1', 'target-db-7', 'client-ops', 'client-other'] as const
+const USERS = [
+  ...(['coordinator', 'mount-backup-1', 'target-db-7'] as const),
+  ...(['client-ops', 'client-other', 'operator-alice'] as const),
+] as const
 type User = (typeof USERS)[number]
 
 const ACCESS_REFUSED = 403
@@ -45,7 +54,10 @@ describe('the users of a broker that was set up', function () {
   let directory: string
   let broker: PrivateBroker
   const passwords = new Map<User, string>()
+  /** By password; those by certificate take their place for the second half. */
   const connections = new Map<User, ChannelModel>()
+  let authority: string
+  let enrolments: Enrolments
   const buses: Bus[] = []
   const agents: RunningAgent[] = []
   let conductor: Conductor | undefined
@@ -67,7 +79,13 @@ describe('the users of a broker that was set up', function () {
   before(async function () {
     this.timeout(180_000)
     directory = await mkdtemp(join(tmpdir(), 'howdah-permissions-'))
-    broker = await startPrivateBroker({ directory: join(directory, 'broker'), logger, management: true })
+    authority = join(directory, 'authority')
+    const identities = [{ kind: 'broker', name: 'rabbit-1', addresses: ['127.0.0.1'] }] as const
+    const [tls] = await ensureCertificates(authority, { identities })
+    broker = await startPrivateBroker({
+      ...{ directory: join(directory, 'broker'), logger, management: true },
+      ...(tls && { tls }),
+    })
     const flags = [
       '--agent',
       'mount:backup-1',
@@ -77,6 +95,8 @@ describe('the users of a broker that was set up', function () {
       'ops',
       '--client',
       'other',
+      '--operator',
+      'alice',
     ]
     const { stdout } = await setUp(...flags, '--apply')
     for (const user of USERS) {
@@ -114,8 +134,9 @@ describe('the users of a broker that was set up', function () {
     const coordinator = await bus('coordinator', 'coordinator')
     store = await openSqliteStore(join(directory, 'store.sqlite'))
     const common = { store, bus: coordinator, logger, now: Date.now }
-    const enrolments = await openEnrolments({
-      ...{ store, authority: undefined, users: undefined, lifetimeMs: 60_000, logger, now: Date.now },
+    enrolments = await openEnrolments({
+      ...{ store, authority: await openAuthority(authority), lifetimeMs: 3_600_000, logger, now: Date.now },
+      users: createAgentUsers(async () => managementAt(new URL(broker.managementUrl ?? '')), 'howdah'),
     })
     const registry = await openAgentRegistry({
       ...common,
@@ -189,7 +210,8 @@ describe('the users of a broker that was set up', function () {
   const declaring = (queue: string) => (channel: ConfirmChannel) =>
     channel.assertQueue(queue, { durable: true })
   /** Binds a queue that the user may have, as far as that is allowed. */
-  const binding = (queue: string, exchange: string, pattern: string) => async (channel: ConfirmChannel) => {
+  const binding = (prefix: string, exchange: string, pattern: string) => async (channel: ConfirmChannel) => {
+    const queue = `${prefix}.${randomUUID()}`
     await channel.assertQueue(queue, { exclusive: true })
     await channel.bindQueue(queue, exchange, pattern)
   }
@@ -346,29 +368,88 @@ describe('the users of a broker that was set up', function () {
     coordinator: coordinatorAttempts,
     'mount-backup-1': agentAttempts(MOUNT),
     'target-db-7': agentAttempts(TARGET),
-    'client-ops': clientAttempts,
+    'client-ops': {
+      ...clientAttempts,
+      'enrol an agent': publishing('howdah.commands', 'agent.certify'),
+      'invite an agent': publishing('howdah.commands', 'agent.invite'),
+      'revoke an agent': publishing('howdah.commands', 'agent.revoke'),
+    },
+    'operator-alice': clientAttempts,
   }
 
-  for (const [user, attempts] of Object.entries(attemptsOf)) {
-    describe(`${user} must not`, () => {
-      for (const [name, act] of Object.entries(attempts)) {
-        it(name, async () => {
-          expect(await attempt(user as User, act)).to.equal(ACCESS_REFUSED)
-        })
-      }
+  /** Key and certificate of each: agents are enrolled, all others have what the authority issued. */
+  async function certify(user: User): Promise<{ ca: string; cert: string; key: string }> {
+    const [kind, ...rest] = user.split('-') as [Identity['kind'], ...string[]]
+    const name = rest.join('-') || kind
+    if (kind === 'mount' || kind === 'target') {
+      const key = makePrivateKey()
+      const csr = await makeCertificateRequest({ key, commonName: `howdah-${user}`, names: [] })
+      const request = { csr, addresses: [], again: false }
+      const { ca, certificate } = await enrolments.certify({ kind, name }, request)
+      return { ca, cert: certificate, key }
+    }
+    const [paths] = await ensureCertificates(authority, { identities: [{ kind, name, addresses: [] }] })
+    if (!paths) throw new Error('no certificate was issued')
+    const [ca, cert, key] = await Promise.all(
+      [paths.ca, paths.cert, paths.key].map((file) => readFile(file, 'utf8')),
+    )
+    return { ca: ca ?? '', cert: cert ?? '', key: key ?? '' }
+  }
 
-      it('give itself another user', async () => {
-        const [exchange, key] = ({
-          coordinator: ['howdah.agents', 'x'],
-          'mount-backup-1': ['howdah.events', 'agent.mount.backup-1.x'],
-          'target-db-7': ['howdah.events', 'agent.target.db-7.x'],
-        }[user] ?? ['howdah.commands', 'session.list']) as [string, string]
-        const forged = publishing(exchange, key, { userId: 'howdah-client-other' })
-        expect(await attempt(user as User, forged)).to.equal(PRECONDITION_FAILED)
-        const honest = publishing(exchange, key, { userId: `howdah-${user}` })
-        expect(await attempt(user as User, honest)).to.equal('allowed')
-      })
+  describe('with passwords', () => attemptAll())
+
+  describe('with certificates, the agents enrolled', () => {
+    before(async () => {
+      for (const user of USERS) {
+        const material = await certify(user)
+        const connection = await connect(`${broker.tlsUrl}/howdah`, {
+          ...material,
+          credentials: credentials.external(),
+        })
+        await connections.get(user)?.close()
+        connections.set(user, connection)
+      }
     })
+
+    it('an enrolled agent has no password any more', async () => {
+      const error = await connect(urlOf('target-db-7')).then(
+        () => undefined,
+        (failed: Error) => failed,
+      )
+      expect(error?.message).to.include('ACCESS-REFUSED')
+    })
+
+    attemptAll()
+  })
+
+  function attemptAll(): void {
+    it('an operator may enrol and revoke agents', async () => {
+      for (const type of ['agent.certify', 'agent.revoke', 'session.list']) {
+        expect(await attempt('operator-alice', publishing('howdah.commands', type))).to.equal('allowed')
+      }
+    })
+
+    for (const [user, attempts] of Object.entries(attemptsOf)) {
+      describe(`${user} must not`, () => {
+        for (const [name, act] of Object.entries(attempts)) {
+          it(name, async () => {
+            expect(await attempt(user as User, act)).to.equal(ACCESS_REFUSED)
+          })
+        }
+
+        it('give itself another user', async () => {
+          const [exchange, key] = ({
+            coordinator: ['howdah.agents', 'x'],
+            'mount-backup-1': ['howdah.events', 'agent.mount.backup-1.x'],
+            'target-db-7': ['howdah.events', 'agent.target.db-7.x'],
+          }[user] ?? ['howdah.commands', 'session.list']) as [string, string]
+          const forged = publishing(exchange, key, { userId: 'howdah-client-other' })
+          expect(await attempt(user as User, forged)).to.equal(PRECONDITION_FAILED)
+          const honest = publishing(exchange, key, { userId: `howdah-${user}` })
+          expect(await attempt(user as User, honest)).to.equal('allowed')
+        })
+      })
+    }
   }
 
   it('no client reads the replies of another', async () => {
@@ -380,7 +461,8 @@ describe('the users of a broker that was set up', function () {
   })
 
   it('keep their passwords and permissions when they are set up again', async () => {
-    await setUp('--agent', 'target:db-8', '--apply')
+    const known = ['--agent', 'mount:backup-1', '--agent', 'target:db-7', '--operator', 'alice']
+    await setUp(...known, '--agent', 'target:db-8', '--apply')
     for (const user of USERS) {
       const connection = await connect(urlOf(user))
       await connection.close()

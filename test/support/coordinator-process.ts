@@ -20,7 +20,12 @@ export interface CoordinatorProcess {
 export async function startCoordinator(
   directory: string,
   name: string,
-  config: { readonly broker: object; readonly store: object; readonly log?: object },
+  config: {
+    readonly broker: object
+    readonly store: object
+    readonly authority?: object
+    readonly log?: object
+  },
   environment: Readonly<Record<string, string>> = {},
 ): Promise<CoordinatorProcess> {
   const file = path.join(directory, `${name}.json`)

@@ -26,5 +26,7 @@ export const agent = defineGroup({
     status: async () => (await import('./agent/status.ts')).status,
     switch: async () => (await import('./agent/switch.ts')).switchTo,
     remove: async () => (await import('./agent/remove.ts')).remove,
+    certify: async () => (await import('./agent/certify.ts')).certify,
+    revoke: async () => (await import('./agent/revoke.ts')).revoke,
   },
 })

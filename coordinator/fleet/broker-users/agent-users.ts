@@ -64,13 +64,14 @@ async function readPassword(file: string): Promise<string> {
   return readFile(file, 'utf8').then(
     (text) => text.trim(),
     (cause: Error) => {
-      throw new HowdahError('configuration', `broker.managementPasswordFile: ${cause.message}`, { cause })
+      const message = `broker.managementPasswordFile: ${cause.message}`
+      throw new HowdahError('configuration', message, { cause, retryable: true })
     },
   )
 }
 
 /** @param management called for each change, so that a password that was changed counts */
-function createAgentUsers(management: () => Promise<Management>, vhost: string): AgentUsers {
+export function createAgentUsers(management: () => Promise<Management>, vhost: string): AgentUsers {
   async function add(user: UserPermissions, queues: readonly Queue[]): Promise<void> {
     // RabbitMQ carries it out in this order: a user without permissions can do nothing.
     await importDefinitions(await management(), {
