@@ -64,10 +64,13 @@ describe('names of files that are not UTF-8', () => {
     })
   }
 
-  it('are what they were in the manifest of a pg_basebackup', () => {
+  it('are what they were in the manifest of a pg_basebackup', async () => {
     const lines = `{ "PostgreSQL-Backup-Manifest-Version": 1,\n"Files": [\n{ "Encoded-Path": "${ODD.toString('hex')}", "Size": 6 }\n],\n`
     const checksum = createHash('sha256').update(lines).digest('hex')
-    const manifest = parseBackupManifest(Buffer.from(`${lines}"Manifest-Checksum": "${checksum}"}\n`), 'it')
+    const manifest = await parseBackupManifest(
+      Buffer.from(`${lines}"Manifest-Checksum": "${checksum}"}\n`),
+      'it',
+    )
     expect([...manifest.files.keys()].map(systemPath)).to.deep.equal([ODD])
   })
 

@@ -3,7 +3,8 @@
  * dozens of GB, so all are made of one: rows of pg_database name them, and in the backup the files of each are hard links
  * to those of the first. The backup is only read, so nothing of one can be seen in another.
  */
-import { chown, link, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { chown, link, mkdir, mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeCluster, POSTGRES_BIN, postgresAccount, runAs } from './postgres-cluster.ts'
@@ -72,9 +73,42 @@ export async function makeManyDatabases(count: number): Promise<ManyDatabases> {
       await mkdir(made, { mode: 0o700 })
       await Promise.all(files.map((file) => link(join(base, first, file), join(made, file))))
     }
+    await listAll(join(backup, 'backup_manifest'), first, count)
     return { path, instance: INSTANCE, name, remove }
   } catch (error) {
     await remove()
     throw error
+  }
+}
+
+/**
+ * Lists in a backup_manifest the files of the first database for all the others, too: a line for each, and a checksum over
+ * all lines before its own (PostgreSQL documentation, "Backup Manifest Format").
+ */
+async function listAll(path: string, first: string, count: number): Promise<void> {
+  const lines = (await readFile(path, 'utf8')).split('\n')
+  const ofFirst = lines.filter((line) => line.includes(`"Path": "base/${first}/`))
+  const at = lines.indexOf(ofFirst[0] ?? '')
+  const hash = createHash('sha256')
+  const file = await open(path, 'w')
+  const write = async (text: string): Promise<void> => {
+    hash.update(text)
+    await file.write(text)
+  }
+  try {
+    await write(`${lines.slice(0, at).join('\n')}\n`)
+    for (let index = 1; index < count; index += 1) {
+      const base = `base/${FIRST_OID + index}/`
+      // The last entry of the file has no comma.
+      await write(
+        ofFirst.map((line) => `${line.replace(`base/${first}/`, base).replace(/,?$/, ',')}\n`).join(''),
+      )
+    }
+    const rest = lines.slice(at)
+    const own = rest.findIndex((line) => line.startsWith('"Manifest-Checksum"'))
+    await write(`${rest.slice(0, own).join('\n')}\n`)
+    await file.write(`"Manifest-Checksum": "${hash.digest('hex')}"}\n`)
+  } finally {
+    await file.close()
   }
 }

@@ -83,7 +83,7 @@ export async function describeBackup(
       )
     }
     const start = parseBackupLabel(labelText.toString(), labelPath)
-    const manifest = await readBackupManifest(directory)
+    const manifest = await readBackupManifest(directory, { files: whole })
     described = { ...described, from: start.from, manifest }
     if (isPlain) await linkedTablespaces(roots, directory)
     const control = isPlain || whole ? await read('global/pg_control') : undefined
