@@ -6,7 +6,7 @@
 import type { Logger } from 'pino'
 import type { AuditLog } from '../messages/audit-log.ts'
 import { type Backoff, backoffMs } from '../messages/backoff.ts'
-import { pause } from '../messages/wait.ts'
+import { atMost, pause } from '../messages/wait.ts'
 import type { Store } from './store/store.ts'
 
 export interface AuditTrail {
@@ -30,6 +30,8 @@ export interface AuditTrailOptions {
 
 /** Entries that are published together. */
 const BATCH = 200
+/** The next start writes what is being written then. */
+const CLOSE_MS = 4_000
 
 export function createAuditTrail(options: AuditTrailOptions): AuditTrail {
   const { store, log, logger, lookMs = 1_000, backoff = { firstMs: 1_000, maxMs: 60_000 } } = options
@@ -81,7 +83,7 @@ export function createAuditTrail(options: AuditTrailOptions): AuditTrail {
     async close() {
       stop()
       await log.close()
-      await work
+      await atMost(CLOSE_MS, work)
     },
   }
 }

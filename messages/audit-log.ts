@@ -9,12 +9,13 @@ import { UNOBSERVED } from './bus-observer.ts'
 import { type BrokerConnection, type BusTls, openConnection } from './connection.ts'
 import { declareExchanges, declareQueue } from './declare.ts'
 import { encodeBody, messageProperties } from './envelope.ts'
+import type { Publication } from './publication.ts'
 import { createPublishing, type Publishing } from './publishing.ts'
 import { AUDIT, AUDIT_EXCHANGE, sessionEventRoutingKey } from './topology.ts'
 import { atMost } from './wait.ts'
 
 export interface AuditLog {
-  /** Resolves when RabbitMQ has confirmed all of them. @throws HowdahError `broker_unavailable` | `unroutable` | `timeout` | `configuration` */
+  /** Resolves when RabbitMQ has confirmed all of them, without those that the contract does not allow. @throws HowdahError `broker_unavailable` | `unroutable` | `timeout` | `configuration` */
   append(entries: readonly AuditEntry[]): Promise<void>
   close(): Promise<void>
 }
@@ -80,23 +81,29 @@ export function createAuditLog(options: AuditLogOptions): AuditLog {
     await connection.close()
   }
 
+  /** Undefined: the contract does not allow it, today or tomorrow, and it must not hold up those behind it. */
+  function publicationOf(entry: AuditEntry): Publication | undefined {
+    const { type, body } = entry
+    try {
+      return {
+        exchange: AUDIT_EXCHANGE.name,
+        routingKey: routingKey(entry),
+        content: encodeBody(AUDIT_ENTRIES[type].body, type, body),
+        options: messageProperties({ type, body, messageId: body.id, appId }),
+        unroutable: `no queue takes the entries of the audit stream: ${AUDIT.name} is missing, or not bound`,
+        timeoutMs: CONFIRM_MS,
+      }
+    } catch (error) {
+      logger.error({ err: error, type, id: body.id }, 'an entry of the audit stream can never be written')
+      return undefined
+    }
+  }
+
   return {
     async append(entries) {
       const { publishing } = await opened()
-      await Promise.all(
-        entries.map((entry) =>
-          publishing.publish({
-            exchange: AUDIT_EXCHANGE.name,
-            routingKey: routingKey(entry),
-            content: encodeBody(AUDIT_ENTRIES[entry.type].body, entry.type, entry.body),
-            options: messageProperties({
-              ...{ type: entry.type, body: entry.body, messageId: entry.body.id, appId },
-            }),
-            unroutable: `no queue takes the entries of the audit stream: ${AUDIT.name} is missing, or not bound`,
-            timeoutMs: CONFIRM_MS,
-          }),
-        ),
-      )
+      const publications = entries.flatMap((entry) => publicationOf(entry) ?? [])
+      await Promise.all(publications.map((publication) => publishing.publish(publication)))
     },
     async close() {
       const closing = opening?.then(closeAll, () => {})

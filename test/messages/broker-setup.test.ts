@@ -30,6 +30,7 @@ import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import type { Store } from '../../coordinator/store/store.ts'
 import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
+import { connectOperator } from '../../messages/operator-connection.ts'
 import { COORDINATOR_LEASE } from '../../messages/topology.ts'
 import { stepResults } from '../coordinator/step-results.ts'
 import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
@@ -248,6 +249,29 @@ describe('the users of a broker that was set up', function () {
       expect(JSON.parse(await answer)).to.deep.equal({ accepted: true, repositories: [] })
     })
 
+    it('an operator reads the audit stream, and looks after dead letters', async () => {
+      const { signal } = new AbortController()
+      await using operator = await connectOperator({
+        ...{ url: urlOf('operator-alice'), name: 'operator', version: '1.2.3', logger },
+      })
+      const onEntry = (): void => {}
+      await operator.readAudit({ follow: false, signal, onEntry, onRemoved: onEntry })
+      const admin = await connectAdmin()
+      const channel = await admin.createConfirmChannel()
+      const options = { type: 'step.run', messageId: 'm', headers: { 'howdah-version': 2 } }
+      channel.publish('howdah.agents', 'target.db-7', Buffer.from('no JSON'), options)
+      let letters = await operator.deadLetters.list(signal)
+      while (letters.length === 0) letters = await operator.deadLetters.list(signal)
+      expect(letters[0]).to.include({ messageId: 'm', reportedBy: 'howdah-target-db-7' })
+      await operator.deadLetters.retry(letters[0]?.id ?? '', signal)
+      // It breaks the contract still.
+      do letters = await operator.deadLetters.list(signal)
+      while (letters.length === 0)
+      expect(letters[0]).to.include({ messageId: 'm', user: 'howdah-operator-alice' })
+      expect(await operator.deadLetters.dropAll(signal)).to.equal(1)
+      await admin.close()
+    })
+
     it('an agent dead-letters what it cannot handle', async () => {
       const connection = await connectAdmin()
       const channel = await connection.createChannel()
@@ -291,7 +315,8 @@ describe('the users of a broker that was set up', function () {
   const COORDINATOR_QUEUES = ['', '.queries', '.events', '.heartbeats'].map(
     (name) => `howdah.coordinator${name}`,
   )
-  const QUEUES = [...COORDINATOR_QUEUES, 'howdah.mount.backup-1', 'howdah.target.db-7', 'howdah.dead-letters']
+  const QUEUES = [...COORDINATOR_QUEUES, 'howdah.mount.backup-1', 'howdah.target.db-7']
+  const OPERATORS_QUEUES = ['howdah.dead-letters', 'howdah.audit']
 
   const consumptionOf = (queues: readonly string[]): Attempts =>
     Object.fromEntries(queues.map((queue) => [`consume ${queue}`, consuming(queue)]))
@@ -303,16 +328,32 @@ describe('the users of a broker that was set up', function () {
 
   const OF_NOBODY_BUT_COORDINATORS: Attempts = {
     'publish to a queue through the default exchange': publishing('', 'howdah.target.db-7'),
-    'publish to agents': publishing('howdah.agents', 'target.db-7'),
+    'write the audit stream': publishing('howdah.audit', 'instance.publish'),
     'publish to the exchange of unknown commands': publishing('howdah.commands.unknown', ''),
     'publish an event for clients': publishing('howdah.events', 'session.s1.state'),
     'declare a queue': declaring('orders'),
     'declare an exchange': (channel) => channel.assertExchange('howdah.more', 'topic'),
     'delete an exchange': (channel) => channel.deleteExchange('howdah.events'),
-    'purge the dead letters': (channel) => channel.purgeQueue('howdah.dead-letters'),
     'take the lease of the coordinators': (channel) =>
       channel.assertQueue(COORDINATOR_LEASE, { exclusive: true, durable: false }),
     'bind exchanges': (channel) => channel.bindExchange('howdah.dead', 'howdah.commands', '#'),
+  }
+
+  const OF_OPERATORS: Attempts = {
+    'publish to agents': publishing('howdah.agents', 'target.db-7'),
+    'purge the dead letters': (channel) => channel.purgeQueue('howdah.dead-letters'),
+    'lock the dead letters': (channel) =>
+      channel.assertQueue('howdah.dead-letters.lock', { exclusive: true }),
+  }
+
+  const operatorAttempts: Attempts = {
+    ...OF_NOBODY_BUT_COORDINATORS,
+    ...consumptionOf(QUEUES),
+    ...changesTo('howdah.dead-letters'),
+    ...changesTo('howdah.audit'),
+    'reply in the name of an agent': publishing('howdah.replies', 'howdah.replies.x'),
+    'write a dead letter': publishing('howdah.dead', ''),
+    'watch what agents report': binding('howdah.watch.o', 'howdah.events', 'agent.#'),
   }
 
   const agentAttempts = (own: typeof MOUNT | typeof TARGET): Attempts => {
@@ -320,7 +361,8 @@ describe('the users of a broker that was set up', function () {
     const another = own.kind === 'mount' ? 'target.db-7' : 'mount.backup-1'
     return {
       ...OF_NOBODY_BUT_COORDINATORS,
-      ...consumptionOf(QUEUES.filter((queue) => queue !== ownQueue)),
+      ...OF_OPERATORS,
+      ...consumptionOf([...QUEUES, ...OPERATORS_QUEUES].filter((queue) => queue !== ownQueue)),
       ...changesTo(ownQueue),
       ...changesTo(`howdah.${another}`),
       'send a command': publishing('howdah.commands', 'session.unpublish'),
@@ -340,7 +382,8 @@ describe('the users of a broker that was set up', function () {
 
   const clientAttempts: Attempts = {
     ...OF_NOBODY_BUT_COORDINATORS,
-    ...consumptionOf(QUEUES),
+    ...OF_OPERATORS,
+    ...consumptionOf([...QUEUES, ...OPERATORS_QUEUES]),
     ...changesTo('howdah.target.db-7'),
     ...changesTo('howdah.coordinator'),
     'report in the name of an agent': publishing('howdah.events', 'agent.target.db-7.online'),
@@ -374,7 +417,7 @@ describe('the users of a broker that was set up', function () {
       'invite an agent': publishing('howdah.commands', 'agent.invite'),
       'revoke an agent': publishing('howdah.commands', 'agent.revoke'),
     },
-    'operator-alice': clientAttempts,
+    'operator-alice': operatorAttempts,
   }
 
   /** Key and certificate of each: agents are enrolled, all others have what the authority issued. */
