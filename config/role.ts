@@ -12,6 +12,7 @@ import { loadConfig } from './load.ts'
 import { createLogger } from './logger.ts'
 import { type MonitoringEndpoint, openMonitoringEndpoint } from './monitoring/endpoint.ts'
 import { createMonitor, type Monitor, type RoleMonitor } from './monitoring/monitor.ts'
+import { describeProcess } from './monitoring/process-metrics.ts'
 import { roleHelp } from './role-help.ts'
 
 export interface RoleOptions<Config> {
@@ -52,9 +53,9 @@ export async function runRole<Config extends { log: { level: string }; metrics: 
     if (isCheck) return
     logger = createLogger(options.role, config.log.level, { agent: agentOf(options.role, config) })
     const stop = stopSignal()
-    const monitor = createMonitor(options.role)
+    const monitor = createMonitor()
     // Answers while the role still waits for its broker, too.
-    const endpoint = await openEndpoint(config.metrics.listen, monitor, logger)
+    const endpoint = await openEndpoint(options.role, config.metrics.listen, monitor, logger)
     // Stopped while still waiting for its broker: there is nothing to close yet.
     const role = await Promise.race([options.start(config, logger, monitor), stop.then(() => undefined)])
     if (role === undefined) process.exit(0)
@@ -90,11 +91,14 @@ function agentOf(role: string, config: object): string | undefined {
 
 /** Undefined: it is off. @throws ConfigurationError when the address cannot be listened on */
 async function openEndpoint(
+  role: string,
   listen: string | null,
   monitor: RoleMonitor,
   logger: Logger,
 ): Promise<MonitoringEndpoint | undefined> {
-  return listen === null ? undefined : openMonitoringEndpoint({ listen, monitor, logger })
+  if (listen === null) return undefined
+  describeProcess(monitor.registry, role)
+  return openMonitoringEndpoint({ listen, monitor, logger })
 }
 
 function readFlags(role: string, keys: readonly ConfigKey[], argv: string[]) {

@@ -7,12 +7,10 @@ import { QuietGauge } from './quiet-gauge.ts'
 /** `directories`: by the name that the label has; must be local ones, which answer. */
 export function diskMetrics(registry: Registry, directories: Readonly<Record<string, string>>): void {
   const space = (amount: 'bavail' | 'blocks') => async () =>
-    Promise.all(
-      Object.entries(directories).map(async ([directory, path]) => {
-        const found = await statfs(path)
-        return [{ directory }, found[amount] * found.bsize] as const
-      }),
-    )
+    eachThatAnswers(Object.entries(directories), async ([directory, path]) => {
+      const found = await statfs(path)
+      return [{ directory }, found[amount] * found.bsize] as const
+    })
   const options = { labelNames: ['directory'] as const, registers: [registry] }
   new QuietGauge({
     ...options,
@@ -35,18 +33,23 @@ export function certificateMetrics(registry: Registry, files: Readonly<Record<st
     help: 'Until when a certificate in a file of the role is valid',
     labelNames: ['certificate'],
     registers: [registry],
-    read: async () =>
-      (
-        await Promise.all(
-          Object.entries(files).map(async ([certificate, file]) =>
-            file === null ? [] : [[{ certificate }, await expiryOf(file)] as const],
-          ),
-        )
-      ).flat(),
+    read: () =>
+      eachThatAnswers(Object.entries(files), async ([certificate, file]) =>
+        file === null ? undefined : ([{ certificate }, await expiryOf(file)] as const),
+      ),
   })
 }
 
 /** The first certificate of the file; seconds since the epoch. */
 async function expiryOf(file: string): Promise<number> {
   return Date.parse(new X509Certificate(await readFile(file)).validTo) / 1000
+}
+
+/** What `read` gives for each; those are missing for which it gives nothing, or that it cannot read. */
+async function eachThatAnswers<Item, Value>(
+  items: readonly Item[],
+  read: (item: Item) => Promise<Value | undefined>,
+): Promise<Value[]> {
+  const values = await Promise.all(items.map((item) => read(item).catch(() => undefined)))
+  return values.filter((value) => value !== undefined)
 }

@@ -3,7 +3,6 @@
  * how, is the endpoint's (endpoint.ts).
  */
 import { Registry } from 'prom-client'
-import { describeProcess } from './process-metrics.ts'
 import { createReadiness, type Look, type Readiness } from './readiness.ts'
 
 export interface Monitor {
@@ -17,10 +16,8 @@ export interface RoleMonitor extends Monitor {
   readonly readiness: Readiness
 }
 
-/** `role`: the verb, e.g. `mount-agent`. */
-export function createMonitor(role: string): RoleMonitor {
+export function createMonitor(): RoleMonitor {
   const registry = new Registry()
   const readiness = createReadiness()
-  describeProcess(registry, role)
   return { registry, readiness, check: readiness.check }
 }

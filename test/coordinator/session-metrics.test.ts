@@ -135,7 +135,7 @@ function metricsTests(openStore: OpenStore): void {
   })
 
   it('say what keeps the coordinator from being ready', async () => {
-    const monitor = createMonitor('coordinator')
+    const monitor = createMonitor()
     const leadership = { isConsuming: undefined as boolean | undefined }
     const bus = { connectedSince: 1 as number | undefined }
     checkCoordinator(monitor, { bus, store, leadership: () => leadership })
