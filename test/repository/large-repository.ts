@@ -29,11 +29,16 @@ const FORMAT = [
   ['backrest-version', '2.53'],
 ] as const
 
-/** Makes the repository below `root`: stanza `demo` with one full backup. `timestamp` is that of its files. */
+/**
+ * Makes the repository below `root`: stanza `demo` with one full backup.
+ * @param timestamp that of its files
+ * @param named the databases that the manifest names
+ */
 export async function makeLargeRepository(
   root: string,
   files: number,
   timestamp = 1_700_000_000,
+  named: readonly string[] = [],
 ): Promise<void> {
   const backup = join(root, 'backup', 'demo', LABEL)
   const archive = join(root, 'archive', 'demo')
@@ -67,10 +72,10 @@ export async function makeLargeRepository(
   )
   await writeFile(join(backup, 'bundle', '1'), '')
   await truncate(join(backup, 'bundle', '1'), files * EMPTY_BLOCK.length)
-  await writeFile(join(backup, 'backup.manifest'), manifest(files, timestamp))
+  await writeFile(join(backup, 'backup.manifest'), manifest(files, timestamp, named))
 }
 
-function manifest(files: number, timestamp: number): string {
+function manifest(files: number, timestamp: number, named: readonly string[]): string {
   const checksum = createHash('sha1').update(EMPTY_BLOCK).digest('hex')
   const databases = Math.ceil(files / FILES_PER_DATABASE)
   const database = (n: number) => `pg_data/base/${16_384 + n}`
@@ -93,6 +98,7 @@ function manifest(files: number, timestamp: number): string {
     ],
     'backup:db': [['db-version', '15']],
     'backup:option': [['option-compress-type', 'none']],
+    ...(named.length > 0 && { db: named.map((name, n) => [name, { 'db-id': 16_384 + n }] as const) }),
     'target:file': lines,
     'target:file:default': [
       ['group', 'postgres'],

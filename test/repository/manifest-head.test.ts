@@ -1,5 +1,10 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import { databaseNames } from '../../agents/mount/formats/pgbackrest/manifest-head.ts'
+import { serveRepositories } from '../../agents/mount/served-repositories.ts'
+import { openForTest, temporaryDirectory } from './fixture.ts'
+import { makeLargeRepository } from './large-repository.ts'
 
 const DATABASES = 5_000
 
@@ -38,5 +43,24 @@ describe('the databases that a manifest of pgBackRest names', () => {
 
   it('are not known where it cannot be read', async () => {
     expect(await databaseNames(async () => undefined)).to.equal(undefined)
+  })
+
+  it('are some of many in an inventory, and how many more there are', async () => {
+    const directory = await temporaryDirectory()
+    const options = { format: 'pgbackrest', path: join(directory, 'repository') } as const
+    const { repository, spool } = openForTest(options, join(directory, 'spool'))
+    try {
+      const names = Array.from({ length: DATABASES }, (_, index) => `tenant_${index}`.padEnd(63, 'x'))
+      await makeLargeRepository(options.path, 1, undefined, names)
+      const [listed] = await serveRepositories('here', [
+        { options: { name: 'main', ...options }, repository },
+      ]).inventory({})
+      const [instance] = listed?.instances ?? []
+      expect(instance?.databases).to.deep.equal(names.toSorted().slice(0, 100))
+      expect(instance?.moreDatabases).to.equal(DATABASES - 100)
+    } finally {
+      await spool.close()
+      await rm(directory, { recursive: true })
+    }
   })
 })
