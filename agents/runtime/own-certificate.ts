@@ -54,6 +54,12 @@ export async function keepCertificate(options: OwnCertificateOptions): Promise<O
   let timer: NodeJS.Timeout | undefined
 
   function use(found: X509Certificate): void {
+    if (userOf(found) !== userOf(current)) {
+      logger.warn(
+        viewOf(found),
+        'this agent was enrolled again, as another user of the broker: restart it ("howdah agent restart"); published instances stay up',
+      )
+    }
     current = found
     attempts = 0
     // Not at once, whatever the clocks say.
