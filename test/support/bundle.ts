@@ -11,7 +11,7 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 const CHECKOUT = path.resolve(import.meta.dirname, '../..')
-const CACHE = '/var/cache/howdah-test/bundles'
+export const BUNDLES = '/var/cache/howdah-test/bundles'
 const SOURCES = '{agents,config,coordinator,messages,bin}/**/*'
 const OTHERS = [
   'package.json',
@@ -21,6 +21,8 @@ const OTHERS = [
   'README.md',
   'LICENSE',
 ]
+/** Of its files, in seconds: not that of the commit, which may be another with the same sources. */
+export const BUNDLE_TIME = '1767225600'
 /** Older ones belong to no run that is under way. */
 const KEEP_MS = 6 * 3_600_000
 
@@ -34,7 +36,7 @@ export interface Bundle {
 
 /** The bundle of the checkout as it is, under a version of the test's choice. */
 export async function testBundle(version: string): Promise<Bundle> {
-  const directory = path.join(CACHE, `${digestOfSources()}-${version}`)
+  const directory = path.join(BUNDLES, `${digestOfSources()}-${version}`)
   const file = path.join(directory, `howdah-${version}-linux-x64.tar.gz`)
   if (!isThere(file)) await makeBundle(directory, version)
   const [sha256 = ''] = (await readFile(`${file}.sha256`, 'utf8')).split(' ')
@@ -42,12 +44,14 @@ export async function testBundle(version: string): Promise<Bundle> {
 }
 
 async function makeBundle(directory: string, version: string): Promise<void> {
-  await mkdir(CACHE, { recursive: true })
-  for (const old of globSync(`${CACHE}/*`))
+  await mkdir(BUNDLES, { recursive: true })
+  for (const old of globSync(`${BUNDLES}/*`))
     if (Date.now() - statSync(old).mtimeMs > KEEP_MS) await rm(old, { recursive: true, force: true })
-  const partial = await mkdtemp(path.join(CACHE, 'partial-'))
+  const partial = await mkdtemp(path.join(BUNDLES, 'partial-'))
   try {
-    await run('sh', [path.join(CHECKOUT, 'bin/bundle'), '--version', version, '--directory', partial])
+    await run('sh', [path.join(CHECKOUT, 'bin/bundle'), '--version', version, '--directory', partial], {
+      env: { ...process.env, SOURCE_DATE_EPOCH: BUNDLE_TIME },
+    })
     await rename(partial, directory)
   } catch (error) {
     await rm(partial, { recursive: true, force: true })

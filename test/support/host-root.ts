@@ -59,7 +59,7 @@ export async function makeHostRoot(
       return stdout
     },
     async remove() {
-      await end(holder)
+      await endProcessesOf(holder)
       await rm(root, { recursive: true, force: true })
     },
   }
@@ -81,7 +81,8 @@ function namespaceOf(pid: string): string | undefined {
   }
 }
 
-async function end(holder: ChildProcess): Promise<void> {
+/** Kills what is in the mount namespace of a process, and that process. */
+export async function endProcessesOf(holder: ChildProcess): Promise<void> {
   await poll(
     async () => {
       const others = processesBeside(holder)

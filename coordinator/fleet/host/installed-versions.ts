@@ -15,6 +15,8 @@ export type VersionLink = 'current' | 'previous'
 const LINKS: readonly string[] = ['current', 'previous'] satisfies VersionLink[]
 /** What bin/unpack-bundle leaves when it is cut off. */
 const PARTIAL = '.partial'
+/** No unpacking takes as long. */
+const UNPACKING_MS = 3_600_000
 
 /** The version that a link names; undefined: there is no link. */
 export function linkedVersion(paths: HostPaths, link: VersionLink): string | undefined {
@@ -116,14 +118,22 @@ function fileOf(file: string): string | undefined {
   }
 }
 
+function isBeingUnpacked(paths: HostPaths, version: string): boolean {
+  if (!version.endsWith(PARTIAL)) return false
+  const found = statSync(path.join(paths.programs, version), { throwIfNoEntry: false })
+  return found !== undefined && Date.now() - found.mtimeMs < UNPACKING_MS
+}
+
 /**
- * Removes the versions that are neither current nor previous and that no process runs, and what was never complete.
+ * Removes the versions that are neither current nor previous and that no process runs, and what was not completed within an
+ * hour.
  * @returns those that were removed
  */
 export async function removeUnusedVersions(paths: HostPaths): Promise<string[]> {
   const kept = [linkedVersion(paths, 'current'), linkedVersion(paths, 'previous'), ownVersion(paths)]
   const unused = installedVersions(paths).filter(
-    (version) => !kept.includes(version) && processesOf(paths, version).length === 0,
+    (version) =>
+      !kept.includes(version) && !isBeingUnpacked(paths, version) && processesOf(paths, version).length === 0,
   )
   for (const version of unused) await rm(path.join(paths.programs, version), { recursive: true, force: true })
   return unused

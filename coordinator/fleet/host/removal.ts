@@ -32,14 +32,14 @@ export async function removeAgents(
   { kinds, purge }: RemovalRequest,
 ): Promise<HostReport> {
   const report: HostReport = { changed: [], kept: [] }
-  const roots = purge && kinds.includes('target') ? await sessionRoots(paths) : undefined
-  if (kinds.includes('target')) refuseWhilePublished(paths, roots)
+  const roots = kinds.includes('target') ? await sessionRoots(paths) : undefined
+  if (roots !== undefined) refuseWhilePublished(paths, roots)
   for (const kind of kinds) {
     await supervisor.stop(kind)
     await supervisor.uninstall(kind, report)
     if (purge) await purgeAgent(paths, kind, report)
   }
-  if (roots !== undefined)
+  if (purge && roots !== undefined)
     for (const root of [roots.mountRoot, roots.cacheRoot]) await removeTree(root, report)
   if (agentsOfHost(paths).some((kind) => !kinds.includes(kind))) return report
   await removePrograms(paths, report)
@@ -48,21 +48,14 @@ export async function removeAgents(
 }
 
 /** Mount processes have their session in their title; what a session left in its write cache is its changes. */
-function refuseWhilePublished(paths: HostPaths, roots: SessionRoots | undefined): void {
+function refuseWhilePublished(paths: HostPaths, { cacheRoot }: SessionRoots): void {
   const mounted = readdirSync('/proc').flatMap((pid) => sessionOf(paths, pid) ?? [])
-  const cached =
-    roots === undefined
-      ? []
-      : list(roots.cacheRoot).filter((name) => holdsSession(path.join(roots.cacheRoot, name)))
+  const cached = list(cacheRoot).filter((name) => holdsSession(path.join(cacheRoot, name)))
   const sessions = [...new Set([...mounted, ...cached])]
   if (sessions.length === 0) return
-  const caches =
-    roots === undefined
-      ? ''
-      : `; or delete ${path.join(roots.cacheRoot, '/SESSION')} of those that nobody needs`
   throw new HowdahError(
     'agent_in_use',
-    `there are sessions on this host: ${sessions.join(', ')}. Unpublish them first ("howdah unpublish SESSION")${caches}`,
+    `there are sessions on this host: ${sessions.join(', ')}. Unpublish them first ("howdah unpublish SESSION"), or delete ${cacheRoot}/SESSION of one that nobody needs and that is not mounted`,
   )
 }
 

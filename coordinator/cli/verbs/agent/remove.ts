@@ -19,8 +19,8 @@ export const remove = defineVerb<Options>({
   name: 'agent remove',
   summary: "remove this host's agents, and with the last one Howdah",
   description: [
-    'Stops the agents and removes their services; with the last agent also the programs. Refused while sessions are ' +
-      'mounted here. What came by a Debian package is left to "apt purge howdah".',
+    'Stops the agents and removes their services; with the last agent also the programs. Refused while there ' +
+      'are sessions here. What came by a Debian package is left to "apt purge howdah".',
     'The coordinator still knows the agent: "howdah forget" removes it there.',
   ],
   options: [
@@ -28,8 +28,7 @@ export const remove = defineVerb<Options>({
     {
       flags: '--purge',
       description:
-        'Also remove configuration, certificates and keys, state, logs and the system user. Refused while write caches ' +
-        'of sessions are here.',
+        'Also remove configuration, certificates and keys, state, logs, fetched copies and the system user.',
     },
     reportOption,
   ],

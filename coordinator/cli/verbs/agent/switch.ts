@@ -9,7 +9,7 @@ export const switchTo = defineVerb<{ readonly json?: true }>({
   description: [
     "Makes VERSION the current one and restarts this host's agents in it. Published instances stay up: their mount " +
       'processes go on in the version that they were started with. The version before is kept for the way back, which is ' +
-      'the same command; older ones are removed as soon as no process runs them.',
+      'the same command; others are removed as soon as no process runs them.',
     'A configuration that VERSION does not take, such as a key of a newer release on the way back, is refused before ' +
       'anything is changed.',
   ],
