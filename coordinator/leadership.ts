@@ -25,7 +25,7 @@ export interface Leadership {
 
 export interface LeadershipOptions {
   readonly bus: Bus
-  readonly store: Pick<Store, 'id' | 'ping'>
+  readonly store: Pick<Store, 'id' | 'ping' | 'turns' | 'saveTurns'>
   readonly registry: Pick<AgentRegistry, 'refresh'>
   readonly enrolments: Pick<Enrolments, 'refresh'>
   readonly conductor: Pick<Conductor, 'start' | 'pause' | 'onReport'>
@@ -101,6 +101,7 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
   try {
     lease = await bus.holdLease({
       store: store.id,
+      turns: store,
       ready: watch.reachable,
       onHeld() {
         turn = new AbortController()

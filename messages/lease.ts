@@ -6,13 +6,14 @@
  * not later than his consumers. The other names the store in an argument, which RabbitMQ compares with every later
  * declaration: the first store is the one that the broker belongs to, and no coordinator with another one becomes active.
  */
-import type { Channel } from 'amqplib'
+import type { Channel, ConfirmChannel } from 'amqplib'
 import type { Logger } from 'pino'
 import { amqpFailure, PRECONDITION_FAILED, RESOURCE_LOCKED } from './amqp-failure.ts'
 import type { Channels } from './channels.ts'
 import { declareQueue } from './declare.ts'
 import { HowdahError } from './errors.ts'
 import { COORDINATOR_LEASE, coordinatorStore } from './topology.ts'
+import { beginTurn, strangeTurn, type Turn, type TurnRecord } from './turn.ts'
 import { atMost, pause } from './wait.ts'
 
 /** How often a coordinator that stands by asks for the lease. */
@@ -33,6 +34,8 @@ export interface Lease {
 export interface LeaseOptions {
   /** The id of the store. */
   readonly store: string
+  /** What that store remembers of turns. Default: nobody asks. */
+  readonly turns?: TurnRecord
   /** Called each time the lease was obtained, and each time it was lost, `close` included, in turn. */
   readonly onHeld: () => void
   readonly onLost: () => void
@@ -57,7 +60,7 @@ interface Surroundings {
  * @throws HowdahError `configuration` when the broker belongs to another store, and as `declareQueue`
  */
 export async function holdLease(options: LeaseOptions, surroundings: Surroundings): Promise<Lease> {
-  const { store, onHeld, onLost, ready = async () => {} } = options
+  const { store, turns, onHeld, onLost, ready = async () => {} } = options
   const { connection, isTaken, ended, tag, logger } = surroundings
   const closing = new AbortController()
   const stopped = AbortSignal.any([closing.signal, ended])
@@ -78,13 +81,20 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
   }
 
   /** Until the channel closes or the queue is deleted. */
-  async function holdOn(channel: Channel): Promise<void> {
+  async function holdOn(channel: ConfirmChannel): Promise<void> {
     const over = Promise.withResolvers<void>()
     const end = (): void => over.resolve()
     channel.once('close', end)
     channel.on('error', () => {}) // the declaration that caused it rejects
     await claimStore(channel, store)
     await channel.assertQueue(COORDINATOR_LEASE, { exclusive: true, durable: false })
+    try {
+      const strange = turns && (await beginTurn(channel, turns))
+      if (strange) logger.error(behind(strange))
+    } catch (error) {
+      await atMost(CLOSE_MS, leave(channel, true))
+      throw error
+    }
     // RabbitMQ cancels the consumer of a queue that somebody deletes.
     const watch = (message: unknown): void => void (message === null && end())
     await channel.consume(COORDINATOR_LEASE, watch, { noAck: true, consumerTag: tag })
@@ -119,9 +129,27 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     }
   }
 
+  /** A turn is in the store before it is at the broker, so that a store that is shared knows it. */
+  async function requireSameStore(): Promise<void> {
+    if (turns === undefined || standsBy) return
+    const channel = await connection.openChannel()
+    channel.on('error', () => {}) // the call that caused it rejects
+    try {
+      const strange = await strangeTurn(channel, turns)
+      if (!strange) return
+      logger.error(copied(strange))
+      settled.reject(new HowdahError('configuration', copied(strange)))
+    } finally {
+      await channel.close().catch(() => {})
+    }
+  }
+
   async function notHeld(error: unknown): Promise<void> {
     if (stopped.aborted) return
     if ((error as { code?: unknown }).code === RESOURCE_LOCKED) {
+      await requireSameStore().catch((failure: unknown) => {
+        logger.debug({ err: failure }, 'the last turn cannot be read')
+      })
       if (!standsBy) logger.info('another coordinator is active, this one stands by')
       standsBy = true
       settled.resolve()
@@ -153,6 +181,21 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     giveUp: () => giveUp(),
     close,
   }
+}
+
+function copied({ host, beganAt }: Turn): string {
+  return (
+    `the coordinator on ${host} has been active since ${beganAt} with another copy of the store of this one: each would know ` +
+    'only what it did itself. Point store.url of both at one PostgreSQL database, or run one of them only'
+  )
+}
+
+function behind({ host, beganAt }: Turn): string {
+  return (
+    `the store does not know that the coordinator on ${host} was active since ${beganAt}: it is an older copy, or was restored ` +
+    'from a backup. Sessions that it does not know are listed by "howdah agents" as orphans; if the newer copy still exists, ' +
+    'stop this coordinator and use that one'
+  )
 }
 
 /** @throws HowdahError `configuration` when the broker belongs to another store */

@@ -100,7 +100,7 @@ const oneConsumer = { 'x-single-active-consumer': true } as const
 const deadLettering = { 'x-dead-letter-exchange': DEAD_EXCHANGE.name } as const
 
 /** Since 4.0 RabbitMQ drops a message that was read and requeued 20 times, unless the queue has a limit of its own. */
-const DEAD_LETTER_DELIVERY_LIMIT = 1_000_000
+const MANY_DELIVERIES = 1_000_000
 /** Outer bounds of queues that nobody may empty for long; a policy sets lower ones, and RabbitMQ takes the lower. */
 const MAX_DEAD_LETTERS = 100_000
 const MAX_HEARTBEATS = 100_000
@@ -115,7 +115,7 @@ export const DEAD_LETTERS: Queue = {
   arguments: {
     ...quorum,
     'x-max-length': MAX_DEAD_LETTERS,
-    'x-delivery-limit': DEAD_LETTER_DELIVERY_LIMIT,
+    'x-delivery-limit': MANY_DELIVERIES,
   },
 }
 
@@ -229,6 +229,14 @@ export const COORDINATOR_QUEUES = [
 
 /** A queue that the active coordinator's connection has to itself (lease.ts). */
 export const COORDINATOR_LEASE = 'howdah.coordinator.lease'
+
+/** The queue that says which turn of a coordinator was the last (turn.ts). Those that stand by read it any number of times. */
+export const COORDINATOR_TURN: Queue = {
+  name: 'howdah.coordinator.turn',
+  summary: 'The last turn of an active coordinator; one message at most.',
+  bindings: [],
+  arguments: { ...quorum, 'x-max-length': 1, 'x-delivery-limit': MANY_DELIVERIES },
+}
 
 /** The queue that says which store the coordinators of a broker share (lease.ts). Messages never reach it. */
 export function coordinatorStore(id: string): Queue {

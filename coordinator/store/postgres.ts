@@ -58,6 +58,20 @@ export async function openPostgresStore(
       const { rows } = await query<{ state: string; sessions: string }>(sql.COUNTS, [])
       return Object.fromEntries(rows.map(({ state, sessions }) => [state, Number(sessions)]))
     },
+    async turns() {
+      const { rows } = await query<{ value: string }>(
+        "SELECT value FROM howdah.meta WHERE name = 'turns'",
+        [],
+      )
+      return JSON.parse(rows[0]?.value ?? '[]')
+    },
+    async saveTurns(turns) {
+      await query(
+        `INSERT INTO howdah.meta (name, value) VALUES ('turns', $1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+        [JSON.stringify(turns)],
+      )
+    },
     addSession(session, { history, answer, announcements = [], audit = [] }, limits) {
       const row = sessionRow(session)
       return transaction<Added>(

@@ -90,6 +90,9 @@ export function openSqliteDatabase(file: string, maxHistory: number) {
     id: () => id,
     /** Its thread answers. */
     ping: (): void => {},
+    /** JSON. */
+    turns: (): string => String(sql.turns.get()?.value ?? '[]'),
+    saveTurns: (turns: string): void => void sql.saveTurns.run(turns),
     /** Runs all of `work` with one write to the disk. */
     together: (work: () => void): void => transaction(work, () => true),
     session: (session: string): string | undefined => documents([sql.one.get(session) ?? []].flat())[0],

@@ -21,6 +21,10 @@ export function columns(row: SessionRow): (string | number | null)[] {
 export function statements(db: DatabaseSync) {
   const assignments = COLUMNS.slice(0, -1).map((name) => `${name} = ?`)
   return {
+    turns: db.prepare("SELECT value FROM meta WHERE name = 'turns'"),
+    saveTurns: db.prepare(
+      "INSERT INTO meta (name, value) VALUES ('turns', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+    ),
     one: db.prepare('SELECT document FROM session WHERE id = ?'),
     insert: db.prepare(
       `INSERT OR IGNORE INTO session (${COLUMNS.join(', ')}, created_at) VALUES (${'?, '.repeat(COLUMNS.length)}?)`,

@@ -20,6 +20,8 @@ export async function openSqliteStore(file: string): Promise<Store> {
   return {
     id: thread.storeId,
     ping: () => call('ping'),
+    turns: async () => JSON.parse(await call('turns')),
+    saveTurns: (turns) => call('saveTurns', JSON.stringify(turns)),
     async session(id) {
       const document = await call('session', id)
       return document === undefined ? undefined : sessionOf(document)

@@ -105,6 +105,9 @@ export interface Store {
   readonly id: string
   /** Resolves when the store can be written to. @throws Unavailable */
   ping(): Promise<void>
+  /** Ids of the turns of active coordinators that were saved last. */
+  turns(): Promise<readonly string[]>
+  saveTurns(turns: readonly string[]): Promise<void>
   session(id: string): Promise<Session | undefined>
   /** Newest first. */
   sessions(query: SessionQuery): Promise<Session[]>

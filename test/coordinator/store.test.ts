@@ -179,6 +179,14 @@ function storeContract(open: OpenStore): void {
     expect(await store.agents()).to.deep.equal([agent])
   })
 
+  it('remembers the turns of coordinators that were saved last, and answers while it can be used', async () => {
+    expect(await store.turns()).to.deep.equal([])
+    await store.saveTurns(['first'])
+    await store.saveTurns(['second', 'first'])
+    expect(await store.turns()).to.deep.equal(['second', 'first'])
+    await store.ping()
+  })
+
   it('keeps the latest state of every agent', async () => {
     await store.saveAgent(agent)
     await store.saveAgent({ ...agent, online: false })

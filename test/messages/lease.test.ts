@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
@@ -8,6 +9,7 @@ import type { Bus } from '../../messages/bus.ts'
 import { openConnection } from '../../messages/connection.ts'
 import { holdLease, type Lease } from '../../messages/lease.ts'
 import { COORDINATOR_LEASE } from '../../messages/topology.ts'
+import type { TurnRecord } from '../../messages/turn.ts'
 import { restartBroker, type TestVhost, testBroker, testVhost } from '../support/broker.ts'
 import { poll } from '../support/poll.ts'
 import { failure } from './failure.ts'
@@ -23,6 +25,7 @@ describe('the lease of the coordinators', function () {
   /** Names of those that hold it, in the order of their turns. */
   const turns: string[] = []
   const holders = new Set<string>()
+  const shared: string[] = []
 
   before(async function () {
     this.timeout(120_000)
@@ -37,11 +40,16 @@ describe('the lease of the coordinators', function () {
 
   after(() => vhost?.remove())
 
-  async function hold(name: string, store = OURS): Promise<{ bus: Bus; lease: Lease }> {
-    const bus = await connectBus({ url: vhost.url, appId: name, role: 'coordinator', logger })
+  async function hold(
+    name: string,
+    store = OURS,
+    record = memory(),
+    log = logger,
+  ): Promise<{ bus: Bus; lease: Lease }> {
+    const bus = await connectBus({ url: vhost.url, appId: name, role: 'coordinator', logger: log })
     buses.push(bus)
     const lease = await bus.holdLease({
-      store,
+      ...{ store, turns: record },
       onHeld() {
         expect([...holders]).to.deep.equal([])
         holders.add(name)
@@ -50,6 +58,15 @@ describe('the lease of the coordinators', function () {
       onLost: () => void holders.delete(name),
     })
     return { bus, lease }
+  }
+
+  /** What a store remembers. Those that share it have the same; default: that of this test file. */
+  function memory(known?: string[]): TurnRecord {
+    const own = known ?? shared
+    return {
+      turns: async () => [...own],
+      saveTurns: async (saved) => void own.splice(0, own.length, ...saved),
+    }
   }
 
   /** Declarations that RabbitMQ has refused, by its log. */
@@ -138,6 +155,43 @@ describe('the lease of the coordinators', function () {
       expect(error.message).to.include(named)
     }
     expect(first.lease.heldSince).to.be.a('number')
+  })
+
+  it('is refused to a coordinator with a copy of the store while one with another copy is active', async () => {
+    const copy = [...shared]
+    await hold('first')
+    const error = await failure(hold('copy', OURS, memory(copy)))
+    expect(error.code).to.equal('configuration')
+    expect(error.message).to.include(hostname()).and.include('another copy of the store')
+    const sharing = await hold('sharing')
+    expect(sharing.lease.heldSince).to.equal(undefined)
+  })
+
+  it('passes to a coordinator with an older copy of the store, which says so', async () => {
+    const copy = [...shared]
+    const first = await hold('first')
+    await first.bus.close()
+    const lines: string[] = []
+    const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
+    const second = await hold('second', OURS, memory(copy), log)
+    expect(second.lease.heldSince).to.be.a('number')
+    expect(lines.join('')).to.include('it is an older copy, or was restored').and.include(hostname())
+    await second.bus.close()
+    lines.length = 0
+    await hold('third', OURS, memory(copy), log)
+    expect(lines).to.deep.equal([])
+    shared.splice(0, shared.length, ...copy)
+  })
+
+  it('passes without a word to one whose predecessor crashed between the store and the broker', async () => {
+    const first = await hold('first')
+    await first.bus.close()
+    const [last = ''] = shared
+    shared.splice(0, shared.length, 'a turn that never reached the broker', last)
+    const lines: string[] = []
+    const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
+    await hold('second', OURS, memory(), log)
+    expect(lines).to.deep.equal([])
   })
 
   it('is refused to a coordinator with another store although no other is connected', async () => {
