@@ -1,6 +1,7 @@
 /** Owns running `howdah agent …` as an operator does: a process of its own, with a home directory and without a terminal. */
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { LAUNCHER } from '../support/fleet-roles.ts'
 
 export interface Finished {
@@ -9,21 +10,31 @@ export interface Finished {
   readonly stderr: string
 }
 
-/** @param home has `.ssh/` */
-export function howdah(
+/**
+ * @param home has `.ssh/`
+ * @param onLine called with each line that appears on standard error
+ */
+export async function howdah(
   home: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
+  onLine: (line: string) => void = () => undefined,
 ): Promise<Finished> {
-  return new Promise((resolve) => {
-    const options = {
-      env: { PATH: process.env.PATH, TEST_RUN: process.env.TEST_RUN, HOME: home, ...env },
-      cwd: '/',
-    }
-    execFile(LAUNCHER, args, options, (error, stdout, stderr) =>
-      resolve({ status: error === null ? 0 : Number(error.code ?? -1), stdout, stderr }),
-    )
+  const child = spawn(LAUNCHER, args, {
+    env: { PATH: process.env.PATH, TEST_RUN: process.env.TEST_RUN, HOME: home, ...env },
+    cwd: '/',
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
+  const said = { stdout: '', stderr: '' }
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    said.stdout += part
+  })
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    said.stderr += `${line}\n`
+    onLine(line)
+  })
+  const [status] = (await once(child, 'close')) as [number | null]
+  return { status: status ?? -1, ...said }
 }
 
 /**

@@ -230,6 +230,19 @@ Host *
     }
   })
 
+  it('is lost when the network is, and what it ran fails with that', async () => {
+    await host.authorize('ops', await operator.makeKey('id_ed25519'))
+    const connection = await operator.connect(`ops@${host.address}`, { keepaliveMs: 200 })
+    const sleeping = runScript(connection, 'sleep 60', running)
+    sleeping.catch(() => undefined)
+    await hosts.cut('machine', 'db')
+    try {
+      await expectError(sleeping, 'operation_failed', `the connection to ops@${host.address} was lost`)
+    } finally {
+      await hosts.restoreAll()
+    }
+  })
+
   it('runs a script that is in no list of processes, and that reads what follows it', async () => {
     await host.authorize('ops', await operator.makeKey('id_ed25519'))
     const connection = await operator.connect(`ops@${host.address}`)

@@ -35,6 +35,7 @@ export interface ConnectionOptions {
   readonly jumps?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
   readonly deadlineMs?: number
+  readonly keepaliveMs?: number
 }
 
 export async function makeOperator(): Promise<Operator> {
@@ -62,6 +63,7 @@ export async function makeOperator(): Promise<Operator> {
         note: (note) => heard.push(note),
         signal: new AbortController().signal,
         ...(options.deadlineMs !== undefined && { deadlineMs: options.deadlineMs }),
+        ...(options.keepaliveMs !== undefined && { keepaliveMs: options.keepaliveMs }),
       })
       connections.push(connection)
       return connection

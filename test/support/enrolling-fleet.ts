@@ -55,8 +55,18 @@ export interface EnrollingFleet {
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 
-/** Makes it before the tests of the surrounding `describe`, and removes it after them. */
-export function useEnrollingFleet(): EnrollingFleet {
+/**
+ * Makes it before the tests of the surrounding `describe`, and removes it after them.
+ * @param address that the broker listens on, asked for when it starts
+ * @param heartbeat of the coordinator's configuration
+ */
+export function useEnrollingFleet({
+  address = () => '127.0.0.1',
+  heartbeat = { interval: 1, lostAfter: 8 },
+}: {
+  readonly address?: () => string
+  readonly heartbeat?: object
+} = {}): EnrollingFleet {
   let directory = ''
   let broker: PrivateBroker | undefined
   let coordinator: CoordinatorProcess | undefined
@@ -77,7 +87,7 @@ export function useEnrollingFleet(): EnrollingFleet {
       },
       authority: { directory: tls() },
       store: { path: path.join(directory, 'store.sqlite') },
-      heartbeat: { interval: 1, lostAfter: 8 },
+      heartbeat,
       log: { level: 'debug' },
     }
     coordinator = await startCoordinator(directory, 'coordinator', config)
@@ -88,7 +98,7 @@ export function useEnrollingFleet(): EnrollingFleet {
     directory = await mkdtemp(path.join(tmpdir(), 'howdah-enrolling-'))
     certificates = await ensureCertificates(tls(), {
       identities: [
-        { kind: 'broker', name: 'rabbit-1', addresses: ['127.0.0.1'] },
+        { kind: 'broker', name: 'rabbit-1', addresses: [address()] },
         { kind: 'coordinator', name: 'coordinator', addresses: [] },
         { kind: 'operator', name: 'ops', addresses: [] },
         { kind: 'client', name: 'backup', addresses: [] },
@@ -96,7 +106,7 @@ export function useEnrollingFleet(): EnrollingFleet {
     })
     const [server] = certificates
     broker = await startPrivateBroker({
-      ...{ directory: path.join(directory, 'broker'), logger, management: true },
+      ...{ directory: path.join(directory, 'broker'), address: address(), logger, management: true },
       ...(server && { tls: server }),
     })
     await writeFile(path.join(directory, 'management.password'), management().password, { mode: 0o600 })

@@ -1,5 +1,5 @@
 /** Removes agents from a host, and at the last one Howdah itself. Refuses while sessions have something mounted here. */
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { rm, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -62,12 +62,20 @@ function refuseWhilePublished(paths: HostPaths, { cacheRoot }: SessionRoots): vo
 function sessionOf(paths: HostPaths, pid: string): string | undefined {
   if (!/^\d+$/.test(pid)) return undefined
   try {
-    // Also of a version that is no longer there.
-    if (!readlinkSync(`/proc/${pid}/exe`).startsWith(`${paths.programs}/`)) return undefined
+    const program = `/proc/${pid}/exe`
+    const file = readlinkSync(program)
+    if (!file.startsWith(`${paths.programs}/`)) return undefined
+    // In a container another file has that name. Of a version that is no longer there, none has it.
+    if (!file.endsWith(' (deleted)') && !isSameFile(program, file)) return undefined
     return /^howdah mount (\S+)/.exec(readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '))?.[1]
   } catch {
     return undefined
   }
+}
+
+function isSameFile(one: string, other: string): boolean {
+  const [a, b] = [statSync(one), statSync(other)]
+  return a.dev === b.dev && a.ino === b.ino
 }
 
 interface SessionRoots {

@@ -33,6 +33,8 @@ export interface ConnectOptions {
   readonly signal: AbortSignal
   /** Of connecting and of each answer of the server, not of what the operator is asked. Default: 30 s. */
   readonly deadlineMs?: number
+  /** A connection on which three of these stay unanswered is lost. Default: 10 s. */
+  readonly keepaliveMs?: number
 }
 
 const DEADLINE_MS = 30_000
@@ -132,7 +134,7 @@ async function login(
   sock: Readable | undefined,
   options: LoginOptions,
 ): Promise<Client> {
-  const { secrets, note, signal, fingerprint, deadlineMs = DEADLINE_MS } = options
+  const { secrets, note, signal, fingerprint, deadlineMs = DEADLINE_MS, keepaliveMs = KEEPALIVE_MS } = options
   signal.throwIfAborted()
   const { host, port, user } = settings
   const shown = formatSshAddress({ host: settings.alias, user })
@@ -152,7 +154,7 @@ async function login(
   const config: ConnectConfig = {
     ...{ host, port, username: user, readyTimeout: 0 },
     ...(sock !== undefined && { sock }),
-    keepaliveInterval: KEEPALIVE_MS,
+    keepaliveInterval: keepaliveMs,
     keepaliveCountMax: KEEPALIVES_MISSED,
     algorithms: {
       serverHostKey: [...hostKey.algorithms] as NonNullable<ConnectConfig['algorithms']>['serverHostKey'] &
