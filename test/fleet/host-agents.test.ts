@@ -76,12 +76,14 @@ describe('an agent on its host', function () {
       await host.shell('rm /opt/cut.tar.gz')
     })
 
-    it('names a full disk, and leaves nothing that looks like a version', async () => {
+    it('names a full disk, leaves nothing that looks like a version, and goes on when there is room; on a file system of its own', async () => {
       await host.shell('mkdir /opt/howdah && mount -t tmpfs -o size=60m tmpfs /opt/howdah')
       const { code, stderr } = await failure(unpack())
       expect(code).to.equal(5)
       expect(stderr).to.include('a version takes about 150 MiB')
       expect(await host.shell('ls /opt/howdah')).to.equal('')
+      await host.shell('mount -o remount,size=400m /opt/howdah')
+      expect(JSON.parse(await unpack())).to.deep.equal({ version: VERSION, changed: true })
       await host.shell('umount /opt/howdah && rmdir /opt/howdah')
     })
 
@@ -278,6 +280,20 @@ describe('an agent on its host', function () {
       for (const set of ['CapPrm', 'CapEff', 'CapBnd', 'CapAmb'])
         expect(status).to.match(new RegExp(`^${set}:\\s${DAC_READ_SEARCH}$`, 'm'))
       expect(status).to.match(/^NoNewPrivs:\s1$/m)
+    })
+
+    it('can replace its own certificate, which it renews, and no other file', async () => {
+      const asAgent = (command: string) =>
+        host.shell(
+          `cd /etc/howdah/tls && setpriv --reuid howdah --regid howdah --init-groups --bounding-set -all sh -c '${command}'`,
+        )
+      await asAgent('cp mount-agent.pem mount-agent.pem.new && mv -f mount-agent.pem.new mount-agent.pem')
+      for (const file of ['ca.pem', 'target-agent.pem', 'target-agent.key']) {
+        await asAgent('echo forged > forged')
+        expect((await failure(asAgent(`mv -f forged ${file}`))).stderr).to.include('not permitted')
+        await asAgent('rm forged')
+      }
+      expect((await failure(asAgent('cat target-agent.key'))).stderr).to.include('Permission denied')
     })
   })
 
