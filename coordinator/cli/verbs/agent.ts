@@ -6,8 +6,9 @@ export const agent = defineGroup({
   summary: 'install agents, and look after them on their hosts',
   description: [
     'Each ACTION has a page of its own: "howdah help agent request".',
-    "From an operator's machine, over SSH: check, install, upgrade, rollback and uninstall. On the machine of the agent, " +
-      'as root: join and those after it. All are safe to repeat.',
+    "From an operator's machine, over SSH: check, install, upgrade, rollback and uninstall; by a command to the " +
+      'coordinator: invite, certify and revoke. On the machine of the agent, as root: join and those after it. All are ' +
+      'safe to repeat.',
   ],
   actions: {
     check: async () => (await import('./agent/check.ts')).check,
@@ -16,6 +17,8 @@ export const agent = defineGroup({
     rollback: async () => (await import('./agent/rollback.ts')).rollback,
     uninstall: async () => (await import('./agent/uninstall.ts')).uninstall,
     invite: async () => (await import('./agent/invite.ts')).invite,
+    certify: async () => (await import('./agent/certify.ts')).certify,
+    revoke: async () => (await import('./agent/revoke.ts')).revoke,
     join: async () => (await import('./agent/join.ts')).join,
     setup: async () => (await import('./agent/setup.ts')).setup,
     request: async () => (await import('./agent/request.ts')).request,
@@ -26,7 +29,5 @@ export const agent = defineGroup({
     status: async () => (await import('./agent/status.ts')).status,
     switch: async () => (await import('./agent/switch.ts')).switchTo,
     remove: async () => (await import('./agent/remove.ts')).remove,
-    certify: async () => (await import('./agent/certify.ts')).certify,
-    revoke: async () => (await import('./agent/revoke.ts')).revoke,
   },
 })
