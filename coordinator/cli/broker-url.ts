@@ -2,6 +2,7 @@
  * Which broker a client verb talks to. A flag beats the environment, and a named broker beats the state directory of
  * a running `howdah up`.
  */
+import { existsSync } from 'node:fs'
 import { isAlive } from '../../config/process-identity.ts'
 import type { CommonConfig } from '../../config/schema.ts'
 import { HowdahError } from '../../messages/errors.ts'
@@ -21,6 +22,8 @@ export interface BrokerSources {
   readonly load: (file: string | undefined, brokerUrl: string | undefined) => CommonConfig['broker']
   /** Where `howdah up` keeps its state by default. */
   readonly defaultState: string
+  /** Configuration files of the command line, the user's own first; those that do not exist are passed over. */
+  readonly defaultFiles: readonly string[]
 }
 
 /**
@@ -28,7 +31,7 @@ export interface BrokerSources {
  * @throws HowdahError `broker_unavailable` when no `up` runs with the given state directory
  */
 export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
-  const { flags, env, load, defaultState } = sources
+  const { flags, env, load, defaultState, defaultFiles } = sources
   const given = (url: string) => load(flags.config ?? env.HOWDAH_CONFIG, url)
   if (flags.broker !== undefined) return given(flags.broker)
   if (flags.state !== undefined) return given(brokerOfUp(flags.state))
@@ -38,12 +41,14 @@ export function findBroker(sources: BrokerSources): CommonConfig['broker'] {
   if (env.HOWDAH_STATE) return given(brokerOfUp(env.HOWDAH_STATE))
   const running = readUpFile(defaultState)
   if (running !== undefined && isAlive(running)) return given(running.broker)
+  const file = defaultFiles.find((one) => existsSync(one))
+  if (file !== undefined) return load(file, undefined)
   throw new UsageError(
     `no broker is named, and no "howdah up" runs with the state directory ${defaultState}`,
     undefined,
     [
       '--broker URL or HOWDAH_BROKER_URL names one, like amqp://user:password@host:5672/vhost',
-      '--config FILE or HOWDAH_CONFIG names a configuration file that has broker.urls',
+      `--config FILE or HOWDAH_CONFIG names a configuration file that has broker.urls; ${defaultFiles.join(' and ')} are looked for`,
       '--state DIR or HOWDAH_STATE names the state directory of a running "howdah up"',
     ],
   )

@@ -74,12 +74,10 @@ async function overviewLines({ stdout }: Context): Promise<string[]> {
       ]),
     ],
     ['EXPORT', await loadVerbs(['export', 'rescue'])],
+    ['ROLES', ROLES],
     [
-      'ROLES',
-      [
-        ...ROLES,
-        ...(await loadVerbs(['agent', 'authority', 'broker', 'certificates', 'audit', 'dead-letters'])),
-      ],
+      'FLEET',
+      await loadVerbs(['fleet', 'agent', 'authority', 'broker', 'certificates', 'audit', 'dead-letters']),
     ],
     ['MORE', [HELP, ...(await loadVerbs(['man', 'completion']))]],
   ])

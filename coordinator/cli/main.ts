@@ -5,7 +5,7 @@ import { type BrokerFlags, type BrokerSources, findBroker } from './broker-url.t
 import { runCommandLine } from './command-line.ts'
 import type { Context } from './context.ts'
 import { exitStatusOf, Interruption, type StopSignal } from './interruption.ts'
-import { defaultStateDirectory } from './options.ts'
+import { defaultClientFiles, defaultStateDirectory } from './options.ts'
 import { allPages } from './pages.ts'
 import { askSecret, askYesOrNo } from './question.ts'
 import { createTerminal } from './terminal.ts'

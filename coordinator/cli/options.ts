@@ -89,6 +89,10 @@ export const clientFiles: readonly Entry[] = [
       '/var/lib/howdah for root, $XDG_STATE_HOME/howdah or ~/.local/state/howdah for others. Flags take ' +
       'precedence, then the environment in the order above, then this file.',
   ],
+  [
+    '$XDG_CONFIG_HOME/howdah/client.json, /etc/howdah/client.json',
+    'Configuration of the command line, where nothing else names a broker. XDG_CONFIG_HOME is ~/.config by default.',
+  ],
 ]
 
 /** The exit status of what a signal ends: 128 and its number. `addition`: what that means. */
@@ -110,6 +114,12 @@ export const clientExitStatus: readonly Entry[] = [
 export function defaultStateDirectory(env: NodeJS.ProcessEnv, uid: number): string {
   if (uid === 0) return '/var/lib/howdah'
   return path.join(env.XDG_STATE_HOME || path.join(env.HOME || homedir(), '.local/state'), 'howdah')
+}
+
+/** Of the command line: the user's, then that of the machine, which "howdah fleet init" makes. */
+export function defaultClientFiles(env: NodeJS.ProcessEnv): readonly string[] {
+  const own = env.XDG_CONFIG_HOME || path.join(env.HOME || homedir(), '.config')
+  return [path.join(own, 'howdah/client.json'), '/etc/howdah/client.json']
 }
 
 /** One URL, or several that commas separate. */

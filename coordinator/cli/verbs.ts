@@ -24,6 +24,7 @@ const VERBS = {
   forget: async () => (await import('./verbs/forget.ts')).forget,
   export: async () => (await import('./verbs/export.ts')).exportVerb,
   rescue: async () => (await import('./verbs/rescue.ts')).rescue,
+  fleet: async () => (await import('./verbs/fleet.ts')).fleet,
   agent: async () => (await import('./verbs/agent.ts')).agent,
   authority: async () => (await import('./verbs/authority.ts')).authority,
   broker: async () => (await import('./verbs/broker.ts')).broker,

@@ -27,13 +27,19 @@ describe('the broker of a client verb', () => {
     chmodSync(file, 0o600)
   }
 
-  function find(flags: BrokerFlags, env: NodeJS.ProcessEnv = {}, defaultState = '/nowhere') {
+  function find(
+    flags: BrokerFlags,
+    env: NodeJS.ProcessEnv = {},
+    defaultState = '/nowhere',
+    defaultFiles: readonly string[] = [],
+  ) {
     return findBroker({
       flags,
       env,
       load: (file, url) =>
         loadConfig(clientSchema, { file, env, args: url === undefined ? [] : ['--broker', url] }).broker,
       defaultState,
+      defaultFiles,
     }).urls.join(',')
   }
 
@@ -52,6 +58,13 @@ describe('the broker of a client verb', () => {
     expect(find({}, env)).to.equal('amqp://env')
     expect(find({}, { HOWDAH_CONFIG: config })).to.equal('amqp://file')
     expect(find({ config })).to.equal('amqp://file')
+  })
+
+  it('is that of the first default configuration file that exists, when nothing else names one', () => {
+    const files = [path.join(directory, 'missing.json'), config, '/nowhere']
+    expect(find({}, {}, '/nowhere', files)).to.equal('amqp://file')
+    announce('amqp://up')
+    expect(find({}, {}, directory, files)).to.equal('amqp://up')
   })
 
   it('is that of a running "howdah up", whose state directory is named or the default', () => {

@@ -23,6 +23,7 @@ const OWN = [
   'run',
   'usr/local',
   'var/lib',
+  'var/log',
   'var/spool',
   'var/tmp',
   'tmp',

@@ -30,6 +30,8 @@ export interface HostPaths {
   /** Exists where systemd is process 1. */
   readonly systemd: string
   readonly initScripts: string
+  /** The configuration of RabbitMQ. */
+  readonly broker: string
 }
 
 /** @param root of the host's file system; another than `/` in tests */
@@ -48,6 +50,7 @@ export function hostPaths(root = '/'): HostPaths {
     packagedUnits: at('/usr/lib/systemd/system'),
     systemd: at('/run/systemd/system'),
     initScripts: at('/etc/init.d'),
+    broker: at('/etc/rabbitmq'),
   }
 }
 

@@ -13,9 +13,14 @@ export async function agentOwner(kind: AgentKind): Promise<Owner> {
 }
 
 /** Undefined: there is none. */
-export async function findSystemUser(): Promise<Owner | undefined> {
+export function findSystemUser(): Promise<Owner | undefined> {
+  return findAccount(SYSTEM_USER)
+}
+
+/** A user of this machine; undefined: there is none of that name. */
+export async function findAccount(name: string): Promise<Owner | undefined> {
   // From all sources of the name service, as the agent's own supervisor asks.
-  const { status, stdout } = await runProgram('getent', ['passwd', SYSTEM_USER])
+  const { status, stdout } = await runProgram('getent', ['passwd', name])
   if (status !== 0) return undefined
   const [, , uid, gid] = stdout.split(':')
   return { uid: Number(uid), gid: Number(gid) }
