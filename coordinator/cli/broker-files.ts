@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { chmod, copyFile, mkdir, readdir, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Logger } from 'pino'
+import { certificateLogin } from '../fleet/init/broker-files.ts'
 import { freePort } from './free-port.ts'
 
 /** The server script itself: /usr/sbin/rabbitmq-server of Debian switches to another user and to the system's paths. */
@@ -110,7 +111,12 @@ export async function writeBrokerFiles(
       ...(managementPort === undefined
         ? []
         : [`management.tcp.ip = ${address}`, `management.tcp.port = ${managementPort}`]),
-      ...(tls === undefined ? [] : tlsLines(address, tls)),
+      ...(tls === undefined
+        ? []
+        : [
+            `listeners.ssl.1 = ${address}:${tls.port}`,
+            ...certificateLogin({ ca: tls.ca, certificate: tls.cert, key: tls.key }),
+          ]),
       '',
     ].join('\n'),
   )
@@ -120,23 +126,6 @@ export async function writeBrokerFiles(
   ]
   await writeFile(join(directory, 'enabled_plugins'), `[${plugins}].\n`)
   return identity
-}
-
-/** TLS beside plaintext: who has a certificate of the authority logs in by it. Source: rabbitmq.com/docs/ssl */
-function tlsLines(address: string, { port, ca, cert, key }: BrokerTls): string[] {
-  return [
-    `listeners.ssl.1 = ${address}:${port}`,
-    `ssl_options.cacertfile = ${ca}`,
-    `ssl_options.certfile = ${cert}`,
-    `ssl_options.keyfile = ${key}`,
-    'ssl_options.verify = verify_peer',
-    'ssl_options.fail_if_no_peer_cert = true',
-    'ssl_options.versions.1 = tlsv1.3',
-    'ssl_options.versions.2 = tlsv1.2',
-    'ssl_cert_login_from = common_name',
-    'auth_mechanisms.1 = EXTERNAL',
-    'auth_mechanisms.2 = PLAIN',
-  ]
 }
 
 async function writeSecret(file: string, text: string): Promise<void> {

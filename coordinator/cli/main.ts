@@ -66,6 +66,7 @@ async function prepareConnection(flags: BrokerFlags) {
     env: process.env,
     load: await brokerLoader(),
     defaultState: defaultStateDirectory(process.env, process.getuid?.() ?? 0),
+    defaultFiles: defaultClientFiles(process.env),
   })
   const { createLogger, withoutCredentials } = await import('../../config/logger.ts')
   const logger = createLogger('client', process.env.HOWDAH_LOG_LEVEL ?? 'silent')

@@ -17,6 +17,23 @@ export const MANAGEMENT_PORT = 15_672
 
 const PLUGINS = ['rabbitmq_auth_mechanism_ssl', 'rabbitmq_management'] as const
 
+/** TLS on the listeners for it; who has a certificate of the authority logs in by it, and others by password. */
+export function certificateLogin({ ca, certificate, key }: Omit<BrokerFiles, 'definitions'>): string[] {
+  return [
+    `ssl_options.cacertfile = ${ca}`,
+    `ssl_options.certfile = ${certificate}`,
+    `ssl_options.keyfile = ${key}`,
+    'ssl_options.verify = verify_peer',
+    'ssl_options.fail_if_no_peer_cert = true',
+    'ssl_options.versions.1 = tlsv1.3',
+    'ssl_options.versions.2 = tlsv1.2',
+    'ssl_cert_login_from = common_name',
+    'auth_mechanisms.1 = EXTERNAL',
+    'auth_mechanisms.2 = PLAIN',
+    'auth_mechanisms.3 = AMQPLAIN',
+  ]
+}
+
 /** A file of /etc/rabbitmq/conf.d. */
 export function brokerConfiguration({ ca, certificate, key, definitions }: BrokerFiles): string {
   return `# Made by "howdah fleet init". Settings of your own belong into another file of this directory.
@@ -24,17 +41,7 @@ export function brokerConfiguration({ ca, certificate, key, definitions }: Broke
 # Agents, coordinators and operators log in by certificates of the fleet's authority. If nobody else uses this broker,
 # "listeners.tcp = none" closes its plaintext port, 5672.
 listeners.ssl.default = ${TLS_PORT}
-ssl_options.cacertfile = ${ca}
-ssl_options.certfile = ${certificate}
-ssl_options.keyfile = ${key}
-ssl_options.verify = verify_peer
-ssl_options.fail_if_no_peer_cert = true
-ssl_options.versions.1 = tlsv1.3
-ssl_options.versions.2 = tlsv1.2
-ssl_cert_login_from = common_name
-auth_mechanisms.1 = EXTERNAL
-auth_mechanisms.2 = PLAIN
-auth_mechanisms.3 = AMQPLAIN
+${certificateLogin({ ca, certificate, key }).join('\n')}
 
 # The console and the API by which the coordinator makes the users of agents. Elsewhere: ssh -L 15672:127.0.0.1:15672.
 management.tcp.ip = 127.0.0.1
