@@ -52,7 +52,7 @@ describe('howdah broker setup', () => {
       ['howdah-target-db-7', 'howdah.events', '^agent\\.target\\.db-7\\.', '^$'],
       ['howdah-client-ops', 'howdah.events', '^$', '^session\\.'],
       ['howdah-client-ops', 'howdah.commands', '^(?!(agent\\.certify|agent\\.invite|agent\\.revoke)$)', '^$'],
-      ['howdah-operator-alice', 'howdah.events', '^$', '^session\\.'],
+      ['howdah-operator-alice', 'howdah.events', '^agent\\.', '^session\\.'],
       ['howdah-operator-alice', 'howdah.commands', '.*', '^$'],
     ])
   })

@@ -34,7 +34,7 @@ describe('a mount agent and a revoked target', function () {
       ...{ name: 'backup-1', stateDirectory: state, tls: files, heartbeat: { interval: 1 } },
       broker: { urls: [fleet.url], ...files },
       dataPlane: { host: '127.0.0.1', port, advertise: '127.0.0.1' },
-      metrics: { port: 0 },
+      metrics: { listen: '127.0.0.1:0' },
     }
     await writeFile(join(fleet.directory, 'mount-agent.json'), JSON.stringify(configuration))
     roles = createRoles({ directory: fleet.directory, hosts: undefined, targetAccount: undefined })
