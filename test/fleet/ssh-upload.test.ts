@@ -150,13 +150,14 @@ describe('The upload of a bundle', function () {
         deadlineMs: 10_000,
         failure: () => 'nothing is unpacked',
       })
-      await hosts.killAll('db')
+      await host.killProcesses()
       await expectError(unpacking, 'operation_failed', 'connection')
       expect(await there())
         .to.include('1.0.0.partial')
         .and.to.not.include('1.0.0')
     } finally {
-      await host.restart()
+      await host.shell('umount /usr/bin/tar')
+      await host.start()
     }
     await unpackBundle({ ...(await connect()), bundle })
     expect(await there()).to.deep.equal(['1.0.0'])

@@ -24,22 +24,38 @@ export interface HostRoot {
   on(command: readonly string[]): readonly [string, ...string[]]
   /** Runs a shell command there as root. @returns what it prints @throws Error with stderr when its status is not 0 */
   shell(command: string): Promise<string>
+  /** kill -9 of what runs there, as in a power cut; its directories stay. */
+  killProcesses(): Promise<void>
   /** Kills the processes that are left there, and removes it. */
   remove(): Promise<void>
+}
+
+export interface HostRootOptions {
+  /** Further directories of its own, as `home`. */
+  readonly own?: readonly string[]
+  /** Directories of this machine that are there, too, below one of its own: path there → path here. */
+  readonly shares?: Readonly<Record<string, string>>
 }
 
 /** @param on the command that runs a command in the host's network, `hosts.on` of hosts.ts */
 export async function makeHostRoot(
   on: (command: readonly string[]) => readonly [string, ...string[]] = (command) =>
     command as [string, ...string[]],
+  options: HostRootOptions = {},
 ): Promise<HostRoot> {
+  const directories = [...(options.own ?? []), ...OWN]
   const root = await mkdtemp(path.join(tmpdir(), 'howdah-host-'))
   await chmod(root, 0o755)
-  for (const directory of OWN) await mkdir(path.join(root, directory), { recursive: true, mode: 0o755 })
+  for (const directory of directories)
+    await mkdir(path.join(root, directory), { recursive: true, mode: 0o755 })
   await mkdir(path.join(root, 'usr/local/bin'))
   for (const open of ['tmp', 'var/tmp']) await chmod(path.join(root, open), 0o1777)
   await run('cp', ['-a', '/etc/.', path.join(root, 'etc')])
-  const mounts = OWN.map((directory) => `mount --bind ${root}/${directory} /${directory}`).join(' && ')
+  const shares = Object.entries(options.shares ?? {}).map(
+    ([there, here]) => `mkdir -p ${root}${there} && mount --bind ${here} ${root}${there}`,
+  )
+  const own = directories.map((directory) => `mount --rbind ${root}/${directory} /${directory}`)
+  const mounts = [...shares, ...own].join(' && ')
   const [program, ...args] = on([
     ...['unshare', '--mount', '--propagation', 'private', '/bin/sh', '-c'],
     `${mounts} && echo ready && exec sleep infinity`,
@@ -58,6 +74,7 @@ export async function makeHostRoot(
       const { stdout } = await run(nsenter, [...words, '/bin/sh', '-c', command], { cwd: '/' })
       return stdout
     },
+    killProcesses: () => killBeside(holder),
     async remove() {
       await endProcessesOf(holder)
       await rm(root, { recursive: true, force: true })
@@ -83,15 +100,27 @@ function namespaceOf(pid: string): string | undefined {
 
 /** Kills what is in the mount namespace of a process, and that process. */
 export async function endProcessesOf(holder: ChildProcess): Promise<void> {
+  await killBeside(holder)
+  const exited = once(holder, 'exit')
+  holder.kill('SIGKILL')
+  await exited
+}
+
+async function killBeside(holder: ChildProcess): Promise<void> {
   await poll(
     async () => {
       const others = processesBeside(holder)
-      for (const pid of others) process.kill(pid, 'SIGKILL')
+      for (const pid of others) kill(pid)
       return others.length === 0 ? true : undefined
     },
     { deadlineMs: DEADLINE_MS, everyMs: 50, failure: () => 'processes of the host do not end' },
   )
-  const exited = once(holder, 'exit')
-  holder.kill('SIGKILL')
-  await exited
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended already.
+  }
 }

@@ -1,41 +1,25 @@
 /**
- * Owns a server of its own on one machine, as an operator meets it: a network namespace, root directories that no other
- * host shares (/etc, /opt, /root, /home, /run, /tmp, /usr/local, /var/lib, /var/tmp), users, and Debian's sshd on port 22.
- * Takes root. Nothing of it is seen from outside: its mounts end with its last process.
+ * Owns a server as an operator meets it: a host of hosts.ts with a root of its own (host-root.ts), users, and Debian's sshd on
+ * port 22. Takes root.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { type HostRoot, makeHostRoot } from './host-root.ts'
 import type { Hosts } from './hosts.ts'
 import { poll } from './poll.ts'
-import { scratchDirectory } from './scratch.ts'
 
 const run = promisify(execFile)
-/** /etc is a copy; the others are empty at first. */
-const OWN = [
-  'etc',
-  'opt',
-  'root',
-  'home',
-  'run',
-  'usr/local',
-  'var/lib',
-  'var/log',
-  'var/spool',
-  'var/tmp',
-  'tmp',
-] as const
 const FIRST_UID = 4001
 const DEADLINE_MS = 20_000
+const SSHD = ['/usr/sbin/sshd', '-D', '-e', '-f', '/etc/ssh/sshd_config']
 
-export interface SshHost {
+export interface SshHost extends Omit<HostRoot, 'remove'> {
   readonly name: string
   readonly address: string
-  /** Where its own directories are on this machine: `path.join(root, 'etc/passwd')`. */
-  readonly root: string
   /** As `SHA256:…`. */
   readonly fingerprint: string
   /** A line of known_hosts. */
@@ -47,19 +31,15 @@ export interface SshHost {
   authorize(user: string, publicKey: string): Promise<void>
   /** Rules of sudoers(5) on this host. */
   sudoers(text: string): Promise<void>
-  /** The command that runs `command` there as root; its process is the command's own. */
-  on(command: readonly string[]): readonly [string, ...string[]]
-  /** Runs a shell command there as root. @returns what it prints */
-  shell(command: string): Promise<string>
   /** kill -9 of the server's side of all connections; what was started by them goes on. */
   cutConnections(): Promise<void>
-  /** Starts sshd again, also after its host was killed. Its directories are as they were. */
-  restart(): Promise<void>
+  /** Starts sshd again after `killProcesses`. */
+  start(): Promise<void>
   stop(): Promise<void>
 }
 
 export interface SshHostOptions {
-  /** Directories of this machine that are there, too, below one of the host's own directories: path there → path here. */
+  /** As of a HostRoot. */
   readonly shares?: Readonly<Record<string, string>>
   /** Further lines of sshd_config. */
   readonly configuration?: string
@@ -71,16 +51,18 @@ export async function startSshHost(
   name: string,
   options: SshHostOptions = {},
 ): Promise<SshHost> {
-  const root = await scratchDirectory('howdah-host-')
+  const own = ['root', 'home', 'var/spool']
+  const shares = options.shares ?? {}
+  const host = await makeHostRoot((command) => hosts.on(name, command), { own, shares })
+  const { root } = host
   const address = hosts.address(name)
-  let server: Server | undefined
   let nextUid = FIRST_UID
   const etc = (file: string): string => path.join(root, 'etc', file)
 
   async function stop(): Promise<void> {
-    await server?.end()
+    await host.remove()
+    // What has a mount namespace of its own, as published instances.
     await hosts.killAll(name)
-    await rm(root, { recursive: true, force: true })
   }
 
   async function setPassword(user: string, password: string): Promise<void> {
@@ -92,18 +74,17 @@ export async function startSshHost(
     })
   }
 
+  const start = (): Promise<void> => startServer(host.on(SSHD), address)
+
   try {
-    await makeRoot(root)
-    await writeFile(path.join(root, 'etc/ssh/sshd_config'), sshdConfiguration(address, options.configuration))
-    server = await startServer(hosts, name, root, options.shares)
+    await prepare(root)
+    await writeFile(etc('ssh/sshd_config'), sshdConfiguration(address, options.configuration))
+    await start()
     const { stdout } = await run('ssh-keygen', ['-lf', etc('ssh/ssh_host_ed25519_key.pub')])
     const [type, key] = (await readFile(etc('ssh/ssh_host_ed25519_key.pub'), 'utf8')).split(' ')
-    const inside = (): Server => {
-      if (server === undefined) throw new Error(`${name} does not run`)
-      return server
-    }
     return {
-      ...{ name, address, root, setPassword, stop },
+      ...host,
+      ...{ name, address, setPassword, start, stop },
       fingerprint: stdout.split(' ')[1] ?? '',
       knownHost: `${address} ${type} ${key}\n`,
       async addUser(user, password) {
@@ -124,20 +105,11 @@ export async function startSshHost(
       async sudoers(text) {
         await writeFile(etc('sudoers.d/howdah-test'), text, { mode: 0o440 })
       },
-      on: (command) => inside().on(command),
-      async shell(command) {
-        const [program, ...args] = inside().on(['/bin/sh', '-c', command])
-        return (await run(program, args)).stdout
-      },
       async cutConnections() {
         for (const pid of await hosts.processes(name)) {
           const title = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
           if (/^sshd: \w/.test(title)) process.kill(pid, 'SIGKILL')
         }
-      },
-      async restart() {
-        await server?.end()
-        server = await startServer(hosts, name, root, options.shares)
       },
     }
   } catch (error) {
@@ -146,28 +118,16 @@ export async function startSshHost(
   }
 }
 
-async function makeRoot(root: string): Promise<void> {
-  await chmod(root, 0o755)
-  for (const directory of OWN) await mkdir(path.join(root, directory), { recursive: true, mode: 0o755 })
-  for (const open of ['tmp', 'var/tmp']) await chmod(path.join(root, open), 0o1777)
+async function prepare(root: string): Promise<void> {
   await chmod(path.join(root, 'root'), 0o700)
-  await cp('/etc', path.join(root, 'etc'), {
-    recursive: true,
-    preserveTimestamps: true,
-    verbatimSymlinks: true,
-  })
-  for (const setuid of ['shadow', 'gshadow'])
-    await chmod(path.join(root, 'etc', setuid), 0o640).catch(() => undefined)
   await mkdir(path.join(root, 'run/sshd'), { mode: 0o755 })
   await mkdir(path.join(root, 'run/lock'), { mode: 0o1777 })
   // A wrong password costs two seconds otherwise.
   await run('sed', ['-i', '/pam_unix/s/$/ nodelay/', path.join(root, 'etc/pam.d/common-auth')])
   await mkdir(path.join(root, 'etc/sudoers.d'), { recursive: true, mode: 0o750 })
-  for (const kind of ['rsa', 'ecdsa', 'ed25519']) {
-    const key = path.join(root, `etc/ssh/ssh_host_${kind}_key`)
-    for (const file of [key, `${key}.pub`]) await rm(file, { force: true })
-    if (kind === 'ed25519') await run('ssh-keygen', ['-q', '-t', kind, '-N', '', '-f', key])
-  }
+  const key = path.join(root, 'etc/ssh/ssh_host_ed25519_key')
+  for (const file of [key, `${key}.pub`]) await rm(file, { force: true })
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key])
 }
 
 function sshdConfiguration(address: string, more = ''): string {
@@ -185,55 +145,18 @@ LogLevel VERBOSE
 `
 }
 
-interface Server {
-  on(command: readonly string[]): readonly [string, ...string[]]
-  end(): Promise<void>
-}
-
-async function startServer(
-  hosts: Hosts,
-  name: string,
-  root: string,
-  shares: Readonly<Record<string, string>> = {},
-): Promise<Server> {
-  const shared = Object.entries(shares).map(
-    ([there, here]) => `mkdir -p ${root}${there} && mount --bind ${here} ${root}${there}`,
-  )
-  // The directory that holds the others may be in one of them, so that one comes last.
-  const own = OWN.map((directory) => `mount --rbind ${root}/${directory} /${directory}`)
-  const script = `${[...shared, ...own].join(' && ')} && exec /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config`
-  const [program, ...args] = hosts.on(name, [
-    'unshare',
-    '--mount',
-    '--propagation',
-    'private',
-    '/bin/sh',
-    '-c',
-    script,
-  ])
+async function startServer(command: readonly [string, ...string[]], address: string): Promise<void> {
+  const [program, ...args] = command
   const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], cwd: '/' })
   let said = ''
   server.stderr.on('data', (chunk: Buffer) => {
     said = (said + chunk).slice(-20_000)
   })
-  const end = (): Promise<void> => endOf(server)
-  try {
-    await poll(
-      () => (server.exitCode === null ? listens(hosts.address(name)) : Promise.reject(new Error(said))),
-      {
-        deadlineMs: DEADLINE_MS,
-        everyMs: 20,
-        failure: () => `sshd of ${name} does not listen: ${said}`,
-      },
-    )
-  } catch (error) {
-    await end()
-    throw error
-  }
-  return {
-    end,
-    on: (command) => ['nsenter', `--target=${server.pid}`, '--mount', '--net', '--', ...command],
-  }
+  await poll(() => (server.exitCode === null ? listens(address) : Promise.reject(new Error(said))), {
+    deadlineMs: DEADLINE_MS,
+    everyMs: 20,
+    failure: () => `sshd at ${address} does not listen: ${said}`,
+  })
 }
 
 async function listens(address: string): Promise<true | undefined> {
@@ -244,11 +167,4 @@ async function listens(address: string): Promise<true | undefined> {
   ]).catch(() => undefined)
   socket.destroy()
   return connected
-}
-
-async function endOf(server: ChildProcess): Promise<void> {
-  if (server.exitCode !== null || server.signalCode !== null) return
-  const exited = once(server, 'exit')
-  server.kill('SIGKILL')
-  await exited
 }
