@@ -2,7 +2,9 @@
 import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
+import { pino } from 'pino'
 import { makeCertificateRequest, makePrivateKey } from '../../config/certificate-request.ts'
+import { openEnrolments } from '../../coordinator/enrolments.ts'
 import { openAuthority } from '../../coordinator/fleet/authority/authority.ts'
 import { ensureAuthority } from '../../coordinator/fleet/authority/certificates.ts'
 import type { AgentUsers } from '../../coordinator/fleet/broker-users/agent-users.ts'
@@ -141,6 +143,18 @@ describe('enrolled agents', () => {
     failure = undefined
     coordinator.conductor.start()
     await until('the user is removed', () => users.size === 0)
+  })
+
+  it('are known to a coordinator that stood by when it takes over', async () => {
+    const options = { store, authority: undefined, users: undefined, lifetimeMs: 1, now: () => clock.now }
+    const standby = await openEnrolments({ ...options, logger: pino({ level: 'silent' }) })
+    await certify()
+    await revoke()
+    expect(standby.isRevoked(TARGET)).to.equal(false)
+    await standby.refresh()
+    expect(standby.isRevoked(TARGET)).to.equal(true)
+    expect(standby.isPast({ ...TARGET, enrolment: 1 })).to.equal(true)
+    expect(standby.revocations.version).to.equal(1)
   })
 
   it('are made and revoked by operators only', async () => {
