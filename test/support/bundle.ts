@@ -46,7 +46,8 @@ export async function testBundle(version: string): Promise<Bundle> {
 async function makeBundle(directory: string, version: string): Promise<void> {
   await mkdir(BUNDLES, { recursive: true })
   for (const old of globSync(`${BUNDLES}/*`))
-    if (Date.now() - statSync(old).mtimeMs > KEEP_MS) await rm(old, { recursive: true, force: true })
+    if (Date.now() - (statSync(old, { throwIfNoEntry: false })?.mtimeMs ?? 0) > KEEP_MS)
+      await rm(old, { recursive: true, force: true })
   const partial = await mkdtemp(path.join(BUNDLES, 'partial-'))
   try {
     await run('sh', [path.join(CHECKOUT, 'bin/bundle'), '--version', version, '--directory', partial], {

@@ -4,7 +4,7 @@
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { BUNDLES } from './bundle.ts'
@@ -26,6 +26,7 @@ export interface DebianRoot {
 export async function makeDebianRoot(release: 12 | 13): Promise<DebianRoot> {
   const scratch = await mkdtemp(path.join(IN_MEMORY, 'howdah-debian-'))
   const root = `${scratch}/root`
+  await mkdir(BUNDLES, { recursive: true })
   const script = [
     `mkdir ${scratch}/upper ${scratch}/work ${root}`,
     `mount -t overlay -o lowerdir=${ROOTS}/debian-${release},upperdir=${scratch}/upper,workdir=${scratch}/work overlay ${root}`,
@@ -76,4 +77,26 @@ export async function makeDebianRoot(release: 12 | 13): Promise<DebianRoot> {
       await rm(scratch, { recursive: true, force: true })
     },
   }
+}
+
+/** What dpkg and the programs that keep accounts write for themselves. */
+const OF_OTHERS =
+  /^\/(var\/lib\/dpkg\/|var\/log\/|var\/cache\/|etc\/(passwd|group|g?shadow|sub[ug]id)-|etc\/\.pwd\.lock)/
+const ACCOUNTS = ['passwd', 'group', 'shadow', 'gshadow', 'subuid', 'subgid'].map((name) => `/etc/${name}`)
+const CONTENT = /^[0-9a-f]{32} {2}/
+
+/** How two inventories differ; the content of the files with accounts is left out. */
+export function inventoryDifference(before: readonly string[], after: readonly string[]): string[] {
+  const lacking = (from: readonly string[], what: readonly string[]) => {
+    const known = new Set(what)
+    return from.filter((line) => !known.has(line))
+  }
+  const isOurs = (line: string) => {
+    const file = line.replace(CONTENT, '')
+    return !OF_OTHERS.test(file) && !(CONTENT.test(line) && ACCOUNTS.includes(file))
+  }
+  return [
+    ...lacking(after, before).map((line) => `new: ${line}`),
+    ...lacking(before, after).map((line) => `gone: ${line}`),
+  ].filter((line) => isOurs(line.replace(/^\w+: /, '')))
 }
