@@ -8,7 +8,8 @@ import { expect } from 'chai'
 import { BUNDLES, testBundle } from '../support/bundle.ts'
 import { type DebianRoot, inventoryDifference, makeDebianRoot } from '../support/debian-root.ts'
 
-const UNPACK = readFileSync(path.resolve(import.meta.dirname, '../../bin/unpack-bundle'), 'utf8')
+const CHECKOUT = path.resolve(import.meta.dirname, '../..')
+const UNPACK = readFileSync(path.join(CHECKOUT, 'bin/unpack-bundle'), 'utf8')
 const VERSION = '9.0.0'
 const UNIT = 'howdah-target-agent.service'
 const UNIT_FILE = `/usr/local/lib/systemd/system/${UNIT}`
@@ -43,6 +44,15 @@ describe('an agent under systemd', function () {
     expect(await root.shell(`SYSTEMD_OFFLINE=1 systemctl is-enabled ${UNIT}`)).to.equal('enabled\n')
     expect(await root.shell(`systemd-analyze verify --man=no ${UNIT_FILE} 2>&1`)).to.equal('')
     expect((await howdah(SETUP)).changed).to.deep.equal([])
+  })
+
+  it('has the capabilities that it has without systemd, with which the tests run it', () => {
+    const unit = readFileSync(path.join(CHECKOUT, 'coordinator/fleet/host/files', UNIT), 'utf8')
+    const supervise = readFileSync(path.join(CHECKOUT, 'bin/howdah-supervise'), 'utf8')
+    const [, ofUnit = ''] = /^CapabilityBoundingSet=(.*)$/m.exec(unit) ?? []
+    const [, ofSupervise = ''] = /^target_capabilities=(.*)$/m.exec(supervise) ?? []
+    const expected = ofUnit.split(' ').map((name) => name.replace('CAP_', '+').toLowerCase())
+    expect(ofSupervise.split(',')).to.deep.equal(expected)
   })
 
   it('keeps drop-ins, and a unit that was edited, and says what to do', async () => {
