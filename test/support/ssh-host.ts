@@ -8,7 +8,7 @@ import { appendFile, chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promi
 import { connect } from 'node:net'
 import path from 'node:path'
 import { promisify } from 'node:util'
-import { type HostRoot, makeHostRoot } from './host-root.ts'
+import { type HostRoot, type HostRootOptions, makeHostRoot } from './host-root.ts'
 import type { Hosts } from './hosts.ts'
 import { poll } from './poll.ts'
 
@@ -38,12 +38,7 @@ export interface SshHost extends Omit<HostRoot, 'remove'> {
   stop(): Promise<void>
 }
 
-export interface SshHostOptions {
-  /** As of a HostRoot. */
-  readonly shares?: Readonly<Record<string, string>>
-  /** Further lines of sshd_config. */
-  readonly configuration?: string
-}
+export type SshHostOptions = Pick<HostRootOptions, 'shares'>
 
 /** `name` is one of `hosts`. */
 export async function startSshHost(
@@ -78,7 +73,7 @@ export async function startSshHost(
 
   try {
     await prepare(root)
-    await writeFile(etc('ssh/sshd_config'), sshdConfiguration(address, options.configuration))
+    await writeFile(etc('ssh/sshd_config'), sshdConfiguration(address))
     await start()
     const { stdout } = await run('ssh-keygen', ['-lf', etc('ssh/ssh_host_ed25519_key.pub')])
     const [type, key] = (await readFile(etc('ssh/ssh_host_ed25519_key.pub'), 'utf8')).split(' ')
@@ -130,9 +125,8 @@ async function prepare(root: string): Promise<void> {
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key])
 }
 
-function sshdConfiguration(address: string, more = ''): string {
-  return `${more}
-ListenAddress ${address}
+function sshdConfiguration(address: string): string {
+  return `ListenAddress ${address}
 Port 22
 HostKey /etc/ssh/ssh_host_ed25519_key
 PidFile none
