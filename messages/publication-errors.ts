@@ -9,6 +9,7 @@ import { Unavailable } from './unavailable.ts'
 const BASIC_PUBLISH = { classId: 60, methodId: 40 }
 const ACCESS_REFUSED = 403
 const NOT_FOUND = 404
+const INTERNAL_ERROR = 541
 
 export interface ChannelError extends Error {
   readonly code?: number
@@ -19,6 +20,11 @@ export interface ChannelError extends Error {
 /** Whether RabbitMQ closed the channel because of a message that was published on it. */
 export function isPublishError({ classId, methodId }: ChannelError): boolean {
   return classId === BASIC_PUBLISH.classId && methodId === BASIC_PUBLISH.methodId
+}
+
+/** Whether RabbitMQ closed a connection because it failed itself. */
+export function isInternalError({ code }: ChannelError): boolean {
+  return code === INTERNAL_ERROR
 }
 
 /** Which later messages RabbitMQ would refuse for the same reason: to the exchange, with the same routing key, or none. */
@@ -40,6 +46,10 @@ export function refusal(error: ChannelError, publication: Publication): HowdahEr
   }
   if (error.code === NOT_FOUND) {
     return new HowdahError('unroutable', unroutable ?? `there is no exchange ${exchange}`, options)
+  }
+  if (error.code === INTERNAL_ERROR) {
+    const text = `RabbitMQ fails on a message to ${where}: an answer to a client that is not connected any more, or never was`
+    return new HowdahError('unroutable', text, options)
   }
   // RabbitMQ has no code of its own for a message above its max_message_size.
   if (/\bmessage size \d+/.test(error.message)) {

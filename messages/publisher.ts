@@ -30,6 +30,8 @@ export interface Publisher {
   publish(publication: Publication): Promise<void>
   /** Publishes on a new channel everything that is unconfirmed. */
   attach(channel: ConfirmChannel): void
+  /** RabbitMQ closed the connection for something that was published here. Called before its channel closes. */
+  onConnectionError(error: ChannelError): void
   /** Publishes what was held back while RabbitMQ took no messages. */
   resume(): void
   /** Resolves when everything is confirmed, or at the deadline. */
@@ -98,9 +100,8 @@ export function createPublisher(options: PublisherOptions): Publisher {
     else for (const pending of unconfirmed.all) transmit(pending)
   }
 
-  /** RabbitMQ closed the channel: finds the suspects, or rejects the one that it refused. */
-  function onChannelError(error: ChannelError): void {
-    if (!isPublishError(error)) return
+  /** Finds the suspects, or rejects the one that RabbitMQ refused. */
+  function findRefused(error: ChannelError): void {
     const { probed } = suspects
     if (!probed) {
       for (const pending of unconfirmed.all) if (pending.inFlight) suspects.add(pending)
@@ -121,12 +122,13 @@ export function createPublisher(options: PublisherOptions): Publisher {
   }
 
   return {
+    onConnectionError: findRefused,
     resume: transmitAll,
     drain: unconfirmed.drain,
 
     attach(current) {
       current.on('return', unconfirmed.markReturned)
-      current.once('error', onChannelError)
+      current.once('error', (error: ChannelError) => isPublishError(error) && findRefused(error))
       attached = current
       // Before amqplib fails all confirms of the channel.
       current.prependOnceListener('close', () => {

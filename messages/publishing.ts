@@ -7,9 +7,12 @@ import type { Logger } from 'pino'
 import { type BusObserver, UNOBSERVED } from './bus-observer.ts'
 import type { BrokerConnection } from './connection.ts'
 import type { Publication } from './publication.ts'
+import { type ChannelError, isInternalError } from './publication-errors.ts'
 import { createPublisher, type Publisher } from './publisher.ts'
 import { createRecoveringChannel } from './recovering-channel.ts'
 import { Unavailable } from './unavailable.ts'
+
+const DEFAULT_EXCHANGE = ''
 
 export interface Publishing {
   /** As `Publisher.publish`. */
@@ -41,12 +44,20 @@ export function createPublishing(options: PublishingOptions): Publishing {
   const { connection, userId, ended, observer = UNOBSERVED, logger, setUp, onOpen } = options
   const publishers = new Map<string, Publisher>()
   let isClosed = false
+  // An answer by Direct Reply-to to a client whose node has gone, or to an address that somebody made up: RabbitMQ 3.10
+  // ends the whole connection for it. All of these go to the default exchange.
+  connection.events.on('error', (error: ChannelError) => {
+    if (isInternalError(error)) publishers.get(DEFAULT_EXCHANGE)?.onConnectionError(error)
+  })
 
   function open(exchange: string): Publisher {
     const channel = createRecoveringChannel({
       connection,
       ended,
-      purpose: exchange === '' ? 'publish to the default exchange' : `publish to the exchange ${exchange}`,
+      purpose:
+        exchange === DEFAULT_EXCHANGE
+          ? 'publish to the default exchange'
+          : `publish to the exchange ${exchange}`,
       logger,
       setUp: (opened) => setUp(opened, exchange),
       onOpen(opened) {

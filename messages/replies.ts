@@ -62,7 +62,7 @@ export function createReplies({ appId, publishing, path, logger }: RepliesOption
     body: object,
     content: Buffer = Buffer.from(JSON.stringify(body)),
   ): Promise<void> {
-    await publishing.publish({
+    const published = publishing.publish({
       exchange: path.exchange,
       routingKey: replyTo,
       content,
@@ -70,6 +70,10 @@ export function createReplies({ appId, publishing, path, logger }: RepliesOption
         ...{ type: `${type}.reply`, body, messageId: randomUUID(), appId, correlationId },
       }),
       timeoutMs: TIMEOUT_MS,
+    })
+    await published.catch((error: unknown) => {
+      if (!(error instanceof HowdahError) || error.code !== 'unroutable') throw error
+      logger.warn({ err: error, type, correlationId }, 'nobody waits for an answer any more')
     })
   }
 

@@ -4,6 +4,7 @@ import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { CONTRACT_VERSION } from '../../messages/definitions.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
+import { poll } from '../support/poll.ts'
 import { connectRaw, properties, type RawClient } from './raw-client.ts'
 
 /** Default prefetch of the coordinator's consumer. */
@@ -15,6 +16,7 @@ describe('headers of a message from outside', function () {
   let coordinator: Bus
   let outside: RawClient
   const deliveries: string[] = []
+  const addresses: string[] = []
 
   before(async function () {
     this.timeout(120_000)
@@ -27,6 +29,7 @@ describe('headers of a message from outside', function () {
     })
     await coordinator.consumeQueries(async (delivery) => {
       deliveries.push(delivery.messageId)
+      if (delivery.replyTo !== undefined) addresses.push(delivery.replyTo)
       await coordinator.reply(delivery, { accepted: true, agents: [] })
       return 'ack'
     })
@@ -76,5 +79,32 @@ describe('headers of a message from outside', function () {
     expect((await ask()).body.accepted).to.equal(true)
     expect(Date.now() - began).to.be.below(10_000)
     expect(deliveries).to.have.length(1)
+  })
+
+  it('that name a client of a node which is not there as the reply address hold up no other answer', async () => {
+    const { channel } = outside
+    await channel.consume('amq.rabbitmq.reply-to', () => {}, { noAck: true })
+    addresses.length = 0
+    await outside.publish(
+      'howdah.commands',
+      'agent.list',
+      '{}',
+      properties('agent.list', { replyTo: 'amq.rabbitmq.reply-to' }),
+    )
+    const genuine = await poll(async () => addresses[0], {
+      deadlineMs: 5_000,
+      failure: () => 'it did not arrive',
+    })
+    // Names a channel of a node by its hash: RabbitMQ 3.10 ends the connection of whoever answers to an unknown one.
+    const [encoded = '', key] = genuine.slice('amq.rabbitmq.reply-to.'.length).split('.')
+    const pid = Buffer.from(encoded, 'base64')
+    const lastDigit = pid.indexOf('reply@') + 'reply@'.length + 7
+    pid[lastDigit] = pid[lastDigit] === 0x31 ? 0x32 : 0x31
+    const replyTo = `amq.rabbitmq.reply-to.${pid.toString('base64')}.${key}`
+    for (let i = 0; i < 3; i++) {
+      await outside.publish('howdah.commands', 'agent.list', '{}', properties('agent.list', { replyTo }))
+      expect((await ask()).body.accepted).to.equal(true)
+    }
+    expect((await channel.checkQueue('howdah.dead-letters')).messageCount).to.equal(0)
   })
 })
