@@ -8,6 +8,8 @@ import { HowdahError } from './errors.ts'
 
 /** Longer than RabbitMQ itself waits for the parts of an answer: `channel_operation_timeout` is 15 s. */
 export const ANSWER_MS = 30_000
+/** A message is stored at once where its queue has a leader. What is sent again counts once, by its message_id. */
+const CONFIRM_MS = 15_000
 
 /** Where channels are opened. */
 export interface Channels {
@@ -25,28 +27,49 @@ export interface AnswerOptions {
 export async function openChannel(connection: ChannelModel, options: AnswerOptions): Promise<ConfirmChannel> {
   const { answerMs, isBlocked } = options
 
-  async function answered<T>(call: string, answer: Promise<T>): Promise<T> {
-    const { promise: overdue, reject } = Promise.withResolvers<never>()
+  /** Drops the connection unless what it returns is called in time. */
+  function expectAnswer(call: string, ms: number, onOverdue: (error: HowdahError) => void): () => void {
     const expire = (): void => {
       if (isBlocked()) {
         timer.refresh()
         return
       }
-      const error = unanswered(call, answerMs)
-      reject(error)
+      const error = unanswered(call, ms)
+      onOverdue(error)
       dropConnection(connection, error)
     }
-    const timer = setTimeout(expire, answerMs)
+    const timer = setTimeout(expire, ms)
+    return () => clearTimeout(timer)
+  }
+
+  async function answered<T>(call: string, answer: Promise<T>): Promise<T> {
+    const { promise: overdue, reject } = Promise.withResolvers<never>()
+    const arrived = expectAnswer(call, answerMs, reject)
     try {
       return await Promise.race([answer, overdue])
     } finally {
-      clearTimeout(timer)
+      arrived()
+    }
+  }
+
+  /** A confirm is an answer, too: a queue whose leader hangs may owe it for ever on this channel, and give it on another. */
+  const publish: ConfirmChannel['publish'] = (exchange, key, content, properties, onConfirm) => {
+    const arrived = expectAnswer('publish', Math.min(answerMs, CONFIRM_MS), () => {})
+    try {
+      return channel.publish(exchange, key, content, properties, (...confirm) => {
+        arrived()
+        onConfirm?.(...confirm)
+      })
+    } catch (error) {
+      arrived()
+      throw error
     }
   }
 
   const channel = await answered('createConfirmChannel', connection.createConfirmChannel())
   return new Proxy(channel, {
     get(target, name) {
+      if (name === 'publish') return publish
       const member: unknown = Reflect.get(target, name)
       if (typeof member !== 'function') return member
       return (...args: unknown[]) => {

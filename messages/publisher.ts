@@ -24,6 +24,11 @@ import { createSuspects } from './suspects.ts'
 import { createUnconfirmed, type Pending } from './unconfirmed.ts'
 
 const RESEND_AFTER_NACK_MS = 250
+/**
+ * A channel on which RabbitMQ refuses for so long is replaced: one that was opened while a queue had no leader can refuse for
+ * ever (RabbitMQ 3.10), and another one is accepted.
+ */
+const REFUSING_MS = 2_000
 
 export interface Publisher {
   /** Resolves when RabbitMQ confirmed. @throws `Unavailable` (`broker_unavailable` | `broker_blocked`), HowdahError `unroutable` | `configuration` | `broker_unavailable` | `timeout` | `message_too_large` | `internal` */
@@ -44,6 +49,8 @@ export interface PublisherOptions {
   /** The user of the connection. RabbitMQ refuses a message that names another one, so a receiver can rely on it. */
   readonly userId: string
   readonly channel: () => ConfirmChannel | undefined
+  /** Replaces the channel. */
+  readonly reopen: () => void
   /** Why there is no channel. */
   readonly failure: () => HowdahError | undefined
   /** Why RabbitMQ takes no messages at the moment. Nothing is sent then, because it would only fill buffers. */
@@ -52,12 +59,14 @@ export interface PublisherOptions {
 }
 
 export function createPublisher(options: PublisherOptions): Publisher {
-  const { userId, channel, failure, blocked, logger } = options
+  const { userId, channel, reopen, failure, blocked, logger } = options
   const unconfirmed = createUnconfirmed()
   const suspects = createSuspects({ unconfirmed: unconfirmed.all, channel, blocked, transmit, transmitAll })
   const refused = createRefusedRoutes()
   /** The channel while it is open. */
   let attached: ConfirmChannel | undefined
+  /** When RabbitMQ first refused a message on this channel, in ms since the epoch. */
+  let refusingSince: number | undefined
   let isClosed = false
 
   /** Sends a publication on the current channel, if it is not there already and nothing holds it back. */
@@ -90,6 +99,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
         { messageId: pending.options.messageId },
         'RabbitMQ did not take a message, sending it again',
       )
+      refusingSince ??= Date.now()
+      if (Date.now() - refusingSince > REFUSING_MS) {
+        refusingSince = undefined
+        reopen()
+      }
       setTimeout(() => unconfirmed.all.has(pending) && transmit(pending), RESEND_AFTER_NACK_MS)
     } else if (pending.returned) pending.settle(new HowdahError('unroutable', pending.unroutable ?? ''))
     else pending.settle()
@@ -130,6 +144,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       current.on('return', unconfirmed.markReturned)
       current.once('error', (error: ChannelError) => isPublishError(error) && findRefused(error))
       attached = current
+      refusingSince = undefined
       // Before amqplib fails all confirms of the channel.
       current.prependOnceListener('close', () => {
         if (attached === current) attached = undefined

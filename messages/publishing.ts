@@ -68,6 +68,7 @@ export function createPublishing(options: PublishingOptions): Publishing {
     const publisher = createPublisher({
       userId,
       channel: () => channel.current,
+      reopen: () => channel.reopen(),
       failure: () => channel.failure,
       blocked: () => connection.alarm.reason,
       logger,

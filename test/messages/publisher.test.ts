@@ -19,12 +19,17 @@ describe('the publisher', () => {
   let blocked: string | undefined
   let cause: HowdahError | undefined
   let publisher: Publisher
+  let reopened = 0
 
   beforeEach(() => {
     channel = undefined
     blocked = undefined
     cause = undefined
     publisher = createPublisher({
+      reopen: () => {
+        reopened += 1
+        attach()
+      },
       userId: 'guest',
       channel: () => channel?.asChannel,
       failure: () => cause,
@@ -73,6 +78,20 @@ describe('the publisher', () => {
     published[1]?.confirm()
     await publishing
   })
+
+  it('replaces a channel on which RabbitMQ refuses for seconds, as one that was opened without a leader', async () => {
+    attach()
+    reopened = 0
+    const publishing = publisher.publish(PUBLICATION)
+    let answered = 0
+    while (reopened === 0) {
+      await until(() => (channel?.published.length ?? 0) > answered)
+      channel?.published[answered++]?.confirm(new Error('nack'))
+    }
+    expect(channel?.published).to.have.length(1)
+    channel?.published[0]?.confirm()
+    await publishing
+  }).timeout(10_000)
 
   it('says of a message that RabbitMQ refuses to the end that it was refused, and what may be the reason', async () => {
     const { published } = attach()

@@ -102,6 +102,7 @@ describe('a message that is sent', () => {
 
   it('blames nobody for no answer to a request that RabbitMQ did not take', async () => {
     const publishing = createPublisher({
+      reopen: () => {},
       userId: 'guest',
       channel: () => new ScriptedChannel().asChannel,
       failure: () => undefined,

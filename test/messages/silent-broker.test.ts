@@ -100,6 +100,26 @@ describe('a broker that takes calls and does not answer', function () {
     }
   })
 
+  it('is left when it does not confirm a message, which is sent again with the next connection, once for its receiver', async () => {
+    const coordinator = await connect('coordinator', vhost.url)
+    const received: string[] = []
+    await coordinator.consumeReports(async ({ messageId }) => {
+      received.push(messageId)
+      return 'ack'
+    })
+    const agent = await connect('agent')
+    const report = (messageId: string) =>
+      agent.report(AGENT, 'session.findings', { session: 's1', warnings: ['one'] }, { messageId })
+    await report('m1')
+    proxy.isSilent = true
+    const second = report('m2')
+    await until('the message is swallowed', () => proxy.silenced >= 1)
+    proxy.isSilent = false
+    await second
+    await until('it is received', () => received.includes('m2'))
+    expect(received).to.deep.equal(['m1', 'm2'])
+  })
+
   it('holds up no end of a bus', async () => {
     const bus = await connectBus({ url: proxy.url, appId: 'ends', role: 'coordinator', logger })
     await bus.consumeCommands(async () => 'ack')
