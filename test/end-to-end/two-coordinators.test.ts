@@ -5,13 +5,13 @@ import { expect } from 'chai'
 import { pino } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
-import type { SessionView } from '../../messages/values.ts'
 import { makeCable } from '../dataplane/cable.ts'
 import { type TestVhost, testVhost } from '../support/broker.ts'
 import { type CoordinatorProcess, startCoordinator } from '../support/coordinator-process.ts'
 import { type InstantAgents, startInstantAgents } from '../support/instant-agents.ts'
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts'
 import { poll } from '../support/poll.ts'
+import { createPublishes, type Publishes } from '../support/publishes.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
@@ -26,8 +26,8 @@ describe('two coordinators on one PostgreSQL store', function () {
   let agents: InstantAgents
   let client: Bus
   const running: CoordinatorProcess[] = []
-  const accepted: string[] = []
-  let published = 0
+  let publishes: Publishes
+  const publish = (): Promise<number> => publishes.publish()
 
   before(async () => {
     vhost = await testVhost()
@@ -43,6 +43,7 @@ describe('two coordinators on one PostgreSQL store', function () {
     await declaring.close()
     agents = await startInstantAgents(vhost.url, logger)
     client = await connectBus({ url: vhost.url, appId: 'client', role: 'client', logger })
+    publishes = createPublishes(client, agents)
   })
 
   after(async () => {
@@ -67,44 +68,6 @@ describe('two coordinators on one PostgreSQL store', function () {
   const until = (what: string, condition: () => boolean | Promise<boolean>, deadlineMs = 30_000) =>
     poll(async () => (await condition()) || undefined, { deadlineMs, failure: () => `not so: ${what}` })
 
-  /** Asks again and again with the same message id, as a client does. @returns milliseconds until the answer */
-  async function publish(): Promise<number> {
-    published += 1
-    const body = { repository: 'main', instance: `shop${published}`, target: 'db-7' }
-    const messageId = `publish-${published}`
-    const started = Date.now()
-    for (;;) {
-      const reply = await client
-        .request('instance.publish', body, { messageId, timeoutMs: 1_000 })
-        .catch(() => undefined)
-      if (reply?.accepted) accepted.push(reply.session)
-      if (reply?.accepted) return Date.now() - started
-      expect(reply?.accepted === false && reply.error.code !== 'agent_offline' && reply.error).to.equal(false)
-    }
-  }
-
-  async function show(session: string): Promise<SessionView> {
-    const reply = await client.request('session.show', { session })
-    expect(reply.accepted).to.equal(true)
-    return (reply as { session: SessionView }).session
-  }
-
-  /** Each session was published once, by steps that each have a number of their own. */
-  async function everythingIsPublished(): Promise<void> {
-    for (const session of accepted) {
-      await until(`${session} is published`, async () => (await show(session)).state === 'published')
-      const own = agents.steps.filter((step) => step.startsWith(`${session}.`))
-      expect(new Set(own)).to.deep.equal(
-        new Set(
-          ['resolve', 'preflight', 'mount', 'recover'].map(
-            (step, index) => `${session}.${index + 1} run ${step}`,
-          ),
-        ),
-      )
-    }
-    expect(new Set(accepted).size).to.equal(published)
-  }
-
   let first: CoordinatorProcess
   let second: CoordinatorProcess
 
@@ -114,7 +77,7 @@ describe('two coordinators on one PostgreSQL store', function () {
     await until('the first is active', () => first.isActive())
     await until('the second stands by', () => second.says('stands by') === 1)
     await publish()
-    await everythingIsPublished()
+    await publishes.expectPublished()
     expect(second.isActive()).to.equal(false)
   })
 
@@ -125,7 +88,7 @@ describe('two coordinators on one PostgreSQL store', function () {
     expect(took).to.be.below(TAKEOVER_AFTER_KILL_MS)
     await work
     expect(second.isActive()).to.equal(true)
-    await everythingIsPublished()
+    await publishes.expectPublished()
   })
 
   it(`go on within ${TAKEOVER_AFTER_SILENCE_MS / 1000} s after the active one was stopped in the middle of its work`, async () => {
@@ -137,7 +100,7 @@ describe('two coordinators on one PostgreSQL store', function () {
     expect(took).to.be.below(TAKEOVER_AFTER_SILENCE_MS)
     await work
     expect(first.isActive()).to.equal(true)
-    await everythingIsPublished()
+    await publishes.expectPublished()
   })
 
   it('stay one that is active when the stopped one wakes, and it takes over again later', async () => {
@@ -145,12 +108,12 @@ describe('two coordinators on one PostgreSQL store', function () {
     await until('the second has noticed', () => !second.isActive() && second.says('stands by') > 0)
     await publish()
     expect(first.isActive()).to.equal(true)
-    await everythingIsPublished()
+    await publishes.expectPublished()
     first.process.kill('SIGTERM')
     await once(first.process, 'exit')
     expect(await publish()).to.be.below(TAKEOVER_AFTER_KILL_MS)
     expect(second.isActive()).to.equal(true)
-    await everythingIsPublished()
+    await publishes.expectPublished()
   })
 
   it(`go on within ${TAKEOVER_AFTER_SILENCE_MS / 1000} s after the active one was cut off from the broker, which then stands by`, async () => {
@@ -175,7 +138,7 @@ describe('two coordinators on one PostgreSQL store', function () {
       cable.mend()
       await until('the remote one stands by again', () => remote.says('stands by') === 2)
       await publish()
-      await everythingIsPublished()
+      await publishes.expectPublished()
       expect(second.isActive()).to.equal(true)
       await remote.kill()
     } finally {
@@ -203,7 +166,7 @@ describe('two coordinators on one PostgreSQL store', function () {
       expect(second.isActive()).to.equal(true)
       expect(remote.isActive()).to.equal(false)
       expect(remote.says('the store has not answered')).to.equal(1)
-      await everythingIsPublished()
+      await publishes.expectPublished()
       expect(remote.says('stands by'), 'without its store it asks for nothing').to.equal(1)
       cable.mend()
       await until('the remote one stands by again', () => remote.says('stands by') === 2)
@@ -221,6 +184,6 @@ describe('two coordinators on one PostgreSQL store', function () {
       /this coordinator has the store .* the broker belongs to .* another/,
     )
     await publish()
-    await everythingIsPublished()
+    await publishes.expectPublished()
   })
 })

@@ -1,6 +1,7 @@
 /** A mount agent and a target agent on a real broker that do nothing and report every step as done. */
 import type { Logger } from 'pino'
 import { connectBus } from '../../messages/amqp-bus.ts'
+import type { BrokerUrl } from '../../messages/broker-address.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from '../../messages/bus.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import type { AgentView } from '../../messages/values.ts'
@@ -18,7 +19,7 @@ export interface InstantAgents {
 }
 
 /** Answers from then on; a coordinator may start later. */
-export async function startInstantAgents(url: string, logger: Logger): Promise<InstantAgents> {
+export async function startInstantAgents(url: BrokerUrl, logger: Logger): Promise<InstantAgents> {
   const steps: string[] = []
   const buses: Bus[] = []
   const timers: NodeJS.Timeout[] = []
