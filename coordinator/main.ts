@@ -57,9 +57,10 @@ await runRole({
       observer: brokerMetrics(monitor.registry),
     })
     let leadership: Leadership | undefined
+    const signer = authority.directory === null ? undefined : await openAuthority(authority.directory)
     const enrolments = await openEnrolments({
       store,
-      authority: authority.directory === null ? undefined : await openAuthority(authority.directory),
+      authority: signer,
       users: agentUsersOf(broker),
       lifetimeMs: authority.days * DAY_MS,
       logger,
@@ -117,14 +118,22 @@ await runRole({
         })
         .catch((error: unknown) => logger.warn({ err: error }, 'pruning the store failed'))
     }
-    prune()
-    const pruner = setInterval(prune, DAY_MS)
+    const warnOfAuthority = (): void => {
+      const warning = signer?.warning()
+      if (warning !== undefined) logger.warn(warning)
+    }
+    const everyDay = (): void => {
+      prune()
+      warnOfAuthority()
+    }
+    everyDay()
+    const daily = setInterval(everyDay, DAY_MS)
     const audit = createAuditTrail({ store, log: createAuditLog({ ...access, ...shownAs, logger }), logger })
     leadership = await openLeadership({ bus, store, registry, enrolments, conductor, intake, audit, logger })
     return {
       ready: { role: 'coordinator', broker: withoutCredentials(broker.urls) },
       async close() {
-        clearInterval(pruner)
+        clearInterval(daily)
         // While the broker is away nothing can be sent: what waits for it is abandoned, and the next start sends it.
         if (bus.connectedSince === undefined) await bus.close()
         await leadership?.close()

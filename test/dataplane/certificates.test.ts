@@ -91,7 +91,7 @@ describe('certificates', function () {
     expect((await read('mount-vault.pem')).checkIP('10.0.0.5')).to.equal(undefined)
   })
 
-  it('are made again within 30 days of their end, the authority too', async () => {
+  it('are made again within 30 days of their end', async () => {
     await ensureCertificates(directory, { identities })
     const first = await texts()
     const end = new Date((await read('target-replica.pem')).validTo).getTime()
@@ -101,11 +101,70 @@ describe('certificates', function () {
     const second = await texts()
     expect(second['target-replica.pem']).to.not.equal(first['target-replica.pem'])
     expect(second['ca.pem']).to.equal(first['ca.pem'])
-    const caEnd = new Date((await read('ca.pem')).validTo).getTime()
-    await ensureCertificates(directory, { identities, now: () => new Date(caEnd - DAY_MS) })
-    const ca = await read('ca.pem')
-    expect(ca.toString()).to.not.equal(first['ca.pem'])
-    expect((await read('mount-vault.pem')).verify(ca.publicKey)).to.equal(true)
+  })
+
+  describe('of an authority that others trust', () => {
+    const endOf = async (file: string) => (await read(file)).validToDate.getTime()
+
+    it('end no later than it, and are kept until then, with a warning in its last 180 days', async () => {
+      await ensureCertificates(directory, { identities })
+      const { 'ca.pem': ca } = await texts()
+      const end = await endOf('ca.pem')
+      const warnings: string[] = []
+      const ensureAt = (time: number) =>
+        ensureCertificates(directory, {
+          identities,
+          now: () => new Date(time),
+          warn: (text) => warnings.push(text),
+        })
+      await ensureAt(end - 181 * DAY_MS)
+      expect(warnings).to.deep.equal([])
+      expect(await endOf('mount-vault.pem')).to.equal(end)
+      const last = await texts()
+      expect(last['ca.pem']).to.equal(ca)
+      await ensureAt(end - DAY_MS)
+      expect(await texts()).to.deep.equal(last)
+      expect(warnings).to.have.length(1)
+      expect(warnings[0]).to.include(new Date(end).toISOString()).and.to.include('docs/fleet.md')
+    })
+
+    it('are not made past its end, and it is not replaced', async () => {
+      await ensureCertificates(directory, { identities })
+      const before = await texts()
+      const end = await endOf('ca.pem')
+      const late = ensureCertificates(directory, { identities, now: () => new Date(end + 1) })
+      const { message } = await expectFailure(late, 'configuration')
+      expect(message)
+        .to.include(`expired at ${new Date(end).toISOString()}`)
+        .and.to.include('docs/fleet.md')
+      expect(await texts()).to.deep.equal(before)
+    })
+
+    it('are not made while its certificate is damaged or missing, and its key stays', async () => {
+      await ensureCertificates(directory, { identities })
+      const { 'ca.key': key } = await texts()
+      await writeFile(join(directory, 'ca.pem'), 'not a certificate')
+      const damaged = await expectFailure(ensureCertificates(directory, { identities }), 'configuration')
+      expect(damaged.message).to.include('ca.pem is not a certificate')
+      await rm(join(directory, 'ca.pem'))
+      const missing = await expectFailure(ensureCertificates(directory, { identities }), 'configuration')
+      expect(missing.message).to.include('ca.pem is missing')
+      expect((await texts())['ca.key']).to.equal(key)
+    })
+  })
+
+  it('are all made again, with their authority, when nobody else trusts it and it ends or is damaged', async () => {
+    const isPrivate = true
+    await ensureCertificates(directory, { identities, isPrivate })
+    const first = await texts()
+    const end = (await read('ca.pem')).validToDate.getTime()
+    await ensureCertificates(directory, { identities, isPrivate, now: () => new Date(end - DAY_MS) })
+    const second = await texts()
+    expect(second['ca.pem']).to.not.equal(first['ca.pem'])
+    expect((await read('mount-vault.pem')).verify((await read('ca.pem')).publicKey)).to.equal(true)
+    await rm(join(directory, 'ca.pem'))
+    await ensureCertificates(directory, { identities, isPrivate })
+    expect((await read('mount-vault.pem')).verify((await read('ca.pem')).publicKey)).to.equal(true)
   })
 
   it('are made again when key and certificate do not belong together, as after a crash between the two', async () => {

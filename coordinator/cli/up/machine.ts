@@ -176,6 +176,7 @@ async function prepareFiles(options: MachineOptions, broker: Broker) {
   for (const role of STOP_ORDER) mkdirSync(path.join(state.path, role), { recursive: true, mode: 0o700 })
   const [mountCertificate, targetCertificate] = await part('the certificates', () =>
     ensureCertificates(path.join(state.path, 'tls'), {
+      isPrivate: true,
       identities: [
         { kind: 'mount', name: AGENT_NAME, addresses: [LOOPBACK, 'localhost'] },
         { kind: 'target', name: AGENT_NAME, addresses: [] },

@@ -70,7 +70,10 @@ export const certificates = defineVerb<Options>({
 
 async function runCertificates({ context, options }: Call<Options>): Promise<number> {
   const identities = [...options.mount, ...options.target]
-  const made = await ensureCertificates(options.directory, { identities })
+  const made = await ensureCertificates(options.directory, {
+    identities,
+    warn: (text) => context.stderr.line(text),
+  })
   if (options.json === true) printJson(context, { certificates: made })
   else for (const { cert, key } of made) context.stdout.line(`${cert}  ${key}`)
   return 0

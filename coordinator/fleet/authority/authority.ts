@@ -6,6 +6,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../messages/errors.ts'
+import { authorityExpired, authorityWarning } from './authority-end.ts'
 import { fingerprintOf } from './fingerprint.ts'
 import { contentsOf, type Identity } from './identity.ts'
 
@@ -14,6 +15,8 @@ export interface Authority {
   readonly certificate: string
   /** `SHA256:…`, Base64 as OpenSSH prints fingerprints. */
   readonly fingerprint: string
+  /** What to tell an operator of its end; undefined while that is far. */
+  warning(): string | undefined
   /**
    * Signs a request.
    * @param csr PEM
@@ -36,18 +39,14 @@ export async function openAuthority(directory: string, now: () => number = Date.
   return {
     certificate,
     fingerprint: fingerprintOf(parsed),
+    warning: () => authorityWarning(parsed, directory, new Date(now())),
     async certify(csr, identity, lifetimeMs) {
       const { requestedKey } = await import('./certificate-request.ts')
       const { signCertificate } = await import('./x509.ts')
       const publicKey = await requestedKey(csr, identity)
       const issuedAt = now()
       const end = Math.min(issuedAt + lifetimeMs, parsed.validToDate.getTime())
-      if (end <= issuedAt) {
-        throw new HowdahError(
-          'configuration',
-          `the authority in ${directory} expired at ${parsed.validToDate.toISOString()}: make another one, and enrol the fleet again`,
-        )
-      }
+      if (end <= issuedAt) throw authorityExpired(parsed, directory)
       return signCertificate({ certificate, key }, publicKey, {
         ...contentsOf(identity),
         notBefore: new Date(issuedAt - Math.min(lifetimeMs, MAX_BACKDATE_MS)),

@@ -28,6 +28,8 @@ export interface FleetRequest {
   readonly addresses: readonly [string, ...string[]]
   /** The operator whose certificate the command line uses here. */
   readonly operator: string
+  /** Is told when the authority that is there is close to its end. */
+  readonly warn?: (text: string) => void
 }
 
 const VHOST = 'howdah'
@@ -124,7 +126,7 @@ interface Identities {
 /** In the directory of the authority, which the coordinator reads. */
 async function issue(
   directory: string,
-  { addresses, operator }: FleetRequest,
+  { addresses, operator, warn }: FleetRequest,
   owner: Owner,
   report: HostReport,
 ): Promise<Identities> {
@@ -136,6 +138,7 @@ async function issue(
       { kind: 'coordinator', name: 'coordinator', addresses: [] },
       { kind: 'operator', name: operator, addresses: [] },
     ],
+    ...(warn && { warn }),
   })
   for (const [name, text] of await contentsOf(directory)) {
     const file = path.join(directory, name)

@@ -15,7 +15,7 @@ export const init = defineVerb<AuthorityOptions>({
   summary: 'make the authority of a fleet',
   description: [
     'Makes the key and the certificate of an authority, which is valid for ten years, and prints its fingerprint. An ' +
-      'authority that is there already is kept.',
+      'authority that is there already is kept; from 180 days before its end that is warned of.',
   ],
   options: [directoryOption, jsonOption('Print {"fingerprint": …, "notAfter": …}.')],
   exitStatus: authorityExitStatus,
@@ -25,7 +25,8 @@ export const init = defineVerb<AuthorityOptions>({
     ['howdah authority init --directory /etc/howdah/authority', 'On the machine of the coordinator.'],
   ],
   async run({ context, options }) {
-    printAuthority(context, options, await ensureAuthority(options.directory))
+    const warn = (text: string): void => context.stderr.line(text)
+    printAuthority(context, options, await ensureAuthority(options.directory, { warn }))
     return 0
   },
 })

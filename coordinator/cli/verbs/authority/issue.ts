@@ -63,7 +63,10 @@ export const issue = defineVerb<Options>({
 
 async function runIssue(call: Call<Options>): Promise<number> {
   const { context, options } = call
-  const [made] = await ensureCertificates(options.directory, { identities: [identityOf(call)] })
+  const [made] = await ensureCertificates(options.directory, {
+    identities: [identityOf(call)],
+    warn: (text) => context.stderr.line(text),
+  })
   if (options.json === true) printJson(context, { ...made })
   else context.stdout.line(`${made?.cert}  ${made?.key}`)
   return 0

@@ -25,8 +25,10 @@ export const show = defineVerb<AuthorityOptions>({
     ['howdah authority show --directory /etc/howdah/authority', 'To compare it with another machine.'],
   ],
   async run({ context, options }) {
-    const { certificate } = await openAuthority(options.directory)
-    printAuthority(context, options, new X509Certificate(certificate))
+    const authority = await openAuthority(options.directory)
+    printAuthority(context, options, new X509Certificate(authority.certificate))
+    const warning = authority.warning()
+    if (warning !== undefined) context.stderr.line(warning)
     return 0
   },
 })

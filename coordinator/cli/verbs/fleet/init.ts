@@ -61,6 +61,7 @@ async function runInit({ context, options }: Call<Options>): Promise<number> {
   const report = await initFleet(paths, {
     addresses: [first, ...others],
     operator: options.operator ?? DEFAULT_OPERATOR,
+    warn: (text) => context.stderr.line(text),
   })
   printReport(context, report, options.json)
   if (options.json !== true) {
