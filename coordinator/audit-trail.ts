@@ -6,6 +6,7 @@
 import type { Logger } from 'pino'
 import type { AuditLog } from '../messages/audit-log.ts'
 import { type Backoff, backoffMs } from '../messages/backoff.ts'
+import { createOutageLog } from '../messages/outage-log.ts'
 import { atMost, pause } from '../messages/wait.ts'
 import type { Store } from './store/store.ts'
 
@@ -49,19 +50,21 @@ export function createAuditTrail(options: AuditTrailOptions): AuditTrail {
   }
 
   async function write(over: AbortSignal): Promise<void> {
+    const outage = createOutageLog({
+      logger,
+      failing: 'the audit stream cannot be written; its entries wait in the store',
+      again: 'the audit stream is written again',
+    })
     for (let failures = 0; !over.aborted; ) {
       try {
         const more = await writeBatch()
-        if (failures > 0) logger.info('the audit stream is written again')
+        outage.works()
         failures = 0
         if (!more) await pause(lookMs, over)
       } catch (error) {
         failures += 1
         if (over.aborted) return
-        logger.warn(
-          { err: error, failures },
-          'the audit stream cannot be written; its entries wait in the store',
-        )
+        outage.failed(error)
         await pause(backoffMs(failures, backoff), over)
       }
     }

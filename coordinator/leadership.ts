@@ -5,6 +5,7 @@
 import type { Logger } from 'pino'
 import type { Bus, CommandDelivery, Consumer, Outcome, ReportDelivery } from '../messages/bus.ts'
 import type { Lease } from '../messages/lease.ts'
+import { createOutageLog } from '../messages/outage-log.ts'
 import { Unavailable } from '../messages/unavailable.ts'
 import { pause } from '../messages/wait.ts'
 import type { AgentRegistry } from './agent-registry.ts'
@@ -81,17 +82,23 @@ export async function openLeadership(options: LeadershipOptions): Promise<Leader
   }
 
   async function begin(lost: AbortSignal): Promise<void> {
+    const outage = createOutageLog({
+      logger,
+      failing: 'this coordinator is active and cannot consume',
+      again: 'this coordinator consumes again',
+    })
     while (!lost.aborted) {
       try {
         await consume()
         if (lost.aborted) return
+        outage.works()
         conductor.start()
         audit.start()
         return
       } catch (error) {
         await stopConsuming()
         if (!opened) throw error
-        logger.error({ err: error }, 'this coordinator is active and cannot consume')
+        outage.failed(error)
         await pause(RETRY_MS, lost)
       }
     }

@@ -6,7 +6,7 @@ import type { Logger } from 'pino'
 import { AUDIT_ENTRIES, type AuditEntry } from './audit.ts'
 import { type BrokerUrl, brokerUser } from './broker-address.ts'
 import { UNOBSERVED } from './bus-observer.ts'
-import { type BrokerConnection, type BusTls, openConnection } from './connection.ts'
+import { type BrokerConnection, type BusTls, connectionOutage, openConnection } from './connection.ts'
 import { declareExchanges, declareQueue } from './declare.ts'
 import { encodeBody, messageProperties } from './envelope.ts'
 import type { Publication } from './publication.ts'
@@ -44,11 +44,12 @@ interface Open {
 export function createAuditLog(options: AuditLogOptions): AuditLog {
   const { url, tls, appId, name, version, logger } = options
   const ended = new AbortController()
+  const outage = connectionOutage(logger)
   let opening: Promise<Open> | undefined
 
   async function open(): Promise<Open> {
     const connection = await openConnection({
-      ...{ url, tls, logger, waitMs: CONNECT_MS },
+      ...{ url, tls, logger, outage, waitMs: CONNECT_MS },
       ...{ shownAs: { name, version }, purpose: 'audit' },
     })
     const publishing = createPublishing({

@@ -13,6 +13,7 @@ import { createBrokerNodes } from './broker-nodes.ts'
 import { ANSWER_MS, type Channels, dropConnection, openChannel } from './channels.ts'
 import { type ConsoleName, clientProperties, connectionName } from './console-name.ts'
 import { HowdahError } from './errors.ts'
+import { createOutageLog, type OutageLog } from './outage-log.ts'
 import { atMost } from './wait.ts'
 
 /** How long RabbitMQ may take to confirm the end of the connection. A blocked or hanging broker never does. */
@@ -41,7 +42,12 @@ export interface ConnectionOptions {
   readonly onChange?: (connected: boolean) => void
   /** Deadline of each answer of RabbitMQ. */
   readonly answerMs?: number | undefined
+  /** Of who opens one connection after the other until it has one. Default: `connectionOutage`. */
+  readonly outage?: OutageLog
 }
+
+export const connectionOutage = (logger: Logger): OutageLog =>
+  createOutageLog({ logger, failing: 'cannot connect to RabbitMQ', again: 'connected to RabbitMQ again' })
 
 export interface BrokerConnection extends Channels {
   /** Emits `disconnect`, and `blocked` and `unblocked` after `alarm` has changed. */
@@ -59,6 +65,7 @@ export interface BrokerConnection extends Channels {
  */
 export async function openConnection(options: ConnectionOptions): Promise<BrokerConnection> {
   const { url, shownAs, purpose, tls, logger, waitMs, answerMs = ANSWER_MS, onChange } = options
+  const { outage = connectionOutage(logger) } = options
   const addresses = brokerAddresses(url)
   const nodes = createBrokerNodes(addresses, brokerUser(url, tls?.user))
   const model = await connect(nodes.target, {
@@ -81,7 +88,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
     connected.resolve(connection)
     onChange?.(true)
     nodes.reached()
-    logger.debug({ node: nodes.current }, 'connected to RabbitMQ')
+    logger.debug({ purpose, node: nodes.current }, 'connected to RabbitMQ')
+    outage.works({ purpose, node: nodes.current })
   })
   model.on('disconnect', (error) => {
     connectedAt = undefined
@@ -89,7 +97,11 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
     connected = Promise.withResolvers()
     alarm.clear(false)
     onChange?.(false)
-    logger.warn({ err: error, node: nodes.current }, 'lost the connection to RabbitMQ, reconnecting')
+    logger.warn(
+      { purpose, node: nodes.current, reason: error?.message },
+      'lost the connection to RabbitMQ, reconnecting',
+    )
+    outage.began()
     nodes.lost()
   })
   model.on('error', (error) => {
@@ -97,7 +109,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   })
   model.on('connect-failed', (error) => {
     const failure = nodes.failed(error)
-    logger.warn({ err: failure }, 'cannot connect to RabbitMQ')
+    outage.failed(failure, { purpose })
     if (failure.code === 'configuration') refuse(failure)
   })
   model.on('blocked', (reason) => alarm.raise(reason))

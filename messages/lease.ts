@@ -12,6 +12,7 @@ import { amqpFailure, PRECONDITION_FAILED, RESOURCE_LOCKED } from './amqp-failur
 import type { Channels } from './channels.ts'
 import { declareQueue } from './declare.ts'
 import { HowdahError } from './errors.ts'
+import { createOutageLog } from './outage-log.ts'
 import { COORDINATOR_LEASE, coordinatorStore } from './topology.ts'
 import { beginTurn, strangeTurn, type Turn, type TurnRecord } from './turn.ts'
 import { atMost, pause } from './wait.ts'
@@ -68,6 +69,11 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
   let heldSince: number | undefined
   let standsBy = false
   let giveUp: () => void = () => {}
+  const outage = createOutageLog({
+    logger,
+    failing: 'this coordinator cannot become active',
+    again: 'this coordinator can become active again',
+  })
 
   async function keepAsking(): Promise<void> {
     while (!stopped.aborted) {
@@ -107,6 +113,7 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     }
     heldSince = Date.now()
     standsBy = false
+    outage.works()
     logger.info({ store }, 'this coordinator is active')
     onHeld()
     settled.resolve()
@@ -150,6 +157,7 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
       await requireSameStore().catch((failure: unknown) => {
         logger.debug({ err: failure }, 'the last turn cannot be read')
       })
+      outage.works()
       if (!standsBy) logger.info('another coordinator is active, this one stands by')
       standsBy = true
       settled.resolve()
@@ -159,7 +167,7 @@ export async function holdLease(options: LeaseOptions, surroundings: Surrounding
     }
     const failure = amqpFailure(error, 'hold the lease of the coordinators')
     if (failure.code === 'configuration') settled.reject(failure)
-    logger.warn({ err: failure }, 'this coordinator cannot become active')
+    outage.failed(failure)
     await pause(RETRY_MS, stopped)
   }
 

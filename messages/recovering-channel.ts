@@ -9,6 +9,7 @@ import { amqpFailure } from './amqp-failure.ts'
 import { backoffMs } from './backoff.ts'
 import type { Channels } from './channels.ts'
 import { HowdahError } from './errors.ts'
+import { createOutageLog } from './outage-log.ts'
 import { atMost, pause } from './wait.ts'
 
 const REOPEN = { firstMs: 100, maxMs: 5_000 }
@@ -53,6 +54,7 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
   let failure: HowdahError | undefined
   let opening: Promise<void> | undefined
   let shortLives = 0
+  const outage = createOutageLog({ logger, failing: `cannot ${purpose}`, again: `can ${purpose} again` })
 
   const begin = () => {
     if (opening || current) return
@@ -69,13 +71,14 @@ export function createRecoveringChannel(options: RecoveringChannelOptions): Reco
       try {
         await openOnce()
         failure = undefined
+        outage.works()
         first.resolve()
         return
       } catch (error) {
         failure = amqpFailure(failure?.code === 'configuration' ? failure : error, purpose)
         if (closing.signal.aborted) break
         if (failure.code === 'configuration') first.reject(failure)
-        logger.warn({ err: failure, attempt }, `cannot ${purpose}`)
+        outage.failed(failure)
         await pause(backoffMs(attempt, REOPEN), closing.signal)
       }
     }

@@ -11,6 +11,7 @@ import { version } from '../../config/version.ts'
 import type { AgentCommandDelivery, Bus, Outcome } from '../../messages/bus.ts'
 import { OWN_RANGE } from '../../messages/contract-version.ts'
 import type { RevocationList } from '../../messages/enrolment.ts'
+import { createOutageLog } from '../../messages/outage-log.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import type { AgentView } from '../../messages/values.ts'
 import type { Journal } from './journal.ts'
@@ -130,11 +131,16 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     ),
   )
   await online(FIRST_ONLINE_MS)
+  const outage = createOutageLog({
+    logger,
+    failing: 'a heartbeat was not sent',
+    again: 'heartbeats are sent again',
+  })
   const heartbeat = setInterval(() => {
     // Another process may have taken the name while this one was cut off.
     if (!consumer.isConsuming) return
     // One heartbeat at a time: after an outage only the latest matters.
-    online(heartbeatMs).catch((error: unknown) => logger.warn({ err: error }, 'a heartbeat was not sent'))
+    online(heartbeatMs).then(() => outage.works(), outage.failed)
   }, heartbeatMs)
   const pruner = setInterval(prune, DAY_MS)
   const presence =

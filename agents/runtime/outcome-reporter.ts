@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { backoffMs } from '../../messages/backoff.ts'
 import type { EventBody, ReportType } from '../../messages/definitions.ts'
 import type { ErrorBody, HowdahError } from '../../messages/errors.ts'
+import { createOutageLog } from '../../messages/outage-log.ts'
 import type { StepCommand } from '../../messages/steps.ts'
 import { isUnsendable } from '../../messages/unsendable.ts'
 import { pause } from '../../messages/wait.ts'
@@ -55,11 +56,17 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
     const { session, step, sequence } = command
     const about = { session, step, direction, sequence }
     const messageId = outcomeId(session, sequence)
+    const outage = createOutageLog({
+      logger,
+      failing: 'an outcome could not be reported yet',
+      again: 'the outcome was reported',
+    })
     let outcome = journalled
     for (let failures = 1; !signal.aborted; failures++) {
       try {
         if (outcome.ok) await emit('session.step-done', { ...about, result: outcome.result }, messageId)
         else await emit('session.step-failed', { ...about, error: outcome.error }, messageId)
+        outage.works(about)
         journal.confirm(session, sequence)
         return
       } catch (error) {
@@ -67,7 +74,7 @@ export function createOutcomeReporter(options: OutcomeReporterOptions): OutcomeR
           outcome = { ok: false, error: unsendable(error) }
           keep(command, outcome)
         }
-        logger.warn({ err: error, ...about }, 'an outcome could not be reported yet')
+        outage.failed(error, about)
         await pause(backoffMs(failures, { firstMs: 200, maxMs: 10_000 }), signal)
       }
     }

@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino'
 import type { EventBody } from '../../messages/definitions.ts'
+import { createOutageLog } from '../../messages/outage-log.ts'
 
 export type Presence = Pick<EventBody<'agent.sessions'>, 'sessions' | 'more'>
 
@@ -28,6 +29,11 @@ export function startPresenceReport(options: PresenceReportOptions): { close(): 
   let reportedAt = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
+  const outage = createOutageLog({
+    logger,
+    failing: 'the sessions that are present were not reported',
+    again: 'the sessions that are present are reported again',
+  })
 
   async function look(): Promise<void> {
     const ids = [...(await list())].sort()
@@ -41,9 +47,7 @@ export function startPresenceReport(options: PresenceReportOptions): { close(): 
 
   function run(): void {
     look()
-      .catch((error: unknown) =>
-        logger.warn({ err: error }, 'the sessions that are present were not reported'),
-      )
+      .then(() => outage.works(), outage.failed)
       .finally(() => {
         if (!closed) timer = setTimeout(run, everyMs)
       })

@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import { backoffMs } from '../../messages/backoff.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { createOutageLog } from '../../messages/outage-log.ts'
 import { pause } from '../../messages/wait.ts'
 import { type Announcement, announcementId, compareAnnouncements } from '../announcements.ts'
 import type { Store } from '../store/store.ts'
@@ -80,9 +81,15 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
   async function publishOne(announcement: Announcement): Promise<boolean> {
     const { type, body } = announcement
     const about = { session: body.session, type }
+    const outage = createOutageLog({
+      logger,
+      failing: 'an announcement is not published yet',
+      again: 'the announcement was published',
+    })
     for (let failures = 1; ; failures++) {
       try {
         await bus.emit(type, body, { messageId: announcementId(announcement) })
+        outage.works(about)
         return true
       } catch (error) {
         if (isLasting(error)) {
@@ -90,7 +97,7 @@ export function createOutbox({ store, bus, logger, background, lookMs = 10_000 }
           return true
         }
         if (closing.signal.aborted) return false
-        logger.warn({ err: error, ...about }, 'an announcement is not published yet')
+        outage.failed(error, about)
         await pause(backoffMs(failures, BACKOFF), closing.signal)
       }
     }
