@@ -31,8 +31,8 @@ export interface RunningRole {
   close(): Promise<void>
 }
 
-/** How long a role waits for a broker that is not running yet, as at boot; then it exits, and its supervisor decides. */
-export const BROKER_WAIT_MS = 300_000
+/** How long a role waits for a broker or a store that is not running yet, as at boot; then it exits, and its supervisor decides. */
+export const START_WAIT_MS = 300_000
 
 /** Deadline of an orderly shutdown in milliseconds. */
 const CLOSE_DEADLINE_MS = 20_000

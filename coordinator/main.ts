@@ -5,7 +5,7 @@ import path from 'node:path'
 import { withoutCredentials } from '../config/logger.ts'
 import { brokerMetrics } from '../config/monitoring/broker-metrics.ts'
 import { certificateMetrics, diskMetrics } from '../config/monitoring/file-metrics.ts'
-import { BROKER_WAIT_MS, runRole } from '../config/role.ts'
+import { runRole, START_WAIT_MS } from '../config/role.ts'
 import { coordinatorSchema } from '../config/schema.ts'
 import { brokerAccess } from '../config/tls.ts'
 import { version } from '../config/version.ts'
@@ -40,7 +40,7 @@ await runRole({
     const { store: storeConfig, retry, resume, heartbeat, broker, authority } = config
     const now = Date.now
     const store = storeConfig.url
-      ? await openPostgresStore(storeConfig.url, logger)
+      ? await openPostgresStore(storeConfig.url, logger, { waitMs: START_WAIT_MS })
       : await openSqliteStore(storeConfig.path)
     const shownAs = {
       ...{ appId: 'howdah-coordinator', name: `howdah coordinator ${hostname()}` },
@@ -53,7 +53,7 @@ await runRole({
       role: 'coordinator',
       heartbeatSeconds: HEARTBEAT_SECONDS,
       logger,
-      waitMs: BROKER_WAIT_MS,
+      waitMs: START_WAIT_MS,
       observer: brokerMetrics(monitor.registry),
     })
     let leadership: Leadership | undefined

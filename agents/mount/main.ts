@@ -11,7 +11,7 @@ import path from 'node:path'
 import { withoutCredentials } from '../../config/logger.ts'
 import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
 import { certificateMetrics, diskMetrics } from '../../config/monitoring/file-metrics.ts'
-import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
+import { runRole, START_WAIT_MS } from '../../config/role.ts'
 import { mountAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { version } from '../../config/version.ts'
@@ -55,7 +55,7 @@ await runRole({
       ...{ name: `howdah mount ${name}`, version: version() },
       role: 'agent',
       logger,
-      waitMs: BROKER_WAIT_MS,
+      waitMs: START_WAIT_MS,
       observer: brokerMetrics(monitor.registry),
     })
     let agent: RunningAgent | undefined

@@ -11,7 +11,7 @@ import { ConfigurationError } from '../../config/configuration-error.ts'
 import { withoutCredentials } from '../../config/logger.ts'
 import { brokerMetrics } from '../../config/monitoring/broker-metrics.ts'
 import { certificateMetrics, diskMetrics } from '../../config/monitoring/file-metrics.ts'
-import { BROKER_WAIT_MS, runRole } from '../../config/role.ts'
+import { runRole, START_WAIT_MS } from '../../config/role.ts'
 import { targetAgentSchema } from '../../config/schema.ts'
 import { brokerAccess, readTls } from '../../config/tls.ts'
 import { version } from '../../config/version.ts'
@@ -73,7 +73,7 @@ await runRole({
       ...{ name: `howdah target ${name}`, version: version() },
       role: 'agent',
       logger,
-      waitMs: BROKER_WAIT_MS,
+      waitMs: START_WAIT_MS,
       observer: brokerMetrics(monitor.registry),
     })
     let agent: RunningAgent | undefined

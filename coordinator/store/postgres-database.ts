@@ -1,8 +1,12 @@
 /** The connections of the PostgreSQL store. Errors of its functions are as the callers of the store are to see them. */
 import pg from 'pg'
 import type { Logger } from 'pino'
+import { backoffMs } from '../../messages/backoff.ts'
 import { HowdahError } from '../../messages/errors.ts'
-import { throwStoreFailure } from './postgres-failure.ts'
+import { createOutageLog } from '../../messages/outage-log.ts'
+import { Unavailable } from '../../messages/unavailable.ts'
+import { pause } from '../../messages/wait.ts'
+import { isRefusedForGood, throwStoreFailure } from './postgres-failure.ts'
 import { migrate } from './postgres-schema.ts'
 
 export interface PostgresOptions {
@@ -10,6 +14,8 @@ export interface PostgresOptions {
   readonly queryTimeoutMs?: number
   /** Milliseconds for a connection. Default 10 s. */
   readonly connectTimeoutMs?: number
+  /** Milliseconds for a server that cannot be reached or is starting up, to be used for the first time. Default 0: one attempt. */
+  readonly waitMs?: number
 }
 
 export interface PostgresDatabase {
@@ -24,11 +30,16 @@ export interface PostgresDatabase {
   ids(text: string, values: unknown[]): Promise<string[]>
 }
 
-/** @throws HowdahError `configuration` when the database cannot be reached or used, or belongs to a newer release */
+const RETRY = { firstMs: 200, maxMs: 5_000 }
+
+/**
+ * @throws HowdahError `configuration` as soon as the server refuses user, password or database, or the database belongs to a
+ * newer release; `Unavailable` when it could not be used within `waitMs`
+ */
 export async function openDatabase(
   url: string,
   logger: Logger,
-  { queryTimeoutMs = 15_000, connectTimeoutMs = 10_000 }: PostgresOptions,
+  { queryTimeoutMs = 15_000, connectTimeoutMs = 10_000, waitMs = 0 }: PostgresOptions,
 ): Promise<PostgresDatabase> {
   const pool = new pg.Pool({
     connectionString: url,
@@ -39,7 +50,10 @@ export async function openDatabase(
     keepAlive: true,
   })
   pool.on('error', (error) => logger.warn({ err: error }, 'an idle connection of the store broke'))
-  const storeId = await open(pool)
+  const storeId = await open(pool, waitMs, logger).catch(async (error: unknown) => {
+    await pool.end()
+    throw error
+  })
 
   const query = <Row extends pg.QueryResultRow>(text: string, values: unknown[]) =>
     pool.query<Row>(text, values).catch(throwStoreFailure)
@@ -67,8 +81,39 @@ export async function openDatabase(
   }
 }
 
-/** @returns the id of the store @throws HowdahError `configuration` */
-async function open(pool: pg.Pool): Promise<string> {
+/** @returns the id of the store @throws as `openDatabase` */
+async function open(pool: pg.Pool, waitMs: number, logger: Logger): Promise<string> {
+  const outage = createOutageLog({
+    logger,
+    failing: 'the store cannot be used yet',
+    again: 'the store can be used',
+  })
+  const deadline = Date.now() + waitMs
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const id = await openOnce(pool)
+      outage.works()
+      return id
+    } catch (error) {
+      if (error instanceof HowdahError) throw error
+      // A host name with several addresses: Node's error of all of them has a code and no message.
+      const { message, code } = error as NodeJS.ErrnoException
+      const reason = message || code
+      if (isRefusedForGood(error))
+        throw new HowdahError('configuration', `store.url: ${reason}`, { cause: error })
+      const waited = waitMs > 0 ? ` within ${waitMs / 1000} s` : ''
+      const failure = new Unavailable(`store.url: the store could not be used${waited}: ${reason}`, {
+        cause: error,
+      })
+      const delay = backoffMs(attempt, RETRY)
+      if (Date.now() + delay > deadline) throw failure
+      outage.failed(failure)
+      await pause(delay)
+    }
+  }
+}
+
+async function openOnce(pool: pg.Pool): Promise<string> {
   let client: pg.PoolClient | undefined
   try {
     client = await pool.connect()
@@ -77,8 +122,6 @@ async function open(pool: pg.Pool): Promise<string> {
     return id
   } catch (error) {
     client?.release(true)
-    await pool.end()
-    if (error instanceof HowdahError) throw error
-    throw new HowdahError('configuration', `store.url: ${(error as Error).message}`, { cause: error })
+    throw error
   }
 }

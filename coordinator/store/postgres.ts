@@ -26,7 +26,7 @@ import { storedJson, storedText } from './stored-json.ts'
 /** Rows that one statement of `prune` deletes. */
 const PRUNE_ROWS = 5000
 
-/** @throws HowdahError `configuration` when the database cannot be reached or used, or belongs to a newer release */
+/** @throws as `openDatabase` */
 export async function openPostgresStore(
   url: string,
   logger: Logger,

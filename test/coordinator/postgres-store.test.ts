@@ -1,4 +1,5 @@
 /** What only the PostgreSQL store has: a server that can be away. */
+import { Writable } from 'node:stream'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { newSession, type Session } from '../../coordinator/session.ts'
@@ -71,6 +72,23 @@ describe('the PostgreSQL store whose server is away', function () {
       await isUsable()
     })
   }
+
+  it('opens when its server starts after it, in the time that it may take', async () => {
+    await server.stop()
+    const refused = Promise.withResolvers<void>()
+    const destination = new Writable({
+      write(chunk, _, done) {
+        if (String(chunk).includes('the store cannot be used yet')) refused.resolve()
+        done()
+      },
+    })
+    const opening = openPostgresStore(server.url, pino(destination), { waitMs: 30_000 })
+    await Promise.race([refused.promise, opening])
+    await server.start()
+    const late = await opening
+    expect(late.id).to.equal(store.id)
+    await late.close()
+  })
 
   it('says so while the server is frozen, and goes on when it answers again', async () => {
     server.freeze()

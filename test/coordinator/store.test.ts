@@ -1,7 +1,5 @@
 import { expect } from 'chai'
-import { pino } from 'pino'
 import { newSession, type Session } from '../../coordinator/session.ts'
-import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import { openSqliteStore } from '../../coordinator/store/sqlite.ts'
 import {
   type Added,
@@ -265,15 +263,5 @@ describe('the store', () => {
     const error = await openSqliteStore('/dev/null/store.sqlite').catch((refusal: unknown) => refusal)
     expect(error).to.include({ code: 'configuration' })
     expect((error as Error).message).to.match(/store\.path: \/dev\/null/)
-  })
-
-  it('in PostgreSQL says which configuration key is wrong when the database cannot be reached', async () => {
-    const opening = openPostgresStore('postgres://127.0.0.1:1/none', pino({ level: 'silent' }))
-    const error = await opening.then(
-      () => undefined,
-      (refusal: unknown) => refusal,
-    )
-    expect(error).to.include({ code: 'configuration' })
-    expect((error as Error).message).to.match(/^store\.url: /)
   })
 })
