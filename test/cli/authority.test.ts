@@ -43,7 +43,7 @@ describe('howdah authority', () => {
     expect(missing.stderr).to.include('howdah authority init')
     await authority('init')
     const certificate = await readFile(path.join(directory, 'ca.pem'), 'utf8')
-    await rm(path.join(directory, 'ca.pem'))
+    for (const file of ['ca.pem', 'ca.key']) await rm(path.join(directory, file))
     await authority('init')
     await writeFile(path.join(directory, 'ca.pem'), certificate)
     const mixed = await refusal('show')
