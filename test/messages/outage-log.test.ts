@@ -91,13 +91,13 @@ describe('the log of an outage', () => {
     try {
       const opening = failure(
         openConnection({
-          ...{ url: `amqp://127.0.0.1:${port}`, logger, waitMs: 3_000 },
+          ...{ url: `amqp://127.0.0.1:${port}`, logger, waitMs: 1_500 },
           ...{ shownAs: { name: 'test', version: undefined }, purpose: 'publish' },
         }),
       )
       const attempts = () => lines.filter(({ msg }) => msg === 'cannot connect to RabbitMQ')
-      await poll(async () => (attempts().length >= 4 ? true : undefined), {
-        deadlineMs: 3_000,
+      await poll(async () => (attempts().length >= 3 ? true : undefined), {
+        deadlineMs: 1_500,
         failure: () => JSON.stringify(lines),
       })
       const [first, ...repeats] = attempts()
