@@ -16,6 +16,7 @@ import { runCuts, runPowerCuts } from '../durability/support/power-cut.ts'
 import { PGBACKREST_FUZZ } from '../repository/fuzz.ts'
 import { TAR_FUZZ } from '../repository/tar-fuzz.ts'
 import { stopTestBroker } from '../support/broker.ts'
+import { runBrokerCluster } from './broker-cluster.ts'
 import { runChaos } from './chaos/chaos.ts'
 import { runManyDatabases } from './many-databases.ts'
 import { runRealWorld } from './real-world.ts'
@@ -25,6 +26,7 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
        npm run soak -- chaos --minutes N [--seed S]
        npm run soak -- real-world [--grep X]
        npm run soak -- many-databases
+       npm run soak -- broker-cluster
        npm run soak -- regression
        npm run soak -- --replay FILE
 
@@ -36,6 +38,7 @@ All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
   real-world  clusters, archives and repositories as other people have reported them, each published once
   many-databases  a cluster with 5,000 databases: published, listed, changed and exported
+  broker-cluster  three RabbitMQ nodes, of which one hangs and one is cut off under two coordinators
   regression  PostgreSQL's own regression suite on a published instance; downloads packages and sources of PostgreSQL
 --operations and --minutes are for each of them (of model: for each driver).
   --seed S    repeats a run (default: the time)
@@ -52,6 +55,7 @@ const TESTS = [
   'chaos',
   'real-world',
   'many-databases',
+  'broker-cluster',
   'regression',
 ] as const
 type Test = (typeof TESTS)[number]
@@ -64,6 +68,7 @@ const OPERATIONS = {
   chaos: 0,
   'real-world': 0,
   'many-databases': 0,
+  'broker-cluster': 0,
   regression: 0,
 } as const satisfies Record<Test, number>
 const CHAOS_MINUTES = 5
@@ -309,6 +314,7 @@ async function soak(options: Options): Promise<boolean> {
       chaos: soakChaos,
       'real-world': soakRealWorld,
       'many-databases': runManyDatabases,
+      'broker-cluster': () => runBrokerCluster((text) => process.stdout.write(`broker-cluster: ${text}\n`)),
       regression: soakRegression,
     }[test]
     good = (await run(options, operations, until)) && good
