@@ -47,6 +47,8 @@ const USERS = [
 ] as const
 type User = (typeof USERS)[number]
 
+/** Nothing that is sent waits for the acknowledgement of what was sent before. */
+const AT_ONCE = { noDelay: true }
 const ACCESS_REFUSED = 403
 const PRECONDITION_FAILED = 406
 
@@ -109,7 +111,7 @@ describe('the users of a broker that was set up', function () {
       passwords.set(user, password)
     }
     await startFleet()
-    for (const user of USERS) connections.set(user, await connect(urlOf(user)))
+    for (const user of USERS) connections.set(user, await connect(urlOf(user), AT_ONCE))
   })
 
   after(async () => {
@@ -307,7 +309,7 @@ describe('the users of a broker that was set up', function () {
     const url = new URL(broker.url)
     await manage('PUT', `permissions/howdah/${url.username}`, { configure: '.*', write: '.*', read: '.*' })
     url.pathname = '/howdah'
-    return connect(url.href)
+    return connect(url.href, AT_ONCE)
   }
 
   type Attempts = Record<string, (channel: ConfirmChannel) => Promise<unknown>>
@@ -447,6 +449,7 @@ describe('the users of a broker that was set up', function () {
         const material = await certify(user)
         const connection = await connect(`${broker.tlsUrl}/howdah`, {
           ...material,
+          ...AT_ONCE,
           credentials: credentials.external(),
         })
         await connections.get(user)?.close()
@@ -507,7 +510,7 @@ describe('the users of a broker that was set up', function () {
     const known = ['--agent', 'mount:backup-1', '--agent', 'target:db-7', '--operator', 'alice']
     await setUp(...known, '--agent', 'target:db-8', '--apply')
     for (const user of USERS) {
-      const connection = await connect(urlOf(user))
+      const connection = await connect(urlOf(user), AT_ONCE)
       await connection.close()
     }
   })

@@ -25,7 +25,7 @@ export function properties(type: string, more: Options.Publish = {}): Options.Pu
 }
 
 export async function connectRaw(url: string): Promise<RawClient> {
-  const model: ChannelModel = await connect(url)
+  const model: ChannelModel = await connect(url, { noDelay: true })
   const channel = await model.createConfirmChannel()
   const { queue } = await channel.assertQueue(`howdah.reply.${randomUUID()}`, { exclusive: true })
   const waiting: ((reply: RawReply) => void)[] = []
