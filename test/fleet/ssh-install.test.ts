@@ -18,6 +18,10 @@ import { type SshHost, startSshHost } from '../support/ssh-host.ts'
 import { howdah } from './ssh-command.ts'
 import { makeOperator, type Operator } from './ssh-operator.ts'
 
+/** Of which other test files have the bundles, too. */
+const [FIRST, SECOND] = ['9.0.0', '9.1.0']
+/** Of pgbench. */
+const CLIENTS = 2
 /** Where things of Howdah may be on a host. */
 const TREES = '/etc /opt /root /home /var/lib /var/log /var/tmp /tmp /run /usr/local'
 
@@ -41,8 +45,8 @@ describe('howdah agent install', function () {
 
   before(async function () {
     this.timeout(400_000)
-    first = await testBundle('1.0.0')
-    second = await testBundle('1.1.0')
+    first = await testBundle(FIRST)
+    second = await testBundle(SECOND)
     production = await makeProduction({ compress: 'gz' })
     await production.backup('full')
     backup = await startSshHost(network.hosts, 'backup', {
@@ -209,7 +213,7 @@ describe('howdah agent install', function () {
 
   it('keeps pgbench running through an upgrade and the way back', async () => {
     const { socketDirectory, port, user } = session.connection as NonNullable<SessionView['connection']>
-    const bench = `${POSTGRES_BIN}/pgbench -h ${socketDirectory} -p ${port} -U ${user} -n -c 2 -T 300 -P 1 ${production.database}`
+    const bench = `${POSTGRES_BIN}/pgbench -h ${socketDirectory} -p ${port} -U ${user} -n -c ${CLIENTS} -T 300 -P 1 ${production.database}`
     const [program, ...args] = db.on(['/bin/sh', '-c', `exec ${bench} 2>&1`])
     const load = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
     let said = ''
@@ -217,8 +221,10 @@ describe('howdah agent install', function () {
       said += chunk
     })
     const progressed = async (): Promise<void> => {
-      const lines = said.split('progress:').length
-      await poll(() => (said.split('progress:').length > lines + 1 ? true : undefined), {
+      // Each transaction adds a row.
+      const committed = async () => Number(await sql('SELECT count(*) FROM pgbench_history'))
+      const before = await committed()
+      await poll(async () => ((await committed()) > before + CLIENTS ? true : undefined), {
         deadlineMs: 15_000,
         failure: () => `pgbench stands still: ${said}`,
       })
@@ -233,11 +239,11 @@ describe('howdah agent install', function () {
         second.file,
       )
       expect(upgraded.done).to.have.members([`root@${backup.address}`, `ops@${db.address}`])
-      expect([await agentVersion('db-7'), await agentVersion('backup-1')]).to.deep.equal(['1.1.0', '1.1.0'])
+      expect([await agentVersion('db-7'), await agentVersion('backup-1')]).to.deep.equal([SECOND, SECOND])
       await progressed()
       const back = await run<{ changed: string[] }>('agent', 'rollback', `ops@${db.address}`)
       expect(back.changed).to.deep.equal([`ops@${db.address}`])
-      expect(await agentVersion('db-7')).to.equal('1.0.0')
+      expect(await agentVersion('db-7')).to.equal(FIRST)
       await progressed()
       expect(load.exitCode).to.equal(null)
       expect(said).to.not.match(/error|abort|fatal|[1-9]\d* failed/i)

@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { globSync, readFileSync, statSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
@@ -23,6 +23,8 @@ const OTHERS = [
 ]
 /** Of its files, in seconds: not that of the commit, which may be another with the same sources. */
 export const BUNDLE_TIME = '1767225600'
+/** For another lane that makes it. */
+const WAIT_SECONDS = 120
 /** Older ones belong to no run that is under way. */
 const KEEP_MS = 6 * 3_600_000
 
@@ -49,15 +51,20 @@ async function makeBundle(directory: string, version: string): Promise<void> {
     if (Date.now() - (statSync(old, { throwIfNoEntry: false })?.mtimeMs ?? 0) > KEEP_MS)
       await rm(old, { recursive: true, force: true })
   const partial = await mkdtemp(path.join(BUNDLES, 'partial-'))
+  const script = path.join(CHECKOUT, 'bin/bundle')
+  // Of lanes that need the same one at the same time one makes it, and the others wait.
+  const make = 'test -e "$1" || { sh "$2" --version "$3" --directory "$4" && mv "$4" "$1"; }'
   try {
-    await run('sh', [path.join(CHECKOUT, 'bin/bundle'), '--version', version, '--directory', partial], {
-      env: { ...process.env, SOURCE_DATE_EPOCH: BUNDLE_TIME },
-    })
-    await rename(partial, directory)
-  } catch (error) {
+    await run(
+      'flock',
+      [
+        ...['--wait', String(WAIT_SECONDS), `${directory}.lock`, 'sh', '-c', make],
+        ...['sh', directory, script, version, partial],
+      ],
+      { env: { ...process.env, SOURCE_DATE_EPOCH: BUNDLE_TIME } },
+    )
+  } finally {
     await rm(partial, { recursive: true, force: true })
-    // Another run was faster.
-    if (!isThere(directory)) throw error
   }
 }
 
