@@ -1,58 +1,38 @@
 /** docker-compose.yml, as far as that can be tried without a Docker engine. */
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { chown, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
-import { parse } from 'yaml'
-import { loadConfig } from '../config/load.ts'
-import { coordinatorSchema, mountAgentSchema, targetAgentSchema } from '../config/schema.ts'
-import { POSTGRES_BIN, postgresAccount } from './support/postgres-cluster.ts'
+import { loadConfig } from '../../config/load.ts'
+import { coordinatorSchema, mountAgentSchema, targetAgentSchema } from '../../config/schema.ts'
+import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
+import { CHECKOUT, readServices, type Service, type Services, unescapeDollars } from './compose-file.ts'
 
 const run = promisify(execFile)
-const ROOT = path.join(import.meta.dirname, '..')
-
-interface Service {
-  readonly image: string
-  readonly restart?: string
-  readonly command?: string[]
-  readonly entrypoint?: string[]
-  readonly environment: Record<string, string>
-  readonly healthcheck?: { test?: string[]; disable?: boolean }
-  readonly depends_on?: Record<string, { condition: string }>
-  readonly cap_drop?: string[]
-  readonly privileged?: boolean
-  readonly volumes?: string[]
-}
 
 describe('docker-compose.yml', function () {
   this.timeout(60_000)
-  let services: Record<string, Service>
+  let services: Services
   const service = (name: string): Service => services[name] as Service
 
   before(() => {
-    // Debian's docker-compose 1.29 knows everything in the file but the name of the project.
-    const input = readFileSync(path.join(ROOT, 'docker-compose.yml'), 'utf8').replace(/^name: .*$/m, '')
-    const env = { ...process.env, BROKER_PASSWORD: 'secret', STORE_PASSWORD: 'secret' }
-    const output = execFileSync('docker-compose', ['-f', '-', '--project-directory', ROOT, 'config'], {
-      ...{ input, env, stdio: ['pipe', 'pipe', 'pipe'] },
-    })
-    services = (parse(output.toString()) as { services: Record<string, Service> }).services
+    services = readServices()
   })
 
   it('names a release of each image', () => {
     for (const { image } of Object.values(services))
       expect(image).to.match(/:(local|\d+\.\d+(\.\d+)?(-[a-z]+)?)$/)
-    const [, base] = /^FROM (\S+)$/m.exec(readFileSync(path.join(ROOT, 'Dockerfile'), 'utf8')) ?? []
+    const [, base] = /^FROM (\S+)$/m.exec(readFileSync(path.join(CHECKOUT, 'Dockerfile'), 'utf8')) ?? []
     expect(base).to.match(/^node:24\.\d+\.\d+-bookworm$/)
   })
 
   it('copies what there is into the image', () => {
-    const copied = [...readFileSync(path.join(ROOT, 'Dockerfile'), 'utf8').matchAll(/^COPY (.+) \S+$/gm)]
+    const copied = [...readFileSync(path.join(CHECKOUT, 'Dockerfile'), 'utf8').matchAll(/^COPY (.+) \S+$/gm)]
     for (const file of copied.flatMap(([, files = '']) => files.split(' ')))
-      expect(existsSync(path.join(ROOT, file)), file).to.equal(true)
+      expect(existsSync(path.join(CHECKOUT, file)), file).to.equal(true)
   })
 
   it('waits for what ends, and for what is ready by a check of its own', () => {
@@ -66,7 +46,7 @@ describe('docker-compose.yml', function () {
     }
     for (const role of ['coordinator', 'mount-agent', 'target-agent'])
       expect(service(role).healthcheck?.test?.join(' ')).to.include(
-        service(role).environment.HOWDAH_METRICS_LISTEN,
+        service(role).environment?.HOWDAH_METRICS_LISTEN,
       )
   })
 
@@ -79,8 +59,8 @@ describe('docker-compose.yml', function () {
   })
 
   it('configures each role with what the role knows', () => {
-    const mounted = path.join(ROOT, 'config', 'compose-mount-agent.json')
-    const env = (name: string) => service(name).environment
+    const mounted = path.join(CHECKOUT, 'config', 'compose-mount-agent.json')
+    const env = (name: string) => ({ ...service(name).environment })
     const { store } = loadConfig(coordinatorSchema, { env: env('coordinator'), args: [] })
     expect(store.url).to.equal('postgres://howdah:secret@store:5432/howdah')
     const mount = loadConfig(mountAgentSchema, { file: mounted, env: env('mount-agent'), args: [] })
@@ -98,10 +78,10 @@ describe('docker-compose.yml', function () {
     try {
       const { uid, gid } = await postgresAccount()
       await chown(directory, uid, gid)
-      const [script = ''] = service('sample-repository').command ?? []
+      const [script = ''] = unescapeDollars(service('sample-repository').command ?? [])
       const env = { PATH: `${POSTGRES_BIN}:${process.env.PATH}`, TMPDIR: directory, REPOSITORY: directory }
       for (let time = 0; time < 2; time++)
-        await run('sh', ['-euc', script.replaceAll('$$', '$')], { env, uid, gid, cwd: directory })
+        await run('sh', ['-euc', script], { env, uid, gid, cwd: directory })
       for (const file of ['backup_label', 'backup_manifest', 'PG_VERSION'])
         expect(existsSync(path.join(directory, 'shop', 'first', file)), file).to.equal(true)
     } finally {
