@@ -19,7 +19,7 @@ const LANES = 3
 /** As in bin/howdah; without it each process of the tests would compile the same files. */
 const NODE_COMPILE_CACHE = join(import.meta.dirname, '../node_modules/.cache/howdah')
 /** Rooms with files that take a minute, run first so that no lane ends with one of them alone. */
-const LONG = ['repository', 'end-to-end', 'disruptions', 'durability', 'postgres', 'fleet']
+const LONG = ['repository', 'end-to-end', 'disruptions', 'durability', 'postgres', 'fleet', 'compose']
 /** How long the tests may take to end after SIGTERM, which is often followed by SIGKILL. */
 const STOP_MS = 20_000
 /** npm passes on a Ctrl-C that the terminal has already sent to this process. */

@@ -45,7 +45,7 @@ export type Services = Readonly<Record<string, Service>>
 export function readServices(): Services {
   // Debian's docker-compose 1.29 knows everything in the file but the name of the project.
   const input = readFileSync(FILE, 'utf8').replace(/^name: .*$/m, '')
-  const env = { ...process.env, BROKER_PASSWORD: 'secret', STORE_PASSWORD: 'secret' }
+  const env = { ...process.env, STORE_PASSWORD: 'secret' }
   const output = execFileSync('docker-compose', ['-f', '-', '--project-directory', CHECKOUT, 'config'], {
     ...{ input, env, stdio: ['pipe', 'pipe', 'pipe'] },
   })

@@ -67,10 +67,13 @@ describe('docker-compose.yml', function () {
     const target = loadConfig(targetAgentSchema, { env: env('target-agent'), args: [] })
     expect(service('mount-agent').volumes?.join(' ')).to.include(`:${mount.repositories[0]?.path}:ro`)
     const made = service('certificates').command?.join(' ') ?? ''
-    expect(made).to.include(`--mount ${mount.name}=${mount.dataPlane.advertise}`)
-    expect(made).to.include(`--target ${target.name}`)
-    for (const { tls } of [mount, target])
+    expect(made).to.include(`issue mount ${mount.name} --address ${mount.dataPlane.advertise}`)
+    expect(made).to.include(`issue target ${target.name}`)
+    expect(made).to.include(`--agent mount:${mount.name} --agent target:${target.name}`)
+    for (const { tls, broker } of [mount, target]) {
+      expect(broker).to.include({ certificate: tls.certificate, key: tls.key, ca: tls.ca })
       for (const file of [tls.certificate, tls.key]) expect(made).to.include(path.basename(file))
+    }
   })
 
   it('makes a sample repository with a backup of pg_basebackup, once', async () => {

@@ -144,7 +144,6 @@ async function makeRabbitMQ(): Promise<Image> {
   const script = [
     'apt-get update',
     'DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends rabbitmq-server',
-    "echo '[rabbitmq_management].' >/etc/rabbitmq/enabled_plugins",
     'rm -rf /var/lib/apt/lists/*',
   ].join(' && ')
   return {

@@ -158,8 +158,9 @@ async function volume(line: string, directory: string): Promise<Volume> {
 
 /** By the service's own check and its time limit, looked at more often than an engine would. */
 async function healthy(name: string, { healthcheck }: Service, container: Container): Promise<void> {
-  const [, ...command] = healthcheck?.test ?? []
-  if (command.length === 0) throw new Error(`${name} has no check`)
+  const [kind, ...words] = healthcheck?.test ?? []
+  if (words.length === 0) throw new Error(`${name} has no check`)
+  const command = kind === 'CMD-SHELL' ? ['/bin/sh', '-c', ...words] : words
   const timeoutMs = milliseconds(healthcheck?.timeout)
   let reason: unknown
   await poll(
@@ -169,6 +170,8 @@ async function healthy(name: string, { healthcheck }: Service, container: Contai
         return true
       } catch (error) {
         reason = error
+        const status = await Promise.race([container.ended, undefined])
+        if (status !== undefined) throw new Error(`${name} ended with ${status}:\n${container.output()}`)
         return undefined
       }
     },

@@ -42,6 +42,25 @@ describe('the services of docker-compose.yml', function () {
     }
   })
 
+  it('are users of RabbitMQ by their certificates, which takes nothing but TLS', async () => {
+    const broker = project.container('rabbitmq')
+    const listed = await broker.exec([
+      'rabbitmqctl',
+      '--quiet',
+      'list_connections',
+      'user',
+      'ssl',
+      'auth_mechanism',
+    ])
+    const connections = new Set(listed.trim().split('\n').slice(1))
+    const users = ['howdah-coordinator', 'howdah-mount-backup-1', 'howdah-target-db-7']
+    expect([...connections].sort()).to.deep.equal(users.map((user) => `${user}\ttrue\tEXTERNAL`))
+    const listeners = await broker.exec(['rabbitmq-diagnostics', '--quiet', 'listeners'])
+    expect(listeners)
+      .to.match(/port: 5671,/)
+      .and.not.match(/port: 5672,/)
+  })
+
   it('publish the sample by the commands that the file names, and the instance answers', async () => {
     const [backups, publish] = commandsInside()
     if (backups === undefined || publish === undefined) throw new Error('the file names no commands')
