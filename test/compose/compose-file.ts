@@ -3,8 +3,10 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { parse } from 'yaml'
+import { PLANTED } from '../support/secrets.ts'
 
 export const CHECKOUT = path.resolve(import.meta.dirname, '../..')
+export const STORE_PASSWORD = `${PLANTED}store`
 const FILE = path.join(CHECKOUT, 'docker-compose.yml')
 
 export interface Healthcheck {
@@ -45,7 +47,7 @@ export type Services = Readonly<Record<string, Service>>
 export function readServices(): Services {
   // Debian's docker-compose 1.29 knows everything in the file but the name of the project.
   const input = readFileSync(FILE, 'utf8').replace(/^name: .*$/m, '')
-  const env = { ...process.env, STORE_PASSWORD: 'secret' }
+  const env = { ...process.env, STORE_PASSWORD }
   const output = execFileSync('docker-compose', ['-f', '-', '--project-directory', CHECKOUT, 'config'], {
     ...{ input, env, stdio: ['pipe', 'pipe', 'pipe'] },
   })

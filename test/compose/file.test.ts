@@ -1,17 +1,10 @@
-/** docker-compose.yml, as far as that can be tried without a Docker engine. */
-import { execFile } from 'node:child_process'
+/** docker-compose.yml and the Dockerfile as texts; services.test.ts starts what they describe. */
 import { existsSync, readFileSync } from 'node:fs'
-import { chown, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { loadConfig } from '../../config/load.ts'
 import { coordinatorSchema, mountAgentSchema, targetAgentSchema } from '../../config/schema.ts'
-import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
-import { CHECKOUT, readServices, type Service, type Services, unescapeDollars } from './compose-file.ts'
-
-const run = promisify(execFile)
+import { CHECKOUT, readServices, type Service, type Services, STORE_PASSWORD } from './compose-file.ts'
 
 describe('docker-compose.yml', function () {
   this.timeout(60_000)
@@ -62,7 +55,7 @@ describe('docker-compose.yml', function () {
     const mounted = path.join(CHECKOUT, 'config', 'compose-mount-agent.json')
     const env = (name: string) => ({ ...service(name).environment })
     const { store } = loadConfig(coordinatorSchema, { env: env('coordinator'), args: [] })
-    expect(store.url).to.equal('postgres://howdah:secret@store:5432/howdah')
+    expect(store.url).to.equal(`postgres://howdah:${STORE_PASSWORD}@store:5432/howdah`)
     const mount = loadConfig(mountAgentSchema, { file: mounted, env: env('mount-agent'), args: [] })
     const target = loadConfig(targetAgentSchema, { env: env('target-agent'), args: [] })
     expect(service('mount-agent').volumes?.join(' ')).to.include(`:${mount.repositories[0]?.path}:ro`)
@@ -73,22 +66,6 @@ describe('docker-compose.yml', function () {
     for (const { tls, broker } of [mount, target]) {
       expect(broker).to.include({ certificate: tls.certificate, key: tls.key, ca: tls.ca })
       for (const file of [tls.certificate, tls.key]) expect(made).to.include(path.basename(file))
-    }
-  })
-
-  it('makes a sample repository with a backup of pg_basebackup, once', async () => {
-    const directory = await mkdtemp(path.join(tmpdir(), 'howdah-compose-'))
-    try {
-      const { uid, gid } = await postgresAccount()
-      await chown(directory, uid, gid)
-      const [script = ''] = unescapeDollars(service('sample-repository').command ?? [])
-      const env = { PATH: `${POSTGRES_BIN}:${process.env.PATH}`, TMPDIR: directory, REPOSITORY: directory }
-      for (let time = 0; time < 2; time++)
-        await run('sh', ['-euc', script], { env, uid, gid, cwd: directory })
-      for (const file of ['backup_label', 'backup_manifest', 'PG_VERSION'])
-        expect(existsSync(path.join(directory, 'shop', 'first', file)), file).to.equal(true)
-    } finally {
-      await rm(directory, { recursive: true })
     }
   })
 })

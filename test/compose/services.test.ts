@@ -3,7 +3,7 @@
  * its entrypoint, command, environment, user, capabilities and mounts. RabbitMQ and PostgreSQL are Debian's.
  */
 import { expect } from 'chai'
-import { commandsInside, milliseconds } from './compose-file.ts'
+import { commandsInside, milliseconds, STORE_PASSWORD } from './compose-file.ts'
 import { type Project, startProject } from './project.ts'
 
 const ROLES = ['coordinator', 'mount-agent', 'target-agent'] as const
@@ -78,9 +78,11 @@ describe('the services of docker-compose.yml', function () {
     expect(await query('SELECT count(*) FROM orders')).to.equal('1001')
   })
 
-  it('end by SIGTERM within their time, the target agent with its instances', async () => {
+  it('end by SIGTERM within their time, and have printed no password', async () => {
     for (const name of [...ROLES].reverse())
       expect(await project.container(name).stop(grace(name)), project.container(name).output()).to.equal(0)
+    for (const name of Object.keys(project.services))
+      expect(project.container(name).output(), name).to.not.include(STORE_PASSWORD)
   })
 
   const grace = (name: string) => milliseconds(project.services[name]?.stop_grace_period)
