@@ -44,14 +44,8 @@ describe('the services of docker-compose.yml', function () {
 
   it('are users of RabbitMQ by their certificates, which takes nothing but TLS', async () => {
     const broker = project.container('rabbitmq')
-    const listed = await broker.exec([
-      'rabbitmqctl',
-      '--quiet',
-      'list_connections',
-      'user',
-      'ssl',
-      'auth_mechanism',
-    ])
+    const columns = ['user', 'ssl', 'auth_mechanism']
+    const listed = await broker.exec(['rabbitmqctl', '--quiet', 'list_connections', ...columns])
     const connections = new Set(listed.trim().split('\n').slice(1))
     const users = ['howdah-coordinator', 'howdah-mount-backup-1', 'howdah-target-db-7']
     expect([...connections].sort()).to.deep.equal(users.map((user) => `${user}\ttrue\tEXTERNAL`))
