@@ -13,7 +13,8 @@ const ORDERS = '1000'
 describe('the services of docker-compose.yml', function () {
   this.timeout(60_000)
   let project: Project
-  let psql: string[]
+  /** The line that publish prints. */
+  let psql: string[] = []
 
   before(async function () {
     // The layers of the images are there after bin/prepare.
@@ -58,7 +59,8 @@ describe('the services of docker-compose.yml', function () {
   it('publish the sample by the commands that the file names, and the instance answers', async () => {
     const [backups, publish] = commandsInside()
     if (backups === undefined || publish === undefined) throw new Error('the file names no commands')
-    expect(await exec(backups)).to.match(/sample\s.*shop/s)
+    const listed = await exec(backups)
+    expect(listed, listed).to.match(/sample\s.*shop/s)
     const published = await exec(publish)
     psql = /connect\s+(psql .*)/.exec(published)?.[1]?.trim().split(' ') ?? []
     expect(psql, published).to.not.be.empty
@@ -84,6 +86,7 @@ describe('the services of docker-compose.yml', function () {
     project.container(service).exec(command)
 
   async function query(sql: string): Promise<string> {
+    if (psql.length === 0) throw new Error('nothing is published')
     const answer = await project.container('target-agent').exec([...psql, '-Atqc', sql])
     return answer.trim()
   }
