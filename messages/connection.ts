@@ -93,6 +93,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Broker
   })
   model.on('disconnect', (error) => {
     connectedAt = undefined
+    // amqplib only ends it: to a node that is cut off or hangs it would stay open until the kernel gives up.
+    if (current) dropConnection(current)
     current = undefined
     connected = Promise.withResolvers()
     alarm.clear(false)
