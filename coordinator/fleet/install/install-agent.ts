@@ -174,7 +174,8 @@ const STEPS: readonly Step[] = [
   {
     name: 'start',
     plan: () => 'start the agent, now and at each boot',
-    state: () => 'Everything is installed, and the agent does not run.',
+    // What was begun there goes on when the connection is cut.
+    state: () => `Everything is installed; whether the agent runs says "howdah agent status" there.`,
     async run({ request }, work) {
       const { changed } = await work.programs.run<Changes>('start', ['--kind', request.kind])
       work.restarted ||= changed.length > 0
@@ -218,8 +219,9 @@ export async function installAgent(installation: Installation): Promise<Installe
       narrator.end(done.text, done.changed)
       if (done.changed) changed.push(step.name)
     } catch (error) {
-      signal.throwIfAborted()
-      const body = errorBody(error)
+      // By the operator. A --timeout that is over is a failure like others.
+      if (signal.aborted && !(signal.reason instanceof HowdahError)) throw signal.reason
+      const body = errorBody(signal.aborted ? signal.reason : error)
       const remedy = `${step.state(installation)} The same command goes on from there.`
       throw new HowdahError(body.code, `${step.name}: ${body.message.replace(/\.?$/, '.')} ${remedy}`, {
         cause: error,
