@@ -4,10 +4,11 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { appendFile, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
-import type { SessionView } from '../../messages/values.ts'
+import type { AgentView, SessionView } from '../../messages/values.ts'
 import { type Bundle, testBundle } from '../support/bundle.ts'
 import { useEnrollingFleet } from '../support/enrolling-fleet.ts'
 import { type Hosts, makeHosts } from '../support/hosts.ts'
@@ -15,7 +16,9 @@ import { poll } from '../support/poll.ts'
 import { POSTGRES_BIN } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type SshHost, startSshHost } from '../support/ssh-host.ts'
+import { expectError } from './expect-error.ts'
 import { howdah } from './ssh-command.ts'
+import { installHere } from './ssh-installation.ts'
 import { makeOperator, type Operator } from './ssh-operator.ts'
 
 /** Of which other test files have the bundles, too. */
@@ -99,10 +102,23 @@ describe('howdah agent install', function () {
   const installTarget = (bundle: Bundle) =>
     install(`ops@${db.address}`, bundle, '--kind', 'target', '--name', 'db-7')
 
-  const agentVersion = async (name: string): Promise<string | undefined> => {
-    const { agents } = await run<{ agents: { name: string; version: string; online: boolean }[] }>('agents')
-    return agents.find((one) => one.name === name && one.online)?.version
-  }
+  const onlineAgents = async (): Promise<AgentView[]> =>
+    (await run<{ agents: AgentView[] }>('agents')).agents.filter(({ online }) => online)
+
+  const agentVersion = async (name: string): Promise<string | undefined> =>
+    (await onlineAgents()).find((one) => one.name === name)?.version
+
+  /** Until a process of a host has these words in its command line. */
+  const untilRuns = (host: string, words: string): Promise<true> =>
+    poll(
+      async () => {
+        for (const pid of await network.hosts.processes(host)) {
+          const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+          if (line.replaceAll('\0', ' ').includes(words)) return true
+        }
+      },
+      { deadlineMs: 30_000, everyMs: 10, failure: () => `"${words}" does not run on ${host}` },
+    )
 
   const sql = (text: string): Promise<string> => {
     const { socketDirectory, port, user } = session.connection as NonNullable<SessionView['connection']>
@@ -168,6 +184,61 @@ describe('howdah agent install', function () {
     }
   })
 
+  it('goes on where it ended when the connection is cut while the agent is started', async () => {
+    let cut: Promise<void> | undefined
+    const args = [...installation(`ops@${db.address}`, first, 'target', 'db-7'), '--json']
+    const { status, stderr } = await howdah(operator.home, args, env(), (line) => {
+      if (line.includes(' switch ')) cut = untilRuns('db', 'agent start').then(db.cutConnections)
+    })
+    await cut
+    expect(status, stderr).to.equal(1)
+    expect(stderr).to.match(/\bstart: /)
+    expect(stderr).to.include(
+      'Everything is installed; whether the agent runs says "howdah agent status" there. The same command goes on from there.',
+    )
+    // What was begun there goes on without the connection.
+    await fleet.untilOnline('db-7')
+  })
+
+  it('says that an agent is not online, and that its log cannot be read, when the connection is cut then', async () => {
+    await db.shell('howdah agent stop')
+    let agent = 0
+    let cut: Promise<void> | undefined
+    const failed = installHere({
+      ...{ fleet, operator, host: `ops@${db.address}`, bundle: first, kind: 'target', name: 'db-7' },
+      onlineMs: 1_000,
+      onStep(step) {
+        if (step !== 'start') return
+        agent = Number(readFileSync(path.join(db.root, 'run/howdah/target-agent.pid'), 'utf8').split(' ')[0])
+        expect(agent).to.be.greaterThan(1)
+        process.kill(agent, 'SIGSTOP')
+        cut = db.cutConnections()
+      },
+    })
+    try {
+      await expectError(
+        failed,
+        'timeout',
+        'online: the agent was not online after 1 s. Its log there ends with: (it cannot be read: ',
+        'Everything is installed and the agent was started, and the coordinator has not heard of it. The same command goes on from there.',
+      )
+    } finally {
+      await cut
+      if (agent > 1) process.kill(agent, 'SIGCONT')
+    }
+  })
+
+  it('needs the connection no longer when the agent was started', async () => {
+    let cut: Promise<void> | undefined
+    const args = [...installation(`ops@${db.address}`, first, 'target', 'db-7'), '--json']
+    const { status, stdout, stderr } = await howdah(operator.home, args, env(), (line) => {
+      if (line.includes(' start ')) cut = db.cutConnections()
+    })
+    await cut
+    expect(status, stderr).to.equal(0)
+    expect(JSON.parse(stdout)).to.include({ name: 'db-7', version: FIRST })
+  })
+
   it('brings a mount agent and a target agent online, and publishes', async () => {
     const mount = await install(
       ...([`root@${backup.address}`, first, '--kind', 'mount', '--name', 'backup-1'] as const),
@@ -209,6 +280,32 @@ describe('howdah agent install', function () {
     const { status, stdout } = await howdah(operator.home, [...args, '--json'], env())
     expect(status).to.equal(1)
     expect(JSON.parse(stdout).error).to.include({ code: 'agent_in_use' })
+  })
+
+  it('ends an upgrade with the wave in which a server is not well; the others keep their version and their agents', async () => {
+    const file = path.join(backup.root, 'etc/howdah/mount-agent.json')
+    const configuration = await readFile(file, 'utf8')
+    const before = await onlineAgents()
+    const programs = await db.shell('ls /opt/howdah')
+    await writeFile(file, JSON.stringify({ ...JSON.parse(configuration), unheardOf: true }))
+    try {
+      const upgrade = ['agent', 'upgrade', '--all', '--batch', '1', '--bundle', second.file, '--json']
+      const { status, stdout, stderr } = await howdah(operator.home, upgrade, env())
+      expect(status, stderr).to.equal(1)
+      const outcome = JSON.parse(stdout)
+      expect(outcome).to.deep.include({ done: [], changed: [], untouched: [`ops@${db.address}`] })
+      expect(outcome.failed).to.have.length(1)
+      expect(outcome.error.message)
+        .to.match(new RegExp(`^root@${backup.address}: .*version ${SECOND} does not take the configuration`))
+        .and.to.include('unheardOf')
+      expect(stderr).to.include('Wave 1 of 2').and.not.to.include('Wave 2')
+    } finally {
+      await writeFile(file, configuration)
+    }
+    const identity = ({ name, instance, version }: AgentView) => ({ name, instance, version })
+    expect((await onlineAgents()).map(identity)).to.deep.equal(before.map(identity))
+    expect(before.map(({ version }) => version)).to.deep.equal([FIRST, FIRST])
+    expect(await db.shell('ls /opt/howdah')).to.equal(programs)
   })
 
   it('keeps pgbench running through an upgrade and the way back', async () => {
