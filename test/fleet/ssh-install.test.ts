@@ -4,7 +4,6 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { appendFile, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
@@ -120,6 +119,21 @@ describe('howdah agent install', function () {
       { deadlineMs: 30_000, everyMs: 10, failure: () => `"${words}" does not run on ${host}` },
     )
 
+  /** Stops the target agent's process as soon as there is a new one. @returns its number, undefined when none came */
+  async function freezeNextAgent(): Promise<number | undefined> {
+    const recorded = () => readFile(path.join(db.root, 'run/howdah/target-agent.pid'), 'utf8').catch(() => '')
+    const last = await recorded()
+    const freeze = async (): Promise<number | undefined> => {
+      const text = await recorded()
+      const [, pid] = /^(\d+) \d+\n?$/.exec(text) ?? []
+      if (text === last || pid === undefined) return undefined
+      process.kill(Number(pid), 'SIGSTOP')
+      return Number(pid)
+    }
+    const failure = () => 'no agent was started'
+    return poll(freeze, { deadlineMs: 30_000, everyMs: 10, failure }).catch(() => undefined)
+  }
+
   const sql = (text: string): Promise<string> => {
     const { socketDirectory, port, user } = session.connection as NonNullable<SessionView['connection']>
     return db.shell(
@@ -202,17 +216,13 @@ describe('howdah agent install', function () {
 
   it('says that an agent is not online, and that its log cannot be read, when the connection is cut then', async () => {
     await db.shell('howdah agent stop')
-    let agent = 0
+    const frozen = freezeNextAgent()
     let cut: Promise<void> | undefined
     const failed = installHere({
       ...{ fleet, operator, host: `ops@${db.address}`, bundle: first, kind: 'target', name: 'db-7' },
       onlineMs: 1_000,
       onStep(step) {
-        if (step !== 'start') return
-        agent = Number(readFileSync(path.join(db.root, 'run/howdah/target-agent.pid'), 'utf8').split(' ')[0])
-        expect(agent).to.be.greaterThan(1)
-        process.kill(agent, 'SIGSTOP')
-        cut = db.cutConnections()
+        if (step === 'start') cut = db.cutConnections()
       },
     })
     try {
@@ -224,7 +234,8 @@ describe('howdah agent install', function () {
       )
     } finally {
       await cut
-      if (agent > 1) process.kill(agent, 'SIGCONT')
+      const agent = await frozen
+      if (agent !== undefined) process.kill(agent, 'SIGCONT')
     }
   })
 
