@@ -52,13 +52,13 @@ async function makeBundle(directory: string, version: string): Promise<void> {
       await rm(old, { recursive: true, force: true })
   const partial = await mkdtemp(path.join(BUNDLES, 'partial-'))
   const script = path.join(CHECKOUT, 'bin/bundle')
-  // Of lanes that need the same one at the same time one makes it, and the others wait.
+  // One at a time: of lanes that need the same one, one makes it and the others wait.
   const make = 'test -e "$1" || { sh "$2" --version "$3" --directory "$4" && mv "$4" "$1"; }'
   try {
     await run(
       'flock',
       [
-        ...['--wait', String(WAIT_SECONDS), `${directory}.lock`, 'sh', '-c', make],
+        ...['--wait', String(WAIT_SECONDS), path.join(BUNDLES, '.lock'), 'sh', '-c', make],
         ...['sh', directory, script, version, partial],
       ],
       { env: { ...process.env, SOURCE_DATE_EPOCH: BUNDLE_TIME } },
