@@ -1,50 +1,34 @@
 /** What a coordinator makes of a PostgreSQL server that refuses its first connections. The server is scripted. */
-import { once } from 'node:events'
-import { createServer, type Server } from 'node:net'
 import { Writable } from 'node:stream'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { openPostgresStore } from '../../coordinator/store/postgres.ts'
 import type { HowdahError } from '../../messages/errors.ts'
-
-type Refusal = { readonly sqlState: string; readonly message: string } | 'hangs up'
+import {
+  type Refusal,
+  type RefusingPostgres,
+  refuseAsPostgres,
+  WRONG_PASSWORD,
+} from '../support/refusing-postgres.ts'
 
 const STARTING: Refusal = { sqlState: '57P03', message: 'the database system is starting up' }
-const WRONG_PASSWORD: Refusal = {
-  sqlState: '28P01',
-  message: 'password authentication failed for user "howdah"',
-}
 /** Far longer than a test takes. */
 const LONG_MS = 300_000
 
-/** ErrorResponse of PostgreSQL's frontend/backend protocol. */
-function errorResponse({ sqlState, message }: Exclude<Refusal, string>): Buffer {
-  const fields = Buffer.from(`SFATAL\0VFATAL\0C${sqlState}\0M${message}\0\0`)
-  const header = Buffer.from('E0000')
-  header.writeInt32BE(fields.length + 4, 1)
-  return Buffer.concat([header, fields])
-}
-
 describe('the PostgreSQL store at the start of a coordinator', function () {
   this.timeout(20_000)
-  let server: Server
+  let server: RefusingPostgres
   let url = ''
   let refusals: Refusal[] = []
   let connections = 0
   let lines: string[] = []
 
   before(async () => {
-    server = createServer((socket) => {
+    server = await refuseAsPostgres(() => {
       connections += 1
-      const refusal = refusals.length > 1 ? refusals.shift() : refusals[0]
-      socket.on('error', () => {})
-      socket.once('data', () => {
-        if (refusal === undefined || refusal === 'hangs up') socket.destroy()
-        else socket.end(errorResponse(refusal))
-      })
-    }).listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    url = `postgres://howdah:secret@127.0.0.1:${(server.address() as { port: number }).port}/howdah`
+      return (refusals.length > 1 ? refusals.shift() : refusals[0]) ?? 'hangs up'
+    })
+    url = `postgres://howdah:secret@127.0.0.1:${server.port}/howdah`
   })
 
   after(() => server?.close())

@@ -14,6 +14,7 @@ import { type TestVhost, testVhost } from '../support/broker.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { cleanEnvironment, LAUNCHER, ROLES } from '../support/fleet-roles.ts'
 import { makeProduction, type Production } from '../support/production.ts'
+import { refuseAsPostgres, WRONG_PASSWORD } from '../support/refusing-postgres.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { makeFindings, PLANTED, readFindings, watchedEnvironment } from '../support/secrets.ts'
 
@@ -151,13 +152,6 @@ describe('a secret', function () {
   describe('that is refused', () => {
     const withUrl = (url: string) => ({ broker: { url } })
     const refused: Readonly<Record<string, { readonly role: string; readonly config: object }>> = {
-      'the password of the store': {
-        role: 'coordinator',
-        config: {
-          ...withUrl('amqp://127.0.0.1:1/'),
-          store: { url: `postgres://howdah:${PLANTED}@127.0.0.1:1/howdah` },
-        },
-      },
       'the URL of a broker, which is none': {
         role: 'coordinator',
         config: withUrl(`http://guest:${PLANTED}@h/`),
@@ -194,6 +188,23 @@ describe('a secret', function () {
         expect(readFindings(findings)).to.deep.equal([])
       })
     }
+
+    it('is in neither the log nor the error: the password of the store, which refuses it', async () => {
+      const server = await refuseAsPostgres(() => WRONG_PASSWORD)
+      const file = path.join(directory, 'role.json')
+      const store = { url: `postgres://howdah:${PLANTED}@127.0.0.1:${server.port}/howdah` }
+      writeFileSync(file, JSON.stringify({ ...withUrl('amqp://127.0.0.1:1/'), store }), { mode: 0o600 })
+      try {
+        const { status, output } = await run([LAUNCHER, 'coordinator', '--config', file, '--json'], {
+          ...cleanEnvironment(),
+        })
+        expect(status, output).to.equal(2)
+        expect(output).to.include(WRONG_PASSWORD.message).and.not.include(PLANTED)
+        expect(readFindings(findings)).to.deep.equal([])
+      } finally {
+        server.close()
+      }
+    })
 
     describe('by a broker', () => {
       let vhost: TestVhost
