@@ -4,7 +4,7 @@ import { clientSchema, coordinatorSchema, mountAgentSchema, targetAgentSchema } 
 
 const PREFIX = 'HOWDAH_'
 /** Those that are no key of a configuration. */
-const OTHERS = ['HOWDAH_CONFIG', 'HOWDAH_STATE', 'HOWDAH_MANAGEMENT_URL']
+const OTHERS = ['HOWDAH_CONFIG', 'HOWDAH_STATE', 'HOWDAH_MANAGEMENT_URL', 'HOWDAH_JOIN_TOKEN']
 
 /** All of them: roles on one machine may share one environment. */
 const KNOWN: ReadonlySet<string> = new Set([

@@ -215,7 +215,8 @@ describe('howdah publish', () => {
     const { status, stdout } = run([...PUBLISH, '--json'], { bus })
     expect(await status).to.equal(1)
     const { error, ...rest } = failed()
-    expect(JSON.parse(stdout())).to.deep.equal({ ...rest, error: { ...error, retryable: false } })
+    const details = error?.details?.map((detail) => ({ ...detail, retryable: false }))
+    expect(JSON.parse(stdout())).to.deep.equal({ ...rest, error: { ...error, details, retryable: false } })
   })
 
   it('stops waiting on Ctrl-C, leaves the session as it is, and says how to follow it', async () => {

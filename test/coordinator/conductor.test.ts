@@ -310,8 +310,9 @@ function conductorTests(openStore: () => Promise<Store>): void {
     expect(coordinator.steps()).to.deep.equal(['run resolve'])
     await coordinator.report('agent.online', targetAgent)
     await until('the step is sent', () => coordinator.steps().length > 1)
-    expect(coordinator.steps()).to.deep.equal(['run resolve', 'run preflight'])
-    expect(await coordinator.session(session)).not.to.have.property('error')
+    // A sweep may send it once more.
+    expect([...new Set(coordinator.steps())]).to.deep.equal(['run resolve', 'run preflight'])
+    await until('the error is gone', async () => (await coordinator.session(session)).error === undefined)
   })
 
   it('sends what only newer agents understand to those, and says by name which agent is too old for it', async () => {

@@ -117,12 +117,13 @@ describe('the answer to a delivery', () => {
 describe('a dead letter', () => {
   it('is a copy with the reason and where the message came from', () => {
     const message = delivered(1, { headers: { mine: 'kept' }, correlationId: 'c-1' })
-    const copy = deadLetterOf(message, 'howdah.coordinator', 'of no use')
+    const copy = deadLetterOf(message, 'howdah.coordinator', 'of no use', new Date(86_400_000))
     expect(copy).to.include({ exchange: 'howdah.dead', routingKey: 'session.show' })
     expect(copy.unroutable).to.be.a('string')
     expect(copy.options).to.deep.include({ messageId: 'm-1', correlationId: 'c-1', persistent: true })
     expect(copy.options.headers).to.deep.equal({
       ...{ 'howdah-reason': 'of no use', 'howdah-queue': 'howdah.coordinator' },
+      'howdah-dead-at': '1970-01-02T00:00:00.000Z',
       ...{ 'howdah-exchange': 'howdah.commands', 'howdah-routing-key': 'session.show' },
       'howdah-original-headers': '{"howdah-version":2,"mine":"kept"}',
     })
