@@ -68,7 +68,8 @@ function readHash(file: string): string {
   }
 }
 
-async function hashOf(file: string, bytes: number): Promise<string> {
+/** SHA-256 of the first bytes of a file, hexadecimal. */
+export async function hashOf(file: string, bytes: number): Promise<string> {
   const hash = createHash('sha256')
   if (bytes > 0) await pipeline(createReadStream(file, { end: bytes - 1 }), hash)
   return hash.digest('hex')

@@ -3,13 +3,12 @@
  * no other file to bring agents to other servers. Kept in a cache directory with its hash beside it.
  */
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { HowdahError } from '../../../messages/errors.ts'
+import { hashOf } from './bundle.ts'
 
 const run = promisify(execFile)
 const DEADLINE_MS = 300_000
@@ -53,9 +52,8 @@ export async function packBundle(directory: string, cache: string): Promise<stri
         timeout: DEADLINE_MS,
       },
     )
-    const hash = createHash('sha256')
-    await pipeline(createReadStream(partial), hash)
-    await writeFile(`${file}.sha256`, `${hash.digest('hex')}  ${name}\n`)
+    const hash = await hashOf(partial, (await stat(partial)).size)
+    await writeFile(`${file}.sha256`, `${hash}  ${name}\n`)
     await rename(partial, file)
     return file
   } catch (cause) {

@@ -3,11 +3,12 @@ import { HowdahError } from '../../../../messages/errors.ts'
 import { chooseSupervisor } from '../../../fleet/host/choose-supervisor.ts'
 import { agentsOfHost } from '../../../fleet/host/host-agents.ts'
 import { AGENT_KINDS, type AgentKind, type HostPaths, hostPaths } from '../../../fleet/host/host-paths.ts'
-import type { HostReport } from '../../../fleet/host/report.ts'
+import { type HostReport, note } from '../../../fleet/host/report.ts'
 import type { Supervisor } from '../../../fleet/host/supervisor.ts'
 import { type Context, printJson } from '../../context.ts'
-import { jsonOption } from '../../options.ts'
+import { jsonOption, parseName } from '../../options.ts'
 import { InvalidValue } from '../../usage-error.ts'
+import type { Call } from '../../verb.ts'
 import type { Entry, OptionDescription } from '../../verb-description.ts'
 
 export const kindOption: OptionDescription = {
@@ -16,6 +17,14 @@ export const kindOption: OptionDescription = {
   required: true,
   choices: AGENT_KINDS,
   parse: parseKind,
+}
+
+/** Of actions that make an agent. */
+export const nameOption: OptionDescription = {
+  flags: '--name <NAME>',
+  description: 'Name of the agent in the fleet.',
+  required: true,
+  parse: parseName,
 }
 
 function parseKind(text: string): AgentKind {
@@ -64,6 +73,30 @@ export function chosenKinds({ paths }: HostAccess, kind: AgentKind | undefined):
   if (chosen.length > 0) return chosen
   const which = kind === undefined ? 'agent' : `${kind} agent`
   throw new HowdahError('unknown_agent', `no ${which} is set up on this host; "howdah agent setup" does it`)
+}
+
+/**
+ * Carries out an action on each chosen agent of this host, and prints what it did.
+ * @param act whether anything changed
+ */
+export async function onEachAgent(
+  { context, options: { kind, json } }: Call<AnyKindOptions>,
+  done: string,
+  act: (supervisor: Supervisor, kind: AgentKind) => Promise<boolean>,
+): Promise<number> {
+  const host = openHost()
+  const report: HostReport = { changed: [], kept: [] }
+  for (const one of chosenKinds(host, kind))
+    note(report, `${one} agent: ${done}`, await act(host.supervisor, one))
+  printReport(context, report, json)
+  return 0
+}
+
+/** @returns whether it did not run before */
+export async function startAgent(supervisor: Supervisor, kind: AgentKind): Promise<boolean> {
+  const isRunning = (await supervisor.process(kind)) !== undefined
+  await supervisor.start(kind)
+  return !isRunning
 }
 
 export const reportOption = jsonOption(

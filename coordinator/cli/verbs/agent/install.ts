@@ -17,7 +17,6 @@ import {
   clientFiles,
   jsonOption,
   parseBrokerUrl,
-  parseName,
 } from '../../options.ts'
 import { bundleOption, findBundle } from '../../remote/bundle.ts'
 import { firstCheck, onlineDataPlanes } from '../../remote/first-check.ts'
@@ -36,7 +35,7 @@ import { parseRepository } from '../../up/repository-flags.ts'
 import { InvalidValue, UsageError } from '../../usage-error.ts'
 import { type Call, defineVerb } from '../../verb.ts'
 import { findingLines, NEEDED_BYTES, problemOf } from './check.ts'
-import { kindOption } from './host-action.ts'
+import { kindOption, nameOption } from './host-action.ts'
 
 interface Options extends SshOptions, ClientOptions {
   readonly kind: AgentKind
@@ -66,12 +65,7 @@ export const install = defineVerb<Options>({
   arguments: [{ name: 'HOST', required: true, description: 'The server.' }],
   options: [
     kindOption,
-    {
-      flags: '--name <NAME>',
-      description: 'Name of the agent in the fleet.',
-      required: true,
-      parse: parseName,
-    },
+    nameOption,
     {
       flags: '--agent-broker <URL[,URL…]>',
       description:

@@ -15,12 +15,11 @@ import {
   clientFiles,
   jsonOption,
   parseBrokerUrl,
-  parseName,
 } from '../../options.ts'
 import { ask } from '../../request.ts'
 import { InvalidValue, UsageError } from '../../usage-error.ts'
 import { type Call, defineVerb } from '../../verb.ts'
-import { kindOption } from './host-action.ts'
+import { kindOption, nameOption } from './host-action.ts'
 
 interface Options extends ClientOptions {
   readonly kind: AgentKind
@@ -46,12 +45,7 @@ export const invite = defineVerb<Options>({
   ],
   options: [
     kindOption,
-    {
-      flags: '--name <NAME>',
-      description: 'Name of the agent in the fleet.',
-      required: true,
-      parse: parseName,
-    },
+    nameOption,
     {
       flags: '--ttl <TIME>',
       description: 'How long the invitation is good for, like 90s, 15m, 12h or 7d; from 60s to 7d.',

@@ -17,7 +17,7 @@ import { parseName } from '../../options.ts'
 import { parseRepository } from '../../up/repository-flags.ts'
 import { InvalidValue, UsageError } from '../../usage-error.ts'
 import { type Call, defineVerb } from '../../verb.ts'
-import { hostExitStatus, openHost, printReport, reportOption } from './host-action.ts'
+import { hostExitStatus, openHost, printReport, reportOption, startAgent } from './host-action.ts'
 
 interface Options {
   readonly tokenFile?: string
@@ -106,11 +106,7 @@ async function runJoin({ context, options, deadline }: Call<Options>): Promise<n
     logger: createLogger('join', context.env.HOWDAH_LOG_LEVEL ?? 'silent'),
   })
   merge(report, joined)
-  if (options.start) {
-    const isRunning = (await host.supervisor.process(kind)) !== undefined
-    await host.supervisor.start(kind)
-    note(report, `${kind} agent: started`, !isRunning)
-  }
+  if (options.start) note(report, `${kind} agent: started`, await startAgent(host.supervisor, kind))
   printReport(context, report, options.json)
   return 0
 }

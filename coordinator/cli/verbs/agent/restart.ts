@@ -1,13 +1,10 @@
 /** `howdah agent restart`: restart this host's agents. */
-import { type HostReport, note } from '../../../fleet/host/report.ts'
-import { type Call, defineVerb } from '../../verb.ts'
+import { defineVerb } from '../../verb.ts'
 import {
   type AnyKindOptions,
   anyKindOption,
-  chosenKinds,
   hostExitStatus,
-  openHost,
-  printReport,
+  onEachAgent,
   reportOption,
 } from './host-action.ts'
 
@@ -20,17 +17,10 @@ export const restart = defineVerb<AnyKindOptions>({
   environment: [],
   files: [],
   examples: [['howdah agent restart', 'After a change of a configuration.']],
-  run: runRestart,
+  run: (call) =>
+    onEachAgent(call, 'restarted', async (supervisor, kind) => {
+      await supervisor.stop(kind)
+      await supervisor.start(kind)
+      return true
+    }),
 })
-
-async function runRestart({ context, options: { kind, json } }: Call<AnyKindOptions>): Promise<number> {
-  const host = openHost()
-  const report: HostReport = { changed: [], kept: [] }
-  for (const one of chosenKinds(host, kind)) {
-    await host.supervisor.stop(one)
-    await host.supervisor.start(one)
-    note(report, `${one} agent: restarted`, true)
-  }
-  printReport(context, report, json)
-  return 0
-}

@@ -2,11 +2,11 @@
 import type { RepositoryConfig } from '../../../../config/formats.ts'
 import type { AgentKind } from '../../../fleet/host/host-paths.ts'
 import { setUpHost } from '../../../fleet/host/setup.ts'
-import { parseBrokerUrl, parseName } from '../../options.ts'
+import { parseBrokerUrl } from '../../options.ts'
 import { parseRepository } from '../../up/repository-flags.ts'
 import { UsageError } from '../../usage-error.ts'
 import { type Call, defineVerb } from '../../verb.ts'
-import { hostExitStatus, kindOption, openHost, printReport, reportOption } from './host-action.ts'
+import { hostExitStatus, kindOption, nameOption, openHost, printReport, reportOption } from './host-action.ts'
 
 interface Options {
   readonly kind: AgentKind
@@ -29,12 +29,7 @@ export const setup = defineVerb<Options>({
   ],
   options: [
     kindOption,
-    {
-      flags: '--name <NAME>',
-      description: 'Name of the agent in the fleet.',
-      required: true,
-      parse: parseName,
-    },
+    nameOption,
     {
       flags: '--broker <URL[,URL…]>',
       description:

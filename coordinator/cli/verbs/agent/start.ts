@@ -1,14 +1,12 @@
 /** `howdah agent start`: start this host's agents. */
-import { type HostReport, note } from '../../../fleet/host/report.ts'
-import { type Call, defineVerb } from '../../verb.ts'
+import { defineVerb } from '../../verb.ts'
 import {
   type AnyKindOptions,
   anyKindOption,
-  chosenKinds,
   hostExitStatus,
-  openHost,
-  printReport,
+  onEachAgent,
   reportOption,
+  startAgent,
 } from './host-action.ts'
 
 export const start = defineVerb<AnyKindOptions>({
@@ -22,17 +20,5 @@ export const start = defineVerb<AnyKindOptions>({
   environment: [],
   files: [],
   examples: [['howdah agent start', 'All that are set up here.']],
-  run: runStart,
+  run: (call) => onEachAgent(call, 'started', startAgent),
 })
-
-async function runStart({ context, options: { kind, json } }: Call<AnyKindOptions>): Promise<number> {
-  const host = openHost()
-  const report: HostReport = { changed: [], kept: [] }
-  for (const one of chosenKinds(host, kind)) {
-    const isRunning = (await host.supervisor.process(one)) !== undefined
-    await host.supervisor.start(one)
-    note(report, `${one} agent: started`, !isRunning)
-  }
-  printReport(context, report, json)
-  return 0
-}

@@ -1,13 +1,10 @@
 /** `howdah agent stop`: stop this host's agents. */
-import { type HostReport, note } from '../../../fleet/host/report.ts'
-import { type Call, defineVerb } from '../../verb.ts'
+import { defineVerb } from '../../verb.ts'
 import {
   type AnyKindOptions,
   anyKindOption,
-  chosenKinds,
   hostExitStatus,
-  openHost,
-  printReport,
+  onEachAgent,
   reportOption,
 } from './host-action.ts'
 
@@ -22,17 +19,10 @@ export const stop = defineVerb<AnyKindOptions>({
   environment: [],
   files: [],
   examples: [['howdah agent stop --kind target', 'The target agent.']],
-  run: runStop,
+  run: (call) =>
+    onEachAgent(call, 'stopped', async (supervisor, kind) => {
+      const isRunning = (await supervisor.process(kind)) !== undefined
+      await supervisor.stop(kind)
+      return isRunning
+    }),
 })
-
-async function runStop({ context, options: { kind, json } }: Call<AnyKindOptions>): Promise<number> {
-  const host = openHost()
-  const report: HostReport = { changed: [], kept: [] }
-  for (const one of chosenKinds(host, kind)) {
-    const isRunning = (await host.supervisor.process(one)) !== undefined
-    await host.supervisor.stop(one)
-    note(report, `${one} agent: stopped`, isRunning)
-  }
-  printReport(context, report, json)
-  return 0
-}
