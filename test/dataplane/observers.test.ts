@@ -23,7 +23,7 @@ describe('the observers of the data plane', function () {
     }
   }
 
-  it('are told of each request with its bytes, and of a list of ranges and a tree when all has arrived', async () => {
+  it('are notified of each request with its bytes, and of a list of ranges and of a tree when the whole of it has arrived', async () => {
     const { seen, of } = observers()
     const server = await plane.serve(createMemorySource(), { observer: of('server') })
     const client = plane.connect(server, { observer: of('client') })
@@ -48,7 +48,7 @@ describe('the observers of the data plane', function () {
     expect(seen.flat()).to.not.include('failed').and.to.not.include('lost')
   })
 
-  it('are told of a request that fails, of a stream that its caller leaves nothing, and of the loss of the server once', async () => {
+  it('are notified of a request that fails, not of a stream that its caller abandons, and once of the loss of the server', async () => {
     const { seen, of } = observers()
     const source = createMemorySource({
       beforeRead(file) {
@@ -74,7 +74,7 @@ describe('the observers of the data plane', function () {
     ])
   })
 
-  it('are told of a connection that is refused', async () => {
+  it('are notified of a connection that is refused', async () => {
     const { seen, of } = observers()
     const server = await plane.serve(createMemorySource(), { observer: of('server') })
     const client = plane.connect(server, { ticket: 'no ticket' })
