@@ -6,6 +6,7 @@ import { existsSync, lstatSync, readlinkSync } from 'node:fs'
 import path from 'node:path'
 import type { RepositoryConfig } from '../../../config/formats.ts'
 import { HowdahError } from '../../../messages/errors.ts'
+import { makeConfiguration } from './configuration-file.ts'
 import {
   type AgentKind,
   configurationFile,
@@ -15,7 +16,7 @@ import {
   SYSTEM_USER,
 } from './host-paths.ts'
 import { linkedVersion, ownVersion, replaceLink, setLink } from './installed-versions.ts'
-import { ensureDirectory, ensureFile, type Owner, readIfThere } from './managed-file.ts'
+import { ensureDirectory, type Owner, readIfThere } from './managed-file.ts'
 import { type HostReport, note } from './report.ts'
 import type { Supervisor } from './supervisor.ts'
 import { agentOwner, ensureSystemUser, findSystemUser } from './system-user.ts'
@@ -46,8 +47,12 @@ export async function setUpHost(
   await selectFirstVersion(paths, report)
   note(report, `user ${SYSTEM_USER}`, await ensureSystemUser(paths.state))
   await makeDirectories(paths, kind, report)
-  if (existsSync(file)) note(report, file, false)
-  else await writeConfiguration(paths, request, report)
+  // It may have the password of a broker, which the agent reads and does not change.
+  const state = {
+    mode: kind === 'mount' ? 0o640 : 0o600,
+    owner: { uid: 0, gid: (await agentOwner(kind)).gid },
+  }
+  await makeConfiguration(file, state, report, () => configurationOf(paths, request))
   await linkCommand(paths, report)
   await supervisor.install(kind, report)
   return report
@@ -92,19 +97,6 @@ async function makeDirectories(paths: HostPaths, kind: AgentKind, report: HostRe
   await make(paths.tls, 0o1771, { uid: 0, gid: group })
   await make(paths.state, 0o755, ROOT)
   await make(path.join(paths.state, roleOf(kind)), 0o700, owner)
-}
-
-async function writeConfiguration(
-  paths: HostPaths,
-  request: SetupRequest,
-  report: HostReport,
-): Promise<void> {
-  const file = configurationFile(paths, request.kind)
-  const { gid } = await agentOwner(request.kind)
-  const text = `${JSON.stringify(configurationOf(paths, request), undefined, 2)}\n`
-  // It may have the password of a broker, which the agent reads and does not change.
-  const mode = request.kind === 'mount' ? 0o640 : 0o600
-  note(report, file, await ensureFile(file, text, { mode, owner: { uid: 0, gid } }))
 }
 
 /** What is not a default of config/schema.ts. */

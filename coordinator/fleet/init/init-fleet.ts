@@ -10,6 +10,7 @@ import { MANAGEMENT_USER } from '../../../messages/permissions.ts'
 import { type CertificatePaths, ensureCertificates } from '../authority/certificates.ts'
 import { brokerDefinitions } from '../broker-users/definitions.ts'
 import { keepPassword } from '../broker-users/passwords.ts'
+import { makeConfiguration } from '../host/configuration-file.ts'
 import type { HostPaths } from '../host/host-paths.ts'
 import { ensureDirectory, ensureFile, type FileState, type Owner, readIfThere } from '../host/managed-file.ts'
 import { type HostReport, note } from '../host/report.ts'
@@ -59,12 +60,11 @@ export async function initFleet(host: HostPaths, request: FleetRequest): Promise
 
   const url = `amqps://${hostOfUrl(request.addresses[0])}:${TLS_PORT}/${VHOST}`
   const { coordinator, operator } = identities
-  await putOnce(
+  await makeConfiguration(
     path.join(host.configuration, 'coordinator.json'),
-    0o640,
-    { uid: 0, gid: owner.gid },
+    { mode: 0o640, owner: { uid: 0, gid: owner.gid } },
     report,
-    {
+    () => ({
       broker: {
         url,
         ...{ ca: coordinator.ca, certificate: coordinator.cert, key: coordinator.key },
@@ -72,7 +72,7 @@ export async function initFleet(host: HostPaths, request: FleetRequest): Promise
         managementPasswordFile: managementPassword(host),
       },
       authority: { directory: authority },
-    },
+    }),
   )
 
   const mine = path.join(host.tls, `operator-${request.operator}`)
@@ -80,9 +80,12 @@ export async function initFleet(host: HostPaths, request: FleetRequest): Promise
   await put(ca, await readFile(operator.ca, 'utf8'), { mode: 0o644, owner: ROOT })
   await put(`${mine}.key`, await readFile(operator.key, 'utf8'), { mode: 0o600, owner: ROOT })
   await put(`${mine}.pem`, await readFile(operator.cert, 'utf8'), { mode: 0o644, owner: ROOT })
-  await putOnce(path.join(host.configuration, 'client.json'), 0o644, ROOT, report, {
-    broker: { url, ca, certificate: `${mine}.pem`, key: `${mine}.key` },
-  })
+  await makeConfiguration(
+    path.join(host.configuration, 'client.json'),
+    { mode: 0o644, owner: ROOT },
+    report,
+    () => ({ broker: { url, ca, certificate: `${mine}.pem`, key: `${mine}.key` } }),
+  )
   return report
 }
 
@@ -92,18 +95,6 @@ const managementPassword = (host: HostPaths): string =>
 /** IPv6 addresses stand in brackets in a URL. */
 function hostOfUrl(address: string): string {
   return address.includes(':') ? `[${address}]` : address
-}
-
-/** A configuration that exists is the administrator's. */
-async function putOnce(
-  file: string,
-  mode: number,
-  owner: Owner,
-  report: HostReport,
-  contents: object,
-): Promise<void> {
-  if ((await readIfThere(file)) !== undefined) return note(report, file, false)
-  note(report, file, await ensureFile(file, `${JSON.stringify(contents, undefined, 2)}\n`, { mode, owner }))
 }
 
 /** @returns who RabbitMQ runs as */
