@@ -15,9 +15,11 @@ import {
 import { removeFile } from './installed-file.ts'
 import { readIfThere } from './managed-file.ts'
 import { type HostReport, note } from './report.ts'
-import { runProgram } from './run-program.ts'
 import type { Supervisor } from './supervisor.ts'
-import { findSystemUser } from './system-user.ts'
+import { deleteSystemUser, findSystemUser } from './system-user.ts'
+
+/** What an agent has started may end a moment after it. */
+const USER_DEADLINE_MS = 10_000
 
 export interface RemovalRequest {
   readonly kinds: readonly AgentKind[]
@@ -135,8 +137,7 @@ async function purgeHost(paths: HostPaths, report: HostReport): Promise<void> {
   const own = existsSync(paths.packagedCommand) ? [paths.tls] : [paths.configuration]
   for (const tree of [...own, paths.state, paths.log]) await removeTree(tree, report)
   if (existsSync(paths.packagedCommand) || (await findSystemUser()) === undefined) return
-  const { status, stderr } = await runProgram('userdel', [SYSTEM_USER])
-  if (status !== 0) throw new HowdahError('operation_failed', `userdel ${SYSTEM_USER}: ${stderr.trim()}`)
+  await deleteSystemUser(USER_DEADLINE_MS)
   note(report, `user ${SYSTEM_USER}`, true)
 }
 

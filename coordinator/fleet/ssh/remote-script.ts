@@ -143,12 +143,15 @@ function collect(
       })
     }
   })
-  channel.on('exit', (code: number | null) => {
+  const exited = (code: number | null): void => {
     hasExited = true
     status = code ?? undefined
-  })
+  }
+  channel.on('exit', exited)
   channel.on('error', () => undefined)
-  channel.on('close', () => {
+  channel.on('close', (code?: number | null) => {
+    // A command that ends at once has exited before anybody listens.
+    if (code !== undefined) exited(code)
     isEnded = true
     closed.resolve()
     const said = stderr.replaceAll(prompt, '').trim()
