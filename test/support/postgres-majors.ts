@@ -1,0 +1,14 @@
+/** Where bin/prepare puts the PostgreSQL servers of other majors than the machine's: `postgres`, `initdb` and `pg_ctl` only. */
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+
+export type OtherMajor = '13' | '14' | '16' | '17' | '18'
+
+const LOCK_FILE = path.join(import.meta.dirname, 'postgres-majors/package-lock.json')
+
+/** The directory of the programs of one major. */
+export function binariesOf(major: OtherMajor): string {
+  const hash = createHash('sha256').update(readFileSync(LOCK_FILE)).digest('hex').slice(0, 16)
+  return `/var/cache/howdah-test/postgres-${hash}/node_modules/postgres-${major}/native/bin`
+}
