@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { expect } from 'chai'
 import type { AgentView, SessionView } from '../../messages/values.ts'
@@ -17,7 +17,7 @@ import { makeProduction, type Production } from '../support/production.ts'
 import { type SshHost, startSshHost } from '../support/ssh-host.ts'
 import { expectError } from './expect-error.ts'
 import { howdah } from './ssh-command.ts'
-import { installHere } from './ssh-installation.ts'
+import { installHere, upgradeHere } from './ssh-installation.ts'
 import { makeOperator, type Operator } from './ssh-operator.ts'
 
 /** Of which other test files have the bundles, too. */
@@ -55,8 +55,6 @@ describe('howdah agent install', function () {
       shares: { '/var/lib/pgbackrest': production.path },
     })
     db = await startSshHost(network.hosts, 'db')
-    // The hosts share process ids: userdel(8) would find the processes of the other host's user of the same number.
-    await appendFile(path.join(db.root, 'etc/login.defs'), 'SYS_UID_MIN 700\nSYS_UID_MAX 749\n')
     operator = await makeOperator()
     await operator.writeSsh('known_hosts', backup.knownHost + db.knownHost)
     const key = await operator.makeKey('id_ed25519')
@@ -317,6 +315,19 @@ describe('howdah agent install', function () {
     expect((await onlineAgents()).map(identity)).to.deep.equal(before.map(identity))
     expect(before.map(({ version }) => version)).to.deep.equal([FIRST, FIRST])
     expect(await db.shell('ls /opt/howdah')).to.equal(programs)
+  })
+
+  it('says that a server is not well whose agent does not come online in the new version, which the way back mends', async () => {
+    const frozen = freezeNextAgent()
+    const host = `ops@${db.address}`
+    const failed = upgradeHere({ ...{ fleet, operator, host, bundle: second }, healthyMs: 2_000 })
+    await expectError(failed, 'timeout', 'the agent was not online after ', 'Its log there ends with: ')
+    const agent = await frozen
+    expect(agent, 'the frozen agent').to.not.equal(undefined)
+    process.kill(Number(agent), 'SIGCONT')
+    await run('agent', 'rollback', host)
+    expect(await agentVersion('db-7')).to.equal(FIRST)
+    expect((await run<SessionView>('show', session.id)).state).to.equal('published')
   })
 
   it('keeps pgbench running through an upgrade and the way back', async () => {

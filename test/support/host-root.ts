@@ -4,9 +4,10 @@
  * from outside, and its mounts end with its last process.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readlinkSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -16,6 +17,8 @@ const run = promisify(execFile)
 /** /tmp last: the directories themselves may be in it. */
 const OWN = ['etc', 'opt', 'run', 'usr/local', 'var/lib', 'var/log', 'var/tmp', 'tmp'] as const
 const DEADLINE_MS = 20_000
+/** System users have numbers of their own on each host, below that of `nobody`. */
+const [FIRST_UID, UIDS] = [10_000, 20]
 
 export interface HostRoot {
   /** Where its own directories are on this machine: `path.join(root, 'etc/passwd')`. */
@@ -51,6 +54,10 @@ export async function makeHostRoot(
   await mkdir(path.join(root, 'usr/local/bin'))
   for (const open of ['tmp', 'var/tmp']) await chmod(path.join(root, open), 0o1777)
   await run('cp', ['-a', '/etc/.', path.join(root, 'etc')])
+  // The hosts share process ids: userdel(8) would find the processes of another host's user of the same number.
+  const uid = FIRST_UID + UIDS * randomInt(2_500)
+  const range = `SYS_UID_MIN ${uid}\nSYS_UID_MAX ${uid + UIDS - 1}\n`
+  await appendFile(path.join(root, 'etc/login.defs'), range)
   const shares = Object.entries(options.shares ?? {}).map(
     ([there, here]) => `mkdir -p ${root}${there} && mount --bind ${here} ${root}${there}`,
   )
