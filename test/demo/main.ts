@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { formatDuration } from '../../coordinator/cli/format.ts'
 import { createTerminal } from '../../coordinator/cli/terminal.ts'
 import type { SessionView } from '../../messages/values.ts'
+import { POSTGRES_MAJOR } from '../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { createHowdah, type Howdah } from './howdah.ts'
 import { logTail } from './logs.ts'
@@ -91,7 +92,7 @@ const unlessInterrupted = <T>(value: T): T => {
 async function runDemo(): Promise<void> {
   narration.chapter('A production with a backup')
   production = await narration.step(
-    `PostgreSQL 15, pgbench scale ${scale}, a tablespace, WAL archiving on`,
+    `PostgreSQL ${POSTGRES_MAJOR}, pgbench scale ${scale}, a tablespace, WAL archiving on`,
     () => makeProduction({ directory: join(directory, 'production'), scale, stanza: STANZA, compress: 'gz' }),
   )
   const made = unlessInterrupted(await backUp(narration, production))

@@ -1,5 +1,5 @@
 /**
- * Owns a disposable PostgreSQL 15 cluster for tests, the demo and benches: its directory and its postmaster. Must not
+ * Owns a disposable PostgreSQL cluster for tests, the demo and benches: its directory and its postmaster. Must not
  * touch backups; production.ts adds them.
  */
 import { execFile, spawn } from 'node:child_process'
@@ -8,8 +8,9 @@ import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { freePort } from '../../coordinator/cli/free-port.ts'
+import { POSTGRES_BIN, POSTGRES_MAJOR } from './installed-postgres.ts'
 
-export const POSTGRES_BIN = '/usr/lib/postgresql/15/bin'
+export { POSTGRES_BIN, POSTGRES_MAJOR }
 
 const DEADLINE_MS = 600_000
 const run = promisify(execFile)
