@@ -10,8 +10,9 @@ import type { RepositoryConfig } from '../../config/formats.ts'
 import type { RecoverTo, SessionView } from '../../messages/values.ts'
 import { extractFixture, type Fixture } from '../repository/fixture.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
+import { binariesOf } from '../support/postgres-majors.ts'
 
-const NAMES = ['block-zst-aes', 'block-lz4', 'plain-gz-incr'] as const
+const NAMES = ['block-zst-aes', 'block-lz4', 'plain-gz-incr', 'pg17-incremental'] as const
 type Name = (typeof NAMES)[number]
 
 /** The fixture's tables as expected.json describes them. */
@@ -62,7 +63,10 @@ describe('the fixtures', function () {
       fixtures.set(name, fixture)
       repositories.push(await configured(name, fixture))
     }
-    fleet = await startFleet({ repositories })
+    fleet = await startFleet({
+      repositories,
+      target: { postgres: { binaryDirectories: ['/usr/lib/postgresql/%v/bin', binariesOf('17')] } },
+    })
   })
 
   afterEach(function () {
@@ -76,6 +80,7 @@ describe('the fixtures', function () {
 
   /** The encrypted one by pgBackRest's own configuration, which knows no path of ours. */
   async function configured(name: Name, { directory, repository }: Fixture): Promise<RepositoryConfig> {
+    if (name === 'pg17-incremental') return { name, format: 'basebackup', path: repository }
     if (name !== 'block-zst-aes') return { name, format: 'pgbackrest', path: repository }
     const configFile = join(directory, 'pgbackrest.conf')
     const text = readFileSync(configFile, 'utf8')
