@@ -83,7 +83,13 @@ export interface ClusterOptions {
   readonly settings: Readonly<Record<string, string>>
   /** The superuser that initdb makes. Default: the account's name. */
   readonly superuser?: string
+  /** Directory of initdb, pg_ctl and postgres. Default: `POSTGRES_BIN`. */
+  readonly binaries?: string
+  /** Options of initdb. Default: data checksums, and the locale C.UTF-8. */
+  readonly initdb?: readonly string[]
 }
+
+const INITDB = ['--data-checksums', '--locale=C.UTF-8']
 
 export interface Cluster {
   readonly dataDirectory: string
@@ -97,16 +103,16 @@ export interface Cluster {
   stop(mode?: 'fast' | 'immediate'): Promise<void>
 }
 
-/** Runs initdb (data checksums on) and writes the configuration; does not start. */
+/** Runs initdb and writes the configuration; does not start. */
 export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
-  const { account, directory, superuser = account.name } = options
+  const { account, directory, superuser = account.name, binaries = POSTGRES_BIN, initdb = INITDB } = options
   const dataDirectory = join(directory, 'data')
   const socketDirectory = join(directory, 'sockets')
   const configDirectory = options.configuration === 'outside' ? join(directory, 'etc') : dataDirectory
   const port = await freePort()
-  await runAs(account, join(POSTGRES_BIN, 'initdb'), [
-    ...['-D', dataDirectory, '--data-checksums', '--no-sync', '--auth=trust', '-U', superuser],
-    ...['--encoding=UTF8', '--locale=C.UTF-8'],
+  await runAs(account, join(binaries, 'initdb'), [
+    ...['-D', dataDirectory, '--no-sync', '--auth=trust', '-U', superuser, '--encoding=UTF8'],
+    ...initdb,
   ])
   for (const made of [socketDirectory, configDirectory]) {
     await mkdir(made, { recursive: true })
@@ -150,13 +156,13 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
     user: superuser,
     sql,
     async start() {
-      await runAs(account, join(POSTGRES_BIN, 'pg_ctl'), [
+      await runAs(account, join(binaries, 'pg_ctl'), [
         ...['start', '-w', '-t', '60', '-s', '-D', configDirectory, '-l', join(directory, 'postgres.log')],
       ])
     },
     async stop(mode = 'fast') {
       if (!existsSync(join(dataDirectory, 'postmaster.pid'))) return
-      await runAs(account, join(POSTGRES_BIN, 'pg_ctl'), [
+      await runAs(account, join(binaries, 'pg_ctl'), [
         ...['stop', '-w', '-t', '60', '-s', '-m', mode, '-D', dataDirectory],
       ])
     },

@@ -3,7 +3,10 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 
-export type OtherMajor = '13' | '14' | '16' | '17' | '18'
+/** Oldest first. */
+export const OTHER_MAJORS = ['13', '14', '16', '17', '18'] as const
+
+export type OtherMajor = (typeof OTHER_MAJORS)[number]
 
 const LOCK_FILE = path.join(import.meta.dirname, 'postgres-majors/package-lock.json')
 
