@@ -11,6 +11,7 @@ import { chmodSync, existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { POSTGRES_MAJOR } from './support/installed-postgres.ts'
 import { expectNothingLeft, takeInventory } from './support/leftovers.ts'
 import { RUN_DIRECTORY, stopLanes } from './support/run-directory.ts'
 import { describeFindings, findingsVariable, makeFindings, readFindings } from './support/secrets.ts'
@@ -20,6 +21,8 @@ const LANES = 3
 const NODE_COMPILE_CACHE = join(import.meta.dirname, '../node_modules/.cache/howdah')
 /** Rooms with files that take a minute, run first so that no lane ends with one of them alone. */
 const LONG = ['repository', 'end-to-end', 'disruptions', 'durability', 'postgres', 'fleet', 'compose']
+/** What takes programs of PostgreSQL 17 runs where that, or a newer one, is the machine's. */
+const SINCE_17 = 'test/postgres-17/'
 /** How long the tests may take to end after SIGTERM, which is often followed by SIGKILL. */
 const STOP_MS = 20_000
 /** npm passes on a Ctrl-C that the terminal has already sent to this process. */
@@ -53,7 +56,9 @@ function namesFiles(argument: string): boolean {
 }
 
 function allFiles(): string[] {
-  const files = globSync('test/**/*.test.ts').sort()
+  const files = globSync('test/**/*.test.ts')
+    .filter((file) => Number(POSTGRES_MAJOR) >= 17 || !file.startsWith(SINCE_17))
+    .sort()
   const isOf = (room: string) => (file: string) => file.startsWith(`test/${room}/`)
   return [...new Set([...LONG.flatMap((room) => files.filter(isOf(room))), ...files])]
 }
