@@ -11,8 +11,8 @@ import {
   settingsProblem,
 } from '../../agents/target/postgres/settings/settings-trial.ts'
 import type { InstanceSpec } from '../../agents/target/postgres/specification.ts'
-import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
-import { binariesOf } from '../support/postgres-majors.ts'
+import { postgresAccount } from '../support/postgres-cluster.ts'
+import { everyMajor } from '../support/postgres-majors.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 describe('Settings that are validated on this machine', function () {
@@ -25,10 +25,7 @@ describe('Settings that are validated on this machine', function () {
   })
   after(() => rm(directory, { recursive: true, force: true }))
 
-  for (const [version, binaries] of [
-    ['15', POSTGRES_BIN],
-    ['17', binariesOf('17')],
-  ] as const)
+  for (const { version, binaries } of everyMajor())
     it(`are Howdah's own, all of which PostgreSQL ${version} accepts`, async () => {
       const configFile = join(directory, 'given.conf')
       const spec: InstanceSpec = {
@@ -73,10 +70,7 @@ describe('Settings that are validated on this machine', function () {
     expect(tries).to.be.lessThan(30)
   })
 
-  for (const [version, binaries] of [
-    ['15', POSTGRES_BIN],
-    ['17', binariesOf('17')],
-  ] as const)
+  for (const { version, binaries } of everyMajor())
     it(`are those of a user, for PostgreSQL ${version} in a file that has no name`, async () => {
       const trial = { binaries, user: await postgresAccount() }
       const problem = (settings: Record<string, string>) =>

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
+import { POSTGRES_BIN, POSTGRES_MAJOR } from './installed-postgres.ts'
 
 /** Oldest first. */
 export const OTHER_MAJORS = ['13', '14', '16', '17', '18'] as const
@@ -14,4 +15,18 @@ const LOCK_FILE = path.join(import.meta.dirname, 'postgres-majors/package-lock.j
 export function binariesOf(major: OtherMajor): string {
   const hash = createHash('sha256').update(readFileSync(LOCK_FILE)).digest('hex').slice(0, 16)
   return `/var/cache/howdah-test/postgres-${hash}/node_modules/postgres-${major}/native/bin`
+}
+
+export interface MajorBinaries {
+  readonly version: string
+  readonly binaries: string
+}
+
+/** The servers of all majors that are here, oldest first: these, and the machine's own. */
+export function everyMajor(): readonly MajorBinaries[] {
+  const others = OTHER_MAJORS.filter((version) => version !== POSTGRES_MAJOR)
+  return [
+    ...others.map((version) => ({ version, binaries: binariesOf(version) })),
+    { version: POSTGRES_MAJOR, binaries: POSTGRES_BIN },
+  ].sort((a, b) => Number(a.version) - Number(b.version))
 }

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { settingKind } from '../../agents/target/allow/setting-kinds.ts'
-import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
-import { binariesOf } from '../support/postgres-majors.ts'
+import { postgresAccount } from '../support/postgres-cluster.ts'
+import { everyMajor } from '../support/postgres-majors.ts'
 
 /** Settings of PostgreSQL 9.6 to 18, from "Server Configuration" of each version, and of extensions that are common. */
 const FAR_REACHING: Readonly<Record<string, readonly string[]>> = {
@@ -63,10 +63,7 @@ describe('settings that reach further than the instance', () => {
       expect(settingKind(name), name).to.equal(undefined)
   })
 
-  for (const [version, binaries] of [
-    ['15', POSTGRES_BIN],
-    ['17', binariesOf('17')],
-  ] as const) {
+  for (const { version, binaries } of everyMajor()) {
     it(`are all that PostgreSQL ${version} says to take a file, a directory, a program or a library`, async () => {
       const { uid, gid } = await postgresAccount()
       const options = { uid, gid, cwd: '/', maxBuffer: 2 ** 24 }

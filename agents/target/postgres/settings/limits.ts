@@ -13,7 +13,7 @@ export interface LimitsInput {
 }
 
 /** PostgreSQL's defaults (postgresql.conf.sample) of these settings. */
-const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
+export const LIMIT_DEFAULTS: Readonly<Record<keyof RecoveryMinimums, number>> = {
   max_connections: 100,
   max_worker_processes: 8,
   max_wal_senders: 10,

@@ -48,7 +48,7 @@ export const QUARANTINE: readonly Override[] = [
 const OFF: ReadonlySet<string> = new Set(['', 'off', 'false', 'no', '0'])
 
 /** Functions of production that are switched off, with the settings that show that they were in use. */
-const SWITCHED_OFF: readonly { readonly what: string; readonly settings: readonly string[] }[] = [
+export const SWITCHED_OFF: readonly { readonly what: string; readonly settings: readonly string[] }[] = [
   { what: 'archiving', settings: ['archive_mode'] },
   { what: 'following a primary', settings: ['primary_conninfo', 'primary_slot_name'] },
   { what: 'waiting for synchronous standbys', settings: ['synchronous_standby_names'] },

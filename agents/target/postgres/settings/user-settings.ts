@@ -30,6 +30,9 @@ const REFUSED_WITHOUT_ADVICE: ReadonlySet<string> = new Set([
   ...['log_line_prefix', 'log_timezone', 'update_process_title', 'recovery_init_sync_method'],
 ])
 
+/** Beside these, all that begin with `recovery_target` or `wal_receiver_`. */
+export const REFUSED_SETTINGS: readonly string[] = [...Object.keys(REFUSED), ...REFUSED_WITHOUT_ADVICE]
+
 /** Values of refused settings that equal Howdah's own. */
 const ALREADY: Readonly<Record<string, string>> = {
   max_logical_replication_workers: '0',
