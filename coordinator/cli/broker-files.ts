@@ -15,10 +15,6 @@ export const SERVER_SCRIPT = '/usr/lib/rabbitmq/bin/rabbitmq-server'
 const SERVER_SCRIPTS = ['rabbitmq-server', 'rabbitmq-env', 'rabbitmq-defaults']
 /** Libraries of plugins, which are not linked unless they are needed. */
 const PLUGIN_LIBRARIES = /^(rabbitmq_(?!prelaunch-)|cowboy-|cowlib-|eetcd-|gun-|jose-|prometheus-)/
-/** What the management API needs of them. */
-const MANAGEMENT_LIBRARIES = /^(rabbitmq_(management|management_agent|web_dispatch)-|cowboy-|cowlib-)/
-/** What the login by certificate needs. */
-const CERTIFICATE_LIBRARIES = /^rabbitmq_auth_mechanism_ssl-/
 /** The only user of the node, until others are set up. */
 export const BROKER_USER = 'howdah'
 
@@ -34,6 +30,8 @@ export interface BrokerTls {
 export interface BrokerExtras {
   readonly managementPort: number | undefined
   readonly tls: BrokerTls | undefined
+  /** Further lines of rabbitmq.conf. */
+  readonly settings?: readonly string[]
 }
 
 export interface Identity {
@@ -57,22 +55,53 @@ const identityFile = (directory: string): string => join(directory, 'broker.json
  * Links the installed server without its plugins and returns the path of its script. Erlang looks up every module in
  * every library in turn; plugins that are not used here would more than double the start time of the node.
  */
-export async function linkServerWithoutPlugins(
-  directory: string,
-  { managementPort, tls }: BrokerExtras,
-): Promise<string> {
-  const needed = [...(managementPort ? [MANAGEMENT_LIBRARIES] : []), ...(tls ? [CERTIFICATE_LIBRARIES] : [])]
+export async function linkServerWithoutPlugins(directory: string, extras: BrokerExtras): Promise<string> {
   const scripts = dirname(await realpath(SERVER_SCRIPT))
   const libraries = join(dirname(scripts), 'plugins')
   const lean = join(directory, 'server')
   await rm(lean, { recursive: true, force: true })
   for (const made of ['sbin', 'plugins']) await mkdir(join(lean, made), { recursive: true })
   for (const name of SERVER_SCRIPTS) await copyFile(join(scripts, name), join(lean, 'sbin', name))
-  for (const name of await readdir(libraries)) {
-    if (PLUGIN_LIBRARIES.test(name) && !needed.some((libraries) => libraries.test(name))) continue
+  const names = await readdir(libraries)
+  const needed = await withDependencies(pluginsOf(extras), libraries, names)
+  for (const name of names) {
+    if (PLUGIN_LIBRARIES.test(name) && !needed.has(applicationOf(name))) continue
     await symlink(join(libraries, name), join(lean, 'plugins', name))
   }
   return join(lean, 'sbin', 'rabbitmq-server')
+}
+
+const pluginsOf = ({ managementPort, tls }: BrokerExtras): string[] => [
+  ...(managementPort === undefined ? [] : ['rabbitmq_management']),
+  ...(tls === undefined ? [] : ['rabbitmq_auth_mechanism_ssl']),
+]
+
+/** Of the directory of a library: its name without the version. */
+const applicationOf = (library: string): string => library.replace(/-[^-]*$/, '')
+
+/**
+ * Applications with all that they depend on, which differs between versions of RabbitMQ. Source of the file `NAME.app`:
+ * https://www.erlang.org/doc/apps/kernel/app
+ */
+async function withDependencies(
+  applications: readonly string[],
+  libraries: string,
+  names: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const needed = new Set(applications)
+  // What is added to a set while it is iterated over is visited, too.
+  for (const application of needed) {
+    const library = names.find((name) => applicationOf(name) === application)
+    // Others are part of Erlang.
+    if (library === undefined) continue
+    const file = join(libraries, library, 'ebin', `${application}.app`)
+    const text = await readFile(file, 'utf8').catch(() => undefined)
+    // An archive (.ez), which is not opened: then none is left out.
+    if (text === undefined) return new Set(names.map(applicationOf))
+    const [, list = ''] = /\{applications,\s*\[([^\]]*)\]/.exec(text) ?? []
+    for (const [name] of list.matchAll(/\w+/g)) needed.add(name)
+  }
+  return needed
 }
 
 /** Writes the configuration files; keeps port and password of an earlier start, because the node keeps its users. */
@@ -80,9 +109,10 @@ export async function writeBrokerFiles(
   directory: string,
   address: string,
   wantedPort: number | undefined,
-  { managementPort, tls }: BrokerExtras,
+  extras: BrokerExtras,
   logger: Logger,
 ): Promise<Identity> {
+  const { managementPort, tls, settings = [] } = extras
   const earlier = await readIdentity(directory)
   const port = wantedPort ?? (await freePort(address, earlier?.port))
   if (wantedPort === undefined && earlier !== undefined && port !== earlier.port) {
@@ -117,14 +147,11 @@ export async function writeBrokerFiles(
             `listeners.ssl.1 = ${address}:${tls.port}`,
             ...certificateLogin({ ca: tls.ca, certificate: tls.cert, key: tls.key }),
           ]),
+      ...settings,
       '',
     ].join('\n'),
   )
-  const plugins = [
-    ...(managementPort === undefined ? [] : ['rabbitmq_management']),
-    ...(tls === undefined ? [] : ['rabbitmq_auth_mechanism_ssl']),
-  ]
-  await writeFile(join(directory, 'enabled_plugins'), `[${plugins}].\n`)
+  await writeFile(join(directory, 'enabled_plugins'), `[${pluginsOf(extras)}].\n`)
   return identity
 }
 

@@ -35,6 +35,8 @@ export interface PrivateBrokerOptions {
   readonly management?: boolean
   /** Listens for TLS, too, on another free port, and lets who has a certificate of that authority log in by it. PEM files. Default: no. */
   readonly tls?: Omit<BrokerTls, 'port'>
+  /** Further lines of its rabbitmq.conf, for tests. */
+  readonly settings?: readonly string[]
   /** How long the node may take to come up. Default 120 s. */
   readonly startTimeoutMs?: number
 }
@@ -81,7 +83,7 @@ export async function startPrivateBroker(options: PrivateBrokerOptions): Promise
     ? await freePort(address, (await readIdentity(directory))?.managementPort)
     : undefined
   const tls = options.tls && { ...options.tls, port: await freePort(address) }
-  const extras = { managementPort, tls }
+  const extras = { managementPort, tls, ...(options.settings && { settings: options.settings }) }
   const identity = await writeBrokerFiles(directory, address, options.port, extras, logger)
   const user = `${BROKER_USER}:${identity.password}`
   const url = `amqp://${user}@${address}:${identity.port}`

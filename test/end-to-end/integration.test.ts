@@ -4,9 +4,9 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { stepResults } from '../coordinator/step-results.ts'
 import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { startTestBroker } from '../support/rabbitmq.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { type ScriptedFleet, startScriptedFleet } from '../support/scripted-fleet.ts'
 
@@ -34,7 +34,7 @@ describe('the programs of docs/integration.md', function () {
     directory = await scratchDirectory('howdah-integration-')
     page = await readFile(PAGE, 'utf8')
     const logger = pino({ level: 'silent' })
-    const broker = await startPrivateBroker({
+    const broker = await startTestBroker({
       ...{ directory: path.join(directory, 'broker'), logger, management: true },
     })
     try {

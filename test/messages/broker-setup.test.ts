@@ -17,7 +17,7 @@ import { openJournal } from '../../agents/runtime/journal.ts'
 import type { StepHandlers } from '../../agents/runtime/step-runner.ts'
 import { makeCertificateRequest, makePrivateKey } from '../../config/certificate-request.ts'
 import { openAgentRegistry } from '../../coordinator/agent-registry.ts'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type Conductor, createConductor } from '../../coordinator/conductor.ts'
 import { type Enrolments, openEnrolments } from '../../coordinator/enrolments.ts'
 import { openAuthority } from '../../coordinator/fleet/authority/authority.ts'
@@ -35,6 +35,7 @@ import { COORDINATOR_LEASE } from '../../messages/topology.ts'
 import { stepResults } from '../coordinator/step-results.ts'
 import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
 import { poll } from '../support/poll.ts'
+import { startTestBroker } from '../support/rabbitmq.ts'
 import { properties } from './raw-client.ts'
 
 const run = promisify(execFile)
@@ -85,7 +86,7 @@ describe('the users of a broker that was set up', function () {
     authority = join(directory, 'authority')
     const identities = [{ kind: 'broker', name: 'rabbit-1', addresses: ['127.0.0.1'] }] as const
     const [tls] = await ensureCertificates(authority, { identities })
-    broker = await startPrivateBroker({
+    broker = await startTestBroker({
       ...{ directory: join(directory, 'broker'), logger, management: true },
       ...(tls && { tls }),
     })

@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { brokerAccess } from '../../config/tls.ts'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type CertificatePaths, ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
+import { startTestBroker } from '../support/rabbitmq.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 
@@ -33,7 +34,7 @@ describe('the login by certificate', function () {
     ;[coordinator, unknown] = clients as [CertificatePaths, CertificatePaths]
     const other = join(directory, 'other')
     ;[stranger] = (await ensureCertificates(other, { identities: [identities[1]] })) as [CertificatePaths]
-    broker = await startPrivateBroker({
+    broker = await startTestBroker({
       directory: join(directory, 'broker'),
       logger,
       management: true,

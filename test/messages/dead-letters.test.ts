@@ -73,10 +73,10 @@ describe('the queue of dead letters', function () {
       const message = await raw.channel.get(DEAD_LETTERS.name)
       if (!message) continue
       expect(message.content.toString()).to.equal('kept')
-      raw.channel.nack(message, false, true)
+      raw.channel.reject(message, true)
       looks += 1
     }
-    // A quorum queue has the last one back a moment after the channel took the nack.
+    // A quorum queue has the last one back a moment after the channel took the reject.
     await untilLength(1)
   })
 

@@ -4,11 +4,12 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import { agentPermissions } from '../../messages/permissions.ts'
+import { startTestBroker } from '../support/rabbitmq.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
 const AGENT = { kind: 'target', name: 'db-7' } as const
@@ -57,7 +58,7 @@ describe('an agent that lacks a permission', function () {
   before(async function () {
     this.timeout(120_000)
     directory = await mkdtemp(join(tmpdir(), 'howdah-missing-permission-'))
-    broker = await startPrivateBroker({ directory, logger, management: true })
+    broker = await startTestBroker({ directory, logger, management: true, console: true })
     coordinator = await connectBus({ url: broker.url, appId: 'coordinator', role: 'coordinator', logger })
     await coordinator.consumeReports(async ({ messageId }) => {
       reported.push(messageId)

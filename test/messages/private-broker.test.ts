@@ -7,8 +7,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { agentQueue } from '../../messages/topology.ts'
+import { startTestBroker } from '../support/rabbitmq.ts'
 import { connectRaw } from './raw-client.ts'
 
 const OWNER = fileURLToPath(new URL('broker-owner.ts', import.meta.url))
@@ -54,7 +55,7 @@ describe('the private broker', function () {
     owner.kill('SIGKILL')
     await gone
 
-    broker = await startPrivateBroker({ directory, logger: pino({ level: 'silent' }) })
+    broker = await startTestBroker({ directory, logger: pino({ level: 'silent' }) })
     expect(broker.url).to.equal(url)
     const second = await connectRaw(url)
     const message = await second.channel.get(QUEUE.name, { noAck: true })

@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { pino } from 'pino'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { connectBus } from '../../messages/amqp-bus.ts'
 import type { Bus } from '../../messages/bus.ts'
 import { cleanEnvironment, LAUNCHER } from '../support/fleet-roles.ts'
+import { startTestBroker } from '../support/rabbitmq.ts'
 import { failure } from './failure.ts'
 
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
@@ -27,7 +28,7 @@ describe('without a broker', function () {
 
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), 'howdah-stop-'))
-    broker = await startPrivateBroker({ directory: join(directory, 'broker'), logger })
+    broker = await startTestBroker({ directory: join(directory, 'broker'), logger })
     bus = await connectBus({ url: broker.url, appId: 'first', role: 'coordinator', logger })
     await bus.consumeReports(async () => {
       handling.resolve()

@@ -12,6 +12,7 @@ import { createInterface, type Interface } from 'node:readline'
 import { linkServerWithoutPlugins } from '../../coordinator/cli/broker-files.ts'
 import { type Hosts, makeHosts } from './hosts.ts'
 import { poll } from './poll.ts'
+import { refusals } from './rabbitmq.ts'
 import { scratchDirectory } from './scratch.ts'
 
 export const NODES = ['broker-1', 'broker-2', 'broker-3'] as const
@@ -187,6 +188,7 @@ async function writeFiles(home: string, hosts: Hosts, node: Node, password: stri
       'log.file = broker.log',
       'log.file.level = info',
       'log.console = false',
+      ...refusals(),
       '',
     ].join('\n'),
   )

@@ -8,7 +8,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
+import { startTestBroker } from './rabbitmq.ts'
 import { runDirectory } from './run-directory.ts'
 
 export interface TestVhost {
@@ -26,7 +27,7 @@ let running: Promise<Running> | undefined
 async function start(): Promise<Running> {
   const directory = await mkdtemp(join(runDirectory() ?? tmpdir(), 'howdah-test-broker-'))
   try {
-    const broker = await startPrivateBroker({ directory, logger: pino({ level: 'silent' }) })
+    const broker = await startTestBroker({ directory, logger: pino({ level: 'silent' }) })
     return { broker, directory }
   } catch (error) {
     await rm(directory, { recursive: true, force: true })

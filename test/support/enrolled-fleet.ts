@@ -10,7 +10,7 @@ import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { makeCertificateRequest, makePrivateKey } from '../../config/certificate-request.ts'
 import { brokerAccess } from '../../config/tls.ts'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type CertificatePaths, ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import type { Identity } from '../../coordinator/fleet/authority/identity.ts'
 import { type BusRole, connectBus } from '../../messages/amqp-bus.ts'
@@ -19,6 +19,7 @@ import type { CommandReply } from '../../messages/definitions.ts'
 import type { AgentAddress } from '../../messages/topology.ts'
 import { startCoordinator } from './coordinator-process.ts'
 import { cleanEnvironment, LAUNCHER } from './fleet-roles.ts'
+import { startTestBroker } from './rabbitmq.ts'
 
 const run = promisify(execFile)
 const logger = pino({ level: process.env.HOWDAH_TEST_LOG ?? 'silent' })
@@ -67,7 +68,7 @@ export async function startEnrolledFleet({ lifetimeMs = 90 * 86_400_000 } = {}):
     }
     const issue = ({ kind, name }: Pick<Identity, 'kind' | 'name'>) => byHand({ kind, name, addresses: [] })
     const server = await byHand({ kind: 'broker', name: 'rabbit-1', addresses: ['127.0.0.1'] })
-    const broker = await startPrivateBroker({
+    const broker = await startTestBroker({
       ...{ directory: join(directory, 'broker'), logger, management: true, tls: server },
     })
     undo.push(() => broker.stop())

@@ -10,7 +10,7 @@ import path from 'node:path'
 import { expect } from 'chai'
 import { pino } from 'pino'
 import { brokerAccess } from '../../config/tls.ts'
-import { type PrivateBroker, startPrivateBroker } from '../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../coordinator/cli/broker.ts'
 import { type CertificatePaths, ensureCertificates } from '../../coordinator/fleet/authority/certificates.ts'
 import { brokerDefinitions } from '../../coordinator/fleet/broker-users/definitions.ts'
 import {
@@ -24,6 +24,7 @@ import { type CoordinatorProcess, startCoordinator } from './coordinator-process
 import type { CommandOutcome } from './fleet-client.ts'
 import { cleanEnvironment, LAUNCHER } from './fleet-roles.ts'
 import { poll } from './poll.ts'
+import { startTestBroker } from './rabbitmq.ts'
 
 /** What `howdah agent invite --json` prints. */
 export interface Invited {
@@ -105,7 +106,7 @@ export function useEnrollingFleet({
       ],
     })
     const [server] = certificates
-    broker = await startPrivateBroker({
+    broker = await startTestBroker({
       ...{ directory: path.join(directory, 'broker'), address: address(), logger, management: true },
       ...(server && { tls: server }),
     })

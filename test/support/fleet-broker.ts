@@ -1,9 +1,9 @@
 /** Owns the broker of a test fleet: a virtual host of the test run's broker, or one of the fleet's own between hosts. */
 import { pino } from 'pino'
-import { startPrivateBroker } from '../../coordinator/cli/broker.ts'
 import { restartBroker, testVhost } from './broker.ts'
 import { MACHINE } from './host-layout.ts'
 import type { Hosts } from './hosts.ts'
+import { startTestBroker } from './rabbitmq.ts'
 
 export interface FleetBroker {
   readonly url: string
@@ -22,7 +22,7 @@ export async function sharedBroker(): Promise<FleetBroker> {
 export async function ownBroker(directory: string, hosts: Hosts): Promise<FleetBroker> {
   try {
     const logger = pino({ level: 'silent' })
-    const broker = await startPrivateBroker({ directory, address: hosts.address(MACHINE), logger })
+    const broker = await startTestBroker({ directory, address: hosts.address(MACHINE), logger })
     return {
       url: `${broker.url}?heartbeat=${HEARTBEAT_SECONDS}`,
       restart: (how) => broker.restart(how),

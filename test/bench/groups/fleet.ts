@@ -9,13 +9,14 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
-import { type PrivateBroker, startPrivateBroker } from '../../../coordinator/cli/broker.ts'
+import type { PrivateBroker } from '../../../coordinator/cli/broker.ts'
 import { connectBus } from '../../../messages/amqp-bus.ts'
 import type { Bus } from '../../../messages/bus.ts'
 import { catchUp, type OpenSession, tellOfHalfADay } from '../../support/backlog.ts'
 import { cleanEnvironment, LAUNCHER } from '../../support/fleet-roles.ts'
 import { poll } from '../../support/poll.ts'
 import { makeCluster, postgresAccount } from '../../support/postgres-cluster.ts'
+import { startTestBroker } from '../../support/rabbitmq.ts'
 import type { Figure } from '../figure.ts'
 import { startMeasured } from '../fleet/coordinator-process.ts'
 import { fillStore } from '../fleet/history.ts'
@@ -91,7 +92,7 @@ async function measure(
   const directory = await mkdtemp('/var/tmp/howdah-bench-fleet-')
   scope.defer(directory, () => rm(directory, { recursive: true, force: true }))
   await mkdir(path.join(directory, 'broker'))
-  const broker = await startPrivateBroker({ directory: path.join(directory, 'broker'), logger })
+  const broker = await startTestBroker({ directory: path.join(directory, 'broker'), logger })
   scope.defer('the broker', () => broker.stop())
   const store = path.join(directory, 'store.sqlite')
   const config = {
