@@ -34,10 +34,14 @@ export async function lookUpBinaries(
         }
       : {
           code: 'postgres_missing',
-          message: `The backup is of PostgreSQL ${version}, which is not installed on the target (looked in ${candidates.join(', ')}). Install the server of that major version, or add its directory to the target agent's configuration.`,
+          message: `The backup is of PostgreSQL ${version}, which is not installed on the target (looked in ${candidates.join(', ')}). Install the server of that major version (${packagesOf(version)}), or add its directory to the target agent's configuration.`,
         }
   return { findings: [finding] }
 }
+
+/** What Debian and Ubuntu, and the repository of PGDG for dnf, call the server: with and without the dot of 9.6. */
+const packagesOf = (version: string): string =>
+  `apt: postgresql-${version}; dnf: postgresql${version.replace('.', '')}-server`
 
 /** The major version in the output of `postgres --version`: "postgres (PostgreSQL) 15.14 (Debian 15.14-0)" gives "15". */
 export function majorOf(output: string): string | undefined {

@@ -1,8 +1,10 @@
 /**
- * Checks whether this process can mount a file system: /dev/fuse and, without root, the program fusermount, which is setuid
- * root (mount.fuse(8), fusermount(1)).
+ * Checks whether this process can mount a file system: /dev/fuse and, without root, libfuse and the program fusermount, which
+ * is setuid root (mount.fuse(8), fusermount(1)).
  */
 import { access, constants, open, readFile, stat } from 'node:fs/promises'
+import { findFusermount } from '../filesystem/drivers/fusermount.ts'
+import { loadFuseNative } from '../filesystem/drivers/load-fuse-native.ts'
 import type { Finding } from './settings.ts'
 import { ownName } from './user.ts'
 
@@ -22,7 +24,7 @@ export async function checkFuse(environment: FuseEnvironment = {}): Promise<Find
   const { device = '/dev/fuse', path = process.env.PATH ?? '', uid = process.geteuid?.() ?? 0 } = environment
   const problems = [
     await deviceProblem(device),
-    ...(uid === 0 ? [] : [await helperProblem(path), await privilegeProblem()]),
+    ...(uid === 0 ? [] : [await libraryProblem(), await helperProblem(path), await privilegeProblem()]),
   ]
   return problems
     .filter((message) => message !== undefined)
@@ -47,20 +49,26 @@ async function deviceProblem(device: string): Promise<string | undefined> {
 
 async function helperProblem(path: string): Promise<string | undefined> {
   const user = ownName()
-  for (const directory of path.split(':')) {
-    const program = `${directory}/fusermount`
-    const found = await stat(program).catch(() => undefined)
-    if (!found?.isFile()) continue
-    if (found.uid !== 0 || (found.mode & SETUID) === 0)
-      return `${program} is not setuid root, so it cannot mount for the user "${user}", who runs the target agent. Do: chown root ${program}; chmod 4755 ${program}; or run the agent as root.`
-    const runnable = await access(program, constants.X_OK).then(
-      () => true,
-      () => false,
-    )
-    if (runnable) return undefined
-    return `${program} may not be run by the user "${user}", who runs the target agent. Do: chmod o+x ${program}, or add the user to its group.`
+  const program = findFusermount(path)
+  if (program === undefined)
+    return `fusermount is not installed on the target, and the agent runs as "${user}", who cannot mount without it. Install the package fuse3 (by apt, dnf or zypper), or run the agent as root.`
+  const found = await stat(program)
+  if (found.uid !== 0 || (found.mode & SETUID) === 0)
+    return `${program} is not setuid root, so it cannot mount for the user "${user}", who runs the target agent. Do: chown root ${program}; chmod 4755 ${program}; or run the agent as root.`
+  return access(program, constants.X_OK).then(
+    () => undefined,
+    () =>
+      `${program} may not be run by the user "${user}", who runs the target agent. Do: chmod o+x ${program}, or add the user to its group.`,
+  )
+}
+
+async function libraryProblem(): Promise<string | undefined> {
+  try {
+    loadFuseNative()
+    return undefined
+  } catch (error) {
+    return `The target agent runs as "${ownName()}", who cannot mount without libfuse 2: ${(error as Error).message}`
   }
-  return `fusermount is not installed on the target, and the agent runs as "${user}", who cannot mount without it. Install it (package fuse or fuse3), or run the agent as root.`
 }
 
 /** With no_new_privs a process gains no privileges from setuid programs: proc(5), PR_SET_NO_NEW_PRIVS of prctl(2). */

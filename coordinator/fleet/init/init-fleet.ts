@@ -104,7 +104,7 @@ async function requireBroker(directory: string): Promise<Owner> {
   if (owner !== undefined && files !== undefined) return owner
   throw new HowdahError(
     'configuration',
-    `there is no RabbitMQ on this machine (no ${owner === undefined ? `user ${BROKER_USER}` : directory}): install it first, on Debian "apt install rabbitmq-server". For a broker elsewhere, docs/fleet.md says what it needs.`,
+    `there is no RabbitMQ on this machine (no ${owner === undefined ? `user ${BROKER_USER}` : directory}): install it first ("apt install rabbitmq-server"; for dnf from the repository of RabbitMQ). For a broker elsewhere, docs/fleet.md says what it needs.`,
   )
 }
 

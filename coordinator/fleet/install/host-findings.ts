@@ -122,7 +122,7 @@ function fuse({ fuse: device, programs }: HostFacts): Judgement[] {
   return [
     [
       'ok',
-      `/dev/fuse is usable${helper === undefined ? '; without fusermount only by an agent that runs as root' : `, and ${helper} is there`}`,
+      `/dev/fuse is usable${helper === undefined ? '; without fusermount (package fuse3) only by an agent that runs as root' : `, and ${helper} is there`}`,
     ],
   ]
 }
@@ -155,7 +155,7 @@ function postgres({ postgres: found, users }: HostFacts): Judgement[] {
     found.length === 0
       ? [
           'warning',
-          'PostgreSQL is not installed. A backup is published with its own major version: install that (Debian: postgresql-NN).',
+          'PostgreSQL is not installed. A backup is published with its own major version: install that (apt: postgresql-NN; dnf, from PGDG: postgresqlNN-server).',
         ]
       : ['ok', `PostgreSQL ${found.map(({ version }) => version).join(', ')}`],
   ]

@@ -1,12 +1,14 @@
 /**
  * The driver over the package fuse-native (libfuse 2.9's high-level interface): works without root, through fusermount.
- * Mounts and unmounts; requests are handled by path-operations.ts. No other file loads fuse-native.
+ * Mounts and unmounts; requests are handled by path-operations.ts.
  *
  * A limit of libfuse: two names of one inode are two files to the kernel's page cache.
  */
 import { accessSync, constants as fsConstants } from 'node:fs'
 import { HowdahError } from '../../../../messages/errors.ts'
 import type { Driver, FileSystem, MountedFileSystem, MountOptions } from '../file-system.ts'
+import { fusermountCommand, letLibfuseFindFusermount } from './fusermount.ts'
+import { loadFuseNative } from './load-fuse-native.ts'
 import { isMounted } from './mount-table.ts'
 import { answer, type Done, encodeAttributes, pathOperations } from './path-operations.ts'
 import { timed, timedOperations } from './timed-operations.ts'
@@ -17,11 +19,11 @@ const KEPT_SECONDS = 86_400
 /** Interval of checking whether the mount still exists. */
 const WATCH_MS = 500
 
-/** The driver; fuse-native is loaded at the first mount, or earlier by `load`. */
+/** The driver; fuse-native is loaded at the first mount, or earlier by `load`. @throws HowdahError `fuse_unusable` */
 export function fuseNativeDriver(): Driver & { load(): Promise<unknown> } {
   return {
     name: 'fuse-native',
-    load: () => import('fuse-native'),
+    load: async () => loadFuseNative(),
     mount,
   }
 }
@@ -31,11 +33,7 @@ async function mount(
   fileSystem: FileSystem,
   options: MountOptions,
 ): Promise<MountedFileSystem> {
-  const { default: Fuse } = await import('fuse-native').catch((cause: unknown) => {
-    throw new HowdahError('fuse_unusable', 'libfuse cannot be loaded: install the package libfuse2', {
-      cause,
-    })
-  })
+  const Fuse = loadFuseNative()
   try {
     accessSync('/dev/fuse', fsConstants.R_OK | fsConstants.W_OK)
   } catch (cause) {
@@ -79,6 +77,7 @@ async function mount(
     }
   }
 
+  letLibfuseFindFusermount()
   const fuse = new Mount(mountPoint, timedOperations(operations, options.observe), { timeout: false })
   await new Promise<void>((resolve, reject) => {
     fuse.mount((cause) => {
@@ -106,7 +105,7 @@ function watch(mountPoint: string): MountedFileSystem {
   return {
     ended,
     async unmount() {
-      await unmount(mountPoint, process.geteuid?.() === 0 ? ['umount'] : ['fusermount', '-u'])
+      await unmount(mountPoint, process.geteuid?.() === 0 ? ['umount'] : [fusermountCommand(), '-u'])
       check()
       await ended
     },

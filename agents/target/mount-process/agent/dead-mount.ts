@@ -4,6 +4,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { HowdahError } from '../../../../messages/errors.ts'
+import { fusermountCommand } from '../../filesystem/drivers/fusermount.ts'
 import { isMounted } from '../../filesystem/drivers/mount-table.ts'
 
 const DEADLINE_MS = 5000
@@ -39,7 +40,7 @@ export function abortMount(mountPoint: string): void {
  */
 function forcedUnmount(mountPoint: string): [string, ...string[]] {
   if (process.geteuid?.() === 0) return ['umount', '-i', '-c', '-f', '-l', mountPoint]
-  return ['fusermount', '-u', '-z', mountPoint]
+  return [fusermountCommand(), '-u', '-z', mountPoint]
 }
 
 /** Runs a program that may hang, for example on a dead mount. @returns why it failed, if it did */
