@@ -1,5 +1,6 @@
 /** Which backups recovery may start from, by the request alone. Pure; the WAL is consulted later. */
 import { HowdahError } from '../../messages/errors.ts'
+import { versionProblem } from '../../messages/postgres-versions.ts'
 import type { BackupSummary, RecoverTo } from '../../messages/values.ts'
 
 export interface BackupRequest {
@@ -35,9 +36,15 @@ export function candidates(
     }
     return [named]
   }
+  const newest = backups.at(-1)
+  const unknown = newest && versionProblem(newest.postgresVersion)
+  // An older backup would be of the time before production was upgraded.
+  if (newest && unknown !== undefined && ['latest', 'immediate'].includes(request.recoverTo.type)) {
+    const finding = `the newest backup of ${place} is "${newest.label}": ${unknown}; to publish an older one, name it`
+    throw new HowdahError('backup_unsupported', finding, { field: 'backup' })
+  }
   const [first, ...older] = backups.filter(({ unusable }) => unusable === undefined).reverse()
   if (first !== undefined) return [first, ...older]
-  const newest = backups.at(-1)
   throw newest
     ? new HowdahError('backup_unsupported', `no backup of ${place} can be published: ${newest.unusable}`, {
         field: 'instance',

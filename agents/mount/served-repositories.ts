@@ -8,6 +8,7 @@ import { verifiedBackup } from './pages/verified-backup.ts'
 import { type ArchiveKnowledge, createArchiveKnowledge } from './recovery/instance-archive.ts'
 import { instanceWindows } from './recovery/windows.ts'
 import type { Instance, OpenBackup, Repository, RepositoryOptions } from './repository.ts'
+import { withVersionProblem } from './unknown-version.ts'
 
 /** Errors that mean that the repository no longer has the backup. */
 const GONE: ReadonlySet<ErrorCode> = new Set(['unknown_backup', 'unknown_instance'])
@@ -61,7 +62,7 @@ export function serveRepositories(
   async function instanceInventory(repository: Repository, name: string): Promise<InstanceInventory> {
     try {
       const found = await repository.instance(name)
-      const backups = await found.backups()
+      const backups = (await found.backups()).map(withVersionProblem)
       const newest = backups.findLast(({ unusable }) => unusable === undefined)
       // Backups are listed even where windows or databases cannot be determined.
       const [{ windows, remarks }, databases] = await Promise.all([

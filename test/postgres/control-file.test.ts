@@ -76,9 +76,22 @@ describe('pg_control', function () {
     expect(() => parseControlFile(damaged)).to.throw('checksum')
     expect(() => parseControlFile(fileOf('16').subarray(0, 200))).to.throw('200 bytes')
     const unknown = fileOf('16')
-    unknown.writeUInt32LE(1900, 8)
-    expect(() => parseControlFile(unknown)).to.throw('unknown version 1900')
+    unknown.writeUInt32LE(1250, 8)
+    expect(() => parseControlFile(unknown)).to.throw('unknown version 1250')
     expect(() => parseControlFile(Buffer.alloc(0))).to.throw('unknown version')
+  })
+
+  it('of a newer PostgreSQL is not supported, rather than damaged', async () => {
+    const mountPoint = join(directory, 'newer')
+    const newer = fileOf('18')
+    newer.writeUInt32LE(1900, 8)
+    await mkdir(join(mountPoint, 'data/global'), { recursive: true })
+    await writeFile(join(mountPoint, 'data/global/pg_control'), newer)
+    const error = await readControlData({ mountPoint, cachePath: directory }).catch(
+      (reason: unknown) => reason,
+    )
+    expect(error).to.have.property('code', 'backup_unsupported')
+    expect(error).to.have.property('message').that.includes('format 1900').and.includes('9.6 to 18')
   })
 
   it('agrees with pg_controldata of PostgreSQL 15, while the server runs and after it was killed', async () => {

@@ -152,6 +152,12 @@ describe('Preflight', function () {
     expect(error.message).to.include('says it is postgres (PostgreSQL) 15')
   })
 
+  it('refuses a version that it does not know, and says which it knows', async () => {
+    const error = await failure(check({}, inputOf({}, '19')))
+    expect(error.code).to.equal('backup_unsupported')
+    expect(error.message).to.include('PostgreSQL 19').and.include('9.6 to 18')
+  })
+
   it('refuses a requested port that is in use, on IPv4 and on any address', async () => {
     for (const host of ['127.0.0.1', '0.0.0.0']) {
       const port = await freePort()

@@ -8,6 +8,7 @@
 import type { BackupSummary } from '../../../messages/values.ts'
 import { type BackupRequest, candidates } from '../choose-backup.ts'
 import type { Instance } from '../repository.ts'
+import { withVersionProblem } from '../unknown-version.ts'
 import { checkReach } from './check-reach.ts'
 import type { ArchiveKnowledge } from './instance-archive.ts'
 import type { Search } from './locate-target.ts'
@@ -33,7 +34,7 @@ export async function planRecovery(
   search: Search = {},
 ): Promise<RecoveryPlan> {
   const target = parseRecoveryTarget(request.recoverTo)
-  const backups = await instance.backups()
+  const backups = (await instance.backups()).map(withVersionProblem)
   const planning = createPlanning({
     request,
     target,

@@ -4,6 +4,7 @@
  */
 
 import { HowdahError } from '../../../messages/errors.ts'
+import { knownVersions, PUBLISHABLE_VERSIONS } from '../../../messages/postgres-versions.ts'
 import type { TargetOptions } from '../../../messages/steps.ts'
 import type { RecoverTo } from '../../../messages/values.ts'
 
@@ -104,20 +105,6 @@ export function clusterName(session: string): string {
   return `howdah-${session}`
 }
 
-/** Major versions that Howdah publishes, oldest first. */
-export const PUBLISHABLE_VERSIONS: readonly string[] = [
-  '9.6',
-  '10',
-  '11',
-  '12',
-  '13',
-  '14',
-  '15',
-  '16',
-  '17',
-  '18',
-]
-
 /**
  * A major version as a comparable number: 9.6, 10, … 18.
  * @throws HowdahError `backup_unsupported` for what is no version of PostgreSQL that Howdah publishes
@@ -126,7 +113,7 @@ export function majorVersion(version: string): number {
   if (!PUBLISHABLE_VERSIONS.includes(version))
     throw new HowdahError(
       'backup_unsupported',
-      `The backup is of PostgreSQL ${JSON.stringify(version)}; Howdah publishes ${PUBLISHABLE_VERSIONS[0]} to ${PUBLISHABLE_VERSIONS.at(-1)}.`,
+      `The backup is of PostgreSQL ${JSON.stringify(version)}; this release of Howdah publishes ${knownVersions()}.`,
     )
   return Number(version)
 }

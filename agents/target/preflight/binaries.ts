@@ -2,8 +2,9 @@
 import { execFile } from 'node:child_process'
 import { access, constants } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { PUBLISHABLE_VERSIONS, versionProblem } from '../../../messages/postgres-versions.ts'
 import { runAs } from '../postgres/process/user-process.ts'
-import { PUBLISHABLE_VERSIONS, type SystemUser } from '../postgres/specification.ts'
+import type { SystemUser } from '../postgres/specification.ts'
 import type { Finding, Lookup } from './settings.ts'
 
 const run = promisify(execFile)
@@ -18,6 +19,11 @@ export async function lookUpBinaries(
   directories: readonly string[],
   user: SystemUser | undefined,
 ): Promise<Lookup<string>> {
+  const unknown = versionProblem(version)
+  if (unknown !== undefined)
+    return {
+      findings: [{ code: 'backup_unsupported', message: `The backup cannot be published here: ${unknown}.` }],
+    }
   const candidates = directories.map((directory) => directory.replaceAll('%v', version))
   const problems: string[] = []
   for (const directory of candidates) {

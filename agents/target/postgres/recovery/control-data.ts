@@ -14,7 +14,10 @@ const DEADLINE = 30_000
 const ATTEMPTS = 5
 const PAUSE = 20
 
-/** @throws HowdahError `backup_damaged` when pg_control cannot be read; `timeout` when the mount does not answer in 30 s */
+/**
+ * @throws HowdahError `backup_damaged` when pg_control cannot be read; `backup_unsupported` when a newer PostgreSQL wrote it;
+ *   `timeout` when the mount does not answer in 30 s
+ */
 export async function readControlData(
   spec: Pick<InstanceSpec, 'mountPoint' | 'cachePath'>,
 ): Promise<ControlData> {
@@ -31,6 +34,7 @@ async function readWithRetries(path: string): Promise<ControlData> {
     try {
       return parseControlFile(await readStart(path))
     } catch (cause) {
+      if (cause instanceof HowdahError) throw cause
       const { code, message } = cause as NodeJS.ErrnoException
       if (code === undefined && attempt < ATTEMPTS) await delay(PAUSE)
       else

@@ -5,6 +5,8 @@
  * Layouts: ControlFileData and CheckPoint of src/include/catalog/pg_control.h in each major version, on 64-bit
  * little-endian machines. `pg_control_version` names the layout; versions 13 to 16 share one.
  */
+import { HowdahError } from '../../../../messages/errors.ts'
+import { knownVersions } from '../../../../messages/postgres-versions.ts'
 import { crc32c } from '../../../wal/crc32c.ts'
 
 /** Settings of production at the time of the backup; recovery requires at least these values. */
@@ -119,10 +121,22 @@ const LAYOUTS: ReadonlyMap<number, Layout> = new Map([
 const VERSION = 8
 const STATE = 16
 
-/** @throws Error that says what is wrong with the bytes */
+const NEWEST = Math.max(...LAYOUTS.keys())
+/** What PostgreSQL 99 could have. A larger number is of a damaged file. */
+const LARGEST = 99_00
+
+/**
+ * @throws HowdahError `backup_unsupported` for the format of a newer PostgreSQL; another Error, which says what is wrong with
+ *   the bytes
+ */
 export function parseControlFile(bytes: Buffer): ControlData {
   const version = bytes.length >= STATE ? bytes.readUInt32LE(VERSION) : 0
   const layout = LAYOUTS.get(version)
+  if (layout === undefined && version > NEWEST && version <= LARGEST)
+    throw new HowdahError(
+      'backup_unsupported',
+      `pg_control of the backup has the format ${version}, of a PostgreSQL that this release of Howdah does not know; it publishes ${knownVersions()}.`,
+    )
   if (layout === undefined) throw new Error(`its format has the unknown version ${version}`)
   if (bytes.length < layout.crc + 4) throw new Error(`it has ${bytes.length} bytes only`)
   if (crc32c(bytes.subarray(0, layout.crc)) !== bytes.readUInt32LE(layout.crc))
