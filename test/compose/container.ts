@@ -8,8 +8,8 @@ import { once } from 'node:events'
 import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import type { Layers } from '../support/layers.ts'
 import { poll } from '../support/poll.ts'
-import type { Layers } from './layers.ts'
 
 const run = promisify(execFile)
 const START_MS = 10_000

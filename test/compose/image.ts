@@ -7,10 +7,10 @@ import { existsSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { DEBIAN_12, type Layers, layerOver } from '../support/layers.ts'
 import { IN_MEMORY } from '../support/scratch.ts'
 import { CHECKOUT } from './compose-file.ts'
 import { type Instruction, parseDockerfile } from './dockerfile.ts'
-import { DEBIAN_12, type Layers, layerOver } from './layers.ts'
 
 const run = promisify(execFile)
 const DEBIAN_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'

@@ -8,6 +8,7 @@ import { expect } from 'chai'
 import type { SessionView } from '../../messages/values.ts'
 import { directoryDigest } from '../support/digest.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
+import { POSTGRES_BIN } from '../support/installed-postgres.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
 const FIXTURES = fileURLToPath(new URL('../../../shared/fixtures/', import.meta.url))
@@ -149,7 +150,7 @@ describe('publishing', function () {
       })
       expect(dump).to.include('PostgreSQL database dump complete')
       const bench = execFileSync(
-        '/usr/lib/postgresql/15/bin/pgbench',
+        `${POSTGRES_BIN}/pgbench`,
         [...where, '-n', '-t', '50', production.database],
         {
           encoding: 'utf8',

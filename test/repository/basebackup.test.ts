@@ -8,6 +8,7 @@ import { expect } from 'chai'
 import type { TreeEntry } from '../../agents/dataplane/backup-source.ts'
 import type { Repository } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool/spool.ts'
+import { POSTGRES_MAJOR } from '../support/installed-postgres.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type MadeMember, makeTar } from '../support/tar.ts'
 import { openForTest, temporaryDirectory } from './fixture.ts'
@@ -89,7 +90,7 @@ describe('a repository of pg_basebackup directories', function () {
     const [summary] = await backups()
     const label = await readFile(join(original, 'backup_label'), 'utf8')
     expect(label).to.include(summary?.startLsn).and.include(summary?.startWal)
-    expect(summary).to.include({ type: 'full', timeline: 1, postgresVersion: '15' })
+    expect(summary).to.include({ type: 'full', timeline: 1, postgresVersion: POSTGRES_MAJOR })
     expect(summary?.startedAt).to.match(/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z$/)
     expect(summary?.stoppedAt).to.match(/Z$/)
     expect(await readdir(join(original, 'pg_wal'))).to.include(summary?.stopWal)

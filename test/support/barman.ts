@@ -5,11 +5,15 @@
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { type Account, POSTGRES_BIN, postgresAccount, runAs } from './postgres-cluster.ts'
 import type { Production } from './production.ts'
+import { SEGMENT_AFTER_BACKUP_IS_AWAITED } from './version-differences.ts'
 
 const run = promisify(execFile)
+/** Longer than a backup takes. */
+const SWITCH_MS = 2_000
 
 export type BarmanServer = 'files' | 'streamed'
 export type BarmanCompression = 'none' | 'gzip' | 'lz4' | 'zstd'
@@ -85,12 +89,25 @@ ${compression === 'none' ? '' : `backup_compression = ${compression}`}
   }
   await archiveWal()
 
+  async function switchWalUntil(end: Promise<unknown>): Promise<void> {
+    let isOver = false
+    const over = end.finally(() => {
+      isOver = true
+    })
+    while (!isOver) {
+      await Promise.race([over, sleep(SWITCH_MS)])
+      if (!isOver) await production.switchWal()
+    }
+  }
+
   return {
     home,
     archiveWal,
     async backup(server, compression = 'none') {
       const configuration = compression === 'none' ? plain : await configure(compression)
-      await barman(configuration, 'backup', '--wait', server)
+      const backup = barman(configuration, 'backup', '--wait', server)
+      if (SEGMENT_AFTER_BACKUP_IS_AWAITED) await Promise.all([backup, switchWalUntil(backup)])
+      await backup
       const newest = (await readdir(join(home, server, 'base'))).sort().at(-1)
       if (newest === undefined) throw new Error(`Barman made no backup of ${server}`)
       return newest

@@ -12,6 +12,7 @@ const run = promisify(execFile)
 const CACHE = '/var/cache/howdah-test'
 /** Made by bin/prepare. */
 export const DEBIAN_12: Layers = [`${CACHE}/debian-12`]
+export const DEBIAN_13: Layers = [`${CACHE}/debian-13`]
 /** As of the lock that one process holds while it makes a layer. */
 const LOCK_SECONDS = 900
 
@@ -41,7 +42,7 @@ const MAKE = `
 export async function layerOver(below: Layers, script: string): Promise<Layers> {
   const directory = path.join(CACHE, `layer-${digest(below, script)}`)
   if (!existsSync(directory)) {
-    console.log(`making ${directory}, once (a minute or two): ${script.slice(0, 60)}…`)
+    console.log(`making ${directory}, once (some minutes): ${script.split('\n', 1)[0]?.slice(0, 60)}…`)
     const alone = ['flock', `--timeout=${LOCK_SECONDS}`, path.join(CACHE, '.layers.lock')]
     const namespaces = ['unshare', '--mount', '--propagation=private', '--pid', '--fork', '--kill-child']
     const [program = '', ...args] = [...alone, ...namespaces, '/bin/sh', '-euc', MAKE]
