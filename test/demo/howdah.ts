@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const PROGRAM = join(import.meta.dirname, '../../bin/howdah')
+const CHECKOUT = join(import.meta.dirname, '../../bin/howdah')
 const READY_MS = 90_000
 const VERB_MS = 300_000
 const STOP_MS = 60_000
@@ -32,6 +32,8 @@ export interface Howdah {
 }
 
 export interface HowdahOptions {
+  /** Default: bin/howdah of the checkout. */
+  readonly program?: string
   readonly state: string
   /** `NAME=FORMAT:PATH`, as `up` takes it. */
   readonly repository: string
@@ -46,10 +48,10 @@ export function createHowdah(options: HowdahOptions): Howdah {
 }
 
 function createClient(options: HowdahOptions, up: { process: ChildProcess | undefined }): Howdah {
-  const { state, logFile, env, signal } = options
+  const { program = CHECKOUT, state, logFile, env, signal } = options
 
   async function run(...args: string[]): Promise<string> {
-    const child = spawn(PROGRAM, [...args, '--state', state], {
+    const child = spawn(program, [...args, '--state', state], {
       env,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -70,7 +72,7 @@ function createClient(options: HowdahOptions, up: { process: ChildProcess | unde
     },
 
     async up() {
-      const child = spawn(PROGRAM, ['up', '--repository', options.repository, '--state', state, '--json'], {
+      const child = spawn(program, ['up', '--repository', options.repository, '--state', state, '--json'], {
         env,
         detached: true,
         stdio: ['ignore', 'pipe', 'pipe'],

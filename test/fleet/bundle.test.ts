@@ -1,6 +1,6 @@
 /** The bundle: complete without anything that is installed, free of what is not needed, and the same bytes each time. */
 import { execFile } from 'node:child_process'
-import { globSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { globSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
@@ -48,6 +48,17 @@ describe('the bundle', function () {
     expect(addons).to.have.lengthOf(2)
     for (const addon of addons)
       await run(path.join(tree, 'bin/node'), ['-e', `require('./${addon}')`], { cwd: tree, env: BARE })
+  })
+
+  it('runs each role with its own Node.js, whatever node is on the PATH', async () => {
+    const directory = path.join(scratch, 'other-node')
+    mkdirSync(directory)
+    writeFileSync(path.join(directory, 'node'), '#!/bin/sh\nexit 9\n', { mode: 0o755 })
+    for (const role of ['coordinator', 'mount-agent', 'target-agent']) {
+      const env = { PATH: `${directory}:${BARE.PATH}` }
+      const { stdout } = await run(path.join(tree, 'bin/howdah'), [role, '--help'], { env })
+      expect(stdout).to.include(`howdah ${role}`)
+    }
   })
 
   it('has the packages for production only, each with its licence, and nothing of its own tests', async () => {

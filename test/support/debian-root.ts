@@ -4,6 +4,7 @@
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { statSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -15,6 +16,8 @@ const run = promisify(execFile)
 const ROOTS = '/var/cache/howdah-test'
 
 export interface DebianRoot {
+  /** Where this machine sees what was changed in it, while it is not removed. */
+  readonly changes: string
   /** Runs a shell command in it as root; the bundles are in /mnt. @returns what it prints @throws Error with that when its status is not 0 */
   shell(command: string): Promise<string>
   /** What there is: for each file its kind, mode, owner and, as a hash or the target of a link, its content. */
@@ -22,8 +25,14 @@ export interface DebianRoot {
   remove(): Promise<void>
 }
 
-/** @param release 12, or 13, which has systemd installed (it does not run) */
-export async function makeDebianRoot(release: 12 | 13): Promise<DebianRoot> {
+/**
+ * @param release 12, or 13, which has systemd installed (it does not run)
+ * @param bound files and directories of this machine that are in it too, and where
+ */
+export async function makeDebianRoot(
+  release: 12 | 13,
+  bound: Readonly<Record<string, string>> = {},
+): Promise<DebianRoot> {
   const scratch = await mkdtemp(path.join(IN_MEMORY, 'howdah-debian-'))
   const root = `${scratch}/root`
   await mkdir(BUNDLES, { recursive: true })
@@ -34,6 +43,7 @@ export async function makeDebianRoot(release: 12 | 13): Promise<DebianRoot> {
     `mount --rbind /dev ${root}/dev`,
     `mount --bind ${BUNDLES} ${root}/mnt`,
     `mount -t tmpfs -o mode=755 tmpfs ${root}/run`,
+    ...Object.entries(bound).map(([from, to]) => bind(from, root + to)),
     'echo ready',
     'exec sleep infinity',
   ].join(' && ')
@@ -66,6 +76,7 @@ export async function makeDebianRoot(release: 12 | 13): Promise<DebianRoot> {
   }
 
   return {
+    changes: `${scratch}/upper`,
     shell,
     async inventory() {
       const attributes = await shell(`find / -xdev -printf '%p %y %m %u:%g %l\\n'`)
@@ -77,6 +88,11 @@ export async function makeDebianRoot(release: 12 | 13): Promise<DebianRoot> {
       await rm(scratch, { recursive: true, force: true })
     },
   }
+}
+
+function bind(from: string, to: string): string {
+  const make = statSync(from).isDirectory() ? `mkdir -p ${to}` : `mkdir -p ${path.dirname(to)} && touch ${to}`
+  return `${make} && mount --bind ${from} ${to}`
 }
 
 /** What dpkg and the programs that keep accounts write for themselves. */

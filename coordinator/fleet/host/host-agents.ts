@@ -1,7 +1,13 @@
 /** The agents of a host: which are set up, and what runs. */
 import { existsSync } from 'node:fs'
 import { AGENT_KINDS, type AgentKind, configurationFile, type HostPaths } from './host-paths.ts'
-import { installedVersions, linkedVersion, processesOf, versionOfProcess } from './installed-versions.ts'
+import {
+  installedVersions,
+  isPackaged,
+  linkedVersion,
+  processesOf,
+  versionOfProcess,
+} from './installed-versions.ts'
 import type { Supervisor } from './supervisor.ts'
 
 export interface AgentStatus {
@@ -30,7 +36,7 @@ export async function hostStatus(paths: HostPaths, supervisor: Supervisor): Prom
   return {
     agents: await Promise.all(agentsOfHost(paths).map((kind) => agentStatus(paths, supervisor, kind))),
     supervisor: supervisor.name,
-    installedBy: existsSync(paths.packagedCommand) ? 'package' : 'bundle',
+    installedBy: isPackaged(paths) ? 'package' : 'bundle',
     current: linkedVersion(paths, 'current') ?? null,
     previous: linkedVersion(paths, 'previous') ?? null,
     versions: installedVersions(paths).map((version) => ({

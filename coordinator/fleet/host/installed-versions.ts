@@ -59,6 +59,21 @@ export function checkVersion(paths: HostPaths, version: string): void {
   }
 }
 
+/** Where the command of the Debian package leads. What npm puts in its place leads elsewhere. */
+const PACKAGED = '/opt/howdah/current/bin/howdah'
+
+export function isPackaged(paths: HostPaths): boolean {
+  return isLinkTo(paths.packagedCommand, PACKAGED)
+}
+
+export function isLinkTo(link: string, target: string): boolean {
+  try {
+    return readlinkSync(link) === target
+  } catch {
+    return false
+  }
+}
+
 /** The version that this program is of, if it is one of those in /opt/howdah. */
 export function ownVersion(paths: HostPaths): string | undefined {
   const program = path.relative(paths.programs, fileURLToPath(import.meta.url))

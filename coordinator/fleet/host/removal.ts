@@ -13,6 +13,7 @@ import {
   SYSTEM_USER,
 } from './host-paths.ts'
 import { removeFile } from './installed-file.ts'
+import { isLinkTo, isPackaged } from './installed-versions.ts'
 import { readIfThere } from './managed-file.ts'
 import { type HostReport, note } from './report.ts'
 import type { Supervisor } from './supervisor.ts'
@@ -121,7 +122,7 @@ async function purgeAgent(paths: HostPaths, kind: AgentKind, report: HostReport)
 }
 
 async function removePrograms(paths: HostPaths, report: HostReport): Promise<void> {
-  if (existsSync(paths.packagedCommand))
+  if (isPackaged(paths))
     return note(report, `${paths.programs}: of the package; "apt purge howdah" removes it`, false)
   const { command, programs } = paths
   if (isLinkTo(command, path.join(programs, 'current/bin/howdah'))) {
@@ -134,9 +135,9 @@ async function removePrograms(paths: HostPaths, report: HostReport): Promise<voi
 
 async function purgeHost(paths: HostPaths, report: HostReport): Promise<void> {
   // The directories of a package are its own.
-  const own = existsSync(paths.packagedCommand) ? [paths.tls] : [paths.configuration]
+  const own = isPackaged(paths) ? [paths.tls] : [paths.configuration]
   for (const tree of [...own, paths.state, paths.log]) await removeTree(tree, report)
-  if (existsSync(paths.packagedCommand) || (await findSystemUser()) === undefined) return
+  if (isPackaged(paths) || (await findSystemUser()) === undefined) return
   await deleteSystemUser(USER_DEADLINE_MS)
   note(report, `user ${SYSTEM_USER}`, true)
 }
@@ -145,12 +146,4 @@ async function removeTree(directory: string, report: HostReport): Promise<void> 
   if (!existsSync(directory)) return
   await rm(directory, { recursive: true, force: true })
   note(report, directory, true)
-}
-
-function isLinkTo(link: string, target: string): boolean {
-  try {
-    return readlinkSync(link) === target
-  } catch {
-    return false
-  }
 }

@@ -2,7 +2,7 @@
  * Makes a host ready for an agent: system user, directories, configuration where there is none, the command on PATH, and
  * a service that starts at boot. Safe to repeat; starts nothing.
  */
-import { existsSync, lstatSync, readlinkSync } from 'node:fs'
+import { lstatSync, readlinkSync } from 'node:fs'
 import path from 'node:path'
 import type { RepositoryConfig } from '../../../config/formats.ts'
 import { HowdahError } from '../../../messages/errors.ts'
@@ -15,7 +15,7 @@ import {
   roleOf,
   SYSTEM_USER,
 } from './host-paths.ts'
-import { linkedVersion, ownVersion, replaceLink, setLink } from './installed-versions.ts'
+import { isPackaged, linkedVersion, ownVersion, replaceLink, setLink } from './installed-versions.ts'
 import { ensureDirectory, type Owner, readIfThere } from './managed-file.ts'
 import { type HostReport, note } from './report.ts'
 import type { Supervisor } from './supervisor.ts'
@@ -121,7 +121,7 @@ function configurationOf(paths: HostPaths, request: SetupRequest): object {
 
 async function linkCommand(paths: HostPaths, report: HostReport): Promise<void> {
   const { command, packagedCommand, programs } = paths
-  if (existsSync(packagedCommand)) return note(report, `${packagedCommand}: of the package`, false)
+  if (isPackaged(paths)) return note(report, `${packagedCommand}: of the package`, false)
   const target = path.join(programs, 'current/bin/howdah')
   const found = lstatSync(command, { throwIfNoEntry: false })
   if (found === undefined) await replaceLink(command, target)

@@ -61,7 +61,7 @@ if [ -L /opt/howdah/previous ]; then echo "previous $(readlink /opt/howdah/previ
 for d in /opt/howdah/*/; do
   [ -L "$(dirname "$d/x")" ] || { [ -f "$d/package.json" ] && echo "version $(basename "$d")"; }
 done
-if [ -e /usr/bin/howdah ]; then echo "package $(dpkg-query -s howdah 2>/dev/null | sed -n 's/^Version: //p')"; fi
+if [ "$(readlink /usr/bin/howdah)" = /opt/howdah/current/bin/howdah ]; then echo "package $(dpkg-query -s howdah 2>/dev/null | sed -n 's/^Version: //p')"; fi
 for kind in mount target; do
   f=/etc/howdah/$kind-agent.json
   if [ -r $f ]; then
