@@ -2,6 +2,7 @@
  * Clusters of every PostgreSQL major but the machine's, from 13 to 18, published from a backup each: with the server of
  * that major alone, without any other program of it.
  */
+import { chown, mkdir, rm } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
 import { expect } from 'chai'
 import type { CommandBody } from '../../messages/definitions.ts'
@@ -9,6 +10,8 @@ import type { SessionView } from '../../messages/values.ts'
 import { directoryDigest } from '../support/digest.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { DATABASE, type MajorProduction, makeMajorProduction, ROWS } from '../support/major-production.ts'
+import { poll } from '../support/poll.ts'
+import { type Account, POSTGRES_MAJOR, postgresAccount } from '../support/postgres-cluster.ts'
 import { binariesOf, OTHER_MAJORS } from '../support/postgres-majors.ts'
 import { mountProcesses, postmasters } from '../support/session-processes.ts'
 import { kindsOf, type TestedKind } from './kinds.ts'
@@ -22,6 +25,7 @@ describe('published clusters of other majors', function () {
   let kinds: readonly TestedKind[] = []
   let fleet: Fleet
   let connections = 0
+  let account: Account
   let failed = false
   const listener: Server = createServer((socket) => {
     connections++
@@ -30,6 +34,7 @@ describe('published clusters of other majors', function () {
 
   before(async () => {
     await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve))
+    account = await postgresAccount()
     const address = listener.address()
     kinds = kindsOf(typeof address === 'object' && address !== null ? address.port : 0)
     // In pairs: more at once would only wait for each other.
@@ -113,6 +118,35 @@ describe('published clusters of other majors', function () {
         const promoted = await fleet.untilState(paused.id, 'published')
         await fleet.sql(promoted, write, DATABASE)
         expect(await rows(promoted)).to.equal(productionOf(version).moments.time.rows)
+      })
+
+      const isNewer = Number(version) > Number(POSTGRES_MAJOR)
+      it(`are ${isNewer ? 'not ' : ''}exported by pg_dump of PostgreSQL ${POSTGRES_MAJOR}`, async () => {
+        const { directory } = productionOf(version)
+        const to = `${directory}.export`
+        await mkdir(to)
+        const { id } = sessions.time
+        try {
+          await chown(to, account.uid, account.gid)
+          const request = { session: id, databases: [DATABASE], destination: { type: 'directory', path: to } }
+          const reply = await fleet.bus.request('session.export', request as CommandBody<'session.export'>)
+          if (!reply.accepted) throw new Error(reply.error.message)
+          const { exports = [] } = await poll(
+            async () => {
+              const view = await fleet.show(id)
+              return ['done', 'failed'].includes(view.exports?.at(-1)?.status ?? '') ? view : undefined
+            },
+            { deadlineMs: 60_000, failure: () => 'the export does not end' },
+          )
+          const { status, databases, error } = exports.at(-1) ?? {}
+          if (!isNewer) return expect(status, JSON.stringify([error, databases])).to.equal('done')
+          expect(error).to.include({ code: 'postgres_missing' })
+          expect(error?.message).to.include(`pg_dump of that version or a newer one`)
+          expect(error?.message).to.include(`(PostgreSQL) ${POSTGRES_MAJOR}`)
+          expect(await fleet.show(id)).to.include({ state: 'published' })
+        } finally {
+          await rm(to, { recursive: true, force: true })
+        }
       })
 
       it('resume after kill -9 of PostgreSQL and of the mount process, with every committed row', async () => {

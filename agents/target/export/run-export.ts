@@ -16,6 +16,7 @@ import {
 } from '../postgres/connections/instance-client.ts'
 import type { PublishedSession } from '../session/published-session.ts'
 import type { Destination } from './destinations/destination.ts'
+import { requireDumpProgram } from './dump/dump-program.ts'
 import { exportDatabase } from './dump/export-database.ts'
 import { type ExportedDatabase, manifestText } from './dump/manifest.ts'
 import { createPrograms, type Programs } from './dump/programs.ts'
@@ -35,12 +36,16 @@ export interface RunExportOptions extends RecordedDestinationOptions {
   readonly logger: Logger
 }
 
-/** @throws HowdahError, where no database could be chosen, the destination fails or the mount server is unreachable */
+/**
+ * @throws HowdahError, where pg_dump is missing, no database could be chosen, the destination fails or the mount server is
+ *   unreachable
+ */
 export async function runExport(options: RunExportOptions): Promise<ExportResult> {
   const { session, record, input, context, changes, logger } = options
   const { signal } = context
   const { request, id } = record
   const startedAt = new Date().toISOString()
+  await requireDumpProgram(session)
   const address = await currentAddress(await instanceAddress(session))
   const failedBefore = await failedReads(session)
   const { databases, notes } = await choose(session, address, request, changes, context, failedBefore)

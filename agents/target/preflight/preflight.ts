@@ -11,6 +11,7 @@ import { errorBody, HowdahError } from '../../../messages/errors.ts'
 import { formatBytesRoughly } from '../../../messages/format-bytes.ts'
 import type { PreflightResult } from '../../../messages/steps.ts'
 import { destinationRefusal, optionRefusals, userRefusal } from '../allow/allowed.ts'
+import { requireDumpProgram } from '../export/dump/dump-program.ts'
 import { findPostmaster } from '../postgres/process/process-table.ts'
 import {
   sharedMemoryDenied,
@@ -47,6 +48,7 @@ const CHECKS: readonly { readonly name: string; readonly run: Check; readonly of
   { name: 'locales', run: checkLocales, ofBackup: true },
   { name: 'extensions', run: checkExtensions, ofBackup: true },
   { name: 'options', run: checkOptions, ofBackup: true },
+  { name: 'export', run: checkExport, ofBackup: true },
   { name: 'shared memory', run: checkSharedMemory },
 ]
 
@@ -180,6 +182,20 @@ async function checkOptions({ request, user, binaries }: PreflightContext): Prom
   if (optionRefusals(options, request.settings.allow).length > 0) return []
   const findings = await optionFindings(options, { binaries: directory, user: owner })
   return findings.map((error) => error.toBody())
+}
+
+/** A publish that is only for an export is in vain if nothing can dump the instance. */
+async function checkExport({ request: { input }, user, binaries }: PreflightContext): Promise<Finding[]> {
+  const { export: job, resumes = false, resolved } = input
+  const [owner, directory] = [(await user()).value, (await binaries()).value]
+  if (!job || resumes || !resolved || !owner || !directory) return []
+  const version = resolved.backup.postgresVersion
+  try {
+    await requireDumpProgram({ version, binaries: directory, user: owner })
+    return []
+  } catch (error) {
+    return [errorBody(error)]
+  }
 }
 
 /** Other types of dynamic shared memory do not use /dev/shm. */

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { runAs } from '../../postgres/process/user-process.ts'
 import type { PublishedSession } from '../../session/published-session.ts'
+import { programPath } from './dump-program.ts'
 
 export interface Programs {
   /** Starts a program without waiting. A name without a slash is one of PostgreSQL's or the system's executables. */
@@ -53,7 +54,7 @@ const MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 
 export function createPrograms({ session, signal }: ProgramsOptions): Programs {
   const environment = {
-    PATH: `${session.binaries}:/usr/local/bin:/usr/bin:/bin`,
+    PATH: programPath(session.binaries),
     LANG: 'C.UTF-8',
     LC_MESSAGES: 'C',
     HOME: '/nonexistent',
