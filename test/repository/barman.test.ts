@@ -178,9 +178,11 @@ describe('a Barman home', function () {
     await writeInfo(oldPlace(), { parent_backup_id: '20250101T000000', tablespaces: 'None' })
     await mkdir(join(home, 'shop', 'base', ID, 'data'))
     await writeFile(join(home, 'shop', 'base', ID, 'data', 'PG_VERSION'), '17\n')
-    expect(await only()).to.include({ type: 'incremental', parent: '20250101T000000' })
+    const summary = await only()
+    expect(summary).to.include({ type: 'incremental', parent: '20250101T000000' })
+    expect(summary.unusable).to.equal('it builds on backup 20250101T000000, which is not there')
     const error = await failure((await repository.instance('shop')).open(ID))
-    expect(error).to.include({ code: 'backup_damaged' })
+    expect(error).to.include({ code: 'backup_unsupported' })
     expect(error.message).to.include('20250101T000000')
   })
 

@@ -6,6 +6,12 @@ export interface ClusterPages {
   readonly blocksPerFile: number
 }
 
+export interface PageLayout extends ClusterPages {
+  /** Bytes of a page. */
+  readonly pageBytes: number
+  readonly hasChecksums: boolean
+}
+
 /**
  * FLOATFORMAT_VALUE of catalog/pg_control.h, which lies 8-aligned in ControlFileData of every version. From there on,
  * all versions from PostgreSQL 10 to 18 have u32 page size at 8, blocks per file at 12, and data_checksum_version at
@@ -18,16 +24,24 @@ const CHECKSUM_VERSION = 44
 /** PG_DATA_CHECKSUM_VERSION of storage/bufpage.h: the only one that exists. */
 const CHECKSUMS = 1
 
-/** Undefined: the cluster has no checksums, or pages of another size, or this is no pg_control. */
-export function clusterPages(control: Buffer): ClusterPages | undefined {
+/** Undefined: this is no pg_control. */
+export function pageLayout(control: Buffer): PageLayout | undefined {
   for (let at = 0; at + CHECKSUM_VERSION + 4 <= control.length; at += 8) {
     if (control.readDoubleLE(at) !== FLOAT_FORMAT) continue
     const blocksPerFile = control.readUInt32LE(at + BLOCKS_PER_FILE)
-    const isKnown =
-      control.readUInt32LE(at + PAGE_SIZE) === PAGE_BYTES &&
-      control.readUInt32LE(at + CHECKSUM_VERSION) === CHECKSUMS &&
-      blocksPerFile > 0
-    return isKnown ? { blocksPerFile } : undefined
+    if (blocksPerFile === 0) return undefined
+    return {
+      blocksPerFile,
+      pageBytes: control.readUInt32LE(at + PAGE_SIZE),
+      hasChecksums: control.readUInt32LE(at + CHECKSUM_VERSION) === CHECKSUMS,
+    }
   }
   return undefined
+}
+
+/** Undefined: the cluster has no checksums, or pages of another size, or this is no pg_control. */
+export function clusterPages(control: Buffer): ClusterPages | undefined {
+  const layout = pageLayout(control)
+  if (layout === undefined || !layout.hasChecksums || layout.pageBytes !== PAGE_BYTES) return undefined
+  return { blocksPerFile: layout.blocksPerFile }
 }

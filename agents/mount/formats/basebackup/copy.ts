@@ -6,6 +6,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
 import { type AllowedRoots, resolveAllowed } from '../../decode/allowed-roots.ts'
+import type { Checksum } from '../../decode/checksum.ts'
 import { type Compression, damaged, type StoredFile } from '../../decode/stored-file.ts'
 import type { Spool } from '../../spool/spool.ts'
 import type { TarIndexes } from '../tar/tar-index.ts'
@@ -139,20 +140,37 @@ const whereIs = (source: CopySource | undefined, path: string): string =>
 /** A type guard: Array.isArray does not narrow a readonly array. */
 const isMember = (source: CopySource): source is readonly [StoredFile, number] => Array.isArray(source)
 
-/** @param path the file's tree path in this copy */
-export function copyFile(copy: Copy, source: CopySource, path: string, size: number): StoredFile {
-  const checksum = copy.verify ? copy.manifest?.files.get(manifestName(path))?.checksum : undefined
+/** A file of a copy, and what it takes to read it: without the rest of the copy, which may list a million others. */
+export interface CopiedFile extends Pick<Copy, 'roots' | 'label'> {
+  readonly source: CopySource
+  /** Its tree path in the copy. */
+  readonly path: string
+  readonly size: number
+  readonly checksum: Checksum | undefined
+}
+
+/** @param node a file of the copy */
+export function copiedFile(
+  { roots, label, verify, manifest }: Copy,
+  { source, path, size }: TreeNode<CopySource>,
+): CopiedFile {
+  if (source === undefined) throw new HowdahError('internal', `${path} is a file without a source`)
+  const checksum = verify ? manifest?.files.get(manifestName(path))?.checksum : undefined
+  return { roots, label, source, path, size, checksum }
+}
+
+export function storedFile({ roots, label, source, path, size, checksum }: CopiedFile): StoredFile {
   const about = { size, ...(checksum && { checksum }) }
   if (isMember(source)) {
     const [archive, offset] = source
-    return { ...memberFile(archive, offset, size, `${path} of backup ${copy.label}`), ...about }
+    return { ...memberFile(archive, offset, size, `${path} of backup ${label}`), ...about }
   }
   const file = pathBelow(source, path)
   return {
-    region: { ...copy.roots, path: file, offset: 0, length: size, wholeFile: true },
+    region: { ...roots, path: file, offset: 0, length: size, wholeFile: true },
     transforms: [],
     ...about,
-    description: `${shortened(file, copy.roots)} of backup ${copy.label}`,
+    description: `${shortened(file, roots)} of backup ${label}`,
   }
 }
 

@@ -83,8 +83,16 @@ export async function describeBackup(
       )
     }
     const start = parseBackupLabel(labelText.toString(), labelPath)
+    summary = {
+      ...summary,
+      type: start.from === undefined ? 'full' : 'incremental',
+      startLsn: start.startLsn,
+      startWal: start.startWal,
+      timeline: start.timeline,
+    }
+    described = { ...described, from: start.from }
     const manifest = await readBackupManifest(directory, { files: whole })
-    described = { ...described, from: start.from, manifest }
+    described = { ...described, manifest }
     if (isPlain) await linkedTablespaces(roots, directory)
     const control = isPlain || whole ? await read('global/pg_control') : undefined
     const systemIdentifier = manifest?.systemIdentifier ?? systemIdentifierOf(control)
@@ -94,12 +102,9 @@ export async function describeBackup(
     const segment = () => segmentBytes(directory, start.startWal)
     summary = {
       ...summary,
-      type: start.from === undefined ? 'full' : 'incremental',
       ...(startedAt && { startedAt }),
       ...(systemIdentifier && { systemIdentifier }),
-      startLsn: start.startLsn,
-      startWal: start.startWal,
-      timeline: range?.timeline ?? start.timeline,
+      ...(range && { timeline: range.timeline }),
       ...(manifest && {
         bytes: manifest.bytes,
         repositoryBytes: base === undefined ? manifest.bytes : await bytesOf(archives),

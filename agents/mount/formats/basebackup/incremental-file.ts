@@ -12,12 +12,10 @@ import type { ComposedFile, StoredFile } from '../../decode/stored-file.ts'
 import { damaged } from '../../decode/stored-file.ts'
 import type { Spool } from '../../spool/spool.ts'
 
-export const INCREMENTAL_PREFIX = 'INCREMENTAL.'
 const MAGIC = 0xd3ae1f0d
 export const BLOCK_BYTES = 8192
-/** A segment of a relation has 131,072 blocks unless PostgreSQL was built otherwise (--with-segsize). */
-const MAX_BLOCKS = 16 * 1024 * 1024
-const HEADER_BYTES = 12
+/** Of a file without blocks. */
+export const HEADER_BYTES = 12
 
 export interface IncrementalHeader {
   /** Ascending. */
@@ -32,72 +30,91 @@ export interface IncrementalHeader {
 export const blockCount = ({ blocks, truncation }: IncrementalHeader): number =>
   Math.max(truncation, (blocks.at(-1) ?? -1) + 1)
 
-/** @throws HowdahError `backup_damaged` | `repository_unavailable` */
-export async function readIncrementalHeader(file: StoredFile, spool: Spool): Promise<IncrementalHeader> {
-  const head = await spool.read(file, 0, HEADER_BYTES)
+/**
+ * @param most blocks that a segment of the cluster can have
+ * @throws HowdahError `backup_damaged` | `repository_unavailable`
+ */
+export async function readIncrementalHeader(
+  file: StoredFile,
+  spool: Spool,
+  most: number,
+): Promise<IncrementalHeader> {
+  const size = file.size ?? 0
+  // The numbers of most files are in their first block.
+  const head = await spool.read(file, 0, Math.min(size, BLOCK_BYTES))
   if (head.length < HEADER_BYTES || head.readUInt32LE(0) !== MAGIC) {
     throw damaged(file, 'it does not begin as an incremental file')
   }
   const count = head.readUInt32LE(4)
   const truncation = head.readUInt32LE(8)
-  if (count > MAX_BLOCKS || truncation > MAX_BLOCKS) {
-    throw damaged(file, `its header has ${count} blocks, and a length of ${truncation}`)
-  }
-  const numbers = await spool.read(file, HEADER_BYTES, count * 4)
+  if (count > most) throw damaged(file, `its header has ${count} blocks, and a segment at most ${most}`)
   const end = HEADER_BYTES + count * 4
   const dataOffset = count === 0 ? end : Math.ceil(end / BLOCK_BYTES) * BLOCK_BYTES
   const expected = dataOffset + count * BLOCK_BYTES
-  if (numbers.length !== count * 4 || (file.size !== undefined && file.size !== expected)) {
-    throw damaged(file, `it has ${file.size} bytes where ${count} blocks take ${expected}`)
-  }
+  if (size !== expected) throw damaged(file, `it has ${size} bytes where ${count} blocks take ${expected}`)
+  const words = end <= head.length ? head : await spool.read(file, 0, end)
+  if (words.length < end) throw damaged(file, `it ends before ${end}`)
   const blocks = new Uint32Array(count)
   for (let n = 0; n < count; n++) {
-    const block = numbers.readUInt32LE(n * 4)
-    if (block >= MAX_BLOCKS || (n > 0 && block <= (blocks[n - 1] ?? 0))) {
+    const block = words.readUInt32LE(HEADER_BYTES + n * 4)
+    if (block >= most || (n > 0 && block <= (blocks[n - 1] ?? 0))) {
       throw damaged(file, `its block ${n} has the number ${block}`)
     }
     blocks[n] = block
   }
-  return { blocks, truncation, dataOffset }
+  // Some minor releases count in it the blocks of segments that follow, too (GetFileBackupMethod).
+  return { blocks, truncation: Math.min(truncation, most), dataOffset }
 }
 
-/** One file of a chain of backups. */
-export type ChainFile =
-  | { readonly kind: 'full'; readonly file: StoredFile; readonly bytes: number }
-  | { readonly kind: 'incremental'; readonly file: StoredFile }
+/** A segment of a relation in several files. */
+export interface Segment {
+  readonly bytes: number
+  /** Blocks from this one on are in the newest file, or are zeros. */
+  readonly limit: number
+  /** The incremental file of the backup itself; undefined: it has no blocks. */
+  readonly newest: StoredFile | undefined
+  /** Incremental files of older backups that have blocks, newest first. */
+  readonly older: readonly StoredFile[]
+  readonly full: { readonly file: StoredFile; readonly bytes: number }
+}
 
 /**
- * A segment that is composed when it is read.
- * @param chain newest first; the last one is full
- * @param bytes of the segment
+ * A segment that is composed when it is read; the full file itself where nothing is changed of it. Headers are read once.
+ * @param most blocks that a segment of the cluster can have
  */
-export function composeSegment(chain: readonly ChainFile[], bytes: number, spool: Spool): ComposedFile {
+export function composeSegment(segment: Segment, spool: Spool, most: number): StoredFile | ComposedFile {
+  const { bytes, limit, newest, older, full } = segment
+  if (newest === undefined && older.length === 0 && full.bytes === bytes) return full.file
   const headers = new Map<StoredFile, Promise<IncrementalHeader>>()
 
   function headerOf(file: StoredFile): Promise<IncrementalHeader> {
     let header = headers.get(file)
     if (header === undefined) {
-      header = readIncrementalHeader(file, spool)
+      header = readIncrementalHeader(file, spool, most)
       headers.set(file, header)
       header.catch(() => headers.delete(file))
     }
     return header
   }
 
+  async function findIn(file: StoredFile, block: number): Promise<number | undefined> {
+    const { blocks, dataOffset } = await headerOf(file)
+    const index = indexOf(blocks, block)
+    return index < 0 ? undefined : dataOffset + index * BLOCK_BYTES
+  }
+
   /** The file that holds a block, and the offset in it; undefined: the block is zeros. */
   async function find(block: number): Promise<{ file: StoredFile; offset: number } | undefined> {
-    for (const [age, link] of chain.entries()) {
-      if (link.kind === 'full') {
-        const offset = block * BLOCK_BYTES
-        return offset + BLOCK_BYTES <= link.bytes ? { file: link.file, offset } : undefined
-      }
-      const { blocks, truncation, dataOffset } = await headerOf(link.file)
-      const index = indexOf(blocks, block)
-      if (index >= 0) return { file: link.file, offset: dataOffset + index * BLOCK_BYTES }
-      // Blocks of older backups from there on were truncated since.
-      if (age === 0 && block >= truncation) return undefined
+    const own = newest && (await findIn(newest, block))
+    if (newest !== undefined && own !== undefined) return { file: newest, offset: own }
+    // Blocks of older backups from there on were truncated since.
+    if (block >= limit) return undefined
+    for (const file of older) {
+      const offset = await findIn(file, block)
+      if (offset !== undefined) return { file, offset }
     }
-    return undefined
+    const offset = block * BLOCK_BYTES
+    return offset + BLOCK_BYTES <= full.bytes ? { file: full.file, offset } : undefined
   }
 
   return {

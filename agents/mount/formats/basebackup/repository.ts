@@ -3,14 +3,14 @@
  * a backup or contains several, each a directory named by its label. Other directories, such as those of tablespaces,
  * are not listed.
  *
- * The format reader of this folder: describe-backup.ts summarizes a backup, copy.ts finds its files, open-copy.ts
- * composes incremental ones, backup-wal.ts finds WAL; Barman's reader shares the parts for copies of a cluster.
+ * The format reader of this folder: describe-backup.ts summarizes a backup, chains.ts finds what an incremental one builds
+ * on, copy.ts finds the files of one, combined-tree.ts those of a chain, open-copy.ts makes a backup of them, backup-wal.ts
+ * finds WAL; Barman's reader shares the parts for copies of a cluster.
  */
 
 import { lstat, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { HowdahError } from '../../../../messages/errors.ts'
-import type { BackupSummary } from '../../../../messages/values.ts'
 import { oldestFirst } from '../../backup-order.ts'
 import { type AllowedRoots, resolveIfExists } from '../../decode/allowed-roots.ts'
 import type { Instance, LocatedRepository, Repository } from '../../repository.ts'
@@ -22,6 +22,7 @@ import { createTarIndexes } from '../tar/tar-index.ts'
 import { unknownBackup, unknownInstance } from '../unknown-name-errors.ts'
 import { createWalFiles } from '../wal-files.ts'
 import { type BackupWal, createBackupWal } from './backup-wal.ts'
+import { createChains, type ListedBackup } from './chains.ts'
 import type { Copy, CopyReader } from './copy.ts'
 import {
   type BackupDescription,
@@ -34,8 +35,6 @@ import { openCopy } from './open-copy.ts'
 const SIGNS = /^(PG_VERSION|backup_label|backup_manifest|base\.tar(\.(gz|lz4|zst|bz2))?)$/
 /** The files and directories on which a listing depends. */
 const LISTED_FILES = /^(PG_VERSION|backup_label|backup_manifest|global|pg_tblspc|.*\.tar(\..*)?)$/
-/** A longer chain of incremental backups is circular. */
-const MAX_CHAIN = 1000
 
 export function openBasebackup(options: LocatedRepository, spool: Spool): Repository {
   const reader = { spool, indexes: createTarIndexes(spool) }
@@ -101,12 +100,12 @@ function openInstance(
     return described
   }
 
-  async function describeAll(there: readonly BackupDirectory[]): Promise<Listed[]> {
+  async function describeAll(there: readonly BackupDirectory[]): Promise<ListedBackup[]> {
     const all = await mapConcurrently(there, async (found) => ({
       found,
       described: await describeListed(found),
     }))
-    const listed: Listed[] = []
+    const listed: ListedBackup[] = []
     // Sequentially: each may need a whole WAL segment in memory.
     for (const { found, described } of all) {
       listed.push({ found, described: { ...described, summary: await wal.withEnd(found, described) } })
@@ -119,14 +118,17 @@ function openInstance(
     const described = await describeBackup(roots, found, reader, true)
     const { unusable } = described.summary
     if (unusable === undefined) return described
-    throw new HowdahError('backup_unsupported', `backup ${found.label} of ${name}: ${unusable}`)
+    throw unusableError(found.label, unusable)
   }
+
+  const unusableError = (label: string, reason: string) =>
+    new HowdahError('backup_unsupported', `backup ${label} of ${name}: ${reason}`)
 
   return {
     name,
     async backups() {
       const all = await describeAll(await find())
-      return oldestFirst(all.map(({ described }) => withParent(described, all)))
+      return oldestFirst(all.map(createChains(all).summaryOf))
     },
     async open(label) {
       const there = await find()
@@ -136,21 +138,18 @@ function openInstance(
         ...(await locateCopy(roots, place, about, reader)),
         verify: options.verifyChecksums !== false,
       })
-      const copies: [Copy, ...Copy[]] = [await copyOf(found, described)]
       let summary = await wal.withEnd(found, described)
+      let ancestors: readonly ListedBackup[] = []
       if (described.from !== undefined) {
-        const all = await describeAll(there)
-        summary = withParent({ ...described, summary }, all)
-        for (let next = parentOf(described, all); next !== undefined; next = parentOf(next.described, all)) {
-          const parent = await usable(next.found)
-          copies.push(await copyOf(next.found, parent))
-          if (copies.length > MAX_CHAIN) throw new HowdahError('backup_damaged', `${label} builds on itself`)
-        }
-        if (summary.unusable !== undefined) {
-          throw new HowdahError('backup_unsupported', `backup ${label} of ${name}: ${summary.unusable}`)
-        }
+        const backup = { found, described: { ...described, summary } }
+        const chains = createChains(await describeAll(there))
+        summary = chains.summaryOf(backup)
+        if (summary.unusable !== undefined) throw unusableError(label, summary.unusable)
+        ancestors = chains.ancestorsOf(backup)
       }
-      const { tree, storedFile } = await openCopy(copies, reader)
+      const copy = await copyOf(found, described)
+      const earlier = ancestors.map((one) => async () => copyOf(one.found, await usable(one.found)))
+      const { tree, storedFile } = await openCopy(copy, earlier, reader)
       const files = createWalFiles(wal.locator(found, described), spool, name)
       return openBackup({ summary, tree, storedFile, wal: files }, spool)
     },
@@ -161,43 +160,6 @@ function openInstance(
     },
     databases: async () => undefined,
   }
-}
-
-interface Listed {
-  readonly found: BackupDirectory
-  readonly described: BackupDescription
-}
-
-/** The parent of an incremental backup: the one of the same cluster that began where it says. */
-function parentOf({ from, summary }: BackupDescription, all: readonly Listed[]): Listed | undefined {
-  if (from === undefined) return undefined
-  const { systemIdentifier: own } = summary
-  return all.find(({ described: { summary: other } }) => {
-    const isSame = own === undefined || other.systemIdentifier === undefined || other.systemIdentifier === own
-    return (
-      isSame &&
-      other.startLsn === from.lsn &&
-      Number.parseInt(other.startWal?.slice(0, 8) ?? '', 16) === from.timeline
-    )
-  })
-}
-
-/** The summary of an incremental backup with its parent, or as unusable with what its chain lacks. */
-function withParent(described: BackupDescription, all: readonly Listed[]): BackupSummary {
-  const { summary } = described
-  let current = described
-  for (let links = 0; current.from !== undefined; links += 1) {
-    const parent = parentOf(current, all)
-    const { unusable } = parent?.described.summary ?? {}
-    if (parent === undefined || unusable !== undefined || links > MAX_CHAIN) {
-      const which = `the backup that began at ${current.from.lsn} on timeline ${current.from.timeline}`
-      const reason = parent === undefined ? 'is not in this instance' : (unusable ?? 'builds on it in turn')
-      return { ...summary, unusable: summary.unusable ?? `it builds on ${which}, which ${reason}` }
-    }
-    current = parent.described
-  }
-  const parent = parentOf(described, all)
-  return parent === undefined ? summary : { ...summary, parent: parent.found.label }
 }
 
 /** @throws HowdahError `configuration` when the directory is a link that leads outside, `repository_unavailable` */
