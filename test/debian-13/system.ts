@@ -139,8 +139,9 @@ async function setupScript(directory: string, layers: Layers): Promise<string> {
     `mount -t tmpfs -o mode=755 tmpfs ${root}/run`,
     `mkdir -p ${root}${CACHE} && mount --bind ${CACHE} ${root}${CACHE}`,
     `mount -o remount,bind,ro ${root}${CACHE}`,
-    ...writable('checkout', CHECKOUT, `${root}${THERE}`),
-    `if [ -L ${root}${THERE}/node_modules ]; then rm ${root}${THERE}/node_modules; fi`,
+    // A copy: files may be edited while tests run.
+    `mkdir ${root}${THERE}`,
+    `tar -C ${CHECKOUT} --exclude=./.git --exclude=./node_modules --exclude=./dist -c . | tar -C ${root}${THERE} --no-same-owner -x`,
     ...writable('packages', packages, `${root}${THERE}/node_modules`),
     `touch ${root}/usr/sbin/docker-init && mount --bind ${INIT} ${root}/usr/sbin/docker-init`,
     `printf '127.0.0.1 localhost debian13\\n::1 localhost\\n' >${root}/etc/hosts`,
