@@ -20,6 +20,8 @@ const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
 const INIT = '/usr/bin/tini-static'
 
 export interface DebianSystem {
+  /** What there is of it outside as long as it lives: an empty directory, and a control group with all of its processes. */
+  readonly traces: { readonly directory: string; readonly group: string }
   /** Runs a command in the checkout there as root, with the output of this process. @returns its status; 128 + N: by signal N */
   run(command: readonly string[]): Promise<number>
   /** The content of a file there; undefined: there is none. */
@@ -53,6 +55,7 @@ export async function startDebianSystem(layers: Layers): Promise<DebianSystem> {
   const enter = ['mount', 'uts', 'ipc', 'net', 'pid', 'cgroup'].map((name) => `--${name}`)
 
   return {
+    traces: { directory, group },
     async run(command) {
       const words = ['env', '-i', `--chdir=${THERE}`, ...environment(), ...command]
       const script = `echo $$ >${group}/cgroup.procs && exec nsenter --target=${init} ${enter.join(' ')} -- "$@"`
