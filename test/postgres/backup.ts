@@ -17,6 +17,7 @@ import {
   type Cluster,
   makeCluster,
   POSTGRES_BIN,
+  POSTGRES_MAJOR,
   postgresAccount,
   runAs,
 } from '../support/postgres-cluster.ts'
@@ -125,7 +126,7 @@ export async function mountCopy(
     mountPoint,
     cachePath,
     binaries: POSTGRES_BIN,
-    version: '15',
+    version: POSTGRES_MAJOR,
     user: account,
     port: await freePort(),
     recoverTo,

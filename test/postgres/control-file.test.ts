@@ -94,7 +94,7 @@ describe('pg_control', function () {
     expect(error).to.have.property('message').that.includes('format 1900').and.includes('9.6 to 18')
   })
 
-  it('agrees with pg_controldata of PostgreSQL 15, while the server runs and after it was killed', async () => {
+  it('agrees with pg_controldata, while the server runs and after it was killed', async () => {
     const account = await postgresAccount()
     const cluster = await makeCluster({
       directory,

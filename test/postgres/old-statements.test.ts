@@ -4,7 +4,7 @@ import { chmod, chown, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { expect } from 'chai'
 import { finishFirstRecovery } from '../../agents/target/postgres/recovery/first-recovery.ts'
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
-import { type Cluster, makeCluster, postgresAccount } from '../support/postgres-cluster.ts'
+import { type Cluster, makeCluster, POSTGRES_MAJOR, postgresAccount } from '../support/postgres-cluster.ts'
 
 describe('The end of a first recovery', function () {
   this.timeout(60_000)
@@ -22,7 +22,7 @@ describe('The end of a first recovery', function () {
     await cluster.start()
     const cachePath = `${directory}/cache`
     spec = {
-      ...{ session: 'shop-1', mountPoint: '/nowhere', cachePath, binaries: '/', version: '15' },
+      ...{ session: 'shop-1', mountPoint: '/nowhere', cachePath, binaries: '/', version: POSTGRES_MAJOR },
       ...{ user: account, port: cluster.port, recoverTo: { type: 'latest' } },
     }
     await mkdir(instancePaths(spec).configuration, { recursive: true })

@@ -13,12 +13,12 @@ import { estimateCacheBytes } from '../../agents/target/preflight/space.ts'
 import { freePort } from '../../coordinator/cli/free-port.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { StepInput, TargetOptions } from '../../messages/steps.ts'
-import { postgresAccount } from '../support/postgres-cluster.ts'
+import { POSTGRES_BIN, POSTGRES_MAJOR, postgresAccount } from '../support/postgres-cluster.ts'
 import { binariesOf } from '../support/postgres-majors.ts'
 
 const isRoot = process.geteuid?.() === 0
 
-function inputOf(options: TargetOptions = {}, version = '15'): StepInput {
+function inputOf(options: TargetOptions = {}, version = POSTGRES_MAJOR): StepInput {
   return {
     repository: 'main',
     instance: 'shop',
@@ -104,7 +104,7 @@ describe('Preflight', function () {
     expect(await check()).to.deep.equal({
       port: settings.portRange[0],
       user,
-      binaries: '/usr/lib/postgresql/15/bin',
+      binaries: POSTGRES_BIN,
       mountPoint: join(root, 'mounts/s-1'),
       cachePath: join(root, 'caches/s-1'),
       warnings: [],
@@ -145,11 +145,9 @@ describe('Preflight', function () {
   })
 
   it("refuses executables of another version than their directory's name", async () => {
-    const error = await failure(
-      check({ binaryDirectories: ['/usr/lib/postgresql/15/bin'] }, inputOf({}, '14')),
-    )
+    const error = await failure(check({ binaryDirectories: [POSTGRES_BIN] }, inputOf({}, '13')))
     expect(error.code).to.equal('postgres_missing')
-    expect(error.message).to.include('says it is postgres (PostgreSQL) 15')
+    expect(error.message).to.include(`says it is postgres (PostgreSQL) ${POSTGRES_MAJOR}`)
   })
 
   it('refuses a version that it does not know, and says which it knows', async () => {
@@ -350,12 +348,10 @@ describe('Preflight estimates and versions', () => {
   })
 
   it('find the version of every server, also in a directory without a version in its name', async () => {
-    const plain = binariesOf('17')
-    expect(await installedVersions([plain])).to.deep.equal(['17'])
-    expect(await installedVersions(['/usr/lib/postgresql/%v/bin', plain, '/no/such'])).to.deep.equal([
-      '15',
-      '17',
-    ])
+    const plain = binariesOf('18')
+    expect(await installedVersions([plain])).to.deep.equal(['18'])
+    const places = [POSTGRES_BIN.replace(POSTGRES_MAJOR, '%v'), plain, '/no/such']
+    expect(await installedVersions(places)).to.include.members([POSTGRES_MAJOR, '18'])
   })
 
   it('read the major version of postgres --version', () => {

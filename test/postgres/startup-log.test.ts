@@ -8,7 +8,7 @@ import { openLog } from '../../agents/target/postgres/recovery/startup-log.ts'
 import { ABSENT, RESTORED } from '../../agents/target/postgres/settings/recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from '../../agents/target/postgres/specification.ts'
 import { crc32c } from '../../agents/wal/crc32c.ts'
-import { POSTGRES_BIN, postgresAccount } from '../support/postgres-cluster.ts'
+import { POSTGRES_BIN, POSTGRES_MAJOR, postgresAccount } from '../support/postgres-cluster.ts'
 
 /** pg_control of PostgreSQL 13 to 16, with 16 MiB segments. */
 function controlFile(state: ClusterState, backupEndAwaited: boolean): Buffer {
@@ -44,7 +44,7 @@ describe('The log of a server that recovers', () => {
     mountPoint: directory,
     cachePath: directory,
     binaries: POSTGRES_BIN,
-    version: '15',
+    version: POSTGRES_MAJOR,
     user: await postgresAccount(),
     port: 1,
     recoverTo: { type: 'name', value: 'release' },

@@ -1,5 +1,5 @@
 /**
- * Throw-away PostgreSQL 15 clusters of the corpus: copied from a template that is made once, with a database `app` in
+ * Throw-away clusters of the corpus: copied from a template that is made once, with a database `app` in
  * which a table `t` holds the numbers 1 to 1000. Owns their directories and postmasters.
  */
 import { execFile } from 'node:child_process'

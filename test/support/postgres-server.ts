@@ -1,5 +1,5 @@
 /**
- * One PostgreSQL 15 server for a process of tests, started when the first test asks for it and stopped after the last:
+ * One PostgreSQL server for a process of tests, started when the first test asks for it and stopped after the last:
  * for tests that need any database. Tests of clusters make their own by postgres-cluster.ts.
  */
 import { chown, rm } from 'node:fs/promises'

@@ -1,5 +1,5 @@
 /**
- * Owns a small production for tests, the demo and benches: PostgreSQL 15 with pgbench tables, a tablespace, WAL
+ * Owns a small production for tests, the demo and benches: PostgreSQL with pgbench tables, a tablespace, WAL
  * archiving and pgBackRest repositories of any kind. Everything is below one directory; `remove` leaves neither process
  * nor file of it.
  */

@@ -12,7 +12,7 @@ import {
   restoreScript,
 } from '../../../agents/target/postgres/settings/recovery-settings.ts'
 import { type InstanceSpec, instancePaths } from '../../../agents/target/postgres/specification.ts'
-import { POSTGRES_BIN, postgresAccount } from '../../support/postgres-cluster.ts'
+import { POSTGRES_BIN, POSTGRES_MAJOR, postgresAccount } from '../../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../../support/production.ts'
 import { serveBackup } from '../data-plane.ts'
 import { delayingProxy } from '../delaying-proxy.ts'
@@ -178,7 +178,7 @@ async function makeArchive({ amounts, say }: Workshop, scope: Scope): Promise<Ar
 async function mountCommand(mountPoint: string, cachePath: string): Promise<string> {
   const account = await postgresAccount()
   const spec: InstanceSpec = {
-    ...{ session: 'bench', mountPoint, cachePath, binaries: POSTGRES_BIN, version: '15' },
+    ...{ session: 'bench', mountPoint, cachePath, binaries: POSTGRES_BIN, version: POSTGRES_MAJOR },
     ...{ user: account, port: 0, recoverTo: { type: 'name', value: POINT } },
   }
   const { configuration, restoreScript: script } = instancePaths(spec)
