@@ -24,6 +24,7 @@ import { awaitUsable, type RecoveryDependencies } from './recovery/await-recover
 import { isRecovered } from './recovery/first-recovery.ts'
 import { requireTargetAhead } from './recovery/paused-recovery.ts'
 import { LimitsTooLow } from './recovery/recovery-controller.ts'
+import { requireFreePort } from './recovery/start-failure.ts'
 import { type InstanceSpec, instancePaths, pausesAfterRecovery } from './specification.ts'
 
 export type StartDependencies = RecoveryDependencies & LaunchDependencies
@@ -74,6 +75,7 @@ async function startAnew(spec: InstanceSpec, deps: StartDependencies): Promise<R
   if (fileSystem?.available === false && !(await isRecovered(spec)))
     await requireNoLaterTablespace(spec, deps.signal)
   for (let starts = 1; ; starts++) {
+    await requireFreePort(spec)
     try {
       return await awaitUsable(spec, await launch(spec, deps), deps)
     } catch (error) {

@@ -118,6 +118,18 @@ function failure(spec: InstanceSpec, log: LogReader, cause: Cause | undefined, e
   )
 }
 
+const portInUse = ({ port }: InstanceSpec): string =>
+  `Port ${port} is in use on the target (who by: ss -ltnp 'sport = :${port}'). Choose another port, or free it and retry.`
+
+/**
+ * PostgreSQL starts as soon as one address of `localhost` is free, and clients of the other would reach somebody else.
+ * @throws HowdahError `port_taken` while no server of the session runs
+ */
+export async function requireFreePort(spec: InstanceSpec): Promise<void> {
+  if ((await portProblem(spec.port)) === 'EADDRINUSE')
+    throw new HowdahError('port_taken', portInUse(spec), { field: 'port' })
+}
+
 /** What the server lacked on this machine, or was given. */
 async function causeOutsideRecovery(spec: InstanceSpec, log: LogReader): Promise<Cause | undefined> {
   if (log.sqlStates.has(DISK_FULL)) return diskFullCause(spec)
@@ -127,11 +139,7 @@ async function causeOutsideRecovery(spec: InstanceSpec, log: LogReader): Promise
     return { code: 'configuration', field: 'hba', message: wrongAccess(log, hba) }
   // The server has ended, so another process listens there.
   if (log.reasons.length > 0 && (await portProblem(spec.port)) === 'EADDRINUSE')
-    return {
-      code: 'port_taken',
-      field: 'port',
-      message: `Port ${spec.port} is in use on the target (who by: ss -ltnp 'sport = :${spec.port}'). Choose another port, or free it and retry.`,
-    }
+    return { code: 'port_taken', field: 'port', message: portInUse(spec) }
   return undefined
 }
 
