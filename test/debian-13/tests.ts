@@ -2,7 +2,10 @@
 import { globSync } from 'node:fs'
 
 /** Rooms of which every test runs; the long ones first, as in test/main.ts. */
-const ROOMS = ['repository', 'end-to-end', 'postgres', 'postgres-17', 'filesystem/conformance', 'messages']
+const ROOMS = [
+  ...['repository', 'end-to-end', 'postgres', 'postgres-17', 'recovery-targets', 'export'],
+  ...['filesystem/conformance', 'cli', 'messages'],
+]
 
 export const ALL: readonly string[] = ROOMS.flatMap((room) => globSync(`test/${room}/**/*.test.ts`).sort())
 

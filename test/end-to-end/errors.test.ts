@@ -6,6 +6,7 @@ import type { ErrorBody } from '../../messages/errors.ts'
 import type { PreflightResult } from '../../messages/steps.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
+import { POSTGRES_MAJOR } from '../support/installed-postgres.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { watchReports } from '../support/reports.ts'
 
@@ -166,7 +167,7 @@ describe('errors', function () {
       'without PostgreSQL of the major version',
       { postgres: { binaryDirectories: ['/opt/none/%v/bin'] } },
       'postgres_missing',
-      /15/,
+      new RegExp(`of PostgreSQL ${POSTGRES_MAJOR}`),
     ],
     ['with too little space', { cache: { minimumFreeBytes: '8000 TiB' } }, 'space_low', /free/],
   ]

@@ -15,6 +15,7 @@ import { isStop, recoveryStop } from '../../agents/wal/wal-records.ts'
 import type { HowdahError } from '../../messages/errors.ts'
 import type { RecoverableWindow, RecoverTo } from '../../messages/values.ts'
 import { quiet } from '../repository/fixture.ts'
+import { POSTGRES_MAJOR } from '../support/installed-postgres.ts'
 import { type History, makeHistory, type Planner, planner } from './history.ts'
 import { dumpedStops, type NamedSegment, paddedLsn, stopLine, waldump } from './waldump.ts'
 
@@ -219,7 +220,7 @@ describe('what an archive can reach', function () {
     // The one after that in which the second backup ended, on timeline 1.
     before(async () => {
       const { late, production } = history
-      const log = join(production.path, 'archive', 'shop', '15-1', '0000000100000000')
+      const log = join(production.path, 'archive', 'shop', `${POSTGRES_MAJOR}-1`, '0000000100000000')
       const number = Number(BigInt(`0x${late.lsn.split('/')[1]}`) / BigInt(SEGMENT_BYTES))
       name = `0000000100000000${number.toString(16).toUpperCase().padStart(8, '0')}`
       file = join(log, (await readdir(log)).find((entry) => entry.startsWith(`${name}-`)) ?? '')
@@ -227,7 +228,13 @@ describe('what an archive can reach', function () {
       // What comes after it has been there for long.
       const old = new Date(Date.now() - 3_600_000)
       for (const timeline of ['00000001', '00000002']) {
-        const directory = join(production.path, 'archive', 'shop', '15-1', `${timeline}00000000`)
+        const directory = join(
+          production.path,
+          'archive',
+          'shop',
+          `${POSTGRES_MAJOR}-1`,
+          `${timeline}00000000`,
+        )
         for (const entry of await readdir(directory)) await utimes(join(directory, entry), old, old)
       }
     })

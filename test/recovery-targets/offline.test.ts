@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import type { HowdahError } from '../../messages/errors.ts'
 import { temporaryDirectory } from '../repository/fixture.ts'
+import { POSTGRES_MAJOR } from '../support/installed-postgres.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 import { type Planner, planner } from './history.ts'
 
@@ -24,7 +25,7 @@ describe('a backup of a running server that contains its WAL', function () {
   })
 
   it('is published with that WAL when the archive has lost it', async () => {
-    const archive = join(production.path, 'archive', production.stanza, '15-1')
+    const archive = join(production.path, 'archive', production.stanza, `${POSTGRES_MAJOR}-1`)
     for (const name of await readdir(archive)) await rm(join(archive, name), { recursive: true })
     const { instance, plan, spool } = await planner(
       production.path,

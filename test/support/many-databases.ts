@@ -54,10 +54,9 @@ export async function makeManyDatabases(count: number): Promise<ManyDatabases> {
       await cluster.sql(
         `SET allow_system_table_mods = on;
          INSERT INTO pg_database
-         SELECT ${FIRST_OID} + i, 'tenant_' || lpad(i::text, 5, '0'), datdba, encoding, datlocprovider, datistemplate,
-                datallowconn, datconnlimit, datfrozenxid, datminmxid, dattablespace, datcollate, datctype, daticulocale,
-                datcollversion, datacl
-         FROM pg_database, generate_series(1, ${count - 1}) i WHERE oid = ${first}`,
+         SELECT (jsonb_populate_record(known, jsonb_build_object(
+                  'oid', ${FIRST_OID} + i, 'datname', 'tenant_' || lpad(i::text, 5, '0')))).*
+         FROM pg_database known, generate_series(1, ${count - 1}) i WHERE oid = ${first}`,
       )
       await runAs(account, join(POSTGRES_BIN, 'pg_basebackup'), [
         ...['-D', backup, '-h', cluster.socketDirectory, '-p', String(cluster.port), '-U', cluster.user],
