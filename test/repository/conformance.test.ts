@@ -10,6 +10,7 @@ import { makeProduction, type Production } from '../support/production.ts'
 import { conforms, type Subject } from './conformance.ts'
 import { extractFixture, type Fixture, temporaryDirectory } from './fixture.ts'
 import { walk } from './reference.ts'
+import { restored } from './restored.ts'
 
 const run = promisify(execFile)
 
@@ -55,7 +56,8 @@ describe('repository readers', function () {
       const { configFile, path, stanza } = repository
       await production.writeNotes(10, name)
       const wal = [await production.switchWal()]
-      return restored(path, stanza, label, configFile, wal, production.dataDirectory)
+      const pgPath = production.dataDirectory
+      return restored(scratch, { repository: path, stanza, label, configFile, wal, pgPath })
     })
   }
 
@@ -79,14 +81,9 @@ describe('repository readers', function () {
       const repository = await production.addRepository('links', { compress: 'none', bundle: false })
       const label = await repository.backup('full')
       const { configFile, path, stanza } = repository
-      return await restored(
-        path,
-        stanza,
-        label,
-        configFile,
-        [await production.switchWal()],
-        production.dataDirectory,
-      )
+      const wal = [await production.switchWal()]
+      const pgPath = production.dataDirectory
+      return await restored(scratch, { repository: path, stanza, label, configFile, wal, pgPath })
     } finally {
       for (const [, link] of links) await rm(link)
     }
@@ -103,7 +100,8 @@ describe('repository readers', function () {
         `[global]\nrepo1-path=${fixture.repository}\nlock-path=${join(scratch, label)}\nlog-level-file=off\n[demo]\npg1-path=${data}\n`,
       )
       const wal = ['3', '4', '9'].map((digit) => `00000001000000000000000${digit}`)
-      return restored(fixture.repository, 'demo', label, configFile, wal, data)
+      const { repository } = fixture
+      return restored(scratch, { repository, stanza: 'demo', label, configFile, wal, pgPath: data })
     })
   }
 
@@ -228,59 +226,6 @@ describe('repository readers', function () {
       ].map((name) => `data/${name}`),
       wal,
       getWal: async (name) => contents.get(name) ?? Buffer.alloc(0),
-    }
-  }
-
-  /** Restores a backup with pgBackRest itself. `pgPath` is a data directory of the cluster, for archive-get. */
-  async function restored(
-    repository: string,
-    stanza: string,
-    label: string,
-    configFile: string,
-    wal: readonly string[],
-    pgPath: string,
-  ): Promise<Subject> {
-    const account = await postgresAccount()
-    const home = join(scratch, label)
-    const data = join(home, 'data')
-    const tablespaces = join(home, 'tablespaces')
-    for (const made of [home, data, tablespaces]) {
-      await mkdir(made, { recursive: true })
-      await chown(made, account.uid, account.gid)
-    }
-    const common = [`--config=${configFile}`, `--stanza=${stanza}`, '--log-level-console=error']
-    await runAs(account, 'pgbackrest', [
-      ...common,
-      ...[`--set=${label}`, `--pg1-path=${data}`, `--tablespace-map-all=${tablespaces}`, '--type=none'],
-      'restore',
-    ])
-    const oids = await runAs(account, 'ls', [join(data, 'pg_tblspc')])
-    // Restored by name; the suite knows tablespaces by OID.
-    for (const oid of oids.split('\n').filter((line) => line !== '')) {
-      const target = await runAs(account, 'readlink', [join(data, 'pg_tblspc', oid)])
-      if (target.trim() !== join(tablespaces, oid)) {
-        await runAs(account, 'mv', [target.trim(), join(tablespaces, oid)])
-      }
-    }
-    return {
-      format: 'pgbackrest',
-      repository,
-      configFile,
-      instance: stanza,
-      label,
-      data,
-      tablespaces,
-      ignored: ['data/tablespace_map', 'data/postgresql.auto.conf', 'data/recovery.signal'],
-      wal,
-      async getWal(name) {
-        const destination = join(home, name)
-        await runAs(account, 'pgbackrest', [
-          ...common,
-          `--pg1-path=${pgPath}`,
-          ...['archive-get', name, destination],
-        ])
-        return readFile(destination)
-      },
     }
   }
 })

@@ -21,8 +21,11 @@ export type BarmanCompression = 'none' | 'gzip' | 'lz4' | 'zstd'
 export interface Barman {
   /** The repository. */
   readonly home: string
-  /** Takes a backup, waits for its WAL, and returns its id. `compression`: of `streamed` only. */
-  backup(server: BarmanServer, compression?: BarmanCompression): Promise<string>
+  /**
+   * Takes a backup, waits for its WAL, and returns its id. `compression` and `parent`, on which an incremental backup of
+   * PostgreSQL 17 builds: of `streamed` only.
+   */
+  backup(server: BarmanServer, compression?: BarmanCompression, parent?: string): Promise<string>
   /** Archives the WAL that production delivered. */
   archiveWal(): Promise<void>
   /** Restores by Barman itself: `data` as it was before Barman edited its configuration, the tablespace in `tablespace`. */
@@ -89,6 +92,8 @@ ${compression === 'none' ? '' : `backup_compression = ${compression}`}
   }
   await archiveWal()
 
+  const incrementals = new Set<string>()
+
   async function switchWalUntil(end: Promise<unknown>): Promise<void> {
     let isOver = false
     const over = end.finally(() => {
@@ -103,13 +108,15 @@ ${compression === 'none' ? '' : `backup_compression = ${compression}`}
   return {
     home,
     archiveWal,
-    async backup(server, compression = 'none') {
+    async backup(server, compression = 'none', parent) {
       const configuration = compression === 'none' ? plain : await configure(compression)
-      const backup = barman(configuration, 'backup', '--wait', server)
+      const incremental = parent === undefined ? [] : ['--incremental', parent]
+      const backup = barman(configuration, 'backup', ...incremental, '--wait', server)
       if (SEGMENT_AFTER_BACKUP_IS_AWAITED) await Promise.all([backup, switchWalUntil(backup)])
       await backup
       const newest = (await readdir(join(home, server, 'base'))).sort().at(-1)
       if (newest === undefined) throw new Error(`Barman made no backup of ${server}`)
+      if (parent !== undefined) incrementals.add(newest)
       return newest
     },
     async recover(server, id, data, tablespace) {
@@ -124,6 +131,8 @@ ${compression === 'none' ? '' : `backup_compression = ${compression}`}
         plain,
         ...['recover', '--tablespace', `archive:${tablespace}`],
         ...['--recovery-staging-path', join(root, 'fetched'), '--get-wal'],
+        // Where it combines them.
+        ...(incrementals.has(id) ? ['--local-staging-path', join(root, 'fetched')] : []),
         ...[server, id, data],
       )
       for (const name of ['postgresql.conf', 'postgresql.auto.conf']) {

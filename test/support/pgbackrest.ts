@@ -8,6 +8,8 @@ export type Compression = 'none' | 'gz' | 'zst' | 'lz4' | 'bz2'
 export interface RepositoryKind {
   readonly compress: Compression
   readonly bundle: boolean
+  /** Block incremental backups, which are in bundles; from version 2.46 on. Default false. */
+  readonly block?: boolean
   /** Encrypts it by AES-256-CBC. Default: it is not encrypted. */
   readonly passphrase?: string
 }
@@ -86,7 +88,7 @@ function configuration(
   return `[global]
 repo1-path=${path}
 repo1-bundle=${kind.bundle ? 'y' : 'n'}
-repo1-retention-full=9
+${kind.block ? 'repo1-block=y\n' : ''}repo1-retention-full=9
 compress-type=${kind.compress}
 ${cipher}lock-path=${join(home, 'lock')}
 spool-path=${join(home, 'spool')}
