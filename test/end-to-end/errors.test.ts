@@ -167,7 +167,7 @@ describe('errors', function () {
       'without PostgreSQL of the major version',
       { postgres: { binaryDirectories: ['/opt/none/%v/bin'] } },
       'postgres_missing',
-      new RegExp(`of PostgreSQL ${POSTGRES_MAJOR}`),
+      new RegExp(`apt: postgresql-${POSTGRES_MAJOR}; dnf: postgresql${POSTGRES_MAJOR}-server`),
     ],
     ['with too little space', { cache: { minimumFreeBytes: '8000 TiB' } }, 'space_low', /free/],
   ]

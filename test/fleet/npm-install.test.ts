@@ -9,6 +9,8 @@ import { homedir, tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'chai'
+import { checkScript } from '../../coordinator/fleet/install/check-script.ts'
+import { parseFacts } from '../../coordinator/fleet/install/host-facts.ts'
 import type { SessionView } from '../../messages/values.ts'
 import { createHowdah, type Howdah } from '../demo/howdah.ts'
 import { type DebianRoot, makeDebianRoot } from '../support/debian-root.ts'
@@ -37,8 +39,12 @@ describe('Howdah installed by npm', function () {
     scratch = await scratchDirectory('howdah-npm-')
     directory = await mkdtemp(path.join(tmpdir(), 'howdah-npm-'))
     await chmod(directory, 0o755)
-    const [tarball, made] = await Promise.all([pack(path.join(scratch, 'checkout')), makeBackup()])
-    production = made
+    const packed = pack(path.join(scratch, 'checkout'))
+    // Reported below.
+    packed.catch(() => undefined)
+    production = await makeProduction()
+    await production.backup('full')
+    const tarball = await packed
     root = await makeDebianRoot(12, { ...(await nodeAndNpm()), [tarball]: '/tmp/howdah.tgz' })
     await root.shell('ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/bin/npm')
     const quiet = '--no-audit --no-fund --no-update-notifier --loglevel=error --prefer-offline'
@@ -80,6 +86,7 @@ describe('Howdah installed by npm', function () {
     expect(JSON.parse(await root.shell('howdah agent status --json || true'))).to.include({
       installedBy: 'bundle',
     })
+    expect(parseFacts(await root.shell(checkScript([])))).to.have.property('package', undefined)
     const setup = 'howdah agent setup --kind target --name db-7 --broker amqp://127.0.0.1:1 2>&1 || true'
     expect(await root.shell(setup)).to.include(
       'does not run from /opt/howdah: install the bundle or the Debian package first',
@@ -125,12 +132,6 @@ async function pack(copy: string): Promise<string> {
   await symlink(path.join(CHECKOUT, 'node_modules'), path.join(copy, 'node_modules'))
   await run('npm', ['pack', '--loglevel=error'], { cwd: copy })
   return path.join(copy, `howdah-${version}.tgz`)
-}
-
-async function makeBackup(): Promise<Production> {
-  const production = await makeProduction()
-  await production.backup('full')
-  return production
 }
 
 /** This machine's, and what npm needs of it to reach its registry. */

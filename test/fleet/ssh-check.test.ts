@@ -8,6 +8,7 @@ import {
   type HostFinding,
 } from '../../coordinator/fleet/install/host-findings.ts'
 import { type Hosts, makeHosts } from '../support/hosts.ts'
+import { POSTGRES_MAJOR } from '../support/postgres-cluster.ts'
 import { type SshHost, startSshHost } from '../support/ssh-host.ts'
 import { howdah, howdahOnTerminal } from './ssh-command.ts'
 import { makeOperator, type Operator } from './ssh-operator.ts'
@@ -75,7 +76,7 @@ describe('howdah agent check', function () {
     expect(of('libc')[0]).to.match(/^ok: GNU libc 2\.\d+$/)
     expect(of('init')[0]).to.match(/^ok: No systemd/)
     expect(of('fuse')[0]).to.match(/^ok: \/dev\/fuse is usable/)
-    expect(of('postgresql')[0]).to.match(/^ok: PostgreSQL .*15/)
+    expect(of('postgresql')[0]).to.match(new RegExp(`^ok: PostgreSQL .*\\b${POSTGRES_MAJOR}\\.`))
     expect(of('clock')[0]).to.match(/^ok: The clock is right, within [01]\.\d s\.$/)
     expect(of('network')).to.deep.equal([
       `ok: ${hosts.address('machine')}:${port} can be reached from there.`,
