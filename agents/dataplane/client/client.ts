@@ -38,6 +38,8 @@ export interface DataPlaneClient extends BackupSource {
   readonly connectedAt: number | undefined
   /** Since when the server is known to be unreachable; milliseconds since the epoch. */
   readonly lostAt: number | undefined
+  /** Requests that wait for their answers, also while there is no connection. */
+  readonly inFlight: number
 }
 
 export interface DataPlaneClientOptions {
@@ -103,6 +105,10 @@ class Client implements DataPlaneClient {
 
   get lostAt(): number | undefined {
     return this.#exchanges.lostAt
+  }
+
+  get inFlight(): number {
+    return this.#exchanges.size
   }
 
   tree(): AsyncIterable<readonly TreeEntry[]> {

@@ -73,6 +73,11 @@ export class ExchangeTable implements ExchangeHost {
     return this.#lostAt
   }
 
+  /** As `DataPlaneClient.inFlight`. */
+  get size(): number {
+    return this.#exchanges.size
+  }
+
   /** Closes the connections; outstanding requests fail. */
   close(): void {
     this.#closed = true

@@ -72,6 +72,15 @@ export function targetMetrics({
     read: async () => [[{}, await fetchedBytes()]],
   })
 
+  new Gauge({
+    name: 'howdah_fetches_in_flight',
+    help: 'Requests to mount servers that wait for their answers',
+    registers,
+    collect() {
+      this.set(sum([...samples.values()].map(({ status }) => status.fetchesInFlight ?? 0)))
+    },
+  })
+
   const operation = { registry, label: 'operation', read: () => totals.fuse }
   latencyMetric({
     ...operation,

@@ -37,6 +37,8 @@ export interface MountStatus extends SpaceUsage {
   readonly failedReads: number
   /** All such failed reads. */
   readonly failedReadsEver: number
+  /** Requests to the mount server that wait for their answers; missing: of an earlier release. */
+  readonly fetchesInFlight?: number
   /** The last failure to read the repository or the write cache. */
   readonly lastError?: string | undefined
 }

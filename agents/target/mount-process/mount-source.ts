@@ -8,4 +8,6 @@ export type MountSource = BackupSource & {
   /** Milliseconds since the epoch: when the server was last connected, and since when it is unreachable. */
   readonly connectedAt?: number | undefined
   readonly lostAt?: number | undefined
+  /** Requests that wait for their answers. */
+  readonly inFlight?: number
 }

@@ -102,6 +102,7 @@ function answers({ spec, session, source, measurements, engine }: Answering) {
       ...(source.lostAt !== undefined && { lostAt: new Date(source.lostAt).toISOString() }),
       failedReads: session.failedReads.count,
       failedReadsEver: session.failedReads.total,
+      fetchesInFlight: source.inFlight ?? 0,
       lastError: source.lastError ?? lastError,
     }
   }
