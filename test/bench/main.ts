@@ -20,6 +20,7 @@ import { localIo } from './groups/local-io.ts'
 import { manyFiles } from './groups/many-files.ts'
 import { overlay } from './groups/overlay.ts'
 import { publish } from './groups/publish.ts'
+import { scans } from './groups/scans.ts'
 import { wal } from './groups/wal.ts'
 import { describeMachine } from './machine.ts'
 import { type Outcome, table, toJson } from './report.ts'
@@ -35,6 +36,7 @@ const GROUPS: ReadonlyMap<string, Group> = new Map([
   ['isolation', isolation],
   ['local-io', localIo],
   ['cold-reads', coldReads],
+  ['scans', scans],
   ['overlay', overlay],
   ['many-files', manyFiles],
   ['listing', listing],

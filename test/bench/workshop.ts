@@ -51,6 +51,8 @@ export interface Amounts {
   readonly firstMinuteSeconds: number
   /** WAL segments that are replayed. */
   readonly segments: number
+  /** Blocks of the table that PostgreSQL scans. */
+  readonly scannedBlocks: number
 }
 
 export const FULL: Amounts = {
@@ -68,6 +70,7 @@ export const FULL: Amounts = {
   overlayTurns: 2,
   firstMinuteSeconds: 60,
   segments: 84,
+  scannedBlocks: 40_000,
 }
 
 export const QUICK: Amounts = {
@@ -85,6 +88,7 @@ export const QUICK: Amounts = {
   overlayTurns: 1,
   firstMinuteSeconds: 10,
   segments: 8,
+  scannedBlocks: 4_000,
 }
 
 export const NOTES = 11_000

@@ -156,6 +156,7 @@ describe('the files for Prometheus and Grafana', function () {
       'howdah_agent_step_seconds',
       'howdah_messages_published_total',
       'howdah_fetched_blocks_bytes',
+      'howdah_fetches_in_flight',
     ]
     expect([...metrics.keys()].filter((name) => !used.has(name))).to.have.members(beside)
   })

@@ -1,5 +1,5 @@
 /**
- * Owns a small production of another PostgreSQL major than the machine's, with what only some clusters have, and one
+ * Owns a small production of any PostgreSQL major, with what only some clusters have, and one
  * backup of it: by pgBackRest, or over a replication connection where Debian 12's pgBackRest does not know the major.
  */
 import { chmod, chown, mkdir, rm } from 'node:fs/promises'
@@ -9,11 +9,12 @@ import { takeBaseBackup } from './base-backup.ts'
 import { makeRepository, type RepositoryKind } from './pgbackrest.ts'
 import { poll } from './poll.ts'
 import { type Account, type Cluster, makeCluster, postgresAccount } from './postgres-cluster.ts'
-import { binariesOf, type OtherMajor } from './postgres-majors.ts'
+import { everyMajor } from './postgres-majors.ts'
 import { scratchDirectory } from './scratch.ts'
 
 export interface MajorKind {
-  readonly version: OtherMajor
+  /** One of `everyMajor`. */
+  readonly version: string
   readonly initdb: readonly string[]
   /** More of postgresql.conf. */
   readonly settings: Readonly<Record<string, string>>
@@ -58,6 +59,8 @@ export const ROWS = `SELECT string_agg(concat_ws(':', name, count, sum, found), 
 /** Makes it, takes the backup, goes on writing, and stops it. Nothing of its processes is left. */
 export async function makeMajorProduction(kind: MajorKind): Promise<MajorProduction> {
   const account = await postgresAccount()
+  const major = everyMajor().find(({ version }) => version === kind.version)
+  if (major === undefined) throw new Error(`there is no PostgreSQL ${kind.version}`)
   const directory = await scratchDirectory(`howdah-postgres-${kind.version}-`)
   const remove = () => rm(directory, { recursive: true, force: true })
   try {
@@ -66,7 +69,7 @@ export async function makeMajorProduction(kind: MajorKind): Promise<MajorProduct
     const archive = join(directory, 'archive')
     await makeDirectory(archive)
     const cluster = await makeCluster({
-      ...{ directory, account, configuration: 'inside', binaries: binariesOf(kind.version) },
+      ...{ directory, account, configuration: 'inside', binaries: major.binaries },
       initdb: kind.initdb,
       settings: {
         archive_mode: 'on',
