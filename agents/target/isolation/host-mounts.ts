@@ -13,11 +13,13 @@ export function hostMounts(mountinfo = readFileSync('/proc/self/mountinfo', 'utf
     .filter((line) => line !== '')
     .map((line) => {
       const [before = '', after = ''] = line.split(' - ')
-      const mountPoint = (before.split(' ')[4] ?? '').replaceAll(/\\([0-7]{3})/g, (_, code: string) =>
-        String.fromCharCode(Number.parseInt(code, 8)),
-      )
-      return { mountPoint, type: after.split(' ')[0] ?? '' }
+      return { mountPoint: unescaped(before.split(' ')[4] ?? ''), type: after.split(' ')[0] ?? '' }
     })
+}
+
+/** A field of mountinfo without its octal escapes. */
+export function unescaped(field: string): string {
+  return field.replaceAll(/\\([0-7]{3})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 8)))
 }
 
 /** Whether `path` is `directory` or lies below it; both absolute and normalised. */

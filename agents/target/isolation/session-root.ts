@@ -12,8 +12,8 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { release } from 'node:os'
 import { HowdahError } from '../../../messages/errors.ts'
+import { isKernelAtLeast } from '../preflight/kernel-release.ts'
 import { hostMounts, isWithin } from './host-mounts.ts'
 import { fstab, type Host, type RootRequest, rootLayout, TEMPORARY } from './root-layout.ts'
 
@@ -66,7 +66,7 @@ export function removeSessionRoot(cachePath: string): void {
 function thisHost(): Host {
   return {
     mounts: hostMounts(),
-    hidesProcesses: isAtLeast(release(), 5, 8),
+    hidesProcesses: isKernelAtLeast(5, 8),
     look(path) {
       const found = lstatSync(path, { throwIfNoEntry: false })
       if (found === undefined) return 'absent'
@@ -76,9 +76,4 @@ function thisHost(): Host {
     readlink: (path) => readlinkSync(path),
     list: (directory) => readdirSync(directory),
   }
-}
-
-function isAtLeast(version: string, major: number, minor: number): boolean {
-  const [ours = 0, theirs = 0] = version.split('.').map(Number)
-  return ours > major || (ours === major && theirs >= minor)
 }

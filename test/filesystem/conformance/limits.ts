@@ -1,8 +1,16 @@
 /** What a driver cannot do, by its library's or its kernel's nature. A test that runs into one of these must fail. */
+
 import type { MountDriver } from '../../../agents/target/mount-process/mount-spec.ts'
+import { isKernelAtLeast } from '../../../agents/target/preflight/kernel-release.ts'
 
 const LIBFUSE_2 = 'libfuse 2.9 does not pass it on'
 const PACKAGE = 'the package fuse-native does not pass it on'
+
+/** Of one driver, or of kernels before a release. */
+type LimitOf = { readonly because: string } & (
+  | { readonly driver: MountDriver }
+  | { readonly before: readonly [major: number, minor: number] }
+)
 
 /** Each limit, whose it is, and why. */
 export const LIMITS = {
@@ -19,6 +27,11 @@ export const LIMITS = {
     driver: 'fuse-native',
     because: 'to libfuse 2.9 they are two files, whose attributes and pages the kernel keeps apart',
   },
-} as const satisfies Record<string, { driver: MountDriver; because: string }>
+  'zeroed ranges': { before: [5, 14], because: 'FUSE has no FALLOC_FL_ZERO_RANGE before Linux 5.14' },
+} as const satisfies Record<string, LimitOf>
 
 export type Limit = keyof typeof LIMITS
+
+export function holds(limit: LimitOf, driver: MountDriver): boolean {
+  return 'driver' in limit ? limit.driver === driver : !isKernelAtLeast(...limit.before)
+}

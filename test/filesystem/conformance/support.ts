@@ -2,8 +2,8 @@
 import { mkdir } from 'node:fs/promises'
 import type { MountProcess } from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { MountDriver } from '../../../agents/target/mount-process/mount-spec.ts'
-import { makeScratch, python, type Scratch, startMount } from '../support/mounted.ts'
-import { LIMITS, type Limit } from './limits.ts'
+import { makeScratch, python, type Scratch, type ScratchPlace, startMount } from '../support/mounted.ts'
+import { holds, LIMITS, type Limit } from './limits.ts'
 
 /** To whom the mount belongs; neither root nor the user of any program. */
 export const OWNER = { uid: 12_345, gid: 23_456 }
@@ -19,15 +19,22 @@ export interface Conformance {
   conforms(sentence: string, script: string, ...limits: readonly Limit[]): void
 }
 
-/** Declares the hooks that mount before the first test and take everything away after the last. */
-export function conformance(driver: MountDriver, files: (base: string) => Promise<void>): Conformance {
+/**
+ * Declares the hooks that mount before the first test and take everything away after the last. `place`: asked before the
+ * first test.
+ */
+export function conformance(
+  driver: MountDriver,
+  files: (base: string) => Promise<void>,
+  place: () => ScratchPlace = () => ({}),
+): Conformance {
   let scratch: Scratch | undefined
   let mount: MountProcess | undefined
   let tests = 0
 
   before(async function () {
     this.timeout(TEST_DEADLINE_MS)
-    scratch = await makeScratch(OWNER)
+    scratch = await makeScratch(OWNER, place())
     await files(scratch.base)
     mount = await startMount(scratch, scratch.base, OWNER, { driver })
   })
@@ -52,7 +59,7 @@ export function conformance(driver: MountDriver, files: (base: string) => Promis
       return mounted()
     },
     conforms(sentence, script, ...limits) {
-      const limit = limits.find((name) => LIMITS[name].driver === driver)
+      const limit = limits.find((name) => holds(LIMITS[name], driver))
       const title =
         limit === undefined ? sentence : `${sentence} – not here (${limit}: ${LIMITS[limit].because})`
       it(title, async function () {

@@ -12,6 +12,7 @@ import {
   startMountProcess,
 } from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { MountSpec } from '../../../agents/target/mount-process/mount-spec.ts'
+import { type ImitatedKernel, imitating } from '../../support/kernels/kernels.ts'
 
 const PROGRAM = fileURLToPath(new URL('./mount-main.ts', import.meta.url))
 const COMMAND_DEADLINE_MS = 60_000
@@ -31,11 +32,22 @@ export interface Scratch {
   readonly base: string
   /** Where it is once it is mounted. */
   readonly data: string
+  /** The kernel that mount processes see; undefined: this one. */
+  readonly kernel: ImitatedKernel | undefined
   remove(): Promise<void>
 }
 
-export async function makeScratch(owner: { uid: number; gid: number }): Promise<Scratch> {
-  const directory = await mkdtemp('/var/tmp/howdah-mount-')
+export interface ScratchPlace {
+  readonly kernel?: ImitatedKernel | undefined
+  /** Default: /var/tmp. */
+  readonly parent?: string | undefined
+}
+
+export async function makeScratch(
+  owner: { uid: number; gid: number },
+  { kernel, parent = '/var/tmp' }: ScratchPlace = {},
+): Promise<Scratch> {
+  const directory = await mkdtemp(`${parent}/howdah-mount-`)
   const cachePath = `${directory}/cache`
   const mountPoint = `${directory}/mnt`
   await chmod(directory, 0o755)
@@ -49,6 +61,7 @@ export async function makeScratch(owner: { uid: number; gid: number }): Promise<
     cachePath,
     base,
     data: `${mountPoint}/data`,
+    kernel,
     async remove() {
       await (await findMountProcess(cachePath))?.stop({ inUse: 'discard' })
       await clearDeadMount(mountPoint)
@@ -83,7 +96,9 @@ export function startMount(
     {
       logger: pino({ level: 'silent' }),
       launch: () =>
-        launch({ errors: `${scratch.directory}/errors.log`, ...(program !== undefined && { program }) }),
+        imitating(scratch.kernel, () =>
+          launch({ errors: `${scratch.directory}/errors.log`, ...(program !== undefined && { program }) }),
+        ),
     },
   )
 }

@@ -148,7 +148,7 @@ export class Space {
   #updateNearFull(): void {
     const left = this.#spaceForGrowth()
     if (!this.nearFull) {
-      this.nearFull = left < this.#margin
+      this.nearFull = this.#margin > 0 && left < this.#margin
       this.#flushed = false
     } else if (left >= this.#margin * RECOVERY_FACTOR) this.nearFull = false
   }

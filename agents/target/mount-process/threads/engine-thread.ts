@@ -25,7 +25,7 @@ import { remoteServices } from './remote-services.ts'
 if (parentPort === null) throw new Error('this is the program of a thread')
 const { port, mailState, directReads: ring } = workerData as EngineThreadData
 const [setup] = (await once(parentPort, 'message')) as [EngineSetup]
-const { fd, log, session, columns, latencies, ...parts } = setup
+const { fd, log, session, columns, latencies, mayCacheWrites, ...parts } = setup
 const logger = createLogger('mount-process', log.level, { file: log.file }).child({
   session,
   thread: 'engine',
@@ -35,11 +35,13 @@ const logger = createLogger('mount-process', log.level, { file: log.file }).chil
 const reported = { changed: false, fetched: false }
 /** Number of changes of `nearFull`. */
 let turns = 0
+/** The kernel caches writes. */
+let cachesWrites = true
 const handlers: EngineCalls = {
   statistics: () => engine.statistics(),
   usage: () => engine.usage(),
   limit: (quotas) => engine.limit(quotas),
-  margin: (bytes) => engine.margin(bytes),
+  margin: (bytes) => engine.margin(cachesWrites ? bytes : 0),
   syncChanged: () => engine.syncChanged().finally(() => clearReported('changed')),
   flushFetched: () => engine.flushFetched().finally(() => clearReported('fetched')),
   flush: () => engine.flush().finally(() => clearReported('changed')),
@@ -84,6 +86,13 @@ const mailbox = createMailbox({
 await serve(fd, engine, mailbox, {
   logger,
   volatileDirectory: 'wal',
+  mayCacheWrites,
+  onAgreed(agreement) {
+    logger.info({ minor: agreement.minor, cachesWrites: agreement.cachesWrites }, 'the kernel has agreed')
+    if (agreement.cachesWrites) return
+    cachesWrites = false
+    engine.margin(0)
+  },
   directReads,
   observe: new Latencies(FUSE_OPERATIONS, latencies).observe,
   retryInterrupt: (low, high) => void calls.call('retryInterrupt', low, high),

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { closeSync, constants, openSync, stat, statfs, writeSync } from 'node:fs'
 import type { Logger } from 'pino'
 import { HowdahError } from '../../../../../messages/errors.ts'
+import { isKernelAtLeast } from '../../../preflight/kernel-release.ts'
 import type { MountOptions } from '../../file-system.ts'
 import { findMount } from '../mount-table.ts'
 import { unmount } from '../unmount.ts'
@@ -60,13 +61,17 @@ function openDevice(): number {
   }
 }
 
-/** Source of the options: Linux, Documentation/filesystems/fuse/fuse.rst, and mount(8). */
+/** Source of the options: Linux, Documentation/filesystems/fuse/fuse.rst, fs/fuse/inode.c, and mount(8). */
 async function mount(fd: number, mountPoint: string, options: DeviceMountOptions): Promise<void> {
   const list = [`fd=${INHERITED_FD}`, 'rootmode=40000', 'user_id=0', 'group_id=0', 'default_permissions']
-  list.push('subtype=howdah', 'nosuid', 'nodev', 'noatime')
+  list.push('nosuid', 'nodev', 'noatime')
+  // Before Linux 5.4 the subtype is a part of the type, and refused as an option; mount(8) from 2.39 on loses that part.
+  const hasOption = isKernelAtLeast(5, 4)
+  if (hasOption) list.push('subtype=howdah')
+  const type = hasOption ? 'fuse' : 'fuse.howdah'
   if (options.allowOther) list.push('allow_other')
   const source = options.source.replaceAll(/[\s,]/g, '_')
-  const child = spawn('mount', ['-i', '-t', 'fuse', '-o', list.join(','), source, mountPoint], {
+  const child = spawn('mount', ['-i', '-t', type, '-o', list.join(','), source, mountPoint], {
     stdio: ['ignore', 'ignore', 'pipe', fd],
     timeout: MOUNT_DEADLINE_MS,
   })

@@ -44,35 +44,67 @@ const WANTED =
   INIT.EXPLICIT_INVAL_DATA |
   INIT.HANDLE_KILLPRIV_V2
 
+/** What a kernel offers in INIT. */
+export interface Offer {
+  /** Of the protocol's version 7. */
+  readonly minor: number
+  /** `INIT`. */
+  readonly flags: number
+}
+
+/** What both sides use from now on. */
+export interface Agreement extends Offer {
+  /** The kernel caches writes, and sends them later. */
+  readonly cachesWrites: boolean
+}
+
+/** Whether the protocol is too old: see `OLDEST_MINOR`; without NO_OPEN_SUPPORT no file could be opened. */
+export function isTooOld({ minor, flags }: Offer): boolean {
+  return minor < OLDEST_MINOR || (flags & INIT.NO_OPEN_SUPPORT) === 0
+}
+
 /**
  * Without HANDLE_KILLPRIV_V2 (before Linux 5.11) files cannot be switched to write-through, and writers would see a full
  * disk only as an fsync error, at which PostgreSQL panics. There writes are not cached.
  */
-function accepted(offered: number): number {
-  const flags = offered & WANTED
-  return (flags & INIT.HANDLE_KILLPRIV_V2) === 0 ? flags & ~INIT.WRITEBACK_CACHE : flags
+export function agreement({ minor, flags }: Offer, mayCacheWrites = true): Agreement {
+  const wanted = flags & WANTED
+  const cachesWrites =
+    mayCacheWrites && (wanted & INIT.HANDLE_KILLPRIV_V2) !== 0 && (wanted & INIT.WRITEBACK_CACHE) !== 0
+  return {
+    minor: Math.min(minor, MINOR),
+    flags: cachesWrites ? wanted : wanted & ~INIT.WRITEBACK_CACHE,
+    cachesWrites,
+  }
 }
 
 export type Answered =
-  | { readonly outcome: 'agreed' | 'ask-again'; readonly length: number }
+  | { readonly outcome: 'agreed'; readonly length: number; readonly agreement: Agreement }
+  | { readonly outcome: 'ask-again'; readonly length: number }
   | { readonly outcome: 'refused'; readonly errno: number }
+
+/** The offer in an INIT; undefined when it is of another major version. */
+export function offerOf(request: Request): Offer | undefined {
+  request.need(4)
+  if (request.word(IN_MAJOR) !== MAJOR) return undefined
+  return { minor: request.word(IN_MINOR), flags: request.word(IN_FLAGS) }
+}
 
 /**
  * Answers INIT. `ask-again`: the kernel has a newer major version and will send INIT again with ours. Source: the comment «Version
  * negotiation» in linux/fuse.h.
  */
-export function negotiate(request: Request, reply: Reply): Answered {
-  request.need(4)
-  const major = request.word(IN_MAJOR)
-  const minor = request.word(IN_MINOR)
+export function negotiate(request: Request, reply: Reply, mayCacheWrites = true): Answered {
+  const offer = offerOf(request)
   reply.zero(INIT_OUT_BYTES)
   reply.word(0, MAJOR)
   reply.word(1, MINOR)
-  if (major > MAJOR) return { outcome: 'ask-again', length: INIT_OUT_BYTES }
-  if (major < MAJOR || minor < OLDEST_MINOR) return { outcome: 'refused', errno: EPROTO }
-  reply.word(1, Math.min(minor, MINOR))
+  if (request.word(IN_MAJOR) > MAJOR) return { outcome: 'ask-again', length: INIT_OUT_BYTES }
+  if (offer === undefined || isTooOld(offer)) return { outcome: 'refused', errno: EPROTO }
+  const agreed = agreement(offer, mayCacheWrites)
+  reply.word(1, agreed.minor)
   reply.word(2, MAX_READ_AHEAD)
-  reply.word(3, accepted(request.word(IN_FLAGS)))
+  reply.word(3, agreed.flags)
   // max_background and congestion_threshold, of 16 bits each.
   reply.halves(4, MAX_BACKGROUND, CONGESTED_AT)
   reply.word(5, MAX_TRANSFER)
@@ -80,5 +112,5 @@ export function negotiate(request: Request, reply: Reply): Answered {
   reply.word(6, 1)
   // max_pages and map_alignment.
   reply.halves(7, MAX_PAGES, 0)
-  return { outcome: 'agreed', length: INIT_OUT_BYTES }
+  return { outcome: 'agreed', length: INIT_OUT_BYTES, agreement: agreed }
 }

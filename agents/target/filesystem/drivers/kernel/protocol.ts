@@ -1,7 +1,7 @@
 /**
  * The kernel's FUSE protocol in numbers: operations, flags, and where the fields of its structs lie. No behaviour.
  *
- * Source of all: include/uapi/linux/fuse.h of Linux, versions 7.23 to 7.45, and where it says so other headers beside
+ * Source of all: include/uapi/linux/fuse.h of Linux, versions 7.27 to 7.45, and where it says so other headers beside
  * it. Numbers are in native byte order. Offsets named `…_WORD` count words of 32 bits from the start of a
  * message; a number of 64 bits takes two words.
  */
@@ -9,8 +9,8 @@
 export const MAJOR = 7
 /** The newest minor version whose structs are supported. */
 export const MINOR = 45
-/** 7.23 (Linux 3.15) is the first with all structs in this layout. */
-export const OLDEST_MINOR = 23
+/** 7.27 (Linux 4.18): Node 24 runs on no older kernel, and the tests imitate none. */
+export const OLDEST_MINOR = 27
 
 export const ROOT_ID = 1
 

@@ -15,10 +15,10 @@ import type { FileSystem } from '../../file-system.ts'
 import { type Device, DeviceChannel } from './device-channel.ts'
 import { errorNumber } from './error-numbers.ts'
 import type { Mailbox } from './mailbox.ts'
-import { negotiate } from './negotiation.ts'
+import { type Agreement, negotiate } from './negotiation.ts'
 import { NO_REPLY, transferred } from './operation.ts'
 import { createOperations, type OperationOptions } from './operations.ts'
-import { IN, OP } from './protocol.ts'
+import { IN, MAJOR, OLDEST_MINOR, OP } from './protocol.ts'
 import { createWaitingRequests, type WaitingRequestsOptions } from './waiting-requests.ts'
 
 export interface ServeOptions
@@ -27,8 +27,10 @@ export interface ServeOptions
   readonly logger: Logger
   /** Called for each request that was answered here, with its operation; of a read and a write with its bytes. */
   readonly observe?: ObserveLatency
+  /** Default: where it is safe. */
+  readonly mayCacheWrites?: boolean | undefined
   /** INIT was answered: from now on the mount answers, and `wakeServer` may be called. */
-  readonly onReady?: () => void
+  readonly onAgreed?: (agreement: Agreement) => void
   /** The file system became near full, or no longer is: files are to be switched, see write-through.ts. */
   readonly onNearFull?: (nearFull: boolean) => void
 }
@@ -62,8 +64,9 @@ export async function serveDevice(
   options: ServeOptions,
 ): Promise<void> {
   const channel = new DeviceChannel(device, fileSystem, options.logger)
-  if (!answerInit(channel)) return
-  options.onReady?.()
+  const agreement = answerInit(channel, options.mayCacheWrites)
+  if (agreement === undefined) return
+  options.onAgreed?.(agreement)
   const answer = createAnswerer(channel, fileSystem, options)
   let nearFull = false
 
@@ -135,8 +138,8 @@ function createAnswerer(
   }
 }
 
-/** Answers INIT, and by EIO what comes before it. False when the device was gone before. @throws as `serve` */
-function answerInit(channel: DeviceChannel): boolean {
+/** Answers INIT, and by EIO what comes before it. Undefined when the device was gone before. @throws as `serve` */
+function answerInit(channel: DeviceChannel, mayCacheWrites?: boolean): Agreement | undefined {
   while (!channel.ended) {
     if (!channel.receive()) continue
     const { request } = channel
@@ -147,16 +150,16 @@ function answerInit(channel: DeviceChannel): boolean {
       channel.send(reply, reply.finish(low, high, errno.EIO, 0))
       continue
     }
-    const answered = negotiate(request, reply)
+    const answered = negotiate(request, reply, mayCacheWrites)
     if (answered.outcome === 'refused') {
       channel.send(reply, reply.finish(low, high, answered.errno, 0))
       throw new HowdahError(
         'fuse_unusable',
-        'the kernel is too old: its FUSE protocol is older than 7.23 (Linux 3.15)',
+        `the kernel is too old: its FUSE protocol is older than ${MAJOR}.${OLDEST_MINOR} (Linux 4.18)`,
       )
     }
     channel.send(reply, reply.finish(low, high, 0, answered.length))
-    if (answered.outcome === 'agreed') return !channel.ended
+    if (answered.outcome === 'agreed') return channel.ended ? undefined : answered.agreement
   }
-  return false
+  return undefined
 }
