@@ -1,5 +1,6 @@
 /** The log of a process: JSON lines without secrets. */
-import { type Logger, pino } from 'pino'
+import { openSync, writeSync } from 'node:fs'
+import { type DestinationStream, type Logger, pino } from 'pino'
 
 /** `role` names the process in every line, `agent` the agent. `level`: pino's. `file`: instead of stderr. */
 export function createLogger(
@@ -13,11 +14,25 @@ export function createLogger(
       base: { role, pid: process.pid, ...(agent !== undefined && { agent }) },
       redact: ['*.password', '*.passphrase', '*.ticket'],
     },
-    pino.destination({ dest: file ?? STDERR, sync: true }),
+    file === undefined ? pino.destination({ dest: STDERR, sync: true }) : logFile(file),
   )
 }
 
 const STDERR = 2
+
+/** Lines for which there is no space are left out: a full disk must not end what it is on. @throws when it cannot be opened */
+function logFile(path: string): DestinationStream {
+  const fd = openSync(path, 'a')
+  return {
+    write(line) {
+      try {
+        writeSync(fd, line)
+      } catch {
+        // There is nowhere to report it.
+      }
+    },
+  }
+}
 
 /** The URLs of a broker without user and password, for logs and messages. */
 export function withoutCredentials(urls: readonly string[]): string {

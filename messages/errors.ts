@@ -56,6 +56,11 @@ export const ERROR_CODES = {
   port_taken: { retryable: false, means: 'the port is in use on the target' },
   path_unsafe: { retryable: false, means: 'a mount or cache directory is not safe to use, or not writable' },
   space_low: { retryable: false, means: 'the file system of the write cache has too little free space' },
+  file_system_unusable: {
+    retryable: false,
+    means: 'the file system of a mount or cache directory on the target cannot be used',
+  },
+  kernel_limited: { retryable: false, means: 'the kernel of the target lacks something that Howdah uses' },
   shared_memory_low: { retryable: false, means: '/dev/shm on the target has too little room for PostgreSQL' },
   fuse_unusable: { retryable: false, means: 'FUSE cannot be used on the target' },
   mount_failed: { retryable: true, means: 'the mount process did not start, or died' },

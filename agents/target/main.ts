@@ -29,12 +29,13 @@ import { fetchedBytesOnDisk } from './filesystem/fetched/fetched-stores.ts'
 import { isolationWarnings } from './isolation/isolation.ts'
 import { guardNetworkRules } from './isolation/network-guard.ts'
 import { probeIsolation } from './isolation/probe.ts'
-import { probeName, removeStaleProbes } from './isolation/stale-probes.ts'
+import { probeMountName, probeName, removeStaleProbes } from './isolation/stale-probes.ts'
 import { createMountSampler } from './metrics/mount-sampler.ts'
 import { targetMetrics } from './metrics/target-metrics.ts'
 import { keepSpare } from './mount-process/agent/launch.ts'
 import { mountProcessesOf } from './mount-process/agent/mount-process.ts'
 import { installedVersions } from './preflight/binaries.ts'
+import { kernelFindings, lookUpKernel } from './preflight/kernel.ts'
 import type { PreflightSettings } from './preflight/settings.ts'
 import { ownName } from './preflight/user.ts'
 import { targetQueries } from './queries.ts'
@@ -131,6 +132,8 @@ await runRole({
     ageingLock.take()
     await removeStaleTrials({ mountRoot, cacheRoot })
     await removeStaleProbes(stateDirectory)
+    const kernel = await lookUpKernel(stateDirectory, probeMountName(process.pid))
+    for (const { message } of kernelFindings(kernel)) logger.warn(message)
     const support = await probeIsolation({
       name: probeName(process.pid),
       directory: stateDirectory,
@@ -174,7 +177,7 @@ await runRole({
       journal,
       steps,
       queries: targetQueries({
-        ...{ cacheRoot, settings, ports, support, changes, journal, logger },
+        ...{ cacheRoot, settings, ports, support, kernel, changes, journal, logger },
         fetchedDirectory: fetchedDirectory(cacheRoot),
       }),
       sessions: () => presentSessions(cacheRoot, isNoSession),

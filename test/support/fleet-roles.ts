@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Hosts } from './hosts.ts'
+import { type ImitatedKernel, imitating } from './kernels/kernels.ts'
 import { poll } from './poll.ts'
 import type { Account } from './postgres-cluster.ts'
 import { watchedEnvironment } from './secrets.ts'
@@ -41,9 +42,11 @@ export interface RolesOptions {
   readonly hosts: Hosts | undefined
   /** The account that the target agent runs as; undefined: our own. */
   readonly targetAccount: Account | undefined
+  /** The kernel that the target agent sees; undefined: this one. */
+  readonly kernel?: ImitatedKernel | undefined
 }
 
-export function createRoles({ directory, hosts, targetAccount }: RolesOptions): Roles {
+export function createRoles({ directory, hosts, targetAccount, kernel }: RolesOptions): Roles {
   const children = new Map<Role, ChildProcess>()
   const metricsUrls = new Map<Role, string>()
   const logFile = (role: Role): string => path.join(directory, `${role}.log`)
@@ -51,12 +54,14 @@ export function createRoles({ directory, hosts, targetAccount }: RolesOptions): 
   async function start(role: Role): Promise<void> {
     const command = [LAUNCHER, role, '--config', path.join(directory, `${role}.json`), '--json'] as const
     const [program, ...args] = hosts?.on(role, command) ?? command
-    const child = spawn(program, args, {
-      cwd: '/',
-      env: cleanEnvironment(),
-      stdio: ['ignore', 'pipe', 'pipe'],
-      ...(role === 'target-agent' && targetAccount && { uid: targetAccount.uid, gid: targetAccount.gid }),
-    })
+    const child = imitating(role === 'target-agent' ? kernel : undefined, () =>
+      spawn(program, args, {
+        cwd: '/',
+        env: cleanEnvironment(),
+        stdio: ['ignore', 'pipe', 'pipe'],
+        ...(role === 'target-agent' && targetAccount && { uid: targetAccount.uid, gid: targetAccount.gid }),
+      }),
+    )
     children.set(role, child)
     child.stderr.on('data', (chunk: Buffer) => appendFileSync(logFile(role), chunk))
     const ended = once(child, 'exit').then(async () => {

@@ -14,6 +14,7 @@ import { createFleetClient, type FleetClient, removeSessions, untilAgentsAreOnli
 import { changeConfiguration, type FleetConfiguration, writeConfiguration } from './fleet-configuration.ts'
 import { createRoles, leftOn, ROLES, type Role, type Roles } from './fleet-roles.ts'
 import { type Hosts, makeHosts } from './hosts.ts'
+import type { ImitatedKernel } from './kernels/kernels.ts'
 import type { Account } from './postgres-cluster.ts'
 
 export interface Fleet extends FleetClient, Pick<Roles, 'start' | 'stop' | 'pid' | 'metricsUrl'> {
@@ -42,6 +43,8 @@ export interface FleetOptions extends Pick<FleetConfiguration, 'repositories'> {
   readonly coordinator?: object
   /** Whether each role is on a host of its own. Takes root. */
   readonly hosts?: boolean
+  /** The kernel that the target agent sees; default: this one. */
+  readonly kernel?: ImitatedKernel
 }
 
 /** The directories of one fleet. */
@@ -65,7 +68,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     role: 'coordinator', // tests ask agents, too
     logger: pino({ level: 'silent' }),
   })
-  const roles = createRoles({ directory, hosts, targetAccount })
+  const roles = createRoles({ directory, hosts, targetAccount, kernel: options.kernel })
   const client = createFleetClient({ bus, brokerUrl: broker.url, logTails: () => roles.logTails(20) })
 
   try {

@@ -30,6 +30,7 @@ import type { DirectReads } from './reads/direct-reads.ts'
 import { ReadPath } from './reads/read-path.ts'
 import type { Services } from './services.ts'
 import type { SpaceQuotas } from './space/change-quota.ts'
+import { countsLate } from './space/free-space.ts'
 import { Space, type SpaceLimits, type SpaceUsage } from './space/space.ts'
 import { walUsageOf } from './space/wal-usage.ts'
 import { type BaseTree, ROOT } from './tree/base-tree.ts'
@@ -166,7 +167,8 @@ function assemble(options: EngineOptions) {
     limit: MAX_OPEN_LOCAL_FILES,
     io: options.io,
   })
-  const space = new Space(cachePath, options.limits, walUsageOf(`${cachePath}/pg_wal`))
+  const usedByWal = walUsageOf(`${cachePath}/pg_wal`)
+  const space = new Space(cachePath, options.limits, usedByWal, countsLate(cachePath))
   const names = new Namespace(base, journalState.entries)
   const durability = new Durability({
     base,
@@ -208,7 +210,7 @@ function assemble(options: EngineOptions) {
 /** What an engine offers beside the operations: syncing, limits, statistics, prefetching and closing. */
 function createControl(
   { base, files, space, durability, inodes, readPath, contents }: Parts,
-  { logger }: EngineOptions,
+  { logger, services }: EngineOptions,
 ): Omit<Engine, keyof FileSystem | 'unsynced' | 'unflushed'> {
   let changedSync: Promise<void> | undefined
 
@@ -216,6 +218,20 @@ function createControl(
   space.onDiskFull = () => {
     if (!durability.unsynced) return
     syncChanged().catch((err: unknown) => logger.error({ err }, 'the write cache could not be synced'))
+  }
+
+  let counting = false
+  space.onUncounted = () => {
+    if (counting) return
+    counting = true
+    const { uncountedBytes } = space
+    services
+      .syncFileSystem()
+      .then(() => space.counted(uncountedBytes))
+      .catch((err: unknown) => logger.warn({ err }, 'the file system of the write cache could not be synced'))
+      .finally(() => {
+        counting = false
+      })
   }
 
   function syncChanged(): Promise<void> {

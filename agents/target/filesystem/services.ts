@@ -26,6 +26,8 @@ export interface Services {
   write(fd: number, data: Buffer, position: number): Promise<void>
   /** As `sync`, for a directory and its entries: fsync(2); fdatasync(2) may omit new entries (ext4). */
   syncDirectory(fd: number): Promise<void>
+  /** Syncs the file system of the write cache as a whole, after which it counts what was allocated: syncfs(2). */
+  syncFileSystem(): Promise<void>
   /** Closes the descriptor of a large unlinked file, which frees its space and may take a while. */
   close(fd: number): Promise<void>
   /** Resolves when a batch is durable in the journal, rejects when none of it is. Batches are committed in order. */

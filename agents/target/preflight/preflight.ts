@@ -23,6 +23,7 @@ import type { SystemUser } from '../postgres/specification.ts'
 import { accessProblem } from './access.ts'
 import { lookUpBinaries } from './binaries.ts'
 import { extensionFindings, libraryFindings } from './extensions.ts'
+import { cacheRootFindings, mountRootFindings } from './file-system.ts'
 import { checkFuse } from './fuse.ts'
 import { localeFindings, systemLocales } from './locales.ts'
 import { lookUpPort } from './port.ts'
@@ -228,6 +229,9 @@ async function checkDirectories({ request, cachePath, user, port }: PreflightCon
   const closed =
     value && findings.length === 0 ? await accessProblem({ cacheRoot, mountRoot }, value) : undefined
   if (closed !== undefined) findings.push({ code: 'user_unusable', message: closed, field: 'user' })
+  if (findings.length === 0) {
+    findings.push(...mountRootFindings(mountRoot), ...(await cacheRootFindings(cacheRoot)))
+  }
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH)
     findings.push(
       unsafe(

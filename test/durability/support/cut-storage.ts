@@ -122,6 +122,7 @@ export function immediate(
     write: () => Promise.reject(new Error('nothing asks for this')),
     sync,
     syncDirectory: sync,
+    syncFileSystem: () => Promise.reject(new Error('nothing asks for this')),
     close: async (fd) => on.closeSync(fd),
     commit,
     reserveFetched: async () => undefined,

@@ -7,6 +7,7 @@ import { findMountProcess } from '../../../agents/target/mount-process/agent/mou
 import type { SessionView } from '../../../messages/values.ts'
 import { directoryDigest } from '../../support/digest.ts'
 import { type Fleet, startFleet } from '../../support/fleet.ts'
+import type { ImitatedKernel } from '../../support/kernels/kernels.ts'
 import { POSTGRES_BIN, postgresAccount, runAs } from '../../support/postgres-cluster.ts'
 import { makeProduction, type Production } from '../../support/production.ts'
 import { createLedger, type Ledger, prepareLedger, startLoad } from './load.ts'
@@ -18,6 +19,8 @@ export interface KillOptions {
   readonly kills: number
   /** Milliseconds since the epoch after which no new round begins. */
   readonly until?: number
+  /** The kernel that the target agent sees; default: this one. */
+  readonly kernel?: ImitatedKernel
   readonly onProgress?: (outcome: KillOutcome) => void
 }
 
@@ -62,6 +65,7 @@ export async function runKills(options: KillOptions): Promise<KillOutcome> {
     const digest = directoryDigest(production.path)
     fleet = await startFleet({
       repositories: [{ name: 'main', format: 'pgbackrest', path: production.path }],
+      ...(options.kernel && { kernel: options.kernel }),
     })
     const { database, stanza } = production
     let session = await fleet.publish('--repository', 'main', '--instance', stanza)

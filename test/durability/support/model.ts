@@ -4,13 +4,23 @@
  * is shrunk.
  */
 import { execFile } from 'node:child_process'
-import { linkSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
 import type { MountProcess } from '../../../agents/target/mount-process/agent/mount-process.ts'
 import type { MountSpec } from '../../../agents/target/mount-process/mount-spec.ts'
-import { makeScratch, type Scratch, startMount } from '../../filesystem/support/mounted.ts'
+import { makeScratch, type Scratch, type ScratchPlace, startMount } from '../../filesystem/support/mounted.ts'
 import { type Account, postgresAccount } from '../../support/postgres-cluster.ts'
 import { type Abilities, BASE_FILES, type Operation, operations } from './operations.ts'
 import { type Difference, MountHangs, type PosixWorker, startPosixWorker } from './posix-worker.ts'
@@ -23,6 +33,8 @@ export interface ModelDriver {
   readonly able: Abilities
   /** What makes a mount process use this driver. */
   readonly spec: Partial<MountSpec>
+  /** The kernel and the file system that it has; the plain directory is always in /var/tmp. */
+  readonly place?: ScratchPlace
 }
 
 export interface ModelOptions {
@@ -139,21 +151,25 @@ interface Pair {
 }
 
 async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
-  const scratch: Scratch = await makeScratch(account)
+  const scratch: Scratch = await makeScratch(account, driver.place)
   const base = scratch.base
-  const plain = `${scratch.directory}/plain`
+  const aside = mkdtempSync('/var/tmp/howdah-plain-')
+  chmodSync(aside, 0o755)
+  const plain = `${aside}/plain`
+  const template = `${aside}/template`
   const mount = (): Promise<MountProcess> => startMount(scratch, base, account, driver.spec)
   let worker: PosixWorker | undefined
   try {
     makeBase(base)
     mkdirSync(plain)
-    await run('cp', ['-a', `${base}/c0`, `${scratch.directory}/template`])
-    await run('chown', ['-R', `${account.uid}:${account.gid}`, base, plain, `${scratch.directory}/template`])
+    await run('cp', ['-a', `${base}/c0`, template])
+    await run('chown', ['-R', `${account.uid}:${account.gid}`, base, plain, template])
     await mount()
     worker = startPosixWorker(account)
   } catch (error) {
     worker?.end()
     await scratch.remove()
+    rmSync(aside, { recursive: true })
     throw error
   }
   const { begin, run: call, closeFiles, end } = worker
@@ -172,7 +188,7 @@ async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
 
   return {
     async run(directory, sequence) {
-      await run('cp', ['-a', `${scratch.directory}/template`, `${plain}/c${directory}`])
+      await run('cp', ['-a', template, `${plain}/c${directory}`])
       await begin(`${scratch.data}/c${directory}`, `${plain}/c${directory}`, driver.able.exactTimes)
       let done = 0
       const steps = [...sequence, { op: 'check' }]
@@ -191,6 +207,7 @@ async function makePair(driver: ModelDriver, account: Account): Promise<Pair> {
     async remove() {
       end()
       await scratch.remove()
+      rmSync(aside, { recursive: true })
     },
   }
 }

@@ -80,7 +80,10 @@ export async function makeFixture(source: MemorySource, options: FixtureOptions 
             reserveBytes: 0,
             logger: pino({ level: 'silent' }),
           })
-    const services = localServices({ source, journal, fetched, readDeadlineMs: options.deadlineMs ?? 5000 })
+    const services = localServices({
+      ...{ source, journal, cachePath, fetched },
+      readDeadlineMs: options.deadlineMs ?? 5000,
+    })
     const made = createEngine({
       tree,
       cachePath,

@@ -12,6 +12,8 @@ import { closeSync, ftruncateSync, mkdirSync, statfsSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import { BLOCK } from '../contents/block-map.ts'
+import { isNoSpace } from '../contents/local-error.ts'
+import { COUNTED_AFTER_MS, countsLate } from '../space/free-space.ts'
 import { bytesOf, chunksOfRows, type FetchedChunk, merged } from './fetched-chunks.ts'
 import { discardStoreNow, fetchedBytesOnDisk } from './fetched-stores.ts'
 import { inTransaction, openStoreFiles, storeRow, syncDirectory, touchDirectory } from './store-files.ts'
@@ -97,28 +99,33 @@ export function openFetchedIndex(options: FetchedIndexOptions): FetchedIndex | u
 
 /** SQLITE_BUSY, SQLITE_FULL. Source: sqlite3.h. */
 const SQLITE_ENVIRONMENTAL = new Set([5, 13])
-const SYSTEM_ENVIRONMENTAL = new Set([
-  'ENOSPC',
-  'EDQUOT',
-  'EROFS',
-  'EACCES',
-  'EPERM',
-  'EMFILE',
-  'ENFILE',
-  'ENOMEM',
-])
+const SYSTEM_ENVIRONMENTAL = new Set(['EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOMEM'])
 
 /** Whether an error is caused by the system, such as a full disk, and not by damage of the store. */
 function isEnvironmental(error: unknown): boolean {
   const { code, errcode } = error as { code?: string; errcode?: number }
-  return SYSTEM_ENVIRONMENTAL.has(code ?? '') || SQLITE_ENVIRONMENTAL.has((errcode ?? 0) & 0xff)
+  return (
+    isNoSpace(error) ||
+    SYSTEM_ENVIRONMENTAL.has(code ?? '') ||
+    SQLITE_ENVIRONMENTAL.has((errcode ?? 0) & 0xff)
+  )
 }
 
 function openStore(directory: string, options: FetchedIndexOptions): FetchedIndex {
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const { database, fd, chunks, revision } = openStoreFiles(directory)
   touchDirectory(directory)
-  const reserve = (unused: number) => reserveExtent(database, fd, unused, directory, options)
+  const isLate = countsLate(directory)
+  /** Extents that the file system may not count as used yet. */
+  let uncounted: { readonly bytes: number; readonly at: number }[] = []
+  const reserve = (unused: number) => {
+    const now = performance.now()
+    uncounted = uncounted.filter(({ at }) => isLate && now - at < COUNTED_AFTER_MS)
+    const reserveBytes = uncounted.reduce((sum, { bytes }) => sum + bytes, options.reserveBytes)
+    const extent = reserveExtent(database, fd, unused, directory, { ...options, reserveBytes })
+    if (extent) uncounted.push({ bytes: extent.count * BLOCK, at: now })
+    return extent
+  }
   try {
     return {
       state: { fd, chunks, extent: reserve(0) },

@@ -37,6 +37,10 @@ export interface SpaceUsage {
 
 /** Bytes that may be allocated before the free space is read again. */
 const RECHECK_BYTES = 16 * 1024 * 1024
+/** With less free space than this beyond the reserve, it has to be known more exactly. */
+const COUNT_BELOW_BYTES = 1024 * 1024 * 1024
+/** Interval of doing that, ms. */
+const COUNT_EVERY_MS = 250
 /** Multiple of the margin that must be free again to end being near full. */
 const RECOVERY_FACTOR = 1.5
 
@@ -44,6 +48,10 @@ export class Space {
   changedBytes = 0
   /** The disk has no space left; called before the error is thrown. */
   onDiskFull: () => void = () => undefined
+  /** The file system may be short of space, and does not count yet what was allocated: to be synced, then `counted`. */
+  onUncounted: () => void = () => undefined
+  /** Bytes allocated that the file system may still report as free; 0 where it counts at once. */
+  uncountedBytes = 0
   /** Space for growth is less than the margin. */
   nearFull = false
   readonly #directory: string
@@ -54,13 +62,26 @@ export class Space {
   readonly #reserveShare: number
   #free = 0
   #allocatedSinceCheck = Number.POSITIVE_INFINITY
+  /** The file system was synced, and counts so many of the bytes that it did not. */
+  counted(bytes: number): void {
+    this.uncountedBytes -= bytes
+    this.#allocatedSinceCheck = Number.POSITIVE_INFINITY
+    this.check()
+  }
+
   /** The kernel has written back everything it had accepted when the cache became near full. */
   #flushed = false
   #starting = false
+  readonly #countsLate: boolean
+  #askedToCountAt = Number.NEGATIVE_INFINITY
 
-  /** `wal`: that of PostgreSQL in the same write cache; undefined: there is none. */
-  constructor(directory: string, limits: SpaceLimits, wal?: WalUsage) {
+  /**
+   * `wal`: that of PostgreSQL in the same write cache; undefined: there is none. `countsLate`: the file system does, see
+   * free-space.ts.
+   */
+  constructor(directory: string, limits: SpaceLimits, wal?: WalUsage, countsLate = false) {
     this.#directory = directory
+    this.#countsLate = countsLate
     this.#quota = new ChangeQuota(wal)
     this.#quota.set(limits)
     this.#reserve = limits.reserveBytes
@@ -107,6 +128,7 @@ export class Space {
     if (this.#mayRefuse(use)) this.#require(bytes, this.#starting ? WITHHELD_WHILE_STARTING : WITHHELD[use])
     this.changedBytes += bytes
     this.#allocatedSinceCheck += bytes
+    if (this.#countsLate) this.#addUncounted(bytes)
     if (this.#margin > 0) this.#updateNearFull()
   }
 
@@ -131,7 +153,7 @@ export class Space {
   /** Statistics of the cache's file system; available is what files may grow by. */
   statistics(): FileSystemStatistics {
     const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(this.#directory)
-    this.#free = bsize * bavail
+    this.#free = bsize * bavail - this.uncountedBytes
     this.#allocatedSinceCheck = 0
     const room = Math.max(0, Math.floor(this.#spaceForGrowth() / bsize))
     const free = this.#quota.bytes === Number.POSITIVE_INFINITY ? bfree : Math.min(bfree, room)
@@ -191,8 +213,24 @@ export class Space {
     this.#allocatedSinceCheck = Number.POSITIVE_INFINITY
     if (this.#freeAfter(bytes) < reserve) {
       this.onDiskFull()
+      // What was freed is not counted at once either.
+      if (this.#countsLate) this.#askToCount()
       throw new FileSystemError('ENOSPC', 'the file system of the write cache is down to its reserve')
     }
+  }
+
+  #addUncounted(bytes: number): void {
+    const isMuch = this.uncountedBytes >= RECHECK_BYTES
+    if (isMuch && this.#freeAfter(0) < this.#reserve + COUNT_BELOW_BYTES) this.#askToCount()
+    // After the call: these are not written yet.
+    this.uncountedBytes += bytes
+  }
+
+  #askToCount(): void {
+    const now = performance.now()
+    if (now - this.#askedToCountAt < COUNT_EVERY_MS) return
+    this.#askedToCountAt = now
+    this.onUncounted()
   }
 
   #spaceForGrowth(): number {
@@ -204,7 +242,7 @@ export class Space {
   #freeAfter(bytes: number): number {
     if (this.#allocatedSinceCheck > RECHECK_BYTES) {
       const { bsize, bavail } = statfsSync(this.#directory)
-      this.#free = bsize * bavail
+      this.#free = bsize * bavail - this.uncountedBytes
       this.#allocatedSinceCheck = 0
     }
     return this.#free - this.#allocatedSinceCheck - bytes

@@ -58,6 +58,7 @@ export async function openSession(
       services: localServices({
         source,
         journal,
+        cachePath: spec.cachePath,
         fetched: store,
         readDeadlineMs: spec.readDeadlineMs,
         readyWal: {

@@ -11,6 +11,7 @@ import type { FetchedIndex } from '../../filesystem/fetched/fetched-index.ts'
 import type { Services } from '../../filesystem/services.ts'
 import { withinDeadline } from '../program/deadline.ts'
 import { createReadyWal, type ReadyWalOptions } from './ready-wal.ts'
+import { syncFileSystem } from './sync-kernel.ts'
 
 export interface LocalServicesOptions {
   readonly source: Pick<
@@ -18,6 +19,7 @@ export interface LocalServicesOptions {
     'read' | 'readMany' | 'walSize' | 'walRead' | 'walStored' | 'walReadStored'
   >
   readonly journal: Pick<Journal, 'commit'>
+  readonly cachePath: string
   /** Undefined: fetched blocks are not kept. */
   readonly fetched?: Pick<FetchedIndex, 'reserve' | 'save' | 'drop'> | undefined
   /** Milliseconds that the repository may take to answer, reconnects included. */
@@ -121,6 +123,7 @@ export function localServices(options: LocalServicesOptions): LocalServices {
     },
     sync: (fd) => fdatasyncAsync(fd),
     syncDirectory: (fd) => fsyncAsync(fd),
+    syncFileSystem: () => syncFileSystem(options.cachePath),
     close: (fd) => closeAsync(fd),
 
     async commit(batch) {

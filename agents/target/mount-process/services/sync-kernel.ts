@@ -15,6 +15,11 @@ const DEADLINE_MS = 60_000
  * @throws the child's error
  */
 export async function syncKernel(mountPoint: string): Promise<void> {
-  await run('sync', ['-f', mountPoint], { timeout: DEADLINE_MS })
+  await syncFileSystem(mountPoint)
   await run('sync', [mountPoint], { timeout: DEADLINE_MS })
+}
+
+/** As syncfs(2), of the file system that the directory is on. @throws the child's error */
+export async function syncFileSystem(directory: string): Promise<void> {
+  await run('sync', ['-f', directory], { timeout: DEADLINE_MS })
 }

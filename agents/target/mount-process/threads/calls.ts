@@ -5,6 +5,7 @@
  */
 import { isMarkedAsUntransferable, type Transferable } from 'node:worker_threads'
 import { ERROR_CODES, type ErrorCode, HowdahError } from '../../../../messages/errors.ts'
+import { isNoSpace } from '../../filesystem/contents/local-error.ts'
 import { FileSystemError } from '../../filesystem/file-system.ts'
 
 /** The handlers of one side. Arguments and results must be supported by structuredClone. */
@@ -120,7 +121,7 @@ export function crossing(error: unknown): CrossingError {
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof HowdahError) return { kind: 'howdah', code: error.code, message }
   if (error instanceof FileSystemError) return { kind: 'file-system', errno: error.errno, message }
-  const code = (error as { code?: unknown } | null | undefined)?.code
+  const code = isNoSpace(error) ? 'ENOSPC' : (error as { code?: unknown } | null | undefined)?.code
   return { kind: 'system', code: typeof code === 'string' ? code : undefined, message }
 }
 

@@ -35,8 +35,6 @@ export interface EngineSetup {
   readonly fetched: FetchedState | undefined
   readonly owner: { readonly uid: number; readonly gid: number }
   readonly limits: SpaceLimits
-  /** As of `serve`. */
-  readonly mayCacheWrites: boolean
   /** Where it counts the requests that it answers: the memory of `Latencies`. */
   readonly latencies: SharedArrayBuffer
   readonly log: { readonly level: string; readonly file: string }

@@ -25,7 +25,7 @@ import { remoteServices } from './remote-services.ts'
 if (parentPort === null) throw new Error('this is the program of a thread')
 const { port, mailState, directReads: ring } = workerData as EngineThreadData
 const [setup] = (await once(parentPort, 'message')) as [EngineSetup]
-const { fd, log, session, columns, latencies, mayCacheWrites, ...parts } = setup
+const { fd, log, session, columns, latencies, ...parts } = setup
 const logger = createLogger('mount-process', log.level, { file: log.file }).child({
   session,
   thread: 'engine',
@@ -86,7 +86,6 @@ const mailbox = createMailbox({
 await serve(fd, engine, mailbox, {
   logger,
   volatileDirectory: 'wal',
-  mayCacheWrites,
   onAgreed(agreement) {
     logger.info({ minor: agreement.minor, cachesWrites: agreement.cachesWrites }, 'the kernel has agreed')
     if (agreement.cachesWrites) return

@@ -11,7 +11,6 @@ import { boundChangedBytes } from '../../filesystem/drivers/kernel/backing-devic
 import type { MountedDevice } from '../../filesystem/drivers/kernel/mount-device.ts'
 import { switchFiles, writeBack } from '../../filesystem/drivers/kernel/write-through.ts'
 import type { Ino } from '../../filesystem/file-system.ts'
-import { hasHiddenLimits } from '../../filesystem/space/hidden-limits.ts'
 import { cachePaths } from '../mount-spec.ts'
 import type { LocalServices } from '../services/local-services.ts'
 import { createSyncTimers } from '../services/sync-timers.ts'
@@ -205,7 +204,6 @@ function setupOf(
       ...{ quotaBytes: spec.quotaBytes, shareBytes: spec.shareBytes },
       ...{ reserveBytes: spec.reserveBytes, marginBytes },
     },
-    mayCacheWrites: !hasHiddenLimits(spec.cachePath),
     latencies: measurements.fuse.memory,
     log: { level: logger.level, file: cachePaths(spec.cachePath).log },
   }

@@ -32,6 +32,7 @@ export function remoteServices({ call }: Calls<MainCalls>): RemoteServices {
       write: (fd, data, position) => call('write', fd, Buffer.from(data), position),
       sync: (fd) => call('sync', fd),
       syncDirectory: (fd) => call('syncDirectory', fd),
+      syncFileSystem: () => call('syncFileSystem'),
       close: (fd) => call('close', fd),
       commit: (batch) => call('commit', batch),
       reserveFetched: (unused) => call('reserveFetched', unused),

@@ -12,6 +12,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { Logger } from 'pino'
+import { isKernelAtLeast } from '../../../preflight/kernel-release.ts'
 
 /** Dirty bytes at which writers are throttled until the server has taken some, where the kernel can be configured. */
 export const MAX_CHANGED_BYTES = 256 * 1024 * 1024
@@ -62,6 +63,14 @@ export function boundChangedBytes(device: string, logger: Logger, files: KernelF
     return Math.ceil(((readNumber(path) ?? before) * threshold) / whole)
   }
   return Math.ceil(threshold * DEFAULT_SHARE)
+}
+
+/** What `boundChangedBytes` would return for any mount, as far as that can be known before. */
+export function mostChangedBytes(files: KernelFiles = KERNEL): number {
+  const threshold = highestThreshold(files)
+  // Before Linux 6.2 the share is of whole percents.
+  const step = isKernelAtLeast(6, 2) ? 1 : Math.ceil(threshold / 100)
+  return Math.max(MAX_CHANGED_BYTES, step)
 }
 
 /** The dirty threshold if all memory were free. Source: Linux, Documentation/admin-guide/sysctl/vm.rst. */

@@ -39,7 +39,7 @@ export interface MountedDevice {
 export async function mountDevice(mountPoint: string, options: DeviceMountOptions): Promise<MountedDevice> {
   const fd = openDevice()
   try {
-    await mount(fd, mountPoint, options)
+    await attachDevice(fd, mountPoint, options)
   } catch (error) {
     closeSync(fd)
     throw error
@@ -49,7 +49,8 @@ export async function mountDevice(mountPoint: string, options: DeviceMountOption
   return mounted(fd, mountPoint, device, options.logger)
 }
 
-function openDevice(): number {
+/** @throws HowdahError `fuse_unusable` */
+export function openDevice(): number {
   try {
     return openSync('/dev/fuse', constants.O_RDWR)
   } catch (cause) {
@@ -61,8 +62,15 @@ function openDevice(): number {
   }
 }
 
-/** Source of the options: Linux, Documentation/filesystems/fuse/fuse.rst, fs/fuse/inode.c, and mount(8). */
-async function mount(fd: number, mountPoint: string, options: DeviceMountOptions): Promise<void> {
+/**
+ * Mounts an open device. Source of the options: Linux, Documentation/filesystems/fuse/fuse.rst, fs/fuse/inode.c, and mount(8).
+ * @throws HowdahError `mount_failed`
+ */
+export async function attachDevice(
+  fd: number,
+  mountPoint: string,
+  options: Pick<DeviceMountOptions, 'allowOther' | 'source'>,
+): Promise<void> {
   const list = [`fd=${INHERITED_FD}`, 'rootmode=40000', 'user_id=0', 'group_id=0', 'default_permissions']
   list.push('nosuid', 'nodev', 'noatime')
   // Before Linux 5.4 the subtype is a part of the type, and refused as an option; mount(8) from 2.39 on loses that part.

@@ -67,10 +67,9 @@ export function isTooOld({ minor, flags }: Offer): boolean {
  * Without HANDLE_KILLPRIV_V2 (before Linux 5.11) files cannot be switched to write-through, and writers would see a full
  * disk only as an fsync error, at which PostgreSQL panics. There writes are not cached.
  */
-export function agreement({ minor, flags }: Offer, mayCacheWrites = true): Agreement {
+export function agreement({ minor, flags }: Offer): Agreement {
   const wanted = flags & WANTED
-  const cachesWrites =
-    mayCacheWrites && (wanted & INIT.HANDLE_KILLPRIV_V2) !== 0 && (wanted & INIT.WRITEBACK_CACHE) !== 0
+  const cachesWrites = (wanted & INIT.HANDLE_KILLPRIV_V2) !== 0 && (wanted & INIT.WRITEBACK_CACHE) !== 0
   return {
     minor: Math.min(minor, MINOR),
     flags: cachesWrites ? wanted : wanted & ~INIT.WRITEBACK_CACHE,
@@ -94,14 +93,14 @@ export function offerOf(request: Request): Offer | undefined {
  * Answers INIT. `ask-again`: the kernel has a newer major version and will send INIT again with ours. Source: the comment «Version
  * negotiation» in linux/fuse.h.
  */
-export function negotiate(request: Request, reply: Reply, mayCacheWrites = true): Answered {
+export function negotiate(request: Request, reply: Reply): Answered {
   const offer = offerOf(request)
   reply.zero(INIT_OUT_BYTES)
   reply.word(0, MAJOR)
   reply.word(1, MINOR)
   if (request.word(IN_MAJOR) > MAJOR) return { outcome: 'ask-again', length: INIT_OUT_BYTES }
   if (offer === undefined || isTooOld(offer)) return { outcome: 'refused', errno: EPROTO }
-  const agreed = agreement(offer, mayCacheWrites)
+  const agreed = agreement(offer)
   reply.word(1, agreed.minor)
   reply.word(2, MAX_READ_AHEAD)
   reply.word(3, agreed.flags)

@@ -27,8 +27,6 @@ export interface ServeOptions
   readonly logger: Logger
   /** Called for each request that was answered here, with its operation; of a read and a write with its bytes. */
   readonly observe?: ObserveLatency
-  /** Default: where it is safe. */
-  readonly mayCacheWrites?: boolean | undefined
   /** INIT was answered: from now on the mount answers, and `wakeServer` may be called. */
   readonly onAgreed?: (agreement: Agreement) => void
   /** The file system became near full, or no longer is: files are to be switched, see write-through.ts. */
@@ -64,7 +62,7 @@ export async function serveDevice(
   options: ServeOptions,
 ): Promise<void> {
   const channel = new DeviceChannel(device, fileSystem, options.logger)
-  const agreement = answerInit(channel, options.mayCacheWrites)
+  const agreement = answerInit(channel)
   if (agreement === undefined) return
   options.onAgreed?.(agreement)
   const answer = createAnswerer(channel, fileSystem, options)
@@ -139,7 +137,7 @@ function createAnswerer(
 }
 
 /** Answers INIT, and by EIO what comes before it. Undefined when the device was gone before. @throws as `serve` */
-function answerInit(channel: DeviceChannel, mayCacheWrites?: boolean): Agreement | undefined {
+function answerInit(channel: DeviceChannel): Agreement | undefined {
   while (!channel.ended) {
     if (!channel.receive()) continue
     const { request } = channel
@@ -150,7 +148,7 @@ function answerInit(channel: DeviceChannel, mayCacheWrites?: boolean): Agreement
       channel.send(reply, reply.finish(low, high, errno.EIO, 0))
       continue
     }
-    const answered = negotiate(request, reply, mayCacheWrites)
+    const answered = negotiate(request, reply)
     if (answered.outcome === 'refused') {
       channel.send(reply, reply.finish(low, high, answered.errno, 0))
       throw new HowdahError(
