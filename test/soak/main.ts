@@ -19,6 +19,7 @@ import { stopTestBroker } from '../support/broker.ts'
 import { runBrokerCluster } from './broker-cluster.ts'
 import { runChaos } from './chaos/chaos.ts'
 import { runManyDatabases } from './many-databases.ts'
+import { runSoakFile } from './mocha-files.ts'
 import { runRealWorld } from './real-world.ts'
 import { runRegression } from './regression.ts'
 
@@ -26,6 +27,7 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
        npm run soak -- chaos --minutes N [--seed S]
        npm run soak -- real-world [--grep X]
        npm run soak -- many-databases
+       npm run soak -- kernels|file-systems
        npm run soak -- broker-cluster
        npm run soak -- regression
        npm run soak -- --replay FILE
@@ -37,6 +39,8 @@ const USAGE = `Usage: npm run soak -- [model|power-cut|kill|fuzz]... [--operatio
 All of these when none is named, and, only when it is named:
   chaos       random faults on several hosts, into sessions that random users work with (default 5 minutes)
   real-world  clusters, archives and repositories as other people have reported them, each published once
+  kernels     the driver and a published instance with what older kernels offer, and without each feature
+  file-systems  write caches on each file system that this kernel has
   many-databases  a cluster with 5,000 databases: published, listed, changed and exported
   broker-cluster  three RabbitMQ nodes, of which one hangs and one is cut off under two coordinators
   regression  PostgreSQL's own regression suite on a published instance; downloads packages and sources of PostgreSQL
@@ -55,6 +59,8 @@ const TESTS = [
   'chaos',
   'real-world',
   'many-databases',
+  'kernels',
+  'file-systems',
   'broker-cluster',
   'regression',
 ] as const
@@ -68,6 +74,8 @@ const OPERATIONS = {
   chaos: 0,
   'real-world': 0,
   'many-databases': 0,
+  kernels: 0,
+  'file-systems': 0,
   'broker-cluster': 0,
   regression: 0,
 } as const satisfies Record<Test, number>
@@ -314,6 +322,8 @@ async function soak(options: Options): Promise<boolean> {
       chaos: soakChaos,
       'real-world': soakRealWorld,
       'many-databases': runManyDatabases,
+      kernels: async () => runSoakFile('kernels'),
+      'file-systems': async () => runSoakFile('file-systems'),
       'broker-cluster': () => runBrokerCluster((text) => process.stdout.write(`broker-cluster: ${text}\n`)),
       regression: soakRegression,
     }[test]

@@ -7,10 +7,10 @@ import { attributesConform } from './attributes.ts'
 import { filesConform } from './files.ts'
 import { namesConform } from './names.ts'
 import { spaceConforms } from './space.ts'
-import { conformance } from './support.ts'
+import { type Conformance, conformance } from './support.ts'
 
-/** Declares its tests. `place`: as of `conformance`. */
-export function mountConforms(driver: MountDriver, place?: () => ScratchPlace): void {
+/** Declares its tests, which use one mount. `place`: as of `conformance`. */
+export function mountConforms(driver: MountDriver, place?: () => ScratchPlace): Conformance {
   const mount = conformance(
     driver,
     async (base) => {
@@ -24,4 +24,5 @@ export function mountConforms(driver: MountDriver, place?: () => ScratchPlace): 
   namesConform(mount)
   attributesConform(mount)
   spaceConforms(mount)
+  return mount
 }
