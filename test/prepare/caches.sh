@@ -51,3 +51,27 @@ install_postgres_majors() {
   mv "$to.partial" "$to"
 }
 
+# ---- what npm installs of Howdah -----------------------------------------------------------------------------------------
+
+# A cache of npm with the packages that it chooses by package.json, for an installation without the network.
+fill_npm_cache() {
+  to=$roots/npm-$(sha256sum "$root/package-lock.json" | cut -c 1-16)
+  [ ! -d "$to" ] || return 0
+  need_log
+  mkdir -p "$roots"
+  exec 7>"$roots/.lock"
+  flock -w 900 7 || fail "another bin/prepare has been busy in $roots for 15 minutes"
+  [ ! -d "$to" ] || return 0
+  rm -rf "$to.partial"
+  mkdir -p "$to.partial/package"
+  cp "$root/package.json" "$to.partial/package/"
+  cd "$to.partial/package"
+  run 'filling a cache of npm (about 20 s)' npm install --cache "$to.partial/cache" --omit=dev --ignore-scripts=false \
+    --no-package-lock --no-audit --no-fund --no-progress --loglevel=error || {
+    show_log
+    fail 'npm could not install what Howdah depends on; the end of its output is above.'
+  }
+  rm -rf "$to.partial/package"
+  mv "$to.partial/cache" "$to"
+  rmdir "$to.partial"
+}
