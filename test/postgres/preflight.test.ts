@@ -14,7 +14,7 @@ import { freePort } from '../../coordinator/cli/free-port.ts'
 import { HowdahError } from '../../messages/errors.ts'
 import type { StepInput, TargetOptions } from '../../messages/steps.ts'
 import { POSTGRES_BIN, POSTGRES_MAJOR, postgresAccount } from '../support/postgres-cluster.ts'
-import { binariesOf } from '../support/postgres-majors.ts'
+import { binariesOf, OTHER_MAJORS } from '../support/postgres-majors.ts'
 
 const isRoot = process.geteuid?.() === 0
 
@@ -154,6 +154,20 @@ describe('Preflight', function () {
     const error = await failure(check({}, inputOf({}, '19')))
     expect(error.code).to.equal('backup_unsupported')
     expect(error.message).to.include('PostgreSQL 19').and.include('9.6 to 18')
+  })
+
+  it('refuses a publish that is only for an export where nothing can dump that version', async () => {
+    // The newest that the tests have, so the pg_dump of the machine is older.
+    const newest = OTHER_MAJORS.at(-1) ?? '18'
+    const input = inputOf({}, newest)
+    const request = { destination: { type: 'directory' as const, path: '/srv/exports' } }
+    const only = { ...input, export: { id: 'e1', request } }
+    const binaryDirectories = [binariesOf(newest)]
+    const allow = { ...settings.allow, exportDirectories: ['/srv/exports'] }
+    const error = await failure(check({ binaryDirectories, allow }, only))
+    expect(error.code).to.equal('postgres_missing')
+    expect(error.message).to.include(`pg_dump`).and.include(`client programs of PostgreSQL ${newest}`)
+    await check({ binaryDirectories, allow }, input)
   })
 
   it('refuses a requested port that is in use, on IPv4 and on any address', async () => {

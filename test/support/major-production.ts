@@ -2,7 +2,7 @@
  * Owns a small production of any PostgreSQL major, with what only some clusters have, and one
  * backup of it: by pgBackRest, or over a replication connection where Debian 12's pgBackRest does not know the major.
  */
-import { chmod, chown, mkdir, rm } from 'node:fs/promises'
+import { appendFile, chmod, chown, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RepositoryConfig } from '../../config/formats.ts'
 import { takeBaseBackup } from './base-backup.ts'
@@ -84,6 +84,8 @@ export async function makeMajorProduction(kind: MajorKind): Promise<MajorProduct
       },
     })
     await cluster.start()
+    // Production itself connects to nobody while connections are counted, but its configuration would.
+    await appendFile(join(cluster.dataDirectory, 'postgresql.conf'), 'max_logical_replication_workers = 4\n')
     try {
       const tablespace = kind.tablespace ? join(directory, 'tablespace') : undefined
       if (tablespace !== undefined) await makeDirectory(tablespace)
