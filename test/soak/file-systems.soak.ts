@@ -19,8 +19,9 @@ for (const name of names) {
       before(async () => {
         made = await makeFileSystem(name)
       })
-      after(() => made?.remove())
       mountConforms('kernel', () => ({ parent: made.directory }))
+      // Declared after the hook that unmounts what is on it.
+      after(() => made?.remove())
     })
 
     describe('in longer sequences', () =>
