@@ -308,6 +308,7 @@ describe('howdah agent install', function () {
         .to.match(new RegExp(`^root@${backup.address}: .*version ${SECOND} does not take the configuration`))
         .and.to.include('unheardOf')
       expect(stderr).to.include('Wave 1 of 2').and.not.to.include('Wave 2')
+      expect(stderr.match(/: uploading$/gm)).to.have.length(1)
     } finally {
       await writeFile(file, configuration)
     }

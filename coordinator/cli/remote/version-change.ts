@@ -60,7 +60,11 @@ export async function changeVersions(
       ...{ connection: host.connection, root: host.root, rootProblem: host.rootProblem, kind: undefined },
       ...{ reach: [], neededBytes: 0, now: context.now, signal },
     })
-    const progress = (text: string): void => remarks.line(`${name}: ${text}`)
+    let last = ''
+    const progress = (text: string): void => {
+      if (text !== last) remarks.line(`${name}: ${text}`)
+      last = text
+    }
     const isChanged = await change({
       ...{ host: name, root: rootOf(host), facts, fleet, signal, progress },
       healthyMs: HEALTHY_MS,
