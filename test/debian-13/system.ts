@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, realpath } from 'node:fs/promises'
 import { constants, tmpdir } from 'node:os'
 import path from 'node:path'
@@ -13,8 +14,9 @@ import type { Layers } from '../support/layers.ts'
 const CHECKOUT = path.join(import.meta.dirname, '../..')
 /** Of the servers of other majors, which tests use there, too. */
 const CACHE = '/var/cache/howdah-test'
-/** Where the checkout is in it; every account can read it. */
+/** Where the checkout is in it, which every account can read, and the fixtures beside it. */
 const THERE = '/srv/howdah'
+const FIXTURES = 'shared/fixtures'
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty']
 /** Of the Debian package tini: process 1, which reaps orphans. */
 const INIT = '/usr/bin/tini-static'
@@ -117,6 +119,8 @@ async function holderScript(directory: string, group: string, layers: Layers): P
 async function setupScript(directory: string, layers: Layers): Promise<string> {
   const root = `${directory}/root`
   const packages = await realpath(path.join(CHECKOUT, 'node_modules'))
+  const fixtures = path.join(CHECKOUT, '..', FIXTURES)
+  const fixturesThere = path.join(root, THERE, '..', FIXTURES)
   const writable = (name: string, lower: string, target: string) => [
     `mkdir -p ${directory}/${name}/upper ${directory}/${name}/work ${target}`,
     `mount -t overlay overlay -o lowerdir=${lower},upperdir=${directory}/${name}/upper,workdir=${directory}/${name}/work ${target}`,
@@ -145,6 +149,8 @@ async function setupScript(directory: string, layers: Layers): Promise<string> {
     // A copy: files may be edited while tests run.
     `mkdir ${root}${THERE}`,
     `tar -C ${CHECKOUT} --exclude=./.git --exclude=./node_modules --exclude=./dist -c . | tar -C ${root}${THERE} --no-same-owner -x`,
+    `mkdir -p ${fixturesThere}`,
+    ...(existsSync(fixtures) ? [`mount --bind -o ro ${await realpath(fixtures)} ${fixturesThere}`] : []),
     ...writable('packages', packages, `${root}${THERE}/node_modules`),
     `touch ${root}/usr/sbin/docker-init && mount --bind ${INIT} ${root}/usr/sbin/docker-init`,
     `printf '127.0.0.1 localhost debian13\\n::1 localhost\\n' >${root}/etc/hosts`,
