@@ -1,5 +1,14 @@
 # For bin/prepare: what tests use of other systems, made once for all checkouts in /var/cache/howdah-test.
 
+# Removes what was made for other states of the sources and nothing has used for a week; each use touches it.
+remove_old_caches() {
+  [ ! -d "$roots" ] || find "$roots" -maxdepth 1 -type d -mtime +6 \
+    \( -name 'layer-*' -o -name 'npm-*' -o -name 'postgres-*' \) -exec rm -rf --one-file-system '{}' +
+}
+
+# in_use DIRECTORY: whether there is such a cache, which is touched then.
+in_use() { [ -d "$1" ] && touch "$1"; }
+
 # ---- bare Debian systems ----------------------------------------------------------------------------------------------
 
 # Root directories of Debian 12 and 13 with nothing but the required packages, in the second also systemd, which checks
@@ -33,7 +42,7 @@ make_debian_root() {
 install_postgres_majors() {
   from=$root/test/support/postgres-majors
   to=$roots/postgres-$(sha256sum "$from/package-lock.json" | cut -c 1-16)
-  [ ! -d "$to" ] || return 0
+  if in_use "$to"; then return 0; fi
   need_log
   mkdir -p "$roots"
   exec 7>"$roots/.lock"
@@ -56,7 +65,7 @@ install_postgres_majors() {
 # A cache of npm with the packages that it chooses by package.json, for an installation without the network.
 fill_npm_cache() {
   to=$roots/npm-$(sha256sum "$root/package-lock.json" | cut -c 1-16)
-  [ ! -d "$to" ] || return 0
+  if in_use "$to"; then return 0; fi
   need_log
   mkdir -p "$roots"
   exec 7>"$roots/.lock"

@@ -3,7 +3,7 @@
  * somebody who may not. Nothing is installed. Takes root.
  */
 import { execFile } from 'node:child_process'
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { cp } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -102,5 +102,16 @@ describe('bin/prepare', function () {
     expect(await prepare('arch', '')).to.match(
       /what Debian 13 calls:\nlibfuse2t64 *\n.*RabbitMQ 3\.10 or later/,
     )
+  })
+
+  it('removes what tests made and nothing has used for a week', async () => {
+    const cache = path.join(scratch, 'cache')
+    const names = ['bundles', 'debian-12', 'layer-new', 'layer-old', 'npm-old', 'postgres-used']
+    for (const name of names) mkdirSync(path.join(cache, name), { recursive: true })
+    for (const name of names.filter((name) => name !== 'layer-new'))
+      utimesSync(path.join(cache, name), new Date(), new Date(Date.now() - 8 * 86_400_000))
+    const script = `. ${CHECKOUT}/test/prepare/caches.sh; roots=${cache}; in_use $roots/postgres-used && remove_old_caches`
+    await run('sh', ['-euc', script])
+    expect(readdirSync(cache).sort()).to.deep.equal(['bundles', 'debian-12', 'layer-new', 'postgres-used'])
   })
 })

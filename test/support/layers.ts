@@ -4,7 +4,7 @@
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, utimesSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
@@ -53,6 +53,9 @@ export async function layerOver(below: Layers, script: string): Promise<Layers> 
       },
     )
   }
+  // bin/prepare removes what nothing has used for a week.
+  const now = new Date()
+  utimesSync(directory, now, now)
   return [directory, ...below]
 }
 
