@@ -75,8 +75,18 @@ describe('a root of the target agent', () => {
         `/mnt is on ${type}, which cannot be used: it is a network file system`,
       )
     }
-    for (const type of ['ext4', 'xfs', 'btrfs', 'zfs', 'overlay', 'tmpfs', 'virtiofs'])
+    for (const type of ['ext4', 'xfs', 'btrfs', 'overlay', 'tmpfs', 'virtiofs'])
       expect(rootFindings('cache', '/mnt', told(type)), type).to.deep.equal([])
+  })
+
+  it('is refused for write caches, and not for mounts, on a file system that was not tried and says late that it is full', () => {
+    for (const type of ['zfs', 'bcachefs']) {
+      const [finding] = rootFindings('cache', '/mnt', told(type))
+      expect(finding?.message).to.include(
+        `/mnt is on ${type}, which cannot be used: Howdah was not tried on it`,
+      )
+      expect(rootFindings('mount', '/mnt', told(type))).to.deep.equal([])
+    }
   })
 
   it('is warned of where what is synced can be lost', () => {

@@ -11,6 +11,8 @@ import type { Finding } from './settings.ts'
 /** A server that is away would stop every session, and the agent with them. */
 const NETWORK =
   /^(?:nfs\d?|cifs|smb\w*|afs|ceph|lustre|beegfs|gpfs|fuse\.(?:sshfs|glusterfs|ceph|s3fs|rclone|davfs2?))$/
+/** They count space when a transaction is committed, as Btrfs does, and nobody has filled a write cache on one. */
+const UNTRIED: ReadonlySet<string> = new Set(['zfs', 'bcachefs'])
 const MEMORY: ReadonlySet<string> = new Set(['tmpfs', 'ramfs'])
 /** Mount options with which a sync does not outlast a power cut. Source: Documentation/filesystems/{overlayfs,ext4}.rst */
 const UNSAFE_OPTIONS: ReadonlySet<string> = new Set(['volatile', 'fsync=volatile', 'nobarrier', 'barrier=0'])
@@ -29,8 +31,8 @@ const tried = new Set<string>()
 /** Findings on the root of write caches, which exists and can be written to. */
 export async function cacheRootFindings(cacheRoot: string): Promise<Finding[]> {
   const system = fileSystemOf(cacheRoot)
-  const network = rootFindings('cache', cacheRoot, system)
-  if (network.length > 0) return network
+  const byName = rootFindings('cache', cacheRoot, system)
+  if (byName.length > 0) return byName
   if (hasHiddenLimits(cacheRoot)) return [refusal('cache', cacheRoot, system, HIDDEN_LIMITS)]
   const { dev } = await stat(cacheRoot)
   const key = [dev, system.type, ...system.options].join()
@@ -44,8 +46,11 @@ export async function cacheRootFindings(cacheRoot: string): Promise<Finding[]> {
 
 /** Findings by the file system alone. */
 export function rootFindings(root: 'mount' | 'cache', path: string, system: MountedFileSystem): Finding[] {
-  if (!NETWORK.test(system.type)) return []
-  return [refusal(root, path, system, 'it is a network file system, whose server can be away')]
+  if (NETWORK.test(system.type))
+    return [refusal(root, path, system, 'it is a network file system, whose server can be away')]
+  if (root === 'cache' && UNTRIED.has(system.type))
+    return [refusal(root, path, system, 'Howdah was not tried on it, and it says late that it is full')]
+  return []
 }
 
 function refusal(

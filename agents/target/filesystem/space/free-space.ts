@@ -8,16 +8,16 @@ import { fileSystemOf } from '../../room/file-system-of.ts'
 
 const SYS = '/sys/fs/btrfs'
 /**
- * These count space as used when a transaction is committed, every 5 to 30 seconds by default, others when the data is
- * taken. Tried on Btrfs, where even what was synced by fdatasync was not counted; of the others it is documented.
+ * Btrfs counts space as used when a transaction is committed, every 30 seconds by default, others when the data is taken:
+ * even what was synced by fdatasync was not counted.
  */
-const LATE: ReadonlySet<string> = new Set(['btrfs', 'zfs', 'bcachefs'])
-/** Twice the longest of these intervals. */
+const LATE = 'btrfs'
+/** Twice that interval. */
 export const COUNTED_AFTER_MS = 60_000
 
 /** Whether statfs(2) reports space as free that is taken, until a syncfs(2) or a while later. @param directory exists */
 export function countsLate(directory: string): boolean {
-  return LATE.has(fileSystemOf(directory).type)
+  return fileSystemOf(directory).type === LATE
 }
 
 /**
