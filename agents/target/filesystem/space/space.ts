@@ -62,13 +62,6 @@ export class Space {
   readonly #reserveShare: number
   #free = 0
   #allocatedSinceCheck = Number.POSITIVE_INFINITY
-  /** The file system was synced, and counts so many of the bytes that it did not. */
-  counted(bytes: number): void {
-    this.uncountedBytes -= bytes
-    this.#allocatedSinceCheck = Number.POSITIVE_INFINITY
-    this.check()
-  }
-
   /** The kernel has written back everything it had accepted when the cache became near full. */
   #flushed = false
   #starting = false
@@ -148,6 +141,13 @@ export class Space {
   /** The kernel has written back everything it had accepted when the cache became near full. */
   flushed(): void {
     this.#flushed = this.nearFull
+  }
+
+  /** The file system was synced, and counts so many of the bytes that it did not. */
+  counted(bytes: number): void {
+    this.uncountedBytes -= bytes
+    this.#allocatedSinceCheck = Number.POSITIVE_INFINITY
+    this.check()
   }
 
   /** Statistics of the cache's file system; available is what files may grow by. */
