@@ -10,7 +10,7 @@ import type { RepositoryConfig } from '../../config/formats.ts'
 import type { RecoverTo, SessionView } from '../../messages/values.ts'
 import { extractFixture, type Fixture } from '../repository/fixture.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
-import { binariesOf } from '../support/postgres-majors.ts'
+import { FIXTURE_BINARIES } from '../support/postgres-majors.ts'
 
 const NAMES = ['block-zst-aes', 'block-lz4', 'plain-gz-incr', 'pg17-incremental'] as const
 type Name = (typeof NAMES)[number]
@@ -65,7 +65,7 @@ describe('the fixtures', function () {
     }
     fleet = await startFleet({
       repositories,
-      target: { postgres: { binaryDirectories: ['/usr/lib/postgresql/%v/bin', binariesOf('17')] } },
+      target: { postgres: { binaryDirectories: FIXTURE_BINARIES } },
     })
   })
 

@@ -9,6 +9,7 @@ import type { SessionView } from '../../messages/values.ts'
 import { directoryDigest } from '../support/digest.ts'
 import { type Fleet, startFleet } from '../support/fleet.ts'
 import { POSTGRES_BIN } from '../support/installed-postgres.ts'
+import { FIXTURE_BINARIES } from '../support/postgres-majors.ts'
 import { makeProduction, type Production } from '../support/production.ts'
 
 const FIXTURES = fileURLToPath(new URL('../../../shared/fixtures/', import.meta.url))
@@ -32,7 +33,10 @@ describe('publishing', function () {
         format: 'pgbackrest',
         path: path.join(directory, 'repo'),
       } as const
-      fleet = await startFleet({ repositories: [repository] })
+      fleet = await startFleet({
+        repositories: [repository],
+        target: { postgres: { binaryDirectories: FIXTURE_BINARIES } },
+      })
     })
 
     afterEach(function () {

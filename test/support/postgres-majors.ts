@@ -11,11 +11,17 @@ export type OtherMajor = (typeof OTHER_MAJORS)[number]
 
 const LOCK_FILE = path.join(import.meta.dirname, 'postgres-majors/package-lock.json')
 
+/** Of the fixtures. */
+type FixtureMajor = '15' | '17'
+
 /** The directory of the programs of one major. */
-export function binariesOf(major: OtherMajor): string {
+export function binariesOf(major: OtherMajor | FixtureMajor): string {
   const hash = createHash('sha256').update(readFileSync(LOCK_FILE)).digest('hex').slice(0, 16)
   return `/var/cache/howdah-test/postgres-${hash}/node_modules/postgres-${major}/native/bin`
 }
+
+/** For `postgres.binaryDirectories` of a target that publishes fixtures: the machine's own servers come first. */
+export const FIXTURE_BINARIES = ['/usr/lib/postgresql/%v/bin', binariesOf('15'), binariesOf('17')]
 
 export interface MajorBinaries {
   readonly version: string
