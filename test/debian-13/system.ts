@@ -140,9 +140,8 @@ async function setupScript(directory: string, layers: Layers): Promise<string> {
     ...['stdin', 'stdout', 'stderr'].map((name, fd) => `ln -s /proc/self/fd/${fd} ${root}/dev/${name}`),
     `mkdir ${root}/dev/pts ${root}/dev/shm`,
     `mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts ${root}/dev/pts`,
-    ...['dev/shm', 'tmp', 'var/tmp'].map(
-      (target) => `mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs ${root}/${target}`,
-    ),
+    // Not /var/tmp: of write caches on tmpfs sessions are warned.
+    ...['dev/shm', 'tmp'].map((target) => `mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs ${root}/${target}`),
     `mount -t tmpfs -o mode=755 tmpfs ${root}/run`,
     `mkdir -p ${root}${CACHE} && mount --bind ${CACHE} ${root}${CACHE}`,
     `mount -o remount,bind,ro ${root}${CACHE}`,

@@ -58,7 +58,8 @@ describe('Preflight', function () {
   const servers: Server[] = []
 
   beforeEach(async () => {
-    root = await mkdtemp(join(tmpdir(), 'howdah-preflight-test-'))
+    // Where write caches are by default: /tmp may be in memory, of which preflight warns.
+    root = await mkdtemp('/var/tmp/howdah-preflight-test-')
     await chmod(root, 0o711)
     user = (await postgresAccount()).name
     const first = await freePort()
