@@ -2,6 +2,16 @@
 import { createHash } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openForTest, temporaryDirectory } from './fixture.ts'
+
+/** A repository whose instance `shop` has no backup yet. The caller closes the spool and removes `scratch`. */
+export async function openEmptyInstance() {
+  const scratch = await temporaryDirectory()
+  const path = join(scratch, 'repository')
+  const instance = join(path, 'shop')
+  await mkdir(instance, { recursive: true })
+  return { scratch, instance, ...openForTest({ format: 'basebackup', path }, join(scratch, 'spool')) }
+}
 
 export const BLOCK = 8192
 export const block = (mark: number) => Buffer.alloc(BLOCK, mark)

@@ -5,7 +5,7 @@ import { expect } from 'chai'
 import type { OpenBackup, Repository } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool/spool.ts'
 import type { HowdahError } from '../../messages/errors.ts'
-import { openForTest, temporaryDirectory } from './fixture.ts'
+import { openForTest } from './fixture.ts'
 import {
   BLOCK,
   block,
@@ -14,6 +14,7 @@ import {
   incrementalFile,
   type MadeBackup,
   makeBackup,
+  openEmptyInstance,
   SEGMENT_BLOCKS,
   SYSTEM,
 } from './incremental-backups.ts'
@@ -76,15 +77,7 @@ describe('a chain of incremental backups that', function () {
   let repository: Repository
 
   beforeEach(async () => {
-    scratch = await temporaryDirectory()
-    instance = join(scratch, 'repository', 'shop')
-    await mkdir(instance, { recursive: true })
-    const opened = openForTest(
-      { format: 'basebackup', path: join(scratch, 'repository') },
-      join(scratch, 'spool'),
-    )
-    repository = opened.repository
-    spool = opened.spool
+    ;({ scratch, instance, repository, spool } = await openEmptyInstance())
   })
   afterEach(async () => {
     await spool.close()

@@ -2,7 +2,7 @@
  * Incremental backups of PostgreSQL 17, put together by the test from the format's description; what they stand for is
  * worked out by it block by block.
  */
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import fc from 'fast-check'
@@ -10,8 +10,14 @@ import type { StoredFile } from '../../agents/mount/decode/stored-file.ts'
 import { composeSegment } from '../../agents/mount/formats/basebackup/incremental-file.ts'
 import type { OpenBackup, Repository } from '../../agents/mount/repository.ts'
 import type { Spool } from '../../agents/mount/spool/spool.ts'
-import { openForTest, temporaryDirectory } from './fixture.ts'
-import { BLOCK, block, incremental, makeBackup, SEGMENT_BLOCKS } from './incremental-backups.ts'
+import {
+  BLOCK,
+  block,
+  incremental,
+  makeBackup,
+  openEmptyInstance,
+  SEGMENT_BLOCKS,
+} from './incremental-backups.ts'
 import { dice } from './reference.ts'
 
 describe('incremental backups of PostgreSQL 17, constructed by the test', function () {
@@ -22,15 +28,7 @@ describe('incremental backups of PostgreSQL 17, constructed by the test', functi
   let repository: Repository
 
   beforeEach(async () => {
-    scratch = await temporaryDirectory()
-    instance = join(scratch, 'repository', 'shop')
-    await mkdir(instance, { recursive: true })
-    const opened = openForTest(
-      { format: 'basebackup', path: join(scratch, 'repository') },
-      join(scratch, 'spool'),
-    )
-    repository = opened.repository
-    spool = opened.spool
+    ;({ scratch, instance, repository, spool } = await openEmptyInstance())
   })
   afterEach(async () => {
     await spool.close()
