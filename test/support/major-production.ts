@@ -94,7 +94,7 @@ export async function makeMajorProduction(kind: MajorKind): Promise<MajorProduct
       const repository = await backUp({ cluster, account, kind, home, archive, makeDirectory })
       return {
         ...{ kind, directory, repository, instance: INSTANCE, remove },
-        moments: await goOn(cluster),
+        moments: await writeAfterBackup(cluster),
       }
     } finally {
       await cluster.stop('immediate')
@@ -162,7 +162,7 @@ async function backUp({
   return { name, format: 'pgbackrest', path: repository.path }
 }
 
-async function goOn(cluster: Cluster): Promise<MajorProduction['moments']> {
+async function writeAfterBackup(cluster: Cluster): Promise<MajorProduction['moments']> {
   const moment = async (): Promise<Moment> => {
     const now = `SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
     return { rows: await cluster.sql(ROWS, DATABASE), time: await cluster.sql(now, DATABASE) }
